@@ -1,0 +1,218 @@
+"""The compiled extensions and the probes of the compiler; everything else is in pyproject.toml.
+
+Environment switches:
+    VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
+    VIVA_TENSOR_MARCH=native       one variant of the cores for the given -march, instead of one for each instruction set
+    VIVA_TENSOR_DEBUG=1            checked build: bounds, overflow and None checks, assertions, debug symbols
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "viva_tensor/kernels"
+DEBUG = os.environ.get("VIVA_TENSOR_DEBUG", "0") not in ("", "0")
+MARCH = os.environ.get("VIVA_TENSOR_MARCH", "")
+SHARED = "viva_tensor.kernels._cyutility"    # memoryview support, compiled once for all modules
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "overflowcheck": DEBUG,
+    "cdivision": True,
+}
+
+# Tried one by one; a compiler that refuses one does without it. Results do not depend on any of them: no flag here
+# lets the compiler reorder sums.
+OPTIONAL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
+
+INSTRUCTION_SETS = {
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+}
+
+PROBE = """
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include <stdio.h>
+int main(void) {
+    int n = 0;
+#ifdef _OPENMP
+#pragma omp parallel num_threads(2)
+#pragma omp atomic
+    n++;
+    n += omp_get_max_threads() > 0 ? 0 : 100;
+#endif
+    printf("%d\\n", n);
+    return 0;
+}
+"""
+
+
+class BuildExtensions(build_ext):
+    """Probes the compiler, then cythonizes, then compiles in parallel."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def probe(self, compile_flags, link_flags=(), run=False):
+        """Whether a program compiles and links with these flags, and what it prints if it is to be run."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(PROBE)
+            silent = os.open(os.devnull, os.O_WRONLY)
+            stdout, stderr = os.dup(1), os.dup(2)
+            try:
+                os.dup2(silent, 1)
+                os.dup2(silent, 2)
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=list(compile_flags))
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=list(link_flags))
+            except Exception:
+                return None
+            finally:
+                os.dup2(stdout, 1)
+                os.dup2(stderr, 2)
+                for descriptor in (silent, stdout, stderr):
+                    os.close(descriptor)
+            if not run:
+                return True
+            done = subprocess.run([str(Path(folder, "probe"))], capture_output=True, text=True, timeout=60)
+            return done.stdout.strip() if done.returncode == 0 else None
+
+    def openmp_flags(self):
+        """(compile flags, link flags) with which a region of two threads really ran, or None."""
+        if self.compiler.compiler_type == "msvc":
+            candidates = [(["/openmp"], [])]
+        elif sys.platform == "darwin":
+            # Apple's clang has the pragmas but no runtime: `brew install libomp` brings one.
+            prefixes = ["/opt/homebrew/opt/libomp", "/usr/local/opt/libomp"]
+            candidates = [(["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
+            candidates += [
+                (["-Xpreprocessor", "-fopenmp", f"-I{p}/include"], [f"-L{p}/lib", f"-Wl,-rpath,{p}/lib", "-lomp"])
+                for p in prefixes
+            ]
+            candidates.append((["-fopenmp"], ["-fopenmp"]))
+        else:
+            candidates = [(["-fopenmp"], ["-fopenmp"])]
+        for compile_flags, link_flags in candidates:
+            if self.probe(compile_flags, link_flags, run=True) == "2":
+                return compile_flags, link_flags
+        return None
+
+    def flags(self):
+        """Flags that this compiler takes, for every extension."""
+        if self.compiler.compiler_type == "msvc":
+            return ["/O2"]
+        return OPTIMISED + [flag for flag in OPTIONAL_FLAGS if self.probe([flag])]
+
+    def variants(self):
+        """{name: flags} of the variants of the cores to build, in the order of preference, best last."""
+        if MARCH:
+            if not self.probe([f"-march={MARCH}"]):
+                raise SystemExit(f"VIVA_TENSOR_MARCH={MARCH}: the compiler does not take -march={MARCH}")
+            return {"native": [f"-march={MARCH}"]}
+        names = {"baseline": []}
+        if platform.machine().lower() in ("x86_64", "amd64") and self.compiler.compiler_type != "msvc":
+            names |= {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
+        return names
+
+    def build_extensions(self):
+        common = self.flags()
+        openmp = self.openmp_flags()
+        if openmp is None:
+            message = "the compiler cannot build and run OpenMP code, so viva_tensor will use one thread only"
+            if os.environ.get("VIVA_TENSOR_REQUIRE_OPENMP", "0") not in ("", "0"):
+                raise SystemExit(f"VIVA_TENSOR_REQUIRE_OPENMP=1: {message}; unset it to build without")
+            print(f"\n{'*' * 100}\nWARNING: {message}\n{'*' * 100}\n", file=sys.stderr)
+        compile_openmp, link_openmp = openmp or ([], [])
+        variants = self.variants()
+
+        generated = Path(self.build_temp)
+        generated.mkdir(parents=True, exist_ok=True)
+        write_if_changed(generated / "build_info.h", build_info(variants, common + compile_openmp))
+        chosen = []
+        for extension in self.extensions:
+            extension.extra_compile_args = [*common]
+            if extension.name == SHARED:
+                extension.sources = [str(generated / "_cyutility.c")]
+            elif "_core_" in extension.name:
+                name = extension.name.rpartition(".")[2]
+                _, _, bits, variant = name.split("_")
+                if variant not in variants:
+                    continue
+                source = generated / f"{name}.pyx"
+                write_if_changed(source, 'include "core.pyx"\n')
+                extension.sources = [str(source)]
+                extension.include_dirs = [f"{KERNELS}/core"]
+                extension.define_macros = [("VIVA_REAL_BITS", bits[1:])]
+                extension.extra_compile_args += variants[variant]
+            else:
+                extension.include_dirs = [str(generated)]
+                extension.extra_compile_args += compile_openmp
+                extension.extra_link_args = [*link_openmp]
+            chosen.append(extension)
+
+        translated = cythonize(
+            chosen,
+            build_dir=str(generated),
+            include_path=[f"{KERNELS}/core"],
+            compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
+            nthreads=os.cpu_count() if sys.platform == "linux" else 0,
+            quiet=True,
+        )
+        for extension, result in zip(chosen, translated, strict=True):
+            extension.sources = result.sources
+            extension.depends = [f"{KERNELS}/core/vector.h"]
+        self.extensions[:] = chosen
+        super().build_extensions()
+
+
+def build_info(variants, flags):
+    """A header with what show_config() tells of this build."""
+    listed = {name: " ".join(own) for name, own in variants.items()}
+    return (
+        f"#define VIVA_FLAGS {c_string(' '.join(flags))}\n"
+        f"#define VIVA_VARIANTS {c_string(';'.join(f'{name}={own}' for name, own in listed.items()))}\n"
+        f"#define VIVA_DEBUG {int(DEBUG)}\n"
+    )
+
+
+def c_string(text):
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def write_if_changed(path, text):
+    """Leave an unchanged file's time stamp alone, so that nothing is compiled twice."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_updates"]
+variants = ["native"] if MARCH else ["baseline", *INSTRUCTION_SETS]
+setup(
+    ext_modules=[
+        Extension(SHARED, [f"{KERNELS}/_team.pyx"]),
+        *(Extension(f"viva_tensor.kernels.{name}", [f"{KERNELS}/{name}.pyx"]) for name in modules),
+        *(
+            Extension(f"viva_tensor.kernels._core_{bits}_{variant}", [f"{KERNELS}/core/core.pyx"])
+            for variant in variants
+            for bits in ("f32", "f64")
+        ),
+    ],
+    cmdclass={"build_ext": BuildExtensions},
+)

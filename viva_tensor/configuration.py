@@ -1,0 +1,51 @@
+"""How this installation was built and what it runs on."""
+
+from __future__ import annotations
+
+from viva_tensor.kernels import _dispatch, _team, threads
+
+__all__ = ["config", "show_config"]
+
+
+def config() -> dict[str, str | int | bool]:
+    """Version, compiler, flags, OpenMP, instruction set and threads of this installation.
+
+    Returns
+    -------
+    dict
+        One entry for each line of :func:`show_config`.
+
+    Examples
+    --------
+    >>> sorted(config())[:3]
+    ['checked build', 'compiler', 'flags']
+    """
+    from viva_tensor import __version__
+
+    variant = _dispatch.variants[_dispatch.isa]
+    openmp = _team.openmp_version()
+    return {
+        "version": __version__,
+        "compiler": _dispatch.compiler,
+        "flags": f"{_dispatch.flags} {variant}".strip(),
+        "OpenMP": str(openmp) if openmp else "no: built serial, one thread only",
+        "instruction set": _dispatch.isa,
+        "instruction sets offered": ", ".join(_dispatch.supported()),
+        "checked build": _dispatch.debug,
+        "threads": threads.get_num_threads(),
+        "threads decided by": threads.decided_by(),
+    }
+
+
+def show_config() -> None:
+    """Print :func:`config`, a line for each entry.
+
+    Examples
+    --------
+    >>> show_config()
+    version                   ...
+    compiler                  ...
+    ...
+    """
+    for name, value in config().items():
+        print(f"{name:25} {value}")

@@ -1,0 +1,123 @@
+"""Errors: one base class, and kinds that are also the built-in error a Python user would catch.
+
+Each message names the operation, what came, what was wanted and how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BroadcastError",
+    "DimensionError",
+    "DtypeError",
+    "ForeignVariable",
+    "IndexOutOfBounds",
+    "InvalidShape",
+    "ShapeMismatch",
+    "TensorError",
+]
+
+Shape = Sequence[int]
+
+
+class TensorError(Exception):
+    """Base of all errors that viva_tensor raises about tensors.
+
+    Parameters
+    ----------
+    reason : str
+        What came and what was wanted.
+    operation : str, optional
+        The operation that refused its input.
+    mend : str, optional
+        What the caller can do about it.
+
+    Examples
+    --------
+    >>> print(TensorError("the loss is not finite", operation="fit", mend="lower the learning rate"))
+    fit: the loss is not finite; lower the learning rate
+    """
+
+    def __init__(self, reason: str, *, operation: str = "", mend: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.operation = operation
+        self.mend = mend
+
+    def __str__(self) -> str:
+        before = f"{self.operation}: " if self.operation else ""
+        after = f"; {self.mend}" if self.mend else ""
+        return f"{before}{self.reason}{after}"
+
+
+class ShapeMismatch(TensorError, ValueError):
+    """Two shapes that had to agree do not.
+
+    Examples
+    --------
+    >>> print(ShapeMismatch((3, 4), (3, 5), operation="mse_loss", mend="give one target for each prediction"))
+    mse_loss: expected shape (3, 4), got (3, 5); give one target for each prediction
+    """
+
+    def __init__(self, expected: Shape, got: Shape, *, operation: str = "", mend: str = "") -> None:
+        super().__init__(f"expected shape {_text(expected)}, got {_text(got)}", operation=operation, mend=mend)
+        self.args = (expected, got)
+        self.expected = tuple(expected)
+        self.got = tuple(got)
+
+
+class InvalidShape(TensorError, ValueError):
+    """A shape that the operation cannot have, such as a layer with no features."""
+
+
+class BroadcastError(TensorError, ValueError):
+    """Two shapes that NumPy's broadcasting rules cannot combine.
+
+    Examples
+    --------
+    >>> print(BroadcastError((3, 4), (3,), operation="add"))
+    add: shapes (3, 4) and (3,) cannot be broadcast together; each trailing axis must be equal or 1
+    """
+
+    def __init__(self, shape_a: Shape, shape_b: Shape, *, operation: str = "", mend: str = "") -> None:
+        super().__init__(
+            f"shapes {_text(shape_a)} and {_text(shape_b)} cannot be broadcast together",
+            operation=operation,
+            mend=mend or "each trailing axis must be equal or 1",
+        )
+        self.args = (shape_a, shape_b)
+        self.shape_a = tuple(shape_a)
+        self.shape_b = tuple(shape_b)
+
+
+class DimensionError(TensorError, ValueError):
+    """A number of dimensions that the operation does not take."""
+
+
+class DtypeError(TensorError, TypeError):
+    """An element type other than float32 and float64, or two different ones in one operation."""
+
+
+class IndexOutOfBounds(TensorError, IndexError):
+    """An axis or index outside what there is.
+
+    Examples
+    --------
+    >>> print(IndexOutOfBounds(2, 2, operation="sum", mend="axes of shape (3, 4) run from -2 to 1"))
+    sum: index 2 is out of bounds for size 2; axes of shape (3, 4) run from -2 to 1
+    """
+
+    def __init__(self, index: int, size: int, *, operation: str = "", mend: str = "") -> None:
+        super().__init__(f"index {index} is out of bounds for size {size}", operation=operation, mend=mend)
+        self.args = (index, size)
+        self.index = index
+        self.size = size
+
+
+class ForeignVariable(TensorError, ValueError):
+    """A variable that is not on the tape it is used with."""
+
+
+def _text(shape: Shape) -> str:
+    return str(tuple(shape))

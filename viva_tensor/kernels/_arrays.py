@@ -1,0 +1,158 @@
+"""What kernels accept: the checks and conversions behind the front, off its fast path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from viva_tensor.error import (
+    BroadcastError,
+    DimensionError,
+    DtypeError,
+    IndexOutOfBounds,
+    InvalidShape,
+    ShapeMismatch,
+)
+
+__all__ = ["Array", "Unfit", "as_array", "as_arrays", "axes_of", "broadcast", "by_dtype", "into", "row_views", "wants"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+CAST = "cast it explicitly, for example with .astype(np.float32)"
+
+# What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes.
+Unfit = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., None]]:
+    """The specialisations of a compiled wrapper, keyed by the dtype of its arrays."""
+    return {FLOAT32: kernel["float"], FLOAT64: kernel["double"]}
+
+
+def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
+    """`value` as a native, aligned float32 or float64 array, copied only where it must be.
+
+    Python numbers and nested lists become float32; everything else keeps its dtype.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise DtypeError("a masked array, whose mask would be lost", operation=operation, mend="fill it with .filled()")
+    typed = hasattr(value, "__array__") or hasattr(value, "__buffer__") or isinstance(value, (bytes, bytearray, memoryview))
+    try:
+        array = np.asarray(value)
+    except ValueError as reason:
+        raise InvalidShape(f"no array can be made of this input ({reason})", operation=operation) from None
+    if not typed and array.dtype.kind in "iuf":
+        array = array.astype(dtype or FLOAT32)
+    native = array.dtype.newbyteorder("=")
+    if native not in (FLOAT32, FLOAT64):
+        raise DtypeError(f"dtype {array.dtype}, wanted float32 or float64", operation=operation, mend=CAST)
+    if dtype is not None and native != dtype:
+        raise DtypeError(f"dtype {native}, wanted {np.dtype(dtype)}", operation=operation, mend=CAST)
+    if array.dtype != native or not array.flags.aligned:
+        array = array.astype(native)
+    return array
+
+
+def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
+    """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
+    typed = [value for value in values if hasattr(value, "dtype")]
+    dtype = as_array(operation, typed[0]).dtype if typed else None
+    arrays = tuple(as_array(operation, value, None if hasattr(value, "dtype") else dtype) for value in values)
+    for array in arrays[1:]:
+        if array.dtype != arrays[0].dtype:
+            shapes = " and ".join(f"{one.dtype} {one.shape}" for one in (arrays[0], array))
+            raise DtypeError(f"mixed dtypes: {shapes}", operation=operation, mend=CAST)
+    return arrays
+
+
+def wants(operation: str, dimensions: int, array: Array, name: str) -> None:
+    """Raise unless the operand has this many dimensions."""
+    if array.ndim != dimensions:
+        raise DimensionError(
+            f"{name} has shape {array.shape}, wanted {dimensions} dimensions",
+            operation=operation,
+            mend="reshape it first",
+        )
+
+
+def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:
+    """The shape of a and b together."""
+    try:
+        return np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise BroadcastError(a.shape, b.shape, operation=operation) from None
+
+
+def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes as sorted numbers from 0."""
+    size = len(shape)
+    if axis is None:
+        return tuple(range(size))
+    axes = []
+    for one in (axis,) if isinstance(axis, (int, np.integer)) else axis:
+        if not -size <= one < size:
+            mend = f"axes of shape {shape} run from {-size} to {size - 1}" if size else "a scalar has no axes"
+            raise IndexOutOfBounds(int(one), size, operation=operation, mend=mend)
+        axes.append(int(one) % size)
+    if len(set(axes)) < len(axes):
+        raise DimensionError(f"axis {axis} names an axis twice", operation=operation, mend="name each axis once")
+    return tuple(sorted(axes))
+
+
+def into(
+    operation: str, out: Array | None, shape: tuple[int, ...], operands: Sequence[Array], work: Callable[[Array], None]
+) -> Array:
+    """Let `work` fill an array of this shape, and see that the result ends in `out` if one is given.
+
+    An `out` that shares memory with an operand, or is not plain memory, gets the result by a copy at the end.
+    """
+    dtype = operands[0].dtype
+    if out is None:
+        result = np.empty(shape, dtype)
+        work(result)
+        return result
+    if not isinstance(out, np.ndarray) or out.dtype.newbyteorder("=") != dtype:
+        got = getattr(out, "dtype", type(out).__name__)
+        raise DtypeError(f"out is {got}, wanted an array of {dtype}", operation=operation, mend="allocate it so")
+    if out.shape != shape:
+        raise ShapeMismatch(shape, out.shape, operation=operation, mend="give out the shape of the result")
+    if not out.flags.writeable:
+        raise ValueError(f"{operation}: out {out.shape} is read-only; give a writeable array, or none")
+    plain = out.dtype == dtype and out.flags.aligned
+    if plain and not any(np.may_share_memory(out, one) for one in operands):
+        work(out)
+    else:
+        result = np.empty(shape, dtype)
+        work(result)
+        out[...] = result
+    return out
+
+
+def row_views(arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
+    """Views of rank 2 that together cover the broadcast arrays, of which the last has the whole shape."""
+    shape = arrays[-1].shape
+    if math.prod(shape) == 0:
+        return
+    if len(shape) <= 2:
+        yield tuple(array.reshape((1,) * (2 - array.ndim) + array.shape) for array in arrays)
+        return
+    trailing = [array.shape[_ones_before(array.shape) :] for array in arrays]
+    whole = all(
+        array.flags.c_contiguous and own == shape[len(shape) - len(own) :]
+        for array, own in zip(arrays, trailing, strict=True)
+    )
+    if whole:
+        columns = min((array.size for array in arrays if array.size > 1), default=1)
+        yield tuple(array.reshape((1, 1) if array.size == 1 else (-1, columns)) for array in arrays)
+        return
+    spread = [np.broadcast_to(array, shape) for array in arrays[:-1]]
+    for index in np.ndindex(*shape[:-2]):
+        yield (*(array[index] for array in spread), arrays[-1][index])
+
+
+def _ones_before(shape: tuple[int, ...]) -> int:
+    return next((i for i, size in enumerate(shape) if size != 1), len(shape))

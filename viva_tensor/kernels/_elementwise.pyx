@@ -1,0 +1,100 @@
+"""Operations on each element, on typed memoryviews of rank 2; an operand with one row or one column is repeated.
+
+What does not fit raises a bare ValueError, which the front mends or explains. `out` may be an operand itself.
+"""
+
+from viva_tensor.kernels._dispatch cimport double_cores, float_cores
+from viva_tensor.kernels._team cimport run, team_size
+from viva_tensor.kernels._views cimport apart, describe, real
+from viva_tensor.kernels.cores cimport Core, Cores, ElementwiseArgs, Matrix
+
+# Elements that are worth a thread.
+cdef double SHARE = 32_768
+
+
+cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,
+                  Py_ssize_t columns, Py_ssize_t size) noexcept nogil:
+    """Repeat an operand as broadcasting wants; False if its shape is another, or `out` would overwrite what is unread."""
+    cdef bint same = own_rows == rows and own_columns == columns and matrix.data == out.data \
+        and matrix.row == out.row and matrix.column == out.column
+    if (own_rows != rows and own_rows != 1) or (own_columns != columns and own_columns != 1):
+        return False
+    if not same and not apart(matrix, own_rows, own_columns, out, rows, columns, size):
+        return False
+    if own_rows != rows:
+        matrix.row = 0
+    if own_columns != columns:
+        matrix.column = 0
+    return True
+
+
+cdef inline void turn(Matrix* matrix) noexcept nogil:
+    matrix.row, matrix.column = matrix.column, matrix.row
+
+
+cdef inline bint adjacent(const Matrix* matrix, Py_ssize_t columns) noexcept nogil:
+    """Whether all elements are one run: each row begins where the last one ends."""
+    return matrix.row == matrix.column * columns
+
+
+cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssize_t a_columns, Py_ssize_t b_rows,
+                     Py_ssize_t b_columns, Py_ssize_t size) except -1:
+    cdef int members
+    cdef Py_ssize_t rows = args.rows, columns = args.columns
+    if not (operand(&args.a, &args.out, a_rows, a_columns, rows, columns, size)
+            and operand(&args.b, &args.out, b_rows, b_columns, rows, columns, size)):
+        raise ValueError
+    if columns == 1 or (args.out.row == 1 and args.out.column != 1):
+        args.rows, args.columns = columns, rows
+        turn(&args.a)
+        turn(&args.b)
+        turn(&args.out)
+        rows, columns = columns, rows
+    if adjacent(&args.a, columns) and adjacent(&args.b, columns) and adjacent(&args.out, columns):
+        args.rows, args.columns = 1, rows * columns
+    members = team_size(<double> rows * columns, SHARE)
+    with nogil:
+        run(core, args, members)
+    return 0
+
+
+cdef int binary(Core core, const real[:, :] a, const real[:, :] b, real[:, :] out, double factor=1) except -1:
+    cdef ElementwiseArgs args
+    cdef Py_ssize_t size = sizeof(real)
+    args.rows, args.columns, args.scale = out.shape[0], out.shape[1], factor
+    if 0 in (a.shape[0], a.shape[1], b.shape[0], b.shape[1], args.rows, args.columns):
+        raise ValueError
+    if not (describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)
+            and describe(&args.out, &out[0, 0], out.strides, size)):
+        raise ValueError
+    return elementwise(core, &args, a.shape[0], a.shape[1], b.shape[0], b.shape[1], size)
+
+
+def add(const real[:, :] a, const real[:, :] b, real[:, :] out):
+    """out = a + b"""
+    binary((float_cores if real is float else double_cores).add, a, b, out)
+
+
+def sub(const real[:, :] a, const real[:, :] b, real[:, :] out):
+    """out = a - b"""
+    binary((float_cores if real is float else double_cores).sub, a, b, out)
+
+
+def mul(const real[:, :] a, const real[:, :] b, real[:, :] out):
+    """out = a · b"""
+    binary((float_cores if real is float else double_cores).mul, a, b, out)
+
+
+def relu(const real[:, :] x, real[:, :] out):
+    """out = max(x, 0)"""
+    binary((float_cores if real is float else double_cores).relu, x, x, out)
+
+
+def relu_backward(const real[:, :] grad, const real[:, :] x, real[:, :] out):
+    """out = grad where x > 0, else 0"""
+    binary((float_cores if real is float else double_cores).relu_backward, grad, x, out)
+
+
+def scale(const real[:, :] x, double factor, real[:, :] out):
+    """out = factor · x"""
+    binary((float_cores if real is float else double_cores).scale, x, x, out, factor)

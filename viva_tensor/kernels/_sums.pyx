@@ -1,0 +1,86 @@
+"""Sums on typed memoryviews, in an order that depends on shapes alone (see core/sums.pxi).
+
+What does not fit raises a bare ValueError, which the front mends or explains.
+"""
+
+from libc.math cimport NAN
+
+from viva_tensor.kernels._dispatch cimport double_cores, float_cores
+from viva_tensor.kernels._team cimport release, run, team_size, workspace
+from viva_tensor.kernels._views cimport aligned, describe, real
+from viva_tensor.kernels.cores cimport Cores, SquaredErrorArgs, SumArgs
+
+# Elements that are worth a thread.
+cdef double SHARE = 32_768
+
+
+def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
+    """out[o, i] = Σₐ x[o, a, i] / divisor"""
+    cdef const Cores* cores = float_cores if real is float else double_cores
+    cdef SumArgs args
+    cdef Py_ssize_t size = sizeof(real), chunks
+    cdef char* partials
+    cdef int members
+    args.outer, args.axis, args.inner = x.shape[0], x.shape[1], x.shape[2]
+    if out.shape[0] != args.outer or out.shape[1] != args.inner:
+        raise ValueError
+    if args.outer == 0 or args.inner == 0:
+        return
+    args.x = NULL
+    if args.axis > 0:
+        args.x = &x[0, 0, 0]
+    if not (describe(&args.out, &out[0, 0], out.strides, size)
+            and aligned(args.x, x.strides[0] | x.strides[1] | x.strides[2], size)):
+        raise ValueError
+    args.x_outer, args.x_axis, args.x_inner = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
+    args.divisor = divisor
+    chunks = cores.sum_chunks(args.axis)
+    partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
+    args.partials = partials
+    members = team_size(<double> args.outer * args.axis * args.inner, SHARE)
+    with nogil:
+        run(cores.sum, &args, members)
+        if partials != NULL:
+            run(cores.sum_join, &args, 1)
+        release(partials)
+
+
+def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):
+    """out[0, 0] = Σ (a - b)² / size"""
+    cdef const Cores* cores = float_cores if real is float else double_cores
+    cdef SquaredErrorArgs args
+    cdef SumArgs join
+    cdef char* partials
+    if a.shape[0] != b.shape[0]:
+        raise ValueError
+    if a.shape[0] == 0:
+        out[0, 0] = NAN
+        return
+    args.size, args.a, args.b = a.shape[0], &a[0], &b[0]
+    if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
+        raise ValueError
+    join.outer, join.axis, join.inner, join.divisor = 1, args.size, 1, args.size
+    describe(&join.out, &out[0, 0], out.strides, sizeof(real))
+    partials = workspace(cores.sum_chunks(args.size) * <Py_ssize_t> sizeof(real))
+    args.partials = join.partials = partials
+    members = team_size(args.size, SHARE)
+    with nogil:
+        run(cores.squared_error, &args, members)
+        run(cores.sum_join, &join, 1)
+        release(partials)
+
+
+def squared_error_backward(const real[::1] a, const real[::1] b, double scale, real[::1] out):
+    """out = scale · (a - b)"""
+    cdef const Cores* cores = float_cores if real is float else double_cores
+    cdef SquaredErrorArgs args
+    if a.shape[0] != b.shape[0] or out.shape[0] != a.shape[0]:
+        raise ValueError
+    if a.shape[0] == 0:
+        return
+    args.size, args.a, args.b, args.out, args.scale = a.shape[0], &a[0], &b[0], &out[0], scale
+    if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
+        raise ValueError
+    members = team_size(args.size, SHARE)
+    with nogil:
+        run(cores.squared_error_backward, &args, members)

@@ -1,0 +1,60 @@
+"""The cores for one element type and one instruction set; built once for each pair of them from this one source."""
+
+from cpython.pycapsule cimport PyCapsule_New
+
+from viva_tensor.kernels.cores cimport (
+    Cores,
+    ElementwiseArgs,
+    MatmulArgs,
+    Matrix,
+    SGDArgs,
+    SquaredErrorArgs,
+    SumArgs,
+)
+
+cdef extern from "vector.h" nogil:
+    # `vec` is LANES elements that add and multiply like one; only the C compiler knows how many, and of what. The two
+    # stand here as different numbers only so that Cython tells them apart.
+    ctypedef float real "viva_real"
+    ctypedef double vec "viva_vec"
+    vec ZERO "VIVA_ZERO"
+    enum:
+        LANES "VIVA_VEC_LANES"
+        TILE_ROWS "VIVA_TILE_ROWS"
+        TILE_VECS "VIVA_TILE_VECS"
+
+
+cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int members) noexcept nogil:
+    """Where the share of one member begins when whole units of `size` elements are dealt out evenly."""
+    return min(size, (size + unit - 1) // unit * member // members * unit)
+
+
+include "matmul.pxi"
+include "elementwise.pxi"
+include "sums.pxi"
+include "updates.pxi"
+
+
+cdef Cores cores
+cores.matmul_workspace = matmul_workspace
+cores.matmul = matmul
+cores.add = add
+cores.sub = sub
+cores.mul = mul
+cores.relu = relu
+cores.relu_backward = relu_backward
+cores.scale = scale
+cores.sum_chunks = sum_chunks
+cores.sum = sum_
+cores.sum_join = sum_join
+cores.squared_error = squared_error
+cores.squared_error_backward = squared_error_backward
+cores.sgd = sgd
+cores.lanes = LANES
+cores.tile_rows = TILE_ROWS
+cores.tile_columns = TILE_VECS * LANES
+
+
+def table():
+    """The table of cores, as a capsule that `_dispatch` opens."""
+    return PyCapsule_New(&cores, "viva_tensor.cores", NULL)

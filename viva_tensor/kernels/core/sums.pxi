@@ -1,0 +1,180 @@
+# Sums in an order that depends on the shape alone, never on threads, strides or vector width:
+#
+# - along adjacent elements (inner = 1): chunks of SPAN elements; in a chunk, element i goes to lane i % WIDTH, the lanes
+#   are joined by halves; the chunks are added in order;
+# - down columns (inner > 1): chunks of CHAIN rows; in a chunk, row i goes to chain i % 4, the chains are joined as
+#   (0 + 1) + (2 + 3); the chunks are added in order.
+
+cdef enum:
+    WIDTH = 32
+    SPAN = 8192
+    CHAIN = 256
+
+cdef enum:
+    WIDTH_VECS = WIDTH // LANES
+
+ctypedef fused number:
+    real
+    vec
+
+
+cdef inline real join(real* lanes) noexcept nogil:
+    cdef int half = WIDTH // 2, i
+    while half:
+        for i in range(half):
+            lanes[i] += lanes[i + half]
+        half //= 2
+    return lanes[0]
+
+
+cdef Py_ssize_t sum_chunks(Py_ssize_t size) noexcept nogil:
+    """How many partial sums an axis of adjacent elements has."""
+    return max(1, (size + SPAN - 1) // SPAN)
+
+
+cdef real span_sum(const real* x, Py_ssize_t step, Py_ssize_t size) noexcept nogil:
+    cdef vec sums[WIDTH_VECS]
+    cdef real* lanes = <real*> sums
+    cdef Py_ssize_t i, whole = size // WIDTH * WIDTH
+    cdef int j
+    for j in range(WIDTH):
+        lanes[j] = 0
+    if step == 1:
+        for i in range(size // WIDTH):
+            for j in range(WIDTH_VECS):
+                sums[j] += (<const vec*> (x + i * WIDTH + j * LANES))[0]
+    else:
+        for i in range(size // WIDTH):
+            for j in range(WIDTH):
+                lanes[j] += x[(i * WIDTH + j) * step]
+    for i in range(whole, size):
+        lanes[i - whole] += x[i * step]
+    return join(lanes)
+
+
+cdef inline number chain_sum(const number* x, Py_ssize_t step, Py_ssize_t size) noexcept nogil:
+    """Sum down one column, or down LANES adjacent ones."""
+    cdef number total, zero, s0, s1, s2, s3
+    cdef Py_ssize_t first, i, end
+    if number is vec:
+        zero = ZERO
+    else:
+        zero = 0
+    total = zero
+    first = 0
+    while first < size:
+        end = min(size, first + CHAIN)
+        s0 = s1 = s2 = s3 = zero
+        for i in range(first, end - 3, 4):
+            s0 += (<const number*> ((<const real*> x) + i * step))[0]
+            s1 += (<const number*> ((<const real*> x) + (i + 1) * step))[0]
+            s2 += (<const number*> ((<const real*> x) + (i + 2) * step))[0]
+            s3 += (<const number*> ((<const real*> x) + (i + 3) * step))[0]
+        i = first + (end - first) // 4 * 4
+        if i < end:
+            s0 += (<const number*> ((<const real*> x) + i * step))[0]
+        if i + 1 < end:
+            s1 += (<const number*> ((<const real*> x) + (i + 1) * step))[0]
+        if i + 2 < end:
+            s2 += (<const number*> ((<const real*> x) + (i + 2) * step))[0]
+        total += (s0 + s1) + (s2 + s3)
+        first = end
+    return total
+
+
+cdef void sum_(const void* packed, int member, int members) noexcept nogil:
+    """out[o, i] = Σₐ x[o, a, i] / divisor, or the partial sums that sum_join adds"""
+    cdef const SumArgs* args = <const SumArgs*> packed
+    cdef const real* x = <const real*> args.x
+    cdef real* out = <real*> args.out.data
+    cdef real* partials = <real*> args.partials
+    cdef real divisor = <real> args.divisor
+    cdef const real* at
+    cdef vec sums
+    cdef Py_ssize_t chunks, blocks, unit, end, o, i, k, columns
+    if args.inner == 1:
+        chunks = sum_chunks(args.axis)
+        end = share(args.outer * chunks, 1, member + 1, members)
+        for unit in range(share(args.outer * chunks, 1, member, members), end):
+            o = unit // chunks
+            k = unit % chunks * SPAN
+            at = x + o * args.x_outer + k * args.x_axis
+            if chunks == 1:
+                out[o * args.out.row] = span_sum(at, args.x_axis, args.axis) / divisor
+            else:
+                partials[unit] = span_sum(at, args.x_axis, min(SPAN, args.axis - k))
+        return
+    if args.axis == 0:
+        if member == 0:
+            for o in range(args.outer):
+                for i in range(args.inner):
+                    out[o * args.out.row + i * args.out.column] = 0 / divisor
+        return
+    blocks = (args.inner + LANES - 1) // LANES
+    end = share(args.outer * blocks, 1, member + 1, members)
+    for unit in range(share(args.outer * blocks, 1, member, members), end):
+        o = unit // blocks
+        i = unit % blocks * LANES
+        columns = min(LANES, args.inner - i)
+        at = x + o * args.x_outer + i * args.x_inner
+        if columns == LANES and args.x_inner == 1:
+            sums = chain_sum[vec](<const vec*> at, args.x_axis, args.axis)
+            for k in range(LANES):
+                out[o * args.out.row + (i + k) * args.out.column] = (<real*> &sums)[k] / divisor
+        else:
+            for k in range(columns):
+                out[o * args.out.row + (i + k) * args.out.column] = \
+                    chain_sum[real](at + k * args.x_inner, args.x_axis, args.axis) / divisor
+
+
+cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
+    """Add the partial sums of each output in order."""
+    cdef const SumArgs* args = <const SumArgs*> packed
+    cdef const real* partials = <const real*> args.partials
+    cdef Py_ssize_t chunks = sum_chunks(args.axis), o, k, end = share(args.outer, 1, member + 1, members)
+    cdef real total
+    for o in range(share(args.outer, 1, member, members), end):
+        total = partials[o * chunks]
+        for k in range(1, chunks):
+            total += partials[o * chunks + k]
+        (<real*> args.out.data)[o * args.out.row] = total / <real> args.divisor
+
+
+cdef real span_squared_error(const real* a, const real* b, Py_ssize_t size) noexcept nogil:
+    cdef vec sums[WIDTH_VECS]
+    cdef real* lanes = <real*> sums
+    cdef vec difference
+    cdef real rest
+    cdef Py_ssize_t i, whole = size // WIDTH * WIDTH
+    cdef int j
+    for j in range(WIDTH):
+        lanes[j] = 0
+    for i in range(size // WIDTH):
+        for j in range(WIDTH_VECS):
+            difference = (<const vec*> (a + i * WIDTH + j * LANES))[0] - (<const vec*> (b + i * WIDTH + j * LANES))[0]
+            sums[j] += difference * difference
+    for i in range(whole, size):
+        rest = a[i] - b[i]
+        lanes[i - whole] += rest * rest
+    return join(lanes)
+
+
+cdef void squared_error(const void* packed, int member, int members) noexcept nogil:
+    """The partial sums of Σ (a - b)², which sum_join adds"""
+    cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
+    cdef Py_ssize_t chunks = sum_chunks(args.size), k, end = share(chunks, 1, member + 1, members)
+    for k in range(share(chunks, 1, member, members), end):
+        (<real*> args.partials)[k] = span_squared_error(
+            (<const real*> args.a) + k * SPAN, (<const real*> args.b) + k * SPAN, min(SPAN, args.size - k * SPAN))
+
+
+cdef void squared_error_backward(const void* packed, int member, int members) noexcept nogil:
+    """out = scale · (a - b), with scale = 2 · gradient / size for the mean"""
+    cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
+    cdef const real* a = <const real*> args.a
+    cdef const real* b = <const real*> args.b
+    cdef real* out = <real*> args.out
+    cdef real factor = <real> args.scale
+    cdef Py_ssize_t i, end = share(args.size, 64, member + 1, members)
+    for i in range(share(args.size, 64, member, members), end):
+        out[i] = (a[i] - b[i]) * factor

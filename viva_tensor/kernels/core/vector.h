@@ -1,0 +1,60 @@
+/* One element type and one vector width for each compiled variant of the cores.
+ *
+ * VIVA_REAL_BITS (32 or 64) chooses the element, the compiler's own target flags choose the width and the register
+ * tile. Cython sees `vec` as a plain number, so the cores read like scalar code and one source serves every variant. */
+#ifndef VIVA_VECTOR_H
+#define VIVA_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if VIVA_REAL_BITS == 64
+typedef double viva_real;
+typedef int64_t viva_int;
+#else
+typedef float viva_real;
+typedef int32_t viva_int;
+#endif
+
+/* Tile of matmul: ROWS x VECS vectors of sums stay in registers, with VECS of B and one of A beside them.
+ *   AVX-512  32 registers: 12 x 2 sums + 2 + 1 = 27 (A is broadcast from memory)
+ *   AVX2     16 registers:  6 x 2 sums + 2 + 1 = 15
+ *   SSE2     16 registers:  4 x 2 sums + 2 + 1 + 1 for the product, which has no fused add there
+ *   AArch64  32 registers:  6 x 4 sums + 4 + 1 = 29
+ *   scalar   4 x 4 */
+#if defined(__GNUC__) && defined(__AVX512F__)
+#define VIVA_VEC_BYTES 64
+#define VIVA_TILE_ROWS 12
+#define VIVA_TILE_VECS 2
+#elif defined(__GNUC__) && defined(__AVX__)
+#define VIVA_VEC_BYTES 32
+#define VIVA_TILE_ROWS 6
+#define VIVA_TILE_VECS 2
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define VIVA_VEC_BYTES 16
+#define VIVA_TILE_ROWS 6
+#define VIVA_TILE_VECS 4
+#elif defined(__GNUC__)
+#define VIVA_VEC_BYTES 16
+#define VIVA_TILE_ROWS 4
+#define VIVA_TILE_VECS 2
+#else
+#define VIVA_VEC_BYTES (VIVA_REAL_BITS / 8)
+#define VIVA_TILE_ROWS 4
+#define VIVA_TILE_VECS 4
+#endif
+#define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
+
+#if defined(__GNUC__)
+/* `aligned` to one element: loads and stores through a vec pointer take any address. */
+typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
+#define VIVA_ZERO ((viva_vec){0})
+/* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
+#undef CYTHON_INLINE
+#define CYTHON_INLINE inline __attribute__((always_inline))
+#else
+typedef viva_real viva_vec;
+#define VIVA_ZERO ((viva_real)0)
+#endif
+
+#endif

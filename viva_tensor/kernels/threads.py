@@ -1,0 +1,150 @@
+"""How many threads kernels use, and which setting decides it."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from viva_tensor.kernels import _team
+
+__all__ = ["decided_by", "get_num_threads", "num_threads", "set_num_threads"]
+
+# More than any machine has; a larger number is a slip, and the OpenMP runtime would end the process over it.
+MOST = 1024
+
+
+def set_num_threads(n: int | None) -> None:
+    """Use at most n threads in this process; None returns to the default.
+
+    The default is the least of ``OMP_NUM_THREADS``, the processors that this process may run on and its control group's
+    CPU quota. A call with little work uses fewer. Results do not depend on it.
+
+    Raises
+    ------
+    ValueError
+        If n is not between 1 and 1024.
+    TypeError
+        If n is not a whole number.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    _team.choose(0 if n is None else _checked("set_num_threads", n))
+
+
+def get_num_threads() -> int:
+    """The most threads that a kernel called here would use.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
+    """
+    return int(_team.get_threads()[0])
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Use at most n threads in a block of code, for calls from this Python thread only.
+
+    Examples
+    --------
+    >>> with num_threads(1):
+    ...     get_num_threads()
+    1
+    """
+    n = _checked("num_threads", n)
+    before = _team.get_threads()[1]
+    _team.choose_own(n)
+    try:
+        yield
+    finally:
+        _team.choose_own(before)
+
+
+def decided_by() -> str:
+    """The setting that decides how many threads are used.
+
+    Examples
+    --------
+    >>> with num_threads(1):
+    ...     decided_by()
+    'num_threads()'
+    """
+    _, own, chosen, openmp, processors, orphan = _team.get_threads()
+    if not _team.openmp_version():
+        return "a build without OpenMP"
+    if orphan:
+        return "a fork after threads had run"
+    if own:
+        return "num_threads()"
+    if chosen:
+        return "set_num_threads()"
+    least = min(openmp, processors, _quota or processors)
+    if _quota == least < min(openmp, processors):
+        return "CPU quota of the control group"
+    if openmp < processors:
+        return "OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else "OpenMP"
+    return "processors that this process may run on"
+
+
+def _checked(operation: str, n: int) -> int:
+    n = operator.index(n)
+    if not 1 <= n <= MOST:
+        raise ValueError(f"{operation}: got {n} threads, wanted 1 to {MOST}")
+    return n
+
+
+def quota_from(root: Path, groups: str) -> int:
+    """Whole processors that control groups grant, from a cgroup tree (v1 or v2) and /proc/self/cgroup; 0 for no limit."""
+    limits = []
+    for line in groups.splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            limits += [_v2_limit(folder / "cpu.max") for folder in _upwards(root, group)]
+        elif "cpu" in controllers.split(","):
+            for base in (root / controllers, root / "cpu"):
+                limits += [_v1_limit(folder) for folder in _upwards(base, group)]
+    found = [limit for limit in limits if limit]
+    return max(1, math.floor(min(found))) if found else 0
+
+
+def _upwards(root: Path, group: str) -> list[Path]:
+    """A group's folder and those above it, each of which may set a limit."""
+    folder = root / group.lstrip("/")
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+
+
+def _v2_limit(file: Path) -> float:
+    try:
+        quota, period = file.read_text().split()
+        return 0.0 if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _v1_limit(folder: Path) -> float:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        return 0.0 if quota <= 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _read_quota() -> int:
+    try:
+        return quota_from(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+_quota = _read_quota()
+_team.set_quota(_quota)
