@@ -14,6 +14,8 @@ __all__ = [
     "ForeignVariable",
     "IndexOutOfBounds",
     "InvalidShape",
+    "InvalidValue",
+    "NoGradient",
     "ShapeMismatch",
     "TensorError",
 ]
@@ -117,6 +119,14 @@ class IndexOutOfBounds(TensorError, IndexError):
 
 class ForeignVariable(TensorError, ValueError):
     """A variable that is not on the tape it is used with."""
+
+
+class NoGradient(TensorError, KeyError):
+    """A gradient was asked of something that has none, such as a constant."""
+
+
+class InvalidValue(TensorError, ValueError):
+    """An argument outside its range, such as a learning rate that is not positive."""
 
 
 def _text(shape: Shape) -> str:

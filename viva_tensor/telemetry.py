@@ -47,9 +47,9 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
 
     Examples
     --------
-    >>> record("example", 2_000)
-    >>> snapshot()["example"]["max"]
-    2e-06
+    >>> record("example", 2_000, nodes=3)
+    >>> snapshot()["example"]["nodes"]
+    3
     """
     with _lock:
         known = _operations.get(operation)

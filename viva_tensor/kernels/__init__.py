@@ -557,6 +557,7 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     array([ 0., -2.], dtype=float32)
     """
     p, t = _pair("mean_squared_error_backward", pred, target)
+    _same_shape("mean_squared_error_backward", (), np.shape(grad), "grad is the gradient of a scalar")
     out = np.empty(p.shape, p.dtype)
     _SQUARED_ERROR_BACKWARD[p.dtype](p.reshape(-1), t.reshape(-1), 2 * float(grad) / max(p.size, 1), out.reshape(-1))
     return out

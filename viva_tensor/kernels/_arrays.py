@@ -15,6 +15,7 @@ from viva_tensor.error import (
     DtypeError,
     IndexOutOfBounds,
     InvalidShape,
+    InvalidValue,
     ShapeMismatch,
 )
 
@@ -121,7 +122,7 @@ def into(
     if out.shape != shape:
         raise ShapeMismatch(shape, out.shape, operation=operation, mend="give out the shape of the result")
     if not out.flags.writeable:
-        raise ValueError(f"{operation}: out {out.shape} is read-only; give a writeable array, or none")
+        raise InvalidValue(f"out {shape} is read-only", operation=operation, mend="give a writeable array, or none")
     plain = out.dtype == dtype and out.flags.aligned
     if plain and not any(np.may_share_memory(out, one) for one in operands):
         work(out)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _team
 
 __all__ = ["decided_by", "get_num_threads", "num_threads", "set_num_threads"]
@@ -25,7 +26,7 @@ def set_num_threads(n: int | None) -> None:
 
     Raises
     ------
-    ValueError
+    InvalidValue
         If n is not between 1 and 1024.
     TypeError
         If n is not a whole number.
@@ -99,7 +100,7 @@ def decided_by() -> str:
 def _checked(operation: str, n: int) -> int:
     n = operator.index(n)
     if not 1 <= n <= MOST:
-        raise ValueError(f"{operation}: got {n} threads, wanted 1 to {MOST}")
+        raise InvalidValue(f"got {n} threads, wanted 1 to {MOST}", operation=operation)
     return n
 
 

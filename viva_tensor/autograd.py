@@ -1,0 +1,529 @@
+"""Reverse-mode differentiation on an explicit tape.
+
+A tape is a value. Recording an operation returns its result and a new tape that ends with it; the old tape stays as it
+was, and several may be recorded from it without disturbing each other. ``backward`` walks a tape from a loss to its
+leaves and applies the gradient rule of each operation (see ``operations``).
+
+>>> x, tape = new_variable(new_tape(), 2.0)
+>>> y, tape = new_variable(tape, 3.0)
+>>> total, tape = add(tape, x, y)
+>>> z, tape = mul(tape, total, x)        # z = (x + y) x
+>>> grads = backward(tape, z)
+>>> float(grads[x]), float(grads[y])     # dz/dx = 2x + y, dz/dy = x
+(7.0, 2.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import perf_counter_ns
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor import kernels, operations, telemetry
+from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
+from viva_tensor.kernels._arrays import as_array, as_arrays, axes_of
+from viva_tensor.operations import Array, Axis, Operation, compute
+
+__all__ = [
+    "Gradients",
+    "Node",
+    "Tape",
+    "Traced",
+    "Variable",
+    "add",
+    "backward",
+    "matmul",
+    "mean",
+    "mul",
+    "new_constant",
+    "new_tape",
+    "new_variable",
+    "record",
+    "relu",
+    "sequence",
+    "sub",
+    "sum",
+    "transpose",
+]
+
+T = TypeVar("T")
+
+
+class Variable(NamedTuple):
+    """A value on a tape: its place there, and its read-only array. Two variables are equal only if they are one.
+
+    Examples
+    --------
+    >>> w, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> w
+    Variable(id=0, data=array([1., 2.], dtype=float32))
+    """
+
+    id: int
+    data: Array
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+
+class Traced(NamedTuple, Generic[T]):
+    """A result and the tape that ends with it; unpacks as a pair."""
+
+    value: T
+    tape: Tape
+
+
+class Node(NamedTuple):
+    """One recorded operation. ``wanted`` tells for each input whether a gradient must flow to it."""
+
+    operation: Operation
+    inputs: tuple[Variable, ...]
+    attributes: Mapping[str, Any]
+    output: Variable
+    wanted: tuple[bool, ...]
+
+
+class Tape:
+    """An immutable list of nodes that shares all but its last node with the tape it was recorded from.
+
+    ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them.
+
+    Besides the tape before it, each tape keeps a jump further back, so that any earlier node is found in logarithmic
+    time (E. W. Myers, An applicative random-access stack, Information Processing Letters 17, 1983).
+    """
+
+    __slots__ = ("_jump", "_node", "_previous", "_size", "_tracked")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._jump = self._previous = self
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bool__(self) -> bool:
+        return True
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes in the order of recording; that of a variable is at its ``id``."""
+        found = []
+        tape = self
+        while tape._size:
+            found.append(tape._node)
+            tape = tape._previous
+        return tuple(reversed(found))
+
+    def __repr__(self) -> str:
+        return f"<Tape of {self._size} nodes>"
+
+    def __str__(self) -> str:
+        return "\n".join(_line(node) for node in self.nodes()) or repr(self)
+
+    def _extended(self, node: Node, tracked: bool) -> Tape:
+        tape = object.__new__(Tape)
+        tape._node = node
+        tape._previous = self
+        tape._size = self._size + 1
+        tape._tracked = tracked
+        jump = self._jump
+        tape._jump = jump._jump if self._size - jump._size == jump._size - jump._jump._size else self
+        return tape
+
+    def _at(self, operation: str, variable: Variable) -> Tape:
+        """The tape as it was when this variable had just been recorded."""
+        if not isinstance(variable, Variable):
+            raise ForeignVariable(
+                f"got {type(variable).__name__}, wanted a variable of the tape",
+                operation=operation,
+                mend="record it first with new_constant or new_variable",
+            )
+        after = variable.id + 1
+        tape = self
+        while tape._size > after:
+            tape = tape._jump if tape._jump._size >= after else tape._previous
+        if tape._size != after or tape._node.output is not variable:
+            raise ForeignVariable(
+                f"variable {variable.id} of shape {variable.data.shape} is not on this tape of {self._size} nodes",
+                operation=operation,
+                mend="use the tape that came back with the variable, or one recorded from it",
+            )
+        return tape
+
+
+def new_tape() -> Tape:
+    """An empty tape.
+
+    Examples
+    --------
+    >>> new_tape()
+    <Tape of 0 nodes>
+    """
+    return Tape()
+
+
+def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
+    """Record a leaf with gradient.
+
+    Parameters
+    ----------
+    tape : Tape
+    data : array_like, float32 or float64
+        Python numbers and lists become float32. A writeable array is copied, a read-only one is held as it is.
+
+    Returns
+    -------
+    Traced of Variable
+        Its ``data`` is read-only.
+
+    Raises
+    ------
+    DtypeError
+        If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> w, tape = new_variable(new_tape(), [[1.0, 2.0]])
+    >>> w.data.flags.writeable
+    False
+    """
+    return _leaf(tape, operations.VARIABLE, data, True)
+
+
+def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
+    """Record a leaf without gradient, such as a batch of inputs or targets.
+
+    What depends on constants alone costs nothing in :func:`backward`. Otherwise as :func:`new_variable`.
+
+    Examples
+    --------
+    >>> x, tape = new_constant(new_tape(), 2.0)
+    >>> w, tape = new_variable(tape, 3.0)
+    >>> y, tape = mul(tape, x, w)
+    >>> list(backward(tape, y)) == [w.id]
+    True
+    """
+    return _leaf(tape, operations.CONSTANT, data, False)
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _leaf(tape: Tape, operation: Operation, data: ArrayLike, tracked: bool) -> Traced[Variable]:
+    array = as_array(f"new_{operation.name}", data)
+    if array.flags.writeable:
+        array = array.copy()
+        array.setflags(write=False)
+    leaf = Variable(tape._size, array)
+    return Traced(leaf, tape._extended(Node(operation, (), _NOTHING, leaf, ()), tracked))
+
+
+def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
+    """Apply an operation to variables of a tape and record it.
+
+    Parameters
+    ----------
+    tape : Tape
+    operation : Operation
+    *inputs : Variable
+        On this tape.
+    **attributes
+        What else the operation takes, such as an axis.
+
+    Returns
+    -------
+    Traced of Variable
+
+    Raises
+    ------
+    ForeignVariable
+        If an input is not on this tape.
+    TensorError
+        What the operation's kernel raises.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
+    >>> record(tape, operations.RELU, x).value.data
+    array([0., 2.], dtype=float32)
+    """
+    wanted = tuple([tape._at(operation.name, variable)._tracked for variable in inputs])
+    data = operation.forward(*[variable.data for variable in inputs], **attributes)
+    data.setflags(write=False)
+    output = Variable(tape._size, data)
+    return Traced(output, tape._extended(Node(operation, inputs, attributes, output, wanted), True in wanted))
+
+
+def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> add(tape, x, x).value.data
+    array([2., 4.], dtype=float32)
+    """
+    return record(tape, operations.ADD, a, b)
+
+
+def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> sub(tape, x, x).value.data
+    array([0., 0.], dtype=float32)
+    """
+    return record(tape, operations.SUB, a, b)
+
+
+def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> mul(tape, x, x).value.data
+    array([1., 4.], dtype=float32)
+    """
+    return record(tape, operations.MUL, a, b)
+
+
+def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """Matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
+    >>> xt, tape = transpose(tape, x)
+    >>> matmul(tape, x, xt).value.data
+    array([[5.]], dtype=float32)
+    """
+    return record(tape, operations.MATMUL, a, b)
+
+
+def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
+    """The axes of x in another order, by default reversed, as a view that costs nothing.
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If x has no such axis.
+    DimensionError
+        If the axes are not those of x, each once.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
+    >>> transpose(tape, x).value.data.shape
+    (2, 1)
+    """
+    if axes is not None:
+        shape = tape._at("transpose", x)._node.output.data.shape
+        if len(axes_of("transpose", axes, shape)) != len(shape):
+            raise DimensionError(
+                f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
+            )
+        axes = tuple(int(axis) % len(shape) for axis in axes)
+    return record(tape, operations.TRANSPOSE, x, axes=axes)
+
+
+def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+    """Sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0], [3.0, 4.0]])
+    >>> sum(tape, x, axis=0).value.data
+    array([4., 6.], dtype=float32)
+    """
+    return record(tape, operations.SUM, x, axis=axis, keepdims=keepdims)
+
+
+def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+    """Mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [2.0, 4.0])
+    >>> loss, tape = mean(tape, x)
+    >>> backward(tape, loss)[x]
+    array([0.5, 0.5], dtype=float32)
+    """
+    return record(tape, operations.MEAN, x, axis=axis, keepdims=keepdims)
+
+
+def relu(tape: Tape, x: Variable) -> Traced[Variable]:
+    """max(x, 0) element by element; see :func:`viva_tensor.kernels.relu`.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
+    >>> relu(tape, x).value.data
+    array([0., 2.], dtype=float32)
+    """
+    return record(tape, operations.RELU, x)
+
+
+def sequence(traced: Traced[T], *functions: Callable[[Tape, Any], Traced[Any]]) -> Traced[Any]:
+    """Pass a traced value through functions (tape, value) -> Traced, one after another.
+
+    Examples
+    --------
+    >>> value, tape = sequence(new_variable(new_tape(), [-1.0, 2.0]), relu, sum)
+    >>> float(value.data), len(tape)
+    (2.0, 3)
+    """
+    value: Any
+    value, tape = traced
+    for function in functions:
+        value, tape = function(tape, value)
+    return Traced(value, tape)
+
+
+class Gradients(Mapping[int, Array]):
+    """Gradients of a loss: ``grads[w]`` or ``grads[w.id]``, read-only, of the shape and dtype of ``w.data``.
+
+    Iterating gives the ids of the variables. One that the loss does not depend on has a gradient of zeros.
+    """
+
+    __slots__ = ("_arrays", "_variables")
+
+    def __init__(self, variables: dict[int, Variable], arrays: dict[int, Array]) -> None:
+        self._variables = variables
+        self._arrays = arrays
+
+    def __getitem__(self, key: int | Variable) -> Array:
+        place = key.id if isinstance(key, Variable) else key
+        variable = self._variables.get(place)
+        if variable is None:
+            raise NoGradient(
+                f"variable {place} has no gradient",
+                operation="backward",
+                mend="only leaves made by new_variable have one, and what is named in wrt",
+            )
+        if isinstance(key, Variable) and key is not variable:
+            raise ForeignVariable(
+                f"variable {place} of shape {key.data.shape} is not the one of shape {variable.data.shape} on the tape",
+                operation="backward",
+                mend="look up variables of the tape that backward was given",
+            )
+        found = self._arrays.get(place)
+        return np.broadcast_to(variable.data.dtype.type(0), variable.data.shape) if found is None else found
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return f"Gradients({ {place: self[place] for place in self} })"
+
+
+def backward(
+    tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()
+) -> Gradients:
+    """Gradients of a loss with respect to every leaf that :func:`new_variable` made.
+
+    Parameters
+    ----------
+    tape : Tape
+        A tape that holds the loss.
+    loss : Variable
+        A scalar, unless a seed is given.
+    seed : array_like, of the shape and dtype of the loss, optional
+        Gradient of some final value with respect to ``loss``; 1 by default.
+    wrt : iterable of Variable
+        Intermediate variables whose gradients are wanted too; those of others are freed on the way.
+
+    Returns
+    -------
+    Gradients
+        A mapping: ``grads[w]`` or ``grads[w.id]``.
+
+    Raises
+    ------
+    DimensionError
+        If the loss is not a scalar and there is no seed.
+    ShapeMismatch, DtypeError
+        If the seed does not have the shape or dtype of the loss.
+    ForeignVariable
+        If the loss is not on this tape.
+
+    Notes
+    -----
+    The latency is recorded in :mod:`viva_tensor.telemetry`, with the number of nodes visited.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> y, tape = mul(tape, x, x)
+    >>> backward(tape, y, seed=[1.0, 1.0])[x]
+    array([2., 4.], dtype=float32)
+    """
+    start = perf_counter_ns()
+    at = tape._at("backward", loss)
+    kept = {variable.id: tape._at("backward", variable)._node.output for variable in wrt}
+    grads = {loss.id: _seed(loss, seed)}
+    leaves: dict[int, Variable] = {}
+    visited = 0
+    while tape._size:
+        node = tape._node
+        output = node.output
+        if node.operation is operations.VARIABLE:
+            leaves[output.id] = output
+        elif tape._size <= at._size:
+            visited += 1
+            grad = grads.get(output.id) if output.id in kept else grads.pop(output.id, None)
+            if grad is not None and tape._tracked:
+                _pull(node, grad, grads)
+        tape = tape._previous
+    leaves.update(kept)
+    for grad in grads.values():
+        grad.setflags(write=False)
+    telemetry.record("backward", perf_counter_ns() - start, visited)
+    return Gradients(dict(sorted(leaves.items())), grads)
+
+
+def _pull(node: Node, grad: Array, grads: dict[int, Array]) -> None:
+    """Add what an output's gradient contributes to the gradients of the node's inputs."""
+    arrays = [variable.data for variable in node.inputs]
+    for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
+        if wanted:
+            more = rule(compute, grad, node.output.data, *arrays, **node.attributes)
+            known = grads.get(variable.id)
+            grads[variable.id] = more if known is None else kernels.add(known, more)
+
+
+def _seed(loss: Variable, seed: ArrayLike | None) -> Array:
+    shape = loss.data.shape
+    if seed is None:
+        if loss.data.size != 1:
+            raise DimensionError(
+                f"the loss has shape {shape}, wanted a scalar",
+                operation="backward",
+                mend="reduce it with sum or mean, or give a seed gradient of its shape",
+            )
+        return np.ones(shape, loss.data.dtype)
+    array = as_arrays("backward", loss.data, seed)[1]
+    if array.shape != shape:
+        raise ShapeMismatch(shape, array.shape, operation="backward", mend="the seed has the shape of the loss")
+    return array.copy()
+
+
+def _line(node: Node) -> str:
+    inputs = ", ".join(f"%{variable.id}" for variable in node.inputs)
+    attributes = "".join(f", {name}={value}" for name, value in node.attributes.items() if value is not None)
+    data = node.output.data
+    return f"%{node.output.id} = {node.operation.name}({inputs}{attributes})  {data.dtype} {data.shape}"
