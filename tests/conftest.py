@@ -1,0 +1,22 @@
+"""Shared by all tests: seeded data, and threads back to the default after each."""
+
+import numpy as np
+import pytest
+
+import viva_tensor as vt
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _default_threads():
+    yield
+    vt.set_num_threads(None)

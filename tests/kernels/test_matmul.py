@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from viva_tensor import error, kernels
+
+UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
+
+
+def bound(a, b):
+    """γ_k·|a||b|, elementwise; for float64 doubled, since the reference rounds too."""
+    k = a.shape[1] * UNIT[a.dtype.name]
+    slack = 1 if a.dtype == np.float32 else 2
+    return slack * k / (1 - k) * (np.abs(a).astype("f8") @ np.abs(b).astype("f8"))
+
+
+def reference(a, b):
+    return a.astype("f8") @ b.astype("f8")
+
+
+def laid_out(array, layout):
+    """The same values in another memory layout."""
+    if layout == "fortran":
+        return np.asfortranarray(array)
+    if layout == "reversed":
+        return np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1]
+    if layout == "strided":
+        return np.repeat(np.repeat(array, 2, 0), 3, 1)[::2, ::3]
+    return np.ascontiguousarray(array)
+
+
+layouts = st.sampled_from(["c", "fortran", "reversed", "strided"])
+sizes = st.integers(0, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sizes, sizes, sizes, layouts, layouts, layouts, st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1))
+def test_within_the_error_bound_for_any_shape_and_strides(m, k, n, of_a, of_b, of_out, dtype, seed):
+    rng = np.random.default_rng(seed)
+    a = laid_out(rng.standard_normal((m, k)).astype(dtype), of_a)
+    b = laid_out(rng.standard_normal((k, n)).astype(dtype), of_b)
+    out = laid_out(np.full((m, n), np.nan, dtype), of_out)
+    assert kernels.matmul(a, b, out=out) is out
+    assert (np.abs(out - reference(a, b)) <= bound(a, b)).all()
+    assert np.array_equal(kernels.matmul(a, b), out)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 600, 1), (3, 1, 5), (7, 255, 33), (6, 256, 16), (13, 257, 31),
+                                   (130, 513, 70), (250, 300, 2100)])
+def test_across_block_and_chunk_borders(shape, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    assert (np.abs(kernels.matmul(a, b) - reference(a, b)) <= bound(a, b)).all()
+
+
+def test_the_sum_runs_in_chunks_of_256(dtype, rng):
+    a, b = rng.standard_normal((5, 700)).astype(dtype), rng.standard_normal((700, 9)).astype(dtype)
+    parts = [kernels.matmul(a[:, k : k + 256], b[k : k + 256]) for k in range(0, 700, 256)]
+    assert np.array_equal(kernels.matmul(a, b), (parts[0] + parts[1]) + parts[2])
+
+
+@pytest.mark.parametrize("shape", [(200, 300, 170), (31, 520, 4097), (1000, 90, 3)])
+def test_same_bits_at_every_thread_count_and_in_every_layout(shape, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    with kernels.num_threads(1):
+        one = kernels.matmul(a, b)
+    for threads in (2, 3, 4, 7):
+        with kernels.num_threads(threads):
+            assert np.array_equal(kernels.matmul(a, b), one)
+            assert np.array_equal(kernels.matmul(np.asfortranarray(a), laid_out(b, "strided")), one)
+            assert np.array_equal(kernels.matmul(b.T, a.T).T, one)
+
+
+def test_the_output_is_never_read(dtype):
+    out = np.full((20, 20), np.nan, dtype)
+    kernels.matmul(np.ones((20, 300), dtype), np.ones((300, 20), dtype), out=out)
+    assert (out == 300).all()
+
+
+def test_infinity_travels_to_its_row_alone(dtype):
+    a, b = np.ones((9, 5), dtype), np.ones((5, 17), dtype)
+    a[4, 2], b[1, 3] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(kernels.matmul(a, b), a @ b, equal_nan=True)
+
+
+def test_an_output_that_overlaps_an_operand_gets_the_right_product(rng):
+    square = rng.standard_normal((30, 30))
+    wanted = kernels.matmul(square, square.T)
+    assert np.array_equal(kernels.matmul(square, square.T, out=square), wanted)
+
+
+def test_outer_dimensions_of_zero_give_empty_and_an_inner_one_gives_zeros(dtype):
+    assert kernels.matmul(np.ones((0, 3), dtype), np.ones((3, 2), dtype)).shape == (0, 2)
+    assert np.array_equal(kernels.matmul(np.ones((2, 0), dtype), np.ones((0, 3), dtype)), np.zeros((2, 3)))
+
+
+def test_backward_is_two_products(dtype, rng):
+    a, b = rng.standard_normal((4, 6)).astype(dtype), rng.standard_normal((6, 3)).astype(dtype)
+    grad = rng.standard_normal((4, 3)).astype(dtype)
+    da, db = kernels.matmul_backward(grad, a, b)
+    assert np.allclose(da, grad @ b.T, atol=1e-5)
+    assert np.allclose(db, a.T @ grad, atol=1e-5)
+
+
+def test_linear_has_the_bits_of_its_steps(dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in [(37, 300), (19, 300), (19,)])
+    assert np.array_equal(kernels.linear(x, w, b), kernels.add(kernels.matmul(x, w.T), b))
+    assert np.array_equal(kernels.linear(x[:, :0], w[:, :0], b), np.broadcast_to(b, (37, 19)))
+
+
+def test_linear_takes_any_strides_of_bias_and_output(dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in [(7, 5), (4, 5), (8,)])
+    wanted = kernels.linear(x, w, b[::2].copy())
+    out = np.empty((4, 7), dtype).T
+    assert np.array_equal(kernels.linear(x, w, b[::2], out=out), wanted)
+
+
+def test_linear_backward(dtype, rng):
+    x, w, grad = (rng.standard_normal(shape).astype(dtype) for shape in [(7, 5), (4, 5), (7, 4)])
+    dx, dw, db = kernels.linear_backward(grad, x, w)
+    for found, wanted in ((dx, grad @ w), (dw, grad.T @ x), (db, grad.sum(0))):
+        assert np.allclose(found, wanted, atol=1e-5)
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(error.ShapeMismatch, match=r"\(2, 3\) and \(4, 5\).*transpose"):
+        kernels.matmul(np.ones((2, 3)), np.ones((4, 5)))
+    with pytest.raises(error.DimensionError, match=r"\(3,\)"):
+        kernels.matmul(np.ones((2, 3)), np.ones(3))
+    with pytest.raises(error.ShapeMismatch, match=r"\(2, 2\), got \(2, 3\)"):
+        kernels.matmul(np.ones((2, 3)), np.ones((3, 2)), out=np.empty((2, 3)))
+    with pytest.raises(error.ShapeMismatch, match=r"\(4, 3\)"):
+        kernels.linear(np.ones((2, 5)), np.ones((4, 3)), np.ones(4))
+    with pytest.raises(error.ShapeMismatch, match=r"\(4,\), got \(5,\)"):
+        kernels.linear(np.ones((2, 3)), np.ones((4, 3)), np.ones(5))
+    with pytest.raises(error.ShapeMismatch, match="matmul_backward"):
+        kernels.matmul_backward(np.ones((2, 2)), np.ones((2, 3)), np.ones((3, 4)))

@@ -1,0 +1,205 @@
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+import viva_tensor as vt
+from viva_tensor import error, kernels
+from viva_tensor.kernels import _dispatch, _team, threads
+
+PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build without OpenMP")
+
+
+def run(code, **environment):
+    """Run Python code in a fresh process; return what it printed."""
+    import os
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "VIVA_TENSOR_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_build_has_openmp():
+    """OpenMP that got lost would cost every core but one; a build that is meant to be serial says so here."""
+    import os
+
+    if os.environ.get("VIVA_TENSOR_SERIAL_IS_FINE"):
+        pytest.skip("VIVA_TENSOR_SERIAL_IS_FINE is set: a compiler without OpenMP")
+    assert _team.openmp_version() >= 201107
+
+
+@PARALLEL
+def test_set_get_and_context():
+    vt.set_num_threads(3)
+    assert vt.get_num_threads() == 3
+    assert threads.decided_by() == "set_num_threads()"
+    with vt.num_threads(2):
+        assert vt.get_num_threads() == 2
+        with vt.num_threads(5):
+            assert vt.get_num_threads() == 5
+        assert vt.get_num_threads() == 2
+    with pytest.raises(KeyError), vt.num_threads(7):
+        raise KeyError
+    assert vt.get_num_threads() == 3
+    vt.set_num_threads(None)
+    assert threads.decided_by() not in ("set_num_threads()", "num_threads()")
+
+
+@PARALLEL
+def test_the_context_holds_for_its_python_thread_only():
+    vt.set_num_threads(3)
+    seen = []
+    with vt.num_threads(2):
+        worker = threading.Thread(target=lambda: seen.append(vt.get_num_threads()))
+        worker.start()
+        worker.join()
+    assert seen == [3]
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1025, 10**9])
+def test_counts_out_of_range_are_refused(bad):
+    before = vt.get_num_threads()
+    for setter in (vt.set_num_threads, lambda n: vt.num_threads(n).__enter__()):
+        with pytest.raises(error.InvalidValue, match=f"got {bad} threads, wanted 1 to 1024"):
+            setter(bad)
+    assert vt.get_num_threads() == before
+
+
+@pytest.mark.parametrize("bad", [1.5, "2", [2]])
+def test_counts_that_are_no_whole_number_are_refused(bad):
+    with pytest.raises(TypeError):
+        vt.set_num_threads(bad)
+
+
+@PARALLEL
+def test_the_environment_and_the_affinity_limit_the_default():
+    code = "import viva_tensor as vt; from viva_tensor.kernels import threads; print(vt.get_num_threads(), threads.decided_by())"
+    assert run(code, OMP_NUM_THREADS="1") in ("1 OMP_NUM_THREADS", "1 processors that this process may run on")
+    pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + code
+    if hasattr(__import__("os"), "sched_setaffinity"):
+        assert run(pinned, OMP_NUM_THREADS="8") == "1 processors that this process may run on"
+
+
+@PARALLEL
+def test_threadpoolctl_limits_are_read_at_each_call():
+    kernels.matmul(np.ones((300, 300)), np.ones((300, 300)))
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert vt.get_num_threads() == 1
+        assert threads.decided_by() == "OpenMP" or vt.get_num_threads() == 1
+
+
+def test_cgroup_v2_quota_is_read_up_the_tree(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "cpu.max").write_text("250000 100000\n")
+    (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    assert threads.quota_from(tmp_path, "0::/a/b\n") == 2
+    (tmp_path / "a" / "b" / "cpu.max").write_text("50000 100000\n")
+    assert threads.quota_from(tmp_path, "0::/a/b\n") == 1
+    assert threads.quota_from(tmp_path, "0::/\n") == 0
+
+
+def test_cgroup_v1_quota_is_read(tmp_path):
+    group = tmp_path / "cpu,cpuacct" / "job"
+    group.mkdir(parents=True)
+    (group / "cpu.cfs_quota_us").write_text("400000\n")
+    (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 4
+    (group / "cpu.cfs_quota_us").write_text("-1\n")
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n") == 0
+
+
+@PARALLEL
+def test_a_forked_child_works_after_threads_have_run():
+    code = """
+import os, numpy as np, viva_tensor as vt
+from viva_tensor import kernels
+vt.set_num_threads(2)
+a = np.ones((300, 300), 'f4')
+wanted = kernels.matmul(a, a)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (kernels.matmul(a, a) == wanted).all() else 1)
+print(os.waitpid(child, 0)[1])
+"""
+    if not hasattr(__import__("os"), "fork"):
+        pytest.skip("this platform has no fork")
+    assert run(code) == "0"
+
+
+def test_many_python_threads_at_once(rng):
+    a = rng.standard_normal((200, 300)).astype("f4")
+    wanted = kernels.matmul(a, a.T)
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            if not np.array_equal(kernels.matmul(a, a.T), wanted):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+BITS = """
+import hashlib, numpy as np, viva_tensor as vt
+from viva_tensor import kernels as k
+rng = np.random.default_rng(0)
+digest = hashlib.sha256()
+for dtype in ('f4', 'f8'):
+    a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((67, 530), (530, 45), (67, 45)))
+    for result in (k.matmul(a, b), k.linear(a, b.T, c[0]), k.sum(a), k.sum(a, 0), k.sum(a, 1), k.mean(b, 1),
+                   k.mean_squared_error(c, c[::-1]), k.mean_squared_error_backward(0.7, c, c[::-1]), k.mul(c, c[0]),
+                   k.relu_backward(c, c[::-1]), k.sgd(c, c[::-1], 0.3, 0.9, c * 2)[0]):
+        digest.update(result.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_same_bits_on_every_instruction_set_with_fused_multiply_add():
+    fused = [name for name in _dispatch.supported() if name in ("avx2", "avx512")]
+    if len(fused) < 2:
+        pytest.skip(f"this processor offers {', '.join(_dispatch.supported())}: no two with fused multiply-add to compare")
+    assert len({run(BITS, VIVA_TENSOR_ISA=name) for name in fused}) == 1
+
+
+@pytest.mark.parametrize("name", _dispatch.supported())
+def test_each_instruction_set_can_be_forced(name):
+    code = "from viva_tensor import config; print(config()['instruction set'])"
+    assert run(code, VIVA_TENSOR_ISA=name) == name
+
+
+@pytest.mark.parametrize("name", _dispatch.supported())
+def test_the_kernel_tests_hold_on_each_instruction_set(name):
+    """The one in force here is tested by the whole suite; the others run the tests of the kernels in a process each."""
+    import os
+    from pathlib import Path
+
+    if name == _dispatch.isa or "VIVA_TENSOR_ISA" in os.environ:
+        pytest.skip(f"{_dispatch.isa} is in force here, and the test session runs it")
+    here = Path(__file__).parent
+    files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        env=os.environ | {"VIVA_TENSOR_ISA": name}, capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_an_unknown_instruction_set_is_an_import_error():
+    code = """
+try:
+    import viva_tensor
+except ImportError as reason:
+    print(reason)
+"""
+    assert "VIVA_TENSOR_ISA=mmx: this build on this processor offers" in run(code, VIVA_TENSOR_ISA="mmx")
