@@ -2,13 +2,12 @@
 
 Environment switches:
     VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
-    VIVA_TENSOR_MARCH=native       one variant of the cores for the given -march, instead of one for each instruction set
+    VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
     VIVA_TENSOR_DEBUG=1            checked build: bounds, overflow and None checks, assertions, debug symbols
 """
 
 import os
 import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from setuptools.command.build_ext import build_ext
 KERNELS = "viva_tensor/kernels"
 DEBUG = os.environ.get("VIVA_TENSOR_DEBUG", "0") not in ("", "0")
 MARCH = os.environ.get("VIVA_TENSOR_MARCH", "")
-SHARED = "viva_tensor.kernels._cyutility"    # memoryview support, compiled once for all modules
+SHARED = "viva_tensor.kernels._cyutility"  # memoryview support, compiled once for all modules
 
 DIRECTIVES = {
     "language_level": 3,
@@ -169,7 +168,7 @@ class BuildExtensions(build_ext):
         translated = cythonize(
             chosen,
             build_dir=str(generated),
-            include_path=[f"{KERNELS}/core"],
+            include_path=[".", f"{KERNELS}/core"],
             compiler_directives=DIRECTIVES,
             shared_utility_qualified_name=SHARED,
             nthreads=os.cpu_count() if sys.platform == "linux" else 0,

@@ -5,10 +5,10 @@ import weakref
 
 import numpy as np
 import pytest
+from gradients import check_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradients import check_gradient
 from viva_tensor import autograd, error, kernels, operations, optim, telemetry
 from viva_tensor.autograd import (
     add,
@@ -129,7 +129,9 @@ def test_shape_rules_say_what_forward_gives(name, rng):
             return result
 
         for rule in node.operation.gradients:
-            grad = rule(do, np.ones(node.output.data.shape), node.output.data, *(v.data for v in node.inputs), **node.attributes)
+            grad = rule(
+                do, np.ones(node.output.data.shape), node.output.data, *(v.data for v in node.inputs), **node.attributes
+            )
             assert grad.dtype == np.float64
         assert all(said == found for said, found in seen)
 
@@ -154,7 +156,9 @@ class TestTapeIsAValue:
         assert float(deeper.data) == 27
         assert len(left) == len(right) == 2
 
-    @pytest.mark.parametrize("use", [lambda t, a, b: add(t, a, b), lambda t, a, b: backward(t, b), lambda t, a, b: matmul(t, b, a)])
+    @pytest.mark.parametrize(
+        "use", [lambda t, a, b: add(t, a, b), lambda t, a, b: backward(t, b), lambda t, a, b: matmul(t, b, a)]
+    )
     def test_a_variable_of_another_branch_raises(self, use):
         x, tape = variables(3.0)
         _, left = mul(tape, x, x)
@@ -208,7 +212,10 @@ class TestTapeIsAValue:
     def test_printing_lists_operations_inputs_and_shapes(self):
         x, tape = variables(np.ones((2, 3)))
         _, tape = sum(tape, x, axis=0)
-        assert str(tape).splitlines() == ["%0 = variable()  float64 (2, 3)", "%1 = sum(%0, axis=0, keepdims=False)  float64 (3,)"]
+        assert str(tape).splitlines() == [
+            "%0 = variable()  float64 (2, 3)",
+            "%1 = sum(%0, axis=0, keepdims=False)  float64 (3,)",
+        ]
         assert repr(tape) == "<Tape of 2 nodes>"
         assert bool(new_tape())
 
@@ -321,7 +328,7 @@ class TestBackward:
             backward(tape, loss)[y]
 
     def test_float64_beside_float32_leaves(self):
-        x, y, tape = variables(np.ones(2, "f4"), np.ones(2))
+        _, y, tape = variables(np.ones(2, "f4"), np.ones(2))
         loss, tape = sum(tape, y)
         assert backward(tape, loss)[y].dtype == np.float64
 

@@ -99,8 +99,17 @@ def test_a_state_for_other_parameters_is_refused():
         update(new_tape(), SGD(), init(SGD(), a), (a, b), grads)
 
 
-@pytest.mark.parametrize("arguments", [{"lr": 0}, {"lr": -1}, {"lr": float("nan")}, {"lr": float("inf")},
-                                       {"lr": 1, "momentum": 1}, {"lr": 1, "momentum": -0.1}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"lr": 0},
+        {"lr": -1},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"lr": 1, "momentum": 1},
+        {"lr": 1, "momentum": -0.1},
+    ],
+)
 def test_rates_out_of_range_are_refused(arguments):
     with pytest.raises(error.InvalidValue, match="wanted"):
         SGD(**arguments)

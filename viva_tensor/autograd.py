@@ -104,6 +104,9 @@ class Tape:
 
     __slots__ = ("_jump", "_node", "_previous", "_size", "_tracked")
 
+    _node: Node  # the last node; the empty tape has none
+    _tracked: bool  # whether a gradient can flow to that node's output
+
     def __init__(self) -> None:
         self._size = 0
         self._jump = self._previous = self
@@ -431,9 +434,7 @@ class Gradients(Mapping[int, Array]):
         return f"Gradients({ {place: self[place] for place in self} })"
 
 
-def backward(
-    tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()
-) -> Gradients:
+def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()) -> Gradients:
     """Gradients of a loss with respect to every leaf that :func:`new_variable` made.
 
     Parameters

@@ -1,8 +1,8 @@
 """The operations of the tape, each defined once: name, shape rule, forward, and one gradient rule for each input.
 
-A gradient rule is written in terms of operations: ``do(operation, *values, **attributes)``. Run eagerly, ``do`` computes;
-a compiler can pass one that records. A rule is called as ``rule(do, grad, output, *inputs, **attributes)`` with the
-gradient of the loss with respect to the output; of its values it may use only the shapes.
+A gradient rule is written in terms of operations: ``do(operation, *values, **attributes)``. Run eagerly, ``do``
+computes; a compiler can pass one that records. A rule is called as ``rule(do, grad, output, *inputs, **attributes)``
+with the gradient of the loss with respect to the output; of its values it may look only at the shapes.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ SUB = Operation(
         lambda do, grad, out, a, b: _negative(do, _fit(do, grad, b)),
     ),
 )
-MUL = Operation(
+MUL: Operation = Operation(
     "mul",
     _broadcast,
     kernels.mul,
@@ -166,13 +166,13 @@ MUL = Operation(
         lambda do, grad, out, a, b: _fit(do, do(MUL, grad, a), b),
     ),
 )
-TRANSPOSE = Operation(
+TRANSPOSE: Operation = Operation(
     "transpose",
     lambda x, axes: tuple(x[i] for i in (axes if axes is not None else reversed(range(len(x))))),
     lambda x, axes: np.transpose(x, axes),
     (lambda do, grad, out, x, axes: do(TRANSPOSE, grad, axes=_inverse(axes)),),
 )
-MATMUL = Operation(
+MATMUL: Operation = Operation(
     "matmul",
     lambda a, b: (a[0], b[1]),
     kernels.matmul,
@@ -191,25 +191,17 @@ LINEAR = Operation(
         lambda do, grad, out, x, w, b: do(SUM, grad, axis=0, keepdims=False),
     ),
 )
-SUM = Operation(
+SUM: Operation = Operation(
     "sum",
     _summed,
     kernels.sum,
-    (
-        lambda do, grad, out, x, axis, keepdims: do(
-            SUM_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims
-        ),
-    ),
+    (lambda do, grad, out, x, axis, keepdims: do(SUM_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims),),
 )
 MEAN = Operation(
     "mean",
     _summed,
     kernels.mean,
-    (
-        lambda do, grad, out, x, axis, keepdims: do(
-            MEAN_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims
-        ),
-    ),
+    (lambda do, grad, out, x, axis, keepdims: do(MEAN_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims),),
 )
 RELU = Operation("relu", _same, kernels.relu, (lambda do, grad, out, x: do(RELU_BACKWARD, grad, x),))
 MEAN_SQUARED_ERROR = Operation(

@@ -67,7 +67,7 @@ class SGD:
 
 
 class SGDState(NamedTuple):
-    """One velocity for each parameter, in the order of :func:`leaves`; None before the first step or without momentum."""
+    """A velocity for each parameter in the order of :func:`leaves`; None before the first step or without momentum."""
 
     velocity: tuple[Array | None, ...]
 
@@ -141,7 +141,7 @@ def update(
     new: dict[int, Variable] = {}
     velocities: list[Array | None] = []
     for variable, velocity in zip(old, state.velocity, strict=True):
-        grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]  # type: ignore[index]
+        grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]
         data, velocity = _stepped(optimizer, variable.data, grad, velocity)
         new[id(variable)], tape = new_variable(tape, data)
         velocities.append(velocity)

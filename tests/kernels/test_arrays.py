@@ -25,7 +25,19 @@ ONE = {
     "add_backward": lambda x: kernels.add_backward(x, ()),
     "sum_backward": lambda x: kernels.sum_backward(x, (3, *np.shape(x)), axis=0),
 }
-REFUSED = ["int64", "int8", "uint8", "bool", "complex64", "complex128", "float16", "object", "U3", "datetime64[s]", "longdouble"]
+REFUSED = [
+    "int64",
+    "int8",
+    "uint8",
+    "bool",
+    "complex64",
+    "complex128",
+    "float16",
+    "object",
+    "U3",
+    "datetime64[s]",
+    "longdouble",
+]
 
 
 def both(result):
@@ -47,7 +59,9 @@ def test_other_dtypes_are_refused_with_the_operation_and_a_mend(name, kind):
 def test_mixed_dtypes_are_refused_with_both_shapes(name):
     a, b = np.ones((3, 3), "f4"), np.ones((3, 3), "f8")
     for x, y in ((a, b), (b, a)):
-        with pytest.raises(error.DtypeError, match=r"\(3, 3\) and float(32|64) \(3, 3\)|float(32|64) \(3, 3\) and") as caught:
+        with pytest.raises(
+            error.DtypeError, match=r"\(3, 3\) and float(32|64) \(3, 3\)|float(32|64) \(3, 3\) and"
+        ) as caught:
             TWO[name](x, y)
         assert isinstance(caught.value, TypeError)
 

@@ -96,12 +96,25 @@ def test_same_bits_at_every_thread_count(dtype, rng):
 
 
 @pytest.mark.parametrize(
-    ("shape", "operand"), [((4, 3), (3,)), ((4, 3), (1, 3)), ((4, 3), (4, 1)), ((4, 3), ()), ((2, 4, 3), (4, 1)),
-                           ((2, 4, 3), (2, 1, 3)), ((2, 4, 3, 5), (1, 4, 1, 5)), ((4, 3), (4, 3)), ((0, 3), (3,))]
+    ("shape", "operand"),
+    [
+        ((4, 3), (3,)),
+        ((4, 3), (1, 3)),
+        ((4, 3), (4, 1)),
+        ((4, 3), ()),
+        ((2, 4, 3), (4, 1)),
+        ((2, 4, 3), (2, 1, 3)),
+        ((2, 4, 3, 5), (1, 4, 1, 5)),
+        ((4, 3), (4, 3)),
+        ((0, 3), (3,)),
+    ],
 )
 def test_add_backward_sums_to_the_operands_shape(shape, operand, dtype, rng):
     grad = rng.integers(-8, 8, shape).astype(dtype)
-    axes = (*range(len(shape) - len(operand)), *(len(shape) - len(operand) + i for i, n in enumerate(operand) if n == 1))
+    axes = (
+        *range(len(shape) - len(operand)),
+        *(len(shape) - len(operand) + i for i, n in enumerate(operand) if n == 1),
+    )
     found = kernels.add_backward(grad, operand)
     assert found.shape == operand
     assert np.array_equal(found, grad.sum(axes).reshape(operand))

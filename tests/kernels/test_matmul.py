@@ -35,7 +35,9 @@ sizes = st.integers(0, 40)
 
 
 @settings(max_examples=150, deadline=None)
-@given(sizes, sizes, sizes, layouts, layouts, layouts, st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1))
+@given(
+    sizes, sizes, sizes, layouts, layouts, layouts, st.sampled_from(["float32", "float64"]), st.integers(0, 2**32 - 1)
+)
 def test_within_the_error_bound_for_any_shape_and_strides(m, k, n, of_a, of_b, of_out, dtype, seed):
     rng = np.random.default_rng(seed)
     a = laid_out(rng.standard_normal((m, k)).astype(dtype), of_a)
@@ -46,8 +48,10 @@ def test_within_the_error_bound_for_any_shape_and_strides(m, k, n, of_a, of_b, o
     assert np.array_equal(kernels.matmul(a, b), out)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 600, 1), (3, 1, 5), (7, 255, 33), (6, 256, 16), (13, 257, 31),
-                                   (130, 513, 70), (250, 300, 2100)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (1, 600, 1), (3, 1, 5), (7, 255, 33), (6, 256, 16), (13, 257, 31), (130, 513, 70), (250, 300, 2100)],
+)
 def test_across_block_and_chunk_borders(shape, dtype, rng):
     m, k, n = shape
     a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)

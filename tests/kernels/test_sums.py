@@ -19,11 +19,18 @@ def close(found, x, axis, divisor=1):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data(), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7), st.booleans(), st.integers(0, 2**32 - 1))
+@given(
+    st.data(),
+    hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=7),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
 def test_any_axes_and_strides(data, shape, turned, seed):
     x = np.random.default_rng(seed).standard_normal(shape).astype("f4")
     x = x.T[::-1] if turned and x.ndim else x
-    axes = data.draw(st.sampled_from([None, *(c for n in range(x.ndim + 1) for c in itertools.combinations(range(x.ndim), n))]))
+    axes = data.draw(
+        st.sampled_from([None, *(c for n in range(x.ndim + 1) for c in itertools.combinations(range(x.ndim), n))])
+    )
     assert close(kernels.sum(x, axes), x, axes)
     kept = kernels.sum(x, axes, keepdims=True)
     assert kept.shape == x.sum(axes, keepdims=True).shape
@@ -32,7 +39,9 @@ def test_any_axes_and_strides(data, shape, turned, seed):
         assert close(kernels.mean(x, axes), x, axes, count)
 
 
-@pytest.mark.parametrize("shape", [(100_003,), (8192,), (8193,), (5, 20_000), (20_000, 5), (257, 33), (1000, 1), (1, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(100_003,), (8192,), (8193,), (5, 20_000), (20_000, 5), (257, 33), (1000, 1), (1, 1000)]
+)
 def test_across_chunk_borders_at_every_thread_count(shape, dtype, rng):
     x = rng.standard_normal(shape).astype(dtype)
     for axis in (None, *range(x.ndim)):
@@ -67,7 +76,9 @@ def test_nothing_sums_to_zero_and_has_no_mean(dtype):
     assert kernels.mean_squared_error_backward(1.0, np.ones((0, 3), dtype), np.ones((0, 3), dtype)).shape == (0, 3)
 
 
-@pytest.mark.parametrize(("axis", "keepdims"), [(None, False), (0, False), (1, True), ((0, 2), False), (-1, False), ((), False)])
+@pytest.mark.parametrize(
+    ("axis", "keepdims"), [(None, False), (0, False), (1, True), ((0, 2), False), (-1, False), ((), False)]
+)
 def test_backward_repeats_the_gradient(axis, keepdims, rng):
     shape = (4, 3, 5)
     grad = rng.standard_normal(np.ones(shape).sum(axis, keepdims=keepdims).shape)

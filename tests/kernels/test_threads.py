@@ -79,7 +79,7 @@ def test_counts_that_are_no_whole_number_are_refused(bad):
 
 @PARALLEL
 def test_the_environment_and_the_affinity_limit_the_default():
-    code = "import viva_tensor as vt; from viva_tensor.kernels import threads; print(vt.get_num_threads(), threads.decided_by())"
+    code = "from viva_tensor.kernels import threads as t; print(t.get_num_threads(), t.decided_by())"
     assert run(code, OMP_NUM_THREADS="1") in ("1 OMP_NUM_THREADS", "1 processors that this process may run on")
     pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + code
     if hasattr(__import__("os"), "sched_setaffinity"):
@@ -138,16 +138,15 @@ def test_many_python_threads_at_once(rng):
     wrong = []
 
     def work():
-        for _ in range(20):
-            if not np.array_equal(kernels.matmul(a, a.T), wanted):
-                wrong.append(1)
+        wrong.extend((kernels.matmul(a, a.T) != wanted).any() for _ in range(20))
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert not wrong
+    assert len(wrong) == 160
+    assert not any(wrong)
 
 
 BITS = """
@@ -168,7 +167,9 @@ print(digest.hexdigest())
 def test_same_bits_on_every_instruction_set_with_fused_multiply_add():
     fused = [name for name in _dispatch.supported() if name in ("avx2", "avx512")]
     if len(fused) < 2:
-        pytest.skip(f"this processor offers {', '.join(_dispatch.supported())}: no two with fused multiply-add to compare")
+        pytest.skip(
+            f"this processor offers {', '.join(_dispatch.supported())}: no two with fused multiply-add to compare"
+        )
     assert len({run(BITS, VIVA_TENSOR_ISA=name) for name in fused}) == 1
 
 
@@ -190,7 +191,11 @@ def test_the_kernel_tests_hold_on_each_instruction_set(name):
     files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
-        env=os.environ | {"VIVA_TENSOR_ISA": name}, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | {"VIVA_TENSOR_ISA": name},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 

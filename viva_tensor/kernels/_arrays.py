@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array as array_module
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,7 +20,19 @@ from viva_tensor.error import (
     ShapeMismatch,
 )
 
-__all__ = ["Array", "Unfit", "as_array", "as_arrays", "axes_of", "broadcast", "by_dtype", "into", "row_views", "wants"]
+__all__ = [
+    "Array",
+    "Unfit",
+    "as_array",
+    "as_arrays",
+    "axes_of",
+    "broadcast",
+    "by_dtype",
+    "into",
+    "row_views",
+    "same_shape",
+    "wants",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -41,7 +54,7 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
     """
     if isinstance(value, np.ma.MaskedArray):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, mend="fill it with .filled()")
-    typed = hasattr(value, "__array__") or hasattr(value, "__buffer__") or isinstance(value, (bytes, bytearray, memoryview))
+    typed = hasattr(value, "__array__") or isinstance(value, (bytes, bytearray, memoryview, array_module.array))
     try:
         array = np.asarray(value)
     except ValueError as reason:
@@ -78,6 +91,12 @@ def wants(operation: str, dimensions: int, array: Array, name: str) -> None:
             operation=operation,
             mend="reshape it first",
         )
+
+
+def same_shape(operation: str, expected: tuple[int, ...], got: tuple[int, ...], mend: str) -> None:
+    """Raise unless two shapes are equal."""
+    if expected != got:
+        raise ShapeMismatch(expected, got, operation=operation, mend=mend)
 
 
 def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:

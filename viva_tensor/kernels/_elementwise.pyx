@@ -6,7 +6,7 @@ What does not fit raises a bare ValueError, which the front mends or explains. `
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport run, team_size
 from viva_tensor.kernels._views cimport apart, describe, real
-from viva_tensor.kernels.cores cimport Core, Cores, ElementwiseArgs, Matrix
+from viva_tensor.kernels.cores cimport Core, ElementwiseArgs, Matrix
 
 # Elements that are worth a thread.
 cdef double SHARE = 32_768
@@ -14,7 +14,7 @@ cdef double SHARE = 32_768
 
 cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,
                   Py_ssize_t columns, Py_ssize_t size) noexcept nogil:
-    """Repeat an operand as broadcasting wants; False if its shape is another, or `out` would overwrite what is unread."""
+    """Repeat an operand as broadcasting wants; False if its shape is another, or `out` overwrites what is unread."""
     cdef bint same = own_rows == rows and own_columns == columns and matrix.data == out.data \
         and matrix.row == out.row and matrix.column == out.column
     if (own_rows != rows and own_rows != 1) or (own_columns != columns and own_columns != 1):

@@ -1,4 +1,4 @@
-"""Matrix product on typed memoryviews. What does not fit raises a bare ValueError, which the front mends or explains."""
+"""Matrix product on typed memoryviews. What does not fit raises a bare ValueError; the front mends or explains it."""
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport release, run, team_size, workspace

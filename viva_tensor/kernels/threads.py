@@ -105,7 +105,7 @@ def _checked(operation: str, n: int) -> int:
 
 
 def quota_from(root: Path, groups: str) -> int:
-    """Whole processors that control groups grant, from a cgroup tree (v1 or v2) and /proc/self/cgroup; 0 for no limit."""
+    """Whole processors that control groups grant, from a cgroup tree and /proc/self/cgroup (v1 or v2); 0: no limit."""
     limits = []
     for line in groups.splitlines():
         _, controllers, group = line.split(":", 2)

@@ -123,7 +123,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
     start = perf_counter_ns()
     before = len(tape)
     try:
-        batch, features = x.data.shape
+        _, features = x.data.shape
         out_features, in_features = layer.w.data.shape
         if features != in_features or layer.b.data.shape != (out_features,) or features == 0 or out_features == 0:
             raise ValueError
@@ -159,9 +159,8 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
             mend="a layer has at least one input and one output",
         )
     if x.data.shape[1] != w[1]:
-        raise ShapeMismatch(
-            (x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", mend=f"w {w} is [out, in], x is [batch, in]"
-        )
+        mend = f"w {w} is [out, in], x is [batch, in]"
+        raise ShapeMismatch((x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", mend=mend)
     if b != w[:1]:
         raise ShapeMismatch(w[:1], b, operation="linear_forward", mend=f"b has one element for each row of w {w}")
 

@@ -6,7 +6,6 @@ from viva_tensor.kernels.cores cimport (
     Cores,
     ElementwiseArgs,
     MatmulArgs,
-    Matrix,
     SGDArgs,
     SquaredErrorArgs,
     SumArgs,

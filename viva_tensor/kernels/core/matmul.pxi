@@ -50,7 +50,7 @@ cdef Py_ssize_t matmul_workspace(const MatmulArgs* args, int members) noexcept n
 
 cdef void pack(const real* source, Py_ssize_t along, Py_ssize_t across, Py_ssize_t depth, Py_ssize_t size,
                Py_ssize_t width, real* target) noexcept nogil:
-    """Copy `size` vectors of length `depth` into panels [size / width][depth][width], the last one padded with zeros."""
+    """Copy `size` vectors of length `depth` into panels [size / width][depth][width], the last padded with zeros."""
     cdef Py_ssize_t panel, used, i, k
     for panel in range(panels(size, width)):
         used = min(width, size - panel * width)

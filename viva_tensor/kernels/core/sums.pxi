@@ -1,7 +1,7 @@
 # Sums in an order that depends on the shape alone, never on threads, strides or vector width:
 #
-# - along adjacent elements (inner = 1): chunks of SPAN elements; in a chunk, element i goes to lane i % WIDTH, the lanes
-#   are joined by halves; the chunks are added in order;
+# - along adjacent elements (inner = 1): chunks of SPAN elements; in a chunk, element i goes to lane i % WIDTH, the
+#   lanes are joined by halves; the chunks are added in order;
 # - down columns (inner > 1): chunks of CHAIN rows; in a chunk, row i goes to chain i % 4, the chains are joined as
 #   (0 + 1) + (2 + 3); the chunks are added in order.
 

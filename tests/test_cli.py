@@ -1,0 +1,181 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import viva_tensor as vt
+from viva_tensor.cli import cli
+
+QUICK = ["--epochs", "2", "--hidden", "8"]
+
+
+@pytest.fixture
+def csv(tmp_path):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"size": rng.uniform(1, 9, 60), "kind": rng.choice(["a", "b"], 60), "fixed": 1})
+    table["price"] = table["size"] * 10
+    table.loc[5, "price"] = np.nan
+    table["flag"] = table["size"] > 5
+    path = tmp_path / "shop.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def call(*arguments, cwd, code="from viva_tensor.__main__ import main; main()"):
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "viva_tensor"]
+    return subprocess.run([*command, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+class TestTrain:
+    def test_own_table(self, csv, tmp_path):
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+        assert (result.exit_code, result.stderr) == (0, "")
+        for word in ("network", "least squares", "training mean", "RMSE", "R2", "rows/s"):
+            assert word in result.stdout
+        assert "left out: fixed (constant)" in result.stdout
+        assert "left out: 1 rows without a value of price" in result.stdout
+        for name in ("model.safetensors", "preprocessing.json", "history.csv", "predictions.csv", "report.json"):
+            assert str(tmp_path / "run" / name) in result.stdout
+            assert (tmp_path / "run" / name).stat().st_size > 0
+
+    def test_options_reach_the_run(self, csv, tmp_path):
+        options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
+                   "seed": 9, "threads": 1}  # fmt: skip
+        flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *flags)
+        assert result.exit_code == 0, result.output
+        report = json.loads((tmp_path / "run" / "report.json").read_text())
+        threads = options.pop("threads")
+        expected = {name.replace("-", "_"): value for name, value in options.items()} | {"hidden": [5, 3]}
+        assert report["settings"] == expected
+        assert report["threads"] == threads
+        assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 3
+
+    def test_same_seed_same_files(self, csv, tmp_path):
+        for folder in ("a", "b"):
+            invoke("train", csv, "--target", "price", "--output", tmp_path / folder, *QUICK)
+        for name in ("model.safetensors", "preprocessing.json", "history.csv", "predictions.csv"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+    def test_bundled_table_as_a_program(self, tmp_path):
+        result = call("train", "--epochs", 1, "--hidden", "8", "--batch-size", 2048, cwd=tmp_path, code=None)
+        assert (result.returncode, result.stderr) == (0, "")  # no progress bar where stderr is no terminal
+        report = json.loads((tmp_path / "viva-tensor-run" / "report.json").read_text())
+        assert report["target"] == "price"
+        assert report["rows"]["test"] == 10_788
+        assert 1000 < report["test"]["least squares"]["rmse"] < 1300
+
+    def test_a_network_that_learned_nothing_is_called_so(self, csv, tmp_path):
+        result = invoke("train", csv, "--target", "price", "--lr", "1e-9", "--output", tmp_path / "run", *QUICK)
+        assert "no better than a baseline" in result.stdout
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["none.csv", "--target", "price"], "no such file: none.csv"),
+            ([".", "--target", "price"], "is a directory"),
+            (["shop.xlsx", "--target", "price"], "cannot tell the format of shop.xlsx"),
+            (["bad.parquet", "--target", "price"], "cannot read bad.parquet"),
+            (["empty.csv", "--target", "price"], "empty.csv is empty"),
+            (["header.csv", "--target", "price"], "header.csv has no rows"),
+            (["shop.csv"], "name the column to predict: viva-tensor train shop.csv --target COLUMN"),
+            (
+                ["shop.csv", "--target", "prise"],
+                "did you mean 'price'? The columns are: size, kind, fixed, price, flag",
+            ),
+            (["shop.csv", "--target", "kind"], "numeric target; column 'kind' holds text"),
+            (["shop.csv", "--target", "flag"], "numeric target; column 'flag' holds booleans"),
+            (["shop.csv", "--target", "fixed"], "target 'fixed' is constant"),
+            (["short.csv", "--target", "b"], "2 rows with a target are too few"),
+            (["useless.csv", "--target", "b"], "no usable feature column (a: constant)"),
+            (
+                ["shop.csv", "--target", "price", "--hidden", "8,x"],
+                "--hidden takes layer widths such as 128,64; got '8,x'",
+            ),
+            (["shop.csv", "--target", "price", "--hidden", "8,0"], "got '8,0'"),
+            (["shop.csv", "--target", "price", "--hidden", ""], "got ''"),
+            (["shop.csv", "--target", "price", "--lr", "1e9", "--batch-size", "4"], "try a smaller learning rate"),
+            # found before the table is read
+            (["none.csv", "--target", "price", "--output", "shop.csv"], "cannot write to shop.csv"),
+            (["none.csv", "--target", "price", "--output", "shop.csv/run"], "cannot write to shop.csv"),
+        ],
+    )
+    def test_one_line_and_code_2(self, csv, tmp_path, monkeypatch, arguments, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "shop.xlsx").write_bytes(b"PK")
+        (tmp_path / "bad.parquet").write_bytes(b"a,b\n1,2\n")
+        (tmp_path / "empty.csv").write_bytes(b"")
+        (tmp_path / "header.csv").write_text("price\n")
+        (tmp_path / "short.csv").write_text("a,b\n1,2\n3,4\n")
+        (tmp_path / "useless.csv").write_text("a,b\n" + "".join(f"1,{i}\n" for i in range(20)))
+        before = sorted(os.listdir(tmp_path))
+        result = invoke("train", *arguments)
+        assert isinstance(result.exception, SystemExit)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+        assert message in result.stderr
+        assert sorted(os.listdir(tmp_path)) == before  # nothing half made
+
+    @pytest.mark.parametrize(
+        "flags",
+        [["--epochs", "0"], ["--batch-size", "-1"], ["--lr", "0"], ["--momentum", "1"], ["--test-fraction", "1"],
+         ["--seed", "-1"], ["--threads", "0"]],
+    )  # fmt: skip
+    def test_option_out_of_range(self, csv, flags):
+        result = invoke("train", csv, "--target", "price", *flags)
+        assert result.exit_code == 2
+        assert flags[0] in result.stderr
+
+    def test_file_that_breaks_off_as_a_program(self, tmp_path):
+        (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 broken")
+        result = call("train", "t.csv.gz", "--target", "price", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith("Error: cannot read t.csv.gz")
+        assert "Traceback" not in result.stderr
+
+    def test_parquet_without_pyarrow(self, tmp_path, monkeypatch):
+        pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        result = invoke("train", tmp_path / "t.parquet", "--target", "a")
+        assert result.exit_code == 2
+        assert 'pip install "viva-tensor[train]"' in result.stderr
+
+
+class TestProgram:
+    @pytest.mark.parametrize("package", ["click", "pandas", "safetensors", "tqdm"])
+    def test_missing_package(self, tmp_path, package):
+        code = f"import sys; sys.modules['{package}'] = None; from viva_tensor.__main__ import main; main()"
+        result = call("info", cwd=tmp_path, code=code)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == f'Error: the command line needs {package}; pip install "viva-tensor[train]"\n'
+
+    def test_library_needs_none_of_them(self, tmp_path):
+        code = (
+            "import sys, viva_tensor; print({'click', 'pandas', 'pyarrow', 'safetensors', 'tqdm'} & set(sys.modules))"
+        )
+        result = call(cwd=tmp_path, code=code)
+        assert result.stdout == "set()\n", result.stderr
+
+    def test_info(self, capsys):
+        result = invoke("info")
+        vt.show_config()
+        assert result.exit_code == 0
+        assert result.stdout == capsys.readouterr().out
+        assert result.stdout
+
+    def test_version_and_help(self):
+        assert invoke("--version").stdout == f"viva-tensor, version {vt.__version__}\n"
+        assert "train" in invoke("-h").stdout
+        assert "--target" in invoke("train", "--help").stdout

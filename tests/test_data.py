@@ -1,0 +1,145 @@
+import gzip
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from viva_tensor.data import DataError, diamonds_path, read_table, split_rows, target_values
+
+TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
+
+
+class TestReadTable:
+    @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "T.TSV.GZ", "t.parquet"])
+    def test_every_format_gives_the_same_table(self, tmp_path, name):
+        path = tmp_path / name
+        table = TABLE.assign(kind=["a", "ü", "b", "a b"], size=[1.5, -3e-300, np.nan, 0.14972674906437028])
+        if name.endswith("parquet"):
+            table.to_parquet(path)
+        else:
+            separator = "\t" if ".tsv" in name.lower() else ","
+            content = table.to_csv(index=False, sep=separator).encode()
+            path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+        pd.testing.assert_frame_equal(read_table(path), table, check_dtype=False, rtol=1e-15)
+        assert read_table(str(path))["price"].dtype == np.int64
+
+    def test_bundled_table(self):
+        table = read_table(diamonds_path())
+        assert table.shape == (53_940, 10)
+        assert table["price"].sum() == 212_135_217
+
+    def test_text_columns_keep_leading_zeros(self, tmp_path):
+        (tmp_path / "t.csv").write_text("code,n\n007,1\n012,2\n")
+        table = read_table(tmp_path / "t.csv", text=["code", "absent"])
+        assert table["code"].tolist() == ["007", "012"]
+        assert table["n"].tolist() == [1, 2]
+
+    def test_late_text_makes_the_whole_column_text(self, tmp_path):
+        # wide and long enough for pandas to read it in several pieces
+        header, row, last = (",".join(map(str, [first, *range(99)])) + "\n" for first in ("code", "1", "x"))
+        (tmp_path / "t.csv").write_text(header + row * 12_000 + last)
+        assert set(read_table(tmp_path / "t.csv")["code"]) == {"1", "x"}
+
+    def test_named_index_of_parquet_is_a_column(self, tmp_path):
+        TABLE.set_index("price").iloc[1:].to_parquet(tmp_path / "t.parquet")
+        table = read_table(tmp_path / "t.parquet")
+        assert set(table.columns) == set(TABLE.columns)
+        assert table.index.tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize("names", [["a", "a"], ["a", "b"]])
+    def test_two_columns_of_one_name(self, tmp_path, names):
+        columns = pa.table([[1, 2], [3, 4]], names=names)
+        if names == ["a", "b"]:  # the index of the stored data frame has the name of a column
+            frame = pd.DataFrame({"b": [3, 4]}, index=pd.Index([1, 2], name="a"))
+            columns = pa.Table.from_pandas(frame).rename_columns({"b": "a"}).append_column("b", columns["b"])
+        pq.write_table(columns, tmp_path / "t.parquet")
+        with pytest.raises(DataError, match=r"t\.parquet"):
+            read_table(tmp_path / "t.parquet")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("t.csv", b"", "is empty"),
+            ("t.csv", b"a,b\n", "has no rows"),
+            ("t.csv", b"a,b\n1,2\n1,2,3\n", "CSV"),
+            ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "CSV"),
+            ("t.csv", "a,b\n1,é\n".encode("latin-1"), "UTF-8"),
+            ("t.csv", bytes(range(128, 256)), "cannot read"),
+            ("t.csv.gz", b"a,b\n1,2\n", "cannot read"),
+            ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:-20], "cannot read"),
+            ("t.parquet", b"a,b\n1,2\n", "PARQUET"),
+            ("t.xlsx", b"PK", "format"),
+            ("t", b"a,b\n1,2\n", "format"),
+            ("t.parquet.gz", b"", "format"),
+        ],
+    )
+    def test_unusable_file(self, tmp_path, name, content, message):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message) as error:
+            read_table(tmp_path / name)
+        assert "\n" not in str(error.value)
+        assert name in str(error.value)
+
+    def test_missing_file_and_directory(self, tmp_path):
+        with pytest.raises(DataError, match="no such file"):
+            read_table(tmp_path / "none.csv")
+        with pytest.raises(DataError, match="is a directory"):
+            read_table(tmp_path)
+
+
+class TestTargetValues:
+    def test_missing_and_infinite_values_are_nan(self):
+        table = pd.DataFrame({"y": [1, np.inf, -np.inf, np.nan]})
+        assert target_values(table, "y").tolist() == pytest.approx([1, np.nan, np.nan, np.nan], nan_ok=True)
+        nullable = pd.DataFrame({"y": pd.array([7, None], dtype="Int64")})
+        assert target_values(nullable, "y").tolist() == pytest.approx([7, np.nan], nan_ok=True)
+
+    def test_unknown_column_names_the_columns_and_the_nearest(self):
+        with pytest.raises(DataError, match=r"no column 'PIRCE'; did you mean 'price'\? .*: size, kind, price$"):
+            target_values(TABLE, "PIRCE")
+        with pytest.raises(DataError, match=r"no column 'zzz'\. The columns are: size, kind, price$"):
+            target_values(TABLE, "zzz")
+
+    @pytest.mark.parametrize(
+        ("column", "held"),
+        [
+            (["a", "b"], "text"),
+            (["1", "2"], "text"),
+            (pd.Categorical([1, 2]), "categories"),
+            ([True, False], "booleans"),
+            (pd.array([True, None], dtype="boolean"), "booleans"),
+            (pd.to_datetime(["2020-01-01", "2020-01-02"]), "dates"),
+            ([[1], [2]], "other"),
+        ],
+    )
+    def test_not_numeric(self, column, held):
+        with pytest.raises(DataError, match=f"numeric target; column 'y' holds .*{held}"):
+            target_values(pd.DataFrame({"y": column}), "y")
+
+    def test_no_values(self):
+        with pytest.raises(DataError, match="'y' has no values"):
+            target_values(pd.DataFrame({"y": [None, np.nan]}), "y")
+
+
+class TestSplitRows:
+    @pytest.mark.parametrize(("n_rows", "fraction"), [(4, 0.2), (5, 0.2), (101, 0.2), (10, 0.01)])
+    def test_parts_are_disjoint_and_complete(self, n_rows, fraction):
+        split = split_rows(n_rows, fraction)
+        assert sorted(np.concatenate(split)) == list(range(n_rows))
+        assert min(map(len, split)) >= 1
+        assert len(split.train) >= 2
+
+    def test_sizes(self):
+        assert [len(part) for part in split_rows(1000, 0.3)] == [630, 70, 300]
+
+    def test_seed_decides(self):
+        assert np.array_equal(split_rows(50, seed=1).test, split_rows(50, seed=1).test)
+        assert not np.array_equal(split_rows(50, seed=1).test, split_rows(50, seed=2).test)
+        assert split_rows(50).test.tolist() != list(range(10))
+
+    @pytest.mark.parametrize(("n_rows", "fraction"), [(0, 0.2), (1, 0.2), (3, 0.2), (10, 0.9)])
+    def test_too_few_rows(self, n_rows, fraction):
+        with pytest.raises(DataError, match=f"^{n_rows} rows? with a target are too few to split"):
+            split_rows(n_rows, fraction)

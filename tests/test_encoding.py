@@ -1,0 +1,168 @@
+import datetime
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from viva_tensor.data import DataError
+from viva_tensor.encoding import CLIP, MAX_CATEGORIES, Encoding, fit_encoding
+
+TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
+
+
+def encoded(train: object, new: object) -> list[list[float]]:
+    """Features of a column `new` under the encoding fitted on a column `train`."""
+    encoding = fit_encoding(pd.DataFrame({"c": train}))
+    return encoding.encode(pd.DataFrame({"c": new})).tolist()
+
+
+class TestNumeric:
+    def test_standardised_by_the_training_rows(self):
+        assert encoded([1.0, 3.0], [1.0, 5.0]) == [[-1], [3]]
+
+    @pytest.mark.parametrize("absent", [np.nan, np.inf, -np.inf, None])
+    def test_missing_value_is_the_median_and_marked(self, absent):
+        # with the median 2 filled in: mean 2.75, variance (0.75² · 3 + 2.25²) / 4
+        [value] = encoded([2.0, 2.0, 5.0, absent], [absent])
+        assert value == pytest.approx([-0.75 / 1.6875**0.5, 1])
+        assert encoded([2.0, 2.0, 5.0, absent], [2.75]) == [[0, 0]]
+
+    def test_missing_only_in_new_rows(self):
+        assert encoded([1.0, 2.0, 3.0, 6.0], [np.nan]) == [pytest.approx([-0.5 / 3.5**0.5])]
+
+    def test_constant_but_for_missing_values(self):
+        assert encoded([4.0, np.nan, 4.0], [4.0, np.nan]) == [[0, 0], [0, 1]]
+
+    def test_booleans(self):
+        assert encoded([True, False], [False, True]) == [[-1], [1]]
+        assert encoded([True, False, None], [False, True, None]) == encoded([1.0, 0.0, None], [0.0, 1.0, None])
+
+    @pytest.mark.parametrize("zone", [None, "America/New_York"])
+    def test_dates_are_days_since_the_first(self, zone):
+        days = pd.date_range("2024-01-01", periods=5, freq="2D", tz=zone)
+        encoding = fit_encoding(pd.DataFrame({"d": days}))
+        assert (encoding.columns[0].mean, encoding.columns[0].std) == pytest.approx((4, 8**0.5))
+        assert encoding.encode(pd.DataFrame({"d": days[2:3]})).tolist() == [[0]]
+        dates = [datetime.date(2024, 1, 1), None, datetime.date(2024, 1, 9)]
+        assert fit_encoding(pd.DataFrame({"d": dates})).columns[0].median == 4
+
+    def test_outlier_is_clipped(self):
+        assert encoded([0.0, 1.0], [1e300, -1e300]) == [[CLIP], [-CLIP]]
+
+    def test_text_where_numbers_were(self):
+        with pytest.raises(DataError, match="'c' must hold numbers"):
+            encoded([1.0, 2.0], ["three"])
+
+
+class TestCategorical:
+    def test_one_hot_in_sorted_order(self):
+        assert encoded(["b", "a", "b", "a"], ["a", "b", "unseen", None]) == [[1, 0], [0, 1], [0, 0], [0, 0]]
+
+    def test_missing_is_a_category_where_training_had_it(self):
+        assert encoded(["b", "a", "b", "a", None], [None, "a", "unseen"]) == [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+
+    def test_most_frequent_are_kept(self):
+        names = [f"c{i:03}" for i in range(MAX_CATEGORIES + 6)]
+        encoding = fit_encoding(pd.DataFrame({"c": names + names[6:]}))
+        assert encoding.columns[0].categories == tuple(names[6:])
+
+    def test_constant_but_for_missing_values(self):
+        assert encoded(["a", None, "a"], ["a", None]) == [[1, 0], [0, 1]]
+
+    def test_number_and_text_of_one_label_are_one_category(self):
+        assert encoded([1, 1, "1", "b"], ["1", 1, "b"]) == [[1, 0], [1, 0], [0, 1]]
+
+    def test_integer_labels_survive_a_missing_value(self):
+        assert encoded(pd.Categorical([1, 2, 1, 2]), [2.0, np.nan]) == [[0, 1], [0, 0]]
+
+
+class TestEncoding:
+    def test_left_out_with_reasons(self):
+        n = 20
+        table = pd.DataFrame(
+            {
+                "kept": range(n),
+                "one": 1,
+                "word": "w",
+                "none": None,
+                "infinite": np.inf,
+                "name": [f"n{i}" for i in range(n)],
+                "nearly": [f"n{max(i, 1)}" for i in range(n)],
+                "list": [[1]] * n,
+                "huge": [1e308, -1e308] * (n // 2),
+            }
+        )
+        encoding = fit_encoding(table)
+        assert encoding.feature_names == ("kept",)
+        reasons = {name: reason.split()[0] for name, reason in encoding.left_out.items()}
+        assert reasons == {
+            "one": "constant",
+            "word": "constant",
+            "none": "all",
+            "infinite": "all",
+            "name": "identifier:",
+            "nearly": "identifier:",
+            "list": "neither",
+            "huge": "values",
+        }
+
+    def test_repeated_text_is_no_identifier(self):
+        assert fit_encoding(pd.DataFrame({"c": list("aabbccdd")})).feature_names == ("c=a", "c=b", "c=c", "c=d")
+
+    def test_no_usable_column(self):
+        with pytest.raises(DataError, match=r"no usable feature column \(one: constant\)"):
+            fit_encoding(pd.DataFrame({"one": [1, 1]}))
+        with pytest.raises(DataError, match="no usable feature column"):
+            fit_encoding(pd.DataFrame(index=range(3)))
+
+    def test_columns_are_found_by_name(self):
+        encoding = fit_encoding(TABLE)
+        features = encoding.encode(TABLE)
+        assert np.array_equal(encoding.encode(TABLE[["price", "kind", "size"]].assign(more=0)), features)
+        with pytest.raises(DataError, match="lacks columns used in training: kind"):
+            encoding.encode(TABLE[["price", "size"]])
+
+    def test_array(self):
+        encoding = fit_encoding(TABLE)
+        features = encoding.encode(TABLE)
+        assert features.dtype == np.float32
+        assert features.flags.c_contiguous
+        assert features.shape == (4, len(encoding.feature_names)) == (4, 6)
+
+    @settings(max_examples=50, deadline=None)
+    @given(
+        numbers=st.lists(st.none() | st.floats(), min_size=8, max_size=8),
+        words=st.lists(st.none() | st.text(max_size=3), min_size=8, max_size=8),
+    )
+    def test_survives_json(self, numbers, words):
+        table = pd.DataFrame(
+            {"n": pd.Series(numbers, dtype="float64"), "w": pd.Series(words, dtype="object"), "i": range(8)}
+        )
+        encoding = fit_encoding(table.iloc[:6])
+        again = Encoding.from_dict(json.loads(json.dumps(encoding.to_dict(), allow_nan=False)))
+        assert again == encoding
+        features = again.encode(table)
+        assert np.isfinite(features).all()
+        assert np.array_equal(features, encoding.encode(table))
+
+    @pytest.mark.parametrize(
+        "record",
+        [
+            {},
+            {"columns": 3, "left_out": {}},
+            {"columns": [{"kind": "magic"}], "left_out": {}},
+            {"columns": [{"kind": "categorical", "name": "c"}], "left_out": {}},
+            {
+                "columns": [
+                    {"kind": "numeric", "name": "c", "median": 0, "mean": 0, "std": 0, "missing": False, "origin": None}
+                ],
+                "left_out": {},
+            },
+        ],
+    )
+    def test_foreign_record(self, record):
+        with pytest.raises(DataError, match="not the description of an encoding"):
+            Encoding.from_dict(record)

@@ -1,0 +1,20 @@
+"""``python -m viva_tensor``, and the entry point of the ``viva-tensor`` command."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say in one line what to install for it."""
+    try:
+        from viva_tensor.cli import cli
+    except ModuleNotFoundError as error:
+        package = (error.name or "viva_tensor").partition(".")[0]
+        if package == "viva_tensor":
+            raise
+        print(f'Error: the command line needs {package}; pip install "viva-tensor[train]"', file=sys.stderr)
+        sys.exit(2)
+    cli(prog_name="viva-tensor")
+
+
+if __name__ == "__main__":
+    main()

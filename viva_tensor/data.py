@@ -1,0 +1,200 @@
+"""Tables: reading a file, taking its target, splitting its rows."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+import zlib
+from collections.abc import Collection
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+__all__ = [
+    "DataError",
+    "Split",
+    "diamonds_path",
+    "kind_of",
+    "numbers_of",
+    "one_line",
+    "read_table",
+    "split_rows",
+    "target_values",
+]
+
+READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
+
+FloatArray = npt.NDArray[np.float64]
+IndexArray = npt.NDArray[np.int64]
+
+
+class DataError(ValueError):
+    """A table, or what was asked of it, cannot be used for training; the message is one line for the user."""
+
+
+class Split(NamedTuple):
+    """Row numbers of the three disjoint parts of a table, each an int64 array."""
+
+    train: IndexArray
+    validation: IndexArray
+    test: IndexArray
+
+
+def diamonds_path() -> Path:
+    """Path of the bundled diamonds table: 53,940 diamonds, nine properties each and a price in US dollars."""
+    return Path(str(resources.files("viva_tensor"))) / "datasets" / "diamonds.csv.gz"
+
+
+def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
+    """Read a CSV or TSV file with a header line (gzipped or not), or a Parquet file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The suffix tells the format: .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
+    text : collection of str
+        Columns of a CSV or TSV file that are text even where every value looks like a number.
+
+    Returns
+    -------
+    DataFrame
+        Rows numbered from 0, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable, empty or of another format.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        raise DataError(f"{path} is a directory; name a {READABLE} file in it")
+    if not os.path.exists(path):
+        raise DataError(f"no such file: {path}")
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind not in {"csv", "tsv", "parquet"} or path.name.lower().endswith(".parquet.gz"):
+        raise DataError(f"cannot tell the format of {path}; name a {READABLE} file")
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns when rows are longer than the header, and then drops or shifts their values
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            if kind == "parquet":
+                table = pd.read_parquet(path)
+                if table.index.names != [None]:
+                    table = table.reset_index()
+            else:
+                separator = "," if kind == "csv" else "\t"
+                dtype = dict.fromkeys(text, "str")
+                table = pd.read_csv(path, sep=separator, dtype=dtype, index_col=False, low_memory=False)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path} is empty") from None
+    except ImportError as error:
+        raise DataError(f'cannot read {path} without pyarrow; pip install "viva-tensor[train]"') from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {path}: not UTF-8 text (byte {error.start})") from error
+    except (OSError, ValueError, EOFError, NotImplementedError, zlib.error, pd.errors.ParserWarning) as error:
+        raise DataError(f"cannot read {path} as {kind.upper()}: {one_line(error)}") from error
+    table = table.reset_index(drop=True)
+    table.columns = table.columns.map(str)
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise DataError(f"{path} has two columns named {twice!r}; rename one")
+    if table.empty:
+        raise DataError(f"{path} has no rows")
+    return table
+
+
+def target_values(table: pd.DataFrame, target: str) -> FloatArray:
+    """Column `target` as a float64 array [rows], NaN where it is missing or infinite.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or it does not hold numbers.
+
+    Examples
+    --------
+    >>> target_values(pd.DataFrame({"price": [326, None, 334]}), "price")
+    array([326.,  nan, 334.])
+    """
+    if target not in table.columns:
+        folded = {str(name).casefold(): name for name in table.columns}
+        near = difflib.get_close_matches(target.casefold(), list(folded), n=1)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+        raise DataError(f"no column {target!r}{hint} The columns are: {', '.join(map(str, table.columns))}")
+    kind = kind_of(table[target])
+    if kind == "empty":
+        raise DataError(f"column {target!r} has no values")
+    if kind != "number":
+        held = {"text": "text or categories", "boolean": "booleans", "date": "dates"}.get(kind, "other values")
+        raise DataError(f"training needs a numeric target; column {target!r} holds {held}")
+    return numbers_of(table[target])
+
+
+def split_rows(n_rows: int, test_fraction: float = 0.2, validation_fraction: float = 0.1, seed: int = 0) -> Split:
+    """Divide the rows of a table at random into training, validation and test rows.
+
+    The test part is taken from all rows, the validation part from the rest; each has at least one row, training two.
+
+    Raises
+    ------
+    DataError
+        If there are too few rows for that.
+
+    Examples
+    --------
+    >>> [len(part) for part in split_rows(100)]
+    [72, 8, 20]
+    """
+    n_test = max(1, round(n_rows * test_fraction))
+    n_validation = max(1, round((n_rows - n_test) * validation_fraction))
+    if n_rows - n_test - n_validation < 2:
+        raise DataError(
+            f"{n_rows} {'row' if n_rows == 1 else 'rows'} with a target are too few to split into training, "
+            f"validation and test rows with a test fraction of {test_fraction:g}"
+        )
+    order = np.random.default_rng(seed).permutation(n_rows)
+    test, validation, train = np.split(order, [n_test, n_test + n_validation])
+    return Split(train, validation, test)
+
+
+def kind_of(column: pd.Series[Any]) -> str:
+    """What a column holds: number, boolean, date, text, empty (nothing but missing values) or other."""
+    dtype = column.dtype
+    if bool(column.isna().all()):
+        return "empty"
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "text"
+    match pd.api.types.infer_dtype(column, skipna=True):
+        case "integer" | "floating" | "decimal" | "mixed-integer-float":
+            return "number"
+        case "boolean":
+            return "boolean"
+        case "datetime64" | "datetime" | "date":
+            return "date"
+        case "string" | "mixed-integer":
+            return "text"
+        case _:
+            return "other"
+
+
+def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
+    """A column of numbers, booleans or dates (then: days since `origin`) as float64, NaN where missing or infinite."""
+    try:
+        if origin is None:
+            values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
+        else:
+            days = (pd.to_datetime(column, utc=True) - pd.Timestamp(origin)) / pd.Timedelta(days=1)
+            values = days.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        held = "numbers" if origin is None else "dates"
+        raise DataError(f"column {column.name!r} must hold {held}: {one_line(error)}") from error
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,230 @@
+"""Columns of a table as float32 features.
+
+An `Encoding` is fitted on training rows only, and describes itself as plain JSON, so that new rows can be encoded
+exactly as the training rows were. Values that are missing, NaN or infinite all count as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from viva_tensor.data import DataError, FloatArray, kind_of, numbers_of, one_line
+
+__all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
+
+MAX_CATEGORIES = 64
+IDENTIFIER_SHARE = 0.9  # text with this share of distinct values names its row and says nothing about others
+CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
+MISSING = "(missing)"
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number, boolean or date as ``(value - mean) / std``, kept within ±10; a missing value is taken to be `median`.
+
+    If `missing`, a second feature is 1 where the value is missing. Dates are counted in days since `origin`.
+    """
+
+    name: str
+    median: float
+    mean: float
+    std: float
+    missing: bool = False
+    origin: str | None = None
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
+
+    def encode(self, column: pd.Series[Any]) -> FloatArray:
+        values = numbers_of(column, self.origin)
+        absent = np.isnan(values)
+        with np.errstate(over="ignore"):
+            scaled = np.clip((np.where(absent, self.median, values) - self.mean) / self.std, -CLIP, CLIP)
+        return np.column_stack([scaled, absent] if self.missing else [scaled])
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A text or category as one feature per category: 1 for the category of the row, 0 elsewhere.
+
+    A value that is none of `categories` is 0 everywhere. If `missing`, a last feature is 1 where the value is missing.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    missing: bool = False
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        labels = (*self.categories, MISSING) if self.missing else self.categories
+        return tuple(f"{self.name}={label}" for label in labels)
+
+    def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+        codes, labels = _labels(column)
+        place = {category: i for i, category in enumerate(self.categories)}
+        n = len(self.categories)
+        # code -1, a missing value, finds the last entry
+        places = np.array([*(place.get(label, -1) for label in labels), n])[codes]
+        one_hot: npt.NDArray[np.bool_] = places[:, None] == np.arange(n + self.missing)
+        return one_hot
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the columns of a table become features; `left_out` names the columns that do not, each with the reason.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"carat": [0.2, 0.3, None, 0.4], "cut": ["Fair", "Ideal", "Fair", "Fair"], "shop": 1})
+    >>> encoding = fit_encoding(table)
+    >>> encoding.feature_names
+    ('carat', 'carat=(missing)', 'cut=Fair', 'cut=Ideal')
+    >>> dict(encoding.left_out)
+    {'shop': 'constant'}
+    >>> encoding.encode(table).shape
+    (4, 4)
+    >>> Encoding.from_dict(encoding.to_dict()) == encoding
+    True
+    """
+
+    columns: tuple[Numeric | Categorical, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(name for column in self.columns for name in column.feature_names)
+
+    def encode(self, table: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Features of every row of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
+
+        Raises
+        ------
+        DataError
+            If a column is missing, or holds text where the training rows held numbers.
+        """
+        absent = [column.name for column in self.columns if column.name not in table.columns]
+        if absent:
+            raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
+        features = np.empty((len(table), len(self.feature_names)), np.float32)
+        start = 0
+        for column in self.columns:
+            stop = start + len(column.feature_names)
+            features[:, start:stop] = column.encode(table[column.name])
+            start = stop
+        return features
+
+    def to_dict(self) -> dict[str, Any]:
+        """The encoding as numbers, strings, lists and dicts, as JSON can hold them."""
+        columns = [{"kind": type(column).__name__.lower(), **asdict(column)} for column in self.columns]
+        return {"columns": columns, "left_out": dict(self.left_out)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Encoding:
+        """The encoding that `to_dict` described.
+
+        Raises
+        ------
+        DataError
+            If `record` is not such a description.
+        """
+        try:
+            return cls(tuple(map(_column_from_dict, record["columns"])), dict(record["left_out"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"not the description of an encoding: {one_line(error)}") from error
+
+
+def fit_encoding(table: pd.DataFrame) -> Encoding:
+    """Choose the encoding of every column of `table`: the training rows, without the target.
+
+    Numbers, booleans and dates are standardised, text and categories one-hot encoded, the 64 most frequent of them.
+    Left out are columns that are constant, all missing, neither numbers nor text nor dates, or a text that is
+    distinct in nearly every row.
+
+    Raises
+    ------
+    DataError
+        If no column is left.
+    """
+    columns: list[Numeric | Categorical] = []
+    left_out: dict[str, str] = {}
+    for name in table.columns:
+        column = _fit_column(name, table[name])
+        if isinstance(column, str):
+            left_out[name] = column
+        else:
+            columns.append(column)
+    if not columns:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " beside the target"))
+    return Encoding(tuple(columns), left_out)
+
+
+def _fit_column(name: str, column: pd.Series[Any]) -> Numeric | Categorical | str:
+    """How to encode a column, or the reason to leave it out."""
+    match kind_of(column):
+        case "empty":
+            return "all values missing"
+        case "other":
+            return "neither numbers nor text nor dates"
+        case "text":
+            return _fit_categorical(name, column)
+        case kind:
+            return _fit_numeric(name, column, is_date=kind == "date")
+
+
+def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | str:
+    origin = pd.to_datetime(column, utc=True).min().isoformat() if is_date else None
+    values = numbers_of(column, origin)
+    absent = np.isnan(values)
+    if absent.all():
+        return "all values missing"
+    missing = bool(absent.any())
+    with np.errstate(over="ignore", invalid="ignore"):
+        median = float(np.median(values[~absent]))
+        values = np.where(absent, median, values)
+        constant = bool(values.min() == values.max())
+        mean, std = float(values.mean()), 1.0 if constant else float(values.std())
+    if constant and not missing:
+        return "constant"
+    if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
+        return "values too large or too close together for float64"
+    return Numeric(name, median, mean, std, missing, origin)
+
+
+def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
+    codes, labels = _labels(column)
+    missing = bool((codes < 0).any())
+    counts: dict[str, int] = {}
+    for label, count in zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True):
+        counts[label] = counts.get(label, 0) + count
+    if len(counts) == 1 and not missing:
+        return "constant"
+    if len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * sum(counts.values()):
+        return "identifier: nearly every row has a text of its own"
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
+    return Categorical(name, tuple(sorted(frequent)), missing)
+
+
+def _labels(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """The code of every row, -1 where missing, and the label of every code."""
+    codes, values = pd.factorize(column)
+    # a missing value turns integers into floats, which must not change their label
+    return codes, [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+
+
+def _column_from_dict(record: Mapping[str, Any]) -> Numeric | Categorical:
+    if record["kind"] == "categorical":
+        return Categorical(str(record["name"]), tuple(map(str, record["categories"])), bool(record["missing"]))
+    if record["kind"] != "numeric":
+        raise ValueError(f"unknown kind {record['kind']!r}")
+    median, mean, std = (float(record[key]) for key in ("median", "mean", "std"))
+    if not (np.isfinite([median, mean, std]).all() and std > 0):
+        raise ValueError(f"column {record['name']!r} has no finite median, mean and positive std")
+    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), record["origin"])

@@ -1,0 +1,3 @@
+from viva_tensor.kernels._arrays import Array
+
+def matmul(a: Array, b: Array, out: Array, bias: Array | None = None) -> None: ...

@@ -1,0 +1,186 @@
+"""Matrix products, plain and as the affine map of a layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.error import ShapeMismatch
+from viva_tensor.kernels import _matmul
+from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, by_dtype, into, same_shape, wants
+from viva_tensor.kernels.sums import sum
+
+__all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
+
+_MATMUL = by_dtype(_matmul.matmul)
+
+
+def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    r"""Matrix product, :math:`c_{ij} = \sum_k a_{ik} b_{kj}`.
+
+    Parameters
+    ----------
+    a : array_like, shape (m, k), float32 or float64
+        Any strides; a transpose costs nothing.
+    b : array_like, shape (k, n), of the same dtype
+    out : ndarray, shape (m, n), optional
+        Filled and returned. It is never read.
+
+    Returns
+    -------
+    ndarray, shape (m, n)
+        Within γₖ·|a||b| of the exact product, where γₖ = k·u / (1 - k·u) [1]_.
+
+    Raises
+    ------
+    DimensionError
+        If an operand is not a matrix.
+    ShapeMismatch
+        If the inner dimensions differ, or ``out`` has another shape.
+    DtypeError
+        If a dtype is neither float32 nor float64, or they differ.
+
+    References
+    ----------
+    .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM, 2002, section 3.5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> matmul(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    try:
+        result = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out  # type: ignore[union-attr]
+        _MATMUL[a.dtype](a, b, result)  # type: ignore[union-attr]
+        return result
+    except Unfit:
+        x, y = as_arrays("matmul", a, b)
+        wants("matmul", 2, x, "the first operand")
+        wants("matmul", 2, y, "the second operand")
+        if x.shape[1] != y.shape[0]:
+            raise ShapeMismatch(
+                (x.shape[1], y.shape[1]),
+                y.shape,
+                operation=f"matmul of {x.shape} and {y.shape}",
+                mend="the columns of the first operand must equal the rows of the second; perhaps transpose one",
+            ) from None
+        return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _MATMUL[x.dtype](x, y, result))
+
+
+def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+    r"""Gradients of a matrix product: :math:`\partial a = g b^\top`, :math:`\partial b = a^\top g`.
+
+    Parameters
+    ----------
+    grad : array_like, shape (m, n)
+        Gradient of the loss with respect to ``matmul(a, b)``.
+    a, b : array_like, shapes (m, k) and (k, n)
+        The operands.
+
+    Returns
+    -------
+    tuple of ndarray
+        Gradients with respect to a and b, of their shapes.
+
+    Raises
+    ------
+    DimensionError, ShapeMismatch, DtypeError
+        As :func:`matmul`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> da, db = matmul_backward(np.ones((1, 1)), np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
+    >>> da, db
+    (array([[3., 4.]]), array([[1.],
+           [2.]]))
+    """
+    grad, a, b = as_arrays("matmul_backward", grad, a, b)
+    for array, name in ((grad, "grad"), (a, "the first operand"), (b, "the second operand")):
+        wants("matmul_backward", 2, array, name)
+    same_shape("matmul_backward", (a.shape[0], b.shape[1]), grad.shape, "grad has the shape of the product")
+    return matmul(grad, b.T), matmul(a.T, grad)
+
+
+def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    r"""Affine map of a batch in one pass, :math:`y = x W^\top + b`.
+
+    Parameters
+    ----------
+    x : array_like, shape (batch, in), float32 or float64
+    w : array_like, shape (out, in)
+    b : array_like, shape (out,)
+    out : ndarray, shape (batch, out), optional
+        Filled and returned. It is never read.
+
+    Returns
+    -------
+    ndarray, shape (batch, out)
+        The same bits as ``add(matmul(x, w.T), b)``.
+
+    Raises
+    ------
+    DimensionError, ShapeMismatch, DtypeError
+        If ranks, features or dtypes do not fit.
+
+    Examples
+    --------
+    >>> linear([[1.0, 2.0]], [[3.0, 4.0]], [0.5])
+    array([[11.5]], dtype=float32)
+    """
+    try:
+        result = np.empty((x.shape[0], w.shape[0]), x.dtype) if out is None else out  # type: ignore[union-attr]
+        _MATMUL[x.dtype](x, w.T, result, b)  # type: ignore[union-attr]
+        return result
+    except Unfit:
+        x, w, b = as_arrays("linear", x, w, b)
+        wants("linear", 2, x, "the input")
+        wants("linear", 2, w, "the weight")
+        wants("linear", 1, b, "the bias")
+        mend = f"the weight {w.shape} is [out, in], the input {x.shape} is [batch, in]"
+        same_shape("linear", (x.shape[0], w.shape[1]), x.shape, mend)
+        same_shape("linear", (w.shape[0],), b.shape, f"the bias has one element for each row of the weight {w.shape}")
+        bias = np.ascontiguousarray(b)
+        transposed = w.T
+        return into(
+            "linear",
+            out,
+            (x.shape[0], w.shape[0]),
+            (x, w, bias),
+            lambda result: _MATMUL[x.dtype](x, transposed, result, bias),
+        )
+
+
+def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array, Array, Array]:
+    r"""Gradients of :func:`linear`: :math:`\partial x = gW`, :math:`\partial W = g^\top x`, :math:`\partial b = Σ g`.
+
+    Parameters
+    ----------
+    grad : array_like, shape (batch, out)
+    x : array_like, shape (batch, in)
+    w : array_like, shape (out, in)
+
+    Returns
+    -------
+    tuple of ndarray
+        Gradients with respect to x, w and b.
+
+    Raises
+    ------
+    DimensionError, ShapeMismatch, DtypeError
+        If ranks, features or dtypes do not fit.
+
+    Examples
+    --------
+    >>> dx, dw, db = linear_backward([[1.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]], [[3.0, 4.0]])
+    >>> dw, db
+    (array([[1., 2.]], dtype=float32), array([3.], dtype=float32))
+    """
+    grad, x, w = as_arrays("linear_backward", grad, x, w)
+    for array, name in ((grad, "grad"), (x, "the input"), (w, "the weight")):
+        wants("linear_backward", 2, array, name)
+    same_shape("linear_backward", (x.shape[0], w.shape[0]), grad.shape, "grad has the shape of the output")
+    same_shape("linear_backward", (x.shape[0], w.shape[1]), x.shape, f"the weight {w.shape} is [out, in]")
+    return matmul(grad, w), matmul(grad.T, x), sum(grad, axis=0)

@@ -1,0 +1,117 @@
+"""Sums and means over axes, in an order that depends on shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.kernels._arrays import Array, as_array, axes_of, same_shape
+from viva_tensor.kernels._broadcasting import spread, sum_axes
+
+__all__ = ["mean", "mean_backward", "sum", "sum_backward"]
+
+
+def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+    """Sum over all elements or over the given axes, in an order that depends on the shape alone.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    axis : int or sequence of int, optional
+        All axes by default. Negative ones count from the last.
+    keepdims : bool
+        Keep summed axes, with size 1.
+
+    Returns
+    -------
+    ndarray
+        0-d if all axes are summed. The sum of nothing is 0.
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If x has no such axis.
+    DimensionError
+        If an axis is named twice.
+    DtypeError
+        If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
+    array([4., 6.], dtype=float32)
+    """
+    return _sum("sum", x, axis, keepdims, divide=False)
+
+
+def sum_backward(
+    grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
+) -> Array:
+    """Gradient of :func:`sum`: ``grad`` repeated along the summed axes.
+
+    Examples
+    --------
+    >>> sum_backward([1.0, 2.0], (2, 2), axis=0)
+    array([[1., 2.],
+           [1., 2.]], dtype=float32)
+    """
+    return _sum_backward("sum_backward", grad, shape, axis, keepdims, divide=False)
+
+
+def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+    """Arithmetic mean over all elements or over the given axes; the mean of nothing is NaN.
+
+    Parameters, returns and errors are those of :func:`sum`.
+
+    Examples
+    --------
+    >>> mean([[1.0, 2.0], [3.0, 4.0]])
+    array(2.5, dtype=float32)
+    """
+    return _sum("mean", x, axis, keepdims, divide=True)
+
+
+def mean_backward(
+    grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
+) -> Array:
+    """Gradient of :func:`mean`: ``grad`` divided by the number of elements, repeated along the averaged axes.
+
+    Examples
+    --------
+    >>> mean_backward(1.0, (2,))
+    array([0.5, 0.5], dtype=float32)
+    """
+    return _sum_backward("mean_backward", grad, shape, axis, keepdims, divide=True)
+
+
+def _sum(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdims: bool, divide: bool) -> Array:
+    array = as_array(operation, x)
+    axes = axes_of(operation, axis, array.shape)
+    divisor = math.prod(array.shape[i] for i in axes) if divide else 1
+    result = sum_axes(array, axes, divisor)
+    if keepdims:
+        return result.reshape([1 if i in axes else size for i, size in enumerate(array.shape)])
+    return result
+
+
+def _sum_backward(
+    operation: str,
+    grad: ArrayLike,
+    shape: Sequence[int],
+    axis: int | Sequence[int] | None,
+    keepdims: bool,
+    divide: bool,
+) -> Array:
+    grad = as_array(operation, grad)
+    shape = tuple(shape)
+    axes = axes_of(operation, axis, shape)
+    kept = tuple(1 if i in axes else size for i, size in enumerate(shape))
+    wanted = kept if keepdims else tuple(size for i, size in enumerate(shape) if i not in axes)
+    same_shape(operation, wanted, grad.shape, "grad has the shape of the sum")
+    count = math.prod(shape[i] for i in axes)
+    out = np.empty(shape, grad.dtype)
+    spread(grad.reshape(kept), 1 / count if divide and count else 1, out)
+    return out
