@@ -3,7 +3,7 @@
 Environment switches:
     VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
     VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
-    VIVA_TENSOR_DEBUG=1            checked build: bounds, overflow and None checks, assertions, debug symbols
+    VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
 """
 
 import os
@@ -28,7 +28,6 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,
-    "overflowcheck": DEBUG,
     "cdivision": True,
 }
 

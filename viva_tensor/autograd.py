@@ -107,9 +107,12 @@ class Tape:
     _node: Node  # the last node; the empty tape has none
     _tracked: bool  # whether a gradient can flow to that node's output
 
-    def __init__(self) -> None:
-        self._size = 0
-        self._jump = self._previous = self
+    _size: int
+    _jump: Tape
+    _previous: Tape
+
+    def __new__(cls) -> Tape:
+        return _EMPTY
 
     def __len__(self) -> int:
         return self._size
@@ -163,15 +166,20 @@ class Tape:
         return tape
 
 
+_EMPTY = object.__new__(Tape)
+_EMPTY._size = 0
+_EMPTY._jump = _EMPTY._previous = _EMPTY
+
+
 def new_tape() -> Tape:
-    """An empty tape.
+    """The empty tape.
 
     Examples
     --------
     >>> new_tape()
     <Tape of 0 nodes>
     """
-    return Tape()
+    return _EMPTY
 
 
 def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:

@@ -36,6 +36,7 @@ __all__ = [
 
 Array = np.ndarray[Any, np.dtype[Any]]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+PLAIN = {FLOAT32, FLOAT64}  # big-endian dtypes are not among them
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes.
@@ -52,6 +53,8 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
 
     Python numbers and nested lists become float32; everything else keeps its dtype.
     """
+    if type(value) is np.ndarray and value.dtype in PLAIN and dtype is None and value.flags.aligned:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, mend="fill it with .filled()")
     typed = hasattr(value, "__array__") or isinstance(value, (bytes, bytearray, memoryview, array_module.array))
@@ -73,6 +76,8 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
 
 def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
     """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
+    if all(type(value) is np.ndarray and value.dtype == values[0].dtype for value in values):  # type: ignore[union-attr]
+        return tuple([as_array(operation, value) for value in values])
     typed = [value for value in values if hasattr(value, "dtype")]
     dtype = as_array(operation, typed[0]).dtype if typed else None
     arrays = tuple(as_array(operation, value, None if hasattr(value, "dtype") else dtype) for value in values)

@@ -216,15 +216,16 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
     >>> relu_backward([1.0, 1.0, 1.0], [-1.0, 0.0, 2.0])
     array([0., 0., 1.], dtype=float32)
     """
-    grad, x = as_arrays("relu_backward", grad, x)
-    same_shape("relu_backward", x.shape, grad.shape, "grad has the shape of relu's input")
+    if getattr(grad, "shape", None) != getattr(x, "shape", ()):
+        grad, x = as_arrays("relu_backward", grad, x)
+        same_shape("relu_backward", x.shape, grad.shape, "grad has the shape of relu's input")
     return _binary("relu_backward", _RELU_BACKWARD, grad, x, out)
 
 
 def _binary(operation: str, table: Any, a: ArrayLike, b: ArrayLike, out: Array | None) -> Array:
     try:
         result = np.empty(a.shape, a.dtype) if out is None else out  # type: ignore[union-attr]
-        table[a.dtype](a, b, result)  # type: ignore[union-attr]
+        table[a.dtype](a, b if b.ndim == 2 else b[None], result)  # type: ignore[union-attr,index,call-overload]
         return result
     except Unfit:
         return in_rows(operation, table, as_arrays(operation, a, b), out)

@@ -39,7 +39,7 @@ def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
     """
     p, t = _pair("mean_squared_error", pred, target)
     out = np.empty((), p.dtype)
-    _SQUARED_ERROR[p.dtype](p.reshape(-1), t.reshape(-1), out.reshape(1, 1))
+    _SQUARED_ERROR[p.dtype](p.ravel(), t.ravel(), out.reshape(1, 1))
     return out
 
 
@@ -57,11 +57,11 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     scalar = as_array("mean_squared_error_backward", grad)
     same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")
     out = np.empty(p.shape, p.dtype)
-    _SQUARED_ERROR_BACKWARD[p.dtype](p.reshape(-1), t.reshape(-1), 2 * float(scalar) / max(p.size, 1), out.reshape(-1))
+    _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel(), t.ravel(), 2 * float(scalar) / max(p.size, 1), out.reshape(-1))
     return out
 
 
 def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     p, t = as_arrays(operation, pred, target)
     same_shape(operation, p.shape, t.shape, "give one target for each prediction, of the same shape")
-    return np.ascontiguousarray(p), np.ascontiguousarray(t)
+    return p, t

@@ -50,7 +50,7 @@ def sgd(
     arrays = as_arrays("sgd", w, grad, *(() if velocity is None else (velocity,)))
     for array in arrays[1:]:
         same_shape("sgd", arrays[0].shape, array.shape, "weights, gradient and velocity have one shape")
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+    flat = [array.ravel() for array in arrays]
     new_w = np.empty(arrays[0].shape, arrays[0].dtype)
     if velocity is None:
         _SGD[new_w.dtype](flat[0], flat[1], new_w.reshape(-1), lr)

@@ -51,7 +51,7 @@ typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(V
 #define VIVA_ZERO ((viva_vec){0})
 /* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
 #undef CYTHON_INLINE
-#define CYTHON_INLINE inline __attribute__((always_inline))
+#define CYTHON_INLINE inline __attribute__((always_inline, unused))
 #else
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)

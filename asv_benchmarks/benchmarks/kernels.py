@@ -1,0 +1,184 @@
+"""Compiled kernels, forward and backward apart, in cache and out of it."""
+
+from functools import partial
+
+import numpy as np
+
+from viva_tensor import kernels
+
+from .common import THREADS, Benchmark, ratio
+
+IN_CACHE, IN_MEMORY = (128, 256), (4096, 2048)
+
+
+class Matmul(Benchmark):
+    """The three products of a training step: A Bᵀ forward, A B and Aᵀ B backward."""
+
+    param_names = ("size", "order", "threads")
+    params = ((64, 256, 512, 1024), ("A @ B.T", "A @ B", "A.T @ B"), THREADS)
+    dtype = "float32"
+
+    def setup(self, size, order, threads):
+        super().setup(threads)
+        a, b = self.floats(size, size, dtype=self.dtype), self.floats(size, size, dtype=self.dtype)
+        self.operands = {"A @ B.T": (a, b.T), "A @ B": (a, b), "A.T @ B": (a.T, b)}[order]
+        self.out = np.empty_like(a)
+
+    def time_matmul(self, *_):
+        self.timed(partial(kernels.matmul, *self.operands, out=self.out))
+
+
+class MatmulFloat64(Matmul):
+    params = ((512,), *Matmul.params[1:])
+    dtype = "float64"
+
+
+class Linear(Benchmark):
+    param_names = ("batch, in, out", "threads")
+    params = (((64, 8, 64), (128, 784, 256), (256, 1024, 1024)), THREADS)
+
+    def setup(self, sizes, threads):
+        super().setup(threads)
+        batch, n_in, n_out = sizes
+        self.x, self.w, self.b = self.floats(batch, n_in), self.floats(n_out, n_in), self.floats(n_out)
+        self.grad = self.floats(batch, n_out)
+
+    def time_forward(self, *_):
+        self.timed(partial(kernels.linear, self.x, self.w, self.b))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.linear_backward, self.grad, self.x, self.w))
+
+
+class OnArrays(Benchmark):
+    """The base of kernels whose work grows with the elements: two arrays and a row."""
+
+    param_names = ("shape", "threads")
+    params = ((IN_CACHE, IN_MEMORY), THREADS)
+    dtype = "float32"
+
+    def setup(self, shape, threads):
+        super().setup(threads)
+        self.x, self.y = self.floats(*shape, dtype=self.dtype), self.floats(*shape, dtype=self.dtype)
+        self.row = self.floats(shape[1], dtype=self.dtype)
+
+
+class AddRow(OnArrays):
+    """[batch, out] + [out], as a layer adds its bias, and the bias's gradient."""
+
+    def time_forward(self, *_):
+        self.timed(partial(kernels.add, self.x, self.row))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.add_backward, self.x, self.row.shape))
+
+
+class AddRowFloat64(AddRow):
+    params = ((IN_CACHE,), THREADS)
+    dtype = "float64"
+
+
+class Relu(OnArrays):
+    def time_forward(self, *_):
+        self.timed(partial(kernels.relu, self.x))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.relu_backward, self.y, self.x))
+
+
+class ReluFloat64(Relu):
+    params = ((IN_CACHE,), THREADS)
+    dtype = "float64"
+
+
+class Mul(OnArrays):
+    def time_forward(self, *_):
+        self.timed(partial(kernels.mul, self.x, self.y))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.mul_backward, self.y, self.x, self.y))
+
+
+class Sum(OnArrays):
+    def time_forward(self, *_):
+        self.timed(partial(kernels.sum, self.x))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.sum_backward, 1.0, self.x.shape))
+
+
+class MeanSquaredError(OnArrays):
+    def time_forward(self, *_):
+        self.timed(partial(kernels.mean_squared_error, self.x, self.y))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.mean_squared_error_backward, 1.0, self.x, self.y))
+
+
+class SGDUpdate(OnArrays):
+    def time_plain(self, *_):
+        self.timed(partial(kernels.sgd, self.x, self.y, 0.01))
+
+    def time_momentum(self, *_):
+        self.timed(partial(kernels.sgd, self.x, self.y, 0.01, 0.9, self.y))
+
+
+class EagerCall(Benchmark):
+    """8×8: what a call costs beside its arithmetic, here and in NumPy."""
+
+    param_names = ("operation",)
+    params = (("matmul", "linear", "add", "add row", "add row backward", "relu", "relu backward", "sum"),)
+
+    def setup(self, operation):
+        super().setup()
+        x, y, row = self.floats(8, 8), self.floats(8, 8), self.floats(8)
+        self.ours, self.numpys = {
+            "matmul": (partial(kernels.matmul, x, y), partial(np.matmul, x, y)),
+            "linear": (partial(kernels.linear, x, y, row), lambda: x @ y.T + row),
+            "add": (partial(kernels.add, x, y), partial(np.add, x, y)),
+            "add row": (partial(kernels.add, x, row), partial(np.add, x, row)),
+            "add row backward": (partial(kernels.add_backward, x, (8,)), partial(x.sum, axis=0)),
+            "relu": (partial(kernels.relu, x), partial(np.maximum, x, 0)),
+            "relu backward": (partial(kernels.relu_backward, y, x), lambda: y * (x > 0)),
+            "sum": (partial(kernels.sum, x), x.sum),
+        }[operation]
+
+    def time_viva_tensor(self, _):
+        self.timed(self.ours)
+
+    def time_numpy(self, _):
+        self.timed(self.numpys)
+
+
+class OverNumPy(Benchmark):
+    """Our time ÷ NumPy's, each into an array that is there already; lower is better."""
+
+    param_names = ("threads",)
+    params = (THREADS,)
+    unit = "ratio"
+
+    def track_matmul_512(self, _):
+        x, y, out = self.floats(512, 512), self.floats(512, 512), np.empty((512, 512), "float32")
+        return ratio(partial(kernels.matmul, x, y, out=out), partial(np.matmul, x, y, out=out))
+
+    def track_add_row_in_cache(self, _):
+        return self.add_row(IN_CACHE)
+
+    def track_add_row_in_memory(self, _):
+        return self.add_row(IN_MEMORY)
+
+    def track_relu_in_cache(self, _):
+        return self.relu(IN_CACHE)
+
+    def track_relu_in_memory(self, _):
+        return self.relu(IN_MEMORY)
+
+    def add_row(self, shape):
+        x, row = self.floats(*shape), self.floats(shape[1])
+        out = np.empty_like(x)
+        return ratio(partial(kernels.add, x, row, out=out), partial(np.add, x, row, out=out))
+
+    def relu(self, shape):
+        x = self.floats(*shape)
+        out = np.empty_like(x)
+        return ratio(partial(kernels.relu, x, out=out), partial(np.maximum, x, 0, out=out))

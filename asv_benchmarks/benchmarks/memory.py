@@ -1,0 +1,58 @@
+"""What eager steps leave behind, and the most they hold."""
+
+import os
+from itertools import product
+from pathlib import Path
+
+from viva_tensor import telemetry
+
+from .common import Benchmark
+from .workloads import NumPyStep, TapeStep, problem
+
+STATM = Path("/proc/self/statm")
+
+
+def resident_bytes():
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def run(step, times):
+    for _ in range(times):
+        step()
+
+
+class ResidentGrowth(Benchmark):
+    """Of the process over 500 steps, after some in which allocators settle."""
+
+    param_names = ("workload",)
+    params = (("seed-demo", "tabular", "mnist-mlp"),)
+    unit = "bytes"
+
+    def setup(self, workload):
+        if not STATM.exists():
+            raise NotImplementedError("no /proc/self/statm on this system")
+        super().setup()
+        self.step = TapeStep(*problem(workload))
+        # Telemetry keeps a window of latest latencies, which would fill during the first thousands of steps.
+        for operation, latency in product(("linear_forward", "backward"), range(10_000, 20_000)):
+            telemetry.record(operation, latency)
+        run(self.step, 200)
+
+    def teardown(self, *_):
+        super().teardown()
+        telemetry.reset()
+
+    def track_growth(self, _):
+        before = resident_bytes()
+        run(self.step, 500)
+        return max(0, resident_bytes() - before)
+
+
+class PeakMemory(Benchmark):
+    """Of a process that takes a few wide steps."""
+
+    def peakmem_tape(self):
+        run(TapeStep(*problem("wide")), 3)
+
+    def peakmem_numpy(self):
+        run(NumPyStep(*problem("wide")), 3)
