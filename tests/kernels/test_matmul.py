@@ -142,3 +142,5 @@ def test_shapes_that_do_not_fit_are_named():
         kernels.linear(np.ones((2, 3)), np.ones((4, 3)), np.ones(5))
     with pytest.raises(error.ShapeMismatch, match="matmul_backward"):
         kernels.matmul_backward(np.ones((2, 2)), np.ones((2, 3)), np.ones((3, 4)))
+    with pytest.raises(error.ShapeMismatch, match=r"\(3, 4\), got \(5, 4\)"):
+        kernels.matmul_backward(np.ones((2, 4)), np.ones((2, 3)), np.ones((5, 4)))

@@ -66,9 +66,8 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         array = array.astype(dtype or FLOAT32)
     native = array.dtype.newbyteorder("=")
     if native not in (FLOAT32, FLOAT64):
-        raise DtypeError(f"dtype {array.dtype}, wanted float32 or float64", operation=operation, mend=CAST)
-    if dtype is not None and native != dtype:
-        raise DtypeError(f"dtype {native}, wanted {np.dtype(dtype)}", operation=operation, mend=CAST)
+        got = f"dtype {array.dtype} of shape {array.shape}"
+        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, mend=CAST)
     if array.dtype != native or not array.flags.aligned:
         array = array.astype(native)
     return array
@@ -78,9 +77,10 @@ def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
     """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
     if all(type(value) is np.ndarray and value.dtype == values[0].dtype for value in values):  # type: ignore[union-attr]
         return tuple([as_array(operation, value) for value in values])
+    named = f"{operation} of {' and '.join(str(getattr(value, 'shape', type(value).__name__)) for value in values)}"
     typed = [value for value in values if hasattr(value, "dtype")]
-    dtype = as_array(operation, typed[0]).dtype if typed else None
-    arrays = tuple(as_array(operation, value, None if hasattr(value, "dtype") else dtype) for value in values)
+    dtype = as_array(named, typed[0]).dtype if typed else None
+    arrays = tuple(as_array(named, value, None if hasattr(value, "dtype") else dtype) for value in values)
     for array in arrays[1:]:
         if array.dtype != arrays[0].dtype:
             shapes = " and ".join(f"{one.dtype} {one.shape}" for one in (arrays[0], array))

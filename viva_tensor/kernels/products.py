@@ -57,13 +57,14 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
         return result
     except Unfit:
         x, y = as_arrays("matmul", a, b)
-        wants("matmul", 2, x, "the first operand")
-        wants("matmul", 2, y, "the second operand")
+        named = f"matmul of {x.shape} and {y.shape}"
+        wants(named, 2, x, "the first operand")
+        wants(named, 2, y, "the second operand")
         if x.shape[1] != y.shape[0]:
             raise ShapeMismatch(
                 (x.shape[1], y.shape[1]),
                 y.shape,
-                operation=f"matmul of {x.shape} and {y.shape}",
+                operation=named,
                 mend="the columns of the first operand must equal the rows of the second; perhaps transpose one",
             ) from None
         return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _MATMUL[x.dtype](x, y, result))
@@ -99,7 +100,8 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
     """
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
     for array, name in ((grad, "grad"), (a, "the first operand"), (b, "the second operand")):
-        wants("matmul_backward", 2, array, name)
+        wants(f"matmul_backward of {grad.shape}, {a.shape} and {b.shape}", 2, array, name)
+    same_shape("matmul_backward", (a.shape[1], b.shape[1]), b.shape, f"the first operand has shape {a.shape}")
     same_shape("matmul_backward", (a.shape[0], b.shape[1]), grad.shape, "grad has the shape of the product")
     return matmul(grad, b.T), matmul(a.T, grad)
 
@@ -136,9 +138,10 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
         return result
     except Unfit:
         x, w, b = as_arrays("linear", x, w, b)
-        wants("linear", 2, x, "the input")
-        wants("linear", 2, w, "the weight")
-        wants("linear", 1, b, "the bias")
+        named = f"linear of {x.shape}, {w.shape} and {b.shape}"
+        wants(named, 2, x, "the input")
+        wants(named, 2, w, "the weight")
+        wants(named, 1, b, "the bias")
         mend = f"the weight {w.shape} is [out, in], the input {x.shape} is [batch, in]"
         same_shape("linear", (x.shape[0], w.shape[1]), x.shape, mend)
         same_shape("linear", (w.shape[0],), b.shape, f"the bias has one element for each row of the weight {w.shape}")
@@ -180,7 +183,7 @@ def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array,
     """
     grad, x, w = as_arrays("linear_backward", grad, x, w)
     for array, name in ((grad, "grad"), (x, "the input"), (w, "the weight")):
-        wants("linear_backward", 2, array, name)
+        wants(f"linear_backward of {grad.shape}, {x.shape} and {w.shape}", 2, array, name)
     same_shape("linear_backward", (x.shape[0], w.shape[0]), grad.shape, "grad has the shape of the output")
     same_shape("linear_backward", (x.shape[0], w.shape[1]), x.shape, f"the weight {w.shape} is [out, in]")
     return matmul(grad, w), matmul(grad.T, x), sum(grad, axis=0)
