@@ -1,6 +1,7 @@
 """The cores for one element type and one instruction set; built once for each pair of them from this one source."""
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy
 
 from viva_tensor.kernels.cores cimport (
     Cores,
@@ -17,10 +18,16 @@ cdef extern from "vector.h" nogil:
     ctypedef float real "viva_real"
     ctypedef double vec "viva_vec"
     vec ZERO "VIVA_ZERO"
+    vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
+    vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
     enum:
         LANES "VIVA_VEC_LANES"
+        LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
+
+cdef enum:
+    TILE_COLUMNS = TILE_VECS * LANES
 
 
 cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int members) noexcept nogil:
@@ -28,6 +35,19 @@ cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int m
     return min(size, (size + unit - 1) // unit * member // members * unit)
 
 
+cdef inline void transpose(vec* rows) noexcept nogil:
+    """Transpose LANES rows of LANES elements in registers: after LOG_LANES perfect shuffles each column is a row."""
+    cdef vec shuffled[LANES]
+    cdef int stage, i
+    for stage in range(LOG_LANES):
+        for i in range(LANES // 2):
+            shuffled[2 * i] = zip_low(rows[i], rows[i + LANES // 2])
+            shuffled[2 * i + 1] = zip_high(rows[i], rows[i + LANES // 2])
+        for i in range(LANES):
+            rows[i] = shuffled[i]
+
+
+include "packing.pxi"
 include "matmul.pxi"
 include "elementwise.pxi"
 include "sums.pxi"
@@ -51,7 +71,7 @@ cores.squared_error_backward = squared_error_backward
 cores.sgd = sgd
 cores.lanes = LANES
 cores.tile_rows = TILE_ROWS
-cores.tile_columns = TILE_VECS * LANES
+cores.tile_columns = TILE_COLUMNS
 
 
 def table():

@@ -2,10 +2,12 @@
 #
 #   for each block of columns of b          (COLUMN_BLOCK: the packed block of b stays in the last-level cache)
 #     for each chunk of the depth           (CHUNK: one chain of fused multiply-adds for each output)
-#       pack b[chunk, columns] into panels of TILE_COLUMNS, zero-padded
+#       pack b[chunk, columns] into panels of TILE_COLUMNS
 #       for each block of rows of a         (ROW_BLOCK: the packed block of a stays in the second-level cache)
-#         pack a[rows, chunk] into panels of TILE_ROWS, zero-padded
+#         pack a[rows, chunk] into panels of TILE_ROWS
 #         for each panel of b, for each panel of a: one tile, its sums in registers
+#
+# An operand that few tiles read again is not packed but read where it lies, all but a last panel that is not whole.
 #
 # The order of every sum is fixed: a chain over each CHUNK of the depth from zero, the chunks added in order. CHUNK is
 # therefore part of the numbers that the library promises; every other size here may change without changing a bit.
@@ -14,13 +16,17 @@ cdef enum:
     CHUNK = 256
     ROW_BLOCK = 120         # divides by every TILE_ROWS; 120 × 256 floats are 120 KiB, doubles 240 KiB
     COLUMN_BLOCK = 2048     # 2048 × 256 floats are 2 MiB, doubles 4 MiB
-
-cdef enum:
-    TILE_COLUMNS = TILE_VECS * LANES
+    READ_AGAIN = 64         # rows of a (columns of b) from which packing the other operand pays
 
 
-cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
-    return (size + width - 1) // width
+cdef struct Panels:
+    # One operand of a block: whole panels where they lie or packed, and the last one packed if it is not whole.
+    const real* data
+    Py_ssize_t panel        # from one panel to the next
+    Py_ssize_t vector       # within a panel, from one row of a (column of b) to the next
+    Py_ssize_t step         # within a panel, along the depth
+    const real* last
+    bint packed
 
 
 cdef void grid(Py_ssize_t rows, Py_ssize_t columns, int members, int* down, int* across) noexcept nogil:
@@ -40,78 +46,88 @@ cdef void grid(Py_ssize_t rows, Py_ssize_t columns, int members, int* down, int*
             across[0] = members // d
 
 
+cdef inline bint packs_a(const MatmulArgs* args) noexcept nogil:
+    return args.columns >= READ_AGAIN or (args.a.row != 1 and args.a.column != 1)
+
+
+cdef inline bint packs_b(const MatmulArgs* args) noexcept nogil:
+    return args.rows >= READ_AGAIN or args.b.column != 1
+
+
+cdef inline Py_ssize_t room(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width, bint packed,
+                            Py_ssize_t depth) noexcept nogil:
+    """Elements for the packed panels of a block, and for what packing spills behind them."""
+    cdef Py_ssize_t count = min(panels(size, width) * width, block) if packed else width
+    return (count * min(depth, CHUNK) + 2 * LANES - 1) // LANES * LANES
+
+
+cdef inline Py_ssize_t room_a(const MatmulArgs* args) noexcept nogil:
+    return room(args.rows, ROW_BLOCK, TILE_ROWS, packs_a(args), args.depth)
+
+
 cdef Py_ssize_t matmul_workspace(const MatmulArgs* args, int members) noexcept nogil:
     """Bytes that each member needs for its packed blocks."""
-    cdef Py_ssize_t depth = min(args.depth, CHUNK)
-    cdef Py_ssize_t rows = min(panels(args.rows, TILE_ROWS) * TILE_ROWS, ROW_BLOCK)
-    cdef Py_ssize_t columns = min(panels(args.columns, TILE_COLUMNS) * TILE_COLUMNS, COLUMN_BLOCK)
-    return ((rows + columns) * depth * <Py_ssize_t> sizeof(real) + 127) // 64 * 64
+    cdef Py_ssize_t b = room(args.columns, COLUMN_BLOCK, TILE_COLUMNS, packs_b(args), args.depth)
+    return ((room_a(args) + b) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
 
-cdef void pack(const real* source, Py_ssize_t along, Py_ssize_t across, Py_ssize_t depth, Py_ssize_t size,
-               Py_ssize_t width, real* target) noexcept nogil:
-    """Copy `size` vectors of length `depth` into panels [size / width][depth][width], the last padded with zeros."""
-    cdef Py_ssize_t panel, used, i, k
-    for panel in range(panels(size, width)):
-        used = min(width, size - panel * width)
-        if used < width:
-            for i in range(depth * width):
-                target[i] = 0
-        if across == 1:
-            for k in range(depth):
-                for i in range(used):
-                    target[k * width + i] = source[k * along + i]
-        else:
-            for i in range(used):
-                for k in range(depth):
-                    target[k * width + i] = source[k * along + i * across]
-        source += width * across
-        target += width * depth
-
-
-cdef inline void multiply(Py_ssize_t depth, const real* a, const real* b, vec* sums) noexcept nogil:
+cdef inline void multiply(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
+                          Py_ssize_t row, vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library."""
-    cdef vec row[TILE_VECS]
+    cdef vec line[TILE_VECS]
     cdef Py_ssize_t k
     cdef int i, j
     for i in range(TILE_ROWS * TILE_VECS):
         sums[i] = ZERO
     for k in range(depth):
         for j in range(TILE_VECS):
-            row[j] = (<const vec*> (b + j * LANES))[0]
+            line[j] = (<const vec*> (b + j * LANES))[0]
         for i in range(TILE_ROWS):
             for j in range(TILE_VECS):
-                sums[i * TILE_VECS + j] += row[j] * a[i]
-        a += TILE_ROWS
-        b += TILE_COLUMNS
+                sums[i * TILE_VECS + j] += line[j] * a[i * vector]
+        a += step
+        b += row
 
 
-cdef void whole_tile(Py_ssize_t depth, const real* a, const real* b, real* out, Py_ssize_t row,
-                     const real* bias, bint first) noexcept nogil:
+cdef inline void whole_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
+                            Py_ssize_t b_row, real* out, Py_ssize_t row, const real* bias, bint first) noexcept nogil:
     """A tile that lies wholly inside an output with adjacent columns. The first chunk never reads the output."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
-    cdef vec* at
     cdef int i, j
-    multiply(depth, a, b, sums)
+    multiply(depth, a, vector, step, b, b_row, sums)
+    if not first:
+        for i in range(TILE_ROWS):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] = (<vec*> (out + i * row + j * LANES))[0] + sums[i * TILE_VECS + j]
+    if bias != NULL:
+        for i in range(TILE_ROWS):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] += (<const vec*> (bias + j * LANES))[0]
     for i in range(TILE_ROWS):
         for j in range(TILE_VECS):
-            at = <vec*> (out + i * row + j * LANES)
-            if not first:
-                sums[i * TILE_VECS + j] = at[0] + sums[i * TILE_VECS + j]
-            if bias != NULL:
-                sums[i * TILE_VECS + j] += (<const vec*> (bias + j * LANES))[0]
-            at[0] = sums[i * TILE_VECS + j]
+            (<vec*> (out + i * row + j * LANES))[0] = sums[i * TILE_VECS + j]
 
 
-cdef void part_tile(Py_ssize_t depth, const real* a, const real* b, real* out, Py_ssize_t row, Py_ssize_t column,
-                    const real* bias, bint first, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void packed_tile(Py_ssize_t depth, const real* a, const real* b, real* out, Py_ssize_t row, const real* bias,
+                      bint first) noexcept nogil:
+    whole_tile(depth, a, 1, TILE_ROWS, b, TILE_COLUMNS, out, row, bias, first)
+
+
+cdef void strided_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
+                       Py_ssize_t b_row, real* out, Py_ssize_t row, const real* bias, bint first) noexcept nogil:
+    whole_tile(depth, a, vector, step, b, b_row, out, row, bias, first)
+
+
+cdef void part_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
+                    Py_ssize_t b_row, real* out, Py_ssize_t row, Py_ssize_t column, const real* bias, bint first,
+                    Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """A tile of which only rows × columns lie inside the output, or whose columns are not adjacent."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef real* spare = <real*> sums
     cdef real* at
     cdef real value
     cdef Py_ssize_t i, j
-    multiply(depth, a, b, sums)
+    multiply(depth, a, vector, step, b, b_row, sums)
     for i in range(rows):
         for j in range(columns):
             at = out + i * row + j * column
@@ -123,21 +139,31 @@ cdef void part_tile(Py_ssize_t depth, const real* a, const real* b, real* out, P
             at[0] = value
 
 
-cdef void tiles(const real* a, const real* b, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, real* out,
+cdef void tiles(Panels* a, Panels* b, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, real* out,
                 Py_ssize_t row, Py_ssize_t column, const real* bias, bint first) noexcept nogil:
-    """Every tile of a packed block of a against a packed block of b."""
-    cdef Py_ssize_t i, j
+    """Every tile of a block of a against a block of b."""
+    cdef Py_ssize_t i, j, high, wide, vector, step, b_row
+    cdef const real* panel_a
+    cdef const real* panel_b
     cdef real* at
     j = 0
     while j < columns:
+        wide = min(TILE_COLUMNS, columns - j)
+        panel_b = b.data + j // TILE_COLUMNS * b.panel if wide == TILE_COLUMNS else b.last
+        b_row = b.step if wide == TILE_COLUMNS else TILE_COLUMNS
         i = 0
         while i < rows:
+            high = min(TILE_ROWS, rows - i)
+            panel_a = a.data + i // TILE_ROWS * a.panel if high == TILE_ROWS else a.last
+            vector = a.vector if high == TILE_ROWS else 1
+            step = a.step if high == TILE_ROWS else TILE_ROWS
             at = out + i * row + j * column
-            if column == 1 and rows - i >= TILE_ROWS and columns - j >= TILE_COLUMNS:
-                whole_tile(depth, a + i * depth, b + j * depth, at, row, bias, first)
+            if column != 1 or high < TILE_ROWS or wide < TILE_COLUMNS:
+                part_tile(depth, panel_a, vector, step, panel_b, b_row, at, row, column, bias, first, high, wide)
+            elif a.packed and b.packed:
+                packed_tile(depth, panel_a, panel_b, at, row, bias, first)
             else:
-                part_tile(depth, a + i * depth, b + j * depth, at, row, column, bias, first,
-                          min(TILE_ROWS, rows - i), min(TILE_COLUMNS, columns - j))
+                strided_tile(depth, panel_a, vector, step, panel_b, b_row, at, row, bias, first)
             i += TILE_ROWS
         if bias != NULL:
             bias += TILE_COLUMNS
@@ -147,14 +173,15 @@ cdef void tiles(const real* a, const real* b, Py_ssize_t rows, Py_ssize_t column
 cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     """out[i, j] = Σₖ a[i, k]·b[k, j] (+ bias[j])"""
     cdef const MatmulArgs* args = <const MatmulArgs*> packed
-    cdef const real* a = <const real*> args.a.data
-    cdef const real* b = <const real*> args.b.data
-    cdef real* out = <real*> args.out.data
+    cdef const real* a
+    cdef const real* b
     cdef const real* bias
-    cdef real* packed_a = <real*> (args.workspace + member * args.workspace_bytes)
-    cdef real* packed_b
+    cdef real* out = <real*> args.out.data
+    cdef real* room_for_a = <real*> (args.workspace + member * args.workspace_bytes)
+    cdef real* room_for_b = room_for_a + room_a(args)
     cdef int down = 1, across = 1
-    cdef Py_ssize_t top, bottom, left, right, column, columns, chunk, depth, row, rows
+    cdef Py_ssize_t top, bottom, left, right, column, columns, chunk, depth, row, rows, whole
+    cdef Panels of_a, of_b
 
     grid(args.rows, args.columns, members, &down, &across)
     top = share(args.rows, TILE_ROWS, member // across, down)
@@ -167,8 +194,9 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
                 out[row * args.out.row + column * args.out.column] = \
                     0 if args.bias == NULL else (<const real*> args.bias)[column]
         return
-    packed_b = packed_a + min(panels(args.rows, TILE_ROWS) * TILE_ROWS, ROW_BLOCK) * min(args.depth, CHUNK)
 
+    of_a.packed = packs_a(args)
+    of_b.packed = packs_b(args)
     column = left
     while column < right:
         columns = min(COLUMN_BLOCK, right - column)
@@ -178,14 +206,29 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
             bias = NULL
             if args.bias != NULL and chunk + depth == args.depth:
                 bias = (<const real*> args.bias) + column
-            pack(b + chunk * args.b.row + column * args.b.column, args.b.row, args.b.column, depth, columns,
-                 TILE_COLUMNS, packed_b)
+            b = <const real*> args.b.data + chunk * args.b.row + column * args.b.column
+            whole = columns // TILE_COLUMNS * TILE_COLUMNS
+            if of_b.packed:
+                pack_b(b, args.b.row, args.b.column, depth, columns, room_for_b)
+                of_b.data, of_b.panel, of_b.step = room_for_b, TILE_COLUMNS * depth, TILE_COLUMNS
+                of_b.last = room_for_b + whole * depth
+            else:
+                pack_b(b + whole, args.b.row, 1, depth, columns - whole, room_for_b)
+                of_b.data, of_b.panel, of_b.step, of_b.last = b, TILE_COLUMNS, args.b.row, room_for_b
             row = top
             while row < bottom:
                 rows = min(ROW_BLOCK, bottom - row)
-                pack(a + row * args.a.row + chunk * args.a.column, args.a.column, args.a.row, depth, rows,
-                     TILE_ROWS, packed_a)
-                tiles(packed_a, packed_b, rows, columns, depth, out + row * args.out.row + column * args.out.column,
+                a = <const real*> args.a.data + row * args.a.row + chunk * args.a.column
+                whole = rows // TILE_ROWS * TILE_ROWS
+                if of_a.packed:
+                    pack_a(a, args.a.row, args.a.column, rows, depth, room_for_a)
+                    of_a.data, of_a.panel, of_a.vector, of_a.step = room_for_a, TILE_ROWS * depth, 1, TILE_ROWS
+                    of_a.last = room_for_a + whole * depth
+                else:
+                    pack_a(a + whole * args.a.row, args.a.row, args.a.column, rows - whole, depth, room_for_a)
+                    of_a.data, of_a.panel = a, TILE_ROWS * args.a.row
+                    of_a.vector, of_a.step, of_a.last = args.a.row, args.a.column, room_for_a
+                tiles(&of_a, &of_b, rows, columns, depth, out + row * args.out.row + column * args.out.column,
                       args.out.row, args.out.column, bias, chunk == 0)
                 row += rows
             chunk += depth

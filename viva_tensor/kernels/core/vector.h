@@ -49,12 +49,43 @@ typedef int32_t viva_int;
 /* `aligned` to one element: loads and stores through a vec pointer take any address. */
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
 #define VIVA_ZERO ((viva_vec){0})
+
+/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high the same of the upper halves: the steps of a transpose in registers. */
+#if VIVA_VEC_LANES == 2
+#define VIVA_LOG_LANES 1
+#define VIVA_LOW 0, 2
+#define VIVA_HIGH 1, 3
+#elif VIVA_VEC_LANES == 4
+#define VIVA_LOG_LANES 2
+#define VIVA_LOW 0, 4, 1, 5
+#define VIVA_HIGH 2, 6, 3, 7
+#elif VIVA_VEC_LANES == 8
+#define VIVA_LOG_LANES 3
+#define VIVA_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define VIVA_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define VIVA_LOG_LANES 4
+#define VIVA_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define VIVA_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+#if defined(__clang__)
+#define VIVA_ZIP_LOW(a, b) __builtin_shufflevector(a, b, VIVA_LOW)
+#define VIVA_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, VIVA_HIGH)
+#else
+typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
+#define VIVA_ZIP_LOW(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_LOW})
+#define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
+#endif
+
 /* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
 #else
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
+#define VIVA_LOG_LANES 0
+#define VIVA_ZIP_LOW(a, b) (a)
+#define VIVA_ZIP_HIGH(a, b) (b)
 #endif
 
 #endif
