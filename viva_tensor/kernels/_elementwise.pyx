@@ -4,12 +4,9 @@ What does not fit raises a bare ValueError, which the front mends or explains. `
 """
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport run, team_size
+from viva_tensor.kernels._team cimport ELEMENTS, run, team_size
 from viva_tensor.kernels._views cimport apart, describe, real
 from viva_tensor.kernels.cores cimport Core, ElementwiseArgs, Matrix
-
-# Elements that are worth a thread.
-cdef double SHARE = 32_768
 
 
 cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,
@@ -52,7 +49,7 @@ cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssi
         rows, columns = columns, rows
     if adjacent(&args.a, columns) and adjacent(&args.b, columns) and adjacent(&args.out, columns):
         args.rows, args.columns = 1, rows * columns
-    members = team_size(<double> rows * columns, SHARE)
+    members = team_size(<double> rows * columns, ELEMENTS)
     with nogil:
         run(core, args, members)
     return 0

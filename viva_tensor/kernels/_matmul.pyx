@@ -1,12 +1,9 @@
 """Matrix product on typed memoryviews. What does not fit raises a bare ValueError; the front mends or explains it."""
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport release, run, team_size, workspace
+from viva_tensor.kernels._team cimport MULTIPLY_ADDS, release, run, team_size, workspace
 from viva_tensor.kernels._views cimport aligned, apart, describe, real
 from viva_tensor.kernels.cores cimport Cores, MatmulArgs
-
-# Multiply-adds that are worth a thread: below it, waking the team costs more than its help.
-cdef double SHARE = 250_000
 
 
 def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None):
@@ -42,7 +39,7 @@ def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:]
         args.b.row, args.b.column = args.b.column, args.b.row
         args.out.row, args.out.column = args.out.column, args.out.row
 
-    members = team_size(<double> rows * columns * depth, SHARE)
+    members = team_size(<double> rows * columns * depth, MULTIPLY_ADDS)
     args.workspace_bytes = cores.matmul_workspace(&args, members)
     args.workspace = workspace(members * args.workspace_bytes)
     with nogil:

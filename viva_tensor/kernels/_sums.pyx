@@ -6,12 +6,9 @@ What does not fit raises a bare ValueError, which the front mends or explains.
 from libc.math cimport NAN
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport release, run, team_size, workspace
+from viva_tensor.kernels._team cimport ELEMENTS, release, run, team_size, workspace
 from viva_tensor.kernels._views cimport aligned, describe, real
 from viva_tensor.kernels.cores cimport Cores, SquaredErrorArgs, SumArgs
-
-# Elements that are worth a thread.
-cdef double SHARE = 32_768
 
 
 def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
@@ -37,7 +34,7 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     chunks = cores.sum_chunks(args.axis)
     partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
     args.partials = partials
-    members = team_size(<double> args.outer * args.axis * args.inner, SHARE)
+    members = team_size(<double> args.outer * args.axis * args.inner, ELEMENTS)
     with nogil:
         run(cores.sum, &args, members)
         if partials != NULL:
@@ -63,7 +60,7 @@ def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):
     describe(&join.out, &out[0, 0], out.strides, sizeof(real))
     partials = workspace(cores.sum_chunks(args.size) * <Py_ssize_t> sizeof(real))
     args.partials = join.partials = partials
-    members = team_size(args.size, SHARE)
+    members = team_size(args.size, ELEMENTS)
     with nogil:
         run(cores.squared_error, &args, members)
         run(cores.sum_join, &join, 1)
@@ -81,6 +78,6 @@ def squared_error_backward(const real[::1] a, const real[::1] b, double scale, r
     args.size, args.a, args.b, args.out, args.scale = a.shape[0], &a[0], &b[0], &out[0], scale
     if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
         raise ValueError
-    members = team_size(args.size, SHARE)
+    members = team_size(args.size, ELEMENTS)
     with nogil:
         run(cores.squared_error_backward, &args, members)

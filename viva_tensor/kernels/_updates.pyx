@@ -1,12 +1,9 @@
 """Optimiser updates on typed memoryviews: new arrays from old ones, one pass each."""
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport run, team_size
+from viva_tensor.kernels._team cimport ELEMENTS, run, team_size
 from viva_tensor.kernels._views cimport aligned, real
 from viva_tensor.kernels.cores cimport SGDArgs
-
-# Elements that are worth a thread.
-cdef double SHARE = 32_768
 
 
 def sgd(const real[::1] w, const real[::1] grad, real[::1] out, double lr, double momentum=0,
@@ -28,6 +25,6 @@ def sgd(const real[::1] w, const real[::1] grad, real[::1] out, double lr, doubl
     if not (aligned(args.w, 0, sizeof(real)) and aligned(args.grad, 0, sizeof(real))
             and aligned(args.velocity, 0, sizeof(real))):
         raise ValueError
-    members = team_size(size, SHARE)
+    members = team_size(size, ELEMENTS)
     with nogil:
         run((float_cores if real is float else double_cores).sgd, &args, members)

@@ -20,6 +20,7 @@ cdef extern from "vector.h" nogil:
     vec ZERO "VIVA_ZERO"
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
+    void prefetch "VIVA_PREFETCH" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
         LOG_LANES "VIVA_LOG_LANES"
@@ -38,8 +39,8 @@ cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int m
 cdef inline void transpose(vec* rows) noexcept nogil:
     """Transpose LANES rows of LANES elements in registers: after LOG_LANES perfect shuffles each column is a row."""
     cdef vec shuffled[LANES]
-    cdef int stage, i
-    for stage in range(LOG_LANES):
+    cdef int i
+    for _ in range(LOG_LANES):
         for i in range(LANES // 2):
             shuffled[2 * i] = zip_low(rows[i], rows[i + LANES // 2])
             shuffled[2 * i + 1] = zip_high(rows[i], rows[i + LANES // 2])

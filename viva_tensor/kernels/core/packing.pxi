@@ -1,5 +1,5 @@
-# Panels: the layout in which a tile of matmul reads its operands without a stride. A panel holds `width` vectors side by
-# side, [depth][width]; the last panel of a block is padded with zeros. Rows of a and columns of b are packed alike.
+# Panels: the layout in which a tile of matmul reads its operands without a stride. A panel holds `width` vectors side
+# by side, [depth][width]; the last panel of a block is padded with zeros. Rows of a and columns of b are packed alike.
 
 cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
     return (size + width - 1) // width
