@@ -13,10 +13,9 @@ from viva_tensor.kernels.cores cimport (
 )
 
 cdef extern from "vector.h" nogil:
-    # `vec` is LANES elements that add and multiply like one; only the C compiler knows how many, and of what. The two
-    # stand here as different numbers only so that Cython tells them apart.
+    # `vec` is LANES elements that add and multiply like one; only the C compiler knows how many, and of what.
     ctypedef float real "viva_real"
-    ctypedef double vec "viva_vec"
+    ctypedef float vec "viva_vec"
     vec ZERO "VIVA_ZERO"
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)

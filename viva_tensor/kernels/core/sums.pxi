@@ -12,10 +12,7 @@ cdef enum:
 
 cdef enum:
     WIDTH_VECS = WIDTH // LANES
-
-ctypedef fused number:
-    real
-    vec
+    BLOCK = 1024     # columns at a time; any number gives the same bits
 
 
 cdef inline real join(real* lanes) noexcept nogil:
@@ -52,34 +49,39 @@ cdef real span_sum(const real* x, Py_ssize_t step, Py_ssize_t size) noexcept nog
     return join(lanes)
 
 
-cdef inline number chain_sum(const number* x, Py_ssize_t step, Py_ssize_t size) noexcept nogil:
-    """Sum down one column, or down LANES adjacent ones."""
-    cdef number total, zero, s0, s1, s2, s3
-    cdef Py_ssize_t first, i, end
-    if number is vec:
-        zero = ZERO
-    else:
-        zero = 0
-    total = zero
+cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
+                      real* totals) noexcept nogil:
+    """Sums down at most BLOCK columns, row by row, so that memory is read in the order in which it lies."""
+    cdef real chains[4 * BLOCK]
+    cdef const real* at
+    cdef Py_ssize_t first, end, i, c
+    cdef int q
+    for c in range(columns):
+        totals[c] = 0
     first = 0
-    while first < size:
-        end = min(size, first + CHAIN)
-        s0 = s1 = s2 = s3 = zero
-        for i in range(first, end - 3, 4):
-            s0 += (<const number*> ((<const real*> x) + i * step))[0]
-            s1 += (<const number*> ((<const real*> x) + (i + 1) * step))[0]
-            s2 += (<const number*> ((<const real*> x) + (i + 2) * step))[0]
-            s3 += (<const number*> ((<const real*> x) + (i + 3) * step))[0]
-        i = first + (end - first) // 4 * 4
-        if i < end:
-            s0 += (<const number*> ((<const real*> x) + i * step))[0]
-        if i + 1 < end:
-            s1 += (<const number*> ((<const real*> x) + (i + 1) * step))[0]
-        if i + 2 < end:
-            s2 += (<const number*> ((<const real*> x) + (i + 2) * step))[0]
-        total += (s0 + s1) + (s2 + s3)
+    while first < rows:
+        end = min(rows, first + CHAIN)
+        for q in range(4):
+            for c in range(columns):
+                chains[q * BLOCK + c] = 0
+        i = first
+        if column == 1:
+            while i + 8 <= end:     # two rows for each chain at once: half the loads and stores of the chains
+                at = x + i * row
+                for c in range(columns):
+                    chains[c] = (chains[c] + at[c]) + at[4 * row + c]
+                    chains[BLOCK + c] = (chains[BLOCK + c] + at[row + c]) + at[5 * row + c]
+                    chains[2 * BLOCK + c] = (chains[2 * BLOCK + c] + at[2 * row + c]) + at[6 * row + c]
+                    chains[3 * BLOCK + c] = (chains[3 * BLOCK + c] + at[3 * row + c]) + at[7 * row + c]
+                i += 8
+        while i < end:
+            q = (i - first) % 4
+            for c in range(columns):
+                chains[q * BLOCK + c] += x[i * row + c * column]
+            i += 1
+        for c in range(columns):
+            totals[c] += (chains[c] + chains[BLOCK + c]) + (chains[2 * BLOCK + c] + chains[3 * BLOCK + c])
         first = end
-    return total
 
 
 cdef void sum_(const void* packed, int member, int members) noexcept nogil:
@@ -90,8 +92,8 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
     cdef real* partials = <real*> args.partials
     cdef real divisor = <real> args.divisor
     cdef const real* at
-    cdef vec sums
-    cdef Py_ssize_t chunks, blocks, unit, end, o, i, k, columns
+    cdef real totals[BLOCK]
+    cdef Py_ssize_t chunks, unit, end, o, i, k, columns, left, right, first_outer, last_outer
     if args.inner == 1:
         chunks = sum_chunks(args.axis)
         end = share(args.outer * chunks, 1, member + 1, members)
@@ -104,27 +106,21 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
             else:
                 partials[unit] = span_sum(at, args.x_axis, min(SPAN, args.axis - k))
         return
-    if args.axis == 0:
-        if member == 0:
-            for o in range(args.outer):
-                for i in range(args.inner):
-                    out[o * args.out.row + i * args.out.column] = 0 / divisor
-        return
-    blocks = (args.inner + LANES - 1) // LANES
-    end = share(args.outer * blocks, 1, member + 1, members)
-    for unit in range(share(args.outer * blocks, 1, member, members), end):
-        o = unit // blocks
-        i = unit % blocks * LANES
-        columns = min(LANES, args.inner - i)
-        at = x + o * args.x_outer + i * args.x_inner
-        if columns == LANES and args.x_inner == 1:
-            sums = chain_sum[vec](<const vec*> at, args.x_axis, args.axis)
-            for k in range(LANES):
-                out[o * args.out.row + (i + k) * args.out.column] = (<real*> &sums)[k] / divisor
-        else:
+    if args.outer < members:    # deal out columns, else whole matrices
+        first_outer, last_outer = 0, args.outer
+        left = share(args.inner, 64 // sizeof(real), member, members)
+        right = share(args.inner, 64 // sizeof(real), member + 1, members)
+    else:
+        first_outer, last_outer = share(args.outer, 1, member, members), share(args.outer, 1, member + 1, members)
+        left, right = 0, args.inner
+    for o in range(first_outer, last_outer):
+        i = left
+        while i < right:
+            columns = min(BLOCK, right - i)
+            column_sums(x + o * args.x_outer + i * args.x_inner, args.x_axis, args.x_inner, args.axis, columns, totals)
             for k in range(columns):
-                out[o * args.out.row + (i + k) * args.out.column] = \
-                    chain_sum[real](at + k * args.x_inner, args.x_axis, args.axis) / divisor
+                out[o * args.out.row + (i + k) * args.out.column] = totals[k] / divisor
+            i += columns
 
 
 cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
