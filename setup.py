@@ -88,7 +88,10 @@ class BuildExtensions(build_ext):
                     os.close(descriptor)
             if not run:
                 return True
-            done = subprocess.run([str(Path(folder, "probe"))], capture_output=True, text=True, timeout=60)
+            try:
+                done = subprocess.run([str(Path(folder, "probe"))], capture_output=True, text=True, timeout=60)
+            except OSError:  # built for another processor
+                return None
             return done.stdout.strip() if done.returncode == 0 else None
 
     def openmp_flags(self):

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viva_tensor import error, kernels
+from viva_tensor.kernels import _matmul
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 
@@ -91,9 +92,12 @@ def test_infinity_travels_to_its_row_alone(dtype):
 
 
 def test_an_output_that_overlaps_an_operand_gets_the_right_product(rng):
-    square = rng.standard_normal((30, 30))
-    wanted = kernels.matmul(square, square.T)
-    assert np.array_equal(kernels.matmul(square, square.T, out=square), wanted)
+    other = rng.standard_normal((30, 30))
+    for left in (True, False):
+        square = rng.standard_normal((30, 30))
+        operands = (square, other) if left else (other, square)
+        wanted = kernels.matmul(*operands)
+        assert np.array_equal(kernels.matmul(*operands, out=square), wanted)
 
 
 def test_outer_dimensions_of_zero_give_empty_and_an_inner_one_gives_zeros(dtype):
@@ -144,3 +148,24 @@ def test_shapes_that_do_not_fit_are_named():
         kernels.matmul_backward(np.ones((2, 2)), np.ones((2, 3)), np.ones((3, 4)))
     with pytest.raises(error.ShapeMismatch, match=r"\(3, 4\), got \(5, 4\)"):
         kernels.matmul_backward(np.ones((2, 4)), np.ones((2, 3)), np.ones((5, 4)))
+
+
+@pytest.mark.parametrize("shape", [(2048, 2048), (1024, 4096), (256, 8192), (8192, 256), (1000, 1000)])
+def test_the_team_is_balanced_for_2_to_128_members(shape):
+    rows, columns = shape
+    for members in range(2, 129):
+        boxes = [_matmul.rectangle(rows, columns, member, members) for member in range(members)]
+        areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes]
+        assert sum(areas) == rows * columns
+        # whole tiles are dealt out: at 128 members a part has some 80 to 350 of them
+        assert max(areas) <= (1.2 if members <= 64 else 1.35) * rows * columns / members
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
+def test_the_parts_of_a_team_cover_each_output_once(rows, columns, members):
+    count = np.zeros((rows, columns), int)
+    for member in range(members):
+        top, bottom, left, right = _matmul.rectangle(rows, columns, member, members)
+        count[top:bottom, left:right] += 1
+    assert (count == 1).all()

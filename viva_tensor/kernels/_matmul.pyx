@@ -3,7 +3,7 @@
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, release, run, team_size, workspace
 from viva_tensor.kernels._views cimport aligned, apart, describe, real
-from viva_tensor.kernels.cores cimport Cores, MatmulArgs
+from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle
 
 
 def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None):
@@ -45,3 +45,10 @@ def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:]
     with nogil:
         run(cores.matmul, &args, members)
         release(args.workspace)
+
+
+def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members):
+    """(top, bottom, left, right) of one member's part of a float32 product."""
+    cdef Rectangle own
+    float_cores.matmul_rectangle(rows, columns, member, members, &own)
+    return own.top, own.bottom, own.left, own.right

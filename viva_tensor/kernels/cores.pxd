@@ -24,6 +24,10 @@ cdef struct MatmulArgs:     # out[rows, columns] = a[rows, depth] · b[depth, co
     Py_ssize_t workspace_bytes
 
 
+cdef struct Rectangle:      # a part of an output
+    Py_ssize_t top, bottom, left, right
+
+
 cdef struct ElementwiseArgs:    # out[rows, columns] = f(a, b); a stride of 0 repeats an operand
     Py_ssize_t rows, columns
     Matrix a, b, out
@@ -60,6 +64,7 @@ cdef struct SGDArgs:        # velocity = momentum · velocity + grad; out = w - 
 
 cdef struct Cores:
     Py_ssize_t (*matmul_workspace)(const MatmulArgs* args, int members) noexcept nogil
+    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members, Rectangle* own) noexcept nogil
     Core matmul
     Core add
     Core sub

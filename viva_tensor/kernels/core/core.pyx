@@ -7,6 +7,7 @@ from viva_tensor.kernels.cores cimport (
     Cores,
     ElementwiseArgs,
     MatmulArgs,
+    Rectangle,
     SGDArgs,
     SquaredErrorArgs,
     SumArgs,
@@ -56,6 +57,7 @@ include "updates.pxi"
 
 cdef Cores cores
 cores.matmul_workspace = matmul_workspace
+cores.matmul_rectangle = rectangle
 cores.matmul = matmul
 cores.add = add
 cores.sub = sub

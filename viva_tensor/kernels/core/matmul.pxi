@@ -29,21 +29,42 @@ cdef struct Panels:
     bint packed
 
 
-cdef void grid(Py_ssize_t rows, Py_ssize_t columns, int members, int* down, int* across) noexcept nogil:
-    """Deal output tiles to down × across = members rectangles: the least work of the busiest, packing included."""
-    cdef Py_ssize_t tall, wide, work, best = -1
-    cdef int d
-    for d in range(1, members + 1):
-        if members % d:
-            continue
-        tall = panels(panels(rows, TILE_ROWS), d) * TILE_ROWS
-        wide = panels(panels(columns, TILE_COLUMNS), members // d) * TILE_COLUMNS
-        # Packing one element costs about as much as 16 of its multiply-adds.
-        work = tall * wide + 16 * (tall + wide)
+cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int members, int count) noexcept nogil:
+    """Work of a member in a band of `count` members, all tiles being whole: multiply-adds per depth, and packing."""
+    cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + members - 1) // members * TILE_ROWS
+    cdef Py_ssize_t wide = (panels(columns, TILE_COLUMNS) + count - 1) // count * TILE_COLUMNS
+    return tall * wide + 16 * (tall + wide)     # packing one element costs about as much as 16 of its multiply-adds
+
+
+cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, Rectangle* own) noexcept nogil:
+    """A member's part of the output: bands of rows as high as they have members, each dealt out by columns.
+
+    Any number of members is balanced, also a prime one; the number of bands is the one with the least work for the
+    busiest member.
+    """
+    cdef Py_ssize_t work, best = -1, tiles = panels(rows, TILE_ROWS)
+    cdef int bands = 1, trial, count, larger, before, place
+    for trial in range(1, members + 1):
+        count = members // trial
+        work = busiest(rows, columns, members, count)
+        if members % trial:
+            work = max(work, busiest(rows, columns, members, count + 1))
         if best < 0 or work < best:
             best = work
-            down[0] = d
-            across[0] = members // d
+            bands = trial
+    count = members // bands
+    larger = members % bands * (count + 1)      # members in the bands that have one more
+    if member < larger:
+        count += 1
+        place = member % count
+        before = member - place
+    else:
+        place = (member - larger) % count
+        before = member - place
+    own.top = min(rows, tiles * before // members * TILE_ROWS)
+    own.bottom = min(rows, tiles * (before + count) // members * TILE_ROWS)
+    own.left = share(columns, TILE_COLUMNS, place, count)
+    own.right = share(columns, TILE_COLUMNS, place + 1, count)
 
 
 cdef inline bint packs_a(const MatmulArgs* args) noexcept nogil:
@@ -183,27 +204,23 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef real* out = <real*> args.out.data
     cdef real* room_for_a = <real*> (args.workspace + member * args.workspace_bytes)
     cdef real* room_for_b = room_for_a + room_a(args)
-    cdef int down = 1, across = 1
-    cdef Py_ssize_t top, bottom, left, right, column, columns, chunk, depth, row, rows, whole
+    cdef Py_ssize_t column, columns, chunk, depth, row, rows, whole
     cdef Panels of_a, of_b
+    cdef Rectangle own
 
-    grid(args.rows, args.columns, members, &down, &across)
-    top = share(args.rows, TILE_ROWS, member // across, down)
-    bottom = share(args.rows, TILE_ROWS, member // across + 1, down)
-    left = share(args.columns, TILE_COLUMNS, member % across, across)
-    right = share(args.columns, TILE_COLUMNS, member % across + 1, across)
+    rectangle(args.rows, args.columns, member, members, &own)
     if args.depth == 0:
-        for row in range(top, bottom):
-            for column in range(left, right):
+        for row in range(own.top, own.bottom):
+            for column in range(own.left, own.right):
                 out[row * args.out.row + column * args.out.column] = \
                     0 if args.bias == NULL else (<const real*> args.bias)[column]
         return
 
     of_a.packed = packs_a(args)
     of_b.packed = packs_b(args)
-    column = left
-    while column < right:
-        columns = min(COLUMN_BLOCK, right - column)
+    column = own.left
+    while column < own.right:
+        columns = min(COLUMN_BLOCK, own.right - column)
         chunk = 0
         while chunk < args.depth:
             depth = min(CHUNK, args.depth - chunk)
@@ -219,9 +236,9 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
             else:
                 pack_b(b + whole, args.b.row, 1, depth, columns - whole, room_for_b)
                 of_b.data, of_b.panel, of_b.step, of_b.last = b, TILE_COLUMNS, args.b.row, room_for_b
-            row = top
-            while row < bottom:
-                rows = min(ROW_BLOCK, bottom - row)
+            row = own.top
+            while row < own.bottom:
+                rows = min(ROW_BLOCK, own.bottom - row)
                 a = <const real*> args.a.data + row * args.a.row + chunk * args.a.column
                 whole = rows // TILE_ROWS * TILE_ROWS
                 if of_a.packed:
