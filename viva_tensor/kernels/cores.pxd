@@ -64,7 +64,8 @@ cdef struct SGDArgs:        # velocity = momentum · velocity + grad; out = w - 
 
 cdef struct Cores:
     Py_ssize_t (*matmul_workspace)(const MatmulArgs* args, int members) noexcept nogil
-    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members, Rectangle* own) noexcept nogil
+    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members,
+                             Rectangle* own) noexcept nogil
     Core matmul
     Core add
     Core sub
