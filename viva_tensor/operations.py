@@ -169,7 +169,7 @@ MUL: Operation = Operation(
 TRANSPOSE: Operation = Operation(
     "transpose",
     lambda x, axes: tuple(x[i] for i in (axes if axes is not None else reversed(range(len(x))))),
-    lambda x, axes: np.transpose(x, axes),
+    lambda x, axes: x.T if axes is None else x.transpose(axes),
     (lambda do, grad, out, x, axes: do(TRANSPOSE, grad, axes=_inverse(axes)),),
 )
 MATMUL: Operation = Operation(

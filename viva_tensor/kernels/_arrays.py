@@ -75,8 +75,12 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
 
 def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
     """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
-    if all(type(value) is np.ndarray and value.dtype == values[0].dtype for value in values):  # type: ignore[union-attr]
-        return tuple([as_array(operation, value) for value in values])
+    dtype = getattr(values[0], "dtype", None)
+    for value in values:
+        if type(value) is not np.ndarray or value.dtype is not dtype or dtype not in PLAIN or not value.flags.aligned:
+            break
+    else:
+        return values  # type: ignore[return-value]
     named = f"{operation} of {' and '.join(str(getattr(value, 'shape', type(value).__name__)) for value in values)}"
     typed = [value for value in values if hasattr(value, "dtype")]
     dtype = as_array(named, typed[0]).dtype if typed else None
@@ -117,6 +121,8 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
     size = len(shape)
     if axis is None:
         return tuple(range(size))
+    if type(axis) is int and 0 <= axis < size:
+        return (axis,)
     axes = []
     for one in (axis,) if isinstance(axis, (int, np.integer)) else axis:
         if not -size <= one < size:

@@ -90,7 +90,7 @@ def mean_backward(
 def _sum(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdims: bool, divide: bool) -> Array:
     array = as_array(operation, x)
     axes = axes_of(operation, axis, array.shape)
-    divisor = math.prod(array.shape[i] for i in axes) if divide else 1
+    divisor = math.prod([array.shape[i] for i in axes]) if divide else 1
     result = sum_axes(array, axes, divisor)
     if keepdims:
         return result.reshape([1 if i in axes else size for i, size in enumerate(array.shape)])
