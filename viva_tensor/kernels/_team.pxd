@@ -1,9 +1,9 @@
 from viva_tensor.kernels.cores cimport Core
 
-# Work that is worth a member: with half of it, waking a second thread takes about as long as it saves (measured on two
-# cores of a Zen 3 at twice the share: a second thread gains 1.3 to 1.5).
+# Work that is worth a member; a second thread thus starts at twice as much, where it gained a tenth to a third on two
+# cores of a Zen 3, and at half as much next to nothing. `python asv_benchmarks/thresholds.py` measures it anew.
 cdef enum:
-    MULTIPLY_ADDS = 500_000
+    MULTIPLY_ADDS = 1_000_000
     ELEMENTS = 65_536
 
 cdef int team_size(double work, double share) noexcept nogil

@@ -28,6 +28,7 @@ cdef extern from "Python.h" nogil:
 
 cdef int chosen = 0     # what set_num_threads() asked for; 0: nothing
 cdef int quota = 0      # processors that the control group grants; 0: no limit
+cdef double eagerness = 1   # thresholds are divided by it; only the script that measures them changes it
 cdef bint opened = False    # a region with more than one member has run in this process
 cdef bint orphan = False    # this process was forked from one in which that had happened
 
@@ -51,6 +52,7 @@ cdef int threads() noexcept nogil:
 
 cdef int team_size(double work, double share) noexcept nogil:
     """Members for `work`, so that each has at least `share` of it; small work never asks how many threads there are."""
+    share /= eagerness
     if work < 2 * share:
         return 1
     return <int> min(work / share, <double> threads())
@@ -104,6 +106,11 @@ def choose_own(int n):
 def set_quota(int n):
     global quota
     quota = n
+
+
+def set_eagerness(double factor):
+    global eagerness
+    eagerness = factor
 
 
 def openmp_version():

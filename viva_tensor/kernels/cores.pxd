@@ -62,6 +62,12 @@ cdef struct SGDArgs:        # velocity = momentum · velocity + grad; out = w - 
     double lr, momentum
 
 
+cdef struct PeakArgs:
+    Py_ssize_t rounds
+    double factor, term
+    void* out               # members × 64 bytes, so that no work can be left out
+
+
 cdef struct Cores:
     Py_ssize_t (*matmul_workspace)(const MatmulArgs* args, int members) noexcept nogil
     void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members,
@@ -79,6 +85,8 @@ cdef struct Cores:
     Core squared_error
     Core squared_error_backward
     Core sgd
+    Core peak
+    int chains
     int lanes
     int tile_rows
     int tile_columns

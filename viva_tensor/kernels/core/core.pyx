@@ -7,6 +7,7 @@ from viva_tensor.kernels.cores cimport (
     Cores,
     ElementwiseArgs,
     MatmulArgs,
+    PeakArgs,
     Rectangle,
     SGDArgs,
     SquaredErrorArgs,
@@ -53,6 +54,7 @@ include "matmul.pxi"
 include "elementwise.pxi"
 include "sums.pxi"
 include "updates.pxi"
+include "peak.pxi"
 
 
 cdef Cores cores
@@ -71,6 +73,8 @@ cores.sum_join = sum_join
 cores.squared_error = squared_error
 cores.squared_error_backward = squared_error_backward
 cores.sgd = sgd
+cores.peak = peak
+cores.chains = CHAINS
 cores.lanes = LANES
 cores.tile_rows = TILE_ROWS
 cores.tile_columns = TILE_COLUMNS
