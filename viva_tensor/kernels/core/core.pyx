@@ -21,7 +21,8 @@ cdef extern from "vector.h" nogil:
     vec ZERO "VIVA_ZERO"
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
-    void prefetch "VIVA_PREFETCH" (const void* address)
+    void prefetch_read "VIVA_PREFETCH_READ" (const void* address)
+    void prefetch_write "VIVA_PREFETCH_WRITE" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
         LOG_LANES "VIVA_LOG_LANES"

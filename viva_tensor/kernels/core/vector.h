@@ -77,14 +77,16 @@ typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
-#define VIVA_PREFETCH(address) __builtin_prefetch(address, 1, 3)
+#define VIVA_PREFETCH_READ(address) __builtin_prefetch(address, 0, 3)
+#define VIVA_PREFETCH_WRITE(address) __builtin_prefetch(address, 1, 3)
 /* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
 #else
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
-#define VIVA_PREFETCH(address) ((void)(address))
+#define VIVA_PREFETCH_READ(address) ((void)(address))
+#define VIVA_PREFETCH_WRITE(address) ((void)(address))
 #define VIVA_LOG_LANES 0
 #define VIVA_ZIP_LOW(a, b) (a)
 #define VIVA_ZIP_HIGH(a, b) (b)
