@@ -2,7 +2,7 @@
 
 usage: python asv_benchmarks/thresholds.py      (on a machine that does nothing else)
 
-For each amount of work: one thread's time ÷ two threads', the median of interleaved rounds.
+For each amount of work: one thread's time ÷ two threads', the median of rounds in turn, all in this library.
 """
 
 from collections.abc import Callable

@@ -1,14 +1,16 @@
 """What this machine can do, and how much of it the kernels reach: FMA peak, matrix products, memory bandwidth.
 
-Compared libraries run in turn within one process, several rounds each, on the same number of threads; the best time of
-each counts, since whatever else a machine does only ever adds to a time.
+Each library runs in a process of its own, since the threads of one go on waiting while another works; the processes
+take turns, several rounds, and the best time counts, since whatever else a machine does only ever adds to a time.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -19,27 +21,19 @@ import numpy as np
 from viva_tensor import kernels
 from viva_tensor.kernels import _peak
 
-__all__ = ["Bandwidth", "Product", "bandwidths", "fma_peak", "libraries", "plot", "products"]
+__all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "measure", "plot"]
 
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 ELEMENTS = tuple(1 << power for power in range(12, 25, 2))  # 16 KiB to 64 MiB of float32
+ROUNDS = 3
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-class Product(NamedTuple):
-    """Multiply-adds of an n × n × n float32 product: GFLOPS of each library."""
+class Rates(NamedTuple):
+    """What one library reached: GFLOPS for each of SIZES, GB/s for each of ELEMENTS."""
 
-    size: int
-    threads: int
-    gflops: dict[str, float]
-
-
-class Bandwidth(NamedTuple):
-    """Bytes read and written by relu over float32 arrays: GB/s of each library."""
-
-    elements: int
-    threads: int
-    gigabytes: dict[str, float]
+    products: list[float]
+    bandwidths: list[float]
 
 
 def fma_peak(threads: int = 1, dtype: str = "float32", seconds: float = 0.2) -> float:
@@ -71,42 +65,53 @@ def libraries() -> list[str]:
     return ["viva_tensor", "numpy", *(name for name in ("torch", "jax") if find_spec(name))]
 
 
-def products(
-    threads: int = 1, sizes: Sequence[int] = SIZES, names: Sequence[str] | None = None, seconds: float = 0.1
-) -> Iterator[Product]:
-    """Rates of a · bᵀ, the product of a forward pass, size by size.
+def measure(name: str, sizes: Sequence[int] = SIZES, elements: Sequence[int] = ELEMENTS, seconds: float = 0.1) -> Rates:
+    """Rates of one library in this process, on the threads that it chooses here.
+
+    Products are n × n × n, a · bᵀ as in a forward pass, with 2n³ operations. Bandwidth is that of relu from one array
+    into another, 8 bytes an element.
 
     Examples
     --------
-    >>> [one.size for one in products(sizes=[4], names=["viva_tensor"], seconds=0.001)]
-    [4]
+    >>> rates = measure("viva_tensor", sizes=[4, 8], elements=[16], seconds=0.001)
+    >>> len(rates.products), len(rates.bandwidths)
+    (2, 1)
     """
     rng = np.random.default_rng(0)
-    names = libraries() if names is None else names
-    with _threads(threads, names):
-        for size in sizes:
-            a, b = rng.standard_normal((2, size, size), dtype=np.float32)
-            best = _interleaved({name: _product(name, a, b) for name in names}, seconds)
-            yield Product(size, threads, {name: 2e-9 * size**3 / time for name, time in best.items()})
+    products, bandwidths = [], []
+    for size in sizes:
+        a, b = rng.standard_normal((2, size, size), dtype=np.float32)
+        products.append(2e-9 * size**3 / _best_time(_product(name, a, b), seconds))
+    for count in elements:
+        x = rng.standard_normal((1, count), dtype=np.float32)
+        bandwidths.append(8e-9 * count / _best_time(_relu(name, x), seconds))
+    return Rates(products, bandwidths)
 
 
-def bandwidths(
-    threads: int = 1, elements: Sequence[int] = ELEMENTS, names: Sequence[str] | None = None, seconds: float = 0.1
-) -> Iterator[Bandwidth]:
-    """Rates of relu from one array into another, 8 bytes an element, size by size.
+def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: int = ROUNDS) -> dict[str, Rates]:
+    """The best rates of each library over several rounds, each round a new process for each.
 
-    Examples
-    --------
-    >>> [one.elements for one in bandwidths(elements=[16], names=["numpy"], seconds=0.001)]
-    [16]
+    Variables that begin with OPENBLAS_ are left out there: NumPy is compared as it comes.
+
+    Raises
+    ------
+    RuntimeError
+        If a library cannot be measured; the message is the last line that its process wrote.
     """
-    rng = np.random.default_rng(0)
-    names = libraries() if names is None else names
-    with _threads(threads, names):
-        for count in elements:
-            x = rng.standard_normal((1, count), dtype=np.float32)
-            best = _interleaved({name: _relu(name, x) for name in names}, seconds)
-            yield Bandwidth(count, threads, {name: 8e-9 * count / time for name, time in best.items()})
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    found: dict[str, list[Rates]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            command = [sys.executable, "-m", __name__, name, str(seconds / rounds)]
+            done = subprocess.run(command, env=kept | limits, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{name}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
+            found[name].append(Rates(*json.loads(done.stdout.splitlines()[-1])))
+    return {
+        name: Rates(*([max(one) for one in zip(*kind, strict=True)] for kind in zip(*rates, strict=True)))
+        for name, rates in found.items()
+    }
 
 
 def _product(name: str, a: Array, b: Array) -> Callable[[], object]:
@@ -145,45 +150,24 @@ def _relu(name: str, x: Array) -> Callable[[], object]:
     return lambda: rectify(held).block_until_ready()
 
 
-@contextmanager
-def _threads(threads: int, names: Sequence[str]) -> Iterator[None]:
-    """The same number of threads for all that can be told (JAX follows the processors of the process)."""
-    with ExitStack() as stack:
-        stack.enter_context(kernels.num_threads(threads))
-        if find_spec("threadpoolctl"):
-            from threadpoolctl import threadpool_limits
-
-            stack.enter_context(threadpool_limits(threads, user_api="blas"))
-        if "torch" in names:
-            import torch
-
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            stack.callback(torch.set_num_threads, before)
-        yield
+def _best_time(function: Callable[[], object], seconds: float) -> float:
+    """The best time of one call."""
+    function()
+    best = float("inf")
+    end = perf_counter() + seconds
+    while True:
+        start = perf_counter()
+        function()
+        now = perf_counter()
+        best = min(best, now - start)
+        if now > end:
+            return best
 
 
-def _interleaved(functions: dict[str, Callable[[], object]], seconds: float, rounds: int = 5) -> dict[str, float]:
-    """The best time of one call of each function, measured in turn."""
-    best = dict.fromkeys(functions, math.inf)
-    for _ in range(rounds):
-        for name, function in functions.items():
-            function()
-            end = perf_counter() + seconds / rounds
-            while True:
-                start = perf_counter()
-                function()
-                now = perf_counter()
-                best[name] = min(best[name], now - start)
-                if now > end:
-                    break
-    return best
-
-
-def plot(path: str | Path, peak: float, measured: Sequence[Product], memory: Sequence[Bandwidth], threads: int) -> None:
+def plot(path: str | Path, peak: float, rates: dict[str, Rates], threads: int) -> None:
     """A roofline picture: attainable GFLOPS by operations per byte, and where products and relu stand under it.
 
-    The roof is the FMA peak, its slope the bandwidth of the largest array [1]_.
+    The roof is the FMA peak, its slope the best bandwidth on the largest array [1]_.
 
     References
     ----------
@@ -194,16 +178,20 @@ def plot(path: str | Path, peak: float, measured: Sequence[Product], memory: Seq
 
     figure = matplotlib.figure.Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    slope = max(memory[-1].gigabytes.values())
+    slope = max(one.bandwidths[-1] for one in rates.values())
     intensities = np.geomspace(1 / 16, 1024, 200)
     axes.loglog(intensities, np.minimum(peak, slope * intensities), color="black", label=f"roof: {peak:.0f} GFLOPS")
-    for name in measured[0].gflops:
+    for name, one in rates.items():
         # each of three matrices crosses the bus once; relu does one operation for 8 bytes
-        points = [(one.size / 6, one.gflops[name]) for one in measured] + [(1 / 8, memory[-1].gigabytes[name] / 8)]
-        axes.loglog(*zip(*points, strict=True), "o", label=name)
+        x = [size / 6 for size in SIZES] + [1 / 8]
+        axes.loglog(x, [*one.products, one.bandwidths[-1] / 8], "o", label=name)
     axes.set_xlabel("floating-point operations per byte of memory")
     axes.set_ylabel("GFLOPS")
     axes.set_title(f"float32, {threads} {'thread' if threads == 1 else 'threads'}")
     axes.grid(True, which="both", alpha=0.2)
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], seconds=float(sys.argv[2]))))

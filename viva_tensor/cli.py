@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -167,33 +165,28 @@ def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
     Shows the peak rate of fused multiply-adds, the rate of matrix products and their share of that peak, and the rate
     at which relu reads and writes memory. Run it while the machine does nothing else.
     """
-    if any(name.startswith("OPENBLAS_") for name in os.environ):
-        # NumPy as it comes: such settings are read when it is loaded, so a new process runs without them
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-        sys.exit(subprocess.run([sys.executable, "-m", "viva_tensor", *sys.argv[1:]], env=kept, check=False).returncode)
     if plot and not find_spec("matplotlib"):
         raise Failure('--plot needs matplotlib; pip install "viva-tensor[plot]"')
     counts = [threads] if threads else sorted({1, vt.get_num_threads()})
-    names = benchmark.libraries()
     for count in counts:
         peak = benchmark.fma_peak(count, seconds=seconds)
         click.echo(f"{count} {'thread' if count == 1 else 'threads'}, float32: FMA peak {peak:,.0f} GFLOPS\n")
-        click.echo(f"{'matrix product':<24}" + "".join(f"{f'{name}':>14} (peak)" for name in names))
-        products = []
-        for product in benchmark.products(count, names=names, seconds=seconds):
-            products.append(product)
-            cells = (f"{rate:>14,.1f} {rate / peak:>6.0%}" for rate in product.gflops.values())
-            click.echo(f"  {f'{product.size} x {product.size} x {product.size}':<22}" + "".join(cells))
-        click.echo(f"\n{'relu, bytes moved':<24}" + "".join(f"{f'{name} GB/s':>21}" for name in names))
-        memory = []
-        for bandwidth in benchmark.bandwidths(count, names=names, seconds=seconds):
-            memory.append(bandwidth)
-            cells = (f"{rate:>21,.1f}" for rate in bandwidth.gigabytes.values())
-            click.echo(f"  {f'{bandwidth.elements * 8 / 1024:,.0f} KiB':<22}" + "".join(cells))
+        try:
+            rates = benchmark.compare(count, benchmark.libraries(), seconds)
+        except RuntimeError as error:
+            raise Failure(f"cannot measure {error}") from error
+        click.echo(f"{'matrix product, GFLOPS':<24}" + "".join(f"{name:>14} (peak)" for name in rates))
+        for i, size in enumerate(benchmark.SIZES):
+            cells = (f"{one.products[i]:>14,.1f} {one.products[i] / peak:>6.0%}" for one in rates.values())
+            click.echo(f"  {f'{size} x {size} x {size}':<22}" + "".join(cells))
+        click.echo(f"\n{'relu, GB/s':<24}" + "".join(f"{name:>14}" + " " * 7 for name in rates).rstrip())
+        for i, elements in enumerate(benchmark.ELEMENTS):
+            cells = (f"{one.bandwidths[i]:>14,.1f}" + " " * 7 for one in rates.values())
+            click.echo((f"  {f'{elements * 4 / 1024:,.0f} KiB':<22}" + "".join(cells)).rstrip())
         click.echo()
     if plot:
         try:
-            benchmark.plot(plot, peak, products, memory, counts[-1])
+            benchmark.plot(plot, peak, rates, counts[-1])
         except (OSError, ValueError) as error:
             raise Failure(f"cannot draw to {plot}: {error}") from error
         click.echo(f"Wrote {plot}")
