@@ -90,12 +90,12 @@ class BuildExtensions(build_ext):
                 return True
             try:
                 done = subprocess.run([str(Path(folder, "probe"))], capture_output=True, text=True, timeout=60)
-            except OSError:  # built for another processor
+            except (OSError, subprocess.SubprocessError):  # built for another processor, or without its runtime
                 return None
             return done.stdout.strip() if done.returncode == 0 else None
 
     def openmp_flags(self):
-        """(compile flags, link flags) with which a region of two threads really ran, or None."""
+        """(compile flags, link flags) with which a parallel region really ran, or None."""
         if self.compiler.compiler_type == "msvc":
             candidates = [(["/openmp"], [])]
         elif sys.platform == "darwin":
@@ -110,7 +110,7 @@ class BuildExtensions(build_ext):
         else:
             candidates = [(["-fopenmp"], ["-fopenmp"])]
         for compile_flags, link_flags in candidates:
-            if self.probe(compile_flags, link_flags, run=True) == "2":
+            if int(self.probe(compile_flags, link_flags, run=True) or 0) > 0:
                 return compile_flags, link_flags
         return None
 

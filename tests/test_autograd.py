@@ -174,6 +174,13 @@ class TestTapeIsAValue:
         with pytest.raises(error.ForeignVariable, match="new_constant or new_variable"):
             add(tape, x, thing)
 
+    @pytest.mark.parametrize("place", [-1, -5, 0, 1, 99])
+    def test_a_made_up_variable_raises(self, place):
+        _, tape = variables(3.0)
+        for on in (tape, new_tape()):
+            with pytest.raises(error.ForeignVariable):
+                relu(on, autograd.Variable(place, np.ones(1)))
+
     def test_an_equal_array_at_the_same_place_is_still_foreign(self):
         x, tape = variables([1.0, 2.0])
         twin, _ = variables([1.0, 2.0])
@@ -247,8 +254,14 @@ class TestArraysAreReadOnly:
             x.data = np.zeros(1)
         with pytest.raises(AttributeError):
             tape.extra = 1
-        with pytest.raises(TypeError):
-            tape.nodes()[0].attributes["axis"] = 1
+        wide, tape = new_variable(tape, np.ones((2, 3)))
+        axes = [0]
+        _, tape = sum(tape, wide, axis=axes)
+        axes[0] = 1
+        assert tape.nodes()[-1].attributes["axis"] == (0,)
+        for node in tape.nodes():
+            with pytest.raises(TypeError):
+                node.attributes["axis"] = 1
 
     @pytest.mark.parametrize("kind", ["int64", "bool", "complex64", "float16", "object"])
     def test_other_dtypes_are_refused(self, kind):

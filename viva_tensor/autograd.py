@@ -106,7 +106,6 @@ class Tape:
 
     _node: Node  # the last node; the empty tape has none
     _tracked: bool  # whether a gradient can flow to that node's output
-
     _size: int
     _jump: Tape
     _previous: Tape
@@ -155,9 +154,9 @@ class Tape:
             )
         after = variable.id + 1
         tape = self
-        while tape._size > after:
+        while tape._size > after > 0:
             tape = tape._jump if tape._jump._size >= after else tape._previous
-        if tape._size != after or tape._node.output is not variable:
+        if tape._size != after or after < 1 or tape._node.output is not variable:
             raise ForeignVariable(
                 f"variable {variable.id} of shape {variable.data.shape} is not on this tape of {self._size} nodes",
                 operation=operation,
@@ -271,7 +270,8 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     data = operation.forward(*[variable.data for variable in inputs], **attributes)
     data.setflags(write=False)
     output = Variable(tape._size, data)
-    return Traced(output, tape._extended(Node(operation, inputs, attributes, output, wanted), True in wanted))
+    kept = MappingProxyType(attributes) if attributes else _NOTHING
+    return Traced(output, tape._extended(Node(operation, inputs, kept, output, wanted), True in wanted))
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
@@ -358,7 +358,7 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
     >>> sum(tape, x, axis=0).value.data
     array([4., 6.], dtype=float32)
     """
-    return record(tape, operations.SUM, x, axis=axis, keepdims=keepdims)
+    return record(tape, operations.SUM, x, axis=_frozen(axis), keepdims=keepdims)
 
 
 def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
@@ -371,7 +371,12 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
     >>> backward(tape, loss)[x]
     array([0.5, 0.5], dtype=float32)
     """
-    return record(tape, operations.MEAN, x, axis=axis, keepdims=keepdims)
+    return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=keepdims)
+
+
+def _frozen(axis: Axis) -> Axis:
+    """An axis argument that its owner cannot change any more."""
+    return tuple(axis) if isinstance(axis, Sequence) else axis
 
 
 def relu(tape: Tape, x: Variable) -> Traced[Variable]:

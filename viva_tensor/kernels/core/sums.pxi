@@ -12,7 +12,7 @@ cdef enum:
 
 cdef enum:
     WIDTH_VECS = WIDTH // LANES
-    BLOCK = 1024     # columns at a time; any number gives the same bits
+    BLOCK = 1024    # columns at a time; any number gives the same bits
 
 
 cdef inline real join(real* lanes) noexcept nogil:
