@@ -173,8 +173,8 @@ def fit(
             total = 0.0
             for i in range(0, len(x), settings.batch_size):
                 batch = order[i : i + settings.batch_size]
-                xb, tape = autograd.new_constant(tape, x[batch])
-                yb, tape = autograd.new_constant(tape, y[batch])
+                xb, tape = autograd.new_constant(tape, _gathered(x, batch))
+                yb, tape = autograd.new_constant(tape, _gathered(y, batch))
                 output, tape = forward(tape, layers, xb)
                 loss, tape = nn.mse_loss(tape, output, yb)
                 total += _finite(float(loss.data), epoch, settings) * len(batch)
@@ -312,6 +312,13 @@ def save(run: Run, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / name, content) for name, content in contents.items()]
+
+
+def _gathered(x: Float32Array, rows: npt.NDArray[np.intp]) -> Float32Array:
+    """Rows as a read-only array, which a tape holds without another copy."""
+    batch = x[rows]
+    batch.setflags(write=False)
+    return batch
 
 
 def _finite(loss: float, epoch: int, settings: Settings) -> float:
