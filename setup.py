@@ -207,7 +207,7 @@ modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_updates",
 variants = ["native"] if MARCH else ["baseline", *INSTRUCTION_SETS]
 setup(
     ext_modules=[
-        Extension(SHARED, [f"{KERNELS}/_team.pyx"]),
+        Extension(SHARED, [f"{KERNELS}/_team.pyx"]),  # a stand-in: Cython writes its source in the build
         *(Extension(f"viva_tensor.kernels.{name}", [f"{KERNELS}/{name}.pyx"]) for name in modules),
         *(
             Extension(f"viva_tensor.kernels._core_{bits}_{variant}", [f"{KERNELS}/core/core.pyx"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import error, nn, optim
-from viva_tensor.autograd import backward, mul, new_tape, new_variable, sum
+from viva_tensor.autograd import add, backward, mul, new_tape, new_variable, sum
 from viva_tensor.optim import SGD, init, leaves, update
 
 
@@ -18,14 +18,8 @@ def loss_of(*arrays):
     for variable in made:
         square, tape = mul(tape, variable, variable)
         part, tape = sum(tape, square)
-        total, tape = (part, tape) if total is None else sum_of(tape, total, part)
+        total, tape = (part, tape) if total is None else add(tape, total, part)
     return made, backward(tape, total)
-
-
-def sum_of(tape, a, b):
-    from viva_tensor.autograd import add
-
-    return add(tape, a, b)
 
 
 def test_plain_step(dtype, rng):

@@ -138,14 +138,14 @@ def update(
             operation="update",
             mend="use the state that came with these parameters, or init",
         )
-    new: dict[int, Variable] = {}
+    new: dict[Variable, Variable] = {}
     velocities: list[Array | None] = []
     for variable, velocity in zip(old, state.velocity, strict=True):
         grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]
         data, velocity = _stepped(optimizer, variable.data, grad, velocity)
-        new[id(variable)], tape = new_variable(tape, data)
+        new[variable], tape = new_variable(tape, data)
         velocities.append(velocity)
-    return Traced((_replaced(params, lambda variable: new[id(variable)]), SGDState(tuple(velocities))), tape)
+    return Traced((_replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
 
 
 def _stepped(optimizer: SGD, w: Array, grad: Array, velocity: Array | None) -> tuple[Array, Array | None]:
@@ -172,14 +172,9 @@ def leaves(params: Any) -> list[Variable]:
     >>> [leaf.id for leaf in leaves({"first": (a, b), "tied": a})]
     [0, 1]
     """
-    found: dict[int, Variable] = {}
-
-    def see(variable: Variable) -> Variable:
-        found.setdefault(id(variable), variable)
-        return variable
-
-    _replaced(params, see)
-    return list(found.values())
+    found: dict[Variable, Variable] = {}
+    _replaced(params, lambda variable: found.setdefault(variable, variable))
+    return list(found)
 
 
 def _replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:

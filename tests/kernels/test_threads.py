@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build withou
 
 def run(code, **environment):
     """Run Python code in a fresh process; return what it printed."""
-    import os
 
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "VIVA_TENSOR_"))}
     done = subprocess.run(
@@ -27,7 +28,6 @@ def run(code, **environment):
 
 def test_the_build_has_openmp():
     """OpenMP that got lost would cost every core but one; a build that is meant to be serial says so here."""
-    import os
 
     if os.environ.get("VIVA_TENSOR_SERIAL_IS_FINE"):
         pytest.skip("VIVA_TENSOR_SERIAL_IS_FINE is set: a compiler without OpenMP")
@@ -82,7 +82,7 @@ def test_the_environment_and_the_affinity_limit_the_default():
     code = "from viva_tensor.kernels import threads as t; print(t.get_num_threads(), t.decided_by())"
     assert run(code, OMP_NUM_THREADS="1") in ("1 OMP_NUM_THREADS", "1 processors that this process may run on")
     pinned = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + code
-    if hasattr(__import__("os"), "sched_setaffinity"):
+    if hasattr(os, "sched_setaffinity"):
         assert run(pinned, OMP_NUM_THREADS="8") == "1 processors that this process may run on"
 
 
@@ -127,7 +127,7 @@ if child == 0:
     os._exit(0 if (kernels.matmul(a, a) == wanted).all() else 1)
 print(os.waitpid(child, 0)[1])
 """
-    if not hasattr(__import__("os"), "fork"):
+    if not hasattr(os, "fork"):
         pytest.skip("this platform has no fork")
     assert run(code) == "0"
 
@@ -182,9 +182,6 @@ def test_each_instruction_set_can_be_forced(name):
 @pytest.mark.parametrize("name", _dispatch.supported())
 def test_the_kernel_tests_hold_on_each_instruction_set(name):
     """The one in force here is tested by the whole suite; the others run the tests of the kernels in a process each."""
-    import os
-    from pathlib import Path
-
     if name == _dispatch.isa or "VIVA_TENSOR_ISA" in os.environ:
         pytest.skip(f"{_dispatch.isa} is in force here, and the test session runs it")
     here = Path(__file__).parent

@@ -65,4 +65,3 @@ isa = _choose()
 _tables = [import_module(f"viva_tensor.kernels._core_{kind}_{isa}").table() for kind in ("f32", "f64")]
 float_cores = <const Cores*> PyCapsule_GetPointer(_tables[0], "viva_tensor.cores")
 double_cores = <const Cores*> PyCapsule_GetPointer(_tables[1], "viva_tensor.cores")
-lanes = float_cores.lanes

@@ -88,5 +88,3 @@ cdef struct Cores:
     Core peak
     int chains
     int lanes
-    int tile_rows
-    int tile_columns

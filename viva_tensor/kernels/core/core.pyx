@@ -77,8 +77,6 @@ cores.sgd = sgd
 cores.peak = peak
 cores.chains = CHAINS
 cores.lanes = LANES
-cores.tile_rows = TILE_ROWS
-cores.tile_columns = TILE_COLUMNS
 
 
 def table():
