@@ -33,7 +33,13 @@ DIRECTIVES = {
 
 # Tried one by one; a compiler that refuses one does without it. Results do not depend on any of them: no flag here
 # lets the compiler reorder sums.
-OPTIONAL_FLAGS = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
+OPTIONAL_FLAGS = [
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    "-fno-tree-loop-distribute-patterns",  # else zeroing sums that live in registers is a call of memset besides
+]
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 
 INSTRUCTION_SETS = {
@@ -118,7 +124,7 @@ class BuildExtensions(build_ext):
         """Flags that this compiler takes, for every extension."""
         if self.compiler.compiler_type == "msvc":
             return ["/O2"]
-        return OPTIMISED + [flag for flag in OPTIONAL_FLAGS if self.probe([flag])]
+        return OPTIMISED + [flag for flag in OPTIONAL_FLAGS if self.probe([flag, "-Werror"])]
 
     def variants(self):
         """{name: flags} of the variants of the cores to build, in the order of preference, best last."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viva_tensor import error, kernels
-from viva_tensor.kernels import _matmul
+from viva_tensor.kernels import _matmul, _updates
 
 UNIT = {"float32": 2.0**-24, "float64": 2.0**-53}
 
@@ -150,6 +150,58 @@ def test_shapes_that_do_not_fit_are_named():
         kernels.matmul_backward(np.ones((2, 4)), np.ones((2, 3)), np.ones((5, 4)))
 
 
+@pytest.mark.parametrize("shape", [(1, 700, 5), (1, 300, 290), (300, 290, 1), (7, 1, 9), (1, 1, 1), (40, 64, 10), (900, 3, 2)])
+@pytest.mark.parametrize("of_a", ["c", "fortran", "strided"])
+@pytest.mark.parametrize("of_b", ["c", "fortran", "strided"])
+def test_thin_products_have_the_bits_of_the_same_outputs_in_a_wide_one(shape, of_a, of_b, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m + 80, k)).astype(dtype), rng.standard_normal((k, n + 80)).astype(dtype)
+    wide = kernels.matmul(a, b)
+    thin = kernels.matmul(laid_out(a[:m], of_a), laid_out(b[:, :n], of_b))
+    assert np.array_equal(thin, wide[:m, :n])
+
+
+@pytest.mark.parametrize("shape", [(1, 300, 5), (37, 520, 70), (96, 20, 64), (130, 30, 1), (5, 0, 7)])
+@pytest.mark.parametrize("of_out", ["c", "fortran"])
+def test_what_follows_a_product_has_the_bits_of_the_operations_one_by_one(shape, of_out, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    bias, mask = rng.standard_normal(n).astype(dtype), rng.standard_normal((m, n)).astype(dtype)
+    mask[0, 0] = np.nan
+    mask[-1, -1] = 0
+    out = laid_out(np.full((m, n), np.nan, dtype), of_out)
+    plain = kernels.matmul(a, b)
+    fused = {np.dtype("float32"): _matmul.matmul["float"], np.dtype("float64"): _matmul.matmul["double"]}[out.dtype]
+    fused(a, b, out, bias, True)
+    assert np.array_equal(out, kernels.relu(kernels.add(plain, bias)))
+    fused(a, b, out, None, False, mask)
+    assert np.array_equal(out, kernels.relu_backward(plain, mask))
+
+
+@pytest.mark.parametrize("shape", [(64, 500, 33), (1, 40, 7), (7, 257, 1), (30, 12, 100)])
+@pytest.mark.parametrize("optimizer", ["descent", "momentum", "adam"])
+def test_an_update_in_the_write_back_has_the_bits_of_the_update_of_its_gradient(shape, optimizer, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((k, m)).astype(dtype).T, rng.standard_normal((k, n)).astype(dtype)
+    w, first = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((m, n)).astype(dtype)
+    second = rng.random((m, n)).astype(dtype)
+    moments = {"descent": (None, None), "momentum": (first, None), "adam": (first, second)}[optimizer]
+    numbers = (0.1, 0.9, 0.99, 1.5, 1e-8)
+    arrays = [w, *(one for one in moments if one is not None)]
+    apart = [one.copy() for one in arrays]
+    flat = [one.reshape(-1) for one in apart] + [None, None]
+    lr, momentum, *others = numbers
+    _updates.update(
+        kernels.matmul(a, b).reshape(-1), flat[0], flat[0], lr, momentum, flat[1], flat[1], *others, flat[2], flat[2]
+    )
+    for threads in (1, 3):
+        fused = [one.copy() for one in arrays]
+        with kernels.num_threads(threads):
+            _matmul.matmul_update(a, b, np.full((m, n), np.nan, dtype), *numbers, *fused)
+        for one, other in zip(fused, apart, strict=True):
+            assert np.array_equal(one, other)
+
+
 @pytest.mark.parametrize("shape", [(2048, 2048), (1024, 4096), (256, 8192), (8192, 256), (1000, 1000)])
 def test_the_team_is_balanced_for_2_to_128_members(shape):
     rows, columns = shape
@@ -157,8 +209,9 @@ def test_the_team_is_balanced_for_2_to_128_members(shape):
         boxes = [_matmul.rectangle(rows, columns, member, members) for member in range(members)]
         areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes]
         assert sum(areas) == rows * columns
-        # whole tiles are dealt out: at 128 members a part has some 80 to 350 of them
-        assert max(areas) <= (1.2 if members <= 64 else 1.35) * rows * columns / members
+        # whole tiles are dealt out, so each side of a part may be a tile too long
+        tiles = rows * columns / members / np.prod(_matmul.tile())
+        assert max(areas) <= (1 + tiles**-0.5) ** 2 * rows * columns / members
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,18 @@
 from viva_tensor.kernels._arrays import Array
 
-def matmul(a: Array, b: Array, out: Array, bias: Array | None = None) -> None: ...
+def matmul(a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False, mask: Array | None = None) -> None: ...
+def matmul_update(
+    a: Array,
+    b: Array,
+    sums: Array,
+    lr: float,
+    momentum: float,
+    square_momentum: float,
+    correction: float,
+    epsilon: float,
+    w: Array,
+    first: Array | None = None,
+    second: Array | None = None,
+) -> None: ...
 def rectangle(rows: int, columns: int, member: int, members: int) -> tuple[int, int, int, int]: ...
+def tile() -> tuple[int, int]: ...

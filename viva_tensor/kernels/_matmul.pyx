@@ -1,50 +1,80 @@
 """Matrix product on typed memoryviews. What does not fit raises a bare ValueError; the front mends or explains it."""
 
+from libc.string cimport memset
+
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, release, run, team_size, workspace
 from viva_tensor.kernels._views cimport aligned, apart, describe, real
-from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle
+from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle, UpdateArgs
 
 
-def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None):
-    """out = a · b (+ bias), any strides; `out` is written only, and lies apart from the operands."""
-    cdef const Cores* cores = float_cores if real is float else double_cores
+cdef inline bint operands(MatmulArgs* args, const real[:, :] a, const real[:, :] b, real[:, :] out) noexcept:
+    """Describe a product; False where shapes, alignment or memory in common do not allow it."""
     cdef Py_ssize_t rows = a.shape[0], columns = b.shape[1], depth = a.shape[1], size = sizeof(real)
-    cdef MatmulArgs args
-    cdef int members
-    if b.shape[0] != depth or out.shape[0] != rows or out.shape[1] != columns:
-        raise ValueError
-    if bias is not None and (bias.shape[0] != columns or bias.strides[0] != size):
-        raise ValueError
-    if rows == 0 or columns == 0:
-        return
+    memset(args, 0, sizeof(MatmulArgs))
     args.rows, args.columns, args.depth = rows, columns, depth
-    if not describe(&args.out, &out[0, 0], out.strides, size):
-        raise ValueError
-    if depth > 0:
-        if not (describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)
-                and apart(&args.out, rows, columns, &args.a, rows, depth, size)
-                and apart(&args.out, rows, columns, &args.b, depth, columns, size)):
-            raise ValueError
-    args.bias = NULL
-    if bias is not None:
-        if not aligned(&bias[0], size, size):
-            raise ValueError
-        args.bias = &bias[0]
-    elif args.out.column != 1 and args.out.row == 1:
-        # outᵀ = bᵀ · aᵀ has adjacent columns, and the same sums in the same order
-        args.rows, args.columns = columns, rows
-        args.a, args.b = args.b, args.a
-        args.a.row, args.a.column = args.a.column, args.a.row
-        args.b.row, args.b.column = args.b.column, args.b.row
-        args.out.row, args.out.column = args.out.column, args.out.row
+    if b.shape[0] != depth or out.shape[0] != rows or out.shape[1] != columns:
+        return False
+    if rows == 0 or columns == 0:
+        return True
+    return describe(&args.out, &out[0, 0], out.strides, size) and (depth == 0 or (
+        describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)
+        and apart(&args.out, rows, columns, &args.a, rows, depth, size)
+        and apart(&args.out, rows, columns, &args.b, depth, columns, size)))
 
-    members = team_size(<double> rows * columns * depth, MULTIPLY_ADDS)
-    args.workspace_bytes = cores.matmul_workspace(&args, members)
+
+cdef inline void multiply(const Cores* cores, MatmulArgs* args):
+    cdef int members = team_size(<double> args.rows * args.columns * args.depth, MULTIPLY_ADDS)
+    cores.matmul_plan(args, members)
     args.workspace = workspace(members * args.workspace_bytes)
     with nogil:
-        run(cores.matmul, &args, members)
+        run(cores.matmul, args, members)
         release(args.workspace)
+
+
+def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None, bint relu=False,
+           const real[:, :] mask=None):
+    """out = relu(a · b + bias) where mask > 0 or NaN, else 0; any strides; `out` is only written, apart from a and b."""
+    cdef MatmulArgs args
+    cdef Py_ssize_t size = sizeof(real)
+    if not operands(&args, a, b, out):
+        raise ValueError
+    if bias is not None:
+        if bias.shape[0] != args.columns or not aligned(&bias[0], bias.strides[0], size):
+            raise ValueError
+        args.bias.data, args.bias.column = <void*> &bias[0], bias.strides[0] // size
+    if mask is not None and (mask.shape[0] != args.rows or mask.shape[1] != args.columns
+                             or not describe(&args.mask, &mask[0, 0], mask.strides, size)):
+        raise ValueError
+    args.relu = relu
+    if args.rows and args.columns:
+        multiply(float_cores if real is float else double_cores, &args)
+
+
+cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NULL:
+    if array is None:
+        return NULL
+    if array.shape[0] != args.rows or array.shape[1] != args.columns:
+        raise ValueError
+    return &array[0, 0]
+
+
+def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, double lr, double momentum,
+                  double square_momentum, double correction, double epsilon, real[:, ::1] w, real[:, ::1] first=None,
+                  real[:, ::1] second=None):
+    """Update w and the moments in place with the gradient a · b, which is never written: `sums` is room for parts of it."""
+    cdef MatmulArgs args
+    cdef UpdateArgs update
+    if not operands(&args, a, b, sums) or args.rows == 0 or args.columns == 0:
+        raise ValueError
+    memset(&update, 0, sizeof(UpdateArgs))
+    update.w = update.new_w = weights(&args, w)
+    update.first = update.new_first = weights(&args, first)
+    update.second = update.new_second = weights(&args, second)
+    update.lr, update.momentum, update.square_momentum = lr, momentum, square_momentum
+    update.correction, update.epsilon = correction, epsilon
+    args.update = &update
+    multiply(float_cores if real is float else double_cores, &args)
 
 
 def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members):
@@ -52,3 +82,8 @@ def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members):
     cdef Rectangle own
     float_cores.matmul_rectangle(rows, columns, member, members, &own)
     return own.top, own.bottom, own.left, own.right
+
+
+def tile():
+    """(rows, columns) of a float32 product's tiles."""
+    return float_cores.tile_rows, float_cores.tile_columns

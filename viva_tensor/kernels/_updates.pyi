@@ -1,11 +1,16 @@
 from viva_tensor.kernels._arrays import Array
 
-def sgd(
-    w: Array,
+def update(
     grad: Array,
-    out: Array,
+    w: Array,
+    new_w: Array,
     lr: float,
     momentum: float = 0,
-    velocity: Array | None = None,
-    new_velocity: Array | None = None,
+    first: Array | None = None,
+    new_first: Array | None = None,
+    square_momentum: float = 0,
+    correction: float = 1,
+    epsilon: float = 0,
+    second: Array | None = None,
+    new_second: Array | None = None,
 ) -> None: ...

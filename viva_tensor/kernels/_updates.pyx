@@ -1,30 +1,37 @@
-"""Optimiser updates on typed memoryviews: new arrays from old ones, one pass each."""
+"""Optimiser updates on typed memoryviews: new arrays from old ones, or in place, in one pass."""
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, run, team_size
 from viva_tensor.kernels._views cimport aligned, real
-from viva_tensor.kernels.cores cimport SGDArgs
+from viva_tensor.kernels.cores cimport UpdateArgs
 
 
-def sgd(const real[::1] w, const real[::1] grad, real[::1] out, double lr, double momentum=0,
-        const real[::1] velocity=None, real[::1] new_velocity=None):
-    """velocity = momentum · velocity + grad; out = w - lr · velocity; without a velocity, that is grad"""
-    cdef SGDArgs args
-    cdef Py_ssize_t size = w.shape[0]
-    if grad.shape[0] != size or out.shape[0] != size:
-        raise ValueError
-    if velocity is not None and (velocity.shape[0] != size or new_velocity.shape[0] != size):
-        raise ValueError
-    if size == 0:
+cdef inline bint pair(Py_ssize_t size, const real[::1] old, real[::1] new, const void** at, void** new_at):
+    """Fill in an array and what takes its place, which may be the array itself; False where they do not fit."""
+    at[0] = new_at[0] = NULL
+    if old is None:
+        return new is None
+    if new is None or old.shape[0] != size or new.shape[0] != size:
+        return False
+    at[0], new_at[0] = &old[0], &new[0]
+    return aligned(&old[0], 0, sizeof(real)) and aligned(&new[0], 0, sizeof(real))
+
+
+def update(const real[::1] grad, const real[::1] w, real[::1] new_w, double lr, double momentum=0,
+           const real[::1] first=None, real[::1] new_first=None, double square_momentum=0, double correction=1,
+           double epsilon=0, const real[::1] second=None, real[::1] new_second=None):
+    """Descent; with `first` momentum; with `second` too Adam. The formulas stand with `update_run`."""
+    cdef UpdateArgs args
+    args.size = grad.shape[0]
+    if args.size == 0 and w.shape[0] == 0 and new_w.shape[0] == 0:
         return
-    args.size, args.lr, args.momentum = size, lr, momentum
-    args.w, args.grad, args.out = &w[0], &grad[0], &out[0]
-    args.velocity = args.new_velocity = NULL
-    if velocity is not None:
-        args.velocity, args.new_velocity = &velocity[0], &new_velocity[0]
-    if not (aligned(args.w, 0, sizeof(real)) and aligned(args.grad, 0, sizeof(real))
-            and aligned(args.velocity, 0, sizeof(real))):
+    args.grad = &grad[0]
+    if not (aligned(args.grad, 0, sizeof(real)) and pair(args.size, w, new_w, &args.w, &args.new_w)
+            and pair(args.size, first, new_first, &args.first, &args.new_first)
+            and pair(args.size, second, new_second, &args.second, &args.new_second)):
         raise ValueError
-    members = team_size(size, ELEMENTS)
+    args.lr, args.momentum, args.square_momentum = lr, momentum, square_momentum
+    args.correction, args.epsilon = correction, epsilon
+    members = team_size(args.size, ELEMENTS)
     with nogil:
-        run((float_cores if real is float else double_cores).sgd, &args, members)
+        run((float_cores if real is float else double_cores).update, &args, members)

@@ -16,10 +16,27 @@ cdef struct Matrix:
     Py_ssize_t column   # from one column to the next
 
 
-cdef struct MatmulArgs:     # out[rows, columns] = a[rows, depth] · b[depth, columns] (+ bias[columns])
+cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights; see updates.pxi
+    Py_ssize_t size
+    const void* w
+    const void* grad
+    const void* first       # a running mean of the gradient: velocity, or Adam's first moment; NULL: none
+    const void* second      # Adam's second moment; NULL: gradient descent
+    void* new_w             # each may be the array that it replaces
+    void* new_first
+    void* new_second
+    double lr, momentum     # momentum is Adam's β₁ too
+    double square_momentum, correction, epsilon
+
+
+cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b[depth, columns] + bias[columns]))
     Py_ssize_t rows, columns, depth
     Matrix a, b, out
-    const void* bias        # NULL, or one element for each column, contiguous
+    Matrix bias             # data is NULL: none; row is 0
+    bint relu
+    Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
+    const UpdateArgs* update    # NULL: none; else the result is the gradient of out-shaped weights, and updates them:
+                                # `out` only keeps sums between the chunks of a depth beyond the first
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 
@@ -52,16 +69,6 @@ cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², both contiguous, `si
     double scale
 
 
-cdef struct SGDArgs:        # velocity = momentum · velocity + grad; out = w - lr · velocity (NULL: velocity is grad)
-    Py_ssize_t size
-    const void* w
-    const void* grad
-    const void* velocity
-    void* new_velocity
-    void* out
-    double lr, momentum
-
-
 cdef struct PeakArgs:
     Py_ssize_t rounds
     double factor, term
@@ -69,7 +76,7 @@ cdef struct PeakArgs:
 
 
 cdef struct Cores:
-    Py_ssize_t (*matmul_workspace)(const MatmulArgs* args, int members) noexcept nogil
+    void (*matmul_plan)(MatmulArgs* args, int members) noexcept nogil
     void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members,
                              Rectangle* own) noexcept nogil
     Core matmul
@@ -84,7 +91,8 @@ cdef struct Cores:
     Core sum_join
     Core squared_error
     Core squared_error_backward
-    Core sgd
+    Core update
     Core peak
     int chains
     int lanes
+    int tile_rows, tile_columns

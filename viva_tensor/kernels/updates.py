@@ -9,7 +9,7 @@ from viva_tensor.kernels._arrays import Array, as_arrays, by_dtype, same_shape
 
 __all__ = ["sgd"]
 
-_SGD = by_dtype(_updates.sgd)
+_UPDATE = by_dtype(_updates.update)
 
 
 def sgd(
@@ -53,8 +53,8 @@ def sgd(
     flat = [array.ravel() for array in arrays]
     new_w = np.empty(arrays[0].shape, arrays[0].dtype)
     if velocity is None:
-        _SGD[new_w.dtype](flat[0], flat[1], new_w.reshape(-1), lr)
+        _UPDATE[new_w.dtype](flat[1], flat[0], new_w.reshape(-1), lr)
         return new_w, None
     new_velocity = np.empty_like(new_w)
-    _SGD[new_w.dtype](flat[0], flat[1], new_w.reshape(-1), lr, momentum, flat[2], new_velocity.reshape(-1))
+    _UPDATE[new_w.dtype](flat[1], flat[0], new_w.reshape(-1), lr, momentum, flat[2], new_velocity.reshape(-1))
     return new_w, new_velocity

@@ -7,11 +7,12 @@ from viva_tensor.kernels.cores cimport (
     Cores,
     ElementwiseArgs,
     MatmulArgs,
+    Matrix,
     PeakArgs,
     Rectangle,
-    SGDArgs,
     SquaredErrorArgs,
     SumArgs,
+    UpdateArgs,
 )
 
 cdef extern from "vector.h" nogil:
@@ -21,13 +22,14 @@ cdef extern from "vector.h" nogil:
     vec ZERO "VIVA_ZERO"
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
-    void prefetch_read "VIVA_PREFETCH_READ" (const void* address)
-    void prefetch_write "VIVA_PREFETCH_WRITE" (const void* address)
+    void prefetch "VIVA_PREFETCH" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
         LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
+        ROW_BLOCK "VIVA_ROW_BLOCK"
+        COLUMN_BLOCK "VIVA_COLUMN_BLOCK"
 
 cdef enum:
     TILE_COLUMNS = TILE_VECS * LANES
@@ -50,16 +52,18 @@ cdef inline void transpose(vec* rows) noexcept nogil:
             rows[i] = shuffled[i]
 
 
-include "packing.pxi"
-include "matmul.pxi"
 include "elementwise.pxi"
-include "sums.pxi"
 include "updates.pxi"
+include "packing.pxi"
+include "tiles.pxi"
+include "matmul.pxi"
+include "thin.pxi"
+include "sums.pxi"
 include "peak.pxi"
 
 
 cdef Cores cores
-cores.matmul_workspace = matmul_workspace
+cores.matmul_plan = matmul_plan
 cores.matmul_rectangle = rectangle
 cores.matmul = matmul
 cores.add = add
@@ -73,10 +77,12 @@ cores.sum = sum_
 cores.sum_join = sum_join
 cores.squared_error = squared_error
 cores.squared_error_backward = squared_error_backward
-cores.sgd = sgd
+cores.update = update
 cores.peak = peak
 cores.chains = CHAINS
 cores.lanes = LANES
+cores.tile_rows = TILE_ROWS
+cores.tile_columns = TILE_COLUMNS
 
 
 def table():

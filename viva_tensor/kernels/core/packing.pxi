@@ -33,7 +33,7 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
             for i in range(LANES):
                 rows[i] = (<const vec*> (at + i * across + k * LANES))[0] if first + i < min(used, width) else ZERO
             for i in range(LANES):      # the next group's: short runs, which the hardware sees too late
-                prefetch_read(at + (LANES + i) * across + k * LANES)
+                prefetch(at + (LANES + i) * across + k * LANES)
             transpose(rows)
             for i in range(LANES):
                 (<vec*> (target + (k * LANES + i) * width + first))[0] = rows[i]

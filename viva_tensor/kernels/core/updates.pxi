@@ -1,19 +1,53 @@
-# Optimiser updates: new arrays from old ones, in one pass.
+# Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back of
+# a matrix product, one row of a tile.
 
-cdef void sgd(const void* packed, int member, int members) noexcept nogil:
-    """velocity = momentum · velocity + gradient; out = w - lr · velocity, where without momentum velocity = gradient"""
-    cdef const SGDArgs* args = <const SGDArgs*> packed
-    cdef const real* w = <const real*> args.w
-    cdef const real* grad = <const real*> args.grad
-    cdef const real* velocity = <const real*> args.velocity
-    cdef real* new_velocity = <real*> args.new_velocity
-    cdef real* out = <real*> args.out
-    cdef real lr = <real> args.lr, momentum = <real> args.momentum
-    cdef Py_ssize_t i, begin = share(args.size, 64, member, members), end = share(args.size, 64, member + 1, members)
-    if velocity == NULL:
-        for i in range(begin, end):
-            out[i] = w[i] - lr * grad[i]
-    else:
-        for i in range(begin, end):
-            new_velocity[i] = momentum * velocity[i] + grad[i]
-            out[i] = w[i] - lr * new_velocity[i]
+cdef extern from "<math.h>" nogil:
+    double sqrt(double x)
+    float sqrtf(float x)
+
+
+cdef inline real root(real x) noexcept nogil:
+    return sqrtf(x) if sizeof(real) == sizeof(float) else <real> sqrt(x)
+
+
+cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
+    """Weights at to at + size, with their gradient.
+
+    Descent: w' = w - lr·grad. With momentum: v' = momentum·v + grad, w' = w - lr·v'. Adam: m' = β₁m + (1-β₁)grad,
+    v' = β₂v + (1-β₂)grad², w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'.
+    """
+    cdef const real* w = <const real*> args.w + at
+    cdef const real* first
+    cdef const real* second
+    cdef real* new_w = <real*> args.new_w + at
+    cdef real* new_first
+    cdef real* new_second
+    cdef real lr = <real> args.lr, momentum = <real> args.momentum, rest = <real> (1 - args.momentum)
+    cdef real square = <real> args.square_momentum, square_rest = <real> (1 - args.square_momentum)
+    cdef real correction = <real> args.correction, epsilon = <real> args.epsilon
+    cdef real mean, mean_square
+    cdef Py_ssize_t i
+    if args.first == NULL:
+        for i in range(size):
+            new_w[i] = w[i] - lr * grad[i]
+        return
+    first, new_first = <const real*> args.first + at, <real*> args.new_first + at
+    if args.second == NULL:
+        for i in range(size):
+            mean = momentum * first[i] + grad[i]
+            new_first[i] = mean
+            new_w[i] = w[i] - lr * mean
+        return
+    second, new_second = <const real*> args.second + at, <real*> args.new_second + at
+    for i in range(size):
+        mean = momentum * first[i] + rest * grad[i]
+        mean_square = square * second[i] + square_rest * (grad[i] * grad[i])
+        new_first[i] = mean
+        new_second[i] = mean_square
+        new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)
+
+
+cdef void update(const void* packed, int member, int members) noexcept nogil:
+    cdef const UpdateArgs* args = <const UpdateArgs*> packed
+    cdef Py_ssize_t begin = share(args.size, 64, member, members), end = share(args.size, 64, member + 1, members)
+    update_run(args, begin, <const real*> args.grad + begin, end - begin)

@@ -1,0 +1,137 @@
+# Products that tiles would waste: no depth, a depth of one, one row (a plan turns one column into one row).
+
+cdef enum:
+    ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
+
+
+cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t column,
+                         Py_ssize_t columns) noexcept nogil:
+    """Send finished sums of one row on to the output, a tile's width at a time."""
+    cdef vec whole[TILE_ROWS * TILE_VECS]
+    cdef int i, j, first
+    for i in range(TILE_ROWS * TILE_VECS):
+        whole[i] = ZERO
+    for first in range((vecs + TILE_VECS - 1) // TILE_VECS):
+        for j in range(TILE_VECS):
+            if first * TILE_VECS + j < vecs:
+                whole[j] = sums[first * TILE_VECS + j]
+        finish(whole, args, 0, column, 1, min(TILE_COLUMNS, columns), True, True)
+        column += TILE_COLUMNS
+        columns -= TILE_COLUMNS
+
+
+cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """`vecs` vectors of one row of output from b with adjacent columns, the last vector perhaps in part."""
+    cdef vec sums[ROW_VECS]
+    cdef vec totals[ROW_VECS]
+    cdef vec line
+    cdef Py_ssize_t chunk = 0, k
+    cdef const real* a
+    cdef const real* b
+    cdef real value
+    cdef int j
+    while chunk < args.depth:
+        a = <const real*> args.a.data + chunk * args.a.column
+        b = <const real*> args.b.data + chunk * args.b.row + column
+        for j in range(vecs):
+            sums[j] = ZERO
+        for k in range(min(CHUNK, args.depth - chunk)):
+            value = a[k * args.a.column]
+            for j in range(vecs):
+                if vecs * LANES <= columns:
+                    line = (<const vec*> (b + j * LANES))[0]
+                else:
+                    line = ZERO
+                    memcpy(&line, b + j * LANES, (columns - j * LANES) * sizeof(real))
+                sums[j] += line * value
+            b += args.b.row
+        for j in range(vecs):
+            totals[j] = sums[j] if chunk == 0 else totals[j] + sums[j]
+        chunk += CHUNK
+    row_end(totals, vecs, args, column, columns)
+
+
+cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
+    """LANES or fewer outputs of one row from b whose columns run along memory: transposed in registers."""
+    cdef vec rows[LANES]
+    cdef vec sums, totals = ZERO
+    cdef Py_ssize_t chunk = 0, end, k, size
+    cdef const real* a = <const real*> args.a.data
+    cdef const real* b = <const real*> args.b.data + column * args.b.column
+    cdef int i
+    while chunk < args.depth:
+        sums = ZERO
+        end = min(chunk + CHUNK, args.depth)
+        k = chunk
+        while k < end:
+            size = min(LANES, end - k)
+            for i in range(LANES):
+                rows[i] = ZERO
+                if i < columns:
+                    if size == LANES:
+                        rows[i] = (<const vec*> (b + i * args.b.column + k))[0]
+                    else:
+                        memcpy(&rows[i], b + i * args.b.column + k, size * sizeof(real))
+            transpose(rows)
+            if size == LANES:
+                for i in range(LANES):
+                    sums += rows[i] * a[(k + i) * args.a.column]
+            else:
+                for i in range(LANES):
+                    if i < size:
+                        sums += rows[i] * a[(k + i) * args.a.column]
+            k += LANES
+        totals = sums if chunk == 0 else totals + sums
+        chunk = end
+    row_end(&totals, 1, args, column, columns)
+
+
+cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """out[i, j] = a[i]·b[j], from zero like every sum."""
+    cdef const real* b = <const real*> args.b.data
+    cdef real* out
+    cdef real value
+    cdef Py_ssize_t i, j
+    for i in range(own.top, own.bottom):
+        value = (<const real*> args.a.data)[i * args.a.row]
+        out = <real*> args.out.data + i * args.out.row
+        for j in range(own.left, own.right):
+            out[j] = value * b[j] + 0
+
+
+cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """Whether the product had a path of its own here, and has been made."""
+    cdef vec none[TILE_ROWS * TILE_VECS]
+    cdef Py_ssize_t row, column
+    cdef int i
+    if args.depth == 0:
+        for i in range(TILE_ROWS * TILE_VECS):
+            none[i] = ZERO
+        for row in range(own.top, own.bottom):
+            column = own.left
+            while column < own.right:
+                finish(none, args, row, column, 1, min(TILE_COLUMNS, own.right - column), True, True)
+                for i in range(TILE_VECS):
+                    none[i] = ZERO
+                column += TILE_COLUMNS
+        return True
+    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and args.bias.data == NULL \
+            and not args.relu and args.mask.data == NULL and args.update == NULL:
+        outer(args, own)
+        return True
+    if args.rows == 1 and args.b.column == 1:
+        column = own.left
+        while column + ROW_VECS * LANES <= own.right:
+            row_beside(args, ROW_VECS, column, ROW_VECS * LANES)
+            column += ROW_VECS * LANES
+        while column < own.right:
+            row_beside(args, 1, column, min(LANES, own.right - column))
+            column += LANES
+        return True
+    if args.rows == 1 and args.b.row == 1:
+        column = own.left
+        while column < own.right:
+            row_across(args, column, min(LANES, own.right - column))
+            column += LANES
+        return True
+    return False
