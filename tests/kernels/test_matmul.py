@@ -150,7 +150,9 @@ def test_shapes_that_do_not_fit_are_named():
         kernels.matmul_backward(np.ones((2, 4)), np.ones((2, 3)), np.ones((5, 4)))
 
 
-@pytest.mark.parametrize("shape", [(1, 700, 5), (1, 300, 290), (300, 290, 1), (7, 1, 9), (1, 1, 1), (40, 64, 10), (900, 3, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 700, 5), (1, 300, 290), (300, 290, 1), (7, 1, 9), (1, 1, 1), (40, 64, 10), (900, 3, 2)]
+)
 @pytest.mark.parametrize("of_a", ["c", "fortran", "strided"])
 @pytest.mark.parametrize("of_b", ["c", "fortran", "strided"])
 def test_thin_products_have_the_bits_of_the_same_outputs_in_a_wide_one(shape, of_a, of_b, dtype, rng):

@@ -10,10 +10,11 @@ import numpy as np
 from viva_tensor.kernels import _elementwise, _sums
 from viva_tensor.kernels._arrays import Array, broadcast, by_dtype, into, row_views
 
-__all__ = ["in_rows", "spread", "sum_axes"]
+__all__ = ["in_rows", "spread", "sum_axes", "sum_rows"]
 
 _SCALE = by_dtype(_elementwise.scale)
 _SUM = by_dtype(_sums.sum)
+_SUM_ROWS = by_dtype(_sums.sum_rows)
 
 
 def in_rows(operation: str, table: Any, arrays: tuple[Array, ...], out: Array | None) -> Array:
@@ -32,6 +33,13 @@ def spread(x: Array, factor: float, out: Array) -> None:
     """out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
         _SCALE[x.dtype](source, factor, target)
+
+
+def sum_rows(x: Array) -> Array:
+    """The sum over the first axis of a plain matrix; what else comes raises one of Unfit."""
+    out = np.empty(x.shape[1:], x.dtype)
+    _SUM_ROWS[x.dtype](x, out)
+    return out
 
 
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:

@@ -1,6 +1,9 @@
 from viva_tensor.kernels._arrays import Array
 
-def matmul(a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False, mask: Array | None = None) -> None: ...
+def matmul(
+    a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False, mask: Array | None = None
+) -> None: ...
+def linear(x: Array, w: Array, b: Array, out: Array) -> None: ...
 def matmul_update(
     a: Array,
     b: Array,

@@ -32,17 +32,31 @@ cdef inline void multiply(const Cores* cores, MatmulArgs* args):
         release(args.workspace)
 
 
+cdef inline bint add_bias(MatmulArgs* args, const real[:] bias) noexcept:
+    if bias.shape[0] != args.columns or not aligned(&bias[0], bias.strides[0], sizeof(real)):
+        return False
+    args.bias.data, args.bias.column = <void*> &bias[0], bias.strides[0] // <Py_ssize_t> sizeof(real)
+    return True
+
+
+def linear(const real[:, :] x, const real[:, :] w, const real[:] b, real[:, :] out):
+    """out = x · wᵀ + b"""
+    cdef MatmulArgs args
+    if not (operands(&args, x, w.T, out) and add_bias(&args, b)):
+        raise ValueError
+    if args.rows and args.columns:
+        multiply(float_cores if real is float else double_cores, &args)
+
+
 def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None, bint relu=False,
            const real[:, :] mask=None):
-    """out = relu(a · b + bias) where mask > 0 or NaN, else 0; any strides; `out` is only written, apart from a and b."""
+    """out = relu(a · b + bias), but 0 where mask ≤ 0; any strides; `out` is only written, and lies apart from a and b."""
     cdef MatmulArgs args
     cdef Py_ssize_t size = sizeof(real)
     if not operands(&args, a, b, out):
         raise ValueError
-    if bias is not None:
-        if bias.shape[0] != args.columns or not aligned(&bias[0], bias.strides[0], size):
-            raise ValueError
-        args.bias.data, args.bias.column = <void*> &bias[0], bias.strides[0] // size
+    if bias is not None and not add_bias(&args, bias):
+        raise ValueError
     if mask is not None and (mask.shape[0] != args.rows or mask.shape[1] != args.columns
                              or not describe(&args.mask, &mask[0, 0], mask.strides, size)):
         raise ValueError
@@ -62,7 +76,7 @@ cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NU
 def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, double lr, double momentum,
                   double square_momentum, double correction, double epsilon, real[:, ::1] w, real[:, ::1] first=None,
                   real[:, ::1] second=None):
-    """Update w and the moments in place with the gradient a · b, which is never written: `sums` is room for parts of it."""
+    """Update w and the moments in place, with a · b as gradient: `sums` is only room for parts of it."""
     cdef MatmulArgs args
     cdef UpdateArgs update
     if not operands(&args, a, b, sums) or args.rows == 0 or args.columns == 0:

@@ -11,13 +11,23 @@ from viva_tensor.kernels._views cimport aligned, describe, real
 from viva_tensor.kernels.cores cimport Cores, SquaredErrorArgs, SumArgs
 
 
+cdef int run_sum(const Cores* cores, SumArgs* args, Py_ssize_t size) except -1:
+    cdef Py_ssize_t chunks = cores.sum_chunks(args.axis)
+    cdef char* partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
+    cdef int members = team_size(<double> args.outer * args.axis * args.inner, ELEMENTS)
+    args.partials = partials
+    with nogil:
+        run(cores.sum, args, members)
+        if partials != NULL:
+            run(cores.sum_join, args, 1)
+        release(partials)
+    return 0
+
+
 def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     """out[o, i] = Σₐ x[o, a, i] / divisor"""
-    cdef const Cores* cores = float_cores if real is float else double_cores
     cdef SumArgs args
-    cdef Py_ssize_t size = sizeof(real), chunks
-    cdef char* partials
-    cdef int members
+    cdef Py_ssize_t size = sizeof(real)
     args.outer, args.axis, args.inner = x.shape[0], x.shape[1], x.shape[2]
     if out.shape[0] != args.outer or out.shape[1] != args.inner:
         raise ValueError
@@ -31,15 +41,21 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
         raise ValueError
     args.x_outer, args.x_axis, args.x_inner = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
     args.divisor = divisor
-    chunks = cores.sum_chunks(args.axis)
-    partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
-    args.partials = partials
-    members = team_size(<double> args.outer * args.axis * args.inner, ELEMENTS)
-    with nogil:
-        run(cores.sum, &args, members)
-        if partials != NULL:
-            run(cores.sum_join, &args, 1)
-        release(partials)
+    run_sum(float_cores if real is float else double_cores, &args, size)
+
+
+def sum_rows(const real[:, :] x, real[::1] out):
+    """out[j] = Σᵢ x[i, j] of a matrix that holds something: `sum` without its ways round"""
+    cdef SumArgs args
+    cdef Py_ssize_t size = sizeof(real)
+    if x.shape[0] == 0 or x.shape[1] == 0 or out.shape[0] != x.shape[1]:
+        raise ValueError
+    args.outer, args.axis, args.inner, args.divisor = 1, x.shape[0], x.shape[1], 1
+    args.x, args.x_outer, args.x_axis, args.x_inner = &x[0, 0], 0, x.strides[0] // size, x.strides[1] // size
+    args.out.data, args.out.row, args.out.column = &out[0], args.inner, 1
+    if not (aligned(args.x, x.strides[0] | x.strides[1], size) and aligned(args.out.data, 0, size)):
+        raise ValueError
+    run_sum(float_cores if real is float else double_cores, &args, size)
 
 
 def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):

@@ -35,8 +35,7 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     Matrix bias             # data is NULL: none; row is 0
     bint relu
     Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
-    const UpdateArgs* update    # NULL: none; else the result is the gradient of out-shaped weights, and updates them:
-                                # `out` only keeps sums between the chunks of a depth beyond the first
+    const UpdateArgs* update    # NULL: none; else the result is a gradient, and `out` only room for parts of its sums
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 

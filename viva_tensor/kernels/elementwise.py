@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import BroadcastError
 from viva_tensor.kernels import _elementwise
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, by_dtype, into, same_shape
-from viva_tensor.kernels._broadcasting import in_rows, spread, sum_axes
+from viva_tensor.kernels._broadcasting import in_rows, spread, sum_axes, sum_rows
 
 __all__ = ["add", "add_backward", "mul", "mul_backward", "relu", "relu_backward", "scale", "sub", "sub_backward"]
 
@@ -82,6 +82,11 @@ def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
     >>> add_backward([[1.0, 2.0], [3.0, 4.0]], (2,))
     array([4., 6.], dtype=float32)
     """
+    try:
+        if grad.shape[1:] == shape:  # type: ignore[union-attr]
+            return sum_rows(grad)  # type: ignore[arg-type]
+    except Unfit:
+        pass
     grad = as_array("add_backward", grad)
     shape = tuple(shape)
     if grad.shape == shape:

@@ -8,11 +8,13 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels import _matmul
 from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, by_dtype, into, same_shape, wants
+from viva_tensor.kernels._broadcasting import sum_rows
 from viva_tensor.kernels.sums import sum
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
 
 _MATMUL = by_dtype(_matmul.matmul)
+_LINEAR = by_dtype(_matmul.linear)
 
 
 def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -98,6 +100,14 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
     (array([[3., 4.]]), array([[1.],
            [2.]]))
     """
+    try:
+        if grad.shape == (a.shape[0], b.shape[1]):  # type: ignore[union-attr]
+            da, db = np.empty(a.shape, a.dtype), np.empty(b.shape, b.dtype)  # type: ignore[union-attr]
+            _MATMUL[a.dtype](grad, b.T, da)  # type: ignore[union-attr]
+            _MATMUL[a.dtype](a.T, grad, db)  # type: ignore[union-attr]
+            return da, db
+    except Unfit:
+        pass
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
     for array, name in ((grad, "grad"), (a, "the first operand"), (b, "the second operand")):
         wants(f"matmul_backward of {grad.shape}, {a.shape} and {b.shape}", 2, array, name)
@@ -134,7 +144,7 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
     """
     try:
         result = np.empty((x.shape[0], w.shape[0]), x.dtype) if out is None else out  # type: ignore[union-attr]
-        _MATMUL[x.dtype](x, w.T, result, b)  # type: ignore[union-attr]
+        _LINEAR[x.dtype](x, w, b, result)  # type: ignore[union-attr]
         return result
     except Unfit:
         x, w, b = as_arrays("linear", x, w, b)
@@ -146,13 +156,12 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
         same_shape("linear", (x.shape[0], w.shape[1]), x.shape, mend)
         same_shape("linear", (w.shape[0],), b.shape, f"the bias has one element for each row of the weight {w.shape}")
         bias = np.ascontiguousarray(b)
-        transposed = w.T
         return into(
             "linear",
             out,
             (x.shape[0], w.shape[0]),
             (x, w, bias),
-            lambda result: _MATMUL[x.dtype](x, transposed, result, bias),
+            lambda result: _LINEAR[x.dtype](x, w, bias, result),
         )
 
 
@@ -181,6 +190,14 @@ def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array,
     >>> dw, db
     (array([[1., 2.]], dtype=float32), array([3.], dtype=float32))
     """
+    try:
+        if grad.shape == (x.shape[0], w.shape[0]):  # type: ignore[union-attr]
+            dx, dw = np.empty(x.shape, x.dtype), np.empty(w.shape, w.dtype)  # type: ignore[union-attr]
+            _MATMUL[x.dtype](grad, w, dx)  # type: ignore[union-attr]
+            _MATMUL[x.dtype](grad.T, x, dw)  # type: ignore[union-attr]
+            return dx, dw, sum_rows(grad)  # type: ignore[arg-type]
+    except Unfit:
+        pass
     grad, x, w = as_arrays("linear_backward", grad, x, w)
     for array, name in ((grad, "grad"), (x, "the input"), (w, "the weight")):
         wants(f"linear_backward of {grad.shape}, {x.shape} and {w.shape}", 2, array, name)

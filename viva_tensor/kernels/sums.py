@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.kernels._arrays import Array, as_array, axes_of, same_shape
-from viva_tensor.kernels._broadcasting import spread, sum_axes
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, same_shape
+from viva_tensor.kernels._broadcasting import spread, sum_axes, sum_rows
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
 
@@ -44,6 +44,11 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     >>> sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
     array([4., 6.], dtype=float32)
     """
+    if axis == 0 and keepdims is False:
+        try:
+            return sum_rows(x)  # type: ignore[arg-type]
+        except Unfit:
+            pass
     return _sum("sum", x, axis, keepdims, divide=False)
 
 

@@ -7,8 +7,8 @@
 #         for each panel of b               (packed, TILE_COLUMNS wide, when the first block of rows comes to it)
 #           for each panel of a: one tile, its sums in registers
 #
-# An operand that few tiles read again is not packed but read where it lies, all but a last part panel. To fetch the next
-# panels while a tile multiplies gains nothing: the hardware does.
+# An operand that few tiles read again is not packed but read where it lies, all but a last part panel. Fetching the
+# next panels while a tile multiplies gains nothing: the hardware does.
 #
 # The order of every sum is fixed: a chain over each CHUNK of the depth from zero, the chunks added in order. CHUNK is
 # therefore part of the numbers that the library promises; every other size here may change without changing a bit.

@@ -5,12 +5,16 @@ cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
     return (size + width - 1) // width
 
 
-cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t depth, int width,
+cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t depth, Py_ssize_t used, int width,
                                real* target) noexcept nogil:
-    """A whole panel whose vectors are adjacent in memory: copied, `width` elements at a time."""
+    """A panel whose vectors are adjacent in memory: copied, `width` elements at a time."""
     cdef Py_ssize_t k
     for k in range(depth):
-        memcpy(target, source, width * sizeof(real))
+        if used == width:
+            memcpy(target, source, width * sizeof(real))
+        else:
+            memcpy(target, source, used * sizeof(real))
+            memset(target + used, 0, (width - used) * sizeof(real))
         source += along
         target += width
 
@@ -52,8 +56,8 @@ cdef inline void pack(const real* source, Py_ssize_t along, Py_ssize_t across, P
         used = min(size, width)
         if along == 1:
             pack_transposed(source, across, depth, used, width, target)
-        elif across == 1 and used == width:
-            pack_adjacent(source, along, depth, width, target)
+        elif across == 1:
+            pack_adjacent(source, along, depth, used, width, target)
         else:
             for k in range(depth):
                 for i in range(width):

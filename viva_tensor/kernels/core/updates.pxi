@@ -1,5 +1,5 @@
-# Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back of
-# a matrix product, one row of a tile.
+# Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back
+# of a matrix product, one row of a tile.
 
 cdef extern from "<math.h>" nogil:
     double sqrt(double x)
