@@ -15,7 +15,7 @@
 
 cdef enum:
     CHUNK = 256
-    READ_AGAIN = 64         # rows of a (columns of b) from which packing the other operand pays
+    READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
 cdef struct Operand:

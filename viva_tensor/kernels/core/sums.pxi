@@ -12,7 +12,9 @@ cdef enum:
 
 cdef enum:
     WIDTH_VECS = WIDTH // LANES
-    BLOCK = 1024    # columns at a time; any number gives the same bits
+    BLOCK = 2048    # columns at a time; any number gives the same bits
+    STRIP_VECS = 4  # vectors of columns at a time whose chains stay in registers
+    IN_CACHE = 1 << 18  # bytes from which rows are better read whole
 
 
 cdef inline real join(real* lanes) noexcept nogil:
@@ -49,6 +51,47 @@ cdef real span_sum(const real* x, Py_ssize_t step, Py_ssize_t size) noexcept nog
     return join(lanes)
 
 
+cdef inline void eight_rows(const real* at, Py_ssize_t row, real* chains) noexcept nogil:
+    """Add one vector of each of eight rows to the chains, and fetch those of the next eight."""
+    cdef vec chain
+    cdef int q
+    for q in range(4):
+        chain = (<vec*> (chains + q * BLOCK))[0]
+        chain = (chain + (<const vec*> (at + q * row))[0]) + (<const vec*> (at + (q + 4) * row))[0]
+        (<vec*> (chains + q * BLOCK))[0] = chain
+        prefetch(at + (q + 8) * row)
+        prefetch(at + (q + 12) * row)
+
+
+cdef void strip_sums(const real* x, Py_ssize_t row, Py_ssize_t rows, real* totals) noexcept nogil:
+    """Sums down STRIP_VECS vectors of columns, the chains in registers: for what is in a cache."""
+    cdef vec chains[4 * STRIP_VECS]
+    cdef vec sums[STRIP_VECS]
+    cdef Py_ssize_t first = 0, end, i
+    cdef int q, j
+    for j in range(STRIP_VECS):
+        sums[j] = ZERO
+    while first < rows:
+        end = min(rows, first + CHAIN)
+        for j in range(4 * STRIP_VECS):
+            chains[j] = ZERO
+        for i in range((end - first) // 4):
+            for q in range(4):
+                for j in range(STRIP_VECS):
+                    chains[q * STRIP_VECS + j] += (<const vec*> (x + q * row + j * LANES))[0]
+            x += 4 * row
+        for q in range(3):
+            if q < (end - first) % 4:
+                for j in range(STRIP_VECS):
+                    chains[q * STRIP_VECS + j] += (<const vec*> (x + j * LANES))[0]
+                x += row
+        for j in range(STRIP_VECS):
+            sums[j] += (chains[j] + chains[STRIP_VECS + j]) + (chains[2 * STRIP_VECS + j] + chains[3 * STRIP_VECS + j])
+        first = end
+    for j in range(STRIP_VECS):
+        (<vec*> (totals + j * LANES))[0] = sums[j]
+
+
 cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
                       real* totals) noexcept nogil:
     """Sums down at most BLOCK columns, row by row, so that memory is read in the order in which it lies."""
@@ -56,6 +99,12 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
     cdef const real* at
     cdef Py_ssize_t first, end, i, c
     cdef int q
+    if column == 1 and rows * columns * <Py_ssize_t> sizeof(real) <= IN_CACHE:
+        while columns >= STRIP_VECS * LANES:
+            strip_sums(x, row, rows, totals)
+            x += STRIP_VECS * LANES
+            totals += STRIP_VECS * LANES
+            columns -= STRIP_VECS * LANES
     for c in range(columns):
         totals[c] = 0
     first = 0
@@ -68,7 +117,9 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
         if column == 1:
             while i + 8 <= end:     # two rows for each chain at once: half the loads and stores of the chains
                 at = x + i * row
-                for c in range(columns):
+                for c in range(columns // LANES):
+                    eight_rows(at + c * LANES, row, chains + c * LANES)
+                for c in range(columns // LANES * LANES, columns):
                     chains[c] = (chains[c] + at[c]) + at[4 * row + c]
                     chains[BLOCK + c] = (chains[BLOCK + c] + at[row + c]) + at[5 * row + c]
                     chains[2 * BLOCK + c] = (chains[2 * BLOCK + c] + at[2 * row + c]) + at[6 * row + c]
