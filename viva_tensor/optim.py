@@ -22,7 +22,7 @@ from viva_tensor import kernels
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
 
-__all__ = ["SGD", "SGDState", "init", "leaves", "update"]
+__all__ = ["SGD", "SGDState", "init", "leaves", "replaced", "update"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 P = TypeVar("P")
@@ -145,7 +145,7 @@ def update(
         data, velocity = _stepped(optimizer, variable.data, grad, velocity)
         new[variable], tape = new_variable(tape, data)
         velocities.append(velocity)
-    return Traced((_replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
+    return Traced((replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
 
 
 def _stepped(optimizer: SGD, w: Array, grad: Array, velocity: Array | None) -> tuple[Array, Array | None]:
@@ -173,21 +173,21 @@ def leaves(params: Any) -> list[Variable]:
     [0, 1]
     """
     found: dict[Variable, Variable] = {}
-    _replaced(params, lambda variable: found.setdefault(variable, variable))
+    replaced(params, lambda variable: found.setdefault(variable, variable))
     return list(found)
 
 
-def _replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
-    """The same nesting with each variable replaced."""
+def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
+    """The same nesting with each variable replaced by ``new(variable)``."""
     if isinstance(params, Variable):
         return new(params)
     if isinstance(params, tuple):
-        parts = [_replaced(part, new) for part in params]
+        parts = [replaced(part, new) for part in params]
         return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
     if isinstance(params, list):
-        return [_replaced(part, new) for part in params]
+        return [replaced(part, new) for part in params]
     if isinstance(params, dict):
-        return {key: _replaced(part, new) for key, part in params.items()}
+        return {key: replaced(part, new) for key, part in params.items()}
     raise InvalidValue(
         f"found {type(params).__name__} among the parameters, wanted variables",
         operation="optim",

@@ -69,7 +69,7 @@ def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):
     if a.shape[0] == 0:
         out[0, 0] = NAN
         return
-    args.size, args.a, args.b = a.shape[0], &a[0], &b[0]
+    args.size, args.a, args.b, args.out = a.shape[0], &a[0], &b[0], NULL
     if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
         raise ValueError
     join.outer, join.axis, join.inner, join.divisor = 1, args.size, 1, args.size
@@ -83,17 +83,18 @@ def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):
         release(partials)
 
 
-def squared_error_backward(const real[::1] a, const real[::1] b, double scale, real[::1] out):
-    """out = scale · (a - b)"""
+def squared_error_backward(const real[::1] a, const real[::1] b, real grad, real[::1] out):
+    """out = 2 · grad / size · (a - b)"""
     cdef const Cores* cores = float_cores if real is float else double_cores
     cdef SquaredErrorArgs args
     if a.shape[0] != b.shape[0] or out.shape[0] != a.shape[0]:
         raise ValueError
     if a.shape[0] == 0:
         return
-    args.size, args.a, args.b, args.out, args.scale = a.shape[0], &a[0], &b[0], &out[0], scale
+    args.size, args.a, args.b, args.out, args.grad = a.shape[0], &a[0], &b[0], &out[0], &grad
+    args.partials = NULL
     if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
         raise ValueError
     members = team_size(args.size, ELEMENTS)
     with nogil:
-        run(cores.squared_error_backward, &args, members)
+        run(cores.squared_error, &args, members)

@@ -36,6 +36,7 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     bint relu
     Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
     const UpdateArgs* update    # NULL: none; else the result is a gradient, and `out` only room for parts of its sums
+    int by_rows             # 1: members own rows, the same ones for the same number of rows; 2: that, turned round
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 
@@ -59,13 +60,13 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
     double divisor
 
 
-cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², both contiguous, `size` elements; or out = scale · (a - b)
+cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
     const void* a
     const void* b
-    void* partials
-    void* out
-    double scale
+    void* partials          # NULL: only out
+    void* out               # NULL: only partials
+    const void* grad        # one element
 
 
 cdef struct PeakArgs:
@@ -89,7 +90,6 @@ cdef struct Cores:
     Core sum
     Core sum_join
     Core squared_error
-    Core squared_error_backward
     Core update
     Core peak
     int chains

@@ -57,7 +57,7 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     scalar = as_array("mean_squared_error_backward", grad)
     same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")
     out = np.empty(p.shape, p.dtype)
-    _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel(), t.ravel(), 2 * float(scalar) / max(p.size, 1), out.reshape(-1))
+    _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel(), t.ravel(), float(scalar), out.reshape(-1))
     return out
 
 

@@ -13,8 +13,26 @@ cdef extern from * nogil:
         #pragma omp parallel num_threads(members)
         core(args, omp_get_thread_num(), omp_get_num_threads());
     }
+    #if defined(__GNUC__)
+    #include <sched.h>
+    /* Each member has a flag on a cache line of its own. One that waits long yields: there may be fewer processors. */
+    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
+        __atomic_store_n(flags + 32 * member, round, __ATOMIC_RELEASE);
+        for (int other = 0; other < members; other++)
+            for (int spins = 0; (int)(__atomic_load_n(flags + 32 * other, __ATOMIC_ACQUIRE) - round) < 0; spins++)
+                if (spins >= 20000) sched_yield();
+    }
+    #else
+    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
+        (void)flags; (void)member; (void)members; (void)round;
+        #pragma omp barrier
+    }
+    #endif
     #else
     #define VIVA_OPENMP 0
+    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
+        (void)flags; (void)member; (void)members; (void)round;
+    }
     static int viva_max_threads(void) { return 1; }
     static int viva_processors(void) { return 1; }
     static void viva_team(void (*core)(const void *, int, int), const void *args, int members) {
@@ -26,4 +44,6 @@ cdef extern from * nogil:
     int OPENMP "VIVA_OPENMP"    # its version as yyyymm, or 0
     int openmp_max_threads "viva_max_threads" ()
     int openmp_processors "viva_processors" ()
+    # until all members of the region have come to this round; `flags` has 32 elements for each of them
+    void openmp_wait "viva_wait" (unsigned* flags, int member, int members, unsigned round)
     void openmp_team "viva_team" (Core core, const void* args, int members)

@@ -76,7 +76,6 @@ cores.sum_chunks = sum_chunks
 cores.sum = sum_
 cores.sum_join = sum_join
 cores.squared_error = squared_error
-cores.squared_error_backward = squared_error_backward
 cores.update = update
 cores.peak = peak
 cores.chains = CHAINS

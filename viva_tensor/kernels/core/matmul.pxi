@@ -105,6 +105,7 @@ cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
         args.out.row, args.out.column = args.out.column, args.out.row
         args.bias.row, args.bias.column = args.bias.column, args.bias.row
         args.mask.row, args.mask.column = args.mask.column, args.mask.row
+        args.by_rows *= 2
     room_b = room(args.columns, COLUMN_BLOCK, TILE_COLUMNS, packs_b(args), args.depth)
     args.workspace_bytes = ((room_a(args) + room_b) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
@@ -156,7 +157,16 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef const real* b_data = <const real*> args.b.data
     cdef Operand a, b
     cdef Rectangle own
-    rectangle(args.rows, args.columns, member, members, &own)
+    if args.by_rows:
+        own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
+        if args.by_rows == 1:
+            own.top = share(args.rows, 4, member, members)
+            own.bottom = share(args.rows, 4, member + 1, members)
+        else:
+            own.left = share(args.columns, 4, member, members)
+            own.right = share(args.columns, 4, member + 1, members)
+    else:
+        rectangle(args.rows, args.columns, member, members, &own)
     if thin(args, &own):
         return
     a.along, a.across, a.packs = args.a.column, args.a.row, packs_a(args)

@@ -187,7 +187,8 @@ cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
         (<real*> args.out.data)[o * args.out.row] = total / <real> args.divisor
 
 
-cdef real span_squared_error(const real* a, const real* b, Py_ssize_t size) noexcept nogil:
+cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t size, real* out, real factor) noexcept nogil:
+    """Σ (a - b)² of a span; and out = factor · (a - b) if it is not NULL."""
     cdef vec sums[WIDTH_VECS]
     cdef real* lanes = <real*> sums
     cdef vec difference
@@ -200,28 +201,33 @@ cdef real span_squared_error(const real* a, const real* b, Py_ssize_t size) noex
         for j in range(WIDTH_VECS):
             difference = (<const vec*> (a + i * WIDTH + j * LANES))[0] - (<const vec*> (b + i * WIDTH + j * LANES))[0]
             sums[j] += difference * difference
+            if out != NULL:
+                (<vec*> (out + i * WIDTH + j * LANES))[0] = difference * factor
     for i in range(whole, size):
         rest = a[i] - b[i]
         lanes[i - whole] += rest * rest
+        if out != NULL:
+            out[i] = rest * factor
     return join(lanes)
 
 
 cdef void squared_error(const void* packed, int member, int members) noexcept nogil:
-    """The partial sums of Σ (a - b)², which sum_join adds"""
+    """The partial sums of Σ (a - b)², which sum_join adds; its gradient; or both in one pass"""
     cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
-    cdef Py_ssize_t chunks = sum_chunks(args.size), k, end = share(chunks, 1, member + 1, members)
+    cdef const real* a
+    cdef const real* b
+    cdef real* out
+    cdef real partial, factor = 0
+    cdef Py_ssize_t chunks = sum_chunks(args.size), k, size, end = share(chunks, 1, member + 1, members)
+    if args.out != NULL:
+        factor = <real> (2 * <double> (<const real*> args.grad)[0] / max(args.size, 1))
     for k in range(share(chunks, 1, member, members), end):
-        (<real*> args.partials)[k] = span_squared_error(
-            (<const real*> args.a) + k * SPAN, (<const real*> args.b) + k * SPAN, min(SPAN, args.size - k * SPAN))
-
-
-cdef void squared_error_backward(const void* packed, int member, int members) noexcept nogil:
-    """out = scale · (a - b), with scale = 2 · gradient / size for the mean"""
-    cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
-    cdef const real* a = <const real*> args.a
-    cdef const real* b = <const real*> args.b
-    cdef real* out = <real*> args.out
-    cdef real factor = <real> args.scale
-    cdef Py_ssize_t i, end = share(args.size, 64, member + 1, members)
-    for i in range(share(args.size, 64, member, members), end):
-        out[i] = (a[i] - b[i]) * factor
+        size = min(SPAN, args.size - k * SPAN)
+        a, b = <const real*> args.a + k * SPAN, <const real*> args.b + k * SPAN
+        if args.out == NULL:
+            partial = span_squared_error(a, b, size, NULL, 0)
+        else:
+            out = <real*> args.out + k * SPAN
+            partial = span_squared_error(a, b, size, out, factor)
+        if args.partials != NULL:
+            (<real*> args.partials)[k] = partial

@@ -1,0 +1,5 @@
+"""Recorded tapes as programs: a whole training step, or a forward pass, in one parallel region."""
+
+from viva_tensor.program.step import Forward, State, Step, compile_forward, compile_step
+
+__all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]

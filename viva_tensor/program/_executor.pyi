@@ -1,0 +1,73 @@
+from typing import Any
+
+import numpy as np
+
+CHUNK: int
+
+Place = tuple[int, int]
+Strided = tuple[int, int, int, int]
+
+class Executor:
+    inputs: tuple[tuple[int, ...], ...]
+
+    def __init__(self, dtype: str, members: int, inputs: tuple[tuple[int, ...], ...]) -> None: ...
+    def keep(self, item: Any) -> None: ...
+    def matmul(
+        self,
+        sizes: tuple[int, int, int],
+        a: Strided,
+        b: Strided,
+        out: Strided,
+        bias: Strided | None,
+        relu: bool,
+        mask: Strided | None,
+        update: bool,
+        by_rows: int,
+        members: int,
+        barrier: bool,
+    ) -> None: ...
+    def elementwise(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        a: Strided,
+        b: Strided,
+        out: Strided,
+        factor: float,
+        members: int,
+        barrier: bool,
+    ) -> None: ...
+    def sum(
+        self, sizes: tuple[int, int, int], x: Place, out: Place, divisor: float, members: int, barrier: bool
+    ) -> None: ...
+    def squared_error(
+        self,
+        size: int,
+        a: Place,
+        b: Place,
+        loss: Place | None,
+        out: Place | None,
+        grad: Place | None,
+        members: int,
+        barrier: bool,
+    ) -> None: ...
+    def update(
+        self,
+        grad: Place | None,
+        w: Place,
+        size: int,
+        first: int,
+        lr: float,
+        momentum: float,
+        members: int,
+        barrier: bool,
+    ) -> None: ...
+    def finish(self, output: int) -> None: ...
+    def set_rate(self, lr: float) -> None: ...
+    def run(self, arrays: tuple[Any, ...]) -> float | None: ...
+    def run_batches(
+        self, arrays: list[Any], order: np.ndarray[Any, Any] | None, begin: int, end: int, flops: int
+    ) -> float: ...
+    def profile(self, arrays: tuple[Any, ...], times: int) -> list[float]: ...
+    def instruction_count(self) -> int: ...
+    def barriers(self) -> int: ...

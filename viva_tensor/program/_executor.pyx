@@ -1,0 +1,397 @@
+"""Runs a planned list of instructions in one parallel region, with the same cores as eager calls."""
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uintptr_t
+from libc.string cimport memcpy
+
+from viva_tensor.kernels._dispatch cimport double_cores, float_cores
+from viva_tensor.kernels._team cimport run as run_team
+from viva_tensor.kernels.cores cimport (
+    Core,
+    Cores,
+    ElementwiseArgs,
+    MatmulArgs,
+    Matrix,
+    SquaredErrorArgs,
+    SumArgs,
+    UpdateArgs,
+)
+from viva_tensor.kernels.openmp cimport openmp_wait
+
+CHUNK = 256     # steps of the depth that a product sums in registers, as in core/matmul.pxi
+
+cdef enum:
+    MOST_INPUTS = 16
+    CHECK_FLOPS = 20_000_000    # work between two looks for Ctrl-C
+
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    static double viva_seconds(void) { return 1e-7 * (double)GetTickCount64(); }
+    #else
+    #include <time.h>
+    static double viva_seconds(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    }
+    #endif
+    """
+    double seconds "viva_seconds" () nogil
+
+
+cdef struct Instruction:
+    Core core
+    void* args
+    int members
+    bint barrier    # before it
+
+
+cdef struct Patch:      # an address that depends on where an input lies
+    const void** field
+    int slot
+    Py_ssize_t offset
+
+
+cdef struct Gather:     # target[i] = source[order[i]], rows of `bytes`
+    const char* source
+    char* target
+    const int64_t* order
+    Py_ssize_t rows, bytes
+
+
+cdef struct Program:
+    Instruction* instructions
+    Py_ssize_t count
+    unsigned* flags
+    unsigned round
+    Gather* gathers
+    int gather_count    # 0: the inputs are read where they lie
+
+
+cdef void gather(const Gather* args, int member, int members) noexcept nogil:
+    cdef Py_ssize_t i, end = args.rows * (member + 1) // members
+    for i in range(args.rows * member // members, end):
+        memcpy(args.target + i * args.bytes, args.source + args.order[i] * args.bytes, args.bytes)
+
+
+cdef void execute(const void* packed, int member, int members) noexcept nogil:
+    cdef Program* program = <Program*> packed
+    cdef Instruction* instruction = program.instructions
+    cdef unsigned round = program.round
+    cdef int i, own
+    if program.gather_count:
+        for i in range(program.gather_count):
+            gather(&program.gathers[i], member, members)
+        if members > 1:
+            round += 1
+            openmp_wait(program.flags, member, members, round)
+    for _ in range(program.count):
+        if instruction.barrier and members > 1:
+            round += 1
+            openmp_wait(program.flags, member, members, round)
+        own = min(instruction.members, members)
+        if member < own:
+            instruction.core(instruction.args, member, own)
+        instruction += 1
+
+
+cdef class Executor:
+    """Instructions for one dtype, one shape of each input, and one number of members."""
+
+    cdef Program program
+    cdef const Cores* cores
+    cdef list held
+    cdef Patch* patches
+    cdef UpdateArgs** updates
+    cdef Py_ssize_t size, count, rounds, patch_count, update_count, room
+    cdef int members, input_count
+    cdef char letter
+    cdef readonly tuple inputs
+    cdef const void* output
+    cdef bint ready
+
+    def __cinit__(self, str dtype, int members, tuple inputs):
+        self.letter = ord(dtype)
+        self.cores = float_cores if dtype == "f" else double_cores
+        self.size = 4 if dtype == "f" else 8
+        self.members, self.inputs, self.input_count = members, inputs, len(inputs)
+        if self.input_count > MOST_INPUTS:
+            raise ValueError
+        self.held = []
+        self.program.flags = <unsigned*> self.memory(128 * members)
+        self.program.gathers = <Gather*> self.memory(max(1, self.input_count) * sizeof(Gather))
+        self.reserve(64)
+
+    cdef void* memory(self, Py_ssize_t size) except NULL:
+        """Zeroed memory that lives as long as the executor, aligned to 64 bytes."""
+        cdef bytearray raw = bytearray(size + 64)
+        self.held.append(raw)
+        return <void*> ((<uintptr_t> <char*> raw + 63) // 64 * 64)
+
+    cdef int reserve(self, Py_ssize_t room) except -1:
+        """Room for that many instructions."""
+        cdef Instruction* instructions = <Instruction*> self.memory(room * sizeof(Instruction))
+        cdef Patch* patches = <Patch*> self.memory(8 * room * sizeof(Patch))
+        cdef UpdateArgs** updates = <UpdateArgs**> self.memory(room * sizeof(void*))
+        if self.room:
+            memcpy(instructions, self.program.instructions, self.program.count * sizeof(Instruction))
+            memcpy(patches, self.patches, self.patch_count * sizeof(Patch))
+            memcpy(updates, self.updates, self.update_count * sizeof(void*))
+        self.program.instructions, self.patches, self.updates, self.room = instructions, patches, updates, room
+        return 0
+
+    cdef int add(self, Core core, void* args, int members, bint barrier) except -1:
+        cdef Instruction* instruction
+        if self.program.count + 2 >= self.room:
+            self.reserve(2 * self.room)
+        instruction = self.program.instructions + self.program.count
+        instruction.core, instruction.args, instruction.members, instruction.barrier = core, args, members, barrier
+        self.program.count += 1
+        return 0
+
+    cdef int place(self, const void** field, object where) except -1:
+        cdef int slot = where[0]
+        if slot < 0:
+            field[0] = <const void*> <uintptr_t> where[1]
+        else:
+            self.patches[self.patch_count].field = field
+            self.patches[self.patch_count].slot = slot
+            self.patches[self.patch_count].offset = where[1]
+            self.patch_count += 1
+        return 0
+
+    cdef int matrix(self, Matrix* matrix, object where) except -1:
+        if where is not None:
+            self.place(<const void**> &matrix.data, where)
+            matrix.row, matrix.column = where[2], where[3]
+        return 0
+
+    def keep(self, item):
+        """Hold on to what addresses point into."""
+        self.held.append(item)
+
+    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, int by_rows, int members, bint barrier):
+        """out = a · b with what is fused; an `update` is the one added just before."""
+        cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
+        args.rows, args.columns, args.depth = sizes
+        self.matrix(&args.a, a)
+        self.matrix(&args.b, b)
+        self.matrix(&args.out, out)
+        self.matrix(&args.bias, bias)
+        self.matrix(&args.mask, mask)
+        args.relu, args.by_rows = relu, by_rows
+        if update:
+            args.update = self.updates[self.update_count - 1]
+        self.cores.matmul_plan(args, members)
+        if args.rows and args.columns:
+            self.add(self.cores.matmul, args, members, barrier)
+
+    def elementwise(self, str name, shape, a, b, out, double factor, int members, bint barrier):
+        cdef ElementwiseArgs* args = <ElementwiseArgs*> self.memory(sizeof(ElementwiseArgs))
+        cdef dict kinds = {
+            "add": <uintptr_t> self.cores.add, "sub": <uintptr_t> self.cores.sub, "mul": <uintptr_t> self.cores.mul,
+            "relu": <uintptr_t> self.cores.relu, "relu_backward": <uintptr_t> self.cores.relu_backward,
+            "scale": <uintptr_t> self.cores.scale,
+        }
+        args.rows, args.columns = shape
+        args.scale = factor
+        self.matrix(&args.a, a)
+        self.matrix(&args.b, b)
+        self.matrix(&args.out, out)
+        self.add(<Core> <uintptr_t> kinds[name], args, members, barrier)
+
+    def sum(self, sizes, x, out, double divisor, int members, bint barrier):
+        """Sums over the middle one of three sizes of a contiguous x."""
+        cdef SumArgs* args = <SumArgs*> self.memory(sizeof(SumArgs))
+        args.outer, args.axis, args.inner = sizes
+        if args.outer == 0 or args.inner == 0:
+            return
+        args.x_outer, args.x_axis, args.x_inner = args.axis * args.inner, args.inner, 1
+        args.out.row, args.out.column, args.divisor = args.inner, 1, divisor
+        self.place(&args.x, x)
+        self.place(<const void**> &args.out.data, out)
+        chunks = self.cores.sum_chunks(args.axis)
+        if args.inner == 1 and chunks > 1:
+            args.partials = self.memory(args.outer * chunks * self.size)
+        self.add(self.cores.sum, args, members, barrier)
+        if args.partials != NULL:
+            self.add(self.cores.sum_join, args, 1, members > 1)
+
+    def squared_error(self, Py_ssize_t size, a, b, loss, out, grad, int members, bint barrier):
+        """The mean squared error of contiguous arrays, its gradient, or both."""
+        cdef SquaredErrorArgs* args = <SquaredErrorArgs*> self.memory(sizeof(SquaredErrorArgs))
+        cdef SumArgs* join = <SumArgs*> self.memory(sizeof(SumArgs))
+        args.size = size
+        self.place(&args.a, a)
+        self.place(&args.b, b)
+        if out is not None:
+            self.place(<const void**> &args.out, out)
+            self.place(&args.grad, grad)
+        if loss is not None:
+            args.partials = self.memory(self.cores.sum_chunks(size) * self.size)
+            join.partials, join.outer, join.axis, join.inner, join.divisor = args.partials, 1, size, 1, size
+            join.out.row = join.out.column = 1
+            self.place(<const void**> &join.out.data, loss)
+        self.add(self.cores.squared_error, args, members, barrier)
+        if loss is not None:
+            self.add(self.cores.sum_join, join, 1, members > 1)
+
+    def update(self, grad, w, Py_ssize_t size, uintptr_t first, double lr, double momentum, int members, bint barrier):
+        """A step of an optimiser in place; without a gradient, for the product that is added next."""
+        cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
+        args.size, args.lr, args.momentum = size, lr, momentum
+        self.place(&args.w, w)
+        args.new_w = <void*> args.w
+        args.first = args.new_first = <void*> first
+        self.updates[self.update_count] = args
+        self.update_count += 1
+        if grad is not None:
+            self.place(&args.grad, grad)
+            self.add(self.cores.update, args, members, barrier)
+
+    def finish(self, uintptr_t output):
+        """Give the products the workspace that they share, one after another."""
+        cdef Py_ssize_t i, most = 0
+        cdef MatmulArgs* args
+        cdef char* workspace
+        self.output = <const void*> output
+        for i in range(self.program.count):
+            if self.program.instructions[i].core == self.cores.matmul:
+                args = <MatmulArgs*> self.program.instructions[i].args
+                most = max(most, args.workspace_bytes)
+        workspace = <char*> self.memory(most * self.members + 64)
+        for i in range(self.program.count):
+            if self.program.instructions[i].core == self.cores.matmul:
+                args = <MatmulArgs*> self.program.instructions[i].args
+                args.workspace, args.workspace_bytes = workspace, most
+        self.ready = True
+
+    def set_rate(self, double lr):
+        """Another learning rate for all updates."""
+        cdef Py_ssize_t i
+        for i in range(self.update_count):
+            self.updates[i].lr = lr
+
+    cdef void step(self, const void** data) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.patch_count):
+            self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
+        run_team(execute, &self.program, self.members)
+        self.program.round += <unsigned> self.program.count + 1
+
+    cdef double scalar(self) noexcept nogil:
+        return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
+
+    def run(self, tuple arrays):
+        """Run once on arrays of the planned shapes; the loss, or None if they are not plain arrays of these shapes."""
+        cdef Py_buffer views[MOST_INPUTS]
+        cdef const void* data[MOST_INPUTS]
+        cdef int i, got = 0
+        cdef bint fits = len(arrays) == self.input_count and self.ready
+        try:
+            while fits and got < self.input_count:
+                PyObject_GetBuffer(arrays[got], &views[got], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+                got += 1
+                fits = self.fits(&views[got - 1], self.inputs[got - 1])
+                data[got - 1] = views[got - 1].buf
+            if not fits:
+                return None
+            with nogil:
+                self.step(data)
+            return self.scalar()
+        except (BufferError, ValueError, TypeError):
+            return None
+        finally:
+            for i in range(got):
+                PyBuffer_Release(&views[i])
+
+    cdef bint fits(self, const Py_buffer* view, tuple shape) except -1:
+        cdef int i
+        if view.format[0] != self.letter or view.format[1] != 0 or view.ndim != len(shape) \
+                or <uintptr_t> view.buf % self.size:
+            return False
+        for i in range(view.ndim):
+            if view.shape[i] != <Py_ssize_t> shape[i]:
+                return False
+        return True
+
+    def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops):
+        """Run once for each whole batch of the rows begin to end, in an order if there is one; the sum of the losses.
+
+        The arrays are plain, with as many more rows than the planned shapes as the order asks for.
+        """
+        cdef Py_buffer views[MOST_INPUTS]
+        cdef const void* data[MOST_INPUTS]
+        cdef char* sources[MOST_INPUTS]
+        cdef Py_ssize_t strides[MOST_INPUTS]
+        cdef Py_ssize_t rows = self.inputs[0][0], at = begin, since = 0
+        cdef int i, got = 0
+        cdef double total = 0
+        try:
+            for i in range(self.input_count):
+                PyObject_GetBuffer(arrays[i], &views[i], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+                got += 1
+                sources[i] = <char*> views[i].buf
+                strides[i] = views[i].len // views[i].shape[0]
+                if order is not None:
+                    if self.program.gathers[i].target == NULL:
+                        self.program.gathers[i].target = <char*> self.memory(strides[i] * rows + 64)
+                    self.program.gathers[i].source = sources[i]
+                    self.program.gathers[i].rows, self.program.gathers[i].bytes = rows, strides[i]
+                    data[i] = self.program.gathers[i].target
+            self.program.gather_count = 0 if order is None else self.input_count
+            while at + rows <= end:
+                with nogil:
+                    while at + rows <= end and since < CHECK_FLOPS:
+                        for i in range(self.input_count):
+                            if order is None:
+                                data[i] = sources[i] + at * strides[i]
+                            else:
+                                self.program.gathers[i].order = &order[at]
+                        self.step(data)
+                        total += self.scalar()
+                        at += rows
+                        since += flops + 100
+                since = 0
+                PyErr_CheckSignals()
+        finally:
+            self.program.gather_count = 0
+            for i in range(got):
+                PyBuffer_Release(&views[i])
+        return total
+
+    def profile(self, tuple arrays, int times):
+        """The best time in seconds of each instruction in a region of its own, over some steps."""
+        cdef Py_buffer views[MOST_INPUTS]
+        cdef Py_ssize_t i, j
+        cdef double start
+        cdef list best = [float("inf")] * self.program.count
+        cdef int got = 0
+        try:
+            for i in range(self.input_count):
+                PyObject_GetBuffer(arrays[i], &views[i], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+                got += 1
+            for i in range(self.patch_count):
+                self.patches[i].field[0] = <const char*> views[self.patches[i].slot].buf + self.patches[i].offset
+            for _ in range(times):
+                for i in range(self.program.count):
+                    start = seconds()
+                    with nogil:
+                        run_team(self.program.instructions[i].core, self.program.instructions[i].args,
+                                 self.program.instructions[i].members)
+                    best[i] = min(best[i], seconds() - start)
+        finally:
+            for j in range(got):
+                PyBuffer_Release(&views[j])
+        return best
+
+    def instruction_count(self):
+        return self.program.count
+
+    def barriers(self):
+        cdef Py_ssize_t i
+        return sum([self.program.instructions[i].barrier for i in range(self.program.count)])

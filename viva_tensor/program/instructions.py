@@ -1,0 +1,252 @@
+"""Instructions over symbols: what a recorded step becomes, before memory and order are planned.
+
+A ``Symbol`` is an array to be: a shape and strides on a ``Buffer``. A ``Builder`` offers the few primitives that the
+kernels have (product, elementwise, sum, squared error); how an operation of the tape is made of them stands with the
+operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.error import BroadcastError, ShapeMismatch
+
+__all__ = ["Buffer", "Builder", "Instruction", "Symbol"]
+
+Shape = tuple[int, ...]
+Strides = tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Memory for `size` elements.
+
+    ``kind`` is "temporary" (planned), "input" (the caller's array number ``index``), "parameter" (number ``index``) or
+    "constant" (``array``).
+    """
+
+    kind: str
+    size: int
+    index: int = -1
+    array: np.ndarray[Any, Any] | None = None
+    name: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class Symbol:
+    """An array to be: shape, and strides and offset in elements of its buffer."""
+
+    shape: Shape
+    strides: Strides
+    buffer: Buffer
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        return self.strides == row_major(self.shape)
+
+    def __repr__(self) -> str:
+        transposed = "ᵀ" if len(self.shape) == 2 and not self.contiguous else ""
+        return f"{self.buffer.name}{transposed} {list(self.shape)}"
+
+
+@dataclass(eq=False, slots=True)
+class Instruction:
+    """One kernel call. ``operands`` are read, ``results`` written; an update does both to its parameter.
+
+    ``fused`` names what happens in the write-back of a product: "bias", "relu", "mask", "update".
+    """
+
+    kind: str
+    operands: dict[str, Symbol]
+    results: dict[str, Symbol]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def multiply_adds(self) -> int:
+        if self.kind != "matmul":
+            return 0
+        return math.prod(self.results["out"].shape) * self.operands["a"].shape[1]
+
+    @property
+    def flops(self) -> int:
+        elements = sum(symbol.size for symbol in self.results.values())
+        if self.kind == "matmul":
+            return 2 * self.multiply_adds + elements * len(self.attributes.get("fused", ()))
+        return max([elements, *(symbol.size for symbol in self.operands.values())])
+
+    @property
+    def elements(self) -> int:
+        """Elements that move between the processor and its caches."""
+        return sum(symbol.size for symbol in (*self.operands.values(), *self.results.values()))
+
+
+def row_major(shape: Sequence[int]) -> Strides:
+    """Strides of adjacent rows.
+
+    Examples
+    --------
+    >>> row_major((2, 3, 4))
+    (12, 4, 1)
+    """
+    strides = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(size, 1)
+    return tuple(reversed(strides))
+
+
+class Builder:
+    """Collects instructions; each method is one primitive and gives the symbol of its result."""
+
+    def __init__(self) -> None:
+        self.instructions: list[Instruction] = []
+        self._names = 0
+
+    def temporary(self, shape: Shape) -> Symbol:
+        self._names += 1
+        size = math.prod(shape)
+        return Symbol(shape, row_major(shape), Buffer("temporary", size, name=f"%{self._names}"))
+
+    def matmul(self, a: Symbol, b: Symbol, bias: Symbol | None = None) -> Symbol:
+        """a · b (+ bias), with any strides."""
+        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
+            raise ShapeMismatch(
+                (a.shape[-1], *b.shape[1:]),
+                b.shape,
+                operation=f"matmul of {a.shape} and {b.shape}",
+                mend="the columns of the first operand must equal the rows of the second",
+            )
+        out = self.temporary((a.shape[0], b.shape[1]))
+        operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
+        self.instructions.append(Instruction("matmul", operands, {"out": out}, {"fused": [] if bias is None else ["bias"]}))
+        return out
+
+    def elementwise(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 1.0) -> Symbol:
+        """A formula of each pair of elements under broadcasting; one operand for scale and relu."""
+        b = a if b is None else b
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise BroadcastError(a.shape, b.shape, operation=name) from None
+        out = self.temporary(shape)
+        self._elementwise(name, self.spread(a, shape), self.spread(b, shape), out, factor)
+        return out
+
+    def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:
+        for parts in _matrices(a, b, out):
+            operands = {"a": parts[0]} if a is b else {"a": parts[0], "b": parts[1]}
+            self.instructions.append(
+                Instruction("elementwise", operands, {"out": parts[2]}, {"name": name, "factor": factor})
+            )
+
+    def spread(self, x: Symbol, shape: Shape) -> Symbol:
+        """x repeated to a shape, by strides of 0."""
+        lead = len(shape) - len(x.shape)
+        strides = (0,) * lead + tuple(
+            0 if own == 1 and size != 1 else step
+            for own, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
+        )
+        return Symbol(shape, strides, x.buffer, x.offset)
+
+    def scaled(self, x: Symbol, factor: float, shape: Shape) -> Symbol:
+        """factor · x, repeated to a shape."""
+        out = self.temporary(shape)
+        repeated = self.spread(x, shape)
+        self._elementwise("scale", repeated, repeated, out, factor)
+        return out
+
+    def whole(self, x: Symbol) -> Symbol:
+        """x in row-major order, copied only if it is not."""
+        return x if x.contiguous else self.scaled(x, 1.0, x.shape)
+
+    def transpose(self, x: Symbol, axes: Sequence[int] | None) -> Symbol:
+        order = tuple(reversed(range(len(x.shape)))) if axes is None else tuple(i % len(x.shape) for i in axes)
+        return Symbol(tuple(x.shape[i] for i in order), tuple(x.strides[i] for i in order), x.buffer, x.offset)
+
+    def reshape(self, x: Symbol, shape: Shape) -> Symbol:
+        x = self.whole(x)
+        return Symbol(shape, row_major(shape), x.buffer, x.offset)
+
+    def sum(self, x: Symbol, axes: tuple[int, ...], divisor: float = 1) -> Symbol:
+        """Sum over sorted axes, run by run of adjacent ones, the last run first: the order of the eager kernel."""
+        if not axes:
+            return self.scaled(x, 1.0, x.shape)
+        x = self.whole(x)
+        end = axes[-1] + 1
+        start = end - 1
+        while start - 1 in axes:
+            start -= 1
+        rest = tuple(i for i in axes if i < start)
+        out = self.temporary(x.shape[:start] + x.shape[end:])
+        sizes = math.prod(x.shape[:start]), math.prod(x.shape[start:end]), math.prod(x.shape[end:])
+        self.instructions.append(
+            Instruction("sum", {"x": x}, {"out": out}, {"sizes": sizes, "divisor": 1 if rest else divisor})
+        )
+        return self.sum(out, rest, divisor) if rest else out
+
+    def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:
+        """The mean of the squared differences."""
+        operands = self._pair(pred, target)
+        out = self.temporary(())
+        self.instructions.append(Instruction("squared_error", operands, {"loss": out}))
+        return out
+
+    def squared_error_backward(self, grad: Symbol, pred: Symbol, target: Symbol) -> Symbol:
+        operands = self._pair(pred, target) | {"grad": grad}
+        out = self.temporary(pred.shape)
+        self.instructions.append(Instruction("squared_error_backward", operands, {"out": out}))
+        return out
+
+    def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
+        if pred.shape != target.shape:
+            mend = "give one target for each prediction, of the same shape"
+            raise ShapeMismatch(pred.shape, target.shape, operation="mean_squared_error", mend=mend)
+        return {"pred": self.whole(pred), "target": self.whole(target)}
+
+
+def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
+    """Symbols of one shape as matrices: dimensions that all of them can join are joined, the leading ones dealt out."""
+    shape: list[int] = []
+    strides: list[list[int]] = [[] for _ in symbols]
+    for axis, size in enumerate(symbols[0].shape):
+        if size == 1:
+            continue
+        steps = [symbol.strides[axis] for symbol in symbols]
+        if shape and all(own[-1] == step * size for own, step in zip(strides, steps, strict=True)):
+            shape[-1] *= size
+            for own, step in zip(strides, steps, strict=True):
+                own[-1] = step
+        else:
+            shape.append(size)
+            for own, step in zip(strides, steps, strict=True):
+                own.append(step)
+    lead = max(0, 2 - len(shape))
+    shape = [1] * lead + shape
+    strides = [[0] * lead + own for own in strides]
+    if 0 in shape:
+        return []
+    parts = []
+    for index in np.ndindex(*shape[:-2]):
+        parts.append(
+            tuple(
+                Symbol(
+                    (shape[-2], shape[-1]),
+                    (own[-2], own[-1]),
+                    symbol.buffer,
+                    symbol.offset + sum(i * step for i, step in zip(index, own, strict=False)),
+                )
+                for symbol, own in zip(symbols, strides, strict=True)
+            )
+        )
+    return parts

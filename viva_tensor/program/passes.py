@@ -1,0 +1,144 @@
+"""Passes over instructions, each from a list to a shorter or better one. None of them changes a bit of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+
+__all__ = ["PASSES", "dead", "loss_with_gradient", "mask_in_product", "relu_in_product", "update_in_product"]
+
+Instructions = list[Instruction]
+
+
+def dead(instructions: Instructions, output: Symbol) -> Instructions:
+    """Leave out what nobody reads: neither an update nor the output depends on it."""
+    wanted = {output.buffer}
+    kept = []
+    for instruction in reversed(instructions):
+        if instruction.kind == "update" or any(symbol.buffer in wanted for symbol in instruction.results.values()):
+            wanted.update(symbol.buffer for symbol in instruction.operands.values())
+            kept.append(instruction)
+    return kept[::-1]
+
+
+def loss_with_gradient(instructions: Instructions, output: Symbol) -> Instructions:
+    """A squared error and its gradient become one pass over predictions and targets."""
+    losses = {}
+    kept = []
+    for instruction in instructions:
+        if instruction.kind == "squared_error":
+            losses[_places(instruction, "pred", "target")] = instruction
+        elif instruction.kind == "squared_error_backward":
+            loss = losses.pop(_places(instruction, "pred", "target"), None)
+            if loss is not None and instruction.operands["grad"].buffer.kind == "constant":
+                kept[kept.index(loss)] = Instruction(
+                    "squared_error", dict(instruction.operands), {**loss.results, **instruction.results}
+                )
+                continue
+        kept.append(instruction)
+    return kept
+
+
+def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
+    """relu(a · b + bias) in the write-back. A mask reads relu's output instead of its input, with the same zeros."""
+    made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    kept = []
+    for instruction in instructions:
+        source = _only(instruction, "a")
+        if instruction.attributes.get("name") == "relu" and source is not None and source.buffer in made:
+            product, out = made[source.buffer], instruction.results["out"]
+            readers = [one for one in instructions if _reads(one, source.buffer) and one is not instruction]
+            masks = [one for one in readers if one.attributes.get("name") == "relu_backward" and _as_mask(one, source)]
+            if len(masks) == len(readers) and source.buffer is not output.buffer and _same_elements(product, out):
+                product.results["out"] = replace(product.results["out"], buffer=out.buffer)
+                product.attributes["fused"] = [*product.attributes["fused"], "relu"]
+                for mask in masks:
+                    mask.operands["b"] = replace(mask.operands["b"], buffer=out.buffer)
+                continue
+        kept.append(instruction)
+    return kept
+
+
+def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
+    """The mask of a relu's gradient in the write-back of the product that makes the gradient."""
+    made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    kept = []
+    for instruction in instructions:
+        if instruction.attributes.get("name") == "relu_backward":
+            grad, mask, out = instruction.operands["a"], instruction.operands["b"], instruction.results["out"]
+            product = made.get(grad.buffer)
+            if product is not None and not product.attributes["fused"] and grad.buffer is not output.buffer:
+                alone = sum(_reads(one, grad.buffer) for one in instructions) == 1
+                if alone and _same_elements(product, grad, mask, out):
+                    shape = product.results["out"].shape
+                    strides = product.results["out"].strides
+                    product.operands["mask"] = Symbol(shape, strides, mask.buffer, mask.offset)
+                    product.results["out"] = Symbol(shape, strides, out.buffer, out.offset)
+                    product.attributes["fused"] = ["mask"]
+                    continue
+        kept.append(instruction)
+    return kept
+
+
+def update_in_product(instructions: Instructions, output: Symbol) -> Instructions:
+    """The update of weights in the write-back of their gradient, after everything else that reads them."""
+    made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    kept = list(instructions)
+    for instruction in instructions:
+        if instruction.kind != "update":
+            continue
+        grad, w = instruction.operands["grad"], instruction.results["w"]
+        product = made.get(grad.buffer)
+        alone = sum(_reads(one, grad.buffer) for one in instructions) == 1 and grad.buffer is not output.buffer
+        if product is None or product.attributes["fused"] or not alone or product.results["out"].shape != w.shape:
+            continue
+        product.operands["w"] = product.results["w"] = w
+        product.attributes["fused"] = ["update"]
+        kept.remove(instruction)
+        last = max((i for i, one in enumerate(kept) if _reads(one, w.buffer) and one is not product), default=-1)
+        if last > kept.index(product):
+            kept.insert(last + 1, product)
+            kept.remove(product)
+    return kept
+
+
+PASSES: tuple[Callable[[Instructions, Symbol], Instructions], ...] = (
+    dead,
+    relu_in_product,
+    mask_in_product,
+    loss_with_gradient,
+    update_in_product,
+)
+
+
+def _product(instruction: Instruction) -> bool:
+    return instruction.kind == "matmul"
+
+
+def _only(instruction: Instruction, name: str) -> Symbol | None:
+    return instruction.operands.get(name) if len(instruction.operands) == 1 else None
+
+
+def _reads(instruction: Instruction, buffer: Buffer) -> bool:
+    return any(symbol.buffer is buffer for symbol in instruction.operands.values())
+
+
+def _as_mask(instruction: Instruction, source: Symbol) -> bool:
+    return instruction.operands["b"].buffer is source.buffer and instruction.operands["a"].buffer is not source.buffer
+
+
+def _same_elements(product: Instruction, *others: Symbol) -> bool:
+    """Whether symbols have the elements of a product's output in their order, all adjacent in a buffer of their own."""
+    size = product.results["out"].size
+    return all(
+        other.size == size
+        and other.offset == 0
+        and (size == 1 or other.contiguous or (other.shape[:-1] == (1,) * (len(other.shape) - 1) and other.strides[-1] == 1))
+        for other in others
+    )
+
+
+def _places(instruction: Instruction, *names: str) -> tuple[object, ...]:
+    return tuple((instruction.operands[name].buffer, instruction.operands[name].offset) for name in names)

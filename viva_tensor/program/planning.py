@@ -1,0 +1,305 @@
+"""Order, memory and barriers: from instructions to an executor that runs them.
+
+Everything is decided from sizes and the number of threads alone. ``python asv_benchmarks/thresholds.py`` measures the
+thresholds anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.program._executor import CHUNK, Executor
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+
+__all__ = ["Plan", "Planned", "plan"]
+
+MULTIPLY_ADDS = 100_000  # of a product that are worth a member; inside a region no team has to be woken
+ELEMENTS = 32_768  # of any other instruction
+PACKED_TWICE = 16_384  # elements of weights that each member may as well pack for itself, to save a barrier
+SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
+ALIGNMENT = 64
+
+
+@dataclass(eq=False, slots=True)
+class Planned:
+    """An instruction in its place."""
+
+    instruction: Instruction
+    members: int
+    by_rows: bool  # each member owns rows of the output, and needs only those rows of the first operand
+    barrier: bool = False  # before it
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """Instructions in order, where their buffers lie, and the executor."""
+
+    planned: list[Planned]
+    places: dict[Buffer, int]  # of temporaries, in bytes from the start of the arena
+    arena: np.ndarray[Any, Any]
+    members: int
+    executor: Executor
+
+
+def plan(
+    instructions: Sequence[Instruction],
+    output: Symbol,
+    parameters: Sequence[np.ndarray[Any, Any]],
+    inputs: Sequence[tuple[int, ...]],
+    dtype: np.dtype[Any],
+    threads: int,
+    optimizer: Any = None,
+    moments: Sequence[np.ndarray[Any, Any]] = (),
+) -> Plan:
+    """Plan instructions for a number of threads."""
+    planned = [Planned(one, *_team(one, threads)) for one in instructions]
+    share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
+    if not share:
+        planned = _few_barriers(planned)
+    places, total = _places(planned, output, dtype, share)
+    arena = aligned(total)
+    _barriers(planned, places, dtype)
+    members = max((one.members for one in planned), default=1)
+    executor = Executor(dtype.char, members, inputs)
+    address = arena.ctypes.data
+
+    def place(symbol: Symbol) -> tuple[int, int]:
+        """(number of the input or -1, bytes within it or address)"""
+        offset = symbol.offset * dtype.itemsize
+        buffer = symbol.buffer
+        if buffer.kind == "input":
+            return buffer.index, offset
+        if buffer.kind == "parameter":
+            return -1, parameters[buffer.index].ctypes.data + offset
+        if buffer.array is not None:
+            executor.keep(buffer.array)
+            return -1, buffer.array.ctypes.data + offset
+        return -1, address + places[buffer] + offset
+
+    executor.keep(arena)
+    for one in planned:
+        _emit(executor, one, place, parameters, optimizer, moments)
+    executor.finish(place(output)[1])
+    return Plan(planned, places, arena, members, executor)
+
+
+def aligned(size: int) -> np.ndarray[Any, Any]:
+    """Zeroed bytes that begin on a cache line."""
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
+    """Members, and whether they own rows."""
+    if instruction.kind != "matmul":
+        return max(1, min(threads, instruction.elements // ELEMENTS)), False
+    members = max(1, min(threads, instruction.multiply_adds // MULTIPLY_ADDS))
+    rows, columns = instruction.results["out"].shape
+    depth = instruction.operands["a"].shape[1]
+    by_rows = "update" not in instruction.attributes["fused"] and depth * columns <= PACKED_TWICE and rows >= 8 * members
+    return members, by_rows
+
+
+def _temporaries(instruction: Instruction) -> list[Buffer]:
+    """Buffers that it writes and that need a place; the sums of a short product that only updates stay in registers."""
+    if "update" in instruction.attributes.get("fused", ()) and instruction.operands["a"].shape[1] <= CHUNK:
+        return []
+    return [symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary"]
+
+
+def _bytes(buffer: Buffer, dtype: np.dtype[Any]) -> int:
+    return max(-(-buffer.size * dtype.itemsize // ALIGNMENT), 1) * ALIGNMENT
+
+
+def _crosses(before: Planned, after: Planned, spans: Any) -> bool:
+    """Whether `after` must wait until every member has done `before`."""
+    if before.members == after.members == 1:
+        return False
+    for written, touched in (
+        (before.instruction.results, {**after.instruction.operands, **_named(after.instruction.results)}),
+        (before.instruction.operands, after.instruction.results),
+    ):
+        for one in written.values():
+            for name, other in touched.items():
+                if spans(one, other) and not (written is before.instruction.results and _own_rows(before, after, one, name, other)):
+                    return True
+    return False
+
+
+def _named(results: dict[str, Symbol]) -> dict[str, Symbol]:
+    return {f"result {name}": symbol for name, symbol in results.items()}
+
+
+def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
+    """Whether each member of `after` reads only the rows that it has written itself."""
+    return (
+        before.by_rows
+        and after.by_rows
+        and before.members == after.members
+        and name in ("a", "mask")
+        and written.buffer is read.buffer
+        and written.shape[0] == read.shape[0] == after.instruction.results["out"].shape[0]
+        and written.strides == read.strides
+    )
+
+
+def _few_barriers(planned: list[Planned]) -> list[Planned]:
+    """Another order with the same results: what needs no barrier comes before what does."""
+
+    def same(one: Symbol, other: Symbol) -> bool:
+        return one.buffer is other.buffer
+
+    waits = {
+        id(one): [before for before in planned[:i] if _depends(before.instruction, one.instruction)]
+        for i, one in enumerate(planned)
+    }
+    rest, order, since, done = list(planned), [], [], set()
+    while rest:
+        ready = [one for one in rest if all(id(before) in done for before in waits[id(one)])]
+        free = [one for one in ready if not any(_crosses(before, one, same) for before in since)]
+        chosen = free[0] if free else ready[0]
+        if not free:
+            since = []
+        since.append(chosen)
+        order.append(chosen)
+        done.add(id(chosen))
+        rest.remove(chosen)
+    return order
+
+
+def _depends(before: Instruction, after: Instruction) -> bool:
+    written = {symbol.buffer for symbol in before.results.values()}
+    read = {symbol.buffer for symbol in before.operands.values()}
+    touches = {symbol.buffer for symbol in (*after.operands.values(), *after.results.values())}
+    return bool(written & touches or read & {symbol.buffer for symbol in after.results.values()})
+
+
+def _places(
+    planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share: bool
+) -> tuple[dict[Buffer, int], int]:
+    """A place for each temporary. Those that are never needed at once may share it, the smallest gap that fits first."""
+    last: dict[Buffer, int] = {}
+    for i, one in enumerate(planned):
+        for symbol in (*one.instruction.operands.values(), *one.instruction.results.values()):
+            last[symbol.buffer] = i
+    last[output.buffer] = len(planned)
+    places: dict[Buffer, int] = {}
+    gaps: list[tuple[int, int]] = []  # (bytes, start)
+    total = 0
+    for i, one in enumerate(planned):
+        for buffer in _temporaries(one.instruction):
+            if buffer in places:
+                continue
+            size = _bytes(buffer, dtype)
+            fitting = min((gap for gap in gaps if gap[0] >= size), default=None)
+            if fitting is None:
+                places[buffer] = total
+                total += size
+            else:
+                gaps.remove(fitting)
+                places[buffer] = fitting[1]
+                if fitting[0] > size:
+                    gaps.append((fitting[0] - size, fitting[1] + size))
+        if share:
+            ended = [buffer for buffer in places if last[buffer] == i]
+            for buffer in ended:
+                gaps = _with_gap(gaps, places[buffer], _bytes(buffer, dtype))
+                last[buffer] = -1
+    return places, total
+
+
+def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[int, int]]:
+    """Gaps and one more, joined with its neighbours."""
+    end = start + size
+    apart = []
+    for length, at in gaps:
+        if at + length == start:
+            start = at
+        elif at == end:
+            end = at + length
+        else:
+            apart.append((length, at))
+    return [*apart, (end - start, start)]
+
+
+def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype[Any]) -> None:
+    def overlap(one: Symbol, other: Symbol) -> bool:
+        if one.buffer is other.buffer:
+            return True
+        if one.buffer not in places or other.buffer not in places:
+            return False
+        start, begin = places[one.buffer], places[other.buffer]
+        return start < begin + _bytes(other.buffer, dtype) and begin < start + _bytes(one.buffer, dtype)
+
+    since: list[Planned] = []
+    for one in planned:
+        if any(_crosses(before, one, overlap) for before in since):
+            one.barrier = True
+            since = []
+        since.append(one)
+
+
+def _emit(
+    executor: Executor, one: Planned, place: Any, parameters: Any, optimizer: Any, moments: Sequence[np.ndarray[Any, Any]]
+) -> None:
+    """Hand an instruction to the executor."""
+    instruction = one.instruction
+    operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
+    team = (one.members, one.barrier)
+
+    def matrix(symbol: Symbol | None) -> tuple[int, int, int, int] | None:
+        return None if symbol is None else (*place(symbol), *symbol.strides)
+
+    if instruction.kind == "matmul":
+        out = results["out"]
+        fused = attributes["fused"]
+        bias = operands.get("bias")
+        if "update" in fused:
+            w = results["w"]
+            if out.buffer.kind == "temporary" and not _temporaries(instruction):
+                out = w
+            executor.update(None, place(w), w.size, *_moments(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+        executor.matmul(
+            (*out.shape, operands["a"].shape[1]),
+            matrix(operands["a"]),
+            matrix(operands["b"]),
+            matrix(out),
+            None if bias is None else (*place(bias), 0, bias.strides[0]),
+            "relu" in fused,
+            matrix(operands.get("mask")),
+            "update" in fused,
+            one.by_rows,
+            *team,
+        )
+    elif instruction.kind == "elementwise":
+        a = matrix(operands["a"])
+        executor.elementwise(
+            attributes["name"], results["out"].shape, a, matrix(operands.get("b")) or a, matrix(results["out"]),
+            attributes["factor"], *team,
+        )
+    elif instruction.kind == "sum":
+        executor.sum(attributes["sizes"], place(operands["x"]), place(results["out"]), attributes["divisor"], *team)
+    elif instruction.kind in ("squared_error", "squared_error_backward"):
+        executor.squared_error(
+            operands["pred"].size,
+            place(operands["pred"]),
+            place(operands["target"]),
+            place(results["loss"]) if "loss" in results else None,
+            place(results["out"]) if "out" in results else None,
+            place(operands["grad"]) if "grad" in operands else None,
+            *team,
+        )
+    else:
+        w = results["w"]
+        executor.update(
+            place(operands["grad"]), place(w), w.size, *_moments(w, moments), optimizer.lr, optimizer.momentum, *team
+        )
+
+
+def _moments(w: Symbol, moments: Sequence[np.ndarray[Any, Any]]) -> tuple[int]:
+    return (moments[w.buffer.index].ctypes.data if moments else 0,)

@@ -1,0 +1,136 @@
+"""From a tape to instructions: the forward pass, the gradients by the operations' own rules, the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import operations
+from viva_tensor.autograd import Node, Variable
+from viva_tensor.error import ShapeMismatch, TensorError
+from viva_tensor.operations import Operation
+from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+
+__all__ = ["Recording", "needed", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The instructions of a step or of a forward pass, and the symbols a caller looks for."""
+
+    instructions: list[Instruction]
+    output: Symbol  # the loss, or what compile_forward was asked for
+    parameters: tuple[Symbol, ...]
+
+
+def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
+    """The nodes that an output depends on, in order; all others are dead.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), 1.0)
+    >>> unused, tape = autograd.mul(tape, x, x)
+    >>> y, tape = autograd.add(tape, x, x)
+    >>> [node.operation.name for node in needed(tape.nodes(), y)]
+    ['variable', 'add']
+    """
+    wanted = {output.id}
+    kept = []
+    for node in reversed(nodes[: output.id + 1]):
+        if node.output.id in wanted:
+            wanted.update(variable.id for variable in node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+def record(
+    nodes: Sequence[Node],
+    output: Variable,
+    inputs: Sequence[Variable],
+    shapes: Sequence[tuple[int, ...]],
+    params: Sequence[Variable] = (),
+    train: bool = False,
+) -> Recording:
+    """Lower nodes to instructions, for inputs of the given shapes; with ``train`` also gradients and updates."""
+    build = Builder()
+    symbols: dict[int, Symbol] = {}
+    for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        symbols[variable.id] = _leaf(Buffer("input", 0, index, name=f"input{index}"), shape)
+    parameters = []
+    for index, variable in enumerate(params):
+        symbol = _leaf(Buffer("parameter", variable.data.size, index, name=f"p{index}"), variable.data.shape)
+        symbols[variable.id] = symbol
+        parameters.append(symbol)
+    for node in nodes:
+        if node.output.id in symbols:
+            continue
+        if node.inputs:
+            symbols[node.output.id] = _lower(
+                build, node.operation, *(symbols[variable.id] for variable in node.inputs), **node.attributes
+            )
+        else:
+            symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
+    result = symbols[output.id]
+    if train:
+        grads = _backward(build, nodes, output, symbols, {variable.id for variable in params})
+        for variable, parameter in zip(params, parameters, strict=True):
+            grad = grads.get(variable.id)
+            if grad is None:
+                grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
+            build.instructions.append(
+                Instruction("update", {"grad": build.whole(grad), "w": parameter}, {"w": parameter})
+            )
+    elif not result.contiguous or result.buffer.kind != "temporary":
+        result = build.scaled(result, 1.0, result.shape)
+    return Recording(build.instructions, result, tuple(parameters))
+
+
+def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:
+    return Symbol(shape, row_major(shape), buffer)
+
+
+def _constant(array: np.ndarray[Any, Any], name: str) -> Symbol:
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    return _leaf(Buffer("constant", array.size, array=array, name=name), array.shape)
+
+
+def _lower(build: Builder, operation: Operation, *symbols: Symbol, **attributes: Any) -> Symbol:
+    if operation.lower is None:
+        raise TensorError(
+            f"the operation {operation.name!r} has no compiled form", operation="compile", mend="train on the tape"
+        )
+    symbol: Symbol = operation.lower(build, *symbols, **attributes)
+    expected = operation.shape(*(one.shape for one in symbols), **attributes)
+    if symbol.shape != expected:
+        raise ShapeMismatch(expected, symbol.shape, operation=operation.name, mend="the inputs do not fit together")
+    return symbol
+
+
+def _backward(
+    build: Builder, nodes: Sequence[Node], loss: Variable, symbols: dict[int, Symbol], wanted: set[int]
+) -> dict[int, Symbol]:
+    """Gradients of the wanted leaves, in the order of ``autograd.backward`` and so with its bits."""
+    tracked = set(wanted)
+    for node in nodes:
+        if any(variable.id in tracked for variable in node.inputs):
+            tracked.add(node.output.id)
+
+    def do(operation: Operation, *values: Symbol, **attributes: Any) -> Symbol:
+        return _lower(build, operation, *values, **attributes)
+
+    grads = {loss.id: _constant(np.ones(symbols[loss.id].shape, loss.data.dtype), "one")}
+    for node in reversed(nodes):
+        grad = grads.get(node.output.id)
+        if grad is None or not node.inputs:
+            continue
+        arrays = [symbols[variable.id] for variable in node.inputs]
+        for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
+            if variable.id in tracked:
+                more = rule(do, grad, symbols[node.output.id], *arrays, **node.attributes)
+                known = grads.get(variable.id)
+                grads[variable.id] = more if known is None else do(operations.ADD, known, more)
+    return grads

@@ -1,0 +1,90 @@
+"""A plan as a person reads it: its instructions, buffers, flops, bytes and barriers, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.kernels import _peak
+from viva_tensor.program.planning import Plan, Planned
+
+__all__ = ["listing", "profile"]
+
+
+def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
+    """One line for each instruction."""
+    lines = []
+    for one in plan.planned:
+        if one.barrier:
+            lines.append("-- barrier --")
+        lines.append(_line(one, dtype))
+    flops = sum(one.instruction.flops for one in plan.planned)
+    barriers = plan.executor.barriers()
+    lines.append(
+        f"{len(plan.planned)} instructions, {flops:,} flops, {plan.arena.nbytes:,} bytes of temporaries, "
+        f"{plan.members} thread{'s' * (plan.members > 1)}, {barriers} barrier{'s' * (barriers != 1)}"
+    )
+    return "\n".join(lines)
+
+
+def _line(one: Planned, dtype: np.dtype[Any]) -> str:
+    instruction = one.instruction
+    results = ", ".join(map(repr, instruction.results.values()))
+    operands = ", ".join(
+        f"{name}={symbol!r}" for name, symbol in instruction.operands.items() if name != "w" or instruction.kind == "update"
+    )
+    name = instruction.attributes.get("name", instruction.kind)
+    fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
+    split = f"{one.members} by rows" if one.by_rows and one.members > 1 else str(one.members)
+    size = instruction.elements * dtype.itemsize
+    return f"{results} = {name}{fused}({operands})  {instruction.flops:,} flops, {size:,} bytes, threads: {split}"
+
+
+def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
+    """A table of times, rates and shares of the fused multiply-add peak measured now."""
+    peak = {threads: _peak_flops(threads, dtype) for threads in {one.members for one in plan.planned}}
+    rows = [("µs", "GFLOPS", "of peak", "GB/s", "threads", "instruction")]
+    times = iter(seconds)
+    total = 0.0
+    for one in plan.planned:
+        time = next(times) + (next(times) if _joins(one, plan) else 0.0)
+        total += time
+        instruction = one.instruction
+        fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
+        rate = instruction.flops / max(time, 1e-9)
+        rows.append(
+            (
+                f"{1e6 * time:.2f}",
+                f"{1e-9 * rate:.1f}",
+                f"{100 * rate / peak[one.members]:.0f}%",
+                f"{1e-9 * instruction.elements * dtype.itemsize / max(time, 1e-9):.1f}",
+                str(one.members),
+                f"{', '.join(map(repr, instruction.results.values()))} = "
+                f"{instruction.attributes.get('name', instruction.kind)}{fused}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    return "\n".join([*lines, f"{1e6 * total:.2f} µs in all, each instruction in a region of its own"])
+
+
+def _joins(one: Planned, plan: Plan) -> bool:
+    """Whether the executor made two kernel calls of it: partial sums, and their sum."""
+    instruction = one.instruction
+    if instruction.kind == "sum":
+        outer, axis, inner = instruction.attributes["sizes"]
+        return bool(inner == 1 and axis > 8192 and outer)
+    return instruction.kind == "squared_error" and "loss" in instruction.results
+
+
+def _peak_flops(threads: int, dtype: np.dtype[Any]) -> float:
+    """The best of some short runs of independent fused multiply-adds."""
+    best = 0.0
+    for _ in range(5):
+        start = perf_counter()
+        flops = 2 * _peak.multiply_adds(20_000, threads, dtype == np.float64)
+        best = max(best, flops / (perf_counter() - start))
+    return best

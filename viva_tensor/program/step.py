@@ -1,0 +1,495 @@
+"""A recorded step, compiled: the whole of forward, loss, backward and update in one call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.autograd import Node, Tape, Traced, Variable, new_variable
+from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.kernels._arrays import as_array
+from viva_tensor.kernels.threads import get_num_threads
+from viva_tensor.optim import SGD, leaves, replaced
+from viva_tensor.program import report
+from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.passes import PASSES
+from viva_tensor.program.planning import Plan, aligned, plan
+from viva_tensor.program.recording import needed, record
+
+__all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class State(NamedTuple):
+    """All that a step changes: copies of its parameters, their velocities, and the number of steps made."""
+
+    params: tuple[Array, ...]
+    velocity: tuple[Array, ...]
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What was recorded, to be planned anew for other shapes or another number of threads."""
+
+    nodes: list[Node]
+    output: Variable
+    inputs: tuple[Variable, ...]
+    params: tuple[Variable, ...]
+    dtype: np.dtype[Any]
+    train: bool
+
+    def instructions(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
+        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.train)
+        instructions = recording.instructions
+        for improve in PASSES:
+            instructions = improve(instructions, recording.output)
+        return instructions, recording.output
+
+    def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
+        """Shapes of a batch; only the number of rows may differ from what was recorded, for all inputs alike."""
+        if len(arrays) != len(self.inputs):
+            wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
+            raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
+        rows = None
+        for array, variable in zip(arrays, self.inputs, strict=True):
+            recorded = variable.data.shape
+            if array.dtype != self.dtype:
+                raise DtypeError(
+                    f"got {array.dtype} of shape {array.shape}, wanted {self.dtype}",
+                    operation=operation,
+                    mend=f"cast it with .astype(np.{self.dtype})",
+                )
+            if array.ndim != len(recorded) or array.shape[1:] != recorded[1:]:
+                raise ShapeMismatch(recorded, array.shape, operation=operation, mend="only the first axis may vary")
+            if array.ndim and array.shape[0] != recorded[0]:
+                rows = array.shape[0]
+        if rows is not None:
+            batch = self.inputs[0].data.shape[0] if self.inputs[0].data.ndim else -1
+            for array, variable in zip(arrays, self.inputs, strict=True):
+                recorded = variable.data.shape
+                want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
+                if array.shape != want:
+                    raise ShapeMismatch(want, array.shape, operation=operation, mend="give as many rows in each input")
+        return tuple(array.shape for array in arrays)
+
+
+class Step:
+    """One training step as a program; made by :func:`compile_step`.
+
+    Calling it with a batch runs forward, loss, backward and update, and gives the loss before the update. It owns the
+    parameters from then on; :meth:`params` hands back their values. ``print(step)`` shows the program.
+    """
+
+    def __init__(self, source: _Source, params: Any, optimizer: SGD) -> None:
+        self._source = source
+        self._nesting = params
+        self._optimizer = optimizer
+        self._lock = threading.Lock()
+        self._steps = 0
+        sizes = [-(-variable.data.nbytes // 64) * 64 for variable in source.params]
+        self._block = aligned(sum(sizes))
+        self._moments = aligned(sum(sizes)) if optimizer.momentum else None
+        self._params = self._split(self._block, sizes)
+        self._velocity = () if self._moments is None else self._split(self._moments, sizes)
+        for array, variable in zip(self._params, source.params, strict=True):
+            array[...] = variable.data
+        self._plans: dict[tuple[Shapes, int], Plan] = {}
+        self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
+        self._current = self._plan(self._shapes)
+
+    def _split(self, block: Array, sizes: Sequence[int]) -> tuple[Array, ...]:
+        arrays = []
+        start = 0
+        for variable, size in zip(self._source.params, sizes, strict=True):
+            data = variable.data
+            arrays.append(block[start : start + data.nbytes].view(data.dtype).reshape(data.shape))
+            start += size
+        return tuple(arrays)
+
+    def _plan(self, shapes: Shapes) -> Plan:
+        """The plan for these shapes and the threads in force, made once."""
+        threads = get_num_threads()
+        found = self._plans.get((shapes, threads))
+        if found is None:
+            instructions, output = self._source.instructions(shapes)
+            found = plan(
+                instructions,
+                output,
+                self._params,
+                shapes,
+                self._source.dtype,
+                threads,
+                self._optimizer,
+                self._velocity,
+            )
+            self._plans[shapes, threads] = found
+        self._current, self._shapes, self._threads = found, shapes, threads
+        found.executor.set_rate(self._optimizer.lr)
+        return found
+
+    def __call__(self, *inputs: ArrayLike) -> float:
+        """Make one step on a batch.
+
+        Parameters
+        ----------
+        *inputs : array_like
+            In the order of ``compile_step(inputs=...)``. Contiguous arrays of the recorded dtype are read where they
+            lie. The number of rows may differ from the recorded one; each is planned once.
+
+        Returns
+        -------
+        float
+            The loss, before the update.
+
+        Raises
+        ------
+        ShapeMismatch, DimensionError, DtypeError
+            If the inputs are not like the recorded ones. Nothing is changed then.
+        """
+        with self._lock:
+            loss = self._current.executor.run(inputs) if get_num_threads() == self._threads else None
+            if loss is None:
+                arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
+                arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
+                loss = self._plan(self._source.shapes("step", arrays)).executor.run(arrays)
+                assert loss is not None
+            self._steps += 1
+        return loss
+
+    def _dtype(self, value: ArrayLike) -> np.dtype[Any] | None:
+        return None if hasattr(value, "dtype") else self._source.dtype
+
+    def run(
+        self,
+        *inputs: ArrayLike,
+        batch_size: int,
+        epochs: int = 1,
+        rng: np.random.Generator | None = None,
+        shuffle: bool = True,
+        callback: Callable[[int, float], object] | None = None,
+        schedule: Callable[[int], float] | None = None,
+    ) -> list[float]:
+        """Train for whole epochs over data, in batches gathered inside.
+
+        Parameters
+        ----------
+        *inputs : array_like
+            All rows, in the order of ``compile_step(inputs=...)``.
+        batch_size : int
+            The last batch of an epoch may be smaller.
+        epochs : int
+        rng : numpy.random.Generator, optional
+            Shuffles the rows anew in every epoch; needed with ``shuffle``.
+        shuffle : bool
+            False: the rows in their order.
+        callback : callable, optional
+            Called as ``callback(epoch, loss)`` after every epoch, from 1; it may read :meth:`params`.
+        schedule : callable, optional
+            The learning rate of each step, counted from 1 since the step was compiled.
+
+        Returns
+        -------
+        list of float
+            Mean loss over the rows in each epoch, each batch's taken before its update.
+
+        Raises
+        ------
+        InvalidValue, ShapeMismatch, DimensionError, DtypeError
+        KeyboardInterrupt
+            Between two steps; the parameters are those after the last whole step.
+        """
+        if batch_size < 1 or epochs < 0:
+            raise InvalidValue(
+                f"batch_size={batch_size}, epochs={epochs}", operation="run", mend="they are at least 1 and 0"
+            )
+        if shuffle and rng is None:
+            mend = "give rng=np.random.default_rng(seed), or shuffle=False"
+            raise InvalidValue("shuffle without a generator", operation="run", mend=mend)
+        arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
+        if any(array.ndim == 0 for array in arrays) or len({len(array) for array in arrays}) > 1:
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise InvalidValue(f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each input")
+        self._source.shapes("run", [array[:batch_size] for array in arrays])
+        rows = len(arrays[0])
+        losses = []
+        for epoch in range(1, epochs + 1):
+            order = rng.permutation(rows) if shuffle and rng is not None else None
+            loss = self._epoch(arrays, order, rows, batch_size, schedule) / max(rows, 1)
+            losses.append(loss)
+            if callback is not None:
+                callback(epoch, loss)
+        return losses
+
+    def _epoch(
+        self,
+        arrays: list[Array],
+        order: Array | None,
+        rows: int,
+        batch_size: int,
+        schedule: Callable[[int], float] | None,
+    ) -> float:
+        """The sum of the losses of all rows."""
+        total = 0.0
+        begin = 0
+        while begin < rows:
+            size = min(batch_size, rows - begin)
+            end = begin + size if schedule else begin + (rows - begin) // size * size
+            with self._lock:
+                planned = self._plan(tuple((size, *array.shape[1:]) for array in arrays))
+                if schedule is not None:
+                    planned.executor.set_rate(schedule(self._steps + 1))
+                total += size * planned.executor.run_batches(arrays, order, begin, end, self.flops)
+                self._steps += (end - begin) // size
+            begin = end
+        return total
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one step as last planned."""
+        return sum(one.instruction.flops for one in self._current.planned)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which may be set between steps."""
+        return self._optimizer.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        with self._lock:
+            self._optimizer = SGD(value, self._optimizer.momentum)
+            self._current.executor.set_rate(value)
+
+    def params(self, tape: Tape) -> Traced[Any]:
+        """The parameters as values again: the nesting given to :func:`compile_step`, of new variables on a tape."""
+        new: dict[Variable, Variable] = {}
+        with self._lock:
+            copies = [array.copy() for array in self._params]
+        for variable, data in zip(self._source.params, copies, strict=True):
+            data.setflags(write=False)
+            new[variable], tape = new_variable(tape, data)
+        return Traced(replaced(self._nesting, new.__getitem__), tape)
+
+    def state(self) -> State:
+        """Copies of all that a step changes."""
+        with self._lock:
+            return State(
+                tuple(array.copy() for array in self._params),
+                tuple(array.copy() for array in self._velocity),
+                self._steps,
+            )
+
+    def restore(self, state: State) -> None:
+        """Go on from a state, bit for bit.
+
+        Raises
+        ------
+        InvalidValue
+            If it is the state of another program.
+        """
+        shapes = [[array.shape for array in arrays] for arrays in (self._params, self._velocity)]
+        if shapes != [[np.shape(array) for array in arrays] for arrays in state[:2]]:
+            raise InvalidValue("the state is that of another program", operation="restore", mend="compile the same step")
+        with self._lock:
+            for arrays, saved in ((self._params, state.params), (self._velocity, state.velocity)):
+                for array, one in zip(arrays, saved, strict=True):
+                    array[...] = one
+            self._steps = state.steps
+
+    def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
+        """Times of each instruction alone on a batch, and its share of the roofline, as a table.
+
+        Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
+        """
+        arrays = tuple(np.ascontiguousarray(as_array("profile", one, self._dtype(one))) for one in inputs)
+        state = self.state()
+        with self._lock:
+            planned = self._plan(self._source.shapes("profile", arrays))
+            seconds = planned.executor.profile(arrays, times)
+        self.restore(state)
+        return report.profile(planned, seconds, self._source.dtype)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(list(shape)) for shape in self._shapes)
+        return f"<Step on {shapes}: {len(self._current.planned)} instructions>"
+
+    def __str__(self) -> str:
+        return report.listing(self._current, self._source.dtype)
+
+
+class Forward:
+    """A forward pass as a program; made by :func:`compile_forward`. Several threads may call it at once."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
+        self._lock = threading.Lock()
+        shapes = tuple(variable.data.shape for variable in source.inputs)
+        self._idle[shapes, get_num_threads()] = [self._planned(shapes)]
+
+    def _planned(self, shapes: Shapes) -> tuple[Plan, Array]:
+        source = self._source
+        instructions, output = source.instructions(shapes)
+        made = plan(instructions, output, (), shapes, source.dtype, get_num_threads())
+        start = made.places[output.buffer]
+        data = made.arena[start : start + output.size * source.dtype.itemsize]
+        return made, data.view(source.dtype).reshape(output.shape)
+
+    def __call__(self, *inputs: ArrayLike) -> Array:
+        """The output for a batch, as a new array.
+
+        Parameters
+        ----------
+        *inputs : array_like
+            In the order of ``compile_forward(inputs=...)``; the number of rows may differ from the recorded one.
+
+        Raises
+        ------
+        ShapeMismatch, DimensionError, DtypeError
+            If the inputs are not like the recorded ones.
+        """
+        given = (one if hasattr(one, "dtype") else np.asarray(one, self._source.dtype) for one in inputs)
+        arrays = tuple(np.require(as_array("forward", one), requirements="C") for one in given)
+        key = self._source.shapes("forward", arrays), get_num_threads()
+        with self._lock:
+            idle = self._idle.setdefault(key, [])
+            made = idle.pop() if idle else None
+        made = made or self._planned(key[0])
+        made[0].executor.run(arrays)
+        result = made[1].copy()
+        with self._lock:
+            self._idle[key].append(made)
+        return result
+
+    def __str__(self) -> str:
+        with self._lock:
+            return report.listing(next(plans[0][0] for plans in self._idle.values() if plans), self._source.dtype)
+
+
+def compile_step(
+    tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: SGD
+) -> Step:
+    """Compile a recorded training step.
+
+    Parameters
+    ----------
+    tape : Tape
+        Holds the forward pass once, on a batch of the usual size.
+    loss : Variable
+        A scalar on the tape.
+    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+        What the optimiser changes. Everything else that is not an input stays as it was recorded.
+    inputs : sequence of Variable
+        Leaves that each call replaces.
+    optimizer : SGD
+
+    Returns
+    -------
+    Step
+        ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads.
+
+    Raises
+    ------
+    ForeignVariable
+        If a variable is not on this tape.
+    DimensionError, InvalidValue, DtypeError
+        If the loss is not a scalar, an input or a parameter is no leaf, or dtypes are mixed.
+    TensorError
+        If an operation has no compiled form.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd, nn, optim
+    >>> rng = np.random.default_rng(0)
+    >>> x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 2), np.float32))
+    >>> y, tape = autograd.new_constant(tape, np.zeros((4, 1), np.float32))
+    >>> layer, tape = nn.linear(tape, 2, 1, rng=rng)
+    >>> pred, tape = nn.linear_forward(tape, layer, x)
+    >>> loss, tape = nn.mse_loss(tape, pred, y)
+    >>> step = compile_step(tape, loss=loss, params=layer, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
+    >>> step(x.data, y.data) == float(loss.data)
+    True
+    >>> step(x.data, y.data) < float(loss.data)
+    True
+    """
+    if not isinstance(optimizer, SGD):
+        raise TensorError(f"the optimiser {type(optimizer).__name__} has no compiled form", operation="compile_step")
+    variables = tuple(leaves(params))
+    if not variables:
+        raise InvalidValue("no parameters", operation="compile_step", mend="give the layers to train")
+    source = _source("compile_step", tape, loss, inputs, variables, train=True)
+    if loss.data.shape != ():
+        raise DimensionError(
+            f"the loss has shape {loss.data.shape}, wanted a scalar",
+            operation="compile_step",
+            mend="reduce it with sum or mean",
+        )
+    return Step(source, params, optimizer)
+
+
+def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
+    """Compile a recorded forward pass for inference.
+
+    Parameters
+    ----------
+    tape : Tape
+    output : Variable
+        What a call gives.
+    inputs : sequence of Variable
+        Leaves that each call replaces; everything else stays as it was recorded.
+
+    Returns
+    -------
+    Forward
+
+    Raises
+    ------
+    ForeignVariable, InvalidValue, DtypeError, TensorError
+        As :func:`compile_step`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_constant(autograd.new_tape(), [[-1.0, 2.0]])
+    >>> y, tape = autograd.relu(tape, x)
+    >>> predict = compile_forward(tape, output=y, inputs=(x,))
+    >>> predict([[3.0, -4.0], [5.0, 6.0]])
+    array([[3., 0.],
+           [5., 6.]], dtype=float32)
+    """
+    return Forward(_source("compile_forward", tape, output, inputs, (), train=False))
+
+
+def _source(
+    operation: str, tape: Tape, output: Variable, inputs: Sequence[Variable], params: tuple[Variable, ...], train: bool
+) -> _Source:
+    nodes = tape.nodes()
+    inputs = tuple(inputs)
+    for variable in (output, *inputs, *params):
+        if not isinstance(variable, Variable) or not (
+            0 <= variable.id < len(nodes) and nodes[variable.id].output is variable
+        ):
+            raise ForeignVariable(
+                f"{getattr(variable, 'id', type(variable).__name__)} is not a variable of this tape",
+                operation=operation,
+                mend="use the tape that came back with it, or one recorded from it",
+            )
+    for variable in (*inputs, *params):
+        if nodes[variable.id].inputs:
+            raise InvalidValue(f"variable {variable.id} is not a leaf", operation=operation, mend="give what new_constant or new_variable made")
+    if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
+        raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
+    if not inputs:
+        raise InvalidValue("no inputs", operation=operation, mend="name the leaves that each call replaces")
+    kept = needed(nodes, output)
+    dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
+    if len(dtypes) > 1:
+        raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
+    return _Source(kept, output, inputs, params, dtypes.pop(), train)
