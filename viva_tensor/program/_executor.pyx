@@ -178,8 +178,9 @@ cdef class Executor:
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
-        self.matrix(&args.a, a)
-        self.matrix(&args.b, b)
+        args.a.row, args.a.column = a[2], a[3]
+        args.b.row, args.b.column = b[2], b[3]
+        args.b.data = args      # a mark: the plan may turn the product round
         self.matrix(&args.out, out)
         self.matrix(&args.bias, bias)
         self.matrix(&args.mask, mask)
@@ -187,6 +188,10 @@ cdef class Executor:
         if update:
             args.update = self.updates[self.update_count - 1]
         self.cores.matmul_plan(args, members)
+        if args.a.data == <void*> args:
+            a, b = b, a
+        self.place(<const void**> &args.a.data, a)
+        self.place(<const void**> &args.b.data, b)
         if args.rows and args.columns:
             self.add(self.cores.matmul, args, members, barrier)
 

@@ -140,7 +140,8 @@ class Builder:
         except ValueError:
             raise BroadcastError(a.shape, b.shape, operation=name) from None
         out = self.temporary(shape)
-        self._elementwise(name, self.spread(a, shape), self.spread(b, shape), out, factor)
+        first = self.spread(a, shape)
+        self._elementwise(name, first, first if a is b else self.spread(b, shape), out, factor)
         return out
 
     def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:

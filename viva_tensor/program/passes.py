@@ -11,6 +11,8 @@ __all__ = ["PASSES", "dead", "loss_with_gradient", "mask_in_product", "relu_in_p
 
 Instructions = list[Instruction]
 
+FUSED_UPDATE = 32_768  # weights from which an update in the write-back saves more than whole rows of tiles do
+
 
 def dead(instructions: Instructions, output: Symbol) -> Instructions:
     """Leave out what nobody reads: neither an update nor the output depends on it."""
@@ -93,6 +95,8 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
         product = made.get(grad.buffer)
         alone = sum(_reads(one, grad.buffer) for one in instructions) == 1 and grad.buffer is not output.buffer
         if product is None or product.attributes["fused"] or not alone or product.results["out"].shape != w.shape:
+            continue
+        if w.size < FUSED_UPDATE:
             continue
         product.operands["w"] = product.results["w"] = w
         product.attributes["fused"] = ["update"]

@@ -28,7 +28,7 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
     """
     cdef vec rows[LANES]
     cdef const real* at
-    cdef Py_ssize_t k, whole = depth // LANES * LANES
+    cdef Py_ssize_t k, size
     cdef int group = (width - 1) // LANES, i, first
     while group >= 0:
         first = group * LANES
@@ -41,10 +41,18 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
             transpose(rows)
             for i in range(LANES):
                 (<vec*> (target + (k * LANES + i) * width + first))[0] = rows[i]
+        size = depth % LANES
+        if size:
+            k = depth - size
+            for i in range(LANES):
+                rows[i] = ZERO
+                if first + i < min(used, width):
+                    memcpy(&rows[i], at + i * across + k, size * sizeof(real))
+            transpose(rows)
+            for i in range(LANES):
+                if i < size:
+                    (<vec*> (target + (k + i) * width + first))[0] = rows[i]
         group -= 1
-    for k in range(whole, depth):
-        for i in range(width):
-            target[k * width + i] = source[k + i * across] if i < used else 0
 
 
 cdef inline void pack(const real* source, Py_ssize_t along, Py_ssize_t across, Py_ssize_t depth, Py_ssize_t size,

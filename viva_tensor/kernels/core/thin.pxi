@@ -1,6 +1,8 @@
-# Products that tiles would waste: no depth, a depth of one, one row (a plan turns one column into one row).
+# Products that tiles would waste: no depth, a depth of one, one row (a plan turns one column into one row), a few
+# outputs in all.
 
 cdef enum:
+    TINY = 512      # multiply-adds that take less time one by one than as a tile
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
@@ -99,6 +101,38 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
             out[j] = value * b[j] + 0
 
 
+cdef inline void tiny(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """Each output by itself."""
+    cdef const real* a
+    cdef const real* b
+    cdef const real* bias = <const real*> args.bias.data
+    cdef const real* mask = <const real*> args.mask.data
+    cdef real total, sum
+    cdef Py_ssize_t i, j, k, chunk
+    for i in range(own.top, own.bottom):
+        for j in range(own.left, own.right):
+            a = <const real*> args.a.data + i * args.a.row
+            b = <const real*> args.b.data + j * args.b.column
+            total = 0
+            chunk = 0
+            while chunk < args.depth:
+                sum = 0
+                for k in range(chunk, min(chunk + CHUNK, args.depth)):
+                    sum += a[k * args.a.column] * b[k * args.b.row]
+                total = sum if chunk == 0 else total + sum
+                chunk += CHUNK
+            if bias != NULL:
+                total += bias[i * args.bias.row + j * args.bias.column]
+            if args.relu:
+                total = apply(RELU, total, 0, 0)
+            if mask != NULL:
+                total = apply(RELU_BACKWARD, total, mask[i * args.mask.row + j * args.mask.column], 0)
+            if args.update == NULL:
+                (<real*> args.out.data)[i * args.out.row + j * args.out.column] = total
+            else:
+                update_run(args.update, i * args.columns + j, &total, 1)
+
+
 cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
     """Whether the product had a path of its own here, and has been made."""
     cdef vec none[TILE_ROWS * TILE_VECS]
@@ -114,6 +148,9 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
                 for i in range(TILE_VECS):
                     none[i] = ZERO
                 column += TILE_COLUMNS
+        return True
+    if args.rows * args.columns * args.depth <= TINY:
+        tiny(args, own)
         return True
     if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and args.bias.data == NULL \
             and not args.relu and args.mask.data == NULL and args.update == NULL:

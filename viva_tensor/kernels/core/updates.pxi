@@ -13,8 +13,9 @@ cdef inline real root(real x) noexcept nogil:
 cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
     """Weights at to at + size, with their gradient.
 
-    Descent: w' = w - lr·grad. With momentum: v' = momentum·v + grad, w' = w - lr·v'. Adam: m' = β₁m + (1-β₁)grad,
-    v' = β₂v + (1-β₂)grad², w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'.
+    Descent: w' = w - lr·grad. With momentum: v' = momentum·v + grad, w' = w - lr·v'. Adam: m' = m + (1-β₁)(grad - m),
+    v' = v + (1-β₂)(grad² - v), w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'. No sum has two
+    products, of which a compiler could fuse either: the bits would depend on where these lines are inlined.
     """
     cdef const real* w = <const real*> args.w + at
     cdef const real* first
@@ -23,7 +24,7 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
     cdef real* new_first
     cdef real* new_second
     cdef real lr = <real> args.lr, momentum = <real> args.momentum, rest = <real> (1 - args.momentum)
-    cdef real square = <real> args.square_momentum, square_rest = <real> (1 - args.square_momentum)
+    cdef real square_rest = <real> (1 - args.square_momentum)
     cdef real correction = <real> args.correction, epsilon = <real> args.epsilon
     cdef real mean, mean_square
     cdef Py_ssize_t i
@@ -40,8 +41,8 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
         return
     second, new_second = <const real*> args.second + at, <real*> args.new_second + at
     for i in range(size):
-        mean = momentum * first[i] + rest * grad[i]
-        mean_square = square * second[i] + square_rest * (grad[i] * grad[i])
+        mean = first[i] + rest * (grad[i] - first[i])
+        mean_square = second[i] + square_rest * (grad[i] * grad[i] - second[i])
         new_first[i] = mean
         new_second[i] = mean_square
         new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)

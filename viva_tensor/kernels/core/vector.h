@@ -55,6 +55,10 @@ typedef int32_t viva_int;
 /* `aligned` to one element: loads and stores through a vec pointer take any address. */
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
 #define VIVA_ZERO ((viva_vec){0})
+typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
+/* 0 where x < 0, else x; 0 where x <= 0, else a: NaN compares as false, so it passes */
+#define VIVA_RELU(x) ((viva_vec)((viva_mask)(x) & ~(viva_mask)((x) < VIVA_ZERO)))
+#define VIVA_MASKED(a, x) ((viva_vec)((viva_mask)(a) & ~(viva_mask)((x) <= VIVA_ZERO)))
 
 /* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high the same of the upper halves: the steps of a transpose in registers. */
 #if VIVA_VEC_LANES == 2
@@ -78,7 +82,6 @@ typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(V
 #define VIVA_ZIP_LOW(a, b) __builtin_shufflevector(a, b, VIVA_LOW)
 #define VIVA_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, VIVA_HIGH)
 #else
-typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
 #define VIVA_ZIP_LOW(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_LOW})
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
@@ -91,6 +94,8 @@ typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
 #else
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
+#define VIVA_RELU(x) ((x) < 0 ? 0 : (x))
+#define VIVA_MASKED(a, x) ((x) <= 0 ? 0 : (a))
 #define VIVA_PREFETCH(address) ((void)(address))
 #define VIVA_LOG_LANES 0
 #define VIVA_ZIP_LOW(a, b) (a)
