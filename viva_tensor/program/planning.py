@@ -17,6 +17,8 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
 __all__ = ["Plan", "Planned", "plan"]
 
+PROGRAM = 4_000_000  # multiply-adds of a program that are worth more than one member at all: below, caches that exchange
+# what the other member wrote cost more than its help gains
 MULTIPLY_ADDS = 100_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 32_768  # of any other instruction
 PACKED_TWICE = 16_384  # elements of weights that each member may as well pack for itself, to save a barrier
@@ -56,6 +58,8 @@ def plan(
     moments: Sequence[np.ndarray[Any, Any]] = (),
 ) -> Plan:
     """Plan instructions for a number of threads."""
+    if sum(one.multiply_adds for one in instructions) < PROGRAM:
+        threads = 1
     planned = [Planned(one, *_team(one, threads)) for one in instructions]
     share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
     if not share:

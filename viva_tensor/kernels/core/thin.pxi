@@ -118,7 +118,7 @@ cdef inline void tiny(const MatmulArgs* args, const Rectangle* own) noexcept nog
             while chunk < args.depth:
                 sum = 0
                 for k in range(chunk, min(chunk + CHUNK, args.depth)):
-                    sum += a[k * args.a.column] * b[k * args.b.row]
+                    sum = multiply_add(a[k * args.a.column], b[k * args.b.row], sum)
                 total = sum if chunk == 0 else total + sum
                 chunk += CHUNK
             if bias != NULL:

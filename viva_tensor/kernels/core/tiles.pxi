@@ -24,24 +24,24 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
     Meanwhile the output comes from memory, a row now and then: fetched all at once, or not at all, it costs a tenth of
     the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
     """
+    cdef Py_ssize_t k, done = 0, steps
     cdef int i, fetched = 0
     for i in range(height * TILE_VECS):
         sums[i] = ZERO
-    for _ in range(depth // FETCH_STEPS):
+    while done < depth:
+        steps = depth - done
         if fetched < height:
+            fetched += 1
+            steps = min(steps, FETCH_STEPS)
             for i in range(<int> ((TILE_COLUMNS * sizeof(real) + LINE - 1) // LINE)):
                 prefetch(out + i * (LINE // <int> sizeof(real)))
             prefetch(out + TILE_COLUMNS - 1)
             out += out_row
-            fetched += 1
-        for _ in range(FETCH_STEPS):
+        for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
             multiply_step(height, a, vector, b, sums)
             a += step
             b += b_row
-    for _ in range(depth % FETCH_STEPS):
-        multiply_step(height, a, vector, b, sums)
-        a += step
-        b += b_row
+        done += steps
 
 
 cdef inline void gather(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,

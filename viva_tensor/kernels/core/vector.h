@@ -51,6 +51,18 @@ typedef int32_t viva_int;
 #define VIVA_COLUMN_BLOCK 2048
 #define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
 
+/* a * b + c of single elements as the vectors have it: fused where they are. Written as a loop of products and sums, GCC
+ * may make vectors of the products alone, and then fuses nothing. */
+#if defined(__GNUC__) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
+#if VIVA_REAL_BITS == 64
+#define VIVA_MULTIPLY_ADD(a, b, c) __builtin_fma(a, b, c)
+#else
+#define VIVA_MULTIPLY_ADD(a, b, c) __builtin_fmaf(a, b, c)
+#endif
+#else
+#define VIVA_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
+#endif
+
 #if defined(__GNUC__)
 /* `aligned` to one element: loads and stores through a vec pointer take any address. */
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));

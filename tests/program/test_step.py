@@ -1,0 +1,293 @@
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, error, kernels, nn, operations, optim, program
+
+
+def network(sizes, batch, dtype="float32", seed=0):
+    """(x, y, layers, loss, tape) of a recorded step, and arrays for it."""
+    rng = np.random.default_rng(seed)
+    X, Y = (rng.standard_normal((batch, size)).astype(dtype) for size in (sizes[0], sizes[-1]))
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    y, tape = autograd.new_constant(tape, Y)
+    layers = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
+        layers.append(layer)
+    loss, tape = forward(tape, layers, x, y)
+    return x, y, tuple(layers), loss, tape
+
+
+def forward(tape, layers, x, y):
+    for layer in layers[:-1]:
+        x, tape = nn.linear_forward(tape, layer, x)
+        x, tape = nn.relu(tape, x)
+    x, tape = nn.linear_forward(tape, layers[-1], x)
+    return nn.mse_loss(tape, x, y)
+
+
+def eager(layers, batches, optimizer):
+    """Losses, and layers after a step on each batch."""
+    layers, tape = copied(layers)
+    state = optim.init(optimizer, layers)
+    losses = []
+    for X, Y in batches:
+        x, tape = autograd.new_constant(tape, X)
+        y, tape = autograd.new_constant(tape, Y)
+        loss, tape = forward(tape, layers, x, y)
+        grads = autograd.backward(tape, loss)
+        (layers, state), tape = optim.update(autograd.new_tape(), optimizer, state, layers, grads)
+        losses.append(float(loss.data))
+    return losses, layers
+
+
+def copied(layers):
+    tape = autograd.new_tape()
+    new = []
+    for layer in layers:
+        w, tape = autograd.new_variable(tape, layer.w.data)
+        b, tape = autograd.new_variable(tape, layer.b.data)
+        new.append(nn.Linear(w, b))
+    return tuple(new), tape
+
+
+def same(layers, others):
+    return all(
+        np.array_equal(one.data, other.data)
+        for layer, twin in zip(layers, others, strict=True)
+        for one, other in zip(layer, twin, strict=True)
+    )
+
+
+WORKLOADS = {
+    "seed-demo": ((1, 4, 1), 5, 100),
+    "tabular": ((8, 64, 64, 1), 64, 100),
+    "mnist-mlp": ((784, 256, 128, 10), 128, 20),
+    "beyond a chunk": ((300, 200, 700, 3), 300, 10),
+    "odd": ((3, 37, 1, 129, 2), 1, 50),
+    "deep": ((96,) * 9, 520, 10),
+}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_same_bits_as_on_the_tape_at_every_thread_count(workload, momentum, dtype):
+    sizes, batch, steps = WORKLOADS[workload]
+    x, y, layers, loss, tape = network(sizes, batch, dtype)
+    sgd = optim.SGD(lr=0.01, momentum=momentum)
+    batches = [(x.data, y.data)] * steps
+    losses, trained = eager(layers, batches, sgd)
+    for threads in (1, 2, 3, 7):
+        with kernels.num_threads(threads):
+            step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+            assert [step(X, Y) for X, Y in batches] == losses
+        after, _ = step.params(autograd.new_tape())
+        assert same(after, trained)
+
+
+def test_a_batch_of_another_size_and_layout():
+    x, y, layers, loss, tape = network((6, 20, 2), 32)
+    rng = np.random.default_rng(1)
+    batches = []
+    for rows in (32, 7, 1, 50, 7):
+        X, Y = (rng.standard_normal((rows, size)).astype("f4") for size in (6, 2))
+        batches.append((np.asfortranarray(X), Y[::-1]))
+    sgd = optim.SGD(lr=0.05)
+    losses, trained = eager(layers, [(np.ascontiguousarray(X), np.ascontiguousarray(Y)) for X, Y in batches], sgd)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    assert [step(X, Y) for X, Y in batches] == losses
+    assert same(step.params(autograd.new_tape()).value, trained)
+    assert step(batches[0][0].tolist(), batches[0][1].tolist()) > 0
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_run_makes_the_steps_of_the_loop(shuffle, momentum):
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    rng = np.random.default_rng(2)
+    X, Y = rng.standard_normal((45, 5)).astype("f4"), rng.standard_normal((45, 1)).astype("f4")
+    step = program.compile_step(
+        tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05, momentum=momentum)
+    )
+    twin = program.compile_step(
+        tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05, momentum=momentum)
+    )
+    seen = []
+    losses = step.run(
+        X, Y, batch_size=8, epochs=3, rng=np.random.default_rng(3), shuffle=shuffle, callback=lambda *at: seen.append(at)
+    )
+    order = np.random.default_rng(3)
+    expected = []
+    for _ in range(3):
+        rows = order.permutation(45) if shuffle else np.arange(45)
+        total = sum(twin(X[rows[i : i + 8]], Y[rows[i : i + 8]]) * len(rows[i : i + 8]) for i in range(0, 45, 8))
+        expected.append(total / 45)
+    assert losses == pytest.approx(expected, rel=1e-12)
+    assert seen == list(zip((1, 2, 3), losses, strict=True))
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_a_schedule_sets_the_rate_of_each_step():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    step, twin = (
+        program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.5))
+        for _ in range(2)
+    )
+    X, Y = np.tile(x.data, (3, 1)), np.tile(y.data, (3, 1))
+    asked = []
+    step.run(X, Y, batch_size=8, epochs=2, shuffle=False, schedule=lambda n: asked.append(n) or 0.1 / n)
+    assert asked == [1, 2, 3, 4, 5, 6]
+    for n in asked:
+        twin.lr = 0.1 / n
+        twin(x.data, y.data)
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_a_restored_state_goes_on_bit_for_bit():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    sgd = optim.SGD(lr=0.05, momentum=0.9)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    for _ in range(3):
+        step(x.data, y.data)
+    state = step.state()
+    ahead = [step(x.data, y.data) for _ in range(4)]
+    other = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    other.restore(state)
+    assert other.state().steps == 3
+    assert [other(x.data, y.data) for _ in range(4)] == ahead
+    plain = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    with pytest.raises(error.InvalidValue, match="another program"):
+        plain.restore(state)
+
+
+def test_profile_and_printing_change_nothing():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    before = step.state()
+    table = step.profile(x.data, y.data, times=2)
+    assert "of peak" in table and "matmul + bias + relu" in table
+    text = str(step)
+    assert "matmul + bias + relu" in text and "matmul + mask" in text and "0 barriers" in text
+    assert all(np.array_equal(one, other) for one, other in zip(before.params, step.state().params, strict=True))
+
+
+def test_nothing_that_does_not_fit_changes_anything():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    before = step.state()
+    X, Y = x.data, y.data
+    with pytest.raises(error.ShapeMismatch, match=r"\(8, 5\), got \(8, 4\)"):
+        step(X[:, :4], Y)
+    with pytest.raises(error.ShapeMismatch, match="as many rows"):
+        step(X[:4], Y)
+    with pytest.raises(error.DtypeError, match="float64"):
+        step(X.astype("f8"), Y)
+    with pytest.raises(error.DimensionError, match="got 1 inputs"):
+        step(X)
+    with pytest.raises(error.InvalidValue, match="batch_size=0"):
+        step.run(X, Y, batch_size=0, shuffle=False)
+    with pytest.raises(error.InvalidValue, match="generator"):
+        step.run(X, Y, batch_size=2)
+    with pytest.raises(error.InvalidValue, match="as many rows"):
+        step.run(X, Y[:3], batch_size=2, shuffle=False)
+    after = step.state()
+    assert after.steps == 0
+    assert all(np.array_equal(one, other) for one, other in zip(before.params, after.params, strict=True))
+
+
+def test_what_cannot_be_compiled_is_refused():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    sgd = optim.SGD(lr=0.05)
+    _, _, others, _, _ = network((5, 16, 1), 8)
+    with pytest.raises(error.ForeignVariable):
+        program.compile_step(tape, loss=loss, params=others, inputs=(x, y), optimizer=sgd)
+    hidden, wider = nn.linear_forward(tape, layers[0], x)
+    with pytest.raises(error.DimensionError, match="scalar"):
+        program.compile_step(wider, loss=hidden, params=layers, inputs=(x, y), optimizer=sgd)
+    with pytest.raises(error.InvalidValue, match="not a leaf"):
+        program.compile_step(wider, loss=loss, params=layers, inputs=(x, hidden), optimizer=sgd)
+    with pytest.raises(error.InvalidValue, match="no parameters"):
+        program.compile_step(tape, loss=loss, params=(), inputs=(x, y), optimizer=sgd)
+    cube = operations.Operation("cube", lambda x: x, lambda x: x * x * x)
+    odd, wider = autograd.record(tape, cube, x)
+    with pytest.raises(error.TensorError, match="'cube' has no compiled form"):
+        program.compile_forward(wider, output=odd, inputs=(x,))
+
+
+def test_ctrl_c_takes_effect_between_steps():
+    x, y, layers, loss, tape = network((5, 64, 1), 64)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=1e-3))
+    X, Y = np.tile(x.data, (100, 1)), np.tile(y.data, (100, 1))
+    handler = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            step.run(X, Y, batch_size=64, epochs=10**6, shuffle=False)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert np.isfinite(step(x.data, y.data))
+
+
+def test_two_programs_in_two_python_threads():
+    x, y, layers, loss, tape = network((20, 64, 3), 128)
+    sgd = optim.SGD(lr=0.01)
+    losses, _ = eager(layers, [(x.data, y.data)] * 30, sgd)
+    results = {}
+
+    def train(name):
+        step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+        results[name] = [step(x.data, y.data) for _ in range(30)]
+
+    workers = [threading.Thread(target=train, args=(name,)) for name in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert results == {0: losses, 1: losses}
+
+
+def test_a_forward_pass_in_many_threads_and_sizes():
+    x, _, layers, _, tape = network((20, 64, 3), 128)
+    hidden, tape = nn.linear_forward(tape, layers[0], x)
+    hidden, tape = nn.relu(tape, hidden)
+    output, tape = nn.linear_forward(tape, layers[1], hidden)
+    predict = program.compile_forward(tape, output=output, inputs=(x,))
+    assert "matmul + bias + relu" in str(predict)
+    wrong = []
+
+    def check(rows):
+        for _ in range(20):
+            if not np.array_equal(predict(x.data[:rows]), output.data[:rows]):
+                wrong.append(rows)
+
+    workers = [threading.Thread(target=check, args=(rows,)) for rows in (128, 1, 77, 128)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+    with pytest.raises(error.ShapeMismatch):
+        predict(x.data[:, :3])
+
+
+def test_tied_and_unused_parameters_and_constants_that_stay():
+    rng = np.random.default_rng(0)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((6, 4)).astype("f4"))
+    offset, tape = autograd.new_constant(tape, rng.standard_normal(4).astype("f4"))
+    w, tape = autograd.new_variable(tape, rng.standard_normal((4, 4)).astype("f4"))
+    unused, tape = autograd.new_variable(tape, rng.standard_normal(3).astype("f4"))
+    h, tape = autograd.matmul(tape, x, w)
+    h, tape = autograd.add(tape, h, offset)
+    h, tape = autograd.matmul(tape, h, w)
+    loss, tape = autograd.mean(tape, h)
+    grads = autograd.backward(tape, loss)
+    sgd = optim.SGD(lr=0.1)
+    (after, _), _ = optim.update(autograd.new_tape(), sgd, optim.init(sgd, [w, unused]), [w, unused], grads)
+    step = program.compile_step(tape, loss=loss, params=[w, unused], inputs=(x,), optimizer=sgd)
+    assert step(x.data) == float(loss.data)
+    for variable, expected in zip(step.params(autograd.new_tape()).value, after, strict=True):
+        assert np.array_equal(variable.data, expected.data)
