@@ -4,7 +4,7 @@ Tensors are NumPy arrays, the tape is a value, layers are values. See ``autograd
 losses, ``optim`` for optimisers and ``kernels`` for the compiled operations below them.
 """
 
-from viva_tensor import autograd, error, kernels, nn, optim, telemetry
+from viva_tensor import autograd, error, kernels, nn, optim, program, telemetry
 from viva_tensor.configuration import config, show_config
 from viva_tensor.kernels import get_num_threads, num_threads, set_num_threads
 
@@ -20,6 +20,7 @@ __all__ = [
     "nn",
     "num_threads",
     "optim",
+    "program",
     "set_num_threads",
     "show_config",
     "telemetry",

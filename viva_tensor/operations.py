@@ -166,12 +166,8 @@ UNBROADCAST = Operation("unbroadcast", _given, kernels.add_backward, lower=_lowe
 SCALE = Operation(
     "scale", _same, kernels.scale, lower=lambda build, x, factor: build.elementwise("scale", x, factor=factor)
 )
-SUM_BACKWARD = Operation(
-    "sum_backward", _given, kernels.sum_backward, lower=partial(_lower_sum_backward, mean=False)
-)
-MEAN_BACKWARD = Operation(
-    "mean_backward", _given, kernels.mean_backward, lower=partial(_lower_sum_backward, mean=True)
-)
+SUM_BACKWARD = Operation("sum_backward", _given, kernels.sum_backward, lower=partial(_lower_sum_backward, mean=False))
+MEAN_BACKWARD = Operation("mean_backward", _given, kernels.mean_backward, lower=partial(_lower_sum_backward, mean=True))
 RELU_BACKWARD = Operation(
     "relu_backward",
     _same,

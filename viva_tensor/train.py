@@ -21,7 +21,7 @@ import safetensors.numpy
 from tqdm import tqdm
 
 import viva_tensor as vt
-from viva_tensor import autograd, nn, optim
+from viva_tensor import autograd, nn, optim, program
 from viva_tensor.data import DataError, split_rows, target_values
 from viva_tensor.encoding import Encoding, fit_encoding
 
@@ -105,18 +105,40 @@ def forward(tape: autograd.Tape, layers: Layers, x: autograd.Variable) -> autogr
 
 def predict(layers: Layers, x: Float32Array) -> Float32Array:
     """Outputs [rows, out] of the network for x [rows, in]."""
-    tape0 = autograd.new_tape()
+    parts = []
+    compiled = None
+    for start in range(0, len(x), PREDICT_ROWS):
+        rows = x[start : start + PREDICT_ROWS]
+        if compiled is None:
+            held, tape = _constants(layers)
+            batch, tape = autograd.new_constant(tape, rows[:1])
+            output, tape = forward(tape, held, batch)
+            compiled = program.compile_forward(tape, output=output, inputs=(batch,))
+        parts.append(compiled(rows))
+    return np.concatenate(parts)
+
+
+def _constants(layers: Layers) -> tuple[Layers, autograd.Tape]:
+    """The same layers without gradients, on a tape of their own."""
+    tape = autograd.new_tape()
     held = []
     for layer in layers:
-        w, tape0 = autograd.new_constant(tape0, layer.w.data)
-        b, tape0 = autograd.new_constant(tape0, layer.b.data)
+        w, tape = autograd.new_constant(tape, layer.w.data)
+        b, tape = autograd.new_constant(tape, layer.b.data)
         held.append(nn.Linear(w, b))
-    parts = []
-    for start in range(0, len(x), PREDICT_ROWS):
-        batch, tape = autograd.new_constant(tape0, x[start : start + PREDICT_ROWS])
-        output, _ = forward(tape, tuple(held), batch)
-        parts.append(output.data)
-    return np.concatenate(parts)
+    return tuple(held), tape
+
+
+def _compiled(
+    tape: autograd.Tape, layers: Layers, x: Float32Array, y: Float32Array, settings: Settings
+) -> program.Step:
+    """One training step on a batch of this size."""
+    xb, tape = autograd.new_constant(tape, x)
+    yb, tape = autograd.new_constant(tape, y)
+    output, tape = forward(tape, layers, xb)
+    loss, tape = nn.mse_loss(tape, output, yb)
+    sgd = optim.SGD(lr=settings.lr, momentum=settings.momentum)
+    return program.compile_step(tape, loss=loss, params=layers, inputs=(xb, yb), optimizer=sgd)
 
 
 def learning_rate(peak: float, step: int, steps: int, warmup: int) -> float:
@@ -161,34 +183,28 @@ def fit(
     """
     rng = np.random.default_rng(settings.seed)
     layers, tape = init_layers(autograd.new_tape(), (x.shape[1], *settings.hidden, y.shape[1]), rng)
-    state = optim.init(optim.SGD(lr=settings.lr, momentum=settings.momentum), layers)
+    step = _compiled(tape, layers, x[: settings.batch_size], y[: settings.batch_size], settings)
     history: dict[str, list[float]] = {"epoch": [], "train_loss": [], "validation_loss": []}
-    steps_per_epoch = math.ceil(len(x) / settings.batch_size)
-    step = 0
+    per_epoch = math.ceil(len(x) / settings.batch_size)
     start = perf_counter()
     quiet = None if progress else True  # None: quiet unless stderr is a terminal
     with tqdm(total=settings.epochs * len(x), unit="row", unit_scale=True, disable=quiet) as bar:
+
+        def rate(number: int) -> float:
+            """The learning rate of a step; the bar shows the steps before it."""
+            bar.update((number - 1) * len(x) // per_epoch - bar.n)
+            return learning_rate(settings.lr, number, settings.epochs * per_epoch, per_epoch)
+
         for epoch in range(1, settings.epochs + 1):
-            order = rng.permutation(len(x))
-            total = 0.0
-            for i in range(0, len(x), settings.batch_size):
-                batch = order[i : i + settings.batch_size]
-                xb, tape = autograd.new_constant(tape, _gathered(x, batch))
-                yb, tape = autograd.new_constant(tape, _gathered(y, batch))
-                output, tape = forward(tape, layers, xb)
-                loss, tape = nn.mse_loss(tape, output, yb)
-                total += _finite(float(loss.data), epoch, settings) * len(batch)
-                grads = autograd.backward(tape, loss)
-                step += 1
-                lr = learning_rate(settings.lr, step, settings.epochs * steps_per_epoch, steps_per_epoch)
-                sgd = optim.SGD(lr=lr, momentum=settings.momentum)
-                (layers, state), tape = optim.update(autograd.new_tape(), sgd, state, layers, grads)
-                bar.update(len(batch))
+            (train_loss,) = step.run(x, y, batch_size=settings.batch_size, rng=rng, schedule=rate)
+            _finite(train_loss, epoch, settings)
+            layers = step.params(autograd.new_tape()).value
             error = predict(layers, x_validation).astype(np.float64) - y_validation
             validation_loss = _finite(float(np.mean(error**2)), epoch, settings)
-            for column, value in zip(history.values(), (epoch, total / len(x), validation_loss), strict=True):
+            for column, value in zip(history.values(), (epoch, train_loss, validation_loss), strict=True):
                 column.append(value)
             bar.set_postfix(epoch=epoch, validation_loss=f"{validation_loss:.4g}")
+        bar.update(settings.epochs * len(x) - bar.n)
     seconds = perf_counter() - start
     return Fit(layers, history, seconds, settings.epochs * len(x) / seconds)
 
@@ -312,13 +328,6 @@ def save(run: Run, folder: str | Path) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / name, content) for name, content in contents.items()]
-
-
-def _gathered(x: Float32Array, rows: npt.NDArray[np.intp]) -> Float32Array:
-    """Rows as a read-only array, which a tape holds without another copy."""
-    batch = x[rows]
-    batch.setflags(write=False)
-    return batch
 
 
 def _finite(loss: float, epoch: int, settings: Settings) -> float:

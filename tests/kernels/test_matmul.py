@@ -151,7 +151,19 @@ def test_shapes_that_do_not_fit_are_named():
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 64, 3), (2, 60, 4), (1, 300, 1), (1, 700, 5), (1, 300, 290), (300, 290, 1), (7, 1, 9), (1, 1, 1), (40, 64, 10), (900, 3, 2)]
+    "shape",
+    [
+        (1, 64, 3),
+        (2, 60, 4),
+        (1, 300, 1),
+        (1, 700, 5),
+        (1, 300, 290),
+        (300, 290, 1),
+        (7, 1, 9),
+        (1, 1, 1),
+        (40, 64, 10),
+        (900, 3, 2),
+    ],
 )
 @pytest.mark.parametrize("of_a", ["c", "fortran", "strided"])
 @pytest.mark.parametrize("of_b", ["c", "fortran", "strided"])

@@ -50,7 +50,7 @@ def linear(const real[:, :] x, const real[:, :] w, const real[:] b, real[:, :] o
 
 def matmul(const real[:, :] a, const real[:, :] b, real[:, :] out, const real[:] bias=None, bint relu=False,
            const real[:, :] mask=None):
-    """out = relu(a · b + bias), but 0 where mask ≤ 0; any strides; `out` is only written, and lies apart from a and b."""
+    """out = relu(a · b + bias), but 0 where mask ≤ 0; any strides; `out` is only written, apart from a and b."""
     cdef MatmulArgs args
     cdef Py_ssize_t size = sizeof(real)
     if not operands(&args, a, b, out):

@@ -129,7 +129,9 @@ class Builder:
             )
         out = self.temporary((a.shape[0], b.shape[1]))
         operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
-        self.instructions.append(Instruction("matmul", operands, {"out": out}, {"fused": [] if bias is None else ["bias"]}))
+        self.instructions.append(
+            Instruction("matmul", operands, {"out": out}, {"fused": [] if bias is None else ["bias"]})
+        )
         return out
 
     def elementwise(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 1.0) -> Symbol:
@@ -237,17 +239,12 @@ def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
     strides = [[0] * lead + own for own in strides]
     if 0 in shape:
         return []
-    parts = []
-    for index in np.ndindex(*shape[:-2]):
-        parts.append(
-            tuple(
-                Symbol(
-                    (shape[-2], shape[-1]),
-                    (own[-2], own[-1]),
-                    symbol.buffer,
-                    symbol.offset + sum(i * step for i, step in zip(index, own, strict=False)),
-                )
-                for symbol, own in zip(symbols, strides, strict=True)
-            )
-        )
-    return parts
+
+    def part(symbol: Symbol, steps: list[int], index: tuple[int, ...]) -> Symbol:
+        offset = symbol.offset + sum(i * step for i, step in zip(index, steps, strict=False))
+        return Symbol((shape[-2], shape[-1]), (steps[-2], steps[-1]), symbol.buffer, offset)
+
+    return [
+        tuple(part(symbol, steps, index) for symbol, steps in zip(symbols, strides, strict=True))
+        for index in np.ndindex(*shape[:-2])
+    ]

@@ -27,8 +27,8 @@ def dead(instructions: Instructions, output: Symbol) -> Instructions:
 
 def loss_with_gradient(instructions: Instructions, output: Symbol) -> Instructions:
     """A squared error and its gradient become one pass over predictions and targets."""
-    losses = {}
-    kept = []
+    losses: dict[tuple[object, ...], Instruction] = {}
+    kept: Instructions = []
     for instruction in instructions:
         if instruction.kind == "squared_error":
             losses[_places(instruction, "pred", "target")] = instruction
@@ -139,7 +139,11 @@ def _same_elements(product: Instruction, *others: Symbol) -> bool:
     return all(
         other.size == size
         and other.offset == 0
-        and (size == 1 or other.contiguous or (other.shape[:-1] == (1,) * (len(other.shape) - 1) and other.strides[-1] == 1))
+        and (
+            size == 1
+            or other.contiguous
+            or (other.shape[:-1] == (1,) * (len(other.shape) - 1) and other.strides[-1] == 1)
+        )
         for other in others
     )
 

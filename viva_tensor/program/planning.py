@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
 __all__ = ["Plan", "Planned", "plan"]
 
-PROGRAM = 4_000_000  # multiply-adds of a program that are worth more than one member at all: below, caches that exchange
+PROGRAM = (
+    4_000_000  # multiply-adds of a program that are worth more than one member at all: below, caches that exchange
+)
 # what the other member wrote cost more than its help gains
 MULTIPLY_ADDS = 100_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 32_768  # of any other instruction
 PACKED_TWICE = 16_384  # elements of weights that each member may as well pack for itself, to save a barrier
 SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
+
+Strided = tuple[int, int, int, int]
 
 
 @dataclass(eq=False, slots=True)
@@ -51,7 +55,7 @@ def plan(
     instructions: Sequence[Instruction],
     output: Symbol,
     parameters: Sequence[np.ndarray[Any, Any]],
-    inputs: Sequence[tuple[int, ...]],
+    inputs: tuple[tuple[int, ...], ...],
     dtype: np.dtype[Any],
     threads: int,
     optimizer: Any = None,
@@ -105,7 +109,9 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     members = max(1, min(threads, instruction.multiply_adds // MULTIPLY_ADDS))
     rows, columns = instruction.results["out"].shape
     depth = instruction.operands["a"].shape[1]
-    by_rows = "update" not in instruction.attributes["fused"] and depth * columns <= PACKED_TWICE and rows >= 8 * members
+    by_rows = (
+        "update" not in instruction.attributes["fused"] and depth * columns <= PACKED_TWICE and rows >= 8 * members
+    )
     return members, by_rows
 
 
@@ -130,7 +136,9 @@ def _crosses(before: Planned, after: Planned, spans: Any) -> bool:
     ):
         for one in written.values():
             for name, other in touched.items():
-                if spans(one, other) and not (written is before.instruction.results and _own_rows(before, after, one, name, other)):
+                if spans(one, other) and not (
+                    written is before.instruction.results and _own_rows(before, after, one, name, other)
+                ):
                     return True
     return False
 
@@ -162,7 +170,10 @@ def _few_barriers(planned: list[Planned]) -> list[Planned]:
         id(one): [before for before in planned[:i] if _depends(before.instruction, one.instruction)]
         for i, one in enumerate(planned)
     }
-    rest, order, since, done = list(planned), [], [], set()
+    rest = list(planned)
+    order: list[Planned] = []
+    since: list[Planned] = []
+    done: set[int] = set()
     while rest:
         ready = [one for one in rest if all(id(before) in done for before in waits[id(one)])]
         free = [one for one in ready if not any(_crosses(before, one, same) for before in since)]
@@ -183,10 +194,8 @@ def _depends(before: Instruction, after: Instruction) -> bool:
     return bool(written & touches or read & {symbol.buffer for symbol in after.results.values()})
 
 
-def _places(
-    planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share: bool
-) -> tuple[dict[Buffer, int], int]:
-    """A place for each temporary. Those that are never needed at once may share it, the smallest gap that fits first."""
+def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share: bool) -> tuple[dict[Buffer, int], int]:
+    """A place for each temporary. Those never needed at once may share it, the smallest gap that fits first."""
     last: dict[Buffer, int] = {}
     for i, one in enumerate(planned):
         for symbol in (*one.instruction.operands.values(), *one.instruction.results.values()):
@@ -249,15 +258,20 @@ def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype
 
 
 def _emit(
-    executor: Executor, one: Planned, place: Any, parameters: Any, optimizer: Any, moments: Sequence[np.ndarray[Any, Any]]
+    executor: Executor,
+    one: Planned,
+    place: Any,
+    parameters: Any,
+    optimizer: Any,
+    moments: Sequence[np.ndarray[Any, Any]],
 ) -> None:
     """Hand an instruction to the executor."""
     instruction = one.instruction
     operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
-    team = (one.members, one.barrier)
+    members, barrier = one.members, one.barrier
 
-    def matrix(symbol: Symbol | None) -> tuple[int, int, int, int] | None:
-        return None if symbol is None else (*place(symbol), *symbol.strides)
+    def matrix(symbol: Symbol) -> Strided:
+        return cast(Strided, (*place(symbol), *symbol.strides))
 
     if instruction.kind == "matmul":
         out = results["out"]
@@ -265,29 +279,39 @@ def _emit(
         bias = operands.get("bias")
         if "update" in fused:
             w = results["w"]
-            if out.buffer.kind == "temporary" and not _temporaries(instruction):
+            if not _temporaries(instruction):
                 out = w
-            executor.update(None, place(w), w.size, *_moments(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+        rows, columns = out.shape
         executor.matmul(
-            (*out.shape, operands["a"].shape[1]),
+            (rows, columns, operands["a"].shape[1]),
             matrix(operands["a"]),
             matrix(operands["b"]),
             matrix(out),
             None if bias is None else (*place(bias), 0, bias.strides[0]),
             "relu" in fused,
-            matrix(operands.get("mask")),
+            matrix(operands["mask"]) if "mask" in operands else None,
             "update" in fused,
             one.by_rows,
-            *team,
+            members,
+            barrier,
         )
     elif instruction.kind == "elementwise":
         a = matrix(operands["a"])
         executor.elementwise(
-            attributes["name"], results["out"].shape, a, matrix(operands.get("b")) or a, matrix(results["out"]),
-            attributes["factor"], *team,
+            attributes["name"],
+            results["out"].shape,
+            a,
+            matrix(operands["b"]) if "b" in operands else a,
+            matrix(results["out"]),
+            attributes["factor"],
+            members,
+            barrier,
         )
     elif instruction.kind == "sum":
-        executor.sum(attributes["sizes"], place(operands["x"]), place(results["out"]), attributes["divisor"], *team)
+        executor.sum(
+            attributes["sizes"], place(operands["x"]), place(results["out"]), attributes["divisor"], members, barrier
+        )
     elif instruction.kind in ("squared_error", "squared_error_backward"):
         executor.squared_error(
             operands["pred"].size,
@@ -296,14 +320,16 @@ def _emit(
             place(results["loss"]) if "loss" in results else None,
             place(results["out"]) if "out" in results else None,
             place(operands["grad"]) if "grad" in operands else None,
-            *team,
+            members,
+            barrier,
         )
     else:
         w = results["w"]
-        executor.update(
-            place(operands["grad"]), place(w), w.size, *_moments(w, moments), optimizer.lr, optimizer.momentum, *team
-        )
+        lr, momentum = optimizer.lr, optimizer.momentum
+        grad = place(operands["grad"])
+        executor.update(grad, place(w), w.size, _moment(w, moments), lr, momentum, members, barrier)
 
 
-def _moments(w: Symbol, moments: Sequence[np.ndarray[Any, Any]]) -> tuple[int]:
-    return (moments[w.buffer.index].ctypes.data if moments else 0,)
+def _moment(w: Symbol, moments: Sequence[np.ndarray[Any, Any]]) -> int:
+    """The address of a parameter's velocity, or 0."""
+    return moments[w.buffer.index].ctypes.data if moments else 0

@@ -34,7 +34,9 @@ def _line(one: Planned, dtype: np.dtype[Any]) -> str:
     instruction = one.instruction
     results = ", ".join(map(repr, instruction.results.values()))
     operands = ", ".join(
-        f"{name}={symbol!r}" for name, symbol in instruction.operands.items() if name != "w" or instruction.kind == "update"
+        f"{name}={symbol!r}"
+        for name, symbol in instruction.operands.items()
+        if name != "w" or instruction.kind == "update"
     )
     name = instruction.attributes.get("name", instruction.kind)
     fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
@@ -67,7 +69,9 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = ["  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    lines = [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows
+    ]
     return "\n".join([*lines, f"{1e6 * total:.2f} µs in all, each instruction in a region of its own"])
 
 

@@ -296,7 +296,9 @@ class Step:
         """
         shapes = [[array.shape for array in arrays] for arrays in (self._params, self._velocity)]
         if shapes != [[np.shape(array) for array in arrays] for arrays in state[:2]]:
-            raise InvalidValue("the state is that of another program", operation="restore", mend="compile the same step")
+            raise InvalidValue(
+                "the state is that of another program", operation="restore", mend="compile the same step"
+            )
         with self._lock:
             for arrays, saved in ((self._params, state.params), (self._velocity, state.velocity)):
                 for array, one in zip(arrays, saved, strict=True):
@@ -373,9 +375,7 @@ class Forward:
             return report.listing(next(plans[0][0] for plans in self._idle.values() if plans), self._source.dtype)
 
 
-def compile_step(
-    tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: SGD
-) -> Step:
+def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: SGD) -> Step:
     """Compile a recorded training step.
 
     Parameters
@@ -483,7 +483,11 @@ def _source(
             )
     for variable in (*inputs, *params):
         if nodes[variable.id].inputs:
-            raise InvalidValue(f"variable {variable.id} is not a leaf", operation=operation, mend="give what new_constant or new_variable made")
+            raise InvalidValue(
+                f"variable {variable.id} is not a leaf",
+                operation=operation,
+                mend="give what new_constant or new_variable made",
+            )
     if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
         raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
     if not inputs:

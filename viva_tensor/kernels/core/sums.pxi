@@ -187,7 +187,8 @@ cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
         (<real*> args.out.data)[o * args.out.row] = total / <real> args.divisor
 
 
-cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t size, real* out, real factor) noexcept nogil:
+cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t size, real* out,
+                                    real factor) noexcept nogil:
     """Σ (a - b)² of a span; and out = factor · (a - b) if it is not NULL."""
     cdef vec sums[WIDTH_VECS]
     cdef real* lanes = <real*> sums

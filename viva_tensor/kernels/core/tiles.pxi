@@ -1,5 +1,5 @@
-# One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of a
-# that is at most a third or two thirds full takes a tile of that height.
+# One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of
+# a that is at most a third or two thirds full takes a tile of that height.
 
 cdef enum:
     FETCH_STEPS = 4     # steps along the depth from the fetch of one row of the output to the next
@@ -7,7 +7,8 @@ cdef enum:
     LINE = 64           # bytes that come from memory together
 
 
-cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, const real* b, vec* sums) noexcept nogil:
+cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, const real* b,
+                               vec* sums) noexcept nogil:
     cdef vec line[TILE_VECS]
     cdef int i, j
     for j in range(TILE_VECS):

@@ -14,8 +14,8 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
     """Weights at to at + size, with their gradient.
 
     Descent: w' = w - lr·grad. With momentum: v' = momentum·v + grad, w' = w - lr·v'. Adam: m' = m + (1-β₁)(grad - m),
-    v' = v + (1-β₂)(grad² - v), w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'. No sum has two
-    products, of which a compiler could fuse either: the bits would depend on where these lines are inlined.
+    v' = v + (1-β₂)(grad² - v), w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'. No sum has
+    two products, of which a compiler could fuse either: the bits would depend on where these lines are inlined.
     """
     cdef const real* w = <const real*> args.w + at
     cdef const real* first
