@@ -151,32 +151,56 @@ class EagerCall(Benchmark):
 
 
 class OverNumPy(Benchmark):
-    """Our time ÷ NumPy's on one thread, each into an array that is there already; lower is better."""
+    """Our time ÷ NumPy's on one thread, into arrays that are there already where a call takes them; lower is better."""
 
+    param_names = ("work",)
+    params = (
+        (
+            *(f"matmul {size} {order}" for size in (64, 128, 256, 512, 1024) for order in Matmul.params[1]),
+            "matmul 512 float64",
+            *(
+                f"{name} in {place}"
+                for name in ("add", "add row", "add row backward", "relu", "relu backward", "sum")
+                for place in ("cache", "memory")
+            ),
+        ),
+    )
     unit = "ratio"
 
-    def track_matmul_512(self):
-        x, y, out = self.floats(512, 512), self.floats(512, 512), np.empty((512, 512), "float32")
-        return ratio(partial(kernels.matmul, x, y, out=out), partial(np.matmul, x, y, out=out))
+    def setup(self, work):
+        super().setup()
 
-    def track_add_row_in_cache(self):
-        return self.add_row(IN_CACHE)
+    def track_ratio(self, work):
+        if work.startswith("matmul"):
+            _, size, order = work.split(maxsplit=2)
+            return self.matmul(int(size), order)
+        name, place = work.split(" in ")
+        return self.on_arrays(name, IN_CACHE if place == "cache" else IN_MEMORY)
 
-    def track_add_row_in_memory(self):
-        return self.add_row(IN_MEMORY)
+    def matmul(self, size, order):
+        dtype = "float64" if order == "float64" else "float32"
+        a, b = self.floats(size, size, dtype=dtype), self.floats(size, size, dtype=dtype)
+        a, b = (a.T if order.startswith("A.T") else a), (b.T if order.endswith("B.T") else b)
+        out = np.empty((size, size), dtype)
+        return ratio(partial(kernels.matmul, a, b, out=out), partial(np.matmul, a, b, out=out))
 
-    def track_relu_in_cache(self):
-        return self.relu(IN_CACHE)
+    def on_arrays(self, name, shape):
+        x, y, row = self.floats(*shape), self.floats(*shape), self.floats(shape[1])
+        out, mask, total = np.empty_like(x), np.empty(shape, bool), np.empty_like(row)
 
-    def track_relu_in_memory(self):
-        return self.relu(IN_MEMORY)
+        def masked():
+            np.greater(x, 0, out=mask)
+            np.multiply(y, mask, out=out)
 
-    def add_row(self, shape):
-        x, row = self.floats(*shape), self.floats(shape[1])
-        out = np.empty_like(x)
-        return ratio(partial(kernels.add, x, row, out=out), partial(np.add, x, row, out=out))
-
-    def relu(self, shape):
-        x = self.floats(*shape)
-        out = np.empty_like(x)
-        return ratio(partial(kernels.relu, x, out=out), partial(np.maximum, x, 0, out=out))
+        ours, theirs = {
+            "add": (partial(kernels.add, x, y, out=out), partial(np.add, x, y, out=out)),
+            "add row": (partial(kernels.add, x, row, out=out), partial(np.add, x, row, out=out)),
+            "add row backward": (
+                partial(kernels.add_backward, y, row.shape),
+                partial(np.add.reduce, y, axis=0, out=total),
+            ),
+            "relu": (partial(kernels.relu, x, out=out), partial(np.maximum, x, 0, out=out)),
+            "relu backward": (partial(kernels.relu_backward, y, x, out=out), masked),
+            "sum": (partial(kernels.sum, x), partial(np.add.reduce, x, axis=None)),
+        }[name]
+        return ratio(ours, theirs)

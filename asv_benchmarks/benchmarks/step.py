@@ -1,13 +1,13 @@
-"""A whole eager training step, against the same step written by hand in NumPy."""
+"""A whole training step, on the tape and compiled, against the same step written by hand in NumPy."""
 
 from functools import partial
 
 import numpy as np
 
-from viva_tensor import autograd
+from viva_tensor import autograd, program
 
 from .common import THREADS, Benchmark, ratio
-from .workloads import WORKLOADS, NumPyStep, TapeStep, problem
+from .workloads import WORKLOADS, CompiledStep, NumPyStep, TapeStep, problem
 
 
 class TrainingStep(Benchmark):
@@ -21,8 +21,53 @@ class TrainingStep(Benchmark):
     def time_tape(self, *_):
         self.timed(TapeStep(*self.problem))
 
+    def time_compiled(self, *_):
+        self.timed(CompiledStep(*self.problem))
+
     def time_numpy(self, *_):
         self.timed(NumPyStep(*self.problem))
+
+
+class Compile(Benchmark):
+    """From a recorded step of 50 layers to a program."""
+
+    def setup(self):
+        super().setup()
+        rng = np.random.default_rng(0)
+        self.x = rng.standard_normal((16, 16), dtype="float32")
+        weights = [(rng.standard_normal((16, 16), dtype="float32"), np.zeros(16, "float32")) for _ in range(50)]
+        self.step = TapeStep(self.x, self.x, weights)
+        self.loss, self.tape = self.step.forward()
+        self.inputs = [self.tape.nodes()[len(self.step.tape) + i].output for i in range(2)]
+
+    def time_compile(self):
+        self.timed(
+            partial(
+                program.compile_step,
+                self.tape,
+                loss=self.loss,
+                params=self.step.layers,
+                inputs=self.inputs,
+                optimizer=self.step.optimizer,
+            )
+        )
+
+
+class Run(Benchmark):
+    """A step within ``run``, which needs no Python between steps."""
+
+    param_names = ("workload",)
+    params = (("seed-demo", "tabular"),)
+
+    def setup(self, workload):
+        super().setup()
+        self.step = CompiledStep(*problem(workload)).step
+        x, y, _ = problem(workload)
+        self.data = np.tile(x, (1000, 1)), np.tile(y, (1000, 1))
+        self.batch = len(x)
+
+    def time_run(self, _):
+        self.timed(partial(self.step.run, *self.data, batch_size=self.batch, shuffle=False), parts=1000)
 
 
 class OverNumPy(Benchmark):
@@ -37,11 +82,17 @@ class OverNumPy(Benchmark):
         self.problem = problem(workload)
 
     def track_tape(self, _):
-        tape, by_hand = TapeStep(*self.problem), NumPyStep(*self.problem)
+        return self.against(TapeStep)
+
+    def track_compiled(self, _):
+        return self.against(CompiledStep)
+
+    def against(self, kind):
+        ours, by_hand = kind(*self.problem), NumPyStep(*self.problem)
         # A fast wrong step does not count; the second loss depends on every gradient of the first.
         for _ in range(2):
-            np.testing.assert_allclose(tape(), by_hand(), rtol=1e-4)
-        return ratio(tape, by_hand)
+            np.testing.assert_allclose(ours(), by_hand(), rtol=1e-4)
+        return ratio(ours, by_hand)
 
 
 class PartsOfStep(Benchmark):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from viva_tensor import autograd, nn, optim
+from viva_tensor import autograd, nn, optim, program
 
 
 class Workload(NamedTuple):
@@ -18,6 +18,7 @@ WORKLOADS = {
     "tabular": Workload(64, (8, 64, 64, 1)),
     "mnist-mlp": Workload(128, (784, 256, 128, 10)),
     "wide": Workload(256, (1024, 4096, 1024)),
+    "deep": Workload(512, (512,) * 9),
 }
 LEARNING_RATE = 1e-3
 
@@ -64,6 +65,19 @@ class TapeStep:
         loss, tape = self.forward()
         (self.layers, self.state), self.tape = self.update(autograd.backward(tape, loss))
         return float(loss.data)
+
+
+class CompiledStep(TapeStep):
+    """Recorded and compiled once, replayed on each call."""
+
+    def __init__(self, x, y, weights):
+        super().__init__(x, y, weights)
+        loss, tape = self.forward()
+        inputs = [tape.nodes()[len(self.tape) + i].output for i in range(2)]
+        self.step = program.compile_step(tape, loss=loss, params=self.layers, inputs=inputs, optimizer=self.optimizer)
+
+    def __call__(self):
+        return self.step(self.x, self.y)
 
 
 class NumPyStep:

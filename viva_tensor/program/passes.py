@@ -46,12 +46,13 @@ def loss_with_gradient(instructions: Instructions, output: Symbol) -> Instructio
 def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """relu(a · b + bias) in the write-back. A mask reads relu's output instead of its input, with the same zeros."""
     made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    read_by = _readers(instructions)
     kept = []
     for instruction in instructions:
         source = _only(instruction, "a")
         if instruction.attributes.get("name") == "relu" and source is not None and source.buffer in made:
             product, out = made[source.buffer], instruction.results["out"]
-            readers = [one for one in instructions if _reads(one, source.buffer) and one is not instruction]
+            readers = [one for one in read_by[source.buffer] if one is not instruction]
             masks = [one for one in readers if one.attributes.get("name") == "relu_backward" and _as_mask(one, source)]
             if len(masks) == len(readers) and source.buffer is not output.buffer and _same_elements(product, out):
                 product.results["out"] = replace(product.results["out"], buffer=out.buffer)
@@ -66,20 +67,19 @@ def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
 def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """The mask of a relu's gradient in the write-back of the product that makes the gradient."""
     made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    read_by = _readers(instructions)
     kept = []
     for instruction in instructions:
         if instruction.attributes.get("name") == "relu_backward":
             grad, mask, out = instruction.operands["a"], instruction.operands["b"], instruction.results["out"]
             product = made.get(grad.buffer)
-            if product is not None and not product.attributes["fused"] and grad.buffer is not output.buffer:
-                alone = sum(_reads(one, grad.buffer) for one in instructions) == 1
-                if alone and _same_elements(product, grad, mask, out):
-                    shape = product.results["out"].shape
-                    strides = product.results["out"].strides
-                    product.operands["mask"] = Symbol(shape, strides, mask.buffer, mask.offset)
-                    product.results["out"] = Symbol(shape, strides, out.buffer, out.offset)
-                    product.attributes["fused"] = ["mask"]
-                    continue
+            alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
+            if alone and product and not product.attributes["fused"] and _same_elements(product, grad, mask, out):
+                made_out = product.results["out"]
+                product.operands["mask"] = replace(made_out, buffer=mask.buffer)
+                product.results["out"] = replace(made_out, buffer=out.buffer)
+                product.attributes["fused"] = ["mask"]
+                continue
         kept.append(instruction)
     return kept
 
@@ -87,13 +87,14 @@ def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
 def update_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """The update of weights in the write-back of their gradient, after everything else that reads them."""
     made = {instruction.results["out"].buffer: instruction for instruction in instructions if _product(instruction)}
+    read_by = _readers(instructions)
     kept = list(instructions)
     for instruction in instructions:
         if instruction.kind != "update":
             continue
         grad, w = instruction.operands["grad"], instruction.results["w"]
         product = made.get(grad.buffer)
-        alone = sum(_reads(one, grad.buffer) for one in instructions) == 1 and grad.buffer is not output.buffer
+        alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
         if product is None or product.attributes["fused"] or not alone or product.results["out"].shape != w.shape:
             continue
         if w.size < FUSED_UPDATE:
@@ -101,7 +102,7 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
         product.operands["w"] = product.results["w"] = w
         product.attributes["fused"] = ["update"]
         kept.remove(instruction)
-        last = max((i for i, one in enumerate(kept) if _reads(one, w.buffer) and one is not product), default=-1)
+        last = max((kept.index(one) for one in read_by[w.buffer] if one not in (instruction, product)), default=-1)
         if last > kept.index(product):
             kept.insert(last + 1, product)
             kept.remove(product)
@@ -125,8 +126,13 @@ def _only(instruction: Instruction, name: str) -> Symbol | None:
     return instruction.operands.get(name) if len(instruction.operands) == 1 else None
 
 
-def _reads(instruction: Instruction, buffer: Buffer) -> bool:
-    return any(symbol.buffer is buffer for symbol in instruction.operands.values())
+def _readers(instructions: Instructions) -> dict[Buffer, list[Instruction]]:
+    """The instructions that read each buffer."""
+    found: dict[Buffer, list[Instruction]] = {}
+    for instruction in instructions:
+        for buffer in {symbol.buffer for symbol in instruction.operands.values()}:
+            found.setdefault(buffer, []).append(instruction)
+    return found
 
 
 def _as_mask(instruction: Instruction, source: Symbol) -> bool:

@@ -66,12 +66,13 @@ def plan(
         threads = 1
     planned = [Planned(one, *_team(one, threads)) for one in instructions]
     share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
-    if not share:
+    members = max((one.members for one in planned), default=1)
+    if members > 1 and not share:
         planned = _few_barriers(planned)
     places, total = _places(planned, output, dtype, share)
     arena = aligned(total)
-    _barriers(planned, places, dtype)
-    members = max((one.members for one in planned), default=1)
+    if members > 1:
+        _barriers(planned, places, dtype)
     executor = Executor(dtype.char, members, inputs)
     address = arena.ctypes.data
 
@@ -198,7 +199,7 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
     """A place for each temporary. Those never needed at once may share it, the smallest gap that fits first."""
     last: dict[Buffer, int] = {}
     for i, one in enumerate(planned):
-        for symbol in (*one.instruction.operands.values(), *one.instruction.results.values()):
+        for symbol in _symbols(one.instruction):
             last[symbol.buffer] = i
     last[output.buffer] = len(planned)
     places: dict[Buffer, int] = {}
@@ -219,11 +220,14 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
                 if fitting[0] > size:
                     gaps.append((fitting[0] - size, fitting[1] + size))
         if share:
-            ended = [buffer for buffer in places if last[buffer] == i]
-            for buffer in ended:
-                gaps = _with_gap(gaps, places[buffer], _bytes(buffer, dtype))
-                last[buffer] = -1
+            for buffer in {symbol.buffer for symbol in _symbols(one.instruction)}:
+                if buffer in places and last[buffer] == i:
+                    gaps = _with_gap(gaps, places[buffer], _bytes(buffer, dtype))
     return places, total
+
+
+def _symbols(instruction: Instruction) -> list[Symbol]:
+    return [*instruction.operands.values(), *instruction.results.values()]
 
 
 def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[int, int]]:

@@ -18,8 +18,9 @@ cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, con
             sums[i * TILE_VECS + j] += line[j] * a[i * vector]
 
 
-cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
-                          Py_ssize_t b_row, const real* out, Py_ssize_t out_row, vec* sums) noexcept nogil:
+cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
+                          const real* b, Py_ssize_t b_row, const real* out, Py_ssize_t out_row,
+                          vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library.
 
     Meanwhile the output comes from memory, a row now and then: fetched all at once, or not at all, it costs a tenth of
