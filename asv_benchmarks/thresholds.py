@@ -1,4 +1,7 @@
-"""From how much work on a second thread gains: the measurement behind the shares in viva_tensor/kernels/_team.pxd.
+"""From how much work on a second thread gains.
+
+The measurement behind the shares in viva_tensor/kernels/_team.pxd and those of whole programs in
+viva_tensor/program/planning.py.
 
 usage: python asv_benchmarks/thresholds.py      (on a machine that does nothing else)
 
@@ -6,12 +9,16 @@ For each amount of work: one thread's time ÷ two threads', the median of rounds
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from benchmarks.common import ratio
+from benchmarks.workloads import CompiledStep
 
 from viva_tensor import kernels
 from viva_tensor.kernels import _team
+from viva_tensor.program import planning
+from viva_tensor.program.instructions import Instruction
 
 
 def on(threads: int, call: Callable[[], object]) -> Callable[[], object]:
@@ -37,6 +44,23 @@ def main() -> None:
     for size in (1 << power for power in range(13, 21)):
         x, y = rng.random((1, size), "float32"), np.empty((1, size), "float32")
         print(f"  {size:>10,}  x{gain(lambda x=x, y=y: kernels.relu(x, out=y)):.2f}")
+    print("multiply-adds of a compiled step")
+    planning.PROGRAM, planning.MULTIPLY_ADDS, planning.ELEMENTS = 0, 1, 1
+    for width in (16, 32, 64, 96, 128, 192, 256):
+        steps = {threads: compiled(width, threads) for threads in (1, 2)}
+        work = sum(one.multiply_adds for one in steps[1][1])
+        print(f"  {work:>10,}  x{ratio(steps[1][0], steps[2][0]):.2f}")
+
+
+def compiled(width: int, threads: int) -> tuple[Callable[[], object], list[Instruction]]:
+    """A step of a network of three layers on 64 rows, for that many threads, and its instructions."""
+    rng = np.random.default_rng(0)
+    sizes = (width, width, width, 1)
+    weights = [(rng.random((o, i), "float32"), np.zeros(o, "float32")) for i, o in pairwise(sizes)]
+    kernels.set_num_threads(threads)
+    step = CompiledStep(rng.random((64, width), "float32"), rng.random((64, 1), "float32"), weights)
+    step()
+    return on(threads, step), [one.instruction for one in step.step.planned]
 
 
 if __name__ == "__main__":

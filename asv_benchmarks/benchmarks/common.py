@@ -71,10 +71,10 @@ def seconds_per_call(function: Function, calls: int) -> float:
     return (perf_counter() - start) / calls
 
 
-def ratio(ours: Function, theirs: Function, pairs: int = 5) -> float:
+def ratio(ours: Function, theirs: Function, pairs: int = 15) -> float:
     """Our time ÷ their time: both in turn, so that a slow spell of the machine meets both; the median of the pairs.
 
     Only for one thread: with more, the waiting threads of one library would take the processors from the other.
     """
-    our_calls, their_calls = (enough_calls(function, seconds=0.01)[0] for function in (ours, theirs))
+    our_calls, their_calls = (enough_calls(function)[0] for function in (ours, theirs))
     return median(seconds_per_call(ours, our_calls) / seconds_per_call(theirs, their_calls) for _ in range(pairs))

@@ -147,10 +147,22 @@ def test_a_schedule_sets_the_rate_of_each_step():
     asked = []
     step.run(X, Y, batch_size=8, epochs=2, shuffle=False, schedule=lambda n: asked.append(n) or 0.1 / n)
     assert asked == [1, 2, 3, 4, 5, 6]
+    assert step.lr == 0.5
     for n in asked:
         twin.lr = 0.1 / n
         twin(x.data, y.data)
+    twin.lr = 0.5
+    assert step(x.data, y.data) == twin(x.data, y.data)
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_plans_for_many_batch_sizes_do_not_pile_up():
+    x, y, layers, loss, tape = network((5, 16, 1), 60)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.01))
+    for rows in range(1, 51):
+        step(x.data[:rows], y.data[:rows])
+    assert step.steps == 50
+    assert len(step._plans) == 16
 
 
 def test_a_restored_state_goes_on_bit_for_bit():
@@ -201,6 +213,12 @@ def test_nothing_that_does_not_fit_changes_anything():
         step.run(X, Y, batch_size=2)
     with pytest.raises(error.InvalidValue, match="as many rows"):
         step.run(X, Y[:3], batch_size=2, shuffle=False)
+    with pytest.raises(error.InvalidValue, match="and some"):
+        step.run(X[:0], Y[:0], batch_size=2, shuffle=False)
+    with pytest.raises(error.DtypeError, match="masked"):
+        step(np.ma.masked_less(X, 0), Y)
+    with pytest.raises(error.InvalidValue, match="lr=-1"):
+        step.run(X, Y, batch_size=8, shuffle=False, schedule=lambda n: -1.0)
     after = step.state()
     assert after.steps == 0
     assert all(np.array_equal(one, other) for one, other in zip(before.params, after.params, strict=True))

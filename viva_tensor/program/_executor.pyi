@@ -3,12 +3,14 @@ from typing import Any
 import numpy as np
 
 CHUNK: int
+MOST: int
 
 Place = tuple[int, int]
 Strided = tuple[int, int, int, int]
 
 class Executor:
     inputs: tuple[tuple[int, ...], ...]
+    steps: int
 
     def __init__(self, dtype: str, members: int, inputs: tuple[tuple[int, ...], ...]) -> None: ...
     def keep(self, item: Any) -> None: ...

@@ -1,5 +1,9 @@
 """Runs a planned list of instructions in one parallel region, with the same cores as eager calls."""
 
+from time import perf_counter
+
+import numpy
+
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uintptr_t
@@ -21,26 +25,13 @@ from viva_tensor.kernels.openmp cimport openmp_wait
 
 CHUNK = 256     # steps of the depth that a product sums in registers, as in core/matmul.pxi
 
+MOST = 16       # inputs
+
+cdef object NDARRAY = numpy.ndarray
+
 cdef enum:
     MOST_INPUTS = 16
     CHECK_FLOPS = 20_000_000    # work between two looks for Ctrl-C
-
-
-cdef extern from *:
-    """
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static double viva_seconds(void) { return 1e-7 * (double)GetTickCount64(); }
-    #else
-    #include <time.h>
-    static double viva_seconds(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-    }
-    #endif
-    """
-    double seconds "viva_seconds" () nogil
 
 
 cdef struct Instruction:
@@ -112,7 +103,7 @@ cdef class Executor:
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
-    cdef bint ready
+    cdef readonly Py_ssize_t steps      # made so far
 
     def __cinit__(self, str dtype, int members, tuple inputs):
         self.letter = ord(dtype)
@@ -273,7 +264,6 @@ cdef class Executor:
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 args.workspace, args.workspace_bytes = workspace, most
-        self.ready = True
 
     def set_rate(self, double lr):
         """Another learning rate for all updates."""
@@ -287,6 +277,7 @@ cdef class Executor:
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
         run_team(execute, &self.program, self.members)
         self.program.round += <unsigned> self.program.count + 1
+        self.steps += 1
 
     cdef double scalar(self) noexcept nogil:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
@@ -296,9 +287,11 @@ cdef class Executor:
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
         cdef int i, got = 0
-        cdef bint fits = len(arrays) == self.input_count and self.ready
+        cdef bint fits = len(arrays) == self.input_count
         try:
             while fits and got < self.input_count:
+                if type(arrays[got]) is not NDARRAY:    # a masked array would lose its mask
+                    return None
                 PyObject_GetBuffer(arrays[got], &views[got], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
                 got += 1
                 fits = self.fits(&views[got - 1], self.inputs[got - 1])
@@ -373,7 +366,6 @@ cdef class Executor:
         """The best time in seconds of each instruction in a region of its own, over some steps."""
         cdef Py_buffer views[MOST_INPUTS]
         cdef Py_ssize_t i, j
-        cdef double start
         cdef list best = [float("inf")] * self.program.count
         cdef int got = 0
         try:
@@ -384,11 +376,11 @@ cdef class Executor:
                 self.patches[i].field[0] = <const char*> views[self.patches[i].slot].buf + self.patches[i].offset
             for _ in range(times):
                 for i in range(self.program.count):
-                    start = seconds()
+                    start = perf_counter()
                     with nogil:
                         run_team(self.program.instructions[i].core, self.program.instructions[i].args,
                                  self.program.instructions[i].members)
-                    best[i] = min(best[i], seconds() - start)
+                    best[i] = min(best[i], perf_counter() - start)
         finally:
             for j in range(got):
                 PyBuffer_Release(&views[j])

@@ -16,15 +16,18 @@ from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import SGD, leaves, replaced
 from viva_tensor.program import report
+from viva_tensor.program._executor import MOST
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.passes import PASSES
-from viva_tensor.program.planning import Plan, aligned, plan
+from viva_tensor.program.planning import Plan, Planned, aligned, plan
 from viva_tensor.program.recording import needed, record
 
 __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = tuple[tuple[int, ...], ...]
+
+MOST_PLANS = 16  # batch sizes and numbers of threads for which a step keeps its plan
 
 
 class State(NamedTuple):
@@ -93,7 +96,7 @@ class Step:
         self._nesting = params
         self._optimizer = optimizer
         self._lock = threading.Lock()
-        self._steps = 0
+        self._before = 0  # steps made by plans that are gone
         sizes = [-(-variable.data.nbytes // 64) * 64 for variable in source.params]
         self._block = aligned(sum(sizes))
         self._moments = aligned(sum(sizes)) if optimizer.momentum else None
@@ -130,6 +133,8 @@ class Step:
                 self._optimizer,
                 self._velocity,
             )
+            if len(self._plans) >= MOST_PLANS:
+                self._before += self._plans.pop(next(iter(self._plans))).executor.steps
             self._plans[shapes, threads] = found
         self._current, self._shapes, self._threads = found, shapes, threads
         found.executor.set_rate(self._optimizer.lr)
@@ -161,7 +166,6 @@ class Step:
                 arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
                 loss = self._plan(self._source.shapes("step", arrays)).executor.run(arrays)
                 assert loss is not None
-            self._steps += 1
         return loss
 
     def _dtype(self, value: ArrayLike) -> np.dtype[Any] | None:
@@ -214,18 +218,23 @@ class Step:
             mend = "give rng=np.random.default_rng(seed), or shuffle=False"
             raise InvalidValue("shuffle without a generator", operation="run", mend=mend)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
-        if any(array.ndim == 0 for array in arrays) or len({len(array) for array in arrays}) > 1:
+        if any(array.ndim == 0 for array in arrays) or {len(array) for array in arrays} != {len(arrays[0])} - {0}:
             shapes = ", ".join(str(array.shape) for array in arrays)
-            raise InvalidValue(f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each input")
+            raise InvalidValue(
+                f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each, and some"
+            )
         self._source.shapes("run", [array[:batch_size] for array in arrays])
         rows = len(arrays[0])
         losses = []
-        for epoch in range(1, epochs + 1):
-            order = rng.permutation(rows) if shuffle and rng is not None else None
-            loss = self._epoch(arrays, order, rows, batch_size, schedule) / max(rows, 1)
-            losses.append(loss)
-            if callback is not None:
-                callback(epoch, loss)
+        try:
+            for epoch in range(1, epochs + 1):
+                order = rng.permutation(rows) if shuffle and rng is not None else None
+                loss = self._epoch(arrays, order, rows, batch_size, schedule) / rows
+                losses.append(loss)
+                if callback is not None:
+                    callback(epoch, loss)
+        finally:
+            self._current.executor.set_rate(self._optimizer.lr)
         return losses
 
     def _epoch(
@@ -245,16 +254,25 @@ class Step:
             with self._lock:
                 planned = self._plan(tuple((size, *array.shape[1:]) for array in arrays))
                 if schedule is not None:
-                    planned.executor.set_rate(schedule(self._steps + 1))
+                    planned.executor.set_rate(SGD(schedule(self.steps + 1), self._optimizer.momentum).lr)
                 total += size * planned.executor.run_batches(arrays, order, begin, end, self.flops)
-                self._steps += (end - begin) // size
             begin = end
         return total
 
     @property
+    def steps(self) -> int:
+        """How many steps were made since the step was compiled, those of a restored state included."""
+        return self._before + sum(planned.executor.steps for planned in self._plans.values())
+
+    @property
+    def planned(self) -> list[Planned]:
+        """The instructions as last planned, in their order."""
+        return self._current.planned
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one step as last planned."""
-        return sum(one.instruction.flops for one in self._current.planned)
+        return sum(one.instruction.flops for one in self.planned)
 
     @property
     def lr(self) -> float:
@@ -283,7 +301,7 @@ class Step:
             return State(
                 tuple(array.copy() for array in self._params),
                 tuple(array.copy() for array in self._velocity),
-                self._steps,
+                self.steps,
             )
 
     def restore(self, state: State) -> None:
@@ -303,7 +321,7 @@ class Step:
             for arrays, saved in ((self._params, state.params), (self._velocity, state.velocity)):
                 for array, one in zip(arrays, saved, strict=True):
                     array[...] = one
-            self._steps = state.steps
+            self._before += state.steps - self.steps
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Times of each instruction alone on a batch, and its share of the roofline, as a table.
@@ -320,7 +338,7 @@ class Step:
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(list(shape)) for shape in self._shapes)
-        return f"<Step on {shapes}: {len(self._current.planned)} instructions>"
+        return f"<Step on {shapes}: {len(self.planned)} instructions>"
 
     def __str__(self) -> str:
         return report.listing(self._current, self._source.dtype)
@@ -490,8 +508,9 @@ def _source(
             )
     if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
         raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
-    if not inputs:
-        raise InvalidValue("no inputs", operation=operation, mend="name the leaves that each call replaces")
+    if not 1 <= len(inputs) <= MOST:
+        mend = f"name from 1 to {MOST} leaves that each call replaces"
+        raise InvalidValue(f"{len(inputs)} inputs", operation=operation, mend=mend)
     kept = needed(nodes, output)
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
     if len(dtypes) > 1:

@@ -40,6 +40,8 @@ cdef enum:
 
 cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int members) noexcept nogil:
     """Where the share of one member begins when whole units of `size` elements are dealt out evenly."""
+    if members == 1:
+        return member * size
     return min(size, (size + unit - 1) // unit * member // members * unit)
 
 

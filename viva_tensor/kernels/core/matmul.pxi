@@ -157,15 +157,12 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef const real* b_data = <const real*> args.b.data
     cdef Operand a, b
     cdef Rectangle own
-    if args.by_rows:
-        own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
-        if args.by_rows == 1:
-            own.top = share(args.rows, 4, member, members)
-            own.bottom = share(args.rows, 4, member + 1, members)
-        else:
-            own.left = share(args.columns, 4, member, members)
-            own.right = share(args.columns, 4, member + 1, members)
-    else:
+    own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
+    if args.by_rows == 1:
+        own.top, own.bottom = share(args.rows, 4, member, members), share(args.rows, 4, member + 1, members)
+    elif args.by_rows == 2:
+        own.left, own.right = share(args.columns, 4, member, members), share(args.columns, 4, member + 1, members)
+    elif members > 1:
         rectangle(args.rows, args.columns, member, members, &own)
     if thin(args, &own):
         return
