@@ -45,8 +45,8 @@ def main() -> None:
         x, y = rng.random((1, size), "float32"), np.empty((1, size), "float32")
         print(f"  {size:>10,}  x{gain(lambda x=x, y=y: kernels.relu(x, out=y)):.2f}")
     print("multiply-adds of a compiled step")
-    planning.PROGRAM, planning.MULTIPLY_ADDS, planning.ELEMENTS = 0, 1, 1
-    for width in (16, 32, 64, 96, 128, 192, 256):
+    planning.PROGRAM = 0
+    for width in (64, 96, 128, 160, 192, 256, 384):
         steps = {threads: compiled(width, threads) for threads in (1, 2)}
         work = sum(one.multiply_adds for one in steps[1][1])
         print(f"  {work:>10,}  x{ratio(steps[1][0], steps[2][0]):.2f}")

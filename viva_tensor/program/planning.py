@@ -21,8 +21,8 @@ PROGRAM = (
     4_000_000  # multiply-adds of a program that are worth more than one member at all: below, caches that exchange
 )
 # what the other member wrote cost more than its help gains
-MULTIPLY_ADDS = 100_000  # of a product that are worth a member; inside a region no team has to be woken
-ELEMENTS = 32_768  # of any other instruction
+MULTIPLY_ADDS = 300_000  # of a product that are worth a member; inside a region no team has to be woken
+ELEMENTS = 65_536  # of any other instruction
 PACKED_TWICE = 16_384  # elements of weights that each member may as well pack for itself, to save a barrier
 SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
