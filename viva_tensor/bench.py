@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -125,7 +126,7 @@ def _product(name: str, a: Array, b: Array) -> Callable[[], object]:
 
         x, y, z = torch.from_numpy(a), torch.from_numpy(b).T, torch.from_numpy(out)
         return lambda: torch.mm(x, y, out=z)
-    import jax
+    jax = import_module(name)  # the last one known; what is not installed is an error, not JAX
 
     multiply = jax.jit(lambda x, y: x @ y.T)
     u, v = jax.numpy.asarray(a), jax.numpy.asarray(b)
@@ -143,7 +144,7 @@ def _relu(name: str, x: Array) -> Callable[[], object]:
 
         source, target = torch.from_numpy(x), torch.from_numpy(out)
         return lambda: torch.clamp(source, min=0, out=target)
-    import jax
+    jax = import_module(name)  # the last one known; what is not installed is an error, not JAX
 
     rectify = jax.jit(jax.nn.relu)
     held = jax.numpy.asarray(x)

@@ -386,9 +386,6 @@ cdef class Executor:
                 PyBuffer_Release(&views[j])
         return best
 
-    def instruction_count(self):
-        return self.program.count
-
     def barriers(self):
         cdef Py_ssize_t i
         return sum([self.program.instructions[i].barrier for i in range(self.program.count)])

@@ -6,7 +6,7 @@ thresholds anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so tha
 ALIGNMENT = 64
 
 Strided = tuple[int, int, int, int]
+Overlap = Callable[[Symbol, Symbol], bool]  # whether two symbols may share memory
 
 
 @dataclass(eq=False, slots=True)
@@ -127,25 +128,16 @@ def _bytes(buffer: Buffer, dtype: np.dtype[Any]) -> int:
     return max(-(-buffer.size * dtype.itemsize // ALIGNMENT), 1) * ALIGNMENT
 
 
-def _crosses(before: Planned, after: Planned, spans: Any) -> bool:
+def _crosses(before: Planned, after: Planned, overlap: Overlap) -> bool:
     """Whether `after` must wait until every member has done `before`."""
     if before.members == after.members == 1:
         return False
-    for written, touched in (
-        (before.instruction.results, {**after.instruction.operands, **_named(after.instruction.results)}),
-        (before.instruction.operands, after.instruction.results),
-    ):
-        for one in written.values():
-            for name, other in touched.items():
-                if spans(one, other) and not (
-                    written is before.instruction.results and _own_rows(before, after, one, name, other)
-                ):
-                    return True
-    return False
-
-
-def _named(results: dict[str, Symbol]) -> dict[str, Symbol]:
-    return {f"result {name}": symbol for name, symbol in results.items()}
+    written = before.instruction.results.values()
+    read = before.instruction.operands.values()
+    for name, symbol in after.instruction.operands.items():
+        if any(overlap(one, symbol) and not _own_rows(before, after, one, name, symbol) for one in written):
+            return True
+    return any(overlap(one, symbol) for symbol in after.instruction.results.values() for one in (*written, *read))
 
 
 def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:

@@ -1,0 +1,68 @@
+"""Order, memory and barriers."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, kernels, nn, optim, program
+from viva_tensor.program import planning
+
+
+def step(sizes, batch, threads):
+    rng = np.random.default_rng(0)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((batch, sizes[0])).astype("f4"))
+    y, tape = autograd.new_constant(tape, rng.standard_normal((batch, sizes[-1])).astype("f4"))
+    h = x
+    layers = []
+    for fan_in, fan_out in pairwise(sizes):
+        layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng)
+        layers.append(layer)
+        h, tape = nn.linear_forward(tape, layer, h)
+        if len(layers) < len(sizes) - 1:
+            h, tape = nn.relu(tape, h)
+    loss, tape = nn.mse_loss(tape, h, y)
+    with kernels.num_threads(threads):
+        return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
+
+
+def test_small_programs_stay_on_one_thread():
+    assert all(one.members == 1 for one in step((8, 64, 64, 1), 64, 8).planned)
+    assert "0 barriers" in str(step((8, 64, 64, 1), 64, 8))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads, monkeypatch):
+    for name in ("PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"):
+        monkeypatch.setattr(planning, name, 1)
+    planned = step((40, 300, 70, 9), 128, threads).planned
+    assert max(one.members for one in planned) == threads
+    since = []
+    for one in planned:
+        since = [] if one.barrier else since
+        for before in since:
+            written = {symbol.buffer for symbol in before.instruction.results.values()}
+            for name, symbol in one.instruction.operands.items():
+                if symbol.buffer in written:
+                    assert before.by_rows
+                    assert one.by_rows
+                    assert name in ("a", "mask")
+                    assert before.members == one.members
+            assert not written & {symbol.buffer for symbol in one.instruction.results.values()}
+        since.append(one)
+
+
+def test_temporaries_that_are_needed_at_once_lie_apart():
+    made = step((512,) * 5, 300, 1)._current
+    alive = {}
+    for i, one in enumerate(made.planned):
+        for symbol in (*one.instruction.operands.values(), *one.instruction.results.values()):
+            if symbol.buffer in made.places:
+                first, _ = alive.get(symbol.buffer, (i, i))
+                alive[symbol.buffer] = first, i
+    spans = [(*when, made.places[buffer], made.places[buffer] + 4 * buffer.size) for buffer, when in alive.items()]
+    for i, (first, last, begin, end) in enumerate(spans):
+        for other_first, other_last, other_begin, other_end in spans[:i]:
+            at_once = first <= other_last and other_first <= last
+            assert not (at_once and begin < other_end and other_begin < end)
+    assert made.arena.nbytes < sum(4 * buffer.size for buffer in alive)
