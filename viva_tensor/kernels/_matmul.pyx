@@ -79,7 +79,8 @@ def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, doubl
     """Update w and the moments in place, with a · b as gradient: `sums` is only room for parts of it."""
     cdef MatmulArgs args
     cdef UpdateArgs update
-    if not operands(&args, a, b, sums) or args.rows == 0 or args.columns == 0:
+    if not operands(&args, a, b, sums) or args.rows == 0 or args.columns == 0 \
+            or args.out.column != 1 or args.out.row != args.columns:
         raise ValueError
     memset(&update, 0, sizeof(UpdateArgs))
     update.w = update.new_w = weights(&args, w)

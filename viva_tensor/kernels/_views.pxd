@@ -19,6 +19,7 @@ cdef inline bint describe(Matrix* matrix, const void* data, const Py_ssize_t* st
     matrix.data = <void*> data
     matrix.row = strides[0] // itemsize
     matrix.column = strides[1] // itemsize
+    matrix.down = matrix.across = 0
     return aligned(data, strides[0] | strides[1], itemsize)
 
 

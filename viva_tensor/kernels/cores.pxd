@@ -10,10 +10,14 @@ Strides count elements, not bytes.
 ctypedef void (*Core)(const void* args, int member, int members) noexcept nogil
 
 
+# The order in memory: plain strides, or panels. A matrix in panels of its columns lies as [panel][row][column], with as
+# many columns in a panel as a tile of matmul has; its transpose is one in panels of its rows.
 cdef struct Matrix:
     void* data
-    Py_ssize_t row      # from one row to the next
-    Py_ssize_t column   # from one column to the next
+    Py_ssize_t row      # from one row to the next, within a panel
+    Py_ssize_t column   # from one column to the next, within a panel
+    Py_ssize_t down     # from one panel of rows to the next; 0: as the rows go on
+    Py_ssize_t across   # from one panel of columns to the next; 0: as the columns go on
 
 
 cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights; see updates.pxi
@@ -35,7 +39,8 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     Matrix bias             # data is NULL: none; row is 0
     bint relu
     Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
-    const UpdateArgs* update    # NULL: none; else the result is a gradient, and `out` only room for parts of its sums
+    const UpdateArgs* update    # NULL: none; else the result is the gradient of weights that lie as `out` does, which is
+                                # only room for parts of its sums
     int by_rows             # 1: members own rows, the same ones for the same number of rows; 2: that, turned round
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes

@@ -25,17 +25,20 @@ cdef extern from "vector.h" nogil:
     real multiply_add "VIVA_MULTIPLY_ADD" (real a, real b, real c)
     vec relu_of "VIVA_RELU" (vec x)
     vec masked "VIVA_MASKED" (vec a, vec x)
+    vec load_part "VIVA_LOAD_PART" (const real* source, int size)      # of the first `size` of LANES elements
+    void store_part "VIVA_STORE_PART" (real* target, vec value, int size)
     void prefetch "VIVA_PREFETCH" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
         LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
-        ROW_BLOCK "VIVA_ROW_BLOCK"
-        COLUMN_BLOCK "VIVA_COLUMN_BLOCK"
+        BLOCK_A "VIVA_BLOCK_A"
+        BLOCK_B "VIVA_BLOCK_B"
 
 cdef enum:
     TILE_COLUMNS = TILE_VECS * LANES
+    PANEL = TILE_COLUMNS
 
 
 cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int members) noexcept nogil:
@@ -43,6 +46,11 @@ cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int m
     if members == 1:
         return member * size
     return min(size, (size + unit - 1) // unit * member // members * unit)
+
+
+cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:
+    """How many elements of vector j lie within so many columns."""
+    return <int> max(0, min(<Py_ssize_t> LANES, columns - j * LANES))
 
 
 cdef inline void transpose(vec* rows) noexcept nogil:

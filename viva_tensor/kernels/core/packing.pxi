@@ -5,16 +5,39 @@ cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
     return (size + width - 1) // width
 
 
+cdef inline void settle(Matrix* matrix) noexcept nogil:
+    """Let plain matrices have panels too: each begins where the last one ends."""
+    if matrix.down == 0:
+        matrix.down = PANEL * matrix.row
+    if matrix.across == 0:
+        matrix.across = PANEL * matrix.column
+
+
+cdef inline bint plain(const Matrix* matrix) noexcept nogil:
+    return matrix.down == PANEL * matrix.row and matrix.across == PANEL * matrix.column
+
+
+cdef inline real* at(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    return <real*> matrix.data + (row // PANEL * matrix.down + row % PANEL * matrix.row
+                                  + column // PANEL * matrix.across + column % PANEL * matrix.column)
+
+
+cdef inline void turn(Matrix* matrix) noexcept nogil:
+    matrix.row, matrix.column = matrix.column, matrix.row
+    matrix.down, matrix.across = matrix.across, matrix.down
+
+
 cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t depth, Py_ssize_t used, int width,
                                real* target) noexcept nogil:
     """A panel whose vectors are adjacent in memory: copied, `width` elements at a time."""
     cdef Py_ssize_t k
+    cdef int j
     for k in range(depth):
         if used == width:
             memcpy(target, source, width * sizeof(real))
         else:
-            memcpy(target, source, used * sizeof(real))
-            memset(target + used, 0, (width - used) * sizeof(real))
+            for j in range((width + LANES - 1) // LANES):
+                store_part(target + j * LANES, load_part(source + j * LANES, lanes_of(used, j)), lanes_of(width, j))
         source += along
         target += width
 
@@ -27,59 +50,64 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
     panel goes first; after the last panel there is room for the spill.
     """
     cdef vec rows[LANES]
-    cdef const real* at
-    cdef Py_ssize_t k, size
-    cdef int group = (width - 1) // LANES, i, first
+    cdef const real* first
+    cdef Py_ssize_t k
+    cdef int group = (width - 1) // LANES, i, begin, size = depth % LANES
     while group >= 0:
-        first = group * LANES
-        at = source + first * across
+        begin = group * LANES
+        first = source + begin * across
         for k in range(depth // LANES):
             for i in range(LANES):
-                rows[i] = (<const vec*> (at + i * across + k * LANES))[0] if first + i < min(used, width) else ZERO
+                rows[i] = (<const vec*> (first + i * across + k * LANES))[0] if begin + i < min(used, width) else ZERO
             for i in range(LANES):      # the next group's: short runs, which the hardware sees too late
-                prefetch(at + (LANES + i) * across + k * LANES)
+                prefetch(first + (LANES + i) * across + k * LANES)
             transpose(rows)
             for i in range(LANES):
-                (<vec*> (target + (k * LANES + i) * width + first))[0] = rows[i]
-        size = depth % LANES
+                (<vec*> (target + (k * LANES + i) * width + begin))[0] = rows[i]
         if size:
             k = depth - size
             for i in range(LANES):
-                rows[i] = ZERO
-                if first + i < min(used, width):
-                    memcpy(&rows[i], at + i * across + k, size * sizeof(real))
+                rows[i] = load_part(first + i * across + k, size) if begin + i < min(used, width) else ZERO
             transpose(rows)
             for i in range(LANES):
                 if i < size:
-                    (<vec*> (target + (k + i) * width + first))[0] = rows[i]
+                    (<vec*> (target + (k + i) * width + begin))[0] = rows[i]
         group -= 1
 
 
-cdef inline void pack(const real* source, Py_ssize_t along, Py_ssize_t across, Py_ssize_t depth, Py_ssize_t size,
+cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t size,
                       int width, real* target) noexcept nogil:
-    """Pack `size` vectors; element k of vector i is source[k * along + i * across]."""
-    cdef Py_ssize_t used, k
+    """Pack `size` rows of a matrix from the first one on, their elements from `begin` on."""
+    cdef Py_ssize_t used, k, piece, length
+    cdef Py_ssize_t whole = depth if vectors.across == PANEL * vectors.column else PANEL
+    cdef const real* source
     cdef int i
     while size > 0:
         used = min(size, width)
-        if along == 1:
-            pack_transposed(source, across, depth, used, width, target)
-        elif across == 1:
-            pack_adjacent(source, along, depth, used, width, target)
-        else:
-            for k in range(depth):
-                for i in range(width):
-                    target[k * width + i] = source[k * along + i * across] if i < used else 0
-        source += width * across
+        piece = 0
+        while piece < depth:
+            length = min(whole, depth - piece)
+            source = at(vectors, first, begin + piece)
+            if vectors.column == 1:
+                pack_transposed(source, vectors.row, length, used, width, target + piece * width)
+            elif vectors.row == 1:
+                pack_adjacent(source, vectors.column, length, used, width, target + piece * width)
+            else:
+                for k in range(length):
+                    for i in range(width):
+                        target[(piece + k) * width + i] = (
+                            source[k * vectors.column + i * vectors.row] if i < used else 0)
+            piece += length
+        first += width
         target += width * depth
         size -= width
 
 
-cdef void pack_a(const real* a, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t depth,
+cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t rows,
                  real* target) noexcept nogil:
-    pack(a, column, row, depth, rows, TILE_ROWS, target)
+    pack(a, row, begin, depth, rows, TILE_ROWS, target)
 
 
-cdef void pack_b(const real* b, Py_ssize_t row, Py_ssize_t column, Py_ssize_t depth, Py_ssize_t columns,
+cdef void pack_b(const Matrix* b_turned, Py_ssize_t column, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t columns,
                  real* target) noexcept nogil:
-    pack(b, row, column, depth, columns, TILE_COLUMNS, target)
+    pack(b_turned, column, begin, depth, columns, TILE_COLUMNS, target)

@@ -2,7 +2,7 @@
 # outputs in all.
 
 cdef enum:
-    TINY = 512      # multiply-adds that take less time one by one than as a tile
+    TINY = 100      # multiply-adds that take less time one by one than as a tile
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
@@ -17,7 +17,7 @@ cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t
         for j in range(TILE_VECS):
             if first * TILE_VECS + j < vecs:
                 whole[j] = sums[first * TILE_VECS + j]
-        finish(whole, args, 0, column, 1, min(TILE_COLUMNS, columns), True, True)
+        finish(whole, args, 0, column, 1, min(TILE_COLUMNS, columns), True)
         column += TILE_COLUMNS
         columns -= TILE_COLUMNS
 
@@ -28,23 +28,17 @@ cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column,
     cdef vec totals[ROW_VECS]
     cdef vec line
     cdef Py_ssize_t chunk = 0, k
-    cdef const real* a
     cdef const real* b
     cdef real value
     cdef int j
     while chunk < args.depth:
-        a = <const real*> args.a.data + chunk * args.a.column
-        b = <const real*> args.b.data + chunk * args.b.row + column
+        b = at(&args.b, chunk, column)
         for j in range(vecs):
             sums[j] = ZERO
         for k in range(min(CHUNK, args.depth - chunk)):
-            value = a[k * args.a.column]
+            value = at(&args.a, 0, chunk + k)[0]
             for j in range(vecs):
-                if vecs * LANES <= columns:
-                    line = (<const vec*> (b + j * LANES))[0]
-                else:
-                    line = ZERO
-                    memcpy(&line, b + j * LANES, (columns - j * LANES) * sizeof(real))
+                line = load_part(b + j * LANES // PANEL * args.b.across + j * LANES % PANEL, lanes_of(columns, j))
                 sums[j] += line * value
             b += args.b.row
         for j in range(vecs):
@@ -57,31 +51,27 @@ cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_
     """LANES or fewer outputs of one row from b whose columns run along memory: transposed in registers."""
     cdef vec rows[LANES]
     cdef vec sums, totals = ZERO
-    cdef Py_ssize_t chunk = 0, end, k, size
-    cdef const real* a = <const real*> args.a.data
-    cdef const real* b = <const real*> args.b.data + column * args.b.column
-    cdef int i
+    cdef Py_ssize_t chunk = 0, end, k
+    cdef const real* a
+    cdef const real* b
+    cdef int i, size
     while chunk < args.depth:
         sums = ZERO
         end = min(chunk + CHUNK, args.depth)
         k = chunk
         while k < end:
             size = min(LANES, end - k)
+            a, b = at(&args.a, 0, k), at(&args.b, k, column)
             for i in range(LANES):
-                rows[i] = ZERO
-                if i < columns:
-                    if size == LANES:
-                        rows[i] = (<const vec*> (b + i * args.b.column + k))[0]
-                    else:
-                        memcpy(&rows[i], b + i * args.b.column + k, size * sizeof(real))
+                rows[i] = load_part(b + i * args.b.column, size) if i < columns else ZERO
             transpose(rows)
             if size == LANES:
                 for i in range(LANES):
-                    sums += rows[i] * a[(k + i) * args.a.column]
+                    sums += rows[i] * a[i * args.a.column]
             else:
                 for i in range(LANES):
                     if i < size:
-                        sums += rows[i] * a[(k + i) * args.a.column]
+                        sums += rows[i] * a[i * args.a.column]
             k += LANES
         totals = sums if chunk == 0 else totals + sums
         chunk = end
@@ -103,34 +93,28 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
 
 cdef inline void tiny(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
     """Each output by itself."""
-    cdef const real* a
-    cdef const real* b
-    cdef const real* bias = <const real*> args.bias.data
-    cdef const real* mask = <const real*> args.mask.data
     cdef real total, sum
     cdef Py_ssize_t i, j, k, chunk
     for i in range(own.top, own.bottom):
         for j in range(own.left, own.right):
-            a = <const real*> args.a.data + i * args.a.row
-            b = <const real*> args.b.data + j * args.b.column
             total = 0
             chunk = 0
             while chunk < args.depth:
                 sum = 0
                 for k in range(chunk, min(chunk + CHUNK, args.depth)):
-                    sum = multiply_add(a[k * args.a.column], b[k * args.b.row], sum)
+                    sum = multiply_add(at(&args.a, i, k)[0], at(&args.b, k, j)[0], sum)
                 total = sum if chunk == 0 else total + sum
                 chunk += CHUNK
-            if bias != NULL:
-                total += bias[i * args.bias.row + j * args.bias.column]
+            if args.bias.data != NULL:
+                total += at(&args.bias, i, j)[0]
             if args.relu:
                 total = apply(RELU, total, 0, 0)
-            if mask != NULL:
-                total = apply(RELU_BACKWARD, total, mask[i * args.mask.row + j * args.mask.column], 0)
+            if args.mask.data != NULL:
+                total = apply(RELU_BACKWARD, total, at(&args.mask, i, j)[0], 0)
             if args.update == NULL:
-                (<real*> args.out.data)[i * args.out.row + j * args.out.column] = total
+                at(&args.out, i, j)[0] = total
             else:
-                update_run(args.update, i * args.columns + j, &total, 1)
+                update_run(args.update, at(&args.out, i, j) - <real*> args.out.data, &total, 1)
 
 
 cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
@@ -144,7 +128,7 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
         for row in range(own.top, own.bottom):
             column = own.left
             while column < own.right:
-                finish(none, args, row, column, 1, min(TILE_COLUMNS, own.right - column), True, True)
+                finish(none, args, row, column, 1, min(TILE_COLUMNS, own.right - column), True)
                 for i in range(TILE_VECS):
                     none[i] = ZERO
                 column += TILE_COLUMNS
@@ -152,7 +136,8 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
     if args.rows * args.columns * args.depth <= TINY:
         tiny(args, own)
         return True
-    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and args.bias.data == NULL \
+    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and plain(&args.out) and plain(&args.a) \
+            and plain(&args.b) and args.bias.data == NULL \
             and not args.relu and args.mask.data == NULL and args.update == NULL:
         outer(args, own)
         return True

@@ -1,8 +1,11 @@
 # One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of
 # a that is at most a third or two thirds full takes a tile of that height.
+#
+# Sums stay in registers only where every loop over them is unrolled early, which GCC does up to 16 turns: so loops over
+# a tile go over its rows, and within a row over its vectors.
 
 cdef enum:
-    FETCH_STEPS = 4     # steps along the depth from the fetch of one row of the output to the next
+    FETCH_ROWS = 2      # rows of the output fetched with each piece of the depth
     THIRD = TILE_ROWS // 3
     LINE = 64           # bytes that come from memory together
 
@@ -19,163 +22,221 @@ cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, con
 
 
 cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                          const real* b, Py_ssize_t b_row, const real* out, Py_ssize_t out_row,
-                          vec* sums) noexcept nogil:
-    """sums = a panel · b panel: the innermost loop of the library.
+                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const real* out, Py_ssize_t out_row,
+                          int fetches, vec* sums) noexcept nogil:
+    """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
-    Meanwhile the output comes from memory, a row now and then: fetched all at once, or not at all, it costs a tenth of
-    the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
+    Meanwhile some rows of the output come from memory, few with each piece: fetched all at once, or not at all, they
+    cost a tenth of the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
     """
-    cdef Py_ssize_t k, done = 0, steps
-    cdef int i, fetched = 0
-    for i in range(height * TILE_VECS):
-        sums[i] = ZERO
-    while done < depth:
-        steps = depth - done
-        if fetched < height:
-            fetched += 1
-            steps = min(steps, FETCH_STEPS)
-            for i in range(<int> ((TILE_COLUMNS * sizeof(real) + LINE - 1) // LINE)):
-                prefetch(out + i * (LINE // <int> sizeof(real)))
-            prefetch(out + TILE_COLUMNS - 1)
-            out += out_row
+    cdef Py_ssize_t k, steps
+    cdef int i, j
+    for i in range(height):
+        for j in range(TILE_VECS):
+            sums[i * TILE_VECS + j] = ZERO
+    while depth > 0:
+        for i in range(FETCH_ROWS):
+            if fetches > 0:
+                for j in range(<int> ((TILE_COLUMNS * sizeof(real) + LINE - 1) // LINE)):
+                    prefetch(out + j * (LINE // <int> sizeof(real)))
+                prefetch(out + TILE_COLUMNS - 1)
+                out += out_row
+                fetches -= 1
+        steps = min(depth, PANEL)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
             multiply_step(height, a, vector, b, sums)
             a += step
             b += b_row
-        done += steps
+        a += jump
+        depth -= steps
 
 
-cdef inline void gather(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
-                        real* tile) noexcept nogil:
-    """A part of a matrix, as the upper left part of a tile."""
-    cdef const real* source = <const real*> matrix.data + row * matrix.row + column * matrix.column
-    cdef Py_ssize_t i, j
+cdef inline vec read(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, int size) noexcept nogil:
+    """`size` elements of a row, as part of a vector."""
+    cdef const real* source = at(matrix, row, column)
+    cdef vec value
+    cdef int i
+    if matrix.column == 1:
+        return load_part(source, size)
+    value = ZERO
+    for i in range(size):
+        (<real*> &value)[i] = source[i * matrix.column]
+    return value
+
+
+cdef inline void write(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, vec value, int size) noexcept nogil:
+    cdef real* target = at(matrix, row, column)
+    cdef int i
+    if matrix.column == 1:
+        store_part(target, value, size)
+    else:
+        for i in range(size):
+            target[i * matrix.column] = (<real*> &value)[i]
+
+
+cdef void add_output(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
+                     Py_ssize_t columns) noexcept nogil:
+    """Sums of earlier blocks of the depth, before those of a tile."""
+    cdef Py_ssize_t i
+    cdef int j, size
     for i in range(rows):
-        if matrix.column == 1 and columns == TILE_COLUMNS:
-            memcpy(tile, source, TILE_COLUMNS * sizeof(real))
-        elif matrix.column == 1:
-            memcpy(tile, source, columns * sizeof(real))
-        else:
-            for j in range(columns):
-                tile[j] = source[j * matrix.column]
-        source += matrix.row
-        tile += TILE_COLUMNS
-
-
-cdef inline void scatter(const real* tile, const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                         Py_ssize_t columns) noexcept nogil:
-    cdef real* target = <real*> matrix.data + row * matrix.row + column * matrix.column
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        if matrix.column == 1 and columns == TILE_COLUMNS:
-            memcpy(target, tile, TILE_COLUMNS * sizeof(real))
-        elif matrix.column == 1:
-            memcpy(target, tile, columns * sizeof(real))
-        else:
-            for j in range(columns):
-                target[j * matrix.column] = tile[j]
-        target += matrix.row
-        tile += TILE_COLUMNS
+        for j in range(TILE_VECS):
+            size = lanes_of(columns, j)
+            if size:
+                sums[i * TILE_VECS + j] = read(&args.out, row + i, column + j * LANES, size) + sums[i * TILE_VECS + j]
 
 
 cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                 Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    """What follows the sums of a tile that is part, or of an output that is more than product and bias.
-
-    Everything is done on whole tiles, of which only rows × columns hold anything.
-    """
-    cdef vec others[TILE_ROWS * TILE_VECS]
-    cdef real* value = <real*> sums
-    cdef real* other = <real*> others
-    cdef int i
-    for i in range(TILE_ROWS * TILE_VECS):
-        others[i] = ZERO
-    if not first:
-        gather(&args.out, row, column, rows, columns, other)
-        for i in range(TILE_ROWS * TILE_VECS):
-            sums[i] = others[i] + sums[i]
-    if not last:
-        scatter(value, &args.out, row, column, rows, columns)
-        return
-    if args.bias.data != NULL:
-        gather(&args.bias, row, column, rows, columns, other)
-        for i in range(TILE_ROWS * TILE_VECS):
-            sums[i] += others[i]
-    if args.relu:
-        for i in range(TILE_ROWS * TILE_COLUMNS):
-            value[i] = apply(RELU, value[i], 0, 0)
-    if args.mask.data != NULL:
-        gather(&args.mask, row, column, rows, columns, other)
-        for i in range(TILE_ROWS * TILE_COLUMNS):
-            value[i] = apply(RELU_BACKWARD, value[i], other[i], 0)
-    if args.update == NULL:
-        scatter(value, &args.out, row, column, rows, columns)
-    elif columns == TILE_COLUMNS:
-        for i in range(rows):
-            update_run(args.update, (row + i) * args.columns + column, value + i * TILE_COLUMNS, TILE_COLUMNS)
-    else:
-        for i in range(rows):
-            update_run(args.update, (row + i) * args.columns + column, value + i * TILE_COLUMNS, columns)
-
-
-cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
-                      Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
-                      Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    """The tile at (row, column), of which rows × columns lie inside the output. The first chunk never reads it."""
-    cdef vec sums[TILE_ROWS * TILE_VECS]
-    cdef vec kept[TILE_ROWS * TILE_VECS]
+                 Py_ssize_t columns, bint last) noexcept nogil:
+    """What follows the sums of a tile of which rows × columns lie inside the output, in any layout."""
+    cdef Py_ssize_t i, across, place
+    cdef int j, k, size
     cdef vec value
-    cdef real* out = <real*> args.out.data + row * args.out.row + column * args.out.column
-    cdef const real* bias = NULL
-    cdef const real* mask = NULL
-    cdef int i, j
-    multiply(height, depth, a, vector, step, b, b_row, out, args.out.row, sums)
-    if rows < height or columns < TILE_COLUMNS or args.out.column != 1 or last and (
-            args.update != NULL or args.bias.data != NULL and args.bias.column != 1
-            or args.mask.data != NULL and args.mask.column != 1):
-        for i in range(TILE_ROWS * TILE_VECS):
-            kept[i] = sums[i] if i < height * TILE_VECS else ZERO
-        finish(kept, args, row, column, rows, columns, first, last)
-        return
-    if last and args.bias.data != NULL:
-        bias = <const real*> args.bias.data + column
-    if last and args.mask.data != NULL:
-        mask = <const real*> args.mask.data + row * args.mask.row + column
-    for i in range(height):
+    for i in range(rows):
         for j in range(TILE_VECS):
+            size = lanes_of(columns, j)
+            if size == 0:
+                continue
+            across = column + j * LANES
             value = sums[i * TILE_VECS + j]
-            if not first:
-                value = (<vec*> (out + j * LANES))[0] + value
-            if bias != NULL:
-                value += (<const vec*> (bias + j * LANES))[0]
+            if last and args.bias.data != NULL:
+                value += read(&args.bias, row + i, across, size)
             if last and args.relu:
                 value = relu_of(value)
-            if mask != NULL:
-                value = masked(value, (<const vec*> (mask + j * LANES))[0])
-            (<vec*> (out + j * LANES))[0] = value
-        out += args.out.row
-        if mask != NULL:
+            if last and args.mask.data != NULL:
+                value = masked(value, read(&args.mask, row + i, across, size))
+            if last and args.update != NULL:
+                place = at(&args.out, row + i, across) - <real*> args.out.data
+                if args.out.column == 1:
+                    update_run(args.update, place, <real*> &value, size)
+                else:
+                    for k in range(size):
+                        update_run(args.update, place + k * args.out.column, <real*> &value + k, 1)
+            else:
+                write(&args.out, row + i, across, value, size)
+
+
+cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
+                      const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
+                      Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    """The tile at (row, column), of which rows × columns lie inside the output. The first block never reads it."""
+    cdef vec sums[TILE_ROWS * TILE_VECS]
+    cdef vec totals[TILE_ROWS * TILE_VECS]
+    cdef real* out = at(&args.out, row, column)
+    cdef const real* fetched = out
+    cdef const real* bias = NULL
+    cdef const real* mask = NULL
+    cdef Py_ssize_t chunk, place = out - <real*> args.out.data
+    cdef int i, j
+    cdef bint begun = False, part = rows < height or columns < TILE_COLUMNS or args.out.column != 1
+    if last and args.update != NULL:
+        fetched = <const real*> args.update.w + place
+    while True:
+        chunk = min(depth, CHUNK)
+        multiply(height, chunk, a, vector, step, jump, b, b_row, fetched, args.out.row,
+                 height if (chunk == depth if first else not begun) else 0, sums)
+        if begun:
+            for i in range(height):
+                for j in range(TILE_VECS):
+                    sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
+        elif not first and part:
+            for i in range(height):
+                for j in range(TILE_VECS):
+                    totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+            add_output(totals, args, row, column, rows, columns)
+            for i in range(height):
+                for j in range(TILE_VECS):
+                    sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j]
+        elif not first:
+            for i in range(height):
+                for j in range(TILE_VECS):
+                    sums[i * TILE_VECS + j] = (<vec*> (out + i * args.out.row + j * LANES))[0] + sums[i * TILE_VECS + j]
+        depth -= chunk
+        if depth == 0:
+            break
+        for i in range(height):
+            for j in range(TILE_VECS):
+                totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+        begun = True
+        a += chunk * step + chunk // PANEL * jump
+        b += chunk * b_row
+    if part or last and (args.bias.data != NULL and args.bias.column != 1
+                         or args.mask.data != NULL and args.mask.column != 1):
+        for i in range(height):
+            for j in range(TILE_VECS):
+                totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+        finish(totals, args, row, column, rows, columns, last)
+        return
+    if last and args.bias.data != NULL:
+        bias = at(&args.bias, row, column)
+        for i in range(height):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] += (<const vec*> (bias + j * LANES))[0]
+    if last and args.relu:
+        for i in range(height):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
+    if last and args.mask.data != NULL:
+        mask = at(&args.mask, row, column)
+        for i in range(height):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], (<const vec*> (mask + j * LANES))[0])
             mask += args.mask.row
+    if last and args.update != NULL:
+        for i in range(height):
+            for j in range(TILE_VECS):
+                update_vec(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
+        return
+    for i in range(height):
+        for j in range(TILE_VECS):
+            (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
+        out += args.out.row
 
 
-cdef inline void any_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
-                          Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                          Py_ssize_t columns, bint first, bint last) noexcept nogil:
+cdef inline void high_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
+                           const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
+                           Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
     if rows > 2 * THIRD:
-        tile(TILE_ROWS, depth, a, vector, step, b, b_row, args, row, column, rows, columns, first, last)
+        tile(TILE_ROWS, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
     elif rows > THIRD:
-        tile(2 * THIRD, depth, a, vector, step, b, b_row, args, row, column, rows, columns, first, last)
+        tile(2 * THIRD, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
     else:
-        tile(THIRD, depth, a, vector, step, b, b_row, args, row, column, rows, columns, first, last)
+        tile(THIRD, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
 
 
 cdef void packed_tile(Py_ssize_t depth, const real* a, const real* b, const MatmulArgs* args, Py_ssize_t row,
                       Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    any_tile(depth, a, 1, TILE_ROWS, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
+    high_tile(depth, a, 1, TILE_ROWS, 0, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
 
 
-cdef void strided_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, const real* b,
-                       Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                       Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    any_tile(depth, a, vector, step, b, b_row, args, row, column, rows, columns, first, last)
+cdef void row_panel_tile(Py_ssize_t depth, const real* a, const real* b, const MatmulArgs* args, Py_ssize_t row,
+                         Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    """a in panels of its rows: the transpose of a batch, in the gradient of weights."""
+    high_tile(depth, a, 1, PANEL, 0, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
+
+
+cdef void column_panel_tile(Py_ssize_t depth, const real* a, Py_ssize_t jump, const real* b, const MatmulArgs* args,
+                            Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first,
+                            bint last) noexcept nogil:
+    """a in panels of its columns: a batch, forward, and its gradients on the way back."""
+    high_tile(depth, a, PANEL, 1, jump, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
+
+
+cdef void strided_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
+                       const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
+                       Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    high_tile(depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
+
+
+cdef inline void any_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
+                          const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
+                          Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    """A tile by the code that knows its strides as constants, if there is one."""
+    if b_row == TILE_COLUMNS and vector == 1 and step == TILE_ROWS:
+        packed_tile(depth, a, b, args, row, column, rows, columns, first, last)
+    elif b_row == TILE_COLUMNS and vector == 1 and step == PANEL:
+        row_panel_tile(depth, a, b, args, row, column, rows, columns, first, last)
+    elif b_row == TILE_COLUMNS and vector == PANEL and step == 1:
+        column_panel_tile(depth, a, jump, b, args, row, column, rows, columns, first, last)
+    else:
+        strided_tile(depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)

@@ -48,6 +48,16 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
         new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)
 
 
+cdef inline void update_vec(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
+    """The same for one vector."""
+    cdef vec value
+    if args.first == NULL:
+        value = (<const vec*> (<const real*> args.w + at))[0]
+        (<vec*> (<real*> args.new_w + at))[0] = value - grad * <real> args.lr
+    else:
+        update_run(args, at, <const real*> &grad, LANES)
+
+
 cdef void update(const void* packed, int member, int members) noexcept nogil:
     cdef const UpdateArgs* args = <const UpdateArgs*> packed
     cdef Py_ssize_t begin = share(args.size, 64, member, members), end = share(args.size, 64, member + 1, members)

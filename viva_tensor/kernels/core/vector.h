@@ -44,11 +44,11 @@ typedef int32_t viva_int;
 #define VIVA_TILE_VECS 4
 #endif
 
-/* Blocks of matmul, of 256 steps of the depth (CHUNK in matmul.pxi). A block of a takes 240 KiB, so that it stays in a
- * second-level cache of 512 KiB (Zen 2 and 3, Neoverse N1) or more; 240 and 120 rows divide by every tile. A block of b
- * takes 2 or 4 MiB and stays in the last-level cache. */
-#define VIVA_ROW_BLOCK (240 * 32 / VIVA_REAL_BITS)
-#define VIVA_COLUMN_BLOCK 2048
+/* Blocks of matmul: DEPTH_BLOCK (matmul.pxi) steps of the depth at most, and as many rows and columns as these numbers of
+ * elements allow. A block of a takes 240 KiB, so that it stays in a second-level cache of 512 KiB (Zen 2 and 3, Neoverse
+ * N1) or more. A block of b takes 4 MiB and stays in the last-level cache. */
+#define VIVA_BLOCK_A (61440 * 32 / VIVA_REAL_BITS)
+#define VIVA_BLOCK_B (1048576 * 32 / VIVA_REAL_BITS)
 #define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
 
 /* a * b + c of single elements as the vectors have it: fused where they are. Written as a loop of products and sums, GCC
@@ -98,6 +98,44 @@ typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
+/* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is touched. */
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && VIVA_REAL_BITS == 64
+#define VIVA_FIRST(n) ((__mmask8)((1u << (n)) - 1))
+#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm512_maskz_loadu_pd(VIVA_FIRST(n), from))
+#define VIVA_STORE_PART(to, v, n) _mm512_mask_storeu_pd(to, VIVA_FIRST(n), (__m512d)(v))
+#elif defined(__AVX512F__)
+#define VIVA_FIRST(n) ((__mmask16)((1u << (n)) - 1))
+#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm512_maskz_loadu_ps(VIVA_FIRST(n), from))
+#define VIVA_STORE_PART(to, v, n) _mm512_mask_storeu_ps(to, VIVA_FIRST(n), (__m512)(v))
+#elif defined(__AVX2__)
+static const viva_int viva_first[2 * VIVA_VEC_LANES] = {
+#if VIVA_REAL_BITS == 64
+    -1, -1, -1, -1
+#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm256_maskload_pd(from, VIVA_FIRST(n)))
+#define VIVA_STORE_PART(to, v, n) _mm256_maskstore_pd(to, VIVA_FIRST(n), (__m256d)(v))
+#else
+    -1, -1, -1, -1, -1, -1, -1, -1
+#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm256_maskload_ps(from, VIVA_FIRST(n)))
+#define VIVA_STORE_PART(to, v, n) _mm256_maskstore_ps(to, VIVA_FIRST(n), (__m256)(v))
+#endif
+};
+#define VIVA_FIRST(n) _mm256_loadu_si256((const __m256i *)(viva_first + VIVA_VEC_LANES - (n)))
+#else
+static inline viva_vec viva_load_part(const viva_real *from, int n) {
+    viva_vec v = VIVA_ZERO;
+    for (int i = 0; i < n; i++) v[i] = from[i];
+    return v;
+}
+static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
+    for (int i = 0; i < n; i++) to[i] = v[i];
+}
+#define VIVA_LOAD_PART viva_load_part
+#define VIVA_STORE_PART viva_store_part
+#endif
+
 /* Into the second-level cache: matrices whose rows are a power of two apart would push each other out of the first. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
 /* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
@@ -108,6 +146,8 @@ typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
 #define VIVA_RELU(x) ((x) < 0 ? 0 : (x))
 #define VIVA_MASKED(a, x) ((x) <= 0 ? 0 : (a))
+#define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
+#define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
 #define VIVA_PREFETCH(address) ((void)(address))
 #define VIVA_LOG_LANES 0
 #define VIVA_ZIP_LOW(a, b) (a)
