@@ -39,6 +39,7 @@ OPTIONAL_FLAGS = [
     "-ffp-contract=fast",
     "-fvisibility=hidden",
     "-fno-tree-loop-distribute-patterns",  # else zeroing sums that live in registers is a call of memset besides
+    "--param=max-completely-peeled-insns=400",  # loops over the sums of a tile are unrolled, so that they live there
 ]
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 

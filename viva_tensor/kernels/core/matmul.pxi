@@ -19,16 +19,6 @@ cdef enum:
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
-cdef struct Operand:
-    # A block of a or of b^T: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
-    Matrix vectors
-    Py_ssize_t first        # vector
-    Py_ssize_t size         # vectors
-    bint packs
-    bint padded             # a last part panel may be read where it lies, as if it were whole
-    real* room              # the packed panels; without packing only the last one, if it is neither whole nor padded
-
-
 cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int members, int count) noexcept nogil:
     """Work of a member in a band of `count` members, all tiles being whole: multiply-adds per depth, and packing."""
     cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + members - 1) // members * TILE_ROWS
@@ -132,38 +122,30 @@ cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
 cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_t begin, Py_ssize_t depth, bint fresh,
                        bint first, bint last) noexcept nogil:
     """Every tile of a block of a against a block of b, which is packed on the way if it is `fresh`."""
-    cdef Py_ssize_t j = 0, i, high, wide, vector, step, jump, along, whole = a.size // TILE_ROWS * TILE_ROWS
-    cdef bint together = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
-    cdef const real* panel_a
-    cdef const real* panel_b
+    cdef Py_ssize_t j = 0, column, wide, along, whole = a.size // TILE_ROWS * TILE_ROWS
+    cdef const real* panel
     if a.packs:
         pack_a(&a.vectors, a.first, begin, depth, a.size, a.room)
     elif whole < a.size and not a.padded:
         pack_a(&a.vectors, a.first + whole, begin, depth, a.size - whole, a.room)
     while j < b.size:
         wide = min(TILE_COLUMNS, b.size - j)
-        panel_b, along = b.room, TILE_COLUMNS
+        column = b.first + j
+        panel, along = b.room, TILE_COLUMNS
         if b.packs:
-            panel_b += j * depth
+            panel += j * depth
         elif wide == TILE_COLUMNS or b.padded:
-            panel_b, along = at(&b.vectors, b.first + j, begin), b.vectors.column
-        if fresh and (b.packs or panel_b == b.room):
-            pack_b(&b.vectors, b.first + j, begin, depth, wide, <real*> panel_b)
-        i = 0
-        while i < a.size:
-            high = min(TILE_ROWS, a.size - i)
-            if not together:
-                high = min(high, PANEL - (a.first + i) % PANEL)
-            panel_a, vector, step, jump = a.room, 1, TILE_ROWS, 0
-            if a.packs:
-                panel_a += i * depth
-            elif high == TILE_ROWS or a.padded:
-                panel_a = at(&a.vectors, a.first + i, begin)
-                vector, step = a.vectors.row, a.vectors.column
-                jump = a.vectors.across - PANEL * step
-            any_tile(depth, panel_a, vector, step, jump, panel_b, along, args, a.first + i, b.first + j, high, wide,
-                     first, last)
-            i += high
+            panel, along = at(&b.vectors, column, begin), b.vectors.column
+        if fresh and (b.packs or panel == b.room):
+            pack_b(&b.vectors, column, begin, depth, wide, <real*> panel)
+        if along == TILE_COLUMNS and a.packs:
+            packed_tiles(args, a, begin, depth, panel, column, wide, first, last)
+        elif along == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
+            row_panel_tiles(args, a, begin, depth, panel, column, wide, first, last)
+        elif along == TILE_COLUMNS and a.padded and a.vectors.row == PANEL and a.vectors.column == 1:
+            column_panel_tiles(args, a, begin, depth, panel, column, wide, first, last)
+        else:
+            strided_tiles(args, a, begin, depth, panel, along, column, wide, first, last)
         j += TILE_COLUMNS
 
 

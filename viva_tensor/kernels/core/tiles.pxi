@@ -1,13 +1,31 @@
 # One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of
 # a that is at most a third or two thirds full takes a tile of that height.
 #
-# Sums stay in registers only where every loop over them is unrolled early, which GCC does up to 16 turns: so loops over
-# a tile go over its rows, and within a row over its vectors.
+# Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
+# within another loop: so loops over a tile go over its rows, and within a row over its vectors, and all of them stand in
+# the loop over the tiles of a block.
 
 cdef enum:
     FETCH_ROWS = 2      # rows of the output fetched with each piece of the depth
     THIRD = TILE_ROWS // 3
     LINE = 64           # bytes that come from memory together
+
+
+cdef enum Walk:
+    PACKED          # a in panels of TILE_ROWS, as packing makes them
+    ROW_PANELS      # a in panels of its rows: the transpose of a batch, in the gradient of weights
+    COLUMN_PANELS   # a in panels of its columns: a batch, forward, and its gradients on the way back
+    STRIDED         # everything else
+
+
+cdef struct Operand:
+    # A block of a or of b^T: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
+    Matrix vectors
+    Py_ssize_t first        # vector
+    Py_ssize_t size         # vectors
+    bint packs
+    bint padded             # a last part panel may be read where it lies, as if it were whole
+    real* room              # the packed panels; without packing only the last one, if it is neither whole nor padded
 
 
 cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, const real* b,
@@ -161,7 +179,8 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
         a += chunk * step + chunk // PANEL * jump
         b += chunk * b_row
     if part or last and (args.bias.data != NULL and args.bias.column != 1
-                         or args.mask.data != NULL and args.mask.column != 1):
+                         or args.mask.data != NULL and args.mask.column != 1
+                         or args.update != NULL and args.update.first != NULL):
         for i in range(height):
             for j in range(TILE_VECS):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
@@ -185,7 +204,7 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
     if last and args.update != NULL:
         for i in range(height):
             for j in range(TILE_VECS):
-                update_vec(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
+                descend(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
         return
     for i in range(height):
         for j in range(TILE_VECS):
@@ -193,50 +212,58 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
         out += args.out.row
 
 
-cdef inline void high_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
-                           const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
-                           Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    if rows > 2 * THIRD:
-        tile(TILE_ROWS, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
-    elif rows > THIRD:
-        tile(2 * THIRD, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
-    else:
-        tile(THIRD, depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
-
-
-cdef void packed_tile(Py_ssize_t depth, const real* a, const real* b, const MatmulArgs* args, Py_ssize_t row,
-                      Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    high_tile(depth, a, 1, TILE_ROWS, 0, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
-
-
-cdef void row_panel_tile(Py_ssize_t depth, const real* a, const real* b, const MatmulArgs* args, Py_ssize_t row,
-                         Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    """a in panels of its rows: the transpose of a batch, in the gradient of weights."""
-    high_tile(depth, a, 1, PANEL, 0, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
-
-
-cdef void column_panel_tile(Py_ssize_t depth, const real* a, Py_ssize_t jump, const real* b, const MatmulArgs* args,
-                            Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first,
+cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
+                            const real* b, Py_ssize_t b_row, Py_ssize_t column, Py_ssize_t columns, bint first,
                             bint last) noexcept nogil:
-    """a in panels of its columns: a batch, forward, and its gradients on the way back."""
-    high_tile(depth, a, PANEL, 1, jump, b, TILE_COLUMNS, args, row, column, rows, columns, first, last)
+    """Every tile of a block of a against one panel of b; the strides within a that `walk` stands for are constants."""
+    cdef Py_ssize_t i = 0, rows, vector, step, jump
+    cdef bint together = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
+    cdef const real* panel
+    while i < a.size:
+        rows = min(TILE_ROWS, a.size - i)
+        if walk == PACKED:
+            panel, vector, step, jump = a.room + i * depth, 1, TILE_ROWS, 0
+        elif walk == ROW_PANELS:
+            rows = min(rows, PANEL - (a.first + i) % PANEL)
+            panel, vector, step, jump = at(&a.vectors, a.first + i, begin), 1, PANEL, 0
+        elif walk == COLUMN_PANELS:
+            panel, vector, step = at(&a.vectors, a.first + i, begin), PANEL, 1
+            jump = a.vectors.across - PANEL
+        else:
+            if not together:
+                rows = min(rows, PANEL - (a.first + i) % PANEL)
+            panel, vector, step, jump = a.room + (i * depth if a.packs else 0), 1, TILE_ROWS, 0
+            if not a.packs and (rows == TILE_ROWS or a.padded):
+                panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
+                jump = a.vectors.across - PANEL * step
+        if rows > 2 * THIRD:
+            tile(TILE_ROWS, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
+                 first, last)
+        elif rows > THIRD:
+            tile(2 * THIRD, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
+                 first, last)
+        else:
+            tile(THIRD, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
+                 first, last)
+        i += rows
 
 
-cdef void strided_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
-                       const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
-                       Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    high_tile(depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
+cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
+                       Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    tiles_down(PACKED, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
 
 
-cdef inline void any_tile(Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
-                          const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
-                          Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    """A tile by the code that knows its strides as constants, if there is one."""
-    if b_row == TILE_COLUMNS and vector == 1 and step == TILE_ROWS:
-        packed_tile(depth, a, b, args, row, column, rows, columns, first, last)
-    elif b_row == TILE_COLUMNS and vector == 1 and step == PANEL:
-        row_panel_tile(depth, a, b, args, row, column, rows, columns, first, last)
-    elif b_row == TILE_COLUMNS and vector == PANEL and step == 1:
-        column_panel_tile(depth, a, jump, b, args, row, column, rows, columns, first, last)
-    else:
-        strided_tile(depth, a, vector, step, jump, b, b_row, args, row, column, rows, columns, first, last)
+cdef void row_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
+                          Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    tiles_down(ROW_PANELS, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
+
+
+cdef void column_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
+                             const real* b, Py_ssize_t column, Py_ssize_t columns, bint first,
+                             bint last) noexcept nogil:
+    tiles_down(COLUMN_PANELS, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
+
+
+cdef void strided_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
+                        Py_ssize_t b_row, Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+    tiles_down(STRIDED, args, a, begin, depth, b, b_row, column, columns, first, last)

@@ -48,14 +48,9 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
         new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)
 
 
-cdef inline void update_vec(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
-    """The same for one vector."""
-    cdef vec value
-    if args.first == NULL:
-        value = (<const vec*> (<const real*> args.w + at))[0]
-        (<vec*> (<real*> args.new_w + at))[0] = value - grad * <real> args.lr
-    else:
-        update_run(args, at, <const real*> &grad, LANES)
+cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
+    """Descent without moments, for one vector."""
+    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - grad * <real> args.lr
 
 
 cdef void update(const void* packed, int member, int members) noexcept nogil:
