@@ -130,6 +130,13 @@ def test_ragged_lists_and_masked_arrays_are_refused():
         kernels.relu(np.ma.array([1.0, 2.0], mask=[True, False]))
 
 
+@pytest.mark.parametrize("name", [*ONE, *TWO])
+def test_no_mask_is_lost_on_the_fast_path(name, dtype):
+    masked = np.ma.masked_less(np.ones((3, 3), dtype), 2)
+    with pytest.raises(error.DtypeError, match="mask"):
+        ONE[name](masked) if name in ONE else TWO[name](masked, masked)
+
+
 @pytest.mark.parametrize("operation", [kernels.add, kernels.matmul])
 def test_bad_outputs_are_refused_and_untouched(operation):
     a = np.ones((2, 2))

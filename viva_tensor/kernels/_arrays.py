@@ -39,11 +39,12 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 PLAIN = {FLOAT32, FLOAT64}  # big-endian dtypes are not among them
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
-# What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes.
+# What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
+# fast path lets only np.ndarray itself through: of a masked array, a wrapper would see no mask.
 Unfit = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
-def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., None]]:
+def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
     """The specialisations of a compiled wrapper, keyed by the dtype of its arrays."""
     return {FLOAT32: kernel["float"], FLOAT64: kernel["double"]}
 

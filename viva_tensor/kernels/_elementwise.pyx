@@ -3,10 +3,14 @@
 What does not fit raises a bare ValueError, which the front mends or explains. `out` may be an operand itself.
 """
 
+from numpy import dtype, empty
+
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport ELEMENTS, run, team_size
-from viva_tensor.kernels._views cimport apart, describe, real
+from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
+from viva_tensor.kernels._views cimport apart, describe, memory_of, real
 from viva_tensor.kernels.cores cimport Core, ElementwiseArgs, Matrix
+
+cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
 
 cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,
@@ -50,48 +54,58 @@ cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssi
     if adjacent(&args.a, columns) and adjacent(&args.b, columns) and adjacent(&args.out, columns):
         args.rows, args.columns = 1, rows * columns
     members = team_size(<double> rows * columns, ELEMENTS)
-    with nogil:
-        run(core, args, members)
+    call(core, args, members, <double> rows * columns)
     return 0
 
 
-cdef int binary(Core core, const real[:, :] a, const real[:, :] b, real[:, :] out, double factor=1) except -1:
+cdef object binary(Core core, const real[:, :] a, const real[:, :] b, object out, double factor=1):
+    """Run a core into an array, by default a new one of the shape of a."""
     cdef ElementwiseArgs args
     cdef Py_ssize_t size = sizeof(real)
-    args.rows, args.columns, args.scale = out.shape[0], out.shape[1], factor
-    if 0 in (a.shape[0], a.shape[1], b.shape[0], b.shape[1], args.rows, args.columns):
+    cdef real[:, :] target
+    args.scale = factor
+    if 0 in (a.shape[0], a.shape[1], b.shape[0], b.shape[1]):
         raise ValueError
-    if not (describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)
-            and describe(&args.out, &out[0, 0], out.strides, size)):
+    if not (describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)):
         raise ValueError
-    return elementwise(core, &args, a.shape[0], a.shape[1], b.shape[0], b.shape[1], size)
+    if out is None:
+        args.rows, args.columns = a.shape[0], a.shape[1]
+        out = empty((args.rows, args.columns), FLOAT if real is float else DOUBLE)
+        args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
+    else:
+        target = out
+        args.rows, args.columns = target.shape[0], target.shape[1]
+        if args.rows == 0 or args.columns == 0 or not describe(&args.out, &target[0, 0], target.strides, size):
+            raise ValueError
+    elementwise(core, &args, a.shape[0], a.shape[1], b.shape[0], b.shape[1], size)
+    return out
 
 
-def add(const real[:, :] a, const real[:, :] b, real[:, :] out):
-    """out = a + b"""
-    binary((float_cores if real is float else double_cores).add, a, b, out)
+def add(const real[:, :] a, const real[:, :] b, out=None):
+    """a + b"""
+    return binary((float_cores if real is float else double_cores).add, a, b, out)
 
 
-def sub(const real[:, :] a, const real[:, :] b, real[:, :] out):
-    """out = a - b"""
-    binary((float_cores if real is float else double_cores).sub, a, b, out)
+def sub(const real[:, :] a, const real[:, :] b, out=None):
+    """a - b"""
+    return binary((float_cores if real is float else double_cores).sub, a, b, out)
 
 
-def mul(const real[:, :] a, const real[:, :] b, real[:, :] out):
-    """out = a · b"""
-    binary((float_cores if real is float else double_cores).mul, a, b, out)
+def mul(const real[:, :] a, const real[:, :] b, out=None):
+    """a · b"""
+    return binary((float_cores if real is float else double_cores).mul, a, b, out)
 
 
-def relu(const real[:, :] x, real[:, :] out):
-    """out = max(x, 0)"""
-    binary((float_cores if real is float else double_cores).relu, x, x, out)
+def relu(const real[:, :] x, out=None):
+    """max(x, 0)"""
+    return binary((float_cores if real is float else double_cores).relu, x, x, out)
 
 
-def relu_backward(const real[:, :] grad, const real[:, :] x, real[:, :] out):
-    """out = grad where x > 0, else 0"""
-    binary((float_cores if real is float else double_cores).relu_backward, grad, x, out)
+def relu_backward(const real[:, :] grad, const real[:, :] x, out=None):
+    """grad where x > 0, else 0"""
+    return binary((float_cores if real is float else double_cores).relu_backward, grad, x, out)
 
 
-def scale(const real[:, :] x, double factor, real[:, :] out):
-    """out = factor · x"""
-    binary((float_cores if real is float else double_cores).scale, x, x, out, factor)
+def scale(const real[:, :] x, double factor, out=None):
+    """factor · x"""
+    return binary((float_cores if real is float else double_cores).scale, x, x, out, factor)

@@ -1,9 +1,14 @@
 from viva_tensor.kernels._arrays import Array
 
 def matmul(
-    a: Array, b: Array, out: Array, bias: Array | None = None, relu: bool = False, mask: Array | None = None
-) -> None: ...
-def linear(x: Array, w: Array, b: Array, out: Array) -> None: ...
+    a: Array,
+    b: Array,
+    out: Array | None = None,
+    bias: Array | None = None,
+    relu: bool = False,
+    mask: Array | None = None,
+) -> Array: ...
+def linear(x: Array, w: Array, b: Array, out: Array | None = None) -> Array: ...
 def matmul_update(
     a: Array,
     b: Array,

@@ -5,21 +5,25 @@ What does not fit raises a bare ValueError, which the front mends or explains.
 
 from libc.math cimport NAN
 
+from numpy import dtype, empty
+
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport ELEMENTS, release, run, team_size, workspace
-from viva_tensor.kernels._views cimport aligned, describe, real
+from viva_tensor.kernels._team cimport ELEMENTS, call, release, team_size, workspace
+from viva_tensor.kernels._views cimport aligned, describe, memory_of, real
 from viva_tensor.kernels.cores cimport Cores, SquaredErrorArgs, SumArgs
+
+cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
 
 cdef int run_sum(const Cores* cores, SumArgs* args, Py_ssize_t size) except -1:
     cdef Py_ssize_t chunks = cores.sum_chunks(args.axis)
     cdef char* partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
-    cdef int members = team_size(<double> args.outer * args.axis * args.inner, ELEMENTS)
+    cdef double work = <double> args.outer * args.axis * args.inner
+    cdef int members = team_size(work, ELEMENTS)
     args.partials = partials
-    with nogil:
-        run(cores.sum, args, members)
-        if partials != NULL:
-            run(cores.sum_join, args, 1)
+    call(cores.sum, args, members, work)
+    if partials != NULL:
+        cores.sum_join(args, 0, 1)
         release(partials)
     return 0
 
@@ -44,57 +48,74 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     run_sum(float_cores if real is float else double_cores, &args, size)
 
 
-def sum_rows(const real[:, :] x, real[::1] out):
-    """out[j] = Σᵢ x[i, j] of a matrix that holds something: `sum` without its ways round"""
+def sum_all(const real[:, ::1] x, double divisor=1):
+    """Σ x[i, j] / divisor of a matrix that holds something, 0-d: `sum` without its ways round"""
     cdef SumArgs args
     cdef Py_ssize_t size = sizeof(real)
-    if x.shape[0] == 0 or x.shape[1] == 0 or out.shape[0] != x.shape[1]:
+    if x.shape[0] == 0 or x.shape[1] == 0 or not aligned(&x[0, 0], 0, size):
         raise ValueError
+    out = empty((), FLOAT if real is float else DOUBLE)
+    args.outer, args.axis, args.inner, args.divisor = 1, x.shape[0] * x.shape[1], 1, divisor
+    args.x, args.x_outer, args.x_axis, args.x_inner = &x[0, 0], 0, 1, 1
+    args.out.data, args.out.row, args.out.column = memory_of(out), 1, 1
+    run_sum(float_cores if real is float else double_cores, &args, size)
+    return out
+
+
+def sum_rows(const real[:, :] x):
+    """Σᵢ x[i, j] of a matrix that holds something: `sum` without its ways round"""
+    cdef SumArgs args
+    cdef Py_ssize_t size = sizeof(real)
+    if x.shape[0] == 0 or x.shape[1] == 0 or not aligned(&x[0, 0], x.strides[0] | x.strides[1], size):
+        raise ValueError
+    out = empty(x.shape[1], FLOAT if real is float else DOUBLE)
     args.outer, args.axis, args.inner, args.divisor = 1, x.shape[0], x.shape[1], 1
     args.x, args.x_outer, args.x_axis, args.x_inner = &x[0, 0], 0, x.strides[0] // size, x.strides[1] // size
-    args.out.data, args.out.row, args.out.column = &out[0], args.inner, 1
-    if not (aligned(args.x, x.strides[0] | x.strides[1], size) and aligned(args.out.data, 0, size)):
-        raise ValueError
+    args.out.data, args.out.row, args.out.column = memory_of(out), args.inner, 1
     run_sum(float_cores if real is float else double_cores, &args, size)
+    return out
 
 
-def squared_error(const real[::1] a, const real[::1] b, real[:, :] out):
-    """out[0, 0] = Σ (a - b)² / size"""
+cdef inline bint pair(SquaredErrorArgs* args, const real[:, ::1] a, const real[:, ::1] b) noexcept:
+    """Describe what is compared; False where it does not fit."""
+    args.size = a.shape[0] * a.shape[1]
+    args.a = args.b = args.partials = args.out = args.grad = NULL
+    if a.shape[0] != b.shape[0] or a.shape[1] != b.shape[1]:
+        return False
+    if args.size:
+        args.a, args.b = &a[0, 0], &b[0, 0]
+    return aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))
+
+
+def squared_error(const real[:, ::1] a, const real[:, ::1] b):
+    """Σ (a - b)² / size, 0-d"""
     cdef const Cores* cores = float_cores if real is float else double_cores
     cdef SquaredErrorArgs args
     cdef SumArgs join
-    cdef char* partials
-    if a.shape[0] != b.shape[0]:
+    if not pair(&args, a, b):
         raise ValueError
-    if a.shape[0] == 0:
-        out[0, 0] = NAN
-        return
-    args.size, args.a, args.b, args.out = a.shape[0], &a[0], &b[0], NULL
-    if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
-        raise ValueError
+    out = empty((), FLOAT if real is float else DOUBLE)
+    if args.size == 0:
+        (<real*> memory_of(out))[0] = NAN
+        return out
     join.outer, join.axis, join.inner, join.divisor = 1, args.size, 1, args.size
-    describe(&join.out, &out[0, 0], out.strides, sizeof(real))
-    partials = workspace(cores.sum_chunks(args.size) * <Py_ssize_t> sizeof(real))
-    args.partials = join.partials = partials
-    members = team_size(args.size, ELEMENTS)
-    with nogil:
-        run(cores.squared_error, &args, members)
-        run(cores.sum_join, &join, 1)
-        release(partials)
+    join.out.data, join.out.row, join.out.column = memory_of(out), 1, 1
+    join.partials = workspace(cores.sum_chunks(args.size) * <Py_ssize_t> sizeof(real))
+    args.partials = join.partials
+    call(cores.squared_error, &args, team_size(args.size, ELEMENTS), args.size)
+    cores.sum_join(&join, 0, 1)
+    release(<char*> join.partials)
+    return out
 
 
-def squared_error_backward(const real[::1] a, const real[::1] b, real grad, real[::1] out):
-    """out = 2 · grad / size · (a - b)"""
-    cdef const Cores* cores = float_cores if real is float else double_cores
+def squared_error_backward(const real[:, ::1] a, const real[:, ::1] b, real grad):
+    """2 · grad / size · (a - b)"""
     cdef SquaredErrorArgs args
-    if a.shape[0] != b.shape[0] or out.shape[0] != a.shape[0]:
+    if not pair(&args, a, b):
         raise ValueError
-    if a.shape[0] == 0:
-        return
-    args.size, args.a, args.b, args.out, args.grad = a.shape[0], &a[0], &b[0], &out[0], &grad
-    args.partials = NULL
-    if not (aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))):
-        raise ValueError
-    members = team_size(args.size, ELEMENTS)
-    with nogil:
-        run(cores.squared_error, &args, members)
+    out = empty((a.shape[0], a.shape[1]), FLOAT if real is float else DOUBLE)
+    if args.size:
+        args.out, args.grad = memory_of(out), &grad
+        call((float_cores if real is float else double_cores).squared_error, &args, team_size(args.size, ELEMENTS),
+             args.size)
+    return out

@@ -5,8 +5,18 @@ from viva_tensor.kernels.cores cimport Core
 cdef enum:
     MULTIPLY_ADDS = 1_000_000
     ELEMENTS = 65_536
+    BRIEF = 16_384      # of either: done before another Python thread could have taken the GIL
 
 cdef int team_size(double work, double share) noexcept nogil
 cdef void run(Core core, const void* args, int members) noexcept nogil
 cdef char* workspace(Py_ssize_t size) except? NULL
 cdef void release(char* memory) noexcept nogil
+
+
+cdef inline void call(Core core, const void* args, int members, double work) noexcept:
+    """Run a core on a team, without the GIL unless that costs more than the work."""
+    if members == 1 and work < BRIEF:
+        core(args, 0, 1)
+    else:
+        with nogil:
+            run(core, args, members)

@@ -14,3 +14,11 @@ def update(
     second: Array | None = None,
     new_second: Array | None = None,
 ) -> None: ...
+def descend(
+    shape: tuple[int, ...],
+    grad: Array,
+    w: Array,
+    lr: float,
+    momentum: float = 0,
+    velocity: Array | None = None,
+) -> tuple[Array, Array | None]: ...

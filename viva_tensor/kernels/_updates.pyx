@@ -1,9 +1,13 @@
 """Optimiser updates on typed memoryviews: new arrays from old ones, or in place, in one pass."""
 
+from numpy import dtype, empty
+
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport ELEMENTS, run, team_size
-from viva_tensor.kernels._views cimport aligned, real
+from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
+from viva_tensor.kernels._views cimport aligned, memory_of, real
 from viva_tensor.kernels.cores cimport UpdateArgs
+
+cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
 
 cdef inline bint pair(Py_ssize_t size, const real[::1] old, real[::1] new, const void** at, void** new_at):
@@ -32,6 +36,26 @@ def update(const real[::1] grad, const real[::1] w, real[::1] new_w, double lr, 
         raise ValueError
     args.lr, args.momentum, args.square_momentum = lr, momentum, square_momentum
     args.correction, args.epsilon = correction, epsilon
-    members = team_size(args.size, ELEMENTS)
-    with nogil:
-        run((float_cores if real is float else double_cores).update, &args, members)
+    call((float_cores if real is float else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
+
+
+def descend(tuple shape, const real[::1] grad, const real[::1] w, double lr, double momentum=0,
+            const real[::1] velocity=None):
+    """New arrays of that shape: the weights, and the velocity or None."""
+    cdef UpdateArgs args
+    new_velocity = None
+    args.size = grad.shape[0]
+    args.first = args.second = args.new_first = args.new_second = NULL
+    if w.shape[0] != args.size or not (aligned(&grad[0], 0, sizeof(real)) and aligned(&w[0], 0, sizeof(real))):
+        raise ValueError
+    new_w = empty(shape, FLOAT if real is float else DOUBLE)
+    if velocity is not None:
+        if velocity.shape[0] != args.size or not aligned(&velocity[0], 0, sizeof(real)):
+            raise ValueError
+        new_velocity = empty(shape, FLOAT if real is float else DOUBLE)
+        args.first, args.new_first = &velocity[0], memory_of(new_velocity)
+    if args.size:
+        args.grad, args.w, args.new_w = &grad[0], &w[0], memory_of(new_w)
+        args.lr, args.momentum = lr, momentum
+        call((float_cores if real is float else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
+    return new_w, new_velocity

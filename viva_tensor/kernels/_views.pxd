@@ -1,5 +1,6 @@
 """From typed memoryviews to the arguments of cores."""
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
 
 from viva_tensor.kernels.cores cimport Matrix
@@ -7,6 +8,14 @@ from viva_tensor.kernels.cores cimport Matrix
 ctypedef fused real:
     float
     double
+
+
+cdef inline void* memory_of(object array) except NULL:
+    """Where an array that was just allocated begins."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
+    PyBuffer_Release(&view)
+    return view.buf
 
 
 cdef inline bint aligned(const void* data, Py_ssize_t step, Py_ssize_t itemsize) noexcept nogil:

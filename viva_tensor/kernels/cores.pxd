@@ -39,8 +39,8 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     Matrix bias             # data is NULL: none; row is 0
     bint relu
     Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
-    const UpdateArgs* update    # NULL: none; else the result is the gradient of weights that lie as `out` does, which is
-                                # only room for parts of its sums
+    # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
+    const UpdateArgs* update
     int by_rows             # 1: members own rows, the same ones for the same number of rows; 2: that, turned round
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes

@@ -18,6 +18,7 @@ __all__ = ["add", "add_backward", "mul", "mul_backward", "relu", "relu_backward"
 _ADD = by_dtype(_elementwise.add)
 _SUB = by_dtype(_elementwise.sub)
 _MUL = by_dtype(_elementwise.mul)
+_SCALE = by_dtype(_elementwise.scale)
 _RELU = by_dtype(_elementwise.relu)
 _RELU_BACKWARD = by_dtype(_elementwise.relu_backward)
 
@@ -156,6 +157,12 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
     >>> scale([1.0, 2.0], -1)
     array([-1., -2.], dtype=float32)
     """
+    try:
+        if type(x) is not np.ndarray:
+            raise TypeError
+        return _SCALE[x.dtype](x, factor, out)  # type: ignore[no-any-return]
+    except Unfit:
+        pass
     array = as_array("scale", x)
     return into("scale", out, array.shape, (array,), lambda result: spread(array, factor, result))
 
@@ -189,9 +196,9 @@ def relu(x: ArrayLike, out: Array | None = None) -> Array:
     array([0., 0., 2.], dtype=float32)
     """
     try:
-        result = np.empty(x.shape, x.dtype) if out is None else out  # type: ignore[union-attr]
-        _RELU[x.dtype](x, result)  # type: ignore[union-attr]
-        return result
+        if type(x) is not np.ndarray:
+            raise TypeError
+        return _RELU[x.dtype](x, out)  # type: ignore[no-any-return]
     except Unfit:
         return in_rows("relu", _RELU, as_arrays("relu", x), out)
 
@@ -229,8 +236,8 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 def _binary(operation: str, table: Any, a: ArrayLike, b: ArrayLike, out: Array | None) -> Array:
     try:
-        result = np.empty(a.shape, a.dtype) if out is None else out  # type: ignore[union-attr]
-        table[a.dtype](a, b if b.ndim == 2 else b[None], result)  # type: ignore[union-attr,index,call-overload]
-        return result
+        if type(a) is not np.ndarray or type(b) is not np.ndarray:
+            raise TypeError
+        return table[a.dtype](a, b if b.ndim == 2 else b[None], out)  # type: ignore[no-any-return]
     except Unfit:
         return in_rows(operation, table, as_arrays(operation, a, b), out)

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, as_array, as_arrays, by_dtype, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, by_dtype, same_shape
 
 __all__ = ["mean_squared_error", "mean_squared_error_backward"]
 
+_NUMBERS = (float, np.float32, np.float64)
 _SQUARED_ERROR = by_dtype(_sums.squared_error)
 _SQUARED_ERROR_BACKWARD = by_dtype(_sums.squared_error_backward)
 
@@ -37,10 +38,13 @@ def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
     >>> mean_squared_error([1.0, 2.0], [1.0, 4.0])
     array(2., dtype=float32)
     """
-    p, t = _pair("mean_squared_error", pred, target)
-    out = np.empty((), p.dtype)
-    _SQUARED_ERROR[p.dtype](p.ravel(), t.ravel(), out.reshape(1, 1))
-    return out
+    try:
+        if type(pred) is not np.ndarray or type(target) is not np.ndarray:
+            raise TypeError
+        return _SQUARED_ERROR[pred.dtype](pred, target)  # type: ignore[no-any-return]
+    except Unfit:
+        p, t = _pair("mean_squared_error", pred, target)
+        return _SQUARED_ERROR[p.dtype](p.ravel()[None], t.ravel()[None])  # type: ignore[no-any-return]
 
 
 def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayLike) -> Array:
@@ -53,12 +57,18 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     >>> mean_squared_error_backward(1.0, [1.0, 2.0], [1.0, 4.0])
     array([ 0., -2.], dtype=float32)
     """
-    p, t = _pair("mean_squared_error_backward", pred, target)
-    scalar = as_array("mean_squared_error_backward", grad)
-    same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")
-    out = np.empty(p.shape, p.dtype)
-    _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel(), t.ravel(), float(scalar), out.reshape(-1))
-    return out
+    try:
+        if type(pred) is not np.ndarray or type(target) is not np.ndarray:
+            raise TypeError
+        if grad.ndim if type(grad) is np.ndarray else type(grad) not in _NUMBERS:
+            raise TypeError
+        return _SQUARED_ERROR_BACKWARD[pred.dtype](pred, target, grad)  # type: ignore[no-any-return]
+    except Unfit:
+        p, t = _pair("mean_squared_error_backward", pred, target)
+        scalar = as_array("mean_squared_error_backward", grad)
+        same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")
+        out = _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel()[None], t.ravel()[None], float(scalar))
+        return out.reshape(p.shape)  # type: ignore[no-any-return]
 
 
 def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:

@@ -54,9 +54,9 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
            [3., 4.]])
     """
     try:
-        result = np.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out  # type: ignore[union-attr]
-        _MATMUL[a.dtype](a, b, result)  # type: ignore[union-attr]
-        return result
+        if type(a) is not np.ndarray or type(b) is not np.ndarray:
+            raise TypeError
+        return _MATMUL[a.dtype](a, b, out)  # type: ignore[no-any-return]
     except Unfit:
         x, y = as_arrays("matmul", a, b)
         named = f"matmul of {x.shape} and {y.shape}"
@@ -101,11 +101,12 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
            [2.]]))
     """
     try:
-        if grad.shape == (a.shape[0], b.shape[1]):  # type: ignore[union-attr]
-            da, db = np.empty(a.shape, a.dtype), np.empty(b.shape, b.dtype)  # type: ignore[union-attr]
-            _MATMUL[a.dtype](grad, b.T, da)  # type: ignore[union-attr]
-            _MATMUL[a.dtype](a.T, grad, db)  # type: ignore[union-attr]
-            return da, db
+        if (
+            type(grad) is type(a) is type(b) is np.ndarray
+            and grad.shape == (a.shape[0], b.shape[1])
+            and a.shape[1] == b.shape[0]
+        ):
+            return _MATMUL[a.dtype](grad, b.T), _MATMUL[a.dtype](a.T, grad)
     except Unfit:
         pass
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
@@ -143,9 +144,9 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
     array([[11.5]], dtype=float32)
     """
     try:
-        result = np.empty((x.shape[0], w.shape[0]), x.dtype) if out is None else out  # type: ignore[union-attr]
-        _LINEAR[x.dtype](x, w, b, result)  # type: ignore[union-attr]
-        return result
+        if type(x) is not np.ndarray or type(w) is not np.ndarray or type(b) is not np.ndarray:
+            raise TypeError
+        return _LINEAR[x.dtype](x, w, b, out)  # type: ignore[no-any-return]
     except Unfit:
         x, w, b = as_arrays("linear", x, w, b)
         named = f"linear of {x.shape}, {w.shape} and {b.shape}"
@@ -191,11 +192,12 @@ def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array,
     (array([[1., 2.]], dtype=float32), array([3.], dtype=float32))
     """
     try:
-        if grad.shape == (x.shape[0], w.shape[0]):  # type: ignore[union-attr]
-            dx, dw = np.empty(x.shape, x.dtype), np.empty(w.shape, w.dtype)  # type: ignore[union-attr]
-            _MATMUL[x.dtype](grad, w, dx)  # type: ignore[union-attr]
-            _MATMUL[x.dtype](grad.T, x, dw)  # type: ignore[union-attr]
-            return dx, dw, sum_rows(grad)  # type: ignore[arg-type]
+        if (
+            type(grad) is type(x) is type(w) is np.ndarray
+            and grad.shape == (x.shape[0], w.shape[0])
+            and x.shape[1] == w.shape[1]
+        ):
+            return _MATMUL[x.dtype](grad, w), _MATMUL[x.dtype](grad.T, x), sum_rows(grad)
     except Unfit:
         pass
     grad, x, w = as_arrays("linear_backward", grad, x, w)

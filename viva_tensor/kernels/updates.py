@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from viva_tensor.kernels import _updates
-from viva_tensor.kernels._arrays import Array, as_arrays, by_dtype, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, by_dtype, same_shape
 
 __all__ = ["sgd"]
 
-_UPDATE = by_dtype(_updates.update)
+_DESCEND = by_dtype(_updates.descend)
 
 
 def sgd(
@@ -47,14 +47,16 @@ def sgd(
     >>> sgd(np.array([1.0]), np.array([0.5]), lr=0.1)
     (array([0.95]), None)
     """
+    try:
+        shape = w.shape
+        if velocity is None and grad.shape == shape and type(w) is type(grad) is np.ndarray:
+            return _DESCEND[w.dtype](shape, grad.ravel(), w.ravel(), lr)  # type: ignore[no-any-return]
+    except Unfit:
+        pass
     arrays = as_arrays("sgd", w, grad, *(() if velocity is None else (velocity,)))
     for array in arrays[1:]:
         same_shape("sgd", arrays[0].shape, array.shape, "weights, gradient and velocity have one shape")
-    flat = [array.ravel() for array in arrays]
-    new_w = np.empty(arrays[0].shape, arrays[0].dtype)
-    if velocity is None:
-        _UPDATE[new_w.dtype](flat[1], flat[0], new_w.reshape(-1), lr)
-        return new_w, None
-    new_velocity = np.empty_like(new_w)
-    _UPDATE[new_w.dtype](flat[1], flat[0], new_w.reshape(-1), lr, momentum, flat[2], new_velocity.reshape(-1))
-    return new_w, new_velocity
+    flat_w, flat_grad, *flat_velocity = (array.ravel() for array in arrays)
+    return _DESCEND[flat_w.dtype](  # type: ignore[no-any-return]
+        arrays[0].shape, flat_grad, flat_w, lr, momentum, *flat_velocity
+    )

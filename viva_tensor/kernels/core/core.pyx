@@ -1,7 +1,7 @@
 """The cores for one element type and one instruction set; built once for each pair of them from this one source."""
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from viva_tensor.kernels.cores cimport (
     Cores,

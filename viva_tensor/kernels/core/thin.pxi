@@ -2,7 +2,7 @@
 # outputs in all.
 
 cdef enum:
-    TINY = 100      # multiply-adds that take less time one by one than as a tile
+    TINY = 64      # multiply-adds that take less time one by one than as a tile
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 

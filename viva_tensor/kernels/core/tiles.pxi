@@ -2,8 +2,8 @@
 # a that is at most a third or two thirds full takes a tile of that height.
 #
 # Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
-# within another loop: so loops over a tile go over its rows, and within a row over its vectors, and all of them stand in
-# the loop over the tiles of a block.
+# within another loop: so loops over a tile go over its rows, and within a row over its vectors, all of them in the loop
+# over the tiles of a block.
 
 cdef enum:
     FETCH_ROWS = 2      # rows of the output fetched with each piece of the depth
