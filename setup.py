@@ -44,6 +44,7 @@ OPTIONAL_FLAGS = [
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 
 INSTRUCTION_SETS = {
+    "baseline": ["-msse3"],  # what NumPy's own wheels ask for at least
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
 }
@@ -133,10 +134,9 @@ class BuildExtensions(build_ext):
             if not self.probe([f"-march={MARCH}"]):
                 raise SystemExit(f"VIVA_TENSOR_MARCH={MARCH}: the compiler does not take -march={MARCH}")
             return {"native": [f"-march={MARCH}"]}
-        names = {"baseline": []}
-        if platform.machine().lower() in ("x86_64", "amd64") and self.compiler.compiler_type != "msvc":
-            names |= {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
-        return names
+        if platform.machine().lower() not in ("x86_64", "amd64") or self.compiler.compiler_type == "msvc":
+            return {"baseline": []}
+        return {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
 
     def build_extensions(self):
         common = self.flags()
@@ -211,7 +211,7 @@ def write_if_changed(path, text):
 
 
 modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_updates", "_peak"]
-variants = ["native"] if MARCH else ["baseline", *INSTRUCTION_SETS]
+variants = ["native"] if MARCH else list(INSTRUCTION_SETS)
 setup(
     ext_modules=[
         Extension(SHARED, [f"{KERNELS}/_team.pyx"]),  # a stand-in: Cython writes its source in the build

@@ -6,6 +6,7 @@
 # over the tiles of a block.
 
 cdef enum:
+    PIECE = 32          # steps of the depth without a look aside
     FETCH_ROWS = 2      # rows of the output fetched with each piece of the depth
     THIRD = TILE_ROWS // 3
     LINE = 64           # bytes that come from memory together
@@ -52,6 +53,7 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
     for i in range(height):
         for j in range(TILE_VECS):
             sums[i * TILE_VECS + j] = ZERO
+    cdef Py_ssize_t piece = PANEL if jump else PIECE
     while depth > 0:
         for i in range(FETCH_ROWS):
             if fetches > 0:
@@ -60,7 +62,7 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
                 prefetch(out + TILE_COLUMNS - 1)
                 out += out_row
                 fetches -= 1
-        steps = min(depth, PANEL)
+        steps = min(depth, piece)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
             multiply_step(height, a, vector, b, sums)
             a += step
