@@ -27,8 +27,8 @@ def step(sizes, batch, threads):
 
 
 def test_small_programs_stay_on_one_thread():
-    assert all(one.members == 1 for one in step((8, 64, 64, 1), 64, 8).planned)
-    assert "0 barriers" in str(step((8, 64, 64, 1), 64, 8))
+    assert all(one.members == 1 for one in step((8, 16, 16, 1), 64, 8).planned)
+    assert "0 barriers" in str(step((8, 16, 16, 1), 64, 8))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 64])

@@ -115,13 +115,14 @@ def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, doubl
     multiply[real](&args, sums, 0)
 
 
-def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members):
+def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, bint packs_a=True, bint packs_b=True):
     """(top, bottom, left, right) of one member's part of a float32 product."""
     cdef Rectangle own
-    float_cores.matmul_rectangle(rows, columns, member, members, &own)
+    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, member, members, &own)
     return own.top, own.bottom, own.left, own.right
 
 
-def tile():
-    """(rows, columns) of a float32 product's tiles."""
-    return float_cores.tile_rows, float_cores.tile_columns
+def tile(str dtype="f"):
+    """(rows, columns) of a product's tiles, of float32 or of float64 ("d"); a panel has as many columns."""
+    cdef const Cores* cores = float_cores if dtype == "f" else double_cores
+    return cores.tile_rows, cores.tile_columns

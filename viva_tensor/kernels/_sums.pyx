@@ -78,7 +78,7 @@ def sum_rows(const real[:, :] x):
 
 cdef inline bint pair(SquaredErrorArgs* args, const real[:, ::1] a, const real[:, ::1] b) noexcept:
     """Describe what is compared; False where it does not fit."""
-    args.size = a.shape[0] * a.shape[1]
+    args.size = args.rows = a.shape[0] * a.shape[1]
     args.a = args.b = args.partials = args.out = args.grad = NULL
     if a.shape[0] != b.shape[0] or a.shape[1] != b.shape[1]:
         return False

@@ -67,11 +67,18 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
 
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
+    Py_ssize_t rows         # without partials members own rows, as in a product
     const void* a
     const void* b
     void* partials          # NULL: only out
     void* out               # NULL: only partials
     const void* grad        # one element
+
+
+cdef struct PanelArgs:      # source[rows, columns] copied into panels of its columns, the last one filled up with zeros
+    Py_ssize_t rows, columns
+    Matrix source
+    void* out
 
 
 cdef struct PeakArgs:
@@ -82,7 +89,7 @@ cdef struct PeakArgs:
 
 cdef struct Cores:
     void (*matmul_plan)(MatmulArgs* args, int members) noexcept nogil
-    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, int member, int members,
+    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int member, int members,
                              Rectangle* own) noexcept nogil
     Core matmul
     Core add
@@ -96,6 +103,7 @@ cdef struct Cores:
     Core sum_join
     Core squared_error
     Core update
+    Core to_panels
     Core peak
     int chains
     int lanes

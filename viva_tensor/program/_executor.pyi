@@ -2,11 +2,11 @@ from typing import Any
 
 import numpy as np
 
-CHUNK: int
+DEPTH_BLOCK: int
 MOST: int
 
 Place = tuple[int, int]
-Strided = tuple[int, int, int, int]
+Strided = tuple[int, int, int, int, int, int]
 
 class Executor:
     inputs: tuple[tuple[int, ...], ...]
@@ -42,8 +42,10 @@ class Executor:
     def sum(
         self, sizes: tuple[int, int, int], x: Place, out: Place, divisor: float, members: int, barrier: bool
     ) -> None: ...
+    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Place, members: int, barrier: bool) -> None: ...
     def squared_error(
         self,
+        rows: int,
         size: int,
         a: Place,
         b: Place,

@@ -17,13 +17,14 @@ from viva_tensor.kernels.cores cimport (
     ElementwiseArgs,
     MatmulArgs,
     Matrix,
+    PanelArgs,
     SquaredErrorArgs,
     SumArgs,
     UpdateArgs,
 )
 from viva_tensor.kernels.openmp cimport openmp_wait
 
-CHUNK = 256     # steps of the depth that a product sums in registers, as in core/matmul.pxi
+DEPTH_BLOCK = 1024      # steps of the depth for which a product writes its output once, as in core/matmul.pxi
 
 MOST = 16       # inputs
 
@@ -158,7 +159,7 @@ cdef class Executor:
     cdef int matrix(self, Matrix* matrix, object where) except -1:
         if where is not None:
             self.place(<const void**> &matrix.data, where)
-            matrix.row, matrix.column = where[2], where[3]
+            matrix.row, matrix.column, matrix.down, matrix.across = where[2:]
         return 0
 
     def keep(self, item):
@@ -169,8 +170,8 @@ cdef class Executor:
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
-        args.a.row, args.a.column = a[2], a[3]
-        args.b.row, args.b.column = b[2], b[3]
+        args.a.row, args.a.column, args.a.down, args.a.across = a[2:]
+        args.b.row, args.b.column, args.b.down, args.b.across = b[2:]
         args.b.data = args      # a mark: the plan may turn the product round
         self.matrix(&args.out, out)
         self.matrix(&args.bias, bias)
@@ -217,11 +218,23 @@ cdef class Executor:
         if args.partials != NULL:
             self.add(self.cores.sum_join, args, 1, members > 1)
 
-    def squared_error(self, Py_ssize_t size, a, b, loss, out, grad, int members, bint barrier):
+    def to_panels(self, shape, x, out, int members, bint barrier):
+        """A matrix copied into panels."""
+        cdef PanelArgs* args = <PanelArgs*> self.memory(sizeof(PanelArgs))
+        args.rows, args.columns = shape
+        self.matrix(&args.source, x)
+        self.place(<const void**> &args.out, out)
+        if args.source.down == 0:
+            args.source.down = self.cores.tile_columns * args.source.row
+        if args.source.across == 0:
+            args.source.across = self.cores.tile_columns * args.source.column
+        self.add(self.cores.to_panels, args, members, barrier)
+
+    def squared_error(self, Py_ssize_t rows, Py_ssize_t size, a, b, loss, out, grad, int members, bint barrier):
         """The mean squared error of contiguous arrays, its gradient, or both."""
         cdef SquaredErrorArgs* args = <SquaredErrorArgs*> self.memory(sizeof(SquaredErrorArgs))
         cdef SumArgs* join = <SumArgs*> self.memory(sizeof(SumArgs))
-        args.size = size
+        args.rows, args.size = rows, size
         self.place(&args.a, a)
         self.place(&args.b, b)
         if out is not None:

@@ -39,12 +39,17 @@ class Buffer:
 
 @dataclass(eq=False, slots=True)
 class Symbol:
-    """An array to be: shape, and strides and offset in elements of its buffer."""
+    """An array to be: shape, and strides and offset in elements of its buffer.
+
+    In panels (see ``layouts``), ``down`` and ``across`` lead from one panel of rows or columns to the next.
+    """
 
     shape: Shape
     strides: Strides
     buffer: Buffer
     offset: int = 0
+    down: int = 0
+    across: int = 0
 
     @property
     def size(self) -> int:
@@ -52,11 +57,12 @@ class Symbol:
 
     @property
     def contiguous(self) -> bool:
-        return self.strides == row_major(self.shape)
+        return self.strides == row_major(self.shape) and not (self.down or self.across)
 
     def __repr__(self) -> str:
-        transposed = "ᵀ" if len(self.shape) == 2 and not self.contiguous else ""
-        return f"{self.buffer.name}{transposed} {list(self.shape)}"
+        panels = bool(self.down or self.across)
+        transposed = "ᵀ" if self.down or (len(self.shape) == 2 and not (self.contiguous or panels)) else ""
+        return f"{self.buffer.name}{transposed} {list(self.shape)}{' in panels' * panels}"
 
 
 @dataclass(eq=False, slots=True)

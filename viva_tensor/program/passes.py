@@ -11,8 +11,6 @@ __all__ = ["PASSES", "dead", "loss_with_gradient", "mask_in_product", "relu_in_p
 
 Instructions = list[Instruction]
 
-FUSED_UPDATE = 32_768  # weights from which an update in the write-back saves more than whole rows of tiles do
-
 
 def dead(instructions: Instructions, output: Symbol) -> Instructions:
     """Leave out what nobody reads: neither an update nor the output depends on it."""
@@ -97,13 +95,15 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
         alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
         if product is None or product.attributes["fused"] or not alone or product.results["out"].shape != w.shape:
             continue
-        if w.size < FUSED_UPDATE:
-            continue
+        place = kept.index(product)
+        last = max((kept.index(one) for one in read_by[w.buffer] if one not in (instruction, product)), default=-1)
+        read = {symbol.buffer for symbol in product.operands.values()}
+        if any(symbol.buffer in read for one in kept[place + 1 : last + 1] for symbol in one.results.values()):
+            continue  # the gradients of a product of two parameters each read what the other updates
         product.operands["w"] = product.results["w"] = w
         product.attributes["fused"] = ["update"]
         kept.remove(instruction)
-        last = max((kept.index(one) for one in read_by[w.buffer] if one not in (instruction, product)), default=-1)
-        if last > kept.index(product):
+        if last > place:
             kept.insert(last + 1, product)
             kept.remove(product)
     return kept
@@ -113,7 +113,6 @@ PASSES: tuple[Callable[[Instructions, Symbol], Instructions], ...] = (
     dead,
     relu_in_product,
     mask_in_product,
-    loss_with_gradient,
     update_in_product,
 )
 

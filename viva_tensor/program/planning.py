@@ -6,28 +6,28 @@ thresholds anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
-from viva_tensor.program._executor import CHUNK, Executor
+from viva_tensor.program._executor import DEPTH_BLOCK, Executor
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+from viva_tensor.program.layouts import Panels, in_panels
+from viva_tensor.program.passes import loss_with_gradient
 
 __all__ = ["Plan", "Planned", "plan"]
 
-PROGRAM = (
-    4_000_000  # multiply-adds of a program that are worth more than one member at all: below, caches that exchange
-)
-# what the other member wrote cost more than its help gains
-MULTIPLY_ADDS = 300_000  # of a product that are worth a member; inside a region no team has to be woken
+PROGRAM = 400_000  # multiply-adds of a program that are worth a member
+MULTIPLY_ADDS = 50_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 65_536  # of any other instruction
-PACKED_TWICE = 16_384  # elements of weights that each member may as well pack for itself, to save a barrier
+OWN_ROWS = 262_144  # elements of weights that each member may as well read whole, to save a barrier
+PACKED_TWICE = 16_384  # the same, where each member packs them for itself
 SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
 
-Strided = tuple[int, int, int, int]
+Strided = tuple[int, int, int, int, int, int]
 Overlap = Callable[[Symbol, Symbol], bool]  # whether two symbols may share memory
 
 
@@ -53,7 +53,7 @@ class Plan:
 
 
 def plan(
-    instructions: Sequence[Instruction],
+    instructions: list[Instruction],
     output: Symbol,
     parameters: Sequence[np.ndarray[Any, Any]],
     inputs: tuple[tuple[int, ...], ...],
@@ -61,10 +61,13 @@ def plan(
     threads: int,
     optimizer: Any = None,
     moments: Sequence[np.ndarray[Any, Any]] = (),
+    layouts: Mapping[int, Panels] | None = None,
 ) -> Plan:
-    """Plan instructions for a number of threads."""
-    if sum(one.multiply_adds for one in instructions) < PROGRAM:
-        threads = 1
+    """Plan instructions for a number of threads; ``layouts`` tells which parameters (and moments) lie in panels."""
+    threads = max(1, min(threads, sum(one.multiply_adds for one in instructions) // PROGRAM))
+    if threads == 1:
+        instructions = loss_with_gradient(instructions, output)
+    instructions = in_panels(instructions, output, layouts or {}, dtype)
     planned = [Planned(one, *_team(one, threads)) for one in instructions]
     share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
     members = max((one.members for one in planned), default=1)
@@ -106,20 +109,26 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     """Members, and whether they own rows."""
+    if instruction.kind in ("to_panels", "squared_error_backward"):
+        rows = instruction.results["out"].shape[0] if instruction.results["out"].shape else 1
+        return (threads, True) if rows >= 8 * threads else (1, False)
     if instruction.kind != "matmul":
         return max(1, min(threads, instruction.elements // ELEMENTS)), False
-    members = max(1, min(threads, instruction.multiply_adds // MULTIPLY_ADDS))
     rows, columns = instruction.results["out"].shape
-    depth = instruction.operands["a"].shape[1]
-    by_rows = (
-        "update" not in instruction.attributes["fused"] and depth * columns <= PACKED_TWICE and rows >= 8 * members
-    )
-    return members, by_rows
+    a, b = instruction.operands["a"], instruction.operands["b"]
+    in_place = b.strides[1] == 1 and b.across > 0
+    if (
+        "update" not in instruction.attributes["fused"]
+        and a.shape[1] * columns <= (OWN_ROWS if in_place else PACKED_TWICE)
+        and rows >= 8 * threads
+    ):
+        return threads, True
+    return max(1, min(threads, instruction.multiply_adds // MULTIPLY_ADDS)), False
 
 
 def _temporaries(instruction: Instruction) -> list[Buffer]:
     """Buffers that it writes and that need a place; the sums of a short product that only updates stay in registers."""
-    if "update" in instruction.attributes.get("fused", ()) and instruction.operands["a"].shape[1] <= CHUNK:
+    if "update" in instruction.attributes.get("fused", ()) and instruction.operands["a"].shape[1] <= DEPTH_BLOCK:
         return []
     return [symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary"]
 
@@ -146,10 +155,10 @@ def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read:
         before.by_rows
         and after.by_rows
         and before.members == after.members
-        and name in ("a", "mask")
+        and name in ("a", "mask", "x", "pred", "target")
         and written.buffer is read.buffer
-        and written.shape[0] == read.shape[0] == after.instruction.results["out"].shape[0]
-        and written.strides == read.strides
+        and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
+        and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)
     )
 
 
@@ -267,7 +276,7 @@ def _emit(
     members, barrier = one.members, one.barrier
 
     def matrix(symbol: Symbol) -> Strided:
-        return cast(Strided, (*place(symbol), *symbol.strides))
+        return cast(Strided, (*place(symbol), *symbol.strides, symbol.down, symbol.across))
 
     if instruction.kind == "matmul":
         out = results["out"]
@@ -275,8 +284,7 @@ def _emit(
         bias = operands.get("bias")
         if "update" in fused:
             w = results["w"]
-            if not _temporaries(instruction):
-                out = w
+            out = w if not _temporaries(instruction) else replace(w, buffer=out.buffer)
             executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, 1, False)
         rows, columns = out.shape
         executor.matmul(
@@ -284,7 +292,7 @@ def _emit(
             matrix(operands["a"]),
             matrix(operands["b"]),
             matrix(out),
-            None if bias is None else (*place(bias), 0, bias.strides[0]),
+            None if bias is None else (*place(bias), 0, bias.strides[0], 0, 0),
             "relu" in fused,
             matrix(operands["mask"]) if "mask" in operands else None,
             "update" in fused,
@@ -308,8 +316,12 @@ def _emit(
         executor.sum(
             attributes["sizes"], place(operands["x"]), place(results["out"]), attributes["divisor"], members, barrier
         )
+    elif instruction.kind == "to_panels":
+        executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), members, barrier)
     elif instruction.kind in ("squared_error", "squared_error_backward"):
+        shape = operands["pred"].shape
         executor.squared_error(
+            shape[0] if shape and shape[0] else 1,
             operands["pred"].size,
             place(operands["pred"]),
             place(operands["target"]),

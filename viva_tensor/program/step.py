@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from viva_tensor.optim import SGD, leaves, replaced
 from viva_tensor.program import report
 from viva_tensor.program._executor import MOST
 from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.layouts import of_parameters
 from viva_tensor.program.passes import PASSES
 from viva_tensor.program.planning import Plan, Planned, aligned, plan
 from viva_tensor.program.recording import needed, record
@@ -97,25 +99,39 @@ class Step:
         self._optimizer = optimizer
         self._lock = threading.Lock()
         self._before = 0  # steps made by plans that are gone
-        sizes = [-(-variable.data.nbytes // 64) * 64 for variable in source.params]
-        self._block = aligned(sum(sizes))
-        self._moments = aligned(sum(sizes)) if optimizer.momentum else None
-        self._params = self._split(self._block, sizes)
-        self._velocity = () if self._moments is None else self._split(self._moments, sizes)
-        for array, variable in zip(self._params, source.params, strict=True):
-            array[...] = variable.data
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
+        self._layouts = of_parameters(source.instructions(self._shapes)[0], source.dtype)
+        self._params = self._block()
+        self._velocity = self._block() if optimizer.momentum else ()
+        self._store(self._params, [variable.data for variable in source.params])
         self._current = self._plan(self._shapes)
 
-    def _split(self, block: Array, sizes: Sequence[int]) -> tuple[Array, ...]:
-        arrays = []
-        start = 0
-        for variable, size in zip(self._source.params, sizes, strict=True):
-            data = variable.data
-            arrays.append(block[start : start + data.nbytes].view(data.dtype).reshape(data.shape))
-            start += size
-        return tuple(arrays)
+    def _block(self) -> tuple[Array, ...]:
+        """Flat arrays for the parameters, one after another in memory, each from a cache line on."""
+        counts = [variable.data.size for variable in self._source.params]
+        for index, panels in self._layouts.items():
+            counts[index] = panels.size
+        starts = [0, *accumulate(-(-count * self._source.dtype.itemsize // 64) * 64 for count in counts)]
+        block = aligned(starts[-1])
+        return tuple(
+            block[start : start + count * self._source.dtype.itemsize].view(self._source.dtype)
+            for start, count in zip(starts, counts, strict=False)
+        )
+
+    def _store(self, block: Sequence[Array], values: Sequence[Array]) -> None:
+        for index, (flat, value) in enumerate(zip(block, values, strict=True)):
+            if index in self._layouts:
+                self._layouts[index].store(np.asarray(value), flat)
+            else:
+                flat[...] = np.ravel(value)
+
+    def _load(self, block: Sequence[Array]) -> tuple[Array, ...]:
+        """Copies, in rows."""
+        return tuple(
+            self._layouts[index].load(flat) if index in self._layouts else flat.reshape(variable.data.shape).copy()
+            for index, (flat, variable) in enumerate(zip(block, self._source.params, strict=False))
+        )
 
     def _plan(self, shapes: Shapes) -> Plan:
         """The plan for these shapes and the threads in force, made once."""
@@ -132,6 +148,7 @@ class Step:
                 threads,
                 self._optimizer,
                 self._velocity,
+                self._layouts,
             )
             if len(self._plans) >= MOST_PLANS:
                 self._before += self._plans.pop(next(iter(self._plans))).executor.steps
@@ -289,7 +306,7 @@ class Step:
         """The parameters as values again: the nesting given to :func:`compile_step`, of new variables on a tape."""
         new: dict[Variable, Variable] = {}
         with self._lock:
-            copies = [array.copy() for array in self._params]
+            copies = self._load(self._params)
         for variable, data in zip(self._source.params, copies, strict=True):
             data.setflags(write=False)
             new[variable], tape = new_variable(tape, data)
@@ -298,11 +315,7 @@ class Step:
     def state(self) -> State:
         """Copies of all that a step changes."""
         with self._lock:
-            return State(
-                tuple(array.copy() for array in self._params),
-                tuple(array.copy() for array in self._velocity),
-                self.steps,
-            )
+            return State(self._load(self._params), self._load(self._velocity), self.steps)
 
     def restore(self, state: State) -> None:
         """Go on from a state, bit for bit.
@@ -312,15 +325,17 @@ class Step:
         InvalidValue
             If it is the state of another program.
         """
-        shapes = [[array.shape for array in arrays] for arrays in (self._params, self._velocity)]
-        if shapes != [[np.shape(array) for array in arrays] for arrays in state[:2]]:
+        shapes = [variable.data.shape for variable in self._source.params]
+        if [[np.shape(array) for array in arrays] for arrays in state[:2]] != [
+            shapes,
+            shapes if self._velocity else [],
+        ]:
             raise InvalidValue(
                 "the state is that of another program", operation="restore", mend="compile the same step"
             )
         with self._lock:
-            for arrays, saved in ((self._params, state.params), (self._velocity, state.velocity)):
-                for array, one in zip(arrays, saved, strict=True):
-                    array[...] = one
+            self._store(self._params, state.params)
+            self._store(self._velocity, state.velocity)
             self._before += state.steps - self.steps
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:

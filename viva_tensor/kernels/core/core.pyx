@@ -8,6 +8,7 @@ from viva_tensor.kernels.cores cimport (
     ElementwiseArgs,
     MatmulArgs,
     Matrix,
+    PanelArgs,
     PeakArgs,
     Rectangle,
     SquaredErrorArgs,
@@ -46,6 +47,11 @@ cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int m
     if members == 1:
         return member * size
     return min(size, (size + unit - 1) // unit * member // members * unit)
+
+
+cdef inline Py_ssize_t row_share(Py_ssize_t rows, int member, int members) noexcept nogil:
+    """Where the rows of one member begin, in every operation whose members own rows."""
+    return share(rows, 4, member, members)
 
 
 cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:
@@ -90,6 +96,7 @@ cores.sum = sum_
 cores.sum_join = sum_join
 cores.squared_error = squared_error
 cores.update = update
+cores.to_panels = to_panels
 cores.peak = peak
 cores.chains = CHAINS
 cores.lanes = LANES

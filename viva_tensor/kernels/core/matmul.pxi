@@ -16,17 +16,20 @@
 cdef enum:
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
+    PACKING = 16            # multiply-adds that take as long as packing an element
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
-cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int members, int count) noexcept nogil:
+cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int members, int count, bint packs_a,
+                               bint packs_b) noexcept nogil:
     """Work of a member in a band of `count` members, all tiles being whole: multiply-adds per depth, and packing."""
     cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + members - 1) // members * TILE_ROWS
     cdef Py_ssize_t wide = (panels(columns, TILE_COLUMNS) + count - 1) // count * TILE_COLUMNS
-    return tall * wide + 16 * (tall + wide)     # packing one element costs about as much as 16 of its multiply-adds
+    return tall * wide + PACKING * ((tall if packs_a else 0) + (wide if packs_b else 0))
 
 
-cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, Rectangle* own) noexcept nogil:
+cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int member, int members,
+                    Rectangle* own) noexcept nogil:
     """A member's part of the output: bands of rows as high as they have members, each dealt out by columns.
 
     Any number of members is balanced, also a prime one; the number of bands is the one with the least work for the
@@ -36,9 +39,9 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members
     cdef int bands = 1, trial, count, larger, before, place
     for trial in range(1, members + 1):
         count = members // trial
-        work = busiest(rows, columns, members, count)
+        work = busiest(rows, columns, members, count, packs_a, packs_b)
         if members % trial:
-            work = max(work, busiest(rows, columns, members, count + 1))
+            work = max(work, busiest(rows, columns, members, count + 1, packs_a, packs_b))
         if best < 0 or work < best:
             best = work
             bands = trial
@@ -157,11 +160,11 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef Rectangle own
     own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
     if args.by_rows == 1:
-        own.top, own.bottom = share(args.rows, 4, member, members), share(args.rows, 4, member + 1, members)
+        own.top, own.bottom = row_share(args.rows, member, members), row_share(args.rows, member + 1, members)
     elif args.by_rows == 2:
-        own.left, own.right = share(args.columns, 4, member, members), share(args.columns, 4, member + 1, members)
+        own.left, own.right = row_share(args.columns, member, members), row_share(args.columns, member + 1, members)
     elif members > 1:
-        rectangle(args.rows, args.columns, member, members, &own)
+        rectangle(args.rows, args.columns, packs_a(args), packs_b(args), member, members, &own)
     if thin(args, &own):
         return
     a.vectors, a.packs, a.padded = args.a, packs_a(args), not plain(&args.a)

@@ -27,6 +27,29 @@ cdef inline void turn(Matrix* matrix) noexcept nogil:
     matrix.down, matrix.across = matrix.across, matrix.down
 
 
+cdef inline vec read(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, int size) noexcept nogil:
+    """`size` elements of a row, as part of a vector."""
+    cdef const real* source = at(matrix, row, column)
+    cdef vec value
+    cdef int i
+    if matrix.column == 1:
+        return load_part(source, size)
+    value = ZERO
+    for i in range(size):
+        (<real*> &value)[i] = source[i * matrix.column]
+    return value
+
+
+cdef inline void write(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, vec value, int size) noexcept nogil:
+    cdef real* target = at(matrix, row, column)
+    cdef int i
+    if matrix.column == 1:
+        store_part(target, value, size)
+    else:
+        for i in range(size):
+            target[i * matrix.column] = (<real*> &value)[i]
+
+
 cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t depth, Py_ssize_t used, int width,
                                real* target) noexcept nogil:
     """A panel whose vectors are adjacent in memory: copied, `width` elements at a time."""
@@ -111,3 +134,18 @@ cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t d
 cdef void pack_b(const Matrix* b_turned, Py_ssize_t column, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t columns,
                  real* target) noexcept nogil:
     pack(b_turned, column, begin, depth, columns, TILE_COLUMNS, target)
+
+
+cdef void to_panels(const void* packed, int member, int members) noexcept nogil:
+    """A matrix in panels of its columns; members own rows."""
+    cdef const PanelArgs* args = <const PanelArgs*> packed
+    cdef Py_ssize_t row, column = 0, end = row_share(args.rows, member + 1, members)
+    cdef real* target
+    cdef int j
+    while column < args.columns:
+        for row in range(row_share(args.rows, member, members), end):
+            target = <real*> args.out + column * args.rows + row * PANEL
+            for j in range(TILE_VECS):
+                (<vec*> (target + j * LANES))[0] = read(
+                    &args.source, row, column + j * LANES, lanes_of(args.columns - column, j))
+        column += PANEL

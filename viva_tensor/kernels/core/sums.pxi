@@ -222,6 +222,11 @@ cdef void squared_error(const void* packed, int member, int members) noexcept no
     cdef Py_ssize_t chunks = sum_chunks(args.size), k, size, end = share(chunks, 1, member + 1, members)
     if args.out != NULL:
         factor = <real> (2 * <double> (<const real*> args.grad)[0] / max(args.size, 1))
+    if args.partials == NULL:
+        k = args.size // args.rows * row_share(args.rows, member, members)
+        size = args.size // args.rows * row_share(args.rows, member + 1, members) - k
+        span_squared_error(<const real*> args.a + k, <const real*> args.b + k, size, <real*> args.out + k, factor)
+        return
     for k in range(share(chunks, 1, member, members), end):
         size = min(SPAN, args.size - k * SPAN)
         a, b = <const real*> args.a + k * SPAN, <const real*> args.b + k * SPAN
@@ -230,5 +235,4 @@ cdef void squared_error(const void* packed, int member, int members) noexcept no
         else:
             out = <real*> args.out + k * SPAN
             partial = span_squared_error(a, b, size, out, factor)
-        if args.partials != NULL:
-            (<real*> args.partials)[k] = partial
+        (<real*> args.partials)[k] = partial

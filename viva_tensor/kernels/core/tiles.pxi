@@ -71,29 +71,6 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
         depth -= steps
 
 
-cdef inline vec read(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, int size) noexcept nogil:
-    """`size` elements of a row, as part of a vector."""
-    cdef const real* source = at(matrix, row, column)
-    cdef vec value
-    cdef int i
-    if matrix.column == 1:
-        return load_part(source, size)
-    value = ZERO
-    for i in range(size):
-        (<real*> &value)[i] = source[i * matrix.column]
-    return value
-
-
-cdef inline void write(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, vec value, int size) noexcept nogil:
-    cdef real* target = at(matrix, row, column)
-    cdef int i
-    if matrix.column == 1:
-        store_part(target, value, size)
-    else:
-        for i in range(size):
-            target[i * matrix.column] = (<real*> &value)[i]
-
-
 cdef void add_output(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
                      Py_ssize_t columns) noexcept nogil:
     """Sums of earlier blocks of the depth, before those of a tile."""

@@ -1,0 +1,222 @@
+"""Panels: the layout in which products read matrices where they lie.
+
+A matrix [rows, columns] in panels lies as [panel][row][column], with as many columns in a panel as a tile of a product
+has. So lie, within a program, activations and their gradients, weights as panels of their outputs, and copies of inputs
+that several products read. What other kernels read or write, and the output, stays in rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.kernels import _matmul
+from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+
+__all__ = ["Panels", "in_panels", "of_parameters"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """A matrix [rows, columns] in panels, or, ``turned``, the transpose of one that is given in rows.
+
+    Examples
+    --------
+    >>> panels = Panels(rows=2, columns=3, width=2, height=1, turned=False)
+    >>> flat = np.zeros(panels.size)
+    >>> panels.store(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), flat)
+    >>> flat
+    array([1., 2., 4., 5., 3., 0., 6., 0., 0., 0.])
+    >>> panels.load(flat)
+    array([[1., 2., 3.],
+           [4., 5., 6.]])
+    """
+
+    rows: int
+    columns: int
+    width: int
+    height: int  # of a tile: the last one may reach beyond the last row, and reads what lies there
+    turned: bool
+
+    @property
+    def count(self) -> int:
+        return -(-self.columns // self.width)
+
+    @property
+    def size(self) -> int:
+        """Elements, with those that only fill up."""
+        return (self.count * self.rows + self.height) * self.width
+
+    def store(self, matrix: Array, flat: Array) -> None:
+        """Copy a matrix into panels."""
+        values = matrix.T if self.turned else matrix
+        padded = np.zeros((self.rows, self.count * self.width), flat.dtype)
+        padded[:, : self.columns] = values
+        panels = flat[: padded.size].reshape(self.count, self.rows, self.width)
+        panels[...] = padded.reshape(self.rows, self.count, self.width).swapaxes(0, 1)
+
+    def load(self, flat: Array) -> Array:
+        """The matrix, in rows."""
+        panels = flat[: self.count * self.rows * self.width].reshape(self.count, self.rows, self.width)
+        padded = panels.swapaxes(0, 1).reshape(self.rows, -1)
+        values = padded[:, : self.columns]
+        return np.array(values.T if self.turned else values, order="C")
+
+    def holds(self, symbol: Symbol) -> bool:
+        """Whether a symbol in rows is the whole matrix or its transpose."""
+        stored = (self.columns, self.rows) if self.turned else (self.rows, self.columns)
+        return symbol.offset == 0 and (symbol.shape, symbol.strides) in (
+            (stored, row_major(stored)),
+            (stored[::-1], row_major(stored)[::-1]),
+        )
+
+    def symbol(self, symbol: Symbol) -> Symbol:
+        """What was a symbol in rows, in panels."""
+        upright = (symbol.strides == row_major(symbol.shape)) != self.turned
+        if self.rows != self.columns:
+            upright = symbol.shape == (self.rows, self.columns)
+        on = self.rows * self.width
+        if upright:
+            return replace(symbol, strides=(self.width, 1), down=0, across=on)
+        return replace(symbol, strides=(1, self.width), down=on, across=0)
+
+
+def of_parameters(instructions: Iterable[Instruction], dtype: np.dtype[Any]) -> dict[int, Panels]:
+    """The parameters that are best kept in panels, by their number."""
+    chosen = _chosen(list(instructions), dtype, {"parameter"})
+    return {buffer.index: panels for buffer, panels in chosen.items()}
+
+
+def in_panels(
+    instructions: list[Instruction], output: Symbol, parameters: Mapping[int, Panels], dtype: np.dtype[Any]
+) -> list[Instruction]:
+    """The same instructions on panels wherever products gain from them; parameters lie as they are said to."""
+    instructions = _with_copies(instructions, output, dtype)
+    chosen = _chosen(instructions, dtype, {"temporary", "constant"})
+    chosen.pop(output.buffer, None)
+    _settle_masks(instructions, chosen)
+    for one in instructions:
+        for symbol in (*one.operands.values(), *one.results.values()):
+            if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
+                chosen[symbol.buffer] = parameters[symbol.buffer.index]
+    for buffer, panels in chosen.items():
+        buffer.size = panels.size
+        if buffer.array is not None:
+            stored = np.zeros(panels.size, dtype)
+            panels.store(buffer.array, stored)
+            buffer.array = stored
+    return [_moved(one, chosen) for one in instructions]
+
+
+def _moved(instruction: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
+    attributes = instruction.attributes
+    results = dict(instruction.results)
+    if instruction.kind == "sum" and instruction.operands["x"].buffer in chosen:
+        panels = chosen[instruction.operands["x"].buffer]
+        attributes = attributes | {"sizes": (panels.count, panels.rows, panels.width)}
+        results["out"].buffer.size = panels.count * panels.width
+    if "w" in results and "out" in results and results["w"].buffer in chosen:
+        results["out"].buffer.size = chosen[results["w"].buffer].size
+    return Instruction(
+        instruction.kind,
+        {name: _symbol(symbol, chosen) for name, symbol in instruction.operands.items()},
+        {name: _symbol(symbol, chosen) for name, symbol in results.items()},
+        attributes,
+    )
+
+
+def _symbol(symbol: Symbol, chosen: Mapping[Buffer, Panels]) -> Symbol:
+    panels = chosen.get(symbol.buffer)
+    return symbol if panels is None else panels.symbol(symbol)
+
+
+def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any]) -> list[Instruction]:
+    """Products that read the same matrix, which other kernels need in rows, read a copy in panels instead."""
+    build = Builder()
+    readers: dict[Buffer, list[tuple[Instruction, str]]] = {}
+    stays = {output.buffer}
+    for one in instructions:
+        for name, symbol in (*one.operands.items(), *one.results.items()):
+            if one.kind == "matmul" and name in ("a", "b"):
+                readers.setdefault(symbol.buffer, []).append((one, name))
+            elif not _fits_panels(one, name):
+                stays.add(symbol.buffer)
+    kept = list(instructions)
+    for buffer, uses in readers.items():
+        if len(uses) < 2 or buffer.kind == "parameter" or not (buffer in stays or buffer.kind == "input"):
+            continue
+        first, name = uses[0]
+        symbol = first.operands[name]
+        rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
+        panels = _panels(rows, dtype, turned=False)
+        if rows[1] < panels.width or not all(panels.holds(one.operands[name]) for one, name in uses):
+            continue
+        copy = build.temporary(rows)
+        copy.buffer.name = f"{buffer.name}'"
+        source = Symbol(rows, row_major(rows), buffer)
+        kept.insert(kept.index(first), Instruction("to_panels", {"x": source}, {"out": copy}))
+        for one, name in uses:
+            one.operands[name] = replace(one.operands[name], buffer=copy.buffer)
+        for one in kept:
+            if one.kind == "sum" and one.operands["x"].buffer is buffer and _sums_rows(one):
+                one.operands["x"] = replace(one.operands["x"], buffer=copy.buffer)
+    return kept
+
+
+def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[str]) -> dict[Buffer, Panels]:
+    """Buffers of these kinds that nothing but products, and what follows them, reads and writes."""
+    found: dict[Buffer, Panels] = {}
+    for one in instructions:
+        candidates = [one.operands.get("b"), one.results.get("out")] if one.kind in ("matmul", "to_panels") else []
+        for symbol in candidates:
+            if symbol is None or symbol.buffer.kind not in kinds or symbol.buffer in found:
+                continue
+            stored = symbol.strides == row_major(symbol.shape)
+            panels = _panels(symbol.shape, dtype, turned=not stored)
+            if panels.columns * 2 >= panels.width and panels.holds(symbol):
+                found[symbol.buffer] = panels
+    for one in instructions:
+        for name, symbol in (*one.operands.items(), *one.results.items()):
+            panels_of = found.get(symbol.buffer)
+            if panels_of is not None and not (_fits_panels(one, name) and panels_of.holds(symbol)):
+                del found[symbol.buffer]
+    return found
+
+
+def _fits_panels(instruction: Instruction, name: str) -> bool:
+    """Whether the kernel takes this operand or result in panels."""
+    if instruction.kind == "matmul":
+        return name in ("a", "b", "mask", "w") or (name == "out" and "w" not in instruction.results)
+    return (instruction.kind == "sum" and name == "x" and _sums_rows(instruction)) or (
+        instruction.kind == "to_panels" and name == "out"
+    )
+
+
+def _sums_rows(instruction: Instruction) -> bool:
+    """Whether it is a sum over the rows of a matrix."""
+    outer, _, inner = instruction.attributes["sizes"]
+    return bool(outer == 1 and inner > 1 and len(instruction.operands["x"].shape) == 2)
+
+
+def _settle_masks(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
+    """A product and its mask lie alike, or both in rows."""
+    settled = False
+    while not settled:
+        settled = True
+        for one in instructions:
+            if "mask" in one.operands:
+                pair = [one.operands["mask"].buffer, one.results["out"].buffer]
+                if sum(buffer in chosen for buffer in pair) == 1:
+                    settled = False
+                    for buffer in pair:
+                        chosen.pop(buffer, None)
+
+
+def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], turned: bool) -> Panels:
+    height, width = _matmul.tile(dtype.char)
+    return Panels(*shape, width, height, turned)
