@@ -20,7 +20,7 @@ cdef int run_sum(const Cores* cores, SumArgs* args, Py_ssize_t size) except -1:
     cdef char* partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
     cdef double work = <double> args.outer * args.axis * args.inner
     cdef int members = team_size(work, ELEMENTS)
-    args.partials = partials
+    args.partials, args.update = partials, NULL
     call(cores.sum, args, members, work)
     if partials != NULL:
         cores.sum_join(args, 0, 1)
@@ -79,7 +79,7 @@ def sum_rows(const real[:, :] x):
 cdef inline bint pair(SquaredErrorArgs* args, const real[:, ::1] a, const real[:, ::1] b) noexcept:
     """Describe what is compared; False where it does not fit."""
     args.size = args.rows = a.shape[0] * a.shape[1]
-    args.a = args.b = args.partials = args.out = args.grad = NULL
+    args.a = args.b = args.loss = args.partials = args.out = args.grad = NULL
     if a.shape[0] != b.shape[0] or a.shape[1] != b.shape[1]:
         return False
     if args.size:
@@ -98,10 +98,14 @@ def squared_error(const real[:, ::1] a, const real[:, ::1] b):
     if args.size == 0:
         (<real*> memory_of(out))[0] = NAN
         return out
-    join.outer, join.axis, join.inner, join.divisor = 1, args.size, 1, args.size
-    join.out.data, join.out.row, join.out.column = memory_of(out), 1, 1
-    join.partials = workspace(cores.sum_chunks(args.size) * <Py_ssize_t> sizeof(real))
-    args.partials = join.partials
+    args.loss = memory_of(out)
+    chunks = cores.sum_chunks(args.size)
+    if chunks == 1:
+        call(cores.squared_error, &args, 1, args.size)
+        return out
+    join.outer, join.axis, join.inner, join.divisor, join.update = 1, args.size, 1, args.size, NULL
+    join.out.data, join.out.row, join.out.column = args.loss, 1, 1
+    args.partials = join.partials = workspace(chunks * <Py_ssize_t> sizeof(real))
     call(cores.squared_error, &args, team_size(args.size, ELEMENTS), args.size)
     cores.sum_join(&join, 0, 1)
     release(<char*> join.partials)

@@ -7,6 +7,7 @@ cdef enum:
     ELEMENTS = 65_536
     BRIEF = 16_384      # of either: done before another Python thread could have taken the GIL
 
+cdef int threads() noexcept nogil
 cdef int team_size(double work, double share) noexcept nogil
 cdef void run(Core core, const void* args, int members) noexcept nogil
 cdef char* workspace(Py_ssize_t size) except? NULL

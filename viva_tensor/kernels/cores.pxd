@@ -63,15 +63,17 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
     Matrix out
     void* partials          # chunks × outer, only for inner = 1 and more than one chunk
     double divisor
+    const UpdateArgs* update    # NULL: none; else the results are the gradient of weights, and `out` is not written
 
 
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
-    Py_ssize_t rows         # without partials members own rows, as in a product
+    Py_ssize_t rows         # without a loss members own rows, as in a product
     const void* a
     const void* b
-    void* partials          # NULL: only out
-    void* out               # NULL: only partials
+    void* loss              # NULL: only out
+    void* partials          # of more than one chunk, for sum_join
+    void* out               # NULL: only the loss
     const void* grad        # one element
 
 

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport run as run_team
+from viva_tensor.kernels._team cimport run as run_team, threads as threads_in_force
 from viva_tensor.kernels.cores cimport (
     Core,
     Cores,
@@ -99,18 +99,18 @@ cdef class Executor:
     cdef list held
     cdef Patch* patches
     cdef UpdateArgs** updates
-    cdef Py_ssize_t size, count, rounds, patch_count, update_count, room
-    cdef int members, input_count
+    cdef Py_ssize_t size, patch_count, update_count, room
+    cdef int members, threads, input_count
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
     cdef readonly Py_ssize_t steps      # made so far
 
-    def __cinit__(self, str dtype, int members, tuple inputs):
+    def __cinit__(self, str dtype, int members, int threads, tuple inputs):
         self.letter = ord(dtype)
         self.cores = float_cores if dtype == "f" else double_cores
         self.size = 4 if dtype == "f" else 8
-        self.members, self.inputs, self.input_count = members, inputs, len(inputs)
+        self.members, self.threads, self.inputs, self.input_count = members, threads, inputs, len(inputs)
         if self.input_count > MOST_INPUTS:
             raise ValueError
         self.held = []
@@ -201,8 +201,8 @@ cdef class Executor:
         self.matrix(&args.out, out)
         self.add(<Core> <uintptr_t> kinds[name], args, members, barrier)
 
-    def sum(self, sizes, x, out, double divisor, int members, bint barrier):
-        """Sums over the middle one of three sizes of a contiguous x."""
+    def sum(self, sizes, x, out, double divisor, bint update, int members, bint barrier):
+        """Sums over the middle one of three sizes of a contiguous x; an `update` is the one added just before."""
         cdef SumArgs* args = <SumArgs*> self.memory(sizeof(SumArgs))
         args.outer, args.axis, args.inner = sizes
         if args.outer == 0 or args.inner == 0:
@@ -210,7 +210,10 @@ cdef class Executor:
         args.x_outer, args.x_axis, args.x_inner = args.axis * args.inner, args.inner, 1
         args.out.row, args.out.column, args.divisor = args.inner, 1, divisor
         self.place(&args.x, x)
-        self.place(<const void**> &args.out.data, out)
+        if update:
+            args.update = self.updates[self.update_count - 1]
+        else:
+            self.place(<const void**> &args.out.data, out)
         chunks = self.cores.sum_chunks(args.axis)
         if args.inner == 1 and chunks > 1:
             args.partials = self.memory(args.outer * chunks * self.size)
@@ -240,13 +243,16 @@ cdef class Executor:
         if out is not None:
             self.place(<const void**> &args.out, out)
             self.place(&args.grad, grad)
+        chunks = self.cores.sum_chunks(size)
         if loss is not None:
-            args.partials = self.memory(self.cores.sum_chunks(size) * self.size)
+            self.place(<const void**> &args.loss, loss)
+            args.partials = self.memory(chunks * self.size)
             join.partials, join.outer, join.axis, join.inner, join.divisor = args.partials, 1, size, 1, size
             join.out.row = join.out.column = 1
             self.place(<const void**> &join.out.data, loss)
+            members = min(members, chunks)
         self.add(self.cores.squared_error, args, members, barrier)
-        if loss is not None:
+        if loss is not None and chunks > 1:
             self.add(self.cores.sum_join, join, 1, members > 1)
 
     def update(self, grad, w, Py_ssize_t size, uintptr_t first, double lr, double momentum, int members, bint barrier):
@@ -296,11 +302,14 @@ cdef class Executor:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
     def run(self, tuple arrays):
-        """Run once on arrays of the planned shapes; the loss, or None if they are not plain arrays of these shapes."""
+        """Run once on arrays of the planned shapes; the loss.
+
+        None if they are not plain arrays of these shapes, or if there are more or fewer threads than were planned for.
+        """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
         cdef int i, got = 0
-        cdef bint fits = len(arrays) == self.input_count
+        cdef bint fits = len(arrays) == self.input_count and threads_in_force() == self.threads
         try:
             while fits and got < self.input_count:
                 if type(arrays[got]) is not NDARRAY:    # a masked array would lose its mask
@@ -398,6 +407,9 @@ cdef class Executor:
             for j in range(got):
                 PyBuffer_Release(&views[j])
         return best
+
+    def calls(self):
+        return self.program.count
 
     def barriers(self):
         cdef Py_ssize_t i

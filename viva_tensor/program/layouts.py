@@ -120,7 +120,7 @@ def _moved(instruction: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruc
         panels = chosen[instruction.operands["x"].buffer]
         attributes = attributes | {"sizes": (panels.count, panels.rows, panels.width)}
         results["out"].buffer.size = panels.count * panels.width
-    if "w" in results and "out" in results and results["w"].buffer in chosen:
+    if "w" in results and instruction.kind == "matmul" and results["w"].buffer in chosen:
         results["out"].buffer.size = chosen[results["w"].buffer].size
     return Instruction(
         instruction.kind,

@@ -7,7 +7,15 @@ from dataclasses import replace
 
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
-__all__ = ["PASSES", "dead", "loss_with_gradient", "mask_in_product", "relu_in_product", "update_in_product"]
+__all__ = [
+    "PASSES",
+    "dead",
+    "loss_with_gradient",
+    "mask_in_product",
+    "relu_in_product",
+    "update_in_product",
+    "update_in_sum",
+]
 
 Instructions = list[Instruction]
 
@@ -109,11 +117,32 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
     return kept
 
 
+def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
+    """The update of a bias in the sum that is its gradient."""
+    made = {one.results["out"].buffer: one for one in instructions if one.kind == "sum"}
+    read_by = _readers(instructions)
+    kept = []
+    for instruction in instructions:
+        if instruction.kind == "update":
+            grad, w = instruction.operands["grad"], instruction.results["w"]
+            total = made.get(grad.buffer)
+            alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
+            if total and alone and grad.size == w.size and read_by[w.buffer][-1] is instruction:
+                total.attributes["fused"] = ["update"]
+                total.operands["w"] = total.results["w"] = w
+                kept.remove(total)
+                kept.append(total)
+                continue
+        kept.append(instruction)
+    return kept
+
+
 PASSES: tuple[Callable[[Instructions, Symbol], Instructions], ...] = (
     dead,
     relu_in_product,
     mask_in_product,
     update_in_product,
+    update_in_sum,
 )
 
 

@@ -39,6 +39,7 @@ class Planned:
     members: int
     by_rows: bool  # each member owns rows of the output, and needs only those rows of the first operand
     barrier: bool = False  # before it
+    calls: int = 0  # of cores: partial sums are joined by one more
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +65,7 @@ def plan(
     layouts: Mapping[int, Panels] | None = None,
 ) -> Plan:
     """Plan instructions for a number of threads; ``layouts`` tells which parameters (and moments) lie in panels."""
+    allowed = threads
     threads = max(1, min(threads, sum(one.multiply_adds for one in instructions) // PROGRAM))
     if threads == 1:
         instructions = loss_with_gradient(instructions, output)
@@ -77,7 +79,7 @@ def plan(
     arena = aligned(total)
     if members > 1:
         _barriers(planned, places, dtype)
-    executor = Executor(dtype.char, members, inputs)
+    executor = Executor(dtype.char, members, allowed, inputs)
     address = arena.ctypes.data
 
     def place(symbol: Symbol) -> tuple[int, int]:
@@ -95,7 +97,9 @@ def plan(
 
     executor.keep(arena)
     for one in planned:
+        before = executor.calls()
         _emit(executor, one, place, parameters, optimizer, moments)
+        one.calls = executor.calls() - before
     executor.finish(place(output)[1])
     return Plan(planned, places, arena, members, executor)
 
@@ -128,7 +132,9 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
 
 def _temporaries(instruction: Instruction) -> list[Buffer]:
     """Buffers that it writes and that need a place; the sums of a short product that only updates stay in registers."""
-    if "update" in instruction.attributes.get("fused", ()) and instruction.operands["a"].shape[1] <= DEPTH_BLOCK:
+    if "update" in instruction.attributes.get("fused", ()) and (
+        instruction.kind == "sum" or instruction.operands["a"].shape[1] <= DEPTH_BLOCK
+    ):
         return []
     return [symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary"]
 
@@ -313,9 +319,12 @@ def _emit(
             barrier,
         )
     elif instruction.kind == "sum":
-        executor.sum(
-            attributes["sizes"], place(operands["x"]), place(results["out"]), attributes["divisor"], members, barrier
-        )
+        updates = "w" in results
+        if updates:
+            w = results["w"]
+            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+        total = None if updates else place(results["out"])
+        executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, members, barrier)
     elif instruction.kind == "to_panels":
         executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), members, barrier)
     elif instruction.kind in ("squared_error", "squared_error_backward"):

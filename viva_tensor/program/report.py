@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -52,7 +53,7 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
     times = iter(seconds)
     total = 0.0
     for one in plan.planned:
-        time = next(times) + (next(times) if _joins(one, plan) else 0.0)
+        time = sum(islice(times, one.calls))
         total += time
         instruction = one.instruction
         fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
@@ -73,15 +74,6 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows
     ]
     return "\n".join([*lines, f"{1e6 * total:.2f} µs in all, each instruction in a region of its own"])
-
-
-def _joins(one: Planned, plan: Plan) -> bool:
-    """Whether the executor made two kernel calls of it: partial sums, and their sum."""
-    instruction = one.instruction
-    if instruction.kind == "sum":
-        outer, axis, inner = instruction.attributes["sizes"]
-        return bool(inner == 1 and axis > 8192 and outer)
-    return instruction.kind == "squared_error" and "loss" in instruction.results
 
 
 def _peak_flops(threads: int, dtype: np.dtype[Any]) -> float:

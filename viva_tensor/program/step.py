@@ -153,7 +153,7 @@ class Step:
             if len(self._plans) >= MOST_PLANS:
                 self._before += self._plans.pop(next(iter(self._plans))).executor.steps
             self._plans[shapes, threads] = found
-        self._current, self._shapes, self._threads = found, shapes, threads
+        self._current, self._shapes = found, shapes
         found.executor.set_rate(self._optimizer.lr)
         return found
 
@@ -177,7 +177,7 @@ class Step:
             If the inputs are not like the recorded ones. Nothing is changed then.
         """
         with self._lock:
-            loss = self._current.executor.run(inputs) if get_num_threads() == self._threads else None
+            loss = self._current.executor.run(inputs)
             if loss is None:
                 arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
                 arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))

@@ -116,6 +116,9 @@ cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
         turn(&args.bias)
         turn(&args.mask)
         args.by_rows *= 2
+    if args.columns == 1 and plain(&args.b) and plain(&args.out):   # one column is adjacent to itself
+        args.b.column = args.out.column = 1
+        args.b.across = args.out.across = PANEL
     args.workspace_bytes = 0
     if args.depth:
         room_b = room(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args), args.depth)

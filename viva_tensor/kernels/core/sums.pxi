@@ -13,7 +13,7 @@ cdef enum:
 cdef enum:
     WIDTH_VECS = WIDTH // LANES
     BLOCK = 2048    # columns at a time; any number gives the same bits
-    STRIP_VECS = 4  # vectors of columns at a time whose chains stay in registers
+    STRIP_VECS = 4  # vectors of columns at a time, or half as many, whose chains stay in registers
     IN_CACHE = 1 << 18  # bytes from which rows are better read whole
 
 
@@ -63,32 +63,33 @@ cdef inline void eight_rows(const real* at, Py_ssize_t row, real* chains) noexce
         prefetch(at + (q + 12) * row)
 
 
-cdef void strip_sums(const real* x, Py_ssize_t row, Py_ssize_t rows, real* totals) noexcept nogil:
-    """Sums down STRIP_VECS vectors of columns, the chains in registers: for what is in a cache."""
+cdef inline void strip_sums(int vecs, const real* x, Py_ssize_t row, Py_ssize_t rows, real* totals) noexcept nogil:
+    """Sums down some vectors of columns, the chains in registers: for what is in a cache."""
     cdef vec chains[4 * STRIP_VECS]
     cdef vec sums[STRIP_VECS]
     cdef Py_ssize_t first = 0, end, i
     cdef int q, j
-    for j in range(STRIP_VECS):
+    for j in range(vecs):
         sums[j] = ZERO
     while first < rows:
         end = min(rows, first + CHAIN)
-        for j in range(4 * STRIP_VECS):
-            chains[j] = ZERO
+        for q in range(4):
+            for j in range(vecs):
+                chains[q * vecs + j] = ZERO
         for i in range((end - first) // 4):
             for q in range(4):
-                for j in range(STRIP_VECS):
-                    chains[q * STRIP_VECS + j] += (<const vec*> (x + q * row + j * LANES))[0]
+                for j in range(vecs):
+                    chains[q * vecs + j] += (<const vec*> (x + q * row + j * LANES))[0]
             x += 4 * row
         for q in range(3):
             if q < (end - first) % 4:
-                for j in range(STRIP_VECS):
-                    chains[q * STRIP_VECS + j] += (<const vec*> (x + j * LANES))[0]
+                for j in range(vecs):
+                    chains[q * vecs + j] += (<const vec*> (x + j * LANES))[0]
                 x += row
-        for j in range(STRIP_VECS):
-            sums[j] += (chains[j] + chains[STRIP_VECS + j]) + (chains[2 * STRIP_VECS + j] + chains[3 * STRIP_VECS + j])
+        for j in range(vecs):
+            sums[j] += (chains[j] + chains[vecs + j]) + (chains[2 * vecs + j] + chains[3 * vecs + j])
         first = end
-    for j in range(STRIP_VECS):
+    for j in range(vecs):
         (<vec*> (totals + j * LANES))[0] = sums[j]
 
 
@@ -101,10 +102,17 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
     cdef int q
     if column == 1 and rows * columns * <Py_ssize_t> sizeof(real) <= IN_CACHE:
         while columns >= STRIP_VECS * LANES:
-            strip_sums(x, row, rows, totals)
+            strip_sums(STRIP_VECS, x, row, rows, totals)
             x += STRIP_VECS * LANES
             totals += STRIP_VECS * LANES
             columns -= STRIP_VECS * LANES
+        while columns >= STRIP_VECS // 2 * LANES:
+            strip_sums(STRIP_VECS // 2, x, row, rows, totals)
+            x += STRIP_VECS // 2 * LANES
+            totals += STRIP_VECS // 2 * LANES
+            columns -= STRIP_VECS // 2 * LANES
+        if columns == 0:
+            return
     for c in range(columns):
         totals[c] = 0
     first = 0
@@ -135,13 +143,26 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
         first = end
 
 
+cdef inline void deliver(const SumArgs* args, Py_ssize_t outer, Py_ssize_t inner, real* totals,
+                         Py_ssize_t size) noexcept nogil:
+    """Divide adjacent sums, and write them out or hand them to an update, which may want only the first of them."""
+    cdef real* out = <real*> args.out.data + outer * args.out.row + inner * args.out.column
+    cdef real divisor = <real> args.divisor
+    cdef Py_ssize_t k, place = outer * args.inner + inner
+    if args.update == NULL:
+        for k in range(size):
+            out[k * args.out.column] = totals[k] / divisor
+        return
+    for k in range(size):
+        totals[k] = totals[k] / divisor
+    update_run(args.update, place, totals, min(size, args.update.size - place))
+
+
 cdef void sum_(const void* packed, int member, int members) noexcept nogil:
     """out[o, i] = Σₐ x[o, a, i] / divisor, or the partial sums that sum_join adds"""
     cdef const SumArgs* args = <const SumArgs*> packed
     cdef const real* x = <const real*> args.x
-    cdef real* out = <real*> args.out.data
     cdef real* partials = <real*> args.partials
-    cdef real divisor = <real> args.divisor
     cdef const real* at
     cdef real totals[BLOCK]
     cdef Py_ssize_t chunks, unit, end, o, i, k, columns, left, right, first_outer, last_outer
@@ -153,7 +174,8 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
             k = unit % chunks * SPAN
             at = x + o * args.x_outer + k * args.x_axis
             if chunks == 1:
-                out[o * args.out.row] = span_sum(at, args.x_axis, args.axis) / divisor
+                totals[0] = span_sum(at, args.x_axis, args.axis)
+                deliver(args, o, 0, totals, 1)
             else:
                 partials[unit] = span_sum(at, args.x_axis, min(SPAN, args.axis - k))
         return
@@ -169,8 +191,7 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
         while i < right:
             columns = min(BLOCK, right - i)
             column_sums(x + o * args.x_outer + i * args.x_inner, args.x_axis, args.x_inner, args.axis, columns, totals)
-            for k in range(columns):
-                out[o * args.out.row + (i + k) * args.out.column] = totals[k] / divisor
+            deliver(args, o, i, totals, columns)
             i += columns
 
 
@@ -184,7 +205,7 @@ cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
         total = partials[o * chunks]
         for k in range(1, chunks):
             total += partials[o * chunks + k]
-        (<real*> args.out.data)[o * args.out.row] = total / <real> args.divisor
+        deliver(args, o, 0, &total, 1)
 
 
 cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t size, real* out,
@@ -213,7 +234,7 @@ cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t siz
 
 
 cdef void squared_error(const void* packed, int member, int members) noexcept nogil:
-    """The partial sums of Σ (a - b)², which sum_join adds; its gradient; or both in one pass"""
+    """Σ (a - b)² / size, or the partial sums that sum_join adds; its gradient; or both in one pass"""
     cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
     cdef const real* a
     cdef const real* b
@@ -222,7 +243,7 @@ cdef void squared_error(const void* packed, int member, int members) noexcept no
     cdef Py_ssize_t chunks = sum_chunks(args.size), k, size, end = share(chunks, 1, member + 1, members)
     if args.out != NULL:
         factor = <real> (2 * <double> (<const real*> args.grad)[0] / max(args.size, 1))
-    if args.partials == NULL:
+    if args.loss == NULL:
         k = args.size // args.rows * row_share(args.rows, member, members)
         size = args.size // args.rows * row_share(args.rows, member + 1, members) - k
         span_squared_error(<const real*> args.a + k, <const real*> args.b + k, size, <real*> args.out + k, factor)
@@ -235,4 +256,7 @@ cdef void squared_error(const void* packed, int member, int members) noexcept no
         else:
             out = <real*> args.out + k * SPAN
             partial = span_squared_error(a, b, size, out, factor)
-        (<real*> args.partials)[k] = partial
+        if chunks == 1:
+            (<real*> args.loss)[0] = partial / <real> args.size
+        else:
+            (<real*> args.partials)[k] = partial

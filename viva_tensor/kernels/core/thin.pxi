@@ -1,8 +1,8 @@
 # Products that tiles would waste: no depth, a depth of one, one row (a plan turns one column into one row), a few
-# outputs in all.
+# multiply-adds in all.
 
 cdef enum:
-    TINY = 64      # multiply-adds that take less time one by one than as a tile
+    SMALL = 512     # multiply-adds that take less time row by row than as a tile
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
@@ -91,30 +91,27 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
             out[j] = value * b[j] + 0
 
 
-cdef inline void tiny(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """Each output by itself."""
-    cdef real total, sum
-    cdef Py_ssize_t i, j, k, chunk
+cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """At most LANES columns, adjacent in b: a vector for each row."""
+    cdef vec sums, total
+    cdef const real* a
+    cdef const real* b
+    cdef Py_ssize_t i, k, chunk
+    cdef int size = <int> (own.right - own.left)
     for i in range(own.top, own.bottom):
-        for j in range(own.left, own.right):
-            total = 0
-            chunk = 0
-            while chunk < args.depth:
-                sum = 0
-                for k in range(chunk, min(chunk + CHUNK, args.depth)):
-                    sum = multiply_add(at(&args.a, i, k)[0], at(&args.b, k, j)[0], sum)
-                total = sum if chunk == 0 else total + sum
-                chunk += CHUNK
-            if args.bias.data != NULL:
-                total += at(&args.bias, i, j)[0]
-            if args.relu:
-                total = apply(RELU, total, 0, 0)
-            if args.mask.data != NULL:
-                total = apply(RELU_BACKWARD, total, at(&args.mask, i, j)[0], 0)
-            if args.update == NULL:
-                at(&args.out, i, j)[0] = total
-            else:
-                update_run(args.update, at(&args.out, i, j) - <real*> args.out.data, &total, 1)
+        total = ZERO
+        chunk = 0
+        while chunk < args.depth:
+            a = <const real*> args.a.data + i * args.a.row + chunk * args.a.column
+            b = <const real*> args.b.data + chunk * args.b.row + own.left
+            sums = ZERO
+            for k in range(min(CHUNK, args.depth - chunk)):
+                sums += load_part(b, size) * a[0]
+                a += args.a.column
+                b += args.b.row
+            total = sums if chunk == 0 else total + sums
+            chunk += CHUNK
+        end_vector(args, i, own.left, total, size, True)
 
 
 cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
@@ -133,8 +130,9 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
                     none[i] = ZERO
                 column += TILE_COLUMNS
         return True
-    if args.rows * args.columns * args.depth <= TINY:
-        tiny(args, own)
+    if args.rows * args.columns * args.depth <= SMALL and args.columns <= LANES and args.b.column == 1 \
+            and plain(&args.a) and plain(&args.b):
+        small(args, own)
         return True
     if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and plain(&args.out) and plain(&args.a) \
             and plain(&args.b) and args.bias.data == NULL \
@@ -146,6 +144,9 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
         while column + ROW_VECS * LANES <= own.right:
             row_beside(args, ROW_VECS, column, ROW_VECS * LANES)
             column += ROW_VECS * LANES
+        while column + 2 * TILE_COLUMNS <= own.right:
+            row_beside(args, 2 * TILE_VECS, column, 2 * TILE_COLUMNS)
+            column += 2 * TILE_COLUMNS
         while column < own.right:
             row_beside(args, 1, column, min(LANES, own.right - column))
             column += LANES

@@ -83,34 +83,38 @@ cdef void add_output(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize
                 sums[i * TILE_VECS + j] = read(&args.out, row + i, column + j * LANES, size) + sums[i * TILE_VECS + j]
 
 
+cdef inline void end_vector(const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, vec value, int size,
+                            bint last) noexcept nogil:
+    """What follows `size` sums of a row, in any layout."""
+    cdef Py_ssize_t place
+    cdef int k
+    if last and args.bias.data != NULL:
+        value += read(&args.bias, row, column, size)
+    if last and args.relu:
+        value = relu_of(value)
+    if last and args.mask.data != NULL:
+        value = masked(value, read(&args.mask, row, column, size))
+    if not last or args.update == NULL:
+        write(&args.out, row, column, value, size)
+        return
+    place = at(&args.out, row, column) - <real*> args.out.data
+    if args.out.column == 1:
+        update_run(args.update, place, <real*> &value, size)
+    else:
+        for k in range(size):
+            update_run(args.update, place + k * args.out.column, <real*> &value + k, 1)
+
+
 cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
                  Py_ssize_t columns, bint last) noexcept nogil:
     """What follows the sums of a tile of which rows × columns lie inside the output, in any layout."""
-    cdef Py_ssize_t i, across, place
-    cdef int j, k, size
-    cdef vec value
+    cdef Py_ssize_t i
+    cdef int j, size
     for i in range(rows):
         for j in range(TILE_VECS):
             size = lanes_of(columns, j)
-            if size == 0:
-                continue
-            across = column + j * LANES
-            value = sums[i * TILE_VECS + j]
-            if last and args.bias.data != NULL:
-                value += read(&args.bias, row + i, across, size)
-            if last and args.relu:
-                value = relu_of(value)
-            if last and args.mask.data != NULL:
-                value = masked(value, read(&args.mask, row + i, across, size))
-            if last and args.update != NULL:
-                place = at(&args.out, row + i, across) - <real*> args.out.data
-                if args.out.column == 1:
-                    update_run(args.update, place, <real*> &value, size)
-                else:
-                    for k in range(size):
-                        update_run(args.update, place + k * args.out.column, <real*> &value + k, 1)
-            else:
-                write(&args.out, row + i, across, value, size)
+            if size:
+                end_vector(args, row + i, column + j * LANES, sums[i * TILE_VECS + j], size, last)
 
 
 cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
