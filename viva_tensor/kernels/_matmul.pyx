@@ -122,7 +122,7 @@ def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, bint
     return own.top, own.bottom, own.left, own.right
 
 
-def tile(str dtype="f"):
+def tile(str kind="f"):
     """(rows, columns) of a product's tiles, of float32 or of float64 ("d"); a panel has as many columns."""
-    cdef const Cores* cores = float_cores if dtype == "f" else double_cores
+    cdef const Cores* cores = float_cores if kind == "f" else double_cores
     return cores.tile_rows, cores.tile_columns

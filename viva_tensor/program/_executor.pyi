@@ -6,6 +6,7 @@ DEPTH_BLOCK: int
 MOST: int
 
 Place = tuple[int, int]
+Team = tuple[int, int, bool]  # first member, members, and whether all of them wait before
 Strided = tuple[int, int, int, int, int, int]
 
 class Executor:
@@ -25,8 +26,7 @@ class Executor:
         mask: Strided | None,
         update: bool,
         by_rows: int,
-        members: int,
-        barrier: bool,
+        team: Team,
     ) -> None: ...
     def elementwise(
         self,
@@ -36,8 +36,7 @@ class Executor:
         b: Strided,
         out: Strided,
         factor: float,
-        members: int,
-        barrier: bool,
+        team: Team,
     ) -> None: ...
     def sum(
         self,
@@ -46,10 +45,9 @@ class Executor:
         out: Place | None,
         divisor: float,
         update: bool,
-        members: int,
-        barrier: bool,
+        team: Team,
     ) -> None: ...
-    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Place, members: int, barrier: bool) -> None: ...
+    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Place, team: Team) -> None: ...
     def squared_error(
         self,
         rows: int,
@@ -59,8 +57,7 @@ class Executor:
         loss: Place | None,
         out: Place | None,
         grad: Place | None,
-        members: int,
-        barrier: bool,
+        team: Team,
     ) -> None: ...
     def update(
         self,
@@ -70,8 +67,7 @@ class Executor:
         first: int,
         lr: float,
         momentum: float,
-        members: int,
-        barrier: bool,
+        team: Team | None,
     ) -> None: ...
     def finish(self, output: int) -> None: ...
     def set_rate(self, lr: float) -> None: ...

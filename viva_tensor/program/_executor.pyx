@@ -38,6 +38,7 @@ cdef enum:
 cdef struct Instruction:
     Core core
     void* args
+    int first       # member
     int members
     bint barrier    # before it
 
@@ -74,7 +75,7 @@ cdef void execute(const void* packed, int member, int members) noexcept nogil:
     cdef Program* program = <Program*> packed
     cdef Instruction* instruction = program.instructions
     cdef unsigned round = program.round
-    cdef int i, own
+    cdef int i, first, own
     if program.gather_count:
         for i in range(program.gather_count):
             gather(&program.gathers[i], member, members)
@@ -85,9 +86,10 @@ cdef void execute(const void* packed, int member, int members) noexcept nogil:
         if instruction.barrier and members > 1:
             round += 1
             openmp_wait(program.flags, member, members, round)
+        first = min(instruction.first, members - 1)
         own = min(instruction.members, members)
-        if member < own:
-            instruction.core(instruction.args, member, own)
+        if first <= member < first + own:
+            instruction.core(instruction.args, member - first, own)
         instruction += 1
 
 
@@ -136,12 +138,13 @@ cdef class Executor:
         self.program.instructions, self.patches, self.updates, self.room = instructions, patches, updates, room
         return 0
 
-    cdef int add(self, Core core, void* args, int members, bint barrier) except -1:
+    cdef int add(self, Core core, void* args, tuple team) except -1:
         cdef Instruction* instruction
         if self.program.count + 2 >= self.room:
             self.reserve(2 * self.room)
         instruction = self.program.instructions + self.program.count
-        instruction.core, instruction.args, instruction.members, instruction.barrier = core, args, members, barrier
+        instruction.core, instruction.args = core, args
+        instruction.first, instruction.members, instruction.barrier = team
         self.program.count += 1
         return 0
 
@@ -166,7 +169,7 @@ cdef class Executor:
         """Hold on to what addresses point into."""
         self.held.append(item)
 
-    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, int by_rows, int members, bint barrier):
+    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, int by_rows, tuple team):
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
@@ -179,15 +182,15 @@ cdef class Executor:
         args.relu, args.by_rows = relu, by_rows
         if update:
             args.update = self.updates[self.update_count - 1]
-        self.cores.matmul_plan(args, members)
+        self.cores.matmul_plan(args, team[1])
         if args.a.data == <void*> args:
             a, b = b, a
         self.place(<const void**> &args.a.data, a)
         self.place(<const void**> &args.b.data, b)
         if args.rows and args.columns:
-            self.add(self.cores.matmul, args, members, barrier)
+            self.add(self.cores.matmul, args, team)
 
-    def elementwise(self, str name, shape, a, b, out, double factor, int members, bint barrier):
+    def elementwise(self, str name, shape, a, b, out, double factor, tuple team):
         cdef ElementwiseArgs* args = <ElementwiseArgs*> self.memory(sizeof(ElementwiseArgs))
         cdef dict kinds = {
             "add": <uintptr_t> self.cores.add, "sub": <uintptr_t> self.cores.sub, "mul": <uintptr_t> self.cores.mul,
@@ -199,9 +202,9 @@ cdef class Executor:
         self.matrix(&args.a, a)
         self.matrix(&args.b, b)
         self.matrix(&args.out, out)
-        self.add(<Core> <uintptr_t> kinds[name], args, members, barrier)
+        self.add(<Core> <uintptr_t> kinds[name], args, team)
 
-    def sum(self, sizes, x, out, double divisor, bint update, int members, bint barrier):
+    def sum(self, sizes, x, out, double divisor, bint update, tuple team):
         """Sums over the middle one of three sizes of a contiguous x; an `update` is the one added just before."""
         cdef SumArgs* args = <SumArgs*> self.memory(sizeof(SumArgs))
         args.outer, args.axis, args.inner = sizes
@@ -217,11 +220,11 @@ cdef class Executor:
         chunks = self.cores.sum_chunks(args.axis)
         if args.inner == 1 and chunks > 1:
             args.partials = self.memory(args.outer * chunks * self.size)
-        self.add(self.cores.sum, args, members, barrier)
+        self.add(self.cores.sum, args, team)
         if args.partials != NULL:
-            self.add(self.cores.sum_join, args, 1, members > 1)
+            self.add(self.cores.sum_join, args, (0, 1, team[1] > 1) if team[1] > 1 else (team[0], 1, False))
 
-    def to_panels(self, shape, x, out, int members, bint barrier):
+    def to_panels(self, shape, x, out, tuple team):
         """A matrix copied into panels."""
         cdef PanelArgs* args = <PanelArgs*> self.memory(sizeof(PanelArgs))
         args.rows, args.columns = shape
@@ -231,9 +234,9 @@ cdef class Executor:
             args.source.down = self.cores.tile_columns * args.source.row
         if args.source.across == 0:
             args.source.across = self.cores.tile_columns * args.source.column
-        self.add(self.cores.to_panels, args, members, barrier)
+        self.add(self.cores.to_panels, args, team)
 
-    def squared_error(self, Py_ssize_t rows, Py_ssize_t size, a, b, loss, out, grad, int members, bint barrier):
+    def squared_error(self, Py_ssize_t rows, Py_ssize_t size, a, b, loss, out, grad, tuple team):
         """The mean squared error of contiguous arrays, its gradient, or both."""
         cdef SquaredErrorArgs* args = <SquaredErrorArgs*> self.memory(sizeof(SquaredErrorArgs))
         cdef SumArgs* join = <SumArgs*> self.memory(sizeof(SumArgs))
@@ -243,19 +246,20 @@ cdef class Executor:
         if out is not None:
             self.place(<const void**> &args.out, out)
             self.place(&args.grad, grad)
-        chunks = self.cores.sum_chunks(size)
+        cdef Py_ssize_t chunks = self.cores.sum_chunks(size)
+        cdef int members = team[1]
         if loss is not None:
             self.place(<const void**> &args.loss, loss)
             args.partials = self.memory(chunks * self.size)
             join.partials, join.outer, join.axis, join.inner, join.divisor = args.partials, 1, size, 1, size
             join.out.row = join.out.column = 1
             self.place(<const void**> &join.out.data, loss)
-            members = min(members, chunks)
-        self.add(self.cores.squared_error, args, members, barrier)
+            members = <int> min(members, chunks)
+        self.add(self.cores.squared_error, args, (team[0], members, team[2]))
         if loss is not None and chunks > 1:
-            self.add(self.cores.sum_join, join, 1, members > 1)
+            self.add(self.cores.sum_join, join, (0, 1, members > 1) if members > 1 else (team[0], 1, False))
 
-    def update(self, grad, w, Py_ssize_t size, uintptr_t first, double lr, double momentum, int members, bint barrier):
+    def update(self, grad, w, Py_ssize_t size, uintptr_t first, double lr, double momentum, tuple team):
         """A step of an optimiser in place; without a gradient, for the product that is added next."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
         args.size, args.lr, args.momentum = size, lr, momentum
@@ -266,7 +270,7 @@ cdef class Executor:
         self.update_count += 1
         if grad is not None:
             self.place(&args.grad, grad)
-            self.add(self.cores.update, args, members, barrier)
+            self.add(self.cores.update, args, team)
 
     def finish(self, uintptr_t output):
         """Give the products the workspace that they share, one after another."""
@@ -282,7 +286,7 @@ cdef class Executor:
         for i in range(self.program.count):
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
-                args.workspace, args.workspace_bytes = workspace, most
+                args.workspace, args.workspace_bytes = workspace + self.program.instructions[i].first * most, most
 
     def set_rate(self, double lr):
         """Another learning rate for all updates."""

@@ -219,4 +219,5 @@ def _settle_masks(instructions: list[Instruction], chosen: dict[Buffer, Panels])
 
 def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], turned: bool) -> Panels:
     height, width = _matmul.tile(dtype.char)
-    return Panels(*shape, width, height, turned)
+    rows, columns = shape
+    return Panels(rows, columns, width, height, turned)

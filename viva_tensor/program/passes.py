@@ -121,7 +121,7 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
     """The update of a bias in the sum that is its gradient."""
     made = {one.results["out"].buffer: one for one in instructions if one.kind == "sum"}
     read_by = _readers(instructions)
-    kept = []
+    kept: Instructions = []
     for instruction in instructions:
         if instruction.kind == "update":
             grad, w = instruction.operands["grad"], instruction.results["w"]

@@ -20,7 +20,7 @@ from viva_tensor.program.passes import loss_with_gradient
 __all__ = ["Plan", "Planned", "plan"]
 
 PROGRAM = 400_000  # multiply-adds of a program that are worth a member
-MULTIPLY_ADDS = 50_000  # of a product that are worth a member; inside a region no team has to be woken
+MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 65_536  # of any other instruction
 OWN_ROWS = 262_144  # elements of weights that each member may as well read whole, to save a barrier
 PACKED_TWICE = 16_384  # the same, where each member packs them for itself
@@ -38,6 +38,7 @@ class Planned:
     instruction: Instruction
     members: int
     by_rows: bool  # each member owns rows of the output, and needs only those rows of the first operand
+    first: int = 0  # number of the first of its members; those of an instruction for one member take turns
     barrier: bool = False  # before it
     calls: int = 0  # of cores: partial sums are joined by one more
 
@@ -78,7 +79,7 @@ def plan(
     places, total = _places(planned, output, dtype, share)
     arena = aligned(total)
     if members > 1:
-        _barriers(planned, places, dtype)
+        _barriers(planned, places, dtype, members)
     executor = Executor(dtype.char, members, allowed, inputs)
     address = arena.ctypes.data
 
@@ -145,7 +146,7 @@ def _bytes(buffer: Buffer, dtype: np.dtype[Any]) -> int:
 
 def _crosses(before: Planned, after: Planned, overlap: Overlap) -> bool:
     """Whether `after` must wait until every member has done `before`."""
-    if before.members == after.members == 1:
+    if before.members == after.members == 1 and before.first == after.first:
         return False
     written = before.instruction.results.values()
     read = before.instruction.operands.values()
@@ -251,7 +252,9 @@ def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[
     return [*apart, (end - start, start)]
 
 
-def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype[Any]) -> None:
+def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype[Any], members: int) -> None:
+    """Deal out what takes one member to the one with the least to do, and put barriers where data crosses members."""
+
     def overlap(one: Symbol, other: Symbol) -> bool:
         if one.buffer is other.buffer:
             return True
@@ -261,11 +264,26 @@ def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype
         return start < begin + _bytes(other.buffer, dtype) and begin < start + _bytes(one.buffer, dtype)
 
     since: list[Planned] = []
+    load = [0.0] * members
     for one in planned:
+        if one.members == 1:
+            fitting = [
+                first
+                for first in sorted(range(members), key=load.__getitem__)
+                if not any(_crosses(before, replace(one, first=first), overlap) for before in since)
+            ]
+            one.first = (fitting or [0])[0]
         if any(_crosses(before, one, overlap) for before in since):
             one.barrier = True
             since = []
         since.append(one)
+        for member in range(one.first, one.first + one.members):
+            load[member] += _effort(one.instruction) / one.members
+
+
+def _effort(instruction: Instruction) -> float:
+    """About how many vectors move or are multiplied and added."""
+    return (instruction.multiply_adds + 4 * instruction.elements) / 16
 
 
 def _emit(
@@ -279,7 +297,7 @@ def _emit(
     """Hand an instruction to the executor."""
     instruction = one.instruction
     operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
-    members, barrier = one.members, one.barrier
+    team = one.first, one.members, one.barrier
 
     def matrix(symbol: Symbol) -> Strided:
         return cast(Strided, (*place(symbol), *symbol.strides, symbol.down, symbol.across))
@@ -291,7 +309,7 @@ def _emit(
         if "update" in fused:
             w = results["w"]
             out = w if not _temporaries(instruction) else replace(w, buffer=out.buffer)
-            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, None)
         rows, columns = out.shape
         executor.matmul(
             (rows, columns, operands["a"].shape[1]),
@@ -303,8 +321,7 @@ def _emit(
             matrix(operands["mask"]) if "mask" in operands else None,
             "update" in fused,
             one.by_rows,
-            members,
-            barrier,
+            team,
         )
     elif instruction.kind == "elementwise":
         a = matrix(operands["a"])
@@ -315,18 +332,17 @@ def _emit(
             matrix(operands["b"]) if "b" in operands else a,
             matrix(results["out"]),
             attributes["factor"],
-            members,
-            barrier,
+            team,
         )
     elif instruction.kind == "sum":
         updates = "w" in results
         if updates:
             w = results["w"]
-            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, 1, False)
+            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, None)
         total = None if updates else place(results["out"])
-        executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, members, barrier)
+        executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, team)
     elif instruction.kind == "to_panels":
-        executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), members, barrier)
+        executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), team)
     elif instruction.kind in ("squared_error", "squared_error_backward"):
         shape = operands["pred"].shape
         executor.squared_error(
@@ -337,14 +353,13 @@ def _emit(
             place(results["loss"]) if "loss" in results else None,
             place(results["out"]) if "out" in results else None,
             place(operands["grad"]) if "grad" in operands else None,
-            members,
-            barrier,
+            team,
         )
     else:
         w = results["w"]
         lr, momentum = optimizer.lr, optimizer.momentum
         grad = place(operands["grad"])
-        executor.update(grad, place(w), w.size, _moment(w, moments), lr, momentum, members, barrier)
+        executor.update(grad, place(w), w.size, _moment(w, moments), lr, momentum, team)
 
 
 def _moment(w: Symbol, moments: Sequence[np.ndarray[Any, Any]]) -> int:
