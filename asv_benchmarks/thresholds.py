@@ -45,7 +45,7 @@ def main() -> None:
         x, y = rng.random((1, size), "float32"), np.empty((1, size), "float32")
         print(f"  {size:>10,}  x{gain(lambda x=x, y=y: kernels.relu(x, out=y)):.2f}")
     print("multiply-adds of a compiled step")
-    planning.PROGRAM = 0
+    planning.PROGRAM = 1
     for width in (64, 96, 128, 160, 192, 256, 384):
         steps = {threads: compiled(width, threads) for threads in (1, 2)}
         work = sum(one.multiply_adds for one in steps[1][1])

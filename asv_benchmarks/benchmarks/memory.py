@@ -1,6 +1,7 @@
 """What eager steps leave behind, and the most they hold."""
 
 import os
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -46,6 +47,32 @@ class ResidentGrowth(Benchmark):
         before = resident_bytes()
         run(self.step, 500)
         return max(0, resident_bytes() - before)
+
+
+class ResidentStep(Benchmark):
+    """What a compiled step adds to the process, as a share of what it may: a tenth more than its parameters and
+    activations, and 30 MB."""
+
+    param_names = ("workload",)
+    params = (("mnist-mlp", "wide", "deep"),)
+    unit = "ratio"
+
+    def setup(self, workload):
+        if not STATM.exists():
+            raise NotImplementedError("no /proc/self/statm on this system")
+        super().setup()
+        x, y, weights = problem(workload)
+        self.tape_step = TapeStep(x, y, weights)
+        activations = sum(4 * len(x) * len(b) for _, b in weights)
+        parameters = sum(w.nbytes + b.nbytes for w, b in weights)
+        self.limit = 1.1 * (parameters + activations) + 30e6
+
+    def track_share(self, _):
+        self.tape_step.forward()
+        before = resident_bytes()
+        step = self.tape_step.compiled()
+        run(partial(step, self.tape_step.x, self.tape_step.y), 20)
+        return (resident_bytes() - before) / self.limit
 
 
 class PeakMemory(Benchmark):

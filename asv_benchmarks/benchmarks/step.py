@@ -61,13 +61,27 @@ class Run(Benchmark):
 
     def setup(self, workload):
         super().setup()
-        self.step = CompiledStep(*problem(workload)).step
-        x, y, _ = problem(workload)
+        self.problem = problem(workload)
+        self.step = CompiledStep(*self.problem).step
+        x, y, _ = self.problem
         self.data = np.tile(x, (1000, 1)), np.tile(y, (1000, 1))
-        self.batch = len(x)
+
+    def epoch(self):
+        self.step.run(*self.data, batch_size=len(self.problem[0]), shuffle=False)
 
     def time_run(self, _):
-        self.timed(partial(self.step.run, *self.data, batch_size=self.batch, shuffle=False), parts=1000)
+        self.timed(self.epoch, parts=1000)
+
+
+class RunOverNumPy(Run):
+    """Its time ÷ NumPy's for the same steps on one thread; lower is better."""
+
+    unit = "ratio"
+    time_run = None
+
+    def track_run(self, _):
+        by_hand = NumPyStep(*self.problem)
+        return ratio(self.epoch, lambda: [by_hand() for _ in range(1000)], pairs=5)
 
 
 class OverNumPy(Benchmark):

@@ -19,6 +19,10 @@ WORKLOADS = {
     "mnist-mlp": Workload(128, (784, 256, 128, 10)),
     "wide": Workload(256, (1024, 4096, 1024)),
     "deep": Workload(512, (512,) * 9),
+    "one row": Workload(1, (784, 256, 10)),
+    "many rows": Workload(4096, (32, 64, 64, 1)),
+    "odd": Workload(100, (37, 113, 59, 3)),
+    "bottleneck": Workload(256, (512, 8, 512)),
 }
 LEARNING_RATE = 1e-3
 
@@ -58,6 +62,12 @@ class TapeStep:
         pred, tape = nn.linear_forward(tape, last, hidden)
         return nn.mse_loss(tape, pred, target)
 
+    def compiled(self):
+        """This step as a program."""
+        loss, tape = self.forward()
+        inputs = [tape.nodes()[len(self.tape) + i].output for i in range(2)]
+        return program.compile_step(tape, loss=loss, params=self.layers, inputs=inputs, optimizer=self.optimizer)
+
     def update(self, grads):
         return optim.update(autograd.new_tape(), self.optimizer, self.state, self.layers, grads)
 
@@ -72,9 +82,7 @@ class CompiledStep(TapeStep):
 
     def __init__(self, x, y, weights):
         super().__init__(x, y, weights)
-        loss, tape = self.forward()
-        inputs = [tape.nodes()[len(self.tape) + i].output for i in range(2)]
-        self.step = program.compile_step(tape, loss=loss, params=self.layers, inputs=inputs, optimizer=self.optimizer)
+        self.step = self.compiled()
 
     def __call__(self):
         return self.step(self.x, self.y)

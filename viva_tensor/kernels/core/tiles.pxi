@@ -163,7 +163,7 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
         b += chunk * b_row
     if part or last and (args.bias.data != NULL and args.bias.column != 1
                          or args.mask.data != NULL and args.mask.column != 1
-                         or args.update != NULL and args.update.first != NULL):
+                         or args.update != NULL and args.update.second != NULL):
         for i in range(height):
             for j in range(TILE_VECS):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
@@ -184,6 +184,11 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
             for j in range(TILE_VECS):
                 sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], (<const vec*> (mask + j * LANES))[0])
             mask += args.mask.row
+    if last and args.update != NULL and args.update.first != NULL:
+        for i in range(height):
+            for j in range(TILE_VECS):
+                sums[i * TILE_VECS + j] = with_momentum(
+                    args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
     if last and args.update != NULL:
         for i in range(height):
             for j in range(TILE_VECS):

@@ -48,9 +48,15 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
         new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)
 
 
-cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
-    """Descent without moments, for one vector."""
-    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - grad * <real> args.lr
+cdef inline vec with_momentum(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
+    """The new velocity of one vector, kept."""
+    grad = (<const vec*> (<const real*> args.first + at))[0] * <real> args.momentum + grad
+    (<vec*> (<real*> args.new_first + at))[0] = grad
+    return grad
+
+
+cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec step) noexcept nogil:
+    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - step * <real> args.lr
 
 
 cdef void update(const void* packed, int member, int members) noexcept nogil:

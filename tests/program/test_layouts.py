@@ -1,0 +1,133 @@
+"""Panels: what lies in them, and who reads it."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, kernels, nn, optim, program
+from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.layouts import Panels, in_panels, of_parameters
+
+FLOAT = np.dtype("float32")
+
+
+def leaf(kind, shape, index=0):
+    return Symbol(shape, row_major(shape), Buffer(kind, int(np.prod(shape)), index, name=f"{kind}{index}"))
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("columns", [3, 8, 21])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_stored_comes_back_as_a_copy(rows, columns, turned, rng):
+    panels = Panels(rows, columns, 8, 4, turned)
+    matrix = rng.standard_normal((columns, rows) if turned else (rows, columns))
+    flat = np.full(panels.size, np.nan)
+    panels.store(matrix, flat)
+    back = panels.load(flat)
+    assert np.array_equal(back, matrix)
+    assert not np.shares_memory(back, flat)
+
+
+@pytest.mark.parametrize("shape", [(5, 21), (21, 21), (1, 21), (21, 8)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_symbol_finds_its_elements_in_panels(shape, turned, rng):
+    stored = shape[::-1] if turned else shape
+    panels = Panels(*shape, 8, 4, turned)
+    matrix = rng.standard_normal(stored)
+    flat = np.zeros(panels.size)
+    panels.store(matrix, flat)
+    upright = leaf("temporary", stored)
+    across = Symbol(stored[::-1], row_major(stored)[::-1], upright.buffer)
+    for symbol, values in ((upright, matrix), (across, matrix.T)):
+        assert panels.holds(symbol)
+        placed = panels.symbol(symbol)
+        down, on = placed.down or 8 * placed.strides[0], placed.across or 8 * placed.strides[1]
+        for i, j in np.ndindex(*symbol.shape):
+            place = i // 8 * down + i % 8 * placed.strides[0] + j // 8 * on + j % 8 * placed.strides[1]
+            assert flat[place] == values[i, j]
+
+
+def layer(batch=40, fan_in=200, fan_out=100):
+    """A layer's product, its weights' gradient and update, and the sum of the gradient's rows."""
+    build = Builder()
+    x, w, b = leaf("input", (batch, fan_in)), leaf("parameter", (fan_out, fan_in)), leaf("parameter", (fan_out,), 1)
+    y = build.matmul(x, build.transpose(w, None), b)
+    grad = build.matmul(build.transpose(y, None), x)
+    build.instructions.append(Instruction("update", {"grad": grad, "w": w}, {"w": w}))
+    build.sum(y, (0,))
+    return build
+
+
+def fused(build):
+    *rest, update, total = build.instructions
+    product = rest[-1]
+    product.operands["w"] = product.results["w"] = update.results["w"]
+    product.attributes["fused"] = ["update"]
+    return [*rest, total]
+
+
+def test_weights_lie_in_panels_only_if_products_alone_touch_them():
+    assert of_parameters(layer().instructions, FLOAT) == {}
+    chosen = of_parameters(fused(layer()), FLOAT)
+    assert list(chosen) == [0]
+    assert (chosen[0].rows, chosen[0].columns, chosen[0].turned) == (200, 100, True)
+    assert of_parameters(fused(layer(fan_out=2)), FLOAT) == {}
+
+
+def test_an_input_that_two_products_read_is_copied_once():
+    instructions = fused(layer())
+    output = instructions[-1].results["out"]
+    copy, product, update, total = in_panels(instructions, output, of_parameters(instructions, FLOAT), FLOAT)
+    assert copy.kind == "to_panels"
+    assert copy.operands["x"].buffer.kind == "input"
+    assert product.operands["a"].buffer is update.operands["b"].buffer is copy.results["out"].buffer
+    for one, name in ((product, "a"), (product, "b"), (update, "a"), (update, "b"), (total, "x")):
+        assert one.operands[name].down or one.operands[name].across
+    panels, rows, width = total.attributes["sizes"]
+    assert panels * width >= 100
+    assert rows == 40
+
+
+def test_what_other_kernels_read_stays_in_rows():
+    build = Builder()
+    x, w = leaf("input", (40, 200)), leaf("constant", (200, 100))
+    w.buffer.array = np.zeros((200, 100), FLOAT)
+    y = build.matmul(x, w)
+    out = build.elementwise("mul", y, y)
+    product, _ = in_panels(build.instructions, out, {}, FLOAT)
+    assert product.results["out"].contiguous
+    assert product.operands["a"].contiguous
+    assert product.operands["b"].across
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("sizes", [(40, 33, 70), (3, 64, 17, 1), (100, 16, 100)])
+def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dtype, rng):
+    """Steps of one program on batches that it plans in turn, against programs that know only one of them."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((50, sizes[0])).astype(dtype))
+    y, tape = autograd.new_constant(tape, rng.standard_normal((50, sizes[-1])).astype(dtype))
+    layers = []
+    for fan_in, fan_out in pairwise(sizes):
+        new, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
+        layers.append(new)
+    h = x
+    for one in layers[:-1]:
+        h, tape = nn.linear_forward(tape, one, h)
+        h, tape = nn.relu(tape, h)
+    h, tape = nn.linear_forward(tape, layers[-1], h)
+    loss, tape = nn.mse_loss(tape, h, y)
+    sgd = optim.SGD(lr=0.01, momentum=momentum)
+
+    def compiled():
+        return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+
+    step = compiled()
+    for threads, rows in ((1, 50), (3, 50), (2, 1), (3, 49), (1, 13)):
+        with kernels.num_threads(threads):
+            before = step.state()
+            other = compiled()
+            other.restore(before)
+            assert step(x.data[:rows], y.data[:rows]) == other(x.data[:rows], y.data[:rows])
+            for one, twin in zip(step.state().params, other.state().params, strict=True):
+                assert np.array_equal(one, twin)
