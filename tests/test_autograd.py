@@ -211,7 +211,7 @@ class TestTapeIsAValue:
         for tape, known in tapes:
             for variable in every:
                 if variable in known:
-                    assert tape._at("test", variable)._node.output is variable
+                    assert tape._at("test", variable).output is variable
                 else:
                     with pytest.raises(error.ForeignVariable):
                         tape._at("test", variable)
@@ -390,7 +390,10 @@ def test_each_record_holds_a_bounded_amount():
     """A tape shares all that came before: its own part does not grow with its length."""
     x, tape = variables(0.0)
     tapes = list(itertools.accumulate(range(100), lambda t, _: relu(t, x).tape, initial=tape))
-    assert all(later._previous is earlier for earlier, later in itertools.pairwise(tapes))
+    assert all(len(tape._last) < autograd.BLOCK for tape in tapes)
+    for earlier, later in itertools.pairwise(tapes):
+        assert len(later.nodes()) == len(later) == len(earlier) + 1
+        assert all(ours is theirs for ours, theirs in zip(later._blocks, earlier._blocks, strict=False))
 
 
 def test_transpose_refuses_axes_that_are_not_the_arrays(rng):
