@@ -141,7 +141,11 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
 
 
 def into(
-    operation: str, out: Array | None, shape: tuple[int, ...], operands: Sequence[Array], work: Callable[[Array], None]
+    operation: str,
+    out: Array | None,
+    shape: tuple[int, ...],
+    operands: Sequence[Array],
+    work: Callable[[Array], object],
 ) -> Array:
     """Let `work` fill an array of this shape, and see that the result ends in `out` if one is given.
 
