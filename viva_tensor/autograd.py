@@ -98,6 +98,7 @@ class Node(NamedTuple):
 
 
 _new = tuple.__new__  # _new(Node, fields) is Node(*fields) at half the cost
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 BLOCK = 32
 
 
@@ -106,8 +107,8 @@ class Tape:
 
     ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them.
 
-    Nodes stand in blocks of 32, of which recording copies only the last, so a record costs the same on a tape of any
-    length, and every node is found at once.
+    Nodes stand in blocks of 32. Recording copies only the last block, and the list of blocks when that is full; every
+    node is found at once.
     """
 
     __slots__ = ("_blocks", "_full", "_last")
@@ -138,13 +139,13 @@ class Tape:
     def _record(
         self,
         operation: Operation,
-        inputs: tuple[Variable, ...],
-        attributes: Mapping[str, Any],
         data: Array,
-        wanted: tuple[bool, ...],
         tracked: bool,
+        inputs: tuple[Variable, ...] = (),
+        attributes: Mapping[str, Any] = _NOTHING,
+        wanted: tuple[bool, ...] = (),
     ) -> Traced[Variable]:
-        """A new variable, and the tape that ends with its node."""
+        """A new variable that holds a read-only array, and the tape that ends with its node."""
         blocks, full, last = self._blocks, self._full, self._last
         output = _new(Variable, (full + len(last), data))
         last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
@@ -234,15 +235,12 @@ def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     return _leaf("new_constant", tape, operations.CONSTANT, data)
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
 def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Traced[Variable]:
     array = as_array(name, data)
     if array.flags.writeable:
         array = array.copy()
         freeze(array)
-    return tape._record(operation, (), _NOTHING, array, (), operation is operations.VARIABLE)
+    return tape._record(operation, array, operation is operations.VARIABLE)
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -281,7 +279,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     data = operation.forward(*arrays, **attributes)
     freeze(data)
     kept = MappingProxyType(attributes) if attributes else _NOTHING
-    return tape._record(operation, inputs, kept, data, tuple(wanted), True in wanted)
+    return tape._record(operation, data, True in wanted, inputs, kept, tuple(wanted))
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
@@ -517,8 +515,8 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
 
 def _pull(node: Node, grad: Array, grads: dict[int, Array]) -> None:
     """Add what an output's gradient contributes to the gradients of the node's inputs."""
-    values = compute, grad, node.output.data, *[variable.data for variable in node.inputs]
-    attributes = dict(node.attributes) if node.attributes else {}
+    values = (compute, grad, node.output.data, *[variable.data for variable in node.inputs])
+    attributes = dict(node.attributes) if node.attributes else {}  # ** takes a dict at a third of the cost
     for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
         if wanted:
             more, place = rule(*values, **attributes), variable.id

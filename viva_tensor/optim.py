@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from viva_tensor import kernels
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
+from viva_tensor import kernels, operations
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._arrays import freeze
 
@@ -144,7 +144,7 @@ def update(
     for variable, velocity in zip(old, state.velocity, strict=True):
         grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]
         data, velocity = _stepped(optimizer, variable.data, grad, velocity)
-        new[variable], tape = new_variable(tape, data)
+        new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
         velocities.append(velocity)
     return Traced((replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
 
