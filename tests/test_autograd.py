@@ -216,6 +216,19 @@ class TestTapeIsAValue:
                     with pytest.raises(error.ForeignVariable):
                         tape._at("test", variable)
 
+    @pytest.mark.parametrize("size", range(autograd.BLOCK - 1, autograd.BLOCK + 2))
+    def test_branches_from_a_full_block_are_independent(self, size):
+        x, trunk = variables(3.0)
+        while len(trunk) < size:
+            _, trunk = relu(trunk, x)
+        before = trunk.nodes()
+        square, left = mul(trunk, x, x)
+        double, right = add(trunk, x, x)
+        assert trunk.nodes() == before == left.nodes()[:-1] == right.nodes()[:-1]
+        assert (float(backward(left, square)[x]), float(backward(right, double)[x])) == (6, 2)
+        with pytest.raises(error.ForeignVariable):
+            relu(left, double)
+
     def test_printing_lists_operations_inputs_and_shapes(self):
         x, tape = variables(np.ones((2, 3)))
         _, tape = sum(tape, x, axis=0)
