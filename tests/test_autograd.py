@@ -211,10 +211,23 @@ class TestTapeIsAValue:
         for tape, known in tapes:
             for variable in every:
                 if variable in known:
-                    assert tape._at("test", variable)._node.output is variable
+                    assert tape._at("test", variable).output is variable
                 else:
                     with pytest.raises(error.ForeignVariable):
                         tape._at("test", variable)
+
+    @pytest.mark.parametrize("size", range(autograd.BLOCK - 1, autograd.BLOCK + 2))
+    def test_branches_from_a_full_block_are_independent(self, size):
+        x, trunk = variables(3.0)
+        while len(trunk) < size:
+            _, trunk = relu(trunk, x)
+        before = trunk.nodes()
+        square, left = mul(trunk, x, x)
+        double, right = add(trunk, x, x)
+        assert trunk.nodes() == before == left.nodes()[:-1] == right.nodes()[:-1]
+        assert (float(backward(left, square)[x]), float(backward(right, double)[x])) == (6, 2)
+        with pytest.raises(error.ForeignVariable):
+            relu(left, double)
 
     def test_printing_lists_operations_inputs_and_shapes(self):
         x, tape = variables(np.ones((2, 3)))
@@ -390,7 +403,10 @@ def test_each_record_holds_a_bounded_amount():
     """A tape shares all that came before: its own part does not grow with its length."""
     x, tape = variables(0.0)
     tapes = list(itertools.accumulate(range(100), lambda t, _: relu(t, x).tape, initial=tape))
-    assert all(later._previous is earlier for earlier, later in itertools.pairwise(tapes))
+    assert all(len(tape._last) < autograd.BLOCK for tape in tapes)
+    for earlier, later in itertools.pairwise(tapes):
+        assert len(later.nodes()) == len(later) == len(earlier) + 1
+        assert all(ours is theirs for ours, theirs in zip(later._blocks, earlier._blocks, strict=False))
 
 
 def test_transpose_refuses_axes_that_are_not_the_arrays(rng):

@@ -16,6 +16,7 @@ leaves and applies the gradient rule of each operation (see ``operations``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from time import perf_counter_ns
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -25,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor import kernels, operations, telemetry
 from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
-from viva_tensor.kernels._arrays import as_array, as_arrays, axes_of
+from viva_tensor.kernels._arrays import as_array, as_arrays, axes_of, freeze
 from viva_tensor.operations import Array, Axis, Operation, compute
 
 __all__ = [
@@ -72,8 +73,7 @@ class Variable(NamedTuple):
     def __ne__(self, other: object) -> bool:
         return self is not other
 
-    def __hash__(self) -> int:
-        return object.__hash__(self)
+    __hash__ = object.__hash__  # type: ignore[misc]  # a method would cost three times as much
 
 
 class Traced(NamedTuple, Generic[T]):
@@ -84,90 +84,100 @@ class Traced(NamedTuple, Generic[T]):
 
 
 class Node(NamedTuple):
-    """One recorded operation. ``wanted`` tells for each input whether a gradient must flow to it."""
+    """One recorded operation. ``wanted`` tells for each input whether a gradient must flow to it.
+
+    ``tracked`` tells whether a gradient can flow to the output.
+    """
 
     operation: Operation
     inputs: tuple[Variable, ...]
     attributes: Mapping[str, Any]
     output: Variable
     wanted: tuple[bool, ...]
+    tracked: bool
+
+
+_new = tuple.__new__  # _new(Node, fields) is Node(*fields) at half the cost
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+BLOCK = 32
 
 
 class Tape:
-    """An immutable list of nodes that shares all but its last node with the tape it was recorded from.
+    """An immutable list of nodes that shares all but its last few with the tape it was recorded from.
 
     ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them.
 
-    Besides the tape before it, each tape keeps a jump further back, so that any earlier node is found in logarithmic
-    time (E. W. Myers, An applicative random-access stack, Information Processing Letters 17, 1983).
+    Nodes stand in blocks of 32. Recording copies only the last block, and the list of blocks when that is full; every
+    node is found at once.
     """
 
-    __slots__ = ("_jump", "_node", "_previous", "_size", "_tracked")
+    __slots__ = ("_blocks", "_full", "_last")
 
-    _node: Node  # the last node; the empty tape has none
-    _tracked: bool  # whether a gradient can flow to that node's output
-    _size: int
-    _jump: Tape
-    _previous: Tape
+    _blocks: tuple[tuple[Node, ...], ...]  # those that are full
+    _full: int  # the nodes in them
+    _last: tuple[Node, ...]
 
     def __new__(cls) -> Tape:
         return _EMPTY
 
     def __len__(self) -> int:
-        return self._size
+        return self._full + len(self._last)
 
     def __bool__(self) -> bool:
         return True
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes in the order of recording; that of a variable is at its ``id``."""
-        found = []
-        tape = self
-        while tape._size:
-            found.append(tape._node)
-            tape = tape._previous
-        return tuple(reversed(found))
+        return (*chain.from_iterable(self._blocks), *self._last)
 
     def __repr__(self) -> str:
-        return f"<Tape of {self._size} nodes>"
+        return f"<Tape of {len(self)} nodes>"
 
     def __str__(self) -> str:
         return "\n".join(_line(node) for node in self.nodes()) or repr(self)
 
-    def _extended(self, node: Node, tracked: bool) -> Tape:
+    def _record(
+        self,
+        operation: Operation,
+        data: Array,
+        tracked: bool,
+        inputs: tuple[Variable, ...] = (),
+        attributes: Mapping[str, Any] = _NOTHING,
+        wanted: tuple[bool, ...] = (),
+    ) -> Traced[Variable]:
+        """A new variable that holds a read-only array, and the tape that ends with its node."""
+        blocks, full, last = self._blocks, self._full, self._last
+        output = _new(Variable, (full + len(last), data))
+        last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
+        if len(last) == BLOCK:
+            blocks, full, last = (*blocks, last), full + BLOCK, ()
         tape = object.__new__(Tape)
-        tape._node = node
-        tape._previous = self
-        tape._size = self._size + 1
-        tape._tracked = tracked
-        jump = self._jump
-        tape._jump = jump._jump if self._size - jump._size == jump._size - jump._jump._size else self
-        return tape
+        tape._blocks, tape._full, tape._last = blocks, full, last
+        return _new(Traced, (output, tape))
 
-    def _at(self, operation: str, variable: Variable) -> Tape:
-        """The tape as it was when this variable had just been recorded."""
+    def _at(self, operation: str, variable: Variable) -> Node:
+        """The node whose output is this variable."""
         if not isinstance(variable, Variable):
             raise ForeignVariable(
                 f"got {type(variable).__name__}, wanted a variable of the tape",
                 operation=operation,
                 mend="record it first with new_constant or new_variable",
             )
-        after = variable.id + 1
-        tape = self
-        while tape._size > after > 0:
-            tape = tape._jump if tape._jump._size >= after else tape._previous
-        if tape._size != after or after < 1 or tape._node.output is not variable:
-            raise ForeignVariable(
-                f"variable {variable.id} of shape {variable.data.shape} is not on this tape of {self._size} nodes",
-                operation=operation,
-                mend="use the tape that came back with the variable, or one recorded from it",
-            )
-        return tape
+        place = variable.id
+        block, at = self._last, place - self._full
+        if -self._full <= at < 0:
+            block, at = self._blocks[place // BLOCK], place % BLOCK
+        if 0 <= at < len(block) and block[at].output is variable:
+            return block[at]
+        raise ForeignVariable(
+            f"variable {place} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
+            operation=operation,
+            mend="use the tape that came back with the variable, or one recorded from it",
+        )
 
 
 _EMPTY = object.__new__(Tape)
-_EMPTY._size = 0
-_EMPTY._jump = _EMPTY._previous = _EMPTY
+_EMPTY._blocks, _EMPTY._full, _EMPTY._last = (), 0, ()
 
 
 def new_tape() -> Tape:
@@ -206,7 +216,7 @@ def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     >>> w.data.flags.writeable
     False
     """
-    return _leaf(tape, operations.VARIABLE, data, True)
+    return _leaf("new_variable", tape, operations.VARIABLE, data)
 
 
 def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
@@ -222,19 +232,15 @@ def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     >>> list(backward(tape, y)) == [w.id]
     True
     """
-    return _leaf(tape, operations.CONSTANT, data, False)
+    return _leaf("new_constant", tape, operations.CONSTANT, data)
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def _leaf(tape: Tape, operation: Operation, data: ArrayLike, tracked: bool) -> Traced[Variable]:
-    array = as_array(f"new_{operation.name}", data)
+def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Traced[Variable]:
+    array = as_array(name, data)
     if array.flags.writeable:
         array = array.copy()
-        array.setflags(write=False)
-    leaf = Variable(tape._size, array)
-    return Traced(leaf, tape._extended(Node(operation, (), _NOTHING, leaf, ()), tracked))
+        freeze(array)
+    return tape._record(operation, array, operation is operations.VARIABLE)
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -266,12 +272,14 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     >>> record(tape, operations.RELU, x).value.data
     array([0., 2.], dtype=float32)
     """
-    wanted = tuple([tape._at(operation.name, variable)._tracked for variable in inputs])
-    data = operation.forward(*[variable.data for variable in inputs], **attributes)
-    data.setflags(write=False)
-    output = Variable(tape._size, data)
+    wanted, arrays = [], []
+    for variable in inputs:
+        wanted.append(tape._at(operation.name, variable).tracked)
+        arrays.append(variable.data)
+    data = operation.forward(*arrays, **attributes)
+    freeze(data)
     kept = MappingProxyType(attributes) if attributes else _NOTHING
-    return Traced(output, tape._extended(Node(operation, inputs, kept, output, wanted), True in wanted))
+    return tape._record(operation, data, True in wanted, inputs, kept, tuple(wanted))
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
@@ -340,7 +348,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
     (2, 1)
     """
     if axes is not None:
-        shape = tape._at("transpose", x)._node.output.data.shape
+        shape = tape._at("transpose", x).output.data.shape
         if len(axes_of("transpose", axes, shape)) != len(shape):
             raise DimensionError(
                 f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
@@ -487,37 +495,32 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     array([2., 4.], dtype=float32)
     """
     start = perf_counter_ns()
-    at = tape._at("backward", loss)
-    kept = {variable.id: tape._at("backward", variable)._node.output for variable in wrt}
+    tape._at("backward", loss)
+    kept = {variable.id: tape._at("backward", variable).output for variable in wrt}
     grads = {loss.id: _seed(loss, seed)}
-    leaves: dict[int, Variable] = {}
+    nodes = tape.nodes()
+    leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}
     visited = 0
-    while tape._size:
-        node = tape._node
-        output = node.output
+    for node in nodes[loss.id :: -1]:
         if node.operation is operations.VARIABLE:
-            leaves[output.id] = output
-        elif tape._size <= at._size:
-            visited += 1
-            grad = grads.get(output.id) if output.id in kept else grads.pop(output.id, None)
-            if grad is not None and tape._tracked:
-                _pull(node, grad, grads)
-        tape = tape._previous
-    leaves.update(kept)
+            continue
+        visited += 1
+        if node.tracked and (place := node.output.id) in grads:
+            _pull(node, grads[place] if place in kept else grads.pop(place), grads)
     for grad in grads.values():
-        grad.setflags(write=False)
+        freeze(grad)
     telemetry.record("backward", perf_counter_ns() - start, visited)
-    return Gradients(dict(sorted(leaves.items())), grads)
+    return Gradients(dict(sorted({**leaves, **kept}.items())) if kept else leaves, grads)
 
 
 def _pull(node: Node, grad: Array, grads: dict[int, Array]) -> None:
     """Add what an output's gradient contributes to the gradients of the node's inputs."""
-    arrays = [variable.data for variable in node.inputs]
+    values = (compute, grad, node.output.data, *[variable.data for variable in node.inputs])
+    attributes = dict(node.attributes) if node.attributes else {}  # ** takes a dict at a third of the cost
     for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
         if wanted:
-            more = rule(compute, grad, node.output.data, *arrays, **node.attributes)
-            known = grads.get(variable.id)
-            grads[variable.id] = more if known is None else kernels.add(known, more)
+            more, place = rule(*values, **attributes), variable.id
+            grads[place] = kernels.add(grads[place], more) if place in grads else more
 
 
 def _seed(loss: Variable, seed: ArrayLike | None) -> Array:
@@ -529,7 +532,7 @@ def _seed(loss: Variable, seed: ArrayLike | None) -> Array:
                 operation="backward",
                 mend="reduce it with sum or mean, or give a seed gradient of its shape",
             )
-        return np.ones(shape, loss.data.dtype)
+        return np.array(1, loss.data.dtype, ndmin=loss.data.ndim)
     array = as_arrays("backward", loss.data, seed)[1]
     if array.shape != shape:
         raise ShapeMismatch(shape, array.shape, operation="backward", mend="the seed has the shape of the loss")

@@ -12,15 +12,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from viva_tensor import kernels
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
+from viva_tensor import kernels, operations
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels._arrays import freeze
 
 __all__ = ["SGD", "SGDState", "init", "leaves", "replaced", "update"]
 
@@ -143,7 +144,7 @@ def update(
     for variable, velocity in zip(old, state.velocity, strict=True):
         grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]
         data, velocity = _stepped(optimizer, variable.data, grad, velocity)
-        new[variable], tape = new_variable(tape, data)
+        new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
         velocities.append(velocity)
     return Traced((replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
 
@@ -155,9 +156,9 @@ def _stepped(optimizer: SGD, w: Array, grad: Array, velocity: Array | None) -> t
         velocity = grad.copy() if grad.flags.writeable else grad
     else:
         data, velocity = kernels.sgd(w, grad, optimizer.lr, optimizer.momentum, velocity)
-    data.setflags(write=False)
+    freeze(data)
     if velocity is not None:
-        velocity.setflags(write=False)
+        freeze(velocity)
     return data, velocity
 
 
@@ -172,24 +173,38 @@ def leaves(params: Any) -> list[Variable]:
     >>> [leaf.id for leaf in leaves({"first": (a, b), "tied": a})]
     [0, 1]
     """
-    found: dict[Variable, Variable] = {}
-    replaced(params, lambda variable: found.setdefault(variable, variable))
+    found: dict[Variable, None] = {}
+    _gather(params, found)
     return list(found)
+
+
+def _gather(params: Any, found: dict[Variable, None]) -> None:
+    if isinstance(params, Variable):
+        found[params] = None
+    else:
+        for part in _parts(params):
+            _gather(part, found)
+
+
+def _parts(params: Any) -> Iterable[Any]:
+    if isinstance(params, (tuple, list)):
+        return params
+    if isinstance(params, dict):
+        return params.values()
+    raise InvalidValue(
+        f"found {type(params).__name__} among the parameters, wanted variables",
+        operation="optim",
+        mend="nest them in tuples, NamedTuples, lists or dicts",
+    )
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
     """The same nesting with each variable replaced by ``new(variable)``."""
     if isinstance(params, Variable):
         return new(params)
-    if isinstance(params, tuple):
-        parts = [replaced(part, new) for part in params]
-        return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
-    if isinstance(params, list):
-        return [replaced(part, new) for part in params]
+    parts = [replaced(part, new) for part in _parts(params)]
     if isinstance(params, dict):
-        return {key: replaced(part, new) for key, part in params.items()}
-    raise InvalidValue(
-        f"found {type(params).__name__} among the parameters, wanted variables",
-        operation="optim",
-        mend="nest them in tuples, NamedTuples, lists or dicts",
-    )
+        return dict(zip(params, parts, strict=True))
+    if isinstance(params, list):
+        return parts
+    return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)

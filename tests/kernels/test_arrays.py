@@ -37,6 +37,7 @@ REFUSED = [
     "U3",
     "datetime64[s]",
     "longdouble",
+    "V0",
 ]
 
 

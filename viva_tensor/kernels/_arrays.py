@@ -5,6 +5,7 @@ from __future__ import annotations
 import array as array_module
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "axes_of",
     "broadcast",
     "by_dtype",
+    "freeze",
     "into",
     "row_views",
     "same_shape",
@@ -42,6 +44,9 @@ CAST = "cast it explicitly, for example with .astype(np.float32)"
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
 # fast path lets only np.ndarray itself through: of a masked array, a wrapper would see no mask.
 Unfit = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+freeze = methodcaller("setflags", False)  # write=False by position, which takes half the time
 
 
 def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
@@ -136,7 +141,11 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
 
 
 def into(
-    operation: str, out: Array | None, shape: tuple[int, ...], operands: Sequence[Array], work: Callable[[Array], None]
+    operation: str,
+    out: Array | None,
+    shape: tuple[int, ...],
+    operands: Sequence[Array],
+    work: Callable[[Array], object],
 ) -> Array:
     """Let `work` fill an array of this shape, and see that the result ends in `out` if one is given.
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from viva_tensor.kernels import _elementwise, _sums
 from viva_tensor.kernels._arrays import Array, broadcast, by_dtype, into, row_views
 
-__all__ = ["in_rows", "spread", "sum_axes", "sum_rows"]
+__all__ = ["in_rows", "spread", "sum_axes"]
 
-_SCALE = by_dtype(_elementwise.scale)
 _SUM = by_dtype(_sums.sum)
-_SUM_ROWS = by_dtype(_sums.sum_rows)
 
 
-def in_rows(operation: str, table: Any, arrays: tuple[Array, ...], out: Array | None) -> Array:
+def in_rows(operation: str, kernel: Callable[..., Array], arrays: tuple[Array, ...], out: Array | None) -> Array:
     """Broadcast operands of any rank, as matrices that the kernel takes."""
     shape = broadcast(operation, arrays[0], arrays[-1])
-    kernel = table[arrays[0].dtype]
 
     def work(result: Array) -> None:
         for views in row_views((*arrays, result)):
@@ -32,15 +29,7 @@ def in_rows(operation: str, table: Any, arrays: tuple[Array, ...], out: Array | 
 def spread(x: Array, factor: float, out: Array) -> None:
     """out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
-        _SCALE[x.dtype](source, factor, target)
-
-
-def sum_rows(x: Array) -> Array:
-    """The sum over the first axis of a plain matrix; what else comes raises one of Unfit."""
-    if type(x) is not np.ndarray:
-        raise TypeError
-    total: Array = _SUM_ROWS[x.dtype](x)
-    return total
+        _elementwise.scale(source, factor, target)
 
 
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:

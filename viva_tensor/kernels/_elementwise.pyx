@@ -1,13 +1,13 @@
-"""Operations on each element, on typed memoryviews of rank 2; an operand with one row or one column is repeated.
+"""Operations on each element of matrices; an operand with one row or one column is repeated.
 
 What does not fit raises a bare ValueError, which the front mends or explains. `out` may be an operand itself.
 """
 
-from numpy import dtype, empty
+from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
-from viva_tensor.kernels._views cimport apart, describe, memory_of, real
+from viva_tensor.kernels._views cimport Operand, apart, memory_of, read
 from viva_tensor.kernels.cores cimport Core, ElementwiseArgs, Matrix
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
@@ -58,54 +58,53 @@ cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssi
     return 0
 
 
-cdef object binary(Core core, const real[:, :] a, const real[:, :] b, object out, double factor=1):
+cdef object binary(Core of_float, Core of_double, object a, object b, object out, double factor=1):
     """Run a core into an array, by default a new one of the shape of a."""
     cdef ElementwiseArgs args
-    cdef Py_ssize_t size = sizeof(real)
-    cdef real[:, :] target
-    args.scale = factor
-    if 0 in (a.shape[0], a.shape[1], b.shape[0], b.shape[1]):
+    cdef Operand x, y, target
+    read(&x, a, ndarray)
+    read(&y, b, ndarray)
+    if x.kind != y.kind or x.dimensions != 2 or 0 in (x.rows, x.columns, y.rows, y.columns):
         raise ValueError
-    if not (describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)):
-        raise ValueError
+    args.a, args.b, args.scale = x.at, y.at, factor
     if out is None:
-        args.rows, args.columns = a.shape[0], a.shape[1]
-        out = empty((args.rows, args.columns), FLOAT if real is float else DOUBLE)
+        args.rows, args.columns = x.rows, x.columns
+        out = empty((args.rows, args.columns), FLOAT if x.kind == b"f" else DOUBLE)
         args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
     else:
-        target = out
-        args.rows, args.columns = target.shape[0], target.shape[1]
-        if args.rows == 0 or args.columns == 0 or not describe(&args.out, &target[0, 0], target.strides, size):
+        read(&target, out)
+        if target.kind != x.kind or target.dimensions != 2 or target.readonly or 0 in (target.rows, target.columns):
             raise ValueError
-    elementwise(core, &args, a.shape[0], a.shape[1], b.shape[0], b.shape[1], size)
+        args.rows, args.columns, args.out = target.rows, target.columns, target.at
+    elementwise(of_float if x.kind == b"f" else of_double, &args, x.rows, x.columns, y.rows, y.columns, x.itemsize)
     return out
 
 
-def add(const real[:, :] a, const real[:, :] b, out=None):
+def add(a, b, out=None):
     """a + b"""
-    return binary((float_cores if real is float else double_cores).add, a, b, out)
+    return binary(float_cores.add, double_cores.add, a, b, out)
 
 
-def sub(const real[:, :] a, const real[:, :] b, out=None):
+def sub(a, b, out=None):
     """a - b"""
-    return binary((float_cores if real is float else double_cores).sub, a, b, out)
+    return binary(float_cores.sub, double_cores.sub, a, b, out)
 
 
-def mul(const real[:, :] a, const real[:, :] b, out=None):
+def mul(a, b, out=None):
     """a · b"""
-    return binary((float_cores if real is float else double_cores).mul, a, b, out)
+    return binary(float_cores.mul, double_cores.mul, a, b, out)
 
 
-def relu(const real[:, :] x, out=None):
+def relu(x, out=None):
     """max(x, 0)"""
-    return binary((float_cores if real is float else double_cores).relu, x, x, out)
+    return binary(float_cores.relu, double_cores.relu, x, x, out)
 
 
-def relu_backward(const real[:, :] grad, const real[:, :] x, out=None):
+def relu_backward(grad, x, out=None):
     """grad where x > 0, else 0"""
-    return binary((float_cores if real is float else double_cores).relu_backward, grad, x, out)
+    return binary(float_cores.relu_backward, double_cores.relu_backward, grad, x, out)
 
 
-def scale(const real[:, :] x, double factor, out=None):
+def scale(x, double factor, out=None):
     """factor · x"""
-    return binary((float_cores if real is float else double_cores).scale, x, x, out, factor)
+    return binary(float_cores.scale, double_cores.scale, x, x, out, factor)

@@ -1,14 +1,14 @@
 from viva_tensor.kernels._arrays import Array
 
 def matmul(
-    a: Array,
-    b: Array,
-    out: Array | None = None,
-    bias: Array | None = None,
+    a: object,
+    b: object,
+    out: object = None,
+    bias: object = None,
     relu: bool = False,
-    mask: Array | None = None,
+    mask: object = None,
 ) -> Array: ...
-def linear(x: Array, w: Array, b: Array, out: Array | None = None) -> Array: ...
+def linear(x: object, w: object, b: object, out: object = None) -> Array: ...
 def matmul_update(
     a: Array,
     b: Array,

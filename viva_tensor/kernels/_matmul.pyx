@@ -1,54 +1,58 @@
-"""Matrix product on typed memoryviews. What does not fit raises a bare ValueError; the front mends or explains it."""
+"""Matrix products. What does not fit raises a bare ValueError; the front mends or explains it."""
 
 from libc.string cimport memset
 
-from numpy import dtype, empty
+from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
-from viva_tensor.kernels._views cimport aligned, apart, describe, memory_of, real
+from viva_tensor.kernels._views cimport Operand, apart, memory_of, read, real
 from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle, UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
 
-cdef inline bint operands(MatmulArgs* args, const real[:, :] a, const real[:, :] b) noexcept:
-    """Describe the operands of a product; False where shapes or alignment do not allow it."""
-    cdef Py_ssize_t size = sizeof(real)
+cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed) except 0:
+    """Describe the operands of a product, the second perhaps transposed, and give the kind of their elements."""
+    cdef Operand x, y
+    read(&x, a, ndarray)
+    read(&y, b, ndarray)
     memset(args, 0, sizeof(MatmulArgs))
-    args.rows, args.columns, args.depth = a.shape[0], b.shape[1], a.shape[1]
-    if b.shape[0] != args.depth:
-        return False
-    if args.rows == 0 or args.columns == 0 or args.depth == 0:
-        return True
-    return describe(&args.a, &a[0, 0], a.strides, size) and describe(&args.b, &b[0, 0], b.strides, size)
+    args.a, args.b = x.at, y.at
+    if transposed:
+        args.b.row, args.b.column = y.at.column, y.at.row
+        y.rows, y.columns = y.columns, y.rows
+    args.rows, args.columns, args.depth = x.rows, y.columns, x.columns
+    if x.kind != y.kind or x.dimensions != 2 or y.dimensions != 2 or y.rows != args.depth:
+        raise ValueError
+    return x.kind
 
 
-cdef inline bint output(MatmulArgs* args, real[:, :] out) noexcept:
-    """Describe the output; False where its shape, alignment or memory in common with an operand do not allow it."""
-    cdef Py_ssize_t size = sizeof(real)
-    if out.shape[0] != args.rows or out.shape[1] != args.columns:
-        return False
-    if args.rows == 0 or args.columns == 0:
-        return True
-    return describe(&args.out, &out[0, 0], out.strides, size) and (args.depth == 0 or (
-        apart(&args.out, args.rows, args.columns, &args.a, args.rows, args.depth, size)
-        and apart(&args.out, args.rows, args.columns, &args.b, args.depth, args.columns, size)))
+cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
+    """Describe the output, which may have no memory in common with an operand."""
+    cdef Operand target
+    read(&target, out)
+    if target.kind != kind or target.dimensions != 2 or target.readonly or target.rows != args.rows \
+            or target.columns != args.columns:
+        raise ValueError
+    args.out = target.at
+    if args.rows and args.columns and args.depth and not (
+            apart(&args.out, args.rows, args.columns, &args.a, args.rows, args.depth, target.itemsize)
+            and apart(&args.out, args.rows, args.columns, &args.b, args.depth, args.columns, target.itemsize)):
+        raise ValueError
+    return 0
 
 
-cdef inline object multiply(MatmulArgs* args, object out, real kind):
+cdef inline object multiply(MatmulArgs* args, object out, char kind):
     """Run a described product into an array, by default a new one."""
-    cdef const Cores* cores = float_cores if real is float else double_cores
+    cdef const Cores* cores = float_cores if kind == b"f" else double_cores
     cdef double work = <double> args.rows * args.columns * args.depth
     cdef int members = team_size(work, MULTIPLY_ADDS)
-    cdef real[:, :] target
     if out is None:
-        out = empty((args.rows, args.columns), FLOAT if real is float else DOUBLE)
+        out = empty((args.rows, args.columns), FLOAT if kind == b"f" else DOUBLE)
         args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
     else:
-        target = out
-        if not output[real](args, target):
-            raise ValueError
+        output(args, out, kind)
     if args.rows == 0 or args.columns == 0:
         return out
     cores.matmul_plan(args, members)
@@ -58,34 +62,43 @@ cdef inline object multiply(MatmulArgs* args, object out, real kind):
     return out
 
 
-cdef inline bint add_bias(MatmulArgs* args, const real[:] bias) noexcept:
-    if bias.shape[0] != args.columns or not aligned(&bias[0], bias.strides[0], sizeof(real)):
-        return False
-    args.bias.data, args.bias.column = <void*> &bias[0], bias.strides[0] // <Py_ssize_t> sizeof(real)
-    return True
+cdef inline int add_bias(MatmulArgs* args, object bias, char kind) except -1:
+    cdef Operand operand
+    read(&operand, bias, ndarray)
+    if operand.kind != kind or operand.dimensions != 1 or operand.columns != args.columns:
+        raise ValueError
+    args.bias = operand.at
+    return 0
 
 
-def linear(const real[:, :] x, const real[:, :] w, const real[:] b, out=None):
+cdef inline int add_mask(MatmulArgs* args, object mask, char kind) except -1:
+    cdef Operand operand
+    read(&operand, mask, ndarray)
+    if operand.kind != kind or operand.dimensions != 2 or operand.rows != args.rows \
+            or operand.columns != args.columns:
+        raise ValueError
+    args.mask = operand.at
+    return 0
+
+
+def linear(x, w, b, out=None):
     """x · wᵀ + b, in `out` or a new array"""
     cdef MatmulArgs args
-    if not (operands(&args, x, w.T) and add_bias(&args, b)):
-        raise ValueError
-    return multiply[real](&args, out, 0)
+    cdef char kind = operands(&args, x, w, True)
+    add_bias(&args, b, kind)
+    return multiply(&args, out, kind)
 
 
-def matmul(const real[:, :] a, const real[:, :] b, out=None, const real[:] bias=None, bint relu=False,
-           const real[:, :] mask=None):
+def matmul(a, b, out=None, bias=None, bint relu=False, mask=None):
     """relu(a · b + bias), but 0 where mask ≤ 0, in `out` or a new array, which is only written; any strides."""
     cdef MatmulArgs args
-    if not operands(&args, a, b):
-        raise ValueError
-    if bias is not None and not add_bias(&args, bias):
-        raise ValueError
-    if mask is not None and (mask.shape[0] != args.rows or mask.shape[1] != args.columns
-                             or not describe(&args.mask, &mask[0, 0], mask.strides, sizeof(real))):
-        raise ValueError
+    cdef char kind = operands(&args, a, b, False)
+    if bias is not None:
+        add_bias(&args, bias, kind)
+    if mask is not None:
+        add_mask(&args, mask, kind)
     args.relu = relu
-    return multiply[real](&args, out, 0)
+    return multiply(&args, out, kind)
 
 
 cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NULL:
@@ -96,13 +109,14 @@ cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NU
     return &array[0, 0]
 
 
-def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, double lr, double momentum,
-                  double square_momentum, double correction, double epsilon, real[:, ::1] w, real[:, ::1] first=None,
-                  real[:, ::1] second=None):
+def matmul_update(a, b, sums, double lr, double momentum, double square_momentum, double correction, double epsilon,
+                  real[:, ::1] w, real[:, ::1] first=None, real[:, ::1] second=None):
     """Update w and the moments in place, with a · b as gradient: `sums` is only room for parts of it."""
     cdef MatmulArgs args
     cdef UpdateArgs update
-    if not (operands(&args, a, b) and output(&args, sums)) or args.rows == 0 or args.columns == 0 \
+    cdef char kind = operands(&args, a, b, False)
+    output(&args, sums, kind)
+    if (kind == b"f") != (sizeof(real) == sizeof(float)) or args.rows == 0 or args.columns == 0 \
             or args.out.column != 1 or args.out.row != args.columns:
         raise ValueError
     memset(&update, 0, sizeof(UpdateArgs))
@@ -112,7 +126,7 @@ def matmul_update(const real[:, :] a, const real[:, :] b, real[:, :] sums, doubl
     update.lr, update.momentum, update.square_momentum = lr, momentum, square_momentum
     update.correction, update.epsilon = correction, epsilon
     args.update = &update
-    multiply[real](&args, sums, 0)
+    multiply(&args, sums, kind)
 
 
 def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, bint packs_a=True, bint packs_b=True):

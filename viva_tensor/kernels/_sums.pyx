@@ -1,15 +1,15 @@
-"""Sums on typed memoryviews, in an order that depends on shapes alone (see core/sums.pxi).
+"""Sums in an order that depends on shapes alone (see core/sums.pxi).
 
 What does not fit raises a bare ValueError, which the front mends or explains.
 """
 
 from libc.math cimport NAN
 
-from numpy import dtype, empty
+from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, release, team_size, workspace
-from viva_tensor.kernels._views cimport aligned, describe, memory_of, real
+from viva_tensor.kernels._views cimport Operand, aligned, describe, memory_of, read, real
 from viva_tensor.kernels.cores cimport Cores, SquaredErrorArgs, SumArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
@@ -48,55 +48,64 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     run_sum(float_cores if real is float else double_cores, &args, size)
 
 
-def sum_all(const real[:, ::1] x, double divisor=1):
+cdef inline bint adjacent(const Operand* operand) noexcept:
+    """Whether a matrix is one run of elements, row after row."""
+    return operand.dimensions == 2 and (operand.columns == 1 or operand.at.column == 1) \
+        and (operand.rows == 1 or operand.at.row == operand.columns)
+
+
+def sum_all(x, double divisor=1):
     """Σ x[i, j] / divisor of a matrix that holds something, 0-d: `sum` without its ways round"""
     cdef SumArgs args
-    cdef Py_ssize_t size = sizeof(real)
-    if x.shape[0] == 0 or x.shape[1] == 0 or not aligned(&x[0, 0], 0, size):
+    cdef Operand operand
+    read(&operand, x, ndarray)
+    if operand.rows == 0 or operand.columns == 0 or not adjacent(&operand):
         raise ValueError
-    out = empty((), FLOAT if real is float else DOUBLE)
-    args.outer, args.axis, args.inner, args.divisor = 1, x.shape[0] * x.shape[1], 1, divisor
-    args.x, args.x_outer, args.x_axis, args.x_inner = &x[0, 0], 0, 1, 1
+    out = empty((), FLOAT if operand.kind == b"f" else DOUBLE)
+    args.outer, args.axis, args.inner, args.divisor = 1, operand.rows * operand.columns, 1, divisor
+    args.x, args.x_outer, args.x_axis, args.x_inner = operand.at.data, 0, 1, 1
     args.out.data, args.out.row, args.out.column = memory_of(out), 1, 1
-    run_sum(float_cores if real is float else double_cores, &args, size)
+    run_sum(float_cores if operand.kind == b"f" else double_cores, &args, operand.itemsize)
     return out
 
 
-def sum_rows(const real[:, :] x):
+def sum_rows(x):
     """Σᵢ x[i, j] of a matrix that holds something: `sum` without its ways round"""
     cdef SumArgs args
-    cdef Py_ssize_t size = sizeof(real)
-    if x.shape[0] == 0 or x.shape[1] == 0 or not aligned(&x[0, 0], x.strides[0] | x.strides[1], size):
+    cdef Operand operand
+    read(&operand, x, ndarray)
+    if operand.dimensions != 2 or operand.rows == 0 or operand.columns == 0:
         raise ValueError
-    out = empty(x.shape[1], FLOAT if real is float else DOUBLE)
-    args.outer, args.axis, args.inner, args.divisor = 1, x.shape[0], x.shape[1], 1
-    args.x, args.x_outer, args.x_axis, args.x_inner = &x[0, 0], 0, x.strides[0] // size, x.strides[1] // size
+    out = empty(operand.columns, FLOAT if operand.kind == b"f" else DOUBLE)
+    args.outer, args.axis, args.inner, args.divisor = 1, operand.rows, operand.columns, 1
+    args.x, args.x_outer, args.x_axis, args.x_inner = operand.at.data, 0, operand.at.row, operand.at.column
     args.out.data, args.out.row, args.out.column = memory_of(out), args.inner, 1
-    run_sum(float_cores if real is float else double_cores, &args, size)
+    run_sum(float_cores if operand.kind == b"f" else double_cores, &args, operand.itemsize)
     return out
 
 
-cdef inline bint pair(SquaredErrorArgs* args, const real[:, ::1] a, const real[:, ::1] b) noexcept:
-    """Describe what is compared; False where it does not fit."""
-    args.size = args.rows = a.shape[0] * a.shape[1]
-    args.a = args.b = args.loss = args.partials = args.out = args.grad = NULL
-    if a.shape[0] != b.shape[0] or a.shape[1] != b.shape[1]:
-        return False
-    if args.size:
-        args.a, args.b = &a[0, 0], &b[0, 0]
-    return aligned(args.a, 0, sizeof(real)) and aligned(args.b, 0, sizeof(real))
+cdef const Cores* pair(SquaredErrorArgs* args, Operand* x, object a, object b) except NULL:
+    """Describe what is compared."""
+    cdef Operand y
+    read(x, a, ndarray)
+    read(&y, b, ndarray)
+    if x.kind != y.kind or x.rows != y.rows or x.columns != y.columns or not (adjacent(x) and adjacent(&y)):
+        raise ValueError
+    args.size = args.rows = x.rows * x.columns
+    args.a, args.b = x.at.data, y.at.data
+    args.loss = args.partials = args.out = args.grad = NULL
+    return float_cores if x.kind == b"f" else double_cores
 
 
-def squared_error(const real[:, ::1] a, const real[:, ::1] b):
+def squared_error(a, b):
     """Σ (a - b)² / size, 0-d"""
-    cdef const Cores* cores = float_cores if real is float else double_cores
     cdef SquaredErrorArgs args
     cdef SumArgs join
-    if not pair(&args, a, b):
-        raise ValueError
-    out = empty((), FLOAT if real is float else DOUBLE)
+    cdef Operand x
+    cdef const Cores* cores = pair(&args, &x, a, b)
+    out = empty((), FLOAT if x.kind == b"f" else DOUBLE)
     if args.size == 0:
-        (<real*> memory_of(out))[0] = NAN
+        out.fill(NAN)
         return out
     args.loss = memory_of(out)
     chunks = cores.sum_chunks(args.size)
@@ -105,21 +114,23 @@ def squared_error(const real[:, ::1] a, const real[:, ::1] b):
         return out
     join.outer, join.axis, join.inner, join.divisor, join.update = 1, args.size, 1, args.size, NULL
     join.out.data, join.out.row, join.out.column = args.loss, 1, 1
-    args.partials = join.partials = workspace(chunks * <Py_ssize_t> sizeof(real))
+    args.partials = join.partials = workspace(chunks * x.itemsize)
     call(cores.squared_error, &args, team_size(args.size, ELEMENTS), args.size)
     cores.sum_join(&join, 0, 1)
     release(<char*> join.partials)
     return out
 
 
-def squared_error_backward(const real[:, ::1] a, const real[:, ::1] b, real grad):
+def squared_error_backward(a, b, double grad):
     """2 · grad / size · (a - b)"""
     cdef SquaredErrorArgs args
-    if not pair(&args, a, b):
-        raise ValueError
-    out = empty((a.shape[0], a.shape[1]), FLOAT if real is float else DOUBLE)
+    cdef Operand x
+    cdef const Cores* cores = pair(&args, &x, a, b)
+    cdef float single = <float> grad
+    out = empty((x.rows, x.columns), FLOAT if x.kind == b"f" else DOUBLE)
     if args.size:
         args.out, args.grad = memory_of(out), &grad
-        call((float_cores if real is float else double_cores).squared_error, &args, team_size(args.size, ELEMENTS),
-             args.size)
+        if x.kind == b"f":
+            args.grad = &single
+        call(cores.squared_error, &args, team_size(args.size, ELEMENTS), args.size)
     return out

@@ -15,10 +15,5 @@ def update(
     new_second: Array | None = None,
 ) -> None: ...
 def descend(
-    shape: tuple[int, ...],
-    grad: Array,
-    w: Array,
-    lr: float,
-    momentum: float = 0,
-    velocity: Array | None = None,
+    w: object, grad: object, lr: float, momentum: float = 0, velocity: object = None
 ) -> tuple[Array, Array | None]: ...

@@ -1,10 +1,12 @@
-"""Optimiser updates on typed memoryviews: new arrays from old ones, or in place, in one pass."""
+"""Optimiser updates: new arrays from old ones, or in place, in one pass."""
 
-from numpy import dtype, empty
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
+
+from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
-from viva_tensor.kernels._views cimport aligned, memory_of, real
+from viva_tensor.kernels._views cimport aligned, kind_of, memory_of, real
 from viva_tensor.kernels.cores cimport UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
@@ -39,23 +41,45 @@ def update(const real[::1] grad, const real[::1] w, real[::1] new_w, double lr, 
     call((float_cores if real is float else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
 
 
-def descend(tuple shape, const real[::1] grad, const real[::1] w, double lr, double momentum=0,
-            const real[::1] velocity=None):
-    """New arrays of that shape: the weights, and the velocity or None."""
-    cdef UpdateArgs args
-    new_velocity = None
-    args.size = grad.shape[0]
-    args.first = args.second = args.new_first = args.new_second = NULL
-    if w.shape[0] != args.size or not (aligned(&grad[0], 0, sizeof(real)) and aligned(&w[0], 0, sizeof(real))):
+cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) except -1:
+    """Where an array without gaps, of any rank, begins, and how many elements of which kind it has."""
+    cdef Py_buffer view
+    cdef Py_ssize_t itemsize
+    if type(array) is not ndarray:
+        raise TypeError
+    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    kind[0] = kind_of(&view)
+    itemsize = sizeof(float) if kind[0] == b"f" else sizeof(double)
+    data[0], size[0] = view.buf, view.len // itemsize
+    PyBuffer_Release(&view)
+    if kind[0] == 0 or not aligned(data[0], 0, itemsize):
         raise ValueError
-    new_w = empty(shape, FLOAT if real is float else DOUBLE)
+    return 0
+
+
+def descend(w, grad, double lr, double momentum=0, velocity=None):
+    """New arrays of the shape of w: the weights, and the velocity or None."""
+    cdef UpdateArgs args
+    cdef Py_ssize_t size
+    cdef char kind, other
+    new_velocity = None
+    shape = w.shape
+    if grad.shape != shape or (velocity is not None and velocity.shape != shape):
+        raise ValueError
+    flat(w, &args.w, &args.size, &kind)
+    flat(grad, &args.grad, &size, &other)
+    args.first = args.second = args.new_first = args.new_second = NULL
+    if other != kind:
+        raise ValueError
+    new_w = empty(shape, FLOAT if kind == b"f" else DOUBLE)
+    args.new_w = memory_of(new_w)
     if velocity is not None:
-        if velocity.shape[0] != args.size or not aligned(&velocity[0], 0, sizeof(real)):
+        flat(velocity, &args.first, &size, &other)
+        if other != kind:
             raise ValueError
-        new_velocity = empty(shape, FLOAT if real is float else DOUBLE)
-        args.first, args.new_first = &velocity[0], memory_of(new_velocity)
+        new_velocity = empty(shape, FLOAT if kind == b"f" else DOUBLE)
+        args.new_first = memory_of(new_velocity)
+    args.lr, args.momentum = lr, momentum
     if args.size:
-        args.grad, args.w, args.new_w = &grad[0], &w[0], memory_of(new_w)
-        args.lr, args.momentum = lr, momentum
-        call((float_cores if real is float else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
+        call((float_cores if kind == b"f" else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
     return new_w, new_velocity

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import BroadcastError
-from viva_tensor.kernels import _elementwise
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, by_dtype, into, same_shape
-from viva_tensor.kernels._broadcasting import in_rows, spread, sum_axes, sum_rows
+from viva_tensor.kernels import _elementwise, _sums
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, into, same_shape
+from viva_tensor.kernels._broadcasting import in_rows, spread, sum_axes
 
 __all__ = ["add", "add_backward", "mul", "mul_backward", "relu", "relu_backward", "scale", "sub", "sub_backward"]
-
-_ADD = by_dtype(_elementwise.add)
-_SUB = by_dtype(_elementwise.sub)
-_MUL = by_dtype(_elementwise.mul)
-_SCALE = by_dtype(_elementwise.scale)
-_RELU = by_dtype(_elementwise.relu)
-_RELU_BACKWARD = by_dtype(_elementwise.relu_backward)
 
 
 def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -53,7 +44,7 @@ def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     array([[11., 22.],
            [13., 24.]], dtype=float32)
     """
-    return _binary("add", _ADD, a, b, out)
+    return _binary("add", _elementwise.add, a, b, out)
 
 
 def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
@@ -85,7 +76,7 @@ def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
     """
     try:
         if grad.shape[1:] == shape:  # type: ignore[union-attr]
-            return sum_rows(grad)  # type: ignore[arg-type]
+            return _sums.sum_rows(grad)
     except Unfit:
         pass
     grad = as_array("add_backward", grad)
@@ -109,7 +100,7 @@ def sub(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> sub([3.0, 4.0], 1.0)
     array([2., 3.], dtype=float32)
     """
-    return _binary("sub", _SUB, a, b, out)
+    return _binary("sub", _elementwise.sub, a, b, out)
 
 
 def sub_backward(grad: ArrayLike, shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[Array, Array]:
@@ -133,7 +124,7 @@ def mul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> mul([3.0, 4.0], [2.0, 0.5])
     array([6., 2.], dtype=float32)
     """
-    return _binary("mul", _MUL, a, b, out)
+    return _binary("mul", _elementwise.mul, a, b, out)
 
 
 def mul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -158,9 +149,7 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
     array([-1., -2.], dtype=float32)
     """
     try:
-        if type(x) is not np.ndarray:
-            raise TypeError
-        return _SCALE[x.dtype](x, factor, out)  # type: ignore[no-any-return]
+        return _elementwise.scale(x, factor, out)
     except Unfit:
         pass
     array = as_array("scale", x)
@@ -196,11 +185,9 @@ def relu(x: ArrayLike, out: Array | None = None) -> Array:
     array([0., 0., 2.], dtype=float32)
     """
     try:
-        if type(x) is not np.ndarray:
-            raise TypeError
-        return _RELU[x.dtype](x, out)  # type: ignore[no-any-return]
+        return _elementwise.relu(x, out)
     except Unfit:
-        return in_rows("relu", _RELU, as_arrays("relu", x), out)
+        return in_rows("relu", _elementwise.relu, as_arrays("relu", x), out)
 
 
 def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -231,13 +218,11 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
     if getattr(grad, "shape", None) != getattr(x, "shape", ()):
         grad, x = as_arrays("relu_backward", grad, x)
         same_shape("relu_backward", x.shape, grad.shape, "grad has the shape of relu's input")
-    return _binary("relu_backward", _RELU_BACKWARD, grad, x, out)
+    return _binary("relu_backward", _elementwise.relu_backward, grad, x, out)
 
 
-def _binary(operation: str, table: Any, a: ArrayLike, b: ArrayLike, out: Array | None) -> Array:
+def _binary(operation: str, kernel: Callable[..., Array], a: ArrayLike, b: ArrayLike, out: Array | None) -> Array:
     try:
-        if type(a) is not np.ndarray or type(b) is not np.ndarray:
-            raise TypeError
-        return table[a.dtype](a, b if b.ndim == 2 else b[None], out)  # type: ignore[no-any-return]
+        return kernel(a, b, out)
     except Unfit:
-        return in_rows(operation, table, as_arrays(operation, a, b), out)
+        return in_rows(operation, kernel, as_arrays(operation, a, b), out)

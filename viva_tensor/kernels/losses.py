@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, by_dtype, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 
 __all__ = ["mean_squared_error", "mean_squared_error_backward"]
 
 _NUMBERS = (float, np.float32, np.float64)
-_SQUARED_ERROR = by_dtype(_sums.squared_error)
-_SQUARED_ERROR_BACKWARD = by_dtype(_sums.squared_error_backward)
 
 
 def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
@@ -39,12 +37,10 @@ def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
     array(2., dtype=float32)
     """
     try:
-        if type(pred) is not np.ndarray or type(target) is not np.ndarray:
-            raise TypeError
-        return _SQUARED_ERROR[pred.dtype](pred, target)  # type: ignore[no-any-return]
+        return _sums.squared_error(pred, target)
     except Unfit:
         p, t = _pair("mean_squared_error", pred, target)
-        return _SQUARED_ERROR[p.dtype](p.ravel()[None], t.ravel()[None])  # type: ignore[no-any-return]
+        return _sums.squared_error(p.ravel()[None], t.ravel()[None])
 
 
 def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayLike) -> Array:
@@ -58,17 +54,14 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     array([ 0., -2.], dtype=float32)
     """
     try:
-        if type(pred) is not np.ndarray or type(target) is not np.ndarray:
-            raise TypeError
         if grad.ndim if type(grad) is np.ndarray else type(grad) not in _NUMBERS:
             raise TypeError
-        return _SQUARED_ERROR_BACKWARD[pred.dtype](pred, target, grad)  # type: ignore[no-any-return]
+        return _sums.squared_error_backward(pred, target, grad)
     except Unfit:
         p, t = _pair("mean_squared_error_backward", pred, target)
         scalar = as_array("mean_squared_error_backward", grad)
         same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")
-        out = _SQUARED_ERROR_BACKWARD[p.dtype](p.ravel()[None], t.ravel()[None], float(scalar))
-        return out.reshape(p.shape)  # type: ignore[no-any-return]
+        return _sums.squared_error_backward(p.ravel()[None], t.ravel()[None], float(scalar)).reshape(p.shape)
 
 
 def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:

@@ -6,15 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import ShapeMismatch
-from viva_tensor.kernels import _matmul
-from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, by_dtype, into, same_shape, wants
-from viva_tensor.kernels._broadcasting import sum_rows
+from viva_tensor.kernels import _matmul, _sums
+from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, into, same_shape, wants
 from viva_tensor.kernels.sums import sum
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
-
-_MATMUL = by_dtype(_matmul.matmul)
-_LINEAR = by_dtype(_matmul.linear)
 
 
 def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -54,9 +50,7 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
            [3., 4.]])
     """
     try:
-        if type(a) is not np.ndarray or type(b) is not np.ndarray:
-            raise TypeError
-        return _MATMUL[a.dtype](a, b, out)  # type: ignore[no-any-return]
+        return _matmul.matmul(a, b, out)
     except Unfit:
         x, y = as_arrays("matmul", a, b)
         named = f"matmul of {x.shape} and {y.shape}"
@@ -69,7 +63,7 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
                 operation=named,
                 mend="the columns of the first operand must equal the rows of the second; perhaps transpose one",
             ) from None
-        return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _MATMUL[x.dtype](x, y, result))
+        return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _matmul.matmul(x, y, result))
 
 
 def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -106,7 +100,7 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
             and grad.shape == (a.shape[0], b.shape[1])
             and a.shape[1] == b.shape[0]
         ):
-            return _MATMUL[a.dtype](grad, b.T), _MATMUL[a.dtype](a.T, grad)
+            return _matmul.matmul(grad, b.T), _matmul.matmul(a.T, grad)
     except Unfit:
         pass
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
@@ -144,9 +138,7 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
     array([[11.5]], dtype=float32)
     """
     try:
-        if type(x) is not np.ndarray or type(w) is not np.ndarray or type(b) is not np.ndarray:
-            raise TypeError
-        return _LINEAR[x.dtype](x, w, b, out)  # type: ignore[no-any-return]
+        return _matmul.linear(x, w, b, out)
     except Unfit:
         x, w, b = as_arrays("linear", x, w, b)
         named = f"linear of {x.shape}, {w.shape} and {b.shape}"
@@ -162,7 +154,7 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
             out,
             (x.shape[0], w.shape[0]),
             (x, w, bias),
-            lambda result: _LINEAR[x.dtype](x, w, bias, result),
+            lambda result: _matmul.linear(x, w, bias, result),
         )
 
 
@@ -197,7 +189,7 @@ def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array,
             and grad.shape == (x.shape[0], w.shape[0])
             and x.shape[1] == w.shape[1]
         ):
-            return _MATMUL[x.dtype](grad, w), _MATMUL[x.dtype](grad.T, x), sum_rows(grad)
+            return _matmul.matmul(grad, w), _matmul.matmul(grad.T, x), _sums.sum_rows(grad)
     except Unfit:
         pass
     grad, x, w = as_arrays("linear_backward", grad, x, w)

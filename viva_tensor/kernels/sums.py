@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, by_dtype, same_shape
-from viva_tensor.kernels._broadcasting import spread, sum_axes, sum_rows
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, same_shape
+from viva_tensor.kernels._broadcasting import spread, sum_axes
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
-
-_SUM_ALL = by_dtype(_sums.sum_all)
 
 
 def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
@@ -49,7 +47,7 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     """
     if keepdims is False and (axis is None or axis == 0):
         try:
-            return sum_rows(x) if axis == 0 else _all(x, 1)  # type: ignore[arg-type]
+            return _sums.sum_rows(x) if axis == 0 else _sums.sum_all(x)
         except Unfit:
             pass
     return _sum("sum", x, axis, keepdims, divide=False)
@@ -81,7 +79,7 @@ def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool =
     """
     if keepdims is False and axis is None:
         try:
-            return _all(x, x.size)  # type: ignore[arg-type,union-attr]
+            return _sums.sum_all(x, x.size)  # type: ignore[union-attr]
         except Unfit:
             pass
     return _sum("mean", x, axis, keepdims, divide=True)
@@ -98,14 +96,6 @@ def mean_backward(
     array([0.5, 0.5], dtype=float32)
     """
     return _sum_backward("mean_backward", grad, shape, axis, keepdims, divide=True)
-
-
-def _all(x: Array, divisor: int) -> Array:
-    """The sum over all elements of a plain matrix, divided; what else comes raises one of Unfit."""
-    if type(x) is not np.ndarray:
-        raise TypeError
-    total: Array = _SUM_ALL[x.dtype](x, divisor)
-    return total
 
 
 def _sum(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdims: bool, divide: bool) -> Array:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from viva_tensor.kernels import _updates
-from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, by_dtype, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, same_shape
 
 __all__ = ["sgd"]
-
-_DESCEND = by_dtype(_updates.descend)
 
 
 def sgd(
@@ -48,15 +46,10 @@ def sgd(
     (array([0.95]), None)
     """
     try:
-        shape = w.shape
-        if velocity is None and grad.shape == shape and type(w) is type(grad) is np.ndarray:
-            return _DESCEND[w.dtype](shape, grad.ravel(), w.ravel(), lr)  # type: ignore[no-any-return]
+        return _updates.descend(w, grad, lr, momentum, velocity)
     except Unfit:
-        pass
-    arrays = as_arrays("sgd", w, grad, *(() if velocity is None else (velocity,)))
-    for array in arrays[1:]:
-        same_shape("sgd", arrays[0].shape, array.shape, "weights, gradient and velocity have one shape")
-    flat_w, flat_grad, *flat_velocity = (array.ravel() for array in arrays)
-    return _DESCEND[flat_w.dtype](  # type: ignore[no-any-return]
-        arrays[0].shape, flat_grad, flat_w, lr, momentum, *flat_velocity
-    )
+        arrays = as_arrays("sgd", w, grad, *(() if velocity is None else (velocity,)))
+        for array in arrays[1:]:
+            same_shape("sgd", arrays[0].shape, array.shape, "weights, gradient and velocity have one shape")
+        old, *others = [np.ascontiguousarray(array).reshape(array.shape) for array in arrays]
+        return _updates.descend(old, others[0], lr, momentum, *others[1:])
