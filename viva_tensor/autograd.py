@@ -102,18 +102,48 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 BLOCK = 32
 
 
+class _Blocks:
+    """Full blocks of nodes: an immutable list that shares all but its last block with the list it grew from.
+
+    Besides the list before it, each keeps a jump further back, so that any block is found in logarithmic time (E. W.
+    Myers, An applicative random-access stack, Information Processing Letters 17, 1983).
+    """
+
+    __slots__ = ("count", "jump", "nodes", "previous")
+
+    count: int
+    nodes: tuple[Node, ...]  # the last block; the empty list has none
+    previous: _Blocks
+    jump: _Blocks
+
+    def __init__(self, previous: _Blocks | None = None, nodes: tuple[Node, ...] = ()) -> None:
+        self.nodes = nodes
+        if previous is None:
+            self.count, self.previous, self.jump = 0, self, self
+            return
+        self.count, self.previous = previous.count + 1, previous
+        jump = previous.jump
+        even = previous.count - jump.count == jump.count - jump.jump.count
+        self.jump = jump.jump if even else previous
+
+    def block(self, number: int) -> tuple[Node, ...]:
+        blocks = self
+        while blocks.count > number + 1:
+            blocks = blocks.jump if blocks.jump.count > number else blocks.previous
+        return blocks.nodes
+
+
 class Tape:
     """An immutable list of nodes that shares all but its last few with the tape it was recorded from.
 
     ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them.
 
-    Nodes stand in blocks of 32. Recording copies only the last block, and the list of blocks when that is full; every
-    node is found at once.
+    Nodes stand in blocks of 32; recording copies only the last one.
     """
 
     __slots__ = ("_blocks", "_full", "_last")
 
-    _blocks: tuple[tuple[Node, ...], ...]  # those that are full
+    _blocks: _Blocks  # those that are full
     _full: int  # the nodes in them
     _last: tuple[Node, ...]
 
@@ -128,7 +158,12 @@ class Tape:
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes in the order of recording; that of a variable is at its ``id``."""
-        return (*chain.from_iterable(self._blocks), *self._last)
+        found = [self._last]
+        blocks = self._blocks
+        while blocks.count:
+            found.append(blocks.nodes)
+            blocks = blocks.previous
+        return tuple(chain.from_iterable(reversed(found)))
 
     def __repr__(self) -> str:
         return f"<Tape of {len(self)} nodes>"
@@ -150,7 +185,7 @@ class Tape:
         output = _new(Variable, (full + len(last), data))
         last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
         if len(last) == BLOCK:
-            blocks, full, last = (*blocks, last), full + BLOCK, ()
+            blocks, full, last = _Blocks(blocks, last), full + BLOCK, ()
         tape = object.__new__(Tape)
         tape._blocks, tape._full, tape._last = blocks, full, last
         return _new(Traced, (output, tape))
@@ -166,7 +201,7 @@ class Tape:
         place = variable.id
         block, at = self._last, place - self._full
         if -self._full <= at < 0:
-            block, at = self._blocks[place // BLOCK], place % BLOCK
+            block, at = self._blocks.block(place // BLOCK), place % BLOCK
         if 0 <= at < len(block) and block[at].output is variable:
             return block[at]
         raise ForeignVariable(
@@ -177,7 +212,7 @@ class Tape:
 
 
 _EMPTY = object.__new__(Tape)
-_EMPTY._blocks, _EMPTY._full, _EMPTY._last = (), 0, ()
+_EMPTY._blocks, _EMPTY._full, _EMPTY._last = _Blocks(), 0, ()
 
 
 def new_tape() -> Tape:

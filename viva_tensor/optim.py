@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -132,24 +132,33 @@ def update(
     >>> params[0].data
     array([0.5, 1.5], dtype=float32)
     """
-    old = leaves(params)
-    if len(state.velocity) != len(old):
+    known = len(state.velocity)
+    new: dict[Variable, Variable] = {}
+    velocities: list[Array | None] = []
+    by_variable = isinstance(grads, Gradients)
+
+    def stepped(variable: Variable) -> Variable:
+        nonlocal tape
+        if variable not in new:
+            place = len(new)
+            grad = grads[variable if by_variable else variable.id]  # type: ignore[index]
+            velocity = state.velocity[place] if place < known else None
+            data, velocity = _step(optimizer, variable.data, grad, velocity)
+            velocities.append(velocity)
+            new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
+        return new[variable]
+
+    stepped_params = replaced(params, stepped)
+    if len(new) != known:
         raise InvalidValue(
-            f"the state is for {len(state.velocity)} parameters, got {len(old)}",
+            f"the state is for {known} parameters, got {len(new)}",
             operation="update",
             mend="use the state that came with these parameters, or init",
         )
-    new: dict[Variable, Variable] = {}
-    velocities: list[Array | None] = []
-    for variable, velocity in zip(old, state.velocity, strict=True):
-        grad = grads[variable] if isinstance(grads, Gradients) else grads[variable.id]
-        data, velocity = _stepped(optimizer, variable.data, grad, velocity)
-        new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
-        velocities.append(velocity)
-    return Traced((replaced(params, new.__getitem__), SGDState(tuple(velocities))), tape)
+    return Traced((stepped_params, SGDState(tuple(velocities))), tape)
 
 
-def _stepped(optimizer: SGD, w: Array, grad: Array, velocity: Array | None) -> tuple[Array, Array | None]:
+def _step(optimizer: SGD, w: Array, grad: Array, velocity: Array | None) -> tuple[Array, Array | None]:
     """New weights and velocity, read-only. The first velocity is the gradient itself."""
     if optimizer.momentum and velocity is None:
         data, _ = kernels.sgd(w, grad, optimizer.lr)
@@ -173,38 +182,24 @@ def leaves(params: Any) -> list[Variable]:
     >>> [leaf.id for leaf in leaves({"first": (a, b), "tied": a})]
     [0, 1]
     """
-    found: dict[Variable, None] = {}
-    _gather(params, found)
+    found: dict[Variable, Variable] = {}
+    replaced(params, lambda variable: found.setdefault(variable, variable))
     return list(found)
-
-
-def _gather(params: Any, found: dict[Variable, None]) -> None:
-    if isinstance(params, Variable):
-        found[params] = None
-    else:
-        for part in _parts(params):
-            _gather(part, found)
-
-
-def _parts(params: Any) -> Iterable[Any]:
-    if isinstance(params, (tuple, list)):
-        return params
-    if isinstance(params, dict):
-        return params.values()
-    raise InvalidValue(
-        f"found {type(params).__name__} among the parameters, wanted variables",
-        operation="optim",
-        mend="nest them in tuples, NamedTuples, lists or dicts",
-    )
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
     """The same nesting with each variable replaced by ``new(variable)``."""
     if isinstance(params, Variable):
         return new(params)
-    parts = [replaced(part, new) for part in _parts(params)]
-    if isinstance(params, dict):
-        return dict(zip(params, parts, strict=True))
+    if isinstance(params, tuple):
+        parts = [replaced(part, new) for part in params]
+        return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
     if isinstance(params, list):
-        return parts
-    return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
+        return [replaced(part, new) for part in params]
+    if isinstance(params, dict):
+        return {key: replaced(part, new) for key, part in params.items()}
+    raise InvalidValue(
+        f"found {type(params).__name__} among the parameters, wanted variables",
+        operation="optim",
+        mend="nest them in tuples, NamedTuples, lists or dicts",
+    )

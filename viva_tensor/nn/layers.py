@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from viva_tensor import autograd, operations, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, relu
-from viva_tensor.error import DimensionError, InvalidShape, ShapeMismatch
+from viva_tensor.error import DimensionError, InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.nn.initializers import initial_weight
 
 __all__ = ["Linear", "linear", "linear_forward", "mse_loss", "relu"]
@@ -122,19 +122,18 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
     """
     start = perf_counter_ns()
     try:
-        _, features = x.data.shape
-        out_features, in_features = layer.w.data.shape
-        if features != in_features or layer.b.data.shape != (out_features,) or features == 0 or out_features == 0:
-            raise ValueError
-    except (ValueError, AttributeError):
+        w = layer.w.data.shape
+        if 0 in w or not (fused or layer.b.data.shape == w[:1]):  # what the operations themselves would let through
+            raise InvalidShape(f"w {w}, b {layer.b.data.shape}", operation="linear_forward")
+        if fused:
+            traced = autograd.record(tape, operations.LINEAR, x, layer.w, layer.b)
+        else:
+            wt, tape = autograd.transpose(tape, layer.w)
+            product, tape = autograd.matmul(tape, x, wt)
+            traced = autograd.add(tape, product, layer.b)
+    except (TensorError, AttributeError):
         _explain(tape, layer, x)
         raise
-    if fused:
-        traced = autograd.record(tape, operations.LINEAR, x, layer.w, layer.b)
-    else:
-        wt, tape = autograd.transpose(tape, layer.w)
-        product, tape = autograd.matmul(tape, x, wt)
-        traced = autograd.add(tape, product, layer.b)
     telemetry.record("linear_forward", perf_counter_ns() - start, 1 if fused else 3)
     return traced
 
