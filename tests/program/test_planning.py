@@ -46,7 +46,7 @@ def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads, monkey
                 if symbol.buffer in written:
                     assert before.by_rows
                     assert one.by_rows
-                    assert name in ("a", "mask")
+                    assert name in ("a", "mask", "pred")
                     assert before.members == one.members
             assert not written & {symbol.buffer for symbol in one.instruction.results.values()}
         since.append(one)

@@ -121,19 +121,20 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
     """The update of a bias in the sum that is its gradient."""
     made = {one.results["out"].buffer: one for one in instructions if one.kind == "sum"}
     read_by = _readers(instructions)
-    kept: Instructions = []
+    kept: Instructions = list(instructions)
     for instruction in instructions:
-        if instruction.kind == "update":
-            grad, w = instruction.operands["grad"], instruction.results["w"]
-            total = made.get(grad.buffer)
-            alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
-            if total and alone and grad.size == w.size and read_by[w.buffer][-1] is instruction:
-                total.attributes["fused"] = ["update"]
-                total.operands["w"] = total.results["w"] = w
-                kept.remove(total)
-                kept.append(total)
-                continue
-        kept.append(instruction)
+        if instruction.kind != "update":
+            continue
+        grad, w = instruction.operands["grad"], instruction.results["w"]
+        total = made.get(grad.buffer)
+        alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
+        if not total or not alone or grad.size != w.size:
+            continue
+        if any(kept.index(one) > kept.index(total) for one in read_by[w.buffer] if one is not instruction):
+            continue
+        total.operands["w"] = total.results["w"] = w
+        total.attributes["fused"] = ["update"]
+        kept.remove(instruction)
     return kept
 
 

@@ -24,7 +24,7 @@ MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region 
 ELEMENTS = 65_536  # of any other instruction
 OWN_ROWS = 262_144  # elements of weights that each member may as well read whole, to save a barrier
 PACKED_TWICE = 16_384  # the same, where each member packs them for itself
-SMALL = 1 << 18  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
+SMALL = 1 << 22  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
 
 Strided = tuple[int, int, int, int, int, int]

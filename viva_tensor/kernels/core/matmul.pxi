@@ -8,7 +8,8 @@
 #           for each panel of a: one tile, its sums in registers
 #
 # An operand that few tiles read again is not packed but read where it lies, all but a last part panel; one that lies in
-# panels is read there. Fetching the next panels while a tile multiplies gains nothing: the hardware does.
+# panels is read there. If a lies in panels, one block has all its rows: a panel of b is packed and used at once, and
+# meanwhile the next one comes from memory.
 #
 # The order of every sum is fixed: a chain over each CHUNK of the depth from zero, the chunks added in order. CHUNK is
 # therefore part of the numbers that the library promises; every other size here may change without changing a bit.
@@ -84,6 +85,10 @@ cdef inline Py_ssize_t room_a(const MatmulArgs* args) noexcept nogil:
     return room(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth)
 
 
+cdef inline Py_ssize_t room_b(const MatmulArgs* args) noexcept nogil:
+    return room(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args) and plain(&args.a), args.depth)
+
+
 cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint adjacent) noexcept nogil:
     """Instructions of the tiles that cover an output; its elements, if not adjacent, are read and written singly."""
     cdef Py_ssize_t tiles = panels(rows, TILE_ROWS) * panels(columns, TILE_COLUMNS)
@@ -101,7 +106,6 @@ cdef inline bint turns(const MatmulArgs* args) noexcept nogil:
 
 cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
     """Turn the product round where that is less work, with the same sums; bytes that each member needs."""
-    cdef Py_ssize_t room_b
     settle(&args.a)
     settle(&args.b)
     settle(&args.out)
@@ -121,8 +125,7 @@ cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
         args.b.across = args.out.across = PANEL
     args.workspace_bytes = 0
     if args.depth:
-        room_b = room(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args), args.depth)
-        args.workspace_bytes = ((room_a(args) + room_b) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+        args.workspace_bytes = ((room_a(args) + room_b(args)) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
 
 cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_t begin, Py_ssize_t depth, bint fresh,
@@ -130,6 +133,12 @@ cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_
     """Every tile of a block of a against a block of b, which is packed on the way if it is `fresh`."""
     cdef Py_ssize_t j = 0, column, wide, along, whole = a.size // TILE_ROWS * TILE_ROWS
     cdef const real* panel
+    cdef Ahead ahead
+    ahead.lines = 0
+    if a.padded and b.padded:
+        ahead.step = b.vectors.across       # from one piece of the depth to the next
+        ahead.lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + panels(a.size, TILE_ROWS) - 1) \
+            // panels(a.size, TILE_ROWS)
     if a.packs:
         pack_a(&a.vectors, a.first, begin, depth, a.size, a.room)
     elif whole < a.size and not a.padded:
@@ -138,21 +147,25 @@ cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_
         wide = min(TILE_COLUMNS, b.size - j)
         column = b.first + j
         panel, along = b.room, TILE_COLUMNS
-        if b.packs:
+        if b.packs and not a.padded:
             panel += j * depth
-        elif wide == TILE_COLUMNS or b.padded:
+        elif not b.packs and (wide == TILE_COLUMNS or b.padded):
             panel, along = at(&b.vectors, column, begin), b.vectors.column
         if fresh and (b.packs or panel == b.room):
             pack_b(&b.vectors, column, begin, depth, wide, <real*> panel)
+        j += TILE_COLUMNS
+        if j >= b.size:
+            ahead.lines = 0
+        elif ahead.lines:
+            ahead.data = at(&b.vectors, column + TILE_COLUMNS, begin)
         if along == TILE_COLUMNS and a.packs:
             packed_tiles(args, a, begin, depth, panel, column, wide, first, last)
         elif along == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
-            row_panel_tiles(args, a, begin, depth, panel, column, wide, first, last)
+            row_panel_tiles(args, a, begin, depth, panel, &ahead, column, wide, first, last)
         elif along == TILE_COLUMNS and a.padded and a.vectors.row == PANEL and a.vectors.column == 1:
-            column_panel_tiles(args, a, begin, depth, panel, column, wide, first, last)
+            column_panel_tiles(args, a, begin, depth, panel, &ahead, column, wide, first, last)
         else:
             strided_tiles(args, a, begin, depth, panel, along, column, wide, first, last)
-        j += TILE_COLUMNS
 
 
 cdef void matmul(const void* packed, int member, int members) noexcept nogil:
@@ -175,7 +188,7 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     turn(&b.vectors)
     a.room = <real*> (args.workspace + member * args.workspace_bytes)
     b.room = a.room + room_a(args)
-    rows = block_size(BLOCK_A, TILE_ROWS, args.depth)
+    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = own.left
     while b.first < own.right:

@@ -79,16 +79,34 @@ cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_
 
 
 cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """out[i, j] = a[i]·b[j], from zero like every sum."""
-    cdef const real* b = <const real*> args.b.data
+    """out[i, j] = a[i]·b[j], from zero like every sum, panel after panel."""
+    cdef const real* b
+    cdef const real* mask = NULL
     cdef real* out
-    cdef real value
-    cdef Py_ssize_t i, j
-    for i in range(own.top, own.bottom):
-        value = (<const real*> args.a.data)[i * args.a.row]
-        out = <real*> args.out.data + i * args.out.row
-        for j in range(own.left, own.right):
-            out[j] = value * b[j] + 0
+    cdef vec value
+    cdef vec line[TILE_VECS]
+    cdef real factor
+    cdef Py_ssize_t i, column = own.left
+    cdef int j, size
+    while column < own.right:
+        b = at(&args.b, 0, column)
+        for j in range(TILE_VECS):
+            line[j] = load_part(b + j * LANES, lanes_of(own.right - column, j))
+        out = at(&args.out, own.top, column)
+        if args.mask.data != NULL:
+            mask = at(&args.mask, own.top, column)
+        for i in range(own.top, own.bottom):
+            factor = at(&args.a, i, 0)[0]
+            for j in range(TILE_VECS):
+                size = lanes_of(own.right - column, j)
+                value = line[j] * factor + ZERO
+                if mask != NULL:
+                    value = masked(value, load_part(mask + j * LANES, size))
+                store_part(out + j * LANES, value, size)
+            out += args.out.row
+            if mask != NULL:
+                mask += args.mask.row
+        column += TILE_COLUMNS
 
 
 cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
@@ -134,9 +152,9 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
             and plain(&args.a) and plain(&args.b):
         small(args, own)
         return True
-    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and plain(&args.out) and plain(&args.a) \
-            and plain(&args.b) and args.bias.data == NULL \
-            and not args.relu and args.mask.data == NULL and args.update == NULL:
+    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and args.bias.data == NULL \
+            and not args.relu and (args.mask.data == NULL or args.mask.column == 1) and args.update == NULL \
+            and own.left % TILE_COLUMNS == 0:
         outer(args, own)
         return True
     if args.rows == 1 and args.b.column == 1:

@@ -29,6 +29,13 @@ cdef struct Operand:
     real* room              # the packed panels; without packing only the last one, if it is neither whole nor padded
 
 
+cdef struct Ahead:
+    # What comes from memory while a column of tiles is multiplied: the next panel of b, where it lies
+    const real* data
+    Py_ssize_t step     # from what one PANEL of the depth takes to the next
+    Py_ssize_t lines    # with each PANEL of the depth of a tile; 0: nothing
+
+
 cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, const real* b,
                                vec* sums) noexcept nogil:
     cdef vec line[TILE_VECS]
@@ -40,28 +47,41 @@ cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, con
             sums[i * TILE_VECS + j] += line[j] * a[i * vector]
 
 
+cdef inline void fetch_row(const real* row) noexcept nogil:
+    cdef int j
+    for j in range(<int> ((TILE_COLUMNS * sizeof(real) + LINE - 1) // LINE)):
+        prefetch(row + j * (LINE // <int> sizeof(real)))
+    prefetch(row + TILE_COLUMNS - 1)
+
+
 cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const real* out, Py_ssize_t out_row,
-                          int fetches, vec* sums) noexcept nogil:
+                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, const real* out,
+                          const real* beside, Py_ssize_t out_row, int fetches, vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
-    Meanwhile some rows of the output come from memory, few with each piece: fetched all at once, or not at all, they
-    cost a tenth of the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
+    Meanwhile some rows of the output come from memory, and of what lies `beside` it (a mask, moments), few with each
+    piece: fetched all at once, or not at all, they cost a tenth of the time of a 1024³ product. A fetch never faults,
+    so a part tile may fetch beyond its array.
     """
-    cdef Py_ssize_t k, steps
+    cdef Py_ssize_t k, steps, piece = PANEL if jump or ahead != NULL else PIECE
+    cdef const real* line = ahead.data if ahead != NULL else NULL
     cdef int i, j
     for i in range(height):
         for j in range(TILE_VECS):
             sums[i * TILE_VECS + j] = ZERO
-    cdef Py_ssize_t piece = PANEL if jump else PIECE
     while depth > 0:
         for i in range(FETCH_ROWS):
             if fetches > 0:
-                for j in range(<int> ((TILE_COLUMNS * sizeof(real) + LINE - 1) // LINE)):
-                    prefetch(out + j * (LINE // <int> sizeof(real)))
-                prefetch(out + TILE_COLUMNS - 1)
+                fetch_row(out)
                 out += out_row
+                if beside != NULL:
+                    fetch_row(beside)
+                    beside += out_row
                 fetches -= 1
+        if ahead != NULL:
+            for k in range(ahead.lines):
+                prefetch(line + k * (LINE // <int> sizeof(real)))
+            line += ahead.step
         steps = min(depth, piece)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
             multiply_step(height, a, vector, b, sums)
@@ -118,13 +138,14 @@ cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t c
 
 
 cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
-                      const real* b, Py_ssize_t b_row, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column,
-                      Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+                      const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args, Py_ssize_t row,
+                      Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
     """The tile at (row, column), of which rows × columns lie inside the output. The first block never reads it."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef vec totals[TILE_ROWS * TILE_VECS]
     cdef real* out = at(&args.out, row, column)
     cdef const real* fetched = out
+    cdef const real* beside = NULL
     cdef const real* bias = NULL
     cdef const real* mask = NULL
     cdef Py_ssize_t chunk, place = out - <real*> args.out.data
@@ -132,9 +153,13 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
     cdef bint begun = False, part = rows < height or columns < TILE_COLUMNS or args.out.column != 1
     if last and args.update != NULL:
         fetched = <const real*> args.update.w + place
+        if args.update.first != NULL:
+            beside = <const real*> args.update.first + place
+    if last and args.mask.data != NULL and args.mask.row == args.out.row:
+        beside = at(&args.mask, row, column)
     while True:
         chunk = min(depth, CHUNK)
-        multiply(height, chunk, a, vector, step, jump, b, b_row, fetched, args.out.row,
+        multiply(height, chunk, a, vector, step, jump, b, b_row, ahead, fetched, beside, args.out.row,
                  height if (chunk == depth if first else not begun) else 0, sums)
         if begun:
             for i in range(height):
@@ -161,6 +186,8 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
         begun = True
         a += chunk * step + chunk // PANEL * jump
         b += chunk * b_row
+        if ahead != NULL:
+            ahead.data += chunk // PANEL * ahead.step
     if part or last and (args.bias.data != NULL and args.bias.column != 1
                          or args.mask.data != NULL and args.mask.column != 1
                          or args.update != NULL and args.update.second != NULL):
@@ -201,14 +228,20 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
 
 
 cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
-                            const real* b, Py_ssize_t b_row, Py_ssize_t column, Py_ssize_t columns, bint first,
-                            bint last) noexcept nogil:
+                            const real* b, Py_ssize_t b_row, const Ahead* ahead, Py_ssize_t column,
+                            Py_ssize_t columns, bint first, bint last) noexcept nogil:
     """Every tile of a block of a against one panel of b; the strides within a that `walk` stands for are constants."""
     cdef Py_ssize_t i = 0, rows, vector, step, jump
     cdef bint together = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
     cdef const real* panel
+    cdef Ahead own
+    cdef Ahead* fetched = NULL
     while i < a.size:
         rows = min(TILE_ROWS, a.size - i)
+        if ahead != NULL:
+            own = ahead[0]
+            own.data += i // TILE_ROWS * own.lines * (LINE // <int> sizeof(real))
+            fetched = &own
         if walk == PACKED:
             panel, vector, step, jump = a.room + i * depth, 1, TILE_ROWS, 0
         elif walk == ROW_PANELS:
@@ -225,33 +258,34 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
                 panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
                 jump = a.vectors.across - PANEL * step
         if rows > 2 * THIRD:
-            tile(TILE_ROWS, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
-                 first, last)
+            tile(TILE_ROWS, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
+                 columns, first, last)
         elif rows > THIRD:
-            tile(2 * THIRD, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
-                 first, last)
+            tile(2 * THIRD, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
+                 columns, first, last)
         else:
-            tile(THIRD, depth, panel, vector, step, jump, b, b_row, args, a.first + i, column, rows, columns,
+            tile(THIRD, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows, columns,
                  first, last)
         i += rows
 
 
 cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
                        Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    tiles_down(PACKED, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
+    tiles_down(PACKED, args, a, begin, depth, b, TILE_COLUMNS, NULL, column, columns, first, last)
 
 
 cdef void row_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
-                          Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    tiles_down(ROW_PANELS, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
+                          const Ahead* ahead, Py_ssize_t column, Py_ssize_t columns, bint first,
+                          bint last) noexcept nogil:
+    tiles_down(ROW_PANELS, args, a, begin, depth, b, TILE_COLUMNS, ahead, column, columns, first, last)
 
 
 cdef void column_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
-                             const real* b, Py_ssize_t column, Py_ssize_t columns, bint first,
+                             const real* b, const Ahead* ahead, Py_ssize_t column, Py_ssize_t columns, bint first,
                              bint last) noexcept nogil:
-    tiles_down(COLUMN_PANELS, args, a, begin, depth, b, TILE_COLUMNS, column, columns, first, last)
+    tiles_down(COLUMN_PANELS, args, a, begin, depth, b, TILE_COLUMNS, ahead, column, columns, first, last)
 
 
 cdef void strided_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
                         Py_ssize_t b_row, Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    tiles_down(STRIDED, args, a, begin, depth, b, b_row, column, columns, first, last)
+    tiles_down(STRIDED, args, a, begin, depth, b, b_row, NULL, column, columns, first, last)
