@@ -9,11 +9,17 @@ Place = tuple[int, int]
 Team = tuple[int, int, bool]  # first member, members, and whether all of them wait before
 Strided = tuple[int, int, int, int, int, int]
 
+class Guard:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
 class Executor:
     inputs: tuple[tuple[int, ...], ...]
     steps: int
 
-    def __init__(self, dtype: str, members: int, threads: int, inputs: tuple[tuple[int, ...], ...]) -> None: ...
+    def __init__(
+        self, dtype: str, members: int, threads: int, inputs: tuple[tuple[int, ...], ...], guard: Guard | None
+    ) -> None: ...
     def keep(self, item: Any) -> None: ...
     def matmul(
         self,

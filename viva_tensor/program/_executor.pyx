@@ -6,6 +6,15 @@ import numpy
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    WAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy
 
@@ -93,6 +102,35 @@ cdef void execute(const void* packed, int member, int members) noexcept nogil:
         instruction += 1
 
 
+cdef class Guard:
+    """A lock for what several executors share, which costs next to nothing while nobody else holds it."""
+
+    cdef PyThread_type_lock lock
+
+    def __cinit__(self):
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    cdef void acquire(self) noexcept:
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+
+    cdef void release(self) noexcept:
+        PyThread_release_lock(self.lock)
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
 cdef class Executor:
     """Instructions for one dtype, one shape of each input, and one number of members."""
 
@@ -106,9 +144,11 @@ cdef class Executor:
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
+    cdef Guard guard
+    cdef Py_ssize_t* dims       # of each input: how many, and their sizes
     cdef readonly Py_ssize_t steps      # made so far
 
-    def __cinit__(self, str dtype, int members, int threads, tuple inputs):
+    def __cinit__(self, str dtype, int members, int threads, tuple inputs, Guard guard):
         self.letter = ord(dtype)
         self.cores = float_cores if dtype == "f" else double_cores
         self.size = 4 if dtype == "f" else 8
@@ -116,6 +156,14 @@ cdef class Executor:
         if self.input_count > MOST_INPUTS:
             raise ValueError
         self.held = []
+        self.guard = guard
+        self.dims = <Py_ssize_t*> self.memory(sum([1 + len(shape) for shape in inputs]) * sizeof(Py_ssize_t))
+        dims = self.dims
+        for shape in inputs:
+            dims[0] = len(shape)
+            for i, size in enumerate(shape):
+                dims[1 + i] = size
+            dims += 1 + dims[0]
         self.program.flags = <unsigned*> self.memory(128 * members)
         self.program.gathers = <Gather*> self.memory(max(1, self.input_count) * sizeof(Gather))
         self.reserve(64)
@@ -306,45 +354,54 @@ cdef class Executor:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
     def run(self, tuple arrays):
-        """Run once on arrays of the planned shapes; the loss.
+        """Run once on arrays of the planned shapes, holding the guard if there is one; the loss.
 
         None if they are not plain arrays of these shapes, or if there are more or fewer threads than were planned for.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
+        cdef const Py_ssize_t* dims = self.dims
         cdef int i, got = 0
-        cdef bint fits = len(arrays) == self.input_count and threads_in_force() == self.threads
+        if len(arrays) != self.input_count or threads_in_force() != self.threads:
+            return None
         try:
-            while fits and got < self.input_count:
+            while got < self.input_count:
                 if type(arrays[got]) is not NDARRAY:    # a masked array would lose its mask
                     return None
                 PyObject_GetBuffer(arrays[got], &views[got], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
                 got += 1
-                fits = self.fits(&views[got - 1], self.inputs[got - 1])
+                if not self.fits(&views[got - 1], dims):
+                    return None
                 data[got - 1] = views[got - 1].buf
-            if not fits:
-                return None
+                dims += 1 + dims[0]
+            if self.guard is not None:
+                self.guard.acquire()
             with nogil:
                 self.step(data)
-            return self.scalar()
+            loss = self.scalar()
+            if self.guard is not None:
+                self.guard.release()
+            return loss
         except (BufferError, ValueError, TypeError):
             return None
         finally:
             for i in range(got):
                 PyBuffer_Release(&views[i])
 
-    cdef bint fits(self, const Py_buffer* view, tuple shape) except -1:
+    cdef bint fits(self, const Py_buffer* view, const Py_ssize_t* dims) noexcept:
         cdef int i
-        if view.format[0] != self.letter or view.format[1] != 0 or view.ndim != len(shape) \
+        if view.format[0] != self.letter or view.format[1] != 0 or view.ndim != dims[0] \
                 or <uintptr_t> view.buf % self.size:
             return False
         for i in range(view.ndim):
-            if view.shape[i] != <Py_ssize_t> shape[i]:
+            if view.shape[i] != dims[1 + i]:
                 return False
         return True
 
     def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops):
         """Run once for each whole batch of the rows begin to end, in an order if there is one; the sum of the losses.
+
+        The caller holds the guard.
 
         The arrays are plain, with as many more rows than the planned shapes as the order asks for.
         """

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from viva_tensor.program._executor import DEPTH_BLOCK, Executor
+from viva_tensor.program._executor import DEPTH_BLOCK, Executor, Guard
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
@@ -64,6 +64,7 @@ def plan(
     optimizer: Any = None,
     moments: Sequence[np.ndarray[Any, Any]] = (),
     layouts: Mapping[int, Panels] | None = None,
+    guard: Guard | None = None,
 ) -> Plan:
     """Plan instructions for a number of threads; ``layouts`` tells which parameters (and moments) lie in panels."""
     allowed = threads
@@ -80,7 +81,7 @@ def plan(
     arena = aligned(total)
     if members > 1:
         _barriers(planned, places, dtype, members)
-    executor = Executor(dtype.char, members, allowed, inputs)
+    executor = Executor(dtype.char, members, allowed, inputs, guard)
     address = arena.ctypes.data
 
     def place(symbol: Symbol) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import SGD, leaves, replaced
 from viva_tensor.program import report
-from viva_tensor.program._executor import MOST
+from viva_tensor.program._executor import MOST, Guard
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.layouts import of_parameters
 from viva_tensor.program.passes import PASSES
@@ -97,7 +97,7 @@ class Step:
         self._source = source
         self._nesting = params
         self._optimizer = optimizer
-        self._lock = threading.Lock()
+        self._lock = Guard()
         self._before = 0  # steps made by plans that are gone
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
@@ -149,6 +149,7 @@ class Step:
                 self._optimizer,
                 self._velocity,
                 self._layouts,
+                self._lock,
             )
             if len(self._plans) >= MOST_PLANS:
                 self._before += self._plans.pop(next(iter(self._plans))).executor.steps
@@ -176,13 +177,14 @@ class Step:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones. Nothing is changed then.
         """
-        with self._lock:
-            loss = self._current.executor.run(inputs)
-            if loss is None:
-                arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
-                arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
-                loss = self._plan(self._source.shapes("step", arrays)).executor.run(arrays)
-                assert loss is not None
+        loss = self._current.executor.run(inputs)
+        while loss is None:
+            arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
+            arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
+            shapes = self._source.shapes("step", arrays)
+            with self._lock:
+                executor = self._plan(shapes).executor
+            loss = executor.run(arrays)  # None again if another thread has changed the number of threads since
         return loss
 
     def _dtype(self, value: ArrayLike) -> np.dtype[Any] | None:
