@@ -41,6 +41,7 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
     # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
     const UpdateArgs* update
+    bint padded             # what lies in panels or follows columns reaches to the end of the last panel
     int by_rows             # 1: members own rows, the same ones for the same number of rows; 2: that, turned round
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes

@@ -31,6 +31,7 @@ class Executor:
         relu: bool,
         mask: Strided | None,
         update: bool,
+        padded: bool,
         by_rows: int,
         team: Team,
     ) -> None: ...

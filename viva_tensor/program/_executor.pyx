@@ -217,7 +217,7 @@ cdef class Executor:
         """Hold on to what addresses point into."""
         self.held.append(item)
 
-    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, int by_rows, tuple team):
+    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, bint padded, int by_rows, tuple team):
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
@@ -227,7 +227,7 @@ cdef class Executor:
         self.matrix(&args.out, out)
         self.matrix(&args.bias, bias)
         self.matrix(&args.mask, mask)
-        args.relu, args.by_rows = relu, by_rows
+        args.relu, args.padded, args.by_rows = relu, padded, by_rows
         if update:
             args.update = self.updates[self.update_count - 1]
         self.cores.matmul_plan(args, team[1])

@@ -20,6 +20,8 @@ __all__ = ["Panels", "in_panels", "of_parameters"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+COPIED = 64  # multiply-adds with an element from which a copy in panels pays
+
 
 @dataclass(frozen=True, slots=True)
 class Panels:
@@ -104,6 +106,9 @@ def in_panels(
         for symbol in (*one.operands.values(), *one.results.values()):
             if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
                 chosen[symbol.buffer] = parameters[symbol.buffer.index]
+    for one in instructions:
+        if "bias" in one.operands and one.results["out"].buffer in chosen:
+            _lengthen(one.operands["bias"].buffer, chosen[one.results["out"].buffer])
     for buffer, panels in chosen.items():
         buffer.size = panels.size
         if buffer.array is not None:
@@ -111,6 +116,13 @@ def in_panels(
             panels.store(buffer.array, stored)
             buffer.array = stored
     return [_moved(one, chosen) for one in instructions]
+
+
+def _lengthen(bias: Buffer, panels: Panels) -> None:
+    """A bias that is added to whole panels is read to their end; those of parameters are long enough."""
+    bias.size = max(bias.size, panels.count * panels.width)
+    if bias.array is not None and bias.array.size < bias.size:
+        bias.array = np.concatenate([bias.array.ravel(), np.zeros(bias.size - bias.array.size, bias.array.dtype)])
 
 
 def _moved(instruction: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
@@ -148,13 +160,15 @@ def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtyp
                 stays.add(symbol.buffer)
     kept = list(instructions)
     for buffer, uses in readers.items():
-        if len(uses) < 2 or buffer.kind == "parameter" or not (buffer in stays or buffer.kind == "input"):
+        if buffer.kind == "parameter" or not (buffer in stays or buffer.kind == "input"):
             continue
         first, name = uses[0]
         symbol = first.operands[name]
         rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
         panels = _panels(rows, dtype, turned=False)
-        if rows[1] < panels.width or not all(panels.holds(one.operands[name]) for one, name in uses):
+        if sum(one.multiply_adds for one, _ in uses) < COPIED * symbol.size:
+            continue
+        if rows[1] < panels.width or len(uses) < 2 or not all(panels.holds(one.operands[name]) for one, name in uses):
             continue
         copy = build.temporary(rows)
         copy.buffer.name = f"{buffer.name}'"

@@ -321,6 +321,7 @@ def _emit(
             "relu" in fused,
             matrix(operands["mask"]) if "mask" in operands else None,
             "update" in fused,
+            bool(out.down or out.across) and (bias is None or bias.buffer.kind != "input"),
             one.by_rows,
             team,
         )

@@ -29,6 +29,7 @@ __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = tuple[tuple[int, ...], ...]
 
+BEHIND = 128  # bytes of a panel's row
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a step keeps its plan
 
 
@@ -108,11 +109,15 @@ class Step:
         self._current = self._plan(self._shapes)
 
     def _block(self) -> tuple[Array, ...]:
-        """Flat arrays for the parameters, one after another in memory, each from a cache line on."""
+        """Flat arrays for the parameters, one after another in memory, each from a cache line on.
+
+        Behind each lie zeros to the end of a panel, for biases that are added to whole panels.
+        """
         counts = [variable.data.size for variable in self._source.params]
         for index, panels in self._layouts.items():
             counts[index] = panels.size
-        starts = [0, *accumulate(-(-count * self._source.dtype.itemsize // 64) * 64 for count in counts)]
+        room = (count * self._source.dtype.itemsize + 2 * BEHIND for count in counts)
+        starts = [0, *accumulate(size // BEHIND * BEHIND for size in room)]
         block = aligned(starts[-1])
         return tuple(
             block[start : start + count * self._source.dtype.itemsize].view(self._source.dtype)

@@ -91,9 +91,10 @@ cdef inline Py_ssize_t room_b(const MatmulArgs* args) noexcept nogil:
 
 cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint adjacent) noexcept nogil:
     """Instructions of the tiles that cover an output; its elements, if not adjacent, are read and written singly."""
-    cdef Py_ssize_t tiles = panels(rows, TILE_ROWS) * panels(columns, TILE_COLUMNS)
-    cdef Py_ssize_t chunks = (depth + CHUNK - 1) // CHUNK
-    return <double> tiles * TILE_ROWS * (depth * TILE_VECS + chunks * (TILE_VECS if adjacent else 8 * TILE_COLUMNS))
+    cdef Py_ssize_t vecs = columns // TILE_COLUMNS * TILE_VECS, chunks = (depth + CHUNK - 1) // CHUNK
+    if columns % TILE_COLUMNS:
+        vecs += 1 if columns % TILE_COLUMNS <= LANES else TILE_VECS
+    return <double> panels(rows, TILE_ROWS) * TILE_ROWS * vecs * (depth + chunks * (1 if adjacent else 8 * LANES))
 
 
 cdef inline bint turns(const MatmulArgs* args) noexcept nogil:

@@ -14,6 +14,8 @@ cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t
     for i in range(TILE_ROWS * TILE_VECS):
         whole[i] = ZERO
     for first in range((vecs + TILE_VECS - 1) // TILE_VECS):
+        if columns <= 0:
+            return
         for j in range(TILE_VECS):
             if first * TILE_VECS + j < vecs:
                 whole[j] = sums[first * TILE_VECS + j]
@@ -159,12 +161,12 @@ cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nog
         return True
     if args.rows == 1 and args.b.column == 1:
         column = own.left
-        while column + ROW_VECS * LANES <= own.right:
-            row_beside(args, ROW_VECS, column, ROW_VECS * LANES)
+        while column + ROW_VECS * LANES // 2 < own.right:
+            row_beside(args, ROW_VECS, column, min(ROW_VECS * LANES, own.right - column))
             column += ROW_VECS * LANES
-        while column + 2 * TILE_COLUMNS <= own.right:
-            row_beside(args, 2 * TILE_VECS, column, 2 * TILE_COLUMNS)
-            column += 2 * TILE_COLUMNS
+        while column + LANES < own.right:
+            row_beside(args, ROW_VECS // 2, column, min(ROW_VECS * LANES // 2, own.right - column))
+            column += ROW_VECS * LANES // 2
         while column < own.right:
             row_beside(args, 1, column, min(LANES, own.right - column))
             column += LANES

@@ -1,5 +1,6 @@
 # One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of
-# a that is at most a third or two thirds full takes a tile of that height.
+# a that is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one
+# of that width.
 #
 # Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
 # within another loop: so loops over a tile go over its rows, and within a row over its vectors, all of them in the loop
@@ -36,14 +37,14 @@ cdef struct Ahead:
     Py_ssize_t lines    # with each PANEL of the depth of a tile; 0: nothing
 
 
-cdef inline void multiply_step(int height, const real* a, Py_ssize_t vector, const real* b,
+cdef inline void multiply_step(int height, int vecs, const real* a, Py_ssize_t vector, const real* b,
                                vec* sums) noexcept nogil:
     cdef vec line[TILE_VECS]
     cdef int i, j
-    for j in range(TILE_VECS):
+    for j in range(vecs):
         line[j] = (<const vec*> (b + j * LANES))[0]
     for i in range(height):
-        for j in range(TILE_VECS):
+        for j in range(vecs):
             sums[i * TILE_VECS + j] += line[j] * a[i * vector]
 
 
@@ -54,7 +55,7 @@ cdef inline void fetch_row(const real* row) noexcept nogil:
     prefetch(row + TILE_COLUMNS - 1)
 
 
-cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
+cdef inline void multiply(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, const real* out,
                           const real* beside, Py_ssize_t out_row, int fetches, vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
@@ -67,7 +68,7 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
     cdef const real* line = ahead.data if ahead != NULL else NULL
     cdef int i, j
     for i in range(height):
-        for j in range(TILE_VECS):
+        for j in range(vecs):
             sums[i * TILE_VECS + j] = ZERO
     while depth > 0:
         for i in range(FETCH_ROWS):
@@ -84,7 +85,7 @@ cdef inline void multiply(int height, Py_ssize_t depth, const real* a, Py_ssize_
             line += ahead.step
         steps = min(depth, piece)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
-            multiply_step(height, a, vector, b, sums)
+            multiply_step(height, vecs, a, vector, b, sums)
             a += step
             b += b_row
         a += jump
@@ -137,8 +138,8 @@ cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t c
                 end_vector(args, row + i, column + j * LANES, sums[i * TILE_VECS + j], size, last)
 
 
-cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step, Py_ssize_t jump,
-                      const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args, Py_ssize_t row,
+cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
+                      Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args, Py_ssize_t row,
                       Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
     """The tile at (row, column), of which rows × columns lie inside the output. The first block never reads it."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
@@ -150,7 +151,8 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
     cdef const real* mask = NULL
     cdef Py_ssize_t chunk, place = out - <real*> args.out.data
     cdef int i, j
-    cdef bint begun = False, part = rows < height or columns < TILE_COLUMNS or args.out.column != 1
+    cdef bint begun = False
+    cdef bint part = rows < height or columns < vecs * LANES and not args.padded or args.out.column != 1
     if last and args.update != NULL:
         fetched = <const real*> args.update.w + place
         if args.update.first != NULL:
@@ -159,29 +161,29 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
         beside = at(&args.mask, row, column)
     while True:
         chunk = min(depth, CHUNK)
-        multiply(height, chunk, a, vector, step, jump, b, b_row, ahead, fetched, beside, args.out.row,
+        multiply(height, vecs, chunk, a, vector, step, jump, b, b_row, ahead, fetched, beside, args.out.row,
                  height if (chunk == depth if first else not begun) else 0, sums)
         if begun:
             for i in range(height):
-                for j in range(TILE_VECS):
+                for j in range(vecs):
                     sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
         elif not first and part:
             for i in range(height):
-                for j in range(TILE_VECS):
+                for j in range(vecs):
                     totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
             add_output(totals, args, row, column, rows, columns)
             for i in range(height):
-                for j in range(TILE_VECS):
+                for j in range(vecs):
                     sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j]
         elif not first:
             for i in range(height):
-                for j in range(TILE_VECS):
+                for j in range(vecs):
                     sums[i * TILE_VECS + j] = (<vec*> (out + i * args.out.row + j * LANES))[0] + sums[i * TILE_VECS + j]
         depth -= chunk
         if depth == 0:
             break
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
         begun = True
         a += chunk * step + chunk // PANEL * jump
@@ -192,39 +194,54 @@ cdef inline void tile(int height, Py_ssize_t depth, const real* a, Py_ssize_t ve
                          or args.mask.data != NULL and args.mask.column != 1
                          or args.update != NULL and args.update.second != NULL):
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
         finish(totals, args, row, column, rows, columns, last)
         return
     if last and args.bias.data != NULL:
         bias = at(&args.bias, row, column)
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 sums[i * TILE_VECS + j] += (<const vec*> (bias + j * LANES))[0]
     if last and args.relu:
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
     if last and args.mask.data != NULL:
         mask = at(&args.mask, row, column)
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], (<const vec*> (mask + j * LANES))[0])
             mask += args.mask.row
     if last and args.update != NULL and args.update.first != NULL:
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 sums[i * TILE_VECS + j] = with_momentum(
                     args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
     if last and args.update != NULL:
         for i in range(height):
-            for j in range(TILE_VECS):
+            for j in range(vecs):
                 descend(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
         return
     for i in range(height):
-        for j in range(TILE_VECS):
+        for j in range(vecs):
             (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
         out += args.out.row
+
+
+cdef inline void high_tile(int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
+                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args,
+                           Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first,
+                           bint last) noexcept nogil:
+    if rows > 2 * THIRD:
+        tile(TILE_ROWS, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
+             last)
+    elif rows > THIRD:
+        tile(2 * THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
+             last)
+    else:
+        tile(THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
+             last)
 
 
 cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
@@ -257,15 +274,12 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
             if not a.packs and (rows == TILE_ROWS or a.padded):
                 panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
                 jump = a.vectors.across - PANEL * step
-        if rows > 2 * THIRD:
-            tile(TILE_ROWS, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
-                 columns, first, last)
-        elif rows > THIRD:
-            tile(2 * THIRD, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
-                 columns, first, last)
+        if columns <= LANES:
+            high_tile(1, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows, columns,
+                      first, last)
         else:
-            tile(THIRD, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows, columns,
-                 first, last)
+            high_tile(TILE_VECS, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
+                      columns, first, last)
         i += rows
 
 
