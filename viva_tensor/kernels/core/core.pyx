@@ -23,7 +23,6 @@ cdef extern from "vector.h" nogil:
     vec ZERO "VIVA_ZERO"
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
-    real multiply_add "VIVA_MULTIPLY_ADD" (real a, real b, real c)
     vec relu_of "VIVA_RELU" (vec x)
     vec masked "VIVA_MASKED" (vec a, vec x)
     vec load_part "VIVA_LOAD_PART" (const real* source, int size)      # of the first `size` of LANES elements

@@ -56,8 +56,8 @@ cdef inline void fetch_row(const real* row) noexcept nogil:
 
 
 cdef inline void multiply(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, const real* out,
-                          const real* beside, Py_ssize_t out_row, int fetches, vec* sums) noexcept nogil:
+                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, bint fetch_next,
+                          const real* out, const real* beside, Py_ssize_t out_row, int fetches, vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
     Meanwhile some rows of the output come from memory, and of what lies `beside` it (a mask, moments), few with each
@@ -84,6 +84,9 @@ cdef inline void multiply(int height, int vecs, Py_ssize_t depth, const real* a,
                 prefetch(line + k * (LINE // <int> sizeof(real)))
             line += ahead.step
         steps = min(depth, piece)
+        if fetch_next:
+            for k in range(steps):
+                fetch_row(b + k * b_row + TILE_COLUMNS)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
             multiply_step(height, vecs, a, vector, b, sums)
             a += step
@@ -139,8 +142,9 @@ cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t c
 
 
 cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                      Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args, Py_ssize_t row,
-                      Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first, bint last) noexcept nogil:
+                      Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, bint fetch_next,
+                      const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
+                      bint first, bint last) noexcept nogil:
     """The tile at (row, column), of which rows × columns lie inside the output. The first block never reads it."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef vec totals[TILE_ROWS * TILE_VECS]
@@ -161,7 +165,7 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
         beside = at(&args.mask, row, column)
     while True:
         chunk = min(depth, CHUNK)
-        multiply(height, vecs, chunk, a, vector, step, jump, b, b_row, ahead, fetched, beside, args.out.row,
+        multiply(height, vecs, chunk, a, vector, step, jump, b, b_row, ahead, fetch_next, fetched, beside, args.out.row,
                  height if (chunk == depth if first else not begun) else 0, sums)
         if begun:
             for i in range(height):
@@ -230,18 +234,18 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
 
 
 cdef inline void high_tile(int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, const MatmulArgs* args,
-                           Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns, bint first,
-                           bint last) noexcept nogil:
+                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, bint fetch_next,
+                           const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
+                           Py_ssize_t columns, bint first, bint last) noexcept nogil:
     if rows > 2 * THIRD:
-        tile(TILE_ROWS, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
-             last)
+        tile(TILE_ROWS, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
+             columns, first, last)
     elif rows > THIRD:
-        tile(2 * THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
-             last)
+        tile(2 * THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
+             columns, first, last)
     else:
-        tile(THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, args, row, column, rows, columns, first,
-             last)
+        tile(THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
+             columns, first, last)
 
 
 cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
@@ -253,6 +257,8 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
     cdef const real* panel
     cdef Ahead own
     cdef Ahead* fetched = NULL
+    # the next panel of a b in rows: rows far apart, of which the hardware fetches nothing by itself
+    cdef bint fetch_next = walk == STRIDED and b_row > TILE_COLUMNS and a.size <= TILE_ROWS
     while i < a.size:
         rows = min(TILE_ROWS, a.size - i)
         if ahead != NULL:
@@ -275,12 +281,13 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
                 panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
                 jump = a.vectors.across - PANEL * step
         if columns <= LANES:
-            high_tile(1, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows, columns,
-                      first, last)
+            high_tile(1, depth, panel, vector, step, jump, b, b_row, fetched, fetch_next, args, a.first + i, column,
+                      rows, columns, first, last)
         else:
-            high_tile(TILE_VECS, depth, panel, vector, step, jump, b, b_row, fetched, args, a.first + i, column, rows,
-                      columns, first, last)
+            high_tile(TILE_VECS, depth, panel, vector, step, jump, b, b_row, fetched, fetch_next, args, a.first + i,
+                      column, rows, columns, first, last)
         i += rows
+        fetch_next = False
 
 
 cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,

@@ -51,18 +51,6 @@ typedef int32_t viva_int;
 #define VIVA_BLOCK_B (1048576 * 32 / VIVA_REAL_BITS)
 #define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
 
-/* a * b + c of single elements as the vectors have it: fused where they are. Written as a loop of products and sums, GCC
- * may make vectors of the products alone, and then fuses nothing. */
-#if defined(__GNUC__) && (defined(__FMA__) || defined(__aarch64__) || defined(__FP_FAST_FMA))
-#if VIVA_REAL_BITS == 64
-#define VIVA_MULTIPLY_ADD(a, b, c) __builtin_fma(a, b, c)
-#else
-#define VIVA_MULTIPLY_ADD(a, b, c) __builtin_fmaf(a, b, c)
-#endif
-#else
-#define VIVA_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#endif
-
 #if defined(__GNUC__)
 /* `aligned` to one element: loads and stores through a vec pointer take any address. */
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
@@ -98,31 +86,40 @@ typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
-/* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is touched. */
+/* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is touched. Of none, not even
+ * the address: processors take microseconds over a masked access to a page that is not there. */
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 #if defined(__AVX512F__) && VIVA_REAL_BITS == 64
 #define VIVA_FIRST(n) ((__mmask8)((1u << (n)) - 1))
-#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm512_maskz_loadu_pd(VIVA_FIRST(n), from))
-#define VIVA_STORE_PART(to, v, n) _mm512_mask_storeu_pd(to, VIVA_FIRST(n), (__m512d)(v))
+#define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm512_maskz_loadu_pd(VIVA_FIRST(n), from))
+#define VIVA_STORE_MASKED(to, v, n) _mm512_mask_storeu_pd(to, VIVA_FIRST(n), (__m512d)(v))
 #elif defined(__AVX512F__)
 #define VIVA_FIRST(n) ((__mmask16)((1u << (n)) - 1))
-#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm512_maskz_loadu_ps(VIVA_FIRST(n), from))
-#define VIVA_STORE_PART(to, v, n) _mm512_mask_storeu_ps(to, VIVA_FIRST(n), (__m512)(v))
+#define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm512_maskz_loadu_ps(VIVA_FIRST(n), from))
+#define VIVA_STORE_MASKED(to, v, n) _mm512_mask_storeu_ps(to, VIVA_FIRST(n), (__m512)(v))
 #elif defined(__AVX2__)
 static const viva_int viva_first[2 * VIVA_VEC_LANES] = {
 #if VIVA_REAL_BITS == 64
     -1, -1, -1, -1
-#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm256_maskload_pd(from, VIVA_FIRST(n)))
-#define VIVA_STORE_PART(to, v, n) _mm256_maskstore_pd(to, VIVA_FIRST(n), (__m256d)(v))
+#define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm256_maskload_pd(from, VIVA_FIRST(n)))
+#define VIVA_STORE_MASKED(to, v, n) _mm256_maskstore_pd(to, VIVA_FIRST(n), (__m256d)(v))
 #else
     -1, -1, -1, -1, -1, -1, -1, -1
-#define VIVA_LOAD_PART(from, n) ((viva_vec)_mm256_maskload_ps(from, VIVA_FIRST(n)))
-#define VIVA_STORE_PART(to, v, n) _mm256_maskstore_ps(to, VIVA_FIRST(n), (__m256)(v))
+#define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm256_maskload_ps(from, VIVA_FIRST(n)))
+#define VIVA_STORE_MASKED(to, v, n) _mm256_maskstore_ps(to, VIVA_FIRST(n), (__m256)(v))
 #endif
 };
 #define VIVA_FIRST(n) _mm256_loadu_si256((const __m256i *)(viva_first + VIVA_VEC_LANES - (n)))
+#endif
+#if defined(VIVA_LOAD_MASKED)
+#define VIVA_LOAD_PART(from, n) ((n) > 0 ? VIVA_LOAD_MASKED(from, n) : VIVA_ZERO)
+#define VIVA_STORE_PART(to, v, n)         \
+    do {                                  \
+        if ((n) > 0)                      \
+            VIVA_STORE_MASKED(to, v, n);  \
+    } while (0)
 #else
 static inline viva_vec viva_load_part(const viva_real *from, int n) {
     viva_vec v = VIVA_ZERO;
