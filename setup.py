@@ -136,7 +136,8 @@ class BuildExtensions(build_ext):
             return {"native": [f"-march={MARCH}"]}
         if platform.machine().lower() not in ("x86_64", "amd64") or self.compiler.compiler_type == "msvc":
             return {"baseline": []}
-        return {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
+        taken = {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
+        return {"baseline": []} | taken  # a cross compiler takes none of them
 
     def build_extensions(self):
         common = self.flags()

@@ -57,7 +57,8 @@ cdef inline void fetch_row(const real* row) noexcept nogil:
 
 cdef inline void multiply(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, bint fetch_next,
-                          const real* out, const real* beside, Py_ssize_t out_row, int fetches, vec* sums) noexcept nogil:
+                          const real* out, const real* beside, Py_ssize_t out_row, int fetches,
+                          vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
     Meanwhile some rows of the output come from memory, and of what lies `beside` it (a mask, moments), few with each
