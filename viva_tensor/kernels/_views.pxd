@@ -1,4 +1,4 @@
-"""From arrays and typed memoryviews to the arguments of cores."""
+"""From arrays, through the buffer protocol or typed memoryviews, to the arguments of cores."""
 
 from cpython.buffer cimport PyBUF_RECORDS_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t

@@ -79,8 +79,12 @@ def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
         if instruction.attributes.get("name") == "relu_backward":
             grad, mask, out = instruction.operands["a"], instruction.operands["b"], instruction.results["out"]
             product = made.get(grad.buffer)
-            alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
-            if alone and product and not product.attributes["fused"] and _same_elements(product, grad, mask, out):
+            if (
+                product
+                and _read_once(grad, read_by, output)
+                and not product.attributes["fused"]
+                and _same_elements(product, grad, mask, out)
+            ):
                 made_out = product.results["out"]
                 product.operands["mask"] = replace(made_out, buffer=mask.buffer)
                 product.results["out"] = replace(made_out, buffer=out.buffer)
@@ -100,8 +104,9 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
             continue
         grad, w = instruction.operands["grad"], instruction.results["w"]
         product = made.get(grad.buffer)
-        alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
-        if product is None or product.attributes["fused"] or not alone or product.results["out"].shape != w.shape:
+        if product is None or product.attributes["fused"] or product.results["out"].shape != w.shape:
+            continue
+        if not _read_once(grad, read_by, output):
             continue
         place = kept.index(product)
         last = max((kept.index(one) for one in read_by[w.buffer] if one not in (instruction, product)), default=-1)
@@ -127,8 +132,7 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
             continue
         grad, w = instruction.operands["grad"], instruction.results["w"]
         total = made.get(grad.buffer)
-        alone = len(read_by[grad.buffer]) == 1 and grad.buffer is not output.buffer
-        if not total or not alone or grad.size != w.size:
+        if not total or grad.size != w.size or not _read_once(grad, read_by, output):
             continue
         if any(kept.index(one) > kept.index(total) for one in read_by[w.buffer] if one is not instruction):
             continue
@@ -162,6 +166,11 @@ def _readers(instructions: Instructions) -> dict[Buffer, list[Instruction]]:
         for buffer in {symbol.buffer for symbol in instruction.operands.values()}:
             found.setdefault(buffer, []).append(instruction)
     return found
+
+
+def _read_once(symbol: Symbol, read_by: dict[Buffer, list[Instruction]], output: Symbol) -> bool:
+    """Whether one instruction alone reads a buffer, and nobody afterwards."""
+    return len(read_by[symbol.buffer]) == 1 and symbol.buffer is not output.buffer
 
 
 def _as_mask(instruction: Instruction, source: Symbol) -> bool:
