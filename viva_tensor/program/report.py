@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from viva_tensor import kernels
 from viva_tensor.kernels import _peak
 from viva_tensor.program.planning import Plan, Planned
 
 __all__ = ["listing", "profile"]
+
+SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: on fewer, calls cost more than what they move
 
 
 def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
@@ -47,31 +50,42 @@ def _line(one: Planned, dtype: np.dtype[Any]) -> str:
 
 
 def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
-    """A table of times, rates and shares of the fused multiply-add peak measured now."""
-    peak = {threads: _peak_flops(threads, dtype) for threads in {one.members for one in plan.planned}}
-    rows = [("µs", "GFLOPS", "of peak", "GB/s", "threads", "instruction")]
+    """A table of times, rates and shares of the roofline, which is measured now.
+
+    The roof of an instruction is the fused multiply-add peak or the bandwidth of the memory that holds as many bytes,
+    whichever would take it longer.
+    """
+    peaks = {threads: _peak_flops(threads, dtype) for threads in {one.members for one in plan.planned}}
+    roofs: dict[tuple[int, int], float] = {}
+    rows = [("µs", "GFLOPS", "GB/s", "of roof", "roof", "threads", "instruction")]
     times = iter(seconds)
     total = 0.0
     for one in plan.planned:
-        time = sum(islice(times, one.calls))
+        time = max(sum(islice(times, one.calls)), 1e-9)
         total += time
         instruction = one.instruction
+        moved = instruction.elements * dtype.itemsize
+        place = one.members, max(moved, SMALLEST).bit_length()
+        if place not in roofs:
+            roofs[place] = _bandwidth(one.members, 1 << place[1], dtype)
+        bounds = {"arithmetic": instruction.flops / peaks[one.members], "memory": moved / roofs[place]}
+        roof = max(bounds, key=bounds.__getitem__)
         fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
-        rate = instruction.flops / max(time, 1e-9)
         rows.append(
             (
                 f"{1e6 * time:.2f}",
-                f"{1e-9 * rate:.1f}",
-                f"{100 * rate / peak[one.members]:.0f}%",
-                f"{1e-9 * instruction.elements * dtype.itemsize / max(time, 1e-9):.1f}",
+                f"{1e-9 * instruction.flops / time:.1f}",
+                f"{1e-9 * moved / time:.1f}",
+                f"{100 * bounds[roof] / time:.0f}%",
+                roof,
                 str(one.members),
                 f"{', '.join(map(repr, instruction.results.values()))} = "
                 f"{instruction.attributes.get('name', instruction.kind)}{fused}",
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
     lines = [
-        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[6]]) for row in rows
     ]
     return "\n".join([*lines, f"{1e6 * total:.2f} µs in all, each instruction in a region of its own"])
 
@@ -83,4 +97,18 @@ def _peak_flops(threads: int, dtype: np.dtype[Any]) -> float:
         start = perf_counter()
         flops = 2 * _peak.multiply_adds(20_000, threads, dtype == np.float64)
         best = max(best, flops / (perf_counter() - start))
+    return best
+
+
+def _bandwidth(threads: int, size: int, dtype: np.dtype[Any]) -> float:
+    """Bytes per second of the fastest kernel, relu in place, on arrays of so many bytes, half of them written."""
+    x = np.ones((1, max(size // 2 // dtype.itemsize, 1)), dtype)
+    calls = max(1, (1 << 18) // size)
+    best = 0.0
+    with kernels.num_threads(threads):
+        for _ in range(5):
+            start = perf_counter()
+            for _ in range(calls):
+                kernels.relu(x, out=x)
+            best = max(best, 2 * calls * x.nbytes / (perf_counter() - start))
     return best
