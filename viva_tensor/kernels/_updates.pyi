@@ -15,5 +15,5 @@ def update(
     new_second: Array | None = None,
 ) -> None: ...
 def descend(
-    w: object, grad: object, lr: float, momentum: float = 0, velocity: object = None
+    w: object, grad: object, lr: float, momentum: float = 0.0, velocity: object = None
 ) -> tuple[Array, Array | None]: ...
