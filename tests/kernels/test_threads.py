@@ -180,12 +180,13 @@ def test_each_instruction_set_can_be_forced(name):
 
 
 @pytest.mark.parametrize("name", _dispatch.supported())
-def test_the_kernel_tests_hold_on_each_instruction_set(name):
-    """The one in force here is tested by the whole suite; the others run the tests of the kernels in a process each."""
+def test_kernels_and_programs_hold_on_each_instruction_set(name):
+    """The one in force here is tested by the whole suite; the others run what depends on them in a process each."""
     if name == _dispatch.isa or "VIVA_TENSOR_ISA" in os.environ:
         pytest.skip(f"{_dispatch.isa} is in force here, and the test session runs it")
     here = Path(__file__).parent
     files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums")]
+    files += [str(here.parent / "program" / f"test_{part}.py") for part in ("step", "layouts", "random_programs")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env=os.environ | {"VIVA_TENSOR_ISA": name},

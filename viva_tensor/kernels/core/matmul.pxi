@@ -121,6 +121,7 @@ cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
         turn(&args.bias)
         turn(&args.mask)
         args.by_rows *= 2
+    args.padded = args.padded and not plain(&args.out)  # one row in one panel after another is a row like any other
     if args.columns == 1 and plain(&args.b) and plain(&args.out):   # one column is adjacent to itself
         args.b.column = args.out.column = 1
         args.b.across = args.out.across = PANEL
