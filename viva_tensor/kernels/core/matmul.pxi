@@ -82,7 +82,7 @@ cdef inline Py_ssize_t room(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width,
 
 
 cdef inline Py_ssize_t room_a(const MatmulArgs* args) noexcept nogil:
-    return room(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth)
+    return room(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * SPREAD
 
 
 cdef inline Py_ssize_t room_b(const MatmulArgs* args) noexcept nogil:
@@ -144,7 +144,7 @@ cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_
     if a.packs:
         pack_a(&a.vectors, a.first, begin, depth, a.size, a.room)
     elif whole < a.size and not a.padded:
-        pack_a(&a.vectors, a.first + whole, begin, depth, a.size - whole, a.room)
+        pack(&a.vectors, a.first + whole, begin, depth, a.size - whole, TILE_ROWS, a.room)
     while j < b.size:
         wide = min(TILE_COLUMNS, b.size - j)
         column = b.first + j
@@ -190,7 +190,7 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     turn(&b.vectors)
     a.room = <real*> (args.workspace + member * args.workspace_bytes)
     b.room = a.room + room_a(args)
-    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A, TILE_ROWS, args.depth)
+    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // SPREAD, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = own.left
     while b.first < own.right:

@@ -128,7 +128,21 @@ cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin,
 
 cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t rows,
                  real* target) noexcept nogil:
-    pack(a, row, begin, depth, rows, TILE_ROWS, target)
+    """Panels of rows, each element SPREAD times: packed at the end of its room, then spread from the beginning."""
+    cdef Py_ssize_t k, i
+    cdef const real* narrow
+    if SPREAD == 1:
+        pack(a, row, begin, depth, rows, TILE_ROWS, target)
+        return
+    while rows > 0:
+        narrow = target + (SPREAD - 1) * TILE_ROWS * depth
+        pack(a, row, begin, depth, min(rows, <Py_ssize_t> TILE_ROWS), TILE_ROWS, <real*> narrow)
+        for k in range(depth * TILE_ROWS):
+            for i in range(SPREAD):
+                target[k * SPREAD + i] = narrow[k]
+        row += TILE_ROWS
+        rows -= TILE_ROWS
+        target += SPREAD * TILE_ROWS * depth
 
 
 cdef void pack_b(const Matrix* b_turned, Py_ssize_t column, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t columns,

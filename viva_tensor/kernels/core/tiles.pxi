@@ -45,7 +45,10 @@ cdef inline void multiply_step(int height, int vecs, const real* a, Py_ssize_t v
         line[j] = (<const vec*> (b + j * LANES))[0]
     for i in range(height):
         for j in range(vecs):
-            sums[i * TILE_VECS + j] += line[j] * a[i * vector]
+            if SPREAD > 1 and known(vector) and vector == SPREAD:
+                sums[i * TILE_VECS + j] += line[j] * (<const vec*> (a + i * vector))[0]
+            else:
+                sums[i * TILE_VECS + j] += line[j] * a[i * vector]
 
 
 cdef inline void fetch_row(const real* row) noexcept nogil:
@@ -267,7 +270,7 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
             own.data += i // TILE_ROWS * own.lines * (LINE // <int> sizeof(real))
             fetched = &own
         if walk == PACKED:
-            panel, vector, step, jump = a.room + i * depth, 1, TILE_ROWS, 0
+            panel, vector, step, jump = a.room + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD, 0
         elif walk == ROW_PANELS:
             rows = min(rows, PANEL - (a.first + i) % PANEL)
             panel, vector, step, jump = at(&a.vectors, a.first + i, begin), 1, PANEL, 0
@@ -277,8 +280,10 @@ cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a,
         else:
             if not together:
                 rows = min(rows, PANEL - (a.first + i) % PANEL)
-            panel, vector, step, jump = a.room + (i * depth if a.packs else 0), 1, TILE_ROWS, 0
-            if not a.packs and (rows == TILE_ROWS or a.padded):
+            panel, vector, step, jump = a.room, 1, TILE_ROWS, 0
+            if a.packs:
+                panel, vector, step = a.room + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD
+            elif rows == TILE_ROWS or a.padded:
                 panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
                 jump = a.vectors.across - PANEL * step
         if columns <= LANES:
