@@ -186,7 +186,7 @@ class BuildExtensions(build_ext):
         )
         for extension, result in zip(chosen, translated, strict=True):
             extension.sources = result.sources
-            extension.depends = [f"{KERNELS}/core/vector.h"]
+            extension.depends = [f"{KERNELS}/core/vector.h", f"{KERNELS}/core/functions.h"]
         self.extensions[:] = chosen
         super().build_extensions()
 

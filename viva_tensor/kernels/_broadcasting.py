@@ -3,33 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from viva_tensor.kernels import _elementwise, _sums
-from viva_tensor.kernels._arrays import Array, broadcast, by_dtype, into, row_views
+from viva_tensor.kernels import _sums
+from viva_tensor.kernels._arrays import (
+    Array,
+    Unfit,
+    as_array,
+    as_arrays,
+    broadcast,
+    by_dtype,
+    into,
+    row_views,
+    same_shape,
+)
+from viva_tensor.kernels._elementwise import FORMULAS, apply
 
-__all__ = ["in_rows", "spread", "sum_axes"]
+__all__ = ["pairs", "spread", "sum_axes", "unary", "unary_backward"]
 
 _SUM = by_dtype(_sums.sum)
 
 
-def in_rows(operation: str, kernel: Callable[..., Array], arrays: tuple[Array, ...], out: Array | None) -> Array:
+def pairs(
+    operation: str, formula: int, a: ArrayLike, b: ArrayLike, out: Array | None = None, factor: float = 1
+) -> Array:
+    """A formula of each pair of elements, broadcast as in NumPy."""
+    try:
+        return apply(formula, a, b, out, factor)
+    except Unfit:
+        return _in_rows(operation, formula, as_arrays(operation, a, b), out, factor)
+
+
+def unary(operation: str, formula: int, x: ArrayLike, out: Array | None = None, factor: float = 1) -> Array:
+    """A formula of each element."""
+    try:
+        return apply(formula, x, x, out, factor)
+    except Unfit:
+        array = as_array(operation, x)
+        return _in_rows(operation, formula, (array, array), out, factor)
+
+
+def unary_backward(
+    operation: str, formula: int, grad: ArrayLike, x: ArrayLike, out: Array | None = None, factor: float = 1
+) -> Array:
+    """A formula of each element and its gradient, of one shape: nothing is broadcast."""
+    if getattr(grad, "shape", None) != getattr(x, "shape", ()):
+        grad, x = as_arrays(operation, grad, x)
+        same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
+    return pairs(operation, formula, grad, x, out, factor)
+
+
+def _in_rows(
+    operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float
+) -> Array:
     """Broadcast operands of any rank, as matrices that the kernel takes."""
-    shape = broadcast(operation, arrays[0], arrays[-1])
 
     def work(result: Array) -> None:
-        for views in row_views((*arrays, result)):
-            kernel(*views)
+        for a, b, target in row_views((*arrays, result)):
+            apply(formula, a, b, target, factor)
 
-    return into(operation, out, shape, arrays, work)
+    return into(operation, out, broadcast(operation, *arrays), arrays, work)
 
 
 def spread(x: Array, factor: float, out: Array) -> None:
     """out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
-        _elementwise.scale(source, factor, target)
+        apply(FORMULAS["scale"], source, source, target, factor)
 
 
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:

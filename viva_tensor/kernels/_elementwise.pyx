@@ -1,16 +1,64 @@
-"""Operations on each element of matrices; an operand with one row or one column is repeated.
+"""Operations on each element of matrices, where an operand with one row or one column is repeated, and on whole rows.
 
 What does not fit raises a bare ValueError, which the front mends or explains. `out` may be an operand itself.
 """
 
 from numpy import dtype, empty, ndarray
 
+from viva_tensor.kernels cimport cores
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
 from viva_tensor.kernels._views cimport Operand, apart, memory_of, read
-from viva_tensor.kernels.cores cimport Core, ElementwiseArgs, Matrix
+from viva_tensor.kernels.cores cimport Matrix, PairArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
+
+FORMULAS = {
+    "add": cores.ADD,
+    "sub": cores.SUB,
+    "mul": cores.MUL,
+    "div": cores.DIV,
+    "scale": cores.SCALE,
+    "maximum": cores.MAXIMUM,
+    "greater": cores.GREATER,
+    "abs": cores.ABS,
+    "abs_backward": cores.ABS_BACKWARD,
+    "sqrt": cores.SQRT,
+    "exp": cores.EXP,
+    "log": cores.LOG,
+    "pow": cores.POW,
+    "erf": cores.ERF,
+    "erf_backward": cores.ERF_BACKWARD,
+    "relu": cores.RELU,
+    "relu_backward": cores.RELU_BACKWARD,
+    "leaky_relu": cores.LEAKY_RELU,
+    "leaky_relu_backward": cores.LEAKY_RELU_BACKWARD,
+    "sigmoid": cores.SIGMOID,
+    "sigmoid_backward": cores.SIGMOID_BACKWARD,
+    "tanh": cores.TANH,
+    "tanh_backward": cores.TANH_BACKWARD,
+    "softplus": cores.SOFTPLUS,
+    "softplus_backward": cores.SOFTPLUS_BACKWARD,
+    "silu": cores.SILU,
+    "silu_backward": cores.SILU_BACKWARD,
+    "gelu": cores.GELU,
+    "gelu_backward": cores.GELU_BACKWARD,
+    "gelu_tanh": cores.GELU_TANH,
+    "gelu_tanh_backward": cores.GELU_TANH_BACKWARD,
+    "huber": cores.HUBER,
+    "huber_backward": cores.HUBER_BACKWARD,
+    "binary_cross_entropy": cores.BINARY_CROSS_ENTROPY,
+}
+ROW_FORMULAS = {
+    "softmax": cores.SOFTMAX,
+    "softmax_backward": cores.SOFTMAX_BACKWARD,
+    "log_softmax": cores.LOG_SOFTMAX,
+    "log_softmax_backward": cores.LOG_SOFTMAX_BACKWARD,
+    "cross_entropy": cores.CROSS_ENTROPY,
+    "cross_entropy_backward": cores.CROSS_ENTROPY_BACKWARD,
+    "normalize": cores.NORMALIZE,
+    "normalize_backward": cores.NORMALIZE_BACKWARD,
+}
 
 
 cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,
@@ -38,12 +86,11 @@ cdef inline bint adjacent(const Matrix* matrix, Py_ssize_t columns) noexcept nog
     return matrix.row == matrix.column * columns
 
 
-cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssize_t a_columns, Py_ssize_t b_rows,
-                     Py_ssize_t b_columns, Py_ssize_t size) except -1:
+cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b, char kind) except -1:
     cdef int members
     cdef Py_ssize_t rows = args.rows, columns = args.columns
-    if not (operand(&args.a, &args.out, a_rows, a_columns, rows, columns, size)
-            and operand(&args.b, &args.out, b_rows, b_columns, rows, columns, size)):
+    if not (operand(&args.a, &args.out, a.rows, a.columns, rows, columns, a.itemsize)
+            and operand(&args.b, &args.out, b.rows, b.columns, rows, columns, b.itemsize)):
         raise ValueError
     if columns == 1 or (args.out.row == 1 and args.out.column != 1):
         args.rows, args.columns = columns, rows
@@ -54,19 +101,22 @@ cdef int elementwise(Core core, ElementwiseArgs* args, Py_ssize_t a_rows, Py_ssi
     if adjacent(&args.a, columns) and adjacent(&args.b, columns) and adjacent(&args.out, columns):
         args.rows, args.columns = 1, rows * columns
     members = team_size(<double> rows * columns, ELEMENTS)
-    call(core, args, members, <double> rows * columns)
+    call((float_cores if kind == b"f" else double_cores).pair, args, members, <double> rows * columns)
     return 0
 
 
-cdef object binary(Core of_float, Core of_double, object a, object b, object out, double factor=1):
-    """Run a core into an array, by default a new one of the shape of a."""
-    cdef ElementwiseArgs args
+def apply(int formula, a, b, out=None, double factor=1):
+    """formula(a, b) into an array, by default a new one of the shape of a."""
+    cdef PairArgs args
     cdef Operand x, y, target
     read(&x, a, ndarray)
-    read(&y, b, ndarray)
+    if b is a:
+        y = x
+    else:
+        read(&y, b, ndarray)
     if x.kind != y.kind or x.dimensions != 2 or 0 in (x.rows, x.columns, y.rows, y.columns):
         raise ValueError
-    args.a, args.b, args.scale = x.at, y.at, factor
+    args.formula, args.a, args.b, args.factor, args.by_rows = formula, x.at, y.at, factor, False
     if out is None:
         args.rows, args.columns = x.rows, x.columns
         out = empty((args.rows, args.columns), FLOAT if x.kind == b"f" else DOUBLE)
@@ -76,35 +126,35 @@ cdef object binary(Core of_float, Core of_double, object a, object b, object out
         if target.kind != x.kind or target.dimensions != 2 or target.readonly or 0 in (target.rows, target.columns):
             raise ValueError
         args.rows, args.columns, args.out = target.rows, target.columns, target.at
-    elementwise(of_float if x.kind == b"f" else of_double, &args, x.rows, x.columns, y.rows, y.columns, x.itemsize)
+    elementwise(&args, &x, &y, x.kind)
     return out
 
 
-def add(a, b, out=None):
-    """a + b"""
-    return binary(float_cores.add, double_cores.add, a, b, out)
+def apply_rows(int formula, a, b, double factor=0):
+    """A formula of each row of a, and the same row of b or one number for it; a new array, of the shape of a.
 
-
-def sub(a, b, out=None):
-    """a - b"""
-    return binary(float_cores.sub, double_cores.sub, a, b, out)
-
-
-def mul(a, b, out=None):
-    """a · b"""
-    return binary(float_cores.mul, double_cores.mul, a, b, out)
-
-
-def relu(x, out=None):
-    """max(x, 0)"""
-    return binary(float_cores.relu, double_cores.relu, x, x, out)
-
-
-def relu_backward(grad, x, out=None):
-    """grad where x > 0, else 0"""
-    return binary(float_cores.relu_backward, double_cores.relu_backward, grad, x, out)
-
-
-def scale(x, double factor, out=None):
-    """factor · x"""
-    return binary(float_cores.scale, double_cores.scale, x, x, out, factor)
+    A cross-entropy is one number for each row.
+    """
+    cdef PairArgs args
+    cdef Operand x, y
+    cdef bint single = formula == cores.CROSS_ENTROPY
+    read(&x, a, ndarray)
+    if b is a:
+        y = x
+    else:
+        read(&y, b, ndarray)
+    if x.kind != y.kind or x.dimensions != 2 or 0 in (x.rows, x.columns) or (x.columns > 1 and x.at.column != 1):
+        raise ValueError
+    args.formula, args.rows, args.columns, args.factor = formula, x.rows, x.columns, factor
+    args.a, args.b = x.at, y.at
+    if y.dimensions == 1 and y.columns == x.rows:
+        args.b.row, args.b.column = y.at.column, 0
+    elif y.dimensions == 2 and y.rows == x.rows and y.columns == x.columns and (x.columns == 1 or y.at.column == 1):
+        args.b.column = 1
+    else:
+        raise ValueError
+    out = empty((x.rows, x.columns)[:1 if single else 2], FLOAT if x.kind == b"f" else DOUBLE)
+    args.out.data, args.out.row, args.out.column = memory_of(out), 1 if single else x.columns, 1
+    call((float_cores if x.kind == b"f" else double_cores).pair_rows, &args,
+         team_size(<double> x.rows * x.columns, ELEMENTS), <double> x.rows * x.columns)
+    return out

@@ -51,10 +51,24 @@ cdef struct Rectangle:      # a part of an output
     Py_ssize_t top, bottom, left, right
 
 
-cdef struct ElementwiseArgs:    # out[rows, columns] = f(a, b); a stride of 0 repeats an operand
+cdef enum Formula:          # of each pair of elements; see elementwise.pxi
+    ADD, SUB, MUL, DIV, SCALE, MAXIMUM, GREATER, ABS, ABS_BACKWARD, SQRT, EXP, LOG, POW, ERF, ERF_BACKWARD, RELU,
+    RELU_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD, SOFTPLUS,
+    SOFTPLUS_BACKWARD, SILU, SILU_BACKWARD, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, HUBER,
+    HUBER_BACKWARD, BINARY_CROSS_ENTROPY
+
+
+cdef enum RowFormula:       # of each pair of rows; see rows.pxi
+    SOFTMAX, SOFTMAX_BACKWARD, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, NORMALIZE,
+    NORMALIZE_BACKWARD
+
+
+cdef struct PairArgs:       # out[rows, columns] = formula(a, b); a stride of 0 repeats an operand
+    int formula
     Py_ssize_t rows, columns
     Matrix a, b, out
-    double scale
+    double factor           # a number that the formula takes
+    bint by_rows            # members own rows; if `out` lies in panels of its columns, so do a and b
 
 
 cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis, inner], divided by divisor
@@ -95,12 +109,8 @@ cdef struct Cores:
     void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int member, int members,
                              Rectangle* own) noexcept nogil
     Core matmul
-    Core add
-    Core sub
-    Core mul
-    Core relu
-    Core relu_backward
-    Core scale
+    Core pair
+    Core pair_rows
     Py_ssize_t (*sum_chunks)(Py_ssize_t size) noexcept nogil
     Core sum
     Core sum_join

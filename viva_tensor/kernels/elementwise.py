@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import BroadcastError
-from viva_tensor.kernels import _elementwise, _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, into, same_shape
-from viva_tensor.kernels._broadcasting import in_rows, spread, sum_axes
+from viva_tensor.kernels import _sums
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, same_shape
+from viva_tensor.kernels._broadcasting import pairs, sum_axes, unary, unary_backward
+from viva_tensor.kernels._elementwise import FORMULAS
 
-__all__ = ["add", "add_backward", "mul", "mul_backward", "relu", "relu_backward", "scale", "sub", "sub_backward"]
+__all__ = [
+    "abs",
+    "abs_backward",
+    "add",
+    "add_backward",
+    "div",
+    "div_backward",
+    "erf",
+    "erf_backward",
+    "exp",
+    "exp_backward",
+    "greater",
+    "log",
+    "log_backward",
+    "maximum",
+    "maximum_backward",
+    "mul",
+    "mul_backward",
+    "pow",
+    "pow_backward",
+    "scale",
+    "sqrt",
+    "sqrt_backward",
+    "sub",
+    "sub_backward",
+]
+
+_ADD, _SUB, _MUL, _DIV, _SCALE = (FORMULAS[name] for name in ("add", "sub", "mul", "div", "scale"))
+_MAXIMUM, _GREATER, _ABS, _ABS_BACKWARD = (FORMULAS[name] for name in ("maximum", "greater", "abs", "abs_backward"))
+_SQRT, _EXP, _LOG, _POW = (FORMULAS[name] for name in ("sqrt", "exp", "log", "pow"))
+_ERF, _ERF_BACKWARD = FORMULAS["erf"], FORMULAS["erf_backward"]
 
 
 def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -44,7 +75,7 @@ def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     array([[11., 22.],
            [13., 24.]], dtype=float32)
     """
-    return _binary("add", _elementwise.add, a, b, out)
+    return pairs("add", _ADD, a, b, out)
 
 
 def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
@@ -100,7 +131,7 @@ def sub(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> sub([3.0, 4.0], 1.0)
     array([2., 3.], dtype=float32)
     """
-    return _binary("sub", _elementwise.sub, a, b, out)
+    return pairs("sub", _SUB, a, b, out)
 
 
 def sub_backward(grad: ArrayLike, shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[Array, Array]:
@@ -124,7 +155,7 @@ def mul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> mul([3.0, 4.0], [2.0, 0.5])
     array([6., 2.], dtype=float32)
     """
-    return _binary("mul", _elementwise.mul, a, b, out)
+    return pairs("mul", _MUL, a, b, out)
 
 
 def mul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -148,81 +179,209 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
     >>> scale([1.0, 2.0], -1)
     array([-1., -2.], dtype=float32)
     """
-    try:
-        return _elementwise.scale(x, factor, out)
-    except Unfit:
-        pass
-    array = as_array("scale", x)
-    return into("scale", out, array.shape, (array,), lambda result: spread(array, factor, result))
+    return unary("scale", _SCALE, x, out, factor)
 
 
-def relu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Rectified linear unit, :math:`\max(x, 0)`; NaN stays NaN.
 
-    Parameters
-    ----------
-    x : array_like, float32 or float64
-    out : ndarray of the same shape, optional
-        Filled and returned; it may be x.
+def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    """Quotient of each pair of elements under NumPy's broadcasting rules, c = a / b; x / 0 is infinite, 0 / 0 NaN.
 
-    Returns
-    -------
-    ndarray
-        Of the shape of x.
+    Parameters, returns and errors are those of :func:`add`.
 
-    Raises
-    ------
-    DtypeError, ShapeMismatch
-        If the dtype is neither float32 nor float64; if ``out`` has another shape.
+    Examples
+    --------
+    >>> div([3.0, 4.0], [2.0, 0.5])
+    array([1.5, 8. ], dtype=float32)
+    """
+    return pairs("div", _DIV, a, b, out)
+
+
+def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+    """Gradients of both operands of :func:`div`: grad / b and -grad · (a / b) / b, each summed to its operand's shape.
+
+    Examples
+    --------
+    >>> div_backward([1.0, 1.0], [3.0, 4.0], 2.0)
+    (array([0.5, 0.5], dtype=float32), array(-1.75, dtype=float32))
+    """
+    grad, a, b = as_arrays("div_backward", grad, a, b)
+    same_shape("div_backward", broadcast("div_backward", a, b), grad.shape, "grad has the shape of the quotient")
+    quotient = div(grad, b)
+    return add_backward(quotient, a.shape), add_backward(scale(mul(quotient, div(a, b)), -1), b.shape)
+
+
+def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    """The larger of each pair of elements under NumPy's broadcasting rules, and NaN where either is.
+
+    Parameters, returns and errors are those of :func:`add`.
+
+    Examples
+    --------
+    >>> maximum([1.0, 5.0], [3.0, 4.0])
+    array([3., 5.], dtype=float32)
+    """
+    return pairs("maximum", _MAXIMUM, a, b, out)
+
+
+def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    """The derivative of :func:`maximum` by its first operand: 1 where a > b, ½ where they are equal, 0 where a < b.
+
+    Where either is NaN it is 1.
+
+    Examples
+    --------
+    >>> greater([1.0, 2.0, 3.0], 2.0)
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    return pairs("greater", _GREATER, a, b, out)
+
+
+def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
+    """Gradients of both operands of :func:`maximum`: grad goes to the larger one, by halves where they are equal.
+
+    Examples
+    --------
+    >>> maximum_backward([1.0, 1.0], [3.0, 4.0], [3.0, 9.0])
+    (array([0.5, 0. ], dtype=float32), array([0.5, 1. ], dtype=float32))
+    """
+    grad, a, b = as_arrays("maximum_backward", grad, a, b)
+    shape = broadcast("maximum_backward", a, b)
+    same_shape("maximum_backward", shape, grad.shape, "grad has the shape of the maximum")
+    return add_backward(mul(grad, greater(a, b)), a.shape), add_backward(mul(grad, greater(b, a)), b.shape)
+
+
+def abs(x: ArrayLike, out: Array | None = None) -> Array:
+    """Absolute value, |x|.
+
+    Examples
+    --------
+    >>> abs([-1.5, 2.0])
+    array([1.5, 2. ], dtype=float32)
+    """
+    return unary("abs", _ABS, x, out)
+
+
+def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    """Gradient of :func:`abs` at x: grad · sign(x), with sign(0) = 0.
+
+    Examples
+    --------
+    >>> abs_backward([1.0, 1.0, 1.0], [-3.0, 0.0, 2.0])
+    array([-1.,  0.,  1.], dtype=float32)
+    """
+    return unary_backward("abs_backward", _ABS_BACKWARD, grad, x, out)
+
+
+def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
+    """Square root; NaN of negative numbers.
+
+    Examples
+    --------
+    >>> sqrt([4.0, 9.0])
+    array([2., 3.], dtype=float32)
+    """
+    return unary("sqrt", _SQRT, x, out)
+
+
+def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient of y = :func:`sqrt`, from its output: ½ · grad / y.
+
+    Examples
+    --------
+    >>> sqrt_backward([1.0, 1.0], [2.0, 4.0])
+    array([0.25 , 0.125], dtype=float32)
+    """
+    return scale(unary_backward("sqrt_backward", _DIV, grad, y), 0.5)
+
+
+def exp(x: ArrayLike, out: Array | None = None) -> Array:
+    """Exponential, eˣ, within 4 units in the last place of the rounded result.
+
+    Examples
+    --------
+    >>> exp([0.0, 1.0])
+    array([1.       , 2.7182817], dtype=float32)
+    """
+    return unary("exp", _EXP, x, out)
+
+
+def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
+    """Gradient of y = :func:`exp`, from its output: grad · y.
+
+    Examples
+    --------
+    >>> exp_backward([2.0], [3.0])
+    array([6.], dtype=float32)
+    """
+    return unary_backward("exp_backward", _MUL, grad, y)
+
+
+def log(x: ArrayLike, out: Array | None = None) -> Array:
+    """Natural logarithm, within 4 units in the last place; -∞ at 0, NaN of negative numbers.
+
+    Examples
+    --------
+    >>> log([1.0, 0.0])
+    array([  0., -inf], dtype=float32)
+    """
+    return unary("log", _LOG, x, out)
+
+
+def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
+    """Gradient of :func:`log` at x: grad / x.
+
+    Examples
+    --------
+    >>> log_backward([1.0], [4.0])
+    array([0.25], dtype=float32)
+    """
+    return unary_backward("log_backward", _DIV, grad, x)
+
+
+def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
+    """Each element to the power of one number, xᵖ, by the C library; NaN where x is negative and p not whole.
+
+    Examples
+    --------
+    >>> pow([2.0, 3.0], 2)
+    array([4., 9.], dtype=float32)
+    """
+    return unary("pow", _POW, x, out, exponent)
+
+
+def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
+    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹.
+
+    Examples
+    --------
+    >>> pow_backward([1.0, 1.0], [2.0, 3.0], 2)
+    array([4., 6.], dtype=float32)
+    """
+    return unary_backward("pow_backward", _MUL, grad, scale(pow(x, exponent - 1), exponent))
+
+
+def erf(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Error function, :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`, within 4 units in the last place.
 
     References
     ----------
-    .. [1] V. Nair and G. E. Hinton, Rectified linear units improve restricted Boltzmann machines, ICML 2010.
+    .. [1] J. L. Schonfelder, Chebyshev expansions for the error and related functions, Mathematics of Computation
+       32(144), 1978.
 
     Examples
     --------
-    >>> relu([-1.0, 0.0, 2.0])
-    array([0., 0., 2.], dtype=float32)
+    >>> erf([0.0, 1.0])
+    array([0.       , 0.8427008], dtype=float32)
     """
-    try:
-        return _elementwise.relu(x, out)
-    except Unfit:
-        return in_rows("relu", _elementwise.relu, as_arrays("relu", x), out)
+    return unary("erf", _ERF, x, out)
 
 
-def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    """Gradient of :func:`relu` at x: 0 where x ≤ 0, and ``grad`` everywhere else, also where x is NaN.
-
-    Parameters
-    ----------
-    grad, x : array_like, float32 or float64, of one shape and dtype
-        Gradient of the loss with respect to ``relu(x)``, and the input x.
-    out : ndarray of the same shape, optional
-        Filled and returned; it may be an operand.
-
-    Returns
-    -------
-    ndarray
-        Of the shape of x.
-
-    Raises
-    ------
-    ShapeMismatch, DtypeError
-        If the shapes or dtypes differ.
+def erf_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`erf` at x, :math:`g \cdot \frac{2}{\sqrt\pi} e^{-x^2}`.
 
     Examples
     --------
-    >>> relu_backward([1.0, 1.0, 1.0], [-1.0, 0.0, 2.0])
-    array([0., 0., 1.], dtype=float32)
+    >>> erf_backward([1.0], [0.0])
+    array([1.1283792], dtype=float32)
     """
-    if getattr(grad, "shape", None) != getattr(x, "shape", ()):
-        grad, x = as_arrays("relu_backward", grad, x)
-        same_shape("relu_backward", x.shape, grad.shape, "grad has the shape of relu's input")
-    return _binary("relu_backward", _elementwise.relu_backward, grad, x, out)
-
-
-def _binary(operation: str, kernel: Callable[..., Array], a: ArrayLike, b: ArrayLike, out: Array | None) -> Array:
-    try:
-        return kernel(a, b, out)
-    except Unfit:
-        return in_rows(operation, kernel, as_arrays(operation, a, b), out)
+    return unary_backward("erf_backward", _ERF_BACKWARD, grad, x, out)

@@ -1,15 +1,31 @@
-"""Losses in one pass over predictions and targets."""
+"""Losses of predictions and targets, each beside its backward pass."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
+from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS, apply_rows
+from viva_tensor.kernels.activations import sigmoid
 
-__all__ = ["mean_squared_error", "mean_squared_error_backward"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "huber",
+    "huber_backward",
+    "mean_squared_error",
+    "mean_squared_error_backward",
+]
 
+_BINARY_CROSS_ENTROPY, _SUB, _MUL = (FORMULAS[name] for name in ("binary_cross_entropy", "sub", "mul"))
+_HUBER, _HUBER_BACKWARD = FORMULAS["huber"], FORMULAS["huber_backward"]
+_CROSS_ENTROPY, _CROSS_ENTROPY_BACKWARD = ROW_FORMULAS["cross_entropy"], ROW_FORMULAS["cross_entropy_backward"]
 _NUMBERS = (float, np.float32, np.float64)
 
 
@@ -68,3 +84,182 @@ def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Ar
     p, t = as_arrays(operation, pred, target)
     same_shape(operation, p.shape, t.shape, "give one target for each prediction, of the same shape")
     return p, t
+
+
+def huber(difference: ArrayLike, delta: float = 1.0) -> Array:
+    r"""Huber's loss of each difference, :math:`d^2 / 2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \delta / 2)`.
+
+    Parameters
+    ----------
+    difference : array_like, float32 or float64
+        Predictions less targets.
+    delta : float
+        δ, above 0.
+
+    References
+    ----------
+    .. [1] P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35(1), 1964.
+
+    Examples
+    --------
+    >>> huber([0.5, -3.0])
+    array([0.125, 2.5  ], dtype=float32)
+    """
+    return unary("huber", _HUBER, difference, None, _delta("huber", delta))
+
+
+def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -> Array:
+    r"""Gradient of :func:`huber`: g times the difference, cut off at :math:`\pm\delta`.
+
+    Examples
+    --------
+    >>> huber_backward([1.0, 1.0], [0.5, -3.0])
+    array([ 0.5, -1. ], dtype=float32)
+    """
+    return unary_backward("huber_backward", _HUBER_BACKWARD, grad, difference, None, _delta("huber_backward", delta))
+
+
+def _delta(operation: str, delta: float) -> float:
+    if not (np.isfinite(delta) and delta > 0):
+        raise InvalidValue(f"delta={delta}, wanted a number above 0", operation=operation)
+    return delta
+
+
+def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
+    r"""Cross-entropy of each logit x with the probability t of its target, :math:`\max(x, 0) - x t + \ln(1 + e^{-|x|})`.
+
+    This is :math:`-t \ln \sigma(x) - (1 - t) \ln(1 - \sigma(x))` without overflow.
+
+    Parameters
+    ----------
+    logits, target : array_like, float32 or float64, of one shape and dtype
+        Targets from 0 to 1.
+
+    Raises
+    ------
+    InvalidValue
+        If a target is not from 0 to 1; NaN is, and gives NaN.
+    ShapeMismatch, DtypeError
+        If the shapes or dtypes differ.
+
+    Examples
+    --------
+    >>> binary_cross_entropy([0.0, 100.0], [1.0, 0.0])
+    array([  0.6931472, 100.       ], dtype=float32)
+    """
+    x, t = _pair("binary_cross_entropy", logits, target)
+    if ((t < 0) | (t > 1)).any():
+        place = int(np.argmax((t < 0) | (t > 1)))
+        raise InvalidValue(
+            f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", mend="targets are from 0 to 1"
+        )
+    return pairs("binary_cross_entropy", _BINARY_CROSS_ENTROPY, x, t)
+
+
+def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
+    r"""Gradient of :func:`binary_cross_entropy` by the logits, :math:`g \cdot (\sigma(x) - t)`.
+
+    Examples
+    --------
+    >>> binary_cross_entropy_backward([1.0], [0.0], [1.0])
+    array([-0.5], dtype=float32)
+    """
+    x, t = _pair("binary_cross_entropy_backward", logits, target)
+    return unary_backward("binary_cross_entropy_backward", _MUL, grad, pairs("sub", _SUB, sigmoid(x), t))
+
+
+def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
+    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`.
+
+    Parameters
+    ----------
+    logits : array_like [rows, classes], float32 or float64
+    target : array_like
+        [rows, classes]: the probabilities t of each row. [rows]: the number of each row's class, from 0, as a floating
+        point number of the dtype of the logits, or as an integer.
+
+    Returns
+    -------
+    ndarray [rows]
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If a class has no logit.
+    InvalidValue
+        If the number of a class is not whole, or the probabilities of a row are negative or do not sum to 1.
+    ShapeMismatch, DimensionError, DtypeError
+        If the shapes do not fit, or the dtypes differ.
+
+    Examples
+    --------
+    >>> cross_entropy([[0.0, 0.0], [0.0, 100.0]], [0, 0])
+    array([  0.6931472, 100.       ], dtype=float32)
+    """
+    x, t = _classes("cross_entropy", logits, target)
+    _check_target("cross_entropy", t, x.shape[1])
+    return apply_rows(_CROSS_ENTROPY, x, t) if len(x) else np.empty(0, x.dtype)
+
+
+def cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
+    r"""Gradient of :func:`cross_entropy` by the logits, :math:`g \cdot (\mathrm{softmax}(x) \sum_j t_j - t)`.
+
+    Parameters
+    ----------
+    grad : array_like [rows]
+        Gradient of the loss by each row's cross-entropy.
+    logits, target : array_like
+        As in :func:`cross_entropy`; the targets are not checked again.
+
+    Examples
+    --------
+    >>> cross_entropy_backward([1.0], [[0.0, 0.0]], [1])
+    array([[ 0.5, -0.5]], dtype=float32)
+    """
+    x, t = _classes("cross_entropy_backward", logits, target)
+    g = as_arrays("cross_entropy_backward", grad, x)[0]
+    same_shape("cross_entropy_backward", x.shape[:1], g.shape, "give one gradient for each row")
+    if len(x) == 0:
+        return np.empty(x.shape, x.dtype)
+    slopes = apply_rows(_CROSS_ENTROPY_BACKWARD, x, t)
+    return pairs("cross_entropy_backward", _MUL, slopes, g[:, None], slopes)
+
+
+def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
+    x = as_array(operation, logits)
+    whole = np.asarray(target)
+    t = whole.astype(x.dtype) if whole.ndim == 1 and whole.dtype.kind in "iu" else as_arrays(operation, x, target)[1]
+    if x.ndim != 2 or t.ndim not in (1, 2):
+        raise DimensionError(
+            f"logits of shape {x.shape}, target of shape {t.shape}",
+            operation=operation,
+            mend="logits are [rows, classes], targets [rows] or [rows, classes]",
+        )
+    if x.shape[1] == 0:
+        raise InvalidShape(f"logits of shape {x.shape} have no classes", operation=operation)
+    same_shape(operation, x.shape[: t.ndim], t.shape, "give one target for each row of logits")
+    return np.ascontiguousarray(x), np.ascontiguousarray(t)
+
+
+def _check_target(operation: str, target: Array, classes: int) -> None:
+    """Raise unless they are numbers of classes, or probabilities; NaN is either."""
+    if target.ndim == 1:
+        outside = (target < 0) | (target >= classes)
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise IndexOutOfBounds(int(target[row]) if np.isfinite(target[row]) else -1, classes, operation=operation)
+        broken = target != np.floor(target)
+        broken &= ~np.isnan(target)
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise InvalidValue(f"class {target[row]} in row {row}", operation=operation, mend="classes are whole numbers")
+        return
+    totals = target.sum(axis=1, dtype=np.float64)
+    wrong = (target < 0).any(axis=1) | (np.abs(totals - 1) > 1e-3)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InvalidValue(
+            f"probabilities of row {row} sum to {totals[row]:.6g}, the least is {target[row].min():.6g}",
+            operation=operation,
+            mend="they are at least 0 and sum to 1",
+        )

@@ -35,7 +35,7 @@ class Executor:
         by_rows: int,
         team: Team,
     ) -> None: ...
-    def elementwise(
+    def pairs(
         self,
         name: str,
         shape: tuple[int, ...],
@@ -43,6 +43,7 @@ class Executor:
         b: Strided,
         out: Strided,
         factor: float,
+        by_rows: bool,
         team: Team,
     ) -> None: ...
     def sum(

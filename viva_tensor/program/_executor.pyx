@@ -18,14 +18,16 @@ from cpython.pythread cimport (
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memcpy
 
+from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
+
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport run as run_team, threads as threads_in_force
 from viva_tensor.kernels.cores cimport (
     Core,
     Cores,
-    ElementwiseArgs,
     MatmulArgs,
     Matrix,
+    PairArgs,
     PanelArgs,
     SquaredErrorArgs,
     SumArgs,
@@ -238,19 +240,20 @@ cdef class Executor:
         if args.rows and args.columns:
             self.add(self.cores.matmul, args, team)
 
-    def elementwise(self, str name, shape, a, b, out, double factor, tuple team):
-        cdef ElementwiseArgs* args = <ElementwiseArgs*> self.memory(sizeof(ElementwiseArgs))
-        cdef dict kinds = {
-            "add": <uintptr_t> self.cores.add, "sub": <uintptr_t> self.cores.sub, "mul": <uintptr_t> self.cores.mul,
-            "relu": <uintptr_t> self.cores.relu, "relu_backward": <uintptr_t> self.cores.relu_backward,
-            "scale": <uintptr_t> self.cores.scale,
-        }
+    def pairs(self, str name, shape, a, b, out, double factor, bint by_rows, tuple team):
+        """A formula of each pair of elements, or of rows."""
+        cdef PairArgs* args = <PairArgs*> self.memory(sizeof(PairArgs))
         args.rows, args.columns = shape
-        args.scale = factor
+        args.factor, args.by_rows = factor, by_rows
         self.matrix(&args.a, a)
         self.matrix(&args.b, b)
         self.matrix(&args.out, out)
-        self.add(<Core> <uintptr_t> kinds[name], args, team)
+        if name in FORMULAS:
+            args.formula = FORMULAS[name]
+            self.add(self.cores.pair, args, team)
+        else:
+            args.formula = ROW_FORMULAS[name]
+            self.add(self.cores.pair_rows, args, team)
 
     def sum(self, sizes, x, out, double divisor, bint update, tuple team):
         """Sums over the middle one of three sizes of a contiguous x; an `update` is the one added just before."""

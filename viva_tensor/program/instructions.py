@@ -153,11 +153,35 @@ class Builder:
         return out
 
     def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:
+        attributes = {"name": name, "factor": factor}
+        if len(out.shape) == 2 and a.contiguous and b.contiguous and out.size:
+            # "aligned": all of them lie alike, so that members may own rows, and all may lie in panels
+            operands = {"a": a} if a is b else {"a": a, "b": b}
+            self.instructions.append(Instruction("elementwise", operands, {"out": out}, attributes | {"aligned": True}))
+            return
         for parts in _matrices(a, b, out):
             operands = {"a": parts[0]} if a is b else {"a": parts[0], "b": parts[1]}
             self.instructions.append(
-                Instruction("elementwise", operands, {"out": parts[2]}, {"name": name, "factor": factor})
+                Instruction("elementwise", operands, {"out": parts[2]}, attributes)
             )
+
+    def rows(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 0.0) -> Symbol:
+        """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
+        a = self.whole(a)
+        size = a.shape[-1]
+        count = a.size // max(size, 1)
+        matrix = (count, size)
+        out = self.temporary((count, 1) if name == "cross_entropy" else matrix)
+        operands = {"a": self.reshape(a, matrix)}
+        if b is not None:
+            b = self.whole(b)
+            operands["b"] = (
+                Symbol(matrix, (1, 0), b.buffer, b.offset) if b.shape == a.shape[:-1] else self.reshape(b, matrix)
+            )
+        if a.size:
+            attributes = {"name": name, "factor": factor}
+            self.instructions.append(Instruction("rows", operands, {"out": out}, attributes))
+        return self.reshape(out, a.shape[:-1] if name == "cross_entropy" else a.shape)
 
     def spread(self, x: Symbol, shape: Shape) -> Symbol:
         """x repeated to a shape, by strides of 0."""

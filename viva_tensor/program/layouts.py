@@ -101,7 +101,7 @@ def in_panels(
     instructions = _with_copies(instructions, output, dtype)
     chosen = _chosen(instructions, dtype, {"temporary", "constant"})
     chosen.pop(output.buffer, None)
-    _settle_masks(instructions, chosen)
+    _settle(instructions, chosen)
     for one in instructions:
         for symbol in (*one.operands.values(), *one.results.values()):
             if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
@@ -187,6 +187,8 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
     found: dict[Buffer, Panels] = {}
     for one in instructions:
         candidates = [one.operands.get("b"), one.results.get("out")] if one.kind in ("matmul", "to_panels") else []
+        if one.attributes.get("aligned"):
+            candidates = [*one.operands.values(), *one.results.values()]
         for symbol in candidates:
             if symbol is None or symbol.buffer.kind not in kinds or symbol.buffer in found:
                 continue
@@ -206,6 +208,8 @@ def _fits_panels(instruction: Instruction, name: str) -> bool:
     """Whether the kernel takes this operand or result in panels."""
     if instruction.kind == "matmul":
         return name in ("a", "b", "mask", "w") or (name == "out" and "w" not in instruction.results)
+    if instruction.attributes.get("aligned"):
+        return True
     return (instruction.kind == "sum" and name == "x" and _sums_rows(instruction)) or (
         instruction.kind == "to_panels" and name == "out"
     )
@@ -217,18 +221,19 @@ def _sums_rows(instruction: Instruction) -> bool:
     return bool(outer == 1 and inner > 1 and len(instruction.operands["x"].shape) == 2)
 
 
-def _settle_masks(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
-    """A product and its mask lie alike, or both in rows."""
+def _settle(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
+    """A product and its mask lie alike, or both in rows; so do what is combined element by element and its result."""
     settled = False
     while not settled:
         settled = True
         for one in instructions:
-            if "mask" in one.operands:
-                pair = [one.operands["mask"].buffer, one.results["out"].buffer]
-                if sum(buffer in chosen for buffer in pair) == 1:
-                    settled = False
-                    for buffer in pair:
-                        chosen.pop(buffer, None)
+            group = [one.operands["mask"].buffer, one.results["out"].buffer] if "mask" in one.operands else []
+            if one.attributes.get("aligned"):
+                group = [symbol.buffer for symbol in (*one.operands.values(), *one.results.values())]
+            if len({chosen.get(buffer) for buffer in group}) > 1:
+                settled = False
+                for buffer in group:
+                    chosen.pop(buffer, None)
 
 
 def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], turned: bool) -> Panels:

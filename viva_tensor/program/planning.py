@@ -115,7 +115,7 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     """Members, and whether they own rows."""
-    if instruction.kind in ("to_panels", "squared_error_backward"):
+    if instruction.kind in ("to_panels", "squared_error_backward", "rows") or instruction.attributes.get("aligned"):
         rows = instruction.results["out"].shape[0] if instruction.results["out"].shape else 1
         return (threads, True) if rows >= 8 * threads else (1, False)
     if instruction.kind != "matmul":
@@ -163,7 +163,7 @@ def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read:
         before.by_rows
         and after.by_rows
         and before.members == after.members
-        and name in ("a", "mask", "x", "pred", "target")
+        and (name in ("a", "mask", "x", "pred", "target") or (name == "b" and after.instruction.kind in ("elementwise", "rows")))
         and written.buffer is read.buffer
         and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
         and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)
@@ -325,15 +325,16 @@ def _emit(
             one.by_rows,
             team,
         )
-    elif instruction.kind == "elementwise":
+    elif instruction.kind in ("elementwise", "rows"):
         a = matrix(operands["a"])
-        executor.elementwise(
+        executor.pairs(
             attributes["name"],
-            results["out"].shape,
+            operands["a"].shape,
             a,
             matrix(operands["b"]) if "b" in operands else a,
             matrix(results["out"]),
             attributes["factor"],
+            one.by_rows,
             team,
         )
     elif instruction.kind == "sum":

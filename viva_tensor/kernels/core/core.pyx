@@ -4,16 +4,12 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy
 
 from viva_tensor.kernels.cores cimport (
-    Cores,
-    ElementwiseArgs,
-    MatmulArgs,
-    Matrix,
-    PanelArgs,
-    PeakArgs,
-    Rectangle,
-    SquaredErrorArgs,
-    SumArgs,
-    UpdateArgs,
+    ABS, ABS_BACKWARD, ADD, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, Cores, DIV, ERF,
+    ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, GREATER, HUBER, HUBER_BACKWARD,
+    LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, MAXIMUM, MUL, MatmulArgs, Matrix,
+    NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs, PeakArgs, RELU, RELU_BACKWARD, Rectangle, RowFormula,
+    SCALE, SIGMOID, SIGMOID_BACKWARD, SILU, SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD, SOFTPLUS, SOFTPLUS_BACKWARD,
+    SQRT, SUB, SquaredErrorArgs, SumArgs, TANH, TANH_BACKWARD, UpdateArgs,
 )
 
 cdef extern from "vector.h" nogil:
@@ -72,13 +68,15 @@ cdef inline void transpose(vec* rows) noexcept nogil:
             rows[i] = shuffled[i]
 
 
+include "packing.pxi"
+include "functions.pxi"
 include "elementwise.pxi"
 include "updates.pxi"
-include "packing.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
 include "thin.pxi"
 include "sums.pxi"
+include "rows.pxi"
 include "peak.pxi"
 
 
@@ -86,12 +84,8 @@ cdef Cores cores
 cores.matmul_plan = matmul_plan
 cores.matmul_rectangle = rectangle
 cores.matmul = matmul
-cores.add = add
-cores.sub = sub
-cores.mul = mul
-cores.relu = relu
-cores.relu_backward = relu_backward
-cores.scale = scale
+cores.pair = pair
+cores.pair_rows = pair_rows
 cores.sum_chunks = sum_chunks
 cores.sum = sum_
 cores.sum_join = sum_join

@@ -1,89 +1,235 @@
 # Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, in `apply`.
+# That of a gradient takes the gradient of its output, and the input or the output of its forward formula, whichever
+# makes it shorter.
 
-cdef enum Formula:
-    ADD, SUB, MUL, RELU, RELU_BACKWARD, SCALE
-
-
-cdef inline real apply(Formula formula, real a, real b, real factor) noexcept nogil:
+cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nogil:
+    cdef vec c
     if formula == ADD:
         return a + b
     if formula == SUB:
         return a - b
     if formula == MUL:
         return a * b
-    if formula == RELU:             # NaN is not below zero, so it passes
-        return 0 if a < 0 else a
-    if formula == RELU_BACKWARD:    # a is the gradient, b the input: zero where the input is at most zero
-        return 0 if b <= 0 else a
-    return a * factor
+    if formula == DIV:
+        return quotient(a, b)
+    if formula == SCALE:
+        return a * <real> factor
+    if formula == MAXIMUM:
+        return larger(a, b)
+    if formula == GREATER:              # the share of max(a, b)'s gradient that is a's: half where they are equal
+        return if_less(a, b, ZERO, splat(<real> 1) - if_at_most(a, b, splat(<real> 0.5), ZERO))
+    if formula == ABS:
+        return abs_of(a)
+    if formula == ABS_BACKWARD:         # of x
+        return if_less(b, ZERO, -a, if_at_most(b, ZERO, ZERO, a))
+    if formula == SQRT:
+        return root_of(a)
+    if formula == EXP:
+        return exp_of(a)
+    if formula == LOG:
+        return log_of(a)
+    if formula == POW:
+        return power_of(a, factor)
+    if formula == ERF:
+        return erf_of(a)
+    if formula == ERF_BACKWARD:         # of x: 2/√π · e^(-x²)
+        return a * (exp_of(-pinned(b * b)) * <real> 1.1283791670955126)
+    if formula == RELU:
+        return relu_of(a)
+    if formula == RELU_BACKWARD:        # of x
+        return masked(a, b)
+    if formula == LEAKY_RELU:
+        return if_less(a, ZERO, a * <real> factor, a)
+    if formula == LEAKY_RELU_BACKWARD:  # of x
+        return if_at_most(b, ZERO, a * <real> factor, a)
+    if formula == SIGMOID:
+        return sigmoid_of(a)
+    if formula == SIGMOID_BACKWARD:     # of y
+        return a * (b * (splat(<real> 1) - b))
+    if formula == TANH:
+        return tanh_of(a)
+    if formula == TANH_BACKWARD:        # of y
+        return a * (splat(<real> 1) - b * b)
+    if formula == SOFTPLUS:
+        return softplus_of(a)
+    if formula == SOFTPLUS_BACKWARD:    # of x
+        return a * sigmoid_of(b)
+    if formula == SILU:
+        return a * sigmoid_of(a)
+    if formula == SILU_BACKWARD:        # of x: σ + x·σ·(1 - σ)
+        c = sigmoid_of(b)
+        return a * (c * (b * (splat(<real> 1) - c) + <real> 1))
+    if formula == GELU:
+        return a * normal_cdf(a)
+    if formula == GELU_BACKWARD:        # of x: Φ + x·φ
+        return a * (b * normal_density(b) + normal_cdf(b))
+    if formula == GELU_TANH:
+        return a * sigmoid_of(bend(a))
+    if formula == GELU_TANH_BACKWARD:   # of x: σ + x·σ·(1 - σ)·bend'
+        c = sigmoid_of(bend(b))
+        return a * (c * (b * (splat(<real> 1) - c) * bend_slope(b) + <real> 1))
+    if formula == HUBER:                # of a difference: d²/2 up to δ, then δ·(|d| - δ/2)
+        c = abs_of(a)
+        return if_at_most(c, splat(<real> factor), c * c * <real> 0.5, (c - <real> (0.5 * factor)) * <real> factor)
+    if formula == HUBER_BACKWARD:       # of the difference, cut off at ±δ
+        c = if_less(splat(<real> factor), b, splat(<real> factor), b)
+        return a * if_less(c, splat(<real> -factor), splat(<real> -factor), c)
+    # BINARY_CROSS_ENTROPY of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ)
+    return (if_less(a, ZERO, ZERO, a) - a * b) + log1p_of(exp_of(-abs_of(a)))
+
+
+cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:
+    """`size` elements, `step` apart; zeros behind them."""
+    cdef vec value = ZERO
+    cdef int i
+    if step == 1:
+        return load_part(x, size)
+    if step == 0:
+        return splat(x[0])
+    for i in range(size):
+        (<real*> &value)[i] = x[i * step]
+    return value
 
 
 cdef inline void run(Formula formula, Py_ssize_t size, const real* a, Py_ssize_t a_step, const real* b,
-                     Py_ssize_t b_step, real* out, Py_ssize_t out_step, real factor) noexcept nogil:
-    """One run along a row; the steps that matter stand as constants, so that the compiler vectorises them."""
-    cdef Py_ssize_t i
-    cdef real fixed
+                     Py_ssize_t b_step, real* out, Py_ssize_t out_step, double factor) noexcept nogil:
+    """One run along a row. The steps that matter have loops of their own."""
+    cdef Py_ssize_t i, whole = 0
+    cdef vec fixed
+    cdef int part, k
     if out_step == 1 and a_step == 1 and b_step == 1:
-        for i in range(size):
-            out[i] = apply(formula, a[i], b[i], factor)
+        whole = size // LANES
+        for i in range(whole):
+            (<vec*> (out + i * LANES))[0] = apply(
+                formula, (<const vec*> (a + i * LANES))[0], (<const vec*> (b + i * LANES))[0], factor)
     elif out_step == 1 and a_step == 1 and b_step == 0:
-        fixed = b[0]
-        for i in range(size):
-            out[i] = apply(formula, a[i], fixed, factor)
+        whole = size // LANES
+        fixed = splat(b[0])
+        for i in range(whole):
+            (<vec*> (out + i * LANES))[0] = apply(formula, (<const vec*> (a + i * LANES))[0], fixed, factor)
     elif out_step == 1 and a_step == 0 and b_step == 1:
-        fixed = a[0]
-        for i in range(size):
-            out[i] = apply(formula, fixed, b[i], factor)
-    else:
-        for i in range(size):
-            out[i * out_step] = apply(formula, a[i * a_step], b[i * b_step], factor)
+        whole = size // LANES
+        fixed = splat(a[0])
+        for i in range(whole):
+            (<vec*> (out + i * LANES))[0] = apply(formula, fixed, (<const vec*> (b + i * LANES))[0], factor)
+    i = whole * LANES
+    while i < size:
+        part = <int> min(<Py_ssize_t> LANES, size - i)
+        fixed = apply(formula, gathered(a + i * a_step, a_step, part), gathered(b + i * b_step, b_step, part), factor)
+        if out_step == 1:
+            store_part(out + i, fixed, part)
+        else:
+            for k in range(part):
+                out[(i + k) * out_step] = (<real*> &fixed)[k]
+        i += part
+
+
+cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogil:
+    """Whether each row begins where the last one ends."""
+    return matrix.row == matrix.column * columns
 
 
 cdef inline void elementwise(Formula formula, const void* packed, int member, int members) noexcept nogil:
-    """A member's share of the elements in row order, which may begin and end within a row."""
-    cdef const ElementwiseArgs* args = <const ElementwiseArgs*> packed
+    """A member's share: rows, or elements in row order, which may begin and end within a row."""
+    cdef const PairArgs* args = <const PairArgs*> packed
     cdef const real* a = <const real*> args.a.data
     cdef const real* b = <const real*> args.b.data
     cdef real* out = <real*> args.out.data
-    cdef Py_ssize_t at = share(args.rows * args.columns, 64, member, members)
-    cdef Py_ssize_t end = share(args.rows * args.columns, 64, member + 1, members)
-    cdef Py_ssize_t row, column, size
+    cdef Py_ssize_t at, end, row, column, size
+    cdef bint together = runs_on(&args.a, args.columns) and runs_on(&args.b, args.columns) \
+        and runs_on(&args.out, args.columns)
+    if args.by_rows:
+        at = row_share(args.rows, member, members)
+        end = row_share(args.rows, member + 1, members)
+        if args.out.across:
+            for column in range(panels(args.columns, PANEL)):
+                size = column * args.out.across + at * PANEL
+                run(formula, (end - at) * PANEL, a + size, 1, b + size, 1, out + size, 1, args.factor)
+            return
+        at *= args.columns
+        end *= args.columns
+    else:
+        at = share(args.rows * args.columns, 64, member, members)
+        end = share(args.rows * args.columns, 64, member + 1, members)
     while at < end:
         row = at // args.columns
         column = at % args.columns
-        size = min(args.columns - column, end - at)
+        size = end - at if together else min(args.columns - column, end - at)
         run(formula, size,
             a + row * args.a.row + column * args.a.column, args.a.column,
             b + row * args.b.row + column * args.b.column, args.b.column,
-            out + row * args.out.row + column * args.out.column, args.out.column, <real> args.scale)
+            out + row * args.out.row + column * args.out.column, args.out.column, args.factor)
         at += size
 
 
-cdef void add(const void* args, int member, int members) noexcept nogil:
-    """out = a + b"""
-    elementwise(ADD, args, member, members)
-
-
-cdef void sub(const void* args, int member, int members) noexcept nogil:
-    """out = a - b"""
-    elementwise(SUB, args, member, members)
-
-
-cdef void mul(const void* args, int member, int members) noexcept nogil:
-    """out = a · b; its gradients are products too"""
-    elementwise(MUL, args, member, members)
-
-
-cdef void relu(const void* args, int member, int members) noexcept nogil:
-    """out = max(a, 0)"""
-    elementwise(RELU, args, member, members)
-
-
-cdef void relu_backward(const void* args, int member, int members) noexcept nogil:
-    """out = a where b > 0, else 0: the gradient a of relu's output passes where its input b was positive"""
-    elementwise(RELU_BACKWARD, args, member, members)
-
-
-cdef void scale(const void* args, int member, int members) noexcept nogil:
-    """out = scale · a: with a repeated, the backward of sums and means"""
-    elementwise(SCALE, args, member, members)
+cdef void pair(const void* args, int member, int members) noexcept nogil:
+    """out = formula(a, b)"""
+    cdef int formula = (<const PairArgs*> args).formula
+    if formula == ADD:
+        elementwise(ADD, args, member, members)
+    elif formula == SUB:
+        elementwise(SUB, args, member, members)
+    elif formula == MUL:
+        elementwise(MUL, args, member, members)
+    elif formula == DIV:
+        elementwise(DIV, args, member, members)
+    elif formula == SCALE:
+        elementwise(SCALE, args, member, members)
+    elif formula == MAXIMUM:
+        elementwise(MAXIMUM, args, member, members)
+    elif formula == GREATER:
+        elementwise(GREATER, args, member, members)
+    elif formula == ABS:
+        elementwise(ABS, args, member, members)
+    elif formula == ABS_BACKWARD:
+        elementwise(ABS_BACKWARD, args, member, members)
+    elif formula == SQRT:
+        elementwise(SQRT, args, member, members)
+    elif formula == EXP:
+        elementwise(EXP, args, member, members)
+    elif formula == LOG:
+        elementwise(LOG, args, member, members)
+    elif formula == POW:
+        elementwise(POW, args, member, members)
+    elif formula == ERF:
+        elementwise(ERF, args, member, members)
+    elif formula == ERF_BACKWARD:
+        elementwise(ERF_BACKWARD, args, member, members)
+    elif formula == RELU:
+        elementwise(RELU, args, member, members)
+    elif formula == RELU_BACKWARD:
+        elementwise(RELU_BACKWARD, args, member, members)
+    elif formula == LEAKY_RELU:
+        elementwise(LEAKY_RELU, args, member, members)
+    elif formula == LEAKY_RELU_BACKWARD:
+        elementwise(LEAKY_RELU_BACKWARD, args, member, members)
+    elif formula == SIGMOID:
+        elementwise(SIGMOID, args, member, members)
+    elif formula == SIGMOID_BACKWARD:
+        elementwise(SIGMOID_BACKWARD, args, member, members)
+    elif formula == TANH:
+        elementwise(TANH, args, member, members)
+    elif formula == TANH_BACKWARD:
+        elementwise(TANH_BACKWARD, args, member, members)
+    elif formula == SOFTPLUS:
+        elementwise(SOFTPLUS, args, member, members)
+    elif formula == SOFTPLUS_BACKWARD:
+        elementwise(SOFTPLUS_BACKWARD, args, member, members)
+    elif formula == SILU:
+        elementwise(SILU, args, member, members)
+    elif formula == SILU_BACKWARD:
+        elementwise(SILU_BACKWARD, args, member, members)
+    elif formula == GELU:
+        elementwise(GELU, args, member, members)
+    elif formula == GELU_BACKWARD:
+        elementwise(GELU_BACKWARD, args, member, members)
+    elif formula == GELU_TANH:
+        elementwise(GELU_TANH, args, member, members)
+    elif formula == GELU_TANH_BACKWARD:
+        elementwise(GELU_TANH_BACKWARD, args, member, members)
+    elif formula == HUBER:
+        elementwise(HUBER, args, member, members)
+    elif formula == HUBER_BACKWARD:
+        elementwise(HUBER_BACKWARD, args, member, members)
+    elif formula == BINARY_CROSS_ENTROPY:
+        elementwise(BINARY_CROSS_ENTROPY, args, member, members)

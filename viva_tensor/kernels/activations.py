@@ -1,0 +1,273 @@
+"""Activation functions, each beside its backward pass.
+
+All of them take float32 or float64 arrays of any shape and strides, and give a new array of that shape, or fill ``out``,
+which may be an operand. They raise :class:`DtypeError` on other dtypes and :class:`ShapeMismatch` where ``out`` or a
+gradient has another shape. A backward pass takes the gradient of the loss by the output, and the input x or the
+output y, whichever the formula needs.
+"""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels._arrays import Array
+from viva_tensor.kernels._broadcasting import unary, unary_backward
+from viva_tensor.kernels._elementwise import FORMULAS
+
+__all__ = [
+    "gelu",
+    "gelu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+_RELU, _RELU_BACKWARD = FORMULAS["relu"], FORMULAS["relu_backward"]
+_LEAKY_RELU, _LEAKY_RELU_BACKWARD = FORMULAS["leaky_relu"], FORMULAS["leaky_relu_backward"]
+_SIGMOID, _SIGMOID_BACKWARD = FORMULAS["sigmoid"], FORMULAS["sigmoid_backward"]
+_TANH, _TANH_BACKWARD = FORMULAS["tanh"], FORMULAS["tanh_backward"]
+_SOFTPLUS, _SOFTPLUS_BACKWARD = FORMULAS["softplus"], FORMULAS["softplus_backward"]
+_SILU, _SILU_BACKWARD = FORMULAS["silu"], FORMULAS["silu_backward"]
+_GELU = {
+    "none": (FORMULAS["gelu"], FORMULAS["gelu_backward"]),
+    "tanh": (FORMULAS["gelu_tanh"], FORMULAS["gelu_tanh_backward"]),
+}
+
+
+def relu(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Rectified linear unit, :math:`\max(x, 0)`; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    out : ndarray of the same shape, optional
+        Filled and returned; it may be x.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of x.
+
+    Raises
+    ------
+    DtypeError, ShapeMismatch
+        If the dtype is neither float32 nor float64; if ``out`` has another shape.
+
+    References
+    ----------
+    .. [1] V. Nair and G. E. Hinton, Rectified linear units improve restricted Boltzmann machines, ICML 2010.
+
+    Examples
+    --------
+    >>> relu([-1.0, 0.0, 2.0])
+    array([0., 0., 2.], dtype=float32)
+    """
+    return unary("relu", _RELU, x, out)
+
+
+def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    """Gradient of :func:`relu` at x: 0 where x ≤ 0, and ``grad`` everywhere else, also where x is NaN.
+
+    Parameters
+    ----------
+    grad, x : array_like, float32 or float64, of one shape and dtype
+        Gradient of the loss with respect to ``relu(x)``, and the input x.
+    out : ndarray of the same shape, optional
+        Filled and returned; it may be an operand.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of x.
+
+    Raises
+    ------
+    ShapeMismatch, DtypeError
+        If the shapes or dtypes differ.
+
+    Examples
+    --------
+    >>> relu_backward([1.0, 1.0, 1.0], [-1.0, 0.0, 2.0])
+    array([0., 0., 1.], dtype=float32)
+    """
+    return unary_backward("relu_backward", _RELU_BACKWARD, grad, x, out)
+
+
+def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
+    """Leaky rectified linear unit, :math:`x` for :math:`x > 0`, else :math:`s x`.
+
+    References
+    ----------
+    .. [1] A. L. Maas, A. Y. Hannun and A. Y. Ng, Rectifier nonlinearities improve neural network acoustic models, ICML 2013.
+
+    Examples
+    --------
+    >>> leaky_relu([-1.0, 2.0], 0.1)
+    array([-0.1,  2. ], dtype=float32)
+    """
+    return unary("leaky_relu", _LEAKY_RELU, x, out, slope)
+
+
+def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`leaky_relu` at x, :math:`g` where :math:`x > 0`, else :math:`s g`.
+
+    Examples
+    --------
+    >>> leaky_relu_backward([1.0, 1.0], [-1.0, 2.0], 0.1)
+    array([0.1, 1. ], dtype=float32)
+    """
+    return unary_backward("leaky_relu_backward", _LEAKY_RELU_BACKWARD, grad, x, out, slope)
+
+
+def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Logistic function, :math:`\sigma(x) = 1 / (1 + e^{-x})`, which keeps the small values of negative x.
+
+    Examples
+    --------
+    >>> sigmoid([0.0, -100.0])
+    array([5.0e-01, 3.8e-44], dtype=float32)
+    """
+    return unary("sigmoid", _SIGMOID, x, out)
+
+
+def sigmoid_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`sigmoid` at its output y, :math:`g \cdot y (1 - y)`.
+
+    Examples
+    --------
+    >>> sigmoid_backward([1.0], [0.5])
+    array([0.25], dtype=float32)
+    """
+    return unary_backward("sigmoid_backward", _SIGMOID_BACKWARD, grad, y, out)
+
+
+def tanh(x: ArrayLike, out: Array | None = None) -> Array:
+    """Hyperbolic tangent, :math:`(e^{2x} - 1) / (e^{2x} + 1)`, within 4 units in the last place.
+
+    Examples
+    --------
+    >>> tanh([0.0, 0.5])
+    array([0.        , 0.46211717], dtype=float32)
+    """
+    return unary("tanh", _TANH, x, out)
+
+
+def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`tanh` at its output y, :math:`g \cdot (1 - y^2)`.
+
+    Examples
+    --------
+    >>> tanh_backward([1.0], [0.5])
+    array([0.75], dtype=float32)
+    """
+    return unary_backward("tanh_backward", _TANH_BACKWARD, grad, y, out)
+
+
+def softplus(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Smooth relu, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
+
+    References
+    ----------
+    .. [1] C. Dugas et al., Incorporating second-order functional knowledge for better option pricing, NIPS 2000.
+
+    Examples
+    --------
+    >>> softplus([0.0, 100.0])
+    array([  0.6931472, 100.       ], dtype=float32)
+    """
+    return unary("softplus", _SOFTPLUS, x, out)
+
+
+def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`softplus` at x, :math:`g \cdot \sigma(x)`.
+
+    Examples
+    --------
+    >>> softplus_backward([1.0], [0.0])
+    array([0.5], dtype=float32)
+    """
+    return unary_backward("softplus_backward", _SOFTPLUS_BACKWARD, grad, x, out)
+
+
+def silu(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`.
+
+    References
+    ----------
+    .. [1] S. Elfwing, E. Uchibe and K. Doya, Sigmoid-weighted linear units for neural network function approximation in
+       reinforcement learning, Neural Networks 107, 2018.
+
+    Examples
+    --------
+    >>> silu([0.0, 1.0])
+    array([0.      , 0.731059], dtype=float32)
+    """
+    return unary("silu", _SILU, x, out)
+
+
+def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Gradient of :func:`silu` at x, :math:`g \cdot (\sigma + x \sigma (1 - \sigma))`.
+
+    Examples
+    --------
+    >>> silu_backward([1.0], [0.0])
+    array([0.5], dtype=float32)
+    """
+    return unary_backward("silu_backward", _SILU_BACKWARD, grad, x, out)
+
+
+def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
+    r"""Gaussian error linear unit, :math:`x \cdot \Phi(x) = \frac{x}{2} (1 + \mathrm{erf}(x / \sqrt 2))`.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    approximate : {"none", "tanh"}
+        "tanh": :math:`\frac{x}{2} (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))`.
+    out : ndarray of the same shape, optional
+
+    Raises
+    ------
+    InvalidValue
+        If there is no such approximation.
+
+    References
+    ----------
+    .. [1] D. Hendrycks and K. Gimpel, Gaussian error linear units (GELUs), arXiv:1606.08415, 2016.
+
+    Examples
+    --------
+    >>> gelu([0.0, 1.0])
+    array([0.        , 0.84134465], dtype=float32)
+    """
+    return unary("gelu", _gelu("gelu", approximate)[0], x, out)
+
+
+def gelu_backward(grad: ArrayLike, x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
+    r"""Gradient of :func:`gelu` at x, :math:`g \cdot (\Phi(x) + x \varphi(x))`, or that of the approximation.
+
+    Examples
+    --------
+    >>> gelu_backward([1.0], [0.0])
+    array([0.5], dtype=float32)
+    """
+    return unary_backward("gelu_backward", _gelu("gelu_backward", approximate)[1], grad, x, out)
+
+
+def _gelu(operation: str, approximate: str) -> tuple[int, int]:
+    found = _GELU.get(approximate)
+    if found is None:
+        raise InvalidValue(
+            f"approximate={approximate!r}", operation=operation, mend=f"choose one of {', '.join(_GELU)}"
+        )
+    return found

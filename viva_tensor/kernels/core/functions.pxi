@@ -1,0 +1,161 @@
+# exp, log, tanh, erf and their relatives, on vectors. Every lane takes the same steps, so that a number has the same
+# image wherever it stands. (The vector functions of C libraries differ between instruction sets.) Where a sum could
+# have two products, one is pinned: a compiler may fuse either.
+
+cdef extern from "functions.h" nogil:
+    vec splat "viva_splat" (real x)
+    vec if_less "viva_if_less" (vec x, vec y, vec a, vec b)
+    vec if_at_most "viva_if_at_most" (vec x, vec y, vec a, vec b)
+    vec abs_of "viva_abs" (vec x)
+    vec with_sign "viva_copysign" (vec a, vec sign)
+    vec nearest "viva_nearest" (vec x)
+    vec two_to "viva_two_to" (vec n)
+    vec split "viva_split" (vec x, vec* m)
+    vec pinned "viva_pinned" (vec x)
+    vec quotient "viva_quotient" (vec a, vec b)
+    vec root_of "viva_sqrt" (vec x)
+    vec power_of "viva_pow" (vec x, double exponent)
+    real LN2_HIGH "VIVA_LN2_HIGH"
+    real LN2_LOW "VIVA_LN2_LOW"
+    real EXP_MIN "VIVA_EXP_MIN"
+    real EXP_MAX "VIVA_EXP_MAX"
+    real TANH_MAX "VIVA_TANH_MAX"
+    real SMALLEST "VIVA_SMALLEST"       # normal number
+    real LARGEST "VIVA_LARGEST"
+    real INFINITE "INFINITY"
+    real NOT_A_NUMBER "NAN"
+    real[14] inverse_factorial "viva_inverse_factorial"
+    real[11] erf_series "viva_erf_series"
+    real[25] erfcx_series "viva_erfcx"
+    enum:
+        MANTISSA "VIVA_MANTISSA"
+        TAYLOR "VIVA_TAYLOR"
+        ATANH_TERMS "VIVA_ATANH_TERMS"
+        ERF_TERMS "VIVA_ERF_TERMS"
+        ERFCX_TERMS "VIVA_ERFCX_TERMS"
+
+
+cdef inline vec larger(vec x, vec y) noexcept nogil:
+    """max(x, y), and NaN if either is"""
+    return if_less(x, y, y, if_at_most(y, x, x, x + y))
+
+
+cdef inline vec reduced(vec x, vec* n) noexcept nogil:
+    """r with x = n·ln(2) + r, |r| ≤ ln(2) / 2"""
+    n[0] = nearest(x * <real> 1.4426950408889634)
+    return (x - n[0] * LN2_HIGH) - n[0] * LN2_LOW
+
+
+cdef inline vec exp_of(vec x) noexcept nogil:
+    """eˣ = 2ⁿ·eʳ, the latter by its Taylor series; 2ⁿ in two steps, since the result may be subnormal or infinite."""
+    cdef vec n, half, r, value = splat(inverse_factorial[TAYLOR])
+    cdef int k
+    x = if_less(x, splat(EXP_MIN), splat(EXP_MIN), x)
+    x = if_less(splat(EXP_MAX), x, splat(EXP_MAX), x)
+    r = reduced(x, &n)
+    for k in range(TAYLOR - 1, -1, -1):
+        value = value * r + inverse_factorial[k]
+    half = nearest(n * <real> 0.5)
+    return value * two_to(half) * two_to(n - half)
+
+
+cdef inline vec expm1_of(vec x) noexcept nogil:
+    """eˣ - 1 = 2ⁿ·(eʳ - 1) + (2ⁿ - 1), for x that are not beyond the range of exp"""
+    cdef vec n, r, scale, value = splat(inverse_factorial[TAYLOR])
+    cdef int k
+    r = reduced(x, &n)
+    for k in range(TAYLOR - 1, 1, -1):
+        value = value * r + inverse_factorial[k]
+    value = pinned(r * r) * value + r
+    scale = two_to(n)
+    return scale * value + (scale - <real> 1)
+
+
+cdef inline vec log_of(vec x) noexcept nogil:
+    """ln(m·2ᵏ) = k·ln(2) + ln(1 + f), where ln(1 + f) = f - f²/2 + s·(f²/2 + R), s = f / (2 + f), and R the rest of the
+    series 2·atanh(s) = 2s + 2/3·s³ + 2/5·s⁵ + ..."""
+    cdef vec m, k, f, s, z, half, rest, value, normal
+    cdef int i
+    normal = if_less(x, splat(SMALLEST), x * <real> (<long long> 1 << MANTISSA), x)
+    k = split(normal, &m)
+    k = if_less(x, splat(SMALLEST), k - <real> MANTISSA, k)
+    f = m - <real> 1
+    s = quotient(f, f + <real> 2)
+    z = s * s
+    rest = splat(<real> (2.0 / (2 * ATANH_TERMS + 1)))
+    for i in range(ATANH_TERMS - 1, 0, -1):
+        rest = rest * z + <real> (2.0 / (2 * i + 1))
+    half = pinned(f * f * <real> 0.5)
+    value = pinned(s * (half + pinned(rest * z))) + k * LN2_LOW
+    value = k * LN2_HIGH + (f - (half - value))
+    value = if_less(x, ZERO, splat(NOT_A_NUMBER), value)
+    value = if_less(splat(LARGEST), x, x, value)
+    return if_less(ZERO, abs_of(x), value, splat(-INFINITE) + (x - x))     # 0 and NaN
+
+
+cdef inline vec log1p_of(vec x) noexcept nogil:
+    """ln(1 + x) for 0 ≤ x ≤ 1, with what 1 + x has rounded away"""
+    cdef vec sum = x + <real> 1
+    return log_of(sum) + quotient(x - (sum - <real> 1), sum)
+
+
+cdef inline vec tanh_of(vec x) noexcept nogil:
+    """(e²ˣ - 1) / (e²ˣ + 1)"""
+    cdef vec e = abs_of(x)
+    e = if_less(splat(TANH_MAX), e, splat(TANH_MAX), e)
+    e = expm1_of(e + e)
+    return with_sign(quotient(e, e + <real> 2), x)
+
+
+cdef inline vec sigmoid_of(vec x) noexcept nogil:
+    """1 / (1 + e⁻ˣ), or eˣ / (1 + eˣ) for negative x, which keeps its small values"""
+    cdef vec e = exp_of(-abs_of(x))
+    return quotient(if_less(x, ZERO, e, splat(<real> 1)), e + <real> 1)
+
+
+cdef inline vec softplus_of(vec x) noexcept nogil:
+    """ln(1 + eˣ) = max(x, 0) + ln(1 + e⁻ˡˣˡ)"""
+    return if_less(x, ZERO, ZERO, x) + log1p_of(exp_of(-abs_of(x)))
+
+
+cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
+    """erfc(x) = e^(-x²)·erfcx(x) for 0 ≤ x < ∞, given -x²"""
+    cdef vec t = quotient(x - <real> 3.75, x + <real> 3.75), value = splat(erfcx_series[0])
+    cdef int k
+    for k in range(1, ERFCX_TERMS):
+        value = value * t + erfcx_series[k]
+    return quotient(exp_of(minus_square) * value, x * <real> 2 + <real> 1)
+
+
+cdef inline vec erf_of(vec x) noexcept nogil:
+    """The series of erf below ½, else 1 - erfc"""
+    cdef vec size = abs_of(x), square, small = splat(erf_series[ERF_TERMS - 1])
+    cdef int k
+    size = if_less(splat(<real> 30), size, splat(<real> 30), size)
+    square = pinned(size * size)
+    for k in range(ERF_TERMS - 2, -1, -1):
+        small = small * square + erf_series[k]
+    small = small * size
+    return with_sign(if_less(size, splat(<real> 0.5), small, splat(<real> 1) - erfc_of(size, -square)), x)
+
+
+cdef inline vec normal_density(vec x) noexcept nogil:
+    """φ(x) = e^(-x²/2) / √(2π)"""
+    return exp_of(pinned(x * x) * <real> -0.5) * <real> 0.3989422804014327
+
+
+cdef inline vec normal_cdf(vec x) noexcept nogil:
+    """Φ(x) = ½·erfc(-x / √2)"""
+    cdef vec size = abs_of(x), tail
+    size = if_less(splat(<real> 60), size, splat(<real> 60), size)
+    tail = erfc_of(size * <real> 0.7071067811865476, pinned(size * size) * <real> -0.5) * <real> 0.5
+    return if_less(x, ZERO, tail, splat(<real> 1) - tail)
+
+
+cdef inline vec bend(vec x) noexcept nogil:
+    """2·√(2/π)·(x + 0.044715·x³): Φ(x) is about the sigmoid of it"""
+    return x * ((x * x) * <real> 0.07135481627159994 + <real> 1.5957691216057308)
+
+
+cdef inline vec bend_slope(vec x) noexcept nogil:
+    return (x * x) * <real> 0.2140644488147998 + <real> 1.5957691216057308

@@ -1,0 +1,176 @@
+# Operations on whole rows: softmax, cross-entropy, normalisation. Members own rows; the elements of a row are adjacent.
+# Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
+
+cdef inline vec row_max(const real* x, Py_ssize_t size) noexcept nogil:
+    """The largest number of a row, in all lanes; where there is NaN, any."""
+    cdef vec most = splat(-INFINITE), part
+    cdef Py_ssize_t i
+    cdef int j, count
+    cdef real found
+    for i in range(size // LANES):
+        part = (<const vec*> (x + i * LANES))[0]
+        most = if_less(most, part, part, most)
+    found = (<real*> &most)[0]
+    count = <int> (size % LANES)
+    for j in range(LANES):
+        found = max(found, (<real*> &most)[j])
+    for j in range(count):
+        found = max(found, x[size - count + j])
+    return splat(found)
+
+
+cdef inline vec kept(vec value, int count) noexcept nogil:
+    """The first `count` lanes, zeros behind them."""
+    cdef real lanes[LANES]
+    if count == LANES:
+        return value
+    (<vec*> lanes)[0] = value
+    return load_part(lanes, count)
+
+
+cdef enum Term:     # what is summed along a row
+    PLAIN, PRODUCT, COVARIANCE, EXPONENTIAL, SQUARE, ENTROPY
+
+
+cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_ssize_t size) noexcept nogil:
+    """Σ of x, x·y, x·(y - shift), e^(x - shift), (x - shift)², or y·(shift - x), in all lanes"""
+    cdef vec sums[WIDTH_VECS]
+    cdef vec a, b
+    cdef Py_ssize_t i = 0
+    cdef int j, count
+    for j in range(WIDTH_VECS):
+        sums[j] = ZERO
+    while i < size:
+        for j in range(WIDTH_VECS):
+            count = lanes_of(size - i, j)
+            if count:
+                a = load_part(x + i + j * LANES, count)
+                if term == PLAIN:
+                    sums[j] += a
+                elif term == PRODUCT:
+                    sums[j] += a * load_part(y + i + j * LANES, count)
+                elif term == COVARIANCE:
+                    sums[j] += a * (load_part(y + i + j * LANES, count) - shift)
+                elif term == EXPONENTIAL:
+                    sums[j] += kept(exp_of(a - shift), count)
+                elif term == SQUARE:
+                    b = kept(a - shift, count)
+                    sums[j] += b * b
+                else:
+                    sums[j] += load_part(y + i + j * LANES, count) * kept(shift - a, count)
+        i += WIDTH
+    return splat(join(<real*> sums))
+
+
+cdef inline vec row_mean(Term term, const real* x, const real* y, vec shift, Py_ssize_t size) noexcept nogil:
+    return quotient(row_sum(term, x, y, shift, size), splat(<real> size))
+
+
+cdef inline vec log_sum_exp(const real* x, vec most, Py_ssize_t size) noexcept nogil:
+    """ln Σ e^(x - most)"""
+    return log_of(row_sum(EXPONENTIAL, x, NULL, most, size))
+
+
+cdef inline vec spread_of(const real* x, vec mean, Py_ssize_t size, double epsilon) noexcept nogil:
+    """√(variance + ε), the variance without Bessel's correction"""
+    return root_of(row_mean(SQUARE, x, NULL, mean, size) + <real> epsilon)
+
+
+cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, const real* b, Py_ssize_t labels,
+                         real* out, double factor) noexcept nogil:
+    """`labels` is 1 where b is the number of a class, and 0 where it is a row of probabilities."""
+    cdef vec first = ZERO, second = ZERO, third = ZERO, fourth = ZERO, x
+    cdef Py_ssize_t i = 0, label = -1
+    cdef int count
+    if labels and b[0] >= 0 and b[0] < size and b[0] == <real> <Py_ssize_t> b[0]:
+        label = <Py_ssize_t> b[0]
+    if formula == SOFTMAX:
+        first = row_max(a, size)
+        second = row_sum(EXPONENTIAL, a, NULL, first, size)
+    elif formula == SOFTMAX_BACKWARD:           # a is the gradient, b the output
+        first = row_sum(PRODUCT, a, b, ZERO, size)
+    elif formula == LOG_SOFTMAX:
+        first = row_max(a, size)
+        second = log_sum_exp(a, first, size)
+    elif formula == LOG_SOFTMAX_BACKWARD:       # a is the gradient, b the output
+        first = row_sum(PLAIN, a, NULL, ZERO, size)
+    elif formula == CROSS_ENTROPY:
+        first = row_max(a, size)
+        second = log_sum_exp(a, first, size)
+        if labels:
+            second += first - (a[label] if label >= 0 else NOT_A_NUMBER)
+        else:
+            first = first + second
+            second = row_sum(ENTROPY, a, b, first, size)
+        store_part(out, second, 1)
+        return
+    elif formula == CROSS_ENTROPY_BACKWARD:
+        first = row_max(a, size)
+        second = row_sum(EXPONENTIAL, a, NULL, first, size)
+        third = splat(<real> 1 if label >= 0 else NOT_A_NUMBER)
+        if not labels:
+            third = row_sum(PLAIN, b, NULL, ZERO, size)
+        third = quotient(third, second)
+    elif formula == NORMALIZE:
+        first = row_mean(PLAIN, a, NULL, ZERO, size)
+        second = spread_of(a, first, size, factor)
+    elif formula == NORMALIZE_BACKWARD:         # a is the gradient, b the input
+        first = row_mean(PLAIN, b, NULL, ZERO, size)
+        second = spread_of(b, first, size, factor)
+        third = quotient(row_mean(COVARIANCE, a, b, first, size), second * second * second)
+        fourth = row_mean(PLAIN, a, NULL, ZERO, size)
+    while i < size:
+        count = <int> min(<Py_ssize_t> LANES, size - i)
+        x = load_part(a + i, count)
+        if formula == SOFTMAX:
+            x = quotient(exp_of(x - first), second)
+        elif formula == SOFTMAX_BACKWARD:
+            x = load_part(b + i, count) * (x - first)
+        elif formula == LOG_SOFTMAX:
+            x = (x - first) - second
+        elif formula == LOG_SOFTMAX_BACKWARD:
+            x = x - exp_of(load_part(b + i, count)) * first
+        elif formula == CROSS_ENTROPY_BACKWARD:
+            x = pinned(exp_of(x - first) * third)
+            if not labels:
+                x = x - load_part(b + i, count)
+        elif formula == NORMALIZE:
+            x = quotient(x - first, second)
+        else:
+            x = quotient(x - fourth, second) - (load_part(b + i, count) - first) * third
+        store_part(out + i, x, count)
+        i += LANES
+    if formula == CROSS_ENTROPY_BACKWARD and label >= 0:
+        out[label] -= 1
+
+
+cdef inline void some_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, Py_ssize_t end) noexcept nogil:
+    cdef bint labels = args.b.column == 0
+    while row < end:
+        one_row(formula, args.columns, <const real*> args.a.data + row * args.a.row,
+                <const real*> args.b.data + row * args.b.row, labels, <real*> args.out.data + row * args.out.row,
+                args.factor)
+        row += 1
+
+
+cdef void pair_rows(const void* packed, int member, int members) noexcept nogil:
+    """out = formula(a, b), row by row; a stride of 0 along b stands for one number for each row"""
+    cdef const PairArgs* args = <const PairArgs*> packed
+    cdef int formula = args.formula
+    cdef Py_ssize_t row = row_share(args.rows, member, members), end = row_share(args.rows, member + 1, members)
+    if formula == SOFTMAX:
+        some_rows(SOFTMAX, args, row, end)
+    elif formula == SOFTMAX_BACKWARD:
+        some_rows(SOFTMAX_BACKWARD, args, row, end)
+    elif formula == LOG_SOFTMAX:
+        some_rows(LOG_SOFTMAX, args, row, end)
+    elif formula == LOG_SOFTMAX_BACKWARD:
+        some_rows(LOG_SOFTMAX_BACKWARD, args, row, end)
+    elif formula == CROSS_ENTROPY:
+        some_rows(CROSS_ENTROPY, args, row, end)
+    elif formula == CROSS_ENTROPY_BACKWARD:
+        some_rows(CROSS_ENTROPY_BACKWARD, args, row, end)
+    elif formula == NORMALIZE:
+        some_rows(NORMALIZE, args, row, end)
+    elif formula == NORMALIZE_BACKWARD:
+        some_rows(NORMALIZE_BACKWARD, args, row, end)
