@@ -33,7 +33,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == ERF:
         return erf_of(a)
     if formula == ERF_BACKWARD:         # of x: 2/√π · e^(-x²)
-        return a * (exp_of(-pinned(b * b)) * <real> 1.1283791670955126)
+        return a * (decayed(-pinned(b * b)) * <real> 1.1283791670955126)
     if formula == RELU:
         return relu_of(a)
     if formula == RELU_BACKWARD:        # of x
@@ -72,10 +72,9 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
         c = abs_of(a)
         return if_at_most(c, splat(<real> factor), c * c * <real> 0.5, (c - <real> (0.5 * factor)) * <real> factor)
     if formula == HUBER_BACKWARD:       # of the difference, cut off at ±δ
-        c = if_less(splat(<real> factor), b, splat(<real> factor), b)
-        return a * if_less(c, splat(<real> -factor), splat(<real> -factor), c)
+        return a * at_least(at_most(b, <real> factor), <real> -factor)
     # BINARY_CROSS_ENTROPY of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ)
-    return (if_less(a, ZERO, ZERO, a) - a * b) + log1p_of(exp_of(-abs_of(a)))
+    return (if_less(a, ZERO, ZERO, a) - a * b) + log1p_of(decayed(-abs_of(a)))
 
 
 cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:

@@ -101,7 +101,34 @@ static const viva_real viva_erf_series[] = {
 /* x in all lanes, its sign too if it is zero */
 VIVA_FUNCTION viva_vec viva_splat(viva_real x) { return x - VIVA_ZERO; }
 
-/* a where x < y (x ≤ y), else b, also where x or y is NaN */
+/* a where x < y (x ≤ y), else b, also where x or y is NaN; the larger (smaller) of x and a bound, and NaN if x is. With
+ * AVX-512, compilers would make vectors of such choices, which it keeps in mask registers. */
+#if defined(__AVX512F__) && VIVA_REAL_BITS == 64
+#define VIVA_512(name, ...) ((viva_vec)_mm512_##name##_pd(__VA_ARGS__))
+#define VIVA_512_COMPARE _mm512_cmp_pd_mask
+typedef __m512d viva_512;
+#elif defined(__AVX512F__)
+#define VIVA_512(name, ...) ((viva_vec)_mm512_##name##_ps(__VA_ARGS__))
+#define VIVA_512_COMPARE _mm512_cmp_ps_mask
+typedef __m512 viva_512;
+#endif
+#if defined(__AVX512F__)
+VIVA_FUNCTION viva_vec viva_if_less(viva_vec x, viva_vec y, viva_vec a, viva_vec b) {
+    return VIVA_512(mask_blend, VIVA_512_COMPARE((viva_512)x, (viva_512)y, _CMP_LT_OQ), (viva_512)b, (viva_512)a);
+}
+
+VIVA_FUNCTION viva_vec viva_if_at_most(viva_vec x, viva_vec y, viva_vec a, viva_vec b) {
+    return VIVA_512(mask_blend, VIVA_512_COMPARE((viva_512)x, (viva_512)y, _CMP_LE_OQ), (viva_512)b, (viva_512)a);
+}
+
+VIVA_FUNCTION viva_vec viva_at_least(viva_vec x, viva_real bound) {
+    return VIVA_512(max, (viva_512)viva_splat(bound), (viva_512)x);
+}
+
+VIVA_FUNCTION viva_vec viva_at_most(viva_vec x, viva_real bound) {
+    return VIVA_512(min, (viva_512)viva_splat(bound), (viva_512)x);
+}
+#else
 VIVA_FUNCTION viva_vec viva_if_less(viva_vec x, viva_vec y, viva_vec a, viva_vec b) {
     viva_mask less = (viva_mask)(x < y);
     return (viva_vec)(((viva_mask)a & less) | ((viva_mask)b & ~less));
@@ -111,6 +138,15 @@ VIVA_FUNCTION viva_vec viva_if_at_most(viva_vec x, viva_vec y, viva_vec a, viva_
     viva_mask fits = (viva_mask)(x <= y);
     return (viva_vec)(((viva_mask)a & fits) | ((viva_mask)b & ~fits));
 }
+
+VIVA_FUNCTION viva_vec viva_at_least(viva_vec x, viva_real bound) {
+    return viva_if_less(x, viva_splat(bound), viva_splat(bound), x);
+}
+
+VIVA_FUNCTION viva_vec viva_at_most(viva_vec x, viva_real bound) {
+    return viva_if_less(viva_splat(bound), x, viva_splat(bound), x);
+}
+#endif
 
 VIVA_FUNCTION viva_vec viva_abs(viva_vec x) { return (viva_vec)((viva_mask)x & ~VIVA_SIGN); }
 
@@ -123,6 +159,17 @@ VIVA_FUNCTION viva_vec viva_nearest(viva_vec x) { return (x + (viva_real)VIVA_RO
 /* 2ⁿ for integers n, where it is a normal number */
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
     return (viva_vec)(((viva_mask)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_int)VIVA_ONE_BITS);
+}
+
+/* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents: it may be subnormal or
+ * infinite. */
+VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) {
+#if defined(__AVX512F__)
+    return VIVA_512(scalef, (viva_512)x, (viva_512)n);
+#else
+    viva_vec half = viva_nearest(n * (viva_real)0.5);
+    return x * viva_two_to(half) * viva_two_to(n - half);
+#endif
 }
 
 /* k for x = m·2ᵏ with √½ ≤ m < √2, and m, for positive normal numbers */
@@ -151,6 +198,9 @@ VIVA_FUNCTION viva_vec viva_pinned(viva_vec x) {
 #define VIVA_FUNCTION static __inline
 VIVA_FUNCTION viva_vec viva_splat(viva_real x) { return x; }
 VIVA_FUNCTION viva_vec viva_if_less(viva_vec x, viva_vec y, viva_vec a, viva_vec b) { return x < y ? a : b; }
+VIVA_FUNCTION viva_vec viva_at_least(viva_vec x, viva_real bound) { return x < bound ? bound : x; }
+VIVA_FUNCTION viva_vec viva_at_most(viva_vec x, viva_real bound) { return bound < x ? bound : x; }
+VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) { return n == n ? (viva_real)ldexp(x, (int)n) : n; }
 VIVA_FUNCTION viva_vec viva_if_at_most(viva_vec x, viva_vec y, viva_vec a, viva_vec b) { return x <= y ? a : b; }
 VIVA_FUNCTION viva_vec viva_abs(viva_vec x) { return (viva_real)fabs(x); }
 VIVA_FUNCTION viva_vec viva_copysign(viva_vec a, viva_vec sign) { return (viva_real)copysign(a, sign); }

@@ -6,6 +6,9 @@ cdef extern from "functions.h" nogil:
     vec splat "viva_splat" (real x)
     vec if_less "viva_if_less" (vec x, vec y, vec a, vec b)
     vec if_at_most "viva_if_at_most" (vec x, vec y, vec a, vec b)
+    vec at_least "viva_at_least" (vec x, real bound)
+    vec at_most "viva_at_most" (vec x, real bound)
+    vec scaled "viva_scaled" (vec x, vec n)
     vec abs_of "viva_abs" (vec x)
     vec with_sign "viva_copysign" (vec a, vec sign)
     vec nearest "viva_nearest" (vec x)
@@ -46,17 +49,19 @@ cdef inline vec reduced(vec x, vec* n) noexcept nogil:
     return (x - n[0] * LN2_HIGH) - n[0] * LN2_LOW
 
 
-cdef inline vec exp_of(vec x) noexcept nogil:
-    """eˣ = 2ⁿ·eʳ, the latter by its Taylor series; 2ⁿ in two steps, since the result may be subnormal or infinite."""
-    cdef vec n, half, r, value = splat(inverse_factorial[TAYLOR])
+cdef inline vec decayed(vec x) noexcept nogil:
+    """eˣ = 2ⁿ·eʳ for x ≤ 0, the latter by its Taylor series"""
+    cdef vec n, r, value = splat(inverse_factorial[TAYLOR])
     cdef int k
-    x = if_less(x, splat(EXP_MIN), splat(EXP_MIN), x)
-    x = if_less(splat(EXP_MAX), x, splat(EXP_MAX), x)
-    r = reduced(x, &n)
+    r = reduced(at_least(x, EXP_MIN), &n)
     for k in range(TAYLOR - 1, -1, -1):
         value = value * r + inverse_factorial[k]
-    half = nearest(n * <real> 0.5)
-    return value * two_to(half) * two_to(n - half)
+    return scaled(value, n)
+
+
+cdef inline vec exp_of(vec x) noexcept nogil:
+    """eˣ"""
+    return decayed(at_most(x, EXP_MAX))
 
 
 cdef inline vec expm1_of(vec x) noexcept nogil:
@@ -102,20 +107,20 @@ cdef inline vec log1p_of(vec x) noexcept nogil:
 cdef inline vec tanh_of(vec x) noexcept nogil:
     """(e²ˣ - 1) / (e²ˣ + 1)"""
     cdef vec e = abs_of(x)
-    e = if_less(splat(TANH_MAX), e, splat(TANH_MAX), e)
+    e = at_most(e, TANH_MAX)
     e = expm1_of(e + e)
     return with_sign(quotient(e, e + <real> 2), x)
 
 
 cdef inline vec sigmoid_of(vec x) noexcept nogil:
     """1 / (1 + e⁻ˣ), or eˣ / (1 + eˣ) for negative x, which keeps its small values"""
-    cdef vec e = exp_of(-abs_of(x))
+    cdef vec e = decayed(-abs_of(x))
     return quotient(if_less(x, ZERO, e, splat(<real> 1)), e + <real> 1)
 
 
 cdef inline vec softplus_of(vec x) noexcept nogil:
     """ln(1 + eˣ) = max(x, 0) + ln(1 + e⁻ˡˣˡ)"""
-    return if_less(x, ZERO, ZERO, x) + log1p_of(exp_of(-abs_of(x)))
+    return if_less(x, ZERO, ZERO, x) + log1p_of(decayed(-abs_of(x)))
 
 
 cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
@@ -124,14 +129,14 @@ cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
     cdef int k
     for k in range(1, ERFCX_TERMS):
         value = value * t + erfcx_series[k]
-    return quotient(exp_of(minus_square) * value, x * <real> 2 + <real> 1)
+    return quotient(decayed(minus_square) * value, x * <real> 2 + <real> 1)
 
 
 cdef inline vec erf_of(vec x) noexcept nogil:
     """The series of erf below ½, else 1 - erfc"""
     cdef vec size = abs_of(x), square, small = splat(erf_series[ERF_TERMS - 1])
     cdef int k
-    size = if_less(splat(<real> 30), size, splat(<real> 30), size)
+    size = at_most(size, <real> 30)
     square = pinned(size * size)
     for k in range(ERF_TERMS - 2, -1, -1):
         small = small * square + erf_series[k]
@@ -141,13 +146,13 @@ cdef inline vec erf_of(vec x) noexcept nogil:
 
 cdef inline vec normal_density(vec x) noexcept nogil:
     """φ(x) = e^(-x²/2) / √(2π)"""
-    return exp_of(pinned(x * x) * <real> -0.5) * <real> 0.3989422804014327
+    return decayed(pinned(x * x) * <real> -0.5) * <real> 0.3989422804014327
 
 
 cdef inline vec normal_cdf(vec x) noexcept nogil:
     """Φ(x) = ½·erfc(-x / √2)"""
     cdef vec size = abs_of(x), tail
-    size = if_less(splat(<real> 60), size, splat(<real> 60), size)
+    size = at_most(size, <real> 60)
     tail = erfc_of(size * <real> 0.7071067811865476, pinned(size * size) * <real> -0.5) * <real> 0.5
     return if_less(x, ZERO, tail, splat(<real> 1) - tail)
 

@@ -52,12 +52,31 @@ cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_s
                 elif term == COVARIANCE:
                     sums[j] += a * (load_part(y + i + j * LANES, count) - shift)
                 elif term == EXPONENTIAL:
-                    sums[j] += kept(exp_of(a - shift), count)
+                    sums[j] += kept(decayed(a - shift), count)
                 elif term == SQUARE:
                     b = kept(a - shift, count)
                     sums[j] += b * b
                 else:
                     sums[j] += load_part(y + i + j * LANES, count) * kept(shift - a, count)
+        i += WIDTH
+    return splat(join(<real*> sums))
+
+
+cdef inline vec exponentials(const real* x, vec most, Py_ssize_t size, real* out) noexcept nogil:
+    """e^(x - most), and their sum in all lanes, as row_sum adds them"""
+    cdef vec sums[WIDTH_VECS]
+    cdef vec value
+    cdef Py_ssize_t i = 0
+    cdef int j, count
+    for j in range(WIDTH_VECS):
+        sums[j] = ZERO
+    while i < size:
+        for j in range(WIDTH_VECS):
+            count = lanes_of(size - i, j)
+            if count:
+                value = decayed(load_part(x + i + j * LANES, count) - most)
+                store_part(out + i + j * LANES, value, count)
+                sums[j] += kept(value, count)
         i += WIDTH
     return splat(join(<real*> sums))
 
@@ -85,8 +104,7 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
     if labels and b[0] >= 0 and b[0] < size and b[0] == <real> <Py_ssize_t> b[0]:
         label = <Py_ssize_t> b[0]
     if formula == SOFTMAX:
-        first = row_max(a, size)
-        second = row_sum(EXPONENTIAL, a, NULL, first, size)
+        second = exponentials(a, row_max(a, size), size, out)
     elif formula == SOFTMAX_BACKWARD:           # a is the gradient, b the output
         first = row_sum(PRODUCT, a, b, ZERO, size)
     elif formula == LOG_SOFTMAX:
@@ -105,8 +123,7 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         store_part(out, second, 1)
         return
     elif formula == CROSS_ENTROPY_BACKWARD:
-        first = row_max(a, size)
-        second = row_sum(EXPONENTIAL, a, NULL, first, size)
+        second = exponentials(a, row_max(a, size), size, out)
         third = splat(<real> 1 if label >= 0 else NOT_A_NUMBER)
         if not labels:
             third = row_sum(PLAIN, b, NULL, ZERO, size)
@@ -123,15 +140,15 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         count = <int> min(<Py_ssize_t> LANES, size - i)
         x = load_part(a + i, count)
         if formula == SOFTMAX:
-            x = quotient(exp_of(x - first), second)
+            x = quotient(load_part(out + i, count), second)
         elif formula == SOFTMAX_BACKWARD:
             x = load_part(b + i, count) * (x - first)
         elif formula == LOG_SOFTMAX:
             x = (x - first) - second
         elif formula == LOG_SOFTMAX_BACKWARD:
-            x = x - exp_of(load_part(b + i, count)) * first
+            x = x - pinned(exp_of(load_part(b + i, count)) * first)
         elif formula == CROSS_ENTROPY_BACKWARD:
-            x = pinned(exp_of(x - first) * third)
+            x = pinned(load_part(out + i, count) * third)
             if not labels:
                 x = x - load_part(b + i, count)
         elif formula == NORMALIZE:
