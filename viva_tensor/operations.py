@@ -10,36 +10,65 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from viva_tensor import kernels
+from viva_tensor.error import ShapeMismatch
+from viva_tensor.kernels._arrays import as_arrays
 
 __all__ = [
+    "ABS",
     "ADD",
+    "BINARY_CROSS_ENTROPY",
     "CONSTANT",
+    "CROSS_ENTROPY",
+    "DIV",
+    "ERF",
+    "EXP",
+    "GELU",
+    "GELU_TANH",
+    "HUBER",
+    "LEAKY_RELU",
     "LINEAR",
+    "LOG",
+    "LOG_SOFTMAX",
     "MATMUL",
+    "MAXIMUM",
     "MEAN",
     "MEAN_SQUARED_ERROR",
     "MUL",
+    "NORMALIZE",
+    "POW",
     "RELU",
+    "RESHAPE",
+    "SCALE",
+    "SIGMOID",
+    "SILU",
+    "SLICE",
+    "SOFTMAX",
+    "SOFTPLUS",
+    "SQRT",
     "SUB",
     "SUM",
+    "TANH",
     "TRANSPOSE",
     "VARIABLE",
     "Array",
     "Axis",
     "Operation",
+    "Span",
     "Value",
     "compute",
+    "concatenation",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
+Span = tuple[int, int, int]  # start, count, step along one axis
 
 
 class Value(Protocol):
@@ -153,6 +182,41 @@ def _lower_sum_backward(build: Any, grad: Value, shape: Shape, axis: Axis, keepd
     return build.scaled(build.reshape(grad, kept), 1 / count if mean and count else 1.0, shape)
 
 
+def _part(x: Array, spans: Sequence[Span]) -> Array:
+    """A view of evenly spaced elements along each axis."""
+    return x[
+        tuple(
+            slice(start, None if step < 0 and start + count * step < 0 else start + count * step, step)
+            for start, count, step in spans
+        )
+    ]
+
+
+def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:
+    """Zeros, with grad where a slice was taken."""
+    out = np.zeros(shape, grad.dtype)
+    _part(out, spans)[...] = grad
+    return out
+
+
+def _joined(*arrays: Array, axis: int) -> Array:
+    same_rank = "concatenate"
+    for array in arrays[1:]:
+        expected = list(array.shape)
+        expected[axis : axis + 1] = arrays[0].shape[axis : axis + 1]
+        if tuple(expected) != arrays[0].shape:
+            mend = f"all axes but axis {axis} are alike"
+            raise ShapeMismatch(arrays[0].shape, array.shape, operation=same_rank, mend=mend)
+    return np.concatenate(as_arrays("concatenate", *arrays), axis=axis)
+
+
+def _spans_of(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
+    """Where the array of that index lies in the concatenation of all."""
+    start = sum(shape[axis] for shape in shapes[:index])
+    own = shapes[index]
+    return tuple((start if i == axis else 0, size, 1) for i, size in enumerate(own))
+
+
 def _lower_unbroadcast(build: Any, grad: Value, shape: Shape) -> Any:
     lead = len(grad.shape) - len(shape)
     spread = tuple(i for i, own in enumerate(shape, lead) if own == 1 and grad.shape[i] != 1)
@@ -163,8 +227,12 @@ CONSTANT = Operation("constant", _leaf, _leaf)
 VARIABLE = Operation("variable", _leaf, _leaf)
 
 UNBROADCAST = Operation("unbroadcast", _given, kernels.add_backward, lower=_lower_unbroadcast)
-SCALE = Operation(
-    "scale", _same, kernels.scale, lower=lambda build, x, factor: build.elementwise("scale", x, factor=factor)
+SCALE: Operation = Operation(
+    "scale",
+    _same,
+    kernels.scale,
+    (lambda do, grad, out, x, factor: do(SCALE, grad, factor=factor),),
+    lower=lambda build, x, factor: build.elementwise("scale", x, factor=factor),
 )
 SUM_BACKWARD = Operation("sum_backward", _given, kernels.sum_backward, lower=partial(_lower_sum_backward, mean=False))
 MEAN_BACKWARD = Operation("mean_backward", _given, kernels.mean_backward, lower=partial(_lower_sum_backward, mean=True))
@@ -270,3 +338,179 @@ MEAN_SQUARED_ERROR = Operation(
     ),
     lower=lambda build, pred, target: build.squared_error(pred, target),
 )
+DIV: Operation = Operation(
+    "div",
+    _broadcast,
+    kernels.div,
+    (
+        lambda do, grad, out, a, b: _fit(do, do(DIV, grad, b), a),
+        lambda do, grad, out, a, b: _negative(do, _fit(do, do(DIV, do(MUL, grad, out), b), b)),
+    ),
+    lower=lambda build, a, b: build.elementwise("div", a, b),
+)
+GREATER = Operation(
+    "greater", _broadcast, kernels.greater, lower=lambda build, a, b: build.elementwise("greater", a, b)
+)
+MAXIMUM = Operation(
+    "maximum",
+    _broadcast,
+    kernels.maximum,
+    (
+        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, a, b)), a),
+        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, b, a)), b),
+    ),
+    lower=lambda build, a, b: build.elementwise("maximum", a, b),
+)
+SQRT = Operation(
+    "sqrt",
+    _same,
+    kernels.sqrt,
+    (lambda do, grad, out, x: do(SCALE, do(DIV, grad, out), factor=0.5),),
+    lower=lambda build, x: build.elementwise("sqrt", x),
+)
+EXP = Operation(
+    "exp",
+    _same,
+    kernels.exp,
+    (lambda do, grad, out, x: do(MUL, grad, out),),
+    lower=lambda build, x: build.elementwise("exp", x),
+)
+LOG = Operation(
+    "log",
+    _same,
+    kernels.log,
+    (lambda do, grad, out, x: do(DIV, grad, x),),
+    lower=lambda build, x: build.elementwise("log", x),
+)
+POW: Operation = Operation(
+    "pow",
+    _same,
+    kernels.pow,
+    (
+        lambda do, grad, out, x, exponent: do(
+            MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent))
+        ),
+    ),
+    lower=lambda build, x, exponent: build.elementwise("pow", x, factor=exponent),
+)
+
+
+def _curve(name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "") -> Operation:
+    """An operation of each element whose gradient is a formula of its own, of the input or of the output.
+
+    ``factor`` names the attribute that the formulas take.
+    """
+
+    def lowered(formula: str) -> Callable[..., Any]:
+        return lambda build, *symbols, **attributes: build.elementwise(
+            formula, *symbols, factor=attributes.get(factor, 1.0)
+        )
+
+    back = Operation(f"{name}_backward", _same, backward, lower=lowered(f"{name}_backward"))
+
+    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
+        return do(back, grad, out if of_output else x, **attributes)
+
+    return Operation(name, _same, forward, (gradient,), lower=lowered(name))
+
+
+ABS = _curve("abs", kernels.abs, kernels.abs_backward)
+ERF = _curve("erf", kernels.erf, kernels.erf_backward)
+LEAKY_RELU = _curve("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_backward, factor="slope")
+SIGMOID = _curve("sigmoid", kernels.sigmoid, kernels.sigmoid_backward, of_output=True)
+TANH = _curve("tanh", kernels.tanh, kernels.tanh_backward, of_output=True)
+SOFTPLUS = _curve("softplus", kernels.softplus, kernels.softplus_backward)
+SILU = _curve("silu", kernels.silu, kernels.silu_backward)
+GELU = _curve("gelu", kernels.gelu, kernels.gelu_backward)
+GELU_TANH = _curve(
+    "gelu_tanh", partial(kernels.gelu, approximate="tanh"), partial(kernels.gelu_backward, approximate="tanh")
+)
+HUBER = _curve("huber", kernels.huber, kernels.huber_backward, factor="delta")
+
+
+def _along_rows(name: str, forward: Any, backward: Any, of_output: bool, factor: str = "") -> Operation:
+    """The same for an operation along the last axis."""
+
+    def lowered(formula: str) -> Callable[..., Any]:
+        return lambda build, *symbols, **attributes: build.rows(formula, *symbols, factor=attributes.get(factor, 0.0))
+
+    back = Operation(f"{name}_backward", _same, backward, lower=lowered(f"{name}_backward"))
+
+    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
+        return do(back, grad, out if of_output else x, **attributes)
+
+    return Operation(name, _same, forward, (gradient,), lower=lowered(name))
+
+
+SOFTMAX = _along_rows("softmax", kernels.softmax, kernels.softmax_backward, of_output=True)
+LOG_SOFTMAX = _along_rows("log_softmax", kernels.log_softmax, kernels.log_softmax_backward, of_output=True)
+NORMALIZE = _along_rows("normalize", kernels.normalize, kernels.normalize_backward, False, factor="epsilon")
+
+BINARY_CROSS_ENTROPY = Operation(
+    "binary_cross_entropy",
+    _same,
+    kernels.binary_cross_entropy,
+    (
+        lambda do, grad, out, x, target: do(MUL, grad, do(SUB, do(SIGMOID, x), target)),
+        lambda do, grad, out, x, target: _negative(do, do(MUL, grad, x)),
+    ),
+    lower=lambda build, x, target: build.elementwise("binary_cross_entropy", x, target),
+)
+CROSS_ENTROPY_BACKWARD = Operation(
+    "cross_entropy_backward",
+    lambda grad, x, target: x,
+    kernels.cross_entropy_backward,
+    lower=lambda build, grad, x, target: build.elementwise(
+        "mul", build.rows("cross_entropy_backward", x, target), build.reshape(grad, (*grad.shape, 1))
+    ),
+)
+CROSS_ENTROPY = Operation(
+    "cross_entropy",
+    lambda x, target: x[:1],
+    kernels.cross_entropy,
+    (
+        lambda do, grad, out, x, target: do(CROSS_ENTROPY_BACKWARD, grad, x, target),
+        lambda do, grad, out, x, target: (
+            _negative(do, do(MUL, do(LOG_SOFTMAX, x), do(RESHAPE, grad, shape=(*grad.shape, 1))))
+            if len(target.shape) == 2
+            else do(SCALE, grad, factor=0.0)  # a class has no slope
+        ),
+    ),
+    lower=lambda build, x, target: build.rows("cross_entropy", x, target),
+)
+RESHAPE: Operation = Operation(
+    "reshape",
+    _given,
+    lambda x, shape: x.reshape(shape),
+    (lambda do, grad, out, x, shape: do(RESHAPE, grad, shape=x.shape),),
+    lower=lambda build, x, shape: build.reshape(x, shape),
+)
+PLACE = Operation(
+    "place", _given, _placed, lower=lambda build, grad, shape, spans: build.placed([(grad, spans)], shape)
+)
+SLICE: Operation = Operation(
+    "slice",
+    lambda x, spans: tuple(count for _, count, _ in spans),
+    _part,
+    (lambda do, grad, out, x, spans: do(PLACE, grad, shape=x.shape, spans=spans),),
+    lower=lambda build, x, spans: build.part(x, spans),
+)
+
+
+@cache
+def concatenation(count: int) -> Operation:
+    """The operation that joins so many arrays along an axis."""
+
+    def gradient(do: Callable[..., Any], grad: Value, out: Value, *arrays: Value, axis: int, index: int) -> Any:
+        return do(SLICE, grad, spans=_spans_of([array.shape for array in arrays], axis, index))
+
+    def lower(build: Any, *symbols: Value, axis: int) -> Any:
+        shapes = [symbol.shape for symbol in symbols]
+        parts = [(symbol, _spans_of(shapes, axis, index)) for index, symbol in enumerate(symbols)]
+        return build.placed(parts, _length(*shapes, axis=axis))
+
+    def _length(*shapes: Shape, axis: int) -> Shape:
+        return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
+
+    rules = tuple(partial(gradient, index=index) for index in range(count))
+    return Operation("concatenate", _length, _joined, rules, lower)

@@ -55,9 +55,7 @@ def unary_backward(
     return pairs(operation, formula, grad, x, out, factor)
 
 
-def _in_rows(
-    operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float
-) -> Array:
+def _in_rows(operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:
     """Broadcast operands of any rank, as matrices that the kernel takes."""
 
     def work(result: Array) -> None:

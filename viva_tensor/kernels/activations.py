@@ -1,7 +1,7 @@
 """Activation functions, each beside its backward pass.
 
-All of them take float32 or float64 arrays of any shape and strides, and give a new array of that shape, or fill ``out``,
-which may be an operand. They raise :class:`DtypeError` on other dtypes and :class:`ShapeMismatch` where ``out`` or a
+All take float32 or float64 arrays of any shape and strides, and give a new array of that shape, or fill ``out``, which
+may be an operand. They raise :class:`DtypeError` on other dtypes and :class:`ShapeMismatch` where ``out`` or a
 gradient has another shape. A backward pass takes the gradient of the loss by the output, and the input x or the
 output y, whichever the formula needs.
 """
@@ -108,7 +108,8 @@ def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> A
 
     References
     ----------
-    .. [1] A. L. Maas, A. Y. Hannun and A. Y. Ng, Rectifier nonlinearities improve neural network acoustic models, ICML 2013.
+    .. [1] A. L. Maas, A. Y. Hannun and A. Y. Ng, Rectifier nonlinearities improve neural network acoustic models,
+       ICML 2013.
 
     Examples
     --------
@@ -134,8 +135,8 @@ def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
 
     Examples
     --------
-    >>> sigmoid([0.0, -100.0])
-    array([5.0e-01, 3.8e-44], dtype=float32)
+    >>> sigmoid([0.0, 1000.0])
+    array([0.5, 1. ], dtype=float32)
     """
     return unary("sigmoid", _SIGMOID, x, out)
 
@@ -156,8 +157,8 @@ def tanh(x: ArrayLike, out: Array | None = None) -> Array:
 
     Examples
     --------
-    >>> tanh([0.0, 0.5])
-    array([0.        , 0.46211717], dtype=float32)
+    >>> tanh([0.0, 0.5]).round(4)
+    array([0.    , 0.4621], dtype=float32)
     """
     return unary("tanh", _TANH, x, out)
 
@@ -182,8 +183,8 @@ def softplus(x: ArrayLike, out: Array | None = None) -> Array:
 
     Examples
     --------
-    >>> softplus([0.0, 100.0])
-    array([  0.6931472, 100.       ], dtype=float32)
+    >>> softplus([0.0, 100.0]).round(4)
+    array([  0.6931, 100.    ], dtype=float32)
     """
     return unary("softplus", _SOFTPLUS, x, out)
 
@@ -209,8 +210,8 @@ def silu(x: ArrayLike, out: Array | None = None) -> Array:
 
     Examples
     --------
-    >>> silu([0.0, 1.0])
-    array([0.      , 0.731059], dtype=float32)
+    >>> silu([0.0, 1.0]).round(4)
+    array([0.    , 0.7311], dtype=float32)
     """
     return unary("silu", _SILU, x, out)
 
@@ -247,8 +248,8 @@ def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> A
 
     Examples
     --------
-    >>> gelu([0.0, 1.0])
-    array([0.        , 0.84134465], dtype=float32)
+    >>> gelu([0.0, 1.0]).round(4)
+    array([0.    , 0.8413], dtype=float32)
     """
     return unary("gelu", _gelu("gelu", approximate)[0], x, out)
 

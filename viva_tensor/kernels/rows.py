@@ -102,12 +102,12 @@ def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
 
 
 def normalize_backward(grad: ArrayLike, x: ArrayLike, epsilon: float = 1e-5) -> Array:
-    r"""Gradient of y = :func:`normalize` at x, :math:`(g_i - \bar g - y_i \overline{g y}) / \sqrt{\sigma^2 + \varepsilon}`.
+    r"""Gradient of y = :func:`normalize`, :math:`(g_i - \bar g - y_i \overline{g y}) / \sqrt{\sigma^2 + \varepsilon}`.
 
     Examples
     --------
-    >>> normalize_backward([[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]], epsilon=0)
-    array([[ 0.20412415, -0.4082483 ,  0.20412415]], dtype=float32)
+    >>> normalize_backward([[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]], epsilon=0).round(4)
+    array([[ 0.2041, -0.4082,  0.2041]], dtype=float32)
     """
     return _along("normalize_backward", _NORMALIZE_BACKWARD, grad, x, _epsilon("normalize_backward", epsilon))
 

@@ -1,4 +1,8 @@
-"""Initial weights of shape [out, in], drawn from an explicit generator."""
+"""Initial weights of shape [out, in], drawn from an explicit generator.
+
+Each rule gives the variance of the weights: Xavier 2 / (in + out), He 2 / in, LeCun 1 / in; "uniform" and "normal" are
+distributions of that variance around 0. An orthogonal matrix has orthonormal rows, or columns if there are fewer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,18 @@ from numpy.typing import DTypeLike
 
 from viva_tensor.error import DtypeError, InvalidShape, InvalidValue
 
-__all__ = ["INITIALIZERS", "he_uniform", "initial_weight", "xavier_uniform"]
+__all__ = [
+    "INITIALIZERS",
+    "he_normal",
+    "he_uniform",
+    "initial_weight",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal_normal",
+    "orthogonal_uniform",
+    "xavier_normal",
+    "xavier_uniform",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -33,8 +48,19 @@ def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array
     >>> weight.shape, bool(abs(weight).max() <= 1)
     ((2, 4), True)
     """
-    bound = (6 / (fan_in + fan_out)) ** 0.5
-    return rng.uniform(-bound, bound, (fan_out, fan_in))
+    return _uniform(rng, fan_in, fan_out, 2 / (fan_in + fan_out))
+
+
+def xavier_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    r"""Normal of standard deviation :math:`\sqrt{2 / (n_{in} + n_{out})}`; see :func:`xavier_uniform`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> xavier_normal(np.random.default_rng(0), 4, 2).shape
+    (2, 4)
+    """
+    return _normal(rng, fan_in, fan_out, 2 / (fan_in + fan_out))
 
 
 def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
@@ -55,11 +81,114 @@ def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
     >>> weight.shape, bool(abs(weight).max() <= 1)
     ((2, 6), True)
     """
-    bound = (6 / fan_in) ** 0.5
+    return _uniform(rng, fan_in, fan_out, 2 / fan_in)
+
+
+def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    r"""Normal of standard deviation :math:`\sqrt{2 / n_{in}}`; see :func:`he_uniform`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> he_normal(np.random.default_rng(0), 4, 2).shape
+    (2, 4)
+    """
+    return _normal(rng, fan_in, fan_out, 2 / fan_in)
+
+
+def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    r"""Uniform on :math:`\pm\sqrt{3 / n_{in}}`, which keeps the variance where the activation is about linear [1]_.
+
+    References
+    ----------
+    .. [1] Y. LeCun, L. Bottou, G. B. Orr and K.-R. Müller, Efficient BackProp, in Neural Networks: Tricks of the
+       Trade, Springer 1998, section 4.6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = lecun_uniform(np.random.default_rng(0), 3, 2)
+    >>> weight.shape, bool(abs(weight).max() <= 1)
+    ((2, 3), True)
+    """
+    return _uniform(rng, fan_in, fan_out, 1 / fan_in)
+
+
+def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    r"""Normal of standard deviation :math:`\sqrt{1 / n_{in}}`; see :func:`lecun_uniform`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lecun_normal(np.random.default_rng(0), 4, 2).shape
+    (2, 4)
+    """
+    return _normal(rng, fan_in, fan_out, 1 / fan_in)
+
+
+def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    r"""The orthogonal factor of a matrix of normal numbers, uniform among all orthogonal matrices [1]_ [2]_.
+
+    References
+    ----------
+    .. [1] A. M. Saxe, J. L. McClelland and S. Ganguli, Exact solutions to the nonlinear dynamics of learning in deep
+       linear neural networks, ICLR 2014.
+    .. [2] F. Mezzadri, How to generate random matrices from the classical compact groups, Notices of the AMS 54, 2007:
+       the signs of R's diagonal make the factor uniform.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = orthogonal_normal(np.random.default_rng(0), 4, 2)
+    >>> bool(np.allclose(weight @ weight.T, np.eye(2)))
+    True
+    """
+    return _orthogonal(rng.standard_normal((max(fan_in, fan_out), min(fan_in, fan_out))), fan_out >= fan_in)
+
+
+def orthogonal_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
+    """The orthogonal factor of a matrix of uniform numbers; see :func:`orthogonal_normal`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = orthogonal_uniform(np.random.default_rng(0), 2, 4)
+    >>> bool(np.allclose(weight.T @ weight, np.eye(2)))
+    True
+    """
+    return _orthogonal(rng.uniform(-1, 1, (max(fan_in, fan_out), min(fan_in, fan_out))), fan_out >= fan_in)
+
+
+def _uniform(rng: np.random.Generator, fan_in: int, fan_out: int, variance: float) -> Array:
+    bound = (3 * variance) ** 0.5
     return rng.uniform(-bound, bound, (fan_out, fan_in))
 
 
-INITIALIZERS = {"xavier": xavier_uniform, "he": he_uniform}
+def _normal(rng: np.random.Generator, fan_in: int, fan_out: int, variance: float) -> Array:
+    weight: Array = rng.standard_normal((fan_out, fan_in)) * variance**0.5
+    return weight
+
+
+def _orthogonal(tall: Array, upright: bool) -> Array:
+    q, r = np.linalg.qr(tall)
+    weight: Array = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return weight if upright else np.ascontiguousarray(weight.T)
+
+
+INITIALIZERS = {
+    "xavier": xavier_uniform,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "he": he_uniform,
+    "he_uniform": he_uniform,
+    "he_normal": he_normal,
+    "lecun": lecun_uniform,
+    "lecun_uniform": lecun_uniform,
+    "lecun_normal": lecun_normal,
+    "orthogonal": orthogonal_normal,
+    "orthogonal_uniform": orthogonal_uniform,
+    "orthogonal_normal": orthogonal_normal,
+}
 
 
 def initial_weight(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import NamedTuple
 
@@ -10,10 +12,23 @@ from numpy.typing import DTypeLike
 
 from viva_tensor import autograd, operations, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, relu
-from viva_tensor.error import DimensionError, InvalidShape, ShapeMismatch, TensorError
+from viva_tensor.error import DimensionError, DtypeError, InvalidShape, ShapeMismatch, TensorError
+from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
+from viva_tensor.nn.losses import mse_loss
 
-__all__ = ["Linear", "linear", "linear_forward", "mse_loss", "relu"]
+__all__ = [
+    "LayerNorm",
+    "Linear",
+    "layer_norm",
+    "layer_norm_forward",
+    "linear",
+    "linear_forward",
+    "mlp",
+    "mlp_forward",
+    "mse_loss",
+    "relu",
+]
 
 
 class Linear(NamedTuple):
@@ -47,9 +62,9 @@ def linear(
         At least 1.
     rng : numpy.random.Generator
         The same generator state gives the same weights.
-    init : {"xavier", "he"}
-        Uniform on :math:`\pm\sqrt{6 / (in + out)}`, or on :math:`\pm\sqrt{6 / in}` for layers before relu; see
-        :mod:`viva_tensor.nn.initializers`.
+    init : str
+        "xavier", "he" (for layers before relu), "lecun" or "orthogonal", alone or with "_uniform" or "_normal"; see
+        :mod:`viva_tensor.nn.initializers`. The first three alone are uniform.
     dtype : {"float32", "float64"}
 
     Returns
@@ -163,33 +178,170 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
         raise ShapeMismatch(w[:1], b, operation="linear_forward", mend=f"b has one element for each row of w {w}")
 
 
-def mse_loss(tape: Tape, pred: Variable, target: Variable) -> Traced[Variable]:
-    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements, as one node.
+def mlp(
+    tape: Tape,
+    sizes: Sequence[int],
+    *,
+    rng: np.random.Generator,
+    activation: str = "relu",
+    init: str | None = None,
+    dtype: DTypeLike = "float32",
+) -> Traced[tuple[Linear, ...]]:
+    """Record the layers of a multilayer perceptron.
 
     Parameters
     ----------
     tape : Tape
-    pred, target : Variable, of one shape and dtype
-        Nothing is broadcast: predictions (n, 1) against targets (n,) raise instead of comparing each with each.
+    sizes : sequence of int
+        Features of the input, of each hidden layer, and of the output.
+    rng : numpy.random.Generator
+    activation : str
+        The one that :func:`mlp_forward` will put between the layers.
+    init : str, optional
+        For all layers; by default "he" before relu and its kin, and "xavier" before others and for the last layer.
+    dtype : {"float32", "float64"}
 
     Returns
     -------
-    Traced of Variable, 0-d
-        ``float(loss.data)`` is the value; NaN for an empty batch.
+    Traced of tuple of Linear
 
     Raises
     ------
-    ShapeMismatch, DtypeError
-        If the shapes or dtypes differ.
-    ForeignVariable
-        If a variable is not on this tape.
+    InvalidShape
+        If there are less than two sizes, or one is less than 1.
+    InvalidValue, DtypeError
+        As :func:`linear`; if there is no such activation.
 
     Examples
     --------
-    >>> p, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
-    >>> t, tape = autograd.new_constant(tape, [1.0, 4.0])
-    >>> loss, tape = mse_loss(tape, p, t)
-    >>> float(loss.data), autograd.backward(tape, loss)[p]
-    (2.0, array([ 0., -2.], dtype=float32))
+    >>> import numpy as np
+    >>> layers, tape = mlp(autograd.new_tape(), (8, 64, 1), rng=np.random.default_rng(0))
+    >>> [layer.w.data.shape for layer in layers]
+    [(64, 8), (1, 64)]
     """
-    return autograd.record(tape, operations.MEAN_SQUARED_ERROR, pred, target)
+    activation_of("mlp", activation)
+    if len(sizes) < 2:
+        mend = "name the features of the input, of each hidden layer, and of the output"
+        raise InvalidShape(f"sizes {tuple(sizes)}", operation="mlp", mend=mend)
+    hidden = init or ("he" if activation in ("relu", "leaky_relu", "gelu", "silu", "softplus") else "xavier")
+    layers = []
+    for place, (inputs, outputs) in enumerate(pairwise(sizes), 2):
+        kind = hidden if place < len(sizes) else init or "xavier"
+        layer, tape = linear(tape, inputs, outputs, rng=rng, init=kind, dtype=dtype)
+        layers.append(layer)
+    return Traced(tuple(layers), tape)
+
+
+def mlp_forward(tape: Tape, layers: Sequence[Linear], x: Variable, *, activation: str = "relu") -> Traced[Variable]:
+    """Apply layers to a batch, with an activation between them; the last layer's output is as it is.
+
+    Parameters
+    ----------
+    tape : Tape
+    layers : sequence of Linear
+    x : Variable [batch, in]
+    activation : str
+        One of ``nn.ACTIVATIONS``.
+
+    Returns
+    -------
+    Traced of Variable [batch, out]
+
+    Raises
+    ------
+    InvalidValue
+        If there is no such activation.
+    ShapeMismatch, DimensionError, DtypeError, ForeignVariable
+        As :func:`linear_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layers, tape = mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0), activation="tanh")
+    >>> x, tape = autograd.new_constant(tape, np.ones((5, 3), np.float32))
+    >>> mlp_forward(tape, layers, x, activation="tanh").value.data.shape
+    (5, 2)
+    """
+    bend = activation_of("mlp_forward", activation)
+    for place, layer in enumerate(layers):
+        if place:
+            x, tape = bend(tape, x)
+        x, tape = linear_forward(tape, layer, x)
+    return Traced(x, tape)
+
+
+class LayerNorm(NamedTuple):
+    """Scale and shift of normalised features.
+
+    Attributes
+    ----------
+    w, b : Variable, shape [features]
+    """
+
+    w: Variable
+    b: Variable
+
+
+def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Traced[LayerNorm]:
+    """Record a new layer normalisation, with scale 1 and shift 0.
+
+    Raises
+    ------
+    InvalidShape
+        If there are no features.
+    DtypeError
+        If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> layer, tape = layer_norm(autograd.new_tape(), 2)
+    >>> layer.w.data, layer.b.data
+    (array([1., 1.], dtype=float32), array([0., 0.], dtype=float32))
+    """
+    if features < 1:
+        raise InvalidShape(f"features={features}", operation="layer_norm", mend="a layer has at least one feature")
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise DtypeError(f"dtype {np.dtype(dtype)}, wanted float32 or float64", operation="layer_norm")
+    w, tape = autograd.new_variable(tape, np.ones(features, dtype))
+    b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
+    return Traced(LayerNorm(w, b), tape)
+
+
+def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: float = 1e-5) -> Traced[Variable]:
+    r"""Normalise along the last axis, :math:`w (x - \mu) / \sqrt{\sigma^2 + \varepsilon} + b` [1]_.
+
+    Parameters
+    ----------
+    tape : Tape
+    layer : LayerNorm
+        w and b of shape [features].
+    x : Variable [..., features]
+    epsilon : float
+        ε, at least 0.
+
+    Raises
+    ------
+    ShapeMismatch
+        If the last axis has another number of features.
+    InvalidValue, DimensionError, DtypeError, ForeignVariable
+
+    References
+    ----------
+    .. [1] J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450, 2016.
+
+    Examples
+    --------
+    >>> layer, tape = layer_norm(autograd.new_tape(), 2)
+    >>> x, tape = autograd.new_constant(tape, [[1.0, 3.0]])
+    >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
+    array([[-1.,  1.]], dtype=float32)
+    """
+    shape = tape._at("layer_norm_forward", x).output.data.shape
+    for name, variable in zip(LayerNorm._fields, layer, strict=True):
+        own = tape._at("layer_norm_forward", variable).output.data.shape
+        if own != shape[-1:]:
+            mend = f"{name} has one element for each feature of x {shape}"
+            raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", mend=mend)
+    normal, tape = autograd.record(tape, operations.NORMALIZE, x, epsilon=float(epsilon))
+    scaled, tape = autograd.mul(tape, normal, layer.w)
+    return autograd.add(tape, scaled, layer.b)

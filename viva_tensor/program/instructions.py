@@ -115,7 +115,8 @@ def row_major(shape: Sequence[int]) -> Strides:
 class Builder:
     """Collects instructions; each method is one primitive and gives the symbol of its result."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: Any = np.float32) -> None:
+        self.dtype = dtype
         self.instructions: list[Instruction] = []
         self._names = 0
 
@@ -161,9 +162,7 @@ class Builder:
             return
         for parts in _matrices(a, b, out):
             operands = {"a": parts[0]} if a is b else {"a": parts[0], "b": parts[1]}
-            self.instructions.append(
-                Instruction("elementwise", operands, {"out": parts[2]}, attributes)
-            )
+            self.instructions.append(Instruction("elementwise", operands, {"out": parts[2]}, attributes))
 
     def rows(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 0.0) -> Symbol:
         """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
@@ -206,6 +205,28 @@ class Builder:
     def transpose(self, x: Symbol, axes: Sequence[int] | None) -> Symbol:
         order = tuple(reversed(range(len(x.shape)))) if axes is None else tuple(i % len(x.shape) for i in axes)
         return Symbol(tuple(x.shape[i] for i in order), tuple(x.strides[i] for i in order), x.buffer, x.offset)
+
+    def part(self, x: Symbol, spans: Sequence[tuple[int, int, int]]) -> Symbol:
+        """Evenly spaced elements along each axis: (start, count, step)."""
+        return Symbol(
+            tuple(count for _, count, _ in spans),
+            tuple(own * step for own, (_, _, step) in zip(x.strides, spans, strict=True)),
+            x.buffer,
+            x.offset + sum(own * start for own, (start, _, _) in zip(x.strides, spans, strict=True)),
+        )
+
+    def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
+        """Symbols in their places within an array, which is 0 where there is none."""
+        out = self.temporary(shape)
+        if sum(symbol.size for symbol, _ in parts) < out.size:
+            zero = Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0"))
+            repeated = self.spread(zero, shape)
+            self._elementwise("scale", repeated, repeated, out, 1.0)
+        for symbol, spans in parts:
+            target = self.part(out, spans)
+            source = self.spread(symbol, target.shape)
+            self._elementwise("scale", source, source, target, 1.0)
+        return out
 
     def reshape(self, x: Symbol, shape: Shape) -> Symbol:
         x = self.whole(x)

@@ -163,7 +163,10 @@ def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read:
         before.by_rows
         and after.by_rows
         and before.members == after.members
-        and (name in ("a", "mask", "x", "pred", "target") or (name == "b" and after.instruction.kind in ("elementwise", "rows")))
+        and (
+            name in ("a", "mask", "x", "pred", "target")
+            or (name == "b" and after.instruction.kind in ("elementwise", "rows"))
+        )
         and written.buffer is read.buffer
         and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
         and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)

@@ -56,7 +56,7 @@ def record(
     train: bool = False,
 ) -> Recording:
     """Lower nodes to instructions, for inputs of the given shapes; with ``train`` also gradients and updates."""
-    build = Builder()
+    build = Builder(output.data.dtype)
     symbols: dict[int, Symbol] = {}
     for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
         symbols[variable.id] = _leaf(Buffer("input", 0, index, name=f"input{index}"), shape)

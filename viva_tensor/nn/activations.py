@@ -1,0 +1,180 @@
+"""Activation functions on the tape, and the table of those that :func:`viva_tensor.nn.mlp_forward` knows by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from viva_tensor import operations
+from viva_tensor.autograd import Tape, Traced, Variable, record, relu
+from viva_tensor.error import InvalidValue
+
+__all__ = [
+    "ACTIVATIONS",
+    "activation_of",
+    "gelu",
+    "identity",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+
+def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]:
+    """x where x > 0, else slope · x; see :func:`viva_tensor.kernels.leaky_relu`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
+    >>> leaky_relu(tape, x, 0.5).value.data
+    array([-0.5,  2. ], dtype=float32)
+    """
+    return record(tape, operations.LEAKY_RELU, x, slope=float(slope))
+
+
+def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]:
+    """x · Φ(x), or its approximation by "tanh"; see :func:`viva_tensor.kernels.gelu`.
+
+    Raises
+    ------
+    InvalidValue
+        If there is no such approximation.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [0.0, 1.0])
+    >>> gelu(tape, x).value.data.round(4)
+    array([0.    , 0.8413], dtype=float32)
+    """
+    kinds = {"none": operations.GELU, "tanh": operations.GELU_TANH}
+    if approximate not in kinds:
+        raise InvalidValue(f"approximate={approximate!r}", operation="gelu", mend=f"choose one of {', '.join(kinds)}")
+    return record(tape, kinds[approximate], x)
+
+
+def sigmoid(tape: Tape, x: Variable) -> Traced[Variable]:
+    """1 / (1 + e⁻ˣ); see :func:`viva_tensor.kernels.sigmoid`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [0.0])
+    >>> sigmoid(tape, x).value.data
+    array([0.5], dtype=float32)
+    """
+    return record(tape, operations.SIGMOID, x)
+
+
+def tanh(tape: Tape, x: Variable) -> Traced[Variable]:
+    """The hyperbolic tangent; see :func:`viva_tensor.kernels.tanh`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [0.0, 0.5])
+    >>> tanh(tape, x).value.data.round(4)
+    array([0.    , 0.4621], dtype=float32)
+    """
+    return record(tape, operations.TANH, x)
+
+
+def softplus(tape: Tape, x: Variable) -> Traced[Variable]:
+    """ln(1 + eˣ); see :func:`viva_tensor.kernels.softplus`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [0.0])
+    >>> softplus(tape, x).value.data.round(4)
+    array([0.6931], dtype=float32)
+    """
+    return record(tape, operations.SOFTPLUS, x)
+
+
+def silu(tape: Tape, x: Variable) -> Traced[Variable]:
+    """x · sigmoid(x), also called Swish; see :func:`viva_tensor.kernels.silu`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [0.0, 1.0])
+    >>> silu(tape, x).value.data.round(4)
+    array([0.    , 0.7311], dtype=float32)
+    """
+    return record(tape, operations.SILU, x)
+
+
+def softmax(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Softmax along the last axis; see :func:`viva_tensor.kernels.softmax`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [[0.0, 0.0]])
+    >>> softmax(tape, x).value.data
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    return record(tape, operations.SOFTMAX, x)
+
+
+def log_softmax(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Logarithm of the softmax along the last axis; see :func:`viva_tensor.kernels.log_softmax`.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [[0.0, 0.0]])
+    >>> log_softmax(tape, x).value.data.round(4)
+    array([[-0.6931, -0.6931]], dtype=float32)
+    """
+    return record(tape, operations.LOG_SOFTMAX, x)
+
+
+def identity(tape: Tape, x: Variable) -> Traced[Variable]:
+    """x itself.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> x, tape = new_variable(new_tape(), [1.0])
+    >>> identity(tape, x).value is x
+    True
+    """
+    return Traced(x, tape)
+
+
+ACTIVATIONS: dict[str, Callable[[Tape, Variable], Traced[Variable]]] = {
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "gelu": gelu,
+    "silu": silu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "softplus": softplus,
+    "identity": identity,
+}
+
+
+def activation_of(operation: str, name: str) -> Callable[[Tape, Variable], Traced[Variable]]:
+    """The activation of that name.
+
+    Raises
+    ------
+    InvalidValue
+        If there is none.
+
+    Examples
+    --------
+    >>> activation_of("mlp_forward", "relu") is relu
+    True
+    """
+    found = ACTIVATIONS.get(name)
+    if found is None:
+        raise InvalidValue(f"activation={name!r}", operation=operation, mend=f"choose one of {', '.join(ACTIVATIONS)}")
+    return found

@@ -1,0 +1,188 @@
+"""Losses on the tape: numbers that say how far predictions are from targets.
+
+Each takes ``reduction="mean"`` or ``"sum"``, and ``sample_weight``, a variable with one weight of at least 0 for each
+row: the sum then is that of the weighted losses, and the mean is divided by the sum of the weights. Weights are checked
+as they are recorded, not when a compiled program reads others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from viva_tensor import autograd, operations
+from viva_tensor.autograd import Tape, Traced, Variable, record
+from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.kernels._arrays import same_shape
+
+__all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "mse_loss"]
+
+
+def mse_loss(
+    tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+) -> Traced[Variable]:
+    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements; as one node if not weighted.
+
+    Parameters
+    ----------
+    tape : Tape
+    pred, target : Variable, of one shape and dtype
+        Nothing is broadcast: predictions (n, 1) against targets (n,) raise instead of comparing each with each.
+    reduction : {"mean", "sum"}
+    sample_weight : Variable [rows], optional
+
+    Returns
+    -------
+    Traced of Variable, 0-d
+        ``float(loss.data)`` is the value; NaN for an empty batch.
+
+    Raises
+    ------
+    ShapeMismatch, DtypeError
+        If the shapes or dtypes differ.
+    InvalidValue
+        If there is no such reduction; if a weight is negative or NaN.
+    ForeignVariable
+        If a variable is not on this tape.
+
+    Examples
+    --------
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> t, tape = autograd.new_constant(tape, [1.0, 4.0])
+    >>> loss, tape = mse_loss(tape, p, t)
+    >>> float(loss.data), autograd.backward(tape, loss)[p]
+    (2.0, array([ 0., -2.], dtype=float32))
+    """
+    if reduction == "mean" and sample_weight is None:
+        return record(tape, operations.MEAN_SQUARED_ERROR, pred, target)
+    difference, tape = _difference("mse_loss", tape, pred, target)
+    square, tape = autograd.mul(tape, difference, difference)
+    return _reduced("mse_loss", tape, square, reduction, sample_weight)
+
+
+def mae_loss(
+    tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+) -> Traced[Variable]:
+    r"""Mean absolute error, :math:`\frac{1}{n} \sum_i |p_i - t_i|`, with gradient 0 where they are equal.
+
+    Parameters, returns and errors are those of :func:`mse_loss`.
+
+    Examples
+    --------
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> t, tape = autograd.new_constant(tape, [1.0, 4.0])
+    >>> float(mae_loss(tape, p, t).value.data)
+    1.0
+    """
+    difference, tape = _difference("mae_loss", tape, pred, target)
+    size, tape = autograd.abs(tape, difference)
+    return _reduced("mae_loss", tape, size, reduction, sample_weight)
+
+
+def huber_loss(
+    tape: Tape,
+    pred: Variable,
+    target: Variable,
+    delta: float = 1.0,
+    reduction: str = "mean",
+    sample_weight: Variable | None = None,
+) -> Traced[Variable]:
+    r"""Huber's loss, half the squared error up to :math:`\delta` and linear beyond; see
+    :func:`viva_tensor.kernels.huber`.
+
+    Parameters, returns and errors are those of :func:`mse_loss`; ``delta`` is above 0.
+
+    Examples
+    --------
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [0.5, 2.0])
+    >>> t, tape = autograd.new_constant(tape, [1.0, 5.0])
+    >>> float(huber_loss(tape, p, t, reduction="sum").value.data)
+    2.625
+    """
+    difference, tape = _difference("huber_loss", tape, pred, target)
+    losses, tape = record(tape, operations.HUBER, difference, delta=float(delta))
+    return _reduced("huber_loss", tape, losses, reduction, sample_weight)
+
+
+def binary_cross_entropy(
+    tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+) -> Traced[Variable]:
+    """Cross-entropy of logits with targets from 0 to 1; see :func:`viva_tensor.kernels.binary_cross_entropy`.
+
+    Parameters, returns and errors are those of :func:`mse_loss`, with :class:`InvalidValue` for other targets.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 100.0])
+    >>> t, tape = autograd.new_constant(tape, [1.0, 1.0])
+    >>> round(float(binary_cross_entropy(tape, x, t, reduction="sum").value.data), 4)
+    0.6931
+    """
+    losses, tape = record(tape, operations.BINARY_CROSS_ENTROPY, logits, target)
+    return _reduced("binary_cross_entropy", tape, losses, reduction, sample_weight)
+
+
+def cross_entropy(
+    tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+) -> Traced[Variable]:
+    """Cross-entropy of the softmax of logits with classes or probabilities; see
+    :func:`viva_tensor.kernels.cross_entropy`.
+
+    Parameters
+    ----------
+    tape : Tape
+    logits : Variable [rows, classes]
+    target : Variable
+        [rows]: the number of each row's class, from 0, in the dtype of the logits; or [rows, classes]: probabilities.
+        They are checked as they are recorded; a compiled program gives NaN for a class that does not exist.
+    reduction : {"mean", "sum"}
+        Over the rows.
+    sample_weight : Variable [rows], optional
+
+    Raises
+    ------
+    IndexOutOfBounds, InvalidValue
+        If a class has no logit; if the number of a class is not whole, probabilities do not sum to 1, or a weight is
+        negative.
+    ShapeMismatch, DimensionError, DtypeError, ForeignVariable
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[0.0, 0.0]])
+    >>> t, tape = autograd.new_constant(tape, [1.0])
+    >>> loss, tape = cross_entropy(tape, x, t)
+    >>> round(float(loss.data), 4), autograd.backward(tape, loss)[x]
+    (0.6931, array([[ 0.5, -0.5]], dtype=float32))
+    """
+    losses, tape = record(tape, operations.CROSS_ENTROPY, logits, target)
+    return _reduced("cross_entropy", tape, losses, reduction, sample_weight)
+
+
+def _difference(operation: str, tape: Tape, pred: Variable, target: Variable) -> Traced[Variable]:
+    p, t = (tape._at(operation, variable).output.data.shape for variable in (pred, target))
+    same_shape(operation, p, t, "give one target for each prediction, of the same shape")
+    return autograd.sub(tape, pred, target)
+
+
+def _reduced(
+    operation: str, tape: Tape, losses: Variable, reduction: str, sample_weight: Variable | None
+) -> Traced[Variable]:
+    if reduction not in ("mean", "sum"):
+        raise InvalidValue(f"reduction={reduction!r}", operation=operation, mend="choose one of mean, sum")
+    if sample_weight is None:
+        return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
+    shape = losses.data.shape
+    weights = tape._at(operation, sample_weight).output.data
+    if weights.shape != shape[:1]:
+        raise ShapeMismatch(shape[:1], weights.shape, operation=operation, mend="give one weight for each row")
+    if not (weights >= 0).all():
+        row = int(np.argmin(weights >= 0))
+        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, mend="weights are at least 0")
+    column, tape = autograd.reshape(tape, sample_weight, (-1, *(1,) * (len(shape) - 1)) if weights.size else shape)
+    weighted, tape = autograd.mul(tape, losses, column)
+    total, tape = autograd.sum(tape, weighted)
+    if reduction == "sum":
+        return Traced(total, tape)
+    per_row = losses.data.size // max(len(losses.data), 1)
+    count, tape = autograd.sum(tape, sample_weight)
+    count, tape = record(tape, operations.SCALE, count, factor=float(per_row))
+    return autograd.div(tape, total, count)
