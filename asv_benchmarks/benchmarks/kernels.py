@@ -124,6 +124,27 @@ class SGDUpdate(OnArrays):
         self.timed(partial(kernels.sgd, self.x, self.y, 0.01, 0.9, self.y))
 
 
+class AdamUpdate(OnArrays):
+    def time_adam(self, *_):
+        square = self.y * self.y
+        self.timed(partial(kernels.adam, self.x, self.y, self.y, square, 10, 0.001))
+
+    def time_adamw(self, *_):
+        square = self.y * self.y
+        decay = {"weight_decay": 0.01, "decoupled": True}
+        self.timed(partial(kernels.adam, self.x, self.y, self.y, square, 10, 0.001, **decay))
+
+
+class RMSpropUpdate(OnArrays):
+    def time_plain(self, *_):
+        self.timed(partial(kernels.rmsprop, self.x, self.y, self.y * self.y, 0.01))
+
+
+class Norm(OnArrays):
+    def time_norm(self, *_):
+        self.timed(partial(kernels.norm, (self.x, self.y)))
+
+
 class EagerCall(Benchmark):
     """8×8: what a call costs beside its arithmetic, here and in NumPy."""
 

@@ -4,10 +4,19 @@ from functools import partial
 
 import numpy as np
 
-from viva_tensor import autograd, program
+from viva_tensor import autograd, optim, program
 
 from .common import THREADS, Benchmark, ratio
 from .workloads import WORKLOADS, CompiledStep, NumPyStep, TapeStep, problem
+
+OPTIMIZERS = {
+    "SGD": optim.SGD(lr=1e-3),
+    "momentum": optim.SGD(lr=1e-3, momentum=0.9),
+    "Adam": optim.Adam(),
+    "AdamW": optim.AdamW(),
+    "RMSprop": optim.RMSprop(lr=1e-3),
+    "Adam, clipped": optim.Adam(clip_norm=1.0),
+}
 
 
 class TrainingStep(Benchmark):
@@ -26,6 +35,23 @@ class TrainingStep(Benchmark):
 
     def time_numpy(self, *_):
         self.timed(NumPyStep(*self.problem))
+
+
+class OptimizerStep(Benchmark):
+    """A whole step with other optimisers than plain SGD."""
+
+    param_names = ("optimizer", "workload", "threads")
+    params = (tuple(OPTIMIZERS), ("seed-demo", "tabular", "mnist-mlp"), THREADS)
+
+    def setup(self, optimizer, workload, threads):
+        super().setup(threads)
+        self.arguments = (*problem(workload), OPTIMIZERS[optimizer])
+
+    def time_tape(self, *_):
+        self.timed(TapeStep(*self.arguments))
+
+    def time_compiled(self, *_):
+        self.timed(CompiledStep(*self.arguments))
 
 
 class Compile(Benchmark):

@@ -1,4 +1,4 @@
-"""One SGD step of a multilayer perceptron with mean squared error, on a tape and by hand in NumPy."""
+"""One step, by default of SGD, of a multilayer perceptron with mean squared error, on a tape and by hand in NumPy."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -25,6 +25,7 @@ WORKLOADS = {
     "bottleneck": Workload(256, (512, 8, 512)),
 }
 LEARNING_RATE = 1e-3
+SGD = optim.SGD(lr=LEARNING_RATE)
 
 
 def problem(name):
@@ -42,14 +43,14 @@ def problem(name):
 class TapeStep:
     """Recorded anew on each call, with new parameters after it."""
 
-    def __init__(self, x, y, weights):
+    def __init__(self, x, y, weights, optimizer=SGD):
         self.x, self.y = x, y
         self.layers, self.tape = [], autograd.new_tape()
         for w, b in weights:
             w, self.tape = autograd.new_variable(self.tape, w)
             b, self.tape = autograd.new_variable(self.tape, b)
             self.layers.append(nn.Linear(w, b))
-        self.optimizer = optim.SGD(lr=LEARNING_RATE)
+        self.optimizer = optimizer
         self.state = optim.init(self.optimizer, self.layers)
 
     def forward(self):
@@ -80,8 +81,8 @@ class TapeStep:
 class CompiledStep(TapeStep):
     """Recorded and compiled once, replayed on each call."""
 
-    def __init__(self, x, y, weights):
-        super().__init__(x, y, weights)
+    def __init__(self, x, y, weights, optimizer=SGD):
+        super().__init__(x, y, weights, optimizer)
         self.step = self.compiled()
 
     def __call__(self):

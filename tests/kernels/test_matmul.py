@@ -191,28 +191,36 @@ def test_what_follows_a_product_has_the_bits_of_the_operations_one_by_one(shape,
     assert np.array_equal(out, kernels.relu_backward(plain, mask))
 
 
+RULES = {
+    "descent": ("descent", {}),
+    "decay": ("descent", {"decay": 0.01}),
+    "momentum": ("descent", {"momentum": 0.9}),
+    "nesterov": ("descent", {"momentum": 0.9, "nesterov": True, "decay": 0.01}),
+    "adam": ("adam", {"momentum": 0.9, "square_momentum": 0.99, "epsilon": 1e-8, "decay": 0.01}),
+    "adamw": ("adam", {"momentum": 0.9, "square_momentum": 0.99, "epsilon": 1e-8, "decay": 0.01, "decoupled": True}),
+    "rmsprop": ("rmsprop", {"square_momentum": 0.99, "epsilon": 1e-8}),
+    "rmsprop with momentum": ("rmsprop", {"square_momentum": 0.99, "epsilon": 1e-8, "momentum": 0.9}),
+}
+
+
 @pytest.mark.parametrize("shape", [(64, 500, 33), (1, 40, 7), (7, 257, 1), (30, 12, 100)])
-@pytest.mark.parametrize("optimizer", ["descent", "momentum", "adam"])
-def test_an_update_in_the_write_back_has_the_bits_of_the_update_of_its_gradient(shape, optimizer, dtype, rng):
+@pytest.mark.parametrize("name", RULES)
+def test_an_update_in_the_write_back_has_the_bits_of_the_update_of_its_gradient(shape, name, dtype, rng):
     m, k, n = shape
+    kind, numbers = RULES[name]
+    rule = _updates.Rule(kind, 0.1, **numbers)
+    rule.next_step()
     a, b = rng.standard_normal((k, m)).astype(dtype).T, rng.standard_normal((k, n)).astype(dtype)
     w, first = rng.standard_normal((m, n)).astype(dtype), rng.standard_normal((m, n)).astype(dtype)
     second = rng.random((m, n)).astype(dtype)
-    moments = {"descent": (None, None), "momentum": (first, None), "adam": (first, second)}[optimizer]
-    numbers = (0.1, 0.9, 0.99, 1.5, 1e-8)
-    arrays = [w, *(one for one in moments if one is not None)]
-    apart = [one.copy() for one in arrays]
-    flat = [one.reshape(-1) for one in apart] + [None, None]
-    lr, momentum, *others = numbers
-    _updates.update(
-        kernels.matmul(a, b).reshape(-1), flat[0], flat[0], lr, momentum, flat[1], flat[1], *others, flat[2], flat[2]
-    )
+    first, second = first if "momentum" in numbers else None, second if "square_momentum" in numbers else None
+    apart = _updates.update(rule, w, kernels.matmul(a, b), first, second)
     for threads in (1, 3):
-        fused = [one.copy() for one in arrays]
+        fused = [None if one is None else one.copy() for one in (w, first, second)]
         with kernels.num_threads(threads):
-            _matmul.matmul_update(a, b, np.full((m, n), np.nan, dtype), *numbers, *fused)
+            _matmul.matmul_update(a, b, np.full((m, n), np.nan, dtype), rule, *fused)
         for one, other in zip(fused, apart, strict=True):
-            assert np.array_equal(one, other)
+            assert (one is None and other is None) or np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("shape", [(2048, 2048), (1024, 4096), (256, 8192), (8192, 256), (1000, 1000)])

@@ -158,7 +158,9 @@ for dtype in ('f4', 'f8'):
     a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((67, 530), (530, 45), (67, 45)))
     for result in (k.matmul(a, b), k.linear(a, b.T, c[0]), k.sum(a), k.sum(a, 0), k.sum(a, 1), k.mean(b, 1),
                    k.mean_squared_error(c, c[::-1]), k.mean_squared_error_backward(0.7, c, c[::-1]), k.mul(c, c[0]),
-                   k.relu_backward(c, c[::-1]), k.sgd(c, c[::-1], 0.3, 0.9, c * 2)[0]):
+                   k.relu_backward(c, c[::-1]), k.sgd(c, c[::-1], 0.3, 0.9, c * 2)[0],
+                   *k.adam(c, c[::-1], c * 2, c * c, 3, 0.1, weight_decay=0.1), np.float64(k.norm([a, c])),
+                   *k.rmsprop(c, c[::-1], c * c, 0.1, momentum=0.9, velocity=c * 2, weight_decay=0.1)):
         digest.update(result.tobytes())
 print(digest.hexdigest())
 """
@@ -187,6 +189,7 @@ def test_kernels_and_programs_hold_on_each_instruction_set(name):
     here = Path(__file__).parent
     files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums")]
     files += [str(here.parent / "program" / f"test_{part}.py") for part in ("step", "layouts", "random_programs")]
+    files += [str(here.parent / "optim" / f"test_{part}.py") for part in ("optimizers", "steps")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env=os.environ | {"VIVA_TENSOR_ISA": name},

@@ -8,6 +8,13 @@ from hypothesis import strategies as st
 from viva_tensor import autograd, kernels, nn, optim, program
 
 SHAPES = [(), (3,), (1, 3), (4, 1), (4, 3), (2, 4, 3), (3, 4)]
+OPTIMIZERS = [
+    optim.SGD(lr=0.1),
+    optim.SGD(lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.1, clip_norm=1.0),
+    optim.Adam(lr=0.1),
+    optim.AdamW(lr=0.1, clip_norm=0.1),
+    optim.RMSprop(lr=0.1, momentum=0.5),
+]
 
 
 def grow(draw, tape, variables):
@@ -61,11 +68,11 @@ def test_the_bits_of_the_tape(data, seed, dtype):
     squares, tape = autograd.mul(tape, variables[-1], variables[-1])
     loss, tape = autograd.mean(tape, squares)
     grads = autograd.backward(tape, loss)
-    sgd = optim.SGD(lr=0.1)
-    (after, _), _ = optim.update(autograd.new_tape(), sgd, optim.init(sgd, params), params, grads)
+    optimizer = data.draw(st.sampled_from(OPTIMIZERS))
+    (after, _), _ = optim.update(autograd.new_tape(), optimizer, optim.init(optimizer, params), params, grads)
     for threads in (1, 3):
         with kernels.num_threads(threads):
-            step = program.compile_step(tape, loss=loss, params=params, inputs=(x,), optimizer=sgd)
+            step = program.compile_step(tape, loss=loss, params=params, inputs=(x,), optimizer=optimizer)
             assert np.array_equal(step(x.data), float(loss.data), equal_nan=True)
         for variable, expected in zip(step.params(autograd.new_tape()).value, after, strict=True):
             assert np.array_equal(variable.data, expected.data, equal_nan=True)

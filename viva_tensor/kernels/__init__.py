@@ -86,12 +86,16 @@ from viva_tensor.kernels.threads import (
     set_num_threads,
 )
 from viva_tensor.kernels.updates import (
+    adam,
+    norm,
+    rmsprop,
     sgd,
 )
 
 __all__ = [
     "abs",
     "abs_backward",
+    "adam",
     "add",
     "add_backward",
     "binary_cross_entropy",
@@ -128,6 +132,7 @@ __all__ = [
     "mean_squared_error_backward",
     "mul",
     "mul_backward",
+    "norm",
     "normalize",
     "normalize_backward",
     "num_threads",
@@ -135,6 +140,7 @@ __all__ = [
     "pow_backward",
     "relu",
     "relu_backward",
+    "rmsprop",
     "scale",
     "set_num_threads",
     "sgd",

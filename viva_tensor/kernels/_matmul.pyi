@@ -1,4 +1,5 @@
 from viva_tensor.kernels._arrays import Array
+from viva_tensor.kernels._updates import Rule
 
 def matmul(
     a: object,
@@ -13,11 +14,7 @@ def matmul_update(
     a: Array,
     b: Array,
     sums: Array,
-    lr: float,
-    momentum: float,
-    square_momentum: float,
-    correction: float,
-    epsilon: float,
+    rule: Rule,
     w: Array,
     first: Array | None = None,
     second: Array | None = None,

@@ -6,6 +6,7 @@ from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
+from viva_tensor.kernels._updates cimport Rule
 from viva_tensor.kernels._views cimport Operand, apart, memory_of, read, real
 from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle, UpdateArgs
 
@@ -109,8 +110,7 @@ cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NU
     return &array[0, 0]
 
 
-def matmul_update(a, b, sums, double lr, double momentum, double square_momentum, double correction, double epsilon,
-                  real[:, ::1] w, real[:, ::1] first=None, real[:, ::1] second=None):
+def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None, real[:, ::1] second=None):
     """Update w and the moments in place, with a · b as gradient: `sums` is only room for parts of it."""
     cdef MatmulArgs args
     cdef UpdateArgs update
@@ -123,8 +123,7 @@ def matmul_update(a, b, sums, double lr, double momentum, double square_momentum
     update.w = update.new_w = weights(&args, w)
     update.first = update.new_first = weights(&args, first)
     update.second = update.new_second = weights(&args, second)
-    update.lr, update.momentum, update.square_momentum = lr, momentum, square_momentum
-    update.correction, update.epsilon = correction, epsilon
+    update.rule = &rule.values
     args.update = &update
     multiply(&args, sums, kind)
 

@@ -1,19 +1,30 @@
+from typing import final
+
 from viva_tensor.kernels._arrays import Array
 
+@final
+class Rule:
+    lr: float
+    steps: int
+
+    def __init__(
+        self,
+        kind: str,
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        square_momentum: float = 0.0,
+        epsilon: float = 0.0,
+        decay: float = 0.0,
+        nesterov: bool = False,
+        decoupled: bool = False,
+        steps: int = 0,
+    ) -> None: ...
+    def next_step(self) -> None: ...
+
 def update(
-    grad: Array,
-    w: Array,
-    new_w: Array,
-    lr: float,
-    momentum: float = 0,
-    first: Array | None = None,
-    new_first: Array | None = None,
-    square_momentum: float = 0,
-    correction: float = 1,
-    epsilon: float = 0,
-    second: Array | None = None,
-    new_second: Array | None = None,
-) -> None: ...
-def descend(
-    w: object, grad: object, lr: float, momentum: float = 0.0, velocity: object = None
-) -> tuple[Array, Array | None]: ...
+    rule: Rule, w: Array, grad: Array, first: Array | None = None, second: Array | None = None, scale: float = 1.0
+) -> tuple[Array, Array | None, Array | None]: ...
+def squared_norm(x: Array, before: float = 0.0) -> float: ...
+def clipping(squared_norm: float, max_norm: float) -> float: ...
+def sum_chunks(size: int) -> int: ...

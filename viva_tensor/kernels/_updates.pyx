@@ -1,44 +1,88 @@
-"""Optimiser updates: new arrays from old ones, or in place, in one pass."""
+"""Optimiser updates: new arrays from old ones, in one pass; the formulas stand with `update_vector`.
+
+What does not fit raises a bare ValueError, which the front mends or explains.
+"""
+
+cimport cython
+from libc.math cimport sqrt
+from libc.string cimport memset
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, PyObject_GetBuffer
 
 from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
-from viva_tensor.kernels._views cimport aligned, kind_of, memory_of, real
-from viva_tensor.kernels.cores cimport UpdateArgs
+from viva_tensor.kernels._team cimport ELEMENTS, call, release, team_size, workspace
+from viva_tensor.kernels._views cimport aligned, kind_of, memory_of
+from viva_tensor.kernels.cores cimport (
+    ADAM,
+    DESCENT,
+    RMSPROP,
+    Cores,
+    SquaredNormArgs,
+    UpdateArgs,
+    UpdateKind,
+    UpdateRule,
+    clip_factor,
+)
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
+cdef dict KINDS = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
 
 
-cdef inline bint pair(Py_ssize_t size, const real[::1] old, real[::1] new, const void** at, void** new_at):
-    """Fill in an array and what takes its place, which may be the array itself; False where they do not fit."""
-    at[0] = new_at[0] = NULL
-    if old is None:
-        return new is None
-    if new is None or old.shape[0] != size or new.shape[0] != size:
-        return False
-    at[0], new_at[0] = &old[0], &new[0]
-    return aligned(&old[0], 0, sizeof(real)) and aligned(&new[0], 0, sizeof(real))
+cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
+    """By squaring, so that its bits depend on no C library."""
+    cdef double result = 1
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
 
 
-def update(const real[::1] grad, const real[::1] w, real[::1] new_w, double lr, double momentum=0,
-           const real[::1] first=None, real[::1] new_first=None, double square_momentum=0, double correction=1,
-           double epsilon=0, const real[::1] second=None, real[::1] new_second=None):
-    """Descent; with `first` momentum; with `second` too Adam. The formulas stand with `update_run`."""
-    cdef UpdateArgs args
-    args.size = grad.shape[0]
-    if args.size == 0 and w.shape[0] == 0 and new_w.shape[0] == 0:
-        return
-    args.grad = &grad[0]
-    if not (aligned(args.grad, 0, sizeof(real)) and pair(args.size, w, new_w, &args.w, &args.new_w)
-            and pair(args.size, first, new_first, &args.first, &args.new_first)
-            and pair(args.size, second, new_second, &args.second, &args.new_second)):
-        raise ValueError
-    args.lr, args.momentum, args.square_momentum = lr, momentum, square_momentum
-    args.correction, args.epsilon = correction, epsilon
-    call((float_cores if real is float else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
+cdef void next_step(UpdateRule* rule) noexcept nogil:
+    """Count a step and set what depends on its number."""
+    rule.steps += 1
+    rule.rate, rule.correction, rule.kept = rule.lr, 1, 1
+    if rule.kind == ADAM:
+        rule.rate /= 1 - power(rule.momentum, rule.steps)
+        rule.correction = 1 / sqrt(1 - power(rule.square_momentum, rule.steps))
+        if rule.decoupled:
+            rule.kept -= rule.lr * rule.decay
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Rule:
+    """An optimiser as kernels see it, and how many steps it has made."""
+
+    def __init__(self, str kind, double lr, *, double momentum=0, double square_momentum=0, double epsilon=0,
+                 double decay=0, bint nesterov=False, bint decoupled=False, Py_ssize_t steps=0):
+        self.values.kind = <UpdateKind> <int> KINDS[kind]
+        self.values.lr, self.values.momentum, self.values.square_momentum = lr, momentum, square_momentum
+        self.values.epsilon, self.values.decay = epsilon, decay
+        self.values.nesterov, self.values.decoupled, self.values.steps = nesterov, decoupled, steps
+
+    @property
+    def lr(self):
+        return self.values.lr
+
+    @lr.setter
+    def lr(self, double value):
+        self.values.lr = value
+
+    @property
+    def steps(self):
+        return self.values.steps
+
+    @steps.setter
+    def steps(self, Py_ssize_t value):
+        self.values.steps = value
+
+    def next_step(self):
+        """Count a step; what updates do until the next one depends on its number."""
+        next_step(&self.values)
 
 
 cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) except -1:
@@ -57,29 +101,70 @@ cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) exc
     return 0
 
 
-def descend(w, grad, double lr, double momentum=0, velocity=None):
-    """New arrays of the shape of w: the weights, and the velocity or None."""
+cdef object replaced(object array, object shape, char wanted, const void** old, void** new):
+    """A new array in the place of one of this shape and kind; None for None."""
+    cdef Py_ssize_t size
+    cdef char kind
+    if array is None:
+        return None
+    if array.shape != shape:
+        raise ValueError
+    flat(array, old, &size, &kind)
+    if kind != wanted:
+        raise ValueError
+    result = empty(shape, FLOAT if kind == b"f" else DOUBLE)
+    new[0] = memory_of(result)
+    return result
+
+
+def update(Rule rule, w, grad, first=None, second=None, double scale=1):
+    """The new weights and moments, by the step that `rule` has under way; the gradient is multiplied by a scale."""
     cdef UpdateArgs args
     cdef Py_ssize_t size
     cdef char kind, other
-    new_velocity = None
+    cdef float single = <float> scale
+    memset(&args, 0, sizeof(UpdateArgs))
     shape = w.shape
-    if grad.shape != shape or (velocity is not None and velocity.shape != shape):
-        raise ValueError
     flat(w, &args.w, &args.size, &kind)
     flat(grad, &args.grad, &size, &other)
-    args.first = args.second = args.new_first = args.new_second = NULL
-    if other != kind:
+    if other != kind or grad.shape != shape or (second is None) != (rule.values.kind == DESCENT) \
+            or (first is None and rule.values.kind == ADAM):
         raise ValueError
-    new_w = empty(shape, FLOAT if kind == b"f" else DOUBLE)
-    args.new_w = memory_of(new_w)
-    if velocity is not None:
-        flat(velocity, &args.first, &size, &other)
-        if other != kind:
-            raise ValueError
-        new_velocity = empty(shape, FLOAT if kind == b"f" else DOUBLE)
-        args.new_first = memory_of(new_velocity)
-    args.lr, args.momentum = lr, momentum
+    new_w = replaced(w, shape, kind, &args.w, &args.new_w)
+    new_first = replaced(first, shape, kind, &args.first, &args.new_first)
+    new_second = replaced(second, shape, kind, &args.second, &args.new_second)
+    args.rule = &rule.values
+    if scale != 1:
+        args.scale = <void*> &single if kind == b"f" else <void*> &scale
     if args.size:
         call((float_cores if kind == b"f" else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
-    return new_w, new_velocity
+    return new_w, new_first, new_second
+
+
+def squared_norm(x, double before=0):
+    """before + Σ x², chunk after chunk; the order is written down in core/norms.pxi."""
+    cdef SquaredNormArgs args
+    cdef const Cores* cores
+    cdef char kind
+    cdef Py_ssize_t chunks, k
+    cdef char* partials
+    flat(x, &args.x, &args.size, &kind)
+    cores = float_cores if kind == b"f" else double_cores
+    chunks = cores.sum_chunks(args.size)
+    partials = workspace(chunks * sizeof(double))
+    args.partials = partials
+    call(cores.squared_norm, &args, team_size(args.size, ELEMENTS), args.size)
+    for k in range(chunks):
+        before += (<float*> partials)[k] if kind == b"f" else (<double*> partials)[k]
+    release(partials)
+    return before
+
+
+def clipping(double squared_norm, double max_norm):
+    """The factor that scales what has a squared norm down to a norm."""
+    return clip_factor(squared_norm, max_norm)
+
+
+def sum_chunks(Py_ssize_t size):
+    """How many chunks an array of so many elements has; as many partials has its squared norm."""
+    return float_cores.sum_chunks(size)

@@ -7,6 +7,8 @@ of them for one element type and one instruction set; ``_dispatch`` fills one fo
 Strides count elements, not bytes.
 """
 
+from libc.math cimport sqrt
+
 ctypedef void (*Core)(const void* args, int member, int members) noexcept nogil
 
 
@@ -20,17 +22,54 @@ cdef struct Matrix:
     Py_ssize_t across   # from one panel of columns to the next; 0: as the columns go on
 
 
-cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights; see updates.pxi
+cdef enum UpdateKind:
+    DESCENT, ADAM, RMSPROP
+
+
+cdef struct UpdateRule:     # an optimiser and the number of its step, for all parameters; see updates.pxi
+    UpdateKind kind
+    bint nesterov
+    bint decoupled          # weights decay by themselves, apart from the gradient
+    double lr, decay, epsilon
+    double momentum         # Adam's β₁ too
+    double square_momentum  # Adam's β₂, RMSprop's α
+    Py_ssize_t steps        # with the one under way, of which the others follow
+    double rate             # lr, by Adam's correction of the first moment
+    double correction       # Adam's, of the root of the second moment
+    double kept             # of weights that decay by themselves
+
+
+cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
+    const UpdateRule* rule
     Py_ssize_t size
     const void* w
     const void* grad
-    const void* first       # a running mean of the gradient: velocity, or Adam's first moment; NULL: none
-    const void* second      # Adam's second moment; NULL: gradient descent
+    const void* scale       # one element by which the gradient is multiplied; NULL: it is not
+    const void* first       # velocity, or Adam's first moment; NULL: none
+    const void* second      # running mean of the squared gradient; NULL: gradient descent
     void* new_w             # each may be the array that it replaces
     void* new_first
     void* new_second
-    double lr, momentum     # momentum is Adam's β₁ too
-    double square_momentum, correction, epsilon
+
+
+cdef struct SquaredNormArgs:    # partials of Σ x², one for each chunk
+    Py_ssize_t size
+    const void* x
+    void* partials
+
+
+cdef struct ClipArgs:       # out = what scales arrays down to a norm, from the partials of their squared norms
+    Py_ssize_t count
+    const void** partials
+    const Py_ssize_t* chunks
+    double max_norm
+    void* out               # one element
+
+
+cdef inline double clip_factor(double squared_norm, double max_norm) noexcept nogil:
+    """What scales to a norm what is longer: PyTorch's formula. NaN stays NaN."""
+    cdef double factor = max_norm / (sqrt(squared_norm) + 1e-6)
+    return 1 if factor > 1 else factor
 
 
 cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b[depth, columns] + bias[columns]))
@@ -116,6 +155,8 @@ cdef struct Cores:
     Core sum_join
     Core squared_error
     Core update
+    Core squared_norm
+    Core clip
     Core to_panels
     Core peak
     int chains

@@ -1,17 +1,28 @@
-"""Optimiser updates: new arrays from old ones, one pass each."""
+"""Optimiser updates: new arrays from old ones, one pass each; and the norm of gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 
 from viva_tensor.kernels import _updates
-from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels._updates import Rule
 
-__all__ = ["sgd"]
+__all__ = ["adam", "norm", "rmsprop", "sgd", "updated"]
 
 
 def sgd(
-    w: Array, grad: Array, lr: float, momentum: float = 0.0, velocity: Array | None = None
+    w: Array,
+    grad: Array,
+    lr: float,
+    momentum: float = 0.0,
+    velocity: Array | None = None,
+    *,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
 ) -> tuple[Array, Array | None]:
     r"""One step of stochastic gradient descent: :math:`v' = \mu v + g`, :math:`w' = w - \eta v'`.
 
@@ -22,6 +33,10 @@ def sgd(
         η and μ.
     velocity : ndarray of the same shape, optional
         v; without it the step is w - η·g.
+    nesterov : bool
+        Step by g + μ·v' instead of v'.
+    weight_decay : float
+        λ: g + λ·w takes the place of g.
 
     Returns
     -------
@@ -45,11 +60,203 @@ def sgd(
     >>> sgd(np.array([1.0]), np.array([0.5]), lr=0.1)
     (array([0.95]), None)
     """
+    rule = Rule("descent", lr, momentum=momentum, decay=weight_decay, nesterov=nesterov)
+    rule.next_step()
+    return updated("sgd", rule, w, grad, velocity)[:2]
+
+
+def adam(
+    w: Array,
+    grad: Array,
+    first: Array,
+    second: Array,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    *,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> tuple[Array, Array, Array]:
+    r"""One step of Adam.
+
+    .. math::
+
+        m' = \beta_1 m + (1 - \beta_1) g, \quad s' = \beta_2 s + (1 - \beta_2) g^2, \quad
+        w' = w - \eta \frac{m' / (1 - \beta_1^n)}{\sqrt{s' / (1 - \beta_2^n)} + \varepsilon}
+
+    Parameters
+    ----------
+    w, grad : ndarray, float32 or float64, of one shape and dtype
+    first, second : ndarray of the same shape and dtype
+        m and s: zeros before the first step.
+    step : int
+        n, the number of this step, from 1.
+    lr, betas, eps : float, (float, float), float
+        η, (β₁, β₂) and ε.
+    weight_decay : float
+        λ: g + λ·w takes the place of g; ``decoupled``, the step starts from (1 - η·λ)·w instead.
+    decoupled : bool
+        As in AdamW.
+
+    Returns
+    -------
+    tuple
+        The new weights and moments. The arguments stay as they were.
+
+    Raises
+    ------
+    ShapeMismatch, DtypeError
+        If the shapes or dtypes differ.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980.
+    .. [2] I. Loshchilov and F. Hutter, Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero = np.zeros(1)
+    >>> w, first, second = adam(np.array([1.0]), np.array([0.5]), zero, zero, step=1, lr=0.1)
+    >>> w.round(6), first.round(6), second.round(6)
+    (array([0.9]), array([0.05]), array([0.00025]))
+    """
+    rule = Rule(
+        "adam",
+        lr,
+        momentum=betas[0],
+        square_momentum=betas[1],
+        epsilon=eps,
+        decay=weight_decay,
+        decoupled=decoupled,
+        steps=step - 1,
+    )
+    rule.next_step()
+    return cast(tuple[Array, Array, Array], updated("adam", rule, w, grad, first, second))
+
+
+def rmsprop(
+    w: Array,
+    grad: Array,
+    square: Array,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    momentum: float = 0.0,
+    velocity: Array | None = None,
+    *,
+    weight_decay: float = 0.0,
+) -> tuple[Array, Array, Array | None]:
+    r"""One step of RMSprop.
+
+    .. math::
+
+        s' = \alpha s + (1 - \alpha) g^2, \quad d = g / (\sqrt{s'} + \varepsilon), \quad
+        v' = \mu v + d, \quad w' = w - \eta v'
+
+    Parameters
+    ----------
+    w, grad : ndarray, float32 or float64, of one shape and dtype
+    square : ndarray of the same shape and dtype
+        s: zeros before the first step.
+    lr, alpha, eps, momentum : float
+        η, α, ε and μ.
+    velocity : ndarray of the same shape and dtype, optional
+        v; without it the step is w - η·d.
+    weight_decay : float
+        λ: g + λ·w takes the place of g.
+
+    Returns
+    -------
+    tuple
+        The new weights, the new s, and the new velocity or None. The arguments stay as they were.
+
+    Raises
+    ------
+    ShapeMismatch, DtypeError
+        If the shapes or dtypes differ.
+
+    References
+    ----------
+    .. [1] T. Tieleman and G. Hinton, Lecture 6.5: RMSprop, Coursera, Neural Networks for Machine Learning, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w, square, _ = rmsprop(np.array([1.0]), np.array([0.5]), np.zeros(1), lr=0.01)
+    >>> w.round(6), square.round(6)
+    (array([0.9]), array([0.0025]))
+    """
+    rule = Rule("rmsprop", lr, momentum=momentum, square_momentum=alpha, epsilon=eps, decay=weight_decay)
+    rule.next_step()
+    new_w, new_velocity, new_square = updated("rmsprop", rule, w, grad, velocity, square)
+    return new_w, cast(Array, new_square), new_velocity
+
+
+def updated(
+    operation: str,
+    rule: Rule,
+    w: Array,
+    grad: Array,
+    first: Array | None = None,
+    second: Array | None = None,
+    scale: float = 1.0,
+) -> tuple[Array, Array | None, Array | None]:
+    """New weights and moments by the step that a rule has under way, with scale·grad as gradient."""
     try:
-        return _updates.descend(w, grad, lr, momentum, velocity)
+        return _updates.update(rule, w, grad, first, second, scale)
     except Unfit:
-        arrays = as_arrays("sgd", w, grad, *(() if velocity is None else (velocity,)))
+        moments = [one for one in (first, second) if one is not None]
+        arrays = as_arrays(operation, w, grad, *moments)
         for array in arrays[1:]:
-            same_shape("sgd", arrays[0].shape, array.shape, "weights, gradient and velocity have one shape")
-        old, *others = [np.ascontiguousarray(array).reshape(array.shape) for array in arrays]
-        return _updates.descend(old, others[0], lr, momentum, *others[1:])
+            same_shape(operation, arrays[0].shape, array.shape, "weights, gradient and moments have one shape")
+        old, gradient, *rest = [np.ascontiguousarray(array).reshape(array.shape) for array in arrays]
+        mean, square = (None if one is None else rest.pop(0) for one in (first, second))
+        return _updates.update(rule, old, gradient, mean, square, scale)
+
+
+def norm(arrays: Iterable[Array]) -> float:
+    """The 2-norm of several arrays taken together, in an order that depends on their shapes alone.
+
+    Parameters
+    ----------
+    arrays : iterable of ndarray, float32 or float64
+        Of any shapes and layouts. Each is read in row-major order, in chunks of 8192 elements whose squares are added
+        in their own dtype; the chunks are added in order in float64.
+
+    Returns
+    -------
+    float
+        0.0 of nothing.
+
+    Raises
+    ------
+    DtypeError
+        If a dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> norm([np.array([3.0]), np.array([[0.0], [4.0]])])
+    5.0
+    """
+    return float(np.sqrt(squared_norm(arrays)))
+
+
+def squared_norm(arrays: Iterable[Array]) -> float:
+    """The square of :func:`norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> squared_norm([np.array([3.0]), np.array([4.0])])
+    25.0
+    """
+    total = 0.0
+    for array in arrays:
+        try:
+            total = _updates.squared_norm(array, total)
+        except Unfit:
+            total = _updates.squared_norm(np.ascontiguousarray(as_array("norm", array)), total)
+    return total

@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy as np
 
+from viva_tensor.kernels._updates import Rule
+
 DEPTH_BLOCK: int
 MOST: int
 
@@ -15,10 +17,15 @@ class Guard:
 
 class Executor:
     inputs: tuple[tuple[int, ...], ...]
-    steps: int
 
     def __init__(
-        self, dtype: str, members: int, threads: int, inputs: tuple[tuple[int, ...], ...], guard: Guard | None
+        self,
+        dtype: str,
+        members: int,
+        threads: int,
+        inputs: tuple[tuple[int, ...], ...],
+        guard: Guard | None,
+        rule: Rule | None,
     ) -> None: ...
     def keep(self, item: Any) -> None: ...
     def matmul(
@@ -67,18 +74,19 @@ class Executor:
         grad: Place | None,
         team: Team,
     ) -> None: ...
+    def squared_norm(self, size: int, x: Place, out: Place, team: Team) -> None: ...
+    def clip(self, partials: list[Place], chunks: tuple[int, ...], max_norm: float, out: Place, team: Team) -> None: ...
     def update(
         self,
         grad: Place | None,
+        scale: Place | None,
         w: Place,
         size: int,
         first: int,
-        lr: float,
-        momentum: float,
+        second: int,
         team: Team | None,
     ) -> None: ...
     def finish(self, output: int) -> None: ...
-    def set_rate(self, lr: float) -> None: ...
     def run(self, arrays: tuple[Any, ...]) -> float | None: ...
     def run_batches(
         self, arrays: list[Any], order: np.ndarray[Any, Any] | None, begin: int, end: int, flops: int

@@ -22,7 +22,9 @@ from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport run as run_team, threads as threads_in_force
+from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
+    ClipArgs,
     Core,
     Cores,
     MatmulArgs,
@@ -30,8 +32,10 @@ from viva_tensor.kernels.cores cimport (
     PairArgs,
     PanelArgs,
     SquaredErrorArgs,
+    SquaredNormArgs,
     SumArgs,
     UpdateArgs,
+    UpdateRule,
 )
 from viva_tensor.kernels.openmp cimport openmp_wait
 
@@ -140,24 +144,25 @@ cdef class Executor:
     cdef const Cores* cores
     cdef list held
     cdef Patch* patches
-    cdef UpdateArgs** updates
-    cdef Py_ssize_t size, patch_count, update_count, room
+    cdef UpdateArgs* last_update
+    cdef UpdateRule* rule
+    cdef Py_ssize_t size, patch_count, room
     cdef int members, threads, input_count
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
     cdef Guard guard
     cdef Py_ssize_t* dims       # of each input: how many, and their sizes
-    cdef readonly Py_ssize_t steps      # made so far
 
-    def __cinit__(self, str dtype, int members, int threads, tuple inputs, Guard guard):
+    def __cinit__(self, str dtype, int members, int threads, tuple inputs, Guard guard, Rule rule):
         self.letter = ord(dtype)
         self.cores = float_cores if dtype == "f" else double_cores
         self.size = 4 if dtype == "f" else 8
         self.members, self.threads, self.inputs, self.input_count = members, threads, inputs, len(inputs)
         if self.input_count > MOST_INPUTS:
             raise ValueError
-        self.held = []
+        self.held = [rule]
+        self.rule = NULL if rule is None else &rule.values
         self.guard = guard
         self.dims = <Py_ssize_t*> self.memory(sum([1 + len(shape) for shape in inputs]) * sizeof(Py_ssize_t))
         dims = self.dims
@@ -180,12 +185,10 @@ cdef class Executor:
         """Room for that many instructions."""
         cdef Instruction* instructions = <Instruction*> self.memory(room * sizeof(Instruction))
         cdef Patch* patches = <Patch*> self.memory(8 * room * sizeof(Patch))
-        cdef UpdateArgs** updates = <UpdateArgs**> self.memory(room * sizeof(void*))
         if self.room:
             memcpy(instructions, self.program.instructions, self.program.count * sizeof(Instruction))
             memcpy(patches, self.patches, self.patch_count * sizeof(Patch))
-            memcpy(updates, self.updates, self.update_count * sizeof(void*))
-        self.program.instructions, self.patches, self.updates, self.room = instructions, patches, updates, room
+        self.program.instructions, self.patches, self.room = instructions, patches, room
         return 0
 
     cdef int add(self, Core core, void* args, tuple team) except -1:
@@ -231,7 +234,7 @@ cdef class Executor:
         self.matrix(&args.mask, mask)
         args.relu, args.padded, args.by_rows = relu, padded, by_rows
         if update:
-            args.update = self.updates[self.update_count - 1]
+            args.update = self.last_update
         self.cores.matmul_plan(args, team[1])
         if args.a.data == <void*> args:
             a, b = b, a
@@ -265,7 +268,7 @@ cdef class Executor:
         args.out.row, args.out.column, args.divisor = args.inner, 1, divisor
         self.place(&args.x, x)
         if update:
-            args.update = self.updates[self.update_count - 1]
+            args.update = self.last_update
         else:
             self.place(<const void**> &args.out.data, out)
         chunks = self.cores.sum_chunks(args.axis)
@@ -310,15 +313,39 @@ cdef class Executor:
         if loss is not None and chunks > 1:
             self.add(self.cores.sum_join, join, (0, 1, members > 1) if members > 1 else (team[0], 1, False))
 
-    def update(self, grad, w, Py_ssize_t size, uintptr_t first, double lr, double momentum, tuple team):
-        """A step of an optimiser in place; without a gradient, for the product that is added next."""
+    def squared_norm(self, Py_ssize_t size, x, out, tuple team):
+        """The partials, one for each chunk, of the squared norm of a contiguous x."""
+        cdef SquaredNormArgs* args = <SquaredNormArgs*> self.memory(sizeof(SquaredNormArgs))
+        args.size = size
+        self.place(&args.x, x)
+        self.place(<const void**> &args.partials, out)
+        self.add(self.cores.squared_norm, args, team)
+
+    def clip(self, partials, tuple chunks, double max_norm, out, tuple team):
+        """The factor that scales arrays down to a norm, from the partials of each."""
+        cdef ClipArgs* args = <ClipArgs*> self.memory(sizeof(ClipArgs))
+        cdef const void** places = <const void**> self.memory(len(chunks) * sizeof(void*))
+        cdef Py_ssize_t* counts = <Py_ssize_t*> self.memory(len(chunks) * sizeof(Py_ssize_t))
+        cdef Py_ssize_t i
+        args.count, args.max_norm = len(chunks), max_norm
+        for i in range(args.count):
+            self.place(&places[i], partials[i])
+            counts[i] = chunks[i]
+        args.partials, args.chunks = places, counts
+        self.place(<const void**> &args.out, out)
+        self.add(self.cores.clip, args, team)
+
+    def update(self, grad, scale, w, Py_ssize_t size, uintptr_t first, uintptr_t second, tuple team):
+        """A step of the optimiser in place; without a gradient, for the product or sum that is added next."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
-        args.size, args.lr, args.momentum = size, lr, momentum
+        args.rule, args.size = self.rule, size
         self.place(&args.w, w)
         args.new_w = <void*> args.w
         args.first = args.new_first = <void*> first
-        self.updates[self.update_count] = args
-        self.update_count += 1
+        args.second = args.new_second = <void*> second
+        self.last_update = args
+        if scale is not None:
+            self.place(&args.scale, scale)
         if grad is not None:
             self.place(&args.grad, grad)
             self.add(self.cores.update, args, team)
@@ -339,19 +366,14 @@ cdef class Executor:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 args.workspace, args.workspace_bytes = workspace + self.program.instructions[i].first * most, most
 
-    def set_rate(self, double lr):
-        """Another learning rate for all updates."""
-        cdef Py_ssize_t i
-        for i in range(self.update_count):
-            self.updates[i].lr = lr
-
     cdef void step(self, const void** data) noexcept nogil:
         cdef Py_ssize_t i
         for i in range(self.patch_count):
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
+        if self.rule != NULL:
+            next_step(self.rule)
         run_team(execute, &self.program, self.members)
         self.program.round += <unsigned> self.program.count + 1
-        self.steps += 1
 
     cdef double scalar(self) noexcept nogil:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
@@ -460,6 +482,8 @@ cdef class Executor:
                 got += 1
             for i in range(self.patch_count):
                 self.patches[i].field[0] = <const char*> views[self.patches[i].slot].buf + self.patches[i].offset
+            if self.rule != NULL:
+                next_step(self.rule)
             for _ in range(times):
                 for i in range(self.program.count):
                     start = perf_counter()

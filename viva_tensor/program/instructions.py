@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.error import BroadcastError, ShapeMismatch
+from viva_tensor.kernels._updates import sum_chunks
 
 __all__ = ["Buffer", "Builder", "Instruction", "Symbol"]
 
@@ -69,7 +70,8 @@ class Symbol:
 class Instruction:
     """One kernel call. ``operands`` are read, ``results`` written; an update does both to its parameter.
 
-    ``fused`` names what happens in the write-back of a product: "bias", "relu", "mask", "update".
+    ``fused`` names what happens in the write-back of a product: "bias", "relu", "mask", "update". ``moments`` of an
+    update tells how many arrays beside its parameter it reads and writes.
     """
 
     kind: str
@@ -93,7 +95,8 @@ class Instruction:
     @property
     def elements(self) -> int:
         """Elements that move between the processor and its caches."""
-        return sum(symbol.size for symbol in (*self.operands.values(), *self.results.values()))
+        moved = sum(symbol.size for symbol in (*self.operands.values(), *self.results.values()))
+        return moved + (2 * self.attributes.get("moments", 0) * self.results["w"].size if "w" in self.results else 0)
 
 
 def row_major(shape: Sequence[int]) -> Strides:
@@ -261,6 +264,17 @@ class Builder:
         out = self.temporary(pred.shape)
         self.instructions.append(Instruction("squared_error_backward", operands, {"out": out}))
         return out
+
+    def clipping(self, grads: Sequence[Symbol], max_norm: float) -> Symbol:
+        """The factor that scales gradients down to a norm."""
+        partials = {}
+        for index, grad in enumerate(grads):
+            out = self.temporary((sum_chunks(grad.size),))
+            self.instructions.append(Instruction("squared_norm", {"grad": grad}, {"out": out}))
+            partials[str(index)] = out
+        factor = self.temporary(())
+        self.instructions.append(Instruction("clip", partials, {"out": factor}, {"max_norm": max_norm}))
+        return factor
 
     def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
         if pred.shape != target.shape:

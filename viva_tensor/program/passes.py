@@ -114,7 +114,7 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
         if any(symbol.buffer in read for one in kept[place + 1 : last + 1] for symbol in one.results.values()):
             continue  # the gradients of a product of two parameters each read what the other updates
         product.operands["w"] = product.results["w"] = w
-        product.attributes["fused"] = ["update"]
+        product.attributes |= {"fused": ["update"], "moments": instruction.attributes.get("moments", 0)}
         kept.remove(instruction)
         if last > place:
             kept.insert(last + 1, product)
@@ -137,7 +137,7 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
         if any(kept.index(one) > kept.index(total) for one in read_by[w.buffer] if one is not instruction):
             continue
         total.operands["w"] = total.results["w"] = w
-        total.attributes["fused"] = ["update"]
+        total.attributes |= {"fused": ["update"], "moments": instruction.attributes.get("moments", 0)}
         kept.remove(instruction)
     return kept
 

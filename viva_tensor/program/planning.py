@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from viva_tensor.kernels._updates import Rule
 from viva_tensor.program._executor import DEPTH_BLOCK, Executor, Guard
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
@@ -61,12 +62,16 @@ def plan(
     inputs: tuple[tuple[int, ...], ...],
     dtype: np.dtype[Any],
     threads: int,
-    optimizer: Any = None,
-    moments: Sequence[np.ndarray[Any, Any]] = (),
+    rule: Rule | None = None,
+    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] | None = None,
     layouts: Mapping[int, Panels] | None = None,
     guard: Guard | None = None,
 ) -> Plan:
-    """Plan instructions for a number of threads; ``layouts`` tells which parameters (and moments) lie in panels."""
+    """Plan instructions for a number of threads.
+
+    ``rule`` is the optimiser, whose ``moments`` are the arrays for each of its slots; ``layouts`` tells which
+    parameters, with their moments, lie in panels.
+    """
     allowed = threads
     threads = max(1, min(threads, sum(one.multiply_adds for one in instructions) // PROGRAM))
     if threads == 1:
@@ -81,7 +86,7 @@ def plan(
     arena = aligned(total)
     if members > 1:
         _barriers(planned, places, dtype, members)
-    executor = Executor(dtype.char, members, allowed, inputs, guard)
+    executor = Executor(dtype.char, members, allowed, inputs, guard, rule)
     address = arena.ctypes.data
 
     def place(symbol: Symbol) -> tuple[int, int]:
@@ -100,7 +105,7 @@ def plan(
     executor.keep(arena)
     for one in planned:
         before = executor.calls()
-        _emit(executor, one, place, parameters, optimizer, moments)
+        _emit(executor, one, place, moments or {})
         one.calls = executor.calls() - before
     executor.finish(place(output)[1])
     return Plan(planned, places, arena, members, executor)
@@ -118,6 +123,8 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     if instruction.kind in ("to_panels", "squared_error_backward", "rows") or instruction.attributes.get("aligned"):
         rows = instruction.results["out"].shape[0] if instruction.results["out"].shape else 1
         return (threads, True) if rows >= 8 * threads else (1, False)
+    if instruction.kind == "clip":
+        return 1, False
     if instruction.kind != "matmul":
         return max(1, min(threads, instruction.elements // ELEMENTS)), False
     rows, columns = instruction.results["out"].shape
@@ -290,14 +297,7 @@ def _effort(instruction: Instruction) -> float:
     return (instruction.multiply_adds + 4 * instruction.elements) / 16
 
 
-def _emit(
-    executor: Executor,
-    one: Planned,
-    place: Any,
-    parameters: Any,
-    optimizer: Any,
-    moments: Sequence[np.ndarray[Any, Any]],
-) -> None:
+def _emit(executor: Executor, one: Planned, place: Any, moments: Mapping[str, Sequence[np.ndarray[Any, Any]]]) -> None:
     """Hand an instruction to the executor."""
     instruction = one.instruction
     operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
@@ -306,6 +306,21 @@ def _emit(
     def matrix(symbol: Symbol) -> Strided:
         return cast(Strided, (*place(symbol), *symbol.strides, symbol.down, symbol.across))
 
+    def update(w: Symbol, grad: Symbol | None = None) -> None:
+        scale = operands.get("scale")
+        first, second = (
+            moments[slot][w.buffer.index].ctypes.data if slot in moments else 0 for slot in ("first", "second")
+        )
+        executor.update(
+            None if grad is None else place(grad),
+            None if scale is None else place(scale),
+            place(w),
+            w.size,
+            first,
+            second,
+            team,
+        )
+
     if instruction.kind == "matmul":
         out = results["out"]
         fused = attributes["fused"]
@@ -313,7 +328,7 @@ def _emit(
         if "update" in fused:
             w = results["w"]
             out = w if not _temporaries(instruction) else replace(w, buffer=out.buffer)
-            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, None)
+            update(w)
         rows, columns = out.shape
         executor.matmul(
             (rows, columns, operands["a"].shape[1]),
@@ -343,8 +358,7 @@ def _emit(
     elif instruction.kind == "sum":
         updates = "w" in results
         if updates:
-            w = results["w"]
-            executor.update(None, place(w), w.size, _moment(w, moments), optimizer.lr, optimizer.momentum, None)
+            update(results["w"])
         total = None if updates else place(results["out"])
         executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, team)
     elif instruction.kind == "to_panels":
@@ -361,13 +375,10 @@ def _emit(
             place(operands["grad"]) if "grad" in operands else None,
             team,
         )
+    elif instruction.kind == "squared_norm":
+        executor.squared_norm(operands["grad"].size, place(operands["grad"]), place(results["out"]), team)
+    elif instruction.kind == "clip":
+        places, chunks = map(place, operands.values()), tuple(symbol.size for symbol in operands.values())
+        executor.clip(list(places), chunks, attributes["max_norm"], place(results["out"]), team)
     else:
-        w = results["w"]
-        lr, momentum = optimizer.lr, optimizer.momentum
-        grad = place(operands["grad"])
-        executor.update(grad, place(w), w.size, _moment(w, moments), lr, momentum, team)
-
-
-def _moment(w: Symbol, moments: Sequence[np.ndarray[Any, Any]]) -> int:
-    """The address of a parameter's velocity, or 0."""
-    return moments[w.buffer.index].ctypes.data if moments else 0
+        update(results["w"], operands["grad"])

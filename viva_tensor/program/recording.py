@@ -12,6 +12,7 @@ from viva_tensor import operations
 from viva_tensor.autograd import Node, Variable
 from viva_tensor.error import ShapeMismatch, TensorError
 from viva_tensor.operations import Operation
+from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
 
 __all__ = ["Recording", "needed", "record"]
@@ -53,9 +54,9 @@ def record(
     inputs: Sequence[Variable],
     shapes: Sequence[tuple[int, ...]],
     params: Sequence[Variable] = (),
-    train: bool = False,
+    optimizer: Optimizer | None = None,
 ) -> Recording:
-    """Lower nodes to instructions, for inputs of the given shapes; with ``train`` also gradients and updates."""
+    """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates."""
     build = Builder(output.data.dtype)
     symbols: dict[int, Symbol] = {}
     for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
@@ -75,18 +76,32 @@ def record(
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
-    if train:
-        grads = _backward(build, nodes, output, symbols, {variable.id for variable in params})
+    if optimizer is not None:
+        known = _backward(build, nodes, output, symbols, {variable.id for variable in params})
+        grads = []
         for variable, parameter in zip(params, parameters, strict=True):
-            grad = grads.get(variable.id)
+            grad = known.get(variable.id)
             if grad is None:
                 grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
-            build.instructions.append(
-                Instruction("update", {"grad": build.whole(grad), "w": parameter}, {"w": parameter})
-            )
+            grads.append(build.whole(grad))
+        _update(build, grads, parameters, optimizer)
     elif not result.contiguous or result.buffer.kind != "temporary":
         result = build.scaled(result, 1.0, result.shape)
     return Recording(build.instructions, result, tuple(parameters))
+
+
+def _update(build: Builder, grads: list[Symbol], parameters: list[Symbol], optimizer: Optimizer) -> None:
+    """The update of each parameter; all of them wait for the norm of all gradients where that is clipped."""
+    more = {} if optimizer.clip_norm is None else {"scale": build.clipping(grads, optimizer.clip_norm)}
+    for grad, parameter in zip(grads, parameters, strict=True):
+        build.instructions.append(
+            Instruction(
+                "update",
+                {"grad": grad, **more, "w": parameter},
+                {"w": parameter},
+                {"moments": len(optimizer.slots)},
+            )
+        )
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -6,16 +6,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Node, Tape, Traced, Variable, new_variable
-from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
-from viva_tensor.optim import SGD, leaves, replaced
+from viva_tensor.optim import Optimizer, leaves, replaced
+from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program import report
 from viva_tensor.program._executor import MOST, Guard
 from viva_tensor.program.instructions import Instruction, Symbol
@@ -34,10 +36,13 @@ MOST_PLANS = 16  # batch sizes and numbers of threads for which a step keeps its
 
 
 class State(NamedTuple):
-    """All that a step changes: copies of its parameters, their velocities, and the number of steps made."""
+    """All that a step changes: copies of its parameters, the optimiser's moments, and the number of steps made.
+
+    Moments are those of :class:`viva_tensor.optim.State`: for each kind a tuple of arrays, one for each parameter.
+    """
 
     params: tuple[Array, ...]
-    velocity: tuple[Array, ...]
+    moments: tuple[tuple[Array, ...], ...]
     steps: int
 
 
@@ -50,10 +55,10 @@ class _Source:
     inputs: tuple[Variable, ...]
     params: tuple[Variable, ...]
     dtype: np.dtype[Any]
-    train: bool
+    optimizer: Optimizer | None
 
     def instructions(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.train)
+        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer)
         instructions = recording.instructions
         for improve in PASSES:
             instructions = improve(instructions, recording.output)
@@ -94,17 +99,17 @@ class Step:
     parameters from then on; :meth:`params` hands back their values. ``print(step)`` shows the program.
     """
 
-    def __init__(self, source: _Source, params: Any, optimizer: SGD) -> None:
+    def __init__(self, source: _Source, params: Any, optimizer: Optimizer) -> None:
         self._source = source
         self._nesting = params
         self._optimizer = optimizer
+        self._rule = optimizer.rule()
         self._lock = Guard()
-        self._before = 0  # steps made by plans that are gone
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
         self._layouts = of_parameters(source.instructions(self._shapes)[0], source.dtype)
         self._params = self._block()
-        self._velocity = self._block() if optimizer.momentum else ()
+        self._moments = {slot: self._block() for slot in optimizer.slots}
         self._store(self._params, [variable.data for variable in source.params])
         self._current = self._plan(self._shapes)
 
@@ -151,16 +156,15 @@ class Step:
                 shapes,
                 self._source.dtype,
                 threads,
-                self._optimizer,
-                self._velocity,
+                self._rule,
+                self._moments,
                 self._layouts,
                 self._lock,
             )
             if len(self._plans) >= MOST_PLANS:
-                self._before += self._plans.pop(next(iter(self._plans))).executor.steps
+                self._plans.pop(next(iter(self._plans)))
             self._plans[shapes, threads] = found
         self._current, self._shapes = found, shapes
-        found.executor.set_rate(self._optimizer.lr)
         return found
 
     def __call__(self, *inputs: ArrayLike) -> float:
@@ -258,7 +262,7 @@ class Step:
                 if callback is not None:
                     callback(epoch, loss)
         finally:
-            self._current.executor.set_rate(self._optimizer.lr)
+            self._rule.lr = self._optimizer.lr
         return losses
 
     def _epoch(
@@ -278,7 +282,7 @@ class Step:
             with self._lock:
                 planned = self._plan(tuple((size, *array.shape[1:]) for array in arrays))
                 if schedule is not None:
-                    planned.executor.set_rate(SGD(schedule(self.steps + 1), self._optimizer.momentum).lr)
+                    self._rule.lr = self._optimizer.at_rate(schedule(self.steps + 1)).lr
                 total += size * planned.executor.run_batches(arrays, order, begin, end, self.flops)
             begin = end
         return total
@@ -286,7 +290,7 @@ class Step:
     @property
     def steps(self) -> int:
         """How many steps were made since the step was compiled, those of a restored state included."""
-        return self._before + sum(planned.executor.steps for planned in self._plans.values())
+        return self._rule.steps
 
     @property
     def planned(self) -> list[Planned]:
@@ -306,8 +310,8 @@ class Step:
     @lr.setter
     def lr(self, value: float) -> None:
         with self._lock:
-            self._optimizer = SGD(value, self._optimizer.momentum)
-            self._current.executor.set_rate(value)
+            self._optimizer = self._optimizer.at_rate(value)
+            self._rule.lr = value
 
     def params(self, tape: Tape) -> Traced[Any]:
         """The parameters as values again: the nesting given to :func:`compile_step`, of new variables on a tape."""
@@ -322,7 +326,8 @@ class Step:
     def state(self) -> State:
         """Copies of all that a step changes."""
         with self._lock:
-            return State(self._load(self._params), self._load(self._velocity), self.steps)
+            moments = tuple(self._load(block) for block in self._moments.values())
+            return State(self._load(self._params), moments, self.steps)
 
     def restore(self, state: State) -> None:
         """Go on from a state, bit for bit.
@@ -332,18 +337,19 @@ class Step:
         InvalidValue
             If it is the state of another program.
         """
-        shapes = [variable.data.shape for variable in self._source.params]
-        if [[np.shape(array) for array in arrays] for arrays in state[:2]] != [
-            shapes,
-            shapes if self._velocity else [],
-        ]:
+        params, moments, steps = state
+        wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
+        given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
+        if given != [wanted] * (1 + len(self._moments)):
             raise InvalidValue(
                 "the state is that of another program", operation="restore", mend="compile the same step"
             )
+        if not (isinstance(steps, Integral) and steps >= 0):
+            raise InvalidValue(f"steps={steps!r}, wanted a whole number of at least 0", operation="restore")
         with self._lock:
-            self._store(self._params, state.params)
-            self._store(self._velocity, state.velocity)
-            self._before += state.steps - self.steps
+            for block, values in zip((self._params, *self._moments.values()), (params, *moments), strict=True):
+                self._store(block, values)
+            self._rule.steps = int(steps)
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Times of each instruction alone on a batch, and its share of the roofline, as a table.
@@ -351,11 +357,14 @@ class Step:
         Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
         """
         arrays = tuple(np.ascontiguousarray(as_array("profile", one, self._dtype(one))) for one in inputs)
+        shapes = self._source.shapes("profile", arrays)
         state = self.state()
-        with self._lock:
-            planned = self._plan(self._source.shapes("profile", arrays))
-            seconds = planned.executor.profile(arrays, times)
-        self.restore(state)
+        try:
+            with self._lock:
+                planned = self._plan(shapes)
+                seconds = planned.executor.profile(arrays, times)
+        finally:
+            self.restore(state)
         return report.profile(planned, seconds, self._source.dtype)
 
     def __repr__(self) -> str:
@@ -415,7 +424,7 @@ class Forward:
             return report.listing(next(plans[0][0] for plans in self._idle.values() if plans), self._source.dtype)
 
 
-def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: SGD) -> Step:
+def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: Optimizer) -> Step:
     """Compile a recorded training step.
 
     Parameters
@@ -428,7 +437,7 @@ def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Va
         What the optimiser changes. Everything else that is not an input stays as it was recorded.
     inputs : sequence of Variable
         Leaves that each call replaces.
-    optimizer : SGD
+    optimizer : SGD, Adam, AdamW or RMSprop
 
     Returns
     -------
@@ -440,7 +449,7 @@ def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Va
     ForeignVariable
         If a variable is not on this tape.
     DimensionError, InvalidValue, DtypeError
-        If the loss is not a scalar, an input or a parameter is no leaf, or dtypes are mixed.
+        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none.
     TensorError
         If an operation has no compiled form.
 
@@ -459,12 +468,11 @@ def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Va
     >>> step(x.data, y.data) < float(loss.data)
     True
     """
-    if not isinstance(optimizer, SGD):
-        raise TensorError(f"the optimiser {type(optimizer).__name__} has no compiled form", operation="compile_step")
+    check_optimizer("compile_step", optimizer)
     variables = tuple(leaves(params))
     if not variables:
         raise InvalidValue("no parameters", operation="compile_step", mend="give the layers to train")
-    source = _source("compile_step", tape, loss, inputs, variables, train=True)
+    source = _source("compile_step", tape, loss, inputs, variables, optimizer)
     if loss.data.shape != ():
         raise DimensionError(
             f"the loss has shape {loss.data.shape}, wanted a scalar",
@@ -504,11 +512,16 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     array([[3., 0.],
            [5., 6.]], dtype=float32)
     """
-    return Forward(_source("compile_forward", tape, output, inputs, (), train=False))
+    return Forward(_source("compile_forward", tape, output, inputs, (), None))
 
 
 def _source(
-    operation: str, tape: Tape, output: Variable, inputs: Sequence[Variable], params: tuple[Variable, ...], train: bool
+    operation: str,
+    tape: Tape,
+    output: Variable,
+    inputs: Sequence[Variable],
+    params: tuple[Variable, ...],
+    optimizer: Optimizer | None,
 ) -> _Source:
     nodes = tape.nodes()
     inputs = tuple(inputs)
@@ -537,4 +550,4 @@ def _source(
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
     if len(dtypes) > 1:
         raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
-    return _Source(kept, output, inputs, params, dtypes.pop(), train)
+    return _Source(kept, output, inputs, params, dtypes.pop(), optimizer)

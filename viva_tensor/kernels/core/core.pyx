@@ -4,12 +4,13 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy
 
 from viva_tensor.kernels.cores cimport (
-    ABS, ABS_BACKWARD, ADD, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, Cores, DIV, ERF,
-    ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, GREATER, HUBER, HUBER_BACKWARD,
-    LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, MAXIMUM, MUL, MatmulArgs, Matrix,
-    NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs, PeakArgs, RELU, RELU_BACKWARD, Rectangle, RowFormula,
-    SCALE, SIGMOID, SIGMOID_BACKWARD, SILU, SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD, SOFTPLUS, SOFTPLUS_BACKWARD,
-    SQRT, SUB, SquaredErrorArgs, SumArgs, TANH, TANH_BACKWARD, UpdateArgs,
+    ABS, ABS_BACKWARD, ADAM, ADD, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, ClipArgs, Cores,
+    DESCENT, DIV, ERF, ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, GREATER, HUBER,
+    HUBER_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, MAXIMUM, MUL, MatmulArgs,
+    Matrix, NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs, PeakArgs, RELU, RELU_BACKWARD, RMSPROP,
+    Rectangle, RowFormula, SCALE, SIGMOID, SIGMOID_BACKWARD, SILU, SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD, SOFTPLUS,
+    SOFTPLUS_BACKWARD, SQRT, SUB, SquaredErrorArgs, SquaredNormArgs, SumArgs, TANH, TANH_BACKWARD, UpdateArgs,
+    UpdateKind, UpdateRule, clip_factor,
 )
 
 cdef extern from "vector.h" nogil:
@@ -77,6 +78,7 @@ include "matmul.pxi"
 include "thin.pxi"
 include "sums.pxi"
 include "rows.pxi"
+include "norms.pxi"
 include "peak.pxi"
 
 
@@ -91,6 +93,8 @@ cores.sum = sum_
 cores.sum_join = sum_join
 cores.squared_error = squared_error
 cores.update = update
+cores.squared_norm = squared_norm
+cores.clip = clip
 cores.to_panels = to_panels
 cores.peak = peak
 cores.chains = CHAINS

@@ -158,13 +158,15 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
     cdef const real* bias = NULL
     cdef const real* mask = NULL
     cdef Py_ssize_t chunk, place = out - <real*> args.out.data
+    cdef real factor
     cdef int i, j
     cdef bint begun = False
     cdef bint part = rows < height or columns < vecs * LANES and not args.padded or args.out.column != 1
     if last and args.update != NULL:
         fetched = <const real*> args.update.w + place
-        if args.update.first != NULL:
-            beside = <const real*> args.update.first + place
+        beside = <const real*> (args.update.first if args.update.first != NULL else args.update.second)
+        if beside != NULL:
+            beside += place
     if last and args.mask.data != NULL and args.mask.row == args.out.row:
         beside = at(&args.mask, row, column)
     while True:
@@ -200,7 +202,7 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
             ahead.data += chunk // PANEL * ahead.step
     if part or last and (args.bias.data != NULL and args.bias.column != 1
                          or args.mask.data != NULL and args.mask.column != 1
-                         or args.update != NULL and args.update.second != NULL):
+                         or args.update != NULL and not plain_descent(args.update)):
         for i in range(height):
             for j in range(vecs):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
@@ -222,14 +224,16 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
                 sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], (<const vec*> (mask + j * LANES))[0])
             mask += args.mask.row
     if last and args.update != NULL and args.update.first != NULL:
+        factor = <real> args.update.rule.momentum
         for i in range(height):
             for j in range(vecs):
                 sums[i * TILE_VECS + j] = with_momentum(
-                    args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
+                    args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j], factor)
     if last and args.update != NULL:
+        factor = <real> args.update.rule.rate
         for i in range(height):
             for j in range(vecs):
-                descend(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j])
+                descend(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j], factor)
         return
     for i in range(height):
         for j in range(vecs):

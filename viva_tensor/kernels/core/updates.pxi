@@ -1,62 +1,105 @@
 # Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back
-# of a matrix product, one row of a tile.
+# of a matrix product, one row of a tile, with the same bits: where a sum could have two products, of which a compiler
+# may fuse either, one is pinned.
 
-cdef extern from "<math.h>" nogil:
-    double sqrt(double x)
-    float sqrtf(float x)
-
-
-cdef inline real root(real x) noexcept nogil:
-    return sqrtf(x) if sizeof(real) == sizeof(float) else <real> sqrt(x)
+cdef struct Numbers:    # of a rule, as elements
+    real scale, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
 
 
-cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
-    """Weights at to at + size, with their gradient.
+cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
+    cdef const UpdateRule* rule = args.rule
+    cdef Numbers numbers
+    numbers.scale = 1 if args.scale == NULL else (<const real*> args.scale)[0]
+    numbers.decay, numbers.kept, numbers.rate = <real> rule.decay, <real> rule.kept, <real> rule.rate
+    numbers.momentum, numbers.rest = <real> rule.momentum, <real> (1 - rule.momentum)
+    numbers.square_momentum, numbers.square_rest = <real> rule.square_momentum, <real> (1 - rule.square_momentum)
+    numbers.correction, numbers.epsilon = <real> rule.correction, <real> rule.epsilon
+    return numbers
 
-    Descent: w' = w - lr·grad. With momentum: v' = momentum·v + grad, w' = w - lr·v'. Adam: m' = m + (1-β₁)(grad - m),
-    v' = v + (1-β₂)(grad² - v), w' = w - lr·m' / (√v'·correction + ε), where lr holds the correction of m'. No sum has
-    two products, of which a compiler could fuse either: the bits would depend on where these lines are inlined.
+
+cdef inline vec taken(const void* source, Py_ssize_t at, int size) noexcept nogil:
+    """`size` elements, a constant if they are a whole vector."""
+    if size == LANES:
+        return (<const vec*> (<const real*> source + at))[0]
+    return load_part(<const real*> source + at, size)
+
+
+cdef inline void put(void* target, Py_ssize_t at, vec value, int size) noexcept nogil:
+    if size == LANES:
+        (<vec*> (<real*> target + at))[0] = value
+    else:
+        store_part(<real*> target + at, value, size)
+
+
+cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Numbers* numbers, Py_ssize_t at, vec grad,
+                               int size) noexcept nogil:
+    """`size` weights from `at` on, with their gradient g, which is scaled and, unless decay is decoupled, g + decay·w.
+
+    Descent: w' = w - lr·g; with momentum v' = momentum·v + g, w' = w - lr·v', or with Nesterov's look ahead
+    w' = w - lr·(g + momentum·v').
+    Adam: m' = β₁·m + (1-β₁)·g, s' = β₂·s + (1-β₂)·g², w' = kept·w - rate·m' / (√s'·correction + ε).
+    RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as descent, d for g.
     """
-    cdef const real* w = <const real*> args.w + at
-    cdef const real* first
-    cdef const real* second
-    cdef real* new_w = <real*> args.new_w + at
-    cdef real* new_first
-    cdef real* new_second
-    cdef real lr = <real> args.lr, momentum = <real> args.momentum, rest = <real> (1 - args.momentum)
-    cdef real square_rest = <real> (1 - args.square_momentum)
-    cdef real correction = <real> args.correction, epsilon = <real> args.epsilon
-    cdef real mean, mean_square
+    cdef vec w = taken(args.w, at, size), mean, square
+    if args.scale != NULL:
+        grad = pinned(grad * numbers.scale)
+    if numbers.decay != 0 and not (kind == ADAM and args.rule.decoupled):
+        grad = grad + w * numbers.decay
+    if kind != DESCENT:
+        square = taken(args.second, at, size) * numbers.square_momentum + pinned(grad * numbers.square_rest * grad)
+        put(args.new_second, at, square, size)
+    if kind == ADAM:
+        mean = taken(args.first, at, size) * numbers.momentum + pinned(grad * numbers.rest)
+        put(args.new_first, at, mean, size)
+        grad = quotient(mean, root_of(square) * numbers.correction + numbers.epsilon)
+        if args.rule.decoupled:
+            w = pinned(w * numbers.kept)
+    else:
+        if kind == RMSPROP:
+            grad = quotient(grad, root_of(square) + numbers.epsilon)
+        if args.first != NULL:
+            mean = taken(args.first, at, size) * numbers.momentum + grad
+            put(args.new_first, at, mean, size)
+            grad = mean * numbers.momentum + grad if args.rule.nesterov else mean
+    put(args.new_w, at, w - grad * numbers.rate, size)
+
+
+cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t at, const real* grad,
+                             Py_ssize_t size) noexcept nogil:
+    cdef UpdateArgs own = args[0]
+    cdef Numbers numbers = numbers_of(args)
     cdef Py_ssize_t i
-    if args.first == NULL:
-        for i in range(size):
-            new_w[i] = w[i] - lr * grad[i]
-        return
-    first, new_first = <const real*> args.first + at, <real*> args.new_first + at
-    if args.second == NULL:
-        for i in range(size):
-            mean = momentum * first[i] + grad[i]
-            new_first[i] = mean
-            new_w[i] = w[i] - lr * mean
-        return
-    second, new_second = <const real*> args.second + at, <real*> args.new_second + at
-    for i in range(size):
-        mean = first[i] + rest * (grad[i] - first[i])
-        mean_square = second[i] + square_rest * (grad[i] * grad[i] - second[i])
-        new_first[i] = mean
-        new_second[i] = mean_square
-        new_w[i] = w[i] - lr * mean / (root(mean_square) * correction + epsilon)
+    for i in range(size // LANES):
+        update_vector(kind, &own, &numbers, at + i * LANES, (<const vec*> (grad + i * LANES))[0], LANES)
+    i = size // LANES * LANES
+    if i < size:
+        update_vector(kind, &own, &numbers, at + i, load_part(grad + i, <int> (size - i)), <int> (size - i))
 
 
-cdef inline vec with_momentum(const UpdateArgs* args, Py_ssize_t at, vec grad) noexcept nogil:
+cdef void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
+    """Weights at to at + size, with their gradient."""
+    if args.rule.kind == DESCENT:
+        update_kind(DESCENT, args, at, grad, size)
+    elif args.rule.kind == ADAM:
+        update_kind(ADAM, args, at, grad, size)
+    else:
+        update_kind(RMSPROP, args, at, grad, size)
+
+
+cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
+    """Whether an update is no more than what the next two functions do, on sums that are still in registers."""
+    return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL
+
+
+cdef inline vec with_momentum(const UpdateArgs* args, Py_ssize_t at, vec grad, real momentum) noexcept nogil:
     """The new velocity of one vector, kept."""
-    grad = (<const vec*> (<const real*> args.first + at))[0] * <real> args.momentum + grad
+    grad = (<const vec*> (<const real*> args.first + at))[0] * momentum + grad
     (<vec*> (<real*> args.new_first + at))[0] = grad
     return grad
 
 
-cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec step) noexcept nogil:
-    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - step * <real> args.lr
+cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec step, real rate) noexcept nogil:
+    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - step * rate
 
 
 cdef void update(const void* packed, int member, int members) noexcept nogil:

@@ -1,0 +1,30 @@
+"""Optimisers as records, with pure functions over any nesting of variables; learning rates as functions of the step.
+
+>>> from viva_tensor import autograd
+>>> w, tape = autograd.new_variable(autograd.new_tape(), 3.0)
+>>> loss, tape = autograd.mul(tape, w, w)
+>>> sgd = SGD(lr=0.25)
+>>> (w, state), tape = update(autograd.new_tape(), sgd, init(sgd, w), w, autograd.backward(tape, loss))
+>>> float(w.data)
+1.5
+"""
+
+from viva_tensor.optim import schedules
+from viva_tensor.optim.nesting import leaves, replaced
+from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from viva_tensor.optim.steps import State, clip_by_norm, init, update
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "State",
+    "clip_by_norm",
+    "init",
+    "leaves",
+    "replaced",
+    "schedules",
+    "update",
+]

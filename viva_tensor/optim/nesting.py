@@ -1,0 +1,45 @@
+"""Parameters in any nesting of tuples, NamedTuples, lists and dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from viva_tensor.autograd import Variable
+from viva_tensor.error import InvalidValue
+
+__all__ = ["leaves", "replaced"]
+
+
+def leaves(params: Any) -> list[Variable]:
+    """The variables in a nesting of tuples, NamedTuples, lists and dicts, in order, each once.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> a, tape = new_variable(new_tape(), 1.0)
+    >>> b, tape = new_variable(tape, 2.0)
+    >>> [leaf.id for leaf in leaves({"first": (a, b), "tied": a})]
+    [0, 1]
+    """
+    found: dict[Variable, Variable] = {}
+    replaced(params, lambda variable: found.setdefault(variable, variable))
+    return list(found)
+
+
+def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
+    """The same nesting with each variable replaced by ``new(variable)``."""
+    if isinstance(params, Variable):
+        return new(params)
+    if isinstance(params, tuple):
+        parts = [replaced(part, new) for part in params]
+        return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
+    if isinstance(params, list):
+        return [replaced(part, new) for part in params]
+    if isinstance(params, dict):
+        return {key: replaced(part, new) for key, part in params.items()}
+    raise InvalidValue(
+        f"found {type(params).__name__} among the parameters, wanted variables",
+        operation="optim",
+        mend="nest them in tuples, NamedTuples, lists or dicts",
+    )

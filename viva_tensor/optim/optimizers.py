@@ -1,0 +1,282 @@
+"""Optimisers as frozen records: their formulas and the ranges of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels._updates import Rule
+from viva_tensor.optim._ranges import at_least_0, positive, share
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "check_optimizer"]
+
+
+class Optimizer:
+    """The base of the records. What all of them have is a learning rate, and a norm to clip to or None."""
+
+    __slots__ = ()
+
+    lr: float
+    clip_norm: float | None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        positive(name, "lr", self.lr, mend="0.01 is a usual start")
+        if self.clip_norm is not None:
+            positive(name, "clip_norm", self.clip_norm, mend="None leaves gradients as they are")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The arrays that it keeps for each parameter, by the names that kernels have for them."""
+        raise NotImplementedError
+
+    def rule(self, steps: int = 0) -> Rule:
+        """What kernels make of it, after a number of steps."""
+        raise NotImplementedError
+
+    def at_rate(self, lr: float) -> Self:
+        """The same optimiser with another learning rate."""
+        return replace(self, lr=lr)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, slots=True)
+class SGD(Optimizer):
+    r"""Stochastic gradient descent: :math:`v \leftarrow \mu v + g`, :math:`w \leftarrow w - \eta v`.
+
+    With ``nesterov`` the step looks ahead: :math:`w \leftarrow w - \eta (g + \mu v)`. Weight decay adds λ·w to g.
+
+    Parameters
+    ----------
+    lr : float
+        η, above 0.
+    momentum : float
+        μ, from 0 up to but not including 1. With 0 nothing is kept between steps.
+    nesterov : bool
+        Only with momentum.
+    weight_decay : float
+        λ, at least 0.
+    clip_norm : float, optional
+        Above 0: gradients are scaled down to this global norm before the step, as by :func:`clip_by_norm`.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range.
+
+    References
+    ----------
+    .. [1] H. Robbins and S. Monro, A stochastic approximation method, Annals of Mathematical Statistics 22(3), 1951.
+    .. [2] I. Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013; here, as
+       in PyTorch, the learning rate multiplies v instead of g.
+
+    Examples
+    --------
+    >>> SGD(lr=0.1)
+    SGD(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=None)
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        share("SGD", "momentum", self.momentum)
+        at_least_0("SGD", "weight_decay", self.weight_decay)
+        if self.nesterov and not self.momentum:
+            mend = "give momentum=0.9, or no nesterov"
+            raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", mend=mend)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("first",) if self.momentum else ()
+
+    def rule(self, steps: int = 0) -> Rule:
+        return Rule(
+            "descent",
+            self.lr,
+            momentum=self.momentum,
+            nesterov=bool(self.nesterov),
+            decay=self.weight_decay,
+            steps=steps,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adam(Optimizer):
+    r"""Adam: steps as long as the mean gradient is large beside its spread.
+
+    .. math::
+
+        m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad s \leftarrow \beta_2 s + (1 - \beta_2) g^2, \quad
+        w \leftarrow w - \eta \frac{m / (1 - \beta_1^n)}{\sqrt{s / (1 - \beta_2^n)} + \varepsilon}
+
+    in step n, counted from 1; the corrections are computed in float64. Weight decay adds λ·w to g: for one that large
+    gradients do not drown, see :class:`AdamW`.
+
+    Parameters
+    ----------
+    lr : float
+        η, above 0.
+    betas : (float, float)
+        β₁ and β₂, each from 0 up to but not including 1.
+    eps : float
+        ε, at least 0. With 0, a weight whose gradients were all 0 becomes NaN.
+    weight_decay : float
+        λ, at least 0.
+    clip_norm : float, optional
+        Above 0: gradients are scaled down to this global norm before the step, as by :func:`clip_by_norm`.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980.
+
+    Examples
+    --------
+    >>> Adam(betas=(0.9, 0.99))
+    Adam(lr=0.001, betas=(0.9, 0.99), eps=1e-08, weight_decay=0.0, clip_norm=None)
+    """
+
+    lr: float = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        name = type(self).__name__
+        pair = tuple(self.betas) if isinstance(self.betas, Iterable) else ()
+        if len(pair) != 2:
+            raise InvalidValue(
+                f"betas={self.betas!r}, wanted two numbers", operation=name, mend="(0.9, 0.999) is usual"
+            )
+        for beta in pair:
+            share(name, "β", beta)
+        object.__setattr__(self, "betas", pair)  # lists, as they come from files, would make records unequal
+        at_least_0(name, "eps", self.eps)
+        at_least_0(name, "weight_decay", self.weight_decay)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return "first", "second"
+
+    def rule(self, steps: int = 0) -> Rule:
+        return Rule(
+            "adam",
+            self.lr,
+            momentum=self.betas[0],
+            square_momentum=self.betas[1],
+            epsilon=self.eps,
+            decay=self.weight_decay,
+            decoupled=isinstance(self, AdamW),
+            steps=steps,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: :math:`w \leftarrow (1 - \eta \lambda) w` before Adam's step.
+
+    Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
+
+    Examples
+    --------
+    >>> AdamW()
+    AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01, clip_norm=None)
+    """
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class RMSprop(Optimizer):
+    r"""RMSprop: gradients divided by a running root mean square.
+
+    .. math::
+
+        s \leftarrow \alpha s + (1 - \alpha) g^2, \quad d = g / (\sqrt{s} + \varepsilon), \quad
+        v \leftarrow \mu v + d, \quad w \leftarrow w - \eta v
+
+    Weight decay adds λ·w to g.
+
+    Parameters
+    ----------
+    lr : float
+        η, above 0.
+    alpha : float
+        α, from 0 up to but not including 1.
+    eps : float
+        ε, at least 0. With 0, a weight whose gradients were all 0 becomes NaN.
+    momentum : float
+        μ, from 0 up to but not including 1. With 0 no v is kept between steps.
+    weight_decay : float
+        λ, at least 0.
+    clip_norm : float, optional
+        Above 0: gradients are scaled down to this global norm before the step, as by :func:`clip_by_norm`.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range.
+
+    References
+    ----------
+    .. [1] T. Tieleman and G. Hinton, Lecture 6.5: RMSprop, Coursera, Neural Networks for Machine Learning, 2012; ε
+       beside the root and the place of the momentum are PyTorch's.
+
+    Examples
+    --------
+    >>> RMSprop()
+    RMSprop(lr=0.01, alpha=0.99, eps=1e-08, momentum=0.0, weight_decay=0.0, clip_norm=None)
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        share("RMSprop", "alpha", self.alpha)
+        share("RMSprop", "momentum", self.momentum)
+        at_least_0("RMSprop", "eps", self.eps)
+        at_least_0("RMSprop", "weight_decay", self.weight_decay)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("second", "first") if self.momentum else ("second",)
+
+    def rule(self, steps: int = 0) -> Rule:
+        return Rule(
+            "rmsprop",
+            self.lr,
+            momentum=self.momentum,
+            square_momentum=self.alpha,
+            epsilon=self.eps,
+            decay=self.weight_decay,
+            steps=steps,
+        )
+
+
+def check_optimizer(operation: str, optimizer: object) -> None:
+    """Raise unless it is one of the records."""
+    if not isinstance(optimizer, Optimizer):
+        name = getattr(optimizer, "__name__", type(optimizer).__name__)
+        mend = "give an SGD, Adam, AdamW or RMSprop record"
+        raise InvalidValue(f"{name} is no optimiser", operation=operation, mend=mend)

@@ -1,0 +1,159 @@
+"""Learning rates as functions of the number of the step, from 1, for ``Step.run(schedule=...)``.
+
+Each is a plain function that can be pickled.
+
+>>> rate = warm_up(cosine(0.1, steps=1000), steps=10)
+>>> [round(rate(step), 4) for step in (1, 10, 500, 1000)]
+[0.01, 0.1, 0.0502, 0.0]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.optim._ranges import check_count, check_number, positive
+
+__all__ = ["Schedule", "constant", "cosine", "step_decay", "warm_up"]
+
+Schedule = Callable[[int], float]
+
+
+def constant(lr: float) -> Schedule:
+    """The same rate for every step.
+
+    Parameters
+    ----------
+    lr : float
+        Above 0.
+
+    Raises
+    ------
+    InvalidValue
+        If it is not; or, of the function, if a step is no whole number from 1.
+
+    Examples
+    --------
+    >>> constant(0.1)(7)
+    0.1
+    """
+    positive("constant", "lr", lr)
+    return partial(_constant, lr)
+
+
+def step_decay(lr: float, every: int, factor: float) -> Schedule:
+    r"""Fall by a factor after every so many steps: :math:`\eta_n = \eta f^{\lfloor (n - 1) / k \rfloor}`.
+
+    Parameters
+    ----------
+    lr : float
+        η, above 0.
+    every : int
+        k, at least 1.
+    factor : float
+        f, above 0 and at most 1.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range; or, of the function, if a step is no whole number from 1.
+
+    Examples
+    --------
+    >>> rate = step_decay(0.8, every=2, factor=0.5)
+    >>> [rate(step) for step in range(1, 6)]
+    [0.8, 0.8, 0.4, 0.4, 0.2]
+    """
+    positive("step_decay", "lr", lr)
+    check_count("step_decay", "every", every)
+    check_number("step_decay", "factor", factor, "0 < factor ≤ 1", lambda number: 0 < number <= 1)
+    return partial(_step_decay, lr, every, factor)
+
+
+def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
+    r"""Fall along half a cosine: :math:`\eta_n = \eta' + \frac{\eta - \eta'}{2} (1 + \cos \pi \frac{n - 1}{N})`.
+
+    Parameters
+    ----------
+    lr : float
+        η, the rate of step 1, above 0.
+    steps : int
+        N, at least 1. From step N + 1 on the rate is η'; an optimiser refuses one of 0.
+    final : float
+        η', from 0 to η.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range; or, of the function, if a step is no whole number from 1.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, SGDR: stochastic gradient descent with warm restarts, ICLR 2017,
+       arXiv:1608.03983; without the restarts.
+
+    Examples
+    --------
+    >>> rate = cosine(0.1, steps=4, final=0.02)
+    >>> [round(rate(step), 6) for step in range(1, 6)]
+    [0.1, 0.088284, 0.06, 0.031716, 0.02]
+    """
+    positive("cosine", "lr", lr)
+    check_count("cosine", "steps", steps)
+    check_number("cosine", "final", final, f"0 ≤ final ≤ {lr!r}", lambda number: 0 <= number <= lr)
+    return partial(_cosine, lr, steps, final)
+
+
+def warm_up(schedule: Schedule, steps: int) -> Schedule:
+    r"""Let another schedule s rise from zero first: :math:`\eta_n = s(n) \min(1, n / N)`.
+
+    Parameters
+    ----------
+    schedule : callable
+        From the number of the step, from 1, to a rate.
+    steps : int
+        N, at least 1.
+
+    Raises
+    ------
+    InvalidValue
+        If a parameter is out of its range; or, of the function, if a step is no whole number from 1.
+
+    References
+    ----------
+    .. [1] P. Goyal et al., Accurate, large minibatch SGD: training ImageNet in 1 hour, arXiv:1706.02677, 2017.
+
+    Examples
+    --------
+    >>> rate = warm_up(constant(0.4), steps=4)
+    >>> [rate(step) for step in range(1, 6)]
+    [0.1, 0.2, 0.30000000000000004, 0.4, 0.4]
+    """
+    if not callable(schedule):
+        raise InvalidValue(f"schedule={schedule!r}, wanted a function of the step", operation="warm_up")
+    check_count("warm_up", "steps", steps)
+    return partial(_warm_up, schedule, steps)
+
+
+def _constant(lr: float, step: int) -> float:
+    check_count("constant", "step", step)
+    return lr
+
+
+def _step_decay(lr: float, every: int, factor: float, step: int) -> float:
+    check_count("step_decay", "step", step)
+    return lr * factor ** ((step - 1) // every)
+
+
+def _cosine(lr: float, steps: int, final: float, step: int) -> float:
+    check_count("cosine", "step", step)
+    if step > steps:
+        return final
+    return final + (lr - final) / 2 * (1 + math.cos(math.pi * (step - 1) / steps))
+
+
+def _warm_up(schedule: Schedule, steps: int, step: int) -> float:
+    check_count("warm_up", "step", step)
+    return schedule(step) * min(1.0, step / steps)

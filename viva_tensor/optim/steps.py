@@ -1,0 +1,177 @@
+"""Steps of an optimiser as pure functions: new parameters and a new state from old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from viva_tensor import kernels, operations
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels._arrays import freeze
+from viva_tensor.kernels._updates import clipping
+from viva_tensor.kernels.updates import squared_norm, updated
+from viva_tensor.optim._ranges import positive
+from viva_tensor.optim.nesting import leaves, replaced
+from viva_tensor.optim.optimizers import Optimizer, check_optimizer
+
+__all__ = ["State", "clip_by_norm", "init", "update"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+P = TypeVar("P")
+
+
+class State(NamedTuple):
+    """What an optimiser keeps between steps: how many it has made, and its moments.
+
+    ``moments`` holds for each kind of moment (SGD: v, if it has momentum; Adam: m, s; RMSprop: s, and v with momentum)
+    a tuple of arrays, one for each parameter in the order of :func:`leaves`.
+    """
+
+    steps: int
+    moments: tuple[tuple[Array, ...], ...]
+
+
+def init(optimizer: Optimizer, params: Any) -> State:
+    """The state before the first step: moments of zeros.
+
+    Parameters
+    ----------
+    optimizer : SGD, Adam, AdamW or RMSprop
+    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+
+    Returns
+    -------
+    State
+
+    Raises
+    ------
+    InvalidValue
+        If it is no optimiser, or something among the parameters no variable.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> from viva_tensor.optim import SGD
+    >>> w, tape = new_variable(new_tape(), [1.0])
+    >>> init(SGD(momentum=0.9), {"w": w})
+    State(steps=0, moments=((array([0.], dtype=float32),),))
+    """
+    check_optimizer("init", optimizer)
+    zeros = [np.zeros_like(variable.data) for variable in leaves(params)]
+    for array in zeros:
+        freeze(array)
+    return State(0, (tuple(zeros),) * len(optimizer.slots))
+
+
+def update(
+    tape: Tape, optimizer: Optimizer, state: State, params: P, grads: Mapping[int, Array]
+) -> Traced[tuple[P, State]]:
+    """Take one step. Nothing is changed: the new parameters are new variables on the given tape.
+
+    Parameters
+    ----------
+    tape : Tape
+        Where the new parameters are recorded; usually ``autograd.new_tape()``, which lets go of the old step.
+    optimizer : SGD, Adam, AdamW or RMSprop
+    state : State
+        From :func:`init` or the step before.
+    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+    grads : Gradients
+        From :func:`viva_tensor.autograd.backward` on the tape of these parameters.
+
+    Returns
+    -------
+    Traced of (params, state)
+
+    Raises
+    ------
+    ForeignVariable, NoGradient
+        If the gradients are not those of these parameters.
+    InvalidValue, ShapeMismatch, DtypeError
+        If it is no optimiser, or the state is that of another or of other parameters.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> from viva_tensor.optim import SGD
+    >>> w, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> loss, tape = autograd.sum(tape, w)
+    >>> sgd = SGD(lr=0.5)
+    >>> (params, state), tape = update(
+    ...     autograd.new_tape(), sgd, init(sgd, [w]), [w], autograd.backward(tape, loss))
+    >>> params[0].data
+    array([0.5, 1.5], dtype=float32)
+    """
+    check_optimizer("update", optimizer)
+    old = leaves(params)
+    slots = optimizer.slots
+    if len(state.moments) != len(slots) or any(len(arrays) != len(old) for arrays in state.moments):
+        kept = ", ".join(str(len(arrays)) for arrays in state.moments) or "none"
+        raise InvalidValue(
+            f"the state has moments for {kept} parameters, wanted {len(slots)} for each of {len(old)}",
+            operation="update",
+            mend="use the state that came with this optimiser and these parameters, or init",
+        )
+    found = [grads[one if isinstance(grads, Gradients) else one.id] for one in old]  # type: ignore[index]
+    scale = 1.0 if optimizer.clip_norm is None else clipping(squared_norm(found), optimizer.clip_norm)
+    rule = optimizer.rule(state.steps)
+    rule.next_step()
+    name = type(optimizer).__name__
+    new: dict[Variable, Variable] = {}
+    moments: list[list[Array]] = [[] for _ in slots]
+    for place, (variable, grad) in enumerate(zip(old, found, strict=True)):
+        kept_now = {slot: arrays[place] for slot, arrays in zip(slots, state.moments, strict=True)}
+        data, first, second = updated(name, rule, variable.data, grad, **kept_now, scale=scale)
+        freeze(data)
+        after = {"first": first, "second": second}
+        for slot, arrays in zip(slots, moments, strict=True):
+            freeze(after[slot])
+            arrays.append(after[slot])  # type: ignore[arg-type]
+        new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
+    return Traced((replaced(params, new.__getitem__), State(state.steps + 1, tuple(map(tuple, moments)))), tape)
+
+
+def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Array]:
+    r"""Gradients scaled by :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`, with the 2-norm over all of them together.
+
+    Parameters
+    ----------
+    grads : Gradients, or another mapping to arrays
+    max_norm : float
+        c, above 0.
+
+    Returns
+    -------
+    Gradients, or a dict
+        New arrays. The norm's order is that of :func:`viva_tensor.kernels.norm`, over the gradients in their order. A
+        NaN among them makes all of them NaN.
+
+    Raises
+    ------
+    InvalidValue
+        If the norm to clip to is not a number above 0.
+    DtypeError
+        If a dtype is neither float32 nor float64.
+
+    References
+    ----------
+    .. [1] R. Pascanu, T. Mikolov and Y. Bengio, On the difficulty of training recurrent neural networks, ICML 2013; the
+       10⁻⁶ is PyTorch's.
+
+    Examples
+    --------
+    >>> clip_by_norm({0: np.array([3.0]), 1: np.array([4.0])}, 0.5)
+    {0: array([0.29999994]), 1: array([0.39999992])}
+    """
+    positive("clip_by_norm", "max_norm", max_norm)
+    arrays = {place: grads[place] for place in grads}
+    factor = clipping(squared_norm(arrays.values()), float(max_norm))
+    scaled = {place: kernels.scale(array, factor) for place, array in arrays.items()}
+    if isinstance(grads, Gradients):
+        for array in scaled.values():
+            freeze(array)
+        return Gradients(grads._variables, scaled)
+    return scaled
