@@ -187,7 +187,7 @@ def test_kernels_and_programs_hold_on_each_instruction_set(name):
     if name == _dispatch.isa or "VIVA_TENSOR_ISA" in os.environ:
         pytest.skip(f"{_dispatch.isa} is in force here, and the test session runs it")
     here = Path(__file__).parent
-    files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums")]
+    files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums", "updates")]
     files += [str(here.parent / "program" / f"test_{part}.py") for part in ("step", "layouts", "random_programs")]
     files += [str(here.parent / "optim" / f"test_{part}.py") for part in ("optimizers", "steps")]
     done = subprocess.run(

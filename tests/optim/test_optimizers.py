@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from viva_tensor import autograd, error, kernels, optim
+from viva_tensor import autograd, error, optim
 from viva_tensor.optim import SGD, Adam, AdamW, RMSprop
 
 OPTIMIZERS = {
@@ -133,25 +133,6 @@ def test_adam_keeps_its_memory_of_a_large_gradient_and_of_a_small_one(dtype):
     adam = Adam(lr=0.1, betas=(0.0, 0.0), eps=0.0)
     (w, state), _ = optim.update(tape, adam, state, w, {w.id: grads[1]})
     assert np.allclose(w.data[1], 0.8)
-
-
-def test_kernels_take_any_layout_and_leave_their_arguments_alone(dtype, rng):
-    w, g, m = (rng.standard_normal((6, 10)).astype(dtype) for _ in range(3))
-    s = m**2
-    expected = kernels.adam(w, g, m, s, 3, 0.1)
-    strided = [np.asfortranarray(one) for one in (w, g, m, s)]
-    before = [one.copy() for one in strided]
-    for one, other in zip(kernels.adam(*strided, 3, 0.1), expected, strict=True):
-        assert np.array_equal(one, other)
-    for one, other in zip(strided, before, strict=True):
-        assert np.array_equal(one, other)
-    square, velocity = kernels.rmsprop(w, g, s, 0.1, momentum=0.9, velocity=m)[1:]
-    assert np.allclose(square, 0.99 * s + 0.01 * g**2)
-    assert np.allclose(velocity, 0.9 * m + g / (np.sqrt(square) + 1e-8), rtol=1e-5)
-    with pytest.raises(error.ShapeMismatch, match="adam"):
-        kernels.adam(w, g[:5], m, s, 1, 0.1)
-    with pytest.raises(error.DtypeError, match="rmsprop"):
-        kernels.rmsprop(w, g, s.astype("f4" if dtype == "f8" else "f8"), 0.1)
 
 
 BAD = [

@@ -120,16 +120,6 @@ def test_clipping_scales_all_gradients_to_one_norm(sizes, dtype, rng):
         assert np.array_equal(clip_by_norm(grads, norm * 1.001)[one], grads[one])
 
 
-def test_the_norm_has_the_same_bits_at_every_thread_count_and_layout(dtype, rng):
-    x = rng.standard_normal((700, 400)).astype(dtype)
-    with kernels.num_threads(1):
-        wanted = kernels.norm([x, x[0]])
-    for threads in (2, 3, 7):
-        with kernels.num_threads(threads):
-            assert kernels.norm([x, x[0]]) == wanted
-            assert kernels.norm([np.asfortranarray(x), x[:1]]) == wanted
-
-
 def test_a_clipping_optimiser_takes_the_step_of_clipped_gradients(dtype, rng):
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in ((40, 300), (300,), ())]
     made, grads = loss_of(*arrays)

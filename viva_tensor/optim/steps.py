@@ -106,32 +106,60 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    old = leaves(params)
-    slots = optimizer.slots
-    if len(state.moments) != len(slots) or any(len(arrays) != len(old) for arrays in state.moments):
-        kept = ", ".join(str(len(arrays)) for arrays in state.moments) or "none"
-        raise InvalidValue(
-            f"the state has moments for {kept} parameters, wanted {len(slots)} for each of {len(old)}",
-            operation="update",
-            mend="use the state that came with this optimiser and these parameters, or init",
-        )
-    found = [grads[one if isinstance(grads, Gradients) else one.id] for one in old]  # type: ignore[index]
-    scale = 1.0 if optimizer.clip_norm is None else clipping(squared_norm(found), optimizer.clip_norm)
+    slots, moments = optimizer.slots, state.moments
+    if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
+        raise _foreign_state(slots, state, params)
+    first = moments[slots.index("first")] if "first" in slots else None
+    second = moments[slots.index("second")] if "second" in slots else None
+    known = len(moments[0]) if moments else None
+    by_variable = isinstance(grads, Gradients)
+    scale = 1.0
+    if optimizer.clip_norm is not None:
+        found = [grads[one if by_variable else one.id] for one in leaves(params)]  # type: ignore[index]
+        scale = clipping(squared_norm(found), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
     name = type(optimizer).__name__
     new: dict[Variable, Variable] = {}
-    moments: list[list[Array]] = [[] for _ in slots]
-    for place, (variable, grad) in enumerate(zip(old, found, strict=True)):
-        kept_now = {slot: arrays[place] for slot, arrays in zip(slots, state.moments, strict=True)}
-        data, first, second = updated(name, rule, variable.data, grad, **kept_now, scale=scale)
-        freeze(data)
-        after = {"first": first, "second": second}
-        for slot, arrays in zip(slots, moments, strict=True):
-            freeze(after[slot])
-            arrays.append(after[slot])  # type: ignore[arg-type]
-        new[variable], tape = tape._record(operations.VARIABLE, data, tracked=True)
-    return Traced((replaced(params, new.__getitem__), State(state.steps + 1, tuple(map(tuple, moments)))), tape)
+    after: list[tuple[Array, Array | None, Array | None]] = []
+
+    def stepped(variable: Variable) -> Variable:
+        nonlocal tape
+        if variable not in new:
+            place = len(new)
+            if place == known:
+                raise _foreign_state(slots, state, params)
+            made = updated(
+                name,
+                rule,
+                variable.data,
+                grads[variable if by_variable else variable.id],  # type: ignore[index]
+                None if first is None else first[place],
+                None if second is None else second[place],
+                scale,
+            )
+            for array in made:
+                if array is not None:
+                    freeze(array)
+            after.append(made)
+            new[variable], tape = tape._record(operations.VARIABLE, made[0], tracked=True)
+        return new[variable]
+
+    stepped_params = replaced(params, stepped)
+    if known is not None and len(new) != known:
+        raise _foreign_state(slots, state, params)
+    places = [("first", "second").index(slot) + 1 for slot in slots]
+    kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
+    return Traced((stepped_params, State(state.steps + 1, kept)), tape)
+
+
+def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> InvalidValue:
+    kept = ", ".join(str(len(arrays)) for arrays in state.moments) or "no"
+    return InvalidValue(
+        f"the state has moments for {kept} parameters, wanted {len(slots)} for each of {len(leaves(params))}",
+        operation="update",
+        mend="use the state that came with this optimiser and these parameters, or init",
+    )
 
 
 def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Array]:
