@@ -225,7 +225,8 @@ class Step:
         callback : callable, optional
             Called as ``callback(epoch, loss)`` after every epoch, from 1; it may read :meth:`params`.
         schedule : callable, optional
-            The learning rate of each step, counted from 1 since the step was compiled.
+            The learning rate of each step, counted from 1 since the step was compiled: one of
+            :mod:`viva_tensor.optim.schedules`, or any function of the number.
 
         Returns
         -------

@@ -138,6 +138,11 @@ cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t c
     """What follows the sums of a tile of which rows × columns lie inside the output, in any layout."""
     cdef Py_ssize_t i
     cdef int j, size
+    if last and args.update != NULL and args.out.column == 1 and args.bias.data == NULL and not args.relu \
+            and args.mask.data == NULL:
+        update_rows(args.update, at(&args.out, row, column) - <real*> args.out.data, args.out.row, <real*> sums,
+                    TILE_COLUMNS, rows, columns)
+        return
     for i in range(rows):
         for j in range(TILE_VECS):
             size = lanes_of(columns, j)

@@ -64,26 +64,34 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     put(args.new_w, at, w - grad * numbers.rate, size)
 
 
-cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t at, const real* grad,
-                             Py_ssize_t size) noexcept nogil:
+cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
+                             const real* grad, Py_ssize_t grad_row, Py_ssize_t rows, Py_ssize_t size) noexcept nogil:
     cdef UpdateArgs own = args[0]
     cdef Numbers numbers = numbers_of(args)
-    cdef Py_ssize_t i
-    for i in range(size // LANES):
-        update_vector(kind, &own, &numbers, at + i * LANES, (<const vec*> (grad + i * LANES))[0], LANES)
-    i = size // LANES * LANES
-    if i < size:
-        update_vector(kind, &own, &numbers, at + i, load_part(grad + i, <int> (size - i)), <int> (size - i))
+    cdef Py_ssize_t i, whole = size // LANES * LANES
+    for _ in range(rows):
+        for i in range(size // LANES):
+            update_vector(kind, &own, &numbers, at + i * LANES, (<const vec*> (grad + i * LANES))[0], LANES)
+        if whole < size:
+            update_vector(kind, &own, &numbers, at + whole, load_part(grad + whole, <int> (size - whole)),
+                          <int> (size - whole))
+        at += row
+        grad += grad_row
 
 
-cdef void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
-    """Weights at to at + size, with their gradient."""
+cdef void update_rows(const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row, const real* grad, Py_ssize_t grad_row,
+                      Py_ssize_t rows, Py_ssize_t size) noexcept nogil:
+    """Runs of `size` weights, the first from `at` on and each `row` after the last, with their gradient."""
     if args.rule.kind == DESCENT:
-        update_kind(DESCENT, args, at, grad, size)
+        update_kind(DESCENT, args, at, row, grad, grad_row, rows, size)
     elif args.rule.kind == ADAM:
-        update_kind(ADAM, args, at, grad, size)
+        update_kind(ADAM, args, at, row, grad, grad_row, rows, size)
     else:
-        update_kind(RMSPROP, args, at, grad, size)
+        update_kind(RMSPROP, args, at, row, grad, grad_row, rows, size)
+
+
+cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* grad, Py_ssize_t size) noexcept nogil:
+    update_rows(args, at, 0, grad, 0, 1, size)
 
 
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
