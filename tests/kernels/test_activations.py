@@ -51,7 +51,7 @@ def test_erf_is_within_four_units_in_the_last_place(dtype, rng):
     x = points(dtype, -7, 7, rng)
     wanted = np.array([math.erf(float(value)) for value in x])  # itself within 1 unit of float64
     assert ulps(kernels.erf(x), wanted.astype(np.longdouble)) < 4
-    # x·Φ(x): the tail is e^(-x²/2) times something, and the rounding of x²/2 is up to eps·x²/2, here and in the reference
+    # x·Φ(x): its tail is e^(-x²/2) times something, and x²/2 is rounded by up to eps·x²/2, here and in the reference
     found, wide = kernels.gelu(x).astype("f8"), x.astype("f8")
     cdf = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in wide])
     assert (np.abs(found - wide * cdf) <= np.finfo(dtype).eps * (4 + wide**2) * np.abs(wide) * cdf).all()

@@ -160,3 +160,55 @@ def test_a_1_4_1_network_fits_five_points_in_500_steps():
     # The least-squares line leaves 0.0246; a network stuck at the mean leaves 8.3.
     assert losses[0] > 1
     assert losses[-1] < 0.1
+
+
+class TestMLP:
+    def test_layers_and_output(self, rng):
+        layers, tape = nn.mlp(
+            new_tape(), (3, 5, 4, 2), rng=np.random.default_rng(0), activation="tanh", dtype="float64"
+        )
+        x, tape = new_constant(tape, rng.standard_normal((6, 3)))
+        out, tape = nn.mlp_forward(tape, layers, x, activation="tanh")
+        h = x.data
+        for place, layer in enumerate(layers):
+            h = (np.tanh(h) if place else h) @ layer.w.data.T + layer.b.data
+        assert np.allclose(out.data, h, rtol=1e-13)
+
+    def test_initial_weights_fit_the_activation(self):
+        for activation, fan in (("relu", 2 / 400), ("tanh", 2 / 800)):
+            layers, _ = nn.mlp(new_tape(), (400, 400, 400), rng=np.random.default_rng(0), activation=activation)
+            assert layers[0].w.data.var() == pytest.approx(fan, rel=0.03)
+            assert layers[1].w.data.var() == pytest.approx(2 / 800, rel=0.03)
+
+    def test_bad_arguments_are_refused(self, rng):
+        for sizes in ((3,), (), (3, 0, 2), (3, -1)):
+            with pytest.raises(error.InvalidShape):
+                nn.mlp(new_tape(), sizes, rng=rng)
+        with pytest.raises(error.InvalidValue, match="choose one of relu"):
+            nn.mlp(new_tape(), (3, 2), rng=rng, activation="swish")
+        layers, tape = nn.mlp(new_tape(), (3, 2), rng=rng)
+        x, tape = new_constant(tape, np.ones((1, 3), "f4"))
+        with pytest.raises(error.InvalidValue, match="choose one of relu"):
+            nn.mlp_forward(tape, layers, x, activation="swish")
+
+
+class TestLayerNorm:
+    def test_rows_have_the_mean_and_spread_of_the_layer(self, dtype, rng):
+        layer, tape = nn.layer_norm(new_tape(), 40, dtype=dtype)
+        x, tape = new_constant(tape, (rng.standard_normal((5, 40)) * 7 + 3).astype(dtype))
+        out, tape = nn.layer_norm_forward(tape, layer, x)
+        assert np.abs(out.data.mean(1)).max() < 100 * np.finfo(dtype).eps
+        assert np.allclose(out.data.std(1), 1, rtol=1e-5)
+
+    def test_bad_arguments_are_refused(self, rng):
+        with pytest.raises(error.InvalidShape):
+            nn.layer_norm(new_tape(), 0)
+        with pytest.raises(error.DtypeError):
+            nn.layer_norm(new_tape(), 3, dtype="int32")
+        layer, tape = nn.layer_norm(new_tape(), 3)
+        x, tape = new_constant(tape, np.ones((2, 4), "f4"))
+        with pytest.raises(error.ShapeMismatch, match="one element for each feature"):
+            nn.layer_norm_forward(tape, layer, x)
+        y, tape = new_constant(tape, np.ones((2, 3), "f4"))
+        with pytest.raises(error.InvalidValue, match="epsilon"):
+            nn.layer_norm_forward(tape, layer, y, epsilon=-1)
