@@ -500,3 +500,57 @@ def test_training_is_a_loop_over_values():
         (w, state), tape = optim.update(new_tape(), sgd, state, w, backward(tape, loss))
         seen.append(w)
     assert [float(v.data) for v in seen] == [5, 2.5, 1.25, 0.625]
+
+
+class TestShapes:
+    def test_reshape_refuses_another_number_of_elements(self):
+        x, tape = variables(np.ones((2, 3)))
+        for shape in ((4,), (-1, 4), (-1, -1), (2, 3, 2), "ab", (1.5, 4)):
+            with pytest.raises(error.InvalidShape, match=r"reshape: \(2, 3\) to"):
+                autograd.reshape(tape, x, shape)
+        assert autograd.reshape(tape, x, -1).value.data.shape == (6,)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.data())
+    def test_slice_is_numpys_basic_indexing(self, data):
+        shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
+        array = np.arange(np.prod(shape, dtype=int), dtype="f8").reshape(shape)
+        bound = st.none() | st.integers(-6, 6)
+        part = st.builds(slice, bound, bound, st.none() | st.sampled_from([-3, -2, -1, 1, 2, 3]))
+        index = tuple(data.draw(st.lists(part | st.integers(-5, 4) | st.just(Ellipsis), max_size=4)))
+        x, tape = variables(array)
+        try:
+            wanted = array[index]
+        except IndexError:
+            with pytest.raises((error.IndexOutOfBounds, error.DimensionError)):
+                autograd.slice(tape, x, index)
+            return
+        found, tape = autograd.slice(tape, x, index)
+        assert found.data.shape == wanted.shape
+        assert np.array_equal(found.data, wanted)
+        seed = np.arange(1.0, wanted.size + 1).reshape(wanted.shape)
+        placed = np.zeros(shape)
+        placed[index] = seed
+        assert np.array_equal(backward(tape, found, seed=seed)[x], placed)
+
+    def test_slice_refuses_what_is_no_basic_index(self):
+        x, tape = variables(np.ones((2, 3)))
+        for index in ([0, 1], np.array([0]), np.array([0, 1]), True, None, 1.0, "a", (..., ...)):
+            with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
+                autograd.slice(tape, x, index)
+
+    def test_concatenate_refuses_what_does_not_fit(self):
+        x, y, z, tape = variables(np.ones((2, 3)), np.ones((2, 4)), np.ones(3, "f4"))
+        assert autograd.concatenate(tape, (x, y), axis=1).value.data.shape == (2, 7)
+        for others in ((x, y), (x, z)):
+            with pytest.raises(error.ShapeMismatch, match="concatenate"):
+                autograd.concatenate(tape, others)
+        with pytest.raises(error.IndexOutOfBounds):
+            autograd.concatenate(tape, (x, x), axis=2)
+        with pytest.raises(error.DimensionError, match="nothing to join"):
+            autograd.concatenate(tape, ())
+        single, tape = new_variable(tape, np.ones((2, 3), "f4"))
+        with pytest.raises(error.DtypeError):
+            autograd.concatenate(tape, (x, single))
+        with pytest.raises(error.ForeignVariable):
+            autograd.concatenate(new_tape(), (x, x))

@@ -533,9 +533,9 @@ def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Tra
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
     """Start, count and step along each axis, and the shape without the axes of integers."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis not in parts:
-        parts.append(Ellipsis)
-    place = parts.index(Ellipsis)
+    places = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
+    parts[places[0] :] = parts[places[0] :] or [Ellipsis]
+    place = places[0]
     given = len(parts) - 1
     if given > len(shape):
         mend = f"shape {shape} has {len(shape)} axes"

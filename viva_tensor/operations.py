@@ -184,12 +184,11 @@ def _lower_sum_backward(build: Any, grad: Value, shape: Shape, axis: Axis, keepd
 
 def _part(x: Array, spans: Sequence[Span]) -> Array:
     """A view of evenly spaced elements along each axis."""
-    return x[
-        tuple(
-            slice(start, None if step < 0 and start + count * step < 0 else start + count * step, step)
-            for start, count, step in spans
-        )
-    ]
+    parts = (
+        slice(start, None if step < 0 and start + count * step < 0 else start + count * step, step)
+        for start, count, step in spans
+    )
+    return x[(*parts, ...)]  # a view also of a single element
 
 
 def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:

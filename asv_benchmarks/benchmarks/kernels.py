@@ -92,6 +92,45 @@ class ReluFloat64(Relu):
     dtype = "float64"
 
 
+CURVES = ("exp", "log", "erf", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "gelu", "sqrt", "abs")
+ROWS = ("softmax", "log_softmax", "normalize")
+
+
+class Curve(Benchmark):
+    """Formulas of each element, or of each row, in cache."""
+
+    param_names = ("name", "dtype")
+    params = ((*CURVES, *ROWS), ("float32", "float64"))
+
+    def setup(self, name, dtype):
+        super().setup()
+        self.x, self.y = (self.floats(*IN_CACHE, dtype=dtype) + np.dtype(dtype).type(0.75) for _ in range(2))
+
+    def time_forward(self, name, _):
+        self.timed(partial(getattr(kernels, name), self.x))
+
+    def time_backward(self, name, _):
+        self.timed(partial(getattr(kernels, f"{name}_backward"), self.y, self.x))
+
+
+class Entropy(Benchmark):
+    """Cross-entropies of logits, 128 rows of so many classes."""
+
+    param_names = ("classes",)
+    params = ((10, 1000),)
+
+    def setup(self, classes):
+        super().setup()
+        self.x, self.grad = self.floats(128, classes), self.floats(128)
+        self.target = np.arange(128, dtype="float32") % 10
+
+    def time_forward(self, _):
+        self.timed(partial(kernels.cross_entropy, self.x, self.target))
+
+    def time_backward(self, _):
+        self.timed(partial(kernels.cross_entropy_backward, self.grad, self.x, self.target))
+
+
 class Mul(OnArrays):
     def time_forward(self, *_):
         self.timed(partial(kernels.mul, self.x, self.y))
@@ -185,6 +224,7 @@ class OverNumPy(Benchmark):
                 for name in ("add", "add row", "add row backward", "relu", "relu backward", "sum")
                 for place in ("cache", "memory")
             ),
+            *(f"{name} in cache" for name in ("tanh", "sigmoid", "silu", "softplus", "softmax")),
         ),
     )
     unit = "ratio"
@@ -223,6 +263,10 @@ class OverNumPy(Benchmark):
             np.greater(x, 0, out=mask)
             np.multiply(y, mask, out=out)
 
+        def softmax():
+            powers = np.exp(x - x.max(axis=1, keepdims=True))
+            return powers / powers.sum(axis=1, keepdims=True)
+
         ours, theirs = {
             "add": (partial(kernels.add, x, y, out=out), partial(np.add, x, y, out=out)),
             "add row": (partial(kernels.add, x, row, out=out), partial(np.add, x, row, out=out)),
@@ -233,5 +277,10 @@ class OverNumPy(Benchmark):
             "relu": (partial(kernels.relu, x, out=out), partial(np.maximum, x, 0, out=out)),
             "relu backward": (partial(kernels.relu_backward, y, x, out=out), masked),
             "sum": (partial(kernels.sum, x), partial(np.add.reduce, x, axis=None)),
+            "tanh": (partial(kernels.tanh, x, out=out), partial(np.tanh, x, out=out)),
+            "sigmoid": (partial(kernels.sigmoid, x, out=out), lambda: 1 / (1 + np.exp(-x))),
+            "silu": (partial(kernels.silu, x, out=out), lambda: x / (1 + np.exp(-x))),
+            "softplus": (partial(kernels.softplus, x, out=out), partial(np.logaddexp, x, 0)),
+            "softmax": (partial(kernels.softmax, x), softmax),
         }[name]
         return ratio(ours, theirs)
