@@ -197,4 +197,5 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
 
 
 def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks; its type if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,42 @@
+"""Every public function says what it does and shows it."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import viva_tensor
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(viva_tensor.__path__, "viva_tensor.")
+    if not any(part.startswith("_") for part in module.name.split("."))
+]
+
+
+def public(name):
+    module = importlib.import_module(name)
+    for attribute in getattr(module, "__all__", ()):
+        value = getattr(module, attribute)
+        if getattr(value, "__module__", None) == name and (inspect.isfunction(value) or inspect.isclass(value)):
+            yield attribute, value
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_and_public_name_is_documented(name):
+    assert importlib.import_module(name).__doc__
+    bare = [attribute for attribute, value in public(name) if not value.__doc__]
+    assert not bare
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MODULES if name.split(".")[1] in ("kernels", "nn", "autograd", "optim")]
+)
+def test_every_public_function_has_an_example(name):
+    silent = [
+        attribute
+        for attribute, value in public(name)
+        if inspect.isfunction(value) and ">>>" not in (value.__doc__ or "")
+    ]
+    assert not silent
