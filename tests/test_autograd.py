@@ -133,6 +133,7 @@ CASES = {
     "log softmax": (nn.log_softmax, [(2, 3, 10)]),
     "normalize": (lambda t, x: autograd.record(t, operations.NORMALIZE, x, epsilon=1e-5), [(4, 37)]),
     "layer norm": (lambda t, x, w, b: nn.layer_norm_forward(t, nn.LayerNorm(w, b), x), [(6, 5), (5,), (5,)]),
+    "dropout": (lambda t, x: nn.dropout(t, x, 0.4, rng=np.random.default_rng(3)), [(4, 37)]),
     "huber": (lambda t, p, y: nn.huber_loss(t, p, y, 0.7), [(4, 3), (4, 3)]),
     "mean absolute error": (nn.mae_loss, [(4, 3), (4, 3)]),
     "sum of squared errors": (lambda t, p, y: nn.mse_loss(t, p, y, "sum"), [(4, 3), (4, 3)]),

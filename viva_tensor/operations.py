@@ -26,6 +26,7 @@ __all__ = [
     "CONSTANT",
     "CROSS_ENTROPY",
     "DIV",
+    "DROPOUT",
     "ERF",
     "EXP",
     "GELU",
@@ -476,6 +477,13 @@ CROSS_ENTROPY = Operation(
         ),
     ),
     lower=lambda build, x, target: build.rows("cross_entropy", x, target),
+)
+DROPOUT: Operation = Operation(
+    "dropout",
+    _same,
+    kernels.dropout,
+    (lambda do, grad, out, x, rate, seed: do(DROPOUT, grad, rate=rate, seed=seed),),
+    lower=lambda build, x, rate, seed: build.dropout(x, rate, seed),
 )
 RESHAPE: Operation = Operation(
     "reshape",

@@ -44,7 +44,7 @@ def agree(on_tape, compiled):
         assert np.array_equal(one.data, other.data, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"dropout"}))  # which has seeds of its own
 def test_each_has_the_bits_of_the_tape(name, dtype, rng):
     function, shapes = CASES[name]
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]

@@ -24,6 +24,7 @@ from viva_tensor.kernels.activations import (
     tanh,
     tanh_backward,
 )
+from viva_tensor.kernels.dropouts import dropout, dropout_backward
 from viva_tensor.kernels.elementwise import (
     abs,
     abs_backward,
@@ -104,6 +105,8 @@ __all__ = [
     "cross_entropy_backward",
     "div",
     "div_backward",
+    "dropout",
+    "dropout_backward",
     "erf",
     "erf_backward",
     "exp",

@@ -3,13 +3,15 @@
 What does not fit raises a bare ValueError, which the front mends or explains. `out` may be an operand itself.
 """
 
+from libc.stdint cimport uint64_t
+
 from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels cimport cores
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
 from viva_tensor.kernels._views cimport Operand, apart, memory_of, read
-from viva_tensor.kernels.cores cimport Matrix, PairArgs
+from viva_tensor.kernels.cores cimport DropoutArgs, Matrix, PairArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
@@ -157,4 +159,20 @@ def apply_rows(int formula, a, b, double factor=0):
     args.out.data, args.out.row, args.out.column = memory_of(out), 1 if single else x.columns, 1
     call((float_cores if x.kind == b"f" else double_cores).pair_rows, &args,
          team_size(<double> x.rows * x.columns, ELEMENTS), <double> x.rows * x.columns)
+    return out
+
+
+def dropout(x, double rate, uint64_t seed):
+    """x / (1 - rate) where an element is kept, else 0; a new array."""
+    cdef DropoutArgs args
+    cdef Operand operand
+    read(&operand, x, ndarray)
+    args.rows, args.columns, args.rate, args.seed = operand.rows, operand.columns, rate, &seed
+    if operand.dimensions != 2 or not adjacent(&operand.at, args.columns) \
+            or (args.columns > 1 and operand.at.column != 1):
+        raise ValueError
+    out = empty((args.rows, args.columns), FLOAT if operand.kind == b"f" else DOUBLE)
+    args.x, args.out = operand.at.data, memory_of(out)
+    call((float_cores if operand.kind == b"f" else double_cores).dropout, &args,
+         team_size(<double> args.rows * args.columns, ELEMENTS), <double> args.rows * args.columns)
     return out

@@ -9,6 +9,8 @@ Strides count elements, not bytes.
 
 from libc.math cimport sqrt
 
+from libc.stdint cimport uint64_t
+
 ctypedef void (*Core)(const void* args, int member, int members) noexcept nogil
 
 
@@ -110,6 +112,14 @@ cdef struct PairArgs:       # out[rows, columns] = formula(a, b); a stride of 0 
     bint by_rows            # members own rows; if `out` lies in panels of its columns, so do a and b
 
 
+cdef struct DropoutArgs:    # out = x / (1 - rate) where an element is kept, else 0; all in rows
+    Py_ssize_t rows, columns
+    const void* x
+    void* out
+    double rate
+    const uint64_t* seed
+
+
 cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis, inner], divided by divisor
     Py_ssize_t outer, axis, inner
     const void* x
@@ -150,6 +160,7 @@ cdef struct Cores:
     Core matmul
     Core pair
     Core pair_rows
+    Core dropout
     Py_ssize_t (*sum_chunks)(Py_ssize_t size) noexcept nogil
     Core sum
     Core sum_join

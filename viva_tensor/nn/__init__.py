@@ -17,6 +17,7 @@ from viva_tensor.nn.activations import (
 from viva_tensor.nn.layers import (
     LayerNorm,
     Linear,
+    dropout,
     layer_norm,
     layer_norm_forward,
     linear,
@@ -33,6 +34,7 @@ __all__ = [
     "activations",
     "binary_cross_entropy",
     "cross_entropy",
+    "dropout",
     "gelu",
     "huber_loss",
     "identity",

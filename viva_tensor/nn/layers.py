@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from viva_tensor import autograd, operations, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, relu
-from viva_tensor.error import DimensionError, DtypeError, InvalidShape, ShapeMismatch, TensorError
+from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
@@ -20,6 +20,7 @@ from viva_tensor.nn.losses import mse_loss
 __all__ = [
     "LayerNorm",
     "Linear",
+    "dropout",
     "layer_norm",
     "layer_norm_forward",
     "linear",
@@ -232,7 +233,15 @@ def mlp(
     return Traced(tuple(layers), tape)
 
 
-def mlp_forward(tape: Tape, layers: Sequence[Linear], x: Variable, *, activation: str = "relu") -> Traced[Variable]:
+def mlp_forward(
+    tape: Tape,
+    layers: Sequence[Linear],
+    x: Variable,
+    *,
+    activation: str = "relu",
+    dropout_rate: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Traced[Variable]:
     """Apply layers to a batch, with an activation between them; the last layer's output is as it is.
 
     Parameters
@@ -242,6 +251,10 @@ def mlp_forward(tape: Tape, layers: Sequence[Linear], x: Variable, *, activation
     x : Variable [batch, in]
     activation : str
         One of ``nn.ACTIVATIONS``.
+    dropout_rate : float
+        While training: the share of each hidden layer's outputs that :func:`dropout` sets to 0.
+    rng : numpy.random.Generator, optional
+        Needed for dropout.
 
     Returns
     -------
@@ -266,8 +279,53 @@ def mlp_forward(tape: Tape, layers: Sequence[Linear], x: Variable, *, activation
     for place, layer in enumerate(layers):
         if place:
             x, tape = bend(tape, x)
+            if dropout_rate:
+                x, tape = dropout(tape, x, dropout_rate, rng=rng)
         x, tape = linear_forward(tape, layer, x)
     return Traced(x, tape)
+
+
+def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | None) -> Traced[Variable]:
+    """Set elements to 0 with a probability, and scale the others up to keep the mean; for training only.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable
+    rate : float
+        From 0 up to but not including 1.
+    rng : numpy.random.Generator
+        Gives one seed; see :func:`viva_tensor.kernels.dropout`. A compiled step draws its own: see
+        :func:`viva_tensor.program.compile_step`.
+
+    Returns
+    -------
+    Traced of Variable
+
+    Raises
+    ------
+    InvalidValue
+        If the rate is out of its range or ``rng`` is not a generator.
+    ForeignVariable
+        If x is not on this tape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), np.ones(1000))
+    >>> y, tape = dropout(tape, x, 0.25, rng=np.random.default_rng(0))
+    >>> sorted(set(y.data.round(4).tolist())), bool(abs((y.data == 0).mean() - 0.25) < 0.05)
+    ([0.0, 1.3333], True)
+    """
+    if not isinstance(rng, np.random.Generator):
+        raise InvalidValue(
+            f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
+            operation="dropout",
+            mend="pass rng=np.random.default_rng(seed)",
+        )
+    tape._at("dropout", x)
+    seed = int(rng.integers(1 << 64, dtype=np.uint64))
+    return autograd.record(tape, operations.DROPOUT, x, rate=float(rate), seed=seed)
 
 
 class LayerNorm(NamedTuple):

@@ -15,7 +15,7 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     PyThread_type_lock,
 )
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
@@ -27,6 +27,7 @@ from viva_tensor.kernels.cores cimport (
     ClipArgs,
     Core,
     Cores,
+    DropoutArgs,
     MatmulArgs,
     Matrix,
     PairArgs,
@@ -277,6 +278,15 @@ cdef class Executor:
         self.add(self.cores.sum, args, team)
         if args.partials != NULL:
             self.add(self.cores.sum_join, args, (0, 1, team[1] > 1) if team[1] > 1 else (team[0], 1, False))
+
+    def dropout(self, shape, x, out, double rate, uintptr_t seed, tuple team):
+        """Elements set to 0, by a seed that may change between steps."""
+        cdef DropoutArgs* args = <DropoutArgs*> self.memory(sizeof(DropoutArgs))
+        args.rows, args.columns = shape
+        args.rate, args.seed = rate, <const uint64_t*> seed
+        self.place(&args.x, x)
+        self.place(<const void**> &args.out, out)
+        self.add(self.cores.dropout, args, team)
 
     def to_panels(self, shape, x, out, tuple team):
         """A matrix copied into panels."""

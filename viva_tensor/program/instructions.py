@@ -121,6 +121,7 @@ class Builder:
     def __init__(self, dtype: Any = np.float32) -> None:
         self.dtype = dtype
         self.instructions: list[Instruction] = []
+        self.seeds: dict[int, int] = {}
         self._names = 0
 
     def temporary(self, shape: Shape) -> Symbol:
@@ -184,6 +185,18 @@ class Builder:
             attributes = {"name": name, "factor": factor}
             self.instructions.append(Instruction("rows", operands, {"out": out}, attributes))
         return self.reshape(out, a.shape[:-1] if name == "cross_entropy" else a.shape)
+
+    def dropout(self, x: Symbol, rate: float, seed: int) -> Symbol:
+        """Elements set to 0 by a seed; each seed of the tape has a place, from which programs read another."""
+        x = self.whole(x)
+        rows = x.shape[0] if x.shape else 1
+        matrix = (rows, x.size // max(rows, 1))
+        out = self.temporary(matrix)
+        place = self.seeds.setdefault(seed, len(self.seeds))
+        if x.size:
+            attributes = {"rate": rate, "place": place}
+            self.instructions.append(Instruction("dropout", {"x": self.reshape(x, matrix)}, {"out": out}, attributes))
+        return self.reshape(out, x.shape)
 
     def spread(self, x: Symbol, shape: Shape) -> Symbol:
         """x repeated to a shape, by strides of 0."""

@@ -66,11 +66,12 @@ def plan(
     moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] | None = None,
     layouts: Mapping[int, Panels] | None = None,
     guard: Guard | None = None,
+    seeds: np.ndarray[Any, Any] | None = None,
 ) -> Plan:
     """Plan instructions for a number of threads.
 
     ``rule`` is the optimiser, whose ``moments`` are the arrays for each of its slots; ``layouts`` tells which
-    parameters, with their moments, lie in panels.
+    parameters, with their moments, lie in panels; ``seeds`` hold one number for each dropout.
     """
     allowed = threads
     threads = max(1, min(threads, sum(one.multiply_adds for one in instructions) // PROGRAM))
@@ -105,7 +106,7 @@ def plan(
     executor.keep(arena)
     for one in planned:
         before = executor.calls()
-        _emit(executor, one, place, moments or {})
+        _emit(executor, one, place, moments or {}, seeds)
         one.calls = executor.calls() - before
     executor.finish(place(output)[1])
     return Plan(planned, places, arena, members, executor)
@@ -120,7 +121,9 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     """Members, and whether they own rows."""
-    if instruction.kind in ("to_panels", "squared_error_backward", "rows") or instruction.attributes.get("aligned"):
+    if instruction.kind in ("to_panels", "squared_error_backward", "rows", "dropout") or instruction.attributes.get(
+        "aligned"
+    ):
         rows = instruction.results["out"].shape[0] if instruction.results["out"].shape else 1
         return (threads, True) if rows >= 8 * threads else (1, False)
     if instruction.kind == "clip":
@@ -297,7 +300,13 @@ def _effort(instruction: Instruction) -> float:
     return (instruction.multiply_adds + 4 * instruction.elements) / 16
 
 
-def _emit(executor: Executor, one: Planned, place: Any, moments: Mapping[str, Sequence[np.ndarray[Any, Any]]]) -> None:
+def _emit(
+    executor: Executor,
+    one: Planned,
+    place: Any,
+    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]],
+    seeds: np.ndarray[Any, Any] | None,
+) -> None:
     """Hand an instruction to the executor."""
     instruction = one.instruction
     operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
@@ -361,6 +370,12 @@ def _emit(executor: Executor, one: Planned, place: Any, moments: Mapping[str, Se
             update(results["w"])
         total = None if updates else place(results["out"])
         executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, team)
+    elif instruction.kind == "dropout":
+        assert seeds is not None
+        seed = seeds.ctypes.data + attributes["place"] * seeds.itemsize
+        executor.dropout(
+            results["out"].shape, place(operands["x"]), place(results["out"]), attributes["rate"], seed, team
+        )
     elif instruction.kind == "to_panels":
         executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), team)
     elif instruction.kind in ("squared_error", "squared_error_backward"):

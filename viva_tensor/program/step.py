@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from viva_tensor import operations
 from viva_tensor.autograd import Node, Tape, Traced, Variable, new_variable
 from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
 from viva_tensor.kernels._arrays import as_array
@@ -57,6 +58,11 @@ class _Source:
     dtype: np.dtype[Any]
     optimizer: Optimizer | None
 
+    @property
+    def seeds(self) -> int:
+        """How many seeds a step draws, one for each dropout."""
+        return len({node.attributes["seed"] for node in self.nodes if node.operation is operations.DROPOUT})
+
     def instructions(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
         recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer)
         instructions = recording.instructions
@@ -99,12 +105,16 @@ class Step:
     parameters from then on; :meth:`params` hands back their values. ``print(step)`` shows the program.
     """
 
-    def __init__(self, source: _Source, params: Any, optimizer: Optimizer) -> None:
+    def __init__(
+        self, source: _Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None = None
+    ) -> None:
         self._source = source
         self._nesting = params
         self._optimizer = optimizer
         self._rule = optimizer.rule()
         self._lock = Guard()
+        self._rng = rng
+        self._seeds = np.zeros(source.seeds, np.uint64)
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
         self._layouts = of_parameters(source.instructions(self._shapes)[0], source.dtype)
@@ -160,6 +170,7 @@ class Step:
                 self._moments,
                 self._layouts,
                 self._lock,
+                self._seeds,
             )
             if len(self._plans) >= MOST_PLANS:
                 self._plans.pop(next(iter(self._plans)))
@@ -186,15 +197,21 @@ class Step:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones. Nothing is changed then.
         """
-        loss = self._current.executor.run(inputs)
+        loss = self._current.executor.run(inputs) if self._rng is None else None
         while loss is None:
             arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
             arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
             shapes = self._source.shapes("step", arrays)
             with self._lock:
                 executor = self._plan(shapes).executor
+                self._draw()
             loss = executor.run(arrays)  # None again if another thread has changed the number of threads since
         return loss
+
+    def _draw(self) -> None:
+        """The seeds of the next step, in the order in which its dropouts were recorded."""
+        if self._rng is not None:
+            self._seeds[...] = self._rng.integers(1 << 64, size=self._seeds.size, dtype=np.uint64)
 
     def _dtype(self, value: ArrayLike) -> np.dtype[Any] | None:
         return None if hasattr(value, "dtype") else self._source.dtype
@@ -279,9 +296,10 @@ class Step:
         begin = 0
         while begin < rows:
             size = min(batch_size, rows - begin)
-            end = begin + size if schedule else begin + (rows - begin) // size * size
+            end = begin + size if schedule or self._rng is not None else begin + (rows - begin) // size * size
             with self._lock:
                 planned = self._plan(tuple((size, *array.shape[1:]) for array in arrays))
+                self._draw()
                 if schedule is not None:
                     self._rule.lr = self._optimizer.at_rate(schedule(self.steps + 1)).lr
                 total += size * planned.executor.run_batches(arrays, order, begin, end, self.flops)
@@ -425,7 +443,15 @@ class Forward:
             return report.listing(next(plans[0][0] for plans in self._idle.values() if plans), self._source.dtype)
 
 
-def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable], optimizer: Optimizer) -> Step:
+def compile_step(
+    tape: Tape,
+    *,
+    loss: Variable,
+    params: Any,
+    inputs: Sequence[Variable],
+    optimizer: Optimizer,
+    rng: np.random.Generator | None = None,
+) -> Step:
     """Compile a recorded training step.
 
     Parameters
@@ -439,6 +465,9 @@ def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Va
     inputs : sequence of Variable
         Leaves that each call replaces.
     optimizer : SGD, Adam, AdamW or RMSprop
+    rng : numpy.random.Generator, optional
+        Needed if the tape holds dropouts: from it each step draws their seeds anew, in the order in which they were
+        recorded, as recording each step anew with this generator would.
 
     Returns
     -------
@@ -480,7 +509,13 @@ def compile_step(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Va
             operation="compile_step",
             mend="reduce it with sum or mean",
         )
-    return Step(source, params, optimizer)
+    if source.seeds and not isinstance(rng, np.random.Generator):
+        raise InvalidValue(
+            f"{source.seeds} dropouts, and rng is {type(rng).__name__}",
+            operation="compile_step",
+            mend="give rng=np.random.default_rng(seed), from which each step draws",
+        )
+    return Step(source, params, optimizer, rng if source.seeds else None)
 
 
 def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
@@ -513,7 +548,14 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     array([[3., 0.],
            [5., 6.]], dtype=float32)
     """
-    return Forward(_source("compile_forward", tape, output, inputs, (), None))
+    source = _source("compile_forward", tape, output, inputs, (), None)
+    if source.seeds:
+        raise InvalidValue(
+            f"the output depends on {source.seeds} dropouts",
+            operation="compile_forward",
+            mend="record the forward pass without them",
+        )
+    return Forward(source)
 
 
 def _source(

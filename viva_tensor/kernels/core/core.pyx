@@ -1,16 +1,17 @@
 """The cores for one element type and one instruction set; built once for each pair of them from this one source."""
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from viva_tensor.kernels.cores cimport (
     ABS, ABS_BACKWARD, ADAM, ADD, BINARY_CROSS_ENTROPY, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, ClipArgs, Cores,
-    DESCENT, DIV, ERF, ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, GREATER, HUBER,
-    HUBER_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, MAXIMUM, MUL, MatmulArgs,
-    Matrix, NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs, PeakArgs, RELU, RELU_BACKWARD, RMSPROP,
-    Rectangle, RowFormula, SCALE, SIGMOID, SIGMOID_BACKWARD, SILU, SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD, SOFTPLUS,
-    SOFTPLUS_BACKWARD, SQRT, SUB, SquaredErrorArgs, SquaredNormArgs, SumArgs, TANH, TANH_BACKWARD, UpdateArgs,
-    UpdateKind, UpdateRule, clip_factor,
+    DESCENT, DIV, DropoutArgs, ERF, ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD,
+    GREATER, HUBER, HUBER_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, MAXIMUM,
+    MUL, MatmulArgs, Matrix, NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs, PeakArgs, RELU, RELU_BACKWARD,
+    RMSPROP, Rectangle, RowFormula, SCALE, SIGMOID, SIGMOID_BACKWARD, SILU, SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD,
+    SOFTPLUS, SOFTPLUS_BACKWARD, SQRT, SUB, SquaredErrorArgs, SquaredNormArgs, SumArgs, TANH, TANH_BACKWARD,
+    UpdateArgs, UpdateKind, UpdateRule, clip_factor,
 )
 
 cdef extern from "vector.h" nogil:
@@ -76,6 +77,7 @@ include "updates.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
 include "thin.pxi"
+include "dropout.pxi"
 include "sums.pxi"
 include "rows.pxi"
 include "norms.pxi"
@@ -88,6 +90,7 @@ cores.matmul_rectangle = rectangle
 cores.matmul = matmul
 cores.pair = pair
 cores.pair_rows = pair_rows
+cores.dropout = dropout
 cores.sum_chunks = sum_chunks
 cores.sum = sum_
 cores.sum_join = sum_join

@@ -1,0 +1,72 @@
+"""Dropout, of which the backward pass is dropout of the gradient with the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels import _elementwise
+from viva_tensor.kernels._arrays import Array, Unfit, as_array
+
+__all__ = ["dropout", "dropout_backward"]
+
+
+def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
+    r"""Each element set to 0 with a probability, the others scaled up to keep the mean, :math:`x_i / (1 - p)` [1]_.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    rate : float
+        The probability p, from 0 up to but not including 1.
+    seed : int
+        From 0 up to 2⁶⁴: element i is kept if the output i of SplitMix64 [2]_ from this seed is at least p · 2⁶⁴.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of x.
+
+    Raises
+    ------
+    InvalidValue
+        If the rate or the seed is out of its range.
+    DtypeError
+        If the dtype is neither float32 nor float64.
+
+    References
+    ----------
+    .. [1] N. Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, Journal of Machine
+       Learning Research 15, 2014; scaled while training, as is usual now.
+    .. [2] G. L. Steele, D. Lea and C. H. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
+
+    Examples
+    --------
+    >>> dropout([1.0, 2.0, 3.0, 4.0], 0.5, seed=1)
+    array([2., 4., 6., 8.], dtype=float32)
+    """
+    return _dropped("dropout", x, rate, seed)
+
+
+def dropout_backward(grad: ArrayLike, rate: float, seed: int) -> Array:
+    """Gradient of :func:`dropout` with the same rate and seed.
+
+    Examples
+    --------
+    >>> dropout_backward([1.0, 1.0], 0.0, seed=1)
+    array([1., 1.], dtype=float32)
+    """
+    return _dropped("dropout_backward", grad, rate, seed)
+
+
+def _dropped(operation: str, x: ArrayLike, rate: float, seed: int) -> Array:
+    if not 0 <= rate < 1:
+        raise InvalidValue(f"rate={rate}, wanted 0 ≤ rate < 1", operation=operation)
+    if not 0 <= seed < 1 << 64:
+        raise InvalidValue(f"seed={seed}, wanted a whole number of 64 bits", operation=operation)
+    try:
+        return _elementwise.dropout(x, rate, seed)
+    except Unfit:
+        array = as_array(operation, x)
+        return _elementwise.dropout(np.ascontiguousarray(array).reshape(1, -1), rate, seed).reshape(array.shape)
