@@ -28,7 +28,15 @@ def leaves(params: Any) -> list[Variable]:
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
-    """The same nesting with each variable replaced by ``new(variable)``."""
+    """The same nesting with each variable replaced by ``new(variable)``.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd import new_tape, new_variable
+    >>> a, tape = new_variable(new_tape(), 1.0)
+    >>> replaced({"first": [a]}, lambda variable: float(variable.data))
+    {'first': [1.0]}
+    """
     if isinstance(params, Variable):
         return new(params)
     if isinstance(params, tuple):
