@@ -17,6 +17,8 @@ from viva_tensor import error
         (error.ForeignVariable("elsewhere"), ValueError, "elsewhere"),
         (error.NoGradient("constant"), KeyError, "constant"),
         (error.InvalidValue("lr"), ValueError, "lr"),
+        (error.InvalidFile("cut short"), ValueError, "cut short"),
+        (error.GradientMismatch(0, (1,), 2.0, 3.0), AssertionError, "input 0, element (1,): backward gives 2,"),
     ],
 )
 def test_kinds_are_tensor_errors_and_built_ins_and_survive_pickling(made, builtin, text):

@@ -12,7 +12,9 @@ __all__ = [
     "DimensionError",
     "DtypeError",
     "ForeignVariable",
+    "GradientMismatch",
     "IndexOutOfBounds",
+    "InvalidFile",
     "InvalidShape",
     "InvalidValue",
     "NoGradient",
@@ -127,6 +129,38 @@ class NoGradient(TensorError, KeyError):
 
 class InvalidValue(TensorError, ValueError):
     """An argument outside its range, such as a learning rate that is not positive."""
+
+
+class InvalidFile(TensorError, ValueError):
+    """A file that does not hold what it should: truncated, foreign, or of another shape or dtype.
+
+    A file that cannot be opened at all raises the OSError of the system.
+    """
+
+
+class GradientMismatch(TensorError, AssertionError):
+    """A gradient that central differences contradict; `input` and `index` tell where.
+
+    Examples
+    --------
+    >>> print(GradientMismatch(1, (0, 2), 3.0, 2.0, operation="check_gradients", mend="mend the rule of that input"))
+    check_gradients: input 1, element (0, 2): backward gives 3, central differences give 2; mend the rule of that input
+    """
+
+    def __init__(
+        self, input: int, index: Shape, backward: float, difference: float, *, operation: str = "", mend: str = ""
+    ) -> None:
+        super().__init__(
+            f"input {input}, element {_text(index)}: backward gives {backward:.9g}, "
+            f"central differences give {difference:.9g}",
+            operation=operation,
+            mend=mend,
+        )
+        self.args = (input, index, backward, difference)
+        self.input = input
+        self.index = tuple(index)
+        self.backward = backward
+        self.difference = difference
 
 
 def _text(shape: Shape) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import safetensors.numpy
 from tqdm import tqdm
 
 import viva_tensor as vt
-from viva_tensor import autograd, nn, optim, program
+from viva_tensor import autograd, files, nn, optim, program
 from viva_tensor.data import DataError, split_rows, target_values
 from viva_tensor.encoding import Encoding, fit_encoding
 
@@ -327,7 +326,7 @@ def save(run: Run, folder: str | Path) -> list[Path]:
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    return [_write(folder / name, content) for name, content in contents.items()]
+    return [files.replace(folder / name, content) for name, content in contents.items()]
 
 
 def _finite(loss: float, epoch: int, settings: Settings) -> float:
@@ -359,14 +358,3 @@ def _json(record: Mapping[str, Any]) -> bytes:
 
 def _csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Replace `path` in one step, so that no reader and no crash ever sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

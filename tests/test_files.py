@@ -1,0 +1,81 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from viva_tensor import files
+
+FULL = """
+import resource, signal, sys
+from viva_tensor import files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    files.replace(sys.argv[1], bytes(5000))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_file_is_replaced_whole_and_alone(tmp_path):
+    path = tmp_path / "model"
+    assert files.replace(path, b"first") == path
+    assert files.replace(str(path), b"second").read_bytes() == b"second"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("step", ["open", "fsync", "replace"])
+@pytest.mark.parametrize("raised", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_at_any_step_leaves_the_old_file_alone(tmp_path, monkeypatch, step, raised):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+
+    def fail(*arguments, **options):
+        raise raised
+
+    monkeypatch.setattr("builtins.open" if step == "open" else f"os.{step}", fail)
+    with pytest.raises(type(raised)) as caught:
+        files.replace(path, b"new")
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["model"]
+    assert path.read_bytes() == b"old"
+    if isinstance(raised, OSError):
+        assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the module resource, which Windows lacks")
+def test_a_full_disk_half_way_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+    result = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
+    assert "File too large" in result.stdout
+    assert str(path) in result.stdout
+    assert os.listdir(tmp_path) == ["model"]
+    assert path.read_bytes() == b"old"
+
+
+def test_the_content_reaches_the_disk_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def synchronised(handle):
+        done.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
+        fsync(handle)
+
+    def replaced(source, target):
+        assert os.path.dirname(source) == os.path.dirname(target)
+        done.append("name")
+        replace(source, target)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc to tell what a descriptor is")
+    monkeypatch.setattr(os, "fsync", synchronised)
+    monkeypatch.setattr(os, "replace", replaced)
+    files.replace(tmp_path / "model", b"new")
+    assert done == ["file", "name", "folder"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="model"):
+        files.replace(tmp_path / "none" / "model", b"")

@@ -1,0 +1,31 @@
+"""Packages that only some uses need, named where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["extra"]
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import packages of an extra of this package inside; where one is missing, the error tells how to install it.
+
+    Raises
+    ------
+    ImportError
+
+    Examples
+    --------
+    >>> with extra("train"):
+    ...     import a_package_that_is_missing
+    Traceback (most recent call last):
+    ...
+    ImportError: this needs a_package_that_is_missing; pip install "viva-tensor[train]"
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = error.name or str(error)
+        raise ImportError(f'this needs {missing}; pip install "viva-tensor[{name}]"', name=error.name) from error

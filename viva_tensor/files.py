@@ -1,0 +1,65 @@
+"""Files that are whole or not there: how everything that this library writes reaches the disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+__all__ = ["replace"]
+
+
+def replace(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Put a file in the place of `path` in one step, so that no reader and no crash ever sees half of it.
+
+    The content goes to a temporary file in the same folder and to the disk (``fsync``), which then takes the name; the
+    folder is synchronised last, so that the new name survives a power cut too.
+
+    Parameters
+    ----------
+    path : str or path-like
+    content : bytes
+
+    Returns
+    -------
+    Path
+        ``path`` itself.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it names ``path``. What was there before is still there, and nothing else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     replace(Path(folder) / "note", b"whole").read_bytes()
+    b'whole'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _synchronise(path.parent)
+    return path
+
+
+def _synchronise(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
