@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 import json
 import os
 import subprocess
@@ -10,20 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
+from networks import forward, network
 
 from viva_tensor import autograd, checkpoint, error, files, nn, optim, program
 from viva_tensor.checkpoint import Checkpoint
 
 SIZES = (3, 8, 5, 2)
-
-
-def network(rng, dtype="float32", sizes=SIZES):
-    tape, layers = autograd.new_tape(), []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layer, tape = nn.linear(tape, inputs, outputs, rng=rng, dtype=dtype)
-        b, tape = autograd.new_variable(tape, rng.standard_normal(outputs).astype(dtype))
-        layers.append(nn.Linear(layer.w, b))
-    return tuple(layers), tape
 
 
 def arrays(layers):
@@ -43,7 +34,7 @@ def same(a, b):
 
 class TestWeights:
     def test_they_come_back_with_the_same_bits(self, rng, dtype, tmp_path):
-        layers, _ = network(rng, dtype)
+        layers, _ = network(rng, dtype, SIZES)
         path = tmp_path / "model.safetensors"
         assert checkpoint.save_weights(path, layers) == path
         again, tape = checkpoint.load_weights(path)
@@ -52,7 +43,7 @@ class TestWeights:
         assert len(tape) == 6
 
     def test_they_are_recorded_on_the_tape_that_is_given(self, rng, tmp_path):
-        checkpoint.save_weights(tmp_path / "model", network(rng)[0])
+        checkpoint.save_weights(tmp_path / "model", network(rng, "float32", SIZES)[0])
         x, tape = autograd.new_constant(autograd.new_tape(), np.ones((2, 3), np.float32))
         layers, tape = checkpoint.load_weights(tmp_path / "model", tape)
         y, tape = nn.linear_forward(tape, layers[0], x)
@@ -152,7 +143,7 @@ class TestWeights:
             checkpoint.load_weights(tmp_path / "model")
 
     def test_a_file_cut_anywhere_is_refused(self, rng, tmp_path):
-        path = checkpoint.save_weights(tmp_path / "model", network(rng)[0])
+        path = checkpoint.save_weights(tmp_path / "model", network(rng, "float32", SIZES)[0])
         whole = path.read_bytes()
         for size in (*range(0, len(whole), 7), len(whole) - 1):
             path.write_bytes(whole[:size])
@@ -176,8 +167,8 @@ class TestWeights:
                 read(tmp_path)
 
     def test_layers_that_would_not_load_are_not_written(self, rng, tmp_path):
-        a, _ = network(rng, sizes=(3, 4))
-        b, _ = network(rng, sizes=(5, 2))
+        a, _ = network(rng, "float32", (3, 4))
+        b, _ = network(rng, "float32", (5, 2))
         other, _ = network(rng, "float64", (4, 2))
         flat, _ = autograd.new_variable(autograd.new_tape(), [1.0])
         for layers, fault in (
@@ -235,7 +226,7 @@ class TestCheckpoint:
             {"v": (rng.random(1), None)},
             {"v.1": rng.random(2)},
         )
-        state = optim.init(optim.SGD(momentum=0.9), network(rng)[0])
+        state = optim.init(optim.SGD(momentum=0.9), network(rng, "float32", SIZES)[0])
         again = checkpoint.load(
             checkpoint.save(tmp_path / "c", Checkpoint(state, optim.SGD(), metadata={"m": moments}))
         )
@@ -296,7 +287,7 @@ class TestCheckpoint:
                 checkpoint.load(path)
 
     def test_weights_are_no_checkpoint_nor_the_reverse(self, rng, tmp_path):
-        weights = checkpoint.save_weights(tmp_path / "weights", network(rng)[0])
+        weights = checkpoint.save_weights(tmp_path / "weights", network(rng, "float32", SIZES)[0])
         with pytest.raises(error.InvalidFile, match="weights holds no checkpoint"):
             checkpoint.load(weights)
         with pytest.raises(error.InvalidFile, match="the name 'checkpoint"):
@@ -359,7 +350,7 @@ class TestLatest:
         for path in paths:
             checkpoint.save(path, kept)
         os.utime(paths[0])  # as after a copy: the time of writing is that in the file
-        checkpoint.save_weights(tmp_path / "model.safetensors", network(rng)[0])
+        checkpoint.save_weights(tmp_path / "model.safetensors", network(rng, "float32", SIZES)[0])
         files.replace(tmp_path / "text.safetensors", b"text")
         (tmp_path / "folder.safetensors").mkdir()
         assert checkpoint.latest(tmp_path) == paths[2]
@@ -383,16 +374,12 @@ class TestLatest:
 def compiled(optimizer):
     """A step of a small network, and its data."""
     rng = np.random.default_rng(4)
-    layers, tape = network(rng)
+    layers, tape = network(rng, "float32", SIZES)
     X = rng.standard_normal((50, 3)).astype(np.float32)
     Y = rng.standard_normal((50, 2)).astype(np.float32)
     x, tape = autograd.new_constant(tape, X[:16])
     y, tape = autograd.new_constant(tape, Y[:16])
-    h = x
-    for layer in layers[:-1]:
-        h, tape = nn.linear_forward(tape, layer, h)
-        h, tape = nn.relu(tape, h)
-    pred, tape = nn.linear_forward(tape, layers[-1], h)
+    pred, tape = forward(tape, layers, x)
     loss, tape = nn.mse_loss(tape, pred, y)
     return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer), X, Y
 
@@ -443,7 +430,7 @@ def test_without_safetensors_the_error_names_the_extra(rng, tmp_path, monkeypatc
     for call in (
         lambda: checkpoint.load(tmp_path / "c"),
         lambda: checkpoint.save(tmp_path / "c", full(rng)),
-        lambda: checkpoint.save_weights(tmp_path / "c", network(rng)[0]),
+        lambda: checkpoint.save_weights(tmp_path / "c", network(rng, "float32", SIZES)[0]),
     ):
         with pytest.raises(ImportError, match=r'pip install "viva-tensor\[train\]"'):
             call()

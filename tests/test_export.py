@@ -1,0 +1,205 @@
+import os
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from networks import forward, network
+
+from viva_tensor import autograd, error, export, nn, operations, program
+
+
+def run(path, *arrays):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feeds = {f"input{i}": array for i, array in enumerate(arrays)}
+    return session.run(["output"], feeds)[0]
+
+
+def bound(layers, x):
+    """How far two computations of the network may lie apart, element by element.
+
+    A sum of k products and a bias in any order is within γ(k + 1) of the sum of magnitudes (Higham, Accuracy and
+    Stability of Numerical Algorithms, 3.1), so two of them are within twice that. A layer passes on what came before
+    as |W|, and relu makes no difference larger.
+    """
+    unit = np.finfo(x.dtype).eps / 2
+    value, apart = x.astype("f8"), np.zeros(x.shape)
+    for i, layer in enumerate(layers):
+        w, b = layer.w.data.astype("f8"), layer.b.data.astype("f8")
+        size = w.shape[1] + 1
+        magnitude = (abs(value) + apart) @ abs(w).T + abs(b)
+        apart = apart @ abs(w).T + 2 * size * unit / (1 - size * unit) * magnitude
+        value = value @ w.T + b
+        if i < len(layers) - 1:
+            value = np.maximum(value, 0)
+    return apart
+
+
+@pytest.mark.parametrize("sizes", [(3, 1), (5, 8, 2), (20, 64, 32, 10)])
+def test_a_network_within_rounding_for_batches_of_any_size(rng, dtype, tmp_path, sizes):
+    layers, tape = network(rng, dtype, sizes)
+    x, tape = autograd.new_constant(tape, rng.standard_normal((6, sizes[0])).astype(dtype))
+    y, tape = forward(tape, layers, x)
+    path = export.onnx(tmp_path / "model.onnx", tape, output=y, inputs=(x,))
+    ours = program.compile_forward(tape, output=y, inputs=(x,))
+    for rows in (1, 6, 7, 100):
+        batch = rng.standard_normal((rows, sizes[0])).astype(dtype)
+        found = run(path, batch)
+        assert found.dtype == dtype
+        assert found.shape == (rows, sizes[-1])
+        assert (abs(found.astype("f8") - ours(batch)) <= bound(layers, batch)).all()
+
+
+def by_axes(operation, *arguments, **options):
+    return lambda tape, x: operation(tape, x, *arguments, **options)
+
+
+# one operation each: name, what is recorded, shapes of its operands; the first is the batch
+CASES = {
+    "add": (autograd.add, [(4, 3), (3,)]),
+    "sub": (autograd.sub, [(4, 3), (4, 1)]),
+    "mul": (autograd.mul, [(4, 3), ()]),
+    "matmul": (autograd.matmul, [(4, 3), (3, 2)]),
+    "transpose": (autograd.transpose, [(4, 3)]),
+    "transpose three axes": (autograd.transpose, [(4, 3, 2)]),
+    "transpose by axes": (by_axes(autograd.transpose, (1, -1, 0)), [(4, 3, 2)]),
+    "relu": (autograd.relu, [(4, 3)]),
+    "sum": (autograd.sum, [(4, 3)]),
+    "sum down columns": (by_axes(autograd.sum, axis=0), [(4, 3)]),
+    "sum over two axes": (by_axes(autograd.sum, axis=(0, -1), keepdims=True), [(4, 3, 2)]),
+    "sum over no axes": (by_axes(autograd.sum, axis=()), [(4, 3)]),
+    "mean": (autograd.mean, [(4, 3)]),
+    "mean along rows": (by_axes(autograd.mean, axis=-1), [(4, 3)]),
+    "mean keeping dimensions": (by_axes(autograd.mean, axis=np.int64(1), keepdims=True), [(4, 3)]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operation_within_rounding(rng, dtype, tmp_path, name):
+    function, shapes = CASES[name]
+    inputs, tape = [], autograd.new_tape()
+    for shape in shapes:
+        variable, tape = autograd.new_constant(tape, rng.standard_normal(shape).astype(dtype))
+        inputs.append(variable)
+    y, tape = function(tape, *inputs)
+    node = tape.nodes()[-1]
+    path = export.onnx(tmp_path / "model", tape, output=y, inputs=inputs)
+    for rows in (4, 9):
+        arrays = [rng.standard_normal((rows, *s[1:]) if s[:1] == (4,) else s).astype(dtype) for s in shapes]
+        wanted = operations.compute(node.operation, *arrays, **node.attributes)
+        found = run(path, *arrays)
+        assert found.shape == wanted.shape
+        # sums of at most 27 terms of size about 1, in two orders; all else is exact or rounded once
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=27 * 27 * np.finfo(dtype).eps)
+
+
+def test_every_form_is_tested():
+    tested = {"linear"}
+    for function, shapes in CASES.values():
+        variables, tape = [], autograd.new_tape()
+        for shape in shapes:
+            variable, tape = autograd.new_constant(tape, np.ones(shape))
+            variables.append(variable)
+        tested.add(function(tape, *variables).tape.nodes()[-1].operation.name)
+    assert tested == set(export.FORMS)
+
+
+def test_layers_without_fusing_and_a_tape_with_more_on_it(rng, tmp_path):
+    (layer,), tape = network(rng, "float32", (3, 2))
+    x, tape = autograd.new_constant(tape, rng.standard_normal((4, 3)).astype("f4"))
+    target, tape = autograd.new_constant(tape, np.zeros((4, 2), "f4"))
+    y, tape = nn.linear_forward(tape, layer, x, fused=False)
+    _, tape = nn.mse_loss(tape, y, target)
+    model = onnx.load(export.onnx(tmp_path / "model", tape, output=y, inputs=(x,)))
+    assert [node.op_type for node in model.graph.node] == ["Transpose", "MatMul", "Add", "Identity"]
+    assert len(model.graph.initializer) == 2
+    np.testing.assert_allclose(run(tmp_path / "model", x.data), y.data, rtol=1e-5)
+
+
+def test_only_the_batch_axis_is_dynamic(rng, tmp_path):
+    layers, tape = network(rng, "float64", (3, 2))
+    x, tape = autograd.new_constant(tape, np.ones((4, 3)))
+    other, tape = autograd.new_constant(tape, np.ones((1, 2)))
+    number, tape = autograd.new_constant(tape, np.float64(2))
+    y, tape = forward(tape, layers, x)
+    y, tape = autograd.add(tape, y, other)
+    y, tape = autograd.mul(tape, y, number)
+    model = onnx.load(export.onnx(tmp_path / "model", tape, output=y, inputs=(x, other, number)))
+    assert model.opset_import[0].version == export.OPSET
+    shapes = {
+        one.name: [axis.dim_param or axis.dim_value for axis in one.type.tensor_type.shape.dim]
+        for one in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"input0": ["batch", 3], "input1": [1, 2], "input2": [], "output": ["batch", 2]}
+    assert run(tmp_path / "model", np.ones((7, 3)), np.zeros((1, 2)), np.array(0.0)).tolist() == [[0, 0]] * 7
+
+
+def test_inputs_that_are_outputs_and_outputs_that_are_constants(tmp_path):
+    x, tape = autograd.new_constant(autograd.new_tape(), np.float32([[1, 2]]))
+    c, tape = autograd.new_variable(tape, np.float32([[5.0]]))
+    export.onnx(tmp_path / "same", tape, output=x, inputs=(x,))
+    assert run(tmp_path / "same", np.float32([[3, 4], [5, 6]])).tolist() == [[3, 4], [5, 6]]
+    export.onnx(tmp_path / "constant", tape, output=c, inputs=(x,))
+    assert run(tmp_path / "constant", np.float32([[3, 4]])).tolist() == [[5]]
+
+
+class TestRefused:
+    @pytest.fixture
+    def tape(self):
+        return autograd.new_constant(autograd.new_tape(), np.ones((4, 3), np.float32))
+
+    def test_an_operation_without_a_form(self, tape, tmp_path):
+        x, tape = tape
+        loss, tape = nn.mse_loss(tape, x, x)
+        y, tape = autograd.add(tape, loss, x)
+        with pytest.raises(
+            error.TensorError, match=r"export.onnx: the operation 'mean_squared_error' has no ONNX form"
+        ):
+            export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
+        assert os.listdir(tmp_path) == []
+
+    def test_a_pass_for_one_batch_size_only(self, tape, tmp_path):
+        x, tape = tape
+        per_row, tape = autograd.new_variable(tape, np.ones((4, 1), np.float32))
+        y, tape = autograd.add(tape, x, per_row)
+        with pytest.raises(
+            error.InvalidValue, match=r"%2 = add fits batches of 4 rows only \(add: shapes .*inputs have"
+        ):
+            export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
+        assert os.listdir(tmp_path) == []
+
+    def test_variables_of_another_tape_and_inputs_that_are_none(self, tape, tmp_path):
+        x, tape = tape
+        other, _ = autograd.new_constant(autograd.new_tape(), 1.0)
+        y, tape = autograd.relu(tape, x)
+        for output, inputs, kind in (
+            (other, (x,), error.ForeignVariable),
+            (y, (other,), error.ForeignVariable),
+            (y, (1,), error.ForeignVariable),
+            (y, (y,), error.InvalidValue),
+            (y, (x, x), error.InvalidValue),
+            (y, (), error.InvalidValue),
+        ):
+            with pytest.raises(kind, match=r"export\.onnx"):
+                export.onnx(tmp_path / "model", tape, output=output, inputs=inputs)
+        assert os.listdir(tmp_path) == []
+
+    def test_more_than_a_file_holds(self, tape, tmp_path):
+        x, tape = tape
+        large, tape = autograd.new_constant(tape, np.broadcast_to(np.float32(0), (2**15, 2**14)))
+        with pytest.raises(error.TensorError, match="2,147,483,648 bytes"):
+            export.onnx(tmp_path / "model", tape, output=large, inputs=(x,))
+
+    def test_a_folder_that_is_missing(self, tape, tmp_path):
+        x, tape = tape
+        with pytest.raises(FileNotFoundError, match="model"):
+            export.onnx(tmp_path / "none" / "model", tape, output=x, inputs=(x,))
+
+    def test_without_onnx(self, tape, tmp_path, monkeypatch):
+        x, tape = tape
+        monkeypatch.setitem(sys.modules, "onnx", None)
+        with pytest.raises(ImportError, match=r'pip install "viva-tensor\[onnx\]"'):
+            export.onnx(tmp_path / "model", tape, output=x, inputs=(x,))
