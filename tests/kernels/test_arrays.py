@@ -1,9 +1,15 @@
 """Inputs of every kind: what is converted, what is refused, and that neither changes anything."""
 
+import array
+import ctypes
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from viva_tensor import error, kernels
+from viva_tensor import autograd, error, kernels, optim, program
+from viva_tensor.kernels._arrays import as_array
 
 TWO = {
     "matmul": kernels.matmul,
@@ -13,7 +19,7 @@ TWO = {
     "relu_backward": kernels.relu_backward,
     "mean_squared_error": kernels.mean_squared_error,
     "sgd": lambda a, b: kernels.sgd(a, b, 0.1),
-    "linear": lambda a, b: kernels.linear(a, b, np.zeros(len(b), getattr(a, "dtype", None))),
+    "linear": lambda a, b: kernels.linear(a, b, np.zeros(len(b), b.dtype)),
     "mul_backward": lambda a, b: kernels.mul_backward(a, a, b),
     "linear_backward": lambda a, b: kernels.linear_backward(a, b, b),
 }
@@ -23,7 +29,7 @@ ONE = {
     "mean": kernels.mean,
     "scale": lambda x: kernels.scale(x, 2.0),
     "add_backward": lambda x: kernels.add_backward(x, ()),
-    "sum_backward": lambda x: kernels.sum_backward(x, (3, *np.shape(x)), axis=0),
+    "sum_backward": lambda x: kernels.sum_backward(x, (3, 3, 3), axis=0),
 }
 REFUSED = [
     "int64",
@@ -74,6 +80,11 @@ def unaligned(array):
     return raw
 
 
+def a_ctypes_array(a):
+    kind = ctypes.c_float if a.dtype == np.float32 else ctypes.c_double
+    return (kind * a.shape[1] * a.shape[0])(*map(tuple, a.tolist()))
+
+
 def frozen(array):
     array = array.copy()
     array.setflags(write=False)
@@ -99,6 +110,8 @@ def test_arrays_of_every_kind_give_the_same_bits_and_stay_as_they_were(name, dty
         "read-only": frozen(a),
         "unaligned": unaligned(a),
         "big-endian": a.astype(a.dtype.newbyteorder(">")),
+        "of a dtype that tells its byte order": np.asarray(a_ctypes_array(a)),
+        "unpickled": pickle.loads(pickle.dumps(a)),
         "memory-mapped": mapped(a, tmp_path),
         "matrix of a subclass": a.view(type("Own", (np.ndarray,), {})),
     }
@@ -157,6 +170,172 @@ def test_bad_outputs_are_refused_and_untouched(operation):
 @pytest.mark.parametrize("operation", [kernels.add, kernels.matmul])
 def test_outputs_that_are_no_plain_memory_are_filled_by_copy(operation):
     a = np.arange(4.0).reshape(2, 2)
-    for out in (unaligned(np.zeros((2, 2))), np.zeros((2, 2), ">f8"), np.zeros((4, 4))[::2, ::2]):
+    told = np.asarray(a_ctypes_array(np.zeros((2, 2))))
+    for out in (unaligned(np.zeros((2, 2))), np.zeros((2, 2), ">f8"), np.zeros((4, 4))[::2, ::2], told):
         assert operation(a, a, out=out) is out
         assert np.array_equal(out, operation(a, a))
+
+
+class OnlyDlpack:
+    """What offers DLPack and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+class OnlyArray:
+    """What offers ``__array__`` and nothing else."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+# what other libraries hold, and the memory it lies in, made from a float32 or float64 matrix
+OTHERS = {
+    "memoryview": lambda a: (memoryview(a), a),
+    "ctypes": lambda a: (found := a_ctypes_array(a), np.ctypeslib.as_array(found)),
+    "DataFrame": lambda a: (found := pd.DataFrame(a), found.to_numpy(copy=False)),
+    "DLPack": lambda a: (OnlyDlpack(a), a),
+    "__array__": lambda a: (OnlyArray(a), a),
+}
+VECTORS = {
+    "array.array": lambda a: (found := array.array(a.dtype.char, a), np.frombuffer(found, a.dtype)),
+    "Series": lambda a: (found := pd.Series(a), found.to_numpy()),
+}
+
+
+def torch_tensor(a):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    tensor = torch.tensor(a)
+    return tensor, tensor.numpy()
+
+
+def jax_array(a):
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with jax.enable_x64(True):
+        found = jax.numpy.asarray(a)
+    return found, np.asarray(found)
+
+
+OTHERS |= {"PyTorch": torch_tensor, "JAX": jax_array}
+
+
+@pytest.mark.parametrize("kind", [*OTHERS, *VECTORS])
+def test_arrays_of_other_libraries_are_read_where_they_lie(kind, dtype, rng):
+    a = rng.standard_normal((3, 4) if kind in OTHERS else 5).astype(dtype)
+    value, memory = (OTHERS | VECTORS)[kind](a)
+    read = as_array("test", value)
+    assert read.dtype == dtype
+    assert np.array_equal(read, a)
+    assert np.shares_memory(read, memory)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("name", [*ONE, *TWO])
+def test_arrays_of_other_libraries_give_the_same_bits(name, kind, dtype, rng):
+    a = rng.standard_normal((3, 3)).astype(dtype)
+    value, _ = OTHERS[kind](a.copy())
+    found, wanted = (both(ONE[name](x) if name in ONE else TWO[name](x, a)) for x in (value, a))
+    for one, right in zip(found, wanted, strict=True):
+        assert one is right is None or (one.dtype == dtype and np.array_equal(one, right))
+        assert one is None or type(one) is np.ndarray
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_on_a_tape_does_not_change_with_its_origin(kind, dtype, rng):
+    a = rng.standard_normal((3, 4)).astype(dtype)
+    value, memory = OTHERS[kind](a)
+    x, _ = autograd.new_constant(autograd.new_tape(), value)
+    before = x.data.copy()
+    if memory.flags.writeable:
+        memory[...] = 7
+    assert np.array_equal(x.data, before)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_numbers_and_lists_take_the_dtype_beside_them_whatever_it_is(kind, dtype):
+    value, _ = OTHERS[kind](np.ones((2, 2), dtype))
+    for found in (kernels.add(value, 1), kernels.mul([1, 2], value)):
+        assert found.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda torch: torch.ones(3, requires_grad=True), r"requires grad.*; detach it first, with \.detach\(\)"),
+        (lambda torch: torch.nn.Parameter(torch.ones(3)), r"Parameter.*; detach it first"),
+        (lambda torch: torch.ones(3, device="meta"), r"meta.*; copy it to the memory of the CPU first, with \.cpu\(\)"),
+        (lambda torch: torch.ones(3, dtype=torch.bfloat16), r"BFloat16.*with \.float\(\)"),
+        (lambda torch: torch.ones(3, dtype=torch.float16), r"dtype float16 of shape \(3,\).*with \.float\(\)"),
+        (lambda torch: torch.ones(3, dtype=torch.int64), r"dtype int64 of shape \(3,\).*with \.float\(\)"),
+        (lambda torch: torch.ones(3).to_sparse(), "Sparse"),
+    ],
+)
+def test_tensors_that_cannot_be_read_are_refused_with_the_mend(make, message):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    tensor = make(torch)
+    for call in (
+        kernels.relu,
+        lambda x: kernels.add(np.ones(3, np.float32), x),
+        lambda x: autograd.new_constant(autograd.new_tape(), x),
+    ):
+        with pytest.raises(error.DtypeError, match=message):
+            call(tensor)
+
+
+def test_a_bfloat16_array_of_jax_is_refused():
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    with pytest.raises(error.DtypeError, match=r"relu of .*: dtype bfloat16 of shape \(3,\), wanted float32"):
+        kernels.relu(jax.numpy.ones(3, jax.numpy.bfloat16))
+
+
+def test_a_compiled_step_takes_them_too(dtype, rng):
+    X = rng.standard_normal((4, 3)).astype(dtype)
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    w, tape = autograd.new_variable(tape, rng.standard_normal((3, 2)).astype(dtype))
+    y, tape = autograd.matmul(tape, x, w)
+    loss, tape = autograd.mean(tape, y)
+    step = program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD(lr=1e-9))
+    for kind in ("ctypes", "memoryview", "DataFrame"):
+        assert step(OTHERS[kind](X)[0]) == pytest.approx(float(loss.data), rel=1e-6)
+
+
+class Failing:
+    """What promises an array and does not give one."""
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def __array__(self, dtype=None, copy=None):
+        raise self.reason
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (pd.DataFrame({"a": [1.0], "b": ["x"]}), error.DtypeError, r"dtype object of shape \(1, 2\)"),
+        (pd.DataFrame({"a": [1, 2]}), error.DtypeError, "dtype int64"),
+        (pd.Series([1, 2]), error.DtypeError, "dtype int64"),
+        (array.array("i", [1, 2]), error.DtypeError, "dtype int32"),
+        ((ctypes.c_int * 2)(1, 2), error.DtypeError, "dtype int32"),
+        (bytearray(8), error.DtypeError, "dtype uint8"),
+        (memoryview(b"abcd"), error.DtypeError, "dtype uint8"),
+        (OnlyDlpack(np.ones(3, np.int64)), error.DtypeError, "dtype int64"),
+        (Failing(RuntimeError("on a device\nfar away")), error.DtypeError, r"this Failing \(on a device\)"),
+        (Failing(BufferError("gone")), error.DtypeError, "gone"),
+        (Failing(ValueError("ragged")), error.InvalidShape, "ragged"),
+    ],
+)
+def test_other_values_that_cannot_be_read(value, kind, message):
+    for call in (kernels.relu, kernels.sum, lambda x: kernels.add(x, np.ones(2)), lambda x: kernels.add(1.0, x)):
+        with pytest.raises(kind, match=message):
+            call(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array as array_module
 import math
 from collections.abc import Callable, Iterator, Sequence
 from operator import methodcaller
@@ -37,8 +36,9 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. A dtype that equals one and is
+# another may come from a buffer that tells its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-PLAIN = {FLOAT32, FLOAT64}  # big-endian dtypes are not among them
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
@@ -57,40 +57,82 @@ def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
 def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """`value` as a native, aligned float32 or float64 array, copied only where it must be.
 
-    Python numbers and nested lists become float32; everything else keeps its dtype.
+    Python numbers and nested lists become float32. What offers the buffer protocol, ``__array__`` or DLPack keeps its
+    dtype, and is read where it lies.
     """
-    if type(value) is np.ndarray and value.dtype in PLAIN and dtype is None and value.flags.aligned:
-        return value
+    if type(value) is np.ndarray and dtype is None and value.flags.aligned:
+        own = value.dtype
+        if own is FLOAT32 or own is FLOAT64:
+            return value
     if isinstance(value, np.ma.MaskedArray):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, mend="fill it with .filled()")
-    typed = hasattr(value, "__array__") or isinstance(value, (bytes, bytearray, memoryview, array_module.array))
+    typed = _is_typed(value)
     try:
-        array = np.asarray(value)
+        exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        array = np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
     except ValueError as reason:
         raise InvalidShape(f"no array can be made of this input ({reason})", operation=operation) from None
+    except (BufferError, RuntimeError, TypeError) as reason:
+        raise DtypeError(
+            f"no array can be made of this {type(value).__name__} ({str(reason).partition(chr(10))[0]})",
+            operation=operation,
+            mend=_mend(value),
+        ) from None
     if not typed and array.dtype.kind in "iuf":
         array = array.astype(dtype or FLOAT32)
     native = array.dtype.newbyteorder("=")
     if native not in (FLOAT32, FLOAT64):
         got = f"dtype {array.dtype} of shape {array.shape}"
-        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, mend=CAST)
+        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, mend=_cast(value))
+    plain = FLOAT32 if native == FLOAT32 else FLOAT64
     if array.dtype != native or not array.flags.aligned:
-        array = array.astype(native)
-    return array
+        array = array.astype(plain)
+    return array if array.dtype is plain else array.view(plain)
+
+
+def _is_typed(value: Any) -> bool:
+    """Whether a value brings a dtype of its own."""
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        return True
+    try:
+        memoryview(value)
+    except (BufferError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _named(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return str(tuple(shape)) if isinstance(shape, tuple) else type(value).__name__
+
+
+def _mend(value: Any) -> str:
+    """What makes a tensor of another library readable."""
+    if getattr(value, "requires_grad", False):
+        return "detach it first, with .detach()"
+    device = getattr(value, "device", None)
+    if getattr(device, "type", "cpu") != "cpu":
+        return "copy it to the memory of the CPU first, with .cpu()"
+    return _cast(value)
+
+
+def _cast(value: Any) -> str:
+    return "cast it explicitly, for example with .float()" if hasattr(value, "float") else CAST
 
 
 def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
     """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
     dtype = getattr(values[0], "dtype", None)
+    plain = dtype is FLOAT32 or dtype is FLOAT64
     for value in values:
-        if type(value) is not np.ndarray or value.dtype is not dtype or dtype not in PLAIN or not value.flags.aligned:
+        if type(value) is not np.ndarray or value.dtype is not dtype or not plain or not value.flags.aligned:
             break
     else:
         return values  # type: ignore[return-value]
-    named = f"{operation} of {' and '.join(str(getattr(value, 'shape', type(value).__name__)) for value in values)}"
-    typed = [value for value in values if hasattr(value, "dtype")]
+    named = f"{operation} of {' and '.join(map(_named, values))}"
+    typed = [value for value in values if _is_typed(value)]
     dtype = as_array(named, typed[0]).dtype if typed else None
-    arrays = tuple(as_array(named, value, None if hasattr(value, "dtype") else dtype) for value in values)
+    arrays = tuple(as_array(named, value, None if _is_typed(value) else dtype) for value in values)
     for array in arrays[1:]:
         if array.dtype != arrays[0].dtype:
             shapes = " and ".join(f"{one.dtype} {one.shape}" for one in (arrays[0], array))
@@ -165,7 +207,7 @@ def into(
         raise InvalidValue(f"out {shape} is read-only", operation=operation, mend="give a writeable array, or none")
     plain = out.dtype == dtype and out.flags.aligned
     if plain and not any(np.may_share_memory(out, one) for one in operands):
-        work(out)
+        work(out.view(dtype))
     else:
         result = np.empty(shape, dtype)
         work(result)
