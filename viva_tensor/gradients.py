@@ -1,0 +1,151 @@
+"""Gradients of backward against central differences; offered as ``autograd.check_gradients``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor import autograd
+from viva_tensor.error import GradientMismatch, InvalidValue
+from viva_tensor.kernels._arrays import as_array, freeze
+
+__all__ = ["check_gradients"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # where truncation and rounding of a central difference are alike
+TOLERANCE = {"float32": 2e-4, "float64": 1e-6}
+FLOOR = 1e-8
+
+
+def check_gradients(
+    function: Callable[..., Any],
+    *arrays: ArrayLike,
+    rng: np.random.Generator | None = None,
+    tolerance: float | None = None,
+) -> None:
+    r"""Compare the gradients that backward gives with central differences, element by element.
+
+    With random weights :math:`s` of the outputs :math:`y`, :math:`f(x) = \sum_i s_i y_i(x)`. Its gradient from
+    :func:`backward`, in the dtype of the arrays, is held against
+
+    .. math:: d_j = \frac{f(x + h e_j) - f(x - h e_j)}{2h}, \qquad h = \varepsilon^{1/3} \max(1, |x_j|),
+
+    in float64, with its unit of rounding :math:`\varepsilon`.
+
+    Parameters
+    ----------
+    function : callable
+        Called as ``function(tape, *variables)``, gives a Traced variable of any shape. It is called with variables of
+        the dtype of the arrays and of float64. The same input must always give the same output: make generators inside.
+    *arrays : array_like, float32 or float64
+        Values of the variables. float64 finds smaller errors. Every element costs two calls of the function.
+    rng : numpy.random.Generator, optional
+        Draws the weights; by default always the same ones.
+    tolerance : float, optional
+        τ; by default :math:`2 \cdot 10^{-4}` for float32, which leaves room for some thousand roundings, and
+        :math:`10^{-6}` for float64.
+
+    Raises
+    ------
+    GradientMismatch
+        Unless for each element :math:`|g_j - d_j| \le \tau \max_k(|g_k|, |d_j|) + 10^{-8}(1 + \sum_i |s_i y_i|)`, with
+        k over the elements of the same input; it names the input, the element and both numbers. The last term is for
+        the difference itself: its truncation :math:`h^2 |f'''| / 6` and its rounding, a small multiple of
+        :math:`\varepsilon |f| / h`.
+    InvalidValue
+        If there are no arrays, or the function is not a function of its input.
+    DtypeError
+        If an array is neither float32 nor float64.
+
+    Notes
+    -----
+    At a kink, such as that of relu at 0, differences are between the slopes on both sides, and the check fails rightly.
+
+    References
+    ----------
+    .. [1] W. H. Press et al., Numerical Recipes, 3rd ed., 2007, 5.7, on the best step of a difference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from viva_tensor import autograd
+    >>> autograd.check_gradients(autograd.mul, np.array([1.0, 2.0]), np.array([3.0, -4.0]))
+    >>> def not_its_gradient(tape, x):
+    ...     copy, tape = autograd.new_constant(tape, x.data)
+    ...     return autograd.mul(tape, x, copy)
+    >>> autograd.check_gradients(not_its_gradient, np.array([2.0]))
+    Traceback (most recent call last):
+    ...
+    viva_tensor.error.GradientMismatch: check_gradients: input 0, element (0,): backward gives ...
+    """
+    if not arrays:
+        raise InvalidValue("no arrays", operation="check_gradients", mend="give a value for each variable")
+    points = [as_array("check_gradients", array) for array in arrays]
+    result, variables, tape = _recorded(function, points)
+    rng = np.random.default_rng(0) if rng is None else rng
+    seed = np.asarray(rng.standard_normal(result.data.shape), result.data.dtype)
+    grads = autograd.backward(tape, result, seed=seed)
+
+    exact = [point.astype(np.float64) for point in points]
+    for point in exact:
+        freeze(point)  # so that tapes hold it as it is
+    weighed, again = (seed * _recorded(function, exact)[0].data for _ in range(2))
+    if not np.array_equal(weighed, again, equal_nan=True):
+        raise InvalidValue(
+            "the function gave two different values of one input",
+            operation="check_gradients",
+            mend="make its random generators inside it, from a fixed seed",
+        )
+    floor = FLOOR * (1 + float(np.abs(weighed).sum()))
+    for number, (variable, point) in enumerate(zip(variables, exact, strict=True)):
+        grad = grads[variable].astype(np.float64)
+        largest = float(np.abs(grad).max(initial=0))
+        share = TOLERANCE[str(variable.data.dtype)] if tolerance is None else tolerance
+        for index in np.ndindex(point.shape):
+            difference = _difference(function, exact, number, index, seed)
+            found = float(grad[index])
+            if not abs(found - difference) <= share * max(largest, abs(difference)) + floor:
+                raise GradientMismatch(
+                    number,
+                    index,
+                    found,
+                    difference,
+                    operation="check_gradients",
+                    mend="correct the gradient rule, or move the point away from a kink",
+                )
+
+
+def _difference(
+    function: Callable[..., Any], points: Sequence[Array], number: int, index: tuple[int, ...], seed: Array
+) -> float:
+    """The central difference along one element, with the step that the rounded points really make."""
+    moved, results = points[number].copy(), []
+    step = STEP * max(1.0, abs(float(moved[index])))
+    ends = (float(moved[index]) + step, float(moved[index]) - step)
+    for end in ends:
+        moved[index] = end
+        at = [moved if i == number else point for i, point in enumerate(points)]
+        results.append(_recorded(function, at)[0].data)
+    with np.errstate(invalid="ignore"):  # infinity less infinity is no number, and no gradient
+        return float((seed * (results[0] - results[1])).sum()) / (ends[0] - ends[1])
+
+
+def _recorded(
+    function: Callable[..., Any], points: Sequence[Array]
+) -> tuple[autograd.Variable, list[autograd.Variable], autograd.Tape]:
+    variables, tape = [], autograd.new_tape()
+    for point in points:
+        variable, tape = autograd.new_variable(tape, point)
+        variables.append(variable)
+    traced = function(tape, *variables)
+    if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], autograd.Variable)):
+        raise InvalidValue(
+            f"the function gave {type(traced).__name__}, wanted a traced variable",
+            operation="check_gradients",
+            mend="return what the last operation returned, variable and tape",
+        )
+    return traced[0], variables, traced[1]
