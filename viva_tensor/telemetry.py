@@ -8,7 +8,6 @@ operation ran.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import threading
 from collections import deque
@@ -251,6 +250,8 @@ def trace(path: str | os.PathLike[str], limit: int = EVENTS) -> Iterator[None]:
     >>> [event["name"] for event in written["traceEvents"] if event["ph"] == "X"]
     ['backward']
     """
+    import json  # which few runs need
+
     global _traces
     if limit < 1:
         raise InvalidValue(f"limit={limit}, wanted at least 1", operation="trace", mend="keep some events")
