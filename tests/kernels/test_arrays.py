@@ -223,7 +223,7 @@ def jax_array(a):
     jax = pytest.importorskip("jax", reason="jax is not installed")
     with jax.enable_x64(True):
         found = jax.numpy.asarray(a)
-    return found, np.asarray(found)
+    return found, np.from_dlpack(found)  # the memory of the runtime itself
 
 
 OTHERS |= {"PyTorch": torch_tensor, "JAX": jax_array}
