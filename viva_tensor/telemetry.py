@@ -85,6 +85,8 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     >>> snapshot()["example"]["nodes"]
     3
     """
+    if _traces:
+        _note(operation, nanoseconds, nodes)
     with _lock:
         known = _operations.get(operation)
         if known is None:
@@ -95,8 +97,6 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
         if nanoseconds > known.longest:
             known.longest = nanoseconds
         known.latest.append(nanoseconds)
-    if _traces:
-        _note(operation, nanoseconds, nodes)
 
 
 def snapshot() -> dict[str, Summary]:
