@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ DTYPES = FLOATS | {
     },
 }
 NAME = re.compile(r"(0|[1-9][0-9]{0,8})\.(weight|bias)")
+ROOMS = (optim, program)  # whose records are kept
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
@@ -173,7 +175,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = _records().values()
+        known = _record_names()
         for name, right, wanted in (
             ("state", type(self.state) in known, "a state of a compiled step"),
             ("optimizer", type(self.optimizer) in known, "a record of viva_tensor.optim"),
@@ -395,14 +397,23 @@ def _tensors(
         return file.metadata() or {}, tensors
 
 
+@cache
 def _records() -> dict[str, type]:
-    """The public records that a checkpoint may hold, by name."""
-    public = [getattr(module, name) for module in (optim, program) for name in module.__all__]
+    """The public records that a checkpoint may hold, by room and name: optim.SGD, program.State, ..."""
+    public = {
+        f"{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name) for room in ROOMS for name in room.__all__
+    }
+    public["checkpoint.Checkpoint"] = Checkpoint
     return {
-        one.__name__: one
-        for one in (*public, Checkpoint)
+        name: one
+        for name, one in public.items()
         if isinstance(one, type) and (dataclasses.is_dataclass(one) or hasattr(one, "_fields"))
     }
+
+
+@cache
+def _record_names() -> dict[type, str]:
+    return {one: name for name, one in _records().items()}
 
 
 def _fields(record: Any) -> tuple[str, ...]:
@@ -424,9 +435,9 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
             place += "'"
         tensors[place] = value
         return {"$": "array", "name": place}
-    if _records().get(type(value).__name__) is type(value):
+    if type(value) in _record_names():
         fields = {name: _encoded(getattr(value, name), f"{place}.{name}", tensors) for name in _fields(value)}
-        return {"$": "record", "name": type(value).__name__, "fields": fields}
+        return {"$": "record", "name": _record_names()[type(value)], "fields": fields}
     if type(value) in (list, tuple):
         items = [_encoded(item, f"{place}.{i}", tensors) for i, item in enumerate(value)]
         return items if type(value) is list else {"$": "tuple", "items": items}
