@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from viva_tensor import files
 from viva_tensor.autograd import Node, Tape, Variable
-from viva_tensor.error import InvalidValue, TensorError
+from viva_tensor.error import InvalidShape, InvalidValue, TensorError
 from viva_tensor.extras import extra
 from viva_tensor.operations import Axis
 from viva_tensor.program.step import _source
@@ -60,7 +61,8 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     Notes
     -----
     The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; results differ from those here by the rounding of
-    its sums alone.
+    its sums, and of the exponentials of each library. Not every runtime has every operation in float64: onnxruntime has
+    no exact GELU, erf or softplus there.
 
     References
     ----------
@@ -93,7 +95,9 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     if size > MOST_BYTES:
         raise TensorError(f"the weights take {size:,} bytes, more than one ONNX file holds", operation="export.onnx")
 
-    graph = _Graph()
+    rows = source.inputs[0].data.shape[:1]
+    more = _with_one_row_more(source.nodes, source.inputs)
+    graph = _Graph(more)
     for node in others.values():
         place, data = node.output.id, node.output.data
         if node.inputs:
@@ -103,8 +107,6 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
             names[place] = graph.constant(data, f"v{place}")
     graph.nodes.append(("Identity", [names[output.id]], "output", {}))
 
-    rows = source.inputs[0].data.shape[:1]
-    more = _with_one_row_more(source.nodes, source.inputs)
     kind = helper.np_dtype_to_tensor_dtype(source.dtype)
     ends = [*((names[variable.id], variable) for variable in source.inputs), ("output", output)]
     information = [
@@ -130,7 +132,8 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
 class _Graph:
     """Nodes as (kind, inputs, output, attributes), and constants by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Mapping[int, Array]) -> None:
+        self.more = more  # the value of each variable for a batch of one row more
         self.nodes: list[tuple[str, list[str], str, Mapping[str, Any]]] = []
         self.constants: dict[str, Array] = {}
         self.place = ""  # the variable whose nodes are being added
@@ -139,6 +142,10 @@ class _Graph:
         name = name or f"{self.place}.c{len(self.constants)}"
         self.constants[name] = np.asarray(value, order="C")
         return name
+
+    def number(self, value: float, node: Node) -> str:
+        """A constant of the dtype of a node."""
+        return self.constant(np.array(value, node.output.data.dtype))
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         name = f"{self.place}.{len(self.nodes)}"
@@ -176,15 +183,100 @@ def _reduced(kind: str) -> Form:
     return form
 
 
+def _silu(graph: _Graph, node: Node, x: str) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
+# Attributes of ONNX are float32. Where one would spoil float64, an operation is put together from others.
+
+
+def _leaky_relu(graph: _Graph, node: Node, x: str) -> str:
+    slope = node.attributes["slope"]
+    if node.output.data.dtype == np.float32:
+        return graph.add("LeakyRelu", x, alpha=slope)
+    below = graph.add("Relu", graph.add("Neg", x))
+    return graph.add("Sub", graph.add("Relu", x), graph.add("Mul", below, graph.number(slope, node)))
+
+
+def _gelu_tanh(graph: _Graph, node: Node, x: str) -> str:
+    if node.output.data.dtype == np.float32:
+        return graph.add("Gelu", x, approximate="tanh")
+    cube = graph.add("Mul", graph.add("Mul", x, x), x)
+    bent = graph.add("Add", x, graph.add("Mul", cube, graph.number(0.044715, node)))
+    tanh = graph.add("Tanh", graph.add("Mul", bent, graph.number(math.sqrt(2 / math.pi), node)))
+    half = graph.add("Mul", x, graph.number(0.5, node))
+    return graph.add("Mul", half, graph.add("Add", tanh, graph.number(1, node)))
+
+
+def _normalize(graph: _Graph, node: Node, x: str) -> str:
+    data, epsilon = node.output.data, node.attributes["epsilon"]
+    if data.dtype == np.float32:
+        ones = graph.constant(np.ones(data.shape[-1:], data.dtype))
+        return graph.add("LayerNormalization", x, ones, axis=-1, epsilon=epsilon)
+    last = graph.constant(np.array([-1], np.int64))
+    centred = graph.add("Sub", x, graph.add("ReduceMean", x, last))
+    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), last)
+    return graph.add("Div", centred, graph.add("Sqrt", graph.add("Add", variance, graph.number(epsilon, node))))
+
+
+def _reshape(graph: _Graph, node: Node, x: str) -> str:
+    (before,), after = node.inputs, node.output.data.shape
+    shape = np.array(after, np.int64)
+    if graph.more[before.id].shape != before.data.shape:
+        shape[0] = -1
+    return graph.add("Reshape", x, graph.constant(shape), allowzero=int(0 in after))
+
+
+def _slice(graph: _Graph, node: Node, x: str) -> str:
+    sizes = node.inputs[0].data.shape
+    cut = [
+        (i, span)
+        for i, (span, size) in enumerate(zip(node.attributes["spans"], sizes, strict=True))
+        if span != (0, size, 1)
+    ]
+    if not cut:
+        return graph.add("Identity", x)
+    ends = [start + count * step for _, (start, count, step) in cut]
+    columns = (
+        [start for _, (start, _, _) in cut],
+        [end if end >= 0 else np.iinfo(np.int64).min for end in ends],  # below 0 they would count from the end
+        [axis for axis, _ in cut],
+        [step for _, (_, _, step) in cut],
+    )
+    return graph.add("Slice", x, *(graph.constant(np.array(column, np.int64)) for column in columns))
+
+
 FORMS: dict[str, Form] = {
+    "abs": _plain("Abs"),
     "add": _plain("Add"),
+    "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
+    "div": _plain("Div"),
+    "erf": _plain("Erf"),
+    "exp": _plain("Exp"),
+    "gelu": _plain("Gelu"),
+    "gelu_tanh": _gelu_tanh,
+    "leaky_relu": _leaky_relu,
     "linear": _linear,
+    "log": _plain("Log"),
+    "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
     "matmul": _plain("MatMul"),
+    "maximum": _plain("Max"),
     "mean": _reduced("ReduceMean"),
     "mul": _plain("Mul"),
+    "normalize": _normalize,
+    "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
     "relu": _plain("Relu"),
+    "reshape": _reshape,
+    "scale": lambda graph, node, x: graph.add("Mul", x, graph.number(node.attributes["factor"], node)),
+    "sigmoid": _plain("Sigmoid"),
+    "silu": _silu,
+    "slice": _slice,
+    "softmax": lambda graph, node, x: graph.add("Softmax", x, axis=-1),
+    "softplus": _plain("Softplus"),
+    "sqrt": _plain("Sqrt"),
     "sub": _plain("Sub"),
     "sum": _reduced("ReduceSum"),
+    "tanh": _plain("Tanh"),
     "transpose": _transpose,
 }
 
@@ -200,9 +292,12 @@ def _with_one_row_more(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
     for node in nodes:
         if node.output.id in values:
             continue
+        if not node.inputs:
+            values[node.output.id] = node.output.data
+            continue
         arrays = [values[one.id] for one in node.inputs]
         try:
-            values[node.output.id] = node.operation.forward(*arrays, **node.attributes) if arrays else node.output.data
+            values[node.output.id] = node.operation.forward(*arrays, **_stretched(node, arrays[0].shape))
         except TensorError as error:
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",
@@ -210,6 +305,26 @@ def _with_one_row_more(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
                 mend="record it so that only inputs have the rows of the batch",
             ) from error
     return values
+
+
+def _stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The attributes of a node whose first input has another shape than was recorded."""
+    recorded = node.inputs[0].data.shape
+    if shape == recorded:
+        return node.attributes
+    if node.operation.name == "reshape":
+        first, *others = node.attributes["shape"] or (1,)
+        if recorded[0] == 0 or first % recorded[0] or recorded[1:] != shape[1:]:
+            raise InvalidShape(f"{recorded} to {node.attributes['shape']} mixes rows")
+        return {"shape": (first // recorded[0] * shape[0], *others)}
+    if node.operation.name == "slice":
+        spans = []
+        for span, size, now in zip(node.attributes["spans"], recorded, shape, strict=True):
+            if size != now and span != (0, size, 1):
+                raise InvalidValue(f"takes some rows of {size}")
+            spans.append(span if size == now else (0, now, 1))
+        return {"spans": tuple(spans)}
+    return node.attributes
 
 
 def _axes(name: str, shape: tuple[int, ...], more: tuple[int, ...], rows: tuple[int, ...]) -> list[int | str]:

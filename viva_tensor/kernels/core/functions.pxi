@@ -159,8 +159,8 @@ cdef inline vec normal_cdf(vec x) noexcept nogil:
 
 cdef inline vec bend(vec x) noexcept nogil:
     """2·√(2/π)·(x + 0.044715·x³): Φ(x) is about the sigmoid of it"""
-    return x * ((x * x) * <real> 0.07135481627159994 + <real> 1.5957691216057308)
+    return x * ((x * x) * <real> 0.07135481627260025 + <real> 1.5957691216057308)
 
 
 cdef inline vec bend_slope(vec x) noexcept nogil:
-    return (x * x) * <real> 0.2140644488147998 + <real> 1.5957691216057308
+    return (x * x) * <real> 0.21406444881780076 + <real> 1.5957691216057308
