@@ -298,6 +298,20 @@ def test_a_bfloat16_array_of_jax_is_refused():
         kernels.relu(jax.numpy.ones(3, jax.numpy.bfloat16))
 
 
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_compiled_pass_takes_them_too(kind, dtype, rng):
+    X = rng.standard_normal((4, 3)).astype(dtype)
+    x, tape = autograd.new_constant(autograd.new_tape(), -X)
+    y, tape = autograd.relu(tape, x)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    assert np.array_equal(predict(OTHERS[kind](X)[0]), np.maximum(X, 0))
+    assert np.array_equal(predict(X.tolist()), np.maximum(X, 0))
+    other = np.float64 if dtype == np.float32 else np.float32
+    for wrong in (OTHERS[kind](X.astype(other))[0], pd.DataFrame(X.astype(int)), memoryview(X.astype(int))):
+        with pytest.raises(error.DtypeError, match="forward"):
+            predict(wrong)
+
+
 def test_a_compiled_step_takes_them_too(dtype, rng):
     X = rng.standard_normal((4, 3)).astype(dtype)
     x, tape = autograd.new_constant(autograd.new_tape(), X)

@@ -425,8 +425,8 @@ class Forward:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones.
         """
-        given = (one if hasattr(one, "dtype") else np.asarray(one, self._source.dtype) for one in inputs)
-        arrays = tuple(np.require(as_array("forward", one), requirements="C") for one in given)
+        given = (as_array("forward", one, None if hasattr(one, "dtype") else self._source.dtype) for one in inputs)
+        arrays = tuple(np.require(one, requirements="C") for one in given)
         key = self._source.shapes("forward", arrays), get_num_threads()
         with self._lock:
             idle = self._idle.setdefault(key, [])
