@@ -65,6 +65,12 @@ def test_arrays_that_do_not_fit_are_refused(bad):
         kernels.sgd(np.ma.masked_less(good, 0), good, 0.1)
 
 
+@pytest.mark.parametrize("step", [0, -1, 1.5, None])
+def test_steps_count_from_one(step):
+    with pytest.raises(error.InvalidValue, match=f"step={step}"):
+        kernels.adam(*(np.ones(2) for _ in range(4)), step, 0.1)
+
+
 def test_the_norm_has_the_same_bits_at_every_thread_count_and_layout(dtype, rng):
     x = rng.standard_normal((700, 400)).astype(dtype)
     with kernels.num_threads(1):

@@ -153,3 +153,10 @@ def test_what_is_no_optimiser_is_refused(thing):
         init(thing, w)
     with pytest.raises(error.InvalidValue, match="no optimiser"):
         update(new_tape(), thing, init(SGD(), w), w, grads)
+
+
+@pytest.mark.parametrize("state", [None, (0, ()), optim.State(-1, ()), optim.State(1.5, ()), optim.State(None, ())])
+def test_what_is_no_state_is_refused(state):
+    (w,), grads = loss_of([1.0])
+    with pytest.raises(error.InvalidValue, match="got the state"):
+        update(new_tape(), SGD(), state, w, grads)

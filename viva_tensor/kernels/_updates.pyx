@@ -33,7 +33,7 @@ cdef dict KINDS = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
 cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
     """By squaring, so that its bits depend on no C library."""
     cdef double result = 1
-    while exponent:
+    while exponent > 0:
         if exponent & 1:
             result *= base
         base *= base

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _updates
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._updates import Rule
@@ -108,6 +109,8 @@ def adam(
     ------
     ShapeMismatch, DtypeError
         If the shapes or dtypes differ.
+    InvalidValue
+        If the step is no whole number from 1.
 
     References
     ----------
@@ -122,6 +125,9 @@ def adam(
     >>> w.round(6), first.round(6), second.round(6)
     (array([0.9]), array([0.05]), array([0.00025]))
     """
+    if not (isinstance(step, (int, np.integer)) and step >= 1):
+        mend = "count the step under way too"
+        raise InvalidValue(f"step={step!r}, wanted a whole number of at least 1", operation="adam", mend=mend)
     rule = Rule(
         "adam",
         lr,

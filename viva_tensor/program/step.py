@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -363,7 +362,7 @@ class Step:
             raise InvalidValue(
                 "the state is that of another program", operation="restore", mend="compile the same step"
             )
-        if not (isinstance(steps, Integral) and steps >= 0):
+        if not (isinstance(steps, (int, np.integer)) and steps >= 0):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number of at least 0", operation="restore")
         with self._lock:
             for block, values in zip((self._params, *self._moments.values()), (params, *moments), strict=True):
