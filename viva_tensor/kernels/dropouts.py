@@ -44,7 +44,7 @@ def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
     Examples
     --------
     >>> dropout([1.0, 2.0, 3.0, 4.0], 0.5, seed=1)
-    array([2., 4., 6., 8.], dtype=float32)
+    array([2., 4., 6., 0.], dtype=float32)
     """
     return _dropped("dropout", x, rate, seed)
 
