@@ -1,0 +1,29 @@
+"""The worked examples run, and find in real data what is there."""
+
+import pytest
+
+
+def test_diamonds(capsys):
+    from viva_tensor.examples import diamonds
+
+    # the logarithm of the carats alone explains 93% of the logarithm of the price
+    assert diamonds.main(epochs=10) > 0.92
+    shown = capsys.readouterr().out
+    assert "tanh(%6)" in shown
+    assert "matmul + update" in shown
+
+
+def test_digits(capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn, which holds the images, is not installed")
+    from viva_tensor.examples import digits
+
+    assert digits.main(epochs=20) > 0.95
+    assert "as many" in capsys.readouterr().out
+
+
+def test_cancer(capsys):
+    pytest.importorskip("sklearn", reason="scikit-learn, which holds the cases, is not installed")
+    from viva_tensor.examples import cancer
+
+    assert cancer.main(max_iter=40, folds=2) > 0.93
+    assert "malignant" in capsys.readouterr().out

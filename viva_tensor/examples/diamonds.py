@@ -1,0 +1,65 @@
+"""What a diamond costs, step by step on the tape: every value and gradient is there to be looked at.
+
+A network of one hidden layer learns the logarithm of the price from the weight in carats and three lengths. First some
+steps of gradient descent as plain Python, which shows all that training is; then the same step, compiled, for the rest.
+
+    python -m viva_tensor.examples.diamonds
+"""
+
+import numpy as np
+
+from viva_tensor import autograd, nn, optim, program
+from viva_tensor.data import diamonds_path, read_table
+
+COLUMNS = ["carat", "x", "y", "z"]
+
+
+def standardised(table):
+    """Features and target as float32, each column with mean 0 and standard deviation 1, the target a logarithm."""
+    features = table[COLUMNS].to_numpy("f8")
+    price = np.log(table["price"].to_numpy("f8"))[:, None]
+    return tuple(((part - part.mean(0)) / part.std(0)).astype("f4") for part in (features, price))
+
+
+def main(rows=20_000, epochs=10):
+    """Train, print what happens, and return the share of the variance that is explained."""
+    X, Y = standardised(read_table(diamonds_path()).sample(rows, random_state=0))
+    rng = np.random.default_rng(0)
+    layers, _ = nn.mlp(autograd.new_tape(), (len(COLUMNS), 16, 1), rng=rng, activation="tanh")
+    sgd = optim.SGD(lr=0.05, momentum=0.9)
+    state = optim.init(sgd, layers)
+    tape = autograd.new_tape()
+
+    print("Ten steps by hand, each recorded on a fresh tape")
+    for number in range(1, 11):
+        if number == 1:  # the layers as variables of this tape; later ones come from `update`
+            w1, tape = autograd.new_variable(tape, layers[0].w.data)
+            b1, tape = autograd.new_variable(tape, layers[0].b.data)
+            w2, tape = autograd.new_variable(tape, layers[1].w.data)
+            b2, tape = autograd.new_variable(tape, layers[1].b.data)
+            layers = nn.Linear(w1, b1), nn.Linear(w2, b2)
+        batch = rng.integers(rows, size=256)
+        x, tape = autograd.new_constant(tape, X[batch])
+        y, tape = autograd.new_constant(tape, Y[batch])
+        pred, tape = nn.mlp_forward(tape, layers, x, activation="tanh")
+        loss, tape = nn.mse_loss(tape, pred, y)
+        grads = autograd.backward(tape, loss)
+        steepest = max(float(np.abs(grads[variable]).max()) for layer in layers for variable in layer)
+        print(f"  step {number:2}: loss {float(loss.data):.4f}, steepest gradient {steepest:.4f}")
+        if number < 10:
+            (layers, state), tape = optim.update(autograd.new_tape(), sgd, state, layers, grads)
+
+    print("\nThe tape of the last step")
+    print(tape)
+
+    print("\nThe same step as a program")
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    print(step)
+    losses = step.run(X, Y, batch_size=256, epochs=epochs, rng=rng)
+    explained = 1 - losses[-1]  # the target has variance 1
+    print(f"\nAfter {epochs} epochs {100 * explained:.1f}% of the variance of the logarithm is explained")
+    return explained
+
+
+if __name__ == "__main__":
+    main()

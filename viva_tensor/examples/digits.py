@@ -1,0 +1,84 @@
+"""Handwritten digits: classification with dropout, a schedule, a checkpoint, and weights for PyTorch.
+
+The 1,797 images of 8×8 pixels come with scikit-learn (E. Alpaydin and C. Kaynak, Optical recognition of handwritten
+digits, UCI Machine Learning Repository, 1998).
+
+    python -m viva_tensor.examples.digits
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from viva_tensor import autograd, checkpoint, nn, optim, program
+
+SIZES = (64, 128, 64, 10)
+BATCH = 64
+
+
+def recorded(layers, x, labels, rng):
+    """One training step on a tape: (inputs, layers, loss, tape)."""
+    tape, held = autograd.new_tape(), []
+    for layer in layers:
+        w, tape = autograd.new_variable(tape, layer.w.data)
+        b, tape = autograd.new_variable(tape, layer.b.data)
+        held.append(nn.Linear(w, b))
+    x, tape = autograd.new_constant(tape, x)
+    y, tape = autograd.new_constant(tape, labels)
+    logits, tape = nn.mlp_forward(tape, held, x, activation="gelu", dropout_rate=0.2, rng=rng)
+    loss, tape = nn.cross_entropy(tape, logits, y)
+    return (x, y), tuple(held), loss, tape
+
+
+def accuracy(layers, x, labels):
+    """The share of images whose largest logit is that of their digit; without dropout."""
+    tape, held = autograd.new_tape(), []
+    for layer in layers:
+        w, tape = autograd.new_constant(tape, layer.w.data)
+        b, tape = autograd.new_constant(tape, layer.b.data)
+        held.append(nn.Linear(w, b))
+    batch, tape = autograd.new_constant(tape, x[:1])
+    logits, tape = nn.mlp_forward(tape, held, batch, activation="gelu")
+    predict = program.compile_forward(tape, output=logits, inputs=(batch,))
+    return float((predict(x).argmax(axis=1) == labels).mean())
+
+
+def main(epochs=40):
+    """Train, print what happens, and return the accuracy on images kept apart."""
+    pixels, digits = load_digits(return_X_y=True)
+    X, Y = (pixels / 16).astype("f4"), digits.astype("f4")
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(X))
+    test, train = order[:450], order[450:]
+
+    layers, _ = nn.mlp(autograd.new_tape(), SIZES, rng=rng, activation="gelu")
+    inputs, layers, loss, tape = recorded(layers, X[train[:BATCH]], Y[train[:BATCH]], rng)
+    adamw = optim.AdamW(lr=3e-3)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=adamw, rng=rng)
+    steps = epochs * -(-len(train) // BATCH)
+    rate = optim.schedules.warm_up(optim.schedules.cosine(3e-3, steps), min(20, steps))
+
+    def report(epoch, loss):
+        if epoch == 1 or epoch % 10 == 0:
+            print(f"  epoch {epoch:3}: cross-entropy {loss:.4f}")
+
+    print(f"Training on {len(train)} images")
+    step.run(X[train], Y[train], batch_size=BATCH, epochs=epochs, rng=rng, schedule=rate, callback=report)
+    layers, _ = step.params(autograd.new_tape())
+    found = accuracy(layers, X[test], Y[test])
+    print(f"Of {len(test)} others {100 * found:.1f}% are recognised")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = checkpoint.save_weights(Path(folder) / "digits.safetensors", layers)
+        again, _ = checkpoint.load_weights(path)
+        same = accuracy(again, X[test], Y[test]) == found
+        print(
+            f"Their weights take {path.stat().st_size:,} bytes; read again they recognise {'as many' if same else '?'}"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
