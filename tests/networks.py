@@ -13,11 +13,3 @@ def network(rng, dtype, sizes):
         b, tape = autograd.new_variable(tape, rng.standard_normal(outputs).astype(dtype))
         layers.append(nn.Linear(layer.w, b))
     return tuple(layers), tape
-
-
-def forward(tape, layers, x):
-    """The layers with a relu between each two."""
-    for layer in layers[:-1]:
-        x, tape = nn.linear_forward(tape, layer, x)
-        x, tape = nn.relu(tape, x)
-    return nn.linear_forward(tape, layers[-1], x)

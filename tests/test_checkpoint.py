@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import safetensors.numpy
-from networks import forward, network
+from networks import network
 
 from viva_tensor import autograd, checkpoint, error, files, nn, optim, program
 from viva_tensor.checkpoint import Checkpoint
@@ -379,7 +379,7 @@ def compiled(optimizer):
     Y = rng.standard_normal((50, 2)).astype(np.float32)
     x, tape = autograd.new_constant(tape, X[:16])
     y, tape = autograd.new_constant(tape, Y[:16])
-    pred, tape = forward(tape, layers, x)
+    pred, tape = nn.mlp_forward(tape, layers, x)
     loss, tape = nn.mse_loss(tape, pred, y)
     return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer), X, Y
 
