@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import viva_tensor as vt
+from viva_tensor import train as training
 from viva_tensor.cli import cli
 
 QUICK = ["--epochs", "2", "--hidden", "8"]
@@ -43,20 +44,23 @@ class TestTrain:
             assert word in result.stdout
         assert "left out: fixed (constant)" in result.stdout
         assert "left out: 1 rows without a value of price" in result.stdout
-        for name in ("model.safetensors", "preprocessing.json", "history.csv", "predictions.csv", "report.json"):
+        for name in ("model.safetensors", "preprocessing.json", "history.csv", "loss.png", "predictions.csv",
+                     "report.json", "report.md"):  # fmt: skip
             assert str(tmp_path / "run" / name) in result.stdout
             assert (tmp_path / "run" / name).stat().st_size > 0
 
     def test_options_reach_the_run(self, csv, tmp_path):
         options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
-                   "seed": 9, "threads": 1}  # fmt: skip
+                   "seed": 9, "threads": 1, "patience": 2, "activation": "identity"}  # fmt: skip
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *flags)
         assert result.exit_code == 0, result.output
         report = json.loads((tmp_path / "run" / "report.json").read_text())
         threads = options.pop("threads")
+        optimizer = {name: options.pop(name) for name in ("lr", "momentum")}
         expected = {name.replace("-", "_"): value for name, value in options.items()} | {"hidden": [5, 3]}
-        assert report["settings"] == expected
+        assert expected.items() <= report["settings"].items()
+        assert ({"name": "SGD"} | optimizer).items() <= report["settings"]["optimizer"].items()
         assert report["threads"] == threads
         assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 3
 
@@ -79,6 +83,103 @@ class TestTrain:
         assert "no better than a baseline" in result.stdout
 
 
+class TestResume:
+    def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
+        command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]
+        advance = training._Training.advance
+
+        def press(self, each_step):
+            if self.epoch == 3:
+                raise KeyboardInterrupt
+            advance(self, each_step)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training._Training, "advance", press)
+            result = invoke(*command, "--output", tmp_path / "a")
+        assert result.exit_code == 130
+        assert "the same command with --resume goes on" in result.stderr
+        assert os.listdir(tmp_path / "a") == ["checkpoint.safetensors"]
+
+        assert invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume").exit_code == 2
+        assert invoke(*command, "--output", tmp_path / "a", "--resume").exit_code == 0
+        assert invoke(*command, "--output", tmp_path / "b").exit_code == 0
+        for name in ("model.safetensors", "history.csv", "predictions.csv"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert not (tmp_path / "a" / "checkpoint.safetensors").exists()
+
+
+class TestPredict:
+    @pytest.fixture(params=["price", "kind"])
+    def target(self, request):
+        return request.param
+
+    @pytest.fixture
+    def model(self, csv, tmp_path, target):
+        result = invoke("train", csv, "--target", target, "--output", tmp_path / "run", *QUICK)
+        assert result.exit_code == 0, result.output
+        return tmp_path / "run"
+
+    def test_predictions_of_the_training_run_again(self, csv, tmp_path, model, target):
+        result = invoke("predict", model, csv, "-o", tmp_path / "out.csv")
+        assert (result.exit_code, result.stderr) == (0, "")
+        expected = pd.read_csv(model / "predictions.csv", index_col="row").drop(columns="actual")
+        predicted = pd.read_csv(tmp_path / "out.csv", index_col="row")
+        assert len(predicted) == 60
+        pd.testing.assert_frame_equal(predicted.loc[expected.index], expected, check_exact=True)
+
+    def test_without_target_to_standard_output_with_a_note_on_unknown_columns(self, csv, tmp_path, model, target):
+        pd.read_csv(csv).drop(columns=target).assign(id=1).to_csv(tmp_path / "new.csv", index=False)
+        result = invoke("predict", model, tmp_path / "new.csv")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("row,predicted")
+        assert result.stdout.count("\n") == 61
+        assert result.stderr == "Not used, unknown to the model: id\n"
+
+    def test_info(self, model, target):
+        result = invoke("info", model)
+        assert result.exit_code == 0
+        assert f"predicts  {target}: " + {"price": "a number", "kind": "one of a, b"}[target] in result.stdout
+        assert "size" in result.stdout
+        assert "left out  fixed (constant)" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["predict", "run", "none.csv"], "no such file: none.csv"),
+            (["predict", "none", "shop.csv"], "none holds no trained model: preprocessing.json is missing"),
+            (["predict", "shop.csv", "shop.csv"], "shop.csv is not the folder of a run"),
+            (["predict", "run", "renamed.csv"], "the table lacks columns used in training: size"),
+            (["predict", "run", "text.csv"], "column 'size' must hold numbers"),
+            (["predict", "run", "shop.csv", "-o", "shop.csv/out.csv"], "cannot write to"),
+            (["info", "none"], "none holds no trained model"),
+        ],
+    )
+    def test_one_line_and_code_2(self, csv, tmp_path, monkeypatch, model, arguments, message):
+        monkeypatch.chdir(tmp_path)
+        table = pd.read_csv(csv)
+        table.rename(columns={"size": "sizes"}).to_csv("renamed.csv", index=False)
+        table.assign(size="large").to_csv("text.csv", index=False)
+        before = sorted(os.listdir(tmp_path))
+        result = invoke(*arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+        assert message in result.stderr
+        assert sorted(os.listdir(tmp_path)) == before
+
+    def test_text_that_looks_like_numbers(self, tmp_path):
+        rows = 60
+        table = pd.DataFrame(
+            {"code": [f"0{i % 3}" if i else "x" for i in range(rows)], "y": [i % 3 for i in range(rows)]}
+        )
+        table.to_csv(tmp_path / "t.csv", index=False)
+        assert invoke("train", tmp_path / "t.csv", "--target", "y", "--output", tmp_path / "run", *QUICK).exit_code == 0
+        whole = invoke("predict", tmp_path / "run", tmp_path / "t.csv").stdout.splitlines()
+        table.iloc[1:].to_csv(tmp_path / "new.csv", index=False)  # without the x, all of them are digits
+        part = invoke("predict", tmp_path / "run", tmp_path / "new.csv").stdout.splitlines()
+        assert [line.split(",")[1] for line in part[1:]] == [line.split(",")[1] for line in whole[2:]]
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -94,8 +195,9 @@ class TestErrors:
                 ["shop.csv", "--target", "prise"],
                 "did you mean 'price'? The columns are: size, kind, fixed, price, flag",
             ),
-            (["shop.csv", "--target", "kind"], "numeric target; column 'kind' holds text"),
-            (["shop.csv", "--target", "flag"], "numeric target; column 'flag' holds booleans"),
+            (["shop.csv", "--target", "kind", "--task", "regression"], "column 'kind' does not hold numbers"),
+            (["names.csv", "--target", "a"], "'a' has 20 classes for 14 training rows"),
+            (["shop.csv", "--target", "price", "--output", "new", "--resume"], "nothing to go on with in new"),
             (["shop.csv", "--target", "fixed"], "target 'fixed' is constant"),
             (["short.csv", "--target", "b"], "2 rows with a target are too few"),
             (["useless.csv", "--target", "b"], "no usable feature column (a: constant)"),
@@ -119,6 +221,7 @@ class TestErrors:
         (tmp_path / "header.csv").write_text("price\n")
         (tmp_path / "short.csv").write_text("a,b\n1,2\n3,4\n")
         (tmp_path / "useless.csv").write_text("a,b\n" + "".join(f"1,{i}\n" for i in range(20)))
+        (tmp_path / "names.csv").write_text("a,b\n" + "".join(f"n{i},{i}\n" for i in range(20)))
         before = sorted(os.listdir(tmp_path))
         result = invoke("train", *arguments)
         assert isinstance(result.exception, SystemExit)
@@ -163,7 +266,8 @@ class TestProgram:
 
     def test_library_needs_none_of_them(self, tmp_path):
         code = (
-            "import sys, viva_tensor; print({'click', 'pandas', 'pyarrow', 'safetensors', 'tqdm'} & set(sys.modules))"
+            "import sys, viva_tensor;"
+            "print({'click', 'matplotlib', 'pandas', 'pyarrow', 'safetensors', 'sklearn', 'tqdm'} & set(sys.modules))"
         )
         result = call(cwd=tmp_path, code=code)
         assert result.stdout == "set()\n", result.stderr

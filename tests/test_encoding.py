@@ -56,6 +56,17 @@ class TestNumeric:
         with pytest.raises(DataError, match="'c' must hold numbers"):
             encoded([1.0, 2.0], ["three"])
 
+    @pytest.mark.parametrize(
+        ("train", "new", "message"),
+        [
+            (pd.date_range("2024-01-01", periods=3), [1, 2, 3], "'c' must hold dates, not numbers"),
+            ([1, 2, 3], pd.date_range("2024-01-01", periods=3), "'c' must hold numbers, not dates"),
+        ],
+    )
+    def test_dates_and_numbers_are_not_taken_for_each_other(self, train, new, message):
+        with pytest.raises(DataError, match=message):
+            encoded(train, new)
+
 
 class TestCategorical:
     def test_one_hot_in_sorted_order(self):

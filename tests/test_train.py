@@ -1,33 +1,16 @@
 import dataclasses
 import io
-import json
-import math
-import os
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
-import safetensors.numpy
 
-from viva_tensor import autograd, train
-from viva_tensor.data import DataError, split_rows
-from viva_tensor.encoding import Encoding
+from viva_tensor import autograd, checkpoint, nn, optim, train
+from viva_tensor.error import DimensionError, InvalidFile, InvalidShape, InvalidValue, ShapeMismatch
+from viva_tensor.optim import SGD
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=3, batch_size=16)
-
-
-@pytest.fixture
-def table():
-    """120 rows whose target follows two columns, with a missing value here and there."""
-    rng = np.random.default_rng(5)
-    size = rng.uniform(1, 9, 120)
-    kind = rng.choice(["plain", "fancy"], 120)
-    price = 1000 + 50 * size + np.where(kind == "fancy", 300, 0)
-    table = pd.DataFrame({"size": size, "kind": kind, "price": price})
-    table.loc[::10, "size"] = np.nan
-    return table
 
 
 def weights(fit):
@@ -40,7 +23,7 @@ def same_bits(a, b):
 
 def fit_line(seed=0, rows=200):
     x = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
-    return train.fit(x, abs(x), x, abs(x), Settings(hidden=(16, 8), epochs=20, batch_size=16, seed=seed))
+    return train.fit(x, abs(x), Settings(hidden=(16, 8), epochs=20, batch_size=16, seed=seed), validation=(x, abs(x)))
 
 
 class TestFit:
@@ -64,29 +47,31 @@ class TestFit:
         # lr so small that the weights stay: the mean over a short last batch must weigh its rows, not its batch
         x = np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
         y = np.where(np.arange(10) < 5, 0, 9).astype(np.float32)[:, None]
-        result = train.fit(x, y, x, y, Settings(hidden=(4,), epochs=1, batch_size=8, lr=1e-12))
+        result = train.fit(x, y, Settings(hidden=(4,), epochs=1, batch_size=8, optimizer=SGD(1e-12)), validation=(x, y))
         assert result.history["train_loss"][0] == pytest.approx(result.history["validation_loss"][0], rel=1e-5)
 
     def test_divergence_names_the_epoch_and_a_smaller_rate(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-        with pytest.raises(train.DivergenceError, match=r"epoch \d of 9; try a smaller learning rate, such as 100000 "):
-            train.fit(x, x, x, x, Settings(hidden=(8, 8), epochs=9, batch_size=16, lr=1e6))
+        with pytest.raises(train.DivergenceError, match=r"epoch \d of 9; try a smaller learning rate, such as 100000$"):
+            train.fit(
+                x, x, Settings(hidden=(8, 8), epochs=9, batch_size=16, optimizer=SGD(1e6, 0.9)), validation=(x, x)
+            )
 
     def test_validation_loss_that_overflows_is_divergence(self):
         x = np.ones((4, 1), np.float32)
         with pytest.raises(train.DivergenceError, match="epoch 1 of 3"):
-            train.fit(x, x, x, np.full_like(x, np.nan), QUICK)
+            train.fit(x, x, QUICK, validation=(x, np.full_like(x, 1e30)))
 
     def test_rates_cover_all_steps(self, monkeypatch):
         asked = []
         monkeypatch.setattr(train, "learning_rate", lambda *arguments: asked.append(arguments) or 0.01)
         x = np.ones((10, 1), np.float32)
-        train.fit(x, x, x, x, Settings(hidden=(2,), epochs=3, batch_size=4, lr=0.5))
+        train.fit(x, x, Settings(hidden=(2,), epochs=3, batch_size=4, optimizer=SGD(0.5)), validation=(x, x))
         assert asked == [(0.5, step, 9, 3) for step in range(1, 10)]
 
     def test_momentum_matters(self):
         x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
-        a, b = (train.fit(x, x, x, x, Settings(hidden=(4,), epochs=2, momentum=momentum)) for momentum in (0, 0.9))
+        a, b = (train.fit(x, x, Settings((4,), epochs=2, optimizer=SGD(0.05, momentum))) for momentum in (0, 0.9))
         assert not same_bits(a, b)
 
     @pytest.mark.parametrize("progress", [False, True])
@@ -95,8 +80,201 @@ class TestFit:
         terminal.isatty = lambda: True
         monkeypatch.setattr(sys, "stderr", terminal)
         x = np.ones((8, 1), np.float32)
-        train.fit(x, x, x, x, QUICK, progress=progress)
+        train.fit(x, x, QUICK, validation=(x, x), progress=progress)
         assert ("validation_loss=" in terminal.getvalue()) == progress
+        assert ("of_peak=" in terminal.getvalue()) == progress
+
+
+class TestWatching:
+    X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+
+    def test_patience_ends_and_returns_the_best_weights(self):
+        # the watched rows want the opposite of what is learned: the first epoch is the best of them
+        settings = Settings(hidden=(8,), epochs=50, batch_size=8, patience=3)
+        result = train.fit(self.X, self.X, settings, validation=(self.X, -self.X))
+        losses = result.history["validation_loss"]
+        assert result.best_epoch == 1 + int(np.argmin(losses))
+        assert len(losses) == result.best_epoch + 3 < 50
+        error = np.mean((train.predict(result.layers, self.X) + self.X) ** 2)
+        assert error == pytest.approx(min(losses), rel=1e-5)
+
+    def test_without_patience_the_last_weights(self):
+        settings = Settings(hidden=(8,), epochs=5, batch_size=8)
+        result = train.fit(self.X, self.X, settings, validation=(self.X, -self.X))
+        error = np.mean((train.predict(result.layers, self.X) + self.X) ** 2)
+        assert error == pytest.approx(result.history["validation_loss"][-1], rel=1e-5)
+        assert result.best_epoch == 5
+
+    def test_watched_rows_are_not_trained_on(self):
+        y = abs(self.X)
+        watched = train.fit(self.X, y, Settings(hidden=(4,), epochs=1, batch_size=64, validation_fraction=0.25))
+        assert watched.rows_per_second == pytest.approx(48 / watched.seconds)
+        none = train.fit(self.X, y, Settings(hidden=(4,), epochs=1, batch_size=64, validation_fraction=0))
+        assert set(none.history) == {"epoch", "learning_rate", "train_loss"}
+        assert not same_bits(watched, none)
+
+    def test_history_is_columns_of_one_length(self):
+        history = fit_line().history
+        assert {name: len(column) for name, column in history.items()} == dict.fromkeys(
+            ("epoch", "learning_rate", "train_loss", "validation_loss"), 20
+        )
+        assert history["learning_rate"][0] > history["learning_rate"][-1] > 0
+
+    def test_constant_schedule(self):
+        history = train.fit(self.X, self.X, Settings(epochs=2, optimizer=SGD(0.25), schedule="constant")).history
+        assert history["learning_rate"] == [0.25, 0.25]
+
+
+class TestCheckpoint:
+    X = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
+    SETTINGS = Settings(hidden=(8, 4), epochs=6, batch_size=8, patience=5, seed=3)
+
+    def interrupted(self, monkeypatch, path, settings=SETTINGS, at=26):
+        """Break a run off in the fourth of its epochs of 6 steps."""
+        rate = train.learning_rate
+
+        def press(peak, step, steps, warmup):
+            if step == at:
+                raise KeyboardInterrupt
+            return rate(peak, step, steps, warmup)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "learning_rate", press)
+            with pytest.raises(KeyboardInterrupt):
+                train.fit(self.X, abs(self.X), settings, checkpoint=path)
+
+    def test_resumed_run_has_the_bits_of_a_whole_one(self, monkeypatch, tmp_path):
+        path = tmp_path / "new" / "c.safetensors"
+        self.interrupted(monkeypatch, path)
+        assert checkpoint.load(path).epoch == 4
+        resumed = train.fit(self.X, abs(self.X), self.SETTINGS, checkpoint=path, resume=True)
+        whole = train.fit(self.X, abs(self.X), self.SETTINGS)
+        assert resumed.history == whole.history
+        assert resumed.best_epoch == whole.best_epoch
+        assert same_bits(resumed, whole)
+
+    def test_finished_run_is_resumed_at_its_end(self, tmp_path):
+        whole = train.fit(self.X, abs(self.X), self.SETTINGS, checkpoint=tmp_path / "c")
+        again = train.fit(self.X, abs(self.X), self.SETTINGS, checkpoint=tmp_path / "c", resume=True)
+        assert again.history == whole.history
+        assert same_bits(again, whole)
+
+    def test_more_epochs_at_a_constant_rate(self, tmp_path):
+        settings = dataclasses.replace(self.SETTINGS, schedule="constant")
+        train.fit(self.X, self.X, dataclasses.replace(settings, epochs=2), checkpoint=tmp_path / "c")
+        resumed = train.fit(self.X, self.X, settings, checkpoint=tmp_path / "c", resume=True)
+        assert same_bits(resumed, train.fit(self.X, self.X, settings))
+
+    @pytest.mark.parametrize(("every", "written"), [(1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (None, [6])])
+    def test_written_every_so_many_epochs_and_at_the_end(self, monkeypatch, tmp_path, every, written):
+        epochs = []
+        monkeypatch.setattr(checkpoint, "save", lambda path, kept: epochs.append(kept.epoch))
+        train.fit(self.X, self.X, self.SETTINGS, checkpoint=tmp_path / "c", checkpoint_epochs=every)
+        assert epochs == written
+
+    def test_written_every_so_many_minutes(self, monkeypatch, tmp_path):
+        epochs = []
+        monkeypatch.setattr(checkpoint, "save", lambda path, kept: epochs.append(kept.epoch))
+        train.fit(self.X, self.X, self.SETTINGS, checkpoint=tmp_path / "c", checkpoint_minutes=1e-9)
+        assert epochs == [1, 2, 3, 4, 5, 6]
+
+    @pytest.mark.parametrize(
+        ("change", "rows", "message"),
+        [
+            ({"epochs": 7}, X, "epochs=6"),
+            ({"hidden": (8,)}, X, "hidden="),
+            ({"seed": 4}, X, "seed=3"),
+            ({"optimizer": SGD(0.5)}, X, "optimizer=SGD"),
+            ({}, X * 2, "other rows"),
+        ],
+    )
+    def test_of_another_run(self, tmp_path, change, rows, message):
+        train.fit(self.X, self.X, self.SETTINGS, checkpoint=tmp_path / "c")
+        before = (tmp_path / "c").read_bytes()
+        with pytest.raises(InvalidValue, match=message):
+            train.fit(
+                rows, self.X, dataclasses.replace(self.SETTINGS, **change), checkpoint=tmp_path / "c", resume=True
+            )
+        assert (tmp_path / "c").read_bytes() == before
+
+    def test_other_files(self, tmp_path):
+        with pytest.raises(InvalidValue, match="resume without a checkpoint"):
+            train.fit(self.X, self.X, QUICK, resume=True)
+        with pytest.raises(FileNotFoundError):
+            train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "none", resume=True)
+        (tmp_path / "c").write_bytes(b"{}")
+        with pytest.raises(InvalidFile):
+            train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", resume=True)
+        layer = nn.mlp(autograd.new_tape(), (1, 1), rng=np.random.default_rng(0)).value
+        checkpoint.save(tmp_path / "c", checkpoint.Checkpoint(optim.init(SGD(), layer), SGD()))
+        with pytest.raises(InvalidFile, match="no checkpoint of fit"):
+            train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", resume=True)
+
+    @pytest.mark.parametrize("options", [{"checkpoint_epochs": 0}, {"checkpoint_minutes": 0}])
+    def test_intervals_out_of_range(self, tmp_path, options):
+        with pytest.raises(InvalidValue, match="checkpoint_"):
+            train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", **options)
+
+
+class TestInputs:
+    X = np.linspace(-1, 1, 20)[:, None]
+
+    @pytest.mark.parametrize("strange", [np.nan, np.inf, 1e300])
+    def test_rows_without_target_are_left_out_with_a_warning(self, strange):
+        y = abs(self.X)
+        y[[7, 11]] = strange
+        with pytest.warns(UserWarning, match="2 of 20 rows have no finite target, the first is row 7"):
+            a = train.fit(self.X, y, QUICK)
+        b = train.fit(np.delete(self.X, [7, 11], axis=0), np.delete(y, [7, 11], axis=0), QUICK)
+        assert same_bits(a, b)
+
+    def test_vector_of_targets_and_lists(self):
+        a = train.fit(self.X, self.X[:, 0], QUICK)
+        assert same_bits(a, train.fit(self.X.tolist(), self.X.tolist(), QUICK))
+
+    @pytest.mark.parametrize(
+        ("x", "y", "options", "kind", "message"),
+        [
+            (np.ones(5), np.ones(5), {}, DimensionError, r"x has shape \(5,\)"),
+            (np.ones((5, 1)), np.ones((5, 1, 1)), {}, DimensionError, r"y \(5, 1, 1\)"),
+            (np.ones((5, 1)), np.ones(4), {}, ShapeMismatch, r"\(5,\), got \(4,\)"),
+            (np.ones((0, 1)), np.ones(0), {}, InvalidShape, "give some rows"),
+            (np.ones((5, 0)), np.ones(5), {}, InvalidShape, r"\(5, 0\)"),
+            ([[1], [np.nan]], [1, 2], {}, InvalidValue, r"x\[1, 0\] is nan"),
+            ([[1], [1e300]], [1, 2], {}, InvalidValue, r"x\[1, 0\] is inf"),
+            ([[1], [2]], [np.nan, np.inf], {}, InvalidValue, "no row has a finite target"),
+            (np.ones((4, 1)), np.ones(4), {}, InvalidValue, "validation_fraction=0.1 of 4 rows leaves 4"),
+            (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((0, 1)), [])}, InvalidShape, "validation rows"),
+            (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 2)), [1, 2])}, ShapeMismatch, "validation rows"),
+            (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 1)), np.ones((2, 2)))}, ShapeMismatch, "outputs"),
+        ],
+    )
+    def test_refused(self, x, y, options, kind, message):
+        with pytest.raises(kind, match=message):
+            train.fit(x, y, QUICK, **options)
+
+    def test_patience_without_rows_to_watch(self):
+        with pytest.raises(InvalidValue, match="patience without validation rows"):
+            train.fit(self.X, self.X, Settings(patience=1, validation_fraction=0))
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"hidden": (0,)}, {"hidden": (2.5,)}, {"epochs": 0}, {"batch_size": 0}, {"batch_size": True},
+            {"patience": 0}, {"seed": -1}, {"seed": None}, {"activation": "step"}, {"loss": "hinge"},
+            {"schedule": "magic"}, {"validation_fraction": 1.0}, {"validation_fraction": -0.1},
+            {"validation_fraction": float("nan")},
+        ],
+    )  # fmt: skip
+    def test_settings_out_of_range(self, settings):
+        (name,) = settings
+        with pytest.raises(InvalidValue, match=f"Settings: {name}="):
+            Settings(**settings)
+
+    @pytest.mark.parametrize("lr", [0, -1, float("nan"), float("inf")])
+    def test_rates_out_of_range(self, lr):
+        with pytest.raises(InvalidValue, match="lr="):
+            Settings(optimizer=SGD(lr))
 
 
 def test_learning_rate_rises_then_falls():
@@ -111,7 +289,7 @@ def test_learning_rate_rises_then_falls():
 
 def test_predict_matches_numpy_in_any_chunks(monkeypatch):
     rng = np.random.default_rng(0)
-    layers, _ = train.init_layers(autograd.new_tape(), (5, 7, 3, 2), rng)
+    layers, _ = nn.mlp(autograd.new_tape(), (5, 7, 3, 2), rng=rng)
     x = rng.standard_normal((50, 5), dtype=np.float32)
     h = x.astype(np.float64)
     for layer in layers[:-1]:
@@ -119,128 +297,3 @@ def test_predict_matches_numpy_in_any_chunks(monkeypatch):
     expected = h @ layers[-1].w.data.T + layers[-1].b.data
     monkeypatch.setattr(train, "PREDICT_ROWS", 7)
     np.testing.assert_allclose(train.predict(layers, x), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_least_squares_finds_an_exact_plane():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((20, 3), dtype=np.float32)
-    x = np.column_stack([x, x[:, 0]])  # a repeated feature, as complementary one-hot features are
-    plane = x.astype(np.float64) @ [1, -2, 3, 0] + 4
-    np.testing.assert_allclose(train.least_squares(x[:12], plane[:12], x[12:]), plane[12:], rtol=1e-10)
-
-
-class TestScore:
-    def test_values(self):
-        scores = train.score(np.array([0.0, 0.0, 3.0, 5.0]), np.array([0.0, 0.0, 3.0, 1.0]))
-        assert scores == pytest.approx((2, 1, 1 - 16 / 18))
-
-    def test_r2_of_a_constant_is_undefined(self):
-        assert math.isnan(train.score(np.array([2.0]), np.array([1.0])).r2)
-
-
-class TestRun:
-    def test_scores_belong_to_the_test_rows(self, table):
-        run = train.run(table, "price", QUICK)
-        rows = run.test["row"].to_numpy()
-        assert np.array_equal(run.test["actual"], table["price"].to_numpy()[rows])
-        error = run.test["predicted"] - run.test["actual"]
-        assert run.scores["network"].rmse == pytest.approx(np.sqrt((error**2).mean()))
-        mean = table["price"].to_numpy()[split_rows(120).train].mean()
-        assert run.scores["training mean"].mae == pytest.approx(np.abs(table["price"][rows] - mean).mean())
-        assert run.scores["least squares"].rmse < run.scores["training mean"].rmse
-
-    def test_network_beats_both_baselines_on_a_bent_target(self, table):
-        table = table.assign(size=table["size"].fillna(5), price=lambda t: (t["size"] - 5).abs() * 100)
-        run = train.run(table, "price", Settings(hidden=(16,), epochs=60, batch_size=8))
-        assert run.scores["network"].rmse < 0.3 * min(
-            run.scores[name].rmse for name in ("least squares", "training mean")
-        )
-
-    @pytest.mark.parametrize("part", ["validation", "test"])
-    def test_rows_kept_apart_do_not_reach_the_weights(self, table, part):
-        rows = getattr(split_rows(len(table)), part)
-        other = table.copy()
-        other.loc[rows, "price"] *= 7
-        other.loc[rows, "size"] *= -3
-        other.loc[rows, "kind"] = "unseen"
-        a, b = train.run(table, "price", QUICK), train.run(other, "price", QUICK)
-        assert same_bits(a.fit, b.fit)
-        assert a.encoding == b.encoding
-        assert (a.target_mean, a.target_std) == (b.target_mean, b.target_std)
-        assert a.fit.history["train_loss"] == b.fit.history["train_loss"]
-
-    def test_predictions_are_in_units_of_the_target(self, table):
-        a = train.run(table, "price", QUICK)
-        b = train.run(table.assign(price=table["price"] * 1024 - 5e5), "price", QUICK)
-        np.testing.assert_allclose(b.test["predicted"], a.test["predicted"] * 1024 - 5e5, rtol=1e-4)
-        assert b.scores["network"].rmse == pytest.approx(a.scores["network"].rmse * 1024, rel=1e-3)
-
-    def test_seed_decides_the_split(self, table):
-        run = train.run(table, "price", dataclasses.replace(QUICK, seed=3))
-        assert np.array_equal(run.test["row"], split_rows(120, seed=3).test)
-
-    def test_rows_without_target_are_left_out(self, table):
-        table.loc[[3, 50], "price"] = [np.nan, np.inf]
-        run = train.run(table, "price", QUICK)
-        assert run.rows == {"read": 120, "without_target": 2, "train": 85, "validation": 9, "test": 24}
-        assert not {3, 50} & set(run.test["row"])
-        assert np.array_equal(run.test["actual"], table["price"].to_numpy()[run.test["row"]])
-
-    def test_target_is_no_feature(self, table):
-        assert "price" not in " ".join(train.run(table, "price", QUICK).encoding.feature_names)
-
-    def test_constant_target(self, table):
-        with pytest.raises(DataError, match="target 'price' is constant"):
-            train.run(table.assign(price=3), "price", QUICK)
-
-
-class TestSave:
-    @pytest.fixture
-    def run(self, table):
-        return train.run(table, "price", QUICK)
-
-    def test_files_reproduce_the_predictions(self, table, run, tmp_path):
-        written = train.save(run, tmp_path / "new" / "folder")
-        assert sorted(path.name for path in written) == sorted(os.listdir(tmp_path / "new" / "folder"))
-        files = {path.name: path for path in written}
-
-        preprocessing = json.loads(files["preprocessing.json"].read_text())
-        tensors = safetensors.numpy.load_file(files["model.safetensors"])
-        predictions = pd.read_csv(files["predictions.csv"])
-        assert {name: value.shape for name, value in tensors.items()} == {
-            "0.weight": (8, 4), "0.bias": (8,), "2.weight": (1, 8), "2.bias": (1,)
-        }  # fmt: skip
-        x = Encoding.from_dict(preprocessing["features"]).encode(table.iloc[predictions["row"]])
-        h = np.maximum(x @ tensors["0.weight"].T + tensors["0.bias"], 0)
-        z = h @ tensors["2.weight"].T + tensors["2.bias"]
-        target = preprocessing["target"]
-        assert target["name"] == "price"
-        np.testing.assert_allclose(z[:, 0] * target["std"] + target["mean"], predictions["predicted"], rtol=1e-5)
-
-    def test_history_and_report(self, run, tmp_path):
-        train.save(run, tmp_path)
-        history = pd.read_csv(tmp_path / "history.csv")
-        pd.testing.assert_frame_equal(history, pd.DataFrame(run.fit.history), rtol=1e-14)
-        report = json.loads((tmp_path / "report.json").read_text())
-        assert report["test"] == {name: scores._asdict() for name, scores in run.scores.items()}
-        assert report["settings"]["hidden"] == [8]
-        assert report["rows"]["test"] == 24
-        assert report["features"] == 4
-
-    def test_undefined_score_is_null(self, run, tmp_path):
-        scores = {"network": train.Scores(1.0, 1.0, math.nan)}
-        train.save(dataclasses.replace(run, scores=scores), tmp_path)
-        report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-        assert report["test"]["network"]["r2"] is None
-
-    def test_failed_write_leaves_the_old_file(self, run, tmp_path, monkeypatch):
-        (tmp_path / "model.safetensors").write_text("old")
-
-        def fail(source, target):
-            raise OSError("disk is gone")
-
-        monkeypatch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk is gone"):
-            train.save(run, tmp_path)
-        assert os.listdir(tmp_path) == ["model.safetensors"]
-        assert (tmp_path / "model.safetensors").read_text() == "old"

@@ -1,20 +1,32 @@
-"""The command line: ``viva-tensor train``, ``viva-tensor info`` and ``viva-tensor bench``."""
+"""The command line: ``viva-tensor train``, ``predict``, ``info`` and ``bench``."""
 
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
+import safetensors  # noqa: F401  # what is missing is named at once, not after the table is read
+import tqdm  # noqa: F401
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
-from viva_tensor import data
+from viva_tensor import data, nn, optim, report, runs
 from viva_tensor import train as training
+from viva_tensor.error import TensorError
 
 DEFAULTS = training.DEFAULTS
+CHECKPOINT = "checkpoint.safetensors"
+OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
+    "sgd": (optim.SGD, 0.05),
+    "adam": (optim.Adam, 0.001),
+    "adamw": (optim.AdamW, 0.001),
+    "rmsprop": (optim.RMSprop, 0.001),
+}
 
 
 class Failure(click.ClickException):
@@ -40,15 +52,58 @@ def cli() -> None:
     """Train multilayer networks on the processor, fast."""
 
 
+class Interrupted(click.ClickException):
+    """The exit code of a program that SIGINT ended."""
+
+    exit_code = 130
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What the user can mend, as one line."""
+    try:
+        yield
+    except training.DivergenceError as error:
+        raise Failure(f"{error} (--lr)") from error
+    except (data.DataError, TensorError) as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+    except MemoryError as error:
+        raise Failure(f"not enough memory: {error}") from error
+
+
+@contextmanager
+def interruptions(checkpoint: Path) -> Iterator[None]:
+    """How to go on after an interruption from the keyboard, if there is something to go on with."""
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            raise
+        raise Interrupted(f"interrupted; the same command with --resume goes on from {checkpoint}") from None
+
+
 @cli.command()
-def info() -> None:
-    """Show version, compiler, instruction set and threads."""
-    vt.show_config()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+def info(folder: Path | None) -> None:
+    """Show version, compiler, instruction set and threads, or what the model in FOLDER takes and gives."""
+    if folder is None:
+        vt.show_config()
+        return
+    with failures():
+        click.echo(report.describe(runs.load(folder)))
 
 
 @cli.command(context_settings={"show_default": True})
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--target", metavar="COLUMN", help="Numeric column to predict.  [default: price, without FILE]")
+@click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
+@click.option(
+    "--task",
+    type=click.Choice(["regression", "classification"]),
+    help="How to take the target.  [default: classification of text, categories and booleans]",
+)
 @click.option(
     "--hidden",
     metavar="N,N,...",
@@ -58,17 +113,28 @@ def info() -> None:
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=DEFAULTS.epochs, help="Passes over the training rows.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=DEFAULTS.batch_size, help="Rows in one step.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=DEFAULTS.lr, help="Highest learning rate.")
+@click.option(
+    "--activation", type=click.Choice(list(nn.ACTIVATIONS)), default=DEFAULTS.activation, help="Of hidden layers."
+)
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="sgd", help="How weights are updated.")
+@click.option(
+    "--lr",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}]",
+)
 @click.option(
     "--momentum",
     type=click.FloatRange(0, 1, max_open=True),
-    default=DEFAULTS.momentum,
-    help="Share of a step carried on.",
+    default=0.9,
+    help="Share of a step carried on, of sgd.",
+)
+@click.option(
+    "--patience", type=click.IntRange(min=1), help="End after so many epochs without a better validation loss."
 )
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=DEFAULTS.test_fraction,
+    default=runs.TEST_FRACTION,
     help="Share of the rows kept apart for the test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Of split, weights and order.")
@@ -80,77 +146,113 @@ def info() -> None:
     default=Path("viva-tensor-run"),
     help="Folder for the results.",
 )
+@click.option("--resume", is_flag=True, help="Go on with a run that was broken off, from its folder.")
 def train(
     file: Path | None,
     target: str | None,
+    task: str | None,
     hidden: tuple[int, ...],
     epochs: int,
     batch_size: int,
-    lr: float,
+    activation: str,
+    optimizer: str,
+    lr: float | None,
     momentum: float,
+    patience: int | None,
     test_fraction: float,
     seed: int,
     threads: int | None,
     output: Path,
+    resume: bool,
 ) -> None:
     """Train a network on FILE and test it on rows kept apart.
 
     FILE is a table with a header, as .csv, .tsv, .csv.gz, .tsv.gz or .parquet; its columns may be numbers, booleans,
-    dates, text and categories, with missing values. Without FILE, the bundled table of 53,940 diamonds is used.
+    dates, text and categories, with missing values. Without FILE, the bundled table of 53,940 diamonds is used. Text,
+    categories and booleans are predicted as classes, numbers as numbers.
     """
     if file is None:
         file, target = data.diamonds_path(), target or "price"
     elif target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
-    settings = training.Settings(hidden, epochs, batch_size, lr, momentum, test_fraction, seed)
-    # before the work, not after it
-    above = next(path for path in (output, *output.absolute().parents) if os.path.exists(path))
-    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
-        raise Failure(f"cannot write to {output}: {above} is not a folder to write in")
+    settings = training.Settings(
+        hidden=hidden,
+        activation=activation,
+        optimizer=_optimizer(optimizer, lr, momentum),
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        seed=seed,
+    )
+    check_folder(output)  # before the work, not after it
+    checkpoint = output / CHECKPOINT
+    if resume and not checkpoint.is_file():
+        raise Failure(f"nothing to go on with in {output}: there is no {CHECKPOINT}")
+    with failures(), interruptions(checkpoint), vt.num_threads(threads) if threads else nullcontext():
+        table = data.read_table(file)
+        run = runs.run(
+            table,
+            target,
+            settings,
+            test_fraction=test_fraction,
+            kind={"regression": "number", "classification": "class", None: None}[task],
+            progress=True,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
     try:
-        with vt.num_threads(threads) if threads else nullcontext():
-            table = data.read_table(file)
-            run = training.run(table, target, settings, progress=True)
-    except (data.DataError, training.DivergenceError) as error:
-        raise Failure(str(error)) from error
-    except MemoryError as error:
-        raise Failure(f"not enough memory: {error}") from error
-    try:
-        written = training.save(run, output)
+        checkpoint.unlink(missing_ok=True)
+        written = runs.save(run, output, file.name)
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
-    click.echo(summary(run, file.name))
+    click.echo(report.summary(run, file.name))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
 
 
-def summary(run: training.Run, name: str) -> str:
-    """What a run used, reached and how fast, as lines of text."""
-    rows = run.rows
-    n_test = rows["test"]
-    lines = [
-        f"{name}: {rows['read']:,} rows; {run.target} from {len(run.encoding.columns)} columns "
-        f"as {len(run.encoding.feature_names)} features"
-    ]
-    lines += [f"  left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
-    if rows["without_target"]:
-        lines.append(f"  left out: {rows['without_target']:,} rows without a value of {run.target}")
-    lines += ["", f"{f'Error on {n_test:,} test rows':<30} {'RMSE':>10} {'MAE':>10} {'R2':>8}"]
-    lines += [
-        f"  {kind:<28} {_quantity(s.rmse):>10} {_quantity(s.mae):>10} {s.r2:>8.4f}" for kind, s in run.scores.items()
-    ]
-    network, *baselines = (scores.rmse for scores in run.scores.values())
-    if network >= min(baselines):
-        lines.append("  The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
-    lines += [
-        "",
-        f"Trained on {rows['train']:,} rows for {run.settings.epochs} epochs in {run.fit.seconds:.1f} s: "
-        f"{run.fit.rows_per_second:,.0f} rows/s",
-    ]
-    return "\n".join(lines)
+def _optimizer(name: str, lr: float | None, momentum: float) -> optim.Optimizer:
+    kind, usual = OPTIMIZERS[name]
+    return kind(lr=lr or usual, **({"momentum": momentum} if name == "sgd" else {}))
 
 
-def _quantity(value: float) -> str:
-    return f"{value:,.0f}" if 1e3 <= value < 1e12 else f"{value:.4g}"
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, or made."""
+    above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
+        raise Failure(f"cannot write to {folder}: {above} is not a folder to write in")
+
+
+@cli.command(context_settings={"show_default": True})
+@click.argument("folder", metavar="MODEL_FOLDER", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where to write the predictions.  [default: standard output]",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: see viva-tensor info]")
+def predict(folder: Path, file: Path, output: Path | None, threads: int | None) -> None:
+    """Predict the rows of FILE with the model that viva-tensor train left in MODEL_FOLDER.
+
+    FILE needs the columns that the model was trained on, by name, in any order. The predictions are written as CSV: the
+    number of the row (from 0), what is predicted, and for classes the probability of each.
+    """
+    if output is not None:
+        check_folder(output.absolute().parent)
+    with failures(), vt.num_threads(threads) if threads else nullcontext():
+        model = runs.load(folder)
+        table = data.read_table(file, text=model.text_columns)
+        predictions = model.predict(table)
+    unused = [name for name in table.columns if name not in model.known_columns]
+    if unused:
+        click.echo(f"Not used, unknown to the model: {', '.join(unused)}", err=True)
+    try:
+        runs.write_csv(predictions, output or sys.stdout)
+    except OSError as error:
+        raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
+    if output is not None:
+        click.echo(f"Wrote {output}")
 
 
 @cli.command(context_settings={"show_default": True})

@@ -20,11 +20,12 @@ __all__ = [
     "Split",
     "diamonds_path",
     "kind_of",
+    "labels_of",
     "numbers_of",
     "one_line",
     "read_table",
     "split_rows",
-    "target_values",
+    "target_kind",
 ]
 
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
@@ -108,31 +109,34 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     return table
 
 
-def target_values(table: pd.DataFrame, target: str) -> FloatArray:
-    """Column `target` as a float64 array [rows], NaN where it is missing or infinite.
+def target_kind(table: pd.DataFrame, target: str) -> str:
+    """What column `target` holds: "number", to be predicted as it is, or "class", for text, categories and booleans.
 
     Raises
     ------
     DataError
-        If there is no such column, or it does not hold numbers.
+        If there is no such column, or it can be neither.
 
     Examples
     --------
-    >>> target_values(pd.DataFrame({"price": [326, None, 334]}), "price")
-    array([326.,  nan, 334.])
+    >>> target_kind(pd.DataFrame({"cut": ["Fair", None, "Ideal"]}), "cut")
+    'class'
     """
     if target not in table.columns:
         folded = {str(name).casefold(): name for name in table.columns}
         near = difflib.get_close_matches(target.casefold(), list(folded), n=1)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
         raise DataError(f"no column {target!r}{hint} The columns are: {', '.join(map(str, table.columns))}")
-    kind = kind_of(table[target])
-    if kind == "empty":
-        raise DataError(f"column {target!r} has no values")
-    if kind != "number":
-        held = {"text": "text or categories", "boolean": "booleans", "date": "dates"}.get(kind, "other values")
-        raise DataError(f"training needs a numeric target; column {target!r} holds {held}")
-    return numbers_of(table[target])
+    match kind_of(table[target]):
+        case "empty":
+            raise DataError(f"column {target!r} has no values")
+        case "number":
+            return "number"
+        case "text" | "boolean":
+            return "class"
+        case kind:
+            held = "dates" if kind == "date" else "other values"
+            raise DataError(f"training needs numbers, text or booleans to predict; column {target!r} holds {held}")
 
 
 def split_rows(n_rows: int, test_fraction: float = 0.2, validation_fraction: float = 0.1, seed: int = 0) -> Split:
@@ -184,6 +188,8 @@ def kind_of(column: pd.Series[Any]) -> str:
 
 def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
     """A column of numbers, booleans or dates (then: days since `origin`) as float64, NaN where missing or infinite."""
+    if (kind := kind_of(column)) == ("date" if origin is None else "number"):  # pandas would count nanoseconds
+        raise DataError(f"column {column.name!r} must hold {'numbers' if origin is None else 'dates'}, not {kind}s")
     try:
         if origin is None:
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
@@ -194,6 +200,19 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
         held = "numbers" if origin is None else "dates"
         raise DataError(f"column {column.name!r} must hold {held}: {one_line(error)}") from error
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """The code of every row, -1 where missing, and the label of every code; two codes may have one label.
+
+    Examples
+    --------
+    >>> labels_of(pd.Series([True, None, False, True]))
+    (array([ 0, -1,  1,  0]), ['True', 'False'])
+    """
+    codes, values = pd.factorize(column)
+    # a missing value turns integers into floats, which must not change their label
+    return codes, [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
 
 
 def one_line(error: BaseException) -> str:

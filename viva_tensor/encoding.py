@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.data import DataError, FloatArray, kind_of, numbers_of, one_line
+from viva_tensor.data import DataError, FloatArray, kind_of, labels_of, numbers_of, one_line
 
 __all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
 
@@ -67,7 +67,7 @@ class Categorical:
         return tuple(f"{self.name}={label}" for label in labels)
 
     def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-        codes, labels = _labels(column)
+        codes, labels = labels_of(column)
         place = {category: i for i, category in enumerate(self.categories)}
         n = len(self.categories)
         # code -1, a missing value, finds the last entry
@@ -199,7 +199,7 @@ def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | 
 
 
 def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
-    codes, labels = _labels(column)
+    codes, labels = labels_of(column)
     missing = bool((codes < 0).any())
     counts: dict[str, int] = {}
     for label, count in zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True):
@@ -210,13 +210,6 @@ def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
         return "identifier: nearly every row has a text of its own"
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)
-
-
-def _labels(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
-    """The code of every row, -1 where missing, and the label of every code."""
-    codes, values = pd.factorize(column)
-    # a missing value turns integers into floats, which must not change their label
-    return codes, [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
 
 
 def _column_from_dict(record: Mapping[str, Any]) -> Numeric | Categorical:

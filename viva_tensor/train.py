@@ -1,143 +1,205 @@
-"""Training a multilayer network on a table: the loop on the tape, two baselines, and the files of a run."""
+"""Training a multilayer network: batches, a watched validation loss, early stopping, and how it went.
+
+Needs NumPy alone, but for progress bars, checkpoints and pictures.
+
+>>> x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
+>>> fitted = fit(x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
+>>> fitted.history["validation_loss"][-1] < 0.01
+True
+>>> predict(fitted.layers, x[:3]).shape
+(3, 1)
+"""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
 import math
-import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib import metadata
-from itertools import pairwise
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import safetensors.numpy
-from tqdm import tqdm
 
-import viva_tensor as vt
-from viva_tensor import autograd, files, nn, optim, program
-from viva_tensor.data import DataError, split_rows, target_values
-from viva_tensor.encoding import Encoding, fit_encoding
+from viva_tensor import autograd, nn, optim, program
+from viva_tensor import checkpoint as checkpoints
+from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.error import InvalidFile, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.progress import Bar
+from viva_tensor.rows import CLASSIFYING, Rows, split, usable
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = [
+    "DEFAULTS",
+    "DivergenceError",
+    "Fit",
+    "Layers",
+    "Network",
+    "Settings",
+    "fit",
+    "learning_rate",
+    "plot_losses",
+    "predict",
+]
+
 Float32Array = npt.NDArray[np.float32]
 Layers = tuple[nn.Linear, ...]
 
+LOSSES: Mapping[str, Callable[[Tape, Variable, Variable], Traced[Variable]]] = {
+    "mse": nn.mse_loss,
+    "mae": nn.mae_loss,
+    "huber": nn.huber_loss,
+    "cross_entropy": nn.cross_entropy,
+    "binary_cross_entropy": nn.binary_cross_entropy,
+}
+SCHEDULES = ("cosine", "constant")
 PREDICT_ROWS = 4096  # rows in one forward pass, so that memory stays bounded
 
 
-class DivergenceError(ArithmeticError):
+class DivergenceError(TensorError, ArithmeticError):
     """The loss became infinite or NaN."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run depends on beside its rows: the same settings and rows give the same weights, bit for bit."""
+    """What training depends on beside its rows: the same settings and rows give the same weights, bit for bit.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Units of the hidden layers; none makes a linear model.
+    activation : str
+        After each hidden layer; a name that :func:`viva_tensor.nn.mlp_forward` knows.
+    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
+        The last two take outputs as logits.
+    optimizer : optim.SGD, optim.Adam, ...
+        Its ``lr`` is the highest rate of the schedule.
+    schedule : {"cosine", "constant"}
+        :func:`learning_rate`, or the same rate throughout.
+    epochs, batch_size : int
+    validation_fraction : float
+        Share of the rows that are only watched, if none are given for that; 0 watches none.
+    patience : int, optional
+        End when the validation loss found no new minimum in so many epochs, and return the weights of the minimum.
+    seed : int
+        Of the weights, the order of the rows and the validation rows.
+
+    Raises
+    ------
+    InvalidValue
+        If a setting is out of its range.
+
+    Examples
+    --------
+    >>> Settings(batch_size=0)
+    Traceback (most recent call last):
+    ...
+    viva_tensor.error.InvalidValue: Settings: batch_size=0, wanted an integer of at least 1
+    """
 
     hidden: tuple[int, ...] = (128, 64)
+    activation: str = "relu"
+    loss: str = "mse"
+    optimizer: optim.Optimizer = optim.SGD(lr=0.05, momentum=0.9)  # noqa: RUF009  # frozen
+    schedule: str = "cosine"
     epochs: int = 40
     batch_size: int = 128
-    lr: float = 0.05
-    momentum: float = 0.9
-    test_fraction: float = 0.2
+    validation_fraction: float = 0.1
+    patience: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name, value in (
+            *(("hidden", width) for width in self.hidden),
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("patience", 1 if self.patience is None else self.patience),
+            ("seed", self.seed + 1 if isinstance(self.seed, Integral) else self.seed),
+        ):
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                least = 0 if name == "seed" else 1
+                _refuse(f"{name}={getattr(self, name)!r}", f"wanted an integer of at least {least}")
+        for name, choices in (("activation", nn.ACTIVATIONS), ("loss", LOSSES), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                _refuse(f"{name}={getattr(self, name)!r}", f"wanted one of {', '.join(choices)}")
+        if not isinstance(self.optimizer, optim.Optimizer):
+            _refuse(f"optimizer={self.optimizer!r}", "wanted a record such as optim.SGD(lr=0.05)")
+        if not 0 <= self.validation_fraction < 1:
+            _refuse(f"validation_fraction={self.validation_fraction}", "wanted a share from 0 to below 1")
 
 
 DEFAULTS = Settings()
 
 
 class Fit(NamedTuple):
-    """Trained layers, and how training went: `history` holds the columns epoch, train_loss and validation_loss."""
+    """Trained layers, and how training went.
+
+    Attributes
+    ----------
+    layers : tuple of Linear
+        Those of the last epoch, or with ``patience`` those of the best.
+    history : dict of list
+        Columns with a value for each epoch, ready for ``pandas.DataFrame``: epoch, learning_rate (of the last step),
+        train_loss (the mean over the rows, each batch's before its update), and if there were validation rows
+        validation_loss and, for classes, validation_accuracy.
+    best_epoch : int
+        That of ``layers``.
+    seconds, rows_per_second : float
+        Of training and watching, what a resumed run took before included.
+    """
 
     layers: Layers
-    history: Mapping[str, list[float]]
+    history: dict[str, list[float]]
+    best_epoch: int
     seconds: float
     rows_per_second: float
 
 
-class Scores(NamedTuple):
-    """Errors of predictions in units of the target; `r2` is NaN where the target does not vary."""
+class Network:
+    """Forward passes of a network for any weights of the same shapes, compiled once for each number of rows.
 
-    rmse: float
-    mae: float
-    r2: float
+    Examples
+    --------
+    >>> layers, tape = nn.mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0))
+    >>> Network()(layers, np.ones((5, 3), np.float32)).shape
+    (5, 2)
+    """
 
+    def __init__(self, activation: str = "relu") -> None:
+        self.activation = activation
+        self._compiled: dict[int, program.Forward] = {}
 
-@dataclass(frozen=True)
-class Run:
-    """A trained network with all that is needed to use it, and its scores on the test rows beside two baselines."""
+    def __call__(self, layers: Layers, x: Float32Array) -> Float32Array:
+        """Outputs [rows, out] for x [rows, in]."""
+        weights = [array for layer in layers for array in (layer.w.data, layer.b.data)]
+        parts = []
+        for start in range(0, max(len(x), 1), PREDICT_ROWS):
+            rows = x[start : start + PREDICT_ROWS]
+            if len(rows) not in self._compiled:
+                self._compiled[len(rows)] = self._compile(layers, rows)
+            parts.append(self._compiled[len(rows)](rows, *weights))
+        return np.concatenate(parts)
 
-    settings: Settings
-    target: str
-    target_mean: float
-    target_std: float
-    encoding: Encoding
-    fit: Fit
-    rows: Mapping[str, int]
-    threads: int
-    test: pd.DataFrame  # row (in the table, from 0), actual, predicted
-    scores: Mapping[str, Scores]
-
-
-def init_layers(tape: autograd.Tape, sizes: tuple[int, ...], rng: np.random.Generator) -> tuple[Layers, autograd.Tape]:
-    """Float32 layers between consecutive `sizes`: He initialisation before a relu, Xavier for the last."""
-    layers = []
-    last = len(sizes) - 2
-    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        layer, tape = nn.linear(tape, n_in, n_out, rng=rng, init="xavier" if i == last else "he")
-        layers.append(layer)
-    return tuple(layers), tape
-
-
-def forward(tape: autograd.Tape, layers: Layers, x: autograd.Variable) -> autograd.Traced[autograd.Variable]:
-    """Record the network: linear layers with a relu between; x [batch, in] to [batch, out]."""
-    for layer in layers[:-1]:
-        x, tape = nn.linear_forward(tape, layer, x)
-        x, tape = nn.relu(tape, x)
-    return nn.linear_forward(tape, layers[-1], x)
+    def _compile(self, layers: Layers, x: Float32Array) -> program.Forward:
+        inputs, tape = [], autograd.new_tape()
+        for data in (x, *(array for layer in layers for array in (layer.w.data, layer.b.data))):
+            leaf, tape = autograd.new_constant(tape, data)
+            inputs.append(leaf)
+        held = tuple(nn.Linear(w, b) for w, b in zip(inputs[1::2], inputs[2::2], strict=True))
+        output, tape = nn.mlp_forward(tape, held, inputs[0], activation=self.activation)
+        return program.compile_forward(tape, output=output, inputs=inputs)
 
 
-def predict(layers: Layers, x: Float32Array) -> Float32Array:
-    """Outputs [rows, out] of the network for x [rows, in]."""
-    parts = []
-    compiled = None
-    for start in range(0, len(x), PREDICT_ROWS):
-        rows = x[start : start + PREDICT_ROWS]
-        if compiled is None:
-            held, tape = _constants(layers)
-            batch, tape = autograd.new_constant(tape, rows[:1])
-            output, tape = forward(tape, held, batch)
-            compiled = program.compile_forward(tape, output=output, inputs=(batch,))
-        parts.append(compiled(rows))
-    return np.concatenate(parts)
-
-
-def _constants(layers: Layers) -> tuple[Layers, autograd.Tape]:
-    """The same layers without gradients, on a tape of their own."""
-    tape = autograd.new_tape()
-    held = []
-    for layer in layers:
-        w, tape = autograd.new_constant(tape, layer.w.data)
-        b, tape = autograd.new_constant(tape, layer.b.data)
-        held.append(nn.Linear(w, b))
-    return tuple(held), tape
-
-
-def _compiled(
-    tape: autograd.Tape, layers: Layers, x: Float32Array, y: Float32Array, settings: Settings
-) -> program.Step:
-    """One training step on a batch of this size."""
-    xb, tape = autograd.new_constant(tape, x)
-    yb, tape = autograd.new_constant(tape, y)
-    output, tape = forward(tape, layers, xb)
-    loss, tape = nn.mse_loss(tape, output, yb)
-    sgd = optim.SGD(lr=settings.lr, momentum=settings.momentum)
-    return program.compile_step(tape, loss=loss, params=layers, inputs=(xb, yb), optimizer=sgd)
+def predict(layers: Layers, x: npt.ArrayLike, activation: str = "relu") -> Float32Array:
+    """Outputs [rows, out] of a network for x [rows, in], in float32."""
+    return Network(activation)(layers, np.ascontiguousarray(x, np.float32))
 
 
 def learning_rate(peak: float, step: int, steps: int, warmup: int) -> float:
@@ -149,212 +211,322 @@ def learning_rate(peak: float, step: int, steps: int, warmup: int) -> float:
 
 
 def fit(
-    x: Float32Array,
-    y: Float32Array,
-    x_validation: Float32Array,
-    y_validation: Float32Array,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
     settings: Settings = DEFAULTS,
+    *,
+    validation: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    classes: int | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_epochs: int | None = None,
+    checkpoint_minutes: float = 1.0,
+    resume: bool = False,
 ) -> Fit:
-    """Minimise the mean squared error by stochastic gradient descent with momentum, in batches shuffled every epoch.
-
-    The learning rate follows `learning_rate`. The validation rows are only watched.
+    """Train a network from x to y in shuffled batches, in float32.
 
     Parameters
     ----------
-    x, y : float32 arrays [rows, features] and [rows, outputs]
-    x_validation, y_validation : float32 arrays [other rows, features] and [other rows, outputs]
+    x : array_like [rows, features]
+    y : array_like [rows] or [rows, outputs]
+        For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
+        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
     settings : Settings
+    validation : (x, y), optional
+        Rows to watch, instead of ``settings.validation_fraction`` of those given.
+    classes : int, optional
+        How many there are, if y may lack the last.
     progress : bool
-        Show a progress bar on stderr if that is a terminal.
+        Show a bar on stderr, if that is a terminal: losses, rows per second, share of the peak rate of multiply-adds,
+        time left.
+    checkpoint : path, optional
+        A file to keep the state of the run in, after every ``checkpoint_epochs`` epochs, or if that is not given after
+        every ``checkpoint_minutes``, at the end, and when the run is interrupted from the keyboard. Needs
+        ``pip install "viva-tensor[train]"``.
+    resume : bool
+        Go on from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
+        same, but for ``patience``, and for ``epochs`` where the schedule is constant.
+
+    Returns
+    -------
+    Fit
 
     Raises
     ------
+    DimensionError, ShapeMismatch, InvalidShape, InvalidValue
+        If rows, targets or settings cannot be used for this, or are not those of the checkpoint.
+    InvalidFile, OSError
+        If the checkpoint cannot be read or written.
     DivergenceError
         If a loss becomes infinite or NaN.
 
     Examples
     --------
     >>> x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
-    >>> result = fit(x, abs(x), x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
-    >>> result.history["validation_loss"][-1] < 0.01
+    >>> fitted = fit(x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
+    >>> fitted.history["validation_loss"][-1] < 0.01
     True
     """
-    rng = np.random.default_rng(settings.seed)
-    layers, tape = init_layers(autograd.new_tape(), (x.shape[1], *settings.hidden, y.shape[1]), rng)
-    step = _compiled(tape, layers, x[: settings.batch_size], y[: settings.batch_size], settings)
-    history: dict[str, list[float]] = {"epoch": [], "train_loss": [], "validation_loss": []}
-    per_epoch = math.ceil(len(x) / settings.batch_size)
-    start = perf_counter()
-    quiet = None if progress else True  # None: quiet unless stderr is a terminal
-    with tqdm(total=settings.epochs * len(x), unit="row", unit_scale=True, disable=quiet) as bar:
-
-        def rate(number: int) -> float:
-            """The learning rate of a step; the bar shows the steps before it."""
-            bar.update((number - 1) * len(x) // per_epoch - bar.n)
-            return learning_rate(settings.lr, number, settings.epochs * per_epoch, per_epoch)
-
-        for epoch in range(1, settings.epochs + 1):
-            (train_loss,) = step.run(x, y, batch_size=settings.batch_size, rng=rng, schedule=rate)
-            _finite(train_loss, epoch, settings)
-            layers = step.params(autograd.new_tape()).value
-            error = predict(layers, x_validation).astype(np.float64) - y_validation
-            validation_loss = _finite(float(np.mean(error**2)), epoch, settings)
-            for column, value in zip(history.values(), (epoch, train_loss, validation_loss), strict=True):
-                column.append(value)
-            bar.set_postfix(epoch=epoch, validation_loss=f"{validation_loss:.4g}")
-        bar.update(settings.epochs * len(x) - bar.n)
-    seconds = perf_counter() - start
-    return Fit(layers, history, seconds, settings.epochs * len(x) / seconds)
-
-
-def run(table: pd.DataFrame, target: str, settings: Settings = DEFAULTS, progress: bool = False) -> Run:
-    """Train a network to predict column `target` from the other columns, and test it once on rows kept apart.
-
-    Rows without a target are left out. The encoding and the scaling of the target are fitted on the training rows.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be used for this.
-    DivergenceError
-        If the loss becomes infinite or NaN.
-    """
-    values = target_values(table, target)
-    kept = np.flatnonzero(np.isfinite(values))
-    parts = split_rows(len(kept), settings.test_fraction, seed=settings.seed)
-    train, validation, test = (kept[part] for part in parts)
-    mean, std = _target_scale(values[train], target)
-    features = table.drop(columns=target)
-    encoding = fit_encoding(features.iloc[train])
-    x_train, x_validation, x_test = (encoding.encode(features.iloc[rows]) for rows in (train, validation, test))
-    scaled = ((values - mean) / std).astype(np.float32)[:, None]
-
-    result = fit(x_train, scaled[train], x_validation, scaled[validation], settings, progress)
-
-    actual = values[test]
-    predicted = predict(result.layers, x_test)[:, 0].astype(np.float64) * std + mean
-    if not np.isfinite(predicted).all():
-        raise DivergenceError("a prediction for the test rows is infinite; try a smaller learning rate (--lr)")
-    scores = {
-        "network": score(actual, predicted),
-        "least squares": score(actual, least_squares(x_train, values[train], x_test)),
-        "training mean": score(actual, np.full_like(actual, mean)),
-    }
-    return Run(
-        settings=settings,
-        target=target,
-        target_mean=mean,
-        target_std=std,
-        encoding=encoding,
-        fit=result,
-        rows={
-            "read": len(table),
-            "without_target": len(table) - len(kept),
-            "train": len(train),
-            "validation": len(validation),
-            "test": len(test),
-        },
-        threads=vt.get_num_threads(),
-        test=pd.DataFrame({"row": test, "actual": actual, "predicted": predicted}),
-        scores=scores,
-    )
+    rows = usable("rows", x, y, settings.loss, classes)
+    outputs = rows.y.shape[1] if rows.y.ndim == 2 else classes or int(rows.y.max()) + 1
+    watched: Rows | None = None
+    if validation is not None:
+        watched = usable("validation rows", *validation, settings.loss, outputs)
+        if watched.x.shape[1] != rows.x.shape[1] or watched.y.shape[1:] != rows.y.shape[1:]:
+            mend = "give the same features and outputs"
+            raise ShapeMismatch(
+                (*rows.x.shape[1:], *rows.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
+                operation="fit on validation rows", mend=mend,
+            )  # fmt: skip
+    elif settings.validation_fraction:
+        rows, watched = split(rows, settings.validation_fraction, settings.seed)
+    elif settings.patience is not None:
+        raise InvalidValue(
+            "patience without validation rows", operation="fit", mend="give some, or a validation_fraction above 0"
+        )
+    training = _Training(rows, watched, outputs, settings)
+    if checkpoint is None:
+        if resume:
+            raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
+        keeper = None
+    else:
+        keeper = _Keeper(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
+        if resume:
+            keeper.resume()
+    bar = Bar(progress, len(training.rows.x), settings.batch_size, settings.epochs, training.epoch, training.flops)
+    with bar, keeper or nullcontext():
+        while not training.ended:
+            training.advance(bar.step)
+            bar.epoch(training.history)
+            if keeper is not None:
+                keeper.epoch()
+    return training.fitted()
 
 
-def least_squares(x: Float32Array, y: FloatArray, x_new: Float32Array) -> FloatArray:
-    """Predictions [new rows] for `x_new` of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
-    coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
-    predicted: FloatArray = _with_intercept(x_new) @ coefficients
-    return predicted
-
-
-def score(actual: FloatArray, predicted: FloatArray) -> Scores:
-    """Root mean squared error, mean absolute error, and the share of variance explained.
+def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
+    """The curves of a history as a PNG picture; needs ``pip install "viva-tensor[plot]"``.
 
     Examples
     --------
-    >>> score(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
-    Scores(rmse=1.0, mae=1.0, r2=0.0)
+    >>> plot_losses({"epoch": [1, 2], "train_loss": [1.0, 0.1]})[1:4]
+    b'PNG'
     """
-    error = predicted - actual
-    spread = float(np.sum((actual - actual.mean()) ** 2))
-    r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
-    return Scores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name in ("train_loss", "validation_loss"):
+        if name in history:
+            axes.plot(history["epoch"], history[name], label=name.replace("_", " "))
+    if all(loss > 0 for name, column in history.items() if name.endswith("_loss") for loss in column):
+        axes.set_yscale("log")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.grid(True, which="both", alpha=0.2)
+    axes.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=120)
+    return picture.getvalue()
 
 
-def save(run: Run, folder: str | Path) -> list[Path]:
-    """Write a run to `folder`, each file whole or not at all, and return their paths.
+class _Training:
+    """A run between two epochs: all that the next one depends on."""
 
-    - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of ``Linear``
-      and ``ReLU``: 0.weight, 0.bias, 2.weight, ...
-    - ``preprocessing.json``: how columns become features, and the scaling of the target
-    - ``history.csv``: mean squared errors of the standardised target after every epoch
-    - ``predictions.csv``: for every test row its number in the table (from 0), the actual and the predicted target
-    - ``report.json``: scores, baselines, settings, versions, speed
-    """
-    tensors = {}
-    for i, layer in enumerate(run.fit.layers):
-        tensors[f"{2 * i}.weight"] = np.ascontiguousarray(layer.w.data)
-        tensors[f"{2 * i}.bias"] = np.ascontiguousarray(layer.b.data)
-    preprocessing = {
-        "target": {"name": run.target, "mean": run.target_mean, "std": run.target_std},
-        "features": run.encoding.to_dict(),
-    }
-    report = {
-        "target": run.target,
-        "rows": dict(run.rows),
-        "features": len(run.encoding.feature_names),
-        "left_out": dict(run.encoding.left_out),
-        # JSON has no NaN
-        "test": {
-            name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
-            for name, scores in run.scores.items()
-        },
-        "settings": asdict(run.settings),
-        "seconds": run.fit.seconds,
-        "rows_per_second": run.fit.rows_per_second,
-        "threads": run.threads,
-        "versions": {"python": platform.python_version(), "viva_tensor": vt.__version__}
-        | {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")},
-    }
-    contents = {
-        "model.safetensors": safetensors.numpy.save(tensors),
-        "preprocessing.json": _json(preprocessing),
-        "history.csv": _csv(pd.DataFrame(run.fit.history)),
-        "predictions.csv": _csv(run.test),
-        "report.json": _json(report),
-    }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [files.replace(folder / name, content) for name, content in contents.items()]
+    def __init__(self, rows: Rows, watched: Rows | None, outputs: int, settings: Settings) -> None:
+        self.rows, self.watched, self.settings = rows, watched, settings
+        self.rng = np.random.default_rng(settings.seed)
+        sizes = (rows.x.shape[1], *settings.hidden, outputs)
+        self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
+        self.step = self._compiled(tape)
+        self.flops = self.step.flops * len(rows.x) / min(settings.batch_size, len(rows.x))  # of an epoch
+        self.network = Network(settings.activation)
+        self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
+        if watched is not None:
+            self.history["validation_loss"] = []
+            if settings.loss in CLASSIFYING:
+                self.history["validation_accuracy"] = []
+        self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
+        self.seconds = 0.0
+
+    def _compiled(self, tape: Tape) -> program.Step:
+        x, tape = autograd.new_constant(tape, self.rows.x[: self.settings.batch_size])
+        y, tape = autograd.new_constant(tape, self.rows.y[: self.settings.batch_size])
+        output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
+        loss, tape = LOSSES[self.settings.loss](tape, output, y)
+        return program.compile_step(
+            tape, loss=loss, params=self.layers, inputs=(x, y), optimizer=self.settings.optimizer
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history["epoch"])
+
+    @property
+    def ended(self) -> bool:
+        patience = self.settings.patience
+        return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+    def rate(self, number: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        per_epoch = math.ceil(len(self.rows.x) / self.settings.batch_size)
+        if self.settings.schedule == "constant":
+            return self.settings.optimizer.lr
+        return learning_rate(self.settings.optimizer.lr, number, self.settings.epochs * per_epoch, per_epoch)
+
+    def advance(self, each_step: Callable[[int], object]) -> None:
+        """Train for one epoch and look at the validation rows; ``each_step`` hears of each step before it."""
+
+        latest = 0.0
+
+        def rate(number: int) -> float:
+            nonlocal latest
+            each_step(number)
+            latest = self.rate(number)
+            return latest
+
+        start = perf_counter()
+        (loss,) = self.step.run(*self.rows, batch_size=self.settings.batch_size, rng=self.rng, schedule=rate)
+        self.layers = self.step.params(autograd.new_tape()).value
+        values = {
+            "epoch": self.epoch + 1,
+            "learning_rate": latest,
+            "train_loss": self._finite(loss),
+        }
+        if self.watched is not None:
+            values |= self._watch(self.watched)
+        if self.watched is None or values["validation_loss"] < self.best_loss:
+            self.best_loss = values.get("validation_loss", math.inf)
+            self.best, self.best_epoch = self.layers, self.epoch + 1
+        for name, column in self.history.items():
+            column.append(values[name])
+        self.seconds += perf_counter() - start
+
+    def _watch(self, rows: Rows) -> dict[str, float]:
+        output = self.network(self.layers, rows.x)
+        pred, tape = autograd.new_constant(autograd.new_tape(), output)
+        target, tape = autograd.new_constant(tape, rows.y)
+        loss = float(LOSSES[self.settings.loss](tape, pred, target).value.data)
+        accurate = _accuracy(self.settings.loss, output, rows.y)
+        return {"validation_loss": self._finite(loss), "validation_accuracy": accurate}
+
+    def _finite(self, loss: float) -> float:
+        if math.isfinite(loss):
+            return loss
+        raise DivergenceError(
+            f"the loss became {loss} in epoch {self.epoch + 1} of {self.settings.epochs}",
+            mend=f"try a smaller learning rate, such as {self.settings.optimizer.lr / 10:g}",
+        )
+
+    def fitted(self) -> Fit:
+        last = self.settings.patience is None
+        rate = self.epoch * len(self.rows.x) / self.seconds if self.seconds else 0.0
+        layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
+        return Fit(layers, self.history, epoch, self.seconds, rate)
 
 
-def _finite(loss: float, epoch: int, settings: Settings) -> float:
-    if math.isfinite(loss):
-        return loss
-    raise DivergenceError(
-        f"the loss became {loss} in epoch {epoch} of {settings.epochs}; "
-        f"try a smaller learning rate, such as {settings.lr / 10:g} (--lr)"
-    )
+class _Keeper:
+    """The state of a run in a file, from time to time and when the run is interrupted."""
+
+    def __init__(self, training: _Training, path: Path, epochs: int | None, minutes: float) -> None:
+        if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
+            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", mend="it is at least 1")
+        if not minutes > 0:
+            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", mend="it is above 0")
+        self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
+        self._written = perf_counter()
+        self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
+        digest = hashlib.sha256()
+        for rows in (training.rows, training.watched):
+            for array in rows or ():
+                digest.update(f"{array.shape}".encode())
+                digest.update(array.data)
+        self._rows = digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._latest is not None and (kind is None or issubclass(kind, KeyboardInterrupt)):
+            self._write()
+
+    def epoch(self) -> None:
+        """An epoch is done."""
+        training = self._training
+        self._latest = checkpoints.Checkpoint(
+            state=training.step.state(),
+            optimizer=training.settings.optimizer,
+            rng=deepcopy(training.rng),
+            epoch=training.epoch,
+            history={name: list(column) for name, column in training.history.items()},
+            metadata={
+                "settings": self._settings(),
+                "rows": self._rows,
+                "best": [array for layer in training.best for array in (layer.w.data, layer.b.data)],
+                "best_loss": training.best_loss,
+                "best_epoch": training.best_epoch,
+                "seconds": training.seconds,
+            },
+        )
+        due = perf_counter() - self._written >= self._seconds
+        if due if self._epochs is None else training.epoch % self._epochs == 0:
+            self._write()
+
+    def _write(self) -> None:
+        assert self._latest is not None
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.save(self._path, self._latest)
+        self._latest, self._written = None, perf_counter()
+
+    def _settings(self) -> dict[str, Any]:
+        """What must not change, but the optimiser, which a checkpoint holds as it is."""
+        settings = {field.name: getattr(self._training.settings, field.name) for field in fields(Settings)}
+        del settings["optimizer"], settings["patience"]
+        if settings["schedule"] == "constant":
+            del settings["epochs"]
+        return settings
+
+    def resume(self) -> None:
+        """Put the run into the state that the file holds."""
+        training, kept = self._training, checkpoints.load(self._path)
+        try:
+            known = dict(kept.metadata["settings"])
+            current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
+            known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
+            other = [name for name in current if known.get(name) != current[name]]
+            if other:
+                was = ", ".join(name if name == "rows" else f"{name}={known.get(name)}" for name in other)
+                raise InvalidValue(
+                    f"{self._path} was written with other {was}",
+                    operation="fit",
+                    mend="resume with the same, or start anew",
+                )
+            best = kept.metadata["best"]
+            layers, tape = [], autograd.new_tape()
+            for weight, bias in zip(best[::2], best[1::2], strict=True):
+                w, tape = autograd.new_variable(tape, weight)
+                b, tape = autograd.new_variable(tape, bias)
+                layers.append(nn.Linear(w, b))
+            training.best, training.best_loss = tuple(layers), kept.metadata["best_loss"]
+            training.best_epoch, training.seconds = kept.metadata["best_epoch"], kept.metadata["seconds"]
+            training.history = {name: list(kept.history[name]) for name in training.history}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidFile(
+                f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})", operation="fit"
+            ) from error
+        if kept.rng is not None:
+            training.rng = kept.rng
+        training.step.restore(kept.state)
+        training.layers = training.step.params(autograd.new_tape()).value
 
 
-def _target_scale(values: FloatArray, target: str) -> tuple[float, float]:
-    if values.min() == values.max():
-        raise DataError(f"the target {target!r} is constant ({values[0]:g}) in the training rows; nothing to learn")
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = float(values.mean()), float(values.std())
-    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise DataError(f"the values of the target {target!r} are too large or too close together for float64")
-    return mean, std
+def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
+    """The share of classes that are right; of "binary_cross_entropy", an output above 0 stands for 1."""
+    if loss == "binary_cross_entropy":
+        return float(np.mean((output > 0) == (target > 0.5)))
+    actual = target if target.ndim == 1 else target.argmax(axis=1)
+    return float(np.mean(output.argmax(axis=1) == actual))
 
 
-def _with_intercept(x: Float32Array) -> FloatArray:
-    return np.column_stack([np.ones(len(x)), x])
-
-
-def _json(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+def _refuse(got: str, wanted: str) -> NoReturn:
+    raise InvalidValue(f"{got}, {wanted}", operation="Settings")

@@ -1,0 +1,132 @@
+"""What a run on a table used, reached and how fast: for a terminal, as Markdown, and as a record for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from viva_tensor.targets import Classes
+
+if TYPE_CHECKING:
+    from viva_tensor.runs import Model, Run
+
+__all__ = ["describe", "markdown", "record", "summary"]
+
+HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
+EXACT = ("r2", "accuracy", "log_loss")  # to four places, not to four digits
+
+
+def summary(run: Run, source: str) -> str:
+    """Lines for a terminal."""
+    table = _table(run)
+    widths = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
+    lines = [_first(run, source), *(f"  {line}" for line in _left_out(run)), ""]
+    for row in table:
+        cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
+        lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
+    if not _beats(run):
+        lines.append("  The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
+    return "\n".join([*lines, "", _speed(run)])
+
+
+def markdown(run: Run, source: str) -> str:
+    """A short report."""
+    head, *rows = _table(run)
+    lines = [f"# {run.target.name} of {source}", "", _first(run, source) + ".", *(f"- {x}" for x in _left_out(run)), ""]
+    lines += [_row(head), "|---" * len(head) + "|", *map(_row, rows), "", _speed(run) + "."]
+    settings = _settings(run)
+    lines += ["", "| setting | value |", "|---|---|", *(_row([name, str(value)]) for name, value in settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def record(run: Run) -> dict[str, Any]:
+    """All of it as numbers, strings, lists and dicts; JSON has no NaN, so it is None."""
+    return {
+        "target": run.target.name,
+        "rows": dict(run.rows),
+        "features": len(run.encoding.feature_names),
+        "left_out": dict(run.encoding.left_out),
+        "test": {
+            name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
+            for name, scores in run.scores.items()
+        },
+        "settings": _settings(run),
+        "epochs": len(run.fit.history["epoch"]),
+        "best_epoch": run.fit.best_epoch,
+        "seconds": run.fit.seconds,
+        "rows_per_second": run.fit.rows_per_second,
+        "threads": run.threads,
+    }
+
+
+def describe(model: Model) -> str:
+    """What a model takes and gives."""
+    sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
+    target = model.target
+    gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
+    lines = [
+        f"predicts  {target.name}: {gives}",
+        f"network   {'-'.join(map(str, sizes))}, {model.activation}: "
+        f"{sum(layer.w.data.size + layer.b.data.size for layer in model.layers):,} weights",
+        f"columns   {', '.join(column.name for column in model.encoding.columns)}",
+    ]
+    return "\n".join(lines + [f"left out  {name} ({reason})" for name, reason in model.encoding.left_out.items()])
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    settings = dataclasses.asdict(run.settings)
+    optimizer = {"name": type(run.settings.optimizer).__name__, **settings.pop("optimizer")}
+    return settings | {"optimizer": optimizer, "test_fraction": run.test_fraction}
+
+
+def _first(run: Run, source: str) -> str:
+    encoding = run.encoding
+    return (
+        f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
+        f"as {len(encoding.feature_names)} features"
+    )
+
+
+def _left_out(run: Run) -> list[str]:
+    lines = [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
+    if run.rows["without_target"]:
+        lines.append(f"left out: {run.rows['without_target']:,} rows without a value of {run.target.name}")
+    return lines
+
+
+def _table(run: Run) -> list[list[str]]:
+    """The heading and a row for the network and each baseline."""
+    fields = next(iter(run.scores.values()))._fields
+    table = [[f"Error on {run.rows['test']:,} test rows", *(HEADINGS[name] for name in fields)]]
+    if "accuracy" in fields:
+        table[0][0] = f"On {run.rows['test']:,} test rows"
+    for kind, scores in run.scores.items():
+        table.append([kind, *(_quantity(name, value) for name, value in scores._asdict().items())])
+    return table
+
+
+def _beats(run: Run) -> bool:
+    """Whether the network is better than each baseline, in RMSE or log loss."""
+    name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
+    network, *baselines = (getattr(scores, name) for scores in run.scores.values())
+    return bool(network < min(baselines))
+
+
+def _speed(run: Run) -> str:
+    epochs, kept = len(run.fit.history["epoch"]), run.fit.best_epoch
+    best = f", kept the weights of epoch {kept}" if kept < epochs else ""
+    return (
+        f"Trained on {run.rows['train']:,} rows for {epochs} epochs in {run.fit.seconds:.1f} s{best}: "
+        f"{run.fit.rows_per_second:,.0f} rows/s"
+    )
+
+
+def _quantity(name: str, value: float) -> str:
+    if name in EXACT:
+        return f"{value:.4f}"
+    return f"{value:,.0f}" if 1e3 <= value < 1e12 else f"{value:.4g}"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

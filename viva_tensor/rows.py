@@ -1,0 +1,98 @@
+"""The rows that a network is trained on: what can be used, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
+
+__all__ = ["CLASSIFYING", "Rows", "split", "usable"]
+
+Float32Array = npt.NDArray[np.float32]
+
+CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits
+
+
+class Rows(NamedTuple):
+    """Checked float32 features [rows, features] and targets."""
+
+    x: Float32Array
+    y: Float32Array
+
+
+def usable(what: str, x: npt.ArrayLike, y: npt.ArrayLike, loss: str, classes: int | None) -> Rows:
+    """Checked rows; those without a finite target are left out, with a warning."""
+    operation = f"fit on {what}"
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+        features = np.ascontiguousarray(x, np.float32)
+        target = np.asarray(y, np.float32)
+    if features.ndim != 2 or target.ndim not in (1, 2):
+        raise DimensionError(
+            f"x has shape {features.shape}, y {target.shape}",
+            operation=operation,
+            mend="x is [rows, features], y is [rows] or [rows, outputs]",
+        )
+    if len(features) != len(target):
+        raise ShapeMismatch(
+            (len(features), *target.shape[1:]), target.shape, operation=operation, mend="a target a row"
+        )
+    if 0 in features.shape or 0 in target.shape:
+        raise InvalidShape(
+            f"x has shape {features.shape}, y {target.shape}", operation=operation, mend="give some rows"
+        )
+    strange = np.argwhere(~np.isfinite(features))
+    if len(strange):
+        row, column = strange[0]
+        raise InvalidValue(
+            f"x[{row}, {column}] is {features[row, column]}",
+            operation=operation,
+            mend="fill in what is missing, and scale what is too large for float32",
+        )
+    kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)
+    if not kept.all():
+        missing = np.flatnonzero(~kept)
+        if len(missing) == len(kept):
+            raise InvalidValue("no row has a finite target", operation=operation)
+        warnings.warn(
+            f"{operation}: {len(missing)} of {len(kept)} rows have no finite target, the first is row {missing[0]}; "
+            "they are left out",
+            stacklevel=4,
+        )
+        features, target = features[kept], target[kept]
+    if loss in CLASSIFYING:
+        _check_labels(operation, target, loss, classes)
+    return Rows(features, target if target.ndim == 2 or loss == "cross_entropy" else target[:, None])
+
+
+def _check_labels(operation: str, target: Float32Array, loss: str, classes: int | None) -> None:
+    if loss == "cross_entropy" and target.ndim == 1:
+        most = np.inf if classes is None else classes - 1
+        bad = np.flatnonzero((target < 0) | (target > most) | (target != np.floor(target)))
+        wanted = f"class numbers from 0 to {most}" if classes is not None else "class numbers 0, 1, ..."
+    elif loss == "cross_entropy":
+        bad = np.flatnonzero((target < 0).any(axis=1) | (abs(target.sum(axis=1, dtype=np.float64) - 1) > 1e-3))
+        wanted = "probabilities that sum to 1"
+    else:
+        bad = np.flatnonzero(((target < 0) | (target > 1)).reshape(len(target), -1).any(axis=1))
+        wanted = "numbers from 0 to 1"
+    if len(bad):
+        raise InvalidValue(f"the target of row {bad[0]} is {target[bad[0]]}, wanted {wanted}", operation=operation)
+
+
+def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows to train on and rows to watch."""
+    count = round(len(rows.x) * fraction)
+    if not 0 < count < len(rows.x):
+        raise InvalidValue(
+            f"validation_fraction={fraction} of {len(rows.x)} rows leaves {len(rows.x) - count} to "
+            f"train on and {count} to watch",
+            operation="fit",
+            mend="give more rows, another fraction, or validation=(x, y)",
+        )
+    order = np.random.default_rng((seed, 1)).permutation(len(rows.x))  # not the weights' generator
+    watched, kept = np.sort(order[:count]), np.sort(order[count:])
+    return Rows(rows.x[kept], rows.y[kept]), Rows(rows.x[watched], rows.y[watched])

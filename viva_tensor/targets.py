@@ -1,0 +1,213 @@
+"""The column to predict, as what a network is trained on, and its outputs as predictions again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from viva_tensor.data import DataError, FloatArray, labels_of, numbers_of, one_line
+
+__all__ = ["ClassScores", "Classes", "Number", "NumberScores", "fit_target", "target_from_dict", "values_of"]
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class NumberScores(NamedTuple):
+    """Errors of predictions in units of the target; `r2` is NaN where the target does not vary."""
+
+    rmse: float
+    mae: float
+    r2: float
+
+
+class ClassScores(NamedTuple):
+    """The share of rows whose most probable class is right, and the mean of -log(probability of the right one)."""
+
+    accuracy: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number, learned as ``(value - mean) / std``.
+
+    Examples
+    --------
+    >>> target = Number("price", mean=10.0, std=2.0)
+    >>> target.encode(np.array([8.0, 12.0])).tolist()
+    [[-1.0], [1.0]]
+    >>> target.decode(np.array([[1.5]], np.float32))
+       predicted
+    0       13.0
+    """
+
+    name: str
+    mean: float
+    std: float
+
+    loss = "mse"
+    outputs = 1
+
+    def encode(self, values: FloatArray) -> Float32Array:
+        """What to learn [rows, 1] for values [rows]."""
+        return ((values - self.mean) / self.std).astype(np.float32)[:, None]
+
+    def decode(self, output: Float32Array) -> pd.DataFrame:
+        """Predictions of the network's outputs [rows, 1]."""
+        return pd.DataFrame({"predicted": output[:, 0].astype(np.float64) * self.std + self.mean})
+
+    def actual(self, values: FloatArray) -> FloatArray:
+        return values
+
+    def score(self, values: FloatArray, predicted: FloatArray) -> NumberScores:
+        """Errors of predictions [rows].
+
+        Examples
+        --------
+        >>> Number("price", 0.0, 1.0).score(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+        NumberScores(rmse=1.0, mae=1.0, r2=0.0)
+        """
+        error = predicted - values
+        spread = float(np.sum((values - values.mean()) ** 2))
+        r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
+        return NumberScores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One of several labels, learned as its number in `labels`; outputs are logits, one for each label.
+
+    Examples
+    --------
+    >>> target = Classes("cut", labels=("Fair", "Ideal"))
+    >>> target.decode(np.array([[0.0, 0.0], [-20.0, 20.0]], np.float32)).round(2)
+      predicted  cut=Fair  cut=Ideal
+    0      Fair       0.5        0.5
+    1     Ideal       0.0        1.0
+    """
+
+    name: str
+    labels: tuple[str, ...]
+
+    loss = "cross_entropy"
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels)
+
+    def encode(self, values: FloatArray) -> Float32Array:
+        """What to learn [rows] for the numbers [rows] of classes."""
+        return values.astype(np.float32)
+
+    def probabilities(self, output: Float32Array) -> FloatArray:
+        """Of each label [rows, labels]: softmax of the network's outputs."""
+        shifted = output.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        powers = np.exp(shifted)
+        result: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+        return result
+
+    def decode(self, output: Float32Array) -> pd.DataFrame:
+        """The most probable label of each row, and the probability of each label."""
+        probabilities = self.probabilities(output)
+        columns = {f"{self.name}={label}": probabilities[:, place] for place, label in enumerate(self.labels)}
+        return pd.DataFrame({"predicted": self.actual(probabilities.argmax(axis=1)), **columns})
+
+    def actual(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The labels of numbers of classes."""
+        labels: npt.NDArray[Any] = np.array(self.labels, dtype=object)[values.astype(int)]
+        return labels
+
+    def score(self, values: FloatArray, probabilities: FloatArray) -> ClassScores:
+        """Scores of probabilities [rows, labels], each taken to be at least 2⁻²³, the resolution of float32.
+
+        Examples
+        --------
+        >>> Classes("cut", ("Fair", "Ideal")).score(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.5, 0.5]]))
+        ClassScores(accuracy=0.5, log_loss=0.34657359027997264)
+        """
+        places = values.astype(int)
+        right = probabilities[np.arange(len(places)), places]
+        log_loss = float(-np.mean(np.log(np.clip(right, 2.0**-23, 1))))
+        return ClassScores(float(np.mean(probabilities.argmax(axis=1) == places)), log_loss)
+
+
+Target = Number | Classes
+
+
+def values_of(column: pd.Series[Any], kind: str) -> tuple[FloatArray, tuple[str, ...]]:
+    """A target column as float64, NaN where it is missing or infinite, and the sorted labels if its kind is "class".
+
+    Classes are numbered in the order of their labels.
+
+    Examples
+    --------
+    >>> values_of(pd.Series(["b", None, "a"]), "class")
+    (array([ 1., nan,  0.]), ('a', 'b'))
+    >>> values_of(pd.Series([326, None, 334]), "number")
+    (array([326.,  nan, 334.]), ())
+    """
+    if kind == "number":
+        return numbers_of(column), ()
+    codes, labels = labels_of(column)
+    ordered = tuple(sorted(set(labels)))
+    place = {label: float(i) for i, label in enumerate(ordered)}
+    return np.array([*(place[label] for label in labels), np.nan])[codes], ordered  # code -1 finds the last entry
+
+
+def fit_target(name: str, values: FloatArray, labels: tuple[str, ...]) -> Target:
+    """The target of training rows.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn in them.
+    """
+    if labels:
+        counts = np.unique(values, return_counts=True)[1]
+        if len(counts) == 1:
+            raise DataError(f"the target {name!r} is constant ({labels[int(values[0])]}) in the training rows")
+        if len(labels) > len(values) / 2:
+            raise DataError(
+                f"the target {name!r} has {len(labels)} classes for {len(values)} training rows; it takes several "
+                "rows of each to learn"
+            )
+        return Classes(name, labels)
+    if values.min() == values.max():
+        raise DataError(f"the target {name!r} is constant ({values[0]:g}) in the training rows; nothing to learn")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(values.mean()), float(values.std())
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise DataError(f"the values of the target {name!r} are too large or too close together for float64")
+    return Number(name, mean, std)
+
+
+def target_to_dict(target: Target) -> dict[str, Any]:
+    """The target as numbers, strings, lists and dicts, as JSON can hold them."""
+    return {"kind": type(target).__name__.lower(), **asdict(target)}
+
+
+def target_from_dict(record: Mapping[str, Any]) -> Target:
+    """The target that `target_to_dict` described.
+
+    Raises
+    ------
+    DataError
+        If `record` is not such a description.
+    """
+    try:
+        name = str(record["name"])
+        if record["kind"] == "classes" and len(record["labels"]) > 1:
+            return Classes(name, tuple(map(str, record["labels"])))
+        mean, std = float(record["mean"]), float(record["std"])
+        if record["kind"] == "number" and math.isfinite(mean) and math.isfinite(std) and std > 0:
+            return Number(name, mean, std)
+        raise ValueError("neither a finite mean and a positive std nor several labels")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"not the description of a target: {one_line(error)}") from error
