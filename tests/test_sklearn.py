@@ -1,0 +1,311 @@
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import neural_network
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from viva_tensor import program
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn import MLPClassifier, MLPRegressor
+
+SHORT = {"max_iter": 5, "tol": 0, "n_iter_no_change": 5, "hidden_layer_sizes": (8, 6), "random_state": 3}
+# Adam's ε stands beside the root before its correction in scikit-learn, after it here, which units feel that no row
+# reaches; small enough, nobody feels it
+SHORT["epsilon"] = 1e-12
+
+
+@pytest.mark.filterwarnings("ignore")  # the suite provokes warnings and tests for those that matter itself
+@parametrize_with_checks([MLPRegressor(), MLPClassifier()])
+def test_suite_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def standardised(load):
+    X, y = load(return_X_y=True)
+    return StandardScaler().fit_transform(X), y
+
+
+@pytest.fixture(scope="module")
+def diabetes():
+    X, y = standardised(load_diabetes)
+    return X, (y - y.mean()) / y.std()
+
+
+@pytest.fixture(scope="module")
+def wine():
+    return standardised(load_wine)
+
+
+@pytest.fixture(scope="module")
+def cancer():
+    return standardised(load_breast_cancer)
+
+
+def fitted(estimator, X, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(X, y)
+
+
+def assert_same_course(ours, theirs):
+    """Both took the same steps, within what float32 rounding does to them: 2⁻²⁴ a step, grown over some hundred."""
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-4)
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(ours, name), getattr(theirs, name), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+class TestSameCourseAsScikitLearn:
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {},
+            {"activation": "tanh", "batch_size": 50},
+            {"activation": "logistic"},
+            {"activation": "identity", "shuffle": False},
+            {"alpha": 1.0, "batch_size": 100},  # a short last batch feels the penalty more
+            {"alpha": 0.0},
+            {"solver": "sgd", "learning_rate_init": 0.01},
+            {"solver": "sgd", "learning_rate_init": 0.01, "momentum": 0.0},
+            {"solver": "sgd", "learning_rate_init": 0.01, "nesterovs_momentum": False},
+            {"solver": "sgd", "learning_rate_init": 0.1, "learning_rate": "invscaling", "batch_size": 40},
+            {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1, "max_iter": 12},
+            {"beta_1": 0.5, "beta_2": 0.9},
+            {"early_stopping": True, "validation_fraction": 0.3},
+            {"hidden_layer_sizes": 7},
+            {"hidden_layer_sizes": ()},
+        ],
+    )
+    def test_regression(self, diabetes, parameters):
+        ours, theirs = (
+            fitted(kind(**SHORT | parameters), *diabetes) for kind in (MLPRegressor, neural_network.MLPRegressor)
+        )
+        assert_same_course(ours, theirs)
+        np.testing.assert_allclose(ours.predict(diabetes[0]), theirs.predict(diabetes[0]), rtol=1e-3, atol=1e-3)
+        if "early_stopping" in parameters:
+            np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("data", ["wine", "cancer"])
+    @pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"solver": "sgd", "alpha": 0.1}])
+    def test_classification(self, request, data, parameters):
+        X, y = request.getfixturevalue(data)
+        y = np.array(["good", "poor", "fair"])[y]
+        ours, theirs = (
+            fitted(kind(**SHORT | parameters), X, y) for kind in (MLPClassifier, neural_network.MLPClassifier)
+        )
+        assert_same_course(ours, theirs)
+        assert ours.out_activation_ == theirs.out_activation_
+        assert ours.validation_scores_ == theirs.validation_scores_
+        np.testing.assert_array_equal(ours.classes_, theirs.classes_)
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+
+    @pytest.mark.parametrize("epsilon", [1e-8, 1e-4])
+    def test_place_of_epsilon_hardly_matters(self, diabetes, epsilon):
+        ours, theirs = (
+            fitted(kind(**SHORT | {"epsilon": epsilon, "max_iter": 30}), *diabetes)
+            for kind in (MLPRegressor, neural_network.MLPRegressor)
+        )
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=3e-2)
+
+    def test_labels_independent_of_each_other(self, wine):
+        X, y = wine[0], np.column_stack([wine[1] == 0, wine[1] < 2, wine[0][:, 0] > 0]).astype(int)
+        ours, theirs = (fitted(kind(**SHORT), X, y) for kind in (MLPClassifier, neural_network.MLPClassifier))
+        assert_same_course(ours, theirs)
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+        assert ours.predict(X).shape == y.shape
+
+    def test_several_outputs(self, diabetes):
+        X, y = diabetes
+        Y = np.column_stack([y, X[:, 2], -y])
+        ours, theirs = (fitted(kind(**SHORT), X, Y) for kind in (MLPRegressor, neural_network.MLPRegressor))
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-3, atol=1e-3)
+        # without the penalty, three times the mean over the outputs
+        ours, theirs = (fitted(kind(**SHORT, alpha=0), X, Y) for kind in (MLPRegressor, neural_network.MLPRegressor))
+        np.testing.assert_allclose(ours.loss_curve_, np.multiply(theirs.loss_curve_, 3), rtol=1e-4)
+
+    def test_partial_fit(self, wine):
+        X, y = wine
+        ours, theirs = MLPClassifier(**SHORT), neural_network.MLPClassifier(**SHORT)
+        for start in range(0, 160, 40):
+            for one in (ours, theirs):
+                one.partial_fit(X[start : start + 40], y[start : start + 40], classes=[0, 1, 2])
+        np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-4)
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+        assert ours.t_ == theirs.t_
+
+    @pytest.mark.parametrize("kind", [MLPRegressor, MLPClassifier])
+    def test_parameters_and_defaults(self, kind):
+        theirs = getattr(neural_network, kind.__name__)().get_params()
+        assert kind().get_params().items() <= theirs.items()
+        assert set(theirs) - set(kind().get_params()) <= {"loss", "max_fun"}
+
+
+class TestGoingOn:
+    def test_partial_fits_are_the_epochs_of_a_fit(self, diabetes):
+        whole = fitted(MLPRegressor(**SHORT, shuffle=False), *diabetes)
+        parts = MLPRegressor(**SHORT, shuffle=False)
+        for _ in range(5):
+            parts = pickle.loads(pickle.dumps(parts.partial_fit(*diabetes)))  # the moments survive, bit for bit
+        assert parts.loss_curve_ == whole.loss_curve_
+        np.testing.assert_array_equal(parts.predict(diabetes[0]), whole.predict(diabetes[0]))
+
+    def test_fit_begins_anew_unless_warm(self, diabetes):
+        cold = fitted(fitted(MLPRegressor(**SHORT), *diabetes), *diabetes)
+        assert cold.loss_curve_ == fitted(MLPRegressor(**SHORT), *diabetes).loss_curve_
+        warm = fitted(fitted(MLPRegressor(**SHORT, warm_start=True), *diabetes), *diabetes)
+        assert len(warm.loss_curve_) == 10
+        assert warm.loss_curve_[5] < warm.loss_curve_[0] / 1.1
+
+    def test_pickles_predict_the_same(self, wine):
+        model = fitted(MLPClassifier(**SHORT), *wine)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(wine[0]), model.predict_proba(wine[0]))
+
+    def test_interruption_keeps_what_was_learned(self, diabetes, monkeypatch):
+        run, calls = program.Step.run, []
+
+        def press(step, *arguments, **options):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return run(step, *arguments, **options)
+
+        monkeypatch.setattr(program.Step, "run", press)
+        with pytest.warns(UserWarning, match="interrupted"):
+            model = MLPRegressor(**SHORT).fit(*diabetes)
+        assert len(model.loss_curve_) == 2
+        monkeypatch.undo()
+        two = fitted(MLPRegressor(**SHORT | {"max_iter": 2}), *diabetes)
+        np.testing.assert_array_equal(model.predict(diabetes[0]), two.predict(diabetes[0]))
+
+
+class TestHabits:
+    def test_grid_search_over_a_pipeline(self, wine):
+        pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SHORT | {"max_iter": 20}, batch_size=8))
+        search = GridSearchCV(pipeline, {"mlpclassifier__learning_rate_init": [1e-6, 0.01]}, cv=3)
+        fitted(search, *load_wine(return_X_y=True))
+        assert search.best_params_ == {"mlpclassifier__learning_rate_init": 0.01}
+        assert search.best_score_ > 0.9
+
+    def test_cross_validation_of_a_regressor(self, diabetes):
+        model = MLPRegressor(max_iter=40, learning_rate_init=0.005, random_state=0, tol=0.01)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert cross_val_score(model, *diabetes, cv=3).mean() > 0.4
+
+    def test_data_frames_give_their_names(self, diabetes):
+        X = pd.DataFrame(diabetes[0]).add_prefix("c")
+        model = fitted(MLPRegressor(**SHORT), X, pd.Series(diabetes[1]))
+        assert model.feature_names_in_.tolist() == list(X)
+        with pytest.raises(ValueError, match="feature names"):
+            model.predict(X[X.columns[::-1]])
+
+    def test_dtypes(self, diabetes, wine):
+        X, y = diabetes
+        model = fitted(MLPRegressor(**SHORT), X, y)
+        assert {array.dtype.name for array in (*model.coefs_, *model.intercepts_)} == {"float32"}
+        assert [coef.shape for coef in model.coefs_] == [(10, 8), (8, 6), (6, 1)]
+        assert model.predict(X).dtype == np.float64
+        assert model.predict(X.astype(np.float32)).dtype == np.float32
+        assert fitted(MLPClassifier(**SHORT), *wine).predict_proba(wine[0].astype(np.float32)).dtype == np.float32
+
+    def test_logarithms_of_probabilities_that_round_to_zero(self, cancer, wine):
+        for X, y in (cancer, wine):
+            model = fitted(MLPClassifier(**SHORT), X, y)
+            model.coefs_[-1] = model.coefs_[-1] * 10_000
+            logs = model.predict_log_proba(X)
+            assert np.isfinite(logs).all()
+            assert logs.min() < -1000
+            assert model.predict_proba(X).min() == 0
+
+    def test_verbose(self, diabetes, capsys):
+        fitted(MLPRegressor(**SHORT, verbose=True), *diabetes)
+        assert capsys.readouterr().out.count("Iteration") == 5
+
+    def test_not_converged_is_a_warning(self, diabetes):
+        with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(5\)"):
+            MLPRegressor(**SHORT).fit(*diabetes)
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"hidden_layer_sizes": (0,)}, {"hidden_layer_sizes": -1}, {"hidden_layer_sizes": (2.5,)},
+            {"activation": "step"}, {"solver": "lbfgs"}, {"learning_rate": "magic"}, {"batch_size": 0},
+            {"batch_size": "all"}, {"batch_size": 1.5}, {"alpha": -1}, {"alpha": np.nan}, {"learning_rate_init": 0},
+            {"learning_rate_init": -0.1}, {"learning_rate_init": np.inf}, {"max_iter": 0}, {"tol": -1},
+            {"momentum": 1}, {"momentum": -0.1}, {"beta_1": 1}, {"beta_2": -1}, {"epsilon": 0},
+            {"validation_fraction": 0}, {"validation_fraction": 1}, {"n_iter_no_change": 0}, {"power_t": -1},
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("kind", [MLPRegressor, MLPClassifier])
+    def test_parameters_out_of_range(self, kind, parameters):
+        (name,) = parameters
+        with pytest.raises(InvalidValue, match=f"fit: {name}="):
+            kind(**parameters).fit([[0.0], [1.0]], [0, 1])
+
+    @pytest.mark.parametrize(
+        ("X", "y", "message"),
+        [
+            ([[0.0], [np.nan]], [0, 1], "NaN"),
+            ([[0.0], [1e300]], [0, 1], "infinity"),
+            ([[0.0], [1.0]], [0.0, np.nan], "NaN"),
+            ([[0.0], [1.0]], [0.0, 1e300], "too large for float32"),
+            ([[0.0], [1.0]], [0, 1, 2], "inconsistent"),
+            ([0.0, 1.0], [0, 1], "2D"),
+        ],
+    )
+    def test_data_of_regression(self, X, y, message):
+        with pytest.raises(ValueError, match=message):
+            MLPRegressor(max_iter=1).fit(X, y)
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_classes(self, wine):
+        X, y = wine
+        with pytest.raises(ValueError, match="continuous"):
+            MLPClassifier().fit(X, y + 0.5)
+        with pytest.raises(ValueError, match="classes must be passed on the first call"):
+            MLPClassifier().partial_fit(X, y)
+        model = MLPClassifier(**SHORT).partial_fit(X, y, classes=[0, 1, 2])
+        with pytest.raises(ValueError, match="classes not in"):
+            model.partial_fit(X, y + 1)
+        with pytest.raises(ValueError, match="fitted before were"):
+            model.partial_fit(X, y, classes=[0, 1])
+        np.testing.assert_array_equal(model.classes_, [0, 1, 2])
+
+    def test_layers_cannot_change_on_the_way(self, diabetes):
+        model = MLPRegressor(**SHORT).partial_fit(*diabetes)
+        model.hidden_layer_sizes = (9,)
+        with pytest.raises(InvalidValue, match="those fitted before"):
+            model.partial_fit(*diabetes)
+
+    def test_early_stopping(self, diabetes):
+        with pytest.raises(ValueError, match="it goes with fit alone"):
+            MLPRegressor(early_stopping=True).partial_fit(*diabetes)
+        with pytest.raises(ValueError, match="validation set is too small"):
+            MLPRegressor(early_stopping=True).fit(diabetes[0][:5], diabetes[1][:5])
+
+    def test_divergence(self, diabetes):
+        with pytest.raises(InvalidValue, match="lower learning_rate_init"):
+            fitted(MLPRegressor(**SHORT | {"solver": "sgd", "learning_rate_init": 1e6}), *diabetes)
+
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    def test_batch_larger_than_the_rows_is_clipped_with_a_warning(self, diabetes):
+        with pytest.warns(UserWarning, match="batch_size=500 is larger than the 442 rows"):
+            a = MLPRegressor(**SHORT, batch_size=500).fit(*diabetes)
+        assert a.loss_curve_ == fitted(MLPRegressor(**SHORT, batch_size=442), *diabetes).loss_curve_
+
+    def test_not_fitted(self, wine):
+        with pytest.raises(NotFittedError):
+            clone(MLPClassifier()).predict(wine[0])

@@ -1,0 +1,672 @@
+"""Estimators for scikit-learn: its ``MLPRegressor`` and ``MLPClassifier``, on compiled training steps.
+
+The parameters, their defaults and the attributes are scikit-learn's, and so are the initial weights, the batches and
+the updates that a ``random_state`` leads to: on the same rows both take the same steps, up to the rounding of float32,
+in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
+
+Not taken: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, shuffle
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from viva_tensor import autograd, nn, operations, optim, program
+from viva_tensor.error import InvalidValue
+from viva_tensor.train import Layers, Network
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+Array = npt.NDArray[Any]
+
+ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+SOLVERS = ("sgd", "adam")
+LEARNING_RATES = ("constant", "invscaling", "adaptive")
+SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
+MOST_ROWS = 200  # of batch_size="auto"
+
+
+class _Orders:
+    """Orders of the rows as scikit-learn draws them, each a shuffle of the one before."""
+
+    def __init__(self, rows: int, state: np.random.RandomState) -> None:
+        self._order = np.arange(rows)
+        self._state = state
+
+    def permutation(self, rows: int) -> Array:
+        self._order = shuffle(self._order, random_state=self._state)
+        return self._order
+
+
+class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """What both estimators share: all but the targets, the loss and the score."""
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Iterable[int] = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the compiled step, which is made again where it is needed."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_compiled", None)
+        return state
+
+    # What the two estimators differ in
+
+    def _targets(self, y: Array, keep: bool) -> Array:
+        """Checked targets as float32 [rows, outputs], or [rows] of class numbers; ``keep``: the known classes stay."""
+        raise NotImplementedError
+
+    def _outputs(self, target: Array) -> int:
+        raise NotImplementedError
+
+    def _loss(
+        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
+    ) -> autograd.Traced[autograd.Variable]:
+        raise NotImplementedError
+
+    def _validation_score(self, output: Array, target: Array) -> float:
+        raise NotImplementedError
+
+    def _strata(self, target: Array) -> Array | None:
+        return None
+
+    # Checks
+
+    def _check_parameters(self) -> tuple[int, ...]:
+        """The widths of the hidden layers, if all parameters are in their range."""
+        sizes = self.hidden_layer_sizes
+        widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+        if not all(isinstance(width, numbers.Integral) and width > 0 for width in widths):
+            _refuse("hidden_layer_sizes", sizes, "integers above 0")
+        for name, choices in (
+            ("activation", ACTIVATIONS),
+            ("solver", SOLVERS),
+            ("learning_rate", LEARNING_RATES),
+        ):
+            if getattr(self, name) not in choices:
+                _refuse(name, getattr(self, name), f"one of {', '.join(map(repr, choices))}")
+        if self.batch_size != "auto" and not _is(self.batch_size, numbers.Integral, 1):
+            _refuse("batch_size", self.batch_size, "'auto' or an integer of at least 1")
+        for name in ("max_iter", "n_iter_no_change"):
+            if not _is(getattr(self, name), numbers.Integral, 1) and getattr(self, name) != np.inf:
+                _refuse(name, getattr(self, name), "an integer of at least 1")
+        for name in ("alpha", "tol", "power_t"):
+            if not _is(getattr(self, name), numbers.Real, 0):
+                _refuse(name, getattr(self, name), "a finite number of at least 0")
+        for name in ("learning_rate_init", "epsilon"):
+            if not _is(getattr(self, name), numbers.Real, 0) or getattr(self, name) == 0:
+                _refuse(name, getattr(self, name), "a finite number above 0")
+        for name in ("momentum", "beta_1", "beta_2"):
+            if not _is(getattr(self, name), numbers.Real, 0) or getattr(self, name) >= 1:
+                _refuse(name, getattr(self, name), "a number from 0 up to but not including 1")
+        if not _is(self.validation_fraction, numbers.Real, 0) or not 0 < self.validation_fraction < 1:
+            _refuse("validation_fraction", self.validation_fraction, "a number between 0 and 1")
+        return tuple(int(width) for width in widths)
+
+    # Training
+
+    def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
+        hidden = self._check_parameters()
+        if incremental and self.early_stopping:
+            raise InvalidValue("early_stopping=True", operation="partial_fit", mend="it goes with fit alone")
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+            X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, reset=first)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if issparse(y):
+            y = y.toarray()
+        target = self._targets(y, keep=incremental or not first)
+        outputs = self._outputs(target)
+        sizes = (X.shape[1], *hidden, outputs)
+        state = check_random_state(self.random_state)
+        if first:
+            self._initialise(sizes, outputs, state)
+        elif [(n_in, n_out) for n_in, n_out in pairwise(sizes)] != [coef.shape for coef in self.coefs_]:
+            raise InvalidValue(
+                f"layers of sizes {sizes}, those fitted before have weights {[c.shape for c in self.coefs_]}",
+                operation="fit",
+                mend="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
+            )
+        validation: tuple[Array, Array] | None = None
+        if self.early_stopping:
+            X, x_validation, target, y_validation = train_test_split(
+                X, target, random_state=state, test_size=self.validation_fraction, stratify=self._strata(target)
+            )
+            if len(x_validation) < 2:
+                raise InvalidValue(
+                    f"{len(x_validation)} rows for validation",
+                    operation="fit",
+                    mend="The validation set is too small: raise validation_fraction or give more rows",
+                )
+            X, target = np.ascontiguousarray(X), np.ascontiguousarray(target)
+            validation = x_validation, y_validation
+        batch = self._batch(len(X))
+        step = self._step(X[:batch], target[:batch], incremental)
+        try:
+            self._train(step, X, target, batch, validation, state, incremental)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=3)
+            self._take(step)
+        return self
+
+    def _initialise(self, sizes: tuple[int, ...], outputs: int, state: np.random.RandomState) -> None:
+        """Weights and biases as scikit-learn draws them: uniform within √(6 / (in + out)), √(2 / ...) for logistic."""
+        self.coefs_, self.intercepts_ = [], []
+        for n_in, n_out in pairwise(sizes):
+            bound = math.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_in + n_out))
+            self.coefs_.append(state.uniform(-bound, bound, (n_in, n_out)).astype(np.float32))
+            self.intercepts_.append(state.uniform(-bound, bound, n_out).astype(np.float32))
+        self.n_layers_ = len(sizes)
+        self.n_outputs_ = outputs
+        self.t_ = 0
+        self.loss_curve_: list[float] = []
+        self.best_loss_: float | None = None if self.early_stopping else np.inf
+        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+        self.best_validation_score_: float | None = -np.inf if self.early_stopping else None
+        self._unchanged = 0
+        self._rate = self.learning_rate_init
+        self._state: program.State | None = None
+
+    def _optimizer(self) -> optim.Optimizer:
+        if self.solver == "adam":
+            betas = (self.beta_1, self.beta_2)
+            return optim.Adam(lr=self.learning_rate_init, betas=betas, eps=self.epsilon)
+        nesterov = self.nesterovs_momentum and self.momentum > 0
+        return optim.SGD(lr=self.learning_rate_init, momentum=self.momentum, nesterov=nesterov)
+
+    def _batch(self, rows: int) -> int:
+        if isinstance(self.batch_size, str):
+            return min(MOST_ROWS, rows)
+        if self.batch_size > rows:
+            warnings.warn(f"batch_size={self.batch_size} is larger than the {rows} rows; it is clipped", stacklevel=4)
+        return min(int(self.batch_size), rows)
+
+    def _step(self, X: Array, target: Array, incremental: bool) -> program.Step:
+        """The compiled step with the weights of ``coefs_``; going on in ``partial_fit`` it keeps its moments too."""
+        optimizer = self._optimizer()
+        key = optimizer, len(X), self.alpha, self.activation, [coef.shape for coef in self.coefs_]
+        kept = getattr(self, "_compiled", None)
+        weights = tuple(array for w, b in zip(self.coefs_, self.intercepts_, strict=True) for array in (w.T, b))
+        if kept is None or kept[0] != key:
+            step = self._compile(X, target, optimizer)
+            kept = self._compiled = key, step, step.state()
+        _, step, new = kept
+        going_on = incremental and self._state is not None
+        step.restore((self._state if self._state is not None and incremental else new)._replace(params=weights))
+        if not going_on:
+            self._rate = self.learning_rate_init
+        step.lr = self._rate
+        return step
+
+    def _compile(self, X: Array, target: Array, optimizer: optim.Optimizer) -> program.Step:
+        tape = autograd.new_tape()
+        recorded = []
+        for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True):
+            w, tape = autograd.new_variable(tape, np.ascontiguousarray(coef.T))
+            b, tape = autograd.new_variable(tape, intercept)
+            recorded.append(nn.Linear(w, b))
+        layers: Layers = tuple(recorded)
+        x, tape = autograd.new_constant(tape, X)
+        y, tape = autograd.new_constant(tape, target)
+        output, tape = nn.mlp_forward(tape, layers, x, activation=ACTIVATIONS[self.activation])
+        loss, tape = self._loss(tape, output, y)
+        if self.alpha:
+            loss, tape = _with_penalty(tape, loss, layers, self.alpha / 2, y)
+        return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer)
+
+    def _train(
+        self,
+        step: program.Step,
+        X: Array,
+        target: Array,
+        batch: int,
+        validation: tuple[Array, Array] | None,
+        state: np.random.RandomState,
+        incremental: bool,
+    ) -> None:
+        orders = cast(np.random.Generator, _Orders(len(X), state))
+        network = Network(ACTIVATIONS[self.activation])
+        best: Layers | None = None
+        best_loss = np.inf if self.best_loss_ is None else self.best_loss_
+        best_score = -np.inf if self.best_validation_score_ is None else self.best_validation_score_
+        scores = self.validation_scores_ or []
+        if validation is not None:
+            self.validation_scores_ = scores
+        self.n_iter_ = 0
+        while self.n_iter_ < self.max_iter:
+            (self.loss_,) = step.run(X, target, batch_size=batch, rng=orders, shuffle=self.shuffle)
+            self.n_iter_ += 1
+            self.t_ += len(X)
+            self.loss_curve_.append(self.loss_)
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            if not math.isfinite(self.loss_):
+                break
+            if validation is None:
+                improved = self.loss_ <= best_loss - self.tol
+                best_loss = self.best_loss_ = min(best_loss, self.loss_)
+            else:
+                layers = step.params(autograd.new_tape()).value
+                score = self._validation_score(network(layers, validation[0]), validation[1])
+                scores.append(score)
+                if self.verbose:
+                    print(f"Validation score: {score:f}")
+                improved = score >= best_score + self.tol
+                if score > best_score:
+                    best_score = self.best_validation_score_ = score
+                    best = layers
+            self._unchanged = 0 if improved else self._unchanged + 1
+            if self.solver == "sgd" and self.learning_rate == "invscaling":
+                self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+            if self._unchanged > self.n_iter_no_change:
+                if self.solver != "sgd" or self.learning_rate != "adaptive" or self._rate <= SMALLEST_RATE:
+                    if self.verbose:
+                        print(f"No improvement by tol={self.tol:g} for {self.n_iter_no_change} epochs. Stopping.")
+                    break
+                self._set_rate(step, self._rate / 5)
+                self._unchanged = 0
+                if self.verbose:
+                    print(f"Learning rate set to {self._rate:g}")
+            if incremental:
+                break
+        else:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                "converged yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        self._take(step, best)
+
+    def _set_rate(self, step: program.Step, rate: float) -> None:
+        """Another learning rate. The velocity of scikit-learn has it as a factor, ours has not."""
+        state = step.state()
+        moments = tuple(tuple(array * (self._rate / rate) for array in kind) for kind in state.moments)
+        step.restore(state._replace(moments=moments))
+        self._rate = step.lr = rate
+
+    def _take(self, step: program.Step, best: Layers | None = None) -> None:
+        """Keep the weights of a step, or those that scored best."""
+        self._state = step.state()
+        layers = best if best is not None else step.params(autograd.new_tape()).value
+        self.coefs_ = [np.array(layer.w.data.T, order="C") for layer in layers]
+        self.intercepts_ = [layer.b.data.copy() for layer in layers]
+        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+            raise InvalidValue(
+                "the weights became infinite or NaN",
+                operation="fit",
+                mend="standardise the columns of X and y, or lower learning_rate_init",
+            )
+
+    def _output(self, X: Any) -> tuple[Array, type[np.floating[Any]]]:
+        """Outputs [rows, outputs] for checked rows, and the dtype that the caller computes in."""
+        check_is_fitted(self)
+        dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+            X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        tape = autograd.new_tape()
+        layers = []
+        for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True):
+            w, tape = autograd.new_constant(tape, np.asarray(coef, np.float32).T)
+            b, tape = autograd.new_constant(tape, np.asarray(intercept, np.float32))
+            layers.append(nn.Linear(w, b))
+        return Network(ACTIVATIONS[self.activation])(tuple(layers), X), dtype
+
+
+class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
+    r"""A multilayer perceptron for regression, with scikit-learn's interface.
+
+    Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
+    \right)` over batches of n rows, in float32.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of the hidden layers.
+    activation : {"relu", "tanh", "logistic", "identity"}
+        After each hidden layer.
+    solver : {"adam", "sgd"}
+        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
+    alpha : float
+        Strength of the L2 penalty on weights, not on biases.
+    batch_size : int or "auto"
+        "auto" is the smaller of 200 and the number of rows.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For ``solver="sgd"``: ``learning_rate_init`` throughout; divided by (rows seen + 1) ** ``power_t`` after each
+        epoch; or divided by 5 where training would otherwise end, down to 1e-6.
+    learning_rate_init : float
+        Above 0.
+    power_t : float
+        See ``learning_rate``.
+    max_iter : int
+        Epochs at most.
+    shuffle : bool
+        The rows anew in every epoch.
+    random_state : int, RandomState or None
+        Decides weights, validation rows and orders.
+    tol : float
+        Training ends when the loss, or with ``early_stopping`` the score, does not get better by this for more than
+        ``n_iter_no_change`` epochs.
+    verbose : bool
+        Print the loss of each epoch.
+    warm_start : bool
+        ``fit`` goes on from the weights of the last one.
+    momentum, nesterovs_momentum : float, bool
+        Of ``solver="sgd"``.
+    early_stopping : bool
+        Keep ``validation_fraction`` of the rows apart, watch the score on them, and return the weights of the best.
+    validation_fraction : float
+        Between 0 and 1.
+    beta_1, beta_2, epsilon : float
+        Of ``solver="adam"``.
+    n_iter_no_change : int
+        See ``tol``.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray of float32
+        Weights [in, out] and biases [out] of each layer.
+    loss_, loss_curve_, best_loss_ : float, list of float, float or None
+        What is minimised, as a mean over the batches of the last epoch, of each epoch, and the least of it (None with
+        ``early_stopping``).
+    validation_scores_, best_validation_score_ : list of float or None, float or None
+        With ``early_stopping``: the score on the validation rows after each epoch, and the best.
+    n_iter_, t_ : int
+        Epochs of the last fit, rows seen in all.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns of X; the names are there if X was a data frame.
+    n_layers_, n_outputs_, out_activation_ : int, int, str
+
+    Notes
+    -----
+    With several outputs the loss is summed over them, as the gradient is in scikit-learn; scikit-learn reports the
+    mean over them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = MLPRegressor(solver="sgd", batch_size=32, random_state=0, early_stopping=True)
+    >>> model = make_pipeline(StandardScaler(), network).fit(X[:300], y[:300])
+    >>> model.score(X[300:], y[300:]) > 0.3
+    True
+    """
+
+    out_activation_ = "identity"
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train on rows X [rows, features] and targets y [rows] or [rows, outputs].
+
+        Raises
+        ------
+        ValueError
+            If X or y is not finite in float32, their rows differ in number, or a parameter is out of its range.
+        """
+        return self._fit(X, y, incremental=False)
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train for one epoch on these rows, from where the last call ended."""
+        return self._fit(X, y, incremental=True)
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """Predictions [rows] or [rows, outputs], computed in float32; of float32 if X is, else of float64."""
+        output, dtype = self._output(X)
+        return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
+
+    def _targets(self, y: Array, keep: bool) -> Array:
+        with np.errstate(over="ignore"):
+            target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
+        if not np.isfinite(target).all():
+            raise InvalidValue("y contains values too large for float32", operation="fit", mend="standardise it")
+        return target
+
+    def _outputs(self, target: Array) -> int:
+        return int(target.shape[1])
+
+    def _loss(
+        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
+    ) -> autograd.Traced[autograd.Variable]:
+        loss, tape = nn.mse_loss(tape, output, target)
+        return _scaled(tape, loss, output.data.shape[1] / 2)
+
+    def _validation_score(self, output: Array, target: Array) -> float:
+        return float(r2_score(target, output)) if np.isfinite(output).all() else math.nan
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
+    r"""A multilayer perceptron for classification, with scikit-learn's interface.
+
+    Minimises the cross-entropy of the classes plus :math:`\frac{\alpha}{2n} \sum_W \lVert W \rVert^2` over batches of
+    n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
+    is multilabel: one output for each label, independent of the others.
+
+    The parameters are those of :class:`MLPRegressor`; with ``early_stopping`` the validation rows hold each class in
+    its share, and the score is the accuracy.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels, sorted.
+    coefs_, intercepts_, loss_, loss_curve_, ...
+        As those of :class:`MLPRegressor`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_wine(return_X_y=True)
+    >>> network = MLPClassifier(learning_rate_init=0.01, tol=0.01, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), network).fit(X[::2], y[::2])
+    >>> model.score(X[1::2], y[1::2]) > 0.9
+    True
+    >>> model.predict_proba(X).shape
+    (178, 3)
+    """
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train on rows X [rows, features] and labels y [rows], or zeros and ones [rows, labels].
+
+        Raises
+        ------
+        ValueError
+            If X is not finite in float32, y does not hold labels, their rows differ in number, or a parameter is out
+            of its range.
+        """
+        return self._fit(X, y, incremental=False)
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
+        """Train for one epoch on these rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As in :meth:`fit`.
+        classes : array_like, optional
+            All labels that will ever come; needed in the first call only.
+        """
+        known = hasattr(self, "classes_")
+        if classes is not None:
+            labels = unique_labels(classes)
+            if known and not np.array_equal(self.classes_, labels):
+                was = f"classes={labels}, fitted before were {self.classes_}"
+                raise InvalidValue(was, operation="partial_fit", mend="give the same ones")
+            if not known:
+                self._set_classes(labels, type_of_target(y).startswith("multilabel"))
+        elif not known:
+            raise InvalidValue("no classes", operation="partial_fit", mend="classes must be passed on the first call")
+        return self._fit(X, y, incremental=True)
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """The most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
+        return self._labels(self._output(X)[0])
+
+    def predict_proba(self, X: npt.ArrayLike) -> Array:
+        """Probabilities [rows, classes] in the order of ``classes_``; of multilabel targets, of each label."""
+        output, dtype = self._output(X)
+        return np.exp(self._log_proba(output)).astype(dtype)
+
+    def predict_log_proba(self, X: npt.ArrayLike) -> Array:
+        """Logarithms of :meth:`predict_proba`, exact where the probability itself rounds to 0."""
+        output, dtype = self._output(X)
+        return self._log_proba(output).astype(dtype)
+
+    def _log_proba(self, output: Array) -> Array:
+        logits = output.astype(np.float64)
+        if len(self.classes_) == 1 and self.n_outputs_ == 1:
+            return np.zeros_like(logits)
+        if self.out_activation_ == "softmax":
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            return cast(Array, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+        positive = -np.logaddexp(0, -logits)
+        return np.hstack([-np.logaddexp(0, logits), positive]) if self.n_outputs_ == 1 else positive
+
+    def _labels(self, output: Array) -> Array:
+        if self._multilabel:
+            return (output > 0).astype(int)
+        places = output.argmax(axis=1) if self.n_outputs_ > 1 else (output[:, 0] > 0).astype(int)
+        return cast(Array, self.classes_[places if len(self.classes_) > 1 else 0 * places])
+
+    def _set_classes(self, classes: Array, multilabel: bool) -> None:
+        self.classes_ = classes
+        self._multilabel = multilabel
+        self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
+
+    def _targets(self, y: Array, keep: bool) -> Array:
+        check_classification_targets(y)
+        labels = unique_labels(y)
+        if not keep:
+            self._set_classes(labels, type_of_target(y).startswith("multilabel"))
+        strange = np.setdiff1d(labels, self.classes_)
+        if len(strange):
+            raise InvalidValue(
+                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", mend="name all of them at first"
+            )
+        if self._multilabel:
+            return np.ascontiguousarray(y, np.float32)
+        places = np.searchsorted(self.classes_, y).astype(np.float32)
+        return places if self.out_activation_ == "softmax" else places[:, None]
+
+    def _outputs(self, target: Array) -> int:
+        return len(self.classes_) if target.ndim == 1 else int(target.shape[1])
+
+    def _strata(self, target: Array) -> Array | None:
+        return target if target.ndim == 2 and target.shape[1] == 1 else None
+
+    def _loss(
+        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
+    ) -> autograd.Traced[autograd.Variable]:
+        if self.out_activation_ == "softmax":
+            return nn.cross_entropy(tape, output, target)
+        loss, tape = nn.binary_cross_entropy(tape, output, target)
+        return _scaled(tape, loss, output.data.shape[1])
+
+    def _validation_score(self, output: Array, target: Array) -> float:
+        actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
+        return float(accuracy_score(actual, self._labels(output)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _scaled(tape: autograd.Tape, x: autograd.Variable, factor: float) -> autograd.Traced[autograd.Variable]:
+    return autograd.record(tape, operations.SCALE, x, factor=float(factor))
+
+
+def _with_penalty(
+    tape: autograd.Tape, loss: autograd.Variable, layers: Layers, factor: float, target: autograd.Variable
+) -> autograd.Traced[autograd.Variable]:
+    """The loss plus ``factor`` times the sum of all squared weights, divided by the rows that a batch really has."""
+    total, tape = autograd.new_constant(tape, np.float32(0))
+    for layer in layers:
+        squares, tape = autograd.mul(tape, layer.w, layer.w)
+        size, tape = autograd.sum(tape, squares)
+        total, tape = autograd.add(tape, total, size)
+    zeros, tape = _scaled(tape, target, 0)
+    one, tape = autograd.new_constant(tape, np.float32(1))
+    ones, tape = autograd.add(tape, zeros, one)
+    count, tape = autograd.sum(tape, ones)
+    penalty, tape = _scaled(tape, total, factor * target.data.size / len(target.data))
+    penalty, tape = autograd.div(tape, penalty, count)
+    return autograd.add(tape, loss, penalty)
+
+
+def _is(value: object, kind: type, least: float) -> bool:
+    """Whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
+
+
+def _refuse(name: str, got: object, wanted: str) -> None:
+    raise InvalidValue(f"{name}={got!r}, wanted {wanted}", operation="fit")
