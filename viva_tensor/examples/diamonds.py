@@ -6,22 +6,28 @@ steps of gradient descent as plain Python, which shows all that training is; the
     python -m viva_tensor.examples.diamonds
 """
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.data import diamonds_path, read_table
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 COLUMNS = ["carat", "x", "y", "z"]
 
 
-def standardised(table):
+def standardised(table: pd.DataFrame) -> tuple[Array, Array]:
     """Features and target as float32, each column with mean 0 and standard deviation 1, the target a logarithm."""
     features = table[COLUMNS].to_numpy("f8")
     price = np.log(table["price"].to_numpy("f8"))[:, None]
-    return tuple(((part - part.mean(0)) / part.std(0)).astype("f4") for part in (features, price))
+    X, Y = (((part - part.mean(0)) / part.std(0)).astype("f4") for part in (features, price))
+    return X, Y
 
 
-def main(rows=20_000, epochs=10):
+def main(rows: int = 20_000, epochs: int = 10) -> float:
     """Train, print what happens, and return the share of the variance that is explained."""
     X, Y = standardised(read_table(diamonds_path()).sample(rows, random_state=0))
     rng = np.random.default_rng(0)

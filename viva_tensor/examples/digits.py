@@ -8,31 +8,35 @@ digits, UCI Machine Learning Repository, 1998).
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
 
 from viva_tensor import autograd, checkpoint, nn, optim, program
 
+Array = np.ndarray[Any, np.dtype[Any]]
+Layers = tuple[nn.Linear, ...]
+
 SIZES = (64, 128, 64, 10)
 BATCH = 64
 
 
-def recorded(layers, x, labels, rng):
+def recorded(layers: Layers, pixels: Array, labels: Array, rng: np.random.Generator) -> tuple[Any, Layers, Any, Any]:
     """One training step on a tape: (inputs, layers, loss, tape)."""
     tape, held = autograd.new_tape(), []
     for layer in layers:
         w, tape = autograd.new_variable(tape, layer.w.data)
         b, tape = autograd.new_variable(tape, layer.b.data)
         held.append(nn.Linear(w, b))
-    x, tape = autograd.new_constant(tape, x)
+    x, tape = autograd.new_constant(tape, pixels)
     y, tape = autograd.new_constant(tape, labels)
     logits, tape = nn.mlp_forward(tape, held, x, activation="gelu", dropout_rate=0.2, rng=rng)
     loss, tape = nn.cross_entropy(tape, logits, y)
     return (x, y), tuple(held), loss, tape
 
 
-def accuracy(layers, x, labels):
+def accuracy(layers: Layers, x: Array, labels: Array) -> float:
     """The share of images whose largest logit is that of their digit; without dropout."""
     tape, held = autograd.new_tape(), []
     for layer in layers:
@@ -45,7 +49,7 @@ def accuracy(layers, x, labels):
     return float((predict(x).argmax(axis=1) == labels).mean())
 
 
-def main(epochs=40):
+def main(epochs: int = 40) -> float:
     """Train, print what happens, and return the accuracy on images kept apart."""
     pixels, digits = load_digits(return_X_y=True)
     X, Y = (pixels / 16).astype("f4"), digits.astype("f4")
@@ -60,7 +64,7 @@ def main(epochs=40):
     steps = epochs * -(-len(train) // BATCH)
     rate = optim.schedules.warm_up(optim.schedules.cosine(3e-3, steps), min(20, steps))
 
-    def report(epoch, loss):
+    def report(epoch: int, loss: float) -> None:
         if epoch == 1 or epoch % 10 == 0:
             print(f"  epoch {epoch:3}: cross-entropy {loss:.4f}")
 
