@@ -131,3 +131,14 @@ def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dty
             assert step(x.data[:rows], y.data[:rows]) == other(x.data[:rows], y.data[:rows])
             for one, twin in zip(step.state().params, other.state().params, strict=True):
                 assert np.array_equal(one, twin)
+
+
+@pytest.mark.parametrize("activation", ["leaky_relu", "sigmoid"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 15, 16, 33])
+def test_activations_in_panels_for_few_rows(rows, threads, activation, dtype, rng):
+    layers, tape = nn.mlp(autograd.new_tape(), (20, 64, 32, 10), rng=rng, dtype=dtype)
+    x, tape = autograd.new_constant(tape, rng.standard_normal((rows, 20)).astype(dtype))
+    y, tape = nn.mlp_forward(tape, layers, x, activation=activation)
+    with kernels.num_threads(threads):
+        assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)

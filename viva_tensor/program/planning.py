@@ -361,7 +361,7 @@ def _emit(
             matrix(operands["b"]) if "b" in operands else a,
             matrix(results["out"]),
             attributes["factor"],
-            one.by_rows,
+            one.by_rows or bool(results["out"].across),  # panels are read row by row by one member too
             team,
         )
     elif instruction.kind == "sum":
