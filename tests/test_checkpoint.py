@@ -401,7 +401,17 @@ def resume(source, target):
     checkpoint.save(target, Checkpoint(step.state(), kept.optimizer, kept.rng, kept.epoch + 2, {"loss": losses}))
 
 
-@pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.05), optim.SGD(lr=0.05, momentum=0.9)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optim.SGD(lr=0.05),
+        optim.SGD(lr=0.05, momentum=0.9, nesterov=True, clip_norm=0.5),
+        optim.Adam(lr=0.01, betas=(0.8, 0.99)),
+        optim.AdamW(lr=0.01),
+        optim.RMSprop(lr=0.01, momentum=0.5),
+    ],
+    ids=lambda one: type(one).__name__,
+)
 def test_a_run_goes_on_in_a_fresh_process_bit_for_bit(tmp_path, optimizer):
     step, X, Y = compiled(optimizer)
     rng = np.random.default_rng(9)
