@@ -12,9 +12,10 @@ import numpy as np
 
 from viva_tensor import files
 from viva_tensor.autograd import Node, Tape, Variable
-from viva_tensor.error import InvalidShape, InvalidValue, TensorError
+from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.extras import extra
 from viva_tensor.operations import Axis
+from viva_tensor.program.recording import stretched
 from viva_tensor.program.step import _source
 
 __all__ = ["onnx"]
@@ -297,7 +298,7 @@ def _with_one_row_more(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
-            values[node.output.id] = node.operation.forward(*arrays, **_stretched(node, arrays[0].shape))
+            values[node.output.id] = node.operation.forward(*arrays, **stretched(node, arrays[0].shape))
         except TensorError as error:
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",
@@ -305,26 +306,6 @@ def _with_one_row_more(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
                 mend="record it so that only inputs have the rows of the batch",
             ) from error
     return values
-
-
-def _stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The attributes of a node whose first input has another shape than was recorded."""
-    recorded = node.inputs[0].data.shape
-    if shape == recorded:
-        return node.attributes
-    if node.operation.name == "reshape":
-        first, *others = node.attributes["shape"] or (1,)
-        if recorded[0] == 0 or first % recorded[0] or recorded[1:] != shape[1:]:
-            raise InvalidShape(f"{recorded} to {node.attributes['shape']} mixes rows")
-        return {"shape": (first // recorded[0] * shape[0], *others)}
-    if node.operation.name == "slice":
-        spans = []
-        for span, size, now in zip(node.attributes["spans"], recorded, shape, strict=True):
-            if size != now and span != (0, size, 1):
-                raise InvalidValue(f"takes some rows of {size}")
-            spans.append(span if size == now else (0, now, 1))
-        return {"spans": tuple(spans)}
-    return node.attributes
 
 
 def _axes(name: str, shape: tuple[int, ...], more: tuple[int, ...], rows: tuple[int, ...]) -> list[int | str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from viva_tensor import operations
 from viva_tensor.autograd import Node, Variable
-from viva_tensor.error import ShapeMismatch, TensorError
+from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.operations import Operation
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
 
-__all__ = ["Recording", "needed", "record"]
+__all__ = ["Recording", "needed", "record", "stretched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,48 @@ def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
     return kept[::-1]
 
 
+def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The attributes of a node for a first input of this shape, which may have other rows than the recorded one.
+
+    Raises
+    ------
+    InvalidShape
+        If what was recorded makes sense for the recorded rows only.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 6)))
+    >>> y, tape = autograd.reshape(tape, x, (4, 3, 2))
+    >>> dict(stretched(tape.nodes()[y.id], (5, 6)))
+    {'shape': (5, 3, 2)}
+    """
+    if not node.inputs or node.inputs[0].data.shape == shape:
+        return node.attributes
+    recorded, attributes = node.inputs[0].data.shape, node.attributes
+    if node.operation is operations.RESHAPE:
+        first, *others = attributes["shape"] or (1,)
+        if recorded[0] == 0 or first % recorded[0] or recorded[1:] != shape[1:]:
+            raise InvalidShape(
+                f"{shape}, recorded as {recorded} to {attributes['shape']}, which mixes rows",
+                operation="reshape",
+                mend="give as many rows as were recorded",
+            )
+        return {"shape": (first // recorded[0] * shape[0], *others)}
+    if node.operation is operations.SLICE:
+        spans = []
+        for span, size, now in zip(attributes["spans"], recorded, shape, strict=True):
+            if size != now and span != (0, size, 1):
+                raise InvalidShape(
+                    f"{shape}, recorded as some rows of {recorded}",
+                    operation="slice",
+                    mend="give as many rows as were recorded",
+                )
+            spans.append(span if size == now else (0, now, 1))
+        return {"spans": tuple(spans)}
+    return attributes
+
+
 def record(
     nodes: Sequence[Node],
     output: Variable,
@@ -70,9 +112,8 @@ def record(
         if node.output.id in symbols:
             continue
         if node.inputs:
-            symbols[node.output.id] = _lower(
-                build, node.operation, *(symbols[variable.id] for variable in node.inputs), **node.attributes
-            )
+            values = [symbols[variable.id] for variable in node.inputs]
+            symbols[node.output.id] = _lower(build, node.operation, *values, **stretched(node, values[0].shape))
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
@@ -143,9 +184,10 @@ def _backward(
         if grad is None or not node.inputs:
             continue
         arrays = [symbols[variable.id] for variable in node.inputs]
+        attributes = stretched(node, arrays[0].shape)
         for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
             if variable.id in tracked:
-                more = rule(do, grad, symbols[node.output.id], *arrays, **node.attributes)
+                more = rule(do, grad, symbols[node.output.id], *arrays, **attributes)
                 known = grads.get(variable.id)
                 grads[variable.id] = more if known is None else do(operations.ADD, known, more)
     return grads

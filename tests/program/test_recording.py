@@ -1,0 +1,75 @@
+"""Recorded steps and passes for batches of other sizes than the recorded one."""
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, error, optim, program
+
+ROWS = [1, 3, 4, 5, 40]
+
+
+def taken(x):
+    return x.data.shape[0]
+
+
+# what cuts or folds the features of each row
+OF_ROWS = {
+    "reshape": lambda t, x: autograd.reshape(t, x, (taken(x), 3, 2)),
+    "reshape to a vector": lambda t, x: autograd.reshape(t, x, -1),
+    "reshape to more rows": lambda t, x: autograd.reshape(t, x, (2 * taken(x), 3)),
+    "slice": lambda t, x: autograd.slice(t, x, np.s_[:, 1:3]),
+    "slice backwards": lambda t, x: autograd.slice(t, x, np.s_[:, ::-2]),
+    "slice of one column": lambda t, x: autograd.slice(t, x, np.s_[..., -1]),
+}
+# what means other elements, or none, in a batch of another size
+OF_THE_BATCH = {
+    "reshape over rows": lambda t, x: autograd.reshape(t, x, (3, 8)),
+    "first rows": lambda t, x: autograd.slice(t, x, np.s_[:2]),
+    "last row": lambda t, x: autograd.slice(t, x, -1),
+    "rows backwards": lambda t, x: autograd.slice(t, x, np.s_[::-1]),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_what_is_done_to_each_row_is_done_to_any_number(name, rows, dtype, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 6)).astype(dtype))
+    y, tape = OF_ROWS[name](tape, x)
+    other, fresh = autograd.new_constant(autograd.new_tape(), rng.standard_normal((rows, 6)).astype(dtype))
+    wanted = OF_ROWS[name](fresh, other).value.data
+    assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(other.data), wanted)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_gradients_too(name, rows, rng):
+    def loss_of(tape, x, w):
+        h, tape = autograd.matmul(tape, x, w)
+        h, tape = OF_ROWS[name](tape, h)
+        square, tape = autograd.mul(tape, h, h)
+        return autograd.mean(tape, square)
+
+    X, W = rng.standard_normal((rows, 5)), rng.standard_normal((5, 6))
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 5)))
+    w, tape = autograd.new_variable(tape, W)
+    loss, tape = loss_of(tape, x, w)
+    sgd = optim.SGD(lr=0.1)
+    step = program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=sgd)
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    w, tape = autograd.new_variable(tape, W)
+    loss, tape = loss_of(tape, x, w)
+    grads = autograd.backward(tape, loss)
+    (w, _), _ = optim.update(autograd.new_tape(), sgd, optim.init(sgd, w), w, grads)
+    assert step(X) == float(loss.data)
+    assert np.array_equal(step.params(autograd.new_tape()).value.data, w.data)
+
+
+@pytest.mark.parametrize("name", OF_THE_BATCH)
+def test_what_is_done_to_the_batch_is_refused_for_another(name, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 6)))
+    y, tape = OF_THE_BATCH[name](tape, x)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    assert np.array_equal(predict(x.data), y.data)
+    for rows in (3, 5):
+        with pytest.raises(error.InvalidShape, match=rf"\({rows}, 6\), recorded as .*as many rows as were recorded"):
+            predict(np.ones((rows, 6)))
