@@ -435,6 +435,25 @@ def test_a_run_goes_on_in_a_fresh_process_bit_for_bit(tmp_path, optimizer):
     assert not same(whole.state, first.state())
 
 
+def test_dropouts_go_on_too(tmp_path):
+    def compiled_with(rng):
+        x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))
+        w, tape = autograd.new_variable(tape, np.ones((3, 2)))
+        h, tape = nn.dropout(tape, x, 0.5, rng=np.random.default_rng(0))
+        y, tape = autograd.matmul(tape, h, w)
+        loss, tape = autograd.mean(tape, y)
+        return program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD(), rng=rng)
+
+    rng, X = np.random.default_rng(3), np.ones((4, 3))
+    step = compiled_with(rng)
+    step(X)
+    path = checkpoint.save(tmp_path / "c", Checkpoint(step.state(), optim.SGD(), metadata={"dropout": rng}))
+    kept = checkpoint.load(path)
+    again = compiled_with(kept.metadata["dropout"])
+    again.restore(kept.state)
+    assert [again(X) for _ in range(5)] == [step(X) for _ in range(5)]
+
+
 def test_without_safetensors_the_error_names_the_extra(rng, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     for call in (

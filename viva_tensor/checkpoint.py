@@ -153,13 +153,14 @@ class Checkpoint:
         moments and the number of steps.
     optimizer : record of :mod:`viva_tensor.optim`
     rng : numpy.random.Generator, optional
-        What shuffles the batches, as it stands. It goes on with the same bits, children that it spawns included.
+        What shuffles the batches, as it stands. It goes on with the same bits, children that it spawns included. Record
+        and compile the step with other generators first: those that draw would not stand where they stood.
     epoch : int
         Whole epochs made.
     history : mapping of str to list of numbers
         Columns, such as the losses of each epoch.
     metadata : mapping of str
-        Anything else that JSON can hold.
+        Anything else that JSON can hold, arrays, and more generators, such as that of a step's dropouts.
 
     Raises
     ------
