@@ -64,10 +64,10 @@ class TestFit:
 
     def test_rates_cover_all_steps(self, monkeypatch):
         asked = []
-        monkeypatch.setattr(train, "learning_rate", lambda *arguments: asked.append(arguments) or 0.01)
+        monkeypatch.setattr(train, "rates", lambda settings, steps: lambda n: asked.append((steps, n)) or 0.01)
         x = np.ones((10, 1), np.float32)
         train.fit(x, x, Settings(hidden=(2,), epochs=3, batch_size=4, optimizer=SGD(0.5)), validation=(x, x))
-        assert asked == [(0.5, step, 9, 3) for step in range(1, 10)]
+        assert asked == [(3, step) for step in range(1, 10)]
 
     def test_momentum_matters(self):
         x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
@@ -131,15 +131,20 @@ class TestCheckpoint:
 
     def interrupted(self, monkeypatch, path, settings=SETTINGS, at=26):
         """Break a run off in the fourth of its epochs of 6 steps."""
-        rate = train.learning_rate
+        rates = train.rates
 
-        def press(peak, step, steps, warmup):
-            if step == at:
-                raise KeyboardInterrupt
-            return rate(peak, step, steps, warmup)
+        def pressed(settings, per_epoch):
+            rate = rates(settings, per_epoch)
+
+            def press(step):
+                if step == at:
+                    raise KeyboardInterrupt
+                return rate(step)
+
+            return press
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "learning_rate", press)
+            patch.setattr(train, "rates", pressed)
             with pytest.raises(KeyboardInterrupt):
                 train.fit(self.X, abs(self.X), settings, checkpoint=path)
 
@@ -278,7 +283,7 @@ class TestInputs:
 
 
 def test_learning_rate_rises_then_falls():
-    rates = [train.learning_rate(0.5, step, 100, 10) for step in range(1, 101)]
+    rates = list(map(train.rates(Settings(epochs=10, optimizer=SGD(0.5)), 10), range(1, 101)))
     peak = int(np.argmax(rates))
     assert rates[0] == pytest.approx(0.05)
     assert peak == 9
@@ -297,3 +302,61 @@ def test_predict_matches_numpy_in_any_chunks(monkeypatch):
     expected = h @ layers[-1].w.data.T + layers[-1].b.data
     monkeypatch.setattr(train, "PREDICT_ROWS", 7)
     np.testing.assert_allclose(train.predict(layers, x), expected, rtol=1e-5, atol=1e-6)
+
+
+class TestLosses:
+    X = np.linspace(-1, 1, 120, dtype=np.float32)[:, None]
+
+    def fit(self, loss, y, **options):
+        settings = Settings((16,), epochs=40, batch_size=8, loss=loss, optimizer=optim.Adam(lr=0.02))
+        return train.fit(self.X, y, settings, **options)
+
+    @pytest.mark.parametrize(("loss", "least"), [("mse", 0.01), ("mae", 0.05), ("huber", 0.005)])
+    def test_numbers(self, loss, least):
+        assert self.fit(loss, abs(self.X)).history["validation_loss"][-1] < least
+
+    def test_class_numbers_and_probabilities_are_one(self):
+        places = (self.X[:, 0] > -0.3).astype(int) + (self.X[:, 0] > 0.3)
+        numbers = self.fit("cross_entropy", places)
+        probabilities = self.fit("cross_entropy", np.eye(3)[places])
+        assert [layer.b.data.size for layer in numbers.layers] == [16, 3]
+        assert numbers.history["validation_accuracy"][-1] > 0.9
+        for name, column in numbers.history.items():
+            np.testing.assert_allclose(probabilities.history[name], column, rtol=1e-3, err_msg=name)
+
+    def test_labels_independent_of_each_other(self):
+        y = np.hstack([self.X > 0, self.X < 0.5])
+        result = self.fit("binary_cross_entropy", y)
+        assert result.history["validation_accuracy"][-1] > 0.9
+        assert np.mean((train.predict(result.layers, self.X) > 0) == y) > 0.95
+
+    def test_classes_that_no_row_has(self):
+        result = self.fit("cross_entropy", np.zeros(120), classes=4)
+        assert result.layers[-1].b.data.size == 4
+
+    @pytest.mark.parametrize(
+        ("loss", "strange", "options", "message"),
+        [
+            ("cross_entropy", -1, {}, "the target of row 5 is -1.0, wanted class numbers"),
+            ("cross_entropy", 0.5, {}, "the target of row 5 is 0.5, wanted class numbers"),
+            ("cross_entropy", 3, {"classes": 3}, "the target of row 5 is 3.0, wanted class numbers from 0 to 2"),
+            ("binary_cross_entropy", 1.5, {}, r"the target of row 5 is \[?1.5\]?, wanted numbers from 0 to 1"),
+            ("binary_cross_entropy", -0.5, {}, "wanted numbers from 0 to 1"),
+        ],
+    )
+    def test_labels_out_of_range(self, loss, strange, options, message):
+        y = np.zeros(120)
+        y[5] = strange
+        with pytest.raises(InvalidValue, match=message):
+            self.fit(loss, y, **options)
+
+    def test_labels_out_of_range_in_rows_to_watch(self):
+        with pytest.raises(InvalidValue, match=r"validation rows: the target of row 1 is 2\.0"):
+            self.fit("cross_entropy", np.arange(120) % 2, validation=(self.X[:2], [0, 2]))
+
+    @pytest.mark.parametrize("row", [[0.5, 0.4], [1.5, -0.5]])
+    def test_probabilities_that_are_none(self, row):
+        y = np.full((120, 2), 0.5)
+        y[5] = row
+        with pytest.raises(InvalidValue, match=r"the target of row 5 is .*, wanted probabilities that sum to 1"):
+            self.fit("cross_entropy", y)

@@ -43,9 +43,9 @@ __all__ = [
     "Network",
     "Settings",
     "fit",
-    "learning_rate",
     "plot_losses",
     "predict",
+    "rates",
 ]
 
 Float32Array = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ class Settings:
     optimizer : optim.SGD, optim.Adam, ...
         Its ``lr`` is the highest rate of the schedule.
     schedule : {"cosine", "constant"}
-        :func:`learning_rate`, or the same rate throughout.
+        Of :func:`rates`, or the same rate throughout.
     epochs, batch_size : int
     validation_fraction : float
         Share of the rows that are only watched, if none are given for that; 0 watches none.
@@ -202,12 +202,22 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str = "relu") -> Float
     return Network(activation)(layers, np.ascontiguousarray(x, np.float32))
 
 
-def learning_rate(peak: float, step: int, steps: int, warmup: int) -> float:
-    """Rate of `step` 1, ..., `steps`: rises to `peak` within `warmup` steps, and falls along half a cosine towards 0.
+def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
+    """The learning rate of each step, counted from 1, for so many steps in an epoch.
 
-    The slow start keeps large first steps from leaving relu units at 0 for good.
+    "cosine" rises to the optimiser's rate within the first epoch, and falls along half a cosine towards 0 at the end;
+    the slow start keeps large first steps from leaving relu units at 0 for good.
+
+    Examples
+    --------
+    >>> rate = rates(Settings(epochs=4, optimizer=optim.SGD(lr=0.5)), per_epoch=2)
+    >>> [round(rate(step), 3) for step in range(1, 9)]
+    [0.25, 0.481, 0.427, 0.346, 0.25, 0.154, 0.073, 0.019]
     """
-    return peak * min(1.0, step / warmup) * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    lr = settings.optimizer.lr
+    if settings.schedule == "constant":
+        return optim.schedules.constant(lr)
+    return optim.schedules.warm_up(optim.schedules.cosine(lr, settings.epochs * per_epoch), per_epoch)
 
 
 def fit(
@@ -339,6 +349,7 @@ class _Training:
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
         self.step = self._compiled(tape)
         self.flops = self.step.flops * len(rows.x) / min(settings.batch_size, len(rows.x))  # of an epoch
+        self.rate = rates(settings, math.ceil(len(rows.x) / settings.batch_size))
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
         if watched is not None:
@@ -366,13 +377,6 @@ class _Training:
     def ended(self) -> bool:
         patience = self.settings.patience
         return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
-
-    def rate(self, number: int) -> float:
-        """The learning rate of a step, counted from 1."""
-        per_epoch = math.ceil(len(self.rows.x) / self.settings.batch_size)
-        if self.settings.schedule == "constant":
-            return self.settings.optimizer.lr
-        return learning_rate(self.settings.optimizer.lr, number, self.settings.epochs * per_epoch, per_epoch)
 
     def advance(self, each_step: Callable[[int], object]) -> None:
         """Train for one epoch and look at the validation rows; ``each_step`` hears of each step before it."""
