@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -50,7 +50,9 @@ class _Orders:
         self._state = state
 
     def permutation(self, rows: int) -> Array:
-        self._order = shuffle(self._order, random_state=self._state)
+        places = np.arange(rows)
+        self._state.shuffle(places)
+        self._order = self._order[places]
         return self._order
 
 
