@@ -166,6 +166,11 @@ class TestGoingOn:
         assert len(warm.loss_curve_) == 10
         assert warm.loss_curve_[5] < warm.loss_curve_[0] / 1.1
 
+    def test_another_kind_of_target_of_the_same_size(self, wine):
+        X, y = wine
+        model = fitted(MLPClassifier(**SHORT), X, np.eye(3, dtype=int)[y])
+        assert fitted(model, X, y).loss_curve_ == fitted(MLPClassifier(**SHORT), X, y).loss_curve_
+
     def test_pickles_predict_the_same(self, wine):
         model = fitted(MLPClassifier(**SHORT), *wine)
         again = pickle.loads(pickle.dumps(model))

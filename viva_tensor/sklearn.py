@@ -116,6 +116,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     # What the two estimators differ in
 
+    out_activation_: str
+
     def _targets(self, y: Array, keep: bool) -> Array:
         """Checked targets as float32 [rows, outputs], or [rows] of class numbers; ``keep``: the known classes stay."""
         raise NotImplementedError
@@ -249,16 +251,18 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _step(self, X: Array, target: Array, incremental: bool) -> program.Step:
         """The compiled step with the weights of ``coefs_``; going on in ``partial_fit`` it keeps its moments too."""
         optimizer = self._optimizer()
-        key = optimizer, len(X), self.alpha, self.activation, [coef.shape for coef in self.coefs_]
+        sizes = [coef.shape for coef in self.coefs_]
+        key = optimizer, len(X), self.alpha, self.activation, self.out_activation_, sizes
         kept = getattr(self, "_compiled", None)
         weights = tuple(array for w, b in zip(self.coefs_, self.intercepts_, strict=True) for array in (w.T, b))
         if kept is None or kept[0] != key:
             step = self._compile(X, target, optimizer)
             kept = self._compiled = key, step, step.state()
         _, step, new = kept
-        going_on = incremental and self._state is not None
-        step.restore((self._state if self._state is not None and incremental else new)._replace(params=weights))
-        if not going_on:
+        if incremental and self._state is not None:
+            step.restore(self._state._replace(params=weights))
+        else:
+            step.restore(new._replace(params=weights))
             self._rate = self.learning_rate_init
         step.lr = self._rate
         return step
