@@ -292,16 +292,19 @@ def test_learning_rate_rises_then_falls():
     assert 0 < rates[-1] < 0.001
 
 
-def test_predict_matches_numpy_in_any_chunks(monkeypatch):
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_predict_matches_numpy_in_any_chunks(monkeypatch, activation):
     rng = np.random.default_rng(0)
-    layers, _ = nn.mlp(autograd.new_tape(), (5, 7, 3, 2), rng=rng)
-    x = rng.standard_normal((50, 5), dtype=np.float32)
+    layers, _ = nn.mlp(autograd.new_tape(), (5, 40, 33, 2), rng=rng, activation=activation)
+    x = rng.standard_normal((51, 5), dtype=np.float32)
+    bend = {"relu": lambda h: np.maximum(h, 0), "tanh": np.tanh, "sigmoid": lambda h: 1 / (1 + np.exp(-h))}[activation]
     h = x.astype(np.float64)
     for layer in layers[:-1]:
-        h = np.maximum(h @ layer.w.data.T + layer.b.data, 0)
+        h = bend(h @ layer.w.data.T + layer.b.data)
     expected = h @ layers[-1].w.data.T + layers[-1].b.data
-    monkeypatch.setattr(train, "PREDICT_ROWS", 7)
-    np.testing.assert_allclose(train.predict(layers, x), expected, rtol=1e-5, atol=1e-6)
+    for rows in (7, 48, 4096):
+        monkeypatch.setattr(train, "PREDICT_ROWS", rows)
+        np.testing.assert_allclose(train.predict(layers, x, activation), expected, rtol=1e-5, atol=1e-6)
 
 
 class TestLosses:
