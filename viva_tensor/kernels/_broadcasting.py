@@ -49,10 +49,17 @@ def unary_backward(
     operation: str, formula: int, grad: ArrayLike, x: ArrayLike, out: Array | None = None, factor: float = 1
 ) -> Array:
     """A formula of each element and its gradient, of one shape: nothing is broadcast."""
-    if getattr(grad, "shape", None) != getattr(x, "shape", ()):
+    try:
+        alike = grad.shape == x.shape  # type: ignore[union-attr]
+    except AttributeError:
+        alike = False
+    if not alike:
         grad, x = as_arrays(operation, grad, x)
         same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
-    return pairs(operation, formula, grad, x, out, factor)
+    try:
+        return apply(formula, grad, x, out, factor)
+    except Unfit:
+        return pairs(operation, formula, grad, x, out, factor)
 
 
 def _in_rows(operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:

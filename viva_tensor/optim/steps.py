@@ -122,6 +122,7 @@ def update(
     rule = optimizer.rule(state.steps)
     rule.next_step()
     name = type(optimizer).__name__
+    places = [("first", "second").index(slot) + 1 for slot in slots]
     new: dict[Variable, Variable] = {}
     after: list[tuple[Array, Array | None, Array | None]] = []
 
@@ -131,18 +132,13 @@ def update(
             place = len(new)
             if place == known:
                 raise _foreign_state(slots, state, params)
-            made = updated(
-                name,
-                rule,
-                variable.data,
-                grads[variable if by_variable else variable.id],  # type: ignore[index]
-                None if first is None else first[place],
-                None if second is None else second[place],
-                scale,
-            )
-            for array in made:
-                if array is not None:
-                    freeze(array)
+            grad = grads[variable if by_variable else variable.id]  # type: ignore[index]
+            mean = None if first is None else first[place]
+            square = None if second is None else second[place]
+            made = updated(name, rule, variable.data, grad, mean, square, scale)
+            freeze(made[0])
+            for slot in places:
+                freeze(made[slot])
             after.append(made)
             new[variable], tape = tape._record(operations.VARIABLE, made[0], tracked=True)
         return new[variable]
@@ -150,7 +146,6 @@ def update(
     stepped_params = replaced(params, stepped)
     if known is not None and len(new) != known:
         raise _foreign_state(slots, state, params)
-    places = [("first", "second").index(slot) + 1 for slot in slots]
     kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
     return Traced((stepped_params, State(state.steps + 1, kept)), tape)
 
