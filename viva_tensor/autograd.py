@@ -2,7 +2,8 @@
 
 A tape is a value. Recording an operation returns its result and a new tape that ends with it; the old tape stays as it
 was, and several may be recorded from it without disturbing each other. ``backward`` walks a tape from a loss to its
-leaves and applies the gradient rule of each operation (see ``operations``).
+leaves and applies the gradient rule of each operation (see ``operations``). The operations as functions, such as
+``add``, are in ``functions``; all they do is record.
 
 >>> x, tape = new_variable(new_tape(), 2.0)
 >>> y, tape = new_variable(tape, 3.0)
@@ -15,8 +16,7 @@ leaves and applies the gradient rule of each operation (see ``operations``).
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from time import perf_counter_ns
 from types import MappingProxyType
@@ -29,13 +29,11 @@ from viva_tensor import kernels, operations, telemetry
 from viva_tensor.error import (
     DimensionError,
     ForeignVariable,
-    IndexOutOfBounds,
-    InvalidShape,
     NoGradient,
     ShapeMismatch,
 )
-from viva_tensor.kernels._arrays import as_array, as_arrays, axes_of, freeze
-from viva_tensor.operations import Array, Axis, Operation, compute
+from viva_tensor.kernels._arrays import as_array, as_arrays, freeze
+from viva_tensor.operations import Array, Operation, compute
 
 __all__ = [
     "Gradients",
@@ -71,8 +69,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_Slice = builtins.slice
-_ALL = _Slice(None)
 
 
 class Variable(NamedTuple):
@@ -338,307 +334,6 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     return tape._record(operation, data, True in wanted, inputs, kept, tuple(wanted))
 
 
-def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
-    >>> add(tape, x, x).value.data
-    array([2., 4.], dtype=float32)
-    """
-    return record(tape, operations.ADD, a, b)
-
-
-def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
-    >>> sub(tape, x, x).value.data
-    array([0., 0.], dtype=float32)
-    """
-    return record(tape, operations.SUB, a, b)
-
-
-def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
-    >>> mul(tape, x, x).value.data
-    array([1., 4.], dtype=float32)
-    """
-    return record(tape, operations.MUL, a, b)
-
-
-def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 4.0])
-    >>> y, tape = new_variable(tape, 2.0)
-    >>> div(tape, x, y).value.data
-    array([0.5, 2. ], dtype=float32)
-    """
-    return record(tape, operations.DIV, a, b)
-
-
-def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """The larger of each pair of elements, broadcast as in NumPy; where they are equal each has half the gradient.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 5.0])
-    >>> y, tape = new_variable(tape, 3.0)
-    >>> maximum(tape, x, y).value.data
-    array([3., 5.], dtype=float32)
-    """
-    return record(tape, operations.MAXIMUM, a, b)
-
-
-def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
-    """Each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 3.0])
-    >>> pow(tape, x, 2).value.data
-    array([1., 9.], dtype=float32)
-    """
-    return record(tape, operations.POW, x, exponent=exponent)
-
-
-def exp(tape: Tape, x: Variable) -> Traced[Variable]:
-    """eˣ; see :func:`viva_tensor.kernels.exp`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [0.0])
-    >>> exp(tape, x).value.data
-    array([1.], dtype=float32)
-    """
-    return record(tape, operations.EXP, x)
-
-
-def log(tape: Tape, x: Variable) -> Traced[Variable]:
-    """ln x; see :func:`viva_tensor.kernels.log`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0])
-    >>> log(tape, x).value.data
-    array([0.], dtype=float32)
-    """
-    return record(tape, operations.LOG, x)
-
-
-def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
-    """√x; see :func:`viva_tensor.kernels.sqrt`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [9.0])
-    >>> sqrt(tape, x).value.data
-    array([3.], dtype=float32)
-    """
-    return record(tape, operations.SQRT, x)
-
-
-def abs(tape: Tape, x: Variable) -> Traced[Variable]:
-    """|x|, with gradient 0 at 0; see :func:`viva_tensor.kernels.abs`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [-9.0])
-    >>> abs(tape, x).value.data
-    array([9.], dtype=float32)
-    """
-    return record(tape, operations.ABS, x)
-
-
-def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
-    """The elements of x in row-major order in another shape; one axis may be -1, and takes what is left.
-
-    Raises
-    ------
-    InvalidShape
-        If the shape has another number of elements.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0, 3.0, 4.0])
-    >>> reshape(tape, x, (2, -1)).value.data
-    array([[1., 2.],
-           [3., 4.]], dtype=float32)
-    """
-    data = tape._at("reshape", x).output.data
-    try:
-        wanted = np.empty(data.shape, bool).reshape(shape).shape
-    except (ValueError, TypeError) as reason:
-        mend = "one axis may be -1"
-        raise InvalidShape(f"{data.shape} to {shape}: {reason}", operation="reshape", mend=mend) from None
-    return record(tape, operations.RESHAPE, x, shape=wanted)
-
-
-def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
-    """Basic indexing, ``x[index]``: integers, slices and an ellipsis, as ``np.s_`` makes them.
-
-    Raises
-    ------
-    IndexOutOfBounds
-        If there is no such element or axis.
-    DimensionError
-        If the index is of another kind, such as an array.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    >>> slice(tape, x, np.s_[:, 1:]).value.data
-    array([[2., 3.],
-           [5., 6.]], dtype=float32)
-    >>> slice(tape, x, (0, -1)).value.data
-    array(3., dtype=float32)
-    """
-    spans, shape = _spans(tape._at("slice", x).output.data.shape, index)
-    part, tape = record(tape, operations.SLICE, x, spans=spans)
-    return Traced(part, tape) if part.data.shape == shape else reshape(tape, part, shape)
-
-
-def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Traced[Variable]:
-    """Join variables along an axis; see :func:`numpy.concatenate`.
-
-    Raises
-    ------
-    ShapeMismatch, DimensionError
-        If the other axes differ; if there is nothing to join.
-    IndexOutOfBounds
-        If there is no such axis.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
-    >>> concatenate(tape, (x, x)).value.data
-    array([1., 2., 1., 2.], dtype=float32)
-    """
-    if not variables:
-        raise DimensionError("nothing to join", operation="concatenate", mend="give at least one variable")
-    shape = tape._at("concatenate", variables[0]).output.data.shape
-    (place,) = axes_of("concatenate", axis, shape)
-    return record(tape, operations.concatenation(len(variables)), *variables, axis=place)
-
-
-def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
-    """Start, count and step along each axis, and the shape without the axes of integers."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    places = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
-    parts[places[0] :] = parts[places[0] :] or [Ellipsis]
-    place = places[0]
-    given = len(parts) - 1
-    if given > len(shape):
-        mend = f"shape {shape} has {len(shape)} axes"
-        raise IndexOutOfBounds(given - 1, len(shape), operation="slice", mend=mend)
-    parts[place : place + 1] = [_ALL] * (len(shape) - given)
-    spans, kept = [], []
-    for part, size in zip(parts, shape, strict=True):
-        if isinstance(part, _Slice):
-            reach = range(*part.indices(size))
-            spans.append((reach.start if len(reach) else 0, len(reach), reach.step))
-            kept.append(len(reach))
-        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
-            if not -size <= part < size:
-                raise IndexOutOfBounds(int(part), size, operation="slice", mend=f"of shape {shape}")
-            spans.append((int(part) % size, 1, 1))
-        else:
-            mend = "use integers, slices and one ellipsis"
-            raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", mend=mend)
-    return tuple(spans), tuple(kept)
-
-
-def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """Matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
-    >>> xt, tape = transpose(tape, x)
-    >>> matmul(tape, x, xt).value.data
-    array([[5.]], dtype=float32)
-    """
-    return record(tape, operations.MATMUL, a, b)
-
-
-def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
-    """The axes of x in another order, by default reversed, as a view that costs nothing.
-
-    Raises
-    ------
-    IndexOutOfBounds
-        If x has no such axis.
-    DimensionError
-        If the axes are not those of x, each once.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
-    >>> transpose(tape, x).value.data.shape
-    (2, 1)
-    """
-    if axes is not None:
-        shape = tape._at("transpose", x).output.data.shape
-        if len(axes_of("transpose", axes, shape)) != len(shape):
-            raise DimensionError(
-                f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
-            )
-        axes = tuple(int(axis) % len(shape) for axis in axes)
-    return record(tape, operations.TRANSPOSE, x, axes=axes)
-
-
-def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0], [3.0, 4.0]])
-    >>> sum(tape, x, axis=0).value.data
-    array([4., 6.], dtype=float32)
-    """
-    return record(tape, operations.SUM, x, axis=_frozen(axis), keepdims=keepdims)
-
-
-def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [2.0, 4.0])
-    >>> loss, tape = mean(tape, x)
-    >>> backward(tape, loss)[x]
-    array([0.5, 0.5], dtype=float32)
-    """
-    return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=keepdims)
-
-
-def _frozen(axis: Axis) -> Axis:
-    """An axis argument that its owner cannot change any more."""
-    return tuple(axis) if isinstance(axis, Sequence) else axis
-
-
-def relu(tape: Tape, x: Variable) -> Traced[Variable]:
-    """max(x, 0) element by element; see :func:`viva_tensor.kernels.relu`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
-    >>> relu(tape, x).value.data
-    array([0., 2.], dtype=float32)
-    """
-    return record(tape, operations.RELU, x)
-
-
 def sequence(traced: Traced[T], *functions: Callable[[Tape, Any], Traced[Any]]) -> Traced[Any]:
     """Pass a traced value through functions (tape, value) -> Traced, one after another.
 
@@ -786,4 +481,25 @@ def _line(node: Node) -> str:
     return f"%{node.output.id} = {node.operation.name}({inputs}{attributes})  {data.dtype} {data.shape}"
 
 
-from viva_tensor.gradients import check_gradients  # noqa: E402  # it calls what stands above
+# ruff: noqa: E402  # what follows calls what stands above
+from viva_tensor.functions import (
+    abs,
+    add,
+    concatenate,
+    div,
+    exp,
+    log,
+    matmul,
+    maximum,
+    mean,
+    mul,
+    pow,
+    relu,
+    reshape,
+    slice,
+    sqrt,
+    sub,
+    sum,
+    transpose,
+)
+from viva_tensor.gradients import check_gradients

@@ -53,6 +53,7 @@ class Plan:
     arena: np.ndarray[Any, Any]
     members: int
     executor: Executor
+    flops: int  # of one step
 
 
 def plan(
@@ -109,7 +110,7 @@ def plan(
         _emit(executor, one, place, moments or {}, seeds)
         one.calls = executor.calls() - before
     executor.finish(place(output)[1])
-    return Plan(planned, places, arena, members, executor)
+    return Plan(planned, places, arena, members, executor, sum(one.instruction.flops for one in planned))
 
 
 def aligned(size: int) -> np.ndarray[Any, Any]:

@@ -25,10 +25,9 @@ def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
         if one.barrier:
             lines.append("-- barrier --")
         lines.append(_line(one, dtype))
-    flops = sum(one.instruction.flops for one in plan.planned)
     barriers = plan.executor.barriers()
     lines.append(
-        f"{len(plan.planned)} instructions, {flops:,} flops, {plan.arena.nbytes:,} bytes of temporaries, "
+        f"{len(plan.planned)} instructions, {plan.flops:,} flops, {plan.arena.nbytes:,} bytes of temporaries, "
         f"{plan.members} thread{'s' * (plan.members > 1)}, {barriers} barrier{'s' * (barriers != 1)}"
     )
     return "\n".join(lines)

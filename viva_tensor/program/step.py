@@ -318,7 +318,7 @@ class Step:
     @property
     def flops(self) -> int:
         """Floating-point operations of one step as last planned."""
-        return sum(one.instruction.flops for one in self.planned)
+        return self._current.flops
 
     @property
     def lr(self) -> float:

@@ -1,0 +1,358 @@
+"""The operations of the tape as functions (tape, variables) -> Traced; offered as ``autograd.add`` and so on."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import operations
+from viva_tensor.autograd import Tape, Traced, Variable, record
+from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape
+from viva_tensor.kernels._arrays import axes_of
+from viva_tensor.operations import Axis
+
+__all__ = [
+    "abs",
+    "add",
+    "concatenate",
+    "div",
+    "exp",
+    "log",
+    "matmul",
+    "maximum",
+    "mean",
+    "mul",
+    "pow",
+    "relu",
+    "reshape",
+    "slice",
+    "sqrt",
+    "sub",
+    "sum",
+    "transpose",
+]
+
+_Slice = builtins.slice
+_ALL = _Slice(None)
+
+
+def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> add(tape, x, x).value.data
+    array([2., 4.], dtype=float32)
+    """
+    return record(tape, operations.ADD, a, b)
+
+
+def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> sub(tape, x, x).value.data
+    array([0., 0.], dtype=float32)
+    """
+    return record(tape, operations.SUB, a, b)
+
+
+def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> mul(tape, x, x).value.data
+    array([1., 4.], dtype=float32)
+    """
+    return record(tape, operations.MUL, a, b)
+
+
+def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 4.0])
+    >>> y, tape = autograd.new_variable(tape, 2.0)
+    >>> div(tape, x, y).value.data
+    array([0.5, 2. ], dtype=float32)
+    """
+    return record(tape, operations.DIV, a, b)
+
+
+def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """The larger of each pair of elements, broadcast as in NumPy; where they are equal each has half the gradient.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 5.0])
+    >>> y, tape = autograd.new_variable(tape, 3.0)
+    >>> maximum(tape, x, y).value.data
+    array([3., 5.], dtype=float32)
+    """
+    return record(tape, operations.MAXIMUM, a, b)
+
+
+def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
+    """Each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 3.0])
+    >>> pow(tape, x, 2).value.data
+    array([1., 9.], dtype=float32)
+    """
+    return record(tape, operations.POW, x, exponent=exponent)
+
+
+def exp(tape: Tape, x: Variable) -> Traced[Variable]:
+    """eˣ; see :func:`viva_tensor.kernels.exp`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0])
+    >>> exp(tape, x).value.data
+    array([1.], dtype=float32)
+    """
+    return record(tape, operations.EXP, x)
+
+
+def log(tape: Tape, x: Variable) -> Traced[Variable]:
+    """ln x; see :func:`viva_tensor.kernels.log`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    >>> log(tape, x).value.data
+    array([0.], dtype=float32)
+    """
+    return record(tape, operations.LOG, x)
+
+
+def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
+    """√x; see :func:`viva_tensor.kernels.sqrt`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [9.0])
+    >>> sqrt(tape, x).value.data
+    array([3.], dtype=float32)
+    """
+    return record(tape, operations.SQRT, x)
+
+
+def abs(tape: Tape, x: Variable) -> Traced[Variable]:
+    """|x|, with gradient 0 at 0; see :func:`viva_tensor.kernels.abs`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-9.0])
+    >>> abs(tape, x).value.data
+    array([9.], dtype=float32)
+    """
+    return record(tape, operations.ABS, x)
+
+
+def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
+    """The elements of x in row-major order in another shape; one axis may be -1, and takes what is left.
+
+    Raises
+    ------
+    InvalidShape
+        If the shape has another number of elements.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0, 3.0, 4.0])
+    >>> reshape(tape, x, (2, -1)).value.data
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    """
+    data = tape._at("reshape", x).output.data
+    try:
+        wanted = np.empty(data.shape, bool).reshape(shape).shape
+    except (ValueError, TypeError) as reason:
+        mend = "one axis may be -1"
+        raise InvalidShape(f"{data.shape} to {shape}: {reason}", operation="reshape", mend=mend) from None
+    return record(tape, operations.RESHAPE, x, shape=wanted)
+
+
+def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
+    """Basic indexing, ``x[index]``: integers, slices and an ellipsis, as ``np.s_`` makes them.
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If there is no such element or axis.
+    DimensionError
+        If the index is of another kind, such as an array.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> slice(tape, x, np.s_[:, 1:]).value.data
+    array([[2., 3.],
+           [5., 6.]], dtype=float32)
+    >>> slice(tape, x, (0, -1)).value.data
+    array(3., dtype=float32)
+    """
+    spans, shape = _spans(tape._at("slice", x).output.data.shape, index)
+    part, tape = record(tape, operations.SLICE, x, spans=spans)
+    return Traced(part, tape) if part.data.shape == shape else reshape(tape, part, shape)
+
+
+def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Traced[Variable]:
+    """Join variables along an axis; see :func:`numpy.concatenate`.
+
+    Raises
+    ------
+    ShapeMismatch, DimensionError
+        If the other axes differ; if there is nothing to join.
+    IndexOutOfBounds
+        If there is no such axis.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> concatenate(tape, (x, x)).value.data
+    array([1., 2., 1., 2.], dtype=float32)
+    """
+    if not variables:
+        raise DimensionError("nothing to join", operation="concatenate", mend="give at least one variable")
+    shape = tape._at("concatenate", variables[0]).output.data.shape
+    (place,) = axes_of("concatenate", axis, shape)
+    return record(tape, operations.concatenation(len(variables)), *variables, axis=place)
+
+
+def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
+    """Start, count and step along each axis, and the shape without the axes of integers."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    places = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
+    parts[places[0] :] = parts[places[0] :] or [Ellipsis]
+    place = places[0]
+    given = len(parts) - 1
+    if given > len(shape):
+        mend = f"shape {shape} has {len(shape)} axes"
+        raise IndexOutOfBounds(given - 1, len(shape), operation="slice", mend=mend)
+    parts[place : place + 1] = [_ALL] * (len(shape) - given)
+    spans, kept = [], []
+    for part, size in zip(parts, shape, strict=True):
+        if isinstance(part, _Slice):
+            reach = range(*part.indices(size))
+            spans.append((reach.start if len(reach) else 0, len(reach), reach.step))
+            kept.append(len(reach))
+        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
+            if not -size <= part < size:
+                raise IndexOutOfBounds(int(part), size, operation="slice", mend=f"of shape {shape}")
+            spans.append((int(part) % size, 1, 1))
+        else:
+            mend = "use integers, slices and one ellipsis"
+            raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", mend=mend)
+    return tuple(spans), tuple(kept)
+
+
+def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+    """Matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    >>> xt, tape = transpose(tape, x)
+    >>> matmul(tape, x, xt).value.data
+    array([[5.]], dtype=float32)
+    """
+    return record(tape, operations.MATMUL, a, b)
+
+
+def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
+    """The axes of x in another order, by default reversed, as a view that costs nothing.
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If x has no such axis.
+    DimensionError
+        If the axes are not those of x, each once.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    >>> transpose(tape, x).value.data.shape
+    (2, 1)
+    """
+    if axes is not None:
+        shape = tape._at("transpose", x).output.data.shape
+        if len(axes_of("transpose", axes, shape)) != len(shape):
+            raise DimensionError(
+                f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
+            )
+        axes = tuple(int(axis) % len(shape) for axis in axes)
+    return record(tape, operations.TRANSPOSE, x, axes=axes)
+
+
+def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+    """Sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0], [3.0, 4.0]])
+    >>> sum(tape, x, axis=0).value.data
+    array([4., 6.], dtype=float32)
+    """
+    return record(tape, operations.SUM, x, axis=_frozen(axis), keepdims=keepdims)
+
+
+def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+    """Mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [2.0, 4.0])
+    >>> loss, tape = mean(tape, x)
+    >>> autograd.backward(tape, loss)[x]
+    array([0.5, 0.5], dtype=float32)
+    """
+    return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=keepdims)
+
+
+def _frozen(axis: Axis) -> Axis:
+    """An axis argument that its owner cannot change any more."""
+    return tuple(axis) if isinstance(axis, Sequence) else axis
+
+
+def relu(tape: Tape, x: Variable) -> Traced[Variable]:
+    """max(x, 0) element by element; see :func:`viva_tensor.kernels.relu`.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
+    >>> relu(tape, x).value.data
+    array([0., 2.], dtype=float32)
+    """
+    return record(tape, operations.RELU, x)
