@@ -8,15 +8,21 @@ classes. Features, and targets that are numbers, are standardised on the other r
 is that of ``fit`` alone, the ratio the median over the seeds.
 """
 
+# ruff: noqa: E402  # NumPy reads these variables while it is loaded
+
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import warnings
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
+
+for name in [name for name in os.environ if name.startswith("OPENBLAS_")]:
+    del os.environ[name]  # on some machines they slow NumPy, and with it scikit-learn
 
 import numpy as np
 from sklearn import datasets, neural_network
