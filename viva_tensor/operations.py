@@ -395,16 +395,20 @@ POW: Operation = Operation(
 )
 
 
-def _curve(name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "") -> Operation:
+def _curve(
+    name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "", primitive: str = "elementwise"
+) -> Operation:
     """An operation of each element whose gradient is a formula of its own, of the input or of the output.
 
-    ``factor`` names the attribute that the formulas take.
+    ``factor`` names the attribute that the formulas take; with ``primitive="rows"`` they are of rows.
     """
 
     def lowered(formula: str) -> Callable[..., Any]:
-        return lambda build, *symbols, **attributes: build.elementwise(
-            formula, *symbols, factor=attributes.get(factor, 1.0)
-        )
+        def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
+            chosen = {"factor": attributes[factor]} if factor else {}
+            return getattr(build, primitive)(formula, *symbols, **chosen)
+
+        return lower
 
     back = Operation(f"{name}_backward", _same, backward, lower=lowered(f"{name}_backward"))
 
@@ -428,23 +432,10 @@ GELU_TANH = _curve(
 HUBER = _curve("huber", kernels.huber, kernels.huber_backward, factor="delta")
 
 
-def _along_rows(name: str, forward: Any, backward: Any, of_output: bool, factor: str = "") -> Operation:
-    """The same for an operation along the last axis."""
-
-    def lowered(formula: str) -> Callable[..., Any]:
-        return lambda build, *symbols, **attributes: build.rows(formula, *symbols, factor=attributes.get(factor, 0.0))
-
-    back = Operation(f"{name}_backward", _same, backward, lower=lowered(f"{name}_backward"))
-
-    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
-        return do(back, grad, out if of_output else x, **attributes)
-
-    return Operation(name, _same, forward, (gradient,), lower=lowered(name))
-
-
+_along_rows = partial(_curve, primitive="rows")
 SOFTMAX = _along_rows("softmax", kernels.softmax, kernels.softmax_backward, of_output=True)
 LOG_SOFTMAX = _along_rows("log_softmax", kernels.log_softmax, kernels.log_softmax_backward, of_output=True)
-NORMALIZE = _along_rows("normalize", kernels.normalize, kernels.normalize_backward, False, factor="epsilon")
+NORMALIZE = _along_rows("normalize", kernels.normalize, kernels.normalize_backward, factor="epsilon")
 
 BINARY_CROSS_ENTROPY = Operation(
     "binary_cross_entropy",

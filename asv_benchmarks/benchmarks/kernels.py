@@ -119,6 +119,11 @@ class CurveFloat64(Curve):
     dtype = "float64"
 
 
+class Dropout(OnArrays):
+    def time_dropout(self, *_):
+        self.timed(partial(kernels.dropout, self.x, 0.5, 1))
+
+
 class Entropy(Benchmark):
     """Cross-entropies of logits, 128 rows of so many classes."""
 
