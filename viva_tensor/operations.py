@@ -200,13 +200,12 @@ def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:
 
 
 def _joined(*arrays: Array, axis: int) -> Array:
-    same_rank = "concatenate"
     for array in arrays[1:]:
         expected = list(array.shape)
         expected[axis : axis + 1] = arrays[0].shape[axis : axis + 1]
         if tuple(expected) != arrays[0].shape:
             mend = f"all axes but axis {axis} are alike"
-            raise ShapeMismatch(arrays[0].shape, array.shape, operation=same_rank, mend=mend)
+            raise ShapeMismatch(arrays[0].shape, array.shape, operation="concatenate", mend=mend)
     return np.concatenate(as_arrays("concatenate", *arrays), axis=axis)
 
 

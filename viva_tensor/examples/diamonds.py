@@ -31,19 +31,12 @@ def main(rows: int = 20_000, epochs: int = 10) -> float:
     """Train, print what happens, and return the share of the variance that is explained."""
     X, Y = standardised(read_table(diamonds_path()).sample(rows, random_state=0))
     rng = np.random.default_rng(0)
-    layers, _ = nn.mlp(autograd.new_tape(), (len(COLUMNS), 16, 1), rng=rng, activation="tanh")
+    layers, tape = nn.mlp(autograd.new_tape(), (len(COLUMNS), 16, 1), rng=rng, activation="tanh")
     sgd = optim.SGD(lr=0.05, momentum=0.9)
     state = optim.init(sgd, layers)
-    tape = autograd.new_tape()
 
     print("Ten steps by hand, each recorded on a fresh tape")
     for number in range(1, 11):
-        if number == 1:  # the layers as variables of this tape; later ones come from `update`
-            w1, tape = autograd.new_variable(tape, layers[0].w.data)
-            b1, tape = autograd.new_variable(tape, layers[0].b.data)
-            w2, tape = autograd.new_variable(tape, layers[1].w.data)
-            b2, tape = autograd.new_variable(tape, layers[1].b.data)
-            layers = nn.Linear(w1, b1), nn.Linear(w2, b2)
         batch = rng.integers(rows, size=256)
         x, tape = autograd.new_constant(tape, X[batch])
         y, tape = autograd.new_constant(tape, Y[batch])

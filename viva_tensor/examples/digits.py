@@ -22,31 +22,12 @@ SIZES = (64, 128, 64, 10)
 BATCH = 64
 
 
-def recorded(layers: Layers, pixels: Array, labels: Array, rng: np.random.Generator) -> tuple[Any, Layers, Any, Any]:
-    """One training step on a tape: (inputs, layers, loss, tape)."""
-    tape, held = autograd.new_tape(), []
-    for layer in layers:
-        w, tape = autograd.new_variable(tape, layer.w.data)
-        b, tape = autograd.new_variable(tape, layer.b.data)
-        held.append(nn.Linear(w, b))
-    x, tape = autograd.new_constant(tape, pixels)
-    y, tape = autograd.new_constant(tape, labels)
-    logits, tape = nn.mlp_forward(tape, held, x, activation="gelu", dropout_rate=0.2, rng=rng)
-    loss, tape = nn.cross_entropy(tape, logits, y)
-    return (x, y), tuple(held), loss, tape
-
-
-def accuracy(layers: Layers, x: Array, labels: Array) -> float:
+def accuracy(tape: autograd.Tape, layers: Layers, pixels: Array, labels: Array) -> float:
     """The share of images whose largest logit is that of their digit; without dropout."""
-    tape, held = autograd.new_tape(), []
-    for layer in layers:
-        w, tape = autograd.new_constant(tape, layer.w.data)
-        b, tape = autograd.new_constant(tape, layer.b.data)
-        held.append(nn.Linear(w, b))
-    batch, tape = autograd.new_constant(tape, x[:1])
-    logits, tape = nn.mlp_forward(tape, held, batch, activation="gelu")
-    predict = program.compile_forward(tape, output=logits, inputs=(batch,))
-    return float((predict(x).argmax(axis=1) == labels).mean())
+    x, tape = autograd.new_constant(tape, pixels[:1])
+    logits, tape = nn.mlp_forward(tape, layers, x, activation="gelu")
+    predict = program.compile_forward(tape, output=logits, inputs=(x,))
+    return float((predict(pixels).argmax(axis=1) == labels).mean())
 
 
 def main(epochs: int = 40) -> float:
@@ -57,10 +38,13 @@ def main(epochs: int = 40) -> float:
     order = rng.permutation(len(X))
     test, train = order[:450], order[450:]
 
-    layers, _ = nn.mlp(autograd.new_tape(), SIZES, rng=rng, activation="gelu")
-    inputs, layers, loss, tape = recorded(layers, X[train[:BATCH]], Y[train[:BATCH]], rng)
+    layers, tape = nn.mlp(autograd.new_tape(), SIZES, rng=rng, activation="gelu")
+    x, tape = autograd.new_constant(tape, X[train[:BATCH]])
+    y, tape = autograd.new_constant(tape, Y[train[:BATCH]])
+    logits, tape = nn.mlp_forward(tape, layers, x, activation="gelu", dropout_rate=0.2, rng=rng)
+    loss, tape = nn.cross_entropy(tape, logits, y)
     adamw = optim.AdamW(lr=3e-3)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=adamw, rng=rng)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=adamw, rng=rng)
     steps = epochs * -(-len(train) // BATCH)
     rate = optim.schedules.warm_up(optim.schedules.cosine(3e-3, steps), min(20, steps))
 
@@ -70,14 +54,14 @@ def main(epochs: int = 40) -> float:
 
     print(f"Training on {len(train)} images")
     step.run(X[train], Y[train], batch_size=BATCH, epochs=epochs, rng=rng, schedule=rate, callback=report)
-    layers, _ = step.params(autograd.new_tape())
-    found = accuracy(layers, X[test], Y[test])
+    layers, tape = step.params(autograd.new_tape())
+    found = accuracy(tape, layers, X[test], Y[test])
     print(f"Of {len(test)} others {100 * found:.1f}% are recognised")
 
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint.save_weights(Path(folder) / "digits.safetensors", layers)
-        again, _ = checkpoint.load_weights(path)
-        same = accuracy(again, X[test], Y[test]) == found
+        again, tape = checkpoint.load_weights(path)
+        same = accuracy(tape, again, X[test], Y[test]) == found
         print(
             f"Their weights take {path.stat().st_size:,} bytes; read again they recognise {'as many' if same else '?'}"
         )

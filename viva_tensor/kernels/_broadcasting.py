@@ -59,7 +59,7 @@ def unary_backward(
     try:
         return apply(formula, grad, x, out, factor)
     except Unfit:
-        return pairs(operation, formula, grad, x, out, factor)
+        return _in_rows(operation, formula, as_arrays(operation, grad, x), out, factor)
 
 
 def _in_rows(operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:

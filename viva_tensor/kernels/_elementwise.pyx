@@ -100,8 +100,6 @@ cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b, char ki
         turn(&args.b)
         turn(&args.out)
         rows, columns = columns, rows
-    if adjacent(&args.a, columns) and adjacent(&args.b, columns) and adjacent(&args.out, columns):
-        args.rows, args.columns = 1, rows * columns
     members = team_size(<double> rows * columns, ELEMENTS)
     call((float_cores if kind == b"f" else double_cores).pair, args, members, <double> rows * columns)
     return 0

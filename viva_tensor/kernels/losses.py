@@ -148,8 +148,9 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     array([  0.6931, 100.    ], dtype=float32)
     """
     x, t = _pair("binary_cross_entropy", logits, target)
-    if ((t < 0) | (t > 1)).any():
-        place = int(np.argmax((t < 0) | (t > 1)))
+    outside = (t < 0) | (t > 1)
+    if outside.any():
+        place = int(np.argmax(outside))
         raise InvalidValue(
             f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", mend="targets are from 0 to 1"
         )
