@@ -55,13 +55,13 @@ class OptimizerStep(Benchmark):
 
 
 class Compile(Benchmark):
-    """From a recorded step of 50 layers to a program."""
+    """From a recorded step of 50 layers to a program, for as many threads as there are."""
 
     def setup(self):
         super().setup()
         rng = np.random.default_rng(0)
-        self.x = rng.standard_normal((16, 16), dtype="float32")
-        weights = [(rng.standard_normal((16, 16), dtype="float32"), np.zeros(16, "float32")) for _ in range(50)]
+        self.x = rng.standard_normal((128, 64), dtype="float32")
+        weights = [(rng.standard_normal((64, 64), dtype="float32"), np.zeros(64, "float32")) for _ in range(50)]
         self.step = TapeStep(self.x, self.x, weights)
         self.loss, self.tape = self.step.forward()
         self.inputs = [self.tape.nodes()[len(self.step.tape) + i].output for i in range(2)]

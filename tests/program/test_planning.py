@@ -31,6 +31,32 @@ def test_small_programs_stay_on_one_thread():
     assert "0 barriers" in str(step((8, 16, 16, 1), 64, 8))
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_barrier(threads):
+    made = step((512,) * 6, 600, threads)._current
+    assert made.arena.nbytes > planning.SMALL
+
+    def spans(symbols):
+        return [(made.places[one.buffer], one.buffer) for one in symbols if one.buffer in made.places]
+
+    since = []
+    shared = 0
+    for one in made.planned:
+        since = [] if one.barrier else since
+        read, written = spans(one.instruction.operands.values()), spans(one.instruction.results.values())
+        for before in since:
+            old_read, old = spans(before.instruction.operands.values()), spans(before.instruction.results.values())
+            pairs = [*((a, b) for a in old for b in read + written), *((a, b) for a in old_read for b in written)]
+            for (start, buffer), (other_start, other) in pairs:
+                at_once = start < other_start + 4 * other.size and other_start < start + 4 * buffer.size
+                if at_once and buffer is not other:
+                    assert before.members == one.members == 1
+                    assert before.first == one.first
+        shared += sum(written[0][0] == place for place in made.places.values()) > 1 if written else 0
+        since.append(one)
+    assert shared
+
+
 @pytest.mark.parametrize("threads", [2, 3, 64])
 def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads, monkeypatch):
     for name in ("PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"):

@@ -1,4 +1,4 @@
-"""Order, memory and barriers: from instructions to an executor that runs them.
+"""Teams and memory: from instructions to an executor that runs them.
 
 Everything is decided from sizes and the number of threads alone. ``python asv_benchmarks/thresholds.py`` measures the
 thresholds anew.
@@ -6,7 +6,7 @@ thresholds anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,8 +17,9 @@ from viva_tensor.program._executor import DEPTH_BLOCK, Executor, Guard
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
+from viva_tensor.program.scheduling import Planned, deal, few_barriers
 
-__all__ = ["Plan", "Planned", "plan"]
+__all__ = ["Plan", "plan"]
 
 PROGRAM = 400_000  # multiply-adds of a program that are worth a member
 MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region no team has to be woken
@@ -29,19 +30,6 @@ SMALL = 1 << 22  # bytes of temporaries up to which memory is not shared, so tha
 ALIGNMENT = 64
 
 Strided = tuple[int, int, int, int, int, int]
-Overlap = Callable[[Symbol, Symbol], bool]  # whether two symbols may share memory
-
-
-@dataclass(eq=False, slots=True)
-class Planned:
-    """An instruction in its place."""
-
-    instruction: Instruction
-    members: int
-    by_rows: bool  # each member owns rows of the output, and needs only those rows of the first operand
-    first: int = 0  # number of the first of its members; those of an instruction for one member take turns
-    barrier: bool = False  # before it
-    calls: int = 0  # of cores: partial sums are joined by one more
 
 
 @dataclass(eq=False, slots=True)
@@ -83,11 +71,11 @@ def plan(
     share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
     members = max((one.members for one in planned), default=1)
     if members > 1 and not share:
-        planned = _few_barriers(planned)
+        planned = few_barriers(planned)
     places, total = _places(planned, output, dtype, share)
     arena = aligned(total)
     if members > 1:
-        _barriers(planned, places, dtype, members)
+        deal(planned, places, {buffer: _bytes(buffer, dtype) for buffer in places}, members)
     executor = Executor(dtype.char, members, allowed, inputs, guard, rule)
     address = arena.ctypes.data
 
@@ -156,68 +144,6 @@ def _bytes(buffer: Buffer, dtype: np.dtype[Any]) -> int:
     return max(-(-buffer.size * dtype.itemsize // ALIGNMENT), 1) * ALIGNMENT
 
 
-def _crosses(before: Planned, after: Planned, overlap: Overlap) -> bool:
-    """Whether `after` must wait until every member has done `before`."""
-    if before.members == after.members == 1 and before.first == after.first:
-        return False
-    written = before.instruction.results.values()
-    read = before.instruction.operands.values()
-    for name, symbol in after.instruction.operands.items():
-        if any(overlap(one, symbol) and not _own_rows(before, after, one, name, symbol) for one in written):
-            return True
-    return any(overlap(one, symbol) for symbol in after.instruction.results.values() for one in (*written, *read))
-
-
-def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
-    """Whether each member of `after` reads only the rows that it has written itself."""
-    return (
-        before.by_rows
-        and after.by_rows
-        and before.members == after.members
-        and (
-            name in ("a", "mask", "x", "pred", "target")
-            or (name == "b" and after.instruction.kind in ("elementwise", "rows"))
-        )
-        and written.buffer is read.buffer
-        and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
-        and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)
-    )
-
-
-def _few_barriers(planned: list[Planned]) -> list[Planned]:
-    """Another order with the same results: what needs no barrier comes before what does."""
-
-    def same(one: Symbol, other: Symbol) -> bool:
-        return one.buffer is other.buffer
-
-    waits = {
-        id(one): [before for before in planned[:i] if _depends(before.instruction, one.instruction)]
-        for i, one in enumerate(planned)
-    }
-    rest = list(planned)
-    order: list[Planned] = []
-    since: list[Planned] = []
-    done: set[int] = set()
-    while rest:
-        ready = [one for one in rest if all(id(before) in done for before in waits[id(one)])]
-        free = [one for one in ready if not any(_crosses(before, one, same) for before in since)]
-        chosen = free[0] if free else ready[0]
-        if not free:
-            since = []
-        since.append(chosen)
-        order.append(chosen)
-        done.add(id(chosen))
-        rest.remove(chosen)
-    return order
-
-
-def _depends(before: Instruction, after: Instruction) -> bool:
-    written = {symbol.buffer for symbol in before.results.values()}
-    read = {symbol.buffer for symbol in before.operands.values()}
-    touches = {symbol.buffer for symbol in (*after.operands.values(), *after.results.values())}
-    return bool(written & touches or read & {symbol.buffer for symbol in after.results.values()})
-
-
 def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share: bool) -> tuple[dict[Buffer, int], int]:
     """A place for each temporary. Those never needed at once may share it, the smallest gap that fits first."""
     last: dict[Buffer, int] = {}
@@ -265,40 +191,6 @@ def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[
         else:
             apart.append((length, at))
     return [*apart, (end - start, start)]
-
-
-def _barriers(planned: list[Planned], places: dict[Buffer, int], dtype: np.dtype[Any], members: int) -> None:
-    """Deal out what takes one member to the one with the least to do, and put barriers where data crosses members."""
-
-    def overlap(one: Symbol, other: Symbol) -> bool:
-        if one.buffer is other.buffer:
-            return True
-        if one.buffer not in places or other.buffer not in places:
-            return False
-        start, begin = places[one.buffer], places[other.buffer]
-        return start < begin + _bytes(other.buffer, dtype) and begin < start + _bytes(one.buffer, dtype)
-
-    since: list[Planned] = []
-    load = [0.0] * members
-    for one in planned:
-        if one.members == 1:
-            fitting = [
-                first
-                for first in sorted(range(members), key=load.__getitem__)
-                if not any(_crosses(before, replace(one, first=first), overlap) for before in since)
-            ]
-            one.first = (fitting or [0])[0]
-        if any(_crosses(before, one, overlap) for before in since):
-            one.barrier = True
-            since = []
-        since.append(one)
-        for member in range(one.first, one.first + one.members):
-            load[member] += _effort(one.instruction) / one.members
-
-
-def _effort(instruction: Instruction) -> float:
-    """About how many vectors move or are multiplied and added."""
-    return (instruction.multiply_adds + 4 * instruction.elements) / 16
 
 
 def _emit(

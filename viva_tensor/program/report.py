@@ -11,7 +11,8 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.kernels import _peak
-from viva_tensor.program.planning import Plan, Planned
+from viva_tensor.program.planning import Plan
+from viva_tensor.program.scheduling import Planned
 
 __all__ = ["listing", "profile"]
 

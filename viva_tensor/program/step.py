@@ -23,8 +23,9 @@ from viva_tensor.program._executor import MOST, Guard
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.layouts import of_parameters
 from viva_tensor.program.passes import PASSES
-from viva_tensor.program.planning import Plan, Planned, aligned, plan
+from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.recording import needed, record
+from viva_tensor.program.scheduling import Planned
 
 __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
 
@@ -116,11 +117,12 @@ class Step:
         self._seeds = np.zeros(source.seeds, np.uint64)
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
-        self._layouts = of_parameters(source.instructions(self._shapes)[0], source.dtype)
+        lowered = source.instructions(self._shapes)
+        self._layouts = of_parameters(lowered[0], source.dtype)
         self._params = self._block()
         self._moments = {slot: self._block() for slot in optimizer.slots}
         self._store(self._params, [variable.data for variable in source.params])
-        self._current = self._plan(self._shapes)
+        self._current = self._plan(self._shapes, lowered)
 
     def _block(self) -> tuple[Array, ...]:
         """Flat arrays for the parameters, one after another in memory, each from a cache line on.
@@ -152,12 +154,12 @@ class Step:
             for index, (flat, variable) in enumerate(zip(block, self._source.params, strict=False))
         )
 
-    def _plan(self, shapes: Shapes) -> Plan:
-        """The plan for these shapes and the threads in force, made once."""
+    def _plan(self, shapes: Shapes, lowered: tuple[list[Instruction], Symbol] | None = None) -> Plan:
+        """The plan for these shapes and the threads in force, made once; `lowered` are its instructions, if known."""
         threads = get_num_threads()
         found = self._plans.get((shapes, threads))
         if found is None:
-            instructions, output = self._source.instructions(shapes)
+            instructions, output = lowered or self._source.instructions(shapes)
             found = plan(
                 instructions,
                 output,
