@@ -99,3 +99,22 @@ def test_huber_is_square_inside_and_linear_outside(dtype):
     assert np.array_equal(found, [2.5, 0.5, 0.125, 0, 0.125, 0.5, 2.5, np.inf, np.nan], equal_nan=True)
     slopes = kernels.huber_backward(np.full(9, 2, dtype), d, 1.0)
     assert np.array_equal(slopes, [-2, -2, -1, 0, 1, 2, 2, 2, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 10, 16, 17])
+def test_rows_taken_together_have_the_bits_of_rows_alone(classes, dtype, rng):
+    x = (rng.standard_normal((41, classes)) * 5).astype(dtype)
+    x[3, 0], x[5, -1] = np.inf, np.nan
+    labels = rng.integers(0, classes, 41).astype(dtype)
+    shares = kernels.softmax(rng.standard_normal((41, classes)).astype(dtype))
+    grad = np.ones(41, dtype)
+
+    def alone(function, *arrays):
+        return np.concatenate([function(*(array[i : i + 1] for array in arrays)) for i in range(41)])
+
+    for function in (kernels.softmax, kernels.log_softmax):
+        assert np.array_equal(function(x), alone(function, x), equal_nan=True)
+    for target in (labels, shares):
+        assert np.array_equal(kernels.cross_entropy(x, target), alone(kernels.cross_entropy, x, target), equal_nan=True)
+        slopes = alone(kernels.cross_entropy_backward, grad, x, target)
+        assert np.array_equal(kernels.cross_entropy_backward(grad, x, target), slopes, equal_nan=True)

@@ -1,5 +1,9 @@
 # Operations on whole rows: softmax, cross-entropy, normalisation. Members own rows; the elements of a row are adjacent.
 # Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
+# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there.
+
+cdef enum:
+    NARROW = 16     # and at least LANES
 
 cdef inline vec row_max(const real* x, Py_ssize_t size) noexcept nogil:
     """The largest number of a row, in all lanes; where there is NaN, any."""
@@ -161,8 +165,97 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         out[label] -= 1
 
 
+cdef inline void columns_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t size, vec* columns) noexcept nogil:
+    """LANES rows of at most NARROW elements, by columns; zeros behind them."""
+    cdef const real* x = <const real*> matrix.data + row * matrix.row
+    cdef int i, j
+    for j in range(NARROW // LANES):
+        for i in range(LANES):
+            columns[j * LANES + i] = load_part(x + i * matrix.row + j * LANES, lanes_of(size, j))
+        transpose(columns + j * LANES)
+
+
+cdef inline vec join_columns(const vec* columns) noexcept nogil:
+    """The sum over NARROW columns, as `join` adds them."""
+    cdef vec sums[NARROW]
+    cdef int half = NARROW // 2, i
+    for i in range(NARROW):
+        sums[i] = ZERO + columns[i]
+    while half:
+        for i in range(half):
+            sums[i] += sums[i + half]
+        half //= 2
+    return sums[0]
+
+
+cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, bint labels) noexcept nogil:
+    """one_row for LANES rows of at most NARROW elements, of softmax or cross-entropy."""
+    cdef vec x[NARROW], y[NARROW], powers[NARROW]
+    cdef vec most = splat(-INFINITE), total, label = ZERO, found = splat(NOT_A_NUMBER), share
+    cdef Py_ssize_t size = args.columns, i, j
+    cdef real* out = <real*> args.out.data + row * args.out.row
+    cdef bint entropy = formula == CROSS_ENTROPY or formula == CROSS_ENTROPY_BACKWARD
+    columns_of(&args.a, row, size, x)
+    for j in range(NARROW):
+        y[j] = powers[j] = ZERO
+    for j in range(size):
+        most = if_less(most, x[j], x[j], most)
+    for j in range(size):
+        powers[j] = decayed(x[j] - most)
+    total = join_columns(powers)
+    if entropy and labels:
+        for i in range(LANES):
+            (<real*> &label)[i] = (<const real*> args.b.data)[(row + i) * args.b.row]
+    elif entropy:
+        columns_of(&args.b, row, size, y)
+    if formula == CROSS_ENTROPY:
+        total = log_of(total)
+        if labels:
+            for j in range(size):
+                share = splat(<real> j)
+                found = if_at_most(label, share, if_at_most(share, label, x[j], found), found)
+            total += most - found
+        else:
+            most = most + total
+            for j in range(size):
+                y[j] = pinned(y[j] * (most - x[j]))
+            total = join_columns(y)
+        for i in range(LANES):
+            out[i * args.out.row] = (<real*> &total)[i]
+        return
+    if formula == SOFTMAX:
+        for j in range(size):
+            x[j] = quotient(powers[j], total)
+    elif formula == LOG_SOFTMAX:
+        total = log_of(total)
+        for j in range(size):
+            x[j] = (x[j] - most) - total
+    elif labels:
+        for j in range(size):
+            share = splat(<real> j)
+            found = if_at_most(label, share, if_at_most(share, label, splat(<real> 1), found), found)
+        found = quotient(found, total)
+        for j in range(size):
+            share = splat(<real> j)
+            x[j] = pinned(powers[j] * found)
+            x[j] = if_at_most(label, share, if_at_most(share, label, x[j] - <real> 1, x[j]), x[j])
+    else:
+        found = quotient(join_columns(y), total)
+        for j in range(size):
+            x[j] = pinned(powers[j] * found) - y[j]
+    for j in range(NARROW // LANES):
+        transpose(x + j * LANES)
+        for i in range(LANES):
+            store_part(out + i * args.out.row + j * LANES, x[j * LANES + i], lanes_of(size, <int> j))
+
+
 cdef inline void some_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, Py_ssize_t end) noexcept nogil:
     cdef bint labels = args.b.column == 0
+    if args.columns <= NARROW and (formula == SOFTMAX or formula == LOG_SOFTMAX or formula == CROSS_ENTROPY
+                                   or formula == CROSS_ENTROPY_BACKWARD):
+        while row + LANES <= end:
+            narrow_rows(formula, args, row, labels)
+            row += LANES
     while row < end:
         one_row(formula, args.columns, <const real*> args.a.data + row * args.a.row,
                 <const real*> args.b.data + row * args.b.row, labels, <real*> args.out.data + row * args.out.row,
