@@ -4,8 +4,9 @@ usage: python asv_benchmarks/accuracy.py [--seeds N] [NAME ...]     (on a machin
 
 Both estimators get the same rows, the same parameters and the same ``random_state``, and make the same number of
 epochs. For each seed a quarter of the rows is kept apart for the score: R² for numbers, the share of right labels for
-classes. Features, and targets that are numbers, are standardised on the other rows. The two are fitted in turn; a time
-is that of ``fit`` alone, the ratio the median over the seeds.
+classes. Features, and targets that are numbers, are standardised on the other rows. The two are fitted in turn, with a
+pause in which the threads of the one before stop waiting for work; a time is that of ``fit`` alone, the ratio the median
+over the seeds.
 """
 
 # ruff: noqa: E402  # NumPy reads these variables while it is loaded
@@ -18,7 +19,7 @@ import statistics
 import sys
 import warnings
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 for name in [name for name in os.environ if name.startswith("OPENBLAS_")]:
@@ -58,6 +59,9 @@ CASES = {
 }
 
 
+PAUSE = 0.2  # seconds: OpenBLAS's threads look for work for some 25 ms, OpenMP's for a few
+
+
 class Fitted(NamedTuple):
     """Score on the test rows, and seconds of the fit."""
 
@@ -79,6 +83,7 @@ def compare(case: Case, seed: int) -> tuple[Fitted, Fitted]:
     for module in (neural_network, compiled) if seed % 2 else (compiled, neural_network):
         epochs = case.parameters["max_iter"]
         estimator = getattr(module, kind)(**case.parameters, random_state=seed, tol=0, n_iter_no_change=epochs)
+        sleep(PAUSE)
         start = perf_counter()
         estimator.fit(X, y)
         seconds = perf_counter() - start
