@@ -41,7 +41,7 @@ class OptimizerStep(Benchmark):
     """A whole step with other optimisers than plain SGD."""
 
     param_names = ("optimizer", "workload", "threads")
-    params = (tuple(OPTIMIZERS), ("seed-demo", "tabular", "mnist-mlp"), THREADS)
+    params = (tuple(OPTIMIZERS), ("seed-demo", "mnist-mlp"), THREADS)
 
     def setup(self, optimizer, workload, threads):
         super().setup(threads)
