@@ -139,8 +139,9 @@ def deal(planned: list[Planned], places: Mapping[Buffer, int], sizes: Mapping[Bu
             one.barrier = True
             since = _Since(sharing)
         since.add(one)
+        effort = _effort(one.instruction) / one.members
         for member in range(one.first, one.first + one.members):
-            load[member] += _effort(one.instruction) / one.members
+            load[member] += effort
 
 
 def _sharing(places: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Sharing:
