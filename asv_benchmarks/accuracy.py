@@ -5,8 +5,8 @@ usage: python asv_benchmarks/accuracy.py [--seeds N] [NAME ...]     (on a machin
 Both estimators get the same rows, the same parameters and the same ``random_state``, and make the same number of
 epochs. For each seed a quarter of the rows is kept apart for the score: R² for numbers, the share of right labels for
 classes. Features, and targets that are numbers, are standardised on the other rows. The two are fitted in turn, with a
-pause in which the threads of the one before stop waiting for work; a time is that of ``fit`` alone, the ratio the median
-over the seeds.
+pause in which the threads of the one before stop waiting for work; a time is that of ``fit`` alone, the ratio the
+median over the seeds.
 """
 
 # ruff: noqa: E402  # NumPy reads these variables while it is loaded
