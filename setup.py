@@ -4,6 +4,8 @@ Environment switches:
     VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
     VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
     VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
+    VIVA_TENSOR_SANITIZE=KINDS     what GCC's -fsanitize takes: address,undefined or thread; what it finds ends the process.
+                                   Python itself is not instrumented and must preload the runtimes: reliability/sanitize
 """
 
 import os
@@ -19,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 KERNELS = "viva_tensor/kernels"
 DEBUG = os.environ.get("VIVA_TENSOR_DEBUG", "0") not in ("", "0")
+SANITIZE = os.environ.get("VIVA_TENSOR_SANITIZE", "")
 MARCH = os.environ.get("VIVA_TENSOR_MARCH", "")
 SHARED = "viva_tensor.kernels._cyutility"  # memoryview support, compiled once for all modules
 
@@ -42,6 +45,12 @@ OPTIONAL_FLAGS = [
     "--param=max-completely-peeled-insns=400",  # loops over the sums of a tile are unrolled, so that they live there
 ]
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
+SANITIZED = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+if SANITIZE:
+    OPTIMISED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *SANITIZED]
+    OPTIMISED += ["-fno-wrapv", "-fno-wrapv-pointer"]  # with Python's -fwrapv no overflow would be seen
+    if "address" in SANITIZE:
+        OPTIMISED.append("-fno-sanitize=null,object-size")  # sees those accesses too; they would double the build
 
 INSTRUCTION_SETS = {
     "baseline": ["-msse3"],  # what NumPy's own wheels ask for at least
@@ -156,6 +165,7 @@ class BuildExtensions(build_ext):
         chosen = []
         for extension in self.extensions:
             extension.extra_compile_args = [*common]
+            extension.extra_link_args = [*SANITIZED]
             if extension.name == SHARED:
                 extension.sources = [str(generated / "_cyutility.c")]
             elif "_core_" in extension.name:
@@ -172,7 +182,7 @@ class BuildExtensions(build_ext):
             else:
                 extension.include_dirs = [str(generated)]
                 extension.extra_compile_args += compile_openmp
-                extension.extra_link_args = [*link_openmp]
+                extension.extra_link_args += link_openmp
             chosen.append(extension)
 
         translated = cythonize(

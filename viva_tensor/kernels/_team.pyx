@@ -6,6 +6,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from viva_tensor.kernels.cores cimport Core
+from viva_tensor.kernels.fences cimport fence
 from viva_tensor.kernels.openmp cimport (
     OPENMP,
     openmp_max_threads,
@@ -80,6 +81,7 @@ cdef char* workspace(Py_ssize_t size) except? NULL:
         raise MemoryError
     aligned = memory + 128 - (<uintptr_t> memory) % 64
     (<char**> aligned - 1)[0] = memory
+    fence(aligned + size, 128 - (aligned - memory))
     return aligned
 
 

@@ -38,6 +38,7 @@ from viva_tensor.kernels.cores cimport (
     UpdateArgs,
     UpdateRule,
 )
+from viva_tensor.kernels.fences cimport fence
 from viva_tensor.kernels.openmp cimport openmp_wait
 
 DEPTH_BLOCK = 1024      # steps of the depth for which a product writes its output once, as in core/matmul.pxi
@@ -179,8 +180,10 @@ cdef class Executor:
     cdef void* memory(self, Py_ssize_t size) except NULL:
         """Zeroed memory that lives as long as the executor, aligned to 64 bytes."""
         cdef bytearray raw = bytearray(size + 64)
+        cdef char* memory = <char*> ((<uintptr_t> <char*> raw + 63) // 64 * 64)
         self.held.append(raw)
-        return <void*> ((<uintptr_t> <char*> raw + 63) // 64 * 64)
+        fence(memory + size, 64 - (memory - <char*> raw))
+        return memory
 
     cdef int reserve(self, Py_ssize_t room) except -1:
         """Room for that many instructions."""

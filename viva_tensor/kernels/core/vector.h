@@ -122,14 +122,14 @@ static const viva_int viva_first[2 * VIVA_VEC_LANES] = {
 };
 #define VIVA_FIRST(n) _mm256_loadu_si256((const __m256i *)(viva_first + VIVA_VEC_LANES - (n)))
 #endif
-#if defined(VIVA_LOAD_MASKED)
+#if defined(VIVA_LOAD_MASKED) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define VIVA_LOAD_PART(from, n) ((n) > 0 ? VIVA_LOAD_MASKED(from, n) : VIVA_ZERO)
 #define VIVA_STORE_PART(to, v, n)         \
     do {                                  \
         if ((n) > 0)                      \
             VIVA_STORE_MASKED(to, v, n);  \
     } while (0)
-#else
+#else /* also for sanitizers, which do not look into masked accesses */
 static inline viva_vec viva_load_part(const viva_real *from, int n) {
     viva_vec v = VIVA_ZERO;
     for (int i = 0; i < n; i++) v[i] = from[i];
