@@ -318,3 +318,22 @@ def test_tied_and_unused_parameters_and_constants_that_stay():
     assert step(x.data) == float(loss.data)
     for variable, expected in zip(step.params(autograd.new_tape()).value, after, strict=True):
         assert np.array_equal(variable.data, expected.data)
+
+
+def test_a_forward_pass_is_whole_when_another_thread_changes_the_number_of_threads_meanwhile(monkeypatch):
+    x, _, _, loss, tape = network((6, 20, 2), 32)
+    predict = program.compile_forward(tape, output=loss, inputs=(x,))
+    wanted = predict(x.data)
+    predict(x.data * 2)
+    asked = iter([5, 6])
+    monkeypatch.setattr("viva_tensor.program.step.get_num_threads", lambda: next(asked, kernels.get_num_threads()))
+    assert predict(x.data) == wanted
+
+
+def test_an_empty_batch_that_lies_across_its_alignment():
+    x, y, layers, loss, tape = network((4, 3), 8)
+    raw = bytearray(64)
+    X, Y = (np.ndarray((0, size), "f4", raw, offset=1) for size in (4, 3))
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
+    assert np.isnan(step(X, Y))
+    assert np.isnan(program.compile_forward(tape, output=loss, inputs=(x, y))(X, Y))

@@ -429,7 +429,7 @@ cdef class Executor:
     cdef bint fits(self, const Py_buffer* view, const Py_ssize_t* dims) noexcept:
         cdef int i
         if view.format[0] != self.letter or view.format[1] != 0 or view.ndim != dims[0] \
-                or <uintptr_t> view.buf % self.size:
+                or view.len and <uintptr_t> view.buf % self.size:
             return False
         for i in range(view.ndim):
             if view.shape[i] != dims[1 + i]:

@@ -403,12 +403,13 @@ class Forward:
         self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
         self._lock = threading.Lock()
         shapes = tuple(variable.data.shape for variable in source.inputs)
-        self._idle[shapes, get_num_threads()] = [self._planned(shapes)]
+        threads = get_num_threads()
+        self._idle[shapes, threads] = [self._planned(shapes, threads)]
 
-    def _planned(self, shapes: Shapes) -> tuple[Plan, Array]:
+    def _planned(self, shapes: Shapes, threads: int) -> tuple[Plan, Array]:
         source = self._source
         instructions, output = source.instructions(shapes)
-        made = plan(instructions, output, (), shapes, source.dtype, get_num_threads())
+        made = plan(instructions, output, (), shapes, source.dtype, threads)
         start = made.places[output.buffer]
         data = made.arena[start : start + output.size * source.dtype.itemsize]
         return made, data.view(source.dtype).reshape(output.shape)
@@ -428,15 +429,18 @@ class Forward:
         """
         given = (as_array("forward", one, None if hasattr(one, "dtype") else self._source.dtype) for one in inputs)
         arrays = tuple(np.require(one, requirements="C") for one in given)
-        key = self._source.shapes("forward", arrays), get_num_threads()
-        with self._lock:
-            idle = self._idle.setdefault(key, [])
-            made = idle.pop() if idle else None
-        made = made or self._planned(key[0])
-        made[0].executor.run(arrays)
-        result = made[1].copy()
-        with self._lock:
-            self._idle[key].append(made)
+        shapes = self._source.shapes("forward", arrays)
+        done = None
+        while done is None:
+            key = shapes, get_num_threads()
+            with self._lock:
+                idle = self._idle.setdefault(key, [])
+                made = idle.pop() if idle else None
+            made = made or self._planned(*key)
+            done = made[0].executor.run(arrays)  # None if another thread has changed the number of threads since
+            result = made[1].copy()
+            with self._lock:
+                self._idle[key].append(made)
         return result
 
     def __str__(self) -> str:
