@@ -177,12 +177,12 @@ def _reduced(
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, mend="weights are at least 0")
-    column, tape = autograd.reshape(tape, sample_weight, (-1, *(1,) * (len(shape) - 1)) if weights.size else shape)
-    weighted, tape = autograd.mul(tape, losses, column)
+    if len(shape) > 1:  # first along each row: no attribute may hold a size, which other batches may have otherwise
+        along = autograd.mean if reduction == "mean" else autograd.sum
+        losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
+    weighted, tape = autograd.mul(tape, losses, sample_weight)
     total, tape = autograd.sum(tape, weighted)
     if reduction == "sum":
         return Traced(total, tape)
-    per_row = losses.data.size // max(len(losses.data), 1)
     count, tape = autograd.sum(tape, sample_weight)
-    count, tape = record(tape, operations.SCALE, count, factor=float(per_row))
     return autograd.div(tape, total, count)

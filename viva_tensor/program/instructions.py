@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor.error import BroadcastError, ShapeMismatch
+from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
 from viva_tensor.kernels._updates import sum_chunks
 
 __all__ = ["Buffer", "Builder", "Instruction", "Symbol"]
@@ -118,10 +118,10 @@ def row_major(shape: Sequence[int]) -> Strides:
 class Builder:
     """Collects instructions; each method is one primitive and gives the symbol of its result."""
 
-    def __init__(self, dtype: Any = np.float32) -> None:
+    def __init__(self, dtype: Any = np.float32, seeds: Sequence[int] = ()) -> None:
         self.dtype = dtype
         self.instructions: list[Instruction] = []
-        self.seeds: dict[int, int] = {}
+        self.seeds = {seed: place for place, seed in enumerate(seeds)}
         self._names = 0
 
     def temporary(self, shape: Shape) -> Symbol:
@@ -138,6 +138,9 @@ class Builder:
                 operation=f"matmul of {a.shape} and {b.shape}",
                 mend="the columns of the first operand must equal the rows of the second",
             )
+        if bias is not None and bias.shape != b.shape[1:]:
+            mend = "give one number for each column of the product"
+            raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", mend=mend)
         out = self.temporary((a.shape[0], b.shape[1]))
         operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
         self.instructions.append(
@@ -172,6 +175,8 @@ class Builder:
         """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
         a = self.whole(a)
         size = a.shape[-1]
+        if size == 0 and name.startswith("cross_entropy"):
+            raise InvalidShape(f"logits of shape {a.shape} have no classes", operation="cross_entropy")
         count = a.size // max(size, 1)
         matrix = (count, size)
         out = self.temporary((count, 1) if name == "cross_entropy" else matrix)
@@ -192,7 +197,7 @@ class Builder:
         rows = x.shape[0] if x.shape else 1
         matrix = (rows, x.size // max(rows, 1))
         out = self.temporary(matrix)
-        place = self.seeds.setdefault(seed, len(self.seeds))
+        place = self.seeds[seed]
         if x.size:
             attributes = {"rate": rate, "place": place}
             self.instructions.append(Instruction("dropout", {"x": self.reshape(x, matrix)}, {"out": out}, attributes))

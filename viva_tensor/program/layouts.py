@@ -65,7 +65,7 @@ class Panels:
     def load(self, flat: Array) -> Array:
         """The matrix, in rows."""
         panels = flat[: self.count * self.rows * self.width].reshape(self.count, self.rows, self.width)
-        padded = panels.swapaxes(0, 1).reshape(self.rows, -1)
+        padded = panels.swapaxes(0, 1).reshape(self.rows, self.count * self.width)
         values = padded[:, : self.columns]
         return np.array(values.T if self.turned else values, order="C")
 

@@ -124,6 +124,7 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     in_place = b.strides[1] == 1 and b.across > 0
     if (
         "update" not in instruction.attributes["fused"]
+        and not a.down  # else its rows lie in panels, which shares of rows would cut
         and a.shape[1] * columns <= (OWN_ROWS if in_place else PACKED_TWICE)
         and rows >= 8 * threads
     ):
@@ -172,6 +173,11 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
             for buffer in {symbol.buffer for symbol in _symbols(one.instruction)}:
                 if buffer in places and last[buffer] == i:
                     gaps = _with_gap(gaps, places[buffer], _bytes(buffer, dtype))
+    read = [symbol for one in planned for symbol in one.instruction.operands.values()]
+    for symbol in (*read, output):  # what has no elements is read though nothing wrote it
+        if symbol.buffer.kind == "temporary" and symbol.buffer not in places:
+            places[symbol.buffer] = total
+            total += _bytes(symbol.buffer, dtype)
     return places, total
 
 

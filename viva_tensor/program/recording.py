@@ -97,9 +97,13 @@ def record(
     shapes: Sequence[tuple[int, ...]],
     params: Sequence[Variable] = (),
     optimizer: Optimizer | None = None,
+    seeds: Sequence[int] = (),
 ) -> Recording:
-    """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates."""
-    build = Builder(output.data.dtype)
+    """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates.
+
+    ``seeds`` are those of all dropouts, in the order in which a step draws them anew.
+    """
+    build = Builder(output.data.dtype, seeds)
     symbols: dict[int, Symbol] = {}
     for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
         symbols[variable.id] = _leaf(Buffer("input", 0, index, name=f"input{index}"), shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -57,14 +57,10 @@ class _Source:
     params: tuple[Variable, ...]
     dtype: np.dtype[Any]
     optimizer: Optimizer | None
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds a step draws, one for each dropout."""
-        return len({node.attributes["seed"] for node in self.nodes if node.operation is operations.DROPOUT})
+    seeds: tuple[int, ...]  # of all dropouts on the tape, as each recording draws them; none if the output needs none
 
     def instructions(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer)
+        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds)
         instructions = recording.instructions
         for improve in PASSES:
             instructions = improve(instructions, recording.output)
@@ -114,7 +110,7 @@ class Step:
         self._rule = optimizer.rule()
         self._lock = Guard()
         self._rng = rng
-        self._seeds = np.zeros(source.seeds, np.uint64)
+        self._seeds = np.zeros(len(source.seeds), np.uint64)
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
         lowered = source.instructions(self._shapes)
@@ -410,7 +406,7 @@ class Forward:
         source = self._source
         instructions, output = source.instructions(shapes)
         made = plan(instructions, output, (), shapes, source.dtype, threads)
-        start = made.places[output.buffer]
+        start = made.places[output.buffer] + output.offset * source.dtype.itemsize
         data = made.arena[start : start + output.size * source.dtype.itemsize]
         return made, data.view(source.dtype).reshape(output.shape)
 
@@ -516,7 +512,7 @@ def compile_step(
         )
     if source.seeds and not isinstance(rng, np.random.Generator):
         raise InvalidValue(
-            f"{source.seeds} dropouts, and rng is {type(rng).__name__}",
+            f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
             operation="compile_step",
             mend="give rng=np.random.default_rng(seed), from which each step draws",
         )
@@ -556,7 +552,7 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     source = _source("compile_forward", tape, output, inputs, (), None)
     if source.seeds:
         raise InvalidValue(
-            f"the output depends on {source.seeds} dropouts",
+            f"the output depends on {len(_seeds(source.nodes))} dropouts",
             operation="compile_forward",
             mend="record the forward pass without them",
         )
@@ -598,4 +594,9 @@ def _source(
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
     if len(dtypes) > 1:
         raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
-    return _Source(kept, output, inputs, params, dtypes.pop(), optimizer)
+    seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
+    return _Source(kept, output, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
+
+
+def _seeds(nodes: Iterable[Node]) -> list[int]:
+    return [node.attributes["seed"] for node in nodes if node.operation is operations.DROPOUT]
