@@ -214,7 +214,9 @@ class Programs(RuleBasedStateMachine):
 
     def any(self, data, wanted=lambda shape: True):
         """The number of some variable of a wanted shape, those of calls and late ones rather; None if there is none."""
-        fitting = [i for i in range(len(self.made)) if wanted(self.shape(i)) and not getattr(self.steps[i], "classes", 0)]
+        fitting = [
+            i for i in range(len(self.made)) if wanted(self.shape(i)) and not getattr(self.steps[i], "classes", 0)
+        ]
         return data.draw(st.sampled_from(fitting[::-1])) if fitting else None
 
     @rule(kind=st.sampled_from(["batch", "parameter", "constant"]), data=st.data())
@@ -323,9 +325,7 @@ class Programs(RuleBasedStateMachine):
         axes = data.draw(st.lists(st.integers(0, len(self.shape(x)) - 1), unique=True))
         axis = data.draw(st.sampled_from([tuple(axes), axes[0] - len(self.shape(x))])) if axes else None
         name = "mean" if mean else "sum"
-        self.call(
-            name, lambda tape, rng, x: getattr(autograd, name)(tape, x, axis=axis, keepdims=keepdims), x
-        )
+        self.call(name, lambda tape, rng, x: getattr(autograd, name)(tape, x, axis=axis, keepdims=keepdims), x)
 
     @rule(data=st.data())
     def turned(self, data):
@@ -363,9 +363,7 @@ class Programs(RuleBasedStateMachine):
             self.any(data, lambda shape: len(shape) > axis and shape[:axis] + shape[axis + 1 :] == rest)
             for _ in range(count - 1)
         ]
-        self.call(
-            "concatenate", lambda tape, rng, *parts: autograd.concatenate(tape, parts, axis), first, *others
-        )
+        self.call("concatenate", lambda tape, rng, *parts: autograd.concatenate(tape, parts, axis), first, *others)
 
     @rule(rate=st.sampled_from([0.0, 0.3, 0.9]), data=st.data())
     def dropout(self, rate, data):
@@ -375,9 +373,7 @@ class Programs(RuleBasedStateMachine):
     def layer_norm(self, data):
         x = self.any(data, len)
         w, b = (self.leaf("parameter", self.shape(x)[-1:]) for _ in "wb")
-        self.call(
-            "layer_norm", lambda tape, rng, x, w, b: nn.layer_norm_forward(tape, nn.LayerNorm(w, b), x), x, w, b
-        )
+        self.call("layer_norm", lambda tape, rng, x, w, b: nn.layer_norm_forward(tape, nn.LayerNorm(w, b), x), x, w, b)
 
     @rule(
         name=st.sampled_from(
@@ -462,7 +458,9 @@ class Programs(RuleBasedStateMachine):
             steps += [Call("", (len(steps) - 1,), lambda tape, rng, x: autograd.mean(tape, x))]
         for i in range(1, len(chosen)):
             steps.append(
-                Call("", (len(self.steps) + 2 * i + 1, len(steps) - 1), lambda tape, rng, x, y: autograd.add(tape, x, y))
+                Call(
+                    "", (len(self.steps) + 2 * i + 1, len(steps) - 1), lambda tape, rng, x, y: autograd.add(tape, x, y)
+                )
             )
         with lowered(names):
             compare(steps, self.rng, optimizer, threads, self.rows, other, self.wild)
@@ -516,6 +514,8 @@ def tried(eager, compiled):
     except DeadCallRefusedError:
         return None
     except error.TensorError as reason:
+        if "one weight for each row" in str(reason):  # which is asked as weights are recorded, not by programs
+            return None
         refusal = reason
     try:
         found = compiled()

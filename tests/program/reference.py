@@ -115,9 +115,7 @@ def cross_entropy(x, target):
 
 
 def binary_cross_entropy(x, target):
-    return Found(
-        np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x))), np.abs(x) * (1 + target) + 1
-    )
+    return Found(np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x))), np.abs(x) * (1 + target) + 1)
 
 
 def gelu(x):
@@ -161,7 +159,8 @@ FORWARD = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "huber": lambda x, delta: Found(
-        np.where(np.abs(x) <= delta, x * x / 2, delta * (np.abs(x) - delta / 2)), delta * np.abs(x) + x * x * (np.abs(x) <= delta)
+        np.where(np.abs(x) <= delta, x * x / 2, delta * (np.abs(x) - delta / 2)),
+        delta * np.abs(x) + x * x * (np.abs(x) <= delta),
     ),
     "softmax": softmax,
     "log_softmax": log_softmax,
@@ -223,9 +222,7 @@ def normalize_backward(g, x, epsilon):
 def cross_entropy_backward(g, x, target):
     _, shifted, total, p = pieces(x)
     t, g = one_hot(x, target), g[:, None]
-    to_x = Found(
-        g * (p * t.sum(1, keepdims=True) - t), np.abs(g) * (p * (1 - shifted) + t), x.shape[1]
-    )
+    to_x = Found(g * (p * t.sum(1, keepdims=True) - t), np.abs(g) * (p * (1 - shifted) + t), x.shape[1])
     if target.ndim == 1:
         return [to_x, exact(np.zeros(target.shape))]
     return [to_x, Found(-g * (shifted - total), np.abs(g) * (1 + total - shifted), x.shape[1])]
@@ -345,9 +342,7 @@ def compare(what, array, found):
     wrong = np.argwhere(~(np.abs(array - found.value) <= bound))
     if len(wrong):
         place = tuple(wrong[0])
-        raise AssertionError(
-            f"{what} at {place}: {array[place]!r}, wanted {found.value[place]!r} ± {bound[place]:.3g}"
-        )
+        raise AssertionError(f"{what} at {place}: {array[place]!r}, wanted {found.value[place]!r} ± {bound[place]:.3g}")
 
 
 def check(tape, loss):

@@ -173,12 +173,18 @@ def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtyp
         copy = build.temporary(rows)
         copy.buffer.name = f"{buffer.name}'"
         source = Symbol(rows, row_major(rows), buffer)
+        sums = [
+            one
+            for one in kept
+            if one.kind == "sum"
+            and one.operands["x"].buffer is buffer
+            and _sums_rows(one)
+            and panels.holds(one.operands["x"])
+        ]
+        first = min((*(one for one, _ in uses), *sums), key=kept.index)
         kept.insert(kept.index(first), Instruction("to_panels", {"x": source}, {"out": copy}))
-        for one, name in uses:
+        for one, name in (*uses, *((one, "x") for one in sums)):
             one.operands[name] = replace(one.operands[name], buffer=copy.buffer)
-        for one in kept:
-            if one.kind == "sum" and one.operands["x"].buffer is buffer and _sums_rows(one):
-                one.operands["x"] = replace(one.operands["x"], buffer=copy.buffer)
     return kept
 
 
