@@ -74,6 +74,8 @@ class _Trace:
 _operations: dict[str, _Operation] = {}
 _traces: tuple[_Trace, ...] = ()  # those that are being recorded
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # no child finds the lock held by a thread that it does not have
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:

@@ -1,14 +1,21 @@
-"""Teams of threads: how many members a call gets, one region around one core, and their scratch memory."""
+"""Teams of threads: how many members a call gets, one region around one core, and their scratch memory.
 
-import os
+GCC's runtime keeps a team for each thread that opened a region. It ends the process if a thread of a team cannot be
+started, so whether they can is tried before; and a child forked from a thread with a team would wait for threads that
+are not there, so the team is dismissed before.
+"""
+
+from warnings import warn
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
 from viva_tensor.kernels.cores cimport Core
 from viva_tensor.kernels.fences cimport fence
+from viva_tensor.kernels.native cimport at_fork, can_start
 from viva_tensor.kernels.openmp cimport (
     OPENMP,
+    openmp_dismiss,
     openmp_max_threads,
     openmp_processors,
     openmp_team,
@@ -17,12 +24,20 @@ from viva_tensor.kernels.openmp cimport (
 cdef extern from * nogil:
     """
     #if defined(_MSC_VER)
-    static __declspec(thread) int viva_own_threads = 0;
+    #define VIVA_OF_THREAD static __declspec(thread) int
     #else
-    static _Thread_local int viva_own_threads = 0;
+    #define VIVA_OF_THREAD static _Thread_local int
     #endif
+    VIVA_OF_THREAD viva_own_threads = 0;
+    VIVA_OF_THREAD viva_ready = 1;
+    VIVA_OF_THREAD viva_lost = 0;
+    VIVA_OF_THREAD viva_orphan = 0;
     """
-    int own "viva_own_threads"      # what num_threads() asked for on this Python thread; 0: nothing
+    # Each is of the calling thread.
+    int own "viva_own_threads"      # what num_threads() asked for; 0: nothing
+    int ready "viva_ready"          # members of its last team, which are kept for the next one
+    bint lost "viva_lost"           # its team could not be dismissed before a fork
+    bint orphan "viva_orphan"       # it was forked with such a team
 
 cdef extern from "Python.h" nogil:
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -30,8 +45,7 @@ cdef extern from "Python.h" nogil:
 cdef int chosen = 0     # what set_num_threads() asked for; 0: nothing
 cdef int quota = 0      # processors that the control group grants; 0: no limit
 cdef double eagerness = 1   # thresholds are divided by it; only the script that measures them changes it
-cdef bint opened = False    # a region with more than one member has run in this process
-cdef bint orphan = False    # this process was forked from one in which that had happened
+cdef bint refused = False   # threads could not be started
 
 
 cdef int default_threads() noexcept nogil:
@@ -42,7 +56,7 @@ cdef int default_threads() noexcept nogil:
 
 
 cdef int threads() noexcept nogil:
-    if orphan or OPENMP == 0:
+    if orphan or refused or OPENMP == 0:
         return 1
     if own > 0:
         return own
@@ -59,12 +73,23 @@ cdef int team_size(double work, double share) noexcept nogil:
     return <int> min(work / share, <double> threads())
 
 
+cdef void refuse(int members) noexcept with gil:
+    """From now on one thread, until set_num_threads() is called."""
+    global refused
+    refused = True
+    warn(f"{members - 1} more threads cannot be started, so one thread is used: the limit of processes or of memory is "
+         "reached. set_num_threads() tries again.", RuntimeWarning)
+
+
 cdef void run(Core core, const void* args, int members) noexcept nogil:
-    global opened
+    global ready
+    if members > 1 and members != ready and not can_start(members - ready, members):
+        refuse(members)
+        members = 1
     if members == 1:
         core(args, 0, 1)
     else:
-        opened = True
+        ready = members
         openmp_team(core, args, members)
 
 
@@ -91,13 +116,13 @@ cdef void release(char* memory) noexcept nogil:
 
 
 def get_threads():
-    """(in force, asked on this thread, asked for the process, OpenMP's maximum, processors, forked after a region)"""
-    return threads(), own, chosen, openmp_max_threads(), openmp_processors(), orphan
+    """(in force, asked on this thread, for the process, OpenMP's maximum, processors, team lost in a fork, refused)"""
+    return threads(), own, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
 
 
 def choose(int n):
-    global chosen
-    chosen = n
+    global chosen, refused
+    chosen, refused = n, False
 
 
 def choose_own(int n):
@@ -119,11 +144,17 @@ def openmp_version():
     return OPENMP
 
 
-def _mark_child():
+cdef void before_fork() noexcept nogil:
+    global lost, ready
+    lost = ready > 1 and not openmp_dismiss()
+    if not lost:
+        ready = 1
+
+
+cdef void in_child() noexcept nogil:
     global orphan
-    orphan = opened
+    orphan = orphan or lost
 
 
-# libgomp's team does not survive a fork: the first region in the child would wait for threads that are not there.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_mark_child)
+if at_fork(before_fork, in_child):
+    raise MemoryError

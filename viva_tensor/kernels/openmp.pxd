@@ -35,6 +35,14 @@ cdef extern from * nogil:
         core(args, omp_get_thread_num(), omp_get_num_threads());
     }
     #endif
+    /* GCC's idle threads would be missing in a forked child, which would wait for them; LLVM's runtime mends itself. */
+    #if defined(__clang__) || !defined(__GNUC__)
+    static int viva_dismiss(void) { return 1; }
+    #elif __GNUC__ >= 9
+    static int viva_dismiss(void) { return omp_pause_resource_all(omp_pause_hard) == 0; }
+    #else
+    static int viva_dismiss(void) { return 0; }
+    #endif
     #if defined(__GNUC__)
     #include <sched.h>
     /* Each member has a flag on a cache line of its own. One that waits long yields: there may be fewer processors. */
@@ -55,6 +63,7 @@ cdef extern from * nogil:
     static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
         (void)flags; (void)member; (void)members; (void)round;
     }
+    static int viva_dismiss(void) { return 1; }
     static int viva_max_threads(void) { return 1; }
     static int viva_processors(void) { return 1; }
     static void viva_team(void (*core)(const void *, int, int), const void *args, int members) {
@@ -66,6 +75,7 @@ cdef extern from * nogil:
     int OPENMP "VIVA_OPENMP"    # its version as yyyymm, or 0
     int openmp_max_threads "viva_max_threads" ()
     int openmp_processors "viva_processors" ()
+    bint openmp_dismiss "viva_dismiss" ()   # before a fork: whether the calling thread's team may be had anew after it
     # until all members of the region have come to this round; `flags` has 32 elements for each of them
     void openmp_wait "viva_wait" (unsigned* flags, int member, int members, unsigned round)
     void openmp_team "viva_team" (Core core, const void* args, int members)

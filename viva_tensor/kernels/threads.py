@@ -80,11 +80,13 @@ def decided_by() -> str:
     ...     decided_by()
     'num_threads()'
     """
-    _, own, chosen, openmp, processors, orphan = _team.get_threads()
+    _, own, chosen, openmp, processors, orphan, refused = _team.get_threads()
     if not _team.openmp_version():
         return "a build without OpenMP"
     if orphan:
         return "a fork after threads had run"
+    if refused:
+        return "threads that could not be started"
     if own:
         return "num_threads()"
     if chosen:
@@ -108,14 +110,16 @@ def quota_from(root: Path, groups: str) -> int:
     """Whole processors that control groups grant, from a cgroup tree and /proc/self/cgroup (v1 or v2); 0: no limit."""
     limits = []
     for line in groups.splitlines():
-        _, controllers, group = line.split(":", 2)
+        _, found, rest = line.partition(":")
+        controllers, parted, group = rest.partition(":")
+        if not (found and parted):
+            continue
         if controllers == "":
             limits += [_v2_limit(folder / "cpu.max") for folder in _upwards(root, group)]
         elif "cpu" in controllers.split(","):
             for base in (root / controllers, root / "cpu"):
                 limits += [_v1_limit(folder) for folder in _upwards(base, group)]
-    found = [limit for limit in limits if limit]
-    return max(1, math.floor(min(found))) if found else 0
+    return max(1, math.floor(min(limits))) if limits and min(limits) <= MOST else 0
 
 
 def _upwards(root: Path, group: str) -> list[Path]:
@@ -126,18 +130,23 @@ def _upwards(root: Path, group: str) -> list[Path]:
 
 def _v2_limit(file: Path) -> float:
     try:
-        quota, period = file.read_text().split()
-        return 0.0 if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        return 0.0
+        return _ratio(*file.read_text().split())
+    except (OSError, OverflowError, TypeError, ValueError):
+        return math.inf
 
 
 def _v1_limit(folder: Path) -> float:
     try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        return 0.0 if quota <= 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return 0.0
+        return _ratio(*((folder / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period")))
+    except (OSError, OverflowError, ValueError):
+        return math.inf
+
+
+def _ratio(quota: str, period: str) -> float:
+    """Of two times; infinite where they limit nothing: "max", -1, and what no kernel writes."""
+    if quota == "max":
+        return math.inf
+    return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else math.inf
 
 
 def _read_quota() -> int:

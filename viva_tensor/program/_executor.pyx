@@ -1,6 +1,9 @@
 """Runs a planned list of instructions in one parallel region, with the same cores as eager calls."""
 
+import os
+import threading
 from time import perf_counter
+from weakref import WeakValueDictionary
 
 import numpy
 
@@ -8,7 +11,8 @@ from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_C_CONTIGUOUS, PyBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport (
     NOWAIT_LOCK,
-    WAIT_LOCK,
+    PY_LOCK_ACQUIRED,
+    PyLockStatus,
     PyThread_acquire_lock,
     PyThread_allocate_lock,
     PyThread_free_lock,
@@ -41,6 +45,21 @@ from viva_tensor.kernels.cores cimport (
 from viva_tensor.kernels.fences cimport fence
 from viva_tensor.kernels.openmp cimport openmp_wait
 
+cdef extern from "Python.h" nogil:
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
+    unsigned long PyThread_get_thread_ident()
+
+cdef extern from * nogil:
+    """
+    #include <time.h>
+    static double viva_seconds(void) {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    }
+    """
+    double seconds_now "viva_seconds" ()
+
 DEPTH_BLOCK = 1024      # steps of the depth for which a product writes its output once, as in core/matmul.pxi
 
 MOST = 16       # inputs
@@ -49,7 +68,9 @@ cdef object NDARRAY = numpy.ndarray
 
 cdef enum:
     MOST_INPUTS = 16
-    CHECK_FLOPS = 20_000_000    # work between two looks for Ctrl-C
+    CHECK_FLOPS = 20_000_000    # work between two looks at the clock
+
+cdef double LONGEST = 0.02      # seconds for which batches follow one another without a look at anything else
 
 
 cdef struct Instruction:
@@ -111,32 +132,79 @@ cdef void execute(const void* packed, int member, int members) noexcept nogil:
 
 
 cdef class Guard:
-    """A lock for what several executors share, which costs next to nothing while nobody else holds it."""
+    """A lock for what several threads share, which costs next to nothing while nobody else holds it.
 
+    Whoever holds it may take it again, as a signal handler does that asks for the state; who waits for it can be
+    interrupted. A fork waits for all of them, so that the child finds no step half made and no lock held.
+    """
+
+    cdef object __weakref__
     cdef PyThread_type_lock lock
+    cdef unsigned long owner
+    cdef int depth
 
     def __cinit__(self):
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError
+        _guards[id(self)] = self
 
     def __dealloc__(self):
         if self.lock != NULL:
             PyThread_free_lock(self.lock)
 
-    cdef void acquire(self) noexcept:
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
+    cdef int acquire(self) except -1:
+        cdef unsigned long me = PyThread_get_thread_ident()
+        cdef PyLockStatus got
+        if self.depth == 0 or self.owner != me:
+            if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+                while True:
+                    with nogil:
+                        got = PyThread_acquire_lock_timed(self.lock, -1, 1)
+                    if got == PY_LOCK_ACQUIRED:
+                        break
+                    PyErr_CheckSignals()
+            self.owner = me
+        self.depth += 1
+        return 0
 
     cdef void release(self) noexcept:
-        PyThread_release_lock(self.lock)
+        self.depth -= 1
+        if self.depth == 0:
+            PyThread_release_lock(self.lock)
 
     def __enter__(self):
         self.acquire()
 
     def __exit__(self, *_):
         self.release()
+
+
+_guards = WeakValueDictionary()
+_forking = threading.Lock()     # two threads that each hold half of the guards would wait for each other
+cdef list _held = []
+
+
+def _before_fork():
+    cdef Guard guard
+    _forking.acquire()
+    for reference in _guards.valuerefs():
+        guard = reference()
+        if guard is not None:
+            guard.acquire()
+            _held.append(guard)
+
+
+def _after_fork():
+    cdef Guard guard
+    for guard in _held:
+        guard.release()
+    _held.clear()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 cdef class Executor:
@@ -391,14 +459,17 @@ cdef class Executor:
     cdef double scalar(self) noexcept nogil:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
-    def run(self, tuple arrays):
+    def run(self, tuple arrays, bint held=False):
         """Run once on arrays of the planned shapes, holding the guard if there is one; the loss.
 
         None if they are not plain arrays of these shapes, or if there are more or fewer threads than were planned for.
+        With `held`, the caller holds the guard.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
         cdef const Py_ssize_t* dims = self.dims
+        cdef bint guarded = self.guard is not None and not held
+        cdef double loss
         cdef int i, got = 0
         if len(arrays) != self.input_count or threads_in_force() != self.threads:
             return None
@@ -412,12 +483,12 @@ cdef class Executor:
                     return None
                 data[got - 1] = views[got - 1].buf
                 dims += 1 + dims[0]
-            if self.guard is not None:
+            if guarded:
                 self.guard.acquire()
             with nogil:
                 self.step(data)
-            loss = self.scalar()
-            if self.guard is not None:
+                loss = self.scalar()
+            if guarded:
                 self.guard.release()
             return loss
         except (BufferError, ValueError, TypeError):
@@ -436,10 +507,12 @@ cdef class Executor:
                 return False
         return True
 
-    def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops):
-        """Run once for each whole batch of the rows begin to end, in an order if there is one; the sum of the losses.
+    def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops,
+                    double total):
+        """Run once for each whole batch of the rows from begin on, in an order if there is one, for a short while.
 
-        The caller holds the guard.
+        The sum of `total` and the losses, and the row at which to go on. The caller holds the guard, and looks for
+        Ctrl-C in between.
 
         The arrays are plain, with as many more rows than the planned shapes as the order asks for.
         """
@@ -448,8 +521,8 @@ cdef class Executor:
         cdef char* sources[MOST_INPUTS]
         cdef Py_ssize_t strides[MOST_INPUTS]
         cdef Py_ssize_t rows = self.inputs[0][0], at = begin, since = 0
+        cdef double start = seconds_now()
         cdef int i, got = 0
-        cdef double total = 0
         try:
             for i in range(self.input_count):
                 PyObject_GetBuffer(arrays[i], &views[i], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
@@ -463,25 +536,26 @@ cdef class Executor:
                     self.program.gathers[i].rows, self.program.gathers[i].bytes = rows, strides[i]
                     data[i] = self.program.gathers[i].target
             self.program.gather_count = 0 if order is None else self.input_count
-            while at + rows <= end:
-                with nogil:
-                    while at + rows <= end and since < CHECK_FLOPS:
-                        for i in range(self.input_count):
-                            if order is None:
-                                data[i] = sources[i] + at * strides[i]
-                            else:
-                                self.program.gathers[i].order = &order[at]
-                        self.step(data)
-                        total += self.scalar()
-                        at += rows
-                        since += flops + 100
-                since = 0
-                PyErr_CheckSignals()
+            with nogil:
+                while at + rows <= end:
+                    for i in range(self.input_count):
+                        if order is None:
+                            data[i] = sources[i] + at * strides[i]
+                        else:
+                            self.program.gathers[i].order = &order[at]
+                    self.step(data)
+                    total += self.scalar()
+                    at += rows
+                    since += flops + 100
+                    if since >= CHECK_FLOPS:
+                        since = 0
+                        if not 0 <= seconds_now() - start < LONGEST:
+                            break
         finally:
             self.program.gather_count = 0
             for i in range(got):
                 PyBuffer_Release(&views[i])
-        return total
+        return total, at
 
     def profile(self, tuple arrays, int times):
         """The best time in seconds of each instruction in a region of its own, over some steps."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -195,14 +194,15 @@ class Step:
             If the inputs are not like the recorded ones. Nothing is changed then.
         """
         loss = self._current.executor.run(inputs) if self._rng is None else None
-        while loss is None:
+        if loss is None:
             arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
             arrays = tuple(array.reshape(np.shape(one)) for array, one in zip(arrays, inputs, strict=True))
             shapes = self._source.shapes("step", arrays)
             with self._lock:
-                executor = self._plan(shapes).executor
+                self._plan(shapes)
                 self._draw()
-            loss = executor.run(arrays)  # None again if another thread has changed the number of threads since
+                while loss is None:  # again if another thread has changed the number of threads since
+                    loss = self._plan(shapes).executor.run(arrays, True)
         return loss
 
     def _draw(self) -> None:
@@ -294,13 +294,17 @@ class Step:
         while begin < rows:
             size = min(batch_size, rows - begin)
             end = begin + size if schedule or self._rng is not None else begin + (rows - begin) // size * size
-            with self._lock:
-                planned = self._plan(tuple((size, *array.shape[1:]) for array in arrays))
-                self._draw()
-                if schedule is not None:
-                    self._rule.lr = self._optimizer.at_rate(schedule(self.steps + 1)).lr
-                total += size * planned.executor.run_batches(arrays, order, begin, end, self.flops)
-            begin = end
+            shapes = tuple((size, *array.shape[1:]) for array in arrays)
+            losses = 0.0
+            while begin < end:
+                rate = None if schedule is None else self._optimizer.at_rate(schedule(self.steps + 1)).lr
+                with self._lock:
+                    planned = self._plan(shapes)
+                    self._draw()
+                    if rate is not None:
+                        self._rule.lr = rate
+                    losses, begin = planned.executor.run_batches(arrays, order, begin, end, planned.flops, losses)
+            total += size * losses
         return total
 
     @property
@@ -397,10 +401,10 @@ class Forward:
     def __init__(self, source: _Source) -> None:
         self._source = source
         self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
-        self._lock = threading.Lock()
-        shapes = tuple(variable.data.shape for variable in source.inputs)
+        self._lock = Guard()
+        self._recorded = tuple(variable.data.shape for variable in source.inputs)
         threads = get_num_threads()
-        self._idle[shapes, threads] = [self._planned(shapes, threads)]
+        self._idle[self._recorded, threads] = [self._planned(self._recorded, threads)]
 
     def _planned(self, shapes: Shapes, threads: int) -> tuple[Plan, Array]:
         source = self._source
@@ -426,22 +430,26 @@ class Forward:
         given = (as_array("forward", one, None if hasattr(one, "dtype") else self._source.dtype) for one in inputs)
         arrays = tuple(np.require(one, requirements="C") for one in given)
         shapes = self._source.shapes("forward", arrays)
-        done = None
-        while done is None:
+        result = None
+        while result is None:
             key = shapes, get_num_threads()
             with self._lock:
-                idle = self._idle.setdefault(key, [])
+                idle = self._idle.get(key)
                 made = idle.pop() if idle else None
             made = made or self._planned(*key)
-            done = made[0].executor.run(arrays)  # None if another thread has changed the number of threads since
-            result = made[1].copy()
+            if made[0].executor.run(arrays) is not None:  # None if the number of threads has been changed since
+                result = made[1].copy()
             with self._lock:
-                self._idle[key].append(made)
+                if key not in self._idle and len(self._idle) >= MOST_PLANS:
+                    self._idle.pop(next(iter(self._idle)))
+                self._idle.setdefault(key, []).append(made)
         return result
 
     def __str__(self) -> str:
         with self._lock:
-            return report.listing(next(plans[0][0] for plans in self._idle.values() if plans), self._source.dtype)
+            known = next((plans[-1][0] for plans in self._idle.values() if plans), None)
+        known = known or self._planned(self._recorded, get_num_threads())[0]
+        return report.listing(known, self._source.dtype)
 
 
 def compile_step(

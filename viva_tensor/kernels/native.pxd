@@ -1,0 +1,38 @@
+"""Threads of the operating system, of which OpenMP makes its teams: whether there are some, and forks."""
+
+cdef extern from * nogil:
+    """
+    #if defined(_OPENMP) && !defined(_WIN32)
+    #include <pthread.h>
+    #include <stdlib.h>
+    static void *viva_pass(void *gate) {
+        pthread_mutex_lock((pthread_mutex_t *)gate);
+        pthread_mutex_unlock((pthread_mutex_t *)gate);
+        return NULL;
+    }
+    /* All are there at once, as those of the team will be. */
+    static int viva_can_start(int threads, int members) {
+        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        void *room = malloc(8192 + 1024 * (size_t)members);
+        pthread_t *started = (pthread_t *)malloc((threads > 0 ? threads : 1) * sizeof(pthread_t));
+        int count = 0;
+        if (room != NULL && started != NULL) {
+            pthread_mutex_lock(&gate);
+            while (count < threads && pthread_create(&started[count], NULL, viva_pass, &gate) == 0) count++;
+            pthread_mutex_unlock(&gate);
+            for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
+        } else
+            count = -1;
+        free(started);
+        free(room);
+        return count >= threads;
+    }
+    #define viva_at_fork(before, in_child) pthread_atfork(before, NULL, in_child)
+    #else
+    #define viva_can_start(threads, members) 1
+    #define viva_at_fork(before, in_child) 0
+    #endif
+    """
+    # whether so many more threads could be started now, and the memory of a team of so many members had
+    bint can_start "viva_can_start" (int threads, int members)
+    int at_fork "viva_at_fork" (void (*before)() noexcept nogil, void (*in_child)() noexcept nogil)
