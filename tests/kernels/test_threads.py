@@ -4,26 +4,14 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
-import threadpoolctl
+from fresh import run
 
 import viva_tensor as vt
 from viva_tensor import error, kernels
 from viva_tensor.kernels import _dispatch, _team, threads
 
 PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build without OpenMP")
-
-
-def run(code, **environment):
-    """Run Python code in a fresh process; return what it printed."""
-
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "VIVA_TENSOR_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_the_build_has_openmp():
@@ -88,10 +76,16 @@ def test_the_environment_and_the_affinity_limit_the_default():
 
 @PARALLEL
 def test_threadpoolctl_limits_are_read_at_each_call():
-    kernels.matmul(np.ones((300, 300)), np.ones((300, 300)))
+    code = """
+import threadpoolctl
+from viva_tensor.kernels import threads as t
+with threadpoolctl.threadpool_limits(2, user_api="openmp"):
+    print(min(2, t.get_num_threads()) == min(2, before) if (before := t.get_num_threads()) else None)
     with threadpoolctl.threadpool_limits(1, user_api="openmp"):
-        assert vt.get_num_threads() == 1
-        assert threads.decided_by() == "OpenMP" or vt.get_num_threads() == 1
+        print(t.get_num_threads(), t.decided_by())
+    print(t.get_num_threads() == before)
+"""
+    assert run(code).splitlines()[1:] in (["1 OpenMP", "True"], ["1 processors that this process may run on", "True"])
 
 
 def test_cgroup_v2_quota_is_read_up_the_tree(tmp_path):
@@ -112,24 +106,42 @@ def test_cgroup_v1_quota_is_read(tmp_path):
     assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 4
     (group / "cpu.cfs_quota_us").write_text("-1\n")
     assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n") == 0
+    (group.parent / "cpu.cfs_quota_us").write_text("150000\n")
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n") == 0  # without a period
+    (group.parent / "cpu.cfs_period_us").write_text("50000\n")
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n") == 3  # of the group above
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/elsewhere/job\n") == 3  # seen from inside a container
+    assert threads.quota_from(tmp_path, "4:memory:/job\n4:cpuset:/job\n") == 0
+    (tmp_path / "cpu.max").write_text("200000 100000\n")
+    assert threads.quota_from(tmp_path, "4:cpu,cpuacct:/job\n0::/\n") == 2  # both kinds
 
 
-@PARALLEL
-def test_a_forked_child_works_after_threads_have_run():
-    code = """
-import os, numpy as np, viva_tensor as vt
-from viva_tensor import kernels
-vt.set_num_threads(2)
-a = np.ones((300, 300), 'f4')
-wanted = kernels.matmul(a, a)
-child = os.fork()
-if child == 0:
-    os._exit(0 if (kernels.matmul(a, a) == wanted).all() else 1)
-print(os.waitpid(child, 0)[1])
-"""
-    if not hasattr(os, "fork"):
-        pytest.skip("this platform has no fork")
-    assert run(code) == "0"
+@pytest.mark.parametrize("content", [
+    "", "max", "max 100000", "100000", "100000 0", "0 100000", "-1 100000", "1e5 1e5", "nan inf", "a b c", "\0 \0",
+    "9223372036854775807 1", f"{'9' * 400} 1", f"{'9' * 5000} 1", "100000 100000 100000",
+])  # fmt: skip
+def test_a_quota_that_no_kernel_writes_limits_nothing(content, tmp_path):
+    (tmp_path / "cpu.max").write_text(content)
+    group = tmp_path / "cpu"
+    group.mkdir()
+    quota, _, period = content.partition(" ")
+    (group / "cpu.cfs_quota_us").write_text(quota)
+    (group / "cpu.cfs_period_us").write_text(period)
+    assert threads.quota_from(tmp_path, "0::/a\n1:cpu:/\n") == 0
+
+
+@pytest.mark.parametrize(
+    "groups", ["", "\n", "garbage", "0:", "1:cpu", "::", "0::\0", "0::/../../..", "1:cpu:../..", "\x00"]
+)
+def test_a_list_of_groups_that_no_kernel_writes_limits_nothing(groups, tmp_path):
+    assert threads.quota_from(tmp_path, groups) == 0
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert threads.quota_from(tmp_path, groups + "\n0::/\n") == 2
+
+
+def test_a_quota_below_a_processor_is_one(tmp_path):
+    (tmp_path / "cpu.max").write_text("1000 100000\n")
+    assert threads.quota_from(tmp_path, "0::/\n") == 1
 
 
 def test_many_python_threads_at_once(rng):
