@@ -4,8 +4,8 @@ Environment switches:
     VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
     VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
     VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
-    VIVA_TENSOR_SANITIZE=KINDS     what GCC's -fsanitize takes: address,undefined or thread; what it finds ends the process.
-                                   Python itself is not instrumented and must preload the runtimes: reliability/sanitize
+    VIVA_TENSOR_SANITIZE=KINDS     what GCC's -fsanitize takes: address,undefined or thread; reliability/sanitize tells
+                                   what Python, which is not instrumented, needs to load such a build
 """
 
 import os
@@ -47,7 +47,7 @@ OPTIONAL_FLAGS = [
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 SANITIZED = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 if SANITIZE:
-    OPTIMISED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *SANITIZED]
+    OPTIMISED = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *SANITIZED]
     OPTIMISED += ["-fno-wrapv", "-fno-wrapv-pointer"]  # with Python's -fwrapv no overflow would be seen
     if "address" in SANITIZE:
         OPTIMISED.append("-fno-sanitize=null,object-size")  # sees those accesses too; they would double the build

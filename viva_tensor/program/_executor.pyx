@@ -97,8 +97,8 @@ cdef struct Gather:     # target[i] = source[order[i]], rows of `bytes`
 cdef struct Program:
     Instruction* instructions
     Py_ssize_t count
-    unsigned* flags
-    unsigned round
+    unsigned* flags     # of members: the last round to which each has come
+    unsigned round      # of all of them before the region
     Gather* gathers
     int gather_count    # 0: the inputs are read where they lie
 
@@ -454,7 +454,7 @@ cdef class Executor:
         if self.rule != NULL:
             next_step(self.rule)
         run_team(execute, &self.program, self.members)
-        self.program.round += <unsigned> self.program.count + 1
+        self.program.round = self.program.flags[0]
 
     cdef double scalar(self) noexcept nogil:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]

@@ -1,4 +1,15 @@
-"""In which order instructions run, which members do what one can do alone, and where all wait for each other."""
+"""In which order instructions run, which members do what one can do alone, and where all wait for each other.
+
+Members of one instruction write parts of its results that have nothing in common, and read nothing that it writes but
+their own part. So two members can meet in memory only across instructions, and a barrier stands before the one that
+reads or overwrites what another member wrote since the last barrier, or overwrites what another member read. It is
+memory that counts: temporaries that share a place are one. No barrier is needed where both instructions have the same
+single member, or where each member reads the rows that it wrote itself.
+
+What no instruction lists has its owner: workspaces belong to a member, moments to the one update of their parameter;
+addresses of inputs, seeds and the rate are set before the region. The executor adds two barriers: before partial sums
+are joined, and behind the rows that a batch is gathered from. ``reliability/barriers.py`` leaves each one out in turn.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ static const viva_real viva_erf_series[] = {
 
 #if defined(__GNUC__)
 #define VIVA_FUNCTION static inline __attribute__((always_inline, unused))
-#define VIVA_SIGN ((viva_int)((viva_int)1 << (VIVA_REAL_BITS - 2)) * 2)
+#define VIVA_SIGN ((viva_int)((uint64_t)1 << (VIVA_REAL_BITS - 1)))
 
 /* x in all lanes, its sign too if it is zero */
 VIVA_FUNCTION viva_vec viva_splat(viva_real x) { return x - VIVA_ZERO; }
@@ -158,7 +158,7 @@ VIVA_FUNCTION viva_vec viva_nearest(viva_vec x) { return (x + (viva_real)VIVA_RO
 
 /* 2ⁿ for integers n, where it is a normal number */
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
-    return (viva_vec)(((viva_mask)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_int)VIVA_ONE_BITS);
+    return (viva_vec)(((viva_bits)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_unsigned)VIVA_ONE_BITS);
 }
 
 /* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents: it may be subnormal or
@@ -174,9 +174,9 @@ VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) {
 
 /* k for x = m·2ᵏ with √½ ≤ m < √2, and m, for positive normal numbers */
 VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
-    viva_mask k = ((viva_mask)x - (viva_int)VIVA_SQRT_HALF_BITS) >> VIVA_MANTISSA;
-    *m = (viva_vec)((viva_mask)x - (k << VIVA_MANTISSA));
-    return (viva_vec)(k + (viva_mask)viva_splat((viva_real)VIVA_ROUNDER)) - (viva_real)VIVA_ROUNDER;
+    viva_mask k = (viva_mask)((viva_bits)x - (viva_unsigned)VIVA_SQRT_HALF_BITS) >> VIVA_MANTISSA;
+    *m = (viva_vec)((viva_bits)x - ((viva_bits)k << VIVA_MANTISSA));
+    return (viva_vec)((viva_bits)k + (viva_bits)viva_splat((viva_real)VIVA_ROUNDER)) - (viva_real)VIVA_ROUNDER;
 }
 
 /* x itself, as a number that the compiler fuses with nothing: it may fuse either product of a sum of two. */

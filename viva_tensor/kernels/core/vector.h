@@ -11,9 +11,11 @@
 #if VIVA_REAL_BITS == 64
 typedef double viva_real;
 typedef int64_t viva_int;
+typedef uint64_t viva_unsigned;
 #else
 typedef float viva_real;
 typedef int32_t viva_int;
+typedef uint32_t viva_unsigned;
 #endif
 
 /* Tile of matmul: ROWS x VECS vectors of sums stay in registers, with VECS of B and one of A beside them.
@@ -56,6 +58,7 @@ typedef int32_t viva_int;
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
 #define VIVA_ZERO ((viva_vec){0})
 typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
+typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /* to calculate with: they may overflow */
 /* 0 where x < 0, else x; 0 where x <= 0, else a: NaN compares as false, so it passes */
 #define VIVA_RELU(x) ((viva_vec)((viva_mask)(x) & ~(viva_mask)((x) < VIVA_ZERO)))
 #define VIVA_MASKED(a, x) ((viva_vec)((viva_mask)(a) & ~(viva_mask)((x) <= VIVA_ZERO)))
