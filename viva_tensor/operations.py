@@ -200,13 +200,16 @@ def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:
 
 
 def _joined(*arrays: Array, axis: int) -> Array:
-    for array in arrays[1:]:
-        expected = list(array.shape)
-        expected[axis : axis + 1] = arrays[0].shape[axis : axis + 1]
-        if tuple(expected) != arrays[0].shape:
-            mend = f"all axes but axis {axis} are alike"
-            raise ShapeMismatch(arrays[0].shape, array.shape, operation="concatenate", mend=mend)
+    _check_joined([array.shape for array in arrays], axis)
     return np.concatenate(as_arrays("concatenate", *arrays), axis=axis)
+
+
+def _check_joined(shapes: Sequence[Shape], axis: int) -> None:
+    """Raise unless all axes but one are alike."""
+    for shape in shapes[1:]:
+        if (*shape[:axis], *shapes[0][axis : axis + 1], *shape[axis + 1 :]) != shapes[0]:
+            mend = f"all axes but axis {axis} are alike"
+            raise ShapeMismatch(shapes[0], shape, operation="concatenate", mend=mend)
 
 
 def _spans_of(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
@@ -444,7 +447,7 @@ BINARY_CROSS_ENTROPY = Operation(
         lambda do, grad, out, x, target: do(MUL, grad, do(SUB, do(SIGMOID, x), target)),
         lambda do, grad, out, x, target: _negative(do, do(MUL, grad, x)),
     ),
-    lower=lambda build, x, target: build.elementwise("binary_cross_entropy", x, target),
+    lower=lambda build, x, target: build.elementwise("binary_cross_entropy", *build.alike(x, target)),
 )
 CROSS_ENTROPY_BACKWARD = Operation(
     "cross_entropy_backward",
@@ -503,6 +506,7 @@ def concatenation(count: int) -> Operation:
 
     def lower(build: Any, *symbols: Value, axis: int) -> Any:
         shapes = [symbol.shape for symbol in symbols]
+        _check_joined(shapes, axis)
         parts = [(symbol, _spans_of(shapes, axis, index)) for index, symbol in enumerate(symbols)]
         return build.placed(parts, _length(*shapes, axis=axis))
 

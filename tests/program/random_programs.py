@@ -248,23 +248,24 @@ class Programs(RuleBasedStateMachine):
     @rule(
         operation=st.sampled_from(
             [
-                (operations.ERF, {}),
-                (operations.GELU_TANH, {}),
-                (operations.LEAKY_RELU, {"slope": 0.1}),
-                (operations.HUBER, {"delta": 0.5}),
-                (operations.NORMALIZE, {"epsilon": 1e-5}),
-                (operations.NORMALIZE, {"epsilon": 1.0}),
-                (operations.SCALE, {"factor": -0.3}),
-                (operations.POW, {"exponent": 2}),
-                (operations.POW, {"exponent": 3.0}),
-                (operations.POW, {"exponent": 1}),
-                (operations.POW, {"exponent": 0}),
+                ("ERF", {}),
+                ("GELU_TANH", {}),
+                ("LEAKY_RELU", {"slope": 0.1}),
+                ("HUBER", {"delta": 0.5}),
+                ("NORMALIZE", {"epsilon": 1e-5}),
+                ("NORMALIZE", {"epsilon": 1.0}),
+                ("SCALE", {"factor": -0.3}),
+                ("POW", {"exponent": 2}),
+                ("POW", {"exponent": 3.0}),
+                ("POW", {"exponent": 1}),
+                ("POW", {"exponent": 0}),
             ]
         ),
         data=st.data(),
     )
     def with_a_number(self, operation, data):
-        operation, attributes = operation
+        name, attributes = operation
+        operation = getattr(operations, name)
         self.call(
             operation.name, lambda tape, rng, x: autograd.record(tape, operation, x, **attributes), self.any(data)
         )
@@ -514,8 +515,8 @@ def tried(eager, compiled):
     except DeadCallRefusedError:
         return None
     except error.TensorError as reason:
-        if "one weight for each row" in str(reason):  # which is asked as weights are recorded, not by programs
-            return None
+        if "weight" in str(reason) or reason.operation in ("mse_loss", "mae_loss", "huber_loss"):
+            return None  # checks of nn as it records, of which programs know nothing
         refusal = reason
     try:
         found = compiled()
@@ -584,5 +585,7 @@ def compare(steps, rng, optimizer, threads, rows, other, wild):
         (wanted, params, state), found = both
         assert same_bits(found, wanted), f"loss {found!r}, wanted {wanted!r}\n{step}"
         for place, (variable, wanted) in enumerate(zip(step.params(autograd.new_tape()).value, params, strict=True)):
-            difference = np.abs(variable.data - wanted.data)
-            assert same_bits(variable.data, wanted.data), f"p{place} is off by {difference.max():.3g}\n{step}"
+            if not same_bits(variable.data, wanted.data):
+                with np.errstate(all="ignore"):
+                    difference = np.abs(variable.data - wanted.data).max()
+                raise AssertionError(f"p{place} is off by {difference:.3g}\n{step}")

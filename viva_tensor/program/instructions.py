@@ -183,9 +183,10 @@ class Builder:
         operands = {"a": self.reshape(a, matrix)}
         if b is not None:
             b = self.whole(b)
-            operands["b"] = (
-                Symbol(matrix, (1, 0), b.buffer, b.offset) if b.shape == a.shape[:-1] else self.reshape(b, matrix)
-            )
+            single = b.shape == a.shape[:-1]
+            if not single:
+                self.alike(a, b)
+            operands["b"] = Symbol(matrix, (1, 0), b.buffer, b.offset) if single else self.reshape(b, matrix)
         if a.size:
             attributes = {"name": name, "factor": factor}
             self.instructions.append(Instruction("rows", operands, {"out": out}, attributes))
@@ -295,10 +296,15 @@ class Builder:
         return factor
 
     def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
+        self.alike(pred, target)
+        return {"pred": self.whole(pred), "target": self.whole(target)}
+
+    def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
+        """Both, if they have one shape."""
         if pred.shape != target.shape:
             mend = "give one target for each prediction, of the same shape"
-            raise ShapeMismatch(pred.shape, target.shape, operation="mean_squared_error", mend=mend)
-        return {"pred": self.whole(pred), "target": self.whole(target)}
+            raise ShapeMismatch(pred.shape, target.shape, operation="loss", mend=mend)
+        return pred, target
 
 
 def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:

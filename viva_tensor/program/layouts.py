@@ -205,7 +205,11 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
     for one in instructions:
         for name, symbol in (*one.operands.items(), *one.results.items()):
             panels_of = found.get(symbol.buffer)
-            if panels_of is not None and not (_fits_panels(one, name) and panels_of.holds(symbol)):
+            if panels_of is not None and not (
+                _fits_panels(one, name)
+                and panels_of.holds(symbol)
+                and (one.kind == "matmul" or not panels_of.turned)  # others go row by row
+            ):
                 del found[symbol.buffer]
     return found
 

@@ -93,10 +93,13 @@ def plan(
         return -1, address + places[buffer] + offset
 
     executor.keep(arena)
+    owed = False  # a barrier before what turned out to have no elements
     for one in planned:
+        one.barrier |= owed
         before = executor.calls()
         _emit(executor, one, place, moments or {}, seeds)
         one.calls = executor.calls() - before
+        owed = one.barrier and not one.calls
     executor.finish(place(output)[1])
     return Plan(planned, places, arena, members, executor, sum(one.instruction.flops for one in planned))
 
@@ -124,7 +127,7 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     in_place = b.strides[1] == 1 and b.across > 0
     if (
         "update" not in instruction.attributes["fused"]
-        and not a.down  # else its rows lie in panels, which shares of rows would cut
+        and not (a.down or instruction.results["out"].down)  # else rows lie in panels, which shares of them would cut
         and a.shape[1] * columns <= (OWN_ROWS if in_place else PACKED_TWICE)
         and rows >= 8 * threads
     ):
