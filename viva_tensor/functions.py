@@ -189,7 +189,7 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
     """
     data = tape._at("reshape", x).output.data
     try:
-        wanted = np.empty(data.shape, bool).reshape(shape).shape
+        wanted = np.empty(data.shape, data.dtype).reshape(shape).shape
     except (ValueError, TypeError) as reason:
         mend = "one axis may be -1"
         raise InvalidShape(f"{data.shape} to {shape}: {reason}", operation="reshape", mend=mend) from None

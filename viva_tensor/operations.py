@@ -17,7 +17,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.error import ShapeMismatch
-from viva_tensor.kernels._arrays import as_arrays
+from viva_tensor.kernels._arrays import as_arrays, empty
 
 __all__ = [
     "ABS",
@@ -201,7 +201,11 @@ def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:
 
 def _joined(*arrays: Array, axis: int) -> Array:
     _check_joined([array.shape for array in arrays], axis)
-    return np.concatenate(as_arrays("concatenate", *arrays), axis=axis)
+    length = sum(array.shape[axis] for array in arrays)
+    shape = (*arrays[0].shape[:axis], length, *arrays[0].shape[axis + 1 :])
+    return np.concatenate(
+        as_arrays("concatenate", *arrays), axis=axis, out=empty("concatenate", shape, arrays[0].dtype)
+    )
 
 
 def _check_joined(shapes: Sequence[Shape], axis: int) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "axes_of",
     "broadcast",
     "by_dtype",
+    "empty",
     "freeze",
     "into",
     "row_views",
@@ -182,6 +183,15 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
     return tuple(sorted(axes))
 
 
+def empty(operation: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Room for an array."""
+    try:
+        return np.empty(shape, dtype)
+    except ValueError:
+        mend = "make it smaller, or work in parts"
+        raise InvalidShape(f"no memory holds an array of shape {shape}", operation=operation, mend=mend) from None
+
+
 def into(
     operation: str,
     out: Array | None,
@@ -195,7 +205,7 @@ def into(
     """
     dtype = operands[0].dtype
     if out is None:
-        result = np.empty(shape, dtype)
+        result = empty(operation, shape, dtype)
         work(result)
         return result
     if not isinstance(out, np.ndarray) or out.dtype.newbyteorder("=") != dtype:
@@ -209,7 +219,7 @@ def into(
     if plain and not any(np.may_share_memory(out, one) for one in operands):
         work(out.view(dtype))
     else:
-        result = np.empty(shape, dtype)
+        result = empty(operation, shape, dtype)
         work(result)
         out[...] = result
     return out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
@@ -15,6 +14,7 @@ from viva_tensor.kernels._arrays import (
     as_arrays,
     broadcast,
     by_dtype,
+    empty,
     into,
     row_views,
     same_shape,
@@ -81,7 +81,7 @@ def spread(x: Array, factor: float, out: Array) -> None:
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:
     """Sum over sorted axes, run by run of adjacent ones, the last run first."""
     if not axes:
-        out = np.empty(x.shape, x.dtype)
+        out = empty("sum", x.shape, x.dtype)
         spread(x, 1, out)
         return out
     end = axes[-1] + 1
@@ -89,7 +89,7 @@ def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:
     while start - 1 in axes:
         start -= 1
     rest = tuple(i for i in axes if i < start)
-    out = np.empty(x.shape[:start] + x.shape[end:], x.dtype)
+    out = empty("sum", x.shape[:start] + x.shape[end:], x.dtype)
     outer, inner = math.prod(x.shape[:start]), math.prod(x.shape[end:])
     _SUM[x.dtype](
         x.reshape(outer, math.prod(x.shape[start:end]), inner), out.reshape(outer, inner), 1 if rest else divisor

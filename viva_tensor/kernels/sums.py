@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, same_shape
+from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, empty, same_shape
 from viva_tensor.kernels._broadcasting import spread, sum_axes
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
@@ -123,6 +122,6 @@ def _sum_backward(
     wanted = kept if keepdims else tuple(size for i, size in enumerate(shape) if i not in axes)
     same_shape(operation, wanted, grad.shape, "grad has the shape of the sum")
     count = math.prod(shape[i] for i in axes)
-    out = np.empty(shape, grad.dtype)
+    out = empty(operation, shape, grad.dtype)
     spread(grad.reshape(kept), 1 / count if divide and count else 1, out)
     return out

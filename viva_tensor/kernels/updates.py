@@ -125,9 +125,9 @@ def adam(
     >>> w.round(6), first.round(6), second.round(6)
     (array([0.9]), array([0.05]), array([0.00025]))
     """
-    if not (isinstance(step, (int, np.integer)) and step >= 1):
+    if not (isinstance(step, (int, np.integer)) and 1 <= step < 1 << 62):
         mend = "count the step under way too"
-        raise InvalidValue(f"step={step!r}, wanted a whole number of at least 1", operation="adam", mend=mend)
+        raise InvalidValue(f"step={step!r}, wanted a whole number from 1 to 2**62 - 1", operation="adam", mend=mend)
     rule = Rule(
         "adam",
         lr,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from viva_tensor.error import DtypeError, InvalidShape, InvalidValue
+from viva_tensor.kernels._arrays import empty
 
 __all__ = [
     "INITIALIZERS",
@@ -199,7 +200,7 @@ def initial_weight(
     Raises
     ------
     InvalidShape
-        If a side has no features.
+        If a side has no features, or more than memory holds.
     InvalidValue
         If there is no initialiser of that name, or ``rng`` is not a generator.
     DtypeError
@@ -227,6 +228,7 @@ def initial_weight(
         )
     if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise DtypeError(f"dtype {np.dtype(dtype)}, wanted float32 or float64", operation=operation)
+    empty(operation, (fan_out, fan_in), np.float64)  # refuses what no memory holds
     weight = INITIALIZERS[init](rng, fan_in, fan_out).astype(dtype)
     weight.setflags(write=False)
     return weight

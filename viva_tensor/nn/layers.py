@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from viva_tensor import autograd, operations, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, relu
 from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.kernels._arrays import empty
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
@@ -360,6 +361,7 @@ def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Tr
         raise InvalidShape(f"features={features}", operation="layer_norm", mend="a layer has at least one feature")
     if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise DtypeError(f"dtype {np.dtype(dtype)}, wanted float32 or float64", operation="layer_norm")
+    empty("layer_norm", (features,), dtype)  # refuses what no memory holds
     w, tape = autograd.new_variable(tape, np.ones(features, dtype))
     b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
     return Traced(LayerNorm(w, b), tape)

@@ -106,7 +106,7 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    if not (isinstance(state, State) and isinstance(state.steps, (int, np.integer)) and state.steps >= 0):
+    if not (isinstance(state, State) and isinstance(state.steps, (int, np.integer)) and 0 <= state.steps < 1 << 62):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", mend="use the one before, or init")
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:

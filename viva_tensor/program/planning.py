@@ -6,6 +6,7 @@ thresholds anew.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -106,6 +107,8 @@ def plan(
 
 def aligned(size: int) -> np.ndarray[Any, Any]:
     """Zeroed bytes that begin on a cache line."""
+    if size > sys.maxsize - ALIGNMENT:
+        raise MemoryError(f"a program that needs {size} bytes")
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]

@@ -364,8 +364,8 @@ class Step:
             raise InvalidValue(
                 "the state is that of another program", operation="restore", mend="compile the same step"
             )
-        if not (isinstance(steps, (int, np.integer)) and steps >= 0):
-            raise InvalidValue(f"steps={steps!r}, wanted a whole number of at least 0", operation="restore")
+        if not (isinstance(steps, (int, np.integer)) and 0 <= steps < 1 << 62):
+            raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
         with self._lock:
             for block, values in zip((self._params, *self._moments.values()), (params, *moments), strict=True):
                 self._store(block, values)
