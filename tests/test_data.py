@@ -1,14 +1,71 @@
+import csv
 import gzip
+import io
+import tempfile
+import warnings
+from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from mangled import tables
 
-from viva_tensor.data import DataError, diamonds_path, read_table, split_rows, target_kind
+from viva_tensor import runs
+from viva_tensor.data import DataError, diamonds_path, numbers_of, read_table, split_rows, target_kind
+from viva_tensor.encoding import Encoding
+from viva_tensor.error import TensorError
+from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
+
+
+def trained_or_refused(folder, data, separator):
+    """Read a table, train on it and use the model: "read" and "trained", or refused in one line."""
+    path = folder / ("t.tsv" if separator == "\t" else "t.csv")
+    path.write_bytes(data)
+    try:
+        table = read_table(path)
+    except DataError as refused:
+        said = str(refused)
+        if "\n" in said or path.name not in said:
+            raise AssertionError(said) from refused
+        return "refused"
+    agrees_with_csv(path, table, "\t" if separator == "\t" else ",")
+    outcome = "read"
+    for target in table.columns:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".* rows have no finite target")
+                model = runs.run(table, target, Settings(hidden=(2,), epochs=1, batch_size=4)).model
+            assert Encoding.from_dict(model.encoding.to_dict()) == model.encoding
+            predicted = model.predict(read_table(path, model.text_columns))
+            assert len(predicted) == len(table)
+            assert predicted["predicted"].notna().all()
+            outcome = "trained"
+        except (DataError, TensorError):
+            pass
+    return outcome
+
+
+def agrees_with_csv(path, table, separator):
+    """Compare with what the module csv reads: names, rows, and each cell that is not missing."""
+    csv.field_size_limit(1 << 24)
+    text = path.read_bytes().decode("utf-8-sig")
+    header, *rows = (
+        row
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        if "".join(row).strip(" \t") or len(row) > 1
+    )
+    assert [name or f"Unnamed: {i}" for i, name in enumerate(header)] == list(table.columns)
+    assert len(rows) == len(table)
+    cells = read_table(path, table.columns)
+    for row, line in zip(rows, cells.itertuples(index=False), strict=True):
+        for i, cell in enumerate(line):
+            assert pd.isna(cell) or cell == row[i]
 
 
 class TestReadTable:
@@ -35,6 +92,11 @@ class TestReadTable:
         table = read_table(tmp_path / "t.csv", text=["code", "absent"])
         assert table["code"].tolist() == ["007", "012"]
         assert table["n"].tolist() == [1, 2]
+
+    def test_a_number_of_400_digits_is_infinite_and_so_missing(self, tmp_path):
+        (tmp_path / "t.csv").write_text(f"a\n1\n{'9' * 400}\n-{'9' * 400}\n{'9' * 300}\n")
+        numbers = numbers_of(read_table(tmp_path / "t.csv")["a"])
+        np.testing.assert_array_equal(numbers, [1, np.nan, np.nan, 1e300])
 
     def test_late_text_makes_the_whole_column_text(self, tmp_path):
         # wide and long enough for pandas to read it in several pieces
@@ -63,6 +125,14 @@ class TestReadTable:
         [
             ("t.csv", b"", "is empty"),
             ("t.csv", b"a,b\n", "has no rows"),
+            ("t.csv", b"a,b\n1\x002,3\n", "byte 5 is NUL"),
+            ("t.csv", "a,b\n1,2\n".encode("utf-16-le"), "byte 1 is NUL"),
+            ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-8"),
+            ("t.csv", bytes(99), "byte 0 is NUL"),
+            ("t.csv.gz", gzip.compress(b"a\n" + b"1\n" * (1 << 20) + b"\0"), f"byte {(1 << 21) + 2} is NUL"),
+            ("t.csv", b"a,b,a\n1,2,3\n", "two columns named 'a'"),
+            ("t.csv", b"\xef\xbb\xbfa,a\n1,2\n", "two columns named 'a'"),
+            ("t.tsv", b'"Unnamed: 1"\t\n1\t2\n', "two columns named 'Unnamed: 1'"),
             ("t.csv", b"a,b\n1,2\n1,2,3\n", "CSV"),
             ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "CSV"),
             ("t.csv", "a,b\n1,é\n".encode("latin-1"), "UTF-8"),
@@ -81,6 +151,16 @@ class TestReadTable:
             read_table(tmp_path / name)
         assert "\n" not in str(error.value)
         assert name in str(error.value)
+
+    @given(tables())
+    @hypothesis.settings(max_examples=25, deadline=None)
+    def test_whatever_a_table_holds_is_used_or_refused_in_words(self, table):
+        with tempfile.TemporaryDirectory() as folder:
+            trained_or_refused(Path(folder), *table)
+
+    def test_a_byte_order_mark_is_no_part_of_a_name(self, tmp_path):
+        (tmp_path / "t.csv").write_bytes("a,b\n1,2\n".encode("utf-8-sig"))
+        assert list(read_table(tmp_path / "t.csv").columns) == ["a", "b"]
 
     def test_missing_file_and_directory(self, tmp_path):
         with pytest.raises(DataError, match="no such file"):

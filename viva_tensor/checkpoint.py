@@ -2,7 +2,8 @@
 
 Weights carry PyTorch's names and its layout [out, in], so that files go both ways. A checkpoint holds all that a run
 needs to go on bit for bit: arrays as tensors, everything else as JSON in the metadata of the same file. Both are data
-only; nothing in a file is ever executed.
+only; nothing in a file is ever executed. Both carry a checksum, so that a bit that changed since raises an error; files
+of other libraries, which have none, are read as they are.
 
 The format is that of https://github.com/huggingface/safetensors.
 """
@@ -10,6 +11,7 @@ The format is that of https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -32,7 +34,8 @@ __all__ = ["Checkpoint", "latest", "load", "load_weights", "save", "save_weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FORMAT = "checkpoint 1"
+WEIGHTS, FORMAT = "weights 1", "checkpoint 2"
+CHECKSUM = "sha256"  # a file that names its format has one
 FLOATS = {"F32": "float32", "F64": "float64"}
 DTYPES = FLOATS | {
     "BOOL": "bool",
@@ -44,6 +47,9 @@ DTYPES = FLOATS | {
 NAME = re.compile(r"(0|[1-9][0-9]{0,8})\.(weight|bias)")
 ROOMS = (optim, program)  # whose records are kept
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+# numbers that NumPy takes unseen: places in a buffer, and a size in whose square the time to seed grows
+PLACES = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", 4)}
+MOST_POOL = 1024
 
 
 def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> Path:
@@ -94,7 +100,7 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
         tensors[f"{2 * i}.bias"] = layer.b.data
     if fault := _fault(tensors):
         raise InvalidValue(fault, operation="save_weights", mend="give the layers of one network, in order")
-    return files.replace(path, _bytes(tensors))
+    return files.replace(path, _bytes(tensors, {"viva_tensor": WEIGHTS}))
 
 
 def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Traced[tuple[nn.Linear, ...]]:
@@ -115,8 +121,8 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
     Raises
     ------
     InvalidFile
-        If the file is no whole safetensors file, or holds anything else than such layers; it names the file and what
-        is wrong.
+        If the file is no whole safetensors file, was changed since it was written here, or holds anything else than
+        such layers; it names the file and what is wrong.
     OSError
         If the file cannot be opened.
     ImportError
@@ -252,7 +258,8 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     InvalidFile
-        If the file is truncated or holds something else; it names the file and what is wrong.
+        If the file is truncated, was changed since it was written, or holds something else; it names the file and what
+        is wrong.
     OSError
         If the file cannot be opened.
     ImportError
@@ -274,7 +281,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         checkpoint = _decoded(json.loads(metadata["checkpoint"]), unused)
         if not isinstance(checkpoint, Checkpoint) or unused:
             raise ValueError(f"{len(unused)} tensors too many" if unused else "no record of a checkpoint")
-    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, TensorError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, TensorError) as error:
         raise InvalidFile(
             f"{os.fspath(path)} is a damaged checkpoint, or one of another version ({type(error).__name__}: {error})",
             operation="load",
@@ -307,7 +314,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     """
     found = []
     for path in Path(folder).iterdir():
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" and path.is_file():  # to open a pipe might take for ever
             with suppress(InvalidFile, OSError, ValueError), _opened("latest", path) as file:
                 metadata = file.metadata() or {}
                 if metadata.get("viva_tensor") == FORMAT:
@@ -352,12 +359,24 @@ def _fault(tensors: Mapping[str, Array]) -> str:
     return ""
 
 
-def _bytes(tensors: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
+def _bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with a checksum."""
     with extra("train"):
         import safetensors.numpy
 
     # the library writes the memory of an array without looking at its strides
-    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in tensors.items()}, metadata)
+    plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
+    return safetensors.numpy.save(plain, {**metadata, CHECKSUM: _checksum(metadata, plain)})
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
+    """SHA-256 of all that a file says, whatever the order in which it says it."""
+    described = [(name, tensors[name].dtype.name, tensors[name].shape) for name in sorted(tensors)]
+    said = sorted((name, text) for name, text in metadata.items() if name != CHECKSUM)
+    digest = hashlib.sha256(json.dumps([said, described]).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -371,7 +390,9 @@ def _opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
-    except SafetensorError as error:
+    except InvalidFile:
+        raise
+    except (SafetensorError, ValueError) as error:  # NumPy's of shapes that no array can have
         raise InvalidFile(
             f"{os.fspath(path)} is no whole safetensors file ({error})",
             operation=operation,
@@ -385,6 +406,7 @@ def _tensors(
     """The metadata and the read-only arrays of a file, all of these dtypes."""
     tensors = {}
     with _opened(operation, path) as file:
+        metadata = file.metadata() or {}
         for name in file.keys():  # noqa: SIM118  # no mapping
             dtype = file.get_slice(name).get_dtype()
             if dtype not in dtypes:
@@ -395,7 +417,13 @@ def _tensors(
                 )
             tensors[name] = file.get_tensor(name)
             tensors[name].setflags(write=False)
-        return file.metadata() or {}, tensors
+    if (CHECKSUM in metadata or "viva_tensor" in metadata) and metadata.get(CHECKSUM) != _checksum(metadata, tensors):
+        raise InvalidFile(
+            f"{os.fspath(path)} is not as it was written: its checksum differs",
+            operation=operation,
+            mend="copy it anew, or take the one before",
+        )
+    return metadata, tensors
 
 
 @cache
@@ -488,6 +516,14 @@ def _decoded(tree: Any, tensors: dict[str, Array]) -> Any:
 def _generator(state: dict[str, Any], seed: dict[str, Any] | None) -> np.random.Generator:
     if state["bit_generator"] not in GENERATORS:
         raise ValueError(f"unknown generator {state['bit_generator']!r}")
+    *path, last = PLACES.get(state["bit_generator"], (None,))
+    place: Any = state
+    for name in path:
+        place = place[name]
+    if last is not None and not 0 <= place <= last:
+        raise ValueError(f"{path[-1]} is {place}, wanted 0 to {last}")
+    if seed and not seed["pool_size"] <= MOST_POOL:
+        raise ValueError(f"pool_size is {seed['pool_size']}, wanted at most {MOST_POOL}")
     bits = getattr(np.random, state["bit_generator"])(np.random.SeedSequence(**seed) if seed else None)
     bits.state = state
     return np.random.Generator(bits)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import gzip
+import math
 import os
+import sys
 import warnings
 import zlib
 from collections.abc import Collection
@@ -64,12 +67,13 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows numbered from 0, in the order of the file.
+        Rows numbered from 0, in the order of the file. In CSV and TSV, blank lines are no rows, and a row shorter than
+        the header lacks its last values.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, empty or of another format.
+        If the file is missing, unreadable, empty or of another format, or two columns have one name.
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -90,7 +94,10 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
             else:
                 separator = "," if kind == "csv" else "\t"
                 dtype = dict.fromkeys(text, "str")
+                _check_text(path, separator)
                 table = pd.read_csv(path, sep=separator, dtype=dtype, index_col=False, low_memory=False)
+    except DataError:
+        raise
     except pd.errors.EmptyDataError:
         raise DataError(f"{path} is empty") from None
     except ImportError as error:
@@ -107,6 +114,21 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path} has no rows")
     return table
+
+
+def _check_text(path: Path, separator: str) -> None:
+    """Refuse what pandas would read as something else: fields end at a NUL byte, and the second "a" becomes "a.1"."""
+    place = 0
+    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            if (found := chunk.find(0)) >= 0:
+                raise DataError(f"cannot read {path}: not UTF-8 text (byte {place + found} is NUL)")
+            place += len(chunk)
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype="str", keep_default_na=False).iloc[0]
+    names = [str(name) or f"Unnamed: {i}" for i, name in enumerate(header)]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise DataError(f"{path} has two columns named {name!r}; rename one")
 
 
 def target_kind(table: pd.DataFrame, target: str) -> str:
@@ -192,6 +214,8 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
         raise DataError(f"column {column.name!r} must hold {'numbers' if origin is None else 'dates'}, not {kind}s")
     try:
         if origin is None:
+            if column.dtype == object:
+                column = column.map(_in_range)
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
         else:
             days = (pd.to_datetime(column, utc=True) - pd.Timestamp(origin)) / pd.Timedelta(days=1)
@@ -200,6 +224,11 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
         held = "numbers" if origin is None else "dates"
         raise DataError(f"column {column.name!r} must hold {held}: {one_line(error)}") from error
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _in_range(value: Any) -> Any:
+    """A value, but infinity for a whole number that float64 does not hold, which pandas refuses."""
+    return math.inf if isinstance(value, int) and abs(value) > sys.float_info.max else value
 
 
 def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:

@@ -56,7 +56,8 @@ class Number:
 
     def encode(self, values: FloatArray) -> Float32Array:
         """What to learn [rows, 1] for values [rows]."""
-        return ((values - self.mean) / self.std).astype(np.float32)[:, None]
+        with np.errstate(over="ignore"):  # becomes infinite, and such rows are left out
+            return ((values - self.mean) / self.std).astype(np.float32)[:, None]
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
         """Predictions of the network's outputs [rows, 1]."""

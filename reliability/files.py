@@ -1,0 +1,112 @@
+"""Whatever a file holds, it is read right or refused in words: checkpoints, weights, models and tables.
+
+Hypothesis changes bytes of good files, writes headers and trees that say anything, and tables in odd encodings, ragged,
+with NUL bytes and names twice; every bit of a checkpoint and of a file of weights is flipped once. What is refused
+raises a TensorError or a DataError; nothing else is raised, nothing takes 20 seconds, or 2 GB more memory.
+
+    python reliability/files.py [--examples 20000]    # about 10 minutes; 2,000 examples take one
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
+from mangled import changed, headed, replanted, tables
+from test_checkpoint import WRITTEN, full, read_or_refused, signed
+from test_data import trained_or_refused
+
+from viva_tensor import checkpoint, error
+
+SECONDS = 20
+
+
+def bits(folder, outcomes):
+    """Flip each bit of what was written here."""
+    for write, read in WRITTEN.values():
+        path = write(folder / "c", np.random.default_rng(1))
+        whole = path.read_bytes()
+        for place in range(len(whole)):
+            for bit in range(8):
+                path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+                try:
+                    read(path)
+                    raise AssertionError(f"bit {bit} of byte {place} of {path} was flipped, and not noticed")
+                except error.InvalidFile:
+                    outcomes["bits flipped"] += 1
+
+
+def tried(kind, check, strategy, examples, outcomes):
+    """Check many values, and give the longest time that one took."""
+    times = []
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def each(value):
+        start = time.perf_counter()
+        check(value)
+        times.append(time.perf_counter() - start)
+        assert times[-1] < SECONDS, f"{times[-1]:.1f} s"
+
+    each()
+    outcomes[kind] += len(times)
+    return max(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=20_000, help="of each kind")
+    examples = parser.parse_args().examples
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
+    tree_arrays = {}
+    tree = checkpoint._encoded(full(np.random.default_rng(1)), "checkpoint", tree_arrays)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", HypothesisWarning)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        good = [write(folder / "good", np.random.default_rng(1)).read_bytes() for write, _ in WRITTEN.values()]
+
+        def changed_bytes(data):
+            path = folder / "c.safetensors"
+            path.write_bytes(data)
+            read_or_refused(path)
+
+        def signed_tree(tree):
+            path = folder / "c.safetensors"
+            metadata = {"viva_tensor": checkpoint.FORMAT, "written": "1", "checkpoint": json.dumps(tree)}
+            read_or_refused(signed(path, tree_arrays, metadata))
+
+        def table(made):
+            outcomes[f"  tables {trained_or_refused(folder, *made)}"] += 1
+
+        bits(folder, outcomes)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + (2 << 30), resource.RLIM_INFINITY))
+        for kind, check, strategy in (
+            ("tables", table, tables()),
+            ("changed bytes", changed_bytes, st.sampled_from(good).flatmap(changed)),
+            ("headers", changed_bytes, headed()),
+            ("signed trees", signed_tree, replanted(tree)),
+        ):
+            start = time.perf_counter()
+            slowest = max(slowest, tried(kind, check, strategy, examples, outcomes))
+            print(f"{kind}: {outcomes[kind]:,} in {time.perf_counter() - start:.0f} s", flush=True)
+    for kind, count in sorted(outcomes.items()):
+        print(f"{kind:<32} {count:>10,}")
+    print(f"the slowest took {slowest:.2f} s")
+
+
+if __name__ == "__main__":
+    main()
