@@ -215,6 +215,9 @@ def into(
         raise ShapeMismatch(shape, out.shape, operation=operation, mend="give out the shape of the result")
     if not out.flags.writeable:
         raise InvalidValue(f"out {shape} is read-only", operation=operation, mend="give a writeable array, or none")
+    if not _distinct(out):
+        mend = "give an array whose elements each have memory of their own"
+        raise InvalidValue(f"elements of out {shape} share memory", operation=operation, mend=mend)
     plain = out.dtype == dtype and out.flags.aligned
     if plain and not any(np.may_share_memory(out, one) for one in operands):
         work(out.view(dtype))
@@ -223,6 +226,16 @@ def into(
         work(result)
         out[...] = result
     return out
+
+
+def _distinct(array: Array) -> bool:
+    """Whether each element has memory of its own; False also where axes interleave like the teeth of two combs."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and stride < reach:
+            return array.size == 0
+        reach += (size - 1) * stride if size > 1 else 0
+    return True
 
 
 def row_views(arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:

@@ -10,7 +10,7 @@ from numpy import dtype, empty, ndarray
 from viva_tensor.kernels cimport cores
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport ELEMENTS, call, team_size
-from viva_tensor.kernels._views cimport Operand, apart, memory_of, read
+from viva_tensor.kernels._views cimport Operand, apart, distinct, memory_of, read
 from viva_tensor.kernels.cores cimport DropoutArgs, Matrix, PairArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
@@ -123,7 +123,8 @@ def apply(int formula, a, b, out=None, double factor=1):
         args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
     else:
         read(&target, out)
-        if target.kind != x.kind or target.dimensions != 2 or target.readonly or 0 in (target.rows, target.columns):
+        if target.kind != x.kind or target.dimensions != 2 or target.readonly or 0 in (target.rows, target.columns) \
+                or not distinct(&target):
             raise ValueError
         args.rows, args.columns, args.out = target.rows, target.columns, target.at
     elementwise(&args, &x, &y, x.kind)

@@ -7,7 +7,7 @@ from numpy import dtype, empty, ndarray
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
 from viva_tensor.kernels._updates cimport Rule
-from viva_tensor.kernels._views cimport Operand, apart, memory_of, read, real
+from viva_tensor.kernels._views cimport Operand, apart, distinct, memory_of, read, real
 from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle, UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
@@ -34,7 +34,7 @@ cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
     cdef Operand target
     read(&target, out)
     if target.kind != kind or target.dimensions != 2 or target.readonly or target.rows != args.rows \
-            or target.columns != args.columns:
+            or target.columns != args.columns or not distinct(&target):
         raise ValueError
     args.out = target.at
     if args.rows and args.columns and args.depth and not (

@@ -31,7 +31,8 @@ cdef int run_sum(const Cores* cores, SumArgs* args, Py_ssize_t size) except -1:
 def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     """out[o, i] = Σₐ x[o, a, i] / divisor"""
     cdef SumArgs args
-    cdef Py_ssize_t size = sizeof(real)
+    cdef Py_ssize_t size = sizeof(real), steps = 0
+    cdef int i
     args.outer, args.axis, args.inner = x.shape[0], x.shape[1], x.shape[2]
     if out.shape[0] != args.outer or out.shape[1] != args.inner:
         raise ValueError
@@ -40,8 +41,10 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
     args.x = NULL
     if args.axis > 0:
         args.x = &x[0, 0, 0]
-    if not (describe(&args.out, &out[0, 0], out.strides, size)
-            and aligned(args.x, x.strides[0] | x.strides[1] | x.strides[2], size)):
+    for i in range(3):
+        if x.shape[i] > 1:      # else the stride is never stepped, and may be anything
+            steps |= x.strides[i]
+    if not (describe(&args.out, &out[0, 0], out.strides, size) and aligned(args.x, steps, size)):
         raise ValueError
     args.x_outer, args.x_axis, args.x_inner = x.strides[0] // size, x.strides[1] // size, x.strides[2] // size
     args.divisor = divisor

@@ -96,7 +96,7 @@ cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) exc
     itemsize = sizeof(float) if kind[0] == b"f" else sizeof(double)
     data[0], size[0] = view.buf, view.len // itemsize
     PyBuffer_Release(&view)
-    if kind[0] == 0 or not aligned(data[0], 0, itemsize):
+    if kind[0] == 0 or not (size[0] == 0 or aligned(data[0], 0, itemsize)):
         raise ValueError
     return 0
 

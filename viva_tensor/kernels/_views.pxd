@@ -39,6 +39,8 @@ cdef struct Operand:
 cdef inline int read(Operand* operand, object array, object wanted=None) except -1:
     """Where the elements of an array lie, at a third of what a typed memoryview costs.
 
+    The stride of an axis of one element is that of an array without gaps, whatever the array says: it is never stepped.
+
     ValueError unless they are aligned floats in at most two dimensions, TypeError if the array is of another type.
     """
     cdef Py_buffer view
@@ -53,6 +55,10 @@ cdef inline int read(Operand* operand, object array, object wanted=None) except 
         operand.rows, row = view.shape[0], view.strides[0]
     if view.ndim in (1, 2):
         operand.columns, column = view.shape[view.ndim - 1], view.strides[view.ndim - 1]
+    if operand.columns == 1:
+        column = itemsize
+    if view.ndim == 2 and operand.rows == 1:
+        row = column * operand.columns
     operand.itemsize, operand.dimensions, operand.readonly = itemsize, view.ndim, view.readonly
     operand.at.data, operand.at.row, operand.at.column = view.buf, row // itemsize, column // itemsize
     operand.at.down = operand.at.across = 0
@@ -61,6 +67,15 @@ cdef inline int read(Operand* operand, object array, object wanted=None) except 
             operand.rows == 0 or operand.columns == 0 or aligned(operand.at.data, row | column, itemsize)):
         raise ValueError
     return 0
+
+
+cdef inline bint distinct(const Operand* operand) noexcept nogil:
+    """Whether each element has memory of its own: False also for rows that interleave like the teeth of two combs."""
+    cdef Py_ssize_t row = max(operand.at.row, -operand.at.row), column = max(operand.at.column, -operand.at.column)
+    cdef Py_ssize_t down = (operand.rows - 1) * row, across = (operand.columns - 1) * column
+    return operand.rows == 0 or operand.columns == 0 or (
+        (operand.rows == 1 or row > across) and (operand.columns == 1 or column > 0)
+        or (operand.columns == 1 or column > down) and (operand.rows == 1 or row > 0))
 
 
 cdef inline bint describe(Matrix* matrix, const void* data, const Py_ssize_t* strides,

@@ -257,7 +257,8 @@ def _check_target(operation: str, target: Array, classes: int) -> None:
                 f"class {target[row]} in row {row}", operation=operation, mend="classes are whole numbers"
             )
         return
-    totals = target.sum(axis=1, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        totals = target.sum(axis=1, dtype=np.float64)
     wrong = (target < 0).any(axis=1) | (np.abs(totals - 1) > 1e-3)
     if wrong.any():
         row = int(np.argmax(wrong))
