@@ -393,8 +393,10 @@ POW: Operation = Operation(
     _same,
     kernels.pow,
     (
-        lambda do, grad, out, x, exponent: do(
-            MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent))
+        lambda do, grad, out, x, exponent: (
+            do(MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent)))
+            if exponent
+            else do(SCALE, grad, factor=0.0)  # 1 everywhere, also where x⁻¹ is infinite
         ),
     ),
     lower=lambda build, x, exponent: build.elementwise("pow", x, factor=exponent),

@@ -76,9 +76,8 @@ def test_special_values(name, dtype):
             "silu": lambda x: x / (1 + np.exp(-x)),
             "gelu": lambda x: x * np.vectorize(math.erfc, otypes=["f8"])(x.astype("f8") / -math.sqrt(2)) / 2,
         }[name](x)
-    if name in ("silu", "gelu"):  # of -∞ the formula makes -∞·0
-        assert np.isnan(found[2])
-        found, wanted = np.delete(found, 2), np.delete(wanted, 2)
+    if name in ("silu", "gelu"):  # of -∞ the formula makes -∞·0, NumPy's too; its limit is wanted
+        wanted[2] = -0.0
     assert np.allclose(found, wanted, rtol=1e-6, atol=1e-38, equal_nan=True)
     numbers = ~np.isnan(wanted)  # NaN has either sign
     assert np.array_equal(np.signbit(found[numbers]), np.signbit(wanted[numbers]))

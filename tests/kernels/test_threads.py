@@ -201,6 +201,7 @@ def test_kernels_and_programs_hold_on_each_instruction_set(name):
     here = Path(__file__).parent
     files = [str(here / f"test_{part}.py") for part in ("matmul", "elementwise", "sums", "updates")]
     files += [str(here.parent / "program" / f"test_{part}.py") for part in ("step", "layouts", "random_programs")]
+    files += [str(here.parent / "test_special_values.py")]
     files += [str(here.parent / "optim" / f"test_{part}.py") for part in ("optimizers", "steps")]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],

@@ -201,7 +201,7 @@ def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -
 
 
 def silu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`.
+    r"""Sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`; at :math:`-\infty` its limit, -0.
 
     References
     ----------
@@ -234,7 +234,8 @@ def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> A
     ----------
     x : array_like, float32 or float64
     approximate : {"none", "tanh"}
-        "tanh": :math:`\frac{x}{2} (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))`.
+        "tanh": :math:`\frac{x}{2} (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))`. At :math:`-\infty` either is -0, its
+        limit.
     out : ndarray of the same shape, optional
 
     Raises

@@ -261,7 +261,7 @@ def abs(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    """Gradient of :func:`abs` at x: grad · sign(x), with sign(0) = 0.
+    """Gradient of :func:`abs` at x: grad · sign(x), with sign(0) = 0, and NaN where x is NaN.
 
     Examples
     --------
@@ -349,14 +349,15 @@ def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
 
 
 def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
-    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹.
+    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹, and 0 for p = 0, also where x⁻¹ is infinite.
 
     Examples
     --------
     >>> pow_backward([1.0, 1.0], [2.0, 3.0], 2)
     array([4., 6.], dtype=float32)
     """
-    return unary_backward("pow_backward", _MUL, grad, scale(pow(x, exponent - 1), exponent))
+    slope = scale(pow(x, exponent - 1), exponent) if exponent else scale(pow(x, 0), 0)
+    return unary_backward("pow_backward", _MUL, grad, slope)
 
 
 def erf(x: ArrayLike, out: Array | None = None) -> Array:

@@ -128,7 +128,8 @@ def _delta(operation: str, delta: float) -> float:
 def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     r"""Cross-entropy of each logit x with its target t, :math:`\max(x, 0) - x t + \ln(1 + e^{-|x|})`.
 
-    This is :math:`-t \ln \sigma(x) - (1 - t) \ln(1 - \sigma(x))` without overflow.
+    This is :math:`-t \ln \sigma(x) - (1 - t) \ln(1 - \sigma(x))` without overflow, with 0 · ∞ = 0: an infinite logit
+    costs nothing if the target is all its own, else ∞.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: Ar
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`.
+    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`, 0 · ∞ being 0.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == ABS:
         return abs_of(a)
     if formula == ABS_BACKWARD:         # of x
-        return if_less(b, ZERO, -a, if_at_most(b, ZERO, ZERO, a))
+        return if_less(b, ZERO, -a, if_less(ZERO, b, a, b + ZERO))
     if formula == SQRT:
         return root_of(a)
     if formula == EXP:
@@ -55,26 +55,31 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == SOFTPLUS_BACKWARD:    # of x
         return a * sigmoid_of(b)
     if formula == SILU:
-        return a * sigmoid_of(a)
+        return at_least(a, -BEYOND) * sigmoid_of(a)
     if formula == SILU_BACKWARD:        # of x: σ + x·σ·(1 - σ)
+        b = within(b)
         c = sigmoid_of(b)
         return a * (c * (b * (splat(<real> 1) - c) + <real> 1))
     if formula == GELU:
-        return a * normal_cdf(a)
+        return at_least(a, -BEYOND) * normal_cdf(a)
     if formula == GELU_BACKWARD:        # of x: Φ + x·φ
+        b = within(b)
         return a * (b * normal_density(b) + normal_cdf(b))
     if formula == GELU_TANH:
-        return a * sigmoid_of(bend(a))
+        return at_least(a, -BEYOND) * sigmoid_of(bend(a))
     if formula == GELU_TANH_BACKWARD:   # of x: σ + x·σ·(1 - σ)·bend'
+        b = within(b)
         c = sigmoid_of(bend(b))
         return a * (c * (b * (splat(<real> 1) - c) * bend_slope(b) + <real> 1))
     if formula == HUBER:                # of a difference: d²/2 up to δ, then δ·(|d| - δ/2)
         c = abs_of(a)
-        return if_at_most(c, splat(<real> factor), c * c * <real> 0.5, (c - <real> (0.5 * factor)) * <real> factor)
+        return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)
     if formula == HUBER_BACKWARD:       # of the difference, cut off at ±δ
         return a * at_least(at_most(b, <real> factor), <real> -factor)
-    # BINARY_CROSS_ENTROPY of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ)
-    return (if_less(a, ZERO, ZERO, a) - a * b) + log1p_of(decayed(-abs_of(a)))
+    # BINARY_CROSS_ENTROPY of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the
+    # share of the class that a speaks against, of which nothing is nothing even if a is infinite
+    c = if_less(a, ZERO, b, splat(<real> 1) - b)
+    return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
 
 
 cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:

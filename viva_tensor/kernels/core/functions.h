@@ -60,6 +60,8 @@ static const viva_real viva_erfcx[] = {
     -0.0586854405f, 0.0923039375f,  -0.108805228f,    0.082276774f,    0.00358549531f, -0.1402406f,     1.23751263f,
 };
 #endif
+/* From here on the logistic function and the normal distribution are 0 or 1 in either type. */
+#define VIVA_BEYOND ((viva_real)1000)
 #define VIVA_ERFCX_TERMS ((int)(sizeof(viva_erfcx) / sizeof(viva_real)))
 
 /* 1/k!, and the coefficients of erf(x)/x in x²: 2/√π · (-1)^k / (k!·(2k + 1)). */

@@ -30,6 +30,7 @@ cdef extern from "functions.h" nogil:
     real[14] inverse_factorial "viva_inverse_factorial"
     real[11] erf_series "viva_erf_series"
     real[25] erfcx_series "viva_erfcx"
+    real BEYOND "VIVA_BEYOND"
     enum:
         MANTISSA "VIVA_MANTISSA"
         TAYLOR "VIVA_TAYLOR"
@@ -155,6 +156,11 @@ cdef inline vec normal_cdf(vec x) noexcept nogil:
     size = at_most(size, <real> 60)
     tail = erfc_of(size * <real> 0.7071067811865476, pinned(size * size) * <real> -0.5) * <real> 0.5
     return if_less(x, ZERO, tail, splat(<real> 1) - tail)
+
+
+cdef inline vec within(vec x) noexcept nogil:
+    """x, or where it is so large that σ and Φ are 0 or 1 and φ is 0, a number that no such 0 makes NaN"""
+    return at_least(at_most(x, BEYOND), -BEYOND)
 
 
 cdef inline vec bend(vec x) noexcept nogil:

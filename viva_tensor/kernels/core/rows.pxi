@@ -32,12 +32,17 @@ cdef inline vec kept(vec value, int count) noexcept nogil:
     return load_part(lanes, count)
 
 
+cdef inline vec share_of(vec y, vec size) noexcept nogil:
+    """y·size for y ≥ 0; nothing of anything is nothing, also of infinity"""
+    return if_at_most(y, ZERO, ZERO, y * size)
+
+
 cdef enum Term:     # what is summed along a row
     PLAIN, PRODUCT, COVARIANCE, EXPONENTIAL, SQUARE, ENTROPY
 
 
 cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_ssize_t size) noexcept nogil:
-    """Σ of x, x·y, x·(y - shift), e^(x - shift), (x - shift)², or y·(shift - x), in all lanes"""
+    """Σ of x, x·y, x·(y - shift), e^(x - shift), (x - shift)², or share(y, shift - x), in all lanes"""
     cdef vec sums[WIDTH_VECS]
     cdef vec a, b
     cdef Py_ssize_t i = 0
@@ -61,7 +66,7 @@ cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_s
                     b = kept(a - shift, count)
                     sums[j] += b * b
                 else:
-                    sums[j] += load_part(y + i + j * LANES, count) * kept(shift - a, count)
+                    sums[j] += share_of(load_part(y + i + j * LANES, count), kept(shift - a, count))
         i += WIDTH
     return splat(join(<real*> sums))
 
@@ -138,7 +143,7 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
     elif formula == NORMALIZE_BACKWARD:         # a is the gradient, b the input
         first = row_mean(PLAIN, b, NULL, ZERO, size)
         second = spread_of(b, first, size, factor)
-        third = quotient(row_mean(COVARIANCE, a, b, first, size), second * second * second)
+        third = quotient(row_mean(COVARIANCE, a, b, first, size), second * second)
         fourth = row_mean(PLAIN, a, NULL, ZERO, size)
     while i < size:
         count = <int> min(<Py_ssize_t> LANES, size - i)
@@ -158,7 +163,7 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         elif formula == NORMALIZE:
             x = quotient(x - first, second)
         else:
-            x = quotient(x - fourth, second) - (load_part(b + i, count) - first) * third
+            x = quotient((x - fourth) - (load_part(b + i, count) - first) * third, second)
         store_part(out + i, x, count)
         i += LANES
     if formula == CROSS_ENTROPY_BACKWARD and label >= 0:
@@ -218,7 +223,7 @@ cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_
         else:
             most = most + total
             for j in range(size):
-                y[j] = pinned(y[j] * (most - x[j]))
+                y[j] = share_of(y[j], most - x[j])
             total = join_columns(y)
         for i in range(LANES):
             out[i * args.out.row] = (<real*> &total)[i]
