@@ -28,7 +28,7 @@ def wide(x):
 
 
 def agree(found, wanted, roundings=16):
-    """NaN, infinities and zeros alike, zeros with their sign, other numbers within a few roundings, none flushed to 0."""
+    """NaN and infinities alike, other numbers within a few roundings, none of them flushed to 0."""
     info = np.finfo(found.dtype)
     wanted, found = np.broadcast_to(wanted, found.shape), wide(found)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""What each operation of the tape gives, value and gradients, in float64 by NumPy, with a bound on the error of a kernel.
+"""What each operation of the tape gives, value and gradients, in float64 by NumPy, with a bound on a kernel's error.
 
 Each node of a tape is held against its formula on the very arrays that the library had, so errors do not pile up from
 node to node. A formula gives its result, the sum of the magnitudes that are added up to make it, and how many there

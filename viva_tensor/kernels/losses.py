@@ -171,7 +171,7 @@ def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: Ar
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`, 0 · ∞ being 0.
+    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`; 0 · ∞ is 0.
 
     Parameters
     ----------

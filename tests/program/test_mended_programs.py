@@ -1,0 +1,194 @@
+"""Programs that once were wrong, each as small as what random programs found (see test_random_programs.py)."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, error, kernels, nn, operations, optim, program
+
+
+def recorded(*arrays, constants=0):
+    """Variables of arrays, the first so many of them constants, and their tape."""
+    tape, made = autograd.new_tape(), []
+    for place, array in enumerate(arrays):
+        new = autograd.new_constant if place < constants else autograd.new_variable
+        variable, tape = new(tape, array)
+        made.append(variable)
+    return *made, tape
+
+
+def after_a_step(tape, loss, params, inputs, optimizer, threads=1):
+    """Parameters after a compiled step, and those of eager code."""
+    grads = autograd.backward(tape, loss)
+    (wanted, _), _ = optim.update(autograd.new_tape(), optimizer, optim.init(optimizer, params), params, grads)
+    with kernels.num_threads(threads):
+        step = program.compile_step(tape, loss=loss, params=params, inputs=inputs, optimizer=optimizer)
+        assert step(*(variable.data for variable in inputs)) == float(loss.data)
+    found, _ = step.params(autograd.new_tape())
+    return [(one.data, other.data) for one, other in zip(found, wanted, strict=True)]
+
+
+def assert_same(pairs):
+    for found, wanted in pairs:
+        assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_members_cut_no_panels_of_a_gradient_that_is_clipped(threads, rng):
+    """Shares of rows of a transposed matrix in panels: gradients of weights were wrong on several threads."""
+    x, y, tape = recorded(*(rng.standard_normal((4096, n)).astype("f4") for n in (1, 1)), constants=2)
+    layers, tape = nn.mlp(tape, (1, 40, 1), rng=rng)
+    pred, tape = nn.mlp_forward(tape, layers, x)
+    loss, tape = nn.mse_loss(tape, pred, y)
+    params = [variable for layer in layers for variable in layer]
+    assert_same(after_a_step(tape, loss, params, (x, y), optim.SGD(lr=0.1, clip_norm=1e-3), threads))
+
+
+def test_members_cut_no_panels_of_an_output(rng, monkeypatch):
+    monkeypatch.setattr(program.planning, "PROGRAM", 1)
+    a, b, c, tape = recorded(
+        *(rng.standard_normal(s).astype("f4") for s in ((33, 10), (10, 10), (24, 10))), constants=3
+    )
+    product, tape = autograd.matmul(tape, a, b)
+    turned, tape = autograd.transpose(tape, product)
+    output, tape = autograd.matmul(tape, c, turned)
+    with kernels.num_threads(3):
+        forward = program.compile_forward(tape, output=output, inputs=(a, b, c))
+        for _ in range(20):
+            assert np.array_equal(forward(a.data, b.data, c.data), output.data)
+
+
+@pytest.mark.parametrize("rows", [40, 70])
+def test_what_goes_row_by_row_is_not_in_panels_of_its_columns(rows, rng):
+    """A transposed operand of a product made panels of what an activation or a sum read too."""
+    x, y, w, tape = recorded(
+        *(rng.standard_normal(s).astype("f4") for s in ((rows, 40), (50, 10), (40, 10))), constants=2
+    )
+    h, tape = autograd.matmul(tape, x, w)
+    z, tape = nn.sigmoid(tape, h)
+    products = []
+    for one in (h, z):
+        turned, tape = autograd.transpose(tape, one)
+        product, tape = autograd.matmul(tape, y, turned)
+        products.append(product)
+    output, tape = autograd.mul(tape, *products)
+    forward = program.compile_forward(tape, output=output, inputs=(x, y))
+    assert np.array_equal(forward(x.data, y.data), output.data)
+
+
+@pytest.mark.parametrize("index", [np.s_[2:], np.s_[4], np.s_[3, 2], np.s_[1:2, :]])
+def test_a_prediction_may_be_a_slice(index, rng):
+    x, tape = recorded(rng.standard_normal((6, 5)), constants=1)
+    squares, tape = autograd.mul(tape, x, x)
+    output, tape = autograd.slice(tape, squares, index)
+    assert np.array_equal(program.compile_forward(tape, output=output, inputs=(x,))(x.data), output.data)
+
+
+def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rng, monkeypatch):
+    monkeypatch.setattr(program.layouts, "COPIED", 0)
+    w, b, x, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in ((40, 10), (40,), (3,))))
+    turned, tape = autograd.transpose(tape, w)
+    square, tape = autograd.matmul(tape, w, turned)
+    moved, tape = autograd.add(tape, square, b)
+    flat, tape = autograd.reshape(tape, moved, (-1,))
+    size, tape = autograd.abs(tape, flat)
+    loss, tape = autograd.mean(tape, size)
+    assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1)))
+
+
+def test_what_has_no_elements_takes_no_barrier_with_it(rng, monkeypatch):
+    """An empty product dropped the barrier before it, and a sum then read what others had not yet written."""
+    for name in ("PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"):
+        monkeypatch.setattr(program.planning, name, 1)
+    shapes = ((33, 0), (33, 20), (20, 10), (10, 0), (10,))
+    x, p, q, w, b, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in shapes), constants=3)
+    h, tape = autograd.record(tape, operations.LINEAR, x, w, b)
+    product, tape = autograd.matmul(tape, p, q)
+    weighed, tape = autograd.mul(tape, h, product)
+    loss, tape = autograd.mean(tape, weighed)
+    for _ in range(10):
+        assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1), threads=3))
+    with kernels.num_threads(3):
+        step = program.compile_step(tape, loss=loss, params=[w, b], inputs=(x,), optimizer=optim.SGD(lr=0.1))
+    pairs = list(pairwise(step.planned))
+    assert any(one.barrier and not one.calls for one, _ in pairs)
+    assert all(after.barrier for one, after in pairs if one.barrier and not one.calls)
+
+
+@pytest.mark.parametrize("shape", [(0, 40), (40, 0), (0,)])
+def test_what_has_no_elements_is_predicted_and_kept(shape, rng):
+    x, w, tape = recorded(np.ones(shape, "f4"), np.ones(shape, "f4"), constants=1)
+    logs, tape = nn.log_softmax(tape, x)
+    forward = program.compile_forward(tape, output=logs, inputs=(x,))
+    assert forward(x.data).shape == shape
+    if len(shape) == 2:
+        turned, tape = autograd.transpose(tape, w)
+        product, tape = autograd.matmul(tape, x, turned)
+        loss, tape = autograd.sum(tape, product)
+        ((found, _),) = after_a_step(tape, loss, [w], (x,), optim.SGD(lr=0.1))
+        assert found.shape == shape
+
+
+def test_dropouts_that_the_loss_does_not_need_draw_their_seeds_too(rng):
+    def record(tape, x, w, draws):
+        _, tape = nn.dropout(tape, x, 0.5, rng=draws)
+        kept, tape = nn.dropout(tape, x, 0.5, rng=draws)
+        product, tape = autograd.mul(tape, kept, w)
+        return autograd.mean(tape, product)
+
+    x, w, tape = recorded(rng.standard_normal((30, 4)), rng.standard_normal((30, 4)), constants=1)
+    loss, tape = record(tape, x, w, np.random.default_rng(0))
+    step = program.compile_step(
+        tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD(lr=1e-9), rng=np.random.default_rng(5)
+    )
+    draws = np.random.default_rng(5)
+    for _ in range(3):
+        w, tape = step.params(autograd.new_tape())
+        again, tape = autograd.new_constant(tape, x.data)
+        assert step(x.data) == float(record(tape, again, w, draws).value.data)
+
+
+def refused(build, rows, *shapes, kind=error.ShapeMismatch):
+    """A program of constants of these shapes and an input recorded as one row refuses a batch of more rows."""
+    x, *others, tape = recorded(np.full((1, 3), 0.5), *(np.full(shape, 1 / shape[-1]) for shape in shapes), constants=9)
+    output, tape = build(tape, x, *others)
+    forward = program.compile_forward(tape, output=output, inputs=(x,))
+    assert np.array_equal(forward(x.data), output.data)
+    with pytest.raises(kind):
+        forward(np.ones((rows, 3)))
+
+
+def test_shapes_are_checked_again_for_batches_of_other_sizes():
+    """Joined arrays wrote, and paired ones read, beyond the end of others."""
+    refused(lambda tape, x, one: autograd.concatenate(tape, (one, x), axis=1), 50, (1, 3))
+    refused(lambda tape, x, t: autograd.record(tape, operations.CROSS_ENTROPY, x, t), 50, (1, 3))
+    refused(lambda tape, x, t: autograd.record(tape, operations.BINARY_CROSS_ENTROPY, x, t), 50, (1, 3))
+
+    def layer_of_rows(tape, x, y, w):
+        bias, tape = autograd.mean(tape, x, axis=1)
+        return autograd.record(tape, operations.LINEAR, y, w, bias)
+
+    refused(layer_of_rows, 50, (4, 2), (1, 2))
+
+    def turned_logits(tape, x, target):
+        logits, tape = autograd.transpose(tape, x)
+        return autograd.record(tape, operations.CROSS_ENTROPY, logits, target)
+
+    refused(turned_logits, 0, (3, 1), kind=error.TensorError)
+
+
+def test_weighted_means_follow_the_columns_of_a_batch(rng):
+    x, weight, tape = recorded(rng.standard_normal((3, 4)), np.ones(3), constants=2)
+
+    def record(tape, x, weight):
+        turned, tape = autograd.transpose(tape, x)
+        square, tape = autograd.matmul(tape, x, turned)
+        target, tape = nn.sigmoid(tape, square)
+        return nn.binary_cross_entropy(tape, square, target, sample_weight=weight)
+
+    loss, tape = record(tape, x, weight)
+    forward = program.compile_forward(tape, output=loss, inputs=(x, weight))
+    for rows in (3, 7):
+        again, ones, other = recorded(rng.standard_normal((rows, 4)), rng.random(rows), constants=2)
+        assert np.array_equal(forward(again.data, ones.data), record(other, again, ones).value.data)
