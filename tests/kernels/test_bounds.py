@@ -48,6 +48,13 @@ for dtype in ("f4", "f8"):
             kernels.mean_squared_error(x, out)
             kernels.mean_squared_error_backward(1.0, x, out)
             kernels.sgd(x, out, 0.1, 0.9, x)
+            kernels.softmax_backward(x, kernels.softmax(x))
+            kernels.log_softmax_backward(x, kernels.log_softmax(x))
+            kernels.normalize_backward(x, kernels.normalize(x))
+        labels, shares = np.arange(m).astype(dtype) % n, kernels.softmax(a)
+        for x, classes, target in zip(guarded(a), guarded(labels), guarded(shares)):
+            for one in (classes, target):
+                kernels.cross_entropy_backward(kernels.cross_entropy(x, one), x, one)
 print("whole")
 """
 
