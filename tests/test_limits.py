@@ -1,7 +1,11 @@
 """What the machine or the arithmetic of addresses refuses: an error, and everything is as it was."""
 
+import platform
+import shutil
 import sys
+from pathlib import Path
 
+import allocations
 import numpy as np
 import pytest
 from fresh import run
@@ -177,3 +181,13 @@ def test_slices_of_huge_numbers_are_those_of_python(index):
     assert np.array_equal(predict(data), part.data)
     total, tape = autograd.sum(tape, part)
     assert autograd.backward(tape, total)[x].sum() == 2 * len(rows)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler cc, with which allocations are made to fail")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc, whose allocations are made to fail")
+def test_failing_allocations_are_memory_errors_that_leave_everything_usable(tmp_path):
+    """Some of the points; reliability/allocations.py tries them all."""
+    cases = ["kernels:5", "step", "step from lists:7", "run:5", "forward:9", "forward of new sizes:61", "state:11"]
+    cases += ["record:67", "compile:199"]
+    told = run(Path(allocations.__file__), *cases, **allocations.environment(allocations.shim(tmp_path)))
+    assert int(told.splitlines()[-1].split()[0]) > 400  # calls in which an allocation failed
