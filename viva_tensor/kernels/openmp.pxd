@@ -45,12 +45,16 @@ cdef extern from * nogil:
     #endif
     #if defined(__GNUC__)
     #include <sched.h>
-    /* Each member has a flag on a cache line of its own. One that waits long yields: there may be fewer processors. */
+    /* Each member has a flag on a cache line of its own. One that waits long yields, soon if others have no processor. */
     static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
+        int patience = 500;
         __atomic_store_n(flags + 32 * member, round, __ATOMIC_RELEASE);
         for (int other = 0; other < members; other++)
             for (int spins = 0; (int)(__atomic_load_n(flags + 32 * other, __ATOMIC_ACQUIRE) - round) < 0; spins++)
-                if (spins >= 20000) sched_yield();
+                if (spins >= patience) {
+                    if (patience == 500 && members <= omp_get_num_procs()) patience = 20000;
+                    else sched_yield();
+                }
     }
     #else
     static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
