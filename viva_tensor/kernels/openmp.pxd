@@ -45,7 +45,7 @@ cdef extern from * nogil:
     #endif
     #if defined(__GNUC__)
     #include <sched.h>
-    /* Each member has a flag on a cache line of its own. One that waits long yields, soon if others have no processor. */
+    /* Each member has a flag on a cache line of its own. Who waits long yields, soon if others have no processor. */
     static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
         int patience = 500;
         __atomic_store_n(flags + 32 * member, round, __ATOMIC_RELEASE);
