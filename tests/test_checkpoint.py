@@ -625,6 +625,16 @@ def test_a_run_goes_on_in_a_fresh_process_bit_for_bit(tmp_path, optimizer):
     assert not same(whole.state, first.state())
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL, which Windows lacks")
+def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not():
+    code = ["-c", "import runpy, sys; runpy.run_module('killed_runs', run_name='__main__')", "4"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])}
+    done = subprocess.run([sys.executable, *code], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "4 kills" in done.stdout
+    assert "a full disk: [Errno 27] File too large: " in done.stdout
+
+
 def test_dropouts_go_on_too(tmp_path):
     def compiled_with(rng):
         x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))

@@ -49,6 +49,21 @@ class TestTrain:
             assert str(tmp_path / "run" / name) in result.stdout
             assert (tmp_path / "run" / name).stat().st_size > 0
 
+    def test_results_that_find_no_room_do_not_cost_the_run(self, csv, tmp_path, monkeypatch):
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        flags = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
+        with monkeypatch.context() as patched:
+            patched.setattr("viva_tensor.runs.save", full)
+            result = invoke(*flags)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device\n"
+        assert os.listdir(tmp_path / "run") == ["checkpoint.safetensors"]
+        assert invoke(*flags, "--resume").exit_code == 0
+        assert "checkpoint.safetensors" not in os.listdir(tmp_path / "run")
+        assert invoke(*flags).exit_code == 0
+
     def test_options_reach_the_run(self, csv, tmp_path):
         options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
                    "seed": 9, "threads": 1, "patience": 2, "activation": "identity"}  # fmt: skip

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -23,6 +24,22 @@ def test_a_file_is_replaced_whole_and_alone(tmp_path):
     assert files.replace(path, b"first") == path
     assert files.replace(str(path), b"second").read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path):
+    for name, age in (
+        (".model.1.2.tmp", 3700),
+        (".model.3.4.tmp", 3500),
+        (".other.1.2.tmp", 9999),
+        (".model[1].1.2.tmp", 0),
+    ):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    files.replace(tmp_path / "model", b"new")
+    assert sorted(os.listdir(tmp_path)) == [".model.3.4.tmp", ".model[1].1.2.tmp", ".other.1.2.tmp", "model"]
+    os.utime(tmp_path / ".model[1].1.2.tmp", (0, 0))
+    files.replace(tmp_path / "model[1]", b"new")
+    assert not (tmp_path / ".model[1].1.2.tmp").exists()
 
 
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])

@@ -241,6 +241,17 @@ class TestLoad:
         with pytest.raises(DataError, match=message):
             runs.load(tmp_path)
 
+    def test_weights_and_preprocessing_of_two_runs(self, animals, tmp_path):
+        for seed in (0, 1):
+            runs.save(runs.run(animals, "kind", dataclasses.replace(QUICK, seed=seed)), tmp_path / f"{seed}")
+        os.replace(tmp_path / "1" / "model.safetensors", tmp_path / "0" / "model.safetensors")
+        with pytest.raises(DataError, match=r"holds model\.safetensors of one run and preprocessing\.json of another"):
+            runs.load(tmp_path / "0")
+        # weights that another library wrote have no checksum, and are taken
+        path = tmp_path / "0" / "model.safetensors"
+        safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
+        assert runs.load(tmp_path / "0").layers[0].w.data.shape[0] == 8
+
     def test_weights_of_another_model(self, animals, tmp_path):
         runs.save(runs.run(animals, "weight", QUICK), tmp_path)
         other = runs.run(animals.drop(columns="kind"), "weight", QUICK)

@@ -30,7 +30,7 @@ from viva_tensor.autograd import Tape, Traced
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.extras import extra
 
-__all__ = ["Checkpoint", "latest", "load", "load_weights", "save", "save_weights"]
+__all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -146,6 +146,36 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
         b, tape = autograd.new_variable(tape, tensors[f"{place}.bias"])
         layers.append(nn.Linear(w, b))
     return Traced(tuple(layers), tape)
+
+
+def checksum(path: str | os.PathLike[str]) -> str | None:
+    """The checksum that a file carries, by which two files of one shape can be told apart; None if it has none.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Written here, or by another library, which gives none.
+
+    Raises
+    ------
+    InvalidFile
+        If the file is no whole safetensors file.
+    OSError
+        If the file cannot be opened.
+    ImportError
+        Without safetensors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(checksum(save_weights(Path(folder) / "model.safetensors", [layer])))
+    64
+    """
+    with _opened("checksum", path) as file:
+        found: str | None = (file.metadata() or {}).get(CHECKSUM)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,7 +396,12 @@ def _bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
 
     # the library writes the memory of an array without looking at its strides
     plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
-    return safetensors.numpy.save(plain, {**metadata, CHECKSUM: _checksum(metadata, plain)})
+    written = safetensors.numpy.save(plain, {**metadata, CHECKSUM: _checksum(metadata, plain)})
+    # the library writes the metadata in an order of chance; the same content shall be the same file
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.dumps(json.loads(written[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(written)[end:]))
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:

@@ -201,8 +201,8 @@ def train(
             resume=resume,
         )
     try:
-        checkpoint.unlink(missing_ok=True)
         written = runs.save(run, output, file.name)
+        checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
     click.echo(report.summary(run, file.name))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["replace"]
+
+ABANDONED = 3600  # seconds for which nobody has written to a temporary file
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     """Put a file in the place of `path` in one step, so that no reader and no crash ever sees half of it.
 
     The content goes to a temporary file in the same folder and to the disk (``fsync``), which then takes the name; the
-    folder is synchronised last, so that the new name survives a power cut too.
+    folder is synchronised last, so that the new name survives a power cut too. A temporary file of this name that a
+    process left behind when it was killed is removed once it is an hour old.
 
     Parameters
     ----------
@@ -39,6 +45,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    _forget_abandoned(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -53,6 +60,13 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
         temporary.unlink(missing_ok=True)
     _synchronise(path.parent)
     return path
+
+
+def _forget_abandoned(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
 
 
 def _synchronise(folder: Path) -> None:

@@ -230,15 +230,9 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
     - ``report.json``: scores, baselines, settings, versions, speed
     - ``report.md``: the same in short, to read
     """
-    preprocessing = {
-        "target": target_to_dict(run.target),
-        "activation": run.settings.activation,
-        "features": run.encoding.to_dict(),
-    }
     versions = {"python": platform.python_version(), "viva_tensor": vt.__version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
     contents = {
-        PREPROCESSING: _json(preprocessing),
         "history.csv": _csv(pd.DataFrame(run.fit.history)),
         "predictions.csv": _csv(run.test),
         "report.json": _json(report.record(run) | {"versions": versions}),
@@ -249,6 +243,13 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = checkpoints.save_weights(folder / WEIGHTS, run.fit.layers)
+    preprocessing = {
+        "target": target_to_dict(run.target),
+        "activation": run.settings.activation,
+        "features": run.encoding.to_dict(),
+        "weights": checkpoints.checksum(weights),  # tells whether both files are of one run
+    }
+    contents = {PREPROCESSING: _json(preprocessing), **contents}
     return [weights, *(files.replace(folder / name, content) for name, content in contents.items())]
 
 
@@ -264,6 +265,7 @@ def load(folder: str | Path) -> Model:
     try:
         preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
         layers = checkpoints.load_weights(folder / WEIGHTS).value
+        checksum = checkpoints.checksum(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
     except NotADirectoryError as error:
@@ -281,6 +283,8 @@ def load(folder: str | Path) -> Model:
             f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs of {layers[0].w.data.dtype}; "
             f"{PREPROCESSING} wants {wanted[0]} and {wanted[1]} of float32"
         )
+    if checksum is not None and preprocessing.get("weights", checksum) != checksum:
+        raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
     return Model(target, encoding, layers, preprocessing["activation"])
 
 
