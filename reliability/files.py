@@ -1,8 +1,9 @@
 """Whatever a file holds, it is read right or refused in words: checkpoints, weights, models and tables.
 
 Hypothesis changes bytes of good files, writes headers and trees that say anything, and tables in odd encodings, ragged,
-with NUL bytes and names twice; every bit of a checkpoint and of a file of weights is flipped once. What is refused
-raises a TensorError or a DataError; nothing else is raised, nothing takes 20 seconds, or 2 GB more memory.
+with NUL bytes and names twice, for the library and the command line; every bit of a checkpoint and of a file of weights
+is flipped once. What is refused raises a TensorError or a DataError; nothing else is raised, and nothing takes 20
+seconds, or 2 GB more memory.
 
     python reliability/files.py [--examples 20000]    # about 10 minutes; 2,000 examples take one
 """
@@ -15,11 +16,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
+import pandas as pd
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
@@ -27,7 +31,10 @@ from mangled import changed, headed, replanted, tables
 from test_checkpoint import WRITTEN, full, read_or_refused, signed
 from test_data import trained_or_refused
 
-from viva_tensor import checkpoint, error
+from viva_tensor import checkpoint, error, runs
+from viva_tensor.cli import cli
+from viva_tensor.data import DataError
+from viva_tensor.train import Settings
 
 SECONDS = 20
 
@@ -91,17 +98,46 @@ def main():
         def table(made):
             outcomes[f"  tables {trained_or_refused(folder, *made)}"] += 1
 
+        def command(made):
+            data, separator = made
+            path = folder / ("c.tsv" if separator == "\t" else "c.csv")
+            path.write_bytes(data)
+            output = folder / "run"
+            flags = ["--epochs", "1", "--hidden", "2", "--output", output]
+            for arguments in (["train", path, "--target", "c1", *flags], ["predict", output, path]):
+                done = CliRunner().invoke(cli, [str(one) for one in arguments])
+                outcomes[f"  commands that ended with {done.exit_code}"] += 1
+                refused = done.exit_code == 2 and done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+                assert done.exit_code == 0 or refused, (done.stderr, done.exc_info)
+
+        table_of_model = pd.DataFrame({"a": [1.5, 2.0, None, 4.0] * 9, "b": ["x", "y", None] * 12, "y": range(36)})
+        model = folder / "model"
+        runs.save(runs.run(table_of_model, "y", Settings(hidden=(2,), epochs=1)), model)
+        preprocessing = json.loads((model / "preprocessing.json").read_text())
+
+        def described(tree):
+            (model / "preprocessing.json").write_text(json.dumps(tree))
+            with suppress(DataError):
+                found = runs.load(model).predict(table_of_model)
+                assert len(found) == len(table_of_model)
+
         bits(folder, outcomes)
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + (2 << 30), resource.RLIM_INFINITY))
         for kind, check, strategy in (
+            ("descriptions of a model", described, replanted(preprocessing)),
             ("tables", table, tables()),
+            ("tables on the command line", command, tables()),
+            ("descriptions of a model", described, replanted(preprocessing)),
+            ("tables", table, tables()),
+            ("tables on the command line", command, tables()),
             ("changed bytes", changed_bytes, st.sampled_from(good).flatmap(changed)),
             ("headers", changed_bytes, headed()),
             ("signed trees", signed_tree, replanted(tree)),
         ):
             start = time.perf_counter()
-            slowest = max(slowest, tried(kind, check, strategy, examples, outcomes))
+            count = examples // 20 if "command" in kind else examples
+            slowest = max(slowest, tried(kind, check, strategy, count, outcomes))
             print(f"{kind}: {outcomes[kind]:,} in {time.perf_counter() - start:.0f} s", flush=True)
     for kind, count in sorted(outcomes.items()):
         print(f"{kind:<32} {count:>10,}")

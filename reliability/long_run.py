@@ -2,8 +2,8 @@
 
 A 1-4-1 network makes half of the steps one call at a time and half inside `run`; then one eager step for each hundred,
 which records a tape and forgets it. The resident set may grow by 4 MB from the end of the first tenth on. A step may
-take half as long again in the last tenth as in the first, by the fastest of 20 parts, which what else runs on the
-machine hardly touches.
+take half as much processor time again in the last tenth as in the first, by the fastest of 20 parts, which what else
+runs on the machine hardly touches.
 
     python reliability/long_run.py [--steps 2000000]    # about 5 minutes; Linux, for /proc
 """
@@ -49,9 +49,9 @@ def watched(name, steps, part):
     each = max(steps // PARTS, 1)
     times, sizes = [], []
     for _ in range(PARTS):
-        start = time.perf_counter()
+        start = time.process_time()
         part(each)
-        times.append((time.perf_counter() - start) / each)
+        times.append((time.process_time() - start) / each)
         sizes.append(resident())
     tenth = PARTS // 10
     first, last = min(times[:tenth]), min(times[-tenth:])

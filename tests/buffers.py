@@ -261,6 +261,9 @@ class Call(NamedTuple):
     dtype: np.dtype
     wants_out: bool
 
+    def __repr__(self):
+        return f"{self.name}({self.operands}, {self.options})"
+
 
 def results(found):
     """What a kernel returned, as arrays."""
@@ -330,11 +333,12 @@ def check(call, draw):
     try:
         found = function(*[operand.given for operand in call.operands], **options)
     except TensorError:
-        assert may_refuse or any(isinstance(one.given, OfDlpack) for one in call.operands), "refused without a reason"
+        unusual = any(isinstance(one.given, OfDlpack) for one in call.operands)
+        assert may_refuse or unusual, f"{call} refused without a reason"
         assert np.array_equal(call.memory, before)
         assert np.array_equal(memory, memory_before)
         return "refused"
-    assert not may_refuse, "taken, though the values in plain arrays are refused, or the output cannot hold the result"
+    assert not may_refuse, f"{call} taken, though plain arrays are refused, or the output cannot hold the result"
     if out is None:
         found = results(found)
         assert len(found) == len(wanted)

@@ -158,6 +158,21 @@ class TestReadTable:
         with tempfile.TemporaryDirectory() as folder:
             trained_or_refused(Path(folder), *table)
 
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_blank_lines_of_any_ending_are_no_rows(self, tmp_path, end, mark):
+        (tmp_path / "t.csv").write_bytes((mark + end.join(["a,b", "1,2", "", ",3", "", "4,5"])).encode())
+        table = read_table(tmp_path / "t.csv")
+        np.testing.assert_array_equal(table.to_numpy(), [[1, 2], [np.nan, 3], [4, 5]])
+        assert list(table.columns) == ["a", "b"]
+
+    @pytest.mark.parametrize("before", range(4))
+    def test_a_carriage_return_alone_is_found_anywhere(self, tmp_path, before):
+        rows = b"1,2\r\n" * ((1 << 20) // 5 - 2)
+        rows += b"1," + b"2" * ((1 << 20) - len(rows) - 8 - before + 4)  # ends near the end of a piece of the file
+        (tmp_path / "t.csv").write_bytes(b"a,b\n" + rows + b"\r\r,3\n")
+        assert read_table(tmp_path / "t.csv").iloc[-1].tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+
     def test_a_byte_order_mark_is_no_part_of_a_name(self, tmp_path):
         (tmp_path / "t.csv").write_bytes("a,b\n1,2\n".encode("utf-8-sig"))
         assert list(read_table(tmp_path / "t.csv").columns) == ["a", "b"]

@@ -229,6 +229,7 @@ class TestLoad:
             ("preprocessing.json", b"{", "cannot read the model"),
             ("preprocessing.json", b"\xff", "cannot read the model"),
             ("preprocessing.json", b"[]", "names no known activation"),
+            ("preprocessing.json", b'{"activation": []}', "names no known activation"),
             ("preprocessing.json", b'{"activation": "relu"}', "not the description of a target"),
             ("model.safetensors", b"cut", "cannot read the model"),
         ],

@@ -9,10 +9,11 @@ import os
 import sys
 import warnings
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ __all__ = [
     "target_kind",
 ]
 
+AS_IT_IS: dict[str, Any] = {"dtype": "str", "keep_default_na": False}
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
 FloatArray = npt.NDArray[np.float64]
@@ -94,8 +96,10 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
             else:
                 separator = "," if kind == "csv" else "\t"
                 dtype = dict.fromkeys(text, "str")
-                _check_text(path, separator)
-                table = pd.read_csv(path, sep=separator, dtype=dtype, index_col=False, low_memory=False)
+                with _text(path) as file:
+                    _check_header(path, pd.read_csv(file, sep=separator, header=None, nrows=1, **AS_IT_IS).iloc[0])
+                with _text(path) as file:
+                    table = pd.read_csv(file, sep=separator, dtype=dtype, index_col=False, low_memory=False)
     except DataError:
         raise
     except pd.errors.EmptyDataError:
@@ -116,15 +120,26 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     return table
 
 
-def _check_text(path: Path, separator: str) -> None:
-    """Refuse what pandas would read as something else: fields end at a NUL byte, and the second "a" becomes "a.1"."""
-    place = 0
-    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+@contextmanager
+def _text(path: Path) -> Iterator[IO[Any]]:
+    """A text file for pandas, which would misread two things in silence: NUL bytes, at which fields end, and blank
+    lines that end in a carriage return alone, at which fields shift.
+    """
+    read: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    place, last, bare = 0, b"", False
+    with read(path, "rb") as file:
         while chunk := file.read(1 << 20):
             if (found := chunk.find(0)) >= 0:
                 raise DataError(f"cannot read {path}: not UTF-8 text (byte {place + found} is NUL)")
-            place += len(chunk)
-    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype="str", keep_default_na=False).iloc[0]
+            bare = bare or (last + chunk[:-1]).count(b"\r") > (last + chunk).count(b"\r\n")
+            place, last = place + len(chunk), chunk[-1:]
+        bare = bare or last == b"\r"
+    with read(path, "rt", encoding="utf-8-sig") if bare else read(path, "rb") as file:
+        yield file
+
+
+def _check_header(path: Path, header: pd.Series[Any]) -> None:
+    """Refuse two columns of one name: pandas would call the second "a" "a.1"."""
     names = [str(name) or f"Unnamed: {i}" for i, name in enumerate(header)]
     for i, name in enumerate(names):
         if name in names[:i]:

@@ -272,7 +272,7 @@ def load(folder: str | Path) -> Model:
         raise DataError(f"{folder} is not the folder of a run") from error
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
-    if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in nn.ACTIVATIONS:
+    if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in list(nn.ACTIVATIONS):
         raise DataError(f"{folder / PREPROCESSING} names no known activation")
     target = target_from_dict(preprocessing.get("target") or {})
     encoding = Encoding.from_dict(preprocessing.get("features") or {})

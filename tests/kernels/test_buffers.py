@@ -61,6 +61,14 @@ def test_nothing_lies_anywhere():
     assert kernels.norm([empty]) == 0
 
 
+@pytest.mark.parametrize("kind", ["f2", "i8", "?", "g", "c8", "O"])
+def test_the_gradient_of_a_loss_is_float32_or_float64_in_any_layout(kind, dtype):
+    x = np.ones((4, 3), dtype)
+    for pred in (x, np.asfortranarray(x)):
+        with pytest.raises(error.DtypeError, match="mean_squared_error_backward"):
+            kernels.mean_squared_error_backward(np.ones((), kind), pred, x)
+
+
 def test_infinite_probabilities_are_refused_without_a_warning():
     with pytest.raises(error.InvalidValue, match="probabilities of row 0"):
         kernels.cross_entropy(np.zeros((1, 2)), np.array([[np.inf, -np.inf]]))

@@ -70,7 +70,7 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
     array([ 0., -2.], dtype=float32)
     """
     try:
-        if grad.ndim if type(grad) is np.ndarray else type(grad) not in _NUMBERS:
+        if (grad.ndim or grad.dtype.char not in "fd") if type(grad) is np.ndarray else type(grad) not in _NUMBERS:
             raise TypeError
         return _sums.squared_error_backward(pred, target, grad)
     except Unfit:
