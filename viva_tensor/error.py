@@ -18,6 +18,7 @@ __all__ = [
     "InvalidShape",
     "InvalidValue",
     "NoGradient",
+    "RankError",
     "ShapeMismatch",
     "TensorError",
 ]
@@ -136,6 +137,10 @@ class InvalidFile(TensorError, ValueError):
 
     A file that cannot be opened at all raises the OSError of the system.
     """
+
+
+class RankError(TensorError, RuntimeError):
+    """Ranks that train together cannot go on: they differ in what must agree, or one of them has failed."""
 
 
 class GradientMismatch(TensorError, AssertionError):

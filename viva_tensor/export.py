@@ -16,7 +16,7 @@ from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.extras import extra
 from viva_tensor.operations import Axis
 from viva_tensor.program.recording import stretched
-from viva_tensor.program.step import _source
+from viva_tensor.program.source import source_of
 
 __all__ = ["onnx"]
 
@@ -82,7 +82,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     with extra("onnx"):
         from onnx import checker, helper, numpy_helper
 
-    source = _source("export.onnx", tape, output, inputs, (), None)
+    source = source_of("export.onnx", tape, output, inputs, (), None)
     names = {variable.id: f"input{i}" for i, variable in enumerate(source.inputs)}
     others = {node.output.id: node for node in source.nodes if node.output.id not in names}
     for node in others.values():

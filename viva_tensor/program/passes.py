@@ -9,6 +9,7 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
 __all__ = [
     "PASSES",
+    "Pass",
     "dead",
     "loss_with_gradient",
     "mask_in_product",
@@ -18,6 +19,7 @@ __all__ = [
 ]
 
 Instructions = list[Instruction]
+Pass = Callable[[Instructions, Symbol], Instructions]
 
 
 def dead(instructions: Instructions, output: Symbol) -> Instructions:
@@ -142,7 +144,7 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
     return kept
 
 
-PASSES: tuple[Callable[[Instructions, Symbol], Instructions], ...] = (
+PASSES: tuple[Pass, ...] = (
     dead,
     relu_in_product,
     mask_in_product,

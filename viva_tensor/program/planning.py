@@ -22,7 +22,7 @@ from viva_tensor.program.scheduling import Planned, deal, few_barriers
 
 __all__ = ["Plan", "plan"]
 
-PROGRAM = 400_000  # multiply-adds of a program that are worth a member
+PROGRAM = 400_000  # multiply-adds of a program, or without any the elements it moves, that are worth a member
 MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 65_536  # of any other instruction
 OWN_ROWS = 262_144  # elements of weights that each member may as well read whole, to save a barrier
@@ -64,7 +64,8 @@ def plan(
     parameters, with their moments, lie in panels; ``seeds`` hold one number for each dropout.
     """
     allowed = threads
-    threads = max(1, min(threads, sum(one.multiply_adds for one in instructions) // PROGRAM))
+    work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
+    threads = max(1, min(threads, work // PROGRAM))
     if threads == 1:
         instructions = loss_with_gradient(instructions, output)
     instructions = in_panels(instructions, output, layouts or {}, dtype)

@@ -98,10 +98,12 @@ def record(
     params: Sequence[Variable] = (),
     optimizer: Optimizer | None = None,
     seeds: Sequence[int] = (),
+    weight: float = 1.0,
 ) -> Recording:
     """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates.
 
-    ``seeds`` are those of all dropouts, in the order in which a step draws them anew.
+    ``seeds`` are those of all dropouts, in the order in which a step draws them anew. The gradients are those of the
+    output times ``weight``.
     """
     build = Builder(output.data.dtype, seeds)
     symbols: dict[int, Symbol] = {}
@@ -122,7 +124,7 @@ def record(
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
     if optimizer is not None:
-        known = _backward(build, nodes, output, symbols, {variable.id for variable in params})
+        known = _backward(build, nodes, output, symbols, {variable.id for variable in params}, weight)
         grads = []
         for variable, parameter in zip(params, parameters, strict=True):
             grad = known.get(variable.id)
@@ -171,7 +173,7 @@ def _lower(build: Builder, operation: Operation, *symbols: Symbol, **attributes:
 
 
 def _backward(
-    build: Builder, nodes: Sequence[Node], loss: Variable, symbols: dict[int, Symbol], wanted: set[int]
+    build: Builder, nodes: Sequence[Node], loss: Variable, symbols: dict[int, Symbol], wanted: set[int], weight: float
 ) -> dict[int, Symbol]:
     """Gradients of the wanted leaves, in the order of ``autograd.backward`` and so with its bits."""
     tracked = set(wanted)
@@ -182,7 +184,8 @@ def _backward(
     def do(operation: Operation, *values: Symbol, **attributes: Any) -> Symbol:
         return _lower(build, operation, *values, **attributes)
 
-    grads = {loss.id: _constant(np.ones(symbols[loss.id].shape, loss.data.dtype), "one")}
+    seed = np.full(symbols[loss.id].shape, weight, loss.data.dtype)
+    grads = {loss.id: _constant(seed, "one" if weight == 1 else "seed")}
     for node in reversed(nodes):
         grad = grads.get(node.output.id)
         if grad is None or not node.inputs:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor import operations
-from viva_tensor.autograd import Node, Tape, Traced, Variable, new_variable
-from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
+from viva_tensor.autograd import Tape, Traced, Variable, new_variable
+from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, leaves, replaced
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program import report
-from viva_tensor.program._executor import MOST, Guard
+from viva_tensor.program._executor import Guard
 from viva_tensor.program.instructions import Instruction, Symbol
-from viva_tensor.program.layouts import of_parameters
-from viva_tensor.program.passes import PASSES
+from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.planning import Plan, aligned, plan
-from viva_tensor.program.recording import needed, record
 from viva_tensor.program.scheduling import Planned
+from viva_tensor.program.source import Array, Shapes, Source, source_of
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Shapes = tuple[tuple[int, ...], ...]
 
 BEHIND = 128  # bytes of a panel's row
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a step keeps its plan
@@ -46,53 +43,6 @@ class State(NamedTuple):
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What was recorded, to be planned anew for other shapes or another number of threads."""
-
-    nodes: list[Node]
-    output: Variable
-    inputs: tuple[Variable, ...]
-    params: tuple[Variable, ...]
-    dtype: np.dtype[Any]
-    optimizer: Optimizer | None
-    seeds: tuple[int, ...]  # of all dropouts on the tape, as each recording draws them; none if the output needs none
-
-    def instructions(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        recording = record(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds)
-        instructions = recording.instructions
-        for improve in PASSES:
-            instructions = improve(instructions, recording.output)
-        return instructions, recording.output
-
-    def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
-        """Shapes of a batch; only the number of rows may differ from what was recorded, for all inputs alike."""
-        if len(arrays) != len(self.inputs):
-            wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
-            raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
-        rows = None
-        for array, variable in zip(arrays, self.inputs, strict=True):
-            recorded = variable.data.shape
-            if array.dtype != self.dtype:
-                raise DtypeError(
-                    f"got {array.dtype} of shape {array.shape}, wanted {self.dtype}",
-                    operation=operation,
-                    mend=f"cast it with .astype(np.{self.dtype})",
-                )
-            if array.ndim != len(recorded) or array.shape[1:] != recorded[1:]:
-                raise ShapeMismatch(recorded, array.shape, operation=operation, mend="only the first axis may vary")
-            if array.ndim and array.shape[0] != recorded[0]:
-                rows = array.shape[0]
-        if rows is not None:
-            batch = self.inputs[0].data.shape[0] if self.inputs[0].data.ndim else -1
-            for array, variable in zip(arrays, self.inputs, strict=True):
-                recorded = variable.data.shape
-                want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
-                if array.shape != want:
-                    raise ShapeMismatch(want, array.shape, operation=operation, mend="give as many rows in each input")
-        return tuple(array.shape for array in arrays)
-
-
 class Step:
     """One training step as a program; made by :func:`compile_step`.
 
@@ -101,7 +51,7 @@ class Step:
     """
 
     def __init__(
-        self, source: _Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None = None
+        self, source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None = None
     ) -> None:
         self._source = source
         self._nesting = params
@@ -112,28 +62,40 @@ class Step:
         self._seeds = np.zeros(len(source.seeds), np.uint64)
         self._plans: dict[tuple[Shapes, int], Plan] = {}
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
-        lowered = source.instructions(self._shapes)
-        self._layouts = of_parameters(lowered[0], source.dtype)
+        lowered = self._lowered(self._shapes)
+        self._layouts = self._chosen(lowered[0])
         self._params = self._block()
         self._moments = {slot: self._block() for slot in optimizer.slots}
         self._store(self._params, [variable.data for variable in source.params])
         self._current = self._plan(self._shapes, lowered)
+
+    def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
+        """The instructions, and the symbol of the loss."""
+        return self._source.instructions(shapes)
+
+    def _chosen(self, instructions: list[Instruction]) -> dict[int, Panels]:
+        """The parameters that lie in panels."""
+        return of_parameters(instructions, self._source.dtype)
 
     def _block(self) -> tuple[Array, ...]:
         """Flat arrays for the parameters, one after another in memory, each from a cache line on.
 
         Behind each lie zeros to the end of a panel, for biases that are added to whole panels.
         """
+        return self._blocks()[1]
+
+    def _blocks(self, more: int = 0) -> tuple[Array, tuple[Array, ...]]:
+        """The memory of such arrays as one array, and they themselves; `more` elements come last."""
         counts = [variable.data.size for variable in self._source.params]
         for index, panels in self._layouts.items():
             counts[index] = panels.size
-        room = (count * self._source.dtype.itemsize + 2 * BEHIND for count in counts)
+        counts += [more] * bool(more)
+        dtype = self._source.dtype
+        room = (count * dtype.itemsize + 2 * BEHIND for count in counts)
         starts = [0, *accumulate(size // BEHIND * BEHIND for size in room)]
-        block = aligned(starts[-1])
-        return tuple(
-            block[start : start + count * self._source.dtype.itemsize].view(self._source.dtype)
-            for start, count in zip(starts, counts, strict=False)
-        )
+        block = aligned(starts[-1]).view(dtype)
+        begins = (start // dtype.itemsize for start in starts)
+        return block, tuple(block[begin : begin + count] for begin, count in zip(begins, counts, strict=False))
 
     def _store(self, block: Sequence[Array], values: Sequence[Array]) -> None:
         for index, (flat, value) in enumerate(zip(block, values, strict=True)):
@@ -154,25 +116,28 @@ class Step:
         threads = get_num_threads()
         found = self._plans.get((shapes, threads))
         if found is None:
-            instructions, output = lowered or self._source.instructions(shapes)
-            found = plan(
-                instructions,
-                output,
-                self._params,
-                shapes,
-                self._source.dtype,
-                threads,
-                self._rule,
-                self._moments,
-                self._layouts,
-                self._lock,
-                self._seeds,
-            )
+            instructions, output = lowered or self._lowered(shapes)
+            found = self._made(instructions, output, shapes, threads)
             if len(self._plans) >= MOST_PLANS:
                 self._plans.pop(next(iter(self._plans)))
             self._plans[shapes, threads] = found
         self._current, self._shapes = found, shapes
         return found
+
+    def _made(self, instructions: list[Instruction], output: Symbol, shapes: Shapes, threads: int) -> Plan:
+        return plan(
+            instructions,
+            output,
+            self._params,
+            shapes,
+            self._source.dtype,
+            threads,
+            self._rule,
+            self._moments,
+            self._layouts,
+            self._lock,
+            self._seeds,
+        )
 
     def __call__(self, *inputs: ArrayLike) -> float:
         """Make one step on a batch.
@@ -253,6 +218,29 @@ class Step:
         KeyboardInterrupt
             Between two steps; the parameters are those after the last whole step.
         """
+        arrays = self._batches(inputs, batch_size, epochs, rng, shuffle)
+        rows = len(arrays[0])
+        losses = []
+        try:
+            for epoch in range(1, epochs + 1):
+                order = rng.permutation(rows) if shuffle and rng is not None else None
+                loss = self._epoch(arrays, order, rows, batch_size, schedule)
+                losses.append(loss)
+                if callback is not None:
+                    callback(epoch, loss)
+        finally:
+            self._rule.lr = self._optimizer.lr
+        return losses
+
+    def _batches(
+        self,
+        inputs: Sequence[ArrayLike],
+        batch_size: int,
+        epochs: int,
+        rng: np.random.Generator | None,
+        shuffle: bool,
+    ) -> list[Array]:
+        """All rows as arrays to take batches from, if everything about a run is in order."""
         if batch_size < 1 or epochs < 0:
             raise InvalidValue(
                 f"batch_size={batch_size}, epochs={epochs}", operation="run", mend="they are at least 1 and 0"
@@ -267,18 +255,7 @@ class Step:
                 f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each, and some"
             )
         self._source.shapes("run", [array[:batch_size] for array in arrays])
-        rows = len(arrays[0])
-        losses = []
-        try:
-            for epoch in range(1, epochs + 1):
-                order = rng.permutation(rows) if shuffle and rng is not None else None
-                loss = self._epoch(arrays, order, rows, batch_size, schedule) / rows
-                losses.append(loss)
-                if callback is not None:
-                    callback(epoch, loss)
-        finally:
-            self._rule.lr = self._optimizer.lr
-        return losses
+        return arrays
 
     def _epoch(
         self,
@@ -288,7 +265,7 @@ class Step:
         batch_size: int,
         schedule: Callable[[int], float] | None,
     ) -> float:
-        """The sum of the losses of all rows."""
+        """The mean loss of all rows."""
         total = 0.0
         begin = 0
         while begin < rows:
@@ -305,7 +282,7 @@ class Step:
                         self._rule.lr = rate
                     losses, begin = planned.executor.run_batches(arrays, order, begin, end, planned.flops, losses)
             total += size * losses
-        return total
+        return total / rows
 
     @property
     def steps(self) -> int:
@@ -398,7 +375,7 @@ class Step:
 class Forward:
     """A forward pass as a program; made by :func:`compile_forward`. Several threads may call it at once."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
         self._lock = Guard()
@@ -460,6 +437,7 @@ def compile_step(
     inputs: Sequence[Variable],
     optimizer: Optimizer,
     rng: np.random.Generator | None = None,
+    comm: Intracomm | None = None,
 ) -> Step:
     """Compile a recorded training step.
 
@@ -477,11 +455,17 @@ def compile_step(
     rng : numpy.random.Generator, optional
         Needed if the tape holds dropouts: from it each step draws their seeds anew, in the order in which they were
         recorded, as recording each step anew with this generator would.
+    comm : mpi4py.MPI.Intracomm, optional
+        The ranks that train together, each on rows of its own: gradients and loss are averaged over the rows of all
+        ranks, for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; how
+        many rows each brings may differ, and may be none. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a
+        site's own MPI.
 
     Returns
     -------
     Step
-        ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads.
+        ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads. With several ranks it agrees
+        with a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows.
 
     Raises
     ------
@@ -491,6 +475,8 @@ def compile_step(
         If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none.
     TensorError
         If an operation has no compiled form.
+    RankError
+        If ranks differ in shapes, dtype, optimiser or versions, named on every rank.
 
     Examples
     --------
@@ -511,7 +497,7 @@ def compile_step(
     variables = tuple(leaves(params))
     if not variables:
         raise InvalidValue("no parameters", operation="compile_step", mend="give the layers to train")
-    source = _source("compile_step", tape, loss, inputs, variables, optimizer)
+    source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
     if loss.data.shape != ():
         raise DimensionError(
             f"the loss has shape {loss.data.shape}, wanted a scalar",
@@ -524,7 +510,12 @@ def compile_step(
             operation="compile_step",
             mend="give rng=np.random.default_rng(seed), from which each step draws",
         )
-    return Step(source, params, optimizer, rng if source.seeds else None)
+    rng = rng if source.seeds else None
+    if comm is None or comm.Get_size() == 1:
+        return Step(source, params, optimizer, rng)
+    from viva_tensor.program.ranks import RankStep
+
+    return RankStep(source, params, optimizer, rng, comm)
 
 
 def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
@@ -557,54 +548,11 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     array([[3., 0.],
            [5., 6.]], dtype=float32)
     """
-    source = _source("compile_forward", tape, output, inputs, (), None)
+    source = source_of("compile_forward", tape, output, inputs, (), None)
     if source.seeds:
         raise InvalidValue(
-            f"the output depends on {len(_seeds(source.nodes))} dropouts",
+            f"the output depends on {source.dropouts} dropouts",
             operation="compile_forward",
             mend="record the forward pass without them",
         )
     return Forward(source)
-
-
-def _source(
-    operation: str,
-    tape: Tape,
-    output: Variable,
-    inputs: Sequence[Variable],
-    params: tuple[Variable, ...],
-    optimizer: Optimizer | None,
-) -> _Source:
-    nodes = tape.nodes()
-    inputs = tuple(inputs)
-    for variable in (output, *inputs, *params):
-        if not isinstance(variable, Variable) or not (
-            0 <= variable.id < len(nodes) and nodes[variable.id].output is variable
-        ):
-            raise ForeignVariable(
-                f"{getattr(variable, 'id', type(variable).__name__)} is not a variable of this tape",
-                operation=operation,
-                mend="use the tape that came back with it, or one recorded from it",
-            )
-    for variable in (*inputs, *params):
-        if nodes[variable.id].inputs:
-            raise InvalidValue(
-                f"variable {variable.id} is not a leaf",
-                operation=operation,
-                mend="give what new_constant or new_variable made",
-            )
-    if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
-        raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
-    if not 1 <= len(inputs) <= MOST:
-        mend = f"name from 1 to {MOST} leaves that each call replaces"
-        raise InvalidValue(f"{len(inputs)} inputs", operation=operation, mend=mend)
-    kept = needed(nodes, output)
-    dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
-    if len(dtypes) > 1:
-        raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
-    seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
-    return _Source(kept, output, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
-
-
-def _seeds(nodes: Iterable[Node]) -> list[int]:
-    return [node.attributes["seed"] for node in nodes if node.operation is operations.DROPOUT]

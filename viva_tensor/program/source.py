@@ -1,0 +1,124 @@
+"""What a program is made of: the recorded nodes, to be planned for any shapes and number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import operations
+from viva_tensor.autograd import Node, Tape, Variable
+from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
+from viva_tensor.optim import Optimizer
+from viva_tensor.program._executor import MOST
+from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.passes import PASSES, Pass
+from viva_tensor.program.recording import needed, record
+
+__all__ = ["Array", "Shapes", "Source", "source_of"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was recorded, to be planned anew for other shapes or another number of threads."""
+
+    nodes: list[Node]
+    output: Variable
+    inputs: tuple[Variable, ...]
+    params: tuple[Variable, ...]
+    dtype: np.dtype[Any]
+    optimizer: Optimizer | None
+    seeds: tuple[int, ...]  # of all dropouts on the tape, as each recording draws them; none if the output needs none
+
+    @property
+    def dropouts(self) -> int:
+        """How many the output depends on."""
+        return len(_seeds(self.nodes))
+
+    def instructions(
+        self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
+    ) -> tuple[list[Instruction], Symbol]:
+        """What was recorded as instructions for some shapes, the gradients being those of the output times a weight."""
+        recording = record(
+            self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
+        )
+        instructions = recording.instructions
+        for improve in passes:
+            instructions = improve(instructions, recording.output)
+        return instructions, recording.output
+
+    def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
+        """Shapes of a batch; only the number of rows may differ from what was recorded, for all inputs alike."""
+        if len(arrays) != len(self.inputs):
+            wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
+            raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
+        rows = None
+        for array, variable in zip(arrays, self.inputs, strict=True):
+            recorded = variable.data.shape
+            if array.dtype != self.dtype:
+                raise DtypeError(
+                    f"got {array.dtype} of shape {array.shape}, wanted {self.dtype}",
+                    operation=operation,
+                    mend=f"cast it with .astype(np.{self.dtype})",
+                )
+            if array.ndim != len(recorded) or array.shape[1:] != recorded[1:]:
+                raise ShapeMismatch(recorded, array.shape, operation=operation, mend="only the first axis may vary")
+            if array.ndim and array.shape[0] != recorded[0]:
+                rows = array.shape[0]
+        if rows is not None:
+            batch = self.inputs[0].data.shape[0] if self.inputs[0].data.ndim else -1
+            for array, variable in zip(arrays, self.inputs, strict=True):
+                recorded = variable.data.shape
+                want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
+                if array.shape != want:
+                    raise ShapeMismatch(want, array.shape, operation=operation, mend="give as many rows in each input")
+        return tuple(array.shape for array in arrays)
+
+
+def source_of(
+    operation: str,
+    tape: Tape,
+    output: Variable,
+    inputs: Sequence[Variable],
+    params: tuple[Variable, ...],
+    optimizer: Optimizer | None,
+) -> Source:
+    """The part of a tape that a program is made of, if it is one."""
+    nodes = tape.nodes()
+    inputs = tuple(inputs)
+    for variable in (output, *inputs, *params):
+        if not isinstance(variable, Variable) or not (
+            0 <= variable.id < len(nodes) and nodes[variable.id].output is variable
+        ):
+            raise ForeignVariable(
+                f"{getattr(variable, 'id', type(variable).__name__)} is not a variable of this tape",
+                operation=operation,
+                mend="use the tape that came back with it, or one recorded from it",
+            )
+    for variable in (*inputs, *params):
+        if nodes[variable.id].inputs:
+            raise InvalidValue(
+                f"variable {variable.id} is not a leaf",
+                operation=operation,
+                mend="give what new_constant or new_variable made",
+            )
+    if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
+        raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
+    if not 1 <= len(inputs) <= MOST:
+        mend = f"name from 1 to {MOST} leaves that each call replaces"
+        raise InvalidValue(f"{len(inputs)} inputs", operation=operation, mend=mend)
+    kept = needed(nodes, output)
+    dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
+    if len(dtypes) > 1:
+        raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
+    seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
+    return Source(kept, output, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
+
+
+def _seeds(nodes: Iterable[Node]) -> list[int]:
+    return [node.attributes["seed"] for node in nodes if node.operation is operations.DROPOUT]
