@@ -119,7 +119,7 @@ def work():
 
 trainer = threading.Thread(target=train)
 trainer.start()
-statuses = {{child_of(work) for _ in range(8)}}
+statuses = {{child_of(work) for _ in range(3)}}
 over.set()
 trainer.join()
 print(statuses)

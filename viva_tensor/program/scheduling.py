@@ -8,7 +8,8 @@ single member, or where each member reads the rows that it wrote itself.
 
 What no instruction lists has its owner: workspaces belong to a member, moments to the one update of their parameter;
 addresses of inputs, seeds and the rate are set before the region. The executor adds two barriers: before partial sums
-are joined, and behind the rows that a batch is gathered from. ``reliability/barriers.py`` leaves each one out in turn.
+are joined, and behind the rows that a batch is gathered from. `.ci/reliability/barriers.py`
+leaves each one out in turn.
 """
 
 from __future__ import annotations

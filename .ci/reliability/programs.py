@@ -1,4 +1,4 @@
-"""Random programs of every operation, many of them: python reliability/programs.py [--examples N] [--steps N].
+"""Random programs of every operation, many of them: python .ci/reliability/programs.py [--examples N] [--steps N].
 
 Proves, program by program, that eager and compiled training have the same bits (losses and parameters over several
 steps, batches of other sizes, 1 to 3 threads, with clipping, dropout and every optimiser), that predictions do, that
@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "program")]
 
 import random_programs  # noqa: E402  # found by the line above

@@ -5,7 +5,7 @@ with NUL bytes and names twice, for the library and the command line; every bit 
 is flipped once. What is refused raises a TensorError or a DataError; nothing else is raised, and nothing takes 20
 seconds, or 2 GB more memory.
 
-    python reliability/files.py [--examples 20000]    # about 10 minutes; 2,000 examples take one
+    python .ci/reliability/files.py [--examples 20000]    # about 10 minutes; 2,000 examples take one
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
 import pandas as pd

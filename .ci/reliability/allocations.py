@@ -1,6 +1,6 @@
 """Allocation failure at every point: MemoryError, and everything is as usable, to the bit, as before.
 
-    python reliability/allocations.py [--every N] [CASE ...]
+    python .ci/reliability/allocations.py [--every N] [CASE ...]
 
 For each kernel, recording, compiling, stepping, running, predicting, keeping states and writing files: the n-th
 allocation of the call fails, alone and with nine more, for each n from 1 until the call needs no more; afterwards the
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path.insert(0, str(TESTS))
 
 import allocations  # noqa: E402

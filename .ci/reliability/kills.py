@@ -6,7 +6,7 @@ its end, its weights and losses are those of a run that was never interrupted, b
 At the end, a disk that is full (a limit on the size of files) gives an error that names the file, and the last good
 checkpoint stays.
 
-    python reliability/kills.py [--times 200]    # about 3 minutes; Linux and macOS
+    python .ci/reliability/kills.py [--times 200]    # about 3 minutes; Linux and macOS
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from killed_runs import full_disk, run
 

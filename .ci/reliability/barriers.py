@@ -1,6 +1,6 @@
 """That ThreadSanitizer sees a race where a planned barrier is missing: leaves out each in turn and runs the program.
 
-Needs a ThreadSanitizer build: `bash reliability/sanitize thread` calls it, for two minutes. Each barrier takes a
+Needs a ThreadSanitizer build: `bash .ci/reliability/sanitize thread` calls it, for two minutes. Each barrier takes a
 process, whose exit status tells of races. A program with all its barriers must have none. Without one of them there may
 be none either: where two instructions happen to share out their work alike, or one that shares memory writes the rows
 that another reads, each member meets only itself. A few barriers are such; if a third were, the detector would be
