@@ -37,6 +37,7 @@ __all__ = [
 
 _Slice = builtins.slice
 _ALL = _Slice(None)
+_WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # whatever the size is
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
@@ -193,7 +194,8 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
     except (ValueError, TypeError) as reason:
         mend = "one axis may be -1"
         raise InvalidShape(f"{data.shape} to {shape}: {reason}", operation="reshape", mend=mend) from None
-    return record(tape, operations.RESHAPE, x, shape=wanted)
+    free = np.ravel(shape)[:1] == -1
+    return record(tape, operations.RESHAPE, x, shape=operations.Free(wanted) if free else wanted)
 
 
 def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
@@ -218,7 +220,10 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     """
     spans, shape = _spans(tape._at("slice", x).output.data.shape, index)
     part, tape = record(tape, operations.SLICE, x, spans=spans)
-    return Traced(part, tape) if part.data.shape == shape else reshape(tape, part, shape)
+    if part.data.shape == shape:
+        return Traced(part, tape)
+    free = isinstance(spans[0], operations.Free)  # then the first axis is kept
+    return record(tape, operations.RESHAPE, part, shape=operations.Free(shape) if free else shape)
 
 
 def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Traced[Variable]:
@@ -260,7 +265,8 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
     for part, size in zip(parts, shape, strict=True):
         if isinstance(part, _Slice):
             reach = range(*part.indices(size))
-            spans.append((reach.start if len(reach) else 0, len(reach), reach.step))
+            span = reach.start if len(reach) else 0, len(reach), reach.step
+            spans.append(operations.Free(span) if part in _WHOLE else span)
             kept.append(len(reach))
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             if not -size <= part < size:

@@ -69,7 +69,19 @@ __all__ = [
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
-Span = tuple[int, int, int]  # start, count, step along one axis
+Span = tuple[int, ...]  # start, count, step along one axis
+
+
+class Free(tuple[int, ...]):
+    """A span, or a shape, whose count, or first size, was left open when it was recorded: ``:`` or -1.
+
+    Programs for other batch sizes take such a one anew, and refuse to guess what a size that was spelled out meant.
+
+    Examples
+    --------
+    >>> Free((0, 4, 1)) == (0, 4, 1)
+    True
+    """
 
 
 class Value(Protocol):

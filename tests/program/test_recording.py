@@ -17,7 +17,9 @@ OF_ROWS = {
     "reshape": lambda t, x: autograd.reshape(t, x, (taken(x), 3, 2)),
     "reshape to a vector": lambda t, x: autograd.reshape(t, x, -1),
     "reshape to more rows": lambda t, x: autograd.reshape(t, x, (2 * taken(x), 3)),
+    "reshape of what is left": lambda t, x: autograd.reshape(t, x, (-1, 2)),
     "slice": lambda t, x: autograd.slice(t, x, np.s_[:, 1:3]),
+    "slice from 0": lambda t, x: autograd.slice(t, x, np.s_[0:, 2:]),
     "slice backwards": lambda t, x: autograd.slice(t, x, np.s_[:, ::-2]),
     "slice of one column": lambda t, x: autograd.slice(t, x, np.s_[..., -1]),
 }
@@ -25,6 +27,7 @@ OF_ROWS = {
 OF_THE_BATCH = {
     "reshape over rows": lambda t, x: autograd.reshape(t, x, (3, 8)),
     "first rows": lambda t, x: autograd.slice(t, x, np.s_[:2]),
+    "all rows, spelled out": lambda t, x: autograd.slice(t, x, np.s_[:4]),
     "last row": lambda t, x: autograd.slice(t, x, -1),
     "rows backwards": lambda t, x: autograd.slice(t, x, np.s_[::-1]),
 }
@@ -73,3 +76,24 @@ def test_what_is_done_to_the_batch_is_refused_for_another(name, rng):
     for rows in (3, 5):
         with pytest.raises(error.InvalidShape, match=rf"\({rows}, 6\), recorded as .*as many rows as were recorded"):
             predict(np.ones((rows, 6)))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_batch_of_one_row_is_told_from_its_first_row(rows, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((rows, 6)))
+    y, tape = autograd.slice(tape, x, np.s_[:, 1:])
+    z, tape = autograd.reshape(tape, y, (-1,))
+    predict = program.compile_forward(tape, output=z, inputs=(x,))
+    X = rng.standard_normal((3, 6))
+    assert np.array_equal(predict(X), X[:, 1:].ravel())
+    for cut in (
+        lambda: autograd.slice(tape, x, np.s_[:1]),
+        lambda: autograd.slice(tape, x, np.s_[-1:]),
+        lambda: autograd.reshape(tape, x, (rows, 2, 3)),
+        lambda: autograd.reshape(tape, x, (rows * 6,)),
+    ):
+        y, cut_tape = cut()
+        predict = program.compile_forward(cut_tape, output=y, inputs=(x,))
+        assert np.array_equal(predict(x.data), y.data)
+        with pytest.raises(error.InvalidShape, match="as many rows as were recorded"):
+            predict(X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,26 +69,34 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
         return node.attributes
     recorded, attributes = node.inputs[0].data.shape, node.attributes
     if node.operation is operations.RESHAPE:
-        first, *others = attributes["shape"] or (1,)
-        if recorded[0] == 0 or first % recorded[0] or recorded[1:] != shape[1:]:
-            raise InvalidShape(
-                f"{shape}, recorded as {recorded} to {attributes['shape']}, which mixes rows",
-                operation="reshape",
-                mend="give as many rows as were recorded",
-            )
-        return {"shape": (first // recorded[0] * shape[0], *others)}
+        return {"shape": _reshaped(attributes["shape"], recorded, shape)}
     if node.operation is operations.SLICE:
         spans = []
         for span, size, now in zip(attributes["spans"], recorded, shape, strict=True):
-            if size != now and span != (0, size, 1):
+            if size != now and not isinstance(span, operations.Free):
                 raise InvalidShape(
                     f"{shape}, recorded as some rows of {recorded}",
                     operation="slice",
-                    mend="give as many rows as were recorded",
+                    mend="give as many rows as were recorded, or take all rows with :",
                 )
-            spans.append(span if size == now else (0, now, 1))
+            spans.append(span if size == now else operations.Free((0, now, 1)))
         return {"spans": tuple(spans)}
     return attributes
+
+
+def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What a recorded shape becomes with other rows: -1 takes what is left, rows spelled out go along with them."""
+    first, *others = wanted or (1,)
+    rest = math.prod(others)
+    if isinstance(wanted, operations.Free) and rest and math.prod(shape) % rest == 0:
+        return operations.Free((math.prod(shape) // rest, *others))
+    if recorded[0] < 2 or first % recorded[0] or recorded[1:] != shape[1:]:
+        raise InvalidShape(
+            f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows",
+            operation="reshape",
+            mend="give as many rows as were recorded, or reshape to (-1, ...)",
+        )
+    return (first // recorded[0] * shape[0], *others)
 
 
 def record(
