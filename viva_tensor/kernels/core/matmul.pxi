@@ -136,7 +136,7 @@ cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_
     cdef Py_ssize_t j = 0, column, wide, along, whole = a.size // TILE_ROWS * TILE_ROWS
     cdef const real* panel
     cdef Ahead ahead
-    ahead.lines = 0
+    ahead.data, ahead.step, ahead.lines = NULL, 0, 0
     if a.padded and b.padded:
         ahead.step = b.vectors.across       # from one piece of the depth to the next
         ahead.lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + panels(a.size, TILE_ROWS) - 1) \
