@@ -32,6 +32,7 @@ cdef extern from "vector.h" nogil:
         LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
+        EXACT_TILES "VIVA_EXACT_TILES"
         SPREAD "VIVA_SPREAD"
         BLOCK_A "VIVA_BLOCK_A"
         BLOCK_B "VIVA_BLOCK_B"

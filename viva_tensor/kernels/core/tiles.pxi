@@ -250,7 +250,10 @@ cdef inline void high_tile(int vecs, Py_ssize_t depth, const real* a, Py_ssize_t
                            Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, bint fetch_next,
                            const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
                            Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    if rows > 2 * THIRD:
+    if EXACT_TILES:
+        tile(<int> rows, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
+             columns, first, last)
+    elif rows > 2 * THIRD:
         tile(TILE_ROWS, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
              columns, first, last)
     elif rows > THIRD:

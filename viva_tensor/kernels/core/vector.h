@@ -46,6 +46,14 @@ typedef uint32_t viva_unsigned;
 #define VIVA_TILE_VECS 4
 #endif
 
+/* A tile that is not full multiplies rows beyond the last one all the same, and drops the result. In panels these are the
+ * first rows of the next panel, which another thread may be writing: ThreadSanitizer cannot know that nobody wants them. */
+#if defined(__SANITIZE_THREAD__)
+#define VIVA_EXACT_TILES 1
+#else
+#define VIVA_EXACT_TILES 0
+#endif
+
 /* Blocks of matmul: DEPTH_BLOCK (matmul.pxi) steps of the depth at most, and as many rows and columns as these numbers of
  * elements allow. A block of a takes 240 KiB, so that it stays in a second-level cache of 512 KiB (Zen 2 and 3, Neoverse
  * N1) or more. A block of b takes 4 MiB and stays in the last-level cache. */
