@@ -457,6 +457,9 @@ cdef class Executor:
         self.program.round = self.program.flags[0]
 
     cdef double scalar(self) noexcept nogil:
+        """The first element of the output, which is the loss of a step; 0 without elements."""
+        if self.output == NULL:
+            return 0
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
     def run(self, tuple arrays, bint held=False):

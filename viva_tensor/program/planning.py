@@ -102,7 +102,7 @@ def plan(
         _emit(executor, one, place, moments or {}, seeds)
         one.calls = executor.calls() - before
         owed = one.barrier and not one.calls
-    executor.finish(place(output)[1])
+    executor.finish(place(output)[1] if output.size else 0)
     return Plan(planned, places, arena, members, executor, sum(one.instruction.flops for one in planned))
 
 
