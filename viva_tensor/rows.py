@@ -8,24 +8,45 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
+from viva_tensor.program.step import chosen_rows
 
 __all__ = ["CLASSIFYING", "Rows", "split", "usable"]
 
 Float32Array = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits
+CHECKED = 65536  # rows looked at at a time
 
 
 class Rows(NamedTuple):
-    """Checked float32 features [rows, features] and targets."""
+    """Checked float32 features [rows, features] and targets, and which rows of them are meant."""
 
     x: Float32Array
     y: Float32Array
+    numbers: IntArray
+
+    def taken(self, which: slice = slice(None)) -> tuple[Float32Array, Float32Array]:
+        """Features and targets of the rows that are meant, or of some of them."""
+        numbers = self.numbers[which]
+        return self.x[numbers], self.y[numbers]
 
 
-def usable(what: str, x: npt.ArrayLike, y: npt.ArrayLike, loss: str, classes: int | None) -> Rows:
-    """Checked rows; those without a finite target are left out, with a warning."""
+def usable(
+    what: str,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    loss: str,
+    classes: int | None,
+    numbers: npt.ArrayLike | None = None,
+    ranks: Ranks = ALONE,
+) -> Rows:
+    """Checked rows, all or those of these numbers; those without a finite target are left out, with a warning.
+
+    Each rank looks at the features of its part of the rows.
+    """
     operation = f"fit on {what}"
     with np.errstate(over="ignore"):  # becomes infinite, which is refused below
         features = np.ascontiguousarray(x, np.float32)
@@ -44,31 +65,38 @@ def usable(what: str, x: npt.ArrayLike, y: npt.ArrayLike, loss: str, classes: in
         raise InvalidShape(
             f"x has shape {features.shape}, y {target.shape}", operation=operation, mend="give some rows"
         )
-    strange = np.argwhere(~np.isfinite(features))
-    if len(strange):
-        row, column = strange[0]
-        raise InvalidValue(
-            f"x[{row}, {column}] is {features[row, column]}",
-            operation=operation,
-            mend="fill in what is missing, and scale what is too large for float32",
-        )
-    kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)
+    chosen = np.arange(len(features)) if numbers is None else chosen_rows(operation, numbers, len(features))
+    with ranks.together(operation):
+        own = chosen[ranks.part(len(chosen))]
+        for start in range(0, len(own), CHECKED):
+            block = own[start : start + CHECKED]
+            strange = np.argwhere(~np.isfinite(features[block]))
+            if len(strange):
+                row, column = block[strange[0, 0]], strange[0, 1]
+                raise InvalidValue(
+                    f"x[{row}, {column}] is {features[row, column]}",
+                    operation=operation,
+                    mend="fill in what is missing, and scale what is too large for float32",
+                )
+    kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)[chosen]
     if not kept.all():
-        missing = np.flatnonzero(~kept)
+        missing = chosen[~kept]
         if len(missing) == len(kept):
             raise InvalidValue("no row has a finite target", operation=operation)
-        warnings.warn(
-            f"{operation}: {len(missing)} of {len(kept)} rows have no finite target, the first is row {missing[0]}; "
-            "they are left out",
-            stacklevel=4,
-        )
-        features, target = features[kept], target[kept]
+        if ranks.first:
+            warnings.warn(
+                f"{operation}: {len(missing)} of {len(kept)} rows have no finite target, the first is row "
+                f"{missing[0]}; they are left out",
+                stacklevel=4,
+            )
+        chosen = chosen[kept]
     if loss in CLASSIFYING:
-        _check_labels(operation, target, loss, classes)
-    return Rows(features, target if target.ndim == 2 or loss == "cross_entropy" else target[:, None])
+        _check_labels(operation, target, chosen, loss, classes)
+    return Rows(features, target if target.ndim == 2 or loss == "cross_entropy" else target[:, None], chosen)
 
 
-def _check_labels(operation: str, target: Float32Array, loss: str, classes: int | None) -> None:
+def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss: str, classes: int | None) -> None:
+    target = targets[chosen]
     if loss == "cross_entropy" and target.ndim == 1:
         most = np.inf if classes is None else classes - 1
         bad = np.flatnonzero((target < 0) | (target > most) | (target != np.floor(target)))
@@ -80,19 +108,21 @@ def _check_labels(operation: str, target: Float32Array, loss: str, classes: int 
         bad = np.flatnonzero(((target < 0) | (target > 1)).reshape(len(target), -1).any(axis=1))
         wanted = "numbers from 0 to 1"
     if len(bad):
-        raise InvalidValue(f"the target of row {bad[0]} is {target[bad[0]]}, wanted {wanted}", operation=operation)
+        raise InvalidValue(
+            f"the target of row {chosen[bad[0]]} is {target[bad[0]]}, wanted {wanted}", operation=operation
+        )
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Rows to train on and rows to watch."""
-    count = round(len(rows.x) * fraction)
-    if not 0 < count < len(rows.x):
+    total = len(rows.numbers)
+    count = round(total * fraction)
+    if not 0 < count < total:
         raise InvalidValue(
-            f"validation_fraction={fraction} of {len(rows.x)} rows leaves {len(rows.x) - count} to "
-            f"train on and {count} to watch",
+            f"validation_fraction={fraction} of {total} rows leaves {total - count} to train on and {count} to watch",
             operation="fit",
             mend="give more rows, another fraction, or validation=(x, y)",
         )
-    order = np.random.default_rng((seed, 1)).permutation(len(rows.x))  # not the weights' generator
+    order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
     watched, kept = np.sort(order[:count]), np.sort(order[count:])
-    return Rows(rows.x[kept], rows.y[kept]), Rows(rows.x[watched], rows.y[watched])
+    return rows._replace(numbers=rows.numbers[kept]), rows._replace(numbers=rows.numbers[watched])

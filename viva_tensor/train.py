@@ -12,28 +12,30 @@ True
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor import checkpoint as checkpoints
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.error import InvalidFile, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.error import InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.keeping import Keeper
 from viva_tensor.progress import Bar
 from viva_tensor.rows import CLASSIFYING, Rows, split, usable
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 __all__ = [
     "DEFAULTS",
@@ -225,13 +227,15 @@ def fit(
     y: npt.ArrayLike,
     settings: Settings = DEFAULTS,
     *,
-    validation: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None = None,
     classes: int | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_epochs: int | None = None,
     checkpoint_minutes: float = 1.0,
     resume: bool = False,
+    rows: npt.ArrayLike | None = None,
+    comm: Intracomm | None = None,
 ) -> Fit:
     """Train a network from x to y in shuffled batches, in float32.
 
@@ -242,8 +246,9 @@ def fit(
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
     settings : Settings
-    validation : (x, y), optional
-        Rows to watch, instead of ``settings.validation_fraction`` of those given.
+    validation : (x, y), or array_like of int, optional
+        Rows to watch, or the numbers of those of x and y that are meant, instead of ``settings.validation_fraction`` of
+        the rows to train on.
     classes : int, optional
         How many there are, if y may lack the last.
     progress : bool
@@ -256,6 +261,14 @@ def fit(
     resume : bool
         Go on from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
         same, but for ``patience``, and for ``epochs`` where the schedule is constant.
+    rows : array_like of int, optional
+        Numbers of the rows of x and y to train on; all by default.
+    comm : mpi4py.MPI.Intracomm, optional
+        The ranks that train together. Each calls this with the same rows, settings and paths, and takes its part of
+        each batch: the batches are those of one rank, so that up to rounding any number of ranks leads to the same
+        weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
+        Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
+        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others.
 
     Returns
     -------
@@ -269,6 +282,8 @@ def fit(
         If the checkpoint cannot be read or written.
     DivergenceError
         If a loss becomes infinite or NaN.
+    RankError
+        If ranks differ in what must agree, or another rank has failed.
 
     Examples
     --------
@@ -277,39 +292,47 @@ def fit(
     >>> fitted.history["validation_loss"][-1] < 0.01
     True
     """
-    rows = usable("rows", x, y, settings.loss, classes)
-    outputs = rows.y.shape[1] if rows.y.ndim == 2 else classes or int(rows.y.max()) + 1
+    ranks = Ranks(comm)
+    if ranks.size > 1:
+        shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
+        ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
+    chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
+    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
     watched: Rows | None = None
     if validation is not None:
-        watched = usable("validation rows", *validation, settings.loss, outputs)
-        if watched.x.shape[1] != rows.x.shape[1] or watched.y.shape[1:] != rows.y.shape[1:]:
+        features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
+        watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
+        if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
             mend = "give the same features and outputs"
             raise ShapeMismatch(
-                (*rows.x.shape[1:], *rows.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
+                (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
                 operation="fit on validation rows", mend=mend,
             )  # fmt: skip
     elif settings.validation_fraction:
-        rows, watched = split(rows, settings.validation_fraction, settings.seed)
+        chosen, watched = split(chosen, settings.validation_fraction, settings.seed)
     elif settings.patience is not None:
         raise InvalidValue(
             "patience without validation rows", operation="fit", mend="give some, or a validation_fraction above 0"
         )
-    training = _Training(rows, watched, outputs, settings)
-    if checkpoint is None:
-        if resume:
-            raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
-        keeper = None
-    else:
-        keeper = _Keeper(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
+    if resume and checkpoint is None:
+        raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
+    training = _Training(chosen, watched, outputs, settings, ranks)
+    keeper = None
+    if checkpoint is not None:
+        keeper = Keeper(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
         if resume:
             keeper.resume()
-    bar = Bar(progress, len(training.rows.x), settings.batch_size, settings.epochs, training.epoch, training.flops)
-    with bar, keeper or nullcontext():
-        while not training.ended:
-            training.advance(bar.step)
-            bar.epoch(training.history)
-            if keeper is not None:
-                keeper.epoch()
+    count = len(chosen.numbers)
+    shown = progress and ranks.first
+    with Bar(shown, count, settings.batch_size, settings.epochs, training.epoch, training.flops) as bar:
+        with keeper or nullcontext():
+            while not training.ended:
+                training.advance(bar.step)
+                bar.epoch(training.history)
+                if keeper is not None:
+                    keeper.epoch()
+        if keeper is not None:
+            keeper.end()
     return training.fitted()
 
 
@@ -342,30 +365,43 @@ def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
 class _Training:
     """A run between two epochs: all that the next one depends on."""
 
-    def __init__(self, rows: Rows, watched: Rows | None, outputs: int, settings: Settings) -> None:
-        self.rows, self.watched, self.settings = rows, watched, settings
+    def __init__(
+        self, rows: Rows, watched: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
+    ) -> None:
+        self.rows, self.watched, self.settings, self.ranks = rows, watched, settings, ranks
         self.rng = np.random.default_rng(settings.seed)
         sizes = (rows.x.shape[1], *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
-        self.step = self._compiled(tape)
-        self.flops = self.step.flops * len(rows.x) / min(settings.batch_size, len(rows.x))  # of an epoch
-        self.rate = rates(settings, math.ceil(len(rows.x) / settings.batch_size))
+        count = len(rows.numbers)
+        batch = ranks.part(min(settings.batch_size, count))
+        recorded = max(1, batch.stop - batch.start)
+        self.step = self._compiled(tape, slice(recorded))
+        self.flops = self.step.flops * count / recorded / ranks.size  # of an epoch, on this rank
+        self.rate = rates(settings, math.ceil(count / settings.batch_size))
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
+        self._own: tuple[Float32Array, Float32Array] | None = None  # watched rows
         if watched is not None:
+            self._own = watched.taken(ranks.part(len(watched.numbers)))
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
         self.seconds = 0.0
 
-    def _compiled(self, tape: Tape) -> program.Step:
-        x, tape = autograd.new_constant(tape, self.rows.x[: self.settings.batch_size])
-        y, tape = autograd.new_constant(tape, self.rows.y[: self.settings.batch_size])
+    def _compiled(self, tape: Tape, batch: slice) -> program.Step:
+        features, targets = self.rows.taken(batch)
+        x, tape = autograd.new_constant(tape, features)
+        y, tape = autograd.new_constant(tape, targets)
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
         loss, tape = LOSSES[self.settings.loss](tape, output, y)
         return program.compile_step(
-            tape, loss=loss, params=self.layers, inputs=(x, y), optimizer=self.settings.optimizer
+            tape,
+            loss=loss,
+            params=self.layers,
+            inputs=(x, y),
+            optimizer=self.settings.optimizer,
+            comm=self.ranks.comm,
         )
 
     @property
@@ -390,15 +426,23 @@ class _Training:
             return latest
 
         start = perf_counter()
-        (loss,) = self.step.run(*self.rows, batch_size=self.settings.batch_size, rng=self.rng, schedule=rate)
+        (loss,) = self.step.run(
+            self.rows.x,
+            self.rows.y,
+            rows=self.rows.numbers,
+            batch_size=self.settings.batch_size,
+            rng=self.rng,
+            schedule=rate,
+            shared=True,
+        )
         self.layers = self.step.params(autograd.new_tape()).value
         values = {
             "epoch": self.epoch + 1,
             "learning_rate": latest,
             "train_loss": self._finite(loss),
         }
-        if self.watched is not None:
-            values |= self._watch(self.watched)
+        if self._own is not None:
+            values |= self._watch(*self._own)
         if self.watched is None or values["validation_loss"] < self.best_loss:
             self.best_loss = values.get("validation_loss", math.inf)
             self.best, self.best_epoch = self.layers, self.epoch + 1
@@ -406,12 +450,17 @@ class _Training:
             column.append(values[name])
         self.seconds += perf_counter() - start
 
-    def _watch(self, rows: Rows) -> dict[str, float]:
-        output = self.network(self.layers, rows.x)
-        pred, tape = autograd.new_constant(autograd.new_tape(), output)
-        target, tape = autograd.new_constant(tape, rows.y)
-        loss = float(LOSSES[self.settings.loss](tape, pred, target).value.data)
-        accurate = _accuracy(self.settings.loss, output, rows.y)
+    def _watch(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
+        loss = accurate = 0.0
+        if len(x):
+            output = self.network(self.layers, x)
+            pred, tape = autograd.new_constant(autograd.new_tape(), output)
+            target, tape = autograd.new_constant(tape, y)
+            loss = float(LOSSES[self.settings.loss](tape, pred, target).value.data)
+            accurate = _accuracy(self.settings.loss, output, y)
+        if self.ranks.size > 1:
+            loss, accurate, count = self.ranks.sum(loss * len(x), accurate * len(x), len(x))
+            loss, accurate = loss / count, accurate / count
         return {"validation_loss": self._finite(loss), "validation_accuracy": accurate}
 
     def _finite(self, loss: float) -> float:
@@ -424,104 +473,9 @@ class _Training:
 
     def fitted(self) -> Fit:
         last = self.settings.patience is None
-        rate = self.epoch * len(self.rows.x) / self.seconds if self.seconds else 0.0
+        rate = self.epoch * len(self.rows.numbers) / self.seconds if self.seconds else 0.0
         layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
         return Fit(layers, self.history, epoch, self.seconds, rate)
-
-
-class _Keeper:
-    """The state of a run in a file, from time to time and when the run is interrupted."""
-
-    def __init__(self, training: _Training, path: Path, epochs: int | None, minutes: float) -> None:
-        if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
-            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", mend="it is at least 1")
-        if not minutes > 0:
-            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", mend="it is above 0")
-        self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
-        self._written = perf_counter()
-        self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
-        digest = hashlib.sha256()
-        for rows in (training.rows, training.watched):
-            for array in rows or ():
-                digest.update(f"{array.shape}".encode())
-                digest.update(array.data)
-        self._rows = digest.hexdigest()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._latest is not None and (kind is None or issubclass(kind, KeyboardInterrupt)):
-            self._write()
-
-    def epoch(self) -> None:
-        """An epoch is done."""
-        training = self._training
-        self._latest = checkpoints.Checkpoint(
-            state=training.step.state(),
-            optimizer=training.settings.optimizer,
-            rng=deepcopy(training.rng),
-            epoch=training.epoch,
-            history={name: list(column) for name, column in training.history.items()},
-            metadata={
-                "settings": self._settings(),
-                "rows": self._rows,
-                "best": [array for layer in training.best for array in (layer.w.data, layer.b.data)],
-                "best_loss": training.best_loss,
-                "best_epoch": training.best_epoch,
-                "seconds": training.seconds,
-            },
-        )
-        due = perf_counter() - self._written >= self._seconds
-        if due if self._epochs is None else training.epoch % self._epochs == 0:
-            self._write()
-
-    def _write(self) -> None:
-        assert self._latest is not None
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.save(self._path, self._latest)
-        self._latest, self._written = None, perf_counter()
-
-    def _settings(self) -> dict[str, Any]:
-        """What must not change, but the optimiser, which a checkpoint holds as it is."""
-        settings = {field.name: getattr(self._training.settings, field.name) for field in fields(Settings)}
-        del settings["optimizer"], settings["patience"]
-        if settings["schedule"] == "constant":
-            del settings["epochs"]
-        return settings
-
-    def resume(self) -> None:
-        """Put the run into the state that the file holds."""
-        training, kept = self._training, checkpoints.load(self._path)
-        try:
-            known = dict(kept.metadata["settings"])
-            current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
-            known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
-            other = [name for name in current if known.get(name) != current[name]]
-            if other:
-                was = ", ".join(name if name == "rows" else f"{name}={known.get(name)}" for name in other)
-                raise InvalidValue(
-                    f"{self._path} was written with other {was}",
-                    operation="fit",
-                    mend="resume with the same, or start anew",
-                )
-            best = kept.metadata["best"]
-            layers, tape = [], autograd.new_tape()
-            for weight, bias in zip(best[::2], best[1::2], strict=True):
-                w, tape = autograd.new_variable(tape, weight)
-                b, tape = autograd.new_variable(tape, bias)
-                layers.append(nn.Linear(w, b))
-            training.best, training.best_loss = tuple(layers), kept.metadata["best_loss"]
-            training.best_epoch, training.seconds = kept.metadata["best_epoch"], kept.metadata["seconds"]
-            training.history = {name: list(kept.history[name]) for name in training.history}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidFile(
-                f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})", operation="fit"
-            ) from error
-        if kept.rng is not None:
-            training.rng = kept.rng
-        training.step.restore(kept.state)
-        training.layers = training.step.params(autograd.new_tape()).value
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:

@@ -125,6 +125,44 @@ tell(loss=loss, losses=losses, steps=step.steps, fingerprint=step.fingerprint())
 
 
 @needs_mpi
+def test_shared_rows_make_the_batches_of_one_rank():
+    told, done = ranks(
+        3,
+        """
+rng = np.random.default_rng(5)
+X, Y = rng.standard_normal((50, 8)).astype("f4"), rng.random((50, 3)).astype("f4")
+rows = np.arange(1, 47)     # the last batch has one row, for one of the ranks
+kept = dict(batch_size=9, epochs=3, rows=rows)
+alone, together = (compiled(optim.Adam(lr=0.01, eps=1e-3), one) for one in (None, comm))
+losses = [
+    step.run(X, Y, rng=np.random.default_rng(4), shared=step is together, **kept) for step in (alone, together)
+]
+far = max(float(abs(a - b).max()) for a, b in zip(alone.state().params, together.state().params))
+found = []
+for more in ({"rng": np.random.default_rng(rank)}, {"rows": rows[rank:]}, {"rows": rows + rank}):
+    try:
+        together.run(X, Y, **({"rng": rng} | kept | more), shared=True)
+    except error.RankError as problem:
+        found.append(str(problem))
+    except error.InvalidValue as problem:
+        found.append(str(problem))
+tell(losses=losses, far=far, steps=together.steps, found=found)
+""",
+    )
+    assert len(told) == 3, done.stderr
+    for one in told:
+        alone, together = one["losses"]
+        assert together == pytest.approx(alone, rel=1e-5)  # float32 sums in another order
+        assert together == told[0]["losses"][1]
+        assert one["far"] < 1e-4
+        assert one["steps"] == 3 * 6
+        assert one["found"][0].startswith("run: rng is {'bit_generator': 'PCG64'")
+        assert "on rank 0 and" in one["found"][1]
+        assert one["found"][1].startswith("run: the rows is ")
+        assert one["found"][2].startswith("run: the rows is ")
+
+
+@needs_mpi
 def test_what_fails_on_one_rank_is_raised_on_all_and_changes_nothing():
     told, done = ranks(
         2,

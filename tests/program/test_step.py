@@ -137,6 +137,22 @@ def test_run_makes_the_steps_of_the_loop(shuffle, momentum):
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_run_takes_the_chosen_rows_alone(shuffle):
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    rng = np.random.default_rng(2)
+    X, Y = rng.standard_normal((45, 5)).astype("f4"), rng.standard_normal((45, 1)).astype("f4")
+    rows = rng.permutation(45)[:21]
+    step, twin = (
+        program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+        for _ in range(2)
+    )
+    kept = {"batch_size": 8, "epochs": 2, "shuffle": shuffle}
+    losses = step.run(X, Y, rows=list(rows), rng=np.random.default_rng(3), **kept)
+    assert losses == twin.run(X[rows], Y[rows], rng=np.random.default_rng(3), **kept)
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
 def test_a_schedule_sets_the_rate_of_each_step():
     x, y, layers, loss, tape = network((5, 16, 1), 8)
     step, twin = (
@@ -218,6 +234,15 @@ def test_nothing_that_does_not_fit_changes_anything():
         step.run(X, Y[:3], batch_size=2, shuffle=False)
     with pytest.raises(error.InvalidValue, match="and some"):
         step.run(X[:0], Y[:0], batch_size=2, shuffle=False)
+    for rows, message in (
+        ([], "rows of dtype"),
+        ([[0]], r"shape \(1, 1\)"),
+        ([0.5], "float64"),
+        ([0, 8], "row 8 of 8"),
+        ([3, -1], "row -1"),
+    ):
+        with pytest.raises(error.InvalidValue, match=message):
+            step.run(X, Y, batch_size=2, shuffle=False, rows=rows)
     with pytest.raises(error.DtypeError, match="masked"):
         step(np.ma.masked_less(X, 0), Y)
     with pytest.raises(error.InvalidValue, match="lr=-1"):

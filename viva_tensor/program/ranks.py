@@ -28,7 +28,7 @@ from viva_tensor.program.step import Step
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["RankStep", "agree", "gradients"]
+__all__ = ["RankStep", "agree", "gradients", "part"]
 
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
 UPDATING = ("update", "squared_norm", "clip")
@@ -55,6 +55,17 @@ def agree(comm: Intracomm, operation: str, facts: dict[str, object]) -> None:
                 operation=operation,
                 mend="start the same program with the same settings and packages on every rank",
             )
+
+
+def part(count: int, rank: int, size: int) -> slice:
+    """The own ones of so many things that the ranks share out, one after another.
+
+    Examples
+    --------
+    >>> [part(10, rank, 4) for rank in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
+    return slice(count * rank // size, count * (rank + 1) // size)
 
 
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
@@ -132,8 +143,10 @@ class RankStep(Step):
         shuffle: bool = True,
         callback: Callable[[int, float], object] | None = None,
         schedule: Callable[[int], float] | None = None,
+        rows: ArrayLike | None = None,
+        shared: bool = False,
     ) -> list[float]:
-        """Train for whole epochs, each rank on its own rows, ``batch_size`` of them in a step.
+        """Train for whole epochs, each rank on its own rows, ``batch_size`` of them in a step, or all on shared rows.
 
         As :meth:`Step.run`; a rank whose rows are used up takes part without any until the others are done too. The
         losses are those of all rows.
@@ -147,20 +160,47 @@ class RankStep(Step):
                 self._failure = error
 
         losses = super().run(
-            *inputs, batch_size=batch_size, epochs=epochs, rng=rng, shuffle=shuffle, callback=called, schedule=schedule
+            *inputs,
+            batch_size=batch_size,
+            epochs=epochs,
+            rng=rng,
+            shuffle=shuffle,
+            callback=called,
+            schedule=schedule,
+            rows=rows,
+            shared=shared,
         )
         self._raise(self._failure)
         return losses
 
-    def _batches(self, *arguments: Any) -> list[Array]:
+    def _batches(
+        self,
+        inputs: Sequence[ArrayLike],
+        batch_size: int,
+        epochs: int,
+        rng: np.random.Generator | None,
+        shuffle: bool,
+        rows: ArrayLike | None,
+        shared: bool,
+    ) -> tuple[list[Array], Array | None]:
         failure: BaseException | None = None
         arrays: list[Array] = []
+        chosen: Array | None = None
         try:
-            arrays = super()._batches(*arguments)
+            arrays, chosen = super()._batches(inputs, batch_size, epochs, rng, shuffle, rows, shared)
         except BaseException as error:
             failure = error
         self._raise(failure)
-        return arrays
+        facts: dict[str, object] = {"epochs": epochs, "shared": shared}
+        if shared:
+            facts |= {
+                "batch_size": batch_size,
+                "the number of rows": len(arrays[0]),
+                "the rows": None if chosen is None else hashlib.sha256(chosen.data).hexdigest(),
+                "rng": rng.bit_generator.state if shuffle and rng is not None else None,
+            }
+        agree(self._comm, "run", facts)
+        return arrays, chosen
 
     def _epoch(
         self,
@@ -169,13 +209,18 @@ class RankStep(Step):
         rows: int,
         batch_size: int,
         schedule: Callable[[int], float] | None,
+        shared: bool,
     ) -> float:
         from mpi4py import MPI
 
         steps = self._comm.allreduce(-(-rows // batch_size), op=MPI.MAX)
         total = seen = 0.0
         for begin in range(0, steps * batch_size, batch_size):
-            chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
+            batch = slice(begin, min(begin + batch_size, rows))
+            if shared:
+                own = part(batch.stop - batch.start, self._comm.rank, self._comm.size)
+                batch = slice(begin + own.start, begin + own.stop)
+            chosen: Any = batch if order is None else order[batch]
             if schedule is not None:
                 self._rule.lr = self._optimizer.at_rate(schedule(self.steps + 1)).lr
             loss, count = self._together([array[chosen] for array in arrays])

@@ -187,6 +187,8 @@ class Step:
         shuffle: bool = True,
         callback: Callable[[int, float], object] | None = None,
         schedule: Callable[[int], float] | None = None,
+        rows: ArrayLike | None = None,
+        shared: bool = False,
     ) -> list[float]:
         """Train for whole epochs over data, in batches gathered inside.
 
@@ -206,6 +208,12 @@ class Step:
         schedule : callable, optional
             The learning rate of each step, counted from 1 since the step was compiled: one of
             :mod:`viva_tensor.optim.schedules`, or any function of the number.
+        rows : array_like of int, optional
+            Numbers of the rows to train on, in this order where nothing is shuffled; all by default.
+        shared : bool
+            With several ranks (``compile_step(comm=)``): every rank gives the same rows and generator, and takes its
+            part of each batch, so that the batches are those of one rank. Otherwise each gives rows of its own, of
+            which it takes ``batch_size`` in a step.
 
         Returns
         -------
@@ -218,13 +226,15 @@ class Step:
         KeyboardInterrupt
             Between two steps; the parameters are those after the last whole step.
         """
-        arrays = self._batches(inputs, batch_size, epochs, rng, shuffle)
-        rows = len(arrays[0])
+        arrays, chosen = self._batches(inputs, batch_size, epochs, rng, shuffle, rows, shared)
+        count = len(arrays[0]) if chosen is None else len(chosen)
         losses = []
         try:
             for epoch in range(1, epochs + 1):
-                order = rng.permutation(rows) if shuffle and rng is not None else None
-                loss = self._epoch(arrays, order, rows, batch_size, schedule)
+                order = rng.permutation(count) if shuffle and rng is not None else None
+                if chosen is not None:
+                    order = chosen if order is None else chosen[order]
+                loss = self._epoch(arrays, order, count, batch_size, schedule, shared)
                 losses.append(loss)
                 if callback is not None:
                     callback(epoch, loss)
@@ -239,8 +249,10 @@ class Step:
         epochs: int,
         rng: np.random.Generator | None,
         shuffle: bool,
-    ) -> list[Array]:
-        """All rows as arrays to take batches from, if everything about a run is in order."""
+        rows: ArrayLike | None,
+        shared: bool,
+    ) -> tuple[list[Array], Array | None]:
+        """All rows as arrays to take batches from and the numbers of those chosen, if all about a run is in order."""
         if batch_size < 1 or epochs < 0:
             raise InvalidValue(
                 f"batch_size={batch_size}, epochs={epochs}", operation="run", mend="they are at least 1 and 0"
@@ -255,7 +267,7 @@ class Step:
                 f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each, and some"
             )
         self._source.shapes("run", [array[:batch_size] for array in arrays])
-        return arrays
+        return arrays, None if rows is None else chosen_rows("run", rows, len(arrays[0]))
 
     def _epoch(
         self,
@@ -264,6 +276,7 @@ class Step:
         rows: int,
         batch_size: int,
         schedule: Callable[[int], float] | None,
+        shared: bool,
     ) -> float:
         """The mean loss of all rows."""
         total = 0.0
@@ -427,6 +440,24 @@ class Forward:
             known = next((plans[-1][0] for plans in self._idle.values() if plans), None)
         known = known or self._planned(self._recorded, get_num_threads())[0]
         return report.listing(known, self._source.dtype)
+
+
+def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
+    """Numbers of some rows, if there are such rows.
+
+    Examples
+    --------
+    >>> chosen_rows("run", [2, 0], count=3)
+    array([2, 0])
+    """
+    chosen = np.asarray(numbers)
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
+        got = f"rows of dtype {chosen.dtype} and shape {chosen.shape}"
+        raise InvalidValue(got, operation=operation, mend="give the numbers of some rows, such as np.arange(10)")
+    for number in (chosen.min(), chosen.max()):
+        if not 0 <= number < count:
+            raise InvalidValue(f"row {number} of {count}", operation=operation, mend=f"rows are 0 to {count - 1}")
+    return np.ascontiguousarray(chosen, np.int64)
 
 
 def compile_step(

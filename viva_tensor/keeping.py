@@ -1,0 +1,141 @@
+"""The state of a run in a file: written from time to time, at the end and on interruption, and gone on from."""
+
+from __future__ import annotations
+
+import hashlib
+from copy import deepcopy
+from dataclasses import fields
+from numbers import Integral
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Self
+
+from viva_tensor import autograd, nn
+from viva_tensor import checkpoint as checkpoints
+from viva_tensor.distributed import Ranks
+from viva_tensor.error import InvalidFile, InvalidValue, RankError
+from viva_tensor.rows import Rows
+
+if TYPE_CHECKING:
+    from viva_tensor.train import _Training
+
+__all__ = ["Keeper"]
+
+DIGESTED = 65536  # rows in one digest
+
+
+class Keeper:
+    """The state of a run in a file that rank 0 writes."""
+
+    def __init__(self, training: _Training, path: Path, epochs: int | None, minutes: float) -> None:
+        if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
+            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", mend="it is at least 1")
+        if not minutes > 0:
+            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", mend="it is above 0")
+        self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
+        self._written = perf_counter()
+        self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
+        self._ranks = training.ranks
+        self._rows = [_digest(rows, self._ranks) for rows in (training.rows, training.watched) if rows is not None]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, RankError)):
+            self._write()
+
+    def end(self) -> None:
+        """No epoch is to come."""
+        with self._ranks.together("fit"):
+            self._write()
+
+    def epoch(self) -> None:
+        """An epoch is done."""
+        with self._ranks.together("fit"):
+            if self._ranks.first:
+                self._keep()
+
+    def _keep(self) -> None:
+        training = self._training
+        self._latest = checkpoints.Checkpoint(
+            state=training.step.state(),
+            optimizer=training.settings.optimizer,
+            rng=deepcopy(training.rng),
+            epoch=training.epoch,
+            history={name: list(column) for name, column in training.history.items()},
+            metadata={
+                "settings": self._settings(),
+                "rows": self._rows,
+                "best": [array for layer in training.best for array in (layer.w.data, layer.b.data)],
+                "best_loss": training.best_loss,
+                "best_epoch": training.best_epoch,
+                "seconds": training.seconds,
+            },
+        )
+        due = perf_counter() - self._written >= self._seconds
+        if due if self._epochs is None else training.epoch % self._epochs == 0:
+            self._write()
+
+    def _write(self) -> None:
+        if self._latest is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.save(self._path, self._latest)
+        self._latest, self._written = None, perf_counter()
+
+    def _settings(self) -> dict[str, Any]:
+        """What must not change, but the optimiser, which a checkpoint holds as it is."""
+        held = self._training.settings
+        settings = {field.name: getattr(held, field.name) for field in fields(held)}
+        del settings["optimizer"], settings["patience"]
+        if settings["schedule"] == "constant":
+            del settings["epochs"]
+        return settings
+
+    def resume(self) -> None:
+        """Put the run into the state that the file holds."""
+        training, kept = self._training, self._ranks.from_first("fit", lambda: checkpoints.load(self._path))
+        try:
+            known = dict(kept.metadata["settings"])
+            current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
+            known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
+            other = [name for name in current if known.get(name) != current[name]]
+            if other:
+                was = ", ".join(name if name == "rows" else f"{name}={known.get(name)}" for name in other)
+                raise InvalidValue(
+                    f"{self._path} was written with other {was}",
+                    operation="fit",
+                    mend="resume with the same, or start anew",
+                )
+            best = kept.metadata["best"]
+            layers, tape = [], autograd.new_tape()
+            for weight, bias in zip(best[::2], best[1::2], strict=True):
+                w, tape = autograd.new_variable(tape, weight)
+                b, tape = autograd.new_variable(tape, bias)
+                layers.append(nn.Linear(w, b))
+            training.best, training.best_loss = tuple(layers), kept.metadata["best_loss"]
+            training.best_epoch, training.seconds = kept.metadata["best_epoch"], kept.metadata["seconds"]
+            training.history = {name: list(kept.history[name]) for name in training.history}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidFile(
+                f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})", operation="fit"
+            ) from error
+        if kept.rng is not None:
+            training.rng = kept.rng
+        training.step.restore(kept.state)
+        training.layers = training.step.params(autograd.new_tape()).value
+
+
+def _digest(rows: Rows, ranks: Ranks) -> str:
+    """Of the rows that are meant, in their order; ranks share out the work."""
+    numbers = rows.numbers
+    blocks = [slice(start, start + DIGESTED) for start in range(0, len(numbers), DIGESTED)]
+    own = []
+    for block in blocks[ranks.part(len(blocks))]:
+        digest = hashlib.sha256()
+        for array in rows.taken(block):
+            digest.update(f"{array.shape}".encode())
+            digest.update(array.data)
+        own.append(digest.hexdigest())
+    return hashlib.sha256("".join(one for part in ranks.all(own) for one in part).encode()).hexdigest()
