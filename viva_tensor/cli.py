@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import safetensors  # noqa: F401  # what is missing is named at once, not after the table is read
@@ -17,7 +18,11 @@ import viva_tensor as vt
 from viva_tensor import bench as benchmark
 from viva_tensor import data, nn, optim, report, runs
 from viva_tensor import train as training
+from viva_tensor.distributed import Ranks, complaints, own_threads, places
 from viva_tensor.error import TensorError
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 DEFAULTS = training.DEFAULTS
 CHECKPOINT = "checkpoint.safetensors"
@@ -48,8 +53,14 @@ def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vt.__version__, prog_name="viva-tensor")
-def cli() -> None:
-    """Train multilayer networks on the processor, fast."""
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Train multilayer networks on the processor, fast.
+
+    Under mpiexec or srun, all processes train one network together; everything else the first does alone.
+    """
+    if context.invoked_subcommand != "train" and not Ranks(context.obj).first:
+        context.exit()
 
 
 class Interrupted(click.ClickException):
@@ -147,7 +158,9 @@ def info(folder: Path | None) -> None:
     help="Folder for the results.",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was broken off, from its folder.")
+@click.pass_obj
 def train(
+    comm: Intracomm | None,
     file: Path | None,
     target: str | None,
     task: str | None,
@@ -170,7 +183,11 @@ def train(
     FILE is a table with a header, as .csv, .tsv, .csv.gz, .tsv.gz or .parquet; its columns may be numbers, booleans,
     dates, text and categories, with missing values. Without FILE, the bundled table of 53,940 diamonds is used. Text,
     categories and booleans are predicted as classes, numbers as numbers.
+
+    Under mpiexec -n N or srun, N processes share out each batch, and lead to the same network up to rounding. FILE and
+    DIR must be where all of them see them; of a .parquet file each reads rows of its own.
     """
+    ranks = Ranks(comm)
     if file is None:
         file, target = data.diamonds_path(), target or "price"
     elif target is None:
@@ -188,10 +205,11 @@ def train(
     checkpoint = output / CHECKPOINT
     if resume and not checkpoint.is_file():
         raise Failure(f"nothing to go on with in {output}: there is no {CHECKPOINT}")
-    with failures(), interruptions(checkpoint), vt.num_threads(threads) if threads else nullcontext():
-        table = data.read_table(file)
+    with failures(), interruptions(checkpoint), vt.num_threads(threads or own_threads(ranks)):
+        if ranks.size > 1:
+            warn_of_places(ranks)
         run = runs.run(
-            table,
+            data.read_table(file) if ranks.size == 1 else data.open_table(file),
             target,
             settings,
             test_fraction=test_fraction,
@@ -199,7 +217,11 @@ def train(
             progress=True,
             checkpoint=checkpoint,
             resume=resume,
+            comm=comm,
+            shared_folder=output,
         )
+    if not ranks.first:
+        return
     try:
         written = runs.save(run, output, file.name)
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
@@ -207,6 +229,16 @@ def train(
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
     click.echo(report.summary(run, file.name))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
+
+
+def warn_of_places(ranks: Ranks) -> None:
+    """Say what is wrong with the processors of ranks, each thing once."""
+    from mpi4py import MPI
+
+    where = places(ranks, vt.get_num_threads())
+    if ranks.first:
+        for complaint in complaints(where, MPI.Get_library_version()):
+            click.echo(f"Warning: {complaint}", err=True)
 
 
 def _optimizer(name: str, lr: float | None, momentum: float) -> optim.Optimizer:

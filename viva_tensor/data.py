@@ -19,15 +19,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor.parquet import ParquetRows, framed
+
 __all__ = [
     "DataError",
     "Split",
+    "Table",
     "diamonds_path",
     "kind_of",
     "labels_of",
     "numbers_of",
     "one_line",
+    "open_table",
     "read_table",
+    "rows_of",
     "split_rows",
     "target_kind",
 ]
@@ -35,6 +40,7 @@ __all__ = [
 AS_IT_IS: dict[str, Any] = {"dtype": "str", "keep_default_na": False}
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
+Table = pd.DataFrame | ParquetRows
 FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
 
@@ -78,6 +84,48 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
         If the file is missing, unreadable, empty or of another format, or two columns have one name.
     """
     path = Path(path)
+    with _reading(path) as kind:
+        if kind == "parquet":
+            import pyarrow.parquet
+
+            table = framed(pyarrow.parquet.read_table(path))
+        else:
+            separator = "," if kind == "csv" else "\t"
+            dtype = dict.fromkeys(text, "str")
+            with _text(path) as file:
+                _check_header(path, pd.read_csv(file, sep=separator, header=None, nrows=1, **AS_IT_IS).iloc[0])
+            with _text(path) as file:
+                table = pd.read_csv(file, sep=separator, dtype=dtype, index_col=False, low_memory=False)
+            table.columns = table.columns.map(str)
+    _check_table(path, table)
+    return table
+
+
+def open_table(path: str | Path) -> Table:
+    """As :func:`read_table`, but the rows of a Parquet file stay there until they are asked for.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_table`.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(".parquet"):
+        return read_table(path)
+    with _reading(path):
+        table = ParquetRows(path)
+    _check_table(path, table)
+    return table
+
+
+def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
+    """The rows of a table from start to before stop."""
+    return table.rows(start, stop) if isinstance(table, ParquetRows) else table.iloc[start:stop]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[str]:
+    """The kind of a file to read: csv, tsv or parquet; what reading it raises becomes a DataError."""
     if os.path.isdir(path):
         raise DataError(f"{path} is a directory; name a {READABLE} file in it")
     if not os.path.exists(path):
@@ -89,17 +137,7 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
         with warnings.catch_warnings():
             # pandas only warns when rows are longer than the header, and then drops or shifts their values
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            if kind == "parquet":
-                table = pd.read_parquet(path)
-                if table.index.names != [None]:
-                    table = table.reset_index()
-            else:
-                separator = "," if kind == "csv" else "\t"
-                dtype = dict.fromkeys(text, "str")
-                with _text(path) as file:
-                    _check_header(path, pd.read_csv(file, sep=separator, header=None, nrows=1, **AS_IT_IS).iloc[0])
-                with _text(path) as file:
-                    table = pd.read_csv(file, sep=separator, dtype=dtype, index_col=False, low_memory=False)
+            yield kind
     except DataError:
         raise
     except pd.errors.EmptyDataError:
@@ -110,14 +148,14 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
         raise DataError(f"cannot read {path}: not UTF-8 text (byte {error.start})") from error
     except (OSError, ValueError, EOFError, NotImplementedError, zlib.error, pd.errors.ParserWarning) as error:
         raise DataError(f"cannot read {path} as {kind.upper()}: {one_line(error)}") from error
-    table = table.reset_index(drop=True)
-    table.columns = table.columns.map(str)
+
+
+def _check_table(path: Path, table: Table) -> None:
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise DataError(f"{path} has two columns named {twice!r}; rename one")
-    if table.empty:
+    if not (len(table) and len(table.columns)):
         raise DataError(f"{path} has no rows")
-    return table
 
 
 @contextmanager
@@ -146,7 +184,7 @@ def _check_header(path: Path, header: pd.Series[Any]) -> None:
             raise DataError(f"{path} has two columns named {name!r}; rename one")
 
 
-def target_kind(table: pd.DataFrame, target: str) -> str:
+def target_kind(table: Table, target: str) -> str:
     """What column `target` holds: "number", to be predicted as it is, or "class", for text, categories and booleans.
 
     Raises

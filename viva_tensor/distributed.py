@@ -196,7 +196,7 @@ def complaints(where: list[Place], library: str = "") -> list[str]:
     Examples
     --------
     >>> complaints([Place("a", frozenset({0, 1}), 2, threads=2)] * 2)
-    ['a: 2 ranks of 4 threads in all share 2 processors; start them with --threads 1, or fewer ranks a host']
+    ['a: 2 ranks of 4 threads in all share 2 processors; start them with --threads 1']
     >>> complaints([Place("a", frozenset({0}), 16, threads=1)] * 2)
     ['a: rank 0 is bound to 1 of 16 processors, for 2 ranks; start them with mpiexec -bind-to hwthread:8']
     """
@@ -214,9 +214,11 @@ def complaints(where: list[Place], library: str = "") -> list[str]:
         processors = frozenset[int]().union(*(one.processors for _, one in here))
         count = sum(one.threads for _, one in here)
         if count > len(processors):
+            fewer = f"no more than {len(processors)} ranks a host"
+            own = len(processors) // len(here)
             found.append(
                 f"{host}: {len(here)} ranks of {count} threads in all share {len(processors)} processors; "
-                f"start them with --threads {max(1, len(processors) // len(here))}, or fewer ranks a host"
+                f"start {f'them with --threads {own}' if own else fewer}"
             )
     return found
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.data import DataError, FloatArray, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.data import DataError, FloatArray, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.distributed import ALONE, Ranks
 
 __all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
 
@@ -140,8 +141,12 @@ class Encoding:
             raise DataError(f"not the description of an encoding: {one_line(error)}") from error
 
 
-def fit_encoding(table: pd.DataFrame) -> Encoding:
-    """Choose the encoding of every column of `table`: the training rows, without the target.
+def fit_encoding(
+    table: Table, rows: IndexArray | None = None, target: str | None = None, ranks: Ranks = ALONE
+) -> Encoding:
+    """Choose the encoding of every column of `table` but the target, from the training rows; all, if none are named.
+
+    Each rank looks at some of the columns.
 
     Numbers, booleans and dates are standardised, text and categories one-hot encoded, the 64 most frequent of them.
     Left out are columns that are constant, all missing, neither numbers nor text nor dates, or a text that is
@@ -152,10 +157,17 @@ def fit_encoding(table: pd.DataFrame) -> Encoding:
     DataError
         If no column is left.
     """
+    names = [name for name in table.columns if name != target]
+    with ranks.together("fit_encoding"):
+        own = [
+            _fit_column(name, table[name] if rows is None else table[name].iloc[rows])
+            for name in names[ranks.rank :: ranks.size]
+        ]
+    dealt = ranks.all(own)
     columns: list[Numeric | Categorical] = []
     left_out: dict[str, str] = {}
-    for name in table.columns:
-        column = _fit_column(name, table[name])
+    for place, name in enumerate(names):
+        column = dealt[place % ranks.size][place // ranks.size]
         if isinstance(column, str):
             left_out[name] = column
         else:

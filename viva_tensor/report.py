@@ -57,6 +57,7 @@ def record(run: Run) -> dict[str, Any]:
         "seconds": run.fit.seconds,
         "rows_per_second": run.fit.rows_per_second,
         "threads": run.threads,
+        "ranks": run.ranks,
     }
 
 
@@ -116,8 +117,9 @@ def _beats(run: Run) -> bool:
 def _speed(run: Run) -> str:
     epochs, kept = len(run.fit.history["epoch"]), run.fit.best_epoch
     best = f", kept the weights of epoch {kept}" if kept < epochs else ""
+    ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
     return (
-        f"Trained on {run.rows['train']:,} rows for {epochs} epochs in {run.fit.seconds:.1f} s{best}: "
+        f"Trained on {run.rows['train']:,} rows for {epochs} epochs{ranks} in {run.fit.seconds:.1f} s{best}: "
         f"{run.fit.rows_per_second:,.0f} rows/s"
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,10 @@ import pandas as pd
 import viva_tensor as vt
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn, report
-from viva_tensor.data import DataError, FloatArray, one_line, split_rows, target_kind
+from viva_tensor.data import DataError, FloatArray, Table, one_line, split_rows, target_kind
+from viva_tensor.distributed import Ranks
 from viva_tensor.encoding import Categorical, Encoding, fit_encoding
+from viva_tensor.shards import encoded
 from viva_tensor.targets import (
     Classes,
     ClassScores,
@@ -35,6 +37,9 @@ from viva_tensor.targets import (
     values_of,
 )
 from viva_tensor.train import DEFAULTS, DivergenceError, Fit, Layers, Settings, fit, plot_losses, predict
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
 
 __all__ = ["Model", "Run", "load", "run", "save", "write_csv"]
 
@@ -89,6 +94,7 @@ class Run:
     fit: Fit
     rows: Mapping[str, int]
     threads: int
+    ranks: int
     test: pd.DataFrame  # row (in the table, from 0), actual, predicted, and for classes their probabilities
     scores: Mapping[str, Scores]
 
@@ -98,7 +104,7 @@ class Run:
 
 
 def run(
-    table: pd.DataFrame,
+    table: Table,
     target: str,
     settings: Settings = DEFAULTS,
     *,
@@ -107,6 +113,8 @@ def run(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    comm: Intracomm | None = None,
+    shared_folder: str | Path | None = None,
 ) -> Run:
     """Train a network to predict column `target` from the other columns, and test it once on rows kept apart.
 
@@ -114,7 +122,7 @@ def run(
 
     Parameters
     ----------
-    table : DataFrame
+    table : DataFrame or ParquetRows
     target : str
     settings : Settings
         The loss is mean squared error for numbers and cross-entropy for classes, whatever it says.
@@ -122,8 +130,11 @@ def run(
         Share of the rows kept apart.
     kind : {"number", "class"}, optional
         How to take the target; by default text, categories and booleans are classes.
-    progress, checkpoint, resume
-        See :func:`viva_tensor.train.fit`.
+    progress, checkpoint, resume, comm
+        See :func:`viva_tensor.train.fit`. With several ranks, each encodes rows of its own, of a Parquet file the only
+        ones that it reads beside the target and some columns to choose their encoding from.
+    shared_folder : path, optional
+        With several ranks: where all of them find the features that each has encoded.
 
     Raises
     ------
@@ -140,25 +151,31 @@ def run(
     parts = split_rows(len(kept), test_fraction, settings.validation_fraction, settings.seed)
     train, validation, test = (kept[part] for part in parts)
     learned = fit_target(target, values[train], labels)
-    features = table.drop(columns=target)
-    encoding = fit_encoding(features.iloc[train])
-    x_train, x_validation, x_test = (encoding.encode(features.iloc[rows]) for rows in (train, validation, test))
+    ranks = Ranks(comm)
+    encoding = fit_encoding(table, train, target, ranks)
     settings = dataclasses.replace(settings, loss=learned.loss)
-
-    result = fit(
-        x_train,
-        learned.encode(values[train]),
-        settings,
-        validation=(x_validation, learned.encode(values[validation])),
-        classes=learned.outputs if isinstance(learned, Classes) else None,
-        progress=progress,
-        checkpoint=checkpoint,
-        resume=resume,
-    )
-
-    output = predict(result.layers, x_test, settings.activation)
-    if not np.isfinite(output).all():
-        raise DivergenceError("a prediction for the test rows is infinite", mend="try a smaller learning rate")
+    with encoded(table, encoding, ranks, shared_folder) as x:
+        result = fit(
+            x,
+            learned.encode(values),
+            settings,
+            rows=train,
+            validation=validation,
+            classes=learned.outputs if isinstance(learned, Classes) else None,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
+            comm=comm,
+        )
+        own = test[ranks.part(len(test))]
+        with ranks.together("predict"):
+            outputs = predict(result.layers, x[own], settings.activation)
+        output = np.concatenate(ranks.all(outputs))
+        if not np.isfinite(output).all():
+            raise DivergenceError("a prediction for the test rows is infinite", mend="try a smaller learning rate")
+        scores = ranks.from_first(
+            "score", lambda: _scores(learned, output, x[train], values[train], x[test], values[test])
+        )
     predicted = learned.decode(output)
     predicted.insert(0, "row", test)
     predicted.insert(1, "actual", learned.actual(values[test]))
@@ -176,8 +193,9 @@ def run(
             "test": len(test),
         },
         threads=vt.get_num_threads(),
+        ranks=ranks.size,
         test=predicted,
-        scores=_scores(learned, output, x_train, values[train], x_test, values[test]),
+        scores=scores,
     )
 
 

@@ -1,0 +1,59 @@
+"""The features of a table that the ranks encode, each those of its own rows, into one file that all then map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.data import DataError, Table, rows_of
+from viva_tensor.distributed import Ranks
+from viva_tensor.encoding import Encoding
+
+__all__ = ["encoded"]
+
+Float32Array = npt.NDArray[np.float32]
+
+FILE = "features.f32"
+# With float32, so many rows of any number of features are whole pages: no two ranks write to one page, which file
+# systems of several hosts would not keep apart.
+TOGETHER = 1024
+READ = 64 * TOGETHER  # rows encoded at a time
+
+
+@contextmanager
+def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
+    """Features [rows, features] of a whole table, in memory; with several ranks in a file in a folder that all see.
+
+    The file is removed in the end.
+    """
+    if ranks.size == 1:
+        yield encoding.encode(rows_of(table, 0, len(table)))
+        return
+    if folder is None:
+        raise DataError("several ranks need a folder that all see, for the features of the table")
+    path = Path(folder) / FILE
+    shape = len(table), len(encoding.feature_names)
+    ranks.from_first("encode", lambda: _create(path))
+    try:
+        with ranks.together("encode"):
+            units = ranks.part(-(-len(table) // TOGETHER))
+            first, last = units.start * TOGETHER, min(units.stop * TOGETHER, len(table))
+            with open(path, "r+b") as file:
+                file.seek(first * shape[1] * 4)
+                for start in range(first, last, READ):
+                    file.write(encoding.encode(rows_of(table, start, min(start + READ, last))).data)
+        with ranks.together("encode"):  # all have written
+            features = np.memmap(path, np.float32, "r", shape=shape)
+        yield features
+    finally:
+        if ranks.first:
+            path.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
