@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -13,10 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["ParquetRows", "framed"]
 
 
-def framed(table: pa.Table) -> pd.DataFrame:
-    """A table as pandas wrote it, an index with a name as a column."""
+def framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
+    """A table, from some row of a file on, as pandas wrote it, an index with a name as a column."""
     frame: pd.DataFrame = table.to_pandas()
-    if frame.index.names != [None]:
+    indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    if len(indices) == 1 and isinstance(indices[0], dict):  # told by its begin and step alone
+        frame, index = frame.reset_index(drop=True), indices[0]
+        if index["name"] is not None:
+            numbers = index["start"] + index["step"] * np.arange(begin, begin + table.num_rows)
+            frame = pd.concat([pd.Series(numbers, name=index["name"]), frame], axis=1)
+    elif frame.index.names != [None]:
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)
     return frame.reset_index(drop=True)
@@ -59,7 +66,9 @@ class ParquetRows:
 
     def __getitem__(self, name: str) -> pd.Series[Any]:
         """A column."""
-        return framed(self._file.read(columns=[name]))[name]
+        # one beside it, for the number of rows where an index is no column of the file
+        columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
+        return framed(self._file.read(columns=columns))[name]
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """The rows from start to before stop; groups of rows without any of them are not read."""
@@ -71,4 +80,4 @@ class ParquetRows:
             elif before < stop:
                 groups.append(group)
             before = after
-        return framed(self._file.read_row_groups(groups).slice(start - skipped, stop - start))
+        return framed(self._file.read_row_groups(groups).slice(start - skipped, stop - start), start)

@@ -24,7 +24,7 @@ from viva_tensor import files, nn, report
 from viva_tensor.data import DataError, FloatArray, Table, one_line, split_rows, target_kind
 from viva_tensor.distributed import Ranks
 from viva_tensor.encoding import Categorical, Encoding, fit_encoding
-from viva_tensor.shards import encoded
+from viva_tensor.features import encoded
 from viva_tensor.targets import (
     Classes,
     ClassScores,

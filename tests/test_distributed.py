@@ -1,0 +1,238 @@
+"""Networks that several ranks train together, by the command line and by ``train.fit``."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from launch import launch, needs_mpi
+
+from viva_tensor import runs
+from viva_tensor.data import read_table
+from viva_tensor.distributed import Place, Ranks, complaints, world
+from viva_tensor.parquet import ParquetRows
+
+SETTINGS = ["--epochs", "6", "--hidden", "16", "--batch-size", "100", "--threads", "1"]
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(3)
+    count = 2600  # rows of more than one block that a rank encodes
+    size = rng.uniform(1, 9, count)
+    kind = rng.choice(["plain", "fancy", "odd"], count)
+    price = 1000 + 50 * size + np.where(kind == "fancy", 300, 0) + rng.normal(0, 5, count)
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, count), unit="D")
+    table = pd.DataFrame({"size": size, "kind": kind, "day": day, "fixed": 1, "price": price})
+    table.loc[::13, "size"] = np.nan
+    table.loc[::17, "kind"] = None
+    table.loc[::100, "price"] = np.nan
+    return table
+
+
+@pytest.fixture
+def parquet(table, tmp_path):
+    path = tmp_path / "table.parquet"
+    table.to_parquet(path, row_group_size=300)
+    return path
+
+
+def train(count, file, output, *more, code="from viva_tensor.__main__ import main; main()", target="price"):
+    flags = ["train", file, "--target", target, "--output", output, *SETTINGS, *more]
+    return launch(count, "-c", code, *flags, cwd=file.parent)
+
+
+def history(folder):
+    return pd.read_csv(folder / "history.csv")
+
+
+def same_curve(a, b):
+    """Up to the rounding of float32 sums in another order, over few steps."""
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4)
+
+
+@needs_mpi
+@pytest.mark.parametrize("target", ["price", "kind"])
+def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
+    for count in (1, 3):
+        done = train(count, parquet, tmp_path / str(count), target=target)
+        assert done.returncode == 0, done.stderr
+    assert " on 3 ranks in " in done.stdout
+    assert done.stdout.count("Trained on") == 1
+    one, three = tmp_path / "1", tmp_path / "3"
+    assert sorted(path.name for path in three.iterdir()) == sorted(path.name for path in one.iterdir())
+    same_curve(history(one), history(three))
+    alone, together = (pd.read_csv(folder / "predictions.csv") for folder in (one, three))
+    assert np.array_equal(alone[["row", "actual"]], together[["row", "actual"]])
+    features = [json.loads((folder / "preprocessing.json").read_text())["features"] for folder in (one, three)]
+    assert features[0] == features[1]
+    said = [json.loads((folder / "report.json").read_text()) for folder in (one, three)]
+    assert [one["ranks"] for one in said] == [1, 3]
+    assert said[0]["rows"] == said[1]["rows"]
+    for name in ("network", "training mean", "most frequent class"):
+        for score, value in said[0]["test"].get(name, {}).items():
+            assert said[1]["test"][name][score] == pytest.approx(value, rel=1e-3)
+
+
+STOPPED = """
+import os, signal
+from functools import partial
+from mpi4py import MPI
+from viva_tensor import runs, train
+from viva_tensor.__main__ import main
+
+advance = train._Training.advance
+
+def stop(self, each_step):
+    if self.epoch == 4 and MPI.COMM_WORLD.rank == 1:
+        {how}
+    advance(self, each_step)
+
+train._Training.advance = stop
+runs.fit = partial(train.fit, checkpoint_epochs=1)
+main()
+"""
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("raise KeyboardInterrupt", id="interrupted"),
+        pytest.param("raise ValueError('of this rank alone')", id="failed"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", id="killed"),
+    ],
+)
+def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path, how):
+    done = train(2, parquet, tmp_path / "run", code=STOPPED.format(how=how))
+    assert done.returncode != 0
+    if "ValueError" in how:
+        assert "ValueError: of this rank alone" in done.stderr
+        assert "rank 1 of 2 ends the job" in done.stderr
+    left = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    assert train(2, parquet, tmp_path / "whole").returncode == 0
+    for count in (1, 2, 3):
+        (tmp_path / "run" / "checkpoint.safetensors").write_bytes(left)
+        again = train(count, parquet, tmp_path / "run", "--resume")
+        assert again.returncode == 0, again.stderr
+        same_curve(history(tmp_path / "whole"), history(tmp_path / "run"))
+        if count == 2:
+            for name in ("model.safetensors", "history.csv", "predictions.csv"):
+                assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+@needs_mpi
+def test_mistakes_are_said_once(parquet, tmp_path):
+    done = train(2, parquet, tmp_path / "run", target="cost")
+    assert done.returncode != 0
+    assert done.stderr.count("no column 'cost'") == 1
+    assert "Traceback" not in done.stderr
+    info = launch(2, "-m", "viva_tensor", "info")
+    assert info.stdout.count("version ") == 1
+
+
+FITS = """
+import json, sys
+import numpy as np
+from mpi4py import MPI
+from viva_tensor import error
+from viva_tensor.train import Settings, fit
+
+comm = MPI.COMM_WORLD
+x, y = np.load("x.npy", mmap_mode="r"), np.load("y.npy")
+settings = Settings(hidden=(8,), epochs=3, batch_size=32, patience=2)
+told = []
+
+def attempt(*arguments, **more):
+    try:
+        fitted = fit(*arguments, **more)
+        told.append([fitted.history["validation_loss"], [float(layer.w.data.sum()) for layer in fitted.layers]])
+    except (error.TensorError, OSError) as problem:
+        told.append(f"{type(problem).__name__} {problem}")
+
+attempt(x, y, settings, comm=comm)
+attempt(x, y, settings)
+bad = np.array(x)
+bad[390, 2] = np.nan
+attempt(bad, y, settings, comm=comm)
+attempt(x, y, Settings(hidden=(8 + comm.rank,)), comm=comm)
+attempt(x, y, settings, comm=comm, checkpoint="none/of/these.safetensors", resume=True)
+everything = comm.gather(told)
+if comm.rank == 0:
+    print(json.dumps(everything))
+"""
+
+
+@needs_mpi
+def test_fit_takes_its_part_of_mapped_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 3)).astype("f4")
+    y = abs(x).sum(axis=1)
+    y[7] = np.nan  # left out
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    done = launch(2, "-W", "ignore", "-c", FITS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout)
+    assert first[:2] == second[:2]
+    assert first[0][0] == pytest.approx(first[1][0], rel=1e-5)  # float32 sums in another order
+    assert first[0][1] == pytest.approx(first[1][1], rel=1e-4)
+    assert first[2].startswith("RankError fit on rows: rank 1 failed with InvalidValue: fit on rows: x[390, 2] is nan")
+    assert second[2].startswith("InvalidValue fit on rows: x[390, 2] is nan")
+    assert first[3] == second[3]
+    assert first[3].startswith("RankError fit: settings is Settings(hidden=(8,)")
+    assert first[4].startswith("FileNotFoundError")
+    assert second[4].startswith("RankError fit: rank 0 failed with FileNotFoundError")
+
+
+def test_a_parquet_file_is_read_in_parts_as_it_is_read_whole(table, tmp_path):
+    for index in (None, pd.Index(np.arange(2600) ** 2, name="square"), pd.RangeIndex(1, 2601, name="number")):
+        path = tmp_path / "indexed.parquet"
+        (table if index is None else table.set_index(index)).to_parquet(path, row_group_size=700)
+        whole, rows = read_table(path), ParquetRows(path)
+        assert list(rows.columns) == list(whole.columns)
+        assert len(rows) == len(whole)
+        for name in whole.columns:
+            pd.testing.assert_series_equal(rows[name], whole[name])
+        for start, stop in ((0, 2600), (0, 1), (699, 701), (1400, 2100), (2599, 2600), (5, 5)):
+            expected = whole.iloc[start:stop].reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows.rows(start, stop), expected, check_dtype=False)
+
+
+def test_run_takes_parquet_rows(parquet):
+    from viva_tensor.train import Settings
+
+    settings = Settings(hidden=(8,), epochs=2)
+    whole, parts = (runs.run(table, "price", settings) for table in (read_table(parquet), ParquetRows(parquet)))
+    assert whole.fit.history == parts.fit.history
+    pd.testing.assert_frame_equal(whole.test, parts.test)
+
+
+def test_which_processes_train_together():
+    for environment in ({}, {"PMI_SIZE": "1"}, {"PMI_SIZE": "many"}, {"PMIX_RANK": "0"}):
+        assert world(environment) is None
+
+
+def test_places_that_are_too_few_are_told_with_their_mend():
+    whole = frozenset(range(8))
+    assert complaints([Place("a", whole, 8, 4)] * 2) == []
+    assert complaints([Place(host, whole, 8, 8) for host in "ab"]) == []
+    assert complaints([Place("a", frozenset({rank}), 2, 1) for rank in range(2)]) == []
+    (shared,) = complaints([*[Place("a", whole, 8, 1)] * 2, *[Place("b", whole, 8, 3)] * 3])
+    assert shared == "b: 3 ranks of 9 threads in all share 8 processors; start them with --threads 2"
+    (crowded,) = complaints([Place("a", frozenset({0, 1}), 2, 1)] * 3)
+    assert crowded.endswith("start no more than 2 ranks a host")
+    (bound,) = complaints([Place("a", frozenset({rank}), 8, 1) for rank in range(2)], "Open MPI v5")
+    assert bound == (
+        "a: rank 0 is bound to 1 of 8 processors, for 2 ranks; start them with "
+        "mpiexec --map-by slot:PE=4 --use-hwthread-cpus --bind-to hwthread"
+    )
+
+
+def test_one_rank_alone():
+    ranks = Ranks()
+    assert ranks.first
+    assert ranks.sum(1.0, 2.0) == [1.0, 2.0]
+    assert ranks.from_first("test", lambda: 3) == 3
+    with pytest.raises(KeyError), ranks.together("test"):
+        raise KeyError
