@@ -14,12 +14,13 @@ from viva_tensor.kernels.threads import get_num_threads
 __all__ = ["Bar"]
 
 PEAK_SECONDS = 0.05  # for measuring the peak that the bar compares with
+SELDOM = 10.0  # seconds between two lines of a bar that may be kept in a file
 
 
 class Bar:
     """A bar over the rows of all epochs, with time left, losses, rows per second and the share of the FMA peak.
 
-    Quiet where stderr is no terminal, or none is wanted.
+    Quiet where none is wanted, or stderr is no terminal, unless it is a pipe that a launcher of ranks reads.
 
     Parameters
     ----------
@@ -29,17 +30,26 @@ class Bar:
         Epochs made before.
     flops : float
         Floating-point operations of training for one epoch.
+    launched : bool
+        A launcher reads stderr, perhaps for a terminal, perhaps for a file, so lines must not come often.
     """
 
-    def __init__(self, wanted: bool, rows: int, batch_size: int, epochs: int, done: int, flops: float) -> None:
+    def __init__(
+        self, wanted: bool, rows: int, batch_size: int, epochs: int, done: int, flops: float, launched: bool = False
+    ) -> None:
         self._rows, self._batch_size, self._done, self._flops = rows, batch_size, done, flops
         self._bar: Any = None
-        if wanted and sys.stderr.isatty():
+        self._often = sys.stderr.isatty()
+        if wanted and (self._often or launched):
             with extra("train"):
                 from tqdm import tqdm
 
             self._peak = 1e9 * fma_peak(get_num_threads(), seconds=PEAK_SECONDS)
-            self._bar = tqdm(total=epochs * rows, initial=done * rows, unit="row", unit_scale=True)
+            seconds = 0.1 if self._often else SELDOM
+            self._bar = tqdm(
+                total=epochs * rows, initial=done * rows, unit="row", unit_scale=True, mininterval=seconds,
+                maxinterval=max(seconds, 10.0),
+            )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -65,4 +75,4 @@ class Bar:
         if "validation_loss" in history:
             shown["validation_loss"] = f"{history['validation_loss'][-1]:.4g}"
         share = self._flops * (epoch - self._done) / seconds / self._peak if seconds else 0.0
-        self._bar.set_postfix(shown | {"of_peak": f"{share:.0%}"})
+        self._bar.set_postfix(shown | {"of_peak": f"{share:.0%}"}, refresh=self._often)

@@ -324,7 +324,10 @@ def fit(
             keeper.resume()
     count = len(chosen.numbers)
     shown = progress and ranks.first
-    with Bar(shown, count, settings.batch_size, settings.epochs, training.epoch, training.flops) as bar:
+    bar = Bar(
+        shown, count, settings.batch_size, settings.epochs, training.epoch, training.flops, launched=ranks.size > 1
+    )
+    with bar:
         with keeper or nullcontext():
             while not training.ended:
                 training.advance(bar.step)
