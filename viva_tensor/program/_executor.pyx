@@ -447,13 +447,16 @@ cdef class Executor:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 args.workspace, args.workspace_bytes = workspace + self.program.instructions[i].first * most, most
 
-    cdef void step(self, const void** data) noexcept nogil:
+    cdef void step(self, const void** data, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         cdef Py_ssize_t i
+        cdef Program part = self.program
+        part.instructions += first
+        part.count = last - first
         for i in range(self.patch_count):
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
-        if self.rule != NULL:
+        if self.rule != NULL and first == 0:
             next_step(self.rule)
-        run_team(execute, &self.program, self.members)
+        run_team(execute, &part, self.members)
         self.program.round = self.program.flags[0]
 
     cdef double scalar(self) noexcept nogil:
@@ -462,11 +465,12 @@ cdef class Executor:
             return 0
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
-    def run(self, tuple arrays, bint held=False):
+    def run(self, tuple arrays, bint held=False, Py_ssize_t first=0, Py_ssize_t last=-1):
         """Run once on arrays of the planned shapes, holding the guard if there is one; the loss.
 
         None if they are not plain arrays of these shapes, or if there are more or fewer threads than were planned for.
-        With `held`, the caller holds the guard.
+        With `held`, the caller holds the guard. With `last`, only a part of the calls is made, from `first` on and
+        before `last`, whatever the number of threads: parts in order are a step, and the last one gives the loss.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
@@ -474,8 +478,12 @@ cdef class Executor:
         cdef bint guarded = self.guard is not None and not held
         cdef double loss
         cdef int i, got = 0
-        if len(arrays) != self.input_count or threads_in_force() != self.threads:
+        if len(arrays) != self.input_count or last < 0 and threads_in_force() != self.threads:
             return None
+        if last < 0:
+            last = self.program.count
+        if not 0 <= first <= last <= self.program.count:
+            raise IndexError
         try:
             while got < self.input_count:
                 if type(arrays[got]) is not NDARRAY:    # a masked array would lose its mask
@@ -489,7 +497,7 @@ cdef class Executor:
             if guarded:
                 self.guard.acquire()
             with nogil:
-                self.step(data)
+                self.step(data, first, last)
                 loss = self.scalar()
             if guarded:
                 self.guard.release()
@@ -546,7 +554,7 @@ cdef class Executor:
                             data[i] = sources[i] + at * strides[i]
                         else:
                             self.program.gathers[i].order = &order[at]
-                    self.step(data)
+                    self.step(data, 0, self.program.count)
                     total += self.scalar()
                     at += rows
                     since += flops + 100

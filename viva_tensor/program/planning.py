@@ -43,6 +43,7 @@ class Plan:
     members: int
     executor: Executor
     flops: int  # of one step
+    cuts: tuple[int, ...] = ()  # after how many calls of cores something else is done in between
 
 
 def plan(

@@ -1,38 +1,45 @@
 """A step whose gradients are averaged over the ranks of an MPI communicator, between backward and update.
 
-Each rank makes its gradients times its number of rows, all in one block that ends with the loss and the number of rows;
-one sum over the ranks in place, and the update divides by the rows of all.
+Each rank makes its gradients times its number of rows, all in one block that begins with the loss and the number of
+rows; sums over the ranks in place, and the update divides by the rows of all.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 import viva_tensor
-from viva_tensor.error import RankError
+from viva_tensor.error import InvalidValue, RankError
+from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
+from viva_tensor.program.buckets import BUCKET, Buckets, complete
+from viva_tensor.program.clock import Clock, Times
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol
+from viva_tensor.program.interrupts import Interrupts
 from viva_tensor.program.layouts import Panels
 from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
-from viva_tensor.program.planning import Plan, plan
+from viva_tensor.program.planning import Plan, aligned, plan
+from viva_tensor.program.shards import Shard
 from viva_tensor.program.source import Array, Shapes, Source
-from viva_tensor.program.step import Step
+from viva_tensor.program.step import BEHIND, State, Step
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["RankStep", "agree", "gradients", "part"]
+__all__ = ["RankStep", "agree", "gradients", "part", "together"]
 
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
 UPDATING = ("update", "squared_norm", "clip")
-TAIL = 3  # numbers behind the gradients: loss · rows, rows, and how many ranks have failed
+TAIL = 4  # numbers before the gradients: loss · rows, rows, how many ranks have failed, and how many ask for times
+
+Result = TypeVar("Result")
 
 
 def agree(comm: Intracomm, operation: str, facts: dict[str, object]) -> None:
@@ -68,59 +75,132 @@ def part(count: int, rank: int, size: int) -> slice:
     return slice(count * rank // size, count * (rank + 1) // size)
 
 
+def together(comm: Intracomm, operation: str, function: Callable[[], Result]) -> Result:
+    """What a function gives on this rank, if it fails on none; else every rank raises, and names the one that failed.
+
+    Examples
+    --------
+    >>> class Second:
+    ...     def allgather(self, value):
+    ...         return ["MemoryError: no room", value]
+    >>> together(Second(), "state", lambda: 7)
+    Traceback (most recent call last):
+    viva_tensor.error.RankError: state: rank 0 failed with MemoryError: no room
+    """
+    failure: BaseException | None = None
+    try:
+        result = function()
+    except BaseException as error:  # also Ctrl-C: the other ranks wait
+        failure = error
+    known = comm.allgather(None if failure is None else _told(failure))
+    if failure is not None:
+        raise failure
+    for rank, message in enumerate(known):
+        if message is not None:
+            raise RankError(f"rank {rank} failed with {message}", operation=operation)
+    return result
+
+
+def _told(failure: BaseException) -> str:
+    try:
+        return f"{type(failure).__name__}: {failure}"
+    except Exception:  # its own text fails
+        return type(failure).__name__
+
+
+def _digest(arrays: Iterable[ArrayLike]) -> str:
+    return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
+
+
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
     """What makes the gradients, without the updates.
 
     The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
     own, in rows, is copied into it.
     """
-    build = Builder(dtype)
     kept = [one for one in instructions if one.kind not in UPDATING]
     made = {symbol.buffer for one in kept for symbol in one.results.values()}
     for one in instructions:
         if one.kind == "update":
             grad, index = one.operands["grad"], one.results["w"].buffer.index
             if not (grad.buffer in made and grad.buffer.kind == "temporary" and grad.size == grad.buffer.size):
+                build = Builder(dtype)
+                writers = (i for i, one in enumerate(kept) if grad.buffer in [to.buffer for to in one.results.values()])
+                behind = 1 + max(writers, default=-1)  # as soon as it can be, for it is waited for
                 grad = build.scaled(grad, 1.0, grad.shape)
+                kept[behind:behind] = build.instructions
             grad.buffer.kind, grad.buffer.index, grad.buffer.name = "parameter", params + index, f"g{index}"
-    return kept + build.instructions
+    return kept
 
 
 class RankStep(Step):
     """A step on the rows of one rank, with the update that all rows of all ranks lead to.
 
     What :func:`viva_tensor.program.compile_step` makes with ``comm``. The loss is that of all rows. Parameters are
-    those of rank 0 from the start, and then have the same bits on every rank. Where one rank cannot go on, all raise.
+    those of rank 0 from the start, and then have the same bits on every rank.
+
+    Every rank makes the same calls in the same order: steps and runs, :meth:`restore`, and :meth:`state` where the
+    optimiser's state is sharded. Where one rank cannot go on, be it for its rows, its memory, a schedule, a callback or
+    Ctrl-C, the step is made on none and all raise. A rank that no longer makes the calls at all, since it ended between
+    two of them, is not noticed here.
+
+    Only the thread that makes the calls speaks to MPI, so THREAD_FUNNELED is enough.
     """
 
     def __init__(
-        self, source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None, comm: Intracomm
+        self,
+        source: Source,
+        params: Any,
+        optimizer: Optimizer,
+        rng: np.random.Generator | None,
+        comm: Intracomm,
+        overlap: bool = False,
+        shard_state: bool = False,
     ) -> None:
+        from mpi4py import MPI
+
         self._comm = comm
+        self._bucket = BUCKET if overlap else 0
+        self._sharded = shard_state
+        self._interrupts = Interrupts()
+        self._clock = Clock()
+        self._asked = self._timing = False
         self._failure: BaseException | None = None
         self._scale = np.ones((), source.dtype)
         self._updates: dict[int, Plan] = {}
         self._gradients: tuple[Array, ...] = ()
-        super().__init__(source, params, optimizer, rng)
+        self._pieces: list[Array] = []
+        level = min(comm.allgather(MPI.Query_thread()))
+        if level < MPI.THREAD_FUNNELED:
+            raise RankError(
+                "MPI was started for programs without threads",
+                operation="compile_step",
+                mend='set mpi4py.rc.thread_level = "funneled" before mpi4py.MPI is first imported',
+            )
         agree(
             comm,
             "compile_step",
             {
                 "viva_tensor": viva_tensor.__version__,
                 "numpy": np.__version__,
+                "the instruction set (VIVA_TENSOR_ISA)": _dispatch.isa,
                 "dtype": source.dtype,
                 "the parameters' shapes": [variable.data.shape for variable in source.params],
                 "the inputs' shapes": [variable.data.shape[1:] for variable in source.inputs],
                 "optimizer": optimizer,
+                "overlap": bool(overlap),
+                "shard_state": bool(shard_state),
             },
         )
-        for block in self._params:
-            comm.Bcast(block)
+        together(comm, "compile_step", lambda: super(RankStep, self).__init__(source, params, optimizer, rng))
+        agree(comm, "compile_step", {"the layout of parameters": self._layouts})
+        comm.Bcast(self._memory)
         agree(comm, "compile_step", {"parameters": self.fingerprint()})
 
     def fingerprint(self) -> str:
         """The SHA-256 of all parameters, in hexadecimal: the same on every rank."""
-        return hashlib.sha256(b"".join(array.tobytes() for array in self.state().params)).hexdigest()
+        with self._lock:
+            return _digest(self._load(self._params))
 
     def __call__(self, *inputs: ArrayLike) -> float:
         """Make one step on this rank's rows, which may be none if others have some; the loss of all rows.
@@ -129,10 +209,13 @@ class RankStep(Step):
         ------
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones. Nothing is changed then, on any rank.
+        InvalidValue
+            If no rank has any rows.
         RankError
-            If that happened on another rank.
+            If another rank failed.
         """
-        return self._together(inputs)[0]
+        with self._interrupts:
+            return self._together(lambda: inputs)[0]
 
     def run(
         self,
@@ -149,29 +232,38 @@ class RankStep(Step):
         """Train for whole epochs, each rank on its own rows, ``batch_size`` of them in a step, or all on shared rows.
 
         As :meth:`Step.run`; a rank whose rows are used up takes part without any until the others are done too. The
-        losses are those of all rows.
+        losses are those of all rows. What a schedule or a callback raises, and Ctrl-C, ends the run on all ranks,
+        between two steps.
         """
 
         def called(epoch: int, loss: float) -> None:
             try:
                 if callback is not None:
-                    callback(epoch, loss)
+                    self._interrupts.allowed(callback, epoch, loss)
             except BaseException as error:  # the other ranks are in the next step already
                 self._failure = error
 
-        losses = super().run(
-            *inputs,
-            batch_size=batch_size,
-            epochs=epochs,
-            rng=rng,
-            shuffle=shuffle,
-            callback=called,
-            schedule=schedule,
-            rows=rows,
-            shared=shared,
-        )
-        self._raise(self._failure)
+        with self._interrupts:
+            losses = super().run(
+                *inputs,
+                batch_size=batch_size,
+                epochs=epochs,
+                rng=rng,
+                shuffle=shuffle,
+                callback=called,
+                schedule=schedule,
+                rows=rows,
+                shared=shared,
+            )
+            together(self._comm, "step", self._ready)
         return losses
+
+    def _ready(self) -> None:
+        """Raise what has happened between two steps."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        self._interrupts.check()
 
     def _batches(
         self,
@@ -183,15 +275,10 @@ class RankStep(Step):
         rows: ArrayLike | None,
         shared: bool,
     ) -> tuple[list[Array], Array | None]:
-        failure: BaseException | None = None
-        arrays: list[Array] = []
-        chosen: Array | None = None
-        try:
-            arrays, chosen = super()._batches(inputs, batch_size, epochs, rng, shuffle, rows, shared)
-        except BaseException as error:
-            failure = error
-        self._raise(failure)
-        facts: dict[str, object] = {"epochs": epochs, "shared": shared}
+        given = inputs, batch_size, epochs, rng, shuffle, rows, shared
+        batches = super()._batches
+        arrays, chosen = together(self._comm, "step", lambda: batches(*given))
+        facts: dict[str, object] = {"epochs": epochs, "shared": shared, "lr": self._optimizer.lr}
         if shared:
             facts |= {
                 "batch_size": batch_size,
@@ -211,51 +298,75 @@ class RankStep(Step):
         schedule: Callable[[int], float] | None,
         shared: bool,
     ) -> float:
-        from mpi4py import MPI
-
-        steps = self._comm.allreduce(-(-rows // batch_size), op=MPI.MAX)
+        steps = max(self._comm.allgather(-(-rows // batch_size)))
         total = seen = 0.0
         for begin in range(0, steps * batch_size, batch_size):
-            batch = slice(begin, min(begin + batch_size, rows))
-            if shared:
-                own = part(batch.stop - batch.start, self._comm.rank, self._comm.size)
-                batch = slice(begin + own.start, begin + own.stop)
-            chosen: Any = batch if order is None else order[batch]
-            if schedule is not None:
-                self._rule.lr = self._optimizer.at_rate(schedule(self.steps + 1)).lr
-            loss, count = self._together([array[chosen] for array in arrays])
+
+            def batch(begin: int = begin) -> list[Array]:
+                if schedule is not None:
+                    rate = self._interrupts.allowed(schedule, self.steps + 1)
+                    self._rule.lr = self._optimizer.at_rate(rate).lr
+                taken = slice(begin, min(begin + batch_size, rows))
+                if shared:
+                    own = part(taken.stop - begin, self._comm.rank, self._comm.size)
+                    taken = slice(begin + own.start, begin + own.stop)
+                chosen: Any = taken if order is None else order[taken]
+                return [array[chosen] for array in arrays]
+
+            loss, count = self._together(batch)
             total += loss * count
             seen += count
         return total / seen
 
-    def _together(self, inputs: Sequence[ArrayLike]) -> tuple[float, float]:
-        """One step of all ranks: the loss of all rows, and their number."""
-        from mpi4py import MPI
-
+    def _together(self, batch: Callable[[], Sequence[ArrayLike]]) -> tuple[float, float]:
+        """One step of all ranks: the loss of all rows, and their number. Interrupts are held back."""
+        clock, sums = self._clock, self._sums
+        clock.begin(self._timing)
+        drawn: Any = None if self._rng is None else self._rng.bit_generator.state
+        inputs: Sequence[ArrayLike] = ()
         failure: BaseException | None = None
+        loss, rows = 0.0, 0
+        try:
+            self._ready()
+            inputs = batch()
+        except BaseException as error:
+            self._failure = error
         with self._lock:
             try:
+                self._ready()
+                update = self._update().executor
                 loss, rows = self._backward(inputs)
-            except BaseException as error:  # also Ctrl-C: the other ranks wait
+            except BaseException as error:
                 failure, loss, rows = error, 0.0, 0
-            tail = self._gradients[-1]
-            tail[:] = loss * rows, rows, failure is not None
-            self._comm.Allreduce(MPI.IN_PLACE, self._reduced)
-            total, count, failed = map(float, tail)
-            if failed:
-                self._raise(failure)
+            sums.start_all_but_last()
+            clock.count("compute")
+            if clock.running:
+                self._comm.Barrier()
+                clock.count("wait")
+            tail = self._gradients[0]
+            tail[:] = loss * rows, rows, failure is not None, self._asked
+            sums.finish()
+            clock.count("reduce")
+            total, count, failed, asked = map(float, tail)
+            self._timing = asked > 0
+            if failed or not count:
+                if self._rng is not None:
+                    self._rng.bit_generator.state = drawn
+                together(self._comm, "step", lambda: _raise(failure))
+                raise InvalidValue("no rank has any rows", operation="step")
             self._scale[...] = 1 / count
             if self._optimizer.clip_norm is not None:
                 self._reduced *= self._scale  # its norm is what is clipped
-            while self._update().executor.run(()) is None:
-                pass  # another thread has changed the number of threads since
+            update.run((), True, 0, update.calls())
+            clock.count("compute")
+            if self._sharded:
+                self._shard.gather(self._memory)
+                clock.count("reduce")
+            clock.end()
         return total / count, count
 
     def _backward(self, inputs: Sequence[ArrayLike]) -> tuple[float, int]:
-        """Put this rank's gradients into the block; the loss, and the number of rows."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        """Put this rank's gradients into the block, and send its buckets off; the loss, and the number of rows."""
         arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
         shapes = self._source.shapes("step", arrays)
         rows = shapes[0][0] if shapes[0] else 1
@@ -263,19 +374,104 @@ class RankStep(Step):
         if not rows:
             self._reduced[:] = 0
             return 0.0, 0
-        while (loss := self._plan(shapes).executor.run(arrays)) is None:
-            pass
+        found = self._plan(shapes)
+        begin = 0
+        for end in found.cuts:
+            if end > begin:
+                found.executor.run(arrays, True, begin, end)
+            self._sums.start()
+            self._interrupts.check()
+            begin = end
+        loss = found.executor.run(arrays, True, begin, found.executor.calls())
+        assert loss is not None  # arrays are plain, and of these shapes
         return loss, rows
 
-    def _raise(self, failure: BaseException | None) -> None:
-        """Raise this rank's failure, or name that of another; every rank comes here, and goes on if none has failed."""
-        self._failure = None
-        known = self._comm.allgather(None if failure is None else f"{type(failure).__name__}: {failure}")
-        if failure is not None:
-            raise failure
-        for rank, message in enumerate(known):
-            if message is not None:
-                raise RankError(f"rank {rank} failed with {message}", operation="step")
+    @property
+    def timed(self) -> bool:
+        """Whether this rank asks for :meth:`times`; setting it begins them anew.
+
+        If any rank asks, each step from the next but one on is timed on all of them, with a barrier before its sums
+        that tells waiting from reducing.
+        """
+        return self._asked
+
+    @timed.setter
+    def timed(self, value: bool) -> None:
+        self._asked = bool(value)
+        self._clock = Clock()
+
+    def times(self) -> Times:
+        """Where the time of this rank has gone in the steps that were :attr:`timed`."""
+        return self._clock.times()
+
+    def state(self) -> State:
+        """Copies of all that a step changes; where the optimiser's state is sharded, every rank must make this call."""
+        if not self._sharded:
+            return super().state()
+        with self._interrupts, self._lock:
+            wholes = together(self._comm, "state", lambda: [self._blocks() for _ in self._pieces])
+            for piece, (memory, _) in zip(self._pieces, wholes, strict=True):
+                memory[self._shard.begin : self._shard.end] = piece
+                self._shard.gather(memory)
+            return State(self._load(self._params), tuple(self._load(arrays) for _, arrays in wholes), self.steps)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state, bit for bit, on as many ranks or on another number of them; every rank makes this call.
+
+        Raises
+        ------
+        InvalidValue
+            If it is the state of another program.
+        RankError
+            If it is that on another rank, or if ranks do not have the same state.
+        """
+
+        def prepared() -> tuple[list[tuple[Array, tuple[Array, ...]]], str]:
+            self._check(state)
+            params, moments, steps = state
+            found = _digest((*params, *(array for arrays in moments for array in arrays), steps))
+            return [self._blocks() for _ in self._pieces], found
+
+        with self._interrupts, self._lock:
+            wholes, found = together(self._comm, "restore", prepared)
+            agree(self._comm, "restore", {"the state's SHA-256": found})
+            params, moments, steps = state
+            self._store(self._params, params)
+            if self._sharded:
+                for piece, (memory, arrays), values in zip(self._pieces, wholes, moments, strict=True):
+                    self._store(arrays, values)
+                    piece[...] = memory[self._shard.begin : self._shard.end]
+            else:
+                for arrays, values in zip(self._moments.values(), moments, strict=True):
+                    self._store(arrays, values)
+            self._rule.steps = int(steps)
+
+    def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
+        """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""
+        return self._profile(inputs, times)
+
+    def _kept(self) -> tuple[Array, ...]:
+        size = self._memory.itemsize
+        if not self._sharded:
+            return super()._kept()
+        self._shard = Shard(self._comm, self._memory.size, BEHIND // size)
+        piece = aligned((self._shard.end - self._shard.begin) * size).view(self._memory.dtype)
+        self._pieces.append(piece)
+        found = []
+        for array, own in zip(self._params, self._own(), strict=True):
+            begin = self._begin(array) + own.start - self._shard.begin
+            found.append(piece[begin : begin + own.stop - own.start] if own.stop > own.start else piece[:0])
+        return tuple(found)
+
+    def _begin(self, array: Array) -> int:
+        """Where a parameter begins in the block of all of them."""
+        return int(array.ctypes.data - self._memory.ctypes.data) // self._memory.itemsize
+
+    def _own(self) -> list[slice]:
+        """What this rank updates of each parameter."""
+        if not self._sharded:
+            return [slice(0, array.size) for array in self._params]
+        return [self._shard.span(self._begin(array), array.size) for array in self._params]
 
     def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
         rows = shapes[0][0] if shapes[0] else 1
@@ -292,32 +488,41 @@ class RankStep(Step):
     def _made(self, instructions: list[Instruction], output: Symbol, shapes: Shapes, threads: int) -> Plan:
         if not self._gradients:
             self._reduced, self._gradients = self._blocks(TAIL)
+            self._sums = Buckets(self._comm, self._reduced, self._gradients[1:], self._bucket)
         count = len(self._source.params)
         layouts = self._layouts | {count + index: panels for index, panels in self._layouts.items()}
-        arrays = (*self._params, *self._gradients)
-        return plan(
+        arrays = (*self._params, *self._gradients[1:])
+        made = plan(
             instructions, output, arrays, shapes, self._source.dtype, threads, layouts=layouts, seeds=self._seeds
         )
+        made.cuts = complete(made.planned, count, self._sums.firsts)
+        return made
 
     def _update(self) -> Plan:
-        """The update of all parameters from their gradients, wherever they lie."""
+        """The update of this rank's share of the parameters, or all, from their gradients, wherever they lie."""
         threads = get_num_threads()
         if threads not in self._updates:
             build = Builder(self._source.dtype)
-            arrays = (*self._params, *self._gradients)
+            count = len(self._params)
+            shares = self._own()
+            parts = [
+                array[own]
+                for arrays in (self._params, self._gradients[1:])
+                for array, own in zip(arrays, shares, strict=True)
+            ]
+            arrays = (*parts, *self._gradients[1:])
             flat = [
                 Symbol((array.size,), (1,), Buffer("parameter", array.size, index))
                 for index, array in enumerate(arrays)
             ]
-            count = len(self._params)
-            grads = flat[count : 2 * count]
             scale = Symbol((), (), Buffer("constant", 1, array=self._scale))
             if self._optimizer.clip_norm is not None:
-                scale = build.clipping(grads, self._optimizer.clip_norm)
+                scale = build.clipping(flat[2 * count :], self._optimizer.clip_norm)
             more = {"moments": len(self._optimizer.slots)}
             updates = [
                 Instruction("update", {"grad": grad, "scale": scale, "w": w}, {"w": w}, more)
-                for w, grad in zip(flat[:count], grads, strict=True)
+                for w, grad in zip(flat[:count], flat[count : 2 * count], strict=True)
+                if w.size
             ]
             self._updates[threads] = plan(
                 build.instructions + updates,
@@ -330,3 +535,8 @@ class RankStep(Step):
                 self._moments,
             )
         return self._updates[threads]
+
+
+def _raise(failure: BaseException | None) -> None:
+    if failure is not None:
+        raise failure

@@ -64,8 +64,8 @@ class Step:
         self._shapes: Shapes = tuple(variable.data.shape for variable in source.inputs)
         lowered = self._lowered(self._shapes)
         self._layouts = self._chosen(lowered[0])
-        self._params = self._block()
-        self._moments = {slot: self._block() for slot in optimizer.slots}
+        self._memory, self._params = self._blocks()
+        self._moments = {slot: self._kept() for slot in optimizer.slots}
         self._store(self._params, [variable.data for variable in source.params])
         self._current = self._plan(self._shapes, lowered)
 
@@ -77,19 +77,20 @@ class Step:
         """The parameters that lie in panels."""
         return of_parameters(instructions, self._source.dtype)
 
-    def _block(self) -> tuple[Array, ...]:
-        """Flat arrays for the parameters, one after another in memory, each from a cache line on.
-
-        Behind each lie zeros to the end of a panel, for biases that are added to whole panels.
-        """
+    def _kept(self) -> tuple[Array, ...]:
+        """Room for one number beside each parameter's: a kind of the optimiser's moments."""
         return self._blocks()[1]
 
     def _blocks(self, more: int = 0) -> tuple[Array, tuple[Array, ...]]:
-        """The memory of such arrays as one array, and they themselves; `more` elements come last."""
+        """Memory for the parameters as one array, and flat arrays one after another in it, each from a cache line on.
+
+        Behind each lie zeros to the end of a panel, for biases that are added to whole panels. `more` elements come
+        first, as an array of their own.
+        """
         counts = [variable.data.size for variable in self._source.params]
         for index, panels in self._layouts.items():
             counts[index] = panels.size
-        counts += [more] * bool(more)
+        counts = [more] * bool(more) + counts
         dtype = self._source.dtype
         room = (count * dtype.itemsize + 2 * BEHIND for count in counts)
         starts = [0, *accumulate(size // BEHIND * BEHIND for size in room)]
@@ -339,14 +340,8 @@ class Step:
             moments = tuple(self._load(block) for block in self._moments.values())
             return State(self._load(self._params), moments, self.steps)
 
-    def restore(self, state: State) -> None:
-        """Go on from a state, bit for bit.
-
-        Raises
-        ------
-        InvalidValue
-            If it is the state of another program.
-        """
+    def _check(self, state: State) -> None:
+        """Raise unless it is a state of this program."""
         params, moments, steps = state
         wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
         given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
@@ -356,6 +351,17 @@ class Step:
             )
         if not (isinstance(steps, (int, np.integer)) and 0 <= steps < 1 << 62):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
+
+    def restore(self, state: State) -> None:
+        """Go on from a state, bit for bit.
+
+        Raises
+        ------
+        InvalidValue
+            If it is the state of another program.
+        """
+        self._check(state)
+        params, moments, steps = state
         with self._lock:
             for block, values in zip((self._params, *self._moments.values()), (params, *moments), strict=True):
                 self._store(block, values)
@@ -366,15 +372,18 @@ class Step:
 
         Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
         """
-        arrays = tuple(np.ascontiguousarray(as_array("profile", one, self._dtype(one))) for one in inputs)
-        shapes = self._source.shapes("profile", arrays)
         state = self.state()
         try:
-            with self._lock:
-                planned = self._plan(shapes)
-                seconds = planned.executor.profile(arrays, times)
+            return self._profile(inputs, times)
         finally:
             self.restore(state)
+
+    def _profile(self, inputs: Sequence[ArrayLike], times: int) -> str:
+        arrays = tuple(np.ascontiguousarray(as_array("profile", one, self._dtype(one))) for one in inputs)
+        shapes = self._source.shapes("profile", arrays)
+        with self._lock:
+            planned = self._plan(shapes)
+            seconds = planned.executor.profile(arrays, times)
         return report.profile(planned, seconds, self._source.dtype)
 
     def __repr__(self) -> str:
@@ -469,6 +478,8 @@ def compile_step(
     optimizer: Optimizer,
     rng: np.random.Generator | None = None,
     comm: Intracomm | None = None,
+    overlap: bool = False,
+    shard_state: bool = False,
 ) -> Step:
     """Compile a recorded training step.
 
@@ -491,23 +502,39 @@ def compile_step(
         ranks, for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; how
         many rows each brings may differ, and may be none. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a
         site's own MPI.
+    overlap : bool
+        Only with ``comm``: gradients are summed over the ranks while others are still computed, in buckets of a MiB or
+        more, those of the last layers first. False: all of them at the end. With more than two ranks, MPI may add up
+        buckets in another order than the whole, and so with other rounding.
+    shard_state : bool
+        Only with ``comm``: of the optimiser's moments each of N ranks keeps 1/N, updates as much of the parameters, and
+        gets the rest of them from the others [1]_. Steps have the same bits with and without. ``state`` is then a call
+        that every rank makes; a state may be restored on another number of ranks.
 
     Returns
     -------
     Step
         ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads. With several ranks it agrees
-        with a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows.
+        with a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows. With
+        one rank, ``overlap`` and ``shard_state`` change nothing.
 
     Raises
     ------
     ForeignVariable
         If a variable is not on this tape.
     DimensionError, InvalidValue, DtypeError
-        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none.
+        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none; if
+        ``overlap`` or ``shard_state`` comes without ``comm``.
     TensorError
         If an operation has no compiled form.
     RankError
-        If ranks differ in shapes, dtype, optimiser or versions, named on every rank.
+        If ranks differ in shapes, dtype, optimiser, options, instruction set or versions, or one of them cannot compile
+        its step, named on every rank; if MPI was started for programs without threads.
+
+    References
+    ----------
+    .. [1] S. Rajbhandari et al., ZeRO: memory optimizations toward training trillion parameter models, SC 2020,
+       arXiv:1910.02054, its first stage.
 
     Examples
     --------
@@ -524,6 +551,32 @@ def compile_step(
     >>> step(x.data, y.data) < float(loss.data)
     True
     """
+    if comm is None and (overlap or shard_state):
+        raise InvalidValue(
+            f"overlap={overlap!r}, shard_state={shard_state!r} without ranks",
+            operation="compile_step",
+            mend="give comm=MPI.COMM_WORLD, or neither of them",
+        )
+
+    parts = tape, loss, params, inputs, optimizer, rng
+    if comm is None or comm.Get_size() == 1:
+        source = _training(*parts)
+        return Step(source, params, optimizer, rng if source.seeds else None)
+    from viva_tensor.program.ranks import RankStep, together
+
+    source = together(comm, "compile_step", lambda: _training(*parts))
+    return RankStep(source, params, optimizer, rng if source.seeds else None, comm, overlap, shard_state)
+
+
+def _training(
+    tape: Tape,
+    loss: Variable,
+    params: Any,
+    inputs: Sequence[Variable],
+    optimizer: Optimizer,
+    rng: np.random.Generator | None,
+) -> Source:
+    """What was recorded, if a step can be made of it."""
     check_optimizer("compile_step", optimizer)
     variables = tuple(leaves(params))
     if not variables:
@@ -541,12 +594,7 @@ def compile_step(
             operation="compile_step",
             mend="give rng=np.random.default_rng(seed), from which each step draws",
         )
-    rng = rng if source.seeds else None
-    if comm is None or comm.Get_size() == 1:
-        return Step(source, params, optimizer, rng)
-    from viva_tensor.program.ranks import RankStep
-
-    return RankStep(source, params, optimizer, rng, comm)
+    return source
 
 
 def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:

@@ -1,0 +1,48 @@
+"""The share of each rank in memory that lies alike on all of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+__all__ = ["Shard"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Shard:
+    """A part of a block of so many elements: of N ranks each has 1/N, in whole units.
+
+    Examples
+    --------
+    >>> class Second:
+    ...     rank, size = 1, 3
+    >>> shard = Shard(Second(), 96, unit=16)
+    >>> shard.begin, shard.end
+    (32, 64)
+    >>> shard.span(begin=10, size=30)  # of 30 elements from 10 on, those that are its own
+    slice(22, 30, None)
+    """
+
+    def __init__(self, comm: Intracomm, size: int, unit: int) -> None:
+        ends = [0, *((size // unit * rank // comm.size) * unit for rank in range(1, comm.size)), size]
+        self._comm = comm
+        self._begins = ends[:-1]
+        self._counts = [end - begin for begin, end in pairwise(ends)]
+        self.begin, self.end = ends[comm.rank : comm.rank + 2]
+
+    def span(self, begin: int, size: int) -> slice:
+        """Which elements of an array that begins there are this rank's own."""
+        own = max(self.begin - begin, 0)
+        return slice(own, max(min(self.end - begin, size), own))
+
+    def gather(self, block: Array) -> None:
+        """Put together, on every rank, what each has in its own part of a block."""
+        from mpi4py import MPI
+
+        self._comm.Allgatherv(MPI.IN_PLACE, [block, (self._counts, self._begins)])
