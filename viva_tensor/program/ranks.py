@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -451,17 +452,20 @@ class RankStep(Step):
         return self._profile(inputs, times)
 
     def _kept(self) -> tuple[Array, ...]:
-        size = self._memory.itemsize
         if not self._sharded:
             return super()._kept()
-        self._shard = Shard(self._comm, self._memory.size, BEHIND // size)
-        piece = aligned((self._shard.end - self._shard.begin) * size).view(self._memory.dtype)
+        size = (self._shard.end - self._shard.begin) * self._memory.itemsize
+        piece = aligned(size).view(self._memory.dtype)
         self._pieces.append(piece)
         found = []
         for array, own in zip(self._params, self._own(), strict=True):
             begin = self._begin(array) + own.start - self._shard.begin
             found.append(piece[begin : begin + own.stop - own.start] if own.stop > own.start else piece[:0])
         return tuple(found)
+
+    @cached_property
+    def _shard(self) -> Shard:
+        return Shard(self._comm, self._memory.size, BEHIND // self._memory.itemsize)
 
     def _begin(self, array: Array) -> int:
         """Where a parameter begins in the block of all of them."""
