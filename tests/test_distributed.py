@@ -55,9 +55,12 @@ def same_curve(a, b):
 @pytest.mark.parametrize("target", ["price", "kind"])
 def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
     for count in (1, 3):
-        done = train(count, parquet, tmp_path / str(count), target=target)
+        done = train(count, parquet, tmp_path / str(count), "--report", target=target)
         assert done.returncode == 0, done.stderr
+        assert ("compute" in done.stdout) == (count > 1)
     assert " on 3 ranks in " in done.stdout
+    shares = done.stdout.partition("   of ")[2].splitlines()
+    assert [line.split()[0] for line in shares[1:4]] == ["0", "1", "2"]
     assert done.stdout.count("Trained on") == 1
     one, three = tmp_path / "1", tmp_path / "3"
     assert sorted(path.name for path in three.iterdir()) == sorted(path.name for path in one.iterdir())

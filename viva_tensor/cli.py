@@ -158,6 +158,9 @@ def info(folder: Path | None) -> None:
     help="Folder for the results.",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was broken off, from its folder.")
+@click.option(
+    "--report", "timed", is_flag=True, help="Under mpiexec: show how long each process computes, waits and sums."
+)
 @click.pass_obj
 def train(
     comm: Intracomm | None,
@@ -177,6 +180,7 @@ def train(
     threads: int | None,
     output: Path,
     resume: bool,
+    timed: bool,
 ) -> None:
     """Train a network on FILE and test it on rows kept apart.
 
@@ -219,6 +223,7 @@ def train(
             resume=resume,
             comm=comm,
             shared_folder=output,
+            timed=timed,
         )
     if not ranks.first:
         return
@@ -228,6 +233,8 @@ def train(
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
     click.echo(report.summary(run, file.name))
+    if run.fit.times:
+        click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
 
 

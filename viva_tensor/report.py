@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from viva_tensor.program.clock import Times
 from viva_tensor.targets import Classes
 
 if TYPE_CHECKING:
     from viva_tensor.runs import Model, Run
 
-__all__ = ["describe", "markdown", "record", "summary"]
+__all__ = ["describe", "markdown", "record", "shares", "summary"]
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
 EXACT = ("r2", "accuracy", "log_loss")  # to four places, not to four digits
@@ -28,6 +30,27 @@ def summary(run: Run, source: str) -> str:
     if not _beats(run):
         lines.append("  The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
     return "\n".join([*lines, "", _speed(run)])
+
+
+def shares(times: Sequence[Times]) -> str:
+    """Where the time of ranks went, a line each.
+
+    Examples
+    --------
+    >>> print(shares([Times(3.0, 0.5, 0.5, 100), Times(3.25, 0.0, 0.75, 100)]))
+    rank        compute           wait         reduce   of 100 steps
+       0    3.000 s 75%    0.500 s 12%    0.500 s 12%
+    """
+    lines = [
+        f"{'rank':>4}"
+        + "".join(f"{name:>15}" for name in ("compute", "wait", "reduce"))
+        + f"   of {times[0].steps:,} steps"
+    ]
+    for rank, one in enumerate(times):
+        parts = (one.compute, one.wait, one.reduce)
+        whole = sum(parts) or 1.0
+        lines.append(f"{rank:>4}" + "".join(f"{part:>9.3f} s {part / whole:>3.0%}" for part in parts))
+    return "\n".join(lines)
 
 
 def markdown(run: Run, source: str) -> str:
@@ -56,6 +79,7 @@ def record(run: Run) -> dict[str, Any]:
         "best_epoch": run.fit.best_epoch,
         "seconds": run.fit.seconds,
         "rows_per_second": run.fit.rows_per_second,
+        "times": [one._asdict() for one in run.fit.times],
         "threads": run.threads,
         "ranks": run.ranks,
     }

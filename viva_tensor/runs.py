@@ -115,6 +115,7 @@ def run(
     resume: bool = False,
     comm: Intracomm | None = None,
     shared_folder: str | Path | None = None,
+    timed: bool = False,
 ) -> Run:
     """Train a network to predict column `target` from the other columns, and test it once on rows kept apart.
 
@@ -130,7 +131,7 @@ def run(
         Share of the rows kept apart.
     kind : {"number", "class"}, optional
         How to take the target; by default text, categories and booleans are classes.
-    progress, checkpoint, resume, comm
+    progress, checkpoint, resume, comm, timed
         See :func:`viva_tensor.train.fit`. With several ranks, each encodes rows of its own, of a Parquet file the only
         ones that it reads beside the target and some columns to choose their encoding from.
     shared_folder : path, optional
@@ -166,6 +167,7 @@ def run(
             checkpoint=checkpoint,
             resume=resume,
             comm=comm,
+            timed=timed,
         )
         own = test[ranks.part(len(test))]
         with ranks.together("predict"):

@@ -31,6 +31,8 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.keeping import Keeper
+from viva_tensor.program.clock import Times
+from viva_tensor.program.ranks import RankStep
 from viva_tensor.progress import Bar
 from viva_tensor.rows import CLASSIFYING, Rows, split, usable
 
@@ -155,6 +157,8 @@ class Fit(NamedTuple):
         That of ``layers``.
     seconds, rows_per_second : float
         Of training and watching, what a resumed run took before included.
+    times : tuple of Times
+        Where the time of each rank went, if that was asked.
     """
 
     layers: Layers
@@ -162,6 +166,7 @@ class Fit(NamedTuple):
     best_epoch: int
     seconds: float
     rows_per_second: float
+    times: tuple[Times, ...] = ()
 
 
 class Network:
@@ -236,6 +241,7 @@ def fit(
     resume: bool = False,
     rows: npt.ArrayLike | None = None,
     comm: Intracomm | None = None,
+    timed: bool = False,
 ) -> Fit:
     """Train a network from x to y in shuffled batches, in float32.
 
@@ -269,6 +275,9 @@ def fit(
         weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
         Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
         ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others.
+    timed : bool
+        With several ranks: find out how long each computes, waits for the others and sums gradients, which takes a
+        barrier a step.
 
     Returns
     -------
@@ -317,6 +326,8 @@ def fit(
     if resume and checkpoint is None:
         raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
     training = _Training(chosen, watched, outputs, settings, ranks)
+    if isinstance(training.step, RankStep):
+        training.step.timed = timed
     keeper = None
     if checkpoint is not None:
         keeper = Keeper(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
@@ -478,7 +489,10 @@ class _Training:
         last = self.settings.patience is None
         rate = self.epoch * len(self.rows.numbers) / self.seconds if self.seconds else 0.0
         layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
-        return Fit(layers, self.history, epoch, self.seconds, rate)
+        times: tuple[Times, ...] = ()
+        if isinstance(self.step, RankStep) and self.step.timed:
+            times = tuple(self.ranks.all(self.step.times()))
+        return Fit(layers, self.history, epoch, self.seconds, rate, times)
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
