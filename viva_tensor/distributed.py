@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from viva_tensor.error import RankError
 from viva_tensor.extras import extra
 from viva_tensor.kernels import threads
-from viva_tensor.program.ranks import agree, part
+from viva_tensor.program.agreement import agree, part
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm

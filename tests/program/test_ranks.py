@@ -451,7 +451,7 @@ def failing(what, at=1):
 def run(**more):
     return lambda: step.run(X, Y, batch_size=2, shuffle=False, **more)
 
-def unlucky():
+def unlucky(*_):
     raise MemoryError("no room")
 
 class Untold(Exception):
@@ -475,6 +475,12 @@ action = run(callback=lambda *_: rank == 1 and unlucky(), epochs=2)     # and be
 twin.run(X, Y, batch_size=2, shuffle=False)
 both()
 action = run(epochs=1 + rank)
+both()
+
+class Unshuffled(np.random.Generator):
+    permutation = unlucky if rank == 1 else np.random.Generator.permutation
+
+action = lambda: step.run(X, Y, batch_size=2, rng=Unshuffled(np.random.PCG64(0)))
 both()
 
 # in the middle of a step
@@ -509,6 +515,7 @@ tell(found=found)
         "InvalidValue Adam: lr=None",
     ]
     wanted += ["KeyboardInterrupt ", "MemoryError no room", "RankError run: epochs is 1 on rank 0 and 2 on rank 1"]
+    wanted += ["MemoryError no room"]
     wanted += ["KeyboardInterrupt "] * bool(options) + [
         "MemoryError no room",
         "InvalidValue step: no rank has any rows",
@@ -553,7 +560,12 @@ tell(found=found)
 
 @needs_mpi
 def test_mpi_that_was_started_without_threads_is_named():
-    code = f"import mpi4py\nmpi4py.rc.thread_level = 'single'\n{START}\ntell(found=attempt(lambda: compiled(optim.SGD(), comm)))"
+    code = f"""
+import mpi4py
+mpi4py.rc.thread_level = "single"
+{START}
+tell(found=attempt(lambda: compiled(optim.SGD(), comm)))
+"""
     done = subprocess.run([MPIEXEC, "-n", "2", sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     for one in json.loads(done.stdout):
         assert one["found"].startswith(

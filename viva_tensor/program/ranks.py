@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,7 @@ from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
+from viva_tensor.program.agreement import agree, part, together
 from viva_tensor.program.buckets import BUCKET, Buckets, complete
 from viva_tensor.program.clock import Clock, Times
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol
@@ -34,79 +35,11 @@ from viva_tensor.program.step import BEHIND, State, Step
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["RankStep", "agree", "gradients", "part", "together"]
+__all__ = ["RankStep", "gradients"]
 
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
 UPDATING = ("update", "squared_norm", "clip")
 TAIL = 4  # numbers before the gradients: loss · rows, rows, how many ranks have failed, and how many ask for times
-
-Result = TypeVar("Result")
-
-
-def agree(comm: Intracomm, operation: str, facts: dict[str, object]) -> None:
-    """Raise on every rank, naming the ranks, if they do not hold the same facts.
-
-    Examples
-    --------
-    >>> class Alone:
-    ...     def allgather(self, value):
-    ...         return [value]
-    >>> agree(Alone(), "compile_step", {"dtype": "float32"})
-    """
-    gathered = comm.allgather({name: str(value) for name, value in facts.items()})
-    for name in facts:
-        values = [one.get(name) for one in gathered]
-        if len(set(values)) > 1:
-            first = next(rank for rank, value in enumerate(values) if value != values[0])
-            raise RankError(
-                f"{name} is {values[0]} on rank 0 and {values[first]} on rank {first}",
-                operation=operation,
-                mend="start the same program with the same settings and packages on every rank",
-            )
-
-
-def part(count: int, rank: int, size: int) -> slice:
-    """The own ones of so many things that the ranks share out, one after another.
-
-    Examples
-    --------
-    >>> [part(10, rank, 4) for rank in range(4)]
-    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
-    """
-    return slice(count * rank // size, count * (rank + 1) // size)
-
-
-def together(comm: Intracomm, operation: str, function: Callable[[], Result]) -> Result:
-    """What a function gives on this rank, if it fails on none; else every rank raises, and names the one that failed.
-
-    Examples
-    --------
-    >>> class Second:
-    ...     def allgather(self, value):
-    ...         return ["MemoryError: no room", value]
-    >>> together(Second(), "state", lambda: 7)
-    Traceback (most recent call last):
-    viva_tensor.error.RankError: state: rank 0 failed with MemoryError: no room
-    """
-    failure: BaseException | None = None
-    try:
-        result = function()
-    except BaseException as error:  # also Ctrl-C: the other ranks wait
-        failure = error
-    known = comm.allgather(None if failure is None else _told(failure))
-    if failure is not None:
-        raise failure
-    for rank, message in enumerate(known):
-        if message is not None:
-            raise RankError(f"rank {rank} failed with {message}", operation=operation)
-    return result
-
-
-def _told(failure: BaseException) -> str:
-    try:
-        return f"{type(failure).__name__}: {failure}"
-    except Exception:  # its own text fails
-        return type(failure).__name__
 
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:
@@ -289,6 +222,13 @@ class RankStep(Step):
             }
         agree(self._comm, "run", facts)
         return arrays, chosen
+
+    def _order(self, rng: np.random.Generator | None, count: int, chosen: Array | None) -> Array | None:
+        try:
+            return super()._order(rng, count, chosen)
+        except BaseException as error:  # the other ranks are in the next step already
+            self._failure = error
+            return None
 
     def _epoch(
         self,

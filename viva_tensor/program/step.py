@@ -232,9 +232,7 @@ class Step:
         losses = []
         try:
             for epoch in range(1, epochs + 1):
-                order = rng.permutation(count) if shuffle and rng is not None else None
-                if chosen is not None:
-                    order = chosen if order is None else chosen[order]
+                order = self._order(rng if shuffle else None, count, chosen)
                 loss = self._epoch(arrays, order, count, batch_size, schedule, shared)
                 losses.append(loss)
                 if callback is not None:
@@ -242,6 +240,11 @@ class Step:
         finally:
             self._rule.lr = self._optimizer.lr
         return losses
+
+    def _order(self, rng: np.random.Generator | None, count: int, chosen: Array | None) -> Array | None:
+        """The numbers of rows in the order of one epoch; None: as they lie."""
+        order = None if rng is None else rng.permutation(count)
+        return order if chosen is None else chosen if order is None else chosen[order]
 
     def _batches(
         self,
@@ -562,7 +565,8 @@ def compile_step(
     if comm is None or comm.Get_size() == 1:
         source = _training(*parts)
         return Step(source, params, optimizer, rng if source.seeds else None)
-    from viva_tensor.program.ranks import RankStep, together
+    from viva_tensor.program.agreement import together
+    from viva_tensor.program.ranks import RankStep
 
     source = together(comm, "compile_step", lambda: _training(*parts))
     return RankStep(source, params, optimizer, rng if source.seeds else None, comm, overlap, shard_state)
