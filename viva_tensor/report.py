@@ -40,6 +40,7 @@ def shares(times: Sequence[Times]) -> str:
     >>> print(shares([Times(3.0, 0.5, 0.5, 100), Times(3.25, 0.0, 0.75, 100)]))
     rank        compute           wait         reduce   of 100 steps
        0    3.000 s 75%    0.500 s 12%    0.500 s 12%
+       1    3.250 s 81%    0.000 s  0%    0.750 s 19%
     """
     lines = [
         f"{'rank':>4}"
