@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from viva_tensor.error import RankError
 from viva_tensor.extras import extra
 from viva_tensor.kernels import threads
-from viva_tensor.program.agreement import agree, part
+from viva_tensor.program.agreement import agree, part, settle
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -90,12 +90,7 @@ class Ranks:
             yield
         except BaseException as error:
             failure = error
-        known = self.comm.allgather(None if failure is None else f"{type(failure).__name__}: {failure}")
-        if failure is not None:
-            raise failure
-        for rank, message in enumerate(known):
-            if message is not None:
-                raise RankError(f"rank {rank} failed with {message}", operation=operation)
+        settle(self.comm, operation, failure)
 
 
 ALONE = Ranks()

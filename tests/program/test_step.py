@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, error, kernels, nn, operations, optim, program
+from viva_tensor.program import layouts
 
 
 def network(sizes, batch, dtype="float32", seed=0):
@@ -179,6 +180,30 @@ def test_plans_for_many_batch_sizes_do_not_pile_up():
         step(x.data[:rows], y.data[:rows])
     assert step.steps == 50
     assert len(step._plans) == 16
+
+
+def test_a_restore_that_runs_out_of_memory_changes_nothing(monkeypatch):
+    x, y, layers, loss, tape = network((64, 96, 64), 64)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.Adam())
+    state = step.state()
+    step(x.data, y.data)
+    before = step.state()
+    stored, calls = layouts.Panels.store, []
+
+    def store(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise MemoryError
+        stored(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layouts.Panels, "store", store)
+        with pytest.raises(MemoryError):
+            step.restore(state)
+    after = step.state()
+    assert (before.steps, len(calls)) == (after.steps, 3)
+    kept = zip((*before.params, *sum(before.moments, ())), (*after.params, *sum(after.moments, ())), strict=True)
+    assert all(np.array_equal(one, other) for one, other in kept)
 
 
 def test_a_restored_state_goes_on_bit_for_bit():

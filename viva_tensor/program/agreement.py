@@ -10,7 +10,7 @@ from viva_tensor.error import RankError
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["agree", "part", "together"]
+__all__ = ["agree", "part", "settle", "together"]
 
 Result = TypeVar("Result")
 
@@ -65,13 +65,23 @@ def together(comm: Intracomm, operation: str, function: Callable[[], Result]) ->
         result = function()
     except BaseException as error:  # also Ctrl-C: the other ranks wait
         failure = error
+    settle(comm, operation, failure)
+    return result
+
+
+def settle(comm: Intracomm, operation: str, failure: BaseException | None) -> None:
+    """Raise what has failed on this rank, or name another where something has; every rank comes here.
+
+    Examples
+    --------
+    See :func:`together`.
+    """
     known = comm.allgather(None if failure is None else _told(failure))
     if failure is not None:
         raise failure
     for rank, message in enumerate(known):
         if message is not None:
             raise RankError(f"rank {rank} failed with {message}", operation=operation)
-    return result
 
 
 def _told(failure: BaseException) -> str:

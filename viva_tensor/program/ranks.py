@@ -20,7 +20,7 @@ from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
-from viva_tensor.program.agreement import agree, part, together
+from viva_tensor.program.agreement import agree, part, settle, together
 from viva_tensor.program.buckets import BUCKET, Buckets, complete
 from viva_tensor.program.clock import Clock, Times
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol
@@ -30,7 +30,7 @@ from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.shards import Shard
 from viva_tensor.program.source import Array, Shapes, Source
-from viva_tensor.program.step import BEHIND, State, Step
+from viva_tensor.program.step import BEHIND, State, Step, copied
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -293,7 +293,7 @@ class RankStep(Step):
             if failed or not count:
                 if self._rng is not None:
                     self._rng.bit_generator.state = drawn
-                together(self._comm, "step", lambda: _raise(failure))
+                settle(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
             self._scale[...] = 1 / count
             if self._optimizer.clip_norm is not None:
@@ -368,24 +368,21 @@ class RankStep(Step):
         """
 
         def prepared() -> tuple[list[tuple[Array, tuple[Array, ...]]], str]:
-            self._check(state)
+            ready = self._prepared(state)
             params, moments, steps = state
-            found = _digest((*params, *(array for arrays in moments for array in arrays), steps))
-            return [self._blocks() for _ in self._pieces], found
+            return ready, _digest((*params, *(array for arrays in moments for array in arrays), steps))
 
         with self._interrupts, self._lock:
-            wholes, found = together(self._comm, "restore", prepared)
+            ready, found = together(self._comm, "restore", prepared)
             agree(self._comm, "restore", {"the state's SHA-256": found})
-            params, moments, steps = state
-            self._store(self._params, params)
+            self._memory[...] = ready[0][0]
             if self._sharded:
-                for piece, (memory, arrays), values in zip(self._pieces, wholes, moments, strict=True):
-                    self._store(arrays, values)
+                for piece, (memory, _) in zip(self._pieces, ready[1:], strict=True):
                     piece[...] = memory[self._shard.begin : self._shard.end]
             else:
-                for arrays, values in zip(self._moments.values(), moments, strict=True):
-                    self._store(arrays, values)
-            self._rule.steps = int(steps)
+                for block, (_, arrays) in zip(self._moments.values(), ready[1:], strict=True):
+                    copied(arrays, block)
+            self._rule.steps = int(state[2])
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""
@@ -479,8 +476,3 @@ class RankStep(Step):
                 self._moments,
             )
         return self._updates[threads]
-
-
-def _raise(failure: BaseException | None) -> None:
-    if failure is not None:
-        raise failure

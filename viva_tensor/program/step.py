@@ -18,6 +18,7 @@ from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard
 from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.interrupts import Interrupts
 from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
@@ -343,8 +344,11 @@ class Step:
             moments = tuple(self._load(block) for block in self._moments.values())
             return State(self._load(self._params), moments, self.steps)
 
-    def _check(self, state: State) -> None:
-        """Raise unless it is a state of this program."""
+    def _prepared(self, state: State) -> list[tuple[Array, tuple[Array, ...]]]:
+        """The parameters and moments of a state of this program as they lie here, in memory of their own.
+
+        All that can fail comes before anything is changed.
+        """
         params, moments, steps = state
         wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
         given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
@@ -354,6 +358,10 @@ class Step:
             )
         if not (isinstance(steps, (int, np.integer)) and 0 <= steps < 1 << 62):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
+        ready = [self._blocks() for _ in (params, *moments)]
+        for (_, arrays), values in zip(ready, (params, *moments), strict=True):
+            self._store(arrays, values)
+        return ready
 
     def restore(self, state: State) -> None:
         """Go on from a state, bit for bit.
@@ -363,12 +371,11 @@ class Step:
         InvalidValue
             If it is the state of another program.
         """
-        self._check(state)
-        params, moments, steps = state
-        with self._lock:
-            for block, values in zip((self._params, *self._moments.values()), (params, *moments), strict=True):
-                self._store(block, values)
-            self._rule.steps = int(steps)
+        ready = self._prepared(state)
+        with self._lock, Interrupts():
+            for block, (_, arrays) in zip((self._params, *self._moments.values()), ready, strict=True):
+                copied(arrays, block)
+            self._rule.steps = int(state[2])
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Times of each instruction alone on a batch, and its share of the roofline, as a table.
@@ -452,6 +459,11 @@ class Forward:
             known = next((plans[-1][0] for plans in self._idle.values() if plans), None)
         known = known or self._planned(self._recorded, get_num_threads())[0]
         return report.listing(known, self._source.dtype)
+
+
+def copied(arrays: Sequence[Array], to: Sequence[Array]) -> None:
+    for array, other in zip(arrays, to, strict=True):
+        other[...] = array
 
 
 def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
