@@ -1,7 +1,7 @@
 """Two ranks of one thread each against one rank of two threads, and what their sums add to a step.
 
-Run as ``mpiexec -n 2 python -m benchmarks.ranks WORKLOAD`` in this folder's parent, it prints the figures of rank 0 as
-JSON: microseconds of a step on half of the batch without sums, with them, and with sums that overlap.
+Run as ``mpiexec -n 2 python -m benchmarks.ranks`` in this folder's parent, it prints the figures of rank 0 as JSON: for
+each workload the microseconds of a step on half of the batch without sums, with them, and with sums that overlap.
 """
 
 import json
@@ -27,12 +27,11 @@ MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable)
 class TwoRanks(Benchmark):
     timeout = 300
 
-    def setup(self, workload, *_):
+    def setup_cache(self):
         if MPIEXEC is None or find_spec("mpi4py") is None:
-            raise NotImplementedError('needs mpi4py and mpiexec: pip install "viva-tensor[mpi]"')
-        super().setup(2)
+            return None
         done = subprocess.run(
-            [MPIEXEC, "-n", "2", sys.executable, "-m", __name__, workload],
+            [MPIEXEC, "-n", "2", sys.executable, "-m", __name__],
             cwd=Path(__file__).parents[1],
             capture_output=True,
             text=True,
@@ -41,7 +40,12 @@ class TwoRanks(Benchmark):
         )
         if done.returncode:
             raise RuntimeError(done.stderr)
-        self.figures = json.loads(done.stdout)
+        return json.loads(done.stdout)
+
+    def setup(self, found, *_):
+        if found is None:
+            raise NotImplementedError('needs mpi4py and mpiexec: pip install "viva-tensor[mpi]"')
+        super().setup(2)
 
 
 class RanksOverThreads(TwoRanks):
@@ -51,9 +55,9 @@ class RanksOverThreads(TwoRanks):
     params = (RACE, ("together", "overlapping"))
     unit = "ratio"
 
-    def track_step(self, workload, sums):
+    def track_step(self, found, workload, sums):
         step, arrays = compiled(workload)
-        return self.figures[sums] / (1e6 * enough_calls(lambda: step(*arrays))[1])
+        return found[workload][sums] / (1e6 * enough_calls(lambda: step(*arrays))[1])
 
 
 class Reduction(TwoRanks):
@@ -63,8 +67,8 @@ class Reduction(TwoRanks):
     params = (RACE, ("together", "overlapping"))
     unit = "µs"
 
-    def track_overhead(self, workload, sums):
-        return self.figures[sums] - self.figures["alone"]
+    def track_overhead(self, found, workload, sums):
+        return found[workload][sums] - found[workload]["alone"]
 
 
 def compiled(workload, rows=slice(None), **ranks):
@@ -106,7 +110,7 @@ def figures(workload):
 
 
 if __name__ == "__main__":
-    found = figures(sys.argv[1])
+    found = {workload: figures(workload) for workload in RACE}
     from mpi4py import MPI
 
     if MPI.COMM_WORLD.rank == 0:
