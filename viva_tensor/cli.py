@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ import viva_tensor as vt
 from viva_tensor import bench as benchmark
 from viva_tensor import data, nn, optim, report, runs
 from viva_tensor import train as training
-from viva_tensor.distributed import Ranks, complaints, own_threads, places
+from viva_tensor.distributed import Ranks, own_threads
 from viva_tensor.error import TensorError
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ class Interrupted(click.ClickException):
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """What the user can mend, as one line."""
+    """What the user can mend, as one line; warnings too."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+            yield
     except training.DivergenceError as error:
         raise Failure(f"{error} (--lr)") from error
     except (data.DataError, TensorError) as error:
@@ -210,8 +213,6 @@ def train(
     if resume and not checkpoint.is_file():
         raise Failure(f"nothing to go on with in {output}: there is no {CHECKPOINT}")
     with failures(), interruptions(checkpoint), vt.num_threads(threads or own_threads(ranks)):
-        if ranks.size > 1:
-            warn_of_places(ranks)
         run = runs.run(
             data.read_table(file) if ranks.size == 1 else data.open_table(file),
             target,
@@ -236,16 +237,6 @@ def train(
     if run.fit.times:
         click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
-
-
-def warn_of_places(ranks: Ranks) -> None:
-    """Say what is wrong with the processors of ranks, each thing once."""
-    from mpi4py import MPI
-
-    where = places(ranks, vt.get_num_threads())
-    if ranks.first:
-        for complaint in complaints(where, MPI.Get_library_version()):
-            click.echo(f"Warning: {complaint}", err=True)
 
 
 def _optimizer(name: str, lr: float | None, momentum: float) -> optim.Optimizer:

@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -22,7 +23,18 @@ from viva_tensor.program.agreement import agree, part, settle
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["ALONE", "Place", "Ranks", "binding", "complaints", "job", "own_threads", "places", "world"]
+__all__ = [
+    "ALONE",
+    "Place",
+    "Ranks",
+    "binding",
+    "complaints",
+    "job",
+    "own_threads",
+    "places",
+    "warn_of_places",
+    "world",
+]
 
 T = TypeVar("T")
 
@@ -216,6 +228,17 @@ def complaints(where: list[Place], library: str = "") -> list[str]:
                 f"start {f'them with --threads {own}' if own else fewer}"
             )
     return found
+
+
+def warn_of_places(ranks: Ranks) -> None:
+    """Warn, on rank 0, of ranks that have more threads than processors, or are bound to too few."""
+    if ranks.comm is None:
+        return
+    from mpi4py import MPI
+
+    where = places(ranks, threads.get_num_threads())
+    for complaint in complaints(where, MPI.Get_library_version()) if ranks.first else ():
+        warnings.warn(complaint, RuntimeWarning, stacklevel=3)
 
 
 def binding(processors: int, library: str = "", environment: Mapping[str, str] = os.environ) -> str:

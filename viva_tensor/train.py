@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.distributed import ALONE, Ranks, warn_of_places
 from viva_tensor.error import InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.keeping import Keeper
 from viva_tensor.program.clock import Times
@@ -274,7 +274,8 @@ def fit(
         each batch: the batches are those of one rank, so that up to rounding any number of ranks leads to the same
         weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
         Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
-        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others.
+        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. Ranks that have more threads than
+        processors on a host, or are bound to one of many, are warned of, with the mend.
     timed : bool
         With several ranks: find out how long each computes, waits for the others and sums gradients, which takes a
         barrier a step.
@@ -305,6 +306,7 @@ def fit(
     if ranks.size > 1:
         shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
+        warn_of_places(ranks)
     chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
     outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
     watched: Rows | None = None
