@@ -39,7 +39,24 @@ __all__ = ["RankStep", "gradients"]
 
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
 UPDATING = ("update", "squared_norm", "clip")
-TAIL = 4  # numbers before the gradients: loss · rows, rows, how many ranks have failed, and how many ask for times
+# numbers before the gradients: loss · rows, rows, how many ranks have failed, how many ask for times, and the rate of
+# rank 0 in three parts
+TAIL = 7
+
+
+def _parts(number: float, dtype: np.dtype[Any]) -> list[float]:
+    """A number in float64 as a sum of three that have a dtype.
+
+    Examples
+    --------
+    >>> sum(reversed(_parts(0.1, np.dtype("f4")))) == 0.1
+    True
+    """
+    parts = []
+    for _ in range(3):
+        parts.append(float(dtype.type(number)))
+        number -= parts[-1] if np.isfinite(parts[-1]) else number
+    return parts
 
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:
@@ -71,7 +88,8 @@ class RankStep(Step):
     """A step on the rows of one rank, with the update that all rows of all ranks lead to.
 
     What :func:`viva_tensor.program.compile_step` makes with ``comm``. The loss is that of all rows. Parameters are
-    those of rank 0 from the start, and then have the same bits on every rank.
+    those of rank 0 from the start, the learning rate of each step is rank 0's, and so parameters have the same bits on
+    every rank.
 
     Every rank makes the same calls in the same order: steps and runs, :meth:`restore`, and :meth:`state` where the
     optimiser's state is sharded. Where one rank cannot go on, be it for its rows, its memory, a schedule, a callback or
@@ -272,7 +290,7 @@ class RankStep(Step):
             inputs = batch()
         except BaseException as error:
             self._failure = error
-        with self._lock:
+        with self._lock, np.errstate(all="ignore"):
             try:
                 self._ready()
                 update = self._update().executor
@@ -285,16 +303,18 @@ class RankStep(Step):
                 self._comm.Barrier()
                 clock.count("wait")
             tail = self._gradients[0]
-            tail[:] = loss * rows, rows, failure is not None, self._asked
+            tail[:4] = loss * rows, rows, failure is not None, self._asked
+            tail[4:] = _parts(self._rule.lr, tail.dtype) if self._comm.rank == 0 else 0
             sums.finish()
             clock.count("reduce")
-            total, count, failed, asked = map(float, tail)
+            total, count, failed, asked, *rate = map(float, tail)
             self._timing = asked > 0
             if failed or not count:
                 if self._rng is not None:
                     self._rng.bit_generator.state = drawn
                 settle(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
+            self._rule.lr = sum(reversed(rate))
             self._scale[...] = 1 / count
             if self._optimizer.clip_norm is not None:
                 self._reduced *= self._scale  # its norm is what is clipped
