@@ -5,8 +5,8 @@ usage: python asv_benchmarks/scaling/measure.py [--namespaces]     (on a machine
 Steps of three networks on one rank; sums over 2 and 4 ranks, by which α, β and the length of a turn are fitted; then
 sums and whole steps over 8 ranks, beside what the model says of them. Sums go through shared memory, and again through
 TCP sockets of the loopback device; with ``--namespaces`` (as root) also between network namespaces that are joined by a
-bridge, which no shared memory crosses. Ranks beyond the number of processors share them. About three minutes; everything is
-written to measured.json, which `predict.py` reads.
+bridge, so that no shared memory joins them. Ranks beyond the number of processors share them. About four minutes;
+everything is written to measured.json, which `predict.py` reads.
 """
 
 from __future__ import annotations

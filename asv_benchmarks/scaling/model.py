@@ -53,6 +53,9 @@ class Levers(NamedTuple):
     jitter: float = 0.0
 
 
+PLAIN = Levers()
+
+
 class Network(NamedTuple):
     """A network, and what one node takes for a step of it at several numbers of rows.
 
@@ -138,7 +141,7 @@ def computing(rows: float, measured_rows: Sequence[float], seconds: Sequence[flo
     return float(np.interp(rows, measured_rows, seconds)) * max(1.0, rows / measured_rows[-1])
 
 
-def step_seconds(network: Network, rows: float, ranks: int, link: Link, levers: Levers = Levers()) -> float:
+def step_seconds(network: Network, rows: float, ranks: int, link: Link, levers: Levers = PLAIN) -> float:
     """Seconds of a step in which each rank has so many rows, on average where they meet but now and then."""
     if ranks == 1:
         return computing(rows, network.rows, network.alone)
@@ -154,13 +157,13 @@ def step_seconds(network: Network, rows: float, ranks: int, link: Link, levers: 
     return compute + reduction / levers.every + wait
 
 
-def weak(network: Network, rows: float, ranks: int, link: Link, levers: Levers = Levers()) -> float:
+def weak(network: Network, rows: float, ranks: int, link: Link, levers: Levers = PLAIN) -> float:
     """Efficiency with so many rows on every node: a node's time for a step alone ÷ that in a group."""
     return step_seconds(network, rows, 1, link) / step_seconds(network, rows, ranks, link, levers)
 
 
-def strong(network: Network, batch: float, ranks: int, link: Link, levers: Levers = Levers()) -> float:
-    """Efficiency with so many rows in all: one node's time for a step ÷ (ranks · theirs); 0 with less than a row each."""
+def strong(network: Network, batch: float, ranks: int, link: Link, levers: Levers = PLAIN) -> float:
+    """Efficiency with so many rows in all: one node's time for a step ÷ (ranks · theirs); 0 below a row each."""
     if ranks > batch:
         return 0.0
     return step_seconds(network, batch, 1, link) / (ranks * step_seconds(network, batch / ranks, ranks, link, levers))
@@ -180,7 +183,7 @@ def limit(efficiency: Callable[[int], float], least: float = 0.5) -> int:
     return last
 
 
-def rows_for(network: Network, ranks: int, link: Link, levers: Levers = Levers(), least: float = 0.5) -> int | None:
+def rows_for(network: Network, ranks: int, link: Link, levers: Levers = PLAIN, least: float = 0.5) -> int | None:
     """The fewest rows on each node, as a power of two up to 2²⁰, with which weak scaling is at that least."""
     return next((r for r in (1 << p for p in range(21)) if weak(network, r, ranks, link, levers) >= least), None)
 

@@ -23,8 +23,8 @@ GB = 1e9 / 8  # bytes a second for each Gb/s
 
 # Rate of the link, and one-way latency of a small message between two programs on two nodes. γ is the machine's own.
 INTERCONNECTS = {
-    # IEEE 802.3by. The kernel's TCP costs more than the wire; 20 µs is assumed, and measure.py shows what sockets of the
-    # loopback device take, without any wire.
+    # IEEE 802.3by. The kernel's TCP costs more than the wire; 20 µs is assumed, and measure.py shows what sockets take
+    # without any wire.
     "25 Gb/s Ethernet, TCP, 20 µs": (20e-6, 1 / (25 * GB)),
     # 200 Gb/s and 1.2 µs for a byte: Microsoft, HBv3-series virtual machine performance
     # (learn.microsoft.com/azure/virtual-machines/hbv3-performance). 1.5 µs leaves room for a switch more.

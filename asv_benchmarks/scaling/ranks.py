@@ -2,8 +2,8 @@
 
 usage: mpiexec -n 4 python asv_benchmarks/scaling/ranks.py [--rows NETWORK ROWS ...] [--threads T]
 
-Each figure is the median of rounds, a round the time of the slowest rank; of one rank alone, the best round. What varies
-is told apart, as a standard deviation. `measure.py` starts this; on a cluster, `srun` may.
+Each figure is the median of rounds, a round the time of the slowest rank; of one rank alone, the best round. What
+varies is told apart, as a standard deviation. `measure.py` starts this; on a cluster, `srun` may.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def sums() -> dict[str, Any]:
 
 
 def steps(name: str, rows: list[int]) -> dict[str, Any]:
-    """Seconds of a step of all ranks by the rows of each: divided among them, and where there is one rank, undivided."""
+    """Seconds of a step of all ranks by the rows of each: shared, and of one rank also alone."""
     x, y, weights = problem(name)
     tape = TapeStep(x, y, weights)
     loss, recorded = tape.forward()

@@ -1,0 +1,168 @@
+"""A rank that is killed ends the job on all within seconds, and the run goes on from its checkpoint as if nothing was.
+
+`mpiexec -n 3 viva-tensor train` on a small table, with a checkpoint after every epoch. At a random moment a random rank
+is ended by SIGKILL; mpiexec must come back with an error and leave no process behind. The same command with `--resume`
+goes on, one time in four on another number of ranks. A run that had the same number throughout ends with the weights
+and losses of one that was never interrupted, bit for bit; one that had not, within a thousandth of them.
+
+    python .ci/reliability/rank_kills.py [--times 50] [--ranks 3]    # about 10 minutes on two cores; Linux, MPICH
+"""
+
+import argparse
+import csv
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+# The command line, with checkpoints at epochs instead of minutes.
+COMMAND = """
+from viva_tensor import __main__, train
+train.fit.__kwdefaults__["checkpoint_epochs"] = 1
+__main__.main()
+"""
+OPTIONS = "--target y --hidden 32,32 --epochs 12 --batch-size 256 --optimizer adam --threads 1 --seed 3".split()
+CHECKPOINT, WEIGHTS, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.csv"
+SECONDS = 20  # in which a job must have ended after the death of a rank
+ROUNDING = 1e-3  # of losses, between sums over different numbers of ranks, after 12 epochs of Adam
+
+
+def table(path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1500, 5))
+    y = np.sin(x[:, 0]) + x[:, 1] * x[:, 2]
+    np.savetxt(path, np.c_[x, y], delimiter=",", header="a,b,c,d,e,y", comments="", fmt="%.5f")
+
+
+def start(folder, ranks):
+    """The job, from its checkpoint where there is one."""
+    output = folder / "run"
+    resume = ["--resume"] if (output / CHECKPOINT).exists() else []
+    command = ["mpiexec", "-n", str(ranks), sys.executable, "-c", COMMAND, "train", str(folder / "table.csv"), *OPTIONS]
+    log = (folder / "log").open("w")
+    return subprocess.Popen([*command, "--output", str(output), *resume], stdout=log, stderr=subprocess.STDOUT)
+
+
+def ranks_of(job):
+    """The numbers of the processes that compute, below mpiexec and its proxy."""
+    parents, found = {}, []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"train.fit.__kwdefaults__" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:  # it has ended meanwhile
+                continue
+
+    def below(process):
+        while process in parents and process != job.pid:
+            process = parents[process]
+        return process == job.pid
+
+    return sorted(process for process in found if process != job.pid and below(process))
+
+
+def killed(job, ranks, seconds, rng):
+    """Whether a rank was killed, and how long the job went on then; None if the job came to its end before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if job.poll() is not None:
+            return None
+        time.sleep(0.001)
+    there = ranks_of(job)
+    if len(there) < ranks:  # they are being started, or are about to end
+        assert ended(job, 300) == 0, "a job fails that nobody disturbed"
+        return None
+    os.kill(rng.choice(there), signal.SIGKILL)
+    begin = time.monotonic()
+    status = ended(job, SECONDS)
+    lasted = time.monotonic() - begin
+    if status == 0:  # a rank that had done everything
+        return None
+    while left := [one for one in there if Path(f"/proc/{one}").exists()]:
+        assert time.monotonic() < begin + SECONDS, f"ranks {left} are still there"
+        time.sleep(0.01)
+    return lasted
+
+
+def ended(job, seconds):
+    try:
+        return job.wait(seconds)
+    except subprocess.TimeoutExpired:
+        job.terminate()
+        raise AssertionError(f"the job hangs: it is there {seconds} seconds later") from None
+
+
+def outcome(folder):
+    """The weights as bytes and the losses of a run that has ended, which is taken away."""
+    output = folder / "run"
+    weights = (output / WEIGHTS).read_bytes()
+    with (output / HISTORY).open(newline="") as file:
+        rows = [[float(row["train_loss"]), float(row["validation_loss"])] for row in csv.DictReader(file)]
+    shutil.rmtree(output)
+    return weights, np.array(rows)
+
+
+def whole(folder, ranks):
+    begin = time.monotonic()
+    status = ended(start(folder, ranks), 300)
+    assert status == 0, (folder / "log").read_text()
+    return outcome(folder), time.monotonic() - begin
+
+
+def run(folder, times, ranks, rng):
+    table(folder / "table.csv")
+    (wanted, losses), length = whole(folder, ranks)
+    assert whole(folder, ranks)[0][0] == wanted, "the same number of ranks gives other bits"
+    kills = exact = near = without = 0
+    longest, steady = 0.0, True
+    while kills < times or (folder / "run" / CHECKPOINT).exists():
+        count = ranks
+        if (folder / "run" / CHECKPOINT).exists() and rng.random() < 0.25:
+            count = rng.choice([1, 2, ranks + 1])
+            steady = False
+        job = start(folder, count)
+        lasted = killed(job, count, rng.uniform(0.15, 0.85) * length if kills < times else 300, rng)
+        if lasted is not None:
+            kills, longest = kills + 1, max(longest, lasted)
+            if not (folder / "run" / CHECKPOINT).exists():
+                without, steady = without + 1, True
+            continue
+        assert job.returncode == 0, (folder / "log").read_text()
+        weights, found = outcome(folder)
+        assert found.shape == losses.shape, "the history lacks epochs"
+        if steady:
+            assert weights == wanted, "another end than that of a run that was never interrupted"
+            assert (found == losses).all()
+            exact += 1
+        else:
+            off = float(abs(found / losses - 1).max())
+            assert off < ROUNDING, f"losses are off by {off:.1e}"
+            near += 1
+        steady = True
+    print(f"{kills} ranks killed, {without} times before the first checkpoint; jobs ended within {longest:.1f} s")
+    print(
+        f"{exact} runs of {ranks} ranks ended with the bits of the uninterrupted one, {near} of changing numbers near it"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        run(Path(name), options.times, options.ranks, random.Random(options.seed))
+
+
+if __name__ == "__main__":
+    main()
