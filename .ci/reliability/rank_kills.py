@@ -28,7 +28,7 @@ from viva_tensor import __main__, train
 train.fit.__kwdefaults__["checkpoint_epochs"] = 1
 __main__.main()
 """
-OPTIONS = "--target y --hidden 32,32 --epochs 12 --batch-size 256 --optimizer adam --threads 1 --seed 3".split()
+OPTIONS = ["--target=y", "--hidden=32,32", "--epochs=12", "--batch-size=256", "--optimizer=adam", "--threads=1"]
 CHECKPOINT, WEIGHTS, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.csv"
 SECONDS = 20  # in which a job must have ended after the death of a rank
 ROUNDING = 1e-3  # of losses, between sums over different numbers of ranks, after 12 epochs of Adam
@@ -150,7 +150,7 @@ def run(folder, times, ranks, rng):
         steady = True
     print(f"{kills} ranks killed, {without} times before the first checkpoint; jobs ended within {longest:.1f} s")
     print(
-        f"{exact} runs of {ranks} ranks ended with the bits of the uninterrupted one, {near} of changing numbers near it"
+        f"{exact} runs of {ranks} ranks ended with the bits of the uninterrupted one, {near} of changing numbers near"
     )
 
 
