@@ -133,6 +133,8 @@ def run(folder, times, ranks, rng):
         lasted = killed(job, count, rng.uniform(0.15, 0.85) * length if kills < times else 300, rng)
         if lasted is not None:
             kills, longest = kills + 1, max(longest, lasted)
+            if kills % 10 == 0:
+                print(f"{kills} of {times}", file=sys.stderr)
             if not (folder / "run" / CHECKPOINT).exists():
                 without, steady = without + 1, True
             continue
