@@ -1,25 +1,15 @@
 """Steps whose gradients are averaged over ranks. Each test starts its ranks under mpiexec and reads what they print."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
+from launch import launch, needs_mpi
 
 from viva_tensor import autograd, error, nn, optim, program
 from viva_tensor.program.passes import PASSES
 from viva_tensor.program.ranks import gradients
 from viva_tensor.program.recording import record
-
-MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-needs_mpi = pytest.mark.skipif(
-    MPIEXEC is None or find_spec("mpi4py") is None, reason='mpi4py and mpiexec; pip install "viva-tensor[mpi]"'
-)
 
 START = """
 import json, sys
@@ -75,12 +65,7 @@ def tell(**found):
 
 def ranks(count, code, timeout=60):
     """What each rank told, in the order of the ranks, and the process."""
-    done = subprocess.run(
-        [MPIEXEC, "-n", str(count), sys.executable, "-c", START + code],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    done = launch(count, "-c", START + code, timeout=timeout)
     return json.loads(done.stdout or "[]"), done
 
 
@@ -608,7 +593,7 @@ mpi4py.rc.thread_level = "single"
 {START}
 tell(found=attempt(lambda: compiled(optim.SGD(), comm)))
 """
-    done = subprocess.run([MPIEXEC, "-n", "2", sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = launch(2, "-c", code)
     for one in json.loads(done.stdout):
         assert one["found"].startswith(
             "RankError compile_step: MPI was started for programs without threads; set mpi4py.rc"
