@@ -40,6 +40,7 @@ T = TypeVar("T")
 
 # how many processes a launcher has started: MPICH and its kin, Open MPI, MVAPICH; a task of Slurm has PMIx as well
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+INTERRUPTED = 130  # exit code of a program that SIGINT ended
 GRACE = 2.0  # seconds in which rank 0 may say what has failed on all ranks, and save what an interruption leaves
 
 
@@ -157,13 +158,15 @@ def job(comm: Intracomm | None) -> Iterator[None]:
         if comm is None:
             raise
         rank, code = comm.Get_rank(), getattr(error, "exit_code", 1)
-        if isinstance(error, RankError) or isinstance(error.__cause__, RankError):
+        causes = error, error.__cause__
+        interrupted = code == INTERRUPTED or any(isinstance(one, KeyboardInterrupt) for one in causes)
+        if any(isinstance(one, RankError) for one in causes):
             time.sleep(GRACE)  # for the rank that has the reason
         elif rank:
-            time.sleep(GRACE if isinstance(error, KeyboardInterrupt) else GRACE / 4)  # for rank 0
+            time.sleep(GRACE if interrupted else GRACE / 4)  # for rank 0
         if hasattr(error, "show"):  # click's, in one line
             error.show()
-        else:
+        elif not interrupted:
             traceback.print_exception(error)
         print(f"rank {rank} of {comm.Get_size()} ends the job", file=sys.stderr, flush=True)
         comm.Abort(code)
