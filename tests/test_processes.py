@@ -209,7 +209,8 @@ def test_a_change_of_the_number_of_threads_never_gives_old_results(monkeypatch):
         vt.set_num_threads(next(changes, before))
         return before
 
-    monkeypatch.setattr("viva_tensor.program.step.get_num_threads", read_then_changed)
+    for module in ("step", "forward"):
+        monkeypatch.setattr(f"viva_tensor.program.{module}.get_num_threads", read_then_changed)
     changes = iter([1, 2, 1])
     assert np.array_equal(predict(other), wanted)
     changes = iter([2, 1, 2])

@@ -376,7 +376,7 @@ def test_a_forward_pass_is_whole_when_another_thread_changes_the_number_of_threa
     wanted = predict(x.data)
     predict(x.data * 2)
     asked = iter([5, 6])
-    monkeypatch.setattr("viva_tensor.program.step.get_num_threads", lambda: next(asked, kernels.get_num_threads()))
+    monkeypatch.setattr("viva_tensor.program.forward.get_num_threads", lambda: next(asked, kernels.get_num_threads()))
     assert predict(x.data) == wanted
 
 

@@ -22,6 +22,7 @@ from viva_tensor.program.scheduling import Planned, deal, few_barriers
 
 __all__ = ["Plan", "plan"]
 
+MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
 PROGRAM = 400_000  # multiply-adds of a program, or without any the elements it moves, that are worth a member
 MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region no team has to be woken
 ELEMENTS = 65_536  # of any other instruction

@@ -20,17 +20,16 @@ from viva_tensor.program._executor import Guard
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.interrupts import Interrupts
 from viva_tensor.program.layouts import Panels, of_parameters
-from viva_tensor.program.planning import Plan, aligned, plan
+from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Array, Shapes, Source, source_of
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]
+__all__ = ["State", "Step", "compile_step"]
 
 BEHIND = 128  # bytes of a panel's row
-MOST_PLANS = 16  # batch sizes and numbers of threads for which a step keeps its plan
 
 
 class State(NamedTuple):
@@ -404,63 +403,6 @@ class Step:
         return report.listing(self._current, self._source.dtype)
 
 
-class Forward:
-    """A forward pass as a program; made by :func:`compile_forward`. Several threads may call it at once."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
-        self._lock = Guard()
-        self._recorded = tuple(variable.data.shape for variable in source.inputs)
-        threads = get_num_threads()
-        self._idle[self._recorded, threads] = [self._planned(self._recorded, threads)]
-
-    def _planned(self, shapes: Shapes, threads: int) -> tuple[Plan, Array]:
-        source = self._source
-        instructions, output = source.instructions(shapes)
-        made = plan(instructions, output, (), shapes, source.dtype, threads)
-        start = made.places[output.buffer] + output.offset * source.dtype.itemsize
-        data = made.arena[start : start + output.size * source.dtype.itemsize]
-        return made, data.view(source.dtype).reshape(output.shape)
-
-    def __call__(self, *inputs: ArrayLike) -> Array:
-        """The output for a batch, as a new array.
-
-        Parameters
-        ----------
-        *inputs : array_like
-            In the order of ``compile_forward(inputs=...)``; the number of rows may differ from the recorded one.
-
-        Raises
-        ------
-        ShapeMismatch, DimensionError, DtypeError
-            If the inputs are not like the recorded ones.
-        """
-        given = (as_array("forward", one, None if hasattr(one, "dtype") else self._source.dtype) for one in inputs)
-        arrays = tuple(np.require(one, requirements="C") for one in given)
-        shapes = self._source.shapes("forward", arrays)
-        result = None
-        while result is None:
-            key = shapes, get_num_threads()
-            with self._lock:
-                idle = self._idle.get(key)
-                made = idle.pop() if idle else None
-            made = made or self._planned(*key)
-            if made[0].executor.run(arrays) is not None:  # None if the number of threads has been changed since
-                result = made[1].copy()
-            with self._lock:
-                if key not in self._idle and len(self._idle) >= MOST_PLANS:
-                    self._idle.pop(next(iter(self._idle)))
-                self._idle.setdefault(key, []).append(made)
-        return result
-
-    def __str__(self) -> str:
-        with self._lock:
-            known = next((plans[-1][0] for plans in self._idle.values() if plans), None)
-        known = known or self._planned(self._recorded, get_num_threads())[0]
-        return report.listing(known, self._source.dtype)
-
-
 def copied(arrays: Sequence[Array], to: Sequence[Array]) -> None:
     for array, other in zip(arrays, to, strict=True):
         other[...] = array
@@ -611,43 +553,3 @@ def _training(
             mend="give rng=np.random.default_rng(seed), from which each step draws",
         )
     return source
-
-
-def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
-    """Compile a recorded forward pass for inference.
-
-    Parameters
-    ----------
-    tape : Tape
-    output : Variable
-        What a call gives.
-    inputs : sequence of Variable
-        Leaves that each call replaces; everything else stays as it was recorded.
-
-    Returns
-    -------
-    Forward
-
-    Raises
-    ------
-    ForeignVariable, InvalidValue, DtypeError, TensorError
-        As :func:`compile_step`.
-
-    Examples
-    --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_constant(autograd.new_tape(), [[-1.0, 2.0]])
-    >>> y, tape = autograd.relu(tape, x)
-    >>> predict = compile_forward(tape, output=y, inputs=(x,))
-    >>> predict([[3.0, -4.0], [5.0, 6.0]])
-    array([[3., 0.],
-           [5., 6.]], dtype=float32)
-    """
-    source = source_of("compile_forward", tape, output, inputs, (), None)
-    if source.seeds:
-        raise InvalidValue(
-            f"the output depends on {source.dropouts} dropouts",
-            operation="compile_forward",
-            mend="record the forward pass without them",
-        )
-    return Forward(source)
