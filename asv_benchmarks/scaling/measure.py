@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import namespaces
-from model import Local, Sample, computing, fit, sharing
+from model import IDLE, Local, Sample, computing, fit, sharing
 
 import viva_tensor as vt
 
@@ -131,6 +131,9 @@ def main() -> None:
     if shutil.which("mpiexec") is None:
         parser.error('there is no mpiexec; pip install "viva-tensor[mpi]"')
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0]
+    if load > IDLE:
+        print(f"this machine is busy (load {load:.1f}): what is measured now means little", file=sys.stderr)
     print("steps of one rank", file=sys.stderr)
     whole = run(1, *rows_of(NETWORKS), "--threads", str(cpus))
     single = run(1, *rows_of(CHECKED))
@@ -139,8 +142,9 @@ def main() -> None:
             "processor": processor(),
             "processors": cpus,
             "system": f"{platform.system()} {platform.machine()}",
-            "mpi": whole["mpi"],
+            "mpi": " ".join(whole["mpi"].replace("Version:", "").split()),
             "viva_tensor": vt.__version__,
+            "load before": load,
         },
         "networks": {},
         "reductions": {},

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from model import MOST, Levers, Link, Local, Network, limit, nodes, rows_for, strong, weak
+from model import IDLE, MOST, Levers, Link, Local, Network, limit, nodes, rows_for, strong, weak
 
 HERE = Path(__file__).parent
 MEASURED = HERE / "measured.json"
@@ -44,6 +45,12 @@ LEVERS = {
     "sharded state": Levers(sharded=True),
     "the first three": Levers(overlap=0.5, compression=4, every=8),
 }
+
+
+def quiet(facts: dict[str, Any]) -> bool:
+    """Whether the machine is known to have done nothing else."""
+    load: float = facts["machine"].get("load before", math.inf)
+    return load <= IDLE
 
 
 def networks(facts: dict[str, Any], speed: float) -> dict[str, Network]:
@@ -161,14 +168,15 @@ def picture(path: Path, facts: dict[str, Any], speed: float) -> None:
     for each in axes.flat:
         each.axhline(50, color="black", linewidth=0.8)
         each.grid(True, alpha=0.2)
-        each.set_ylim(0, 110)
+        each.set_ylim(0, 120)
         each.set_xticks([1, 8, 64, 512, 4096], ["1", "8", "64", "512", "4,096"])
     axes[0][0].set_ylabel("efficiency, weak scaling, %", fontsize=9)
     axes[1][0].set_ylabel("efficiency, strong scaling, %", fontsize=9)
     axes[0][0].plot([], [], ":", color="grey", label="overlap, ¼ bytes,\nevery 8 steps")
-    axes[0][0].legend(fontsize=7)
+    axes[0][0].legend(fontsize=7, loc="lower left")
     node = f"{facts['machine']['processors']} cores" + (f", {speed:g}× their speed" if speed != 1 else "")
-    figure.suptitle(f"Predicted from steps measured on a node of {node}", fontsize=10)
+    busy = "" if quiet(facts) else " (provisional: the machine was busy)"
+    figure.suptitle(f"Predicted from steps measured on a node of {node}{busy}", fontsize=10)
     figure.savefig(path, dpi=120)
 
 
@@ -184,6 +192,8 @@ def main() -> None:
         parser.error("--speed is above 0")
     facts = json.loads(arguments.measured.read_text())
     print("; ".join(f"{key}: {value}" for key, value in facts["machine"].items()))
+    if not quiet(facts):
+        print("provisional: the machine did other work; measure.py measures anew")
     print(*checks(facts), sep="\n")
     print("\nnodes up to which the efficiency is one half or more (powers of two)\n")
     print(table(["network", "interconnect", "rows", *LEVERS], limits(facts, arguments.speed)))
