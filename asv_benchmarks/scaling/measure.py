@@ -98,7 +98,7 @@ def checked(local: Local, single: dict[str, Any], cpus: int) -> list[dict[str, A
             one = single["steps"][name]["shared"]
             for count in rows:
                 compute = computing(count, rows, [one[str(each)] for each in rows])
-                size = 4 * vt_parameters(name)
+                size = 4 * parameters(name)
                 predicted = sharing(ranks, cpus) * compute + local.allreduce(size, ranks, cpus)
                 seconds = steps[name]["shared"][str(count)]
                 found.append(
@@ -107,7 +107,7 @@ def checked(local: Local, single: dict[str, Any], cpus: int) -> list[dict[str, A
     return found
 
 
-def vt_parameters(name: str) -> int:
+def parameters(name: str) -> int:
     from ranks import problem
 
     return sum(w.size + b.size for w, b in problem(name)[2])
@@ -117,7 +117,7 @@ def compact(facts: dict[str, Any]) -> str:
     """As JSON with four digits, and lists of numbers in one line."""
     rounded = json.loads(json.dumps(facts), parse_float=lambda text: float(f"{float(text):.4g}"))
     text = json.dumps(rounded, indent=1)
-    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
+    return re.sub(r"\[[^\[\]{}]*\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text) + "\n"
 
 
 def main() -> None:
@@ -151,7 +151,7 @@ def main() -> None:
     }
     for name, found in whole["steps"].items():
         facts["networks"][name] = {
-            "parameters": vt_parameters(name),
+            "parameters": parameters(name),
             "rows": NETWORKS[name],
             "alone": list(found["alone"].values()),
             "shared": list(found["shared"].values()),
