@@ -600,3 +600,11 @@ cdef class Executor:
     def barriers(self):
         cdef Py_ssize_t i
         return sum([self.program.instructions[i].barrier for i in range(self.program.count)])
+
+
+def put(const int64_t[:, ::1] copies, Rule rule, Py_ssize_t steps):
+    """Copy memory (from, to, bytes) and set the number of steps; nothing in between may fail or be Ctrl-C."""
+    cdef Py_ssize_t i
+    for i in range(copies.shape[0]):
+        memcpy(<void*> <uintptr_t> copies[i, 1], <const void*> <uintptr_t> copies[i, 0], copies[i, 2])
+    rule.values.steps = steps

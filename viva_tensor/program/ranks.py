@@ -20,6 +20,7 @@ from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
+from viva_tensor.program._executor import put
 from viva_tensor.program.agreement import agree, part, settle, together
 from viva_tensor.program.buckets import BUCKET, Buckets, complete
 from viva_tensor.program.clock import Clock, Times
@@ -30,7 +31,7 @@ from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.shards import Shard
 from viva_tensor.program.source import Array, Shapes, Source
-from viva_tensor.program.step import BEHIND, State, Step, copied
+from viva_tensor.program.step import BEHIND, State, Step, copies
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -395,14 +396,14 @@ class RankStep(Step):
         with self._interrupts, self._lock:
             ready, found = together(self._comm, "restore", prepared)
             agree(self._comm, "restore", {"the state's SHA-256": found})
-            self._memory[...] = ready[0][0]
+            pairs = [(ready[0][0], self._memory)]
             if self._sharded:
-                for piece, (memory, _) in zip(self._pieces, ready[1:], strict=True):
-                    piece[...] = memory[self._shard.begin : self._shard.end]
+                own = slice(self._shard.begin, self._shard.end)
+                pairs += [(memory[own], piece) for piece, (memory, _) in zip(self._pieces, ready[1:], strict=True)]
             else:
-                for block, (_, arrays) in zip(self._moments.values(), ready[1:], strict=True):
-                    copied(arrays, block)
-            self._rule.steps = int(state[2])
+                moments = zip(self._moments.values(), ready[1:], strict=True)
+                pairs += [pair for block, (_, new) in moments for pair in zip(new, block, strict=True)]
+            put(copies(pairs), self._rule, int(state[2]))
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""

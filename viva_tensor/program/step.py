@@ -16,9 +16,8 @@ from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, leaves, replaced
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program import report
-from viva_tensor.program._executor import Guard
+from viva_tensor.program._executor import Guard, put
 from viva_tensor.program.instructions import Instruction, Symbol
-from viva_tensor.program.interrupts import Interrupts
 from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
@@ -371,10 +370,10 @@ class Step:
             If it is the state of another program.
         """
         ready = self._prepared(state)
-        with self._lock, Interrupts():
-            for block, (_, arrays) in zip((self._params, *self._moments.values()), ready, strict=True):
-                copied(arrays, block)
-            self._rule.steps = int(state[2])
+        blocks = self._params, *self._moments.values()
+        pairs = [pair for block, (_, new) in zip(blocks, ready, strict=True) for pair in zip(new, block, strict=True)]
+        with self._lock:
+            put(copies(pairs), self._rule, int(state[2]))
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Times of each instruction alone on a batch, and its share of the roofline, as a table.
@@ -403,9 +402,9 @@ class Step:
         return report.listing(self._current, self._source.dtype)
 
 
-def copied(arrays: Sequence[Array], to: Sequence[Array]) -> None:
-    for array, other in zip(arrays, to, strict=True):
-        other[...] = array
+def copies(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """What :func:`viva_tensor.program._executor.put` copies: each first array of a pair over the second."""
+    return np.array([(new.ctypes.data, old.ctypes.data, old.nbytes) for new, old in pairs], np.int64)
 
 
 def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
