@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 MOST = 4096  # nodes that are asked about
-IDLE = 0.5  # the load up to which a machine does nothing else
+IDLE = 1.0  # the load up to which a machine does nothing else; it still counts the minute before
 ROUNDS = 50  # of a fit, which needs two or three
 
 
