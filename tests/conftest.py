@@ -1,9 +1,14 @@
 """Shared by all tests: seeded data, and threads back to the default after each."""
 
+import signal
+
 import numpy as np
 import pytest
 
 import viva_tensor as vt
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

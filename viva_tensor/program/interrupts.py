@@ -20,6 +20,7 @@ class Interrupts:
 
     Examples
     --------
+    >>> before = signal.signal(signal.SIGINT, signal.default_int_handler)
     >>> interrupts = Interrupts()
     >>> with interrupts:
     ...     signal.raise_signal(signal.SIGINT)
@@ -28,6 +29,7 @@ class Interrupts:
     ...     except KeyboardInterrupt:
     ...         print("now")
     now
+    >>> _ = signal.signal(signal.SIGINT, before)
     """
 
     def __init__(self) -> None:
