@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.parquet import ParquetRows, framed
+from viva_tensor.parquet import ParquetRows
 
 __all__ = [
     "DataError",
@@ -86,9 +86,8 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     path = Path(path)
     with _reading(path) as kind:
         if kind == "parquet":
-            import pyarrow.parquet
-
-            table = framed(pyarrow.parquet.read_table(path))
+            rows = ParquetRows(path)
+            table = rows.rows(0, len(rows))
         else:
             separator = "," if kind == "csv" else "\t"
             dtype = dict.fromkeys(text, "str")

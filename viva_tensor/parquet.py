@@ -11,10 +11,10 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ParquetRows", "framed"]
+__all__ = ["ParquetRows"]
 
 
-def framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
+def _framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     """A table, from some row of a file on, as pandas wrote it, an index with a name as a column."""
     frame: pd.DataFrame = table.to_pandas()
     indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
@@ -58,7 +58,7 @@ class ParquetRows:
         import pyarrow.parquet
 
         self._file = pyarrow.parquet.ParquetFile(path)
-        self.columns: pd.Index[str] = framed(self._file.schema_arrow.empty_table()).columns
+        self.columns: pd.Index[str] = _framed(self._file.schema_arrow.empty_table()).columns
 
     def __len__(self) -> int:
         count: int = self._file.metadata.num_rows
@@ -68,7 +68,7 @@ class ParquetRows:
         """A column."""
         # one beside it, for the number of rows where an index is no column of the file
         columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
-        return framed(self._file.read(columns=columns))[name]
+        return _framed(self._file.read(columns=columns))[name]
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """The rows from start to before stop; groups of rows without any of them are not read."""
@@ -80,4 +80,4 @@ class ParquetRows:
             elif before < stop:
                 groups.append(group)
             before = after
-        return framed(self._file.read_row_groups(groups).slice(start - skipped, stop - start), start)
+        return _framed(self._file.read_row_groups(groups).slice(start - skipped, stop - start), start)
