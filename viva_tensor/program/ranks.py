@@ -396,14 +396,15 @@ class RankStep(Step):
         with self._interrupts, self._lock:
             ready, found = together(self._comm, "restore", prepared)
             agree(self._comm, "restore", {"the state's SHA-256": found})
-            pairs = [(ready[0][0], self._memory)]
-            if self._sharded:
-                own = slice(self._shard.begin, self._shard.end)
-                pairs += [(memory[own], piece) for piece, (memory, _) in zip(self._pieces, ready[1:], strict=True)]
-            else:
-                moments = zip(self._moments.values(), ready[1:], strict=True)
-                pairs += [pair for block, (_, new) in moments for pair in zip(new, block, strict=True)]
-            put(copies(pairs), self._rule, int(state[2]))
+            put(self._copies(ready), self._rule, int(state[2]))
+
+    def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
+        if not self._sharded:
+            return super()._copies(ready)
+        own = slice(self._shard.begin, self._shard.end)
+        (params, _), *moments = ready
+        pieces = [(memory[own], piece) for piece, (memory, _) in zip(self._pieces, moments, strict=True)]
+        return copies([(params, self._memory), *pieces])
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""

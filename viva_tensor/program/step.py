@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -370,10 +370,15 @@ class Step:
             If it is the state of another program.
         """
         ready = self._prepared(state)
-        blocks = self._params, *self._moments.values()
-        pairs = [pair for block, (_, new) in zip(blocks, ready, strict=True) for pair in zip(new, block, strict=True)]
         with self._lock:
-            put(copies(pairs), self._rule, int(state[2]))
+            put(self._copies(ready), self._rule, int(state[2]))
+
+    def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
+        """What :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
+        blocks = self._params, *self._moments.values()
+        return copies(
+            pair for block, (_, new) in zip(blocks, ready, strict=True) for pair in zip(new, block, strict=True)
+        )
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Times of each instruction alone on a batch, and its share of the roofline, as a table.
@@ -402,8 +407,8 @@ class Step:
         return report.listing(self._current, self._source.dtype)
 
 
-def copies(pairs: Sequence[tuple[Array, Array]]) -> Array:
-    """What :func:`viva_tensor.program._executor.put` copies: each first array of a pair over the second."""
+def copies(pairs: Iterable[tuple[Array, Array]]) -> Array:
+    """Each first array of a pair over the second, as :func:`viva_tensor.program._executor.put` takes it."""
     return np.array([(new.ctypes.data, old.ctypes.data, old.nbytes) for new, old in pairs], np.int64)
 
 
