@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor import autograd, error, kernels, optim, program
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._arrays import as_array
 
 TWO = {
@@ -353,3 +354,15 @@ def test_other_values_that_cannot_be_read(value, kind, message):
     for call in (kernels.relu, kernels.sum, lambda x: kernels.add(x, np.ones(2)), lambda x: kernels.add(1.0, x)):
         with pytest.raises(kind, match=message):
             call(value)
+
+
+@pytest.mark.parametrize("number", [1e300, -1e39, 10**400, 2**200])
+def test_python_numbers_beyond_float32_are_refused(number):
+    with pytest.raises(InvalidValue, match="float64"):
+        as_array("add", [1.0, number])
+
+
+def test_infinities_and_nan_in_lists_pass():
+    assert np.isinf(as_array("add", [np.inf, -np.inf])).all()
+    assert np.isnan(as_array("add", np.nan))
+    assert as_array("add", [1e300], np.float64)[0] == 1e300

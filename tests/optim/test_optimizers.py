@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, error, optim
+from viva_tensor.error import InvalidValue
 from viva_tensor.optim import SGD, Adam, AdamW, RMSprop
 
 OPTIMIZERS = {
@@ -170,3 +171,10 @@ def test_records_are_frozen_values(optimizer):
 
 def test_betas_from_a_file_are_equal_to_those_given_as_a_tuple():
     assert Adam(betas=[0.5, 0.75]) == Adam(betas=(0.5, 0.75))
+
+
+@pytest.mark.parametrize("value", [True, "x", None, 10**400])
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
+def test_a_rate_is_a_finite_number_and_no_bool(make, value):
+    with pytest.raises(InvalidValue, match="lr="):
+        make(lr=value)

@@ -19,6 +19,7 @@ from viva_tensor.error import (
     InvalidValue,
     ShapeMismatch,
 )
+from viva_tensor.kernels._ranges import is_whole, shown
 
 __all__ = [
     "Array",
@@ -29,6 +30,7 @@ __all__ = [
     "broadcast",
     "by_dtype",
     "empty",
+    "float_dtype",
     "freeze",
     "into",
     "row_views",
@@ -40,6 +42,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. A dtype that equals one and is
 # another may come from a buffer that tells its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+WIDER = "give an array of float64, such as np.array(..., np.float64)"
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
@@ -80,7 +83,11 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
             mend=_mend(value),
         ) from None
     if not typed and array.dtype.kind in "iuf":
-        array = array.astype(dtype or FLOAT32)
+        array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
+    elif not typed and array.dtype.kind == "O":
+        for one in array.flat:
+            if isinstance(one, int) and one.bit_length() > 64:
+                raise InvalidValue(f"{shown(one)} is too large", operation=operation, mend=WIDER)
     native = array.dtype.newbyteorder("=")
     if native not in (FLOAT32, FLOAT64):
         got = f"dtype {array.dtype} of shape {array.shape}"
@@ -89,6 +96,19 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
     if array.dtype != native or not array.flags.aligned:
         array = array.astype(plain)
     return array if array.dtype is plain else array.view(plain)
+
+
+def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Python numbers in a dtype that holds them; infinities and NaN stay what they are."""
+    if array.dtype.kind != "f":
+        return array.astype(dtype)
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    lost = np.isinf(narrow) & np.isfinite(array)
+    if lost.any():
+        number = float(array[lost][0])
+        raise InvalidValue(f"{number!r} is beyond {dtype}", operation=operation, mend=WIDER)
+    return narrow
 
 
 def _is_typed(value: Any) -> bool:
@@ -173,7 +193,14 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
     if type(axis) is int and 0 <= axis < size:
         return (axis,)
     axes = []
-    for one in (axis,) if isinstance(axis, (int, np.integer)) else axis:
+    try:
+        given: tuple[Any, ...] = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    except TypeError:
+        given = (axis,)
+    for one in given:
+        if not is_whole(one):
+            mend = "give a whole number, or a tuple of them"
+            raise InvalidValue(f"axis={shown(axis)}", operation=operation, mend=mend)
         if not -size <= one < size:
             mend = f"axes of shape {shape} run from {-size} to {size - 1}" if size else "a scalar has no axes"
             raise IndexOutOfBounds(int(one), size, operation=operation, mend=mend)
@@ -181,6 +208,17 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
     if len(set(axes)) < len(axes):
         raise DimensionError(f"axis {axis} names an axis twice", operation=operation, mend="name each axis once")
     return tuple(sorted(axes))
+
+
+def float_dtype(operation: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """The dtype that a caller names, if it is float32 or float64; None, which NumPy takes for float64, is neither."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found not in (FLOAT32, FLOAT64):
+        raise DtypeError(f"dtype {dtype!r}, wanted float32 or float64", operation=operation, mend='give "float32"')
+    return found
 
 
 def empty(operation: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

@@ -14,6 +14,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._arrays import Array
 from viva_tensor.kernels._broadcasting import unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS
+from viva_tensor.kernels._ranges import real
 
 __all__ = [
     "gelu",
@@ -116,7 +117,8 @@ def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> A
     >>> leaky_relu([-1.0, 2.0], 0.1)
     array([-0.1,  2. ], dtype=float32)
     """
-    return unary("leaky_relu", _LEAKY_RELU, x, out, slope)
+    factor = slope if slope.__class__ is float else real("leaky_relu", "slope", slope)
+    return unary("leaky_relu", _LEAKY_RELU, x, out, factor)
 
 
 def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
@@ -127,7 +129,8 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out:
     >>> leaky_relu_backward([1.0, 1.0], [-1.0, 2.0], 0.1)
     array([0.1, 1. ], dtype=float32)
     """
-    return unary_backward("leaky_relu_backward", _LEAKY_RELU_BACKWARD, grad, x, out, slope)
+    factor = slope if slope.__class__ is float else real("leaky_relu_backward", "slope", slope)
+    return unary_backward("leaky_relu_backward", _LEAKY_RELU_BACKWARD, grad, x, out, factor)
 
 
 def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
@@ -267,7 +270,7 @@ def gelu_backward(grad: ArrayLike, x: ArrayLike, approximate: str = "none", out:
 
 
 def _gelu(operation: str, approximate: str) -> tuple[int, int]:
-    found = _GELU.get(approximate)
+    found = _GELU.get(approximate) if isinstance(approximate, str) else None
     if found is None:
         raise InvalidValue(
             f"approximate={approximate!r}", operation=operation, mend=f"choose one of {', '.join(_GELU)}"

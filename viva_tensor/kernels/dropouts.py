@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _elementwise
 from viva_tensor.kernels._arrays import Array, Unfit, as_array
+from viva_tensor.kernels._ranges import is_whole, share, shown
 
 __all__ = ["dropout", "dropout_backward"]
 
@@ -61,10 +62,10 @@ def dropout_backward(grad: ArrayLike, rate: float, seed: int) -> Array:
 
 
 def _dropped(operation: str, x: ArrayLike, rate: float, seed: int) -> Array:
-    if not 0 <= rate < 1:
-        raise InvalidValue(f"rate={rate}, wanted 0 ≤ rate < 1", operation=operation)
-    if not 0 <= seed < 1 << 64:
-        raise InvalidValue(f"seed={seed}, wanted a whole number of 64 bits", operation=operation)
+    if rate.__class__ is not float or not 0 <= rate < 1:
+        share(operation, "rate", rate)
+    if not (is_whole(seed) and 0 <= seed < 1 << 64):
+        raise InvalidValue(f"seed={shown(seed)}, wanted a whole number of 64 bits", operation=operation)
     try:
         return _elementwise.dropout(x, rate, seed)
     except Unfit:

@@ -11,6 +11,7 @@ from viva_tensor.kernels import _sums
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, same_shape
 from viva_tensor.kernels._broadcasting import pairs, sum_axes, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS
+from viva_tensor.kernels._ranges import real
 
 __all__ = [
     "abs",
@@ -345,7 +346,8 @@ def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
     >>> pow([2.0, 3.0], 2)
     array([4., 9.], dtype=float32)
     """
-    return unary("pow", _POW, x, out, exponent)
+    power = exponent if exponent.__class__ is float else real("pow", "exponent", exponent)
+    return unary("pow", _POW, x, out, power)
 
 
 def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
@@ -356,6 +358,7 @@ def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
     >>> pow_backward([1.0, 1.0], [2.0, 3.0], 2)
     array([4., 6.], dtype=float32)
     """
+    exponent = real("pow_backward", "exponent", exponent)
     slope = scale(pow(x, exponent - 1), exponent) if exponent else scale(pow(x, 0), 0)
     return unary_backward("pow_backward", _MUL, grad, slope)
 

@@ -10,6 +10,7 @@ from viva_tensor.kernels import _sums
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS, apply_rows
+from viva_tensor.kernels._ranges import positive
 from viva_tensor.kernels.activations import sigmoid
 
 __all__ = [
@@ -120,8 +121,7 @@ def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -
 
 
 def _delta(operation: str, delta: float) -> float:
-    if not (np.isfinite(delta) and delta > 0):
-        raise InvalidValue(f"delta={delta}, wanted a number above 0", operation=operation)
+    positive(operation, "delta", delta)
     return delta
 
 

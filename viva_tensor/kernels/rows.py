@@ -7,14 +7,13 @@ has another shape. The sums have a fixed order, so the bits are the same at ever
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.error import DimensionError, InvalidValue
+from viva_tensor.error import DimensionError
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._elementwise import ROW_FORMULAS, apply_rows
+from viva_tensor.kernels._ranges import at_least_0
 
 __all__ = [
     "log_softmax",
@@ -113,8 +112,7 @@ def normalize_backward(grad: ArrayLike, x: ArrayLike, epsilon: float = 1e-5) -> 
 
 
 def _epsilon(operation: str, epsilon: float) -> float:
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InvalidValue(f"epsilon={epsilon}, wanted a number of at least 0", operation=operation)
+    at_least_0(operation, "epsilon", epsilon)
     return epsilon
 
 

@@ -36,6 +36,8 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
         If x has no such axis.
     DimensionError
         If an axis is named twice.
+    InvalidValue
+        If an axis is not a whole number.
     DtypeError
         If the dtype is neither float32 nor float64.
 
@@ -44,9 +46,9 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     >>> sum([[1.0, 2.0], [3.0, 4.0]], axis=0)
     array([4., 6.], dtype=float32)
     """
-    if keepdims is False and (axis is None or axis == 0):
+    if keepdims is False and (axis is None or (axis.__class__ is int and axis == 0)):
         try:
-            return _sums.sum_rows(x) if axis == 0 else _sums.sum_all(x)
+            return _sums.sum_all(x) if axis is None else _sums.sum_rows(x)
         except Unfit:
             pass
     return _sum("sum", x, axis, keepdims, divide=False)

@@ -11,9 +11,9 @@ from viva_tensor import kernels, operations
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._arrays import freeze
+from viva_tensor.kernels._ranges import positive
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.updates import squared_norm, updated
-from viva_tensor.optim._ranges import positive
 from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
 

@@ -1,0 +1,73 @@
+"""Checks of numbers that callers give. A bool is none: where a number belongs, it is a slip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+from viva_tensor.error import InvalidValue
+
+__all__ = ["at_least_0", "check_count", "check_number", "is_number", "is_whole", "positive", "real", "share", "shown"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond float64
+        return False
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number by its type."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def real(operation: str, name: str, value: Any) -> float:
+    """A number as a float; infinities and NaN pass."""
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:  # an int beyond float64
+        pass
+    raise InvalidValue(f"{name}={shown(value)}, wanted a number", operation=operation, mend="give a float")
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it; Python refuses to write out an int of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an int of {value.bit_length()} bits"
+    return repr(value)
+
+
+def check_number(
+    operation: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool], mend: str = ""
+) -> None:
+    """Raise unless the value is a finite number that fits."""
+    if not (is_number(value) and fits(float(value))):
+        raise InvalidValue(f"{name}={shown(value)}, wanted {wanted}", operation=operation, mend=mend)
+
+
+def check_count(operation: str, name: str, value: Any, least: int = 1) -> None:
+    """Raise unless the value is a whole number of at least this."""
+    whole = isinstance(value, Integral)
+    check_number(
+        operation, name, value, f"a whole number of at least {least}", lambda number: whole and number >= least
+    )
+
+
+def positive(operation: str, name: str, value: Any, mend: str = "") -> None:
+    """Raise unless the value is a number above 0."""
+    check_number(operation, name, value, "a number above 0", lambda number: number > 0, mend)
+
+
+def at_least_0(operation: str, name: str, value: Any) -> None:
+    """Raise unless the value is a number of at least 0."""
+    check_number(operation, name, value, "a number of at least 0", lambda number: number >= 0)
+
+
+def share(operation: str, name: str, value: Any, mend: str = "") -> None:
+    """Raise unless the value is what a running mean keeps of itself, from 0 up to but not including 1."""
+    check_number(operation, name, value, f"0 ≤ {name} < 1", lambda number: 0 <= number < 1, mend)
