@@ -25,6 +25,7 @@ from viva_tensor.autograd import (
     sum,
     transpose,
 )
+from viva_tensor.error import InvalidShape, InvalidValue
 
 
 def variables(*arrays):
@@ -555,3 +556,53 @@ class TestShapes:
             autograd.concatenate(tape, (x, single))
         with pytest.raises(error.ForeignVariable):
             autograd.concatenate(new_tape(), (x, x))
+
+
+@pytest.mark.parametrize("shape", [(), []])
+def test_one_element_takes_the_shape_of_a_scalar(shape):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[3.0]])
+    y, tape = autograd.reshape(tape, x, shape)
+    assert y.data.shape == ()
+    assert autograd.backward(tape, y)[x].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("shape", [(-2, 3), (True, 6), None, 1.5, "x", (10**400,), (2.0, 3)])
+def test_sizes_that_are_none_are_refused(shape):
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0] * 6)
+    with pytest.raises(InvalidShape, match="reshape"):
+        autograd.reshape(tape, x, shape)
+
+
+@pytest.mark.parametrize("axis", [True, 1.5, "x", np.array([0.0]), (0, True)])
+@pytest.mark.parametrize("function", [autograd.sum, autograd.mean, autograd.transpose])
+def test_axes_that_are_no_whole_numbers_are_refused(function, axis):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    with pytest.raises(InvalidValue, match="axis"):
+        function(tape, x, axis)
+
+
+@pytest.mark.parametrize("axis", [None, (0, 1), 1.0, True])
+def test_concatenation_wants_one_axis(axis):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    with pytest.raises(InvalidValue, match="one whole number"):
+        autograd.concatenate(tape, (x, x), axis=axis)
+
+
+def test_iterators_of_variables_and_arrays_of_axes_work():
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    assert autograd.concatenate(tape, (x for _ in range(2))).value.data.tolist() == [[1, 2], [1, 2]]
+    assert float(autograd.sum(tape, x, axis=np.array([0, 1])).value.data) == 3
+
+
+@pytest.mark.parametrize("exponent", [None, True, "x", np.array([1.0, 2.0]), 10**400])
+def test_an_exponent_is_a_number(exponent):
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    with pytest.raises(InvalidValue, match="exponent"):
+        autograd.pow(tape, x, exponent)
+
+
+def test_one_variable_where_several_belong_is_refused_in_words():
+    x, tape = autograd.new_variable(autograd.new_tape(), 1.0)
+    for refused in (lambda: autograd.backward(tape, x, wrt=x), lambda: autograd.concatenate(tape, x)):
+        with pytest.raises(InvalidValue, match="give a tuple of variables"):
+            refused()

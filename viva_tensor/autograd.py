@@ -29,6 +29,7 @@ from viva_tensor import kernels, operations, telemetry
 from viva_tensor.error import (
     DimensionError,
     ForeignVariable,
+    InvalidValue,
     NoGradient,
     ShapeMismatch,
 )
@@ -417,6 +418,8 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
         If the seed does not have the shape or dtype of the loss.
     ForeignVariable
         If the loss is not on this tape.
+    InvalidValue
+        If ``wrt`` is one variable, or no iterable.
 
     Notes
     -----
@@ -431,7 +434,10 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     """
     start = perf_counter_ns()
     tape._at("backward", loss)
-    kept = {variable.id: tape._at("backward", variable).output for variable in wrt}
+    if isinstance(wrt, Variable) or not isinstance(wrt, Iterable):
+        got = f"wrt is a {type(wrt).__name__}"
+        raise InvalidValue(got, operation="backward", mend="give a tuple of variables, such as wrt=(x,)")
+    kept = {one.id: one for one in [tape._at("backward", variable).output for variable in wrt]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}

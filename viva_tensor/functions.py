@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from viva_tensor import operations
 from viva_tensor.autograd import Tape, Traced, Variable, record
-from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape
+from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels._arrays import axes_of
+from viva_tensor.kernels._ranges import is_whole, real, shown
 from viva_tensor.operations import Axis
 
 __all__ = [
@@ -117,7 +118,7 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
-    return record(tape, operations.POW, x, exponent=exponent)
+    return record(tape, operations.POW, x, exponent=real("pow", "exponent", exponent))
 
 
 def exp(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -190,11 +191,14 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
     """
     data = tape._at("reshape", x).output.data
     try:
-        wanted = np.empty(data.shape, data.dtype).reshape(shape).shape
-    except (ValueError, TypeError) as reason:
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        if not all(is_whole(size) and size >= -1 for size in sizes):  # NumPy takes True for 1 and -2 for -1
+            raise ValueError("sizes are whole numbers")
+        wanted = np.empty(data.shape, data.dtype).reshape(sizes).shape
+    except (OverflowError, ValueError, TypeError) as reason:
         mend = "one axis may be -1"
-        raise InvalidShape(f"{data.shape} to {shape}: {reason}", operation="reshape", mend=mend) from None
-    free = np.ravel(shape)[:1] == -1
+        raise InvalidShape(f"{data.shape} to {shown(shape)}: {reason}", operation="reshape", mend=mend) from None
+    free = sizes[:1] == (-1,)
     return record(tape, operations.RESHAPE, x, shape=operations.Free(wanted) if free else wanted)
 
 
@@ -226,15 +230,15 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     return record(tape, operations.RESHAPE, part, shape=operations.Free(shape) if free else shape)
 
 
-def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Traced[Variable]:
+def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Variable]:
     """Join variables along an axis; see :func:`numpy.concatenate`.
 
     Raises
     ------
     ShapeMismatch, DimensionError
         If the other axes differ; if there is nothing to join.
-    IndexOutOfBounds
-        If there is no such axis.
+    IndexOutOfBounds, InvalidValue
+        If there is no such axis; if the axis is not a whole number, or variables is none or one Variable.
 
     Examples
     --------
@@ -243,9 +247,15 @@ def concatenate(tape: Tape, variables: Sequence[Variable], axis: int = 0) -> Tra
     >>> concatenate(tape, (x, x)).value.data
     array([1., 2., 1., 2.], dtype=float32)
     """
+    if isinstance(variables, Variable) or not isinstance(variables, Iterable):
+        got = f"variables is a {type(variables).__name__}"
+        raise InvalidValue(got, operation="concatenate", mend="give a tuple of variables")
+    variables = tuple(variables)
     if not variables:
         raise DimensionError("nothing to join", operation="concatenate", mend="give at least one variable")
     shape = tape._at("concatenate", variables[0]).output.data.shape
+    if not is_whole(axis):
+        raise InvalidValue(f"axis={shown(axis)}", operation="concatenate", mend="give one whole number")
     (place,) = axes_of("concatenate", axis, shape)
     return record(tape, operations.concatenation(len(variables)), *variables, axis=place)
 
@@ -311,6 +321,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
     """
     if axes is not None:
         shape = tape._at("transpose", x).output.data.shape
+        axes = (axes,) if isinstance(axes, (int, np.integer)) else _frozen(axes)  # type: ignore[assignment]
         if len(axes_of("transpose", axes, shape)) != len(shape):
             raise DimensionError(
                 f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
@@ -348,7 +359,12 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
 
 def _frozen(axis: Axis) -> Axis:
     """An axis argument that its owner cannot change any more."""
-    return tuple(axis) if isinstance(axis, Sequence) else axis
+    if axis is None or isinstance(axis, (int, np.integer)):
+        return axis
+    try:
+        return tuple(axis)
+    except TypeError:  # axes_of refuses it in words
+        return axis
 
 
 def relu(tape: Tape, x: Variable) -> Traced[Variable]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Integral
@@ -31,6 +31,7 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.distributed import ALONE, Ranks, warn_of_places
 from viva_tensor.error import InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.keeping import Keeper
+from viva_tensor.kernels._ranges import is_number, is_whole
 from viva_tensor.program.clock import Times
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.progress import Bar
@@ -119,24 +120,26 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hidden, Iterable):
+            _refuse(f"hidden={self.hidden!r}", "wanted a tuple of integers")
         object.__setattr__(self, "hidden", tuple(self.hidden))
         for name, value in (
             *(("hidden", width) for width in self.hidden),
             ("epochs", self.epochs),
             ("batch_size", self.batch_size),
             ("patience", 1 if self.patience is None else self.patience),
-            ("seed", self.seed + 1 if isinstance(self.seed, Integral) else self.seed),
+            ("seed", self.seed + 1 if is_whole(self.seed) else self.seed),
         ):
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 least = 0 if name == "seed" else 1
                 _refuse(f"{name}={getattr(self, name)!r}", f"wanted an integer of at least {least}")
         for name, choices in (("activation", nn.ACTIVATIONS), ("loss", LOSSES), ("schedule", SCHEDULES)):
-            if getattr(self, name) not in choices:
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 _refuse(f"{name}={getattr(self, name)!r}", f"wanted one of {', '.join(choices)}")
         if not isinstance(self.optimizer, optim.Optimizer):
             _refuse(f"optimizer={self.optimizer!r}", "wanted a record such as optim.SGD(lr=0.05)")
-        if not 0 <= self.validation_fraction < 1:
-            _refuse(f"validation_fraction={self.validation_fraction}", "wanted a share from 0 to below 1")
+        if not (is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1):
+            _refuse(f"validation_fraction={self.validation_fraction!r}", "wanted a share from 0 to below 1")
 
 
 DEFAULTS = Settings()

@@ -4,6 +4,7 @@ from gradients import check_gradient
 
 from viva_tensor import autograd, error, nn, optim, telemetry
 from viva_tensor.autograd import backward, new_constant, new_tape, new_variable
+from viva_tensor.error import DtypeError, InvalidShape
 
 
 def layer_on_tape(rng, batch=4, features=3, outputs=2, dtype="f8"):
@@ -212,3 +213,21 @@ class TestLayerNorm:
         y, tape = new_constant(tape, np.ones((2, 3), "f4"))
         with pytest.raises(error.InvalidValue, match="epsilon"):
             nn.layer_norm_forward(tape, layer, y, epsilon=-1)
+
+
+@pytest.mark.parametrize("features", [2.5, True, "x", None])
+def test_features_are_whole_numbers(features):
+    rng, tape = np.random.default_rng(0), autograd.new_tape()
+    for refused in (
+        lambda: nn.linear(tape, features, 2, rng=rng),
+        lambda: nn.mlp(tape, (2, features), rng=rng),
+        lambda: nn.layer_norm(tape, features),
+    ):
+        with pytest.raises(InvalidShape):
+            refused()
+
+
+@pytest.mark.parametrize("dtype", [None, "x", 1.5])
+def test_a_dtype_that_is_none_is_refused(dtype):
+    with pytest.raises(DtypeError, match="layer_norm"):
+        nn.layer_norm(autograd.new_tape(), 2, dtype=dtype)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, error, kernels, nn, operations, optim, program
-from viva_tensor.program import layouts
+from viva_tensor.error import InvalidValue
+from viva_tensor.program import compile_step, layouts
 
 
 def network(sizes, batch, dtype="float32", seed=0):
@@ -387,3 +388,19 @@ def test_an_empty_batch_that_lies_across_its_alignment():
     step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
     assert np.isnan(step(X, Y))
     assert np.isnan(program.compile_forward(tape, output=loss, inputs=(x, y))(X, Y))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 2.0}, {"batch_size": True}, {"epochs": 1.5}, {"epochs": True}, {"rng": 0}]
+)
+def test_a_run_refuses_what_is_no_count_or_generator(wrong):
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((2, 2), np.float32))
+    layer, tape = nn.linear(tape, 2, 1, rng=np.random.default_rng(0))
+    pred, tape = nn.linear_forward(tape, layer, x)
+    loss, tape = autograd.mean(tape, pred)
+    step = compile_step(tape, loss=loss, params=layer, inputs=(x,), optimizer=optim.SGD(lr=0.1))
+    with pytest.raises(InvalidValue, match=next(iter(wrong))):
+        step.run(x.data, **{"batch_size": 1, "rng": np.random.default_rng(0)} | wrong)
+    assert step.steps == 0
+    with pytest.raises(InvalidValue, match="give a tuple of variables"):
+        compile_step(tape, loss=loss, params=layer, inputs=x, optimizer=optim.SGD(lr=0.1))

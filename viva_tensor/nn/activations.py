@@ -7,6 +7,7 @@ from collections.abc import Callable
 from viva_tensor import operations
 from viva_tensor.autograd import Tape, Traced, Variable, record, relu
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels._ranges import real
 
 __all__ = [
     "ACTIVATIONS",
@@ -34,7 +35,7 @@ def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]
     >>> leaky_relu(tape, x, 0.5).value.data
     array([-0.5,  2. ], dtype=float32)
     """
-    return record(tape, operations.LEAKY_RELU, x, slope=float(slope))
+    return record(tape, operations.LEAKY_RELU, x, slope=real("leaky_relu", "slope", slope))
 
 
 def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from viva_tensor.error import DtypeError, InvalidShape, InvalidValue
-from viva_tensor.kernels._arrays import empty
+from viva_tensor.error import InvalidShape, InvalidValue
+from viva_tensor.kernels._arrays import empty, float_dtype
+from viva_tensor.kernels._ranges import is_whole, shown
 
 __all__ = [
     "INITIALIZERS",
@@ -212,13 +213,13 @@ def initial_weight(
     >>> initial_weight("linear", np.random.default_rng(0), "he", 3, 2, "float32").shape
     (2, 3)
     """
-    if fan_in < 1 or fan_out < 1:
+    if not (is_whole(fan_in) and is_whole(fan_out) and fan_in >= 1 and fan_out >= 1):
         raise InvalidShape(
-            f"a weight of shape {(fan_out, fan_in)} has no elements",
+            f"a weight of shape ({shown(fan_out)}, {shown(fan_in)})",
             operation=operation,
-            mend="in_features and out_features are at least 1",
+            mend="in_features and out_features are whole numbers of at least 1",
         )
-    if init not in INITIALIZERS:
+    if not isinstance(init, str) or init not in INITIALIZERS:
         raise InvalidValue(f"init={init!r}", operation=operation, mend=f"choose one of {', '.join(INITIALIZERS)}")
     if not isinstance(rng, np.random.Generator):
         raise InvalidValue(
@@ -226,8 +227,7 @@ def initial_weight(
             operation=operation,
             mend="pass rng=np.random.default_rng(seed)",
         )
-    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DtypeError(f"dtype {np.dtype(dtype)}, wanted float32 or float64", operation=operation)
+    float_dtype(operation, dtype)
     empty(operation, (fan_out, fan_in), np.float64)  # refuses what no memory holds
     weight = INITIALIZERS[init](rng, fan_in, fan_out).astype(dtype)
     weight.setflags(write=False)

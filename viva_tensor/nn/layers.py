@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -12,8 +12,9 @@ from numpy.typing import DTypeLike
 
 from viva_tensor import autograd, operations, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, relu
-from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
-from viva_tensor.kernels._arrays import empty
+from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
+from viva_tensor.kernels._arrays import empty, float_dtype
+from viva_tensor.kernels._ranges import is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
@@ -222,9 +223,15 @@ def mlp(
     [(64, 8), (1, 64)]
     """
     activation_of("mlp", activation)
+    if not isinstance(sizes, Iterable):
+        mend = "give a tuple of whole numbers, from inputs to outputs"
+        raise InvalidShape(f"sizes={shown(sizes)}", operation="mlp", mend=mend)
+    sizes = tuple(sizes)
     if len(sizes) < 2:
         mend = "name the features of the input, of each hidden layer, and of the output"
         raise InvalidShape(f"sizes {tuple(sizes)}", operation="mlp", mend=mend)
+    if init is not None and not isinstance(init, str):
+        raise InvalidValue(f"init={init!r}", operation="mlp", mend="give the name of an initialiser, or None")
     hidden = init or ("he" if activation in ("relu", "leaky_relu", "gelu", "silu", "softplus") else "xavier")
     layers = []
     for place, (inputs, outputs) in enumerate(pairwise(sizes), 2):
@@ -326,7 +333,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
         )
     tape._at("dropout", x)
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
-    return autograd.record(tape, operations.DROPOUT, x, rate=float(rate), seed=seed)
+    return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
 
 
 class LayerNorm(NamedTuple):
@@ -357,10 +364,11 @@ def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Tr
     >>> layer.w.data, layer.b.data
     (array([1., 1.], dtype=float32), array([0., 0.], dtype=float32))
     """
-    if features < 1:
-        raise InvalidShape(f"features={features}", operation="layer_norm", mend="a layer has at least one feature")
-    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise DtypeError(f"dtype {np.dtype(dtype)}, wanted float32 or float64", operation="layer_norm")
+    if not (is_whole(features) and features >= 1):
+        raise InvalidShape(
+            f"features={shown(features)}", operation="layer_norm", mend="a layer has at least one feature"
+        )
+    float_dtype("layer_norm", dtype)
     empty("layer_norm", (features,), dtype)  # refuses what no memory holds
     w, tape = autograd.new_variable(tape, np.ones(features, dtype))
     b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
@@ -402,6 +410,8 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
         if own != shape[-1:]:
             mend = f"{name} has one element for each feature of x {shape}"
             raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", mend=mend)
-    normal, tape = autograd.record(tape, operations.NORMALIZE, x, epsilon=float(epsilon))
+    normal, tape = autograd.record(
+        tape, operations.NORMALIZE, x, epsilon=real("layer_norm_forward", "epsilon", epsilon)
+    )
     scaled, tape = autograd.mul(tape, normal, layer.w)
     return autograd.add(tape, scaled, layer.b)

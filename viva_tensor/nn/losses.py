@@ -13,6 +13,7 @@ from viva_tensor import autograd, operations
 from viva_tensor.autograd import Tape, Traced, Variable, record
 from viva_tensor.error import InvalidValue, ShapeMismatch
 from viva_tensor.kernels._arrays import same_shape
+from viva_tensor.kernels._ranges import real
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "mse_loss"]
 
@@ -99,7 +100,7 @@ def huber_loss(
     2.625
     """
     difference, tape = _difference("huber_loss", tape, pred, target)
-    losses, tape = record(tape, operations.HUBER, difference, delta=float(delta))
+    losses, tape = record(tape, operations.HUBER, difference, delta=real("huber_loss", "delta", delta))
     return _reduced("huber_loss", tape, losses, reduction, sample_weight)
 
 

@@ -90,6 +90,9 @@ def source_of(
 ) -> Source:
     """The part of a tape that a program is made of, if it is one."""
     nodes = tape.nodes()
+    if isinstance(inputs, Variable) or not isinstance(inputs, Iterable):
+        got = f"inputs is a {type(inputs).__name__}"
+        raise InvalidValue(got, operation=operation, mend="give a tuple of variables, such as inputs=(x,)")
     inputs = tuple(inputs)
     for variable in (output, *inputs, *params):
         if not isinstance(variable, Variable) or not (

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels._arrays import as_array
+from viva_tensor.kernels._ranges import check_count
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, leaves, replaced
 from viva_tensor.optim.optimizers import check_optimizer
@@ -256,13 +257,11 @@ class Step:
         shared: bool,
     ) -> tuple[list[Array], Array | None]:
         """All rows as arrays to take batches from and the numbers of those chosen, if all about a run is in order."""
-        if batch_size < 1 or epochs < 0:
-            raise InvalidValue(
-                f"batch_size={batch_size}, epochs={epochs}", operation="run", mend="they are at least 1 and 0"
-            )
-        if shuffle and rng is None:
+        check_count("run", "batch_size", batch_size)
+        check_count("run", "epochs", epochs, least=0)
+        if shuffle and not isinstance(rng, np.random.Generator):
             mend = "give rng=np.random.default_rng(seed), or shuffle=False"
-            raise InvalidValue("shuffle without a generator", operation="run", mend=mend)
+            raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", mend=mend)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
         if any(array.ndim == 0 for array in arrays) or {len(array) for array in arrays} != {len(arrays[0])} - {0}:
             shapes = ", ".join(str(array.shape) for array in arrays)
@@ -385,6 +384,7 @@ class Step:
 
         Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
         """
+        check_count("profile", "times", times)
         state = self.state()
         try:
             return self._profile(inputs, times)
