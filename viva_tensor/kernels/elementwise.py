@@ -180,7 +180,8 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
     >>> scale([1.0, 2.0], -1)
     array([-1., -2.], dtype=float32)
     """
-    return unary("scale", _SCALE, x, out, factor)
+    number = factor if factor.__class__ is float else real("scale", "factor", factor)
+    return unary("scale", _SCALE, x, out, number)
 
 
 def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:

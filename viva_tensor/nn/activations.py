@@ -54,7 +54,7 @@ def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]
     array([0.    , 0.8413], dtype=float32)
     """
     kinds = {"none": operations.GELU, "tanh": operations.GELU_TANH}
-    if approximate not in kinds:
+    if not isinstance(approximate, str) or approximate not in kinds:
         raise InvalidValue(f"approximate={approximate!r}", operation="gelu", mend=f"choose one of {', '.join(kinds)}")
     return record(tape, kinds[approximate], x)
 
@@ -175,7 +175,7 @@ def activation_of(operation: str, name: str) -> Callable[[Tape, Variable], Trace
     >>> activation_of("mlp_forward", "relu") is relu
     True
     """
-    found = ACTIVATIONS.get(name)
+    found = ACTIVATIONS.get(name) if isinstance(name, str) else None
     if found is None:
         raise InvalidValue(f"activation={name!r}", operation=operation, mend=f"choose one of {', '.join(ACTIVATIONS)}")
     return found
