@@ -1,6 +1,8 @@
+import copy
 import dataclasses
 import gc
 import itertools
+import pickle
 import weakref
 
 import numpy as np
@@ -606,3 +608,34 @@ def test_one_variable_where_several_belong_is_refused_in_words():
     for refused in (lambda: autograd.backward(tape, x, wrt=x), lambda: autograd.concatenate(tape, x)):
         with pytest.raises(InvalidValue, match="give a tuple of variables"):
             refused()
+
+
+def test_what_wrt_names_is_differentiated_also_if_it_is_constant():
+    x, tape = autograd.new_constant(autograd.new_tape(), [1.0, 2.0])
+    w, tape = autograd.new_variable(tape, [3.0, 4.0])
+    square, tape = autograd.mul(tape, x, x)
+    y, tape = autograd.mul(tape, square, w)
+    loss, tape = autograd.sum(tape, y)
+    grads = autograd.backward(tape, loss, wrt=(x, square))
+    assert grads[x].tolist() == [2 * 1 * 3, 2 * 2 * 4]
+    assert grads[square].tolist() == [3, 4]
+    assert grads[w].tolist() == [1, 4]
+
+
+def test_what_depends_on_constants_alone_has_gradients_if_wrt_names_it():
+    x, tape = autograd.new_constant(autograd.new_tape(), [3.0, 4.0])
+    half, tape = autograd.new_constant(tape, 0.5)
+    y, tape = autograd.mul(tape, x, half)
+    loss, tape = autograd.sum(tape, y)
+    grads = autograd.backward(tape, loss, wrt=(x, loss))
+    assert grads[x].tolist() == [0.5, 0.5]
+    assert grads[loss] == 1
+    assert half.id not in grads
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copied_variable_is_read_only(copied):
+    w, _ = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    found = copied([w])[0]
+    assert not found.data.flags.writeable
+    assert (found.id, found.data.tolist()) == (w.id, w.data.tolist())

@@ -93,6 +93,21 @@ class Variable(NamedTuple):
 
     __hash__ = object.__hash__  # type: ignore[misc]  # a method would cost three times as much
 
+    def __copy__(self) -> Variable:
+        return self
+
+    def __deepcopy__(self, known: object) -> Variable:
+        return self  # nothing of it can change
+
+    def __reduce__(self) -> tuple[Callable[[int, Array], Variable], tuple[int, Array]]:
+        return _unpickled, (self.id, self.data)
+
+
+def _unpickled(number: int, data: Array) -> Variable:
+    """A variable as it was: arrays come out of a pickle writeable."""
+    freeze(data)
+    return Variable(number, data)
+
 
 class Traced(NamedTuple, Generic[T]):
     """A result and the tape that ends with it; unpacks as a pair."""
@@ -403,7 +418,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     seed : array_like, of the shape and dtype of the loss, optional
         Gradient of some final value with respect to ``loss``; 1 by default.
     wrt : iterable of Variable
-        Intermediate variables whose gradients are wanted too; those of others are freed on the way.
+        Intermediate variables and constants whose gradients are wanted too; those of others are freed on the way.
 
     Returns
     -------
@@ -441,25 +456,37 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}
+    reached = _reached(nodes, kept, loss)
     visited = 0
     for node in nodes[loss.id :: -1]:
         if node.operation is operations.VARIABLE:
             continue
         visited += 1
-        if node.tracked and (place := node.output.id) in grads:
-            _pull(node, grads[place] if place in kept else grads.pop(place), grads)
+        place = node.output.id
+        if (node.tracked or place in reached) and place in grads:
+            _pull(node, grads[place] if place in kept else grads.pop(place), grads, reached)
     for grad in grads.values():
         freeze(grad)
     telemetry.record("backward", perf_counter_ns() - start, visited)
     return Gradients(dict(sorted({**leaves, **kept}.items())) if kept else leaves, grads)
 
 
-def _pull(node: Node, grad: Array, grads: dict[int, Array]) -> None:
+def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> set[int]:
+    """The ids up to the loss of what is named without being tracked, as constants are, and of what depends on it."""
+    found = {place for place in named if not nodes[place].tracked}
+    if found:
+        for node in nodes[min(found) : loss.id + 1]:
+            if any(variable.id in found for variable in node.inputs):
+                found.add(node.output.id)
+    return found
+
+
+def _pull(node: Node, grad: Array, grads: dict[int, Array], reached: set[int]) -> None:
     """Add what an output's gradient contributes to the gradients of the node's inputs."""
     values = (compute, grad, node.output.data, *[variable.data for variable in node.inputs])
     attributes = dict(node.attributes) if node.attributes else {}  # ** takes a dict at a third of the cost
     for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
-        if wanted:
+        if wanted or variable.id in reached:
             more, place = rule(*values, **attributes), variable.id
             grads[place] = kernels.add(grads[place], more) if place in grads else more
 

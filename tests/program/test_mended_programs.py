@@ -192,3 +192,94 @@ def test_weighted_means_follow_the_columns_of_a_batch(rng):
     for rows in (3, 7):
         again, ones, other = recorded(rng.standard_normal((rows, 4)), rng.random(rows), constants=2)
         assert np.array_equal(forward(again.data, ones.data), record(other, again, ones).value.data)
+
+
+def stepped(tape, loss, params, inputs, lr=0.25):
+    return program.compile_step(tape, loss=loss, params=params, inputs=inputs, optimizer=optim.SGD(lr=lr))
+
+
+@pytest.mark.parametrize("index", [0, -1, 2])
+def test_a_loss_that_is_an_element_of_an_input(index):
+    values = np.arange(1, 6, dtype="f4")
+    x, tape = autograd.new_constant(autograd.new_tape(), values)
+    w, tape = autograd.new_variable(tape, [2.0])
+    loss, tape = autograd.slice(tape, x, index)
+    step = stepped(tape, loss, w, (x,))
+    assert step(values) == values[index]
+    assert step(values + 10) == values[index] + 10
+    assert step.run(values, batch_size=5, shuffle=False) == [values[index]]
+
+
+def test_a_loss_that_is_an_input():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.float32(3))
+    w, tape = autograd.new_variable(tape, [2.0])
+    step = stepped(tape, x, w, (x,))
+    assert [step(np.array(number, "f4")) for number in (7, 0, -2)] == [7, 0, -2]
+
+
+def test_a_loss_that_is_a_constant():
+    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
+    w, tape = autograd.new_variable(tape, [2.0])
+    c, tape = autograd.new_constant(tape, np.float32(5))
+    assert stepped(tape, c, w, (x,))(x.data) == 5
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_a_loss_that_is_a_parameter_is_taken_before_the_update(view):
+    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
+    w, tape = autograd.new_variable(tape, np.full((2, 1) if view else (), 2, "f4"))
+    loss, tape = autograd.slice(tape, w, (1, 0)) if view else (w, tape)
+    step = stepped(tape, loss, w, (x,))
+    assert [step(x.data), step(x.data)] == [2.0, 1.75]
+
+
+@pytest.mark.parametrize("trained_first", [False, True])
+def test_the_gradient_of_a_trained_part_beside_a_frozen_one(trained_first):
+    frozen, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    trained, tape = autograd.new_variable(tape, [0.5])
+    x, tape = autograd.new_constant(tape, np.ones((2, 2), "f4"))
+    factors, tape = autograd.new_constant(tape, [100.0, 10.0])
+    parts = (trained, frozen) if trained_first else (frozen, trained)
+    bias, tape = autograd.concatenate(tape, parts)
+    y, tape = autograd.add(tape, x, bias)
+    y, tape = autograd.mul(tape, y, factors)
+    loss, tape = autograd.sum(tape, y)
+    step = stepped(tape, loss, trained, (x,), lr=1.0)
+    step(x.data)
+    gradient = 200.0 if trained_first else 20.0
+    assert step.params(autograd.new_tape()).value.data.tolist() == [0.5 - gradient]
+    assert autograd.backward(tape, loss)[trained].tolist() == [gradient]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [autograd.transpose, lambda tape, x: autograd.slice(tape, x, np.s_[::-1])],
+    ids=["transposed", "reversed"],
+)
+def test_relu_of_a_view_of_a_product_keeps_its_elements_in_their_places(view):
+    rng = np.random.default_rng(0)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((3, 3)))
+    w, tape = autograd.new_constant(tape, rng.standard_normal((3, 3)))
+    product, tape = autograd.matmul(tape, x, w)
+    turned, tape = view(tape, product)
+    wanted, tape = autograd.relu(tape, turned)
+    assert np.array_equal(program.compile_forward(tape, output=wanted, inputs=(x,))(x.data), wanted.data)
+
+
+def test_an_input_without_axes_may_come_first_or_last():
+    scale, tape = autograd.new_constant(autograd.new_tape(), np.float32(2))
+    x, tape = autograd.new_constant(tape, np.ones((4, 3), "f4"))
+    y, tape = autograd.mul(tape, x, scale)
+    five = np.ones((5, 3), "f4")
+    for inputs in ((scale, x), (x, scale)):
+        forward = program.compile_forward(tape, output=y, inputs=inputs)
+        given = [np.array(3, "f4") if one is scale else five for one in inputs]
+        assert np.array_equal(forward(*given), 3 * five)
+
+
+def test_a_constant_is_no_parameter():
+    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
+    c, tape = autograd.new_constant(tape, [1.0])
+    loss, tape = autograd.sum(tape, c)
+    with pytest.raises(error.InvalidValue, match="is a constant; make what is to be trained with new_variable"):
+        stepped(tape, loss, c, (x,))

@@ -62,7 +62,11 @@ def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
             product, out = made[source.buffer], instruction.results["out"]
             readers = [one for one in read_by[source.buffer] if one is not instruction]
             masks = [one for one in readers if one.attributes.get("name") == "relu_backward" and _as_mask(one, source)]
-            if len(masks) == len(readers) and source.buffer is not output.buffer and _same_elements(product, out):
+            if (
+                len(masks) == len(readers)
+                and source.buffer is not output.buffer
+                and _same_elements(product, source, out)
+            ):
                 product.results["out"] = replace(product.results["out"], buffer=out.buffer)
                 product.attributes["fused"] = [*product.attributes["fused"], "relu"]
                 for mask in masks:
@@ -108,7 +112,7 @@ def update_in_product(instructions: Instructions, output: Symbol) -> Instruction
         product = made.get(grad.buffer)
         if product is None or product.attributes["fused"] or product.results["out"].shape != w.shape:
             continue
-        if not _read_once(grad, read_by, output):
+        if not (_read_once(grad, read_by, output) and _same_elements(product, grad)):
             continue
         place = kept.index(product)
         last = max((kept.index(one) for one in read_by[w.buffer] if one not in (instruction, product)), default=-1)
@@ -134,7 +138,7 @@ def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
             continue
         grad, w = instruction.operands["grad"], instruction.results["w"]
         total = made.get(grad.buffer)
-        if not total or grad.size != w.size or not _read_once(grad, read_by, output):
+        if not (total and _read_once(grad, read_by, output) and _same_elements(total, grad, w)):
             continue
         if any(kept.index(one) > kept.index(total) for one in read_by[w.buffer] if one is not instruction):
             continue
@@ -179,9 +183,9 @@ def _as_mask(instruction: Instruction, source: Symbol) -> bool:
     return instruction.operands["b"].buffer is source.buffer and instruction.operands["a"].buffer is not source.buffer
 
 
-def _same_elements(product: Instruction, *others: Symbol) -> bool:
-    """Whether symbols have the elements of a product's output in their order, all adjacent in a buffer of their own."""
-    size = product.results["out"].size
+def _same_elements(made: Instruction, *others: Symbol) -> bool:
+    """Whether symbols have the elements of a result in their order, all adjacent in a buffer of their own."""
+    size = made.results["out"].size
     return all(
         other.size == size
         and other.offset == 0

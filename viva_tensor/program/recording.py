@@ -132,6 +132,8 @@ def record(
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
+    if not result.contiguous or result.buffer.kind != "temporary":  # inputs move, and updates overwrite parameters
+        result = build.scaled(result, 1.0, result.shape)
     if optimizer is not None:
         known = _backward(build, nodes, output, symbols, {variable.id for variable in params}, weight)
         grads = []
@@ -141,8 +143,6 @@ def record(
                 grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
             grads.append(build.whole(grad))
         _update(build, grads, parameters, optimizer)
-    elif not result.contiguous or result.buffer.kind != "temporary":
-        result = build.scaled(result, 1.0, result.shape)
     return Recording(build.instructions, result, tuple(parameters))
 
 

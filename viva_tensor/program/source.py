@@ -71,7 +71,7 @@ class Source:
             if array.ndim and array.shape[0] != recorded[0]:
                 rows = array.shape[0]
         if rows is not None:
-            batch = self.inputs[0].data.shape[0] if self.inputs[0].data.ndim else -1
+            batch = next(variable.data.shape[0] for variable in self.inputs if variable.data.ndim)
             for array, variable in zip(arrays, self.inputs, strict=True):
                 recorded = variable.data.shape
                 want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
@@ -109,6 +109,13 @@ def source_of(
                 f"variable {variable.id} is not a leaf",
                 operation=operation,
                 mend="give what new_constant or new_variable made",
+            )
+    for variable in params:
+        if nodes[variable.id].operation is operations.CONSTANT:
+            raise InvalidValue(
+                f"parameter {variable.id} is a constant",
+                operation=operation,
+                mend="make what is to be trained with new_variable",
             )
     if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
         raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
