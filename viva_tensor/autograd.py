@@ -106,7 +106,7 @@ class Variable(NamedTuple):
 def _unpickled(number: int, data: Array) -> Variable:
     """A variable as it was: arrays come out of a pickle writeable."""
     freeze(data)
-    return Variable(number, data)
+    return Variable._make((number, data))
 
 
 class Traced(NamedTuple, Generic[T]):
