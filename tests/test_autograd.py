@@ -639,3 +639,18 @@ def test_a_copied_variable_is_read_only(copied):
     found = copied([w])[0]
     assert not found.data.flags.writeable
     assert (found.id, found.data.tolist()) == (w.id, w.data.tolist())
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_tape_is_the_tape_and_leaves_the_empty_one_empty(copied):
+    w, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    assert copied(tape) is tape
+    assert len(autograd.new_tape()) == 0
+    assert backward(tape, w, seed=[1.0, 1.0])[w].tolist() == [1, 1]
+
+
+def test_a_tape_is_not_pickled():
+    _, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    with pytest.raises(error.InvalidValue, match="pickle the data of its variables"):
+        pickle.dumps(tape)
+    assert len(autograd.new_tape()) == 0

@@ -183,6 +183,15 @@ class Tape:
     def __new__(cls) -> Tape:
         return _EMPTY
 
+    def __copy__(self) -> Tape:
+        return self  # and not the empty tape that __new__ gives, filled
+
+    def __deepcopy__(self, known: object) -> Tape:
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise InvalidValue("a tape holds functions", operation="pickle", mend="pickle the data of its variables")
+
     def __len__(self) -> int:
         return self._full + len(self._last)
 
