@@ -259,7 +259,7 @@ class Step:
         """All rows as arrays to take batches from and the numbers of those chosen, if all about a run is in order."""
         check_count("run", "batch_size", batch_size)
         check_count("run", "epochs", epochs, least=0)
-        if shuffle and not isinstance(rng, np.random.Generator):
+        if shuffle and not callable(getattr(rng, "permutation", None)):  # all that is asked of a generator here
             mend = "give rng=np.random.default_rng(seed), or shuffle=False"
             raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", mend=mend)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
