@@ -283,3 +283,13 @@ def test_a_constant_is_no_parameter():
     loss, tape = autograd.sum(tape, c)
     with pytest.raises(error.InvalidValue, match="is a constant; make what is to be trained with new_variable"):
         stepped(tape, loss, c, (x,))
+
+
+@pytest.mark.parametrize("rows", [0, 4])
+def test_a_product_that_reads_some_rows_of_a_constant(rows):
+    rng = np.random.default_rng(0)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((40, rows)).astype("f4"))
+    w, tape = autograd.new_constant(tape, rng.standard_normal((8, 24)).astype("f4"))
+    part, tape = autograd.slice(tape, w, np.s_[:rows])
+    wanted, tape = autograd.matmul(tape, x, part)
+    assert np.array_equal(program.compile_forward(tape, output=wanted, inputs=(x,))(x.data), wanted.data)

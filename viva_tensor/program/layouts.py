@@ -198,6 +198,8 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
         for symbol in candidates:
             if symbol is None or symbol.buffer.kind not in kinds or symbol.buffer in found:
                 continue
+            if symbol.size != symbol.buffer.size:  # a part of what the buffer holds
+                continue
             stored = symbol.strides == row_major(symbol.shape)
             panels = _panels(symbol.shape, dtype, turned=not stored)
             if panels.columns * 2 >= panels.width and panels.holds(symbol):
