@@ -172,6 +172,61 @@ def test_of_each_pair(name, dtype):
             assert np.array_equal(found, formula(a, b).astype(dtype), equal_nan=True)
 
 
+INFINITE_SLOPES = {  # (recorded, an input at which the slope is infinite)
+    "sqrt": (autograd.sqrt, 0),
+    "log": (autograd.log, 0),
+    "pow 1/2": (lambda t, x: autograd.pow(t, x, 0.5), 0),
+    "pow -1": (lambda t, x: autograd.pow(t, x, -1), 0),
+    "exp": (autograd.exp, 1000),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE_SLOPES)
+def test_a_gradient_of_0_stays_0_where_a_slope_is_infinite(name, dtype):
+    record, place = INFINITE_SLOPES[name]
+    x = np.array([place] * 40 + [1], dtype)
+    _, grad = both(lambda t, x: autograd.sequence(record(t, x), lambda t, y: autograd.slice(t, y, np.s_[40:])), x)
+    assert not grad[:40].any()
+    assert np.isfinite(grad[40])
+    assert grad[40]
+    _, steep = both(record, x)
+    assert np.isinf(steep[:40]).all()
+
+
+def test_a_gradient_of_0_stays_0_where_a_divisor_is_0(dtype):
+    a, b = np.array([1, 0, 3], dtype), np.array([0, 0, 2], dtype)
+
+    def last(tape, a, b):
+        quotient, tape = autograd.div(tape, a, b)
+        return autograd.slice(tape, quotient, np.s_[2:])
+
+    _, by_a, by_b = both(last, a, b)
+    assert by_a.tolist() == [0, 0, 0.5]
+    assert by_b.tolist() == [0, 0, -0.75]
+
+
+def test_a_norm_at_0_has_no_gradient_if_nothing_flows_to_it(dtype):
+    def floored(tape, x):
+        square, tape = autograd.mul(tape, x, x)
+        total, tape = autograd.sum(tape, square, axis=1)
+        norm, tape = autograd.sqrt(tape, total)
+        one, tape = autograd.new_constant(tape, np.ones((), dtype))
+        return autograd.maximum(tape, norm, one)
+
+    value, grad = both(floored, np.array([[0, 0], [3, 4]], dtype))
+    assert value.tolist() == [1, 5]
+    assert not grad[0].any()
+    assert grad[1] == pytest.approx([0.6, 0.8], rel=4 * float(np.finfo(dtype).eps))
+
+
+def test_rows_without_spread_have_no_gradient_if_nothing_flows_to_them(dtype):
+    normalize = of(operations.NORMALIZE, epsilon=0.0)
+    x = np.array([[2, 2, 2], [1, 2, 3]], dtype)
+    _, grad = both(lambda t, x: autograd.sequence(normalize(t, x), lambda t, y: autograd.slice(t, y, (1, 0))), x)
+    assert not grad[0].any()
+    assert np.isfinite(grad[1]).all()
+
+
 def rows(dtype, width):
     """Rows of numbers with each special value in each place, more than a vector has lanes; and rows of one value."""
     rng = np.random.default_rng(width)

@@ -3,6 +3,9 @@
 A gradient rule is written in terms of operations: ``do(operation, *values, **attributes)``. Run eagerly, ``do``
 computes; a compiler can pass one that records. A rule is called as ``rule(do, grad, output, *inputs, **attributes)``
 with the gradient of the loss with respect to the output; of its values it may look only at the shapes.
+
+Where a slope is infinite at a number, as that of sqrt at 0, a gradient of 0 stays 0: such rules multiply by CHAIN_MUL
+and divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 from viva_tensor import kernels
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels._arrays import as_arrays, empty
+from viva_tensor.kernels.elementwise import chain_div, chain_mul
 
 __all__ = [
     "ABS",
@@ -361,13 +365,19 @@ DIV: Operation = Operation(
     _broadcast,
     kernels.div,
     (
-        lambda do, grad, out, a, b: _fit(do, do(DIV, grad, b), a),
-        lambda do, grad, out, a, b: _negative(do, _fit(do, do(DIV, do(MUL, grad, out), b), b)),
+        lambda do, grad, out, a, b: _fit(do, do(CHAIN_DIV, grad, b), a),
+        lambda do, grad, out, a, b: _negative(do, _fit(do, do(CHAIN_DIV, do(CHAIN_MUL, grad, out), b), b)),
     ),
     lower=lambda build, a, b: build.elementwise("div", a, b),
 )
 GREATER = Operation(
     "greater", _broadcast, kernels.greater, lower=lambda build, a, b: build.elementwise("greater", a, b)
+)
+CHAIN_MUL: Operation = Operation(
+    "chain_mul", _broadcast, chain_mul, lower=lambda build, grad, slope: build.elementwise("chain_mul", grad, slope)
+)
+CHAIN_DIV: Operation = Operation(
+    "chain_div", _broadcast, chain_div, lower=lambda build, grad, x: build.elementwise("chain_div", grad, x)
 )
 MAXIMUM = Operation(
     "maximum",
@@ -383,21 +393,21 @@ SQRT = Operation(
     "sqrt",
     _same,
     kernels.sqrt,
-    (lambda do, grad, out, x: do(SCALE, do(DIV, grad, out), factor=0.5),),
+    (lambda do, grad, out, x: do(SCALE, do(CHAIN_DIV, grad, out), factor=0.5),),
     lower=lambda build, x: build.elementwise("sqrt", x),
 )
 EXP = Operation(
     "exp",
     _same,
     kernels.exp,
-    (lambda do, grad, out, x: do(MUL, grad, out),),
+    (lambda do, grad, out, x: do(CHAIN_MUL, grad, out),),
     lower=lambda build, x: build.elementwise("exp", x),
 )
 LOG = Operation(
     "log",
     _same,
     kernels.log,
-    (lambda do, grad, out, x: do(DIV, grad, x),),
+    (lambda do, grad, out, x: do(CHAIN_DIV, grad, x),),
     lower=lambda build, x: build.elementwise("log", x),
 )
 POW: Operation = Operation(
@@ -406,7 +416,7 @@ POW: Operation = Operation(
     kernels.pow,
     (
         lambda do, grad, out, x, exponent: (
-            do(MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent)))
+            do(CHAIN_MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent)))
             if exponent
             else do(SCALE, grad, factor=0.0)  # 1 everywhere, also where x⁻¹ is infinite
         ),

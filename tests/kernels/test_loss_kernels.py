@@ -45,6 +45,8 @@ def test_cross_entropy_of_extreme_logits(dtype):
         ([0, -1], error.IndexOutOfBounds, "index -1"),
         ([0.0, 0.5], error.InvalidValue, "class 0.5 in row 1"),
         ([0.0, np.inf], error.IndexOutOfBounds, "size 3"),
+        ([0.0, np.nan], error.InvalidValue, "class nan in row 1"),
+        ([[1, 0, 0], [np.nan, 0, 1]], error.InvalidValue, "row 1 sum to nan"),
         ([0], error.ShapeMismatch, "one target for each row"),
         ([[0.5, 0.5], [1, 0]], error.ShapeMismatch, "one target for each row"),
         ([[0.5, 0.6, 0], [1, 0, 0]], error.InvalidValue, "row 0 sum to 1.1"),
@@ -90,7 +92,8 @@ def test_probabilities_out_of_range_are_refused():
             kernels.binary_cross_entropy([0.0, 0.0], [1.0, wrong])
     with pytest.raises(error.ShapeMismatch):
         kernels.binary_cross_entropy(np.zeros((3, 1)), np.zeros(3))
-    assert np.isnan(kernels.binary_cross_entropy([0.0], [np.nan]))[0]
+    with pytest.raises(error.InvalidValue, match=r"target nan at 1; targets are from 0 to 1"):
+        kernels.binary_cross_entropy([0.0, 0.0], [1.0, np.nan])
 
 
 def test_huber_is_square_inside_and_linear_outside(dtype):

@@ -286,6 +286,15 @@ def each(slope):
     return rule
 
 
+def chained(slope):
+    """As `alone`, with 0 for a gradient of 0 also where the slope is infinite."""
+
+    def rule(g, x, **attributes):
+        return [exact(np.where(g == 0, 0, g * slope(x, **attributes)))]
+
+    return rule
+
+
 def alone(slope):
     return each(lambda x, **attributes: (slope(x, **attributes), np.abs(slope(x, **attributes))))
 
@@ -294,14 +303,14 @@ BACKWARD = {
     "add": pairwise(lambda g, a, b: (exact(g), exact(g))),
     "sub": pairwise(lambda g, a, b: (exact(g), exact(-g))),
     "mul": pairwise(lambda g, a, b: (exact(g * b), exact(g * a))),
-    "div": pairwise(lambda g, a, b: (exact(g / b), exact(-g * a / b / b))),
+    "div": pairwise(lambda g, a, b: (exact(np.where(g == 0, 0, g / b)), exact(np.where(g == 0, 0, -g * a / b / b)))),
     "maximum": pairwise(lambda g, a, b: (exact(g * shares(a, b)), exact(g * shares(b, a)))),
     "scale": alone(lambda x, factor: np.full(x.shape, factor)),
     "abs": alone(np.sign),
-    "sqrt": alone(lambda x: 0.5 / np.sqrt(x)),
-    "exp": alone(np.exp),
-    "log": alone(lambda x: 1 / x),
-    "pow": alone(lambda x, exponent: exponent * x ** (exponent - 1) if exponent else np.zeros(x.shape)),
+    "sqrt": chained(lambda x: 0.5 / np.sqrt(x)),
+    "exp": chained(np.exp),
+    "log": chained(lambda x: 1 / x),
+    "pow": chained(lambda x, exponent: exponent * x ** (exponent - 1) if exponent else np.zeros(x.shape)),
     "erf": each(lambda x: (2 / math.sqrt(math.pi) * np.exp(-x * x), 2 * np.exp(-x * x) * (1 + x * x))),
     "relu": alone(lambda x: (x > 0) * 1.0),
     "leaky_relu": alone(lambda x, slope: np.where(x > 0, 1.0, slope)),

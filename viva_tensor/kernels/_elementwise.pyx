@@ -20,6 +20,8 @@ FORMULAS = {
     "sub": cores.SUB,
     "mul": cores.MUL,
     "div": cores.DIV,
+    "chain_mul": cores.CHAIN_MUL,
+    "chain_div": cores.CHAIN_DIV,
     "scale": cores.SCALE,
     "maximum": cores.MAXIMUM,
     "greater": cores.GREATER,

@@ -18,6 +18,8 @@ __all__ = [
     "abs_backward",
     "add",
     "add_backward",
+    "chain_div",
+    "chain_mul",
     "div",
     "div_backward",
     "erf",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _ADD, _SUB, _MUL, _DIV, _SCALE = (FORMULAS[name] for name in ("add", "sub", "mul", "div", "scale"))
+_CHAIN_MUL, _CHAIN_DIV = FORMULAS["chain_mul"], FORMULAS["chain_div"]
 _MAXIMUM, _GREATER, _ABS, _ABS_BACKWARD = (FORMULAS[name] for name in ("maximum", "greater", "abs", "abs_backward"))
 _SQRT, _EXP, _LOG, _POW = (FORMULAS[name] for name in ("sqrt", "exp", "log", "pow"))
 _ERF, _ERF_BACKWARD = FORMULAS["erf"], FORMULAS["erf_backward"]
@@ -200,6 +203,8 @@ def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
     """Gradients of both operands of :func:`div`: grad / b and -grad · (a / b) / b, each summed to its operand's shape.
 
+    Where grad is 0 both are 0, also if b is.
+
     Examples
     --------
     >>> div_backward([1.0, 1.0], [3.0, 4.0], 2.0)
@@ -207,8 +212,34 @@ def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Ar
     """
     grad, a, b = as_arrays("div_backward", grad, a, b)
     same_shape("div_backward", broadcast("div_backward", a, b), grad.shape, "grad has the shape of the quotient")
-    quotient = div(grad, b)
-    return add_backward(quotient, a.shape), add_backward(scale(mul(quotient, div(a, b)), -1), b.shape)
+    quotient = chain_div(grad, b)
+    return add_backward(quotient, a.shape), add_backward(scale(chain_mul(quotient, div(a, b)), -1), b.shape)
+
+
+def chain_mul(grad: ArrayLike, slope: ArrayLike) -> Array:
+    """A gradient times the slope of an operation, grad · slope; 0 where grad is 0, also if the slope is infinite.
+
+    Parameters, returns and errors are those of :func:`add`.
+
+    Examples
+    --------
+    >>> chain_mul([0.0, 2.0], [float("inf"), 3.0])
+    array([0., 6.], dtype=float32)
+    """
+    return pairs("chain_mul", _CHAIN_MUL, grad, slope)
+
+
+def chain_div(grad: ArrayLike, x: ArrayLike) -> Array:
+    """A gradient times the slope 1 / x of an operation, grad / x; 0 where grad is 0, also if x is.
+
+    Parameters, returns and errors are those of :func:`add`.
+
+    Examples
+    --------
+    >>> chain_div([0.0, 2.0], [0.0, 4.0])
+    array([0. , 0.5], dtype=float32)
+    """
+    return pairs("chain_div", _CHAIN_DIV, grad, x)
 
 
 def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -285,14 +316,14 @@ def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient of y = :func:`sqrt`, from its output: ½ · grad / y.
+    """Gradient of y = :func:`sqrt`, from its output: ½ · grad / y, and 0 where grad is 0, also if y is.
 
     Examples
     --------
     >>> sqrt_backward([1.0, 1.0], [2.0, 4.0])
     array([0.25 , 0.125], dtype=float32)
     """
-    return scale(unary_backward("sqrt_backward", _DIV, grad, y), 0.5)
+    return scale(unary_backward("sqrt_backward", _CHAIN_DIV, grad, y), 0.5)
 
 
 def exp(x: ArrayLike, out: Array | None = None) -> Array:
@@ -307,14 +338,14 @@ def exp(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient of y = :func:`exp`, from its output: grad · y.
+    """Gradient of y = :func:`exp`, from its output: grad · y, and 0 where grad is 0, also if y is infinite.
 
     Examples
     --------
     >>> exp_backward([2.0], [3.0])
     array([6.], dtype=float32)
     """
-    return unary_backward("exp_backward", _MUL, grad, y)
+    return unary_backward("exp_backward", _CHAIN_MUL, grad, y)
 
 
 def log(x: ArrayLike, out: Array | None = None) -> Array:
@@ -329,14 +360,14 @@ def log(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
-    """Gradient of :func:`log` at x: grad / x.
+    """Gradient of :func:`log` at x: grad / x, and 0 where grad is 0, also if x is.
 
     Examples
     --------
     >>> log_backward([1.0], [4.0])
     array([0.25], dtype=float32)
     """
-    return unary_backward("log_backward", _DIV, grad, x)
+    return unary_backward("log_backward", _CHAIN_DIV, grad, x)
 
 
 def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
@@ -352,7 +383,7 @@ def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
 
 
 def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
-    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹, and 0 for p = 0, also where x⁻¹ is infinite.
+    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹, and 0 for p = 0 and where grad is 0, also if xᵖ⁻¹ is infinite.
 
     Examples
     --------
@@ -361,7 +392,7 @@ def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
     """
     exponent = real("pow_backward", "exponent", exponent)
     slope = scale(pow(x, exponent - 1), exponent) if exponent else scale(pow(x, 0), 0)
-    return unary_backward("pow_backward", _MUL, grad, slope)
+    return unary_backward("pow_backward", _CHAIN_MUL, grad, slope)
 
 
 def erf(x: ArrayLike, out: Array | None = None) -> Array:

@@ -139,7 +139,7 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     Raises
     ------
     InvalidValue
-        If a target is not from 0 to 1; NaN is, and gives NaN.
+        If a target is not from 0 to 1, or NaN.
     ShapeMismatch, DtypeError
         If the shapes or dtypes differ.
 
@@ -149,7 +149,7 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     array([  0.6931, 100.    ], dtype=float32)
     """
     x, t = _pair("binary_cross_entropy", logits, target)
-    outside = (t < 0) | (t > 1)
+    outside = ~((t >= 0) & (t <= 1))  # NaN too
     if outside.any():
         place = int(np.argmax(outside))
         raise InvalidValue(
@@ -189,7 +189,8 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     IndexOutOfBounds
         If a class has no logit.
     InvalidValue
-        If the number of a class is not whole, or the probabilities of a row are negative or do not sum to 1.
+        If the number of a class is not whole, the probabilities of a row are negative or do not sum to 1, or one is
+        NaN.
     ShapeMismatch, DimensionError, DtypeError
         If the shapes do not fit, or the dtypes differ.
 
@@ -244,14 +245,13 @@ def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Arra
 
 
 def _check_target(operation: str, target: Array, classes: int) -> None:
-    """Raise unless they are numbers of classes, or probabilities; NaN is either."""
+    """Raise unless they are numbers of classes, or probabilities."""
     if target.ndim == 1:
         outside = (target < 0) | (target >= classes)
         if outside.any():
             row = int(np.argmax(outside))
             raise IndexOutOfBounds(int(target[row]) if np.isfinite(target[row]) else -1, classes, operation=operation)
         broken = target != np.floor(target)
-        broken &= ~np.isnan(target)
         if broken.any():
             row = int(np.argmax(broken))
             raise InvalidValue(
@@ -260,7 +260,7 @@ def _check_target(operation: str, target: Array, classes: int) -> None:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         totals = target.sum(axis=1, dtype=np.float64)
-    wrong = (target < 0).any(axis=1) | (np.abs(totals - 1) > 1e-3)
+    wrong = ~((target >= 0).all(axis=1) & (np.abs(totals - 1) <= 1e-3))  # NaN is wrong too
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InvalidValue(

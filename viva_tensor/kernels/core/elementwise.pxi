@@ -12,6 +12,10 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
         return a * b
     if formula == DIV:
         return quotient(a, b)
+    if formula == CHAIN_MUL:            # a gradient times a slope, which may be infinite
+        return chained(a, a * b)
+    if formula == CHAIN_DIV:            # a gradient divided by what is 0 where the slope is infinite
+        return chained(a, quotient(a, b))
     if formula == SCALE:
         return a * <real> factor
     if formula == MAXIMUM:
@@ -177,6 +181,10 @@ cdef void pair(const void* args, int member, int members) noexcept nogil:
         elementwise(MUL, args, member, members)
     elif formula == DIV:
         elementwise(DIV, args, member, members)
+    elif formula == CHAIN_MUL:
+        elementwise(CHAIN_MUL, args, member, members)
+    elif formula == CHAIN_DIV:
+        elementwise(CHAIN_DIV, args, member, members)
     elif formula == SCALE:
         elementwise(SCALE, args, member, members)
     elif formula == MAXIMUM:

@@ -44,6 +44,11 @@ cdef inline vec larger(vec x, vec y) noexcept nogil:
     return if_less(x, y, y, if_at_most(y, x, x, x + y))
 
 
+cdef inline vec chained(vec grad, vec value) noexcept nogil:
+    """The value of a chain rule, or 0 where the gradient is 0 and an infinite slope would make it NaN"""
+    return if_at_most(abs_of(grad), ZERO, if_at_most(abs_of(value), ZERO, value, grad), value)
+
+
 cdef inline vec reduced(vec x, vec* n) noexcept nogil:
     """r with x = n·ln(2) + r, |r| ≤ ln(2) / 2"""
     n[0] = nearest(x * <real> 1.4426950408889634)

@@ -143,7 +143,8 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
     elif formula == NORMALIZE_BACKWARD:         # a is the gradient, b the input
         first = row_mean(PLAIN, b, NULL, ZERO, size)
         second = spread_of(b, first, size, factor)
-        third = quotient(row_mean(COVARIANCE, a, b, first, size), second * second)
+        third = row_mean(COVARIANCE, a, b, first, size)
+        third = chained(third, quotient(third, second * second))
         fourth = row_mean(PLAIN, a, NULL, ZERO, size)
     while i < size:
         count = <int> min(<Py_ssize_t> LANES, size - i)
@@ -163,7 +164,8 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         elif formula == NORMALIZE:
             x = quotient(x - first, second)
         else:
-            x = quotient((x - fourth) - (load_part(b + i, count) - first) * third, second)
+            x = (x - fourth) - (load_part(b + i, count) - first) * third
+            x = chained(x, quotient(x, second))
         store_part(out + i, x, count)
         i += LANES
     if formula == CROSS_ENTROPY_BACKWARD and label >= 0:
