@@ -191,7 +191,7 @@ class TestWeights:
 
 def full(rng):
     """A checkpoint with something in each field."""
-    state = program.State(*[(rng.standard_normal((2, 3)), np.float32([np.nan, -0.0]))] * 2, 7)
+    state = program.State(*[(rng.standard_normal((2, 3)), np.float32([np.nan, -0.0]))] * 2, 7, "SGD")
     return Checkpoint(
         state,
         optim.SGD(lr=0.1, momentum=0.9),
@@ -324,6 +324,15 @@ class TestDamage:
         signed(path, safetensors.numpy.load_file(path), metadata | {"checkpoint": json.dumps(tree)})
         with pytest.raises(error.InvalidFile, match=f"c is a damaged checkpoint.*{last} is {value}, wanted"):
             checkpoint.load(path)
+
+    def test_a_file_from_before_states_named_their_optimiser(self, rng, tmp_path):
+        path = checkpoint.save(tmp_path / "c", full(rng))
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = file.metadata()
+        tree = json.loads(metadata["checkpoint"])
+        del tree["fields"]["state"]["fields"]["optimizer"]
+        signed(path, safetensors.numpy.load_file(path), metadata | {"checkpoint": json.dumps(tree)})
+        assert checkpoint.load(path).state.optimizer is None
 
     def test_no_file_makes_code_run(self, rng, tmp_path):
         paths = [checkpoint.save(tmp_path / "good", full(rng)), checkpoint.save(tmp_path / "bad", full(rng))]

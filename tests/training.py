@@ -33,7 +33,7 @@ def compiled(seed=0, sizes=(30, 64, 32, 3), batch=200, dropout=0.0):
 
 def digest(step):
     """A hash of all that a step changes."""
-    params, moments, steps = step.state()
+    params, moments, steps, _ = step.state()
     parts = [array.tobytes() for arrays in (params, *moments) for array in arrays]
     return hashlib.sha256(b"".join(parts) + str(steps).encode()).hexdigest()
 

@@ -94,7 +94,7 @@ def test_a_state_for_other_parameters_is_refused():
     with pytest.raises(error.InvalidValue, match="for 1 parameters, wanted 1 for each of 2"):
         update(new_tape(), sgd, init(sgd, a), (a, b), grads)
     with pytest.raises(error.InvalidValue, match="for 2, 2 parameters, wanted 1 for each of 2"):
-        update(new_tape(), sgd, init(Adam(), (a, b)), (a, b), grads)
+        update(new_tape(), sgd, init(Adam(), (a, b))._replace(optimizer=None), (a, b), grads)
 
 
 @pytest.mark.parametrize("thing", [None, 1.0, "w", np.ones(2)])
@@ -153,6 +153,21 @@ def test_what_is_no_optimiser_is_refused(thing):
         init(thing, w)
     with pytest.raises(error.InvalidValue, match="no optimiser"):
         update(new_tape(), thing, init(SGD(), w), w, grads)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [(RMSprop(momentum=0.9), Adam()), (SGD(momentum=0.9), RMSprop()), (AdamW(), Adam()), (SGD(), Adam())],
+    ids=str,
+)
+def test_the_state_of_another_optimiser_is_refused(own, other):
+    (w,), grads = loss_of([1.0])
+    state = init(other, w)
+    assert state.optimizer == type(other).__name__
+    with pytest.raises(error.InvalidValue, match=f"state of {state.optimizer}, wanted that of {type(own).__name__}"):
+        update(new_tape(), own, state, w, grads)
+    (_, made), _ = update(new_tape(), other, state._replace(optimizer=None), w, grads)
+    assert made.optimizer == state.optimizer
 
 
 @pytest.mark.parametrize("state", [None, (0, ()), optim.State(-1, ()), optim.State(1.5, ()), optim.State(None, ())])

@@ -63,7 +63,7 @@ def digest():
             for clip_norm in (None, 0.5):
                 X, Y, _, step = compiled(name, replace(optimizer, clip_norm=clip_norm))
                 found.update(np.array([step(X, Y) for _ in range(4)]).tobytes())
-                params, moments, _ = step.state()
+                params, moments, *_ = step.state()
                 for array in (*params, *(one for arrays in moments for one in arrays)):
                     found.update(array.tobytes())
     return found.hexdigest()
@@ -164,6 +164,26 @@ def test_a_restored_state_goes_on_bit_for_bit_from_a_file(optimizer, clip_norm, 
     assert [step(X, Y) for _ in range(4)] == ahead
 
 
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [(RMSprop(), SGD(momentum=0.9)), (RMSprop(momentum=0.9), Adam()), (AdamW(), Adam()), (Adam(), AdamW())],
+    ids=str,
+)
+def test_the_state_of_another_optimiser_with_as_many_moments_is_refused(own, other):
+    X, Y, _, step = compiled("thin", own)
+    step(X, Y)
+    before = step.state()
+    foreign = compiled("thin", other)[3].state()
+    assert len(foreign.moments) == len(before.moments)
+    names = f"of {type(other).__name__}, wanted {type(own).__name__}"
+    with pytest.raises(error.InvalidValue, match=names):
+        step.restore(foreign)
+    assert step.state().steps == 1
+    assert same(step.state().params, before.params)
+    step.restore(foreign._replace(optimizer=None))
+    assert step.state().optimizer == type(own).__name__
+
+
 def test_states_that_do_not_fit_are_refused_and_change_nothing():
     X, Y, _, step = compiled("thin", Adam())
     step(X, Y)
@@ -179,6 +199,9 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing():
     ]
     for state in bad:
         with pytest.raises(error.InvalidValue, match="another program"):
+            step.restore(state)
+    for state in (optim.init(Adam(), step.params(autograd.new_tape()).value), tuple(before), None):
+        with pytest.raises(error.InvalidValue, match=r"wanted program\.State"):
             step.restore(state)
     for steps in (-1, 1.5, None, "3"):
         with pytest.raises(error.InvalidValue, match="steps="):

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._ranges import at_least_0, positive, share
 from viva_tensor.kernels._updates import Rule
@@ -87,6 +89,8 @@ class SGD(Optimizer):
         Optimizer.__post_init__(self)
         share("SGD", "momentum", self.momentum)
         at_least_0("SGD", "weight_decay", self.weight_decay)
+        if not isinstance(self.nesterov, (bool, np.bool_)):
+            raise InvalidValue(f"nesterov={self.nesterov!r}, wanted True or False", operation="SGD")
         if self.nesterov and not self.momentum:
             mend = "give momentum=0.9, or no nesterov"
             raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", mend=mend)
@@ -187,7 +191,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     r"""Adam with decoupled weight decay: :math:`w \leftarrow (1 - \eta \lambda) w` before Adam's step.
 
-    Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``.
+    Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``. Every parameter that is given to a step
+    decays, also one that the loss does not depend on (its gradient is zeros; PyTorch, where such a gradient is None,
+    leaves the parameter as it is): give a step only what it shall train.
 
     References
     ----------

@@ -24,14 +24,16 @@ P = TypeVar("P")
 
 
 class State(NamedTuple):
-    """What an optimiser keeps between steps: how many it has made, and its moments.
+    """What an optimiser keeps between steps: how many it has made, its moments, and the name of its kind.
 
     ``moments`` holds for each kind of moment (SGD: v, if it has momentum; Adam: m, s; RMSprop: s, and v with momentum)
-    a tuple of arrays, one for each parameter in the order of :func:`leaves`.
+    a tuple of arrays, one for each parameter in the order of :func:`leaves`. ``optimizer`` is the name of the class of
+    which it is the state; None, in a state made by hand, goes with any whose moments it has.
     """
 
     steps: int
     moments: tuple[tuple[Array, ...], ...]
+    optimizer: str | None = None
 
 
 def init(optimizer: Optimizer, params: Any) -> State:
@@ -57,13 +59,13 @@ def init(optimizer: Optimizer, params: Any) -> State:
     >>> from viva_tensor.optim import SGD
     >>> w, tape = new_variable(new_tape(), [1.0])
     >>> init(SGD(momentum=0.9), {"w": w})
-    State(steps=0, moments=((array([0.], dtype=float32),),))
+    State(steps=0, moments=((array([0.], dtype=float32),),), optimizer='SGD')
     """
     check_optimizer("init", optimizer)
     zeros = [np.zeros_like(variable.data) for variable in leaves(params)]
     for array in zeros:
         freeze(array)
-    return State(0, (tuple(zeros),) * len(optimizer.slots))
+    return State(0, (tuple(zeros),) * len(optimizer.slots), type(optimizer).__name__)
 
 
 def update(
@@ -108,6 +110,13 @@ def update(
     check_optimizer("update", optimizer)
     if not (isinstance(state, State) and isinstance(state.steps, (int, np.integer)) and 0 <= state.steps < 1 << 62):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", mend="use the one before, or init")
+    name = type(optimizer).__name__
+    if state.optimizer not in (None, name):
+        raise InvalidValue(
+            f"got the state of {state.optimizer}, wanted that of {name}",
+            operation="update",
+            mend=f"start {name} with init, or go on with {state.optimizer}",
+        )
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
         raise _foreign_state(slots, state, params)
@@ -121,7 +130,6 @@ def update(
         scale = clipping(squared_norm(found), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
-    name = type(optimizer).__name__
     places = [("first", "second").index(slot) + 1 for slot in slots]
     new: dict[Variable, Variable] = {}
     after: list[tuple[Array, Array | None, Array | None]] = []
@@ -147,7 +155,7 @@ def update(
     if known is not None and len(new) != known:
         raise _foreign_state(slots, state, params)
     kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
-    return Traced((stepped_params, State(state.steps + 1, kept)), tape)
+    return Traced((stepped_params, State(state.steps + 1, kept, name)), tape)
 
 
 def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> InvalidValue:

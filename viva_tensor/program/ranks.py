@@ -375,7 +375,7 @@ class RankStep(Step):
             for piece, (memory, _) in zip(self._pieces, wholes, strict=True):
                 memory[self._shard.begin : self._shard.end] = piece
                 self._shard.gather(memory)
-            return State(self._load(self._params), tuple(self._load(arrays) for _, arrays in wholes), self.steps)
+            return self._state(tuple(self._load(arrays) for _, arrays in wholes))
 
     def restore(self, state: State) -> None:
         """Go on from a state, bit for bit, on as many ranks or on another number of them; every rank makes this call.
@@ -383,20 +383,20 @@ class RankStep(Step):
         Raises
         ------
         InvalidValue
-            If it is the state of another program.
+            If it is the state of another program, or of another optimiser.
         RankError
             If it is that on another rank, or if ranks do not have the same state.
         """
 
         def prepared() -> tuple[list[tuple[Array, tuple[Array, ...]]], str]:
             ready = self._prepared(state)
-            params, moments, steps = state
-            return ready, _digest((*params, *(array for arrays in moments for array in arrays), steps))
+            moments = (array for arrays in state.moments for array in arrays)
+            return ready, _digest((*state.params, *moments, state.steps))
 
         with self._interrupts, self._lock:
             ready, found = together(self._comm, "restore", prepared)
             agree(self._comm, "restore", {"the state's SHA-256": found})
-            put(self._copies(ready), self._rule, int(state[2]))
+            put(self._copies(ready), self._rule, int(state.steps))
 
     def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
         if not self._sharded:

@@ -35,12 +35,14 @@ BEHIND = 128  # bytes of a panel's row
 class State(NamedTuple):
     """All that a step changes: copies of its parameters, the optimiser's moments, and the number of steps made.
 
-    Moments are those of :class:`viva_tensor.optim.State`: for each kind a tuple of arrays, one for each parameter.
+    Moments and the name of the optimiser's class are those of :class:`viva_tensor.optim.State`: for each kind of moment
+    a tuple of arrays, one for each parameter.
     """
 
     params: tuple[Array, ...]
     moments: tuple[tuple[Array, ...], ...]
     steps: int
+    optimizer: str | None = None
 
 
 class Step:
@@ -339,14 +341,28 @@ class Step:
         """Copies of all that a step changes."""
         with self._lock:
             moments = tuple(self._load(block) for block in self._moments.values())
-            return State(self._load(self._params), moments, self.steps)
+            return self._state(moments)
+
+    def _state(self, moments: tuple[tuple[Array, ...], ...]) -> State:
+        return State(self._load(self._params), moments, self.steps, type(self._optimizer).__name__)
 
     def _prepared(self, state: State) -> list[tuple[Array, tuple[Array, ...]]]:
         """The parameters and moments of a state of this program as they lie here, in memory of their own.
 
         All that can fail comes before anything is changed.
         """
-        params, moments, steps = state
+        if not isinstance(state, State):
+            raise InvalidValue(
+                f"got {type(state).__name__}, wanted program.State", operation="restore", mend="give what state() gave"
+            )
+        params, moments, steps, optimizer = state
+        own = type(self._optimizer).__name__
+        if optimizer not in (None, own):
+            raise InvalidValue(
+                f"the state is that of another program: of {optimizer}, wanted {own}",
+                operation="restore",
+                mend=f"compile the same step with {optimizer}",
+            )
         wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
         given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
         if given != [wanted] * (1 + len(self._moments)):
@@ -366,11 +382,11 @@ class Step:
         Raises
         ------
         InvalidValue
-            If it is the state of another program.
+            If it is the state of another program, or of another optimiser.
         """
         ready = self._prepared(state)
         with self._lock:
-            put(self._copies(ready), self._rule, int(state[2]))
+            put(self._copies(ready), self._rule, int(state.steps))
 
     def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
         """What :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
