@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor import kernels, operations, telemetry
+from viva_tensor._variable import Record
 from viva_tensor.error import (
     DimensionError,
     ForeignVariable,
@@ -35,6 +36,7 @@ from viva_tensor.error import (
 )
 from viva_tensor.kernels._arrays import as_array, as_arrays, freeze
 from viva_tensor.operations import Array, Operation, compute
+from viva_tensor.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 
 __all__ = [
     "Gradients",
@@ -72,26 +74,49 @@ __all__ = [
 T = TypeVar("T")
 
 
-class Variable(NamedTuple):
+@refuses(ARITHMETIC, ORDER, INDEXING, VALUES)
+class Variable(Record):
     """A value on a tape: its place there, and its read-only array. Two variables are equal only if they are one.
+
+    A record, not a number: operators raise :class:`viva_tensor.error.NoOperator` with the function to call.
+
+    Attributes
+    ----------
+    id : int
+        Its place on the tape.
+    data : ndarray, float32 or float64
+    shape : tuple of int
+    dtype : numpy.dtype
+    ndim : int
 
     Examples
     --------
     >>> w, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> w
     Variable(id=0, data=array([1., 2.], dtype=float32))
+    >>> w.shape, w.ndim
+    ((2,), 1)
+    >>> 2 * w
+    Traceback (most recent call last):
+    viva_tensor.error.NoOperator: *: a Variable takes no operators; call autograd.mul(tape, a, b); a number is ...
     """
 
-    id: int
-    data: Array
+    __slots__ = ()
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape)
 
-    def __ne__(self, other: object) -> bool:
-        return self is not other
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
 
-    __hash__ = object.__hash__  # type: ignore[misc]  # a method would cost three times as much
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    def __repr__(self) -> str:
+        return f"Variable(id={self.id}, data={self.data!r})"
 
     def __copy__(self) -> Variable:
         return self
@@ -106,7 +131,7 @@ class Variable(NamedTuple):
 def _unpickled(number: int, data: Array) -> Variable:
     """A variable as it was: arrays come out of a pickle writeable."""
     freeze(data)
-    return Variable._make((number, data))
+    return Variable(number, data)
 
 
 class Traced(NamedTuple, Generic[T]):
@@ -224,7 +249,7 @@ class Tape:
     ) -> Traced[Variable]:
         """A new variable that holds a read-only array, and the tape that ends with its node."""
         blocks, full, last = self._blocks, self._full, self._last
-        output = _new(Variable, (full + len(last), data))
+        output = Variable(full + len(last), data)
         last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
         if len(last) == BLOCK:
             blocks, full, last = _Blocks(blocks, last), full + BLOCK, ()

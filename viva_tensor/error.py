@@ -18,6 +18,7 @@ __all__ = [
     "InvalidShape",
     "InvalidValue",
     "NoGradient",
+    "NoOperator",
     "RankError",
     "ShapeMismatch",
     "TensorError",
@@ -126,6 +127,10 @@ class ForeignVariable(TensorError, ValueError):
 
 class NoGradient(TensorError, KeyError):
     """A gradient was asked of something that has none, such as a constant."""
+
+
+class NoOperator(TensorError, TypeError):
+    """A Python operator on a variable or a layer: operations are functions, which take the tape and give the next."""
 
 
 class InvalidValue(TensorError, ValueError):

@@ -17,6 +17,7 @@ from viva_tensor.error import (
     IndexOutOfBounds,
     InvalidShape,
     InvalidValue,
+    NoOperator,
     ShapeMismatch,
 )
 from viva_tensor.kernels._ranges import is_whole, shown
@@ -74,6 +75,10 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         array = np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
+    except NoOperator:
+        raise DtypeError(
+            "got a variable, wanted an array", operation=operation, mend="take its values: .data"
+        ) from None
     except ValueError as reason:
         raise InvalidShape(f"no array can be made of this input ({reason})", operation=operation) from None
     except (BufferError, RuntimeError, TypeError) as reason:

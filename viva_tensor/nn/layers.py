@@ -18,6 +18,7 @@ from viva_tensor.kernels._ranges import is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
+from viva_tensor.operators import ARITHMETIC, refuses
 
 __all__ = [
     "LayerNorm",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@refuses(ARITHMETIC)
 class Linear(NamedTuple):
     """A fully connected layer. New weights are a new record.
 
@@ -336,6 +338,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
     return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
 
 
+@refuses(ARITHMETIC)
 class LayerNorm(NamedTuple):
     """Scale and shift of normalised features.
 

@@ -1,0 +1,85 @@
+"""Python's operators on what a tape holds: refused, each with the function to call.
+
+An operation needs the tape and gives the next one, for which an operator has no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from viva_tensor.error import NoOperator
+
+__all__ = ["ARITHMETIC", "INDEXING", "ORDER", "VALUES", "refuses"]
+
+C = TypeVar("C", bound=type)
+Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}
+
+
+def _both_ways(name: str, symbol: str, mend: str) -> Refused:
+    return {f"__{name}__": (symbol, mend), f"__r{name}__": (symbol, mend)}
+
+
+ARITHMETIC: Refused = {
+    **_both_ways("add", "+", "call autograd.add(tape, a, b)"),
+    **_both_ways("sub", "-", "call autograd.sub(tape, a, b)"),
+    **_both_ways("mul", "*", "call autograd.mul(tape, a, b); a number is recorded with new_constant"),
+    **_both_ways("truediv", "/", "call autograd.div(tape, a, b)"),
+    **_both_ways("matmul", "@", "call autograd.matmul(tape, a, b)"),
+    **_both_ways("pow", "**", "call autograd.pow(tape, a, 2.0)"),
+    **_both_ways("floordiv", "//", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("mod", "%", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("divmod", "divmod()", "it has no derivative; compute it with NumPy from .data"),
+    "__neg__": ("-", "call autograd.mul(tape, a, b) with b of -1 from new_constant"),
+    "__pos__": ("+", "the variable itself is the same"),
+    "__abs__": ("abs()", "call autograd.abs(tape, a)"),
+}
+ORDER: Refused = {
+    f"__{name}__": (symbol, "compare the values: a.data")
+    for name, symbol in {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items()
+}
+INDEXING: Refused = {
+    "__getitem__": ("[]", "call autograd.slice(tape, a, index), or index the values: a.data"),
+    "__setitem__": ("[] =", "variables do not change; record a new one"),
+    "__iter__": ("unpacking", "its fields are a.id and a.data; parts are made by autograd.slice(tape, a, index)"),
+    "__len__": ("len()", "rows are counted by a.shape[0]"),
+    "__contains__": ("in", "look among the values: a.data"),
+}
+VALUES: Refused = {
+    "__bool__": ("bool()", "take the value, bool(a.data), or ask whether it is None"),
+    "__float__": ("float()", "take the value: float(a.data)"),
+    "__int__": ("int()", "take the value: int(a.data)"),
+    "__complex__": ("complex()", "take the value: complex(a.data)"),
+    "__round__": ("round()", "take the value: round(float(a.data))"),
+    "__array__": ("numpy", "take the values: a.data"),
+    "__array_ufunc__": ("numpy", "call the function of this kind in autograd, or take the values: a.data"),
+}
+
+
+def refuses(*kinds: Refused) -> Callable[[C], C]:
+    """Make a class's operators raise NoOperator with the function to call.
+
+    Examples
+    --------
+    >>> @refuses(ARITHMETIC)
+    ... class Layer(tuple):
+    ...     pass
+    >>> 2 * Layer()
+    Traceback (most recent call last):
+    viva_tensor.error.NoOperator: *: a Layer takes no operators; call autograd.mul(tape, a, b); a number is ...
+    """
+
+    def refusing(cls: C) -> C:
+        for kind in kinds:
+            for method, (written, mend) in kind.items():
+                setattr(cls, method, _refusal(written, mend))
+        return cls
+
+    return refusing
+
+
+def _refusal(written: str, mend: str) -> Callable[..., NoReturn]:
+    def refuse(self: object, *others: Any, **options: Any) -> NoReturn:
+        raise NoOperator(f"a {type(self).__name__} takes no operators", operation=written, mend=mend)
+
+    return refuse
