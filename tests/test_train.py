@@ -95,13 +95,13 @@ class TestWatching:
         losses = result.history["validation_loss"]
         assert result.best_epoch == 1 + int(np.argmin(losses))
         assert len(losses) == result.best_epoch + 3 < 50
-        error = np.mean((train.predict(result.layers, self.X) + self.X) ** 2)
+        error = np.mean((train.predict(result.layers, self.X, "relu") + self.X) ** 2)
         assert error == pytest.approx(min(losses), rel=1e-5)
 
     def test_without_patience_the_last_weights(self):
         settings = Settings(hidden=(8,), epochs=5, batch_size=8)
         result = train.fit(self.X, self.X, settings, validation=(self.X, -self.X))
-        error = np.mean((train.predict(result.layers, self.X) + self.X) ** 2)
+        error = np.mean((train.predict(result.layers, self.X, "relu") + self.X) ** 2)
         assert error == pytest.approx(result.history["validation_loss"][-1], rel=1e-5)
         assert result.best_epoch == 5
 
@@ -307,6 +307,16 @@ def test_predict_matches_numpy_in_any_chunks(monkeypatch, activation):
         np.testing.assert_allclose(train.predict(layers, x, activation), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_predict_takes_no_activation_for_granted():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 3), dtype=np.float32)
+    layers, _ = nn.mlp(autograd.new_tape(), (3, 5, 2), rng=rng)
+    with pytest.raises(InvalidValue, match=r"predict: no activation between 2 layers; .*settings\.activation"):
+        train.predict(layers, x)
+    single = layers[:1]
+    np.testing.assert_allclose(train.predict(single, x), x @ single[0].w.data.T, rtol=1e-5)
+
+
 class TestLosses:
     X = np.linspace(-1, 1, 120, dtype=np.float32)[:, None]
 
@@ -331,7 +341,7 @@ class TestLosses:
         y = np.hstack([self.X > 0, self.X < 0.5])
         result = self.fit("binary_cross_entropy", y)
         assert result.history["validation_accuracy"][-1] > 0.9
-        assert np.mean((train.predict(result.layers, self.X) > 0) == y) > 0.95
+        assert np.mean((train.predict(result.layers, self.X, "relu") > 0) == y) > 0.95
 
     def test_classes_that_no_row_has(self):
         result = self.fit("cross_entropy", np.zeros(120), classes=4)

@@ -6,7 +6,7 @@ Needs NumPy alone, but for progress bars, checkpoints and pictures.
 >>> fitted = fit(x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
 >>> fitted.history["validation_loss"][-1] < 0.01
 True
->>> predict(fitted.layers, x[:3]).shape
+>>> predict(fitted.layers, x[:3], "relu").shape
 (3, 1)
 """
 
@@ -178,11 +178,11 @@ class Network:
     Examples
     --------
     >>> layers, tape = nn.mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0))
-    >>> Network()(layers, np.ones((5, 3), np.float32)).shape
+    >>> Network("relu")(layers, np.ones((5, 3), np.float32)).shape
     (5, 2)
     """
 
-    def __init__(self, activation: str = "relu") -> None:
+    def __init__(self, activation: str) -> None:
         self.activation = activation
         self._compiled: dict[int, program.Forward] = {}
 
@@ -207,9 +207,39 @@ class Network:
         return program.compile_forward(tape, output=output, inputs=inputs)
 
 
-def predict(layers: Layers, x: npt.ArrayLike, activation: str = "relu") -> Float32Array:
-    """Outputs [rows, out] of a network for x [rows, in], in float32."""
-    return Network(activation)(layers, np.ascontiguousarray(x, np.float32))
+def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
+    """Outputs of a network, in float32.
+
+    Parameters
+    ----------
+    layers : sequence of Linear
+    x : array_like [rows, in]
+    activation : str
+        What stands between the layers, as in training (``settings.activation``); a single layer has none.
+
+    Returns
+    -------
+    ndarray [rows, out]
+
+    Raises
+    ------
+    InvalidValue
+        If there are several layers and no activation is named: layers do not tell with which they were trained.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> settings = Settings(hidden=(4,), epochs=2, activation="tanh")
+    >>> predict(fit(x, x, settings).layers, x, settings.activation).shape
+    (64, 1)
+    """
+    if activation is None and len(layers) > 1:
+        raise InvalidValue(
+            f"no activation between {len(layers)} layers",
+            operation="predict",
+            mend="give that of training, activation=settings.activation",
+        )
+    return Network(activation or "relu")(layers, np.ascontiguousarray(x, np.float32))
 
 
 def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
