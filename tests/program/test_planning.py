@@ -7,6 +7,7 @@ import pytest
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.program import planning
+from viva_tensor.program._executor import Address, Executor, InputOffset
 
 
 def step(sizes, batch, threads):
@@ -93,3 +94,19 @@ def test_temporaries_that_are_needed_at_once_lie_apart():
             at_once = first <= other_last and other_first <= last
             assert not (at_once and begin < other_end and other_begin < end)
     assert made.arena.nbytes < sum(4 * buffer.size for buffer in alive)
+
+
+def test_no_instruction_writes_into_an_input_and_no_output_lies_in_one():
+    executor = Executor("f", 1, 1, ((2, 2),), None, None)
+    within, square, team = InputOffset(0, 4), (InputOffset(0, 4), 2, 1, 0, 0), (0, 1, False)
+    own = Address(np.zeros(4, "f4").ctypes.data)
+    for call in (
+        lambda: executor.finish(within),
+        lambda: executor.sum((1, 2, 2), within, within, 1.0, False, team),
+        lambda: executor.pairs("scale", (2, 2), square, square, square, 1.0, False, team),
+        lambda: executor.update(within, None, within, 4, 0, 0, team),
+        lambda: executor.squared_norm(4, within, within, team),
+        lambda: executor.sum((1, 2, 2), (-1, 4), own, 1.0, False, team),
+    ):
+        with pytest.raises(TypeError, match=r"Address|InputOffset"):
+            call()

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -7,9 +7,21 @@ from viva_tensor.kernels._updates import Rule
 DEPTH_BLOCK: int
 MOST: int
 
-Place = tuple[int, int]
 Team = tuple[int, int, bool]  # first member, members, and whether all of them wait before
-Strided = tuple[int, int, int, int, int, int]
+Strided = tuple[Address | InputOffset, int, int, int, int]
+
+@final
+class Address:
+    at: int
+
+    def __init__(self, at: int) -> None: ...
+
+@final
+class InputOffset:
+    slot: int
+    offset: int
+
+    def __init__(self, slot: int, offset: int) -> None: ...
 
 class Guard:
     def __enter__(self) -> None: ...
@@ -56,38 +68,42 @@ class Executor:
     def sum(
         self,
         sizes: tuple[int, int, int],
-        x: Place,
-        out: Place | None,
+        x: Address | InputOffset,
+        out: Address | None,
         divisor: float,
         update: bool,
         team: Team,
     ) -> None: ...
-    def dropout(self, shape: tuple[int, ...], x: Place, out: Place, rate: float, seed: int, team: Team) -> None: ...
-    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Place, team: Team) -> None: ...
+    def dropout(
+        self, shape: tuple[int, ...], x: Address | InputOffset, out: Address, rate: float, seed: int, team: Team
+    ) -> None: ...
+    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Address, team: Team) -> None: ...
     def squared_error(
         self,
         rows: int,
         size: int,
-        a: Place,
-        b: Place,
-        loss: Place | None,
-        out: Place | None,
-        grad: Place | None,
+        a: Address | InputOffset,
+        b: Address | InputOffset,
+        loss: Address | None,
+        out: Address | None,
+        grad: Address | InputOffset | None,
         team: Team,
     ) -> None: ...
-    def squared_norm(self, size: int, x: Place, out: Place, team: Team) -> None: ...
-    def clip(self, partials: list[Place], chunks: tuple[int, ...], max_norm: float, out: Place, team: Team) -> None: ...
+    def squared_norm(self, size: int, x: Address | InputOffset, out: Address, team: Team) -> None: ...
+    def clip(
+        self, partials: list[Address | InputOffset], chunks: tuple[int, ...], max_norm: float, out: Address, team: Team
+    ) -> None: ...
     def update(
         self,
-        grad: Place | None,
-        scale: Place | None,
-        w: Place,
+        grad: Address | InputOffset | None,
+        scale: Address | InputOffset | None,
+        w: Address,
         size: int,
         first: int,
         second: int,
         team: Team | None,
     ) -> None: ...
-    def finish(self, output: int) -> None: ...
+    def finish(self, output: Address | None) -> None: ...
     def run(self, arrays: tuple[Any, ...], held: bool = False, first: int = 0, last: int = -1) -> float | None: ...
     def run_batches(
         self, arrays: list[Any], order: np.ndarray[Any, Any] | None, begin: int, end: int, flops: int, total: float

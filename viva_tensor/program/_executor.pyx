@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 import numpy
 
+cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_C_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport (
@@ -207,6 +208,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
+@cython.auto_pickle(False)
+@cython.final
+cdef class Address:
+    """Where an array lies as long as the executor lives."""
+
+    cdef readonly uintptr_t at
+
+    def __cinit__(self, uintptr_t at):
+        self.at = at
+
+
+@cython.auto_pickle(False)
+@cython.final
+cdef class InputOffset:
+    """Where an array lies within an input, which each step brings anew: never an address."""
+
+    cdef readonly int slot
+    cdef readonly Py_ssize_t offset     # in bytes
+
+    def __cinit__(self, int slot, Py_ssize_t offset):
+        self.slot, self.offset = slot, offset
+
+
 cdef class Executor:
     """Instructions for one dtype, one shape of each input, and one number of members."""
 
@@ -273,21 +297,32 @@ cdef class Executor:
         self.program.count += 1
         return 0
 
-    cdef int place(self, const void** field, object where) except -1:
-        cdef int slot = where[0]
-        if slot < 0:
-            field[0] = <const void*> <uintptr_t> where[1]
-        else:
-            self.patches[self.patch_count].field = field
-            self.patches[self.patch_count].slot = slot
-            self.patches[self.patch_count].offset = where[1]
-            self.patch_count += 1
+    cdef int read(self, const void** field, object where) except -1:
+        """Where an instruction reads: each step looks up anew what lies in an input."""
+        if isinstance(where, Address):
+            field[0] = <const void*> (<Address> where).at
+            return 0
+        cdef InputOffset within = <InputOffset?> where
+        self.patches[self.patch_count].field = field
+        self.patches[self.patch_count].slot = within.slot
+        self.patches[self.patch_count].offset = within.offset
+        self.patch_count += 1
         return 0
 
-    cdef int matrix(self, Matrix* matrix, object where) except -1:
+    cdef int write(self, void** field, object where) except -1:
+        """Where an instruction writes, which is never in an input."""
+        field[0] = <void*> (<Address?> where).at
+        return 0
+
+    cdef int read_matrix(self, Matrix* matrix, tuple where) except -1:
         if where is not None:
-            self.place(<const void**> &matrix.data, where)
-            matrix.row, matrix.column, matrix.down, matrix.across = where[2:]
+            self.read(<const void**> &matrix.data, where[0])
+            matrix.row, matrix.column, matrix.down, matrix.across = where[1:]
+        return 0
+
+    cdef int write_matrix(self, Matrix* matrix, tuple where) except -1:
+        self.write(&matrix.data, where[0])
+        matrix.row, matrix.column, matrix.down, matrix.across = where[1:]
         return 0
 
     def keep(self, item):
@@ -298,20 +333,20 @@ cdef class Executor:
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
-        args.a.row, args.a.column, args.a.down, args.a.across = a[2:]
-        args.b.row, args.b.column, args.b.down, args.b.across = b[2:]
+        args.a.row, args.a.column, args.a.down, args.a.across = a[1:]
+        args.b.row, args.b.column, args.b.down, args.b.across = b[1:]
         args.b.data = args      # a mark: the plan may turn the product round
-        self.matrix(&args.out, out)
-        self.matrix(&args.bias, bias)
-        self.matrix(&args.mask, mask)
+        self.write_matrix(&args.out, out)
+        self.read_matrix(&args.bias, bias)
+        self.read_matrix(&args.mask, mask)
         args.relu, args.padded, args.by_rows = relu, padded, by_rows
         if update:
             args.update = self.last_update
         self.cores.matmul_plan(args, team[1])
         if args.a.data == <void*> args:
             a, b = b, a
-        self.place(<const void**> &args.a.data, a)
-        self.place(<const void**> &args.b.data, b)
+        self.read(<const void**> &args.a.data, a[0])
+        self.read(<const void**> &args.b.data, b[0])
         if args.rows and args.columns:
             self.add(self.cores.matmul, args, team)
 
@@ -320,9 +355,9 @@ cdef class Executor:
         cdef PairArgs* args = <PairArgs*> self.memory(sizeof(PairArgs))
         args.rows, args.columns = shape
         args.factor, args.by_rows = factor, by_rows
-        self.matrix(&args.a, a)
-        self.matrix(&args.b, b)
-        self.matrix(&args.out, out)
+        self.read_matrix(&args.a, a)
+        self.read_matrix(&args.b, b)
+        self.write_matrix(&args.out, out)
         if name in FORMULAS:
             args.formula = FORMULAS[name]
             self.add(self.cores.pair, args, team)
@@ -338,11 +373,11 @@ cdef class Executor:
             return
         args.x_outer, args.x_axis, args.x_inner = args.axis * args.inner, args.inner, 1
         args.out.row, args.out.column, args.divisor = args.inner, 1, divisor
-        self.place(&args.x, x)
+        self.read(&args.x, x)
         if update:
             args.update = self.last_update
         else:
-            self.place(<const void**> &args.out.data, out)
+            self.write(&args.out.data, out)
         chunks = self.cores.sum_chunks(args.axis)
         if args.inner == 1 and chunks > 1:
             args.partials = self.memory(args.outer * chunks * self.size)
@@ -355,16 +390,16 @@ cdef class Executor:
         cdef DropoutArgs* args = <DropoutArgs*> self.memory(sizeof(DropoutArgs))
         args.rows, args.columns = shape
         args.rate, args.seed = rate, <const uint64_t*> seed
-        self.place(&args.x, x)
-        self.place(<const void**> &args.out, out)
+        self.read(&args.x, x)
+        self.write(<void**> &args.out, out)
         self.add(self.cores.dropout, args, team)
 
     def to_panels(self, shape, x, out, tuple team):
         """A matrix copied into panels."""
         cdef PanelArgs* args = <PanelArgs*> self.memory(sizeof(PanelArgs))
         args.rows, args.columns = shape
-        self.matrix(&args.source, x)
-        self.place(<const void**> &args.out, out)
+        self.read_matrix(&args.source, x)
+        self.write(<void**> &args.out, out)
         if args.source.down == 0:
             args.source.down = self.cores.tile_columns * args.source.row
         if args.source.across == 0:
@@ -376,19 +411,19 @@ cdef class Executor:
         cdef SquaredErrorArgs* args = <SquaredErrorArgs*> self.memory(sizeof(SquaredErrorArgs))
         cdef SumArgs* join = <SumArgs*> self.memory(sizeof(SumArgs))
         args.rows, args.size = rows, size
-        self.place(&args.a, a)
-        self.place(&args.b, b)
+        self.read(&args.a, a)
+        self.read(&args.b, b)
         if out is not None:
-            self.place(<const void**> &args.out, out)
-            self.place(&args.grad, grad)
+            self.write(<void**> &args.out, out)
+            self.read(&args.grad, grad)
         cdef Py_ssize_t chunks = self.cores.sum_chunks(size)
         cdef int members = team[1]
         if loss is not None:
-            self.place(<const void**> &args.loss, loss)
+            self.write(<void**> &args.loss, loss)
             args.partials = self.memory(chunks * self.size)
             join.partials, join.outer, join.axis, join.inner, join.divisor = args.partials, 1, size, 1, size
             join.out.row = join.out.column = 1
-            self.place(<const void**> &join.out.data, loss)
+            self.write(&join.out.data, loss)
             members = <int> min(members, chunks)
         self.add(self.cores.squared_error, args, (team[0], members, team[2]))
         if loss is not None and chunks > 1:
@@ -398,8 +433,8 @@ cdef class Executor:
         """The partials, one for each chunk, of the squared norm of a contiguous x."""
         cdef SquaredNormArgs* args = <SquaredNormArgs*> self.memory(sizeof(SquaredNormArgs))
         args.size = size
-        self.place(&args.x, x)
-        self.place(<const void**> &args.partials, out)
+        self.read(&args.x, x)
+        self.write(<void**> &args.partials, out)
         self.add(self.cores.squared_norm, args, team)
 
     def clip(self, partials, tuple chunks, double max_norm, out, tuple team):
@@ -410,33 +445,33 @@ cdef class Executor:
         cdef Py_ssize_t i
         args.count, args.max_norm = len(chunks), max_norm
         for i in range(args.count):
-            self.place(&places[i], partials[i])
+            self.read(&places[i], partials[i])
             counts[i] = chunks[i]
         args.partials, args.chunks = places, counts
-        self.place(<const void**> &args.out, out)
+        self.write(<void**> &args.out, out)
         self.add(self.cores.clip, args, team)
 
     def update(self, grad, scale, w, Py_ssize_t size, uintptr_t first, uintptr_t second, tuple team):
         """A step of the optimiser in place; without a gradient, for the product or sum that is added next."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
         args.rule, args.size = self.rule, size
-        self.place(&args.w, w)
-        args.new_w = <void*> args.w
+        self.write(&args.new_w, w)
+        args.w = args.new_w
         args.first = args.new_first = <void*> first
         args.second = args.new_second = <void*> second
         self.last_update = args
         if scale is not None:
-            self.place(&args.scale, scale)
+            self.read(&args.scale, scale)
         if grad is not None:
-            self.place(&args.grad, grad)
+            self.read(&args.grad, grad)
             self.add(self.cores.update, args, team)
 
-    def finish(self, uintptr_t output):
-        """Give the products the workspace that they share, one after another."""
+    def finish(self, Address output):
+        """Give the products the workspace that they share, one after another; `output` may have no elements."""
         cdef Py_ssize_t i, most = 0
         cdef MatmulArgs* args
         cdef char* workspace
-        self.output = <const void*> output
+        self.output = NULL if output is None else <const void*> output.at
         for i in range(self.program.count):
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args

@@ -199,4 +199,6 @@ def _same_elements(made: Instruction, *others: Symbol) -> bool:
 
 
 def _places(instruction: Instruction, *names: str) -> tuple[object, ...]:
-    return tuple((instruction.operands[name].buffer, instruction.operands[name].offset) for name in names)
+    """What tells contiguous operands from all others."""
+    operands = [instruction.operands[name] for name in names]
+    return tuple((symbol.buffer, symbol.offset, symbol.shape) for symbol in operands)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from viva_tensor.kernels._updates import Rule
-from viva_tensor.program._executor import DEPTH_BLOCK, Executor, Guard
+from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
@@ -31,7 +31,8 @@ PACKED_TWICE = 16_384  # the same, where each member packs them for itself
 SMALL = 1 << 22  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
 
-Strided = tuple[int, int, int, int, int, int]
+Place = Address | InputOffset
+Strided = tuple[Place, int, int, int, int]
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +46,35 @@ class Plan:
     executor: Executor
     flops: int  # of one step
     cuts: tuple[int, ...] = ()  # after how many calls of cores something else is done in between
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Where symbols lie."""
+
+    itemsize: int
+    executor: Executor
+    parameters: Sequence[np.ndarray[Any, Any]]
+    arena: int  # its address
+    places: Mapping[Buffer, int]
+
+    def place(self, symbol: Symbol) -> Place:
+        """Where a symbol is read."""
+        if symbol.buffer.kind == "input":
+            return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
+        return self.address(symbol)
+
+    def address(self, symbol: Symbol) -> Address:
+        """Where a symbol is written, which is in no input."""
+        buffer = symbol.buffer
+        if buffer.kind == "parameter":
+            start = self.parameters[buffer.index].ctypes.data
+        elif buffer.array is not None:
+            self.executor.keep(buffer.array)
+            start = buffer.array.ctypes.data
+        else:
+            start = self.arena + self.places[buffer]
+        return Address(start + symbol.offset * self.itemsize)
 
 
 def plan(
@@ -81,30 +111,16 @@ def plan(
     if members > 1:
         deal(planned, places, {buffer: _bytes(buffer, dtype) for buffer in places}, members)
     executor = Executor(dtype.char, members, allowed, inputs, guard, rule)
-    address = arena.ctypes.data
-
-    def place(symbol: Symbol) -> tuple[int, int]:
-        """(number of the input or -1, bytes within it or address)"""
-        offset = symbol.offset * dtype.itemsize
-        buffer = symbol.buffer
-        if buffer.kind == "input":
-            return buffer.index, offset
-        if buffer.kind == "parameter":
-            return -1, parameters[buffer.index].ctypes.data + offset
-        if buffer.array is not None:
-            executor.keep(buffer.array)
-            return -1, buffer.array.ctypes.data + offset
-        return -1, address + places[buffer] + offset
-
     executor.keep(arena)
+    memory = _Memory(dtype.itemsize, executor, parameters, arena.ctypes.data, places)
     owed = False  # a barrier before what turned out to have no elements
     for one in planned:
         one.barrier |= owed
         before = executor.calls()
-        _emit(executor, one, place, moments or {}, seeds)
+        _emit(memory, one, moments or {}, seeds)
         one.calls = executor.calls() - before
         owed = one.barrier and not one.calls
-    executor.finish(place(output)[1] if output.size else 0)
+    executor.finish(memory.address(output) if output.size else None)
     return Plan(planned, places, arena, members, executor, sum(one.instruction.flops for one in planned))
 
 
@@ -209,19 +225,20 @@ def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[
 
 
 def _emit(
-    executor: Executor,
+    memory: _Memory,
     one: Planned,
-    place: Any,
     moments: Mapping[str, Sequence[np.ndarray[Any, Any]]],
     seeds: np.ndarray[Any, Any] | None,
 ) -> None:
     """Hand an instruction to the executor."""
+    executor, place, address = memory.executor, memory.place, memory.address
     instruction = one.instruction
     operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
     team = one.first, one.members, one.barrier
 
     def matrix(symbol: Symbol) -> Strided:
-        return cast(Strided, (*place(symbol), *symbol.strides, symbol.down, symbol.across))
+        row, column = symbol.strides
+        return place(symbol), row, column, symbol.down, symbol.across
 
     def update(w: Symbol, grad: Symbol | None = None) -> None:
         scale = operands.get("scale")
@@ -231,7 +248,7 @@ def _emit(
         executor.update(
             None if grad is None else place(grad),
             None if scale is None else place(scale),
-            place(w),
+            address(w),
             w.size,
             first,
             second,
@@ -252,7 +269,7 @@ def _emit(
             matrix(operands["a"]),
             matrix(operands["b"]),
             matrix(out),
-            None if bias is None else (*place(bias), 0, bias.strides[0], 0, 0),
+            None if bias is None else (place(bias), 0, bias.strides[0], 0, 0),
             "relu" in fused,
             matrix(operands["mask"]) if "mask" in operands else None,
             "update" in fused,
@@ -276,16 +293,16 @@ def _emit(
         updates = "w" in results
         if updates:
             update(results["w"])
-        total = None if updates else place(results["out"])
+        total = None if updates else address(results["out"])
         executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, team)
     elif instruction.kind == "dropout":
         assert seeds is not None
         seed = seeds.ctypes.data + attributes["place"] * seeds.itemsize
         executor.dropout(
-            results["out"].shape, place(operands["x"]), place(results["out"]), attributes["rate"], seed, team
+            results["out"].shape, place(operands["x"]), address(results["out"]), attributes["rate"], seed, team
         )
     elif instruction.kind == "to_panels":
-        executor.to_panels(results["out"].shape, matrix(operands["x"]), place(results["out"]), team)
+        executor.to_panels(results["out"].shape, matrix(operands["x"]), address(results["out"]), team)
     elif instruction.kind in ("squared_error", "squared_error_backward"):
         shape = operands["pred"].shape
         executor.squared_error(
@@ -293,15 +310,15 @@ def _emit(
             operands["pred"].size,
             place(operands["pred"]),
             place(operands["target"]),
-            place(results["loss"]) if "loss" in results else None,
-            place(results["out"]) if "out" in results else None,
+            address(results["loss"]) if "loss" in results else None,
+            address(results["out"]) if "out" in results else None,
             place(operands["grad"]) if "grad" in operands else None,
             team,
         )
     elif instruction.kind == "squared_norm":
-        executor.squared_norm(operands["grad"].size, place(operands["grad"]), place(results["out"]), team)
+        executor.squared_norm(operands["grad"].size, place(operands["grad"]), address(results["out"]), team)
     elif instruction.kind == "clip":
         places, chunks = map(place, operands.values()), tuple(symbol.size for symbol in operands.values())
-        executor.clip(list(places), chunks, attributes["max_norm"], place(results["out"]), team)
+        executor.clip(list(places), chunks, attributes["max_norm"], address(results["out"]), team)
     else:
         update(results["w"], operands["grad"])
