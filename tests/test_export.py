@@ -112,6 +112,8 @@ CASES = {
     "slice of features": (by_axes(autograd.slice, np.s_[:, 1:3]), [(4, 5)]),
     "slice backwards": (by_axes(autograd.slice, np.s_[..., ::-2]), [(4, 5)]),
     "slice of nothing and of all": (by_axes(autograd.slice, np.s_[:, 2:2, ...]), [(4, 5, 2)]),
+    "slice of one feature": (by_axes(autograd.slice, np.s_[:, -2]), [(4, 5)]),
+    "slice of one element of each row": (by_axes(autograd.slice, np.s_[..., 1, 0]), [(4, 5, 2)]),
     "slice of all": (by_axes(autograd.slice, np.s_[:]), [(4, 5)]),
     "softmax": (of(operations.SOFTMAX), [(4, 3)]),
     "softplus": (of(operations.SOFTPLUS), [(4, 3)]),

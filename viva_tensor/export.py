@@ -275,6 +275,9 @@ FORMS: dict[str, Form] = {
     "softmax": lambda graph, node, x: graph.add("Softmax", x, axis=-1),
     "softplus": _plain("Softplus"),
     "sqrt": _plain("Sqrt"),
+    "squeeze": lambda graph, node, x: graph.add(
+        "Squeeze", x, graph.constant(np.array(node.attributes["axes"], np.int64))
+    ),
     "sub": _plain("Sub"),
     "sum": _reduced("ReduceSum"),
     "tanh": _plain("Tanh"),

@@ -222,12 +222,9 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     >>> slice(tape, x, (0, -1)).value.data
     array(3., dtype=float32)
     """
-    spans, shape = _spans(tape._at("slice", x).output.data.shape, index)
+    spans, single = _spans(tape._at("slice", x).output.data.shape, index)
     part, tape = record(tape, operations.SLICE, x, spans=spans)
-    if part.data.shape == shape:
-        return Traced(part, tape)
-    free = isinstance(spans[0], operations.Free)  # then the first axis is kept
-    return record(tape, operations.RESHAPE, part, shape=operations.Free(shape) if free else shape)
+    return record(tape, operations.SQUEEZE, part, axes=single) if single else Traced(part, tape)
 
 
 def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Variable]:
@@ -261,7 +258,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
 
 
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
-    """Start, count and step along each axis, and the shape without the axes of integers."""
+    """Start, count and step along each axis, and the axes that an integer takes one element of."""
     parts = list(index) if isinstance(index, tuple) else [index]
     places = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
     parts[places[0] :] = parts[places[0] :] or [Ellipsis]
@@ -271,21 +268,21 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
         mend = f"shape {shape} has {len(shape)} axes"
         raise IndexOutOfBounds(given - 1, len(shape), operation="slice", mend=mend)
     parts[place : place + 1] = [_ALL] * (len(shape) - given)
-    spans, kept = [], []
-    for part, size in zip(parts, shape, strict=True):
+    spans, single = [], []
+    for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
         if isinstance(part, _Slice):
             reach = range(*part.indices(size))
             span = reach.start if len(reach) else 0, len(reach), reach.step
             spans.append(operations.Free(span) if part in _WHOLE else span)
-            kept.append(len(reach))
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             if not -size <= part < size:
                 raise IndexOutOfBounds(int(part), size, operation="slice", mend=f"of shape {shape}")
             spans.append((int(part) % size, 1, 1))
+            single.append(axis)
         else:
             mend = "use integers, slices and one ellipsis"
             raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", mend=mend)
-    return tuple(spans), tuple(kept)
+    return tuple(spans), tuple(single)
 
 
 def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:

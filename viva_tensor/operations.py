@@ -56,6 +56,7 @@ __all__ = [
     "SOFTMAX",
     "SOFTPLUS",
     "SQRT",
+    "SQUEEZE",
     "SUB",
     "SUM",
     "TANH",
@@ -126,6 +127,11 @@ class Operation:
     forward: Callable[..., Array]
     gradients: tuple[Callable[..., Any], ...] = ()
     lower: Callable[..., Any] | None = None
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether it combines inputs element by element, repeating axes of size 1."""
+        return self.shape is _broadcast
 
     def __repr__(self) -> str:
         return f"Operation({self.name!r})"
@@ -522,6 +528,14 @@ SLICE: Operation = Operation(
     _part,
     (lambda do, grad, out, x, spans: do(PLACE, grad, shape=x.shape, spans=spans),),
     lower=lambda build, x, spans: build.part(x, spans),
+)
+
+SQUEEZE: Operation = Operation(
+    "squeeze",
+    lambda x, axes: tuple(size for i, size in enumerate(x) if i not in axes),
+    lambda x, axes: x.squeeze(axes),
+    (lambda do, grad, out, x, axes: do(RESHAPE, grad, shape=x.shape),),
+    lower=lambda build, x, axes: build.squeeze(x, axes),
 )
 
 

@@ -19,7 +19,8 @@ from hypothesis.stateful import run_state_machine_as_test
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "program")]
 
-import random_programs  # noqa: E402  # found by the line above
+from played_programs import TRIED  # noqa: E402  # found by the line above
+from random_programs import Programs  # noqa: E402
 
 
 def main() -> None:
@@ -40,9 +41,9 @@ def main() -> None:
     )
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # what the machine would print of each rule
-            run_state_machine_as_test(random_programs.Programs, settings=chosen)
+            run_state_machine_as_test(Programs, settings=chosen)
     finally:
-        for name, count in sorted(random_programs.TRIED.items()):
+        for name, count in sorted(TRIED.items()):
             print(f"{count:>9,}  {name}")
 
 

@@ -1,29 +1,27 @@
 """Random programs of every operation of the tape, as a state machine of hypothesis.
 
-Rules add leaves and operations to a program, fork it, or train it. A program is a list of steps that can be played
-again with other arrays, so that eager training and a compiled step can be compared batch by batch. ``TRIED`` counts
-what was done.
+Rules add leaves and operations to a program, fork it, train it or predict with it.
 """
 
-import itertools
-import warnings
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import numpy as np
-import reference
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from played_programs import (
+    THRESHOLDS,
+    TRIED,
+    Call,
+    Leaf,
+    Lowered,
+    Played,
+    Run,
+    compare_gradients,
+    compare_training,
+    compare_values,
+    numbers,
+)
 
-from viva_tensor import autograd, error, kernels, nn, operations, optim, program
-from viva_tensor.program import layouts, planning
+from viva_tensor import autograd, error, nn, operations, optim
 
-TRIED = Counter()
-THRESHOLDS = {  # from which small programs have several members, share memory, and copy into panels
-    planning: {"PROGRAM": 1, "MULTIPLY_ADDS": 1, "ELEMENTS": 1, "SMALL": 0, "OWN_ROWS": 0, "PACKED_TWICE": 0},
-    layouts: {"COPIED": 0},
-}
 ROWS = (1, 2, 3, 5, 16, 24, 33, 50, 0)
 FEATURES = (1, 2, 3, 8, 10, 17, 33, 40, 0)
 EVERY_SO_OFTEN = st.sampled_from([False] * 7 + [True])
@@ -53,90 +51,6 @@ optimizers = st.one_of(
         clip_norm=st.sampled_from([None, 0.1]),
     ),
 )
-
-
-class Leaf(NamedTuple):
-    """A leaf: of "batch" the first axis are rows, which may be more or fewer; classes are of so many, or numbers."""
-
-    kind: str  # "batch", "parameter" or "constant"
-    array: np.ndarray
-    classes: int = 0
-
-
-class Call(NamedTuple):
-    """An operation on earlier steps, by number."""
-
-    name: str
-    inputs: tuple[int, ...]
-    function: Callable[..., Any]  # (tape, rng, *variables) -> Traced
-
-
-def numbers(rng, shape, dtype, classes=0):
-    if classes:
-        return rng.integers(0, classes, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
-
-
-class DeadCallRefusedError(Exception):
-    """A call that the last step does not depend on is refused: programs leave it out, eager code cannot."""
-
-
-def play(steps, arrays, rng):
-    """Record steps on a new tape, with these arrays for the leaves; the tape and the variable of each step."""
-    tape, made, given = autograd.new_tape(), [], iter(arrays)
-    for place, step in enumerate(steps):
-        if isinstance(step, Leaf):
-            new = autograd.new_variable if step.kind == "parameter" else autograd.new_constant
-            variable, tape = new(tape, next(given))
-        else:
-            try:
-                variable, tape = step.function(tape, rng, *(made[i] for i in step.inputs))
-            except error.TensorError:
-                if place in needed(steps):
-                    raise
-                raise DeadCallRefusedError from None
-        made.append(variable)
-    return tape, made
-
-
-def needed(steps):
-    """The numbers of the steps that the last one depends on, itself included."""
-    found = {len(steps) - 1}
-    for place in range(len(steps) - 1, -1, -1):
-        if place in found and isinstance(steps[place], Call):
-            found.update(steps[place].inputs)
-    return found
-
-
-def same_bits(found, wanted):
-    """Whether two arrays or numbers are the same, zeros with their sign; NaN is NaN."""
-    found, wanted = np.asarray(found), np.asarray(wanted)
-    return (
-        found.dtype == wanted.dtype
-        and np.array_equal(found, wanted, equal_nan=True)
-        and np.array_equal(np.signbit(found)[found == 0], np.signbit(wanted)[wanted == 0])
-    )
-
-
-class Lowered:
-    """A context in which small programs are planned like large ones."""
-
-    def __init__(self, names):
-        self.names = names
-
-    def __enter__(self):
-        self.before = [
-            (module, name, getattr(module, name))
-            for module, values in THRESHOLDS.items()
-            for name in values
-            if name in self.names
-        ]
-        for module, name, _ in self.before:
-            setattr(module, name, THRESHOLDS[module][name])
-
-    def __exit__(self, *reason):
-        for module, name, value in self.before:
-            setattr(module, name, value)
 
 
 class Programs(RuleBasedStateMachine):
@@ -212,18 +126,27 @@ class Programs(RuleBasedStateMachine):
     def shape(self, place):
         return self.made[place].data.shape
 
-    def any(self, data, wanted=lambda shape: True):
-        """The number of some variable of a wanted shape, those of calls and late ones rather; None if there is none."""
+    def any(self, data, wanted=lambda shape: True, leaves=False):
+        """The number of some variable of a wanted shape, those of calls and late ones rather; None if there is none.
+
+        With `leaves` it is a leaf as often as not.
+        """
         fitting = [
             i for i in range(len(self.made)) if wanted(self.shape(i)) and not getattr(self.steps[i], "classes", 0)
         ]
+        own = [i for i in fitting if isinstance(self.steps[i], Leaf)]
+        if leaves and own and data.draw(st.booleans()):
+            return data.draw(st.sampled_from(own))
         return data.draw(st.sampled_from(fitting[::-1])) if fitting else None
 
-    @rule(kind=st.sampled_from(["batch", "parameter", "constant"]), data=st.data())
+    @rule(kind=st.sampled_from(["batch", "parameter", "constant", "given"]), data=st.data())
     def new_leaf(self, kind, data):
         size = st.sampled_from([*self.features, 1])
         if kind == "batch":
             shape = (self.rows, *data.draw(st.lists(size, max_size=2)))
+        elif kind == "given":  # its first axis must not be taken for rows
+            shape = tuple(data.draw(st.lists(size, max_size=2)))
+            shape = () if shape[:1] == (self.rows,) else shape
         else:
             shape = tuple(data.draw(st.lists(st.one_of(size, st.just(self.rows)), max_size=3)))
         self.leaf(kind, shape)
@@ -330,13 +253,13 @@ class Programs(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def turned(self, data):
-        x = self.any(data, lambda shape: len(shape) > 1)
+        x = self.any(data, lambda shape: len(shape) > 1, leaves=True)
         axes = data.draw(st.one_of(st.none(), st.permutations(range(len(self.shape(x))))))
         self.call("transpose", lambda tape, rng, x: autograd.transpose(tape, x, axes), x)
 
     @rule(data=st.data())
     def reshaped(self, data):
-        x = self.any(data)
+        x = self.any(data, leaves=True)
         size = max(int(np.prod(self.shape(x)[1:])), 1)
         ways = [(-1,), (-1, 1), (1, -1)]
         ways += [(-1, size // n, n) for n in (1, 2, 3, 8) if size % n == 0]
@@ -346,7 +269,7 @@ class Programs(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def sliced(self, data):
-        x = self.any(data, len)
+        x = self.any(data, len, leaves=True)
         index = []
         for size in self.shape(x):
             bound = st.one_of(st.none(), st.integers(-size, size))
@@ -358,14 +281,34 @@ class Programs(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3), data=st.data())
     def joined(self, count, data):
-        first = self.any(data, len)
+        first = self.any(data, len, leaves=True)
         axis = data.draw(st.integers(0, len(self.shape(first)) - 1))
         rest = self.shape(first)[:axis] + self.shape(first)[axis + 1 :]
         others = [
-            self.any(data, lambda shape: len(shape) > axis and shape[:axis] + shape[axis + 1 :] == rest)
+            self.any(data, lambda shape: len(shape) > axis and shape[:axis] + shape[axis + 1 :] == rest, leaves=True)
             for _ in range(count - 1)
         ]
         self.call("concatenate", lambda tape, rng, *parts: autograd.concatenate(tape, parts, axis), first, *others)
+
+    @rule(kinds=st.permutations(["parameter", "constant", "parameter"]), own=st.booleans(), data=st.data())
+    def pinned(self, kinds, own, data):
+        """A bias of which some parts are trained and others stay, on its own or in a layer."""
+        x = self.any(data, lambda shape: len(shape) == 2 and shape[1] > 0)
+        if x is None:
+            return
+        width = self.shape(x)[1]
+        cuts = sorted(data.draw(st.lists(st.integers(0, width), min_size=1, max_size=2)))
+        sizes = np.diff([0, *cuts, width])
+        parts = [self.leaf(kind, (int(size),)) for kind, size in zip(kinds, sizes, strict=False)]
+        bias = self.call("concatenate", lambda tape, rng, *own: autograd.concatenate(tape, own, 0), *parts)
+        if bias is None:
+            return
+        TRIED["biases of trained and fixed parts"] += len({*kinds[: len(parts)]}) > 1
+        if own:
+            self.call("add", lambda tape, rng, p, q: autograd.add(tape, p, q), x, bias)
+        else:
+            w = self.leaf("parameter", (width, width))
+            self.call("linear", lambda tape, rng, *own: autograd.record(tape, operations.LINEAR, *own), x, w, bias)
 
     @rule(rate=st.sampled_from([0.0, 0.3, 0.9]), data=st.data())
     def dropout(self, rate, data):
@@ -436,56 +379,94 @@ class Programs(RuleBasedStateMachine):
         assert len(nodes) == len(self.tape)
         assert all(nodes[variable.id].output is variable for variable in self.made)
 
-    # training
+    # training and predicting
 
-    @precondition(lambda self: any(isinstance(step, Call) for step in self.steps))
-    @rule(
-        data=st.data(),
-        optimizer=optimizers,
-        names=st.one_of(
-            st.just({"PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"}),
-            st.sets(st.sampled_from([name for values in THRESHOLDS.values() for name in values])),
-        ),
-        threads=st.permutations([1, 2, 3]),
-        other=st.sampled_from(ROWS),
-    )
-    def train(self, data, optimizer, names, threads, other):
-        ends = [i for i, step in enumerate(self.steps) if isinstance(step, Call)]
-        chosen = data.draw(st.lists(st.sampled_from(ends[::-1]), min_size=1, max_size=2, unique=True))
-        if ends[-1] not in chosen:
-            chosen.append(ends[-1])
+    def run(self, data, played, threads):
+        """Inputs in any order, of which the first that has axes is a batch, and batches of two sizes."""
+        inputs = dict(data.draw(st.permutations(played.leaves("batch", "given"))))
+        if next(leaf.kind for leaf in inputs.values() if leaf.array.ndim) == "given":
+            inputs = dict(sorted(inputs.items(), key=lambda item: item[1].kind))
+        names = [name for values in THRESHOLDS.values() for name in values]
+        lowered = data.draw(
+            st.one_of(st.just({"PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"}), st.sets(st.sampled_from(names)))
+        )
+        other = data.draw(st.sampled_from(ROWS))
+        return Run(list(inputs), [self.rows, self.rows, other, self.rows], threads, lowered)
+
+    def ends(self, data):
+        """Some variables, calls and late ones rather, with the last call among them."""
+        calls = [i for i, step in enumerate(self.steps) if isinstance(step, Call)]
+        chosen = data.draw(st.lists(st.sampled_from(calls[::-1]), min_size=1, max_size=2, unique=True))
+        return chosen if calls[-1] in chosen else [*chosen, calls[-1]]
+
+    def reduced(self, steps, place, square):
+        """The mean of the elements or of their squares, as more steps; the number of the last."""
+        if square:
+            steps.append(Call("", (place, place), lambda tape, rng, x, y: autograd.mul(tape, x, y)))
+            place = len(steps) - 1
+        steps.append(Call("", (place,), lambda tape, rng, x: autograd.mean(tape, x)))
+        return len(steps) - 1
+
+    def element(self, data, steps, place):
+        """One element as a view, as more steps; None if there is none."""
+        shape = self.shape(place)
+        if not shape:
+            return place
+        if 0 in shape:
+            return None
+        index = tuple(data.draw(st.sampled_from([-1, 0, size // 2])) for size in shape)
+        if data.draw(st.booleans()):  # in two steps
+            first = [index[0], *[slice(None)] * (len(shape) - 1)]
+            steps.append(Call("", (place,), lambda tape, rng, x: autograd.slice(tape, x, tuple(first))))
+            place, index = len(steps) - 1, index[1:]
+        if index:
+            steps.append(Call("", (place,), lambda tape, rng, x: autograd.slice(tape, x, index)))
+        return len(steps) - 1
+
+    def loss_of(self, data):
+        """A scalar of the program: a sum of means, or one element of anything, also of a leaf."""
         steps = list(self.steps)
-        for i in chosen:
-            steps += [Call("", (i, i), lambda tape, rng, x, y: autograd.mul(tape, x, y))]
-            steps += [Call("", (len(steps) - 1,), lambda tape, rng, x: autograd.mean(tape, x))]
-        for i in range(1, len(chosen)):
-            steps.append(
-                Call(
-                    "", (len(self.steps) + 2 * i + 1, len(steps) - 1), lambda tape, rng, x, y: autograd.add(tape, x, y)
-                )
-            )
-        with Lowered(names):
-            compare(steps, self.rng, optimizer, threads, self.rows, other, self.wild)
+        if data.draw(st.sampled_from([False, False, True])):
+            place = self.any(data, leaves=True)
+            end = self.element(data, steps, place)
+            if end is not None:
+                TRIED[f"losses that are {'views of a ' * (end != place)}{self.kind(place)}"] += 1
+                return Played(steps, end)
+        square = data.draw(st.sampled_from([True, True, False]))
+        total = None
+        for place in self.ends(data):
+            end = self.reduced(steps, place, square)
+            if total is not None:
+                steps.append(Call("", (end, total), lambda tape, rng, x, y: autograd.add(tape, x, y)))
+            total = len(steps) - 1
+        return Played(steps, total)
+
+    def kind(self, place):
+        return getattr(self.steps[place], "kind", "temporary")
 
     @precondition(lambda self: any(isinstance(step, Call) for step in self.steps))
-    @rule(data=st.data(), threads=st.integers(1, 3), other=st.sampled_from(ROWS))
-    def predict(self, data, threads, other):
-        end = data.draw(st.sampled_from([i for i, step in enumerate(self.steps) if isinstance(step, Call)][::-1]))
-        steps = self.steps[: end + 1]
-        if any(isinstance(step, Call) and step.name == "dropout" for step in steps):
+    @rule(data=st.data(), optimizer=optimizers, threads=st.permutations([1, 2, 3]))
+    def train(self, data, optimizer, threads):
+        played = self.loss_of(data)
+        parameters = [number for number, _ in played.leaves("parameter")]
+        trained = data.draw(
+            st.one_of(st.just(parameters), st.lists(st.sampled_from(parameters), min_size=1, unique=True))
+        )
+        TRIED["programs with frozen parameters"] += len(trained) < len(parameters)
+        run = self.run(data, played, threads)
+        compare_gradients(played, self.rng, self.wild)
+        with Lowered(run.lowered):
+            compare_training(played, self.rng, run, optimizer, trained)
+
+    @precondition(lambda self: any(isinstance(step, Call) for step in self.steps))
+    @rule(data=st.data(), threads=st.permutations([1, 2, 3]))
+    def predict(self, data, threads):
+        place = self.any(data, leaves=data.draw(EVERY_SO_OFTEN))
+        played = Played(self.steps[: place + 1], place)
+        if not played.leaves("batch") or any(getattr(step, "name", "") == "dropout" for step in played.steps):
             return
-        inputs = [i for i, step in enumerate(steps) if isinstance(step, Leaf) and step.kind == "batch"]
-        if not inputs:
-            return
-        arrays = [step.array for step in steps if isinstance(step, Leaf)]
-        tape, made = play(steps, arrays, None)
-        with Lowered({"PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"}), kernels.num_threads(threads):
-            forward = program.compile_forward(tape, output=made[-1], inputs=[made[i] for i in inputs])
-            for rows in (self.rows, other, self.rows):
-                arrays = batch(steps, self.rng, rows, arrays)
-                given = [arrays[number] for number, step in leaves(steps) if step.kind == "batch"]
-                TRIED["predictions"] += 1
-                tried(lambda arrays=arrays: play(steps, arrays, None)[1][-1].data, lambda given=given: forward(*given))
+        TRIED[f"outputs that are a {self.kind(place)}"] += 1
+        compare_values(played, self.rng, self.run(data, played, threads))
 
 
 def fits(a, b):
@@ -493,101 +474,3 @@ def fits(a, b):
         return np.broadcast_shapes(a, b) is not None
     except ValueError:
         return False
-
-
-def leaves(steps):
-    """Numbered from 0."""
-    return list(enumerate(step for step in steps if isinstance(step, Leaf)))
-
-
-def batch(steps, rng, rows, arrays):
-    """Other arrays for the leaves of batches, of so many rows; of the others, those given."""
-    return [
-        numbers(rng, (rows, *step.array.shape[1:]), step.array.dtype, step.classes) if step.kind == "batch" else array
-        for (_, step), array in zip(leaves(steps), arrays, strict=True)
-    ]
-
-
-def tried(eager, compiled):
-    """What both give; a refusal by eager code must be one by the program too, which may refuse more."""
-    wanted = refusal = None
-    try:
-        wanted = eager()
-    except DeadCallRefusedError:
-        return None
-    except error.TensorError as reason:
-        if "weight" in str(reason) or reason.operation in ("mse_loss", "mae_loss", "huber_loss", "layer_norm_forward"):
-            return None  # checks of nn as it records, of which programs know nothing
-        refusal = reason
-    try:
-        found = compiled()
-    except error.TensorError as reason:
-        if refusal is None and reason.operation not in ("reshape", "slice"):
-            raise
-        TRIED["refused by programs"] += 1
-        return None
-    assert refusal is None, f"the program does what eager code refuses: {refusal}"
-    if isinstance(found, np.ndarray):
-        assert same_bits(found, wanted)
-    TRIED["compared"] += 1
-    return wanted, found
-
-
-def compare(steps, rng, optimizer, threads, rows, other, wild):
-    """Train eagerly and compiled, on batches of one size, another, and the first again."""
-    arrays = [step.array for _, step in leaves(steps)]
-    tape, made = play(steps, arrays, np.random.default_rng(1))
-    variables = [made[i] for i, step in enumerate(steps) if isinstance(step, Leaf)]
-    kinds = [step.kind for _, step in leaves(steps)]
-    names = {i for i, kind in enumerate(kinds) if kind == "parameter"}
-    inputs = [i for i, kind in enumerate(kinds) if kind == "batch"]
-    loss = made[-1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy's, in the reference
-        TRIED["values and gradients held against NumPy"] += 0 if wild else reference.check(tape, loss)
-    seed = int(rng.integers(1 << 32))
-    draw_eager, draw_compiled = (np.random.default_rng(seed) for _ in range(2))
-    with kernels.num_threads(threads[0]):
-        step = program.compile_step(
-            tape,
-            loss=loss,
-            params=[variables[i] for i in sorted(names)],
-            inputs=[variables[i] for i in inputs],
-            optimizer=optimizer,
-            rng=draw_compiled,
-        )
-    TRIED["programs compiled"] += 1
-    params = [autograd.new_variable(autograd.new_tape(), arrays[i]).value for i in sorted(names)]
-    state = optim.init(optimizer, params)
-    for number, size in zip(itertools.cycle(threads), (rows, rows, other, rows)):
-        arrays = batch(steps, rng, size, arrays)
-        for place, parameter in zip(sorted(names), params, strict=True):
-            arrays[place] = parameter.data
-
-        def eagerly(arrays=arrays, params=params, state=state):
-            before = draw_eager.bit_generator.state
-            try:
-                tape, made = play(steps, arrays, draw_eager)
-            except (error.TensorError, DeadCallRefusedError):
-                draw_eager.bit_generator.state = before
-                raise
-            variables = [made[i] for i, step in enumerate(steps) if isinstance(step, Leaf)]
-            grads = autograd.backward(tape, made[-1])
-            own = [variables[i] for i in sorted(names)]
-            (new, kept), _ = optim.update(autograd.new_tape(), optimizer, state, own, grads)
-            return float(made[-1].data), new, kept
-
-        with kernels.num_threads(number):
-            both = tried(eagerly, lambda arrays=arrays: step(*(arrays[i] for i in inputs)))
-        if both is None:
-            draw_eager.bit_generator.state = draw_compiled.bit_generator.state
-            continue
-        TRIED["steps"] += 1
-        TRIED[f"steps of {step._current.members} members"] += 1
-        (wanted, params, state), found = both
-        assert same_bits(found, wanted), f"loss {found!r}, wanted {wanted!r}\n{step}"
-        for place, (variable, wanted) in enumerate(zip(step.params(autograd.new_tape()).value, params, strict=True)):
-            if not same_bits(variable.data, wanted.data):
-                with np.errstate(all="ignore"):
-                    difference = np.abs(variable.data - wanted.data).max()
-                raise AssertionError(f"p{place} is off by {difference:.3g}\n{step}")

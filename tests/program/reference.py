@@ -173,6 +173,7 @@ FORWARD = {
     "transpose": lambda x, axes: exact(x.transpose(axes)),
     "reshape": lambda x, shape: exact(x.reshape(shape)),
     "slice": lambda x, spans: exact(part(x, spans)),
+    "squeeze": lambda x, axes: exact(x.squeeze(axes)),
     "concatenate": lambda *arrays, axis: exact(np.concatenate(arrays, axis)),
     "sum": reduction(False),
     "mean": reduction(True),
@@ -332,6 +333,7 @@ BACKWARD = {
     "transpose": lambda g, x, axes: [exact(g.transpose(None if axes is None else np.argsort(axes)))],
     "reshape": lambda g, x, shape: [exact(g.reshape(x.shape))],
     "slice": slice_backward,
+    "squeeze": lambda g, x, axes: [exact(g.reshape(x.shape))],
     "concatenate": concatenate_backward,
     "sum": sum_backward(False),
     "mean": sum_backward(True),
@@ -386,10 +388,9 @@ def check(tape, loss):
         fine = fine and tame(grad)
         with np.errstate(all="ignore"):
             more = BACKWARD[name](grad.astype("f8"), *arrays, **node.attributes) if fine else [None] * len(arrays)
-        for variable, wanted, own in zip(node.inputs, node.wanted, more, strict=True):
-            if wanted:
-                known[variable.id] = known.get(variable.id, True) and own is not None
-                flows.setdefault(variable.id, []).append(own)
+        for variable, own in zip(node.inputs, more, strict=True):
+            known[variable.id] = known.get(variable.id, True) and own is not None
+            flows.setdefault(variable.id, []).append(own)
     return checked
 
 

@@ -22,6 +22,14 @@ OF_ROWS = {
     "slice from 0": lambda t, x: autograd.slice(t, x, np.s_[0:, 2:]),
     "slice backwards": lambda t, x: autograd.slice(t, x, np.s_[:, ::-2]),
     "slice of one column": lambda t, x: autograd.slice(t, x, np.s_[..., -1]),
+    "slice of one row of the transpose": lambda t, x: autograd.sequence(
+        autograd.transpose(t, x), lambda t, x: autograd.slice(t, x, 0)
+    ),
+    "a row of two axes in one": lambda t, x: autograd.sequence(
+        autograd.reshape(t, x, (-1, 3, 2)),
+        lambda t, x: autograd.transpose(t, x, (1, 0, 2)),
+        lambda t, x: autograd.slice(t, x, np.s_[1, :, 1]),
+    ),
 }
 # what means other elements, or none, in a batch of another size
 OF_THE_BATCH = {
@@ -97,3 +105,36 @@ def test_a_batch_of_one_row_is_told_from_its_first_row(rows, rng):
         assert np.array_equal(predict(x.data), y.data)
         with pytest.raises(error.InvalidShape, match="as many rows as were recorded"):
             predict(X)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_row_is_not_repeated_for_the_rows_of_a_constant(name, turned):
+    """It would broadcast, and give a result of as many rows as the recorded batch had."""
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))
+    c, tape = autograd.new_constant(tape, np.arange(1.0, 13.0).reshape(4, 3))
+    a, b = x, c
+    if turned:
+        a, tape = autograd.transpose(tape, x)
+        b, tape = autograd.transpose(tape, c)
+    y, tape = getattr(autograd, name)(tape, b, a)
+    w, tape = autograd.new_variable(tape, np.array(2.0))
+    scaled, tape = autograd.mul(tape, w, y)
+    loss, tape = autograd.sum(tape, scaled)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    step = program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD())
+    assert np.array_equal(predict(x.data), y.data)
+    for call in (predict, step):
+        with pytest.raises(error.InvalidShape, match=r"recorded as .*, would be repeated to .* make an input of what"):
+            call(np.ones((1, 3)))
+    assert step(x.data) == loss.data  # and nothing has changed
+
+
+def test_what_has_one_row_when_recorded_is_repeated_for_any_batch():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))
+    b, tape = autograd.new_constant(tape, np.array([[1.0, 2.0, 3.0]]))
+    y, tape = autograd.add(tape, x, b)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    for rows in ROWS:
+        X = np.full((rows, 3), 0.5)
+        assert np.array_equal(predict(X), X + b.data)

@@ -237,6 +237,11 @@ class Builder:
             x.offset + sum(own * start for own, (start, _, _) in zip(x.strides, spans, strict=True)),
         )
 
+    def squeeze(self, x: Symbol, axes: Sequence[int]) -> Symbol:
+        """x without some axes of size 1."""
+        kept = [i for i in range(len(x.shape)) if i not in axes]
+        return Symbol(tuple(x.shape[i] for i in kept), tuple(x.strides[i] for i in kept), x.buffer, x.offset)
+
     def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
         """Symbols in their places within an array, which is 0 where there is none."""
         out = self.temporary(shape)

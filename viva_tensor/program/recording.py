@@ -99,6 +99,19 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
     return (first // recorded[0] * shape[0], *others)
 
 
+def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None:
+    """Raise if a single row would be repeated where as many rows as the result has were recorded."""
+    for variable, value in zip(node.inputs, values, strict=True):
+        shapes = variable.data.shape, value.shape, node.output.data.shape, result.shape
+        axes = zip(*map(reversed, shapes), strict=False)
+        if any(own == whole != 1 and now == 1 != wanted for own, now, whole, wanted in axes):
+            raise InvalidShape(
+                f"{value.shape}, recorded as {variable.data.shape}, would be repeated to {result.shape}",
+                operation=node.operation.name,
+                mend="give as many rows as were recorded, or make an input of what has that many",
+            )
+
+
 def record(
     nodes: Sequence[Node],
     output: Variable,
@@ -128,7 +141,10 @@ def record(
             continue
         if node.inputs:
             values = [symbols[variable.id] for variable in node.inputs]
-            symbols[node.output.id] = _lower(build, node.operation, *values, **stretched(node, values[0].shape))
+            result = _lower(build, node.operation, *values, **stretched(node, values[0].shape))
+            if node.operation.broadcasts:
+                _check_repeats(node, values, result)
+            symbols[node.output.id] = result
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
