@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 import viva_tensor as vt
+from viva_tensor.program import verification
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+verification.on = True  # every pass over every program that a test compiles is checked
 
 
 @pytest.fixture

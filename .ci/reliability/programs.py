@@ -22,6 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "program")]
 from played_programs import TRIED  # noqa: E402  # found by the line above
 from random_programs import Programs  # noqa: E402
 
+from viva_tensor.program import verification  # noqa: E402
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +41,7 @@ def main() -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
+    verification.on = True
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # what the machine would print of each rule
             run_state_machine_as_test(Programs, settings=chosen)

@@ -209,6 +209,7 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
             panels_of = found.get(symbol.buffer)
             if panels_of is not None and not (
                 _fits_panels(one, name)
+                and not (symbol.buffer.kind == "parameter" and one.attributes.get("aligned"))  # others may be in rows
                 and panels_of.holds(symbol)
                 and (one.kind == "matmul" or not panels_of.turned)  # others go row by row
             ):

@@ -19,6 +19,7 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
+from viva_tensor.program.verification import Verifier
 
 __all__ = ["Plan", "plan"]
 
@@ -98,15 +99,19 @@ def plan(
     allowed = threads
     work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
     threads = max(1, min(threads, work // PROGRAM))
+    verifier = Verifier.of(instructions, output, dtype)
     if threads == 1:
         instructions = loss_with_gradient(instructions, output)
+        verifier.after("loss_with_gradient", instructions)
     instructions = in_panels(instructions, output, layouts or {}, dtype)
+    verifier.after("in_panels", instructions, layouts)
     planned = [Planned(one, *_team(one, threads)) for one in instructions]
     share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
     members = max((one.members for one in planned), default=1)
     if members > 1 and not share:
         planned = few_barriers(planned)
     places, total = _places(planned, output, dtype, share)
+    verifier.after("the plan", [one.instruction for one in planned], layouts, places)
     arena = aligned(total)
     if members > 1:
         deal(planned, places, {buffer: _bytes(buffer, dtype) for buffer in places}, members)

@@ -16,6 +16,7 @@ from viva_tensor.program._executor import MOST
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.passes import PASSES, Pass
 from viva_tensor.program.recording import needed, record
+from viva_tensor.program.verification import Verifier
 
 __all__ = ["Array", "Shapes", "Source", "source_of"]
 
@@ -48,8 +49,10 @@ class Source:
             self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
         )
         instructions = recording.instructions
+        verifier = Verifier.of(instructions, recording.output, self.dtype)
         for improve in passes:
             instructions = improve(instructions, recording.output)
+            verifier.after(improve.__name__, instructions)
         return instructions, recording.output
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:

@@ -1,0 +1,136 @@
+"""The verifier finds what breaks a program: a pass that moves an update, a layout that does not fit, memory shared."""
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, nn, optim, program
+from viva_tensor.program import layouts, passes, planning, verification
+
+
+def pinned_bias(rng):
+    """A linear layer of which one bias stays: the trained part of the sum is not its beginning."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 3)))
+    w, tape = autograd.new_variable(tape, rng.standard_normal((4, 3)))
+    own, tape = autograd.new_variable(tape, rng.standard_normal(3))
+    fixed, tape = autograd.new_constant(tape, np.zeros(1))
+    b, tape = autograd.concatenate(tape, (fixed, own))
+    y, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
+    square, tape = autograd.mul(tape, y, y)
+    loss, tape = autograd.mean(tape, square)
+    return tape, loss, [own, w], x
+
+
+def turned_product(rng):
+    """relu of the transpose of a square product."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 3)))
+    w, tape = autograd.new_variable(tape, rng.standard_normal((3, 4)))
+    y, tape = autograd.matmul(tape, x, w)
+    turned, tape = autograd.transpose(tape, y)
+    bent, tape = nn.relu(tape, turned)
+    weights, tape = autograd.new_constant(tape, rng.standard_normal((4, 4)))
+    weighted, tape = autograd.mul(tape, bent, weights)
+    loss, tape = autograd.mean(tape, weighted)
+    return tape, loss, [w], x
+
+
+def corrected_weights(rng):
+    """Trained corrections of weights that stay, in a layer: a parameter in panels if it is read as one alone."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((20, 30)))
+    fixed, tape = autograd.new_constant(tape, rng.standard_normal((40, 30)))
+    own, tape = autograd.new_variable(tape, rng.standard_normal((40, 30)))
+    b, tape = autograd.new_variable(tape, np.zeros(40))
+    w, tape = autograd.add(tape, own, fixed)
+    y, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
+    bent, tape = nn.relu(tape, y)
+    loss, tape = autograd.mean(tape, bent)
+    return tape, loss, [own, b], x
+
+
+def network(rng):
+    layers, tape = nn.mlp(autograd.new_tape(), (30, 40, 20, 3), rng=rng, dtype="float64")
+    x, tape = autograd.new_constant(tape, rng.standard_normal((20, 30)))
+    y, tape = nn.mlp_forward(tape, layers, x)
+    target, tape = autograd.new_constant(tape, rng.standard_normal((20, 3)))
+    loss, tape = nn.mse_loss(tape, y, target)
+    return tape, loss, layers, x
+
+
+def compiled(recorded, optimizer=None):
+    tape, loss, params, x = recorded
+    optimizer = optimizer or optim.SGD(lr=0.1)
+    return program.compile_step(tape, loss=loss, params=params, inputs=(x,), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("record", [pinned_bias, turned_product, corrected_weights, network])
+@pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.1), optim.Adam(clip_norm=0.1)], ids=str)
+def test_programs_that_once_were_wrong_have_the_values_of_the_tape(record, optimizer, rng):
+    tape, loss, params, x = recorded = record(rng)
+    step = compiled(recorded, optimizer)
+    (wanted, _), _ = optim.update(
+        autograd.new_tape(), optimizer, optim.init(optimizer, params), params, autograd.backward(tape, loss)
+    )
+    assert step(x.data) == loss.data
+    for found, want in zip(optim.leaves(step.params(autograd.new_tape()).value), optim.leaves(wanted), strict=True):
+        assert np.array_equal(found.data, want.data)
+
+
+@pytest.mark.parametrize(
+    ("record", "change"),
+    [(pinned_bias, "update_in_sum changes parameter 0"), (turned_product, "relu_in_product changes the output")],
+)
+def test_a_pass_that_does_not_look_where_elements_lie_is_found(record, change, rng, monkeypatch):
+    monkeypatch.setattr(passes, "_same_elements", lambda made, *others: True)
+    with pytest.raises(RuntimeError, match=change):
+        compiled(record(rng))
+
+
+@pytest.mark.parametrize("lost", ["update", "matmul", "sum"])
+def test_a_pass_that_loses_an_instruction_is_found(lost, rng, monkeypatch):
+    def losing(instructions, output):
+        last = next(one for one in reversed(instructions) if one.kind == lost)
+        return [one for one in instructions if one is not last]
+
+    *_, x = recorded = network(rng)
+    source = compiled(recorded)._source
+    with pytest.raises(RuntimeError, match=r"losing changes (parameter|the output)"):
+        source.instructions((x.data.shape,), (losing,))
+
+
+def test_a_layout_that_its_kernel_does_not_read_is_found(rng, monkeypatch):
+    fits = layouts._chosen
+
+    def careless(instructions, dtype, kinds):
+        found = fits(instructions, dtype, kinds)
+        if "parameter" in kinds:
+            w = next(one.operands["w"] for one in instructions if "w" in one.operands and one.kind == "matmul")
+            found[w.buffer] = layouts._panels(w.shape, dtype, turned=False)
+        return found
+
+    monkeypatch.setattr(layouts, "_chosen", careless)
+    with pytest.raises(RuntimeError, match="which do not lie as its kernel reads them"):
+        compiled(corrected_weights(rng))
+
+
+def test_memory_that_is_shared_too_early_is_found(rng, monkeypatch):
+    places = planning._places
+
+    def at_one_place(planned, output, dtype, share):
+        found, total = places(planned, output, dtype, share)
+        return dict.fromkeys(found, 0), total
+
+    monkeypatch.setattr(planning, "_places", at_one_place)
+    with pytest.raises(RuntimeError, match="the plan changes"):
+        compiled(network(rng))
+
+
+def test_what_nothing_has_written_is_found(rng):
+    *_, x = recorded = network(rng)
+    instructions, output = compiled(recorded)._source.instructions((x.data.shape,), ())
+    with pytest.raises(RuntimeError, match="reads what nothing has written"):
+        verification.Verifier.of(instructions[1:], output, np.dtype("f8"))
+
+
+def test_without_it_nothing_is_carried_out(rng, monkeypatch):
+    monkeypatch.setattr(verification, "on", False)
+    monkeypatch.setattr(verification._Memory, "carry_out", lambda *_: pytest.fail("carried out"))
+    compiled(network(rng))

@@ -1,0 +1,269 @@
+"""Whether a program still computes what it did: its instructions carried out in NumPy before and after each change.
+
+Inputs and parameters get random numbers, temporaries NaN until they are written. Products, sums, copies, relu and
+squared errors are computed as they are; each other formula is stood in for by a function of its own, which tells any
+element from any other. What must not change is what is left in the parameters, and the output. Memory is addressed as
+the kernels do: panels by their strides, and what kernels read from end to end by its number of elements.
+
+Costs many times what planning costs: on in tests, and in builds with VIVA_TENSOR_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.kernels import _dispatch, _matmul
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+from viva_tensor.program.layouts import Panels
+
+__all__ = ["Verifier"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+on = _dispatch.debug
+MOST = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds
+TOLERANCE = 1e-9  # of the largest magnitude: the order of sums may change
+
+
+@dataclass(slots=True)
+class Verifier:
+    """What a program computes, to be compared after each change of its instructions."""
+
+    output: Symbol
+    dtype: np.dtype[Any]
+    sizes: dict[Buffer, int] = field(default_factory=dict)  # of inputs and parameters, in rows
+    wanted: list[Array] = field(default_factory=list)
+    watched: bool = False
+
+    @classmethod
+    def of(cls, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> Verifier:
+        """Carries the instructions out, if verification is on."""
+        verifier = cls(output, dtype)
+        if on and sum(one.multiply_adds + one.elements for one in instructions) < MOST:
+            verifier.watched = True
+            for symbol in _symbols(instructions, output):
+                size = max(symbol.buffer.size, 1 + _last(symbol))
+                verifier.sizes[symbol.buffer] = max(verifier.sizes.get(symbol.buffer, 0), size)
+            verifier.wanted = verifier._results(instructions, {}, {})
+            if any(np.isnan(array).any() for array in verifier.wanted):
+                raise RuntimeError(_report("what was recorded", "reads what nothing has written", instructions))
+        return verifier
+
+    def after(
+        self,
+        change: str,
+        instructions: Sequence[Instruction],
+        layouts: Mapping[int, Panels] | None = None,
+        places: Mapping[Buffer, int] | None = None,
+    ) -> None:
+        """Raise if a change has made another program. ``places`` are those of temporaries, in bytes."""
+        if not self.watched:
+            return
+        found = self._results(instructions, layouts or {}, places or {})
+        for number, (one, wanted) in enumerate(zip(found, self.wanted, strict=True)):
+            scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+            if not np.allclose(one, wanted, rtol=0, atol=TOLERANCE * scale):
+                what = "the output" if number == 0 else f"parameter {number - 1}"
+                raise RuntimeError(_report(change, f"changes {what}", instructions))
+
+    def _results(
+        self, instructions: Sequence[Instruction], layouts: Mapping[int, Panels], places: Mapping[Buffer, int]
+    ) -> list[Array]:
+        """The output, and the parameters in the order of their numbers, in rows."""
+        memory = _Memory(self, layouts, places)
+        for one in instructions:
+            memory.carry_out(one)
+        params = sorted((buffer for buffer in self.sizes if buffer.kind == "parameter"), key=lambda one: one.index)
+        return [memory.read(self.output), *map(memory.in_rows, params)]
+
+
+class _Memory:
+    """The numbers of each buffer, and what instructions do to them."""
+
+    def __init__(self, verifier: Verifier, layouts: Mapping[int, Panels], places: Mapping[Buffer, int]) -> None:
+        self._verifier, self._layouts = verifier, layouts
+        self._starts = {buffer: start // verifier.dtype.itemsize for buffer, start in places.items()}
+        self._arena = np.full(max((start + b.size for b, start in self._starts.items()), default=0) + 1, np.nan)
+        self._flat: dict[Buffer, Array] = {}
+        self._width = _matmul.tile(verifier.dtype.char)[1]
+
+    def flat(self, buffer: Buffer) -> Array:
+        """All elements of a buffer as they lie."""
+        if buffer in self._starts:
+            return self._arena[self._starts[buffer] : self._starts[buffer] + buffer.size]
+        if buffer not in self._flat:
+            self._flat[buffer] = self._first(buffer)
+        return self._flat[buffer]
+
+    def _first(self, buffer: Buffer) -> Array:
+        if buffer.array is not None:
+            return buffer.array.reshape(-1).astype(np.float64)
+        if buffer.kind == "temporary":
+            return np.full(buffer.size, np.nan)
+        rng = np.random.default_rng((buffer.index, buffer.kind == "input"))
+        rows = rng.standard_normal(self._verifier.sizes[buffer])
+        panels = self._panels(buffer)
+        if panels is None:
+            return np.concatenate([rows, np.zeros(max(0, buffer.size - rows.size))])  # read to the end of a panel
+        flat = np.zeros(panels.size)
+        panels.store(rows.reshape((panels.columns, panels.rows) if panels.turned else (panels.rows, -1)), flat)
+        return flat
+
+    def in_rows(self, buffer: Buffer) -> Array:
+        panels, flat = self._panels(buffer), self.flat(buffer)
+        return flat[: self._verifier.sizes[buffer]] if panels is None else panels.load(flat).ravel()
+
+    def _panels(self, buffer: Buffer) -> Panels | None:
+        return self._layouts.get(buffer.index) if buffer.kind == "parameter" else None
+
+    def _index(self, symbol: Symbol) -> Array:
+        if symbol.down or symbol.across:
+            (row, column), width = symbol.strides, self._width
+            i, j = np.ogrid[: symbol.shape[0], : symbol.shape[1]]
+            down, across = symbol.down or width * row, symbol.across or width * column
+            lines = i // width * down + i % width * row
+            return np.asarray(symbol.offset + lines + j // width * across + j % width * column)
+        index = np.array(symbol.offset)
+        for size, step in zip(symbol.shape, symbol.strides, strict=True):
+            index = index[..., None] + np.arange(size) * step
+        return index
+
+    def read(self, symbol: Symbol) -> Array:
+        if symbol.contiguous:
+            return self.span(symbol).reshape(symbol.shape)
+        return np.asarray(self.flat(symbol.buffer)[self._index(symbol)])
+
+    def write(self, symbol: Symbol, values: Array) -> None:
+        self.flat(symbol.buffer)[self._index(symbol)] = values
+
+    def span(self, symbol: Symbol, size: int | None = None) -> Array:
+        """So many elements from where a symbol begins, as they lie."""
+        return self.flat(symbol.buffer)[symbol.offset :][: symbol.size if size is None else size]
+
+    def step(self, w: Symbol, grad: Array, scale: Symbol | None) -> None:
+        """Stands in for an optimiser's step, on elements as they lie."""
+        factor = 1.0 if scale is None else self.read(scale)
+        self.span(w)[...] = 0.9 * self.span(w) - 0.1 * factor * grad + 0.01
+
+    def carry_out(self, one: Instruction) -> None:
+        getattr(self, f"_{one.kind}", self._unknown)(one, one.operands, one.results, one.attributes)
+
+    def _unknown(self, one: Instruction, *parts: Any) -> None:
+        raise RuntimeError(f"no verification of the instruction {one.kind!r}")
+
+    def _matmul(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        fused = attributes["fused"]
+        if "mask" in given:
+            _check_alike("mask", given["mask"], made["out"])
+        out = self.read(given["a"]) @ self.read(given["b"])
+        out = out + self.read(given["bias"]) if "bias" in fused else out
+        out = np.maximum(out, 0) if "relu" in fused else out
+        out = out * (self.read(given["mask"]) > 0) if "mask" in fused else out
+        if "update" not in fused:
+            self.write(made["out"], out)
+            return
+        w = made["w"]
+        factor = self.read(given["scale"]) if "scale" in given else 1.0
+        self.write(w, 0.9 * self.read(w) - 0.1 * factor * out + 0.01)
+
+    def _elementwise(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        _check_alike(attributes["name"], *given.values(), *made.values())
+        a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
+        self.write(made["out"], _formula(attributes["name"], a, b, attributes["factor"]))
+
+    def _rows(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        _check_alike(attributes["name"], *given.values(), *made.values(), in_rows=True)
+        a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
+        whole = (a * np.cos(np.arange(a.shape[1]))).sum(1, keepdims=True)
+        out = _mixed(attributes["name"], a + whole, b, attributes["factor"])
+        self.write(made["out"], out if made["out"].shape == out.shape else out.mean(1, keepdims=True))
+
+    def _sum(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        sizes = attributes["sizes"]
+        total = self.span(given["x"], int(np.prod(sizes))).reshape(sizes).sum(1).ravel() / (attributes["divisor"] or 1)
+        if "w" in made:
+            self.step(made["w"], total[: made["w"].size], given.get("scale"))
+        else:
+            self.span(made["out"], total.size)[...] = total
+
+    def _dropout(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        x = self.span(given["x"])
+        kept = (np.arange(x.size) * 7 + attributes["place"]) % 5 > 0
+        self.span(made["out"])[...] = np.where(kept, x / (1 - attributes["rate"]), 0)
+
+    def _to_panels(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        rows, columns = made["out"].shape
+        panels = Panels(rows, columns, self._width, 0, turned=False)
+        panels.store(self.read(given["x"]), self.span(made["out"], panels.size))
+
+    def _squared_error(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        difference = self.span(given["pred"]) - self.span(given["target"])
+        count = max(difference.size, 1)
+        if "loss" in made:
+            self.write(made["loss"], np.array((difference**2).sum() / count))
+        if "out" in made:
+            self.span(made["out"])[...] = 2 * self.read(given["grad"]) / count * difference
+
+    _squared_error_backward = _squared_error
+
+    def _squared_norm(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        partials = self.span(made["out"])
+        partials[...] = (self.span(given["grad"]) ** 2).sum() / max(partials.size, 1)
+
+    def _clip(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        norm = np.sqrt(sum(self.span(symbol).sum() for symbol in given.values()))
+        self.write(made["out"], np.array(min(1.0, attributes["max_norm"] / (norm + 1e-6))))
+
+    def _update(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+        self.step(made["w"], self.span(given["grad"]), given.get("scale"))
+
+
+def _check_alike(name: str, *symbols: Symbol, in_rows: bool = False) -> None:
+    """Raise if a kernel that takes matrices that lie alike, or only those in rows, is given others."""
+    lying = {(symbol.strides, symbol.down, symbol.across) for symbol in symbols}
+    if (len(lying) > 1 or in_rows) and any(down or across for _, down, across in lying):
+        raise RuntimeError(f"{name} of {', '.join(map(repr, symbols))}, which do not lie as its kernel reads them")
+
+
+def _formula(name: str, a: Array, b: Array, factor: float) -> Array:
+    match name:
+        case "relu":
+            return np.maximum(a, 0)
+        case "relu_backward":
+            return a * (b > 0)
+        case "scale":
+            return a * factor
+        case "add":
+            return a + b
+    return _mixed(name, a, b, factor)
+
+
+def _mixed(name: str, a: Array, b: Array, factor: float) -> Array:
+    """Stands in for a formula: bounded, of both operands, and unlike that of any other name."""
+    shift = zlib.crc32(name.encode()) / 2**32
+    a, b = a / (1 + np.abs(a)), b / (1 + np.abs(b))
+    return np.asarray((1 + shift) * a + (2 - shift) * b * (1 + 0.5 * a) + shift + 0.1 * factor)
+
+
+def _symbols(instructions: Iterable[Instruction], output: Symbol) -> list[Symbol]:
+    """Those of inputs and parameters."""
+    every = [symbol for one in instructions for symbol in (*one.operands.values(), *one.results.values())]
+    return [symbol for symbol in (*every, output) if symbol.buffer.kind in ("input", "parameter")]
+
+
+def _last(symbol: Symbol) -> int:
+    """The last element that a symbol reaches, in rows; -1 if it has none."""
+    if not symbol.size:
+        return -1
+    steps = zip(symbol.shape, symbol.strides, strict=True)
+    return symbol.offset + sum((size - 1) * max(step, 0) for size, step in steps)
+
+
+def _report(change: str, fault: str, instructions: Sequence[Instruction]) -> str:
+    listed = "\n".join(f"  {one.kind} {one.attributes} {one.operands} -> {one.results}" for one in instructions)
+    return f"{change} {fault}; a defect of viva_tensor, please report it with this program:\n{listed}"
