@@ -654,3 +654,48 @@ def test_a_tape_is_not_pickled():
     with pytest.raises(error.InvalidValue, match="pickle the data of its variables"):
         pickle.dumps(tape)
     assert len(autograd.new_tape()) == 0
+
+
+def test_copied_gradients_are_read_only():
+    w, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    loss, tape = autograd.sum(tape, w)
+    grads = backward(tape, loss)
+    assert copy.copy(grads) is grads
+    assert copy.deepcopy(grads) is grads
+    found = pickle.loads(pickle.dumps(grads))
+    assert found[w.id].tolist() == [1, 1]
+    assert not found[w.id].flags.writeable
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tape, x: autograd.add(x, tape, x),
+        lambda tape, x: autograd.reshape(x, tape, (2,)),
+        lambda tape, x: autograd.new_constant(x, [1.0]),
+        lambda tape, x: backward(x, tape),
+        lambda tape, x: nn.relu(x, tape),
+    ],
+)
+def test_a_variable_where_the_tape_belongs_is_refused_in_words(call):
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    with pytest.raises(error.InvalidValue, match="where a tape belongs; the tape comes first"):
+        call(tape, x)
+    with pytest.raises(AttributeError, match="a Variable has no 'grad'"):
+        x.grad  # noqa: B018
+
+
+@pytest.mark.parametrize("keepdims", ["no", 2, 1.0, None, np.ones(2), np.array(True)], ids=repr)
+def test_keepdims_is_true_or_false(keepdims):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    for call in (
+        lambda: autograd.sum(tape, x, keepdims=keepdims),
+        lambda: autograd.mean(tape, x, 0, keepdims),
+        lambda: kernels.sum(x.data, keepdims=keepdims),
+        lambda: kernels.mean(x.data, 1, keepdims),
+        lambda: kernels.sum_backward(1.0, (1, 2), None, keepdims),
+    ):
+        with pytest.raises(error.InvalidValue, match=r"keepdims=.*wanted True or False"):
+            call()
+    for truth in (1, np.True_):
+        assert autograd.sum(tape, x, keepdims=truth).value.data.shape == (1, 1)

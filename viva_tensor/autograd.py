@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from time import perf_counter_ns
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -114,6 +114,12 @@ class Variable(Record):
     @property
     def ndim(self) -> int:
         return self.data.ndim
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("_at", "_record", "nodes"):  # of a tape
+            mend = "the tape comes first, then its variables"
+            raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", mend=mend)
+        raise AttributeError(f"a Variable has no {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"Variable(id={self.id}, data={self.data!r})"
@@ -436,8 +442,24 @@ class Gradients(Mapping[int, Array]):
     def __len__(self) -> int:
         return len(self._variables)
 
+    def __copy__(self) -> Gradients:
+        return self
+
+    def __deepcopy__(self, known: object) -> Gradients:
+        return self  # nothing of it can change
+
+    def __reduce__(self) -> tuple[Callable[..., Gradients], tuple[dict[int, Variable], dict[int, Array]]]:
+        return _gradients, (self._variables, self._arrays)
+
     def __repr__(self) -> str:
         return f"Gradients({ {place: self[place] for place in self} })"
+
+
+def _gradients(variables: dict[int, Variable], arrays: dict[int, Array]) -> Gradients:
+    """Gradients as they were: arrays come out of a pickle writeable."""
+    for array in arrays.values():
+        freeze(array)
+    return Gradients(variables, arrays)
 
 
 def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()) -> Gradients:

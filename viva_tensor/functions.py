@@ -12,7 +12,7 @@ from viva_tensor import operations
 from viva_tensor.autograd import Tape, Traced, Variable, record
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels._arrays import axes_of
-from viva_tensor.kernels._ranges import is_whole, real, shown
+from viva_tensor.kernels._ranges import flag, is_whole, real, shown
 from viva_tensor.operations import Axis
 
 __all__ = [
@@ -83,6 +83,8 @@ def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     """a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
 
+    The gradients are ∂/b and -∂·a/b², and 0 where ∂ is 0, also where b is 0.
+
     Examples
     --------
     >>> from viva_tensor import autograd
@@ -111,6 +113,8 @@ def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     """Each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
 
+    The gradient is ∂·p·xᵖ⁻¹, and 0 where ∂ is 0, also where the slope is infinite.
+
     Examples
     --------
     >>> from viva_tensor import autograd
@@ -135,7 +139,7 @@ def exp(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def log(tape: Tape, x: Variable) -> Traced[Variable]:
-    """ln x; see :func:`viva_tensor.kernels.log`.
+    """ln x, with the gradient ∂/x, and 0 where ∂ is 0, also at 0; see :func:`viva_tensor.kernels.log`.
 
     Examples
     --------
@@ -148,7 +152,7 @@ def log(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
-    """√x; see :func:`viva_tensor.kernels.sqrt`.
+    """√x, with the gradient ∂/(2√x), and 0 where ∂ is 0, also at 0; see :func:`viva_tensor.kernels.sqrt`.
 
     Examples
     --------
@@ -337,7 +341,7 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
     >>> sum(tape, x, axis=0).value.data
     array([4., 6.], dtype=float32)
     """
-    return record(tape, operations.SUM, x, axis=_frozen(axis), keepdims=keepdims)
+    return record(tape, operations.SUM, x, axis=_frozen(axis), keepdims=flag("sum", "keepdims", keepdims))
 
 
 def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
@@ -351,7 +355,7 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
     >>> autograd.backward(tape, loss)[x]
     array([0.5, 0.5], dtype=float32)
     """
-    return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=keepdims)
+    return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=flag("mean", "keepdims", keepdims))
 
 
 def _frozen(axis: Axis) -> Axis:

@@ -175,3 +175,21 @@ def test_what_is_no_state_is_refused(state):
     (w,), grads = loss_of([1.0])
     with pytest.raises(error.InvalidValue, match="got the state"):
         update(new_tape(), SGD(), state, w, grads)
+
+
+@pytest.mark.parametrize("grads", [None, 1.5, [np.ones(1, "f4")]], ids=repr)
+def test_gradients_that_are_no_mapping_are_refused(grads):
+    (w,), _ = loss_of([1.0])
+    with pytest.raises(error.InvalidValue, match="update: gradients of type"):
+        update(new_tape(), SGD(), init(SGD(), w), w, grads)
+    with pytest.raises(error.InvalidValue, match="clip_by_norm: gradients of type"):
+        clip_by_norm(grads, 1.0)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_gradient_that_is_missing_is_named(clip_norm):
+    (w,), _ = loss_of([1.0])
+    with pytest.raises(error.NoGradient, match=f"variable {w.id} has no gradient; give one for each parameter"):
+        update(new_tape(), SGD(clip_norm=clip_norm), init(SGD(), w), w, {})
+    with pytest.raises(error.InvalidValue, match="nesterov=array"):
+        SGD(momentum=0.5, nesterov=np.ones(2))

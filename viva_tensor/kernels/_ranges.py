@@ -7,9 +7,22 @@ from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from viva_tensor.error import InvalidValue
 
-__all__ = ["at_least_0", "check_count", "check_number", "is_number", "is_whole", "positive", "real", "share", "shown"]
+__all__ = [
+    "at_least_0",
+    "check_count",
+    "check_number",
+    "flag",
+    "is_number",
+    "is_whole",
+    "positive",
+    "real",
+    "share",
+    "shown",
+]
 
 
 def is_number(value: Any) -> bool:
@@ -23,6 +36,13 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number by its type."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def flag(operation: str, name: str, value: Any) -> bool:
+    """True or False, also as NumPy's bool or as 1 or 0; the text "False" or an array is a slip."""
+    if value.__class__ is bool or (isinstance(value, Integral | np.bool_) and value in (0, 1)):
+        return bool(value)
+    raise InvalidValue(f"{name}={shown(value)}, wanted True or False", operation=operation)
 
 
 def real(operation: str, name: str, value: Any) -> float:

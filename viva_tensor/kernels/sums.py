@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, empty, same_shape
 from viva_tensor.kernels._broadcasting import spread, sum_axes
+from viva_tensor.kernels._ranges import flag
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
 
@@ -104,7 +105,7 @@ def _sum(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdim
     axes = axes_of(operation, axis, array.shape)
     divisor = math.prod([array.shape[i] for i in axes]) if divide else 1
     result = sum_axes(array, axes, divisor)
-    if keepdims:
+    if flag(operation, "keepdims", keepdims):
         return result.reshape([1 if i in axes else size for i, size in enumerate(array.shape)])
     return result
 
@@ -121,7 +122,9 @@ def _sum_backward(
     shape = tuple(shape)
     axes = axes_of(operation, axis, shape)
     kept = tuple(1 if i in axes else size for i, size in enumerate(shape))
-    wanted = kept if keepdims else tuple(size for i, size in enumerate(shape) if i not in axes)
+    wanted = (
+        kept if flag(operation, "keepdims", keepdims) else tuple(size for i, size in enumerate(shape) if i not in axes)
+    )
     same_shape(operation, wanted, grad.shape, "grad has the shape of the sum")
     count = math.prod(shape[i] for i in axes)
     out = empty(operation, shape, grad.dtype)

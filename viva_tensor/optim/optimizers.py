@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._ranges import at_least_0, positive, share
+from viva_tensor.kernels._ranges import at_least_0, flag, positive, share
 from viva_tensor.kernels._updates import Rule
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "check_optimizer"]
@@ -89,9 +87,7 @@ class SGD(Optimizer):
         Optimizer.__post_init__(self)
         share("SGD", "momentum", self.momentum)
         at_least_0("SGD", "weight_decay", self.weight_decay)
-        if not isinstance(self.nesterov, (bool, np.bool_)):
-            raise InvalidValue(f"nesterov={self.nesterov!r}, wanted True or False", operation="SGD")
-        if self.nesterov and not self.momentum:
+        if flag("SGD", "nesterov", self.nesterov) and not self.momentum:
             mend = "give momentum=0.9, or no nesterov"
             raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", mend=mend)
 

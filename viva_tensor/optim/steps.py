@@ -9,7 +9,7 @@ import numpy as np
 
 from viva_tensor import kernels, operations
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable
-from viva_tensor.error import InvalidValue
+from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._arrays import freeze
 from viva_tensor.kernels._ranges import positive
 from viva_tensor.kernels._updates import clipping
@@ -117,6 +117,7 @@ def update(
             operation="update",
             mend=f"start {name} with init, or go on with {state.optimizer}",
         )
+    _check_gradients("update", grads)
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
         raise _foreign_state(slots, state, params)
@@ -125,8 +126,16 @@ def update(
     known = len(moments[0]) if moments else None
     by_variable = isinstance(grads, Gradients)
     scale = 1.0
+
+    def gradient(variable: Variable) -> Array:
+        key: Any = variable if by_variable else variable.id
+        if not by_variable and key not in grads:
+            mend = "give one for each parameter, by its id"
+            raise NoGradient(f"variable {key} has no gradient", operation="update", mend=mend)
+        return grads[key]
+
     if optimizer.clip_norm is not None:
-        found = [grads[one if by_variable else one.id] for one in leaves(params)]  # type: ignore[index]
+        found = [gradient(one) for one in leaves(params)]
         scale = clipping(squared_norm(found), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
@@ -140,7 +149,7 @@ def update(
             place = len(new)
             if place == known:
                 raise _foreign_state(slots, state, params)
-            grad = grads[variable if by_variable else variable.id]  # type: ignore[index]
+            grad = gradient(variable)
             mean = None if first is None else first[place]
             square = None if second is None else second[place]
             made = updated(name, rule, variable.data, grad, mean, square, scale)
@@ -156,6 +165,12 @@ def update(
         raise _foreign_state(slots, state, params)
     kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
     return Traced((stepped_params, State(state.steps + 1, kept, name)), tape)
+
+
+def _check_gradients(operation: str, grads: Any) -> None:
+    if not isinstance(grads, Mapping):
+        got = f"gradients of type {type(grads).__name__}"
+        raise InvalidValue(got, operation=operation, mend="give what backward gives, or a dict of arrays by id")
 
 
 def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> InvalidValue:
@@ -185,7 +200,7 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     Raises
     ------
     InvalidValue
-        If the norm to clip to is not a number above 0.
+        If the norm to clip to is not a number above 0, or the gradients are no mapping.
     DtypeError
         If a dtype is neither float32 nor float64.
 
@@ -200,6 +215,7 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     {0: array([0.29999994]), 1: array([0.39999992])}
     """
     positive("clip_by_norm", "max_norm", max_norm)
+    _check_gradients("clip_by_norm", grads)
     arrays = {place: grads[place] for place in grads}
     factor = clipping(squared_norm(arrays.values()), float(max_norm))
     scaled = {place: kernels.scale(array, factor) for place, array in arrays.items()}

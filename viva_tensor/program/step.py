@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels._arrays import as_array
-from viva_tensor.kernels._ranges import check_count
+from viva_tensor.kernels._ranges import check_count, flag
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, leaves, replaced
 from viva_tensor.optim.optimizers import check_optimizer
@@ -261,7 +261,10 @@ class Step:
         """All rows as arrays to take batches from and the numbers of those chosen, if all about a run is in order."""
         check_count("run", "batch_size", batch_size)
         check_count("run", "epochs", epochs, least=0)
-        if shuffle and not callable(getattr(rng, "permutation", None)):  # all that is asked of a generator here
+        flag("run", "shared", shared)
+        if flag("run", "shuffle", shuffle) and not callable(
+            getattr(rng, "permutation", None)
+        ):  # all that is asked of a generator here
             mend = "give rng=np.random.default_rng(seed), or shuffle=False"
             raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", mend=mend)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
