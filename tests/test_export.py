@@ -9,7 +9,8 @@ import pytest
 from networks import network
 from onnx.reference import ReferenceEvaluator
 
-from viva_tensor import autograd, error, export, nn, operations, program
+from viva_tensor import autograd, error, export, nn, program
+from viva_tensor.autograd import operations
 
 
 def run(path, *arrays):

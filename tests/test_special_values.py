@@ -10,7 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from viva_tensor import autograd, kernels, nn, operations, optim, program
+from viva_tensor import autograd, kernels, nn, optim, program
+from viva_tensor.autograd import operations
 
 ERFC = np.vectorize(math.erfc, otypes=["f8"])
 

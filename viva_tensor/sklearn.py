@@ -27,7 +27,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from viva_tensor import autograd, nn, operations, optim, program
+from viva_tensor import autograd, nn, optim, program
+from viva_tensor.autograd import operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.train import Layers, Network
 

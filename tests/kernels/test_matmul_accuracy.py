@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from test_matmul import UNIT, laid_out
 
-from viva_tensor import autograd, kernels, nn, operations, program
+from viva_tensor import autograd, kernels, nn, program
+from viva_tensor.autograd import operations
 
 HIGHEST = {"float32": 58, "float64": 505}  # exponents: 4096 products of such numbers do not overflow
 LOWEST = {"float32": -80, "float64": -480}  # of float64, so that the errors of products below are exact

@@ -21,6 +21,7 @@ THRESHOLDS = {  # from which small programs have several members, share memory, 
     layouts: {"COPIED": 0},
 }
 ONLY_FOR_THE_RECORDED_ROWS = ("reshape", "slice")  # what programs may refuse and eager code does not
+CHECKED_AS_RECORDED = ("mse_loss", "mae_loss", "huber_loss", "layer_norm_forward")
 REPEATED = "would be repeated"  # the same, of a single row beside a constant of many
 
 
@@ -151,8 +152,8 @@ def tried(eager, compiled):
     except DeadCallRefusedError:
         return None
     except error.TensorError as reason:
-        if "weight" in str(reason) or reason.operation in ("mse_loss", "mae_loss", "huber_loss", "layer_norm_forward"):
-            return None  # checks of nn as it records, of which programs know nothing
+        if "weight" in str(reason) or reason.operation in CHECKED_AS_RECORDED or isinstance(reason, error.InvalidValue):
+            return None  # checks of shapes by nn and of values by kernels, of which programs know nothing
         refusal = reason
     try:
         found = compiled()

@@ -20,7 +20,8 @@ from played_programs import (
     numbers,
 )
 
-from viva_tensor import autograd, error, nn, operations, optim
+from viva_tensor import autograd, error, nn, optim
+from viva_tensor.autograd import operations
 
 ROWS = (1, 2, 3, 5, 16, 24, 33, 50, 0)
 FEATURES = (1, 2, 3, 8, 10, 17, 33, 40, 0)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from viva_tensor import autograd, operations
+from viva_tensor import autograd
+from viva_tensor.autograd import operations
 
 UNIT = {"f": 2.0**-24, "d": 2.0**-53}
 FLOOR = {"f": 1e-30, "d": 1e-290}  # below it, numbers may be subnormal on the way

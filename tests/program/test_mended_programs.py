@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from viva_tensor import autograd, error, kernels, nn, operations, optim, program
+from viva_tensor import autograd, error, kernels, nn, optim, program
+from viva_tensor.autograd import operations
 
 
 def recorded(*arrays, constants=0):

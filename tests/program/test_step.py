@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from viva_tensor import autograd, error, kernels, nn, operations, optim, program
+from viva_tensor import autograd, error, kernels, nn, optim, program
+from viva_tensor.autograd import operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.program import compile_step, layouts
 

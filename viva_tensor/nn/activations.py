@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from viva_tensor import operations
-from viva_tensor.autograd import Tape, Traced, Variable, record, relu
+from viva_tensor.autograd import Tape, Traced, Variable, operations, record, relu
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._ranges import real
 

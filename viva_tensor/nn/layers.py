@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from viva_tensor import autograd, operations, telemetry
-from viva_tensor.autograd import Tape, Traced, Variable, relu
+from viva_tensor import autograd, telemetry
+from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
+from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.kernels._arrays import empty, float_dtype
 from viva_tensor.kernels._ranges import is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
-from viva_tensor.operators import ARITHMETIC, refuses
 
 __all__ = [
     "LayerNorm",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from viva_tensor import autograd, operations
-from viva_tensor.autograd import Tape, Traced, Variable, record
+from viva_tensor import autograd
+from viva_tensor.autograd import Tape, Traced, Variable, operations, record
 from viva_tensor.error import InvalidValue, ShapeMismatch
 from viva_tensor.kernels._arrays import same_shape
 from viva_tensor.kernels._ranges import real

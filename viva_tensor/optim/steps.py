@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from viva_tensor import kernels, operations
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable
+from viva_tensor import kernels
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._arrays import freeze
 from viva_tensor.kernels._ranges import positive

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor import operations
-from viva_tensor.autograd import Node, Variable
+from viva_tensor.autograd import Node, Variable, operations
+from viva_tensor.autograd.operations import Operation
 from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
-from viva_tensor.operations import Operation
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
 

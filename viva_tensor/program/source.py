@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor import operations
-from viva_tensor.autograd import Node, Tape, Variable
+from viva_tensor.autograd import Node, Tape, Variable, operations
 from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import MOST

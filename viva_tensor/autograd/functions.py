@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor import operations
-from viva_tensor.autograd import Tape, Traced, Variable, record
+from viva_tensor.autograd import operations
+from viva_tensor.autograd.operations import Axis
+from viva_tensor.autograd.tape import Tape, Traced, Variable, record
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels._arrays import axes_of
 from viva_tensor.kernels._ranges import flag, is_whole, real, shown
-from viva_tensor.operations import Axis
 
 __all__ = [
     "abs",

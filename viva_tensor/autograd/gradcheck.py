@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor import autograd
+from viva_tensor.autograd.backward import backward
+from viva_tensor.autograd.tape import Tape, Variable, new_tape, new_variable
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels._arrays import as_array, freeze
 
@@ -88,7 +89,7 @@ def check_gradients(
     result, variables, tape = _recorded(function, points)
     rng = np.random.default_rng(0) if rng is None else rng
     seed = np.asarray(rng.standard_normal(result.data.shape), result.data.dtype)
-    grads = autograd.backward(tape, result, seed=seed)
+    grads = backward(tape, result, seed=seed)
 
     exact = [point.astype(np.float64) for point in points]
     for point in exact:
@@ -134,15 +135,13 @@ def _difference(
         return float((seed * (results[0] - results[1])).sum()) / (ends[0] - ends[1])
 
 
-def _recorded(
-    function: Callable[..., Any], points: Sequence[Array]
-) -> tuple[autograd.Variable, list[autograd.Variable], autograd.Tape]:
-    variables, tape = [], autograd.new_tape()
+def _recorded(function: Callable[..., Any], points: Sequence[Array]) -> tuple[Variable, list[Variable], Tape]:
+    variables, tape = [], new_tape()
     for point in points:
-        variable, tape = autograd.new_variable(tape, point)
+        variable, tape = new_variable(tape, point)
         variables.append(variable)
     traced = function(tape, *variables)
-    if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], autograd.Variable)):
+    if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], Variable)):
         raise InvalidValue(
             f"the function gave {type(traced).__name__}, wanted a traced variable",
             operation="check_gradients",

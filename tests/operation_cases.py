@@ -1,0 +1,103 @@
+"""Every operation of the tape with shapes to try it on: its gradients, shape rules and compiled bits are checked."""
+
+import numpy as np
+
+from viva_tensor import autograd, nn
+from viva_tensor.autograd import add, matmul, mean, mul, new_constant, operations, relu, sequence, sub, sum, transpose
+
+
+def on_positive(tape, x, function):
+    """function(x² + ½)"""
+    square, tape = mul(tape, x, x)
+    half, tape = new_constant(tape, np.full(x.data.shape, 0.5, x.data.dtype))
+    return function(*reversed(add(tape, square, half)))
+
+
+def entropy_of_classes(tape, x, **weights):
+    labels, tape = new_constant(tape, (np.arange(len(x.data)) * 3 % x.data.shape[1]).astype(x.data.dtype))
+    return nn.cross_entropy(tape, x, labels, **weights)
+
+
+CASES = {
+    "add": (add, [(4, 3), (4, 3)]),
+    "add a row": (add, [(4, 3), (3,)]),
+    "add a column": (add, [(4, 1), (4, 3)]),
+    "add a number": (add, [(), (2, 4, 3)]),
+    "sub": (sub, [(4, 3), (4, 3)]),
+    "sub a row": (sub, [(4, 3), (1, 3)]),
+    "sub from a number": (sub, [(), (4, 3)]),
+    "mul": (mul, [(4, 3), (4, 3)]),
+    "mul a row": (mul, [(3,), (4, 3)]),
+    "mul in three dimensions": (mul, [(2, 1, 3), (4, 1)]),
+    "matmul": (matmul, [(4, 5), (5, 3)]),
+    "matmul with itself": (lambda t, a: matmul(t, a, a), [(4, 4)]),
+    "transpose": (transpose, [(4, 3)]),
+    "transpose by axes": (lambda t, x: transpose(t, x, (2, -3, 1)), [(2, 3, 4)]),
+    "sum": (sum, [(4, 3)]),
+    "sum down columns": (lambda t, x: sum(t, x, axis=0), [(4, 3)]),
+    "sum over two axes": (lambda t, x: sum(t, x, axis=(0, -1), keepdims=True), [(2, 3, 4)]),
+    "mean": (mean, [(4, 3)]),
+    "mean along rows": (lambda t, x: mean(t, x, axis=1), [(4, 3)]),
+    "mean keeping dimensions": (lambda t, x: mean(t, x, axis=-1, keepdims=True), [(2, 3, 4)]),
+    "relu": (relu, [(40, 3)]),
+    "linear": (lambda t, x, w, b: autograd.record(t, operations.LINEAR, x, w, b), [(4, 3), (5, 3), (5,)]),
+    "mean squared error": (lambda t, p, y: autograd.record(t, operations.MEAN_SQUARED_ERROR, p, y), [(4, 3), (4, 3)]),
+    "div": (lambda t, a, b: on_positive(t, b, lambda t, b: autograd.div(t, a, b)), [(4, 3), (4, 3)]),
+    "div by a row": (lambda t, a, b: on_positive(t, b, lambda t, b: autograd.div(t, a, b)), [(4, 3), (3,)]),
+    "div of a number": (lambda t, a, b: on_positive(t, b, lambda t, b: autograd.div(t, a, b)), [(), (4, 3)]),
+    "maximum": (autograd.maximum, [(4, 3), (4, 3)]),
+    "maximum with a column": (autograd.maximum, [(4, 1), (4, 3)]),
+    "pow": (lambda t, x: on_positive(t, x, lambda t, x: autograd.pow(t, x, 2.5)), [(4, 3)]),
+    "square": (lambda t, x: autograd.pow(t, x, 2), [(4, 3)]),
+    "exp": (autograd.exp, [(4, 37)]),
+    "log": (lambda t, x: on_positive(t, x, autograd.log), [(4, 37)]),
+    "sqrt": (lambda t, x: on_positive(t, x, autograd.sqrt), [(4, 37)]),
+    "abs": (autograd.abs, [(4, 3)]),
+    "erf": (lambda t, x: autograd.record(t, operations.ERF, x), [(4, 37)]),
+    "reshape": (lambda t, x: autograd.reshape(t, x, (2, -1)), [(4, 3)]),
+    "reshape of a transpose": (
+        lambda t, x: sequence(transpose(t, x), lambda t, x: autograd.reshape(t, x, (6, 2))),
+        [(4, 3)],
+    ),
+    "slice": (lambda t, x: autograd.slice(t, x, np.s_[1:, ::-2]), [(4, 5)]),
+    "slice of an element": (lambda t, x: autograd.slice(t, x, np.s_[..., -1, 2]), [(2, 4, 3)]),
+    "concatenate": (lambda t, a, b: autograd.concatenate(t, (a, b, a)), [(4, 3), (2, 3)]),
+    "concatenate columns": (lambda t, a, b: autograd.concatenate(t, (a, b), axis=-1), [(4, 3), (4, 2)]),
+    "leaky relu": (lambda t, x: nn.leaky_relu(t, x, 0.2), [(4, 37)]),
+    "gelu": (nn.gelu, [(4, 37)]),
+    "gelu by tanh": (lambda t, x: nn.gelu(t, x, "tanh"), [(4, 37)]),
+    "silu": (nn.silu, [(4, 37)]),
+    "sigmoid": (nn.sigmoid, [(4, 37)]),
+    "tanh": (nn.tanh, [(4, 37)]),
+    "softplus": (nn.softplus, [(4, 37)]),
+    "softmax": (nn.softmax, [(4, 37)]),
+    "softmax of a row": (nn.softmax, [(5,)]),
+    "log softmax": (nn.log_softmax, [(2, 3, 10)]),
+    "normalize": (lambda t, x: autograd.record(t, operations.NORMALIZE, x, epsilon=1e-5), [(4, 37)]),
+    "layer norm": (lambda t, x, w, b: nn.layer_norm_forward(t, nn.LayerNorm(w, b), x), [(6, 5), (5,), (5,)]),
+    "dropout": (lambda t, x: nn.dropout(t, x, 0.4, rng=np.random.default_rng(3)), [(4, 37)]),
+    "huber": (lambda t, p, y: nn.huber_loss(t, p, y, 0.7), [(4, 3), (4, 3)]),
+    "mean absolute error": (nn.mae_loss, [(4, 3), (4, 3)]),
+    "sum of squared errors": (lambda t, p, y: nn.mse_loss(t, p, y, "sum"), [(4, 3), (4, 3)]),
+    "weighted squared error": (
+        lambda t, p, y, w: on_positive(t, w, lambda t, w: nn.mse_loss(t, p, y, sample_weight=w)),
+        [(4, 3), (4, 3), (4,)],
+    ),
+    "weighted sum of errors": (
+        lambda t, p, y, w: on_positive(t, w, lambda t, w: nn.mae_loss(t, p, y, "sum", w)),
+        [(4, 3), (4, 3), (4,)],
+    ),
+    "binary cross-entropy": (
+        lambda t, x, y: sequence(nn.sigmoid(t, y), lambda t, y: nn.binary_cross_entropy(t, x, y)),
+        [(4, 3), (4, 3)],
+    ),
+    "cross-entropy of classes": (entropy_of_classes, [(5, 7)]),
+    "weighted cross-entropy": (
+        lambda t, x, w: on_positive(t, w, lambda t, w: entropy_of_classes(t, x, sample_weight=w)),
+        [(5, 7), (5,)],
+    ),
+    "cross-entropy of probabilities": (
+        lambda t, x, y: sequence(nn.softmax(t, y), lambda t, y: nn.cross_entropy(t, x, y)),
+        [(5, 7), (5, 7)],
+    ),
+}

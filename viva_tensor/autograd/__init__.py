@@ -1,0 +1,82 @@
+"""Reverse-mode differentiation on an explicit tape.
+
+A tape is a value. Recording an operation returns its result and a new tape that ends with it; the old tape stays as it
+was, and several may be recorded from it without disturbing each other (``tape``). ``backward`` walks a tape from a loss
+to its leaves and applies the gradient rule of each operation (``operations``). The operations as functions, such as
+``add``, are in ``functions``; all they do is record.
+
+>>> x, tape = new_variable(new_tape(), 2.0)
+>>> y, tape = new_variable(tape, 3.0)
+>>> total, tape = add(tape, x, y)
+>>> z, tape = mul(tape, total, x)        # z = (x + y) x
+>>> grads = backward(tape, z)
+>>> float(grads[x]), float(grads[y])     # dz/dx = 2x + y, dz/dy = x
+(7.0, 2.0)
+"""
+
+from viva_tensor.autograd.backward import Gradients, backward
+from viva_tensor.autograd.functions import (
+    abs,
+    add,
+    concatenate,
+    div,
+    exp,
+    log,
+    matmul,
+    maximum,
+    mean,
+    mul,
+    pow,
+    relu,
+    reshape,
+    slice,
+    sqrt,
+    sub,
+    sum,
+    transpose,
+)
+from viva_tensor.autograd.gradcheck import check_gradients
+from viva_tensor.autograd.tape import (
+    Node,
+    Tape,
+    Traced,
+    Variable,
+    new_constant,
+    new_tape,
+    new_variable,
+    record,
+    sequence,
+)
+
+__all__ = [
+    "Gradients",
+    "Node",
+    "Tape",
+    "Traced",
+    "Variable",
+    "abs",
+    "add",
+    "backward",
+    "check_gradients",
+    "concatenate",
+    "div",
+    "exp",
+    "log",
+    "matmul",
+    "maximum",
+    "mean",
+    "mul",
+    "new_constant",
+    "new_tape",
+    "new_variable",
+    "pow",
+    "record",
+    "relu",
+    "reshape",
+    "sequence",
+    "slice",
+    "sqrt",
+    "sub",
+    "sum",
+    "transpose",
+]
