@@ -5,10 +5,9 @@ losses, ``optim`` for optimisers and ``kernels`` for the compiled operations bel
 """
 
 from viva_tensor import autograd, error, kernels, nn, optim, program, telemetry
+from viva_tensor._version import __version__
 from viva_tensor.configuration import config, show_config
 from viva_tensor.kernels import get_num_threads, num_threads, set_num_threads
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

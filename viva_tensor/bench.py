@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.kernels import _peak
+from viva_tensor.kernels.peak import fma_peak
 
 __all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "measure", "plot"]
 
@@ -35,24 +35,6 @@ class Rates(NamedTuple):
 
     products: list[float]
     bandwidths: list[float]
-
-
-def fma_peak(threads: int = 1, dtype: str = "float32", seconds: float = 0.2) -> float:
-    """The highest rate of multiply-adds seen in registers, in GFLOPS (two floating-point operations each).
-
-    Examples
-    --------
-    >>> fma_peak(seconds=0.01) > 0.1
-    True
-    """
-    rounds = 100_000
-    best = 0.0
-    end = perf_counter() + seconds
-    while perf_counter() < end or not best:
-        start = perf_counter()
-        count = _peak.multiply_adds(rounds, threads, dtype == "float64")
-        best = max(best, 2e-9 * count / (perf_counter() - start))
-    return best
 
 
 def libraries() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viva_tensor._version import __version__
 from viva_tensor.kernels import _dispatch, _team, threads
 
 __all__ = ["config", "show_config"]
@@ -20,7 +21,6 @@ def config() -> dict[str, str | int | bool]:
     >>> config()["version"]
     '0.1.0'
     """
-    from viva_tensor import __version__
 
     variant = _dispatch.variants[_dispatch.isa]
     openmp = _team.openmp_version()

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from viva_tensor.bench import fma_peak
 from viva_tensor.extras import extra
+from viva_tensor.kernels.peak import fma_peak
 from viva_tensor.kernels.threads import get_num_threads
 
 __all__ = ["Bar"]

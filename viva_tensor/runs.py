@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import viva_tensor as vt
 from viva_tensor import checkpoint as checkpoints
-from viva_tensor import files, nn, report
+from viva_tensor import files, kernels, nn, report
+from viva_tensor._version import __version__
 from viva_tensor.data import DataError, FloatArray, Table, one_line, split_rows, target_kind
 from viva_tensor.distributed import Ranks
 from viva_tensor.encoding import Categorical, Encoding, fit_encoding
@@ -194,7 +194,7 @@ def run(
             "validation": len(validation),
             "test": len(test),
         },
-        threads=vt.get_num_threads(),
+        threads=kernels.get_num_threads(),
         ranks=ranks.size,
         test=predicted,
         scores=scores,
@@ -250,7 +250,7 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
     - ``report.json``: scores, baselines, settings, versions, speed
     - ``report.md``: the same in short, to read
     """
-    versions = {"python": platform.python_version(), "viva_tensor": vt.__version__}
+    versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
     contents = {
         "history.csv": _csv(pd.DataFrame(run.fit.history)),

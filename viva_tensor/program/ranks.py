@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-import viva_tensor
+from viva_tensor._version import __version__
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
@@ -134,7 +134,7 @@ class RankStep(Step):
             comm,
             "compile_step",
             {
-                "viva_tensor": viva_tensor.__version__,
+                "viva_tensor": __version__,
                 "numpy": np.__version__,
                 "the instruction set (VIVA_TENSOR_ISA)": _dispatch.isa,
                 "dtype": source.dtype,

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.kernels import _peak
+from viva_tensor.kernels.peak import fma_peak
 from viva_tensor.program.planning import Plan
 from viva_tensor.program.scheduling import Planned
 
 __all__ = ["listing", "profile"]
 
+PEAK_SECONDS = 0.02  # to measure the peak for one number of threads
 SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: on fewer, calls cost more than what they move
 
 
@@ -55,7 +56,9 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
     The roof of an instruction is the fused multiply-add peak or the bandwidth of the memory that holds as many bytes,
     whichever would take it longer.
     """
-    peaks = {threads: _peak_flops(threads, dtype) for threads in {one.members for one in plan.planned}}
+    peaks = {
+        threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in {one.members for one in plan.planned}
+    }
     roofs: dict[tuple[int, int], float] = {}
     rows = [("µs", "GFLOPS", "GB/s", "of roof", "roof", "threads", "instruction")]
     times = iter(seconds)
@@ -88,16 +91,6 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[6]]) for row in rows
     ]
     return "\n".join([*lines, f"{1e6 * total:.2f} µs in all, each instruction in a region of its own"])
-
-
-def _peak_flops(threads: int, dtype: np.dtype[Any]) -> float:
-    """The best of some short runs of independent fused multiply-adds."""
-    best = 0.0
-    for _ in range(5):
-        start = perf_counter()
-        flops = 2 * _peak.multiply_adds(20_000, threads, dtype == np.float64)
-        best = max(best, flops / (perf_counter() - start))
-    return best
 
 
 def _bandwidth(threads: int, size: int, dtype: np.dtype[Any]) -> float:
