@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from viva_tensor.program.clock import Times
+from viva_tensor.distributed.clock import Times
 from viva_tensor.targets import Classes
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ import numpy.typing as npt
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.distributed import ALONE, Ranks, warn_of_places
+from viva_tensor.distributed.clock import Times
 from viva_tensor.error import InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.keeping import Keeper
 from viva_tensor.kernels._ranges import is_number, is_whole
-from viva_tensor.program.clock import Times
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.progress import Bar
 from viva_tensor.rows import CLASSIFYING, Rows, split, usable

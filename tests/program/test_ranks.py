@@ -238,7 +238,7 @@ tell(same=losses[0] == losses[1], kind=type(steps[0]).__name__)
 
 
 SMALL = """
-from viva_tensor.program import buckets, ranks
+from viva_tensor.program import ranks
 ranks.BUCKET = 512      # bytes; some buckets have several gradients, some one
 """
 

@@ -1,6 +1,7 @@
 """Recorded tapes as programs: a whole training step, or a forward pass, in one parallel region."""
 
+from viva_tensor.program.compilation import compile_step
 from viva_tensor.program.forward import Forward, compile_forward
-from viva_tensor.program.step import State, Step, compile_step
+from viva_tensor.program.step import State, Step
 
 __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]

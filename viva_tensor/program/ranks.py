@@ -15,21 +15,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
+from viva_tensor.distributed.agreement import agree, part, settle, together
+from viva_tensor.distributed.buckets import BUCKET, Buckets
+from viva_tensor.distributed.clock import Clock, Times
+from viva_tensor.distributed.interrupts import Interrupts
+from viva_tensor.distributed.shards import Shard
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
-from viva_tensor.program.agreement import agree, part, settle, together
-from viva_tensor.program.buckets import BUCKET, Buckets, complete
-from viva_tensor.program.clock import Clock, Times
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol
-from viva_tensor.program.interrupts import Interrupts
 from viva_tensor.program.layouts import Panels
 from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
-from viva_tensor.program.shards import Shard
+from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Array, Shapes, Source
 from viva_tensor.program.step import BEHIND, State, Step, copies
 
@@ -62,6 +63,18 @@ def _parts(number: float, dtype: np.dtype[Any]) -> list[float]:
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def complete(planned: Iterable[Planned], params: int, firsts: Sequence[int]) -> tuple[int, ...]:
+    """After how many calls the gradients from each of `firsts` on are complete: parameters from `params` on."""
+    calls = 0
+    last: dict[int, int] = {}
+    for one in planned:
+        calls += one.calls
+        for symbol in one.instruction.results.values():
+            if symbol.buffer.kind == "parameter":
+                last[symbol.buffer.index - params] = calls
+    return tuple(max((at for index, at in last.items() if index >= first), default=0) for first in firsts)
 
 
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:

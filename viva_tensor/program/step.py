@@ -10,24 +10,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
-from viva_tensor.error import DimensionError, InvalidValue
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._arrays import as_array
 from viva_tensor.kernels._ranges import check_count, flag
 from viva_tensor.kernels.threads import get_num_threads
-from viva_tensor.optim import Optimizer, leaves, replaced
-from viva_tensor.optim.optimizers import check_optimizer
+from viva_tensor.optim import Optimizer, replaced
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard, put
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
-from viva_tensor.program.source import Array, Shapes, Source, source_of
+from viva_tensor.program.source import Array, Shapes, Source
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Intracomm
+    pass
 
-__all__ = ["State", "Step", "compile_step"]
+__all__ = ["State", "Step"]
 
 BEHIND = 128  # bytes of a panel's row
 
@@ -46,7 +45,7 @@ class State(NamedTuple):
 
 
 class Step:
-    """One training step as a program; made by :func:`compile_step`.
+    """One training step as a program; made by :func:`viva_tensor.program.compile_step`.
 
     Calling it with a batch runs forward, loss, backward and update, and gives the loss before the update. It owns the
     parameters from then on; :meth:`params` hands back their values. ``print(step)`` shows the program.
@@ -331,7 +330,7 @@ class Step:
             self._rule.lr = value
 
     def params(self, tape: Tape) -> Traced[Any]:
-        """The parameters as values again: the nesting given to :func:`compile_step`, of new variables on a tape."""
+        """The parameters as values again: the nesting given to ``compile_step``, of new variables on a tape."""
         new: dict[Variable, Variable] = {}
         with self._lock:
             copies = self._load(self._params)
@@ -447,132 +446,3 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
         if not 0 <= number < count:
             raise InvalidValue(f"row {number} of {count}", operation=operation, mend=f"rows are 0 to {count - 1}")
     return np.ascontiguousarray(chosen, np.int64)
-
-
-def compile_step(
-    tape: Tape,
-    *,
-    loss: Variable,
-    params: Any,
-    inputs: Sequence[Variable],
-    optimizer: Optimizer,
-    rng: np.random.Generator | None = None,
-    comm: Intracomm | None = None,
-    overlap: bool = False,
-    shard_state: bool = False,
-) -> Step:
-    """Compile a recorded training step.
-
-    Parameters
-    ----------
-    tape : Tape
-        Holds the forward pass once, on a batch of the usual size.
-    loss : Variable
-        A scalar on the tape.
-    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
-        What the optimiser changes. Everything else that is not an input stays as it was recorded.
-    inputs : sequence of Variable
-        Leaves that each call replaces.
-    optimizer : SGD, Adam, AdamW or RMSprop
-    rng : numpy.random.Generator, optional
-        Needed if the tape holds dropouts: from it each step draws their seeds anew, in the order in which they were
-        recorded, as recording each step anew with this generator would.
-    comm : mpi4py.MPI.Intracomm, optional
-        The ranks that train together, each on rows of its own: gradients and loss are averaged over the rows of all
-        ranks, for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; how
-        many rows each brings may differ, and may be none. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a
-        site's own MPI.
-    overlap : bool
-        Only with ``comm``: gradients are summed over the ranks while others are still computed, in buckets of a MiB or
-        more, those of the last layers first. False: all of them at the end. With more than two ranks, MPI may add up
-        buckets in another order than the whole, and so with other rounding.
-    shard_state : bool
-        Only with ``comm``: of the optimiser's moments each of N ranks keeps 1/N, updates as much of the parameters, and
-        gets the rest of them from the others [1]_. Steps have the same bits with and without. ``state`` is then a call
-        that every rank makes; a state may be restored on another number of ranks.
-
-    Returns
-    -------
-    Step
-        ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads. With several ranks it agrees
-        with a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows. With
-        one rank, ``overlap`` and ``shard_state`` change nothing.
-
-    Raises
-    ------
-    ForeignVariable
-        If a variable is not on this tape.
-    DimensionError, InvalidValue, DtypeError
-        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none; if
-        ``overlap`` or ``shard_state`` comes without ``comm``.
-    TensorError
-        If an operation has no compiled form.
-    RankError
-        If ranks differ in shapes, dtype, optimiser, options, instruction set or versions, or one of them cannot compile
-        its step, named on every rank; if MPI was started for programs without threads.
-
-    References
-    ----------
-    .. [1] S. Rajbhandari et al., ZeRO: memory optimizations toward training trillion parameter models, SC 2020,
-       arXiv:1910.02054, its first stage.
-
-    Examples
-    --------
-    >>> from viva_tensor import autograd, nn, optim
-    >>> rng = np.random.default_rng(0)
-    >>> x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 2), np.float32))
-    >>> y, tape = autograd.new_constant(tape, np.zeros((4, 1), np.float32))
-    >>> layer, tape = nn.linear(tape, 2, 1, rng=rng)
-    >>> pred, tape = nn.linear_forward(tape, layer, x)
-    >>> loss, tape = nn.mse_loss(tape, pred, y)
-    >>> step = compile_step(tape, loss=loss, params=layer, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
-    >>> step(x.data, y.data) == float(loss.data)
-    True
-    >>> step(x.data, y.data) < float(loss.data)
-    True
-    """
-    if comm is None and (overlap or shard_state):
-        raise InvalidValue(
-            f"overlap={overlap!r}, shard_state={shard_state!r} without ranks",
-            operation="compile_step",
-            mend="give comm=MPI.COMM_WORLD, or neither of them",
-        )
-
-    parts = tape, loss, params, inputs, optimizer, rng
-    if comm is None or comm.Get_size() == 1:
-        source = _training(*parts)
-        return Step(source, params, optimizer, rng if source.seeds else None)
-    from viva_tensor.program.agreement import together
-    from viva_tensor.program.ranks import RankStep
-
-    source = together(comm, "compile_step", lambda: _training(*parts))
-    return RankStep(source, params, optimizer, rng if source.seeds else None, comm, overlap, shard_state)
-
-
-def _training(
-    tape: Tape,
-    loss: Variable,
-    params: Any,
-    inputs: Sequence[Variable],
-    optimizer: Optimizer,
-    rng: np.random.Generator | None,
-) -> Source:
-    """What was recorded, if a step can be made of it."""
-    check_optimizer("compile_step", optimizer)
-    variables = tuple(leaves(params))
-    if not variables:
-        raise InvalidValue("no parameters", operation="compile_step", mend="give the layers to train")
-    source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
-    if loss.data.shape != ():
-        raise DimensionError(
-            f"the loss has shape {loss.data.shape}, wanted a scalar",
-            operation="compile_step",
-            mend="reduce it with sum or mean",
-        )
-    if source.seeds and not isinstance(rng, np.random.Generator):
-        raise InvalidValue(
-            f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
-            operation="compile_step",
-            mend="give rng=np.random.default_rng(seed), from which each step draws",
-        )
-    return source

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from viva_tensor.program.scheduling import Planned
-
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request
 
-__all__ = ["BUCKET", "Buckets", "complete", "cut"]
+__all__ = ["BUCKET", "Buckets", "cut"]
 
 # Bytes that a bucket has at least. They take 0.1 ms to 1 ms at the 1 to 10 GB/s of memory and usual networks, many
 # times the 1 to 50 µs that any sum takes to begin; larger ones would leave less to compute meanwhile.
@@ -36,18 +34,6 @@ def cut(begins: Sequence[int], size: int, smallest: int) -> list[tuple[int, int]
             buckets.append((begin, end))
             end = begin
     return [*buckets, (0, end)]
-
-
-def complete(planned: Iterable[Planned], params: int, firsts: Sequence[int]) -> tuple[int, ...]:
-    """After how many calls the gradients from each of `firsts` on are complete: parameters from `params` on."""
-    calls = 0
-    last: dict[int, int] = {}
-    for one in planned:
-        calls += one.calls
-        for symbol in one.instruction.results.values():
-            if symbol.buffer.kind == "parameter":
-                last[symbol.buffer.index - params] = calls
-    return tuple(max((at for index, at in last.items() if index >= first), default=0) for first in firsts)
 
 
 class Buckets:
