@@ -101,7 +101,7 @@ class TestTrain:
 class TestResume:
     def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
         command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]
-        advance = training._Training.advance
+        advance = training.training.Training.advance
 
         def press(self, each_step):
             if self.epoch == 3:
@@ -109,7 +109,7 @@ class TestResume:
             advance(self, each_step)
 
         with monkeypatch.context() as patch:
-            patch.setattr(training._Training, "advance", press)
+            patch.setattr(training.training.Training, "advance", press)
             result = invoke(*command, "--output", tmp_path / "a")
         assert result.exit_code == 130
         assert "the same command with --resume goes on" in result.stderr

@@ -82,16 +82,17 @@ import os, signal
 from functools import partial
 from mpi4py import MPI
 from viva_tensor import runs, train
+from viva_tensor.train import training
 from viva_tensor.__main__ import main
 
-advance = train._Training.advance
+advance = training.Training.advance
 
 def stop(self, each_step):
     if self.epoch == 4 and MPI.COMM_WORLD.rank == 1:
         {how}
     advance(self, each_step)
 
-train._Training.advance = stop
+training.Training.advance = stop
 runs.fit = partial(train.fit, checkpoint_epochs=1)
 main()
 """

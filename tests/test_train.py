@@ -8,7 +8,7 @@ import pytest
 from viva_tensor import autograd, checkpoint, nn, optim, train
 from viva_tensor.error import DimensionError, InvalidFile, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.optim import SGD
-from viva_tensor.train import Settings
+from viva_tensor.train import Settings, network, training
 
 QUICK = Settings(hidden=(8,), epochs=3, batch_size=16)
 
@@ -64,7 +64,7 @@ class TestFit:
 
     def test_rates_cover_all_steps(self, monkeypatch):
         asked = []
-        monkeypatch.setattr(train, "rates", lambda settings, steps: lambda n: asked.append((steps, n)) or 0.01)
+        monkeypatch.setattr(training, "rates", lambda settings, steps: lambda n: asked.append((steps, n)) or 0.01)
         x = np.ones((10, 1), np.float32)
         train.fit(x, x, Settings(hidden=(2,), epochs=3, batch_size=4, optimizer=SGD(0.5)), validation=(x, x))
         assert asked == [(3, step) for step in range(1, 10)]
@@ -144,7 +144,7 @@ class TestCheckpoint:
             return press
 
         with monkeypatch.context() as patch:
-            patch.setattr(train, "rates", pressed)
+            patch.setattr(training, "rates", pressed)
             with pytest.raises(KeyboardInterrupt):
                 train.fit(self.X, abs(self.X), settings, checkpoint=path)
 
@@ -303,7 +303,7 @@ def test_predict_matches_numpy_in_any_chunks(monkeypatch, activation):
         h = bend(h @ layer.w.data.T + layer.b.data)
     expected = h @ layers[-1].w.data.T + layers[-1].b.data
     for rows in (7, 48, 4096):
-        monkeypatch.setattr(train, "PREDICT_ROWS", rows)
+        monkeypatch.setattr(network, "PREDICT_ROWS", rows)
         np.testing.assert_allclose(train.predict(layers, x, activation), expected, rtol=1e-5, atol=1e-6)
 
 

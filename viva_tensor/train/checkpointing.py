@@ -8,26 +8,24 @@ from dataclasses import fields
 from numbers import Integral
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from viva_tensor import autograd, nn
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, RankError
-from viva_tensor.rows import Rows
+from viva_tensor.train.rows import Rows
+from viva_tensor.train.training import Training
 
-if TYPE_CHECKING:
-    from viva_tensor.train import _Training
-
-__all__ = ["Keeper"]
+__all__ = ["Checkpointer"]
 
 DIGESTED = 65536  # rows in one digest
 
 
-class Keeper:
+class Checkpointer:
     """The state of a run in a file that rank 0 writes."""
 
-    def __init__(self, training: _Training, path: Path, epochs: int | None, minutes: float) -> None:
+    def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
         if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
             raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", mend="it is at least 1")
         if not minutes > 0:

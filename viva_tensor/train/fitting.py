@@ -1,0 +1,150 @@
+"""Training on arrays, from rows and settings to a trained network."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.distributed import Ranks, warn_of_places
+from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.program.ranks import RankStep
+from viva_tensor.train.checkpointing import Checkpointer
+from viva_tensor.train.progress import Bar
+from viva_tensor.train.rows import Rows, split, usable
+from viva_tensor.train.settings import DEFAULTS, Settings
+from viva_tensor.train.training import Fit, Training
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+__all__ = ["fit"]
+
+
+def fit(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    settings: Settings = DEFAULTS,
+    *,
+    validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None = None,
+    classes: int | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_epochs: int | None = None,
+    checkpoint_minutes: float = 1.0,
+    resume: bool = False,
+    rows: npt.ArrayLike | None = None,
+    comm: Intracomm | None = None,
+    timed: bool = False,
+) -> Fit:
+    """Train a network from x to y in shuffled batches, in float32.
+
+    Parameters
+    ----------
+    x : array_like [rows, features]
+    y : array_like [rows] or [rows, outputs]
+        For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
+        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
+    settings : Settings
+    validation : (x, y), or array_like of int, optional
+        Rows to watch, or the numbers of those of x and y that are meant, instead of ``settings.validation_fraction`` of
+        the rows to train on.
+    classes : int, optional
+        How many there are, if y may lack the last.
+    progress : bool
+        Show a bar on stderr, if that is a terminal: losses, rows per second, share of the peak rate of multiply-adds,
+        time left.
+    checkpoint : path, optional
+        A file to keep the state of the run in, after every ``checkpoint_epochs`` epochs, or if that is not given after
+        every ``checkpoint_minutes``, at the end, and when the run is interrupted from the keyboard. Needs
+        ``pip install "viva-tensor[train]"``.
+    resume : bool
+        Go on from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
+        same, but for ``patience``, and for ``epochs`` where the schedule is constant.
+    rows : array_like of int, optional
+        Numbers of the rows of x and y to train on; all by default.
+    comm : mpi4py.MPI.Intracomm, optional
+        The ranks that train together. Each calls this with the same rows, settings and paths, and takes its part of
+        each batch: the batches are those of one rank, so that up to rounding any number of ranks leads to the same
+        weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
+        Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
+        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. Ranks that have more threads than
+        processors on a host, or are bound to one of many, are warned of, with the mend.
+    timed : bool
+        With several ranks: find out how long each computes, waits for the others and sums gradients, which takes a
+        barrier a step.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    DimensionError, ShapeMismatch, InvalidShape, InvalidValue
+        If rows, targets or settings cannot be used for this, or are not those of the checkpoint.
+    InvalidFile, OSError
+        If the checkpoint cannot be read or written.
+    DivergenceError
+        If a loss becomes infinite or NaN.
+    RankError
+        If ranks differ in what must agree, or another rank has failed.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
+    >>> fitted = fit(x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
+    >>> fitted.history["validation_loss"][-1] < 0.01
+    True
+    """
+    ranks = Ranks(comm)
+    if ranks.size > 1:
+        shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
+        ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
+        warn_of_places(ranks)
+    chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
+    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
+    watched: Rows | None = None
+    if validation is not None:
+        features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
+        watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
+        if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
+            mend = "give the same features and outputs"
+            raise ShapeMismatch(
+                (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
+                operation="fit on validation rows", mend=mend,
+            )  # fmt: skip
+    elif settings.validation_fraction:
+        chosen, watched = split(chosen, settings.validation_fraction, settings.seed)
+    elif settings.patience is not None:
+        raise InvalidValue(
+            "patience without validation rows", operation="fit", mend="give some, or a validation_fraction above 0"
+        )
+    if resume and checkpoint is None:
+        raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
+    training = Training(chosen, watched, outputs, settings, ranks)
+    if isinstance(training.step, RankStep):
+        training.step.timed = timed
+    checkpointer = None
+    if checkpoint is not None:
+        checkpointer = Checkpointer(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
+        if resume:
+            checkpointer.resume()
+    count = len(chosen.numbers)
+    shown = progress and ranks.first
+    bar = Bar(
+        shown, count, settings.batch_size, settings.epochs, training.epoch, training.flops, launched=ranks.size > 1
+    )
+    with bar:
+        with checkpointer or nullcontext():
+            while not training.ended:
+                training.advance(bar.step)
+                bar.epoch(training.history)
+                if checkpointer is not None:
+                    checkpointer.epoch()
+        if checkpointer is not None:
+            checkpointer.end()
+    return training.fitted()

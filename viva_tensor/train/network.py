@@ -1,0 +1,87 @@
+"""Trained networks: their outputs for any number of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor import autograd, nn, program
+from viva_tensor.error import InvalidValue
+
+__all__ = ["Layers", "Network", "predict"]
+
+Float32Array = npt.NDArray[np.float32]
+Layers = tuple[nn.Linear, ...]
+
+PREDICT_ROWS = 4096  # rows in one forward pass, so that memory stays bounded
+
+
+class Network:
+    """Forward passes of a network for any weights of the same shapes, compiled once for each number of rows.
+
+    Examples
+    --------
+    >>> layers, tape = nn.mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0))
+    >>> Network("relu")(layers, np.ones((5, 3), np.float32)).shape
+    (5, 2)
+    """
+
+    def __init__(self, activation: str) -> None:
+        self.activation = activation
+        self._compiled: dict[int, program.Forward] = {}
+
+    def __call__(self, layers: Layers, x: Float32Array) -> Float32Array:
+        """Outputs [rows, out] for x [rows, in]."""
+        weights = [array for layer in layers for array in (layer.w.data, layer.b.data)]
+        parts = []
+        for start in range(0, max(len(x), 1), PREDICT_ROWS):
+            rows = x[start : start + PREDICT_ROWS]
+            if len(rows) not in self._compiled:
+                self._compiled[len(rows)] = self._compile(layers, rows)
+            parts.append(self._compiled[len(rows)](rows, *weights))
+        return np.concatenate(parts)
+
+    def _compile(self, layers: Layers, x: Float32Array) -> program.Forward:
+        inputs, tape = [], autograd.new_tape()
+        for data in (x, *(array for layer in layers for array in (layer.w.data, layer.b.data))):
+            leaf, tape = autograd.new_constant(tape, data)
+            inputs.append(leaf)
+        held = tuple(nn.Linear(w, b) for w, b in zip(inputs[1::2], inputs[2::2], strict=True))
+        output, tape = nn.mlp_forward(tape, held, inputs[0], activation=self.activation)
+        return program.compile_forward(tape, output=output, inputs=inputs)
+
+
+def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
+    """Outputs of a network, in float32.
+
+    Parameters
+    ----------
+    layers : sequence of Linear
+    x : array_like [rows, in]
+    activation : str
+        What stands between the layers, as in training (``settings.activation``); a single layer has none.
+
+    Returns
+    -------
+    ndarray [rows, out]
+
+    Raises
+    ------
+    InvalidValue
+        If there are several layers and no activation is named: layers do not tell with which they were trained.
+
+    Examples
+    --------
+    >>> from viva_tensor.train import Settings, fit
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> settings = Settings(hidden=(4,), epochs=2, activation="tanh")
+    >>> predict(fit(x, x, settings).layers, x, settings.activation).shape
+    (64, 1)
+    """
+    if activation is None and len(layers) > 1:
+        raise InvalidValue(
+            f"no activation between {len(layers)} layers",
+            operation="predict",
+            mend="give that of training, activation=settings.activation",
+        )
+    return Network(activation or "relu")(layers, np.ascontiguousarray(x, np.float32))

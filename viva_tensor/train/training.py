@@ -1,0 +1,183 @@
+"""A run from one epoch to the next: batches, validation, the best weights so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor import autograd, nn, program
+from viva_tensor.autograd import Tape
+from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.distributed.clock import Times
+from viva_tensor.error import TensorError
+from viva_tensor.program.ranks import RankStep
+from viva_tensor.train.network import Layers, Network
+from viva_tensor.train.rows import CLASSIFYING, Rows
+from viva_tensor.train.settings import LOSSES, Settings, rates
+
+__all__ = ["DivergenceError", "Fit", "Training"]
+
+Float32Array = npt.NDArray[np.float32]
+
+
+class DivergenceError(TensorError, ArithmeticError):
+    """The loss became infinite or NaN."""
+
+
+class Fit(NamedTuple):
+    """Trained layers, and how training went.
+
+    Attributes
+    ----------
+    layers : tuple of Linear
+        Those of the last epoch, or with ``patience`` those of the best.
+    history : dict of list
+        Columns with a value for each epoch, ready for ``pandas.DataFrame``: epoch, learning_rate (of the last step),
+        train_loss (the mean over the rows, each batch's before its update), and if there were validation rows
+        validation_loss and, for classes, validation_accuracy.
+    best_epoch : int
+        That of ``layers``.
+    seconds, rows_per_second : float
+        Of training and watching, what a resumed run took before included.
+    times : tuple of Times
+        Where the time of each rank went, if that was asked.
+    """
+
+    layers: Layers
+    history: dict[str, list[float]]
+    best_epoch: int
+    seconds: float
+    rows_per_second: float
+    times: tuple[Times, ...] = ()
+
+
+class Training:
+    """A run between two epochs: all that the next one depends on."""
+
+    def __init__(
+        self, rows: Rows, watched: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
+    ) -> None:
+        self.rows, self.watched, self.settings, self.ranks = rows, watched, settings, ranks
+        self.rng = np.random.default_rng(settings.seed)
+        sizes = (rows.x.shape[1], *settings.hidden, outputs)
+        self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
+        count = len(rows.numbers)
+        batch = ranks.part(min(settings.batch_size, count))
+        recorded = max(1, batch.stop - batch.start)
+        self.step = self._compiled(tape, slice(recorded))
+        self.flops = self.step.flops * count / recorded / ranks.size  # of an epoch, on this rank
+        self.rate = rates(settings, math.ceil(count / settings.batch_size))
+        self.network = Network(settings.activation)
+        self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
+        self._own: tuple[Float32Array, Float32Array] | None = None  # watched rows
+        if watched is not None:
+            self._own = watched.taken(ranks.part(len(watched.numbers)))
+            self.history["validation_loss"] = []
+            if settings.loss in CLASSIFYING:
+                self.history["validation_accuracy"] = []
+        self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
+        self.seconds = 0.0
+
+    def _compiled(self, tape: Tape, batch: slice) -> program.Step:
+        features, targets = self.rows.taken(batch)
+        x, tape = autograd.new_constant(tape, features)
+        y, tape = autograd.new_constant(tape, targets)
+        output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
+        loss, tape = LOSSES[self.settings.loss](tape, output, y)
+        return program.compile_step(
+            tape,
+            loss=loss,
+            params=self.layers,
+            inputs=(x, y),
+            optimizer=self.settings.optimizer,
+            comm=self.ranks.comm,
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history["epoch"])
+
+    @property
+    def ended(self) -> bool:
+        patience = self.settings.patience
+        return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+    def advance(self, each_step: Callable[[int], object]) -> None:
+        """Train for one epoch and look at the validation rows; ``each_step`` hears of each step before it."""
+
+        latest = 0.0
+
+        def rate(number: int) -> float:
+            nonlocal latest
+            each_step(number)
+            latest = self.rate(number)
+            return latest
+
+        start = perf_counter()
+        (loss,) = self.step.run(
+            self.rows.x,
+            self.rows.y,
+            rows=self.rows.numbers,
+            batch_size=self.settings.batch_size,
+            rng=self.rng,
+            schedule=rate,
+            shared=True,
+        )
+        self.layers = self.step.params(autograd.new_tape()).value
+        values = {
+            "epoch": self.epoch + 1,
+            "learning_rate": latest,
+            "train_loss": self._finite(loss),
+        }
+        if self._own is not None:
+            values |= self._watch(*self._own)
+        if self.watched is None or values["validation_loss"] < self.best_loss:
+            self.best_loss = values.get("validation_loss", math.inf)
+            self.best, self.best_epoch = self.layers, self.epoch + 1
+        for name, column in self.history.items():
+            column.append(values[name])
+        self.seconds += perf_counter() - start
+
+    def _watch(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
+        loss = accurate = 0.0
+        if len(x):
+            output = self.network(self.layers, x)
+            pred, tape = autograd.new_constant(autograd.new_tape(), output)
+            target, tape = autograd.new_constant(tape, y)
+            loss = float(LOSSES[self.settings.loss](tape, pred, target).value.data)
+            accurate = _accuracy(self.settings.loss, output, y)
+        if self.ranks.size > 1:
+            loss, accurate, count = self.ranks.sum(loss * len(x), accurate * len(x), len(x))
+            loss, accurate = loss / count, accurate / count
+        return {"validation_loss": self._finite(loss), "validation_accuracy": accurate}
+
+    def _finite(self, loss: float) -> float:
+        if math.isfinite(loss):
+            return loss
+        raise DivergenceError(
+            f"the loss became {loss} in epoch {self.epoch + 1} of {self.settings.epochs}",
+            mend=f"try a smaller learning rate, such as {self.settings.optimizer.lr / 10:g}",
+        )
+
+    def fitted(self) -> Fit:
+        last = self.settings.patience is None
+        rate = self.epoch * len(self.rows.numbers) / self.seconds if self.seconds else 0.0
+        layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
+        times: tuple[Times, ...] = ()
+        if isinstance(self.step, RankStep) and self.step.timed:
+            times = tuple(self.ranks.all(self.step.times()))
+        return Fit(layers, self.history, epoch, self.seconds, rate, times)
+
+
+def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
+    """The share of classes that are right; of "binary_cross_entropy", an output above 0 stands for 1."""
+    if loss == "binary_cross_entropy":
+        return float(np.mean((output > 0) == (target > 0.5)))
+    actual = target if target.ndim == 1 else target.argmax(axis=1)
+    return float(np.mean(output.argmax(axis=1) == actual))
