@@ -1,4 +1,4 @@
-"""Random programs of every operation, many of them: python .ci/reliability/programs.py [--examples N] [--steps N] [--verify].
+"""Random programs of every operation, many of them: python .ci/reliability/programs.py [--examples N] [--verify].
 
 Proves, program by program, that eager and compiled training have the same bits (losses and parameters over several
 steps, batches of other sizes, 1 to 3 threads, with clipping, dropout and every optimiser), that predictions do, that
