@@ -32,8 +32,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from viva_tensor import sklearn as compiled
-from viva_tensor.data import diamonds_path, read_table
-from viva_tensor.encoding import fit_encoding
+from viva_tensor.tabular.data import diamonds_path, read_table
+from viva_tensor.tabular.encoding import fit_encoding
 
 
 class Case(NamedTuple):

@@ -55,7 +55,7 @@ class TestTrain:
 
         flags = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
         with monkeypatch.context() as patched:
-            patched.setattr("viva_tensor.runs.save", full)
+            patched.setattr("viva_tensor.tabular.saving.save", full)
             result = invoke(*flags)
         assert (result.exit_code, result.stdout) == (2, "")
         assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device\n"

@@ -17,10 +17,11 @@ import tqdm  # noqa: F401
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
-from viva_tensor import data, nn, optim, report, runs
+from viva_tensor import nn, optim
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, own_threads
 from viva_tensor.error import TensorError
+from viva_tensor.tabular import data, report, runs, saving
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -107,7 +108,7 @@ def info(folder: Path | None) -> None:
         vt.show_config()
         return
     with failures():
-        click.echo(report.describe(runs.load(folder)))
+        click.echo(report.describe(saving.load(folder)))
 
 
 @cli.command(context_settings={"show_default": True})
@@ -229,7 +230,7 @@ def train(
     if not ranks.first:
         return
     try:
-        written = runs.save(run, output, file.name)
+        written = saving.save(run, output, file.name)
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
@@ -271,14 +272,14 @@ def predict(folder: Path, file: Path, output: Path | None, threads: int | None) 
     if output is not None:
         check_folder(output.absolute().parent)
     with failures(), vt.num_threads(threads) if threads else nullcontext():
-        model = runs.load(folder)
+        model = saving.load(folder)
         table = data.read_table(file, text=model.text_columns)
         predictions = model.predict(table)
     unused = [name for name in table.columns if name not in model.known_columns]
     if unused:
         click.echo(f"Not used, unknown to the model: {', '.join(unused)}", err=True)
     try:
-        runs.write_csv(predictions, output or sys.stdout)
+        saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
     if output is not None:

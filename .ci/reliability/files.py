@@ -19,7 +19,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests"), str(Path(__file__).parents[2] / "tests" / "tabular")]
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,10 @@ from mangled import changed, headed, replanted, tables
 from test_checkpoint import WRITTEN, full, read_or_refused, signed
 from test_data import trained_or_refused
 
-from viva_tensor import checkpoint, error, runs
+from viva_tensor import checkpoint, error
 from viva_tensor.cli import cli
-from viva_tensor.data import DataError
+from viva_tensor.tabular import runs, saving
+from viva_tensor.tabular.data import DataError
 from viva_tensor.train import Settings
 
 SECONDS = 20
@@ -112,13 +113,13 @@ def main():
 
         table_of_model = pd.DataFrame({"a": [1.5, 2.0, None, 4.0] * 9, "b": ["x", "y", None] * 12, "y": range(36)})
         model = folder / "model"
-        runs.save(runs.run(table_of_model, "y", Settings(hidden=(2,), epochs=1)), model)
+        saving.save(runs.run(table_of_model, "y", Settings(hidden=(2,), epochs=1)), model)
         preprocessing = json.loads((model / "preprocessing.json").read_text())
 
         def described(tree):
             (model / "preprocessing.json").write_text(json.dumps(tree))
             with suppress(DataError):
-                found = runs.load(model).predict(table_of_model)
+                found = saving.load(model).predict(table_of_model)
                 assert len(found) == len(table_of_model)
 
         bits(folder, outcomes)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.data import diamonds_path, read_table
+from viva_tensor.tabular.data import diamonds_path, read_table
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 
-from viva_tensor import checkpoint, runs
-from viva_tensor.data import DataError, split_rows
-from viva_tensor.encoding import Encoding
-from viva_tensor.targets import NumberScores
+from viva_tensor import checkpoint
+from viva_tensor.tabular import baselines, runs, saving
+from viva_tensor.tabular.data import DataError, split_rows
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.targets import NumberScores
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=3, batch_size=16)
@@ -42,7 +43,7 @@ def test_least_squares_finds_an_exact_plane():
     x = rng.standard_normal((20, 3), dtype=np.float32)
     x = np.column_stack([x, x[:, 0]])  # a repeated feature, as complementary one-hot features are
     plane = x.astype(np.float64) @ [1, -2, 3, 0] + 4
-    np.testing.assert_allclose(runs.least_squares(x[:12], plane[:12], x[12:]), plane[12:], rtol=1e-10)
+    np.testing.assert_allclose(baselines.least_squares(x[:12], plane[:12], x[12:]), plane[12:], rtol=1e-10)
 
 
 class TestRun:
@@ -107,7 +108,7 @@ class TestSave:
         return runs.run(table, "price", QUICK)
 
     def test_files_reproduce_the_predictions(self, table, run, tmp_path):
-        written = runs.save(run, tmp_path / "new" / "folder")
+        written = saving.save(run, tmp_path / "new" / "folder")
         assert sorted(path.name for path in written) == sorted(os.listdir(tmp_path / "new" / "folder"))
         files = {path.name: path for path in written}
 
@@ -125,7 +126,7 @@ class TestSave:
         np.testing.assert_allclose(z[:, 0] * target["std"] + target["mean"], predictions["predicted"], rtol=1e-5)
 
     def test_history_and_report(self, run, tmp_path):
-        runs.save(run, tmp_path)
+        saving.save(run, tmp_path)
         history = pd.read_csv(tmp_path / "history.csv")
         pd.testing.assert_frame_equal(history, pd.DataFrame(run.fit.history), rtol=1e-14)
         report = json.loads((tmp_path / "report.json").read_text())
@@ -136,7 +137,7 @@ class TestSave:
 
     def test_undefined_score_is_null(self, run, tmp_path):
         scores = {"network": NumberScores(1.0, 1.0, math.nan)}
-        runs.save(dataclasses.replace(run, scores=scores), tmp_path)
+        saving.save(dataclasses.replace(run, scores=scores), tmp_path)
         report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
         assert report["test"]["network"]["r2"] is None
 
@@ -148,7 +149,7 @@ class TestSave:
 
         monkeypatch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="disk is gone"):
-            runs.save(run, tmp_path)
+            saving.save(run, tmp_path)
         assert os.listdir(tmp_path) == ["model.safetensors"]
         assert (tmp_path / "model.safetensors").read_text() == "old"
 
@@ -206,16 +207,16 @@ class TestLoad:
     @pytest.mark.parametrize("target", ["kind", "weight"])
     def test_predictions_of_the_run_again(self, animals, tmp_path, target):
         run = runs.run(animals, target, dataclasses.replace(QUICK, activation="identity"))
-        runs.save(run, tmp_path)
-        model = runs.load(tmp_path)
+        saving.save(run, tmp_path)
+        model = saving.load(tmp_path)
         # the same bits, in any order of the columns, with the target or without, among other columns
         table = animals[["legs", "kind", "weight"]].drop(columns=target).assign(more=1)
         predicted = model.predict(table).iloc[run.test["row"]].reset_index(drop=True)
         pd.testing.assert_frame_equal(predicted, run.test.drop(columns="actual"), check_exact=True)
 
     def test_columns_that_do_not_match(self, animals, tmp_path):
-        runs.save(runs.run(animals, "kind", QUICK), tmp_path)
-        model = runs.load(tmp_path)
+        saving.save(runs.run(animals, "kind", QUICK), tmp_path)
+        model = saving.load(tmp_path)
         with pytest.raises(DataError, match=r"lacks columns used in training: legs$"):
             model.predict(animals.drop(columns="legs"))
         with pytest.raises(DataError, match="column 'legs' must hold numbers"):
@@ -235,33 +236,33 @@ class TestLoad:
         ],
     )
     def test_damaged_folder(self, animals, tmp_path, name, content, message):
-        runs.save(runs.run(animals, "weight", QUICK), tmp_path)
+        saving.save(runs.run(animals, "weight", QUICK), tmp_path)
         (tmp_path / name).unlink()
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):
-            runs.load(tmp_path)
+            saving.load(tmp_path)
 
     def test_weights_and_preprocessing_of_two_runs(self, animals, tmp_path):
         for seed in (0, 1):
-            runs.save(runs.run(animals, "kind", dataclasses.replace(QUICK, seed=seed)), tmp_path / f"{seed}")
+            saving.save(runs.run(animals, "kind", dataclasses.replace(QUICK, seed=seed)), tmp_path / f"{seed}")
         os.replace(tmp_path / "1" / "model.safetensors", tmp_path / "0" / "model.safetensors")
         with pytest.raises(DataError, match=r"holds model\.safetensors of one run and preprocessing\.json of another"):
-            runs.load(tmp_path / "0")
+            saving.load(tmp_path / "0")
         # weights that another library wrote have no checksum, and are taken
         path = tmp_path / "0" / "model.safetensors"
         safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
-        assert runs.load(tmp_path / "0").layers[0].w.data.shape[0] == 8
+        assert saving.load(tmp_path / "0").layers[0].w.data.shape[0] == 8
 
     def test_weights_of_another_model(self, animals, tmp_path):
-        runs.save(runs.run(animals, "weight", QUICK), tmp_path)
+        saving.save(runs.run(animals, "weight", QUICK), tmp_path)
         other = runs.run(animals.drop(columns="kind"), "weight", QUICK)
         checkpoint.save_weights(tmp_path / "model.safetensors", other.fit.layers)
         with pytest.raises(DataError, match="takes 1 features and gives 1 outputs"):
-            runs.load(tmp_path)
+            saving.load(tmp_path)
 
     @pytest.mark.parametrize("path", ["none", "file"])
     def test_no_folder(self, tmp_path, path):
         (tmp_path / "file").write_text("")
         with pytest.raises(DataError, match=path):
-            runs.load(tmp_path / path)
+            saving.load(tmp_path / path)

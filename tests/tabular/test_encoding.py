@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viva_tensor.data import DataError
-from viva_tensor.encoding import CLIP, MAX_CATEGORIES, Encoding, fit_encoding
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.encoding import CLIP, MAX_CATEGORIES, Encoding, fit_encoding
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
 

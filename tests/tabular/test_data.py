@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from mangled import tables
 
-from viva_tensor import runs
-from viva_tensor.data import DataError, diamonds_path, numbers_of, read_table, split_rows, target_kind
-from viva_tensor.encoding import Encoding
 from viva_tensor.error import TensorError
+from viva_tensor.tabular import runs
+from viva_tensor.tabular.data import DataError, diamonds_path, numbers_of, read_table, split_rows, target_kind
+from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})

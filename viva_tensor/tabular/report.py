@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from viva_tensor.distributed.clock import Times
-from viva_tensor.targets import Classes
-
-if TYPE_CHECKING:
-    from viva_tensor.runs import Model, Run
+from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.targets import Classes
 
 __all__ = ["describe", "markdown", "record", "shares", "summary"]
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from launch import launch, needs_mpi
 
-from viva_tensor import runs
-from viva_tensor.data import read_table
 from viva_tensor.distributed import Place, Ranks, complaints, world
-from viva_tensor.parquet import ParquetRows
+from viva_tensor.tabular import runs
+from viva_tensor.tabular.data import read_table
+from viva_tensor.tabular.parquet import ParquetRows
 
 SETTINGS = ["--epochs", "6", "--hidden", "16", "--batch-size", "100", "--threads", "1"]
 
@@ -81,7 +81,8 @@ STOPPED = """
 import os, signal
 from functools import partial
 from mpi4py import MPI
-from viva_tensor import runs, train
+from viva_tensor import train
+from viva_tensor.tabular import runs
 from viva_tensor.train import training
 from viva_tensor.__main__ import main
 

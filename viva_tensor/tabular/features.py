@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from viva_tensor.data import DataError, Table, rows_of
 from viva_tensor.distributed import Ranks
-from viva_tensor.encoding import Encoding
+from viva_tensor.tabular.data import DataError, Table, rows_of
+from viva_tensor.tabular.encoding import Encoding
 
 __all__ = ["encoded"]
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.parquet import ParquetRows
+from viva_tensor.tabular.parquet import ParquetRows
 
 __all__ = [
     "DataError",

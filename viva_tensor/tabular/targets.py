@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.data import DataError, FloatArray, labels_of, numbers_of, one_line
+from viva_tensor.tabular.data import DataError, FloatArray, labels_of, numbers_of, one_line
 
 __all__ = ["ClassScores", "Classes", "Number", "NumberScores", "fit_target", "target_from_dict", "values_of"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from viva_tensor.data import DataError
-from viva_tensor.targets import Classes, Number, fit_target, target_from_dict, target_to_dict, values_of
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.targets import Classes, Number, fit_target, target_from_dict, target_to_dict, values_of
 
 KINDS = Classes("kind", ("a", "b", "c"))
 

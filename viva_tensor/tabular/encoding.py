@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.data import DataError, FloatArray, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.tabular.data import DataError, FloatArray, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 
 __all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
 

@@ -1,0 +1,37 @@
+"""What a network has to beat: plain models fitted on the same rows."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.tabular.data import FloatArray
+
+__all__ = ["least_squares", "logistic_regression"]
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def least_squares(x: Float32Array, y: FloatArray, x_new: Float32Array) -> FloatArray:
+    """Predictions [new rows] for `x_new` of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
+    coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
+    predicted: FloatArray = _with_intercept(x_new) @ coefficients
+    return predicted
+
+
+def logistic_regression(x: Float32Array, y: FloatArray, x_new: Float32Array, classes: int) -> FloatArray:
+    """Probabilities [new rows, classes] by scikit-learn's logistic regression, fitted on `x` and y [rows]."""
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about convergence: as far as it comes is good enough for a baseline
+        fitted = LogisticRegression(max_iter=200).fit(x, y.astype(int))
+    probabilities = np.zeros((len(x_new), classes))
+    probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)
+    return probabilities
+
+
+def _with_intercept(x: Float32Array) -> FloatArray:
+    return np.column_stack([np.ones(len(x)), x])

@@ -1,0 +1,114 @@
+"""The files of a run: written whole, and read back as a model."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor import checkpoint as checkpoints
+from viva_tensor import files, nn
+from viva_tensor._version import __version__
+from viva_tensor.tabular import report
+from viva_tensor.tabular.data import DataError, one_line
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.targets import target_from_dict, target_to_dict
+from viva_tensor.train import plot_losses
+
+__all__ = ["load", "save", "write_csv"]
+
+PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
+
+
+def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
+    """Write a run to `folder`, each file whole or not at all, and return their paths.
+
+    - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of ``Linear``
+      and activations: 0.weight, 0.bias, 2.weight, ...
+    - ``preprocessing.json``: how columns become features, and what the outputs mean
+    - ``history.csv``: losses after every epoch
+    - ``loss.png``: their curves, if matplotlib is installed
+    - ``predictions.csv``: for every test row its number in the table (from 0), the actual and the predicted target
+    - ``report.json``: scores, baselines, settings, versions, speed
+    - ``report.md``: the same in short, to read
+    """
+    versions = {"python": platform.python_version(), "viva_tensor": __version__}
+    versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
+    contents = {
+        "history.csv": _csv(pd.DataFrame(run.fit.history)),
+        "predictions.csv": _csv(run.test),
+        "report.json": _json(report.record(run) | {"versions": versions}),
+        "report.md": report.markdown(run, source).encode(),
+    }
+    if find_spec("matplotlib"):
+        contents["loss.png"] = plot_losses(run.fit.history)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = checkpoints.save_weights(folder / WEIGHTS, run.fit.layers)
+    preprocessing = {
+        "target": target_to_dict(run.target),
+        "activation": run.settings.activation,
+        "features": run.encoding.to_dict(),
+        "weights": checkpoints.checksum(weights),  # tells whether both files are of one run
+    }
+    contents = {PREPROCESSING: _json(preprocessing), **contents}
+    return [weights, *(files.replace(folder / name, content) for name, content in contents.items())]
+
+
+def load(folder: str | Path) -> Model:
+    """The model in a folder that `save` wrote.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, or not what `save` writes.
+    """
+    folder = Path(folder)
+    try:
+        preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+        layers = checkpoints.load_weights(folder / WEIGHTS).value
+        checksum = checkpoints.checksum(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is not the folder of a run") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
+    if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in list(nn.ACTIVATIONS):
+        raise DataError(f"{folder / PREPROCESSING} names no known activation")
+    target = target_from_dict(preprocessing.get("target") or {})
+    encoding = Encoding.from_dict(preprocessing.get("features") or {})
+    takes, gives = layers[0].w.data.shape[1], layers[-1].w.data.shape[0]
+    wanted = len(encoding.feature_names), target.outputs
+    if (takes, gives) != wanted or layers[0].w.data.dtype != np.float32:
+        raise DataError(
+            f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs of {layers[0].w.data.dtype}; "
+            f"{PREPROCESSING} wants {wanted[0]} and {wanted[1]} of float32"
+        )
+    if checksum is not None and preprocessing.get("weights", checksum) != checksum:
+        raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
+    return Model(target, encoding, layers, preprocessing["activation"])
+
+
+def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:
+    """Write a table as CSV, a file whole or not at all."""
+    if isinstance(to, Path):
+        files.replace(to, _csv(table))
+    else:
+        to.write(_csv(table).decode())
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
