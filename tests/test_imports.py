@@ -1,0 +1,82 @@
+"""Imports run one way: down the list of rooms in CONTRIBUTING, and within a room in no circle, types included."""
+
+import ast
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import viva_tensor
+
+PACKAGE = Path(viva_tensor.__file__).parent
+CONTRIBUTING = Path(__file__).parent.parent / "CONTRIBUTING.md"
+ABOVE_ALL = ("__init__", "__main__")
+
+
+def rooms():
+    """The names of rooms, from the ground up: rows of the table that begins with `error.py`."""
+    table = CONTRIBUTING.read_text(encoding="utf-8").partition("| room | subject |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)`", row.split("|")[1]) for row in table.splitlines() if "`" in row]
+    return [name for row in rows for name in row]
+
+
+def modules():
+    """Every module as {name: file}, without the package's own name; a package goes by its folder."""
+    found = {}
+    for file in (*PACKAGE.rglob("*.pxd"), *PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = file
+    return found
+
+
+def imported(file, known):
+    """The modules that a file names in its imports, those for types alone and those within functions included."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".py":
+        pairs = re.findall(r"^from viva_tensor([\w.]*) c?import \(?([\w, ]+)", text, re.MULTILINE)
+        named = [(module.removeprefix("."), names.replace(" ", "").split(",")) for module, names in pairs]
+    else:
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+        named = [
+            (node.module.removeprefix("viva_tensor").removeprefix("."), [alias.name for alias in node.names])
+            for node in nodes
+            if node.module == "viva_tensor" or (node.module or "").startswith("viva_tensor.")
+        ]
+    found = set()
+    for module, names in named:
+        for name in names:
+            inner = f"{module}.{name}".removeprefix(".")
+            found.add(inner if inner in known else module or "__init__")
+    return found
+
+
+def arrows():
+    known = modules()
+    return {name: imported(file, known) for name, file in known.items()}
+
+
+def test_every_module_is_in_a_room():
+    listed = set(rooms())
+    assert {name.partition(".")[0] for name in modules()} - set(ABOVE_ALL) == listed
+
+
+def test_no_import_runs_up_or_sideways():
+    order = {name: place for place, name in enumerate(rooms())}
+    wrong = []
+    for module, targets in arrows().items():
+        room = module.partition(".")[0]
+        for target in targets:
+            other = target.partition(".")[0]
+            if room not in ABOVE_ALL and other != room and order.get(other, len(order)) >= order[room]:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong
+
+
+def test_no_imports_go_in_a_circle():
+    TopologicalSorter(arrows()).prepare()  # raises CycleError with the circle
+
+
+@pytest.mark.parametrize("module", ["kernels.sums", "autograd.tape", "program.step", "train.fitting"])
+def test_imports_are_found(module):
+    assert len(arrows()[module]) >= 3
