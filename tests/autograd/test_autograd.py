@@ -192,10 +192,10 @@ class TestTapeIsAValue:
         for tape, known in tapes:
             for variable in every:
                 if variable in known:
-                    assert tape._at("test", variable).output is variable
+                    assert tape.node(variable, "test").output is variable
                 else:
                     with pytest.raises(error.ForeignVariable):
-                        tape._at("test", variable)
+                        tape.node(variable, "test")
 
     @pytest.mark.parametrize("size", range(BLOCK - 1, BLOCK + 2))
     def test_branches_from_a_full_block_are_independent(self, size):

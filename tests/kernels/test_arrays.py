@@ -10,7 +10,7 @@ import pytest
 
 from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._arrays import as_array
+from viva_tensor.kernels.arrays import as_array
 
 TWO = {
     "matmul": kernels.matmul,

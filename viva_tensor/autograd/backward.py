@@ -13,7 +13,7 @@ from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import Array, compute
 from viva_tensor.autograd.tape import Node, Tape, Variable
 from viva_tensor.error import DimensionError, ForeignVariable, InvalidValue, NoGradient, ShapeMismatch
-from viva_tensor.kernels._arrays import as_arrays, freeze
+from viva_tensor.kernels.arrays import as_arrays, freeze
 
 __all__ = ["Gradients", "backward"]
 
@@ -117,11 +117,11 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     array([2., 4.], dtype=float32)
     """
     start = perf_counter_ns()
-    tape._at("backward", loss)
+    tape.node(loss, "backward")
     if isinstance(wrt, Variable) or not isinstance(wrt, Iterable):
         got = f"wrt is a {type(wrt).__name__}"
         raise InvalidValue(got, operation="backward", mend="give a tuple of variables, such as wrt=(x,)")
-    kept = {one.id: one for one in [tape._at("backward", variable).output for variable in wrt]}
+    kept = {one.id: one for one in [tape.node(variable, "backward").output for variable in wrt]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}

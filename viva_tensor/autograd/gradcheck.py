@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.autograd.backward import backward
 from viva_tensor.autograd.tape import Tape, Variable, new_tape, new_variable
 from viva_tensor.error import GradientMismatch, InvalidValue
-from viva_tensor.kernels._arrays import as_array, freeze
+from viva_tensor.kernels.arrays import as_array, freeze
 
 __all__ = ["check_gradients"]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.error import ShapeMismatch
-from viva_tensor.kernels._arrays import as_arrays, empty
+from viva_tensor.kernels.arrays import as_arrays, empty
 from viva_tensor.kernels.elementwise import chain_div, chain_mul
 
 __all__ = [

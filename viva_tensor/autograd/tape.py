@@ -15,7 +15,7 @@ from viva_tensor.autograd._variable import Record
 from viva_tensor.autograd.operations import Array, Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue
-from viva_tensor.kernels._arrays import as_array, freeze
+from viva_tensor.kernels.arrays import as_array, freeze
 
 __all__ = ["Node", "Tape", "Traced", "Variable", "new_constant", "new_tape", "new_variable", "record", "sequence"]
 
@@ -64,7 +64,7 @@ class Variable(Record):
         return self.data.ndim
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name in ("_at", "_record", "nodes"):  # of a tape
+        if name in ("_record", "node", "nodes"):  # of a tape
             mend = "the tape comes first, then its variables"
             raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", mend=mend)
         raise AttributeError(f"a Variable has no {name!r}", name=name, obj=self)
@@ -211,8 +211,20 @@ class Tape:
         tape._blocks, tape._full, tape._last = blocks, full, last
         return _new(Traced, (output, tape))
 
-    def _at(self, operation: str, variable: Variable) -> Node:
-        """The node whose output is this variable."""
+    def node(self, variable: Variable, operation: str = "node") -> Node:
+        """Return the node whose output is a variable; ``operation`` names who asks, in errors.
+
+        Raises
+        ------
+        ForeignVariable
+            If the variable is not on this tape.
+
+        Examples
+        --------
+        >>> w, tape = new_variable(new_tape(), [1.0, 2.0])
+        >>> tape.node(w).tracked
+        True
+        """
         if not isinstance(variable, Variable):
             raise ForeignVariable(
                 f"got {type(variable).__name__}, wanted a variable of the tape",
@@ -331,7 +343,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     """
     wanted, arrays = [], []
     for variable in inputs:
-        wanted.append(tape._at(operation.name, variable).tracked)
+        wanted.append(tape.node(variable, operation.name).tracked)
         arrays.append(variable.data)
     data = operation.forward(*arrays, **attributes)
     freeze(data)

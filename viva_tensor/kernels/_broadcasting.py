@@ -7,7 +7,8 @@ import math
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import (
+from viva_tensor.kernels._elementwise import FORMULAS, apply
+from viva_tensor.kernels.arrays import (
     Array,
     Unfit,
     as_array,
@@ -19,7 +20,6 @@ from viva_tensor.kernels._arrays import (
     row_views,
     same_shape,
 )
-from viva_tensor.kernels._elementwise import FORMULAS, apply
 
 __all__ = ["pairs", "spread", "sum_axes", "unary", "unary_backward"]
 

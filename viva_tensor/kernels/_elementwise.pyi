@@ -1,4 +1,4 @@
-from viva_tensor.kernels._arrays import Array
+from viva_tensor.kernels.arrays import Array
 
 FORMULAS: dict[str, int]
 ROW_FORMULAS: dict[str, int]

@@ -1,5 +1,5 @@
-from viva_tensor.kernels._arrays import Array
 from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels.arrays import Array
 
 def matmul(
     a: object,

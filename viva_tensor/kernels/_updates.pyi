@@ -1,6 +1,6 @@
 from typing import final
 
-from viva_tensor.kernels._arrays import Array
+from viva_tensor.kernels.arrays import Array
 
 @final
 class Rule:

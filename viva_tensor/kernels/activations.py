@@ -11,10 +11,10 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._arrays import Array
 from viva_tensor.kernels._broadcasting import unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS
-from viva_tensor.kernels._ranges import real
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.checks import real
 
 __all__ = [
     "gelu",

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _elementwise
-from viva_tensor.kernels._arrays import Array, Unfit, as_array
-from viva_tensor.kernels._ranges import is_whole, share, shown
+from viva_tensor.kernels.arrays import Array, Unfit, as_array
+from viva_tensor.kernels.checks import is_whole, share, shown
 
 __all__ = ["dropout", "dropout_backward"]
 

@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import BroadcastError
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, broadcast, same_shape
 from viva_tensor.kernels._broadcasting import pairs, sum_axes, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS
-from viva_tensor.kernels._ranges import real
+from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, broadcast, same_shape
+from viva_tensor.kernels.checks import real
 
 __all__ = [
     "abs",

@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS, apply_rows
-from viva_tensor.kernels._ranges import positive
 from viva_tensor.kernels.activations import sigmoid
+from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels.checks import positive
 
 __all__ = [
     "binary_cross_entropy",

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels import _matmul, _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_arrays, into, same_shape, wants
+from viva_tensor.kernels.arrays import Array, Unfit, as_arrays, into, same_shape, wants
 from viva_tensor.kernels.sums import sum
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]

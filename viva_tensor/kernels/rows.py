@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._elementwise import ROW_FORMULAS, apply_rows
-from viva_tensor.kernels._ranges import at_least_0
+from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels.checks import at_least_0
 
 __all__ = [
     "log_softmax",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, axes_of, empty, same_shape
 from viva_tensor.kernels._broadcasting import spread, sum_axes
-from viva_tensor.kernels._ranges import flag
+from viva_tensor.kernels.arrays import Array, Unfit, as_array, axes_of, empty, same_shape
+from viva_tensor.kernels.checks import flag
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _updates
-from viva_tensor.kernels._arrays import Array, Unfit, as_array, as_arrays, same_shape
 from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
 
 __all__ = ["adam", "norm", "rmsprop", "sgd", "updated"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from viva_tensor.autograd import Tape, Traced, Variable, operations, record, relu
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._ranges import real
+from viva_tensor.kernels.checks import real
 
 __all__ = [
     "ACTIVATIONS",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from viva_tensor.error import InvalidShape, InvalidValue
-from viva_tensor.kernels._arrays import empty, float_dtype
-from viva_tensor.kernels._ranges import is_whole, shown
+from viva_tensor.kernels.arrays import empty, float_dtype
+from viva_tensor.kernels.checks import is_whole, shown
 
 __all__ = [
     "INITIALIZERS",

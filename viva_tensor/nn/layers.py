@@ -14,8 +14,8 @@ from viva_tensor import autograd, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
-from viva_tensor.kernels._arrays import empty, float_dtype
-from viva_tensor.kernels._ranges import is_whole, real, shown
+from viva_tensor.kernels.arrays import empty, float_dtype
+from viva_tensor.kernels.checks import is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
@@ -161,7 +161,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
 def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
     """Raise the error that tells why a batch does not fit a layer."""
     for variable in (x, layer.w, layer.b):
-        tape._at("linear_forward", variable)
+        tape.node(variable, "linear_forward")
     w, b = layer.w.data.shape, layer.b.data.shape
     for name, shape, wanted in (("x", x.data.shape, 2), ("w", w, 2), ("b", b, 1)):
         if len(shape) != wanted:
@@ -333,7 +333,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
             operation="dropout",
             mend="pass rng=np.random.default_rng(seed)",
         )
-    tape._at("dropout", x)
+    tape.node(x, "dropout")
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
     return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
 
@@ -407,9 +407,9 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
     array([[-1.,  1.]], dtype=float32)
     """
-    shape = tape._at("layer_norm_forward", x).output.data.shape
+    shape = tape.node(x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
-        own = tape._at("layer_norm_forward", variable).output.data.shape
+        own = tape.node(variable, "layer_norm_forward").output.data.shape
         if own != shape[-1:]:
             mend = f"{name} has one element for each feature of x {shape}"
             raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", mend=mend)

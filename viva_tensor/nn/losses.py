@@ -12,8 +12,8 @@ import numpy as np
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations, record
 from viva_tensor.error import InvalidValue, ShapeMismatch
-from viva_tensor.kernels._arrays import same_shape
-from viva_tensor.kernels._ranges import real
+from viva_tensor.kernels.arrays import same_shape
+from viva_tensor.kernels.checks import real
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "mse_loss"]
 
@@ -159,7 +159,7 @@ def cross_entropy(
 
 
 def _difference(operation: str, tape: Tape, pred: Variable, target: Variable) -> Traced[Variable]:
-    p, t = (tape._at(operation, variable).output.data.shape for variable in (pred, target))
+    p, t = (tape.node(variable, operation).output.data.shape for variable in (pred, target))
     same_shape(operation, p, t, "give one target for each prediction, of the same shape")
     return autograd.sub(tape, pred, target)
 
@@ -172,7 +172,7 @@ def _reduced(
     if sample_weight is None:
         return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
     shape = losses.data.shape
-    weights = tape._at(operation, sample_weight).output.data
+    weights = tape.node(sample_weight, operation).output.data
     if weights.shape != shape[:1]:
         raise ShapeMismatch(shape[:1], weights.shape, operation=operation, mend="give one weight for each row")
     if not (weights >= 0).all():

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._ranges import at_least_0, flag, positive, share
 from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels.checks import at_least_0, flag, positive, share
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "check_optimizer"]
 

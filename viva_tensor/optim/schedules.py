@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._ranges import check_count, check_number, positive
+from viva_tensor.kernels.checks import check_count, check_number, positive
 
 __all__ = ["Schedule", "constant", "cosine", "step_decay", "warm_up"]
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue, NoGradient
-from viva_tensor.kernels._arrays import freeze
-from viva_tensor.kernels._ranges import positive
 from viva_tensor.kernels._updates import clipping
+from viva_tensor.kernels.arrays import freeze
+from viva_tensor.kernels.checks import positive
 from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
@@ -157,7 +157,7 @@ def update(
             for slot in places:
                 freeze(made[slot])
             after.append(made)
-            new[variable], tape = tape._record(operations.VARIABLE, made[0], tracked=True)
+            new[variable], tape = new_variable(tape, made[0])
         return new[variable]
 
     stepped_params = replaced(params, stepped)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._arrays import as_array
+from viva_tensor.kernels.arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard

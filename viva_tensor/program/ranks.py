@@ -22,7 +22,7 @@ from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.shards import Shard
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
-from viva_tensor.kernels._arrays import as_array
+from viva_tensor.kernels.arrays import as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._arrays import as_array
-from viva_tensor.kernels._ranges import check_count, flag
+from viva_tensor.kernels.arrays import as_array
+from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, replaced
 from viva_tensor.program import report

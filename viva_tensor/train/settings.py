@@ -10,7 +10,7 @@ from typing import NoReturn
 from viva_tensor import nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._ranges import is_number, is_whole
+from viva_tensor.kernels.checks import is_number, is_whole
 
 __all__ = ["DEFAULTS", "LOSSES", "SCHEDULES", "Settings", "rates"]
 

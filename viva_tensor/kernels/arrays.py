@@ -20,7 +20,7 @@ from viva_tensor.error import (
     NoOperator,
     ShapeMismatch,
 )
-from viva_tensor.kernels._ranges import is_whole, shown
+from viva_tensor.kernels.checks import is_whole, shown
 
 __all__ = [
     "Array",
