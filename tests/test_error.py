@@ -22,7 +22,7 @@ from viva_tensor import error
     ],
 )
 def test_kinds_are_tensor_errors_and_built_ins_and_survive_pickling(made, builtin, text):
-    made.operation, made.mend = "op", "do this"
+    made.operation, made.hint = "op", "do this"
     assert isinstance(made, error.TensorError)
     assert isinstance(made, builtin)
     assert str(made).startswith(f"op: {text}")

@@ -94,12 +94,12 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
             raise InvalidValue(
                 f"found {type(layer).__name__} among the layers, wanted Linear",
                 operation="save_weights",
-                mend="give a sequence of linear layers",
+                hint="give a sequence of linear layers",
             )
         tensors[f"{2 * i}.weight"] = layer.w.data
         tensors[f"{2 * i}.bias"] = layer.b.data
     if fault := _fault(tensors):
-        raise InvalidValue(fault, operation="save_weights", mend="give the layers of one network, in order")
+        raise InvalidValue(fault, operation="save_weights", hint="give the layers of one network, in order")
     return files.replace(path, _bytes(tensors, {"viva_tensor": WEIGHTS}))
 
 
@@ -137,7 +137,7 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
         raise InvalidFile(
             f"{os.fspath(path)}: {fault}",
             operation="load_weights",
-            mend="save the state_dict of a Sequential of Linear layers and activations",
+            hint="save the state_dict of a Sequential of Linear layers and activations",
         )
     tape = autograd.new_tape() if tape is None else tape
     layers = []
@@ -304,7 +304,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise InvalidFile(
             f"{os.fspath(path)} holds no checkpoint",
             operation="load",
-            mend="weights alone are read by load_weights",
+            hint="weights alone are read by load_weights",
         )
     unused = dict(tensors)
     try:
@@ -315,7 +315,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise InvalidFile(
             f"{os.fspath(path)} is a damaged checkpoint, or one of another version ({type(error).__name__}: {error})",
             operation="load",
-            mend="take the one before",
+            hint="take the one before",
         ) from error
     return checkpoint
 
@@ -431,7 +431,7 @@ def _opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
         raise InvalidFile(
             f"{os.fspath(path)} is no whole safetensors file ({error})",
             operation=operation,
-            mend="it may have been cut short, or be of another format",
+            hint="it may have been cut short, or be of another format",
         ) from None
 
 
@@ -448,7 +448,7 @@ def _tensors(
                 raise InvalidFile(
                     f"{os.fspath(path)}: {name} is {dtype}, wanted {' or '.join(dtypes)}",
                     operation=operation,
-                    mend="cast it before saving",
+                    hint="cast it before saving",
                 )
             tensors[name] = file.get_tensor(name)
             tensors[name].setflags(write=False)
@@ -456,7 +456,7 @@ def _tensors(
         raise InvalidFile(
             f"{os.fspath(path)} is not as it was written: its checksum differs",
             operation=operation,
-            mend="copy it anew, or take the one before",
+            hint="copy it anew, or take the one before",
         )
     return metadata, tensors
 
@@ -520,7 +520,7 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
     raise InvalidValue(
         f"{place} is {kind}, which a checkpoint cannot hold",
         operation="save",
-        mend="give numbers, strings, arrays, lists, tuples, mappings with such names, and records of this library",
+        hint="give numbers, strings, arrays, lists, tuples, mappings with such names, and records of this library",
     )
 
 

@@ -73,7 +73,7 @@ class Interrupted(click.ClickException):
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """What the user can mend, as one line; warnings too."""
+    """Show what the user can correct as one line; warnings too."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)

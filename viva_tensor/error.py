@@ -1,6 +1,6 @@
 """Errors: one base class, and kinds that are also the built-in error a Python user would catch.
 
-Each message names the operation, what came, what was wanted and how to mend it.
+Each message names the operation, what came, what was wanted and a hint: how to mend it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ class TensorError(Exception):
         What came and what was wanted.
     operation : str, optional
         The operation that refused its input.
-    mend : str, optional
+    hint : str, optional
         What the caller can do about it.
 
     Examples
     --------
-    >>> print(TensorError("the loss is not finite", operation="fit", mend="lower the learning rate"))
+    >>> print(TensorError("the loss is not finite", operation="fit", hint="lower the learning rate"))
     fit: the loss is not finite; lower the learning rate
     """
 
-    def __init__(self, reason: str, *, operation: str = "", mend: str = "") -> None:
+    def __init__(self, reason: str, *, operation: str = "", hint: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.operation = operation
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         before = f"{self.operation}: " if self.operation else ""
-        after = f"; {self.mend}" if self.mend else ""
+        after = f"; {self.hint}" if self.hint else ""
         return f"{before}{self.reason}{after}"
 
 
@@ -62,12 +62,12 @@ class ShapeMismatch(TensorError, ValueError):
 
     Examples
     --------
-    >>> print(ShapeMismatch((3, 4), (3, 5), operation="mse_loss", mend="give one target for each prediction"))
+    >>> print(ShapeMismatch((3, 4), (3, 5), operation="mse_loss", hint="give one target for each prediction"))
     mse_loss: expected shape (3, 4), got (3, 5); give one target for each prediction
     """
 
-    def __init__(self, expected: Shape, got: Shape, *, operation: str = "", mend: str = "") -> None:
-        super().__init__(f"expected shape {_text(expected)}, got {_text(got)}", operation=operation, mend=mend)
+    def __init__(self, expected: Shape, got: Shape, *, operation: str = "", hint: str = "") -> None:
+        super().__init__(f"expected shape {_text(expected)}, got {_text(got)}", operation=operation, hint=hint)
         self.args = (expected, got)
         self.expected = tuple(expected)
         self.got = tuple(got)
@@ -86,11 +86,11 @@ class BroadcastError(TensorError, ValueError):
     add: shapes (3, 4) and (3,) cannot be broadcast together; each trailing axis must be equal or 1
     """
 
-    def __init__(self, shape_a: Shape, shape_b: Shape, *, operation: str = "", mend: str = "") -> None:
+    def __init__(self, shape_a: Shape, shape_b: Shape, *, operation: str = "", hint: str = "") -> None:
         super().__init__(
             f"shapes {_text(shape_a)} and {_text(shape_b)} cannot be broadcast together",
             operation=operation,
-            mend=mend or "each trailing axis must be equal or 1",
+            hint=hint or "each trailing axis must be equal or 1",
         )
         self.args = (shape_a, shape_b)
         self.shape_a = tuple(shape_a)
@@ -110,12 +110,12 @@ class IndexOutOfBounds(TensorError, IndexError):
 
     Examples
     --------
-    >>> print(IndexOutOfBounds(2, 2, operation="sum", mend="axes of shape (3, 4) run from -2 to 1"))
+    >>> print(IndexOutOfBounds(2, 2, operation="sum", hint="axes of shape (3, 4) run from -2 to 1"))
     sum: index 2 is out of bounds for size 2; axes of shape (3, 4) run from -2 to 1
     """
 
-    def __init__(self, index: int, size: int, *, operation: str = "", mend: str = "") -> None:
-        super().__init__(f"index {index} is out of bounds for size {size}", operation=operation, mend=mend)
+    def __init__(self, index: int, size: int, *, operation: str = "", hint: str = "") -> None:
+        super().__init__(f"index {index} is out of bounds for size {size}", operation=operation, hint=hint)
         self.args = (index, size)
         self.index = index
         self.size = size
@@ -153,18 +153,18 @@ class GradientMismatch(TensorError, AssertionError):
 
     Examples
     --------
-    >>> print(GradientMismatch(1, (0, 2), 3.0, 2.0, operation="check_gradients", mend="mend the rule of that input"))
+    >>> print(GradientMismatch(1, (0, 2), 3.0, 2.0, operation="check_gradients", hint="mend the rule of that input"))
     check_gradients: input 1, element (0, 2): backward gives 3, central differences give 2; mend the rule of that input
     """
 
     def __init__(
-        self, input: int, index: Shape, backward: float, difference: float, *, operation: str = "", mend: str = ""
+        self, input: int, index: Shape, backward: float, difference: float, *, operation: str = "", hint: str = ""
     ) -> None:
         super().__init__(
             f"input {input}, element {_text(index)}: backward gives {backward:.9g}, "
             f"central differences give {difference:.9g}",
             operation=operation,
-            mend=mend,
+            hint=hint,
         )
         self.args = (input, index, backward, difference)
         self.input = input

@@ -90,7 +90,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
             raise TensorError(
                 f"the operation {node.operation.name!r} has no ONNX form",
                 operation="export.onnx",
-                mend="export the output before it",
+                hint="export the output before it",
             )
     size = sum(node.output.data.nbytes for node in others.values() if not node.inputs)
     if size > MOST_BYTES:
@@ -306,7 +306,7 @@ def _with_one_row_more(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",
                 operation="export.onnx",
-                mend="record it so that only inputs have the rows of the batch",
+                hint="record it so that only inputs have the rows of the batch",
             ) from error
     return values
 

@@ -175,7 +175,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
         hidden = self._check_parameters()
         if incremental and self.early_stopping:
-            raise InvalidValue("early_stopping=True", operation="partial_fit", mend="it goes with fit alone")
+            raise InvalidValue("early_stopping=True", operation="partial_fit", hint="it goes with fit alone")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         with np.errstate(over="ignore"):  # becomes infinite, which is refused
             X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, reset=first)
@@ -193,7 +193,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             raise InvalidValue(
                 f"layers of sizes {sizes}, those fitted before have weights {[c.shape for c in self.coefs_]}",
                 operation="fit",
-                mend="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
+                hint="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
             )
         validation: tuple[Array, Array] | None = None
         if self.early_stopping:
@@ -204,7 +204,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 raise InvalidValue(
                     f"{len(x_validation)} rows for validation",
                     operation="fit",
-                    mend="The validation set is too small: raise validation_fraction or give more rows",
+                    hint="The validation set is too small: raise validation_fraction or give more rows",
                 )
             X, target = np.ascontiguousarray(X), np.ascontiguousarray(target)
             validation = x_validation, y_validation
@@ -365,7 +365,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             raise InvalidValue(
                 "the weights became infinite or NaN",
                 operation="fit",
-                mend="standardise the columns of X and y, or lower learning_rate_init",
+                hint="standardise the columns of X and y, or lower learning_rate_init",
             )
 
     def _output(self, X: Any) -> tuple[Array, type[np.floating[Any]]]:
@@ -489,7 +489,7 @@ class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
         with np.errstate(over="ignore"):
             target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
         if not np.isfinite(target).all():
-            raise InvalidValue("y contains values too large for float32", operation="fit", mend="standardise it")
+            raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
         return target
 
     def _outputs(self, target: Array) -> int:
@@ -567,11 +567,11 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
             labels = unique_labels(classes)
             if known and not np.array_equal(self.classes_, labels):
                 was = f"classes={labels}, fitted before were {self.classes_}"
-                raise InvalidValue(was, operation="partial_fit", mend="give the same ones")
+                raise InvalidValue(was, operation="partial_fit", hint="give the same ones")
             if not known:
                 self._set_classes(labels, type_of_target(y).startswith("multilabel"))
         elif not known:
-            raise InvalidValue("no classes", operation="partial_fit", mend="classes must be passed on the first call")
+            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
         return self._fit(X, y, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
@@ -617,7 +617,7 @@ class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
         strange = np.setdiff1d(labels, self.classes_)
         if len(strange):
             raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", mend="name all of them at first"
+                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", hint="name all of them at first"
             )
         if self._multilabel:
             return np.ascontiguousarray(y, np.float32)

@@ -204,7 +204,7 @@ def prometheus(registry: CollectorRegistry | None = None) -> Collector:
         registry.register(collector)
     except ValueError as error:
         raise InvalidValue(
-            f"the registry has these metrics ({error})", operation="prometheus", mend="register once for each registry"
+            f"the registry has these metrics ({error})", operation="prometheus", hint="register once for each registry"
         ) from None
     return collector
 
@@ -256,7 +256,7 @@ def trace(path: str | os.PathLike[str], limit: int = EVENTS) -> Iterator[None]:
 
     global _traces
     if limit < 1:
-        raise InvalidValue(f"limit={limit}, wanted at least 1", operation="trace", mend="keep some events")
+        raise InvalidValue(f"limit={limit}, wanted at least 1", operation="trace", hint="keep some events")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)

@@ -37,13 +37,13 @@ class Gradients(Mapping[int, Array]):
             raise NoGradient(
                 f"variable {place} has no gradient",
                 operation="backward",
-                mend="only leaves made by new_variable have one, and what is named in wrt",
+                hint="only leaves made by new_variable have one, and what is named in wrt",
             )
         if isinstance(key, Variable) and key is not variable:
             raise ForeignVariable(
                 f"variable {place} of shape {key.data.shape} is not the one of shape {variable.data.shape} on the tape",
                 operation="backward",
-                mend="look up variables of the tape that backward was given",
+                hint="look up variables of the tape that backward was given",
             )
         found = self._arrays.get(place)
         return np.broadcast_to(variable.data.dtype.type(0), variable.data.shape) if found is None else found
@@ -120,7 +120,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     tape.node(loss, "backward")
     if isinstance(wrt, Variable) or not isinstance(wrt, Iterable):
         got = f"wrt is a {type(wrt).__name__}"
-        raise InvalidValue(got, operation="backward", mend="give a tuple of variables, such as wrt=(x,)")
+        raise InvalidValue(got, operation="backward", hint="give a tuple of variables, such as wrt=(x,)")
     kept = {one.id: one for one in [tape.node(variable, "backward").output for variable in wrt]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
@@ -167,10 +167,10 @@ def _seed(loss: Variable, seed: ArrayLike | None) -> Array:
             raise DimensionError(
                 f"the loss has shape {shape}, wanted a scalar",
                 operation="backward",
-                mend="reduce it with sum or mean, or give a seed gradient of its shape",
+                hint="reduce it with sum or mean, or give a seed gradient of its shape",
             )
         return np.array(1, loss.data.dtype, ndmin=loss.data.ndim)
     array = as_arrays("backward", loss.data, seed)[1]
     if array.shape != shape:
-        raise ShapeMismatch(shape, array.shape, operation="backward", mend="the seed has the shape of the loss")
+        raise ShapeMismatch(shape, array.shape, operation="backward", hint="the seed has the shape of the loss")
     return array.copy()

@@ -200,8 +200,8 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
             raise ValueError("sizes are whole numbers")
         wanted = np.empty(data.shape, data.dtype).reshape(sizes).shape
     except (OverflowError, ValueError, TypeError) as reason:
-        mend = "one axis may be -1"
-        raise InvalidShape(f"{data.shape} to {shown(shape)}: {reason}", operation="reshape", mend=mend) from None
+        hint = "one axis may be -1"
+        raise InvalidShape(f"{data.shape} to {shown(shape)}: {reason}", operation="reshape", hint=hint) from None
     free = sizes[:1] == (-1,)
     return record(tape, operations.RESHAPE, x, shape=operations.Free(wanted) if free else wanted)
 
@@ -250,13 +250,13 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     """
     if isinstance(variables, Variable) or not isinstance(variables, Iterable):
         got = f"variables is a {type(variables).__name__}"
-        raise InvalidValue(got, operation="concatenate", mend="give a tuple of variables")
+        raise InvalidValue(got, operation="concatenate", hint="give a tuple of variables")
     variables = tuple(variables)
     if not variables:
-        raise DimensionError("nothing to join", operation="concatenate", mend="give at least one variable")
+        raise DimensionError("nothing to join", operation="concatenate", hint="give at least one variable")
     shape = tape.node(variables[0], "concatenate").output.data.shape
     if not is_whole(axis):
-        raise InvalidValue(f"axis={shown(axis)}", operation="concatenate", mend="give one whole number")
+        raise InvalidValue(f"axis={shown(axis)}", operation="concatenate", hint="give one whole number")
     (place,) = axes_of("concatenate", axis, shape)
     return record(tape, operations.concatenation(len(variables)), *variables, axis=place)
 
@@ -269,8 +269,8 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
     place = places[0]
     given = len(parts) - 1
     if given > len(shape):
-        mend = f"shape {shape} has {len(shape)} axes"
-        raise IndexOutOfBounds(given - 1, len(shape), operation="slice", mend=mend)
+        hint = f"shape {shape} has {len(shape)} axes"
+        raise IndexOutOfBounds(given - 1, len(shape), operation="slice", hint=hint)
     parts[place : place + 1] = [_ALL] * (len(shape) - given)
     spans, single = [], []
     for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
@@ -280,12 +280,12 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
             spans.append(operations.Free(span) if part in _WHOLE else span)
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             if not -size <= part < size:
-                raise IndexOutOfBounds(int(part), size, operation="slice", mend=f"of shape {shape}")
+                raise IndexOutOfBounds(int(part), size, operation="slice", hint=f"of shape {shape}")
             spans.append((int(part) % size, 1, 1))
             single.append(axis)
         else:
-            mend = "use integers, slices and one ellipsis"
-            raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", mend=mend)
+            hint = "use integers, slices and one ellipsis"
+            raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", hint=hint)
     return tuple(spans), tuple(single)
 
 
@@ -325,7 +325,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
         axes = (axes,) if isinstance(axes, (int, np.integer)) else _frozen(axes)  # type: ignore[assignment]
         if len(axes_of("transpose", axes, shape)) != len(shape):
             raise DimensionError(
-                f"axes {tuple(axes)} for shape {shape}", operation="transpose", mend="name every axis once"
+                f"axes {tuple(axes)} for shape {shape}", operation="transpose", hint="name every axis once"
             )
         axes = tuple(int(axis) % len(shape) for axis in axes)
     return record(tape, operations.TRANSPOSE, x, axes=axes)

@@ -84,7 +84,7 @@ def check_gradients(
     viva_tensor.error.GradientMismatch: check_gradients: input 0, element (0,): backward gives ...
     """
     if not arrays:
-        raise InvalidValue("no arrays", operation="check_gradients", mend="give a value for each variable")
+        raise InvalidValue("no arrays", operation="check_gradients", hint="give a value for each variable")
     points = [as_array("check_gradients", array) for array in arrays]
     result, variables, tape = _recorded(function, points)
     rng = np.random.default_rng(0) if rng is None else rng
@@ -99,7 +99,7 @@ def check_gradients(
         raise InvalidValue(
             "the function gave two different values of one input",
             operation="check_gradients",
-            mend="make its random generators inside it, from a fixed seed",
+            hint="make its random generators inside it, from a fixed seed",
         )
     floor = FLOOR * (1 + float(np.abs(weighed).sum()))
     for number, (variable, point) in enumerate(zip(variables, exact, strict=True)):
@@ -116,7 +116,7 @@ def check_gradients(
                     found,
                     difference,
                     operation="check_gradients",
-                    mend="correct the gradient rule, or move the point away from a kink",
+                    hint="correct the gradient rule, or move the point away from a kink",
                 )
 
 
@@ -145,6 +145,6 @@ def _recorded(function: Callable[..., Any], points: Sequence[Array]) -> tuple[Va
         raise InvalidValue(
             f"the function gave {type(traced).__name__}, wanted a traced variable",
             operation="check_gradients",
-            mend="return what the last operation returned, variable and tape",
+            hint="return what the last operation returned, variable and tape",
         )
     return traced[0], variables, traced[1]

@@ -234,8 +234,8 @@ def _check_joined(shapes: Sequence[Shape], axis: int) -> None:
     """Raise unless all axes but one are alike."""
     for shape in shapes[1:]:
         if (*shape[:axis], *shapes[0][axis : axis + 1], *shape[axis + 1 :]) != shapes[0]:
-            mend = f"all axes but axis {axis} are alike"
-            raise ShapeMismatch(shapes[0], shape, operation="concatenate", mend=mend)
+            hint = f"all axes but axis {axis} are alike"
+            raise ShapeMismatch(shapes[0], shape, operation="concatenate", hint=hint)
 
 
 def _spans_of(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:

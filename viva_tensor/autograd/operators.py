@@ -16,8 +16,8 @@ C = TypeVar("C", bound=type)
 Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}
 
 
-def _both_ways(name: str, symbol: str, mend: str) -> Refused:
-    return {f"__{name}__": (symbol, mend), f"__r{name}__": (symbol, mend)}
+def _both_ways(name: str, symbol: str, hint: str) -> Refused:
+    return {f"__{name}__": (symbol, hint), f"__r{name}__": (symbol, hint)}
 
 
 ARITHMETIC: Refused = {
@@ -71,15 +71,15 @@ def refuses(*kinds: Refused) -> Callable[[C], C]:
 
     def refusing(cls: C) -> C:
         for kind in kinds:
-            for method, (written, mend) in kind.items():
-                setattr(cls, method, _refusal(written, mend))
+            for method, (written, hint) in kind.items():
+                setattr(cls, method, _refusal(written, hint))
         return cls
 
     return refusing
 
 
-def _refusal(written: str, mend: str) -> Callable[..., NoReturn]:
+def _refusal(written: str, hint: str) -> Callable[..., NoReturn]:
     def refuse(self: object, *others: Any, **options: Any) -> NoReturn:
-        raise NoOperator(f"a {type(self).__name__} takes no operators", operation=written, mend=mend)
+        raise NoOperator(f"a {type(self).__name__} takes no operators", operation=written, hint=hint)
 
     return refuse

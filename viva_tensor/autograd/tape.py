@@ -65,8 +65,8 @@ class Variable(Record):
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("_record", "node", "nodes"):  # of a tape
-            mend = "the tape comes first, then its variables"
-            raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", mend=mend)
+            hint = "the tape comes first, then its variables"
+            raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", hint=hint)
         raise AttributeError(f"a Variable has no {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ class Tape:
         return self
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise InvalidValue("a tape holds functions", operation="pickle", mend="pickle the data of its variables")
+        raise InvalidValue("a tape holds functions", operation="pickle", hint="pickle the data of its variables")
 
     def __len__(self) -> int:
         return self._full + len(self._last)
@@ -229,7 +229,7 @@ class Tape:
             raise ForeignVariable(
                 f"got {type(variable).__name__}, wanted a variable of the tape",
                 operation=operation,
-                mend="record it first with new_constant or new_variable",
+                hint="record it first with new_constant or new_variable",
             )
         place = variable.id
         block, at = self._last, place - self._full
@@ -240,7 +240,7 @@ class Tape:
         raise ForeignVariable(
             f"variable {place} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
             operation=operation,
-            mend="use the tape that came back with the variable, or one recorded from it",
+            hint="use the tape that came back with the variable, or one recorded from it",
         )
 
 

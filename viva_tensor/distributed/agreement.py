@@ -33,7 +33,7 @@ def agree(comm: Intracomm, operation: str, facts: dict[str, object]) -> None:
             raise RankError(
                 f"{name} is {values[0]} on rank 0 and {values[first]} on rank {first}",
                 operation=operation,
-                mend="start the same program with the same settings and packages on every rank",
+                hint="start the same program with the same settings and packages on every rank",
             )
 
 

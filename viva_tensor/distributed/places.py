@@ -46,7 +46,7 @@ def places(ranks: Ranks, own: int) -> list[Place]:
 
 
 def complaints(where: list[Place], library: str = "") -> list[str]:
-    """What is wrong with the places of ranks, each with its mend: too many threads, or ranks bound to too little.
+    """What is wrong with the places of ranks, each with a hint: too many threads, or ranks bound to too little.
 
     Parameters
     ----------

@@ -278,6 +278,6 @@ def _gelu(operation: str, approximate: str) -> tuple[int, int]:
     found = _GELU.get(approximate) if isinstance(approximate, str) else None
     if found is None:
         raise InvalidValue(
-            f"approximate={approximate!r}", operation=operation, mend=f"choose one of {', '.join(_GELU)}"
+            f"approximate={approximate!r}", operation=operation, hint=f"choose one of {', '.join(_GELU)}"
         )
     return found

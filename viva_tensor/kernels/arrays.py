@@ -70,14 +70,14 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         if own is FLOAT32 or own is FLOAT64:
             return value
     if isinstance(value, np.ma.MaskedArray):
-        raise DtypeError("a masked array, whose mask would be lost", operation=operation, mend="fill it with .filled()")
+        raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")
     typed = _is_typed(value)
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         array = np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
     except NoOperator:
         raise DtypeError(
-            "got a variable, wanted an array", operation=operation, mend="take its values: .data"
+            "got a variable, wanted an array", operation=operation, hint="take its values: .data"
         ) from None
     except ValueError as reason:
         raise InvalidShape(f"no array can be made of this input ({reason})", operation=operation) from None
@@ -85,18 +85,18 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         raise DtypeError(
             f"no array can be made of this {type(value).__name__} ({str(reason).partition(chr(10))[0]})",
             operation=operation,
-            mend=_mend(value),
+            hint=_hint(value),
         ) from None
     if not typed and array.dtype.kind in "iuf":
         array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
     elif not typed and array.dtype.kind == "O":
         for one in array.flat:
             if isinstance(one, int) and one.bit_length() > 64:
-                raise InvalidValue(f"{shown(one)} is too large", operation=operation, mend=WIDER)
+                raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
     native = array.dtype.newbyteorder("=")
     if native not in (FLOAT32, FLOAT64):
         got = f"dtype {array.dtype} of shape {array.shape}"
-        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, mend=_cast(value))
+        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, hint=_cast(value))
     plain = FLOAT32 if native == FLOAT32 else FLOAT64
     if array.dtype != native or not array.flags.aligned:
         array = array.astype(plain)
@@ -112,7 +112,7 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
     lost = np.isinf(narrow) & np.isfinite(array)
     if lost.any():
         number = float(array[lost][0])
-        raise InvalidValue(f"{number!r} is beyond {dtype}", operation=operation, mend=WIDER)
+        raise InvalidValue(f"{number!r} is beyond {dtype}", operation=operation, hint=WIDER)
     return narrow
 
 
@@ -132,7 +132,7 @@ def _named(value: Any) -> str:
     return str(tuple(shape)) if isinstance(shape, tuple) else type(value).__name__
 
 
-def _mend(value: Any) -> str:
+def _hint(value: Any) -> str:
     """What makes a tensor of another library readable."""
     if getattr(value, "requires_grad", False):
         return "detach it first, with .detach()"
@@ -162,7 +162,7 @@ def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
     for array in arrays[1:]:
         if array.dtype != arrays[0].dtype:
             shapes = " and ".join(f"{one.dtype} {one.shape}" for one in (arrays[0], array))
-            raise DtypeError(f"mixed dtypes: {shapes}", operation=operation, mend=CAST)
+            raise DtypeError(f"mixed dtypes: {shapes}", operation=operation, hint=CAST)
     return arrays
 
 
@@ -172,14 +172,14 @@ def wants(operation: str, dimensions: int, array: Array, name: str) -> None:
         raise DimensionError(
             f"{name} has shape {array.shape}, wanted {dimensions} dimensions",
             operation=operation,
-            mend="reshape it first",
+            hint="reshape it first",
         )
 
 
-def same_shape(operation: str, expected: tuple[int, ...], got: tuple[int, ...], mend: str) -> None:
+def same_shape(operation: str, expected: tuple[int, ...], got: tuple[int, ...], hint: str) -> None:
     """Raise unless two shapes are equal."""
     if expected != got:
-        raise ShapeMismatch(expected, got, operation=operation, mend=mend)
+        raise ShapeMismatch(expected, got, operation=operation, hint=hint)
 
 
 def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:
@@ -204,14 +204,14 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
         given = (axis,)
     for one in given:
         if not is_whole(one):
-            mend = "give a whole number, or a tuple of them"
-            raise InvalidValue(f"axis={shown(axis)}", operation=operation, mend=mend)
+            hint = "give a whole number, or a tuple of them"
+            raise InvalidValue(f"axis={shown(axis)}", operation=operation, hint=hint)
         if not -size <= one < size:
-            mend = f"axes of shape {shape} run from {-size} to {size - 1}" if size else "a scalar has no axes"
-            raise IndexOutOfBounds(int(one), size, operation=operation, mend=mend)
+            hint = f"axes of shape {shape} run from {-size} to {size - 1}" if size else "a scalar has no axes"
+            raise IndexOutOfBounds(int(one), size, operation=operation, hint=hint)
         axes.append(int(one) % size)
     if len(set(axes)) < len(axes):
-        raise DimensionError(f"axis {axis} names an axis twice", operation=operation, mend="name each axis once")
+        raise DimensionError(f"axis {axis} names an axis twice", operation=operation, hint="name each axis once")
     return tuple(sorted(axes))
 
 
@@ -222,7 +222,7 @@ def float_dtype(operation: str, dtype: DTypeLike) -> np.dtype[Any]:
     except TypeError:
         found = None
     if found is None or found not in (FLOAT32, FLOAT64):
-        raise DtypeError(f"dtype {dtype!r}, wanted float32 or float64", operation=operation, mend='give "float32"')
+        raise DtypeError(f"dtype {dtype!r}, wanted float32 or float64", operation=operation, hint='give "float32"')
     return found
 
 
@@ -231,8 +231,8 @@ def empty(operation: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     try:
         return np.empty(shape, dtype)
     except ValueError:
-        mend = "make it smaller, or work in parts"
-        raise InvalidShape(f"no memory holds an array of shape {shape}", operation=operation, mend=mend) from None
+        hint = "make it smaller, or work in parts"
+        raise InvalidShape(f"no memory holds an array of shape {shape}", operation=operation, hint=hint) from None
 
 
 def into(
@@ -253,14 +253,14 @@ def into(
         return result
     if not isinstance(out, np.ndarray) or out.dtype.newbyteorder("=") != dtype:
         got = getattr(out, "dtype", type(out).__name__)
-        raise DtypeError(f"out is {got}, wanted an array of {dtype}", operation=operation, mend="allocate it so")
+        raise DtypeError(f"out is {got}, wanted an array of {dtype}", operation=operation, hint="allocate it so")
     if out.shape != shape:
-        raise ShapeMismatch(shape, out.shape, operation=operation, mend="give out the shape of the result")
+        raise ShapeMismatch(shape, out.shape, operation=operation, hint="give out the shape of the result")
     if not out.flags.writeable:
-        raise InvalidValue(f"out {shape} is read-only", operation=operation, mend="give a writeable array, or none")
+        raise InvalidValue(f"out {shape} is read-only", operation=operation, hint="give a writeable array, or none")
     if not _distinct(out):
-        mend = "give an array whose elements each have memory of their own"
-        raise InvalidValue(f"elements of out {shape} share memory", operation=operation, mend=mend)
+        hint = "give an array whose elements each have memory of their own"
+        raise InvalidValue(f"elements of out {shape} share memory", operation=operation, hint=hint)
     plain = out.dtype == dtype and out.flags.aligned
     if plain and not any(np.may_share_memory(out, one) for one in operands):
         work(out.view(dtype))

@@ -52,7 +52,7 @@ def real(operation: str, name: str, value: Any) -> float:
             return float(value)
     except OverflowError:  # an int beyond float64
         pass
-    raise InvalidValue(f"{name}={shown(value)}, wanted a number", operation=operation, mend="give a float")
+    raise InvalidValue(f"{name}={shown(value)}, wanted a number", operation=operation, hint="give a float")
 
 
 def shown(value: Any) -> str:
@@ -63,11 +63,11 @@ def shown(value: Any) -> str:
 
 
 def check_number(
-    operation: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool], mend: str = ""
+    operation: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool], hint: str = ""
 ) -> None:
     """Raise unless the value is a finite number that fits."""
     if not (is_number(value) and fits(float(value))):
-        raise InvalidValue(f"{name}={shown(value)}, wanted {wanted}", operation=operation, mend=mend)
+        raise InvalidValue(f"{name}={shown(value)}, wanted {wanted}", operation=operation, hint=hint)
 
 
 def check_count(operation: str, name: str, value: Any, least: int = 1) -> None:
@@ -78,9 +78,9 @@ def check_count(operation: str, name: str, value: Any, least: int = 1) -> None:
     )
 
 
-def positive(operation: str, name: str, value: Any, mend: str = "") -> None:
+def positive(operation: str, name: str, value: Any, hint: str = "") -> None:
     """Raise unless the value is a number above 0."""
-    check_number(operation, name, value, "a number above 0", lambda number: number > 0, mend)
+    check_number(operation, name, value, "a number above 0", lambda number: number > 0, hint)
 
 
 def at_least_0(operation: str, name: str, value: Any) -> None:
@@ -88,6 +88,6 @@ def at_least_0(operation: str, name: str, value: Any) -> None:
     check_number(operation, name, value, "a number of at least 0", lambda number: number >= 0)
 
 
-def share(operation: str, name: str, value: Any, mend: str = "") -> None:
+def share(operation: str, name: str, value: Any, hint: str = "") -> None:
     """Raise unless the value is what a running mean keeps of itself, from 0 up to but not including 1."""
-    check_number(operation, name, value, f"0 ≤ {name} < 1", lambda number: 0 <= number < 1, mend)
+    check_number(operation, name, value, f"0 ≤ {name} < 1", lambda number: 0 <= number < 1, hint)

@@ -120,7 +120,7 @@ def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
         return grad
     lead = grad.ndim - len(shape)
     if lead < 0 or any(own not in (1, whole) for own, whole in zip(shape, grad.shape[lead:], strict=True)):
-        raise BroadcastError(shape, grad.shape, operation="add_backward", mend="give the shape of add's operand")
+        raise BroadcastError(shape, grad.shape, operation="add_backward", hint="give the shape of add's operand")
     spread = tuple(i for i, own in enumerate(shape, lead) if own == 1 and grad.shape[i] != 1)
     return sum_axes(grad, (*range(lead), *spread), 1).reshape(shape)
 

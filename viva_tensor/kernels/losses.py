@@ -153,7 +153,7 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     if outside.any():
         place = int(np.argmax(outside))
         raise InvalidValue(
-            f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", mend="targets are from 0 to 1"
+            f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", hint="targets are from 0 to 1"
         )
     return pairs("binary_cross_entropy", _BINARY_CROSS_ENTROPY, x, t)
 
@@ -236,7 +236,7 @@ def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Arra
         raise DimensionError(
             f"logits of shape {x.shape}, target of shape {t.shape}",
             operation=operation,
-            mend="logits are [rows, classes], targets [rows] or [rows, classes]",
+            hint="logits are [rows, classes], targets [rows] or [rows, classes]",
         )
     if x.shape[1] == 0:
         raise InvalidShape(f"logits of shape {x.shape} have no classes", operation=operation)
@@ -255,7 +255,7 @@ def _check_target(operation: str, target: Array, classes: int) -> None:
         if broken.any():
             row = int(np.argmax(broken))
             raise InvalidValue(
-                f"class {target[row]} in row {row}", operation=operation, mend="classes are whole numbers"
+                f"class {target[row]} in row {row}", operation=operation, hint="classes are whole numbers"
             )
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -266,5 +266,5 @@ def _check_target(operation: str, target: Array, classes: int) -> None:
         raise InvalidValue(
             f"probabilities of row {row} sum to {totals[row]:.6g}, the least is {target[row].min():.6g}",
             operation=operation,
-            mend="they are at least 0 and sum to 1",
+            hint="they are at least 0 and sum to 1",
         )

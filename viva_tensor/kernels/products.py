@@ -61,7 +61,7 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
                 (x.shape[1], y.shape[1]),
                 y.shape,
                 operation=named,
-                mend="the columns of the first operand must equal the rows of the second; perhaps transpose one",
+                hint="the columns of the first operand must equal the rows of the second; perhaps transpose one",
             ) from None
         return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _matmul.matmul(x, y, result))
 
@@ -145,8 +145,8 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
         wants(named, 2, x, "the input")
         wants(named, 2, w, "the weight")
         wants(named, 1, b, "the bias")
-        mend = f"the weight {w.shape} is [out, in], the input {x.shape} is [batch, in]"
-        same_shape("linear", (x.shape[0], w.shape[1]), x.shape, mend)
+        hint = f"the weight {w.shape} is [out, in], the input {x.shape} is [batch, in]"
+        same_shape("linear", (x.shape[0], w.shape[1]), x.shape, hint)
         same_shape("linear", (w.shape[0],), b.shape, f"the bias has one element for each row of the weight {w.shape}")
         bias = np.ascontiguousarray(b)
         return into(

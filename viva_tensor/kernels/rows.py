@@ -128,7 +128,7 @@ def _along(operation: str, formula: int, a: ArrayLike, b: ArrayLike, factor: flo
         first, second = as_arrays(operation, a, b)
         same_shape(operation, second.shape, first.shape, "give one gradient for each element")
     if first.ndim == 0:
-        raise DimensionError("got a number", operation=operation, mend="give an array with at least one axis")
+        raise DimensionError("got a number", operation=operation, hint="give an array with at least one axis")
     if first.size == 0:
         return np.empty(first.shape, first.dtype)
     rows = [np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (first, second)]

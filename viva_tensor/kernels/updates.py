@@ -126,8 +126,8 @@ def adam(
     (array([0.9]), array([0.05]), array([0.00025]))
     """
     if not (isinstance(step, (int, np.integer)) and 1 <= step < 1 << 62):
-        mend = "count the step under way too"
-        raise InvalidValue(f"step={step!r}, wanted a whole number from 1 to 2**62 - 1", operation="adam", mend=mend)
+        hint = "count the step under way too"
+        raise InvalidValue(f"step={step!r}, wanted a whole number from 1 to 2**62 - 1", operation="adam", hint=hint)
     rule = Rule(
         "adam",
         lr,

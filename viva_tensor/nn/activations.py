@@ -54,7 +54,7 @@ def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]
     """
     kinds = {"none": operations.GELU, "tanh": operations.GELU_TANH}
     if not isinstance(approximate, str) or approximate not in kinds:
-        raise InvalidValue(f"approximate={approximate!r}", operation="gelu", mend=f"choose one of {', '.join(kinds)}")
+        raise InvalidValue(f"approximate={approximate!r}", operation="gelu", hint=f"choose one of {', '.join(kinds)}")
     return record(tape, kinds[approximate], x)
 
 
@@ -176,5 +176,5 @@ def activation_of(operation: str, name: str) -> Callable[[Tape, Variable], Trace
     """
     found = ACTIVATIONS.get(name) if isinstance(name, str) else None
     if found is None:
-        raise InvalidValue(f"activation={name!r}", operation=operation, mend=f"choose one of {', '.join(ACTIVATIONS)}")
+        raise InvalidValue(f"activation={name!r}", operation=operation, hint=f"choose one of {', '.join(ACTIVATIONS)}")
     return found

@@ -217,15 +217,15 @@ def initial_weight(
         raise InvalidShape(
             f"a weight of shape ({shown(fan_out)}, {shown(fan_in)})",
             operation=operation,
-            mend="in_features and out_features are whole numbers of at least 1",
+            hint="in_features and out_features are whole numbers of at least 1",
         )
     if not isinstance(init, str) or init not in INITIALIZERS:
-        raise InvalidValue(f"init={init!r}", operation=operation, mend=f"choose one of {', '.join(INITIALIZERS)}")
+        raise InvalidValue(f"init={init!r}", operation=operation, hint=f"choose one of {', '.join(INITIALIZERS)}")
     if not isinstance(rng, np.random.Generator):
         raise InvalidValue(
             f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
             operation=operation,
-            mend="pass rng=np.random.default_rng(seed)",
+            hint="pass rng=np.random.default_rng(seed)",
         )
     float_dtype(operation, dtype)
     empty(operation, (fan_out, fan_in), np.float64)  # refuses what no memory holds

@@ -168,19 +168,19 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
             raise DimensionError(
                 f"{name} has shape {shape}, wanted {wanted} dimensions",
                 operation=f"linear_forward of x {x.data.shape} with w {w}",
-                mend="x is [batch, in], w is [out, in], b is [out]",
+                hint="x is [batch, in], w is [out, in], b is [out]",
             )
     if 0 in w:
         raise InvalidShape(
             f"w of shape {w} has no features, x has shape {x.data.shape}",
             operation="linear_forward",
-            mend="a layer has at least one input and one output",
+            hint="a layer has at least one input and one output",
         )
     if x.data.shape[1] != w[1]:
-        mend = f"w {w} is [out, in], x is [batch, in]"
-        raise ShapeMismatch((x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", mend=mend)
+        hint = f"w {w} is [out, in], x is [batch, in]"
+        raise ShapeMismatch((x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", hint=hint)
     if b != w[:1]:
-        raise ShapeMismatch(w[:1], b, operation="linear_forward", mend=f"b has one element for each row of w {w}")
+        raise ShapeMismatch(w[:1], b, operation="linear_forward", hint=f"b has one element for each row of w {w}")
 
 
 def mlp(
@@ -226,14 +226,14 @@ def mlp(
     """
     activation_of("mlp", activation)
     if not isinstance(sizes, Iterable):
-        mend = "give a tuple of whole numbers, from inputs to outputs"
-        raise InvalidShape(f"sizes={shown(sizes)}", operation="mlp", mend=mend)
+        hint = "give a tuple of whole numbers, from inputs to outputs"
+        raise InvalidShape(f"sizes={shown(sizes)}", operation="mlp", hint=hint)
     sizes = tuple(sizes)
     if len(sizes) < 2:
-        mend = "name the features of the input, of each hidden layer, and of the output"
-        raise InvalidShape(f"sizes {tuple(sizes)}", operation="mlp", mend=mend)
+        hint = "name the features of the input, of each hidden layer, and of the output"
+        raise InvalidShape(f"sizes {tuple(sizes)}", operation="mlp", hint=hint)
     if init is not None and not isinstance(init, str):
-        raise InvalidValue(f"init={init!r}", operation="mlp", mend="give the name of an initialiser, or None")
+        raise InvalidValue(f"init={init!r}", operation="mlp", hint="give the name of an initialiser, or None")
     hidden = init or ("he" if activation in ("relu", "leaky_relu", "gelu", "silu", "softplus") else "xavier")
     layers = []
     for place, (inputs, outputs) in enumerate(pairwise(sizes), 2):
@@ -331,7 +331,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
         raise InvalidValue(
             f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
             operation="dropout",
-            mend="pass rng=np.random.default_rng(seed)",
+            hint="pass rng=np.random.default_rng(seed)",
         )
     tape.node(x, "dropout")
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
@@ -369,7 +369,7 @@ def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Tr
     """
     if not (is_whole(features) and features >= 1):
         raise InvalidShape(
-            f"features={shown(features)}", operation="layer_norm", mend="a layer has at least one feature"
+            f"features={shown(features)}", operation="layer_norm", hint="a layer has at least one feature"
         )
     float_dtype("layer_norm", dtype)
     empty("layer_norm", (features,), dtype)  # refuses what no memory holds
@@ -411,8 +411,8 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
         own = tape.node(variable, "layer_norm_forward").output.data.shape
         if own != shape[-1:]:
-            mend = f"{name} has one element for each feature of x {shape}"
-            raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", mend=mend)
+            hint = f"{name} has one element for each feature of x {shape}"
+            raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", hint=hint)
     normal, tape = autograd.record(
         tape, operations.NORMALIZE, x, epsilon=real("layer_norm_forward", "epsilon", epsilon)
     )

@@ -168,16 +168,16 @@ def _reduced(
     operation: str, tape: Tape, losses: Variable, reduction: str, sample_weight: Variable | None
 ) -> Traced[Variable]:
     if reduction not in ("mean", "sum"):
-        raise InvalidValue(f"reduction={reduction!r}", operation=operation, mend="choose one of mean, sum")
+        raise InvalidValue(f"reduction={reduction!r}", operation=operation, hint="choose one of mean, sum")
     if sample_weight is None:
         return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
     shape = losses.data.shape
     weights = tape.node(sample_weight, operation).output.data
     if weights.shape != shape[:1]:
-        raise ShapeMismatch(shape[:1], weights.shape, operation=operation, mend="give one weight for each row")
+        raise ShapeMismatch(shape[:1], weights.shape, operation=operation, hint="give one weight for each row")
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
-        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, mend="weights are at least 0")
+        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
     if len(shape) > 1:  # first along each row: no attribute may hold a size, which other batches may have otherwise
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))

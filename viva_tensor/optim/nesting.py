@@ -49,5 +49,5 @@ def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
     raise InvalidValue(
         f"found {type(params).__name__} among the parameters, wanted variables",
         operation="optim",
-        mend="nest them in tuples, NamedTuples, lists or dicts",
+        hint="nest them in tuples, NamedTuples, lists or dicts",
     )

@@ -23,9 +23,9 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        positive(name, "lr", self.lr, mend="0.01 is a usual start")
+        positive(name, "lr", self.lr, hint="0.01 is a usual start")
         if self.clip_norm is not None:
-            positive(name, "clip_norm", self.clip_norm, mend="None leaves gradients as they are")
+            positive(name, "clip_norm", self.clip_norm, hint="None leaves gradients as they are")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -88,8 +88,8 @@ class SGD(Optimizer):
         share("SGD", "momentum", self.momentum)
         at_least_0("SGD", "weight_decay", self.weight_decay)
         if flag("SGD", "nesterov", self.nesterov) and not self.momentum:
-            mend = "give momentum=0.9, or no nesterov"
-            raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", mend=mend)
+            hint = "give momentum=0.9, or no nesterov"
+            raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", hint=hint)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ class Adam(Optimizer):
         pair = tuple(self.betas) if isinstance(self.betas, Iterable) else ()
         if len(pair) != 2:
             raise InvalidValue(
-                f"betas={self.betas!r}, wanted two numbers", operation=name, mend="(0.9, 0.999) is usual"
+                f"betas={self.betas!r}, wanted two numbers", operation=name, hint="(0.9, 0.999) is usual"
             )
         for beta in pair:
             share(name, "β", beta)
@@ -280,5 +280,5 @@ def check_optimizer(operation: str, optimizer: object) -> None:
     """Raise unless it is one of the records."""
     if not isinstance(optimizer, Optimizer):
         name = getattr(optimizer, "__name__", type(optimizer).__name__)
-        mend = "give an SGD, Adam, AdamW or RMSprop record"
-        raise InvalidValue(f"{name} is no optimiser", operation=operation, mend=mend)
+        hint = "give an SGD, Adam, AdamW or RMSprop record"
+        raise InvalidValue(f"{name} is no optimiser", operation=operation, hint=hint)

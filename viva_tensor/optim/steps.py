@@ -109,13 +109,13 @@ def update(
     """
     check_optimizer("update", optimizer)
     if not (isinstance(state, State) and isinstance(state.steps, (int, np.integer)) and 0 <= state.steps < 1 << 62):
-        raise InvalidValue(f"got the state {state!r:.100}", operation="update", mend="use the one before, or init")
+        raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
     if state.optimizer not in (None, name):
         raise InvalidValue(
             f"got the state of {state.optimizer}, wanted that of {name}",
             operation="update",
-            mend=f"start {name} with init, or go on with {state.optimizer}",
+            hint=f"start {name} with init, or go on with {state.optimizer}",
         )
     _check_gradients("update", grads)
     slots, moments = optimizer.slots, state.moments
@@ -130,8 +130,8 @@ def update(
     def gradient(variable: Variable) -> Array:
         key: Any = variable if by_variable else variable.id
         if not by_variable and key not in grads:
-            mend = "give one for each parameter, by its id"
-            raise NoGradient(f"variable {key} has no gradient", operation="update", mend=mend)
+            hint = "give one for each parameter, by its id"
+            raise NoGradient(f"variable {key} has no gradient", operation="update", hint=hint)
         return grads[key]
 
     if optimizer.clip_norm is not None:
@@ -170,7 +170,7 @@ def update(
 def _check_gradients(operation: str, grads: Any) -> None:
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
-        raise InvalidValue(got, operation=operation, mend="give what backward gives, or a dict of arrays by id")
+        raise InvalidValue(got, operation=operation, hint="give what backward gives, or a dict of arrays by id")
 
 
 def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> InvalidValue:
@@ -178,7 +178,7 @@ def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> Invalid
     return InvalidValue(
         f"the state has moments for {kept} parameters, wanted {len(slots)} for each of {len(leaves(params))}",
         operation="update",
-        mend="use the state that came with this optimiser and these parameters, or init",
+        hint="use the state that came with this optimiser and these parameters, or init",
     )
 
 

@@ -108,7 +108,7 @@ def compile_step(
         raise InvalidValue(
             f"overlap={overlap!r}, shard_state={shard_state!r} without ranks",
             operation="compile_step",
-            mend="give comm=MPI.COMM_WORLD, or neither of them",
+            hint="give comm=MPI.COMM_WORLD, or neither of them",
         )
 
     parts = tape, loss, params, inputs, optimizer, rng
@@ -131,18 +131,18 @@ def _training(
     check_optimizer("compile_step", optimizer)
     variables = tuple(leaves(params))
     if not variables:
-        raise InvalidValue("no parameters", operation="compile_step", mend="give the layers to train")
+        raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
     source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
     if loss.data.shape != ():
         raise DimensionError(
             f"the loss has shape {loss.data.shape}, wanted a scalar",
             operation="compile_step",
-            mend="reduce it with sum or mean",
+            hint="reduce it with sum or mean",
         )
     if source.seeds and not isinstance(rng, np.random.Generator):
         raise InvalidValue(
             f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
             operation="compile_step",
-            mend="give rng=np.random.default_rng(seed), from which each step draws",
+            hint="give rng=np.random.default_rng(seed), from which each step draws",
         )
     return source

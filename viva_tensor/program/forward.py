@@ -111,6 +111,6 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
         raise InvalidValue(
             f"the output depends on {source.dropouts} dropouts",
             operation="compile_forward",
-            mend="record the forward pass without them",
+            hint="record the forward pass without them",
         )
     return Forward(source)

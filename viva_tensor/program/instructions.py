@@ -136,11 +136,11 @@ class Builder:
                 (a.shape[-1], *b.shape[1:]),
                 b.shape,
                 operation=f"matmul of {a.shape} and {b.shape}",
-                mend="the columns of the first operand must equal the rows of the second",
+                hint="the columns of the first operand must equal the rows of the second",
             )
         if bias is not None and bias.shape != b.shape[1:]:
-            mend = "give one number for each column of the product"
-            raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", mend=mend)
+            hint = "give one number for each column of the product"
+            raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", hint=hint)
         out = self.temporary((a.shape[0], b.shape[1]))
         operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
         self.instructions.append(
@@ -307,8 +307,8 @@ class Builder:
     def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
         """Both, if they have one shape."""
         if pred.shape != target.shape:
-            mend = "give one target for each prediction, of the same shape"
-            raise ShapeMismatch(pred.shape, target.shape, operation="loss", mend=mend)
+            hint = "give one target for each prediction, of the same shape"
+            raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
 
 

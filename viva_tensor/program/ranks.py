@@ -141,7 +141,7 @@ class RankStep(Step):
             raise RankError(
                 "MPI was started for programs without threads",
                 operation="compile_step",
-                mend='set mpi4py.rc.thread_level = "funneled" before mpi4py.MPI is first imported',
+                hint='set mpi4py.rc.thread_level = "funneled" before mpi4py.MPI is first imported',
             )
         agree(
             comm,

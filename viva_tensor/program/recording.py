@@ -76,7 +76,7 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
                 raise InvalidShape(
                     f"{shape}, recorded as some rows of {recorded}",
                     operation="slice",
-                    mend="give as many rows as were recorded, or take all rows with :",
+                    hint="give as many rows as were recorded, or take all rows with :",
                 )
             spans.append(span if size == now else operations.Free((0, now, 1)))
         return {"spans": tuple(spans)}
@@ -93,7 +93,7 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
         raise InvalidShape(
             f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows",
             operation="reshape",
-            mend="give as many rows as were recorded, or reshape to (-1, ...)",
+            hint="give as many rows as were recorded, or reshape to (-1, ...)",
         )
     return (first // recorded[0] * shape[0], *others)
 
@@ -107,7 +107,7 @@ def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None
             raise InvalidShape(
                 f"{value.shape}, recorded as {variable.data.shape}, would be repeated to {result.shape}",
                 operation=node.operation.name,
-                mend="give as many rows as were recorded, or make an input of what has that many",
+                hint="give as many rows as were recorded, or make an input of what has that many",
             )
 
 
@@ -187,12 +187,12 @@ def _constant(array: np.ndarray[Any, Any], name: str) -> Symbol:
 def _lower(build: Builder, operation: Operation, *symbols: Symbol, **attributes: Any) -> Symbol:
     if operation.lower is None:
         raise TensorError(
-            f"the operation {operation.name!r} has no compiled form", operation="compile", mend="train on the tape"
+            f"the operation {operation.name!r} has no compiled form", operation="compile", hint="train on the tape"
         )
     symbol: Symbol = operation.lower(build, *symbols, **attributes)
     expected = operation.shape(*(one.shape for one in symbols), **attributes)
     if symbol.shape != expected:
-        raise ShapeMismatch(expected, symbol.shape, operation=operation.name, mend="the inputs do not fit together")
+        raise ShapeMismatch(expected, symbol.shape, operation=operation.name, hint="the inputs do not fit together")
     return symbol
 
 

@@ -66,10 +66,10 @@ class Source:
                 raise DtypeError(
                     f"got {array.dtype} of shape {array.shape}, wanted {self.dtype}",
                     operation=operation,
-                    mend=f"cast it with .astype(np.{self.dtype})",
+                    hint=f"cast it with .astype(np.{self.dtype})",
                 )
             if array.ndim != len(recorded) or array.shape[1:] != recorded[1:]:
-                raise ShapeMismatch(recorded, array.shape, operation=operation, mend="only the first axis may vary")
+                raise ShapeMismatch(recorded, array.shape, operation=operation, hint="only the first axis may vary")
             if array.ndim and array.shape[0] != recorded[0]:
                 rows = array.shape[0]
         if rows is not None:
@@ -78,7 +78,7 @@ class Source:
                 recorded = variable.data.shape
                 want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
                 if array.shape != want:
-                    raise ShapeMismatch(want, array.shape, operation=operation, mend="give as many rows in each input")
+                    raise ShapeMismatch(want, array.shape, operation=operation, hint="give as many rows in each input")
         return tuple(array.shape for array in arrays)
 
 
@@ -94,7 +94,7 @@ def source_of(
     nodes = tape.nodes()
     if isinstance(inputs, Variable) or not isinstance(inputs, Iterable):
         got = f"inputs is a {type(inputs).__name__}"
-        raise InvalidValue(got, operation=operation, mend="give a tuple of variables, such as inputs=(x,)")
+        raise InvalidValue(got, operation=operation, hint="give a tuple of variables, such as inputs=(x,)")
     inputs = tuple(inputs)
     for variable in (output, *inputs, *params):
         if not isinstance(variable, Variable) or not (
@@ -103,27 +103,27 @@ def source_of(
             raise ForeignVariable(
                 f"{getattr(variable, 'id', type(variable).__name__)} is not a variable of this tape",
                 operation=operation,
-                mend="use the tape that came back with it, or one recorded from it",
+                hint="use the tape that came back with it, or one recorded from it",
             )
     for variable in (*inputs, *params):
         if nodes[variable.id].inputs:
             raise InvalidValue(
                 f"variable {variable.id} is not a leaf",
                 operation=operation,
-                mend="give what new_constant or new_variable made",
+                hint="give what new_constant or new_variable made",
             )
     for variable in params:
         if nodes[variable.id].operation is operations.CONSTANT:
             raise InvalidValue(
                 f"parameter {variable.id} is a constant",
                 operation=operation,
-                mend="make what is to be trained with new_variable",
+                hint="make what is to be trained with new_variable",
             )
     if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
         raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
     if not 1 <= len(inputs) <= MOST:
-        mend = f"name from 1 to {MOST} leaves that each call replaces"
-        raise InvalidValue(f"{len(inputs)} inputs", operation=operation, mend=mend)
+        hint = f"name from 1 to {MOST} leaves that each call replaces"
+        raise InvalidValue(f"{len(inputs)} inputs", operation=operation, hint=hint)
     kept = needed(nodes, output)
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
     if len(dtypes) > 1:

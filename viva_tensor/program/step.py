@@ -264,13 +264,13 @@ class Step:
         if flag("run", "shuffle", shuffle) and not callable(
             getattr(rng, "permutation", None)
         ):  # all that is asked of a generator here
-            mend = "give rng=np.random.default_rng(seed), or shuffle=False"
-            raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", mend=mend)
+            hint = "give rng=np.random.default_rng(seed), or shuffle=False"
+            raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", hint=hint)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
         if any(array.ndim == 0 for array in arrays) or {len(array) for array in arrays} != {len(arrays[0])} - {0}:
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise InvalidValue(
-                f"inputs of shapes {shapes}", operation="run", mend="give as many rows in each, and some"
+                f"inputs of shapes {shapes}", operation="run", hint="give as many rows in each, and some"
             )
         self._source.shapes("run", [array[:batch_size] for array in arrays])
         return arrays, None if rows is None else chosen_rows("run", rows, len(arrays[0]))
@@ -355,7 +355,7 @@ class Step:
         """
         if not isinstance(state, State):
             raise InvalidValue(
-                f"got {type(state).__name__}, wanted program.State", operation="restore", mend="give what state() gave"
+                f"got {type(state).__name__}, wanted program.State", operation="restore", hint="give what state() gave"
             )
         params, moments, steps, optimizer = state
         own = type(self._optimizer).__name__
@@ -363,13 +363,13 @@ class Step:
             raise InvalidValue(
                 f"the state is that of another program: of {optimizer}, wanted {own}",
                 operation="restore",
-                mend=f"compile the same step with {optimizer}",
+                hint=f"compile the same step with {optimizer}",
             )
         wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
         given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
         if given != [wanted] * (1 + len(self._moments)):
             raise InvalidValue(
-                "the state is that of another program", operation="restore", mend="compile the same step"
+                "the state is that of another program", operation="restore", hint="compile the same step"
             )
         if not (isinstance(steps, (int, np.integer)) and 0 <= steps < 1 << 62):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
@@ -441,8 +441,8 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     chosen = np.asarray(numbers)
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
         got = f"rows of dtype {chosen.dtype} and shape {chosen.shape}"
-        raise InvalidValue(got, operation=operation, mend="give the numbers of some rows, such as np.arange(10)")
+        raise InvalidValue(got, operation=operation, hint="give the numbers of some rows, such as np.arange(10)")
     for number in (chosen.min(), chosen.max()):
         if not 0 <= number < count:
-            raise InvalidValue(f"row {number} of {count}", operation=operation, mend=f"rows are 0 to {count - 1}")
+            raise InvalidValue(f"row {number} of {count}", operation=operation, hint=f"rows are 0 to {count - 1}")
     return np.ascontiguousarray(chosen, np.int64)

@@ -102,7 +102,7 @@ def run(
             outputs = predict(result.layers, x[own], settings.activation)
         output = np.concatenate(ranks.all(outputs))
         if not np.isfinite(output).all():
-            raise DivergenceError("a prediction for the test rows is infinite", mend="try a smaller learning rate")
+            raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
         scores = ranks.from_first(
             "score", lambda: _scores(learned, output, x[train], values[train], x[test], values[test])
         )

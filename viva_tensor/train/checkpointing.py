@@ -27,9 +27,9 @@ class Checkpointer:
 
     def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
         if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
-            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", mend="it is at least 1")
+            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", hint="it is at least 1")
         if not minutes > 0:
-            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", mend="it is above 0")
+            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", hint="it is above 0")
         self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
         self._written = perf_counter()
         self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
@@ -104,7 +104,7 @@ class Checkpointer:
                 raise InvalidValue(
                     f"{self._path} was written with other {was}",
                     operation="fit",
-                    mend="resume with the same, or start anew",
+                    hint="resume with the same, or start anew",
                 )
             best = kept.metadata["best"]
             layers, tape = [], autograd.new_tape()

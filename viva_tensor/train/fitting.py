@@ -73,7 +73,7 @@ def fit(
         weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
         Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
         ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. Ranks that have more threads than
-        processors on a host, or are bound to one of many, are warned of, with the mend.
+        processors on a host, or are bound to one of many, are warned of, with a hint.
     timed : bool
         With several ranks: find out how long each computes, waits for the others and sums gradients, which takes a
         barrier a step.
@@ -112,19 +112,19 @@ def fit(
         features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
         watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
         if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
-            mend = "give the same features and outputs"
+            hint = "give the same features and outputs"
             raise ShapeMismatch(
                 (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
-                operation="fit on validation rows", mend=mend,
+                operation="fit on validation rows", hint=hint,
             )  # fmt: skip
     elif settings.validation_fraction:
         chosen, watched = split(chosen, settings.validation_fraction, settings.seed)
     elif settings.patience is not None:
         raise InvalidValue(
-            "patience without validation rows", operation="fit", mend="give some, or a validation_fraction above 0"
+            "patience without validation rows", operation="fit", hint="give some, or a validation_fraction above 0"
         )
     if resume and checkpoint is None:
-        raise InvalidValue("resume without a checkpoint", operation="fit", mend="name the file to go on from")
+        raise InvalidValue("resume without a checkpoint", operation="fit", hint="name the file to go on from")
     training = Training(chosen, watched, outputs, settings, ranks)
     if isinstance(training.step, RankStep):
         training.step.timed = timed

@@ -82,6 +82,6 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
         raise InvalidValue(
             f"no activation between {len(layers)} layers",
             operation="predict",
-            mend="give that of training, activation=settings.activation",
+            hint="give that of training, activation=settings.activation",
         )
     return Network(activation or "relu")(layers, np.ascontiguousarray(x, np.float32))

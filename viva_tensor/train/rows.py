@@ -55,15 +55,15 @@ def usable(
         raise DimensionError(
             f"x has shape {features.shape}, y {target.shape}",
             operation=operation,
-            mend="x is [rows, features], y is [rows] or [rows, outputs]",
+            hint="x is [rows, features], y is [rows] or [rows, outputs]",
         )
     if len(features) != len(target):
         raise ShapeMismatch(
-            (len(features), *target.shape[1:]), target.shape, operation=operation, mend="a target a row"
+            (len(features), *target.shape[1:]), target.shape, operation=operation, hint="a target a row"
         )
     if 0 in features.shape or 0 in target.shape:
         raise InvalidShape(
-            f"x has shape {features.shape}, y {target.shape}", operation=operation, mend="give some rows"
+            f"x has shape {features.shape}, y {target.shape}", operation=operation, hint="give some rows"
         )
     chosen = np.arange(len(features)) if numbers is None else chosen_rows(operation, numbers, len(features))
     with ranks.together(operation):
@@ -76,7 +76,7 @@ def usable(
                 raise InvalidValue(
                     f"x[{row}, {column}] is {features[row, column]}",
                     operation=operation,
-                    mend="fill in what is missing, and scale what is too large for float32",
+                    hint="fill in what is missing, and scale what is too large for float32",
                 )
     kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)[chosen]
     if not kept.all():
@@ -121,7 +121,7 @@ def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
         raise InvalidValue(
             f"validation_fraction={fraction} of {total} rows leaves {total - count} to train on and {count} to watch",
             operation="fit",
-            mend="give more rows, another fraction, or validation=(x, y)",
+            hint="give more rows, another fraction, or validation=(x, y)",
         )
     order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
     watched, kept = np.sort(order[:count]), np.sort(order[count:])

@@ -162,7 +162,7 @@ class Training:
             return loss
         raise DivergenceError(
             f"the loss became {loss} in epoch {self.epoch + 1} of {self.settings.epochs}",
-            mend=f"try a smaller learning rate, such as {self.settings.optimizer.lr / 10:g}",
+            hint=f"try a smaller learning rate, such as {self.settings.optimizer.lr / 10:g}",
         )
 
     def fitted(self) -> Fit:
