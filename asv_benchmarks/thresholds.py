@@ -1,7 +1,7 @@
 """From how much work on a second thread gains.
 
 The measurement behind the shares in viva_tensor/kernels/_team.pxd and those of whole programs in
-viva_tensor/program/planning.py.
+viva_tensor/program/thresholds.py.
 
 usage: python asv_benchmarks/thresholds.py      (on a machine that does nothing else)
 
@@ -16,8 +16,7 @@ from benchmarks.common import ratio
 from benchmarks.workloads import CompiledStep
 
 from viva_tensor import kernels
-from viva_tensor.kernels import _team
-from viva_tensor.program import planning
+from viva_tensor.program import thresholds
 from viva_tensor.program.instructions import Instruction
 
 
@@ -34,7 +33,7 @@ def gain(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    _team.set_eagerness(1e6)  # two threads for any work at all
+    thresholds.use(thresholds.Thresholds(program=1, eagerness=1e6))  # two threads for any work at all
     rng = np.random.default_rng(0)
     print("multiply-adds of a matrix product")
     for size in (48, 64, 80, 96, 112, 128, 160, 200):
@@ -45,7 +44,6 @@ def main() -> None:
         x, y = rng.random((1, size), "float32"), np.empty((1, size), "float32")
         print(f"  {size:>10,}  x{gain(lambda x=x, y=y: kernels.relu(x, out=y)):.2f}")
     print("multiply-adds of a compiled step")
-    planning.PROGRAM = 1
     for width in (64, 96, 128, 160, 192, 256, 384):
         steps = {threads: compiled(width, threads) for threads in (1, 2)}
         work = sum(one.multiply_adds for one in steps[1][1])

@@ -12,6 +12,7 @@ Why each barrier is there is written in viva_tensor/program/scheduling.py.
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,12 +20,13 @@ import numpy as np
 
 import viva_tensor as vt
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.program import planning
+from viva_tensor.program import planning, thresholds
 
 FOUND = 66  # exit status of a process in which ThreadSanitizer found something
 NONE = 1000  # more barriers than any program has
 BATCH = 190  # no multiple of the members: shares by rows and by elements differ
-planning.PROGRAM = planning.MULTIPLY_ADDS = planning.ELEMENTS = 1  # teams for all instructions
+TEAMS = thresholds.Thresholds(**thresholds.EVERYWHERE)  # for all instructions
+thresholds.use(TEAMS)
 
 
 def regression(rng: np.random.Generator) -> program.Step:
@@ -33,7 +35,7 @@ def regression(rng: np.random.Generator) -> program.Step:
 
 def sharing(rng: np.random.Generator) -> program.Step:
     """Temporaries share memory."""
-    planning.SMALL = 0
+    thresholds.use(replace(TEAMS, unshared=0))
     return network(rng, (64, 160, 160, 96, 64), optim.SGD(lr=0.01))
 
 

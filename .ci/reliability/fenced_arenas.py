@@ -6,7 +6,7 @@ Temporaries lie in one arena without gaps, so that an overrun of one would hit a
 import ctypes
 from typing import Any
 
-from viva_tensor.program import forward, planning, ranks, step
+from viva_tensor.program import forward, planning, ranks, step, thresholds
 
 GAP = 256  # bytes: more than a vector, or than a tile's row
 UNCACHED = (
@@ -27,7 +27,7 @@ def fenced(*arguments: Any, **named: Any) -> planning.Plan:
     return made
 
 
-planning.SMALL = 1 << 60  # no two temporaries share memory
+thresholds.use(thresholds.Thresholds(unshared=1 << 60))  # no two temporaries share memory
 planning._bytes = lambda buffer, dtype: size_of(buffer, dtype) + GAP
 planning.aligned = lambda size: aligned(size + UNCACHED)
 planning.plan = step.plan = forward.plan = ranks.plan = fenced

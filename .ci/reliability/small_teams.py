@@ -7,11 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 import viva_tensor as vt
-from viva_tensor.kernels import _team
-from viva_tensor.program import planning
+from viva_tensor.program import thresholds
 
-_team.set_eagerness(1e6)
-planning.PROGRAM = planning.MULTIPLY_ADDS = planning.ELEMENTS = 1
+thresholds.use(thresholds.Thresholds(eagerness=1e6, **thresholds.EVERYWHERE))
 
 
 @pytest.fixture(autouse=True)

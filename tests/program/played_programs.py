@@ -13,12 +13,15 @@ import numpy as np
 import reference
 
 from viva_tensor import autograd, error, kernels, optim, program
-from viva_tensor.program import layouts, planning
+from viva_tensor.program import thresholds
 
 TRIED = Counter()
-THRESHOLDS = {  # from which small programs have several members, share memory, and copy into panels
-    planning: {"PROGRAM": 1, "MULTIPLY_ADDS": 1, "ELEMENTS": 1, "SMALL": 0, "OWN_ROWS": 0, "PACKED_TWICE": 0},
-    layouts: {"COPIED": 0},
+LOW = {  # thresholds at which small programs have several members, share memory, and copy into panels
+    **thresholds.EVERYWHERE,
+    "unshared": 0,
+    "own_rows": 0,
+    "packed_twice": 0,
+    "copied": 0,
 }
 ONLY_FOR_THE_RECORDED_ROWS = ("reshape", "slice")  # what programs may refuse and eager code does not
 CHECKED_AS_RECORDED = ("mse_loss", "mae_loss", "huber_loss", "layer_norm_forward")
@@ -107,25 +110,9 @@ class DeadCallRefusedError(Exception):
     """A call that the end does not depend on is refused: programs leave it out, eager code cannot."""
 
 
-class Lowered:
+def lowered(names):
     """A context in which small programs are planned like large ones."""
-
-    def __init__(self, names):
-        self.names = names
-
-    def __enter__(self):
-        self.before = [
-            (module, name, getattr(module, name))
-            for module, values in THRESHOLDS.items()
-            for name in values
-            if name in self.names
-        ]
-        for module, name, _ in self.before:
-            setattr(module, name, THRESHOLDS[module][name])
-
-    def __exit__(self, *reason):
-        for module, name, value in self.before:
-            setattr(module, name, value)
+    return thresholds.changed(**{name: LOW[name] for name in names})
 
 
 def numbers(rng, shape, dtype, classes=0):
@@ -174,12 +161,12 @@ def compare_values(played, rng, run):
     """Predict eagerly and compiled, on batches of several sizes."""
     arrays = played.arrays()
     tape, output, leaves = played.play(arrays, None)
-    with Lowered(run.lowered), kernels.num_threads(run.threads[0]):
+    with lowered(run.lowered), kernels.num_threads(run.threads[0]):
         forward = program.compile_forward(tape, output=output, inputs=[leaves[i] for i in run.inputs])
     for threads, rows in zip(itertools.cycle(run.threads), run.rows):
         arrays = played.batch(rng, rows, arrays)
         TRIED["predictions"] += 1
-        with Lowered(run.lowered), kernels.num_threads(threads):
+        with lowered(run.lowered), kernels.num_threads(threads):
             tried(
                 lambda arrays=arrays: played.play(arrays, None)[1].data,
                 lambda arrays=arrays: forward(*(arrays[i] for i in run.inputs)),

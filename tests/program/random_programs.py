@@ -7,21 +7,22 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from played_programs import (
-    THRESHOLDS,
+    LOW,
     TRIED,
     Call,
     Leaf,
-    Lowered,
     Played,
     Run,
     compare_gradients,
     compare_training,
     compare_values,
+    lowered,
     numbers,
 )
 
 from viva_tensor import autograd, error, nn, optim
 from viva_tensor.autograd import operations
+from viva_tensor.program import thresholds
 
 ROWS = (1, 2, 3, 5, 16, 24, 33, 50, 0)
 FEATURES = (1, 2, 3, 8, 10, 17, 33, 40, 0)
@@ -387,12 +388,9 @@ class Programs(RuleBasedStateMachine):
         inputs = dict(data.draw(st.permutations(played.leaves("batch", "given"))))
         if next(leaf.kind for leaf in inputs.values() if leaf.array.ndim) == "given":
             inputs = dict(sorted(inputs.items(), key=lambda item: item[1].kind))
-        names = [name for values in THRESHOLDS.values() for name in values]
-        lowered = data.draw(
-            st.one_of(st.just({"PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"}), st.sets(st.sampled_from(names)))
-        )
+        low = data.draw(st.one_of(st.just(set(thresholds.EVERYWHERE)), st.sets(st.sampled_from(list(LOW)))))
         other = data.draw(st.sampled_from(ROWS))
-        return Run(list(inputs), [self.rows, self.rows, other, self.rows], threads, lowered)
+        return Run(list(inputs), [self.rows, self.rows, other, self.rows], threads, low)
 
     def ends(self, data):
         """Some variables, calls and late ones rather, with the last call among them."""
@@ -456,7 +454,7 @@ class Programs(RuleBasedStateMachine):
         TRIED["programs with frozen parameters"] += len(trained) < len(parameters)
         run = self.run(data, played, threads)
         compare_gradients(played, self.rng, self.wild)
-        with Lowered(run.lowered):
+        with lowered(run.lowered):
             compare_training(played, self.rng, run, optimizer, trained)
 
     @precondition(lambda self: any(isinstance(step, Call) for step in self.steps))

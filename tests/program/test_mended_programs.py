@@ -7,6 +7,7 @@ import pytest
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.autograd import operations
+from viva_tensor.program import thresholds
 
 
 def recorded(*arrays, constants=0):
@@ -46,8 +47,8 @@ def test_members_cut_no_panels_of_a_gradient_that_is_clipped(threads, rng):
     assert_same(after_a_step(tape, loss, params, (x, y), optim.SGD(lr=0.1, clip_norm=1e-3), threads))
 
 
-def test_members_cut_no_panels_of_an_output(rng, monkeypatch):
-    monkeypatch.setattr(program.planning, "PROGRAM", 1)
+def test_members_cut_no_panels_of_an_output(rng, thresholds_changed):
+    thresholds_changed(program=1)
     a, b, c, tape = recorded(
         *(rng.standard_normal(s).astype("f4") for s in ((33, 10), (10, 10), (24, 10))), constants=3
     )
@@ -86,8 +87,8 @@ def test_a_prediction_may_be_a_slice(index, rng):
     assert np.array_equal(program.compile_forward(tape, output=output, inputs=(x,))(x.data), output.data)
 
 
-def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rng, monkeypatch):
-    monkeypatch.setattr(program.layouts, "COPIED", 0)
+def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rng, thresholds_changed):
+    thresholds_changed(copied=0)
     w, b, x, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in ((40, 10), (40,), (3,))))
     turned, tape = autograd.transpose(tape, w)
     square, tape = autograd.matmul(tape, w, turned)
@@ -98,10 +99,9 @@ def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rn
     assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1)))
 
 
-def test_what_has_no_elements_takes_no_barrier_with_it(rng, monkeypatch):
+def test_what_has_no_elements_takes_no_barrier_with_it(rng, thresholds_changed):
     """An empty product dropped the barrier before it, and a sum then read what others had not yet written."""
-    for name in ("PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"):
-        monkeypatch.setattr(program.planning, name, 1)
+    thresholds_changed(**thresholds.EVERYWHERE)
     shapes = ((33, 0), (33, 20), (20, 10), (10, 0), (10,))
     x, p, q, w, b, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in shapes), constants=3)
     h, tape = autograd.record(tape, operations.LINEAR, x, w, b)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, kernels, nn, optim, program
-from viva_tensor.program import planning
+from viva_tensor.program import thresholds
 from viva_tensor.program._executor import Address, Executor, InputOffset
 
 
@@ -35,7 +35,7 @@ def test_small_programs_stay_on_one_thread():
 @pytest.mark.parametrize("threads", [2, 3])
 def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_barrier(threads):
     made = step((512,) * 6, 600, threads)._current
-    assert made.arena.nbytes > planning.SMALL
+    assert made.arena.nbytes > thresholds.current().unshared
 
     def spans(symbols):
         return [(made.places[one.buffer], one.buffer) for one in symbols if one.buffer in made.places]
@@ -59,10 +59,9 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
 
 
 @pytest.mark.parametrize("threads", [2, 3, 64])
-def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads, monkeypatch):
-    for name in ("PROGRAM", "MULTIPLY_ADDS", "ELEMENTS"):
-        monkeypatch.setattr(planning, name, 1)
-    planned = step((40, 300, 70, 9), 128, threads).planned
+def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads):
+    with thresholds.changed(**thresholds.EVERYWHERE):
+        planned = step((40, 300, 70, 9), 128, threads).planned
     assert max(one.members for one in planned) == threads
     since = []
     for one in planned:

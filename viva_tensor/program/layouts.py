@@ -15,12 +15,11 @@ import numpy as np
 
 from viva_tensor.kernels import _matmul
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.thresholds import current
 
 __all__ = ["Panels", "in_panels", "of_parameters"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-COPIED = 64  # multiply-adds with an element from which a copy in panels pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtyp
         symbol = first.operands[name]
         rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
         panels = _panels(rows, dtype, turned=False)
-        if sum(one.multiply_adds for one, _ in uses) < COPIED * symbol.size:
+        if sum(one.multiply_adds for one, _ in uses) < current().copied * symbol.size:
             continue
         if rows[1] < panels.width or len(uses) < 2 or not all(panels.holds(one.operands[name]) for one, name in uses):
             continue

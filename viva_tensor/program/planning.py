@@ -1,7 +1,6 @@
 """Teams and memory: from instructions to an executor that runs them.
 
-Everything is decided from sizes and the number of threads alone. ``python asv_benchmarks/thresholds.py`` measures the
-thresholds anew.
+Everything is decided from sizes, the number of threads and ``thresholds`` alone.
 """
 
 from __future__ import annotations
@@ -19,17 +18,12 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
+from viva_tensor.program.thresholds import current
 from viva_tensor.program.verification import Verifier
 
 __all__ = ["Plan", "plan"]
 
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
-PROGRAM = 400_000  # multiply-adds of a program, or without any the elements it moves, that are worth a member
-MULTIPLY_ADDS = 15_000  # of a product that are worth a member; inside a region no team has to be woken
-ELEMENTS = 65_536  # of any other instruction
-OWN_ROWS = 262_144  # elements of weights that each member may as well read whole, to save a barrier
-PACKED_TWICE = 16_384  # the same, where each member packs them for itself
-SMALL = 1 << 22  # bytes of temporaries up to which memory is not shared, so that fewer barriers are needed
 ALIGNMENT = 64
 
 Place = Address | InputOffset
@@ -98,7 +92,7 @@ def plan(
     """
     allowed = threads
     work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
-    threads = max(1, min(threads, work // PROGRAM))
+    threads = max(1, min(threads, work // current().program))
     verifier = Verifier.of(instructions, output, dtype)
     if threads == 1:
         instructions = loss_with_gradient(instructions, output)
@@ -106,7 +100,8 @@ def plan(
     instructions = in_panels(instructions, output, layouts or {}, dtype)
     verifier.after("in_panels", instructions, layouts)
     planned = [Planned(one, *_team(one, threads)) for one in instructions]
-    share = sum(_bytes(buffer, dtype) for one in planned for buffer in _temporaries(one.instruction)) > SMALL
+    temporaries = [buffer for one in planned for buffer in _temporaries(one.instruction)]
+    share = sum(_bytes(buffer, dtype) for buffer in temporaries) > current().unshared
     members = max((one.members for one in planned), default=1)
     if members > 1 and not share:
         planned = few_barriers(planned)
@@ -140,6 +135,7 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     """Members, and whether they own rows."""
+    limits = current()
     if instruction.kind in ("to_panels", "squared_error_backward", "rows", "dropout") or instruction.attributes.get(
         "aligned"
     ):
@@ -148,18 +144,18 @@ def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
     if instruction.kind == "clip":
         return 1, False
     if instruction.kind != "matmul":
-        return max(1, min(threads, instruction.elements // ELEMENTS)), False
+        return max(1, min(threads, instruction.elements // limits.elements)), False
     rows, columns = instruction.results["out"].shape
     a, b = instruction.operands["a"], instruction.operands["b"]
     in_place = b.strides[1] == 1 and b.across > 0
     if (
         "update" not in instruction.attributes["fused"]
         and not (a.down or instruction.results["out"].down)  # else rows lie in panels, which shares of them would cut
-        and a.shape[1] * columns <= (OWN_ROWS if in_place else PACKED_TWICE)
+        and a.shape[1] * columns <= (limits.own_rows if in_place else limits.packed_twice)
         and rows >= 8 * threads
     ):
         return threads, True
-    return max(1, min(threads, instruction.multiply_adds // MULTIPLY_ADDS)), False
+    return max(1, min(threads, instruction.multiply_adds // limits.product)), False
 
 
 def _temporaries(instruction: Instruction) -> list[Buffer]:

@@ -1,0 +1,69 @@
+"""From how much work on a second thread, a copy or a barrier pays; ``asv_benchmarks/thresholds.py`` measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from viva_tensor.kernels import _team
+
+__all__ = ["EVERYWHERE", "Thresholds", "changed", "current", "use"]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What plans are made by, beside shapes and the number of threads."""
+
+    program: int = 400_000  # multiply-adds of a program, or without any the elements it moves, for each thread
+    product: int = 15_000  # multiply-adds of a product for each thread: within a region no team has to be woken
+    elements: int = 65_536  # elements that any other instruction moves, for each thread
+    own_rows: int = 262_144  # elements of weights that each thread may as well read whole, to save a barrier
+    packed_twice: int = 16_384  # the same, where each thread packs them for itself
+    unshared: int = 1 << 22  # bytes of temporaries up to which none share memory, so that fewer barriers are needed
+    copied: int = 64  # multiply-adds with an element from which a copy of it in panels pays
+    eagerness: float = 1.0  # by what the work for each thread is divided in eager kernels
+
+
+EVERYWHERE = {"program": 1, "product": 1, "elements": 1}  # teams for all instructions of programs, however small
+
+_current = Thresholds()
+
+
+def current() -> Thresholds:
+    """Return the thresholds in force.
+
+    Examples
+    --------
+    >>> current().copied
+    64
+    """
+    return _current
+
+
+def use(thresholds: Thresholds) -> None:
+    """Put thresholds in force, in the whole process; programs that are already planned stay as they are."""
+    global _current
+    _current = thresholds
+    _team.set_eagerness(thresholds.eagerness)
+
+
+@contextmanager
+def changed(**values: Any) -> Iterator[Thresholds]:
+    """Put other values in force for a while, in the whole process.
+
+    Examples
+    --------
+    >>> with changed(copied=1, **EVERYWHERE):
+    ...     current().copied, current().program
+    (1, 1)
+    >>> current() == Thresholds()
+    True
+    """
+    before = _current
+    use(replace(before, **values))
+    try:
+        yield _current
+    finally:
+        use(before)
