@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given
-from mangled import changed, headed, replanted
-from networks import network
+from support.mangled import changed, headed, replanted
+from support.networks import network
 
 from viva_tensor import autograd, checkpoint, error, files, nn, optim, program
 from viva_tensor.checkpoint import Checkpoint
@@ -636,7 +636,7 @@ def test_a_run_goes_on_in_a_fresh_process_bit_for_bit(tmp_path, optimizer):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL, which Windows lacks")
 def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not():
-    code = ["-c", "import runpy, sys; runpy.run_module('killed_runs', run_name='__main__')", "4"]
+    code = ["-c", "import runpy, sys; runpy.run_module('support.killed_runs', run_name='__main__')", "4"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])}
     done = subprocess.run([sys.executable, *code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr

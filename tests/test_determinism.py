@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixed_runs import CLASS, RUNS, eagerly, in_batches, in_program, known, resumed
+from support.fixed_runs import CLASS, RUNS, eagerly, in_batches, in_program, known, resumed
 
 import viva_tensor as vt
 from viva_tensor.kernels import _dispatch
@@ -40,7 +40,7 @@ class TestTheStoredBits:
 def test_in_another_process_on_each_instruction_set(isa):
     path = os.pathsep.join([str(HERE), *filter(None, sys.path)])
     environment = os.environ | {"VIVA_TENSOR_ISA": isa, "OMP_NUM_THREADS": "2", "PYTHONPATH": path}
-    code = "import json, fixed_runs; print(json.dumps([fixed_runs.digests(), fixed_runs.known()]))"
+    code = "import json; from support import fixed_runs; print(json.dumps([fixed_runs.digests(), fixed_runs.known()]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     found, stored = json.loads(done.stdout)
     other = [name for name in RUNS if found[name] != stored[name]]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from networks import network
 from onnx.reference import ReferenceEvaluator
+from support.networks import network
 
 from viva_tensor import autograd, error, export, nn, program
 from viva_tensor.autograd import operations

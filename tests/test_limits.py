@@ -5,11 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import allocations
 import numpy as np
 import pytest
-from fresh import run
-from training import compiled, digest
+from support import allocations
+from support.fresh import run
+from support.training import compiled, digest
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.kernels import _team
@@ -22,7 +22,7 @@ import numpy as np
 import viva_tensor as vt
 from viva_tensor import kernels
 from viva_tensor.kernels import threads
-from training import compiled, digest, trained
+from support.training import compiled, digest, trained
 
 a = np.random.default_rng(0).standard_normal((400, 400)).astype("f4")
 with vt.num_threads(1):

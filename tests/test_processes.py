@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from fresh import run
-from training import compiled, digest, trained
+from support.fresh import run
+from support.training import compiled, digest, trained
 
 import viva_tensor as vt
 from viva_tensor import kernels
@@ -21,7 +21,7 @@ PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build withou
 FORKED = """
 import os, sys, threading, warnings
 import viva_tensor as vt
-from training import compiled, digest, trained
+from support.training import compiled, digest, trained
 
 warnings.simplefilter("ignore", DeprecationWarning)     # of forks with threads, which are the subject
 vt.set_num_threads(2)
@@ -79,7 +79,7 @@ def test_workers_of_multiprocessing_train_to_the_same_bits(method, tmp_path):
     script.write_text("""
 import multiprocessing, sys, warnings
 import viva_tensor as vt
-from training import trained
+from support.training import trained
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -264,7 +264,7 @@ def test_waiting_for_a_step_that_runs_elsewhere_can_be_interrupted():
     """A guard whose holder never comes back, as one in a debugger."""
     code = """
 import os, signal, threading
-from training import compiled
+from support.training import compiled
 step, _, X, Y = compiled()
 held = threading.Event()
 
@@ -291,7 +291,7 @@ except KeyboardInterrupt:
 def test_programs_keep_to_the_limits_of_threadpoolctl():
     code = """
 import os, threadpoolctl
-from training import compiled, digest, trained
+from support.training import compiled, digest, trained
 import numpy as np
 step, predict, X, Y = compiled()
 with threadpoolctl.threadpool_limits(1):
@@ -326,7 +326,7 @@ def first_library():
 if {first}:
     first_library()
 import viva_tensor as vt
-from training import trained
+from support.training import trained
 vt.set_num_threads(2)
 bits = [trained()]
 first_library()

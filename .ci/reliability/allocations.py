@@ -22,12 +22,12 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path.insert(0, str(TESTS))
 
-import allocations  # noqa: E402
+from support import allocations  # noqa: E402
 
 LIMITED = """
 import resource, sys
 import viva_tensor as vt
-from training import compiled, digest, trained
+from support.training import compiled, digest, trained
 
 vt.set_num_threads(2)
 small, large = dict(sizes=(30, 64, 3), batch=200), dict(sizes=(512, 1024, 512), batch=512)
@@ -56,7 +56,7 @@ def failing(case, every, library):
     first, faults, failures, passed, ended = 1, 0, 0, 0, 0
     while True:
         done = subprocess.run(
-            [sys.executable, str(TESTS / "allocations.py"), f"{case}:{every}:{first}"],
+            [sys.executable, str(TESTS / "support" / "allocations.py"), f"{case}:{every}:{first}"],
             env=os.environ | allocations.environment(library),
             capture_output=True,
             text=True,

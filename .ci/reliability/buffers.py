@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 def tried(name, examples, outcomes):
     """Try one kernel."""
-    from buffers import calls, check
     from hypothesis import HealthCheck, given, settings, target
     from hypothesis import strategies as st
+    from support.buffers import calls, check
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
@@ -42,9 +42,9 @@ def guided(runs):
 
     with atheris.instrument_imports(include=["viva_tensor"]):
         import viva_tensor.kernels  # noqa: F401
-    from buffers import KERNELS, calls, check
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
+    from support.buffers import KERNELS, calls, check
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(sorted(KERNELS)), st.data())
@@ -65,7 +65,7 @@ def main():
     if options.coverage:
         guided(options.runs)
         return
-    from buffers import KERNELS
+    from support.buffers import KERNELS
 
     total, failed = Counter(), []
     for name in KERNELS:

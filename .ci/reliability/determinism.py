@@ -18,7 +18,8 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[2] / "tests"
 CODE = """
-import json, platform, numpy, viva_tensor, fixed_runs as f
+import json, platform, numpy, viva_tensor
+from support import fixed_runs as f
 from viva_tensor.kernels import _dispatch
 found = {}
 for threads in (1, 2, 3, 8):

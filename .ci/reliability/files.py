@@ -28,7 +28,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
-from mangled import changed, headed, replanted, tables
+from support.mangled import changed, headed, replanted, tables
 from test_checkpoint import WRITTEN, full, read_or_refused, signed
 from test_data import trained_or_refused
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from killed_runs import full_disk, run
+from support.killed_runs import full_disk, run
 
 
 def main():

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 import numpy as np
-from training import compiled, digest, trained
+from support.training import compiled, digest, trained
 
 import viva_tensor as vt
 from viva_tensor import telemetry

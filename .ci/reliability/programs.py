@@ -3,7 +3,7 @@
 Proves, program by program, that eager and compiled training have the same bits (losses and parameters over several
 steps, batches of other sizes, 1 to 3 threads, with clipping, dropout and every optimiser), that predictions do, that
 forked tapes are left alone, and that each value and gradient is within its rounding of a float64 calculation by NumPy.
-The machine is that of tests/program/random_programs.py, of which the test suite runs a few examples; a thousand take
+The machine is that of tests/support/random_programs.py, of which the test suite runs a few examples; a thousand take
 about a minute. Exits with an error, and a program as small as hypothesis finds, if anything differs.
 """
 
@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "program")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from played_programs import TRIED  # noqa: E402  # found by the line above
-from random_programs import Programs  # noqa: E402
+from support.played_programs import TRIED  # noqa: E402  # found by the line above
+from support.random_programs import Programs  # noqa: E402
 
 from viva_tensor.program import verification  # noqa: E402
 

@@ -8,10 +8,10 @@ import weakref
 
 import numpy as np
 import pytest
-from gradients import check_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operation_cases import CASES
+from support.gradients import check_gradient
+from support.operation_cases import CASES
 
 from viva_tensor import autograd, error, kernels, nn, optim, telemetry
 from viva_tensor.autograd import (

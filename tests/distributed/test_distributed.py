@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from launch import launch, needs_mpi
+from support.launch import launch, needs_mpi
 
 from viva_tensor.distributed import Place, Ranks, complaints, world
 from viva_tensor.tabular import runs

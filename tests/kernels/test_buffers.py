@@ -3,9 +3,9 @@
 import hypothesis
 import numpy as np
 import pytest
-from buffers import KERNELS, calls, check
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
+from support.buffers import KERNELS, calls, check
 
 from viva_tensor import error, kernels
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from test_matmul import UNIT, laid_out
+from support.products import UNIT, laid_out
 
 from viva_tensor import autograd, kernels, nn, program
 from viva_tensor.autograd import operations

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fresh import run
+from support.fresh import run
 
 import viva_tensor as vt
 from viva_tensor import error, kernels

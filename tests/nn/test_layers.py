@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from gradients import check_gradient
+from support.gradients import check_gradient
 
 from viva_tensor import autograd, error, nn, optim, telemetry
 from viva_tensor.autograd import backward, new_constant, new_tape, new_variable

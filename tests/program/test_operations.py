@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from operation_cases import CASES
+from support.operation_cases import CASES
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.kernels import _dispatch

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from played_programs import TRIED
-from random_programs import Programs
+from support.played_programs import TRIED
+from support.random_programs import Programs
 
 from viva_tensor import autograd, optim, program
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from launch import launch, needs_mpi
+from support.launch import launch, needs_mpi
 
 from viva_tensor import autograd, error, nn, optim, program
 from viva_tensor.program.passes import PASSES

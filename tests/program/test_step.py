@@ -1,70 +1,14 @@
 import signal
 import threading
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.steps import eager, network, same
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.autograd import operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.program import compile_step, layouts
-
-
-def network(sizes, batch, dtype="float32", seed=0):
-    """(x, y, layers, loss, tape) of a recorded step, and arrays for it."""
-    rng = np.random.default_rng(seed)
-    X, Y = (rng.standard_normal((batch, size)).astype(dtype) for size in (sizes[0], sizes[-1]))
-    x, tape = autograd.new_constant(autograd.new_tape(), X)
-    y, tape = autograd.new_constant(tape, Y)
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
-        layers.append(layer)
-    loss, tape = forward(tape, layers, x, y)
-    return x, y, tuple(layers), loss, tape
-
-
-def forward(tape, layers, x, y):
-    for layer in layers[:-1]:
-        x, tape = nn.linear_forward(tape, layer, x)
-        x, tape = nn.relu(tape, x)
-    x, tape = nn.linear_forward(tape, layers[-1], x)
-    return nn.mse_loss(tape, x, y)
-
-
-def eager(layers, batches, optimizer):
-    """Losses, and layers after a step on each batch."""
-    layers, tape = copied(layers)
-    state = optim.init(optimizer, layers)
-    losses = []
-    for X, Y in batches:
-        x, tape = autograd.new_constant(tape, X)
-        y, tape = autograd.new_constant(tape, Y)
-        loss, tape = forward(tape, layers, x, y)
-        grads = autograd.backward(tape, loss)
-        (layers, state), tape = optim.update(autograd.new_tape(), optimizer, state, layers, grads)
-        losses.append(float(loss.data))
-    return losses, layers
-
-
-def copied(layers):
-    tape = autograd.new_tape()
-    new = []
-    for layer in layers:
-        w, tape = autograd.new_variable(tape, layer.w.data)
-        b, tape = autograd.new_variable(tape, layer.b.data)
-        new.append(nn.Linear(w, b))
-    return tuple(new), tape
-
-
-def same(layers, others):
-    return all(
-        np.array_equal(one.data, other.data)
-        for layer, twin in zip(layers, others, strict=True)
-        for one, other in zip(layer, twin, strict=True)
-    )
-
 
 WORKLOADS = {
     "seed-demo": ((1, 4, 1), 5, 100),

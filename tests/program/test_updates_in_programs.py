@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_step import eager, network, same
+from support.steps import eager, network, same
 
 from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.kernels import _dispatch
@@ -77,7 +77,7 @@ def test_the_same_bits_on_every_instruction_set_with_fused_multiply_add():
     for isa in fused:
         done = subprocess.run(
             [sys.executable, "-c", "import test_updates_in_programs as t; print(t.digest())"],
-            env=os.environ | {"VIVA_TENSOR_ISA": isa},
+            env=os.environ | {"VIVA_TENSOR_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_step import forward
+from support.steps import forward
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.kernels import _dispatch
@@ -77,7 +77,7 @@ def test_programs_have_the_bits_of_the_tape_on_every_instruction_set_with_fused_
     for isa in set(fused) - {_dispatch.isa} if _dispatch.isa in fused else ():
         done = subprocess.run(
             [sys.executable, "-c", f"import test_workloads; print(test_workloads.compiled({name!r}, 2))"],
-            env=os.environ | {"VIVA_TENSOR_ISA": isa},
+            env=os.environ | {"VIVA_TENSOR_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

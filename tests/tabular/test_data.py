@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
-from mangled import tables
+from support.mangled import tables
 
 from viva_tensor.error import TensorError
 from viva_tensor.tabular import runs

@@ -2,8 +2,8 @@
 
 Data and first weights come from whole numbers of a generator of our own, so that no bit depends on NumPy's version:
 only the order in which rows are taken and the seeds of dropouts come from its generators, whose streams it keeps.
-`fixed_runs.json` holds the digest of each run for each class of instruction sets. `python tests/fixed_runs.py` prints
-those of this machine; a change that moves them needs a reason in the changelog.
+`fixed_runs.json` holds the digest of each run for each class of instruction sets. `python -m support.fixed_runs`, in
+`tests/`, prints those of this machine; a change that moves them needs a reason in the changelog.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import numpy as np
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.kernels import _dispatch
 
-TABLE = Path(__file__).with_suffix(".json")
+TABLE = Path(__file__).parents[1] / "fixed_runs.json"
 # instruction sets with fused multiply-add share their bits
 CLASS = {"avx2": "fused", "avx512": "fused", "baseline": "baseline"}.get(_dispatch.isa)
 STEPS = 12

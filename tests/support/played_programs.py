@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import reference
 
+from support import reference
 from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.program import thresholds
 

@@ -93,7 +93,7 @@ def shim(folder):
 
 def environment(library):
     """What a process needs to be told for its allocations to fail on command."""
-    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         "LD_PRELOAD": str(library),
         "PYTHONMALLOC": "malloc",
@@ -232,7 +232,7 @@ def whole(call):
 
 def trained_further(advance, steps=1, **options):
     """A call that makes steps of one program, or none."""
-    from training import compiled, digest
+    from support.training import compiled, digest
 
     step, _, X, Y = compiled(**options)
     twin, _, _, _ = compiled(**options)
@@ -251,7 +251,7 @@ def trained_further(advance, steps=1, **options):
 
 def forward(fresh):
     """Predictions, for a batch size that was planned or for one that was not."""
-    from training import compiled
+    from support.training import compiled
 
     _, predict, X, _ = compiled(sizes=(6, 5, 3), batch=40)
 
@@ -271,8 +271,7 @@ def forward(fresh):
 
 def state():
     """Parameters as values, and a state that is put back."""
-    from training import compiled, digest
-
+    from support.training import compiled, digest
     from viva_tensor import autograd
 
     step, _, X, Y = compiled(sizes=(6, 5, 3), batch=7)
@@ -294,8 +293,8 @@ def state():
 def files():
     """Weights that are saved and loaded: the file is the old one or the new one."""
     import numpy as np
-    from networks import network
 
+    from support.networks import network
     from viva_tensor import checkpoint
 
     folder = Path(tempfile.mkdtemp())

@@ -6,7 +6,8 @@ Rules add leaves and operations to a program, fork it, train it or predict with 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from played_programs import (
+
+from support.played_programs import (
     LOW,
     TRIED,
     Call,
@@ -19,7 +20,6 @@ from played_programs import (
     lowered,
     numbers,
 )
-
 from viva_tensor import autograd, error, nn, optim
 from viva_tensor.autograd import operations
 from viva_tensor.program import thresholds

@@ -4,8 +4,8 @@ import hashlib
 import os
 
 import numpy as np
-from networks import network
 
+from support.networks import network
 from viva_tensor import autograd, nn, optim, program
 
 

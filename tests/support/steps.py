@@ -1,0 +1,62 @@
+"""A recorded step of a network with relu between its layers, and the same step on the tape."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from viva_tensor import autograd, nn, optim
+
+
+def network(sizes, batch, dtype="float32", seed=0):
+    """(x, y, layers, loss, tape) of a recorded step, and arrays for it."""
+    rng = np.random.default_rng(seed)
+    X, Y = (rng.standard_normal((batch, size)).astype(dtype) for size in (sizes[0], sizes[-1]))
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    y, tape = autograd.new_constant(tape, Y)
+    layers = []
+    for fan_in, fan_out in pairwise(sizes):
+        layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
+        layers.append(layer)
+    loss, tape = forward(tape, layers, x, y)
+    return x, y, tuple(layers), loss, tape
+
+
+def forward(tape, layers, x, y):
+    for layer in layers[:-1]:
+        x, tape = nn.linear_forward(tape, layer, x)
+        x, tape = nn.relu(tape, x)
+    x, tape = nn.linear_forward(tape, layers[-1], x)
+    return nn.mse_loss(tape, x, y)
+
+
+def eager(layers, batches, optimizer):
+    """Losses, and layers after a step on each batch."""
+    layers, tape = copied(layers)
+    state = optim.init(optimizer, layers)
+    losses = []
+    for X, Y in batches:
+        x, tape = autograd.new_constant(tape, X)
+        y, tape = autograd.new_constant(tape, Y)
+        loss, tape = forward(tape, layers, x, y)
+        grads = autograd.backward(tape, loss)
+        (layers, state), tape = optim.update(autograd.new_tape(), optimizer, state, layers, grads)
+        losses.append(float(loss.data))
+    return losses, layers
+
+
+def copied(layers):
+    tape = autograd.new_tape()
+    new = []
+    for layer in layers:
+        w, tape = autograd.new_variable(tape, layer.w.data)
+        b, tape = autograd.new_variable(tape, layer.b.data)
+        new.append(nn.Linear(w, b))
+    return tuple(new), tape
+
+
+def same(layers, others):
+    return all(
+        np.array_equal(one.data, other.data)
+        for layer, twin in zip(layers, others, strict=True)
+        for one, other in zip(layer, twin, strict=True)
+    )
