@@ -5,7 +5,7 @@ Environment switches:
     VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
     VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
     VIVA_TENSOR_SANITIZE=KINDS     what GCC's -fsanitize takes: address,undefined or thread; for what Python needs to
-                                   load such a build see .ci/reliability/sanitize
+                                   load such a build see tests/stress/sanitize
 """
 
 import os

@@ -11,6 +11,7 @@ from viva_tensor.program import verification
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+collect_ignore = ["stress"]  # for longer runs, some of which change what they import
 verification.on = True  # every pass over every program that a test compiles is checked
 
 

@@ -186,7 +186,7 @@ def test_slices_of_huge_numbers_are_those_of_python(index):
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler cc, with which allocations are made to fail")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc, whose allocations are made to fail")
 def test_failing_allocations_are_memory_errors_that_leave_everything_usable(tmp_path):
-    """Some of the points; .ci/reliability/allocations.py tries them all."""
+    """Some of the points; tests/stress/allocations.py tries them all."""
     cases = ["kernels:5", "step", "step from lists:7", "run:5", "forward:9", "forward of new sizes:61", "state:11"]
     cases += ["record:67", "compile:199"]
     told = run(Path(allocations.__file__), *cases, **allocations.environment(allocations.shim(tmp_path)))

@@ -1,6 +1,6 @@
 """Random programs of every operation: compiled, on the tape, by NumPy. What they found is in test_mended_programs.py.
 
-``python .ci/reliability/programs.py`` runs many more.
+``python -m stress.programs`` runs many more.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ single member, or where each member reads the rows that it wrote itself.
 
 What no instruction lists has its owner: workspaces belong to a member, moments to the one update of their parameter;
 addresses of inputs, seeds and the rate are set before the region. The executor adds two barriers: before partial sums
-are joined, and behind the rows that a batch is gathered from. `.ci/reliability/barriers.py`
+are joined, and behind the rows that a batch is gathered from. `tests/stress/barriers.py`
 leaves each one out in turn.
 """
 

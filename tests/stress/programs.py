@@ -1,4 +1,4 @@
-"""Random programs of every operation, many of them: python .ci/reliability/programs.py [--examples N] [--verify].
+"""Random programs of every operation, many of them: python -m stress.programs [--examples N] [--verify].
 
 Proves, program by program, that eager and compiled training have the same bits (losses and parameters over several
 steps, batches of other sizes, 1 to 3 threads, with clipping, dropout and every optimiser), that predictions do, that
@@ -10,19 +10,13 @@ about a minute. Exits with an error, and a program as small as hypothesis finds,
 import argparse
 import contextlib
 import io
-import sys
-from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from support.played_programs import TRIED
+from support.random_programs import Programs
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from support.played_programs import TRIED  # noqa: E402  # found by the line above
-from support.random_programs import Programs  # noqa: E402
-
-from viva_tensor.program import verification  # noqa: E402
+from viva_tensor.program import verification
 
 
 def main() -> None:

@@ -5,22 +5,18 @@ with NUL bytes and names twice, for the library and the command line; every bit 
 is flipped once. What is refused raises a TensorError or a DataError; nothing else is raised, and nothing takes 20
 seconds, or 2 GB more memory.
 
-    python .ci/reliability/files.py [--examples 20000]    # about 10 minutes; 2,000 examples take one
+    python -m stress.files [--examples 20000]    # about 10 minutes; 2,000 examples take one
 """
 
 import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "tabular"))
 
 import numpy as np
 import pandas as pd
@@ -29,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 from support.mangled import changed, headed, replanted, tables
+from tabular.test_data import trained_or_refused
 from test_checkpoint import WRITTEN, full, read_or_refused, signed
-from test_data import trained_or_refused
 
 from viva_tensor import checkpoint, error
 from viva_tensor.cli import cli

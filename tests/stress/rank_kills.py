@@ -5,7 +5,7 @@ is ended by SIGKILL; mpiexec must come back with an error and leave no process b
 goes on, one time in four on another number of ranks. A run that had the same number throughout ends with the weights
 and losses of one that was never interrupted, bit for bit; one that had not, within a thousandth of them.
 
-    python .ci/reliability/rank_kills.py [--times 50] [--ranks 3]    # about 10 minutes on two cores; Linux, MPICH
+    python -m stress.rank_kills [--times 50] [--ranks 3]    # about 10 minutes on two cores; Linux, MPICH
 """
 
 import argparse

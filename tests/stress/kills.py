@@ -6,16 +6,13 @@ its end, its weights and losses are those of a run that was never interrupted, b
 At the end, a disk that is full (a limit on the size of files) gives an error that names the file, and the last good
 checkpoint stays.
 
-    python .ci/reliability/kills.py [--times 200]    # about 3 minutes; Linux and macOS
+    python -m stress.kills [--times 200]    # about 3 minutes; Linux and macOS
 """
 
 import argparse
 import random
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from support.killed_runs import full_disk, run
 

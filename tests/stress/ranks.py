@@ -1,7 +1,7 @@
 """Ranks that train together, one of which is interrupted or fails at any moment: all stop at the same step, never wait
 for ever, and go on with the same bits.
 
-    python .ci/reliability/ranks.py [--ranks N] [--seconds S] [--seed SEED]
+    python -m stress.ranks [--ranks N] [--seconds S] [--seed SEED]
 
 Under mpiexec, for each way to sum and to keep the optimiser's state, ranks run epochs again and again. In each run one
 of them, chosen by a seed, gets Ctrl-C after a random time, or its schedule, its callback or an allocation of memory

@@ -1,6 +1,6 @@
 """That ThreadSanitizer sees a race where a planned barrier is missing: leaves out each in turn and runs the program.
 
-Needs a ThreadSanitizer build: `bash .ci/reliability/sanitize thread` calls it, for two minutes. Each barrier takes a
+Needs a ThreadSanitizer build: `bash tests/stress/sanitize thread` calls it, for two minutes. Each barrier takes a
 process, whose exit status tells of races. A program with all its barriers must have none. Without one of them there may
 be none either: where two instructions happen to share out their work alike, or one that shares memory writes the rows
 that another reads, each member meets only itself. A few barriers are such; if a third were, the detector would be
@@ -97,7 +97,7 @@ def run(name: str, missing: int) -> int:
 def races(name: str, missing: int) -> tuple[int, str]:
     """How many barriers a program has, and what ThreadSanitizer says of it without one of them."""
     done = subprocess.run(
-        [sys.executable, __file__, name, str(missing)],
+        [sys.executable, "-m", "stress.barriers", name, str(missing)],
         env=os.environ | {"TSAN_OPTIONS": "log_path=stderr"},
         capture_output=True,
         text=True,

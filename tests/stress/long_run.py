@@ -5,7 +5,7 @@ which records a tape and forgets it. The resident set may grow by 4 MB from the 
 take half as much processor time again in the last tenth as in the first, by the fastest of 20 parts, which what else
 runs on the machine hardly touches.
 
-    python .ci/reliability/long_run.py [--steps 2000000]    # about 5 minutes; Linux, for /proc
+    python -m stress.long_run [--steps 2000000]    # about 5 minutes; Linux, for /proc
 """
 
 import argparse

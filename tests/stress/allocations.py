@@ -1,6 +1,6 @@
 """Allocation failure at every point: MemoryError, and everything is as usable, to the bit, as before.
 
-    python .ci/reliability/allocations.py [--every N] [CASE ...]
+    python -m stress.allocations [--every N] [CASE ...]
 
 For each kernel, recording, compiling, stepping, running, predicting, keeping states and writing files: the n-th
 allocation of the call fails, alone and with nine more, for each n from 1 until the call needs no more; afterwards the
@@ -19,10 +19,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[2] / "tests"
-sys.path.insert(0, str(TESTS))
+from support import allocations
 
-from support import allocations  # noqa: E402
+TESTS = Path(__file__).resolve().parents[1]
 
 LIMITED = """
 import resource, sys

@@ -5,8 +5,8 @@ memory, the other byte order, what offers only DLPack, the buffer protocol or __
 operands or themselves. A crash ends the script, so the last line that it prints names the kernel. With --coverage the
 inputs are guided by coverage of the Python code before the kernels (`pip install atheris`, for Python 3.11).
 
-    python .ci/reliability/buffers.py [--examples 2000]      # for each kernel; about 8 minutes
-    python .ci/reliability/buffers.py --coverage [--runs 100000]
+    python -m stress.buffers [--examples 2000]      # for each kernel; about 8 minutes
+    python -m stress.buffers --coverage [--runs 100000]
 """
 
 import argparse
@@ -15,9 +15,6 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 
 def tried(name, examples, outcomes):

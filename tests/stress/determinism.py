@@ -3,10 +3,10 @@
 Each Python is asked in a process of its own for each instruction set of this processor; a mismatch is named. Build the
 library for each first: a copy of the repository on its path does.
 
-    python .ci/reliability/determinism.py [PYTHON[=PATH] ...]   # this Python alone by default; 15 seconds each
+    python -m stress.determinism [PYTHON[=PATH] ...]   # this Python alone by default; 15 seconds each
 
 PATH is the folder that holds the package as that Python built it. To store the digests anew, after a change that has to
-move them: `python .ci/reliability/determinism.py --store`.
+move them: `python -m stress.determinism --store`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parents[2] / "tests"
+TESTS = Path(__file__).resolve().parents[1]
 CODE = """
 import json, platform, numpy, viva_tensor
 from support import fixed_runs as f

@@ -1,6 +1,6 @@
 """Forks, interrupts and more threads than processors, many times over.
 
-    python .ci/reliability/processes.py [--forks N] [--interrupts N]
+    python -m stress.processes [--forks N] [--interrupts N]
 
 Forks: from the main thread and from another one, while a third trains, predicts and records, the child goes on with the
 very same objects, with a team of its own; its bits are those of as many steps in a process that never forked.
@@ -19,9 +19,6 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 import numpy as np
 from support.training import compiled, digest, trained

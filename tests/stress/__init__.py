@@ -1,0 +1,1 @@
+"""What takes longer than a test run: modules to run in `tests/`, as `python -m stress.programs`."""
