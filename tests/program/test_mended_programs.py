@@ -294,3 +294,19 @@ def test_a_product_that_reads_some_rows_of_a_constant(rows):
     part, tape = autograd.slice(tape, w, np.s_[:rows])
     wanted, tape = autograd.matmul(tape, x, part)
     assert np.array_equal(program.compile_forward(tape, output=wanted, inputs=(x,))(x.data), wanted.data)
+
+
+@pytest.mark.parametrize("shape", [(1, 136), (136, 1), (4, 34), (34, 4)])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng, thresholds_changed):
+    """A constant that was reshaped could not be put into panels of its new shape."""
+    thresholds_changed(copied=0)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((24, shape[1])))
+    w, tape = (autograd.new_variable if trained else autograd.new_constant)(tape, rng.standard_normal((8, 17)))
+    b, tape = autograd.new_variable(tape, np.zeros(shape[0]))
+    turned, tape = autograd.reshape(tape, w, shape)
+    y, tape = nn.linear_forward(tape, nn.Linear(turned, b), x)
+    square, tape = autograd.mul(tape, y, y)
+    loss, tape = autograd.mean(tape, square)
+    assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)
+    assert_same(after_a_step(tape, loss, [w, b] if trained else [b], (x,), optim.SGD(lr=0.1)))

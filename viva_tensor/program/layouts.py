@@ -45,6 +45,11 @@ class Panels:
     turned: bool
 
     @property
+    def given(self) -> tuple[int, int]:
+        """The shape of the matrix in rows."""
+        return (self.columns, self.rows) if self.turned else (self.rows, self.columns)
+
+    @property
     def count(self) -> int:
         return -(-self.columns // self.width)
 
@@ -70,10 +75,9 @@ class Panels:
 
     def holds(self, symbol: Symbol) -> bool:
         """Whether a symbol in rows is the whole matrix or its transpose."""
-        stored = (self.columns, self.rows) if self.turned else (self.rows, self.columns)
         return symbol.offset == 0 and (symbol.shape, symbol.strides) in (
-            (stored, row_major(stored)),
-            (stored[::-1], row_major(stored)[::-1]),
+            (self.given, row_major(self.given)),
+            (self.given[::-1], row_major(self.given)[::-1]),
         )
 
     def symbol(self, symbol: Symbol) -> Symbol:
@@ -112,7 +116,7 @@ def in_panels(
         buffer.size = panels.size
         if buffer.array is not None:
             stored = np.zeros(panels.size, dtype)
-            panels.store(buffer.array, stored)
+            panels.store(buffer.array.reshape(panels.given), stored)  # what was recorded may have another shape
             buffer.array = stored
     return [_moved(one, chosen) for one in instructions]
 

@@ -111,7 +111,7 @@ class _Memory:
         if panels is None:
             return np.concatenate([rows, np.zeros(max(0, buffer.size - rows.size))])  # read to the end of a panel
         flat = np.zeros(panels.size)
-        panels.store(rows.reshape((panels.columns, panels.rows) if panels.turned else (panels.rows, -1)), flat)
+        panels.store(rows.reshape(panels.given), flat)
         return flat
 
     def in_rows(self, buffer: Buffer) -> Array:
