@@ -45,7 +45,7 @@ def test_memory_is_bounded_while_counts_stay_exact():
     assert row["count"] == 10_001
     assert row["max"] == 1
     assert row["p99"] == pytest.approx(1e-9)
-    assert len(telemetry._operations["work"].latest) == telemetry.KEPT
+    assert len(telemetry._operations["work"].latest) == telemetry.LATEST_CALLS
 
 
 def test_a_snapshot_stays_and_reset_forgets():

@@ -15,7 +15,7 @@ from viva_tensor.autograd import Node, Tape, Variable
 from viva_tensor.autograd.operations import Axis
 from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.extras import extra
-from viva_tensor.program.recording import stretched
+from viva_tensor.program.lowering import stretched
 from viva_tensor.program.source import source_of
 
 __all__ = ["onnx"]

@@ -43,7 +43,7 @@ SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
 
 
-class _Orders:
+class _RowOrders:
     """Orders of the rows as scikit-learn draws them, each a shuffle of the one before."""
 
     def __init__(self, rows: int, state: np.random.RandomState) -> None:
@@ -294,7 +294,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         state: np.random.RandomState,
         incremental: bool,
     ) -> None:
-        orders = cast(np.random.Generator, _Orders(len(X), state))
+        orders = cast(np.random.Generator, _RowOrders(len(X), state))
         network = Network(ACTIVATIONS[self.activation])
         best: Layers | None = None
         best_loss = np.inf if self.best_loss_ is None else self.best_loss_

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Summary", "prometheus", "record", "reset", "snapshot", "trace"]
 
-KEPT = 4096
+LATEST_CALLS = 4096
 EVENTS = 100_000  # of a trace, about 20 MB
 
 
@@ -51,7 +51,7 @@ class _Operation:
         self.nodes = 0
         self.total = 0
         self.longest = 0
-        self.latest: deque[int] = deque(maxlen=KEPT)
+        self.latest: deque[int] = deque(maxlen=LATEST_CALLS)
 
 
 class _Event(NamedTuple):

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST = 4096  # nodes that are asked about
+MOST_NODES = 4096  # nodes that are asked about
 IDLE = 1.0  # the load up to which a machine does nothing else; it still counts the minute before
 ROUNDS = 50  # of a fit, which needs two or three
 
@@ -171,7 +171,7 @@ def strong(network: Network, batch: float, ranks: int, link: Link, levers: Lever
 
 
 def nodes() -> list[int]:
-    return [1 << power for power in range(MOST.bit_length())]
+    return [1 << power for power in range(MOST_NODES.bit_length())]
 
 
 def limit(efficiency: Callable[[int], float], least: float = 0.5) -> int:

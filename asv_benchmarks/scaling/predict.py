@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from model import IDLE, MOST, Levers, Link, Local, Network, limit, nodes, rows_for, strong, weak
+from model import IDLE, MOST_NODES, Levers, Link, Local, Network, limit, nodes, rows_for, strong, weak
 
 HERE = Path(__file__).parent
 MEASURED = HERE / "measured.json"
@@ -72,7 +72,7 @@ def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 
 def shown(ranks: int) -> str:
-    return f"≥ {MOST:,}" if ranks >= MOST else f"{ranks:,}"
+    return f"≥ {MOST_NODES:,}" if ranks >= MOST_NODES else f"{ranks:,}"
 
 
 def off(predicted: float, seconds: float) -> str:
@@ -128,7 +128,7 @@ def needed(facts: dict[str, Any], speed: float) -> Iterator[Sequence[str]]:
     for name, network in networks(facts, speed).items():
         for wire, link in links(facts).items():
             cells = []
-            for ranks in (16, 256, MOST):
+            for ranks in (16, 256, MOST_NODES):
                 rows = rows_for(network, ranks, link)
                 cells.append("never" if rows is None else f"{rows:,}")
             yield [name, wire.split(",")[0], *cells]
@@ -140,7 +140,7 @@ def jitters(facts: dict[str, Any], speed: float) -> Iterator[Sequence[str]]:
     for name, network in networks(facts, speed).items():
         spread, rows = facts["networks"][name]["jitter"], CASES[name][1]
         cells = [
-            f"{weak(network, rows, MOST, link, Levers(jitter=one, every=every)):.0%}"
+            f"{weak(network, rows, MOST_NODES, link, Levers(jitter=one, every=every)):.0%}"
             for one, every in ((0, 1), (0.05, 1), (spread, 1), (spread, 8))
         ]
         yield [name, f"{spread:.0%}", *cells]

@@ -7,9 +7,9 @@ import pytest
 from support.launch import launch, needs_mpi
 
 from viva_tensor import autograd, error, nn, optim, program
+from viva_tensor.program.lowering import lower
 from viva_tensor.program.passes import PASSES
 from viva_tensor.program.ranks import gradients
-from viva_tensor.program.recording import record
 
 START = """
 import json, sys
@@ -658,10 +658,10 @@ def test_gradients_become_arrays_of_the_caller():
     loss, tape = nn.mse_loss(tape, output, output)
     params = [layers[0].w, layers[0].b, layers[1].w, unused]
     nodes = tape.nodes()
-    recording = record(nodes, loss, (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
-    instructions = recording.instructions
+    lowered = lower(nodes, loss, (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
+    instructions = lowered.instructions
     for improve in PASSES[:3]:
-        instructions = improve(instructions, recording.output)
+        instructions = improve(instructions, lowered.output)
     made = gradients(instructions, len(params), np.dtype("f4"))
     assert not {one.kind for one in made} & {"update", "clip", "squared_norm"}
     written = [symbol for one in made for symbol in one.results.values() if symbol.buffer.kind == "parameter"]

@@ -11,7 +11,7 @@ from viva_tensor import kernels
 from viva_tensor.error import TensorError
 
 BYTES = 1 << 16  # of memory that the operands of a call share
-MOST = 5000  # elements of an operand
+MOST_ELEMENTS = 5000  # elements of an operand
 SIZES = st.sampled_from([0, 1, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33])
 SHAPES = st.lists(SIZES, max_size=4).map(tuple).filter(lambda shape: np.prod(shape, dtype=int) <= 1500)
 LARGE = st.sampled_from([(1, 700), (700, 1), (40, 35), (1000,), (3, 17, 20)])
@@ -84,7 +84,7 @@ def broadcastable(draw, gradient=False):
 def lettered(draw, *names):
     sizes = {letter: draw(SIZES | st.sampled_from([40, 70])) for letter in sorted(set("".join(names)))}
     shapes = tuple(tuple(sizes[letter] for letter in name) for name in names)
-    return shapes if max(map(math.prod, shapes)) < MOST else tuple((1,) * len(name) for name in names)
+    return shapes if max(map(math.prod, shapes)) < MOST_ELEMENTS else tuple((1,) * len(name) for name in names)
 
 
 class Kernel(NamedTuple):

@@ -203,7 +203,7 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
         hint = "one axis may be -1"
         raise InvalidShape(f"{data.shape} to {shown(shape)}: {reason}", operation="reshape", hint=hint) from None
     free = sizes[:1] == (-1,)
-    return record(tape, operations.RESHAPE, x, shape=operations.Free(wanted) if free else wanted)
+    return record(tape, operations.RESHAPE, x, shape=operations.OpenSize(wanted) if free else wanted)
 
 
 def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
@@ -277,7 +277,7 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
         if isinstance(part, _Slice):
             reach = range(*part.indices(size))
             span = reach.start if len(reach) else 0, len(reach), reach.step
-            spans.append(operations.Free(span) if part in _WHOLE else span)
+            spans.append(operations.OpenSize(span) if part in _WHOLE else span)
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             if not -size <= part < size:
                 raise IndexOutOfBounds(int(part), size, operation="slice", hint=f"of shape {shape}")

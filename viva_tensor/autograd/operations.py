@@ -77,14 +77,14 @@ Axis = int | Sequence[int] | None
 Span = tuple[int, ...]  # start, count, step along one axis
 
 
-class Free(tuple[int, ...]):
+class OpenSize(tuple[int, ...]):
     """A span, or a shape, whose count, or first size, was left open when it was recorded: ``:`` or -1.
 
     Programs for other batch sizes take such a one anew, and refuse to guess what a size that was spelled out meant.
 
     Examples
     --------
-    >>> Free((0, 4, 1)) == (0, 4, 1)
+    >>> OpenSize((0, 4, 1)) == (0, 4, 1)
     True
     """
 

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._elementwise import FORMULAS, apply
 from viva_tensor.kernels.arrays import (
+    UNSUITABLE,
     Array,
-    Unfit,
     as_array,
     as_arrays,
     broadcast,
@@ -32,7 +32,7 @@ def pairs(
     """A formula of each pair of elements, broadcast as in NumPy."""
     try:
         return apply(formula, a, b, out, factor)
-    except Unfit:
+    except UNSUITABLE:
         return _in_rows(operation, formula, as_arrays(operation, a, b), out, factor)
 
 
@@ -40,7 +40,7 @@ def unary(operation: str, formula: int, x: ArrayLike, out: Array | None = None, 
     """A formula of each element."""
     try:
         return apply(formula, x, x, out, factor)
-    except Unfit:
+    except UNSUITABLE:
         array = as_array(operation, x)
         return _in_rows(operation, formula, (array, array), out, factor)
 
@@ -58,7 +58,7 @@ def unary_backward(
         same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
     try:
         return apply(formula, grad, x, out, factor)
-    except Unfit:
+    except UNSUITABLE:
         return _in_rows(operation, formula, as_arrays(operation, grad, x), out, factor)
 
 

@@ -23,8 +23,8 @@ from viva_tensor.error import (
 from viva_tensor.kernels.checks import is_whole, shown
 
 __all__ = [
+    "UNSUITABLE",
     "Array",
-    "Unfit",
     "as_array",
     "as_arrays",
     "axes_of",
@@ -48,7 +48,7 @@ CAST = "cast it explicitly, for example with .astype(np.float32)"
 
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
 # fast path lets only np.ndarray itself through: of a masked array, a wrapper would see no mask.
-Unfit = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+UNSUITABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 freeze = methodcaller("setflags", False)  # write=False by position, which takes half the time

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _elementwise
-from viva_tensor.kernels.arrays import Array, Unfit, as_array
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array
 from viva_tensor.kernels.checks import is_whole, share, shown
 
 __all__ = ["dropout", "dropout_backward"]
@@ -68,6 +68,6 @@ def _dropped(operation: str, x: ArrayLike, rate: float, seed: int) -> Array:
         raise InvalidValue(f"seed={shown(seed)}, wanted a whole number of 64 bits", operation=operation)
     try:
         return _elementwise.dropout(x, rate, seed)
-    except Unfit:
+    except UNSUITABLE:
         array = as_array(operation, x)
         return _elementwise.dropout(np.ascontiguousarray(array).reshape(1, -1), rate, seed).reshape(array.shape)

@@ -10,7 +10,7 @@ from viva_tensor.error import BroadcastError
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, sum_axes, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS
-from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, broadcast, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, broadcast, same_shape
 from viva_tensor.kernels.checks import real
 
 __all__ = [
@@ -112,7 +112,7 @@ def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
     try:
         if grad.shape[1:] == shape:  # type: ignore[union-attr]
             return _sums.sum_rows(grad)
-    except Unfit:
+    except UNSUITABLE:
         pass
     grad = as_array("add_backward", grad)
     shape = tuple(shape)

@@ -10,7 +10,7 @@ from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS, apply_rows
 from viva_tensor.kernels.activations import sigmoid
-from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import positive
 
 __all__ = [
@@ -55,7 +55,7 @@ def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
     """
     try:
         return _sums.squared_error(pred, target)
-    except Unfit:
+    except UNSUITABLE:
         p, t = _pair("mean_squared_error", pred, target)
         return _sums.squared_error(p.ravel()[None], t.ravel()[None])
 
@@ -74,7 +74,7 @@ def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayL
         if (grad.ndim or grad.dtype.char not in "fd") if type(grad) is np.ndarray else type(grad) not in _NUMBERS:
             raise TypeError
         return _sums.squared_error_backward(pred, target, grad)
-    except Unfit:
+    except UNSUITABLE:
         p, t = _pair("mean_squared_error_backward", pred, target)
         scalar = as_array("mean_squared_error_backward", grad)
         same_shape("mean_squared_error_backward", (), scalar.shape, "grad is the gradient of a scalar")

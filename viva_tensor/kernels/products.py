@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels import _matmul, _sums
-from viva_tensor.kernels.arrays import Array, Unfit, as_arrays, into, same_shape, wants
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_arrays, into, same_shape, wants
 from viva_tensor.kernels.sums import sum
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
@@ -51,7 +51,7 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     """
     try:
         return _matmul.matmul(a, b, out)
-    except Unfit:
+    except UNSUITABLE:
         x, y = as_arrays("matmul", a, b)
         named = f"matmul of {x.shape} and {y.shape}"
         wants(named, 2, x, "the first operand")
@@ -101,7 +101,7 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
             and a.shape[1] == b.shape[0]
         ):
             return _matmul.matmul(grad, b.T), _matmul.matmul(a.T, grad)
-    except Unfit:
+    except UNSUITABLE:
         pass
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
     for array, name in ((grad, "grad"), (a, "the first operand"), (b, "the second operand")):
@@ -139,7 +139,7 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
     """
     try:
         return _matmul.linear(x, w, b, out)
-    except Unfit:
+    except UNSUITABLE:
         x, w, b = as_arrays("linear", x, w, b)
         named = f"linear of {x.shape}, {w.shape} and {b.shape}"
         wants(named, 2, x, "the input")
@@ -190,7 +190,7 @@ def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array,
             and x.shape[1] == w.shape[1]
         ):
             return _matmul.matmul(grad, w), _matmul.matmul(grad.T, x), _sums.sum_rows(grad)
-    except Unfit:
+    except UNSUITABLE:
         pass
     grad, x, w = as_arrays("linear_backward", grad, x, w)
     for array, name in ((grad, "grad"), (x, "the input"), (w, "the weight")):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError
 from viva_tensor.kernels._elementwise import ROW_FORMULAS, apply_rows
-from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import at_least_0
 
 __all__ = [
@@ -120,7 +120,7 @@ def _along(operation: str, formula: int, a: ArrayLike, b: ArrayLike, factor: flo
     """A formula of each pair of rows."""
     try:
         return apply_rows(formula, a, b, factor)
-    except Unfit:
+    except UNSUITABLE:
         pass
     if a is b:
         first = second = as_array(operation, a)

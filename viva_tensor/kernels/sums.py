@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import spread, sum_axes
-from viva_tensor.kernels.arrays import Array, Unfit, as_array, axes_of, empty, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, axes_of, empty, same_shape
 from viva_tensor.kernels.checks import flag
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
@@ -50,7 +50,7 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     if keepdims is False and (axis is None or (axis.__class__ is int and axis == 0)):
         try:
             return _sums.sum_all(x) if axis is None else _sums.sum_rows(x)
-        except Unfit:
+        except UNSUITABLE:
             pass
     return _sum("sum", x, axis, keepdims, divide=False)
 
@@ -82,7 +82,7 @@ def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool =
     if keepdims is False and axis is None:
         try:
             return _sums.sum_all(x, x.size)  # type: ignore[union-attr]
-        except Unfit:
+        except UNSUITABLE:
             pass
     return _sum("mean", x, axis, keepdims, divide=True)
 

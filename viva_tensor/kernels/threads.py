@@ -15,7 +15,7 @@ from viva_tensor.kernels import _team
 __all__ = ["decided_by", "get_num_threads", "num_threads", "set_num_threads"]
 
 # More than any machine has; a larger number is a slip, and the OpenMP runtime would end the process over it.
-MOST = 1024
+MOST_THREADS = 1024
 
 
 def set_num_threads(n: int | None) -> None:
@@ -101,8 +101,8 @@ def decided_by() -> str:
 
 def _checked(operation: str, n: int) -> int:
     n = operator.index(n)
-    if not 1 <= n <= MOST:
-        raise InvalidValue(f"got {n} threads, wanted 1 to {MOST}", operation=operation)
+    if not 1 <= n <= MOST_THREADS:
+        raise InvalidValue(f"got {n} threads, wanted 1 to {MOST_THREADS}", operation=operation)
     return n
 
 
@@ -119,7 +119,7 @@ def quota_from(root: Path, groups: str) -> int:
         elif "cpu" in controllers.split(","):
             for base in (root / controllers, root / "cpu"):
                 limits += [_v1_limit(folder) for folder in _upwards(base, group)]
-    return max(1, math.floor(min(limits))) if limits and min(limits) <= MOST else 0
+    return max(1, math.floor(min(limits))) if limits and min(limits) <= MOST_THREADS else 0
 
 
 def _upwards(root: Path, group: str) -> list[Path]:

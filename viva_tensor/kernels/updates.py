@@ -10,7 +10,7 @@ import numpy as np
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _updates
 from viva_tensor.kernels._updates import Rule
-from viva_tensor.kernels.arrays import Array, Unfit, as_array, as_arrays, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 
 __all__ = ["adam", "norm", "rmsprop", "sgd", "updated"]
 
@@ -212,7 +212,7 @@ def updated(
     """New weights and moments by the step that a rule has under way, with scale·grad as gradient."""
     try:
         return _updates.update(rule, w, grad, first, second, scale)
-    except Unfit:
+    except UNSUITABLE:
         moments = [one for one in (first, second) if one is not None]
         arrays = as_arrays(operation, w, grad, *moments)
         for array in arrays[1:]:
@@ -263,6 +263,6 @@ def squared_norm(arrays: Iterable[Array]) -> float:
     for array in arrays:
         try:
             total = _updates.squared_norm(array, total)
-        except Unfit:
+        except UNSUITABLE:
             total = _updates.squared_norm(np.ascontiguousarray(as_array("norm", array)), total)
     return total

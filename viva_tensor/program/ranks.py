@@ -32,7 +32,7 @@ from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Array, Shapes, Source
-from viva_tensor.program.step import BEHIND, State, Step, copies
+from viva_tensor.program.step import PANEL_ROW_BYTES, State, Step, copies
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -43,7 +43,7 @@ SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_prod
 UPDATING = ("update", "squared_norm", "clip")
 # numbers before the gradients: loss · rows, rows, how many ranks have failed, how many ask for times, and the rate of
 # rank 0 in three parts
-TAIL = 7
+HEADER_NUMBERS = 7
 
 
 def _parts(number: float, dtype: np.dtype[Any]) -> list[float]:
@@ -437,7 +437,7 @@ class RankStep(Step):
 
     @cached_property
     def _shard(self) -> Shard:
-        return Shard(self._comm, self._memory.size, BEHIND // self._memory.itemsize)
+        return Shard(self._comm, self._memory.size, PANEL_ROW_BYTES // self._memory.itemsize)
 
     def _begin(self, array: Array) -> int:
         """Where a parameter begins in the block of all of them."""
@@ -463,7 +463,7 @@ class RankStep(Step):
 
     def _made(self, instructions: list[Instruction], output: Symbol, shapes: Shapes, threads: int) -> Plan:
         if not self._gradients:
-            self._reduced, self._gradients = self._blocks(TAIL)
+            self._reduced, self._gradients = self._blocks(HEADER_NUMBERS)
             self._sums = Buckets(self._comm, self._reduced, self._gradients[1:], self._bucket)
         count = len(self._source.params)
         layouts = self._layouts | {count + index: panels for index, panels in self._layouts.items()}

@@ -13,8 +13,8 @@ from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, Inval
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import MOST
 from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
-from viva_tensor.program.recording import needed, record
 from viva_tensor.program.verification import Verifier
 
 __all__ = ["Array", "Shapes", "Source", "source_of"]
@@ -44,15 +44,13 @@ class Source:
         self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
     ) -> tuple[list[Instruction], Symbol]:
         """What was recorded as instructions for some shapes, the gradients being those of the output times a weight."""
-        recording = record(
-            self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
-        )
-        instructions = recording.instructions
-        verifier = Verifier.of(instructions, recording.output, self.dtype)
+        lowered = lower(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight)
+        instructions = lowered.instructions
+        verifier = Verifier.of(instructions, lowered.output, self.dtype)
         for improve in passes:
-            instructions = improve(instructions, recording.output)
+            instructions = improve(instructions, lowered.output)
             verifier.after(improve.__name__, instructions)
-        return instructions, recording.output
+        return instructions, lowered.output
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
         """Shapes of a batch; only the number of rows may differ from what was recorded, for all inputs alike."""

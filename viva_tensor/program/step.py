@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["State", "Step"]
 
-BEHIND = 128  # bytes of a panel's row
+PANEL_ROW_BYTES = 128  # bytes of a panel's row
 
 
 class State(NamedTuple):
@@ -93,8 +93,8 @@ class Step:
             counts[index] = panels.size
         counts = [more] * bool(more) + counts
         dtype = self._source.dtype
-        room = (count * dtype.itemsize + 2 * BEHIND for count in counts)
-        starts = [0, *accumulate(size // BEHIND * BEHIND for size in room)]
+        room = (count * dtype.itemsize + 2 * PANEL_ROW_BYTES for count in counts)
+        starts = [0, *accumulate(size // PANEL_ROW_BYTES * PANEL_ROW_BYTES for size in room)]
         block = aligned(starts[-1]).view(dtype)
         begins = (start // dtype.itemsize for start in starts)
         return block, tuple(block[begin : begin + count] for begin, count in zip(begins, counts, strict=False))

@@ -26,7 +26,7 @@ __all__ = ["Verifier"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 on = _dispatch.debug
-MOST = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds
+MOST_WORK = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds
 TOLERANCE = 1e-9  # of the largest magnitude: the order of sums may change
 
 
@@ -44,7 +44,7 @@ class Verifier:
     def of(cls, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> Verifier:
         """Carries the instructions out, if verification is on."""
         verifier = cls(output, dtype)
-        if on and sum(one.multiply_adds + one.elements for one in instructions) < MOST:
+        if on and sum(one.multiply_adds + one.elements for one in instructions) < MOST_WORK:
             verifier.watched = True
             for symbol in _symbols(instructions, output):
                 size = max(symbol.buffer.size, 1 + _last(symbol))

@@ -15,11 +15,11 @@ from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
 
-__all__ = ["Recording", "needed", "record", "stretched"]
+__all__ = ["Lowered", "lower", "needed", "stretched"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class Lowered:
     """The instructions of a step or of a forward pass, and the symbols a caller looks for."""
 
     instructions: list[Instruction]
@@ -72,13 +72,13 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
     if node.operation is operations.SLICE:
         spans = []
         for span, size, now in zip(attributes["spans"], recorded, shape, strict=True):
-            if size != now and not isinstance(span, operations.Free):
+            if size != now and not isinstance(span, operations.OpenSize):
                 raise InvalidShape(
                     f"{shape}, recorded as some rows of {recorded}",
                     operation="slice",
                     hint="give as many rows as were recorded, or take all rows with :",
                 )
-            spans.append(span if size == now else operations.Free((0, now, 1)))
+            spans.append(span if size == now else operations.OpenSize((0, now, 1)))
         return {"spans": tuple(spans)}
     return attributes
 
@@ -87,8 +87,8 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
     """What a recorded shape becomes with other rows: -1 takes what is left, rows spelled out go along with them."""
     first, *others = wanted or (1,)
     rest = math.prod(others)
-    if isinstance(wanted, operations.Free) and rest and math.prod(shape) % rest == 0:
-        return operations.Free((math.prod(shape) // rest, *others))
+    if isinstance(wanted, operations.OpenSize) and rest and math.prod(shape) % rest == 0:
+        return operations.OpenSize((math.prod(shape) // rest, *others))
     if recorded[0] < 2 or first % recorded[0] or recorded[1:] != shape[1:]:
         raise InvalidShape(
             f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows",
@@ -111,7 +111,7 @@ def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None
             )
 
 
-def record(
+def lower(
     nodes: Sequence[Node],
     output: Variable,
     inputs: Sequence[Variable],
@@ -120,7 +120,7 @@ def record(
     optimizer: Optimizer | None = None,
     seeds: Sequence[int] = (),
     weight: float = 1.0,
-) -> Recording:
+) -> Lowered:
     """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates.
 
     ``seeds`` are those of all dropouts, in the order in which a step draws them anew. The gradients are those of the
@@ -158,7 +158,7 @@ def record(
                 grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
             grads.append(build.whole(grad))
         _update(build, grads, parameters, optimizer)
-    return Recording(build.instructions, result, tuple(parameters))
+    return Lowered(build.instructions, result, tuple(parameters))
 
 
 def _update(build: Builder, grads: list[Symbol], parameters: list[Symbol], optimizer: Optimizer) -> None:
