@@ -29,10 +29,10 @@ from viva_tensor import autograd, files, nn, optim, program
 from viva_tensor.autograd import Tape, Traced
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.extras import extra
+from viva_tensor.kernels.arrays import Array
 
 __all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 WEIGHTS, FORMAT = "weights 1", "checkpoint 2"
 CHECKSUM = "sha256"  # a file that names its format has one

@@ -15,12 +15,12 @@ from viva_tensor.autograd import Node, Tape, Variable
 from viva_tensor.autograd.operations import Axis
 from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.extras import extra
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.lowering import stretched
 from viva_tensor.program.source import source_of
 
 __all__ = ["onnx"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 OPSET = 20
 IR_VERSION = 9  # the oldest that has this opset

@@ -30,11 +30,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import operations
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.train import Layers, Network
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
-Array = npt.NDArray[Any]
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 SOLVERS = ("sgd", "adam")

@@ -20,7 +20,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.error import ShapeMismatch
-from viva_tensor.kernels.arrays import as_arrays, empty
+from viva_tensor.kernels.arrays import Array, as_arrays, empty
 from viva_tensor.kernels.elementwise import chain_div, chain_mul
 
 __all__ = [
@@ -71,7 +71,6 @@ __all__ = [
     "concatenation",
 ]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
 Span = tuple[int, ...]  # start, count, step along one axis

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+from viva_tensor.kernels.arrays import Array
 
 __all__ = ["Shard"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Shard:

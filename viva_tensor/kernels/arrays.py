@@ -25,6 +25,8 @@ from viva_tensor.kernels.checks import is_whole, shown
 __all__ = [
     "UNSUITABLE",
     "Array",
+    "Float32Array",
+    "Float64Array",
     "as_array",
     "as_arrays",
     "axes_of",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Float32Array = np.ndarray[Any, np.dtype[np.float32]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 # Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. A dtype that equals one and is
 # another may come from a buffer that tells its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)

@@ -6,13 +6,11 @@ distributions of that variance around 0. An orthogonal matrix has orthonormal ro
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from viva_tensor.error import InvalidShape, InvalidValue
-from viva_tensor.kernels.arrays import empty, float_dtype
+from viva_tensor.kernels.arrays import Array, empty, float_dtype
 from viva_tensor.kernels.checks import is_whole, shown
 
 __all__ = [
@@ -27,8 +25,6 @@ __all__ = [
     "xavier_normal",
     "xavier_uniform",
 ]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:

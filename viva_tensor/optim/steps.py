@@ -11,7 +11,7 @@ from viva_tensor import kernels
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
-from viva_tensor.kernels.arrays import freeze
+from viva_tensor.kernels.arrays import Array, freeze
 from viva_tensor.kernels.checks import positive
 from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.nesting import leaves, replaced
@@ -19,7 +19,6 @@ from viva_tensor.optim.optimizers import Optimizer, check_optimizer
 
 __all__ = ["State", "clip_by_norm", "init", "update"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 P = TypeVar("P")
 
 

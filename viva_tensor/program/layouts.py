@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.kernels import _matmul
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
 from viva_tensor.program.thresholds import current
 
 __all__ = ["Panels", "in_panels", "of_parameters"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from viva_tensor.autograd import Node, Tape, Variable, operations
 from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import MOST
 from viva_tensor.program.instructions import Instruction, Symbol
@@ -19,7 +20,6 @@ from viva_tensor.program.verification import Verifier
 
 __all__ = ["Array", "Shapes", "Source", "source_of"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Shapes = tuple[tuple[int, ...], ...]
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.kernels import _dispatch, _matmul
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels
 
 __all__ = ["Verifier"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
 on = _dispatch.debug
 MOST_WORK = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds

@@ -5,23 +5,20 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 
-from viva_tensor.tabular.data import FloatArray
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
 __all__ = ["least_squares", "logistic_regression"]
 
-Float32Array = npt.NDArray[np.float32]
 
-
-def least_squares(x: Float32Array, y: FloatArray, x_new: Float32Array) -> FloatArray:
+def least_squares(x: Float32Array, y: Float64Array, x_new: Float32Array) -> Float64Array:
     """Predictions [new rows] for `x_new` of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
     coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
-    predicted: FloatArray = _with_intercept(x_new) @ coefficients
+    predicted: Float64Array = _with_intercept(x_new) @ coefficients
     return predicted
 
 
-def logistic_regression(x: Float32Array, y: FloatArray, x_new: Float32Array, classes: int) -> FloatArray:
+def logistic_regression(x: Float32Array, y: Float64Array, x_new: Float32Array, classes: int) -> Float64Array:
     """Probabilities [new rows, classes] by scikit-learn's logistic regression, fitted on `x` and y [rows]."""
     from sklearn.linear_model import LogisticRegression
 
@@ -33,5 +30,5 @@ def logistic_regression(x: Float32Array, y: FloatArray, x_new: Float32Array, cla
     return probabilities
 
 
-def _with_intercept(x: Float32Array) -> FloatArray:
+def _with_intercept(x: Float32Array) -> Float64Array:
     return np.column_stack([np.ones(len(x)), x])

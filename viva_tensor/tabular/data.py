@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows
 
 __all__ = [
@@ -41,7 +42,6 @@ AS_IT_IS: dict[str, Any] = {"dtype": "str", "keep_default_na": False}
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
 Table = pd.DataFrame | ParquetRows
-FloatArray = npt.NDArray[np.float64]
 IndexArray = npt.NDArray[np.int64]
 
 
@@ -260,7 +260,7 @@ def kind_of(column: pd.Series[Any]) -> str:
             return "other"
 
 
-def numbers_of(column: pd.Series[Any], origin: str | None = None) -> FloatArray:
+def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Array:
     """A column of numbers, booleans or dates (then: days since `origin`) as float64, NaN where missing or infinite."""
     if (kind := kind_of(column)) == ("date" if origin is None else "number"):  # pandas would count nanoseconds
         raise DataError(f"column {column.name!r} must hold {'numbers' if origin is None else 'dates'}, not {kind}s")

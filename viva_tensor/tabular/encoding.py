@@ -15,7 +15,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
-from viva_tensor.tabular.data import DataError, FloatArray, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.data import (
+    DataError,
+    Float64Array,
+    IndexArray,
+    Table,
+    kind_of,
+    labels_of,
+    numbers_of,
+    one_line,
+)
 
 __all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
 
@@ -43,7 +53,7 @@ class Numeric:
     def feature_names(self) -> tuple[str, ...]:
         return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
 
-    def encode(self, column: pd.Series[Any]) -> FloatArray:
+    def encode(self, column: pd.Series[Any]) -> Float64Array:
         values = numbers_of(column, self.origin)
         absent = np.isnan(values)
         with np.errstate(over="ignore"):

@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.data import DataError, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
 
 __all__ = ["encoded"]
 
-Float32Array = npt.NDArray[np.float32]
 
 FILE = "features.f32"
 # With float32, so many rows of any number of features are whole pages: no two ranks write to one page, which file

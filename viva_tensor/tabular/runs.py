@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from viva_tensor import kernels
 from viva_tensor.distributed import Ranks
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.baselines import least_squares, logistic_regression
-from viva_tensor.tabular.data import DataError, FloatArray, Table, split_rows, target_kind
+from viva_tensor.tabular.data import DataError, Table, split_rows, target_kind
 from viva_tensor.tabular.encoding import fit_encoding
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.model import Run, Scores
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-Float32Array = npt.NDArray[np.float32]
 
 TEST_FRACTION = 0.2
 
@@ -130,7 +129,7 @@ def run(
 
 
 def _scores(
-    target: Target, output: Float32Array, x: Float32Array, y: FloatArray, x_test: Float32Array, actual: FloatArray
+    target: Target, output: Float32Array, x: Float32Array, y: Float64Array, x_test: Float32Array, actual: Float64Array
 ) -> dict[str, Scores]:
     """Scores of the network and of baselines fitted on the training rows x, y."""
     if isinstance(target, Number):

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, FloatArray, labels_of, numbers_of, one_line
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
 
 __all__ = ["ClassScores", "Classes", "Number", "NumberScores", "fit_target", "target_from_dict", "values_of"]
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class NumberScores(NamedTuple):
@@ -54,7 +53,7 @@ class Number:
     loss = "mse"
     outputs = 1
 
-    def encode(self, values: FloatArray) -> Float32Array:
+    def encode(self, values: Float64Array) -> Float32Array:
         """What to learn [rows, 1] for values [rows]."""
         with np.errstate(over="ignore"):  # becomes infinite, and such rows are left out
             return ((values - self.mean) / self.std).astype(np.float32)[:, None]
@@ -63,10 +62,10 @@ class Number:
         """Predictions of the network's outputs [rows, 1]."""
         return pd.DataFrame({"predicted": output[:, 0].astype(np.float64) * self.std + self.mean})
 
-    def actual(self, values: FloatArray) -> FloatArray:
+    def actual(self, values: Float64Array) -> Float64Array:
         return values
 
-    def score(self, values: FloatArray, predicted: FloatArray) -> NumberScores:
+    def score(self, values: Float64Array, predicted: Float64Array) -> NumberScores:
         """Errors of predictions [rows].
 
         Examples
@@ -102,16 +101,16 @@ class Classes:
     def outputs(self) -> int:
         return len(self.labels)
 
-    def encode(self, values: FloatArray) -> Float32Array:
+    def encode(self, values: Float64Array) -> Float32Array:
         """What to learn [rows] for the numbers [rows] of classes."""
         return values.astype(np.float32)
 
-    def probabilities(self, output: Float32Array) -> FloatArray:
+    def probabilities(self, output: Float32Array) -> Float64Array:
         """Of each label [rows, labels]: softmax of the network's outputs."""
         shifted = output.astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
         powers = np.exp(shifted)
-        result: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+        result: Float64Array = powers / powers.sum(axis=1, keepdims=True)
         return result
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
@@ -125,7 +124,7 @@ class Classes:
         labels: npt.NDArray[Any] = np.array(self.labels, dtype=object)[values.astype(int)]
         return labels
 
-    def score(self, values: FloatArray, probabilities: FloatArray) -> ClassScores:
+    def score(self, values: Float64Array, probabilities: Float64Array) -> ClassScores:
         """Scores of probabilities [rows, labels], each taken to be at least 2⁻²³, the resolution of float32.
 
         Examples
@@ -142,7 +141,7 @@ class Classes:
 Target = Number | Classes
 
 
-def values_of(column: pd.Series[Any], kind: str) -> tuple[FloatArray, tuple[str, ...]]:
+def values_of(column: pd.Series[Any], kind: str) -> tuple[Float64Array, tuple[str, ...]]:
     """A target column as float64, NaN where it is missing or infinite, and the sorted labels if its kind is "class".
 
     Classes are numbered in the order of their labels.
@@ -162,7 +161,7 @@ def values_of(column: pd.Series[Any], kind: str) -> tuple[FloatArray, tuple[str,
     return np.array([*(place[label] for label in labels), np.nan])[codes], ordered  # code -1 finds the last entry
 
 
-def fit_target(name: str, values: FloatArray, labels: tuple[str, ...]) -> Target:
+def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Target:
     """The target of training rows.
 
     Raises

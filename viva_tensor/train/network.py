@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Float32Array
 
 __all__ = ["Layers", "Network", "predict"]
 
-Float32Array = npt.NDArray[np.float32]
 Layers = tuple[nn.Linear, ...]
 
 PREDICT_ROWS = 4096  # rows in one forward pass, so that memory stays bounded

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.program.step import chosen_rows
 
 __all__ = ["CLASSIFYING", "Rows", "split", "usable"]
 
-Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits

@@ -8,21 +8,19 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
 from viva_tensor.error import TensorError
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.network import Layers, Network
 from viva_tensor.train.rows import CLASSIFYING, Rows
 from viva_tensor.train.settings import LOSSES, Settings, rates
 
 __all__ = ["DivergenceError", "Fit", "Training"]
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class DivergenceError(TensorError, ArithmeticError):
