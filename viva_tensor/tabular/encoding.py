@@ -18,7 +18,6 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import (
     DataError,
-    Float64Array,
     IndexArray,
     Table,
     kind_of,
