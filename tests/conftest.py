@@ -12,7 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ru
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["stress"]  # for longer runs, some of which change what they import
-verification.on = True  # every pass over every program that a test compiles is checked
+verification.on = True  # every pass over the programs that a test compiles is checked, but for very large ones
 
 
 @pytest.fixture

@@ -605,3 +605,25 @@ def test_keepdims_is_true_or_false(keepdims):
             call()
     for truth in (1, np.True_):
         assert autograd.sum(tape, x, keepdims=truth).value.data.shape == (1, 1)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2,)), ((3,), ()), ((2,), (2, 3))])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_arrays_of_other_dimensions_are_not_joined(shapes, axis):
+    *parts, tape = variables(*map(np.ones, shapes))
+    with pytest.raises(error.ShapeMismatch, match="all axes but axis"):
+        autograd.concatenate(tape, parts, axis)
+
+
+@pytest.mark.parametrize("index", [np.s_[::0], np.s_[1.0:], np.s_["a":]])
+def test_slices_without_sense_are_refused_in_words(index):
+    x, tape = variables([1.0, 2.0])
+    with pytest.raises(error.DimensionError, match=r"slice: the index .*bounds and steps are integers"):
+        autograd.slice(tape, x, index)
+
+
+def test_a_traced_value_is_no_number_and_no_tuple_to_add():
+    traced = new_variable(new_tape(), [1.0])
+    for use in (lambda: traced + traced, lambda: 2 * traced, lambda: traced - traced):
+        with pytest.raises(error.NoOperator, match="a Traced does not take this"):
+            use()

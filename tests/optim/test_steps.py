@@ -193,3 +193,10 @@ def test_a_gradient_that_is_missing_is_named(clip_norm):
         update(new_tape(), SGD(clip_norm=clip_norm), init(SGD(), w), w, {})
     with pytest.raises(error.InvalidValue, match="nesterov=array"):
         SGD(momentum=0.5, nesterov=np.ones(2))
+
+
+@pytest.mark.parametrize("moments", [None, 3, (None, None), ((None,), (None,)), (([1.0],), ([1.0],))], ids=repr)
+def test_moments_that_are_none_are_refused(moments):
+    (w,), grads = loss_of([1.0])
+    with pytest.raises(error.InvalidValue, match="got the state"):
+        update(new_tape(), Adam(), optim.State(0, moments), w, grads)

@@ -310,3 +310,19 @@ def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng, thr
     loss, tape = autograd.mean(tape, square)
     assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)
     assert_same(after_a_step(tape, loss, [w, b] if trained else [b], (x,), optim.SGD(lr=0.1)))
+
+
+def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
+    """Added to whole panels it is read to their end; what lay behind a constant could be another's memory."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((24, 30)).astype("f4"))
+    w, tape = autograd.new_constant(tape, rng.standard_normal((20, 30)).astype("f4"))
+    v, tape = autograd.new_constant(tape, rng.standard_normal((20, 20)).astype("f4"))
+    c, tape = autograd.new_constant(tape, rng.standard_normal(1024).astype("f4"))
+    b, tape = autograd.slice(tape, c, np.s_[1004:])
+    h, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
+    y, tape = nn.linear_forward(tape, nn.Linear(v, b), h)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    assert np.array_equal(predict(x.data), y.data)
+    ((planned, _),) = predict._idle[next(iter(predict._idle))]
+    biases = [one.instruction.operands["bias"] for one in planned.planned if "bias" in one.instruction.operands]
+    assert any(bias.buffer.array.size > 1024 for bias in biases)

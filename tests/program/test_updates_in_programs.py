@@ -203,7 +203,15 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing():
     for state in (optim.init(Adam(), step.params(autograd.new_tape()).value), tuple(before), None):
         with pytest.raises(error.InvalidValue, match=r"wanted program\.State"):
             step.restore(state)
-    for steps in (-1, 1.5, None, "3"):
+    for state in (
+        before._replace(params=None),
+        before._replace(params=3),
+        before._replace(moments=(None, None)),
+        before._replace(params=[[[1.0], [1.0, 2.0]]]),
+    ):
+        with pytest.raises(error.InvalidValue, match="another program"):
+            step.restore(state)
+    for steps in (-1, 1.5, None, "3", True):
         with pytest.raises(error.InvalidValue, match="steps="):
             step.restore(before._replace(steps=steps))
     after = step.state()

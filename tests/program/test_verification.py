@@ -1,5 +1,7 @@
 """The verifier finds what breaks a program: a pass that moves an update, a layout that does not fit, memory shared."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,69 @@ def test_a_pass_that_does_not_look_where_elements_lie_is_found(record, change, r
     monkeypatch.setattr(passes, "_same_elements", lambda made, *others: True)
     with pytest.raises(RuntimeError, match=change):
         compiled(record(rng))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -1e9, 1e300])
+def test_recorded_numbers_that_are_none_or_large_neither_alarm_nor_hide_anything(value, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((6, 6)))
+    mask, tape = autograd.new_constant(tape, np.triu(np.full((6, 6), value), 1))
+    w, tape = autograd.new_variable(tape, rng.standard_normal((6, 6)))
+    h, tape = autograd.matmul(tape, x, w)
+    masked, tape = autograd.add(tape, h, mask)
+    shares, tape = nn.softmax(tape, masked)
+    loss, tape = autograd.mean(tape, shares)
+
+    def losing(instructions, output):
+        """Without the sum with the mask."""
+        lost = next(one for one in instructions if one.attributes.get("name") == "add")
+        kept = [one for one in instructions if one is not lost]
+        for one in kept:
+            for name, symbol in one.operands.items():
+                if symbol.buffer is lost.results["out"].buffer:
+                    one.operands[name] = dataclasses.replace(symbol, buffer=lost.operands["a"].buffer)
+        return kept
+
+    source = compiled((tape, loss, [w], x))._source
+    with pytest.raises(RuntimeError, match="losing changes"):
+        source.instructions((x.data.shape,), (losing,))
+
+
+@pytest.mark.parametrize("layers", [2, 14])
+def test_a_pass_that_loses_a_bias_is_found_in_networks_of_any_depth(layers, rng):
+    widths = (64,) * layers + (3,)
+    held, tape = nn.mlp(autograd.new_tape(), widths, rng=rng, dtype="float64")
+    x, tape = autograd.new_constant(tape, rng.standard_normal((20, 64)))
+    y, tape = nn.mlp_forward(tape, held, x)
+    labels, tape = autograd.new_constant(tape, rng.integers(0, 3, 20).astype(float))
+    loss, tape = nn.cross_entropy(tape, y, labels)
+
+    def losing(instructions, output):
+        last = [one for one in instructions if "bias" in one.operands][-1]
+        del last.operands["bias"]
+        last.attributes["fused"] = []
+        return instructions
+
+    source = compiled((tape, loss, held, x))._source
+    with pytest.raises(RuntimeError, match="losing changes"):
+        source.instructions((x.data.shape,), (losing,))
+
+
+def test_dropouts_that_change_places_are_found(rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((20, 8)))
+    w, tape = autograd.new_variable(tape, rng.standard_normal((20, 8)))
+    h, tape = autograd.mul(tape, x, w)
+    for _ in range(6):
+        h, tape = nn.dropout(tape, h, 0.1, rng=rng)
+    loss, tape = autograd.mean(tape, h)
+
+    def swapping(instructions, output):
+        first, *_, last = [one for one in instructions if one.kind == "dropout"][:6]
+        first.attributes, last.attributes = dict(last.attributes), dict(last.attributes)
+        return instructions
+
+    step = program.compile_step(tape, loss=loss, params=[w], inputs=(x,), optimizer=optim.SGD(lr=0.1), rng=rng)
+    with pytest.raises(RuntimeError, match="swapping changes"):
+        step._source.instructions((x.data.shape,), (swapping,))
 
 
 @pytest.mark.parametrize("lost", ["update", "matmul", "sum"])

@@ -196,7 +196,7 @@ def compare_training(played, rng, run, optimizer, trained):
     tape, loss, leaves = played.play(arrays, np.random.default_rng(1))
     seed = int(rng.integers(1 << 32))
     draw_eager, draw_compiled = (np.random.default_rng(seed) for _ in range(2))
-    with kernels.num_threads(run.threads[0]):
+    with lowered(run.lowered), kernels.num_threads(run.threads[0]):
         step = program.compile_step(
             tape,
             loss=loss,
@@ -225,7 +225,7 @@ def compare_training(played, rng, run, optimizer, trained):
             (new, kept), _ = optim.update(autograd.new_tape(), optimizer, state, own, grads)
             return float(loss.data), new, kept
 
-        with kernels.num_threads(threads):
+        with lowered(run.lowered), kernels.num_threads(threads):
             both = tried(eagerly, lambda arrays=arrays: step(*(arrays[i] for i in run.inputs)))
         if both is None:
             draw_eager.bit_generator.state = draw_compiled.bit_generator.state

@@ -313,6 +313,9 @@ def test_predict_takes_no_activation_for_granted():
     layers, _ = nn.mlp(autograd.new_tape(), (3, 5, 2), rng=rng)
     with pytest.raises(InvalidValue, match=r"predict: no activation between 2 layers; .*settings\.activation"):
         train.predict(layers, x)
+    for activation in ("", "softmax"):
+        with pytest.raises(InvalidValue, match="activation"):
+            train.predict(layers, x, activation)
     single = layers[:1]
     np.testing.assert_allclose(train.predict(single, x), x @ single[0].w.data.T, rtol=1e-5)
 

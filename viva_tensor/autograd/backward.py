@@ -100,7 +100,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     ShapeMismatch, DtypeError
         If the seed does not have the shape or dtype of the loss.
     ForeignVariable
-        If the loss is not on this tape.
+        If the loss or a variable in ``wrt`` is not on this tape.
     InvalidValue
         If ``wrt`` is one variable, or no iterable.
 
@@ -141,7 +141,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
 
 
 def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> set[int]:
-    """The ids up to the loss of what is named without being tracked, as constants are, and of what depends on it."""
+    """The ids of what is named without being tracked, as constants are, and of what depends on it up to the loss."""
     found = {place for place in named if not nodes[place].tracked}
     if found:
         for node in nodes[min(found) : loss.id + 1]:

@@ -275,7 +275,11 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
     spans, single = [], []
     for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
         if isinstance(part, _Slice):
-            reach = range(*part.indices(size))
+            try:
+                reach = range(*part.indices(size))
+            except (TypeError, ValueError) as reason:
+                hint = "bounds and steps are integers, and no step is 0"
+                raise DimensionError(f"the index {part!r}: {reason}", operation="slice", hint=hint) from None
             span = reach.start if len(reach) else 0, len(reach), reach.step
             spans.append(operations.OpenSize(span) if part in _WHOLE else span)
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):

@@ -232,7 +232,8 @@ def _joined(*arrays: Array, axis: int) -> Array:
 def _check_joined(shapes: Sequence[Shape], axis: int) -> None:
     """Raise unless all axes but one are alike."""
     for shape in shapes[1:]:
-        if (*shape[:axis], *shapes[0][axis : axis + 1], *shape[axis + 1 :]) != shapes[0]:
+        alike = (*shape[:axis], *shapes[0][axis : axis + 1], *shape[axis + 1 :]) == shapes[0]
+        if not (alike and len(shape) == len(shapes[0])):
             hint = f"all axes but axis {axis} are alike"
             raise ShapeMismatch(shapes[0], shape, operation="concatenate", hint=hint)
 

@@ -30,6 +30,12 @@ ARITHMETIC: Refused = {
     **_both_ways("floordiv", "//", "it has no derivative; compute it with NumPy from .data"),
     **_both_ways("mod", "%", "it has no derivative; compute it with NumPy from .data"),
     **_both_ways("divmod", "divmod()", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("and", "&", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("or", "|", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("xor", "^", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("lshift", "<<", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("rshift", ">>", "it has no derivative; compute it with NumPy from .data"),
+    "__invert__": ("~", "it has no derivative; compute it with NumPy from .data"),
     "__neg__": ("-", "call autograd.mul(tape, a, b) with b of -1 from new_constant"),
     "__pos__": ("+", "the variable itself is the same"),
     "__abs__": ("abs()", "call autograd.abs(tape, a)"),
@@ -41,6 +47,7 @@ ORDER: Refused = {
 INDEXING: Refused = {
     "__getitem__": ("[]", "call autograd.slice(tape, a, index), or index the values: a.data"),
     "__setitem__": ("[] =", "variables do not change; record a new one"),
+    "__delitem__": ("del []", "variables do not change; record a new one"),
     "__iter__": ("unpacking", "its fields are a.id and a.data; parts are made by autograd.slice(tape, a, index)"),
     "__len__": ("len()", "rows are counted by a.shape[0]"),
     "__contains__": ("in", "look among the values: a.data"),
@@ -66,7 +73,7 @@ def refuses(*kinds: Refused) -> Callable[[C], C]:
     ...     pass
     >>> 2 * Layer()
     Traceback (most recent call last):
-    viva_tensor.error.NoOperator: *: a Layer takes no operators; call autograd.mul(tape, a, b); a number is ...
+    viva_tensor.error.NoOperator: *: a Layer does not take this; call autograd.mul(tape, a, b); a number is ...
     """
 
     def refusing(cls: C) -> C:
@@ -80,6 +87,6 @@ def refuses(*kinds: Refused) -> Callable[[C], C]:
 
 def _refusal(written: str, hint: str) -> Callable[..., NoReturn]:
     def refuse(self: object, *others: Any, **options: Any) -> NoReturn:
-        raise NoOperator(f"a {type(self).__name__} takes no operators", operation=written, hint=hint)
+        raise NoOperator(f"a {type(self).__name__} does not take this", operation=written, hint=hint)
 
     return refuse

@@ -46,7 +46,7 @@ class Variable(Record):
     ((2,), 1)
     >>> 2 * w
     Traceback (most recent call last):
-    viva_tensor.error.NoOperator: *: a Variable takes no operators; call autograd.mul(tape, a, b); a number is ...
+    viva_tensor.error.NoOperator: *: a Variable does not take this; call autograd.mul(tape, a, b); a number is ...
     """
 
     __slots__ = ()
@@ -88,6 +88,7 @@ def _unpickled(number: int, data: Array) -> Variable:
     return Variable(number, data)
 
 
+@refuses(ARITHMETIC)
 class Traced(NamedTuple, Generic[T]):
     """A result and the tape that ends with it; unpacks as a pair."""
 

@@ -12,7 +12,7 @@ from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
-from viva_tensor.kernels.checks import positive
+from viva_tensor.kernels.checks import is_whole, positive
 from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
@@ -107,7 +107,7 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    if not (isinstance(state, State) and isinstance(state.steps, (int, np.integer)) and 0 <= state.steps < 1 << 62):
+    if not (isinstance(state, State) and is_whole(state.steps) and 0 <= state.steps < 1 << 62 and _are_moments(state)):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
     if state.optimizer not in (None, name):
@@ -170,6 +170,12 @@ def _check_gradients(operation: str, grads: Any) -> None:
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
         raise InvalidValue(got, operation=operation, hint="give what backward gives, or a dict of arrays by id")
+
+
+def _are_moments(state: State) -> bool:
+    kinds = state.moments
+    whole = isinstance(kinds, (tuple, list)) and all(isinstance(arrays, (tuple, list)) for arrays in kinds)
+    return whole and all(isinstance(array, np.ndarray) for arrays in kinds for array in arrays)
 
 
 def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> InvalidValue:

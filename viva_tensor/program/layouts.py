@@ -110,7 +110,7 @@ def in_panels(
                 chosen[symbol.buffer] = parameters[symbol.buffer.index]
     for one in instructions:
         if "bias" in one.operands and one.results["out"].buffer in chosen:
-            _lengthen(one.operands["bias"].buffer, chosen[one.results["out"].buffer])
+            _lengthen(one.operands["bias"], chosen[one.results["out"].buffer])
     for buffer, panels in chosen.items():
         buffer.size = panels.size
         if buffer.array is not None:
@@ -120,11 +120,13 @@ def in_panels(
     return [_moved(one, chosen) for one in instructions]
 
 
-def _lengthen(bias: Buffer, panels: Panels) -> None:
-    """A bias that is added to whole panels is read to their end; those of parameters are long enough."""
-    bias.size = max(bias.size, panels.count * panels.width)
-    if bias.array is not None and bias.array.size < bias.size:
-        bias.array = np.concatenate([bias.array.ravel(), np.zeros(bias.size - bias.array.size, bias.array.dtype)])
+def _lengthen(bias: Symbol, panels: Panels) -> None:
+    """Lengthen a bias that is added to whole panels, and so read to their end; those of parameters are long enough."""
+    buffer = bias.buffer
+    buffer.size = max(buffer.size, bias.offset + panels.count * panels.width)
+    if buffer.array is not None and buffer.array.size < buffer.size:
+        behind = np.zeros(buffer.size - buffer.array.size, buffer.array.dtype)
+        buffer.array = np.concatenate([buffer.array.ravel(), behind])
 
 
 def _moved(instruction: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:

@@ -84,10 +84,14 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
 
 
 def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What a recorded shape becomes with other rows: -1 takes what is left, rows spelled out go along with them."""
+    """What a recorded shape becomes with other rows: -1 takes what is left, rows spelled out go along with them.
+
+    What is left are other rows only where the sizes behind -1 cut what lies behind the axis of rows.
+    """
     first, *others = wanted or (1,)
     rest = math.prod(others)
-    if isinstance(wanted, operations.OpenSize) and rest and math.prod(shape) % rest == 0:
+    rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
+    if isinstance(wanted, operations.OpenSize) and rest and math.prod(shape[rows + 1 :]) % rest == 0:
         return operations.OpenSize((math.prod(shape) // rest, *others))
     if recorded[0] < 2 or first % recorded[0] or recorded[1:] != shape[1:]:
         raise InvalidShape(

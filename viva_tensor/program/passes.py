@@ -184,7 +184,7 @@ def _as_mask(instruction: Instruction, source: Symbol) -> bool:
 
 
 def _same_elements(made: Instruction, *others: Symbol) -> bool:
-    """Whether symbols have the elements of a result in their order, all adjacent in a buffer of their own."""
+    """Whether symbols have the elements of a result in their order, all adjacent from the beginning of their buffer."""
     size = made.results["out"].size
     return all(
         other.size == size

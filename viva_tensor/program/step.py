@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import as_array
-from viva_tensor.kernels.checks import check_count, flag
+from viva_tensor.kernels.checks import check_count, flag, is_whole
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, replaced
 from viva_tensor.program import report
@@ -267,7 +267,8 @@ class Step:
             hint = "give rng=np.random.default_rng(seed), or shuffle=False"
             raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", hint=hint)
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
-        if any(array.ndim == 0 for array in arrays) or {len(array) for array in arrays} != {len(arrays[0])} - {0}:
+        lengths = {len(array) if array.ndim else 0 for array in arrays}
+        if len(lengths) != 1 or 0 in lengths:
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise InvalidValue(
                 f"inputs of shapes {shapes}", operation="run", hint="give as many rows in each, and some"
@@ -366,12 +367,15 @@ class Step:
                 hint=f"compile the same step with {optimizer}",
             )
         wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
-        given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
+        try:
+            given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
+        except (TypeError, ValueError):  # no arrays, or none at all
+            given = []
         if given != [wanted] * (1 + len(self._moments)):
             raise InvalidValue(
                 "the state is that of another program", operation="restore", hint="compile the same step"
             )
-        if not (isinstance(steps, (int, np.integer)) and 0 <= steps < 1 << 62):
+        if not (is_whole(steps) and 0 <= steps < 1 << 62):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
         ready = [self._blocks() for _ in (params, *moments)]
         for (_, arrays), values in zip(ready, (params, *moments), strict=True):
@@ -438,7 +442,10 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     >>> chosen_rows("run", [2, 0], count=3)
     array([2, 0])
     """
-    chosen = np.asarray(numbers)
+    try:
+        chosen = np.asarray(numbers)
+    except ValueError:  # ragged
+        chosen = np.zeros((0, 0))
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
         got = f"rows of dtype {chosen.dtype} and shape {chosen.shape}"
         raise InvalidValue(got, operation=operation, hint="give the numbers of some rows, such as np.arange(10)")

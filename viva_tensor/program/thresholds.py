@@ -51,7 +51,7 @@ def use(thresholds: Thresholds) -> None:
 
 @contextmanager
 def changed(**values: Any) -> Iterator[Thresholds]:
-    """Put other values in force for a while, in the whole process.
+    """Put other values in force for a while, in the whole process; not from several threads at once.
 
     Examples
     --------

@@ -1,11 +1,13 @@
 """Whether a program still computes what it did: its instructions carried out in NumPy before and after each change.
 
-Inputs and parameters get random numbers, temporaries NaN until they are written. Products, sums, copies, relu and
-squared errors are computed as they are; each other formula is stood in for by a function of its own, which tells any
-element from any other. What must not change is what is left in the parameters, and the output. Memory is addressed as
-the kernels do: panels by their strides, and what kernels read from end to end by its number of elements.
+Inputs and parameters get random numbers, temporaries NaN until they are written. Copies, relu and squared errors are
+computed as they are, products and sums divided by the root of their length so that numbers stay of one size; each other
+formula is stood in for by a function of its own, which tells elements from each other. What must not change is what is
+left in the parameters, and the output. Memory is addressed as the kernels do: panels by their strides, and what kernels
+read from end to end by its number of elements.
 
-Costs many times what planning costs: on in tests, and in builds with VIVA_TENSOR_DEBUG=1.
+Costs many times what planning costs: on in tests, and in builds with VIVA_TENSOR_DEBUG=1, for programs of less than
+``MOST_WORK``.
 """
 
 from __future__ import annotations
@@ -64,10 +66,12 @@ class Verifier:
         """Raise if a change has made another program. ``places`` are those of temporaries, in bytes."""
         if not self.watched:
             return
-        found = self._results(instructions, layouts or {}, places or {})
+        try:
+            found = self._results(instructions, layouts or {}, places or {})
+        except (IndexError, ValueError, RuntimeError) as error:
+            raise RuntimeError(_report(change, f"cannot be carried out ({error})", instructions)) from error
         for number, (one, wanted) in enumerate(zip(found, self.wanted, strict=True)):
-            scale = max(1.0, float(np.abs(wanted).max(initial=0)))
-            if not np.allclose(one, wanted, rtol=0, atol=TOLERANCE * scale):
+            if not np.allclose(one, wanted, rtol=0, atol=TOLERANCE * float(np.abs(wanted).max(initial=0))):
                 what = "the output" if number == 0 else f"parameter {number - 1}"
                 raise RuntimeError(_report(change, f"changes {what}", instructions))
 
@@ -102,7 +106,7 @@ class _Memory:
 
     def _first(self, buffer: Buffer) -> Array:
         if buffer.array is not None:
-            return buffer.array.reshape(-1).astype(np.float64)
+            return _tame(buffer.array.reshape(-1).astype(np.float64))
         if buffer.kind == "temporary":
             return np.full(buffer.size, np.nan)
         rng = np.random.default_rng((buffer.index, buffer.kind == "input"))
@@ -131,6 +135,8 @@ class _Memory:
         index = np.array(symbol.offset)
         for size, step in zip(symbol.shape, symbol.strides, strict=True):
             index = index[..., None] + np.arange(size) * step
+        if index.size and not 0 <= index.min() <= index.max() < len(self.flat(symbol.buffer)):
+            raise IndexError(f"{symbol} reaches from {index.min()} to {index.max()}")
         return index
 
     def read(self, symbol: Symbol) -> Array:
@@ -143,12 +149,15 @@ class _Memory:
 
     def span(self, symbol: Symbol, size: int | None = None) -> Array:
         """So many elements from where a symbol begins, as they lie."""
-        return self.flat(symbol.buffer)[symbol.offset :][: symbol.size if size is None else size]
+        end = symbol.offset + (symbol.size if size is None else size)
+        if end > len(self.flat(symbol.buffer)):
+            raise IndexError(f"{symbol} is read to its element {end}")
+        return self.flat(symbol.buffer)[symbol.offset : end]
 
-    def step(self, w: Symbol, grad: Array, scale: Symbol | None) -> None:
-        """Stands in for an optimiser's step, on elements as they lie."""
-        factor = 1.0 if scale is None else self.read(scale)
-        self.span(w)[...] = 0.9 * self.span(w) - 0.1 * factor * grad + 0.01
+    def _stepped(self, w: Array, grad: Array, given: Mapping[str, Symbol]) -> Array:
+        """Stands in for an optimiser's step."""
+        factor = self.read(given["scale"]) if "scale" in given else 1.0
+        return np.asarray(0.9 * w - factor * grad + 0.01)
 
     def carry_out(self, one: Instruction) -> None:
         getattr(self, f"_{one.kind}", self._unknown)(one, one.operands, one.results, one.attributes)
@@ -160,16 +169,21 @@ class _Memory:
         fused = attributes["fused"]
         if "mask" in given:
             _check_alike("mask", given["mask"], made["out"])
-        out = self.read(given["a"]) @ self.read(given["b"])
+        if "bias" in given and made["out"].across:  # read to the end of a panel
+            columns = -(-made["out"].shape[1] // self._width) * self._width
+            if given["bias"].buffer.kind not in ("input", "parameter"):
+                self.span(given["bias"], columns)
+        if "update" in fused and made["out"].buffer in self._starts:
+            self.flat(made["out"].buffer)[...] = np.nan  # room for sums, which hold no result
+        depth = given["a"].shape[1]
+        out = self.read(given["a"]) @ self.read(given["b"]) / max(depth, 1) ** 0.5
         out = out + self.read(given["bias"]) if "bias" in fused else out
         out = np.maximum(out, 0) if "relu" in fused else out
-        out = out * (self.read(given["mask"]) > 0) if "mask" in fused else out
-        if "update" not in fused:
+        out = _masked(out, self.read(given["mask"])) if "mask" in fused else out
+        if "update" in fused:
+            self.write(made["w"], self._stepped(self.read(made["w"]), out, given))
+        else:
             self.write(made["out"], out)
-            return
-        w = made["w"]
-        factor = self.read(given["scale"]) if "scale" in given else 1.0
-        self.write(w, 0.9 * self.read(w) - 0.1 * factor * out + 0.01)
 
     def _elementwise(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
         _check_alike(attributes["name"], *given.values(), *made.values())
@@ -185,16 +199,18 @@ class _Memory:
 
     def _sum(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
         sizes = attributes["sizes"]
-        total = self.span(given["x"], int(np.prod(sizes))).reshape(sizes).sum(1).ravel() / (attributes["divisor"] or 1)
+        total = self.span(given["x"], int(np.prod(sizes))).reshape(sizes).sum(1).ravel() / max(sizes[1], 1) ** 0.5
+        total = total / (1 + (attributes["divisor"] > 1))
         if "w" in made:
-            self.step(made["w"], total[: made["w"].size], given.get("scale"))
+            w = self.span(made["w"])
+            w[...] = self._stepped(w, total[: w.size], given)
         else:
             self.span(made["out"], total.size)[...] = total
 
     def _dropout(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
         x = self.span(given["x"])
-        kept = (np.arange(x.size) * 7 + attributes["place"]) % 5 > 0
-        self.span(made["out"])[...] = np.where(kept, x / (1 - attributes["rate"]), 0)
+        kept = np.random.default_rng(attributes["place"]).random(x.size) > 0.1
+        self.span(made["out"])[...] = x * kept
 
     def _to_panels(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
         rows, columns = made["out"].shape
@@ -217,10 +233,11 @@ class _Memory:
 
     def _clip(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
         norm = np.sqrt(sum(self.span(symbol).sum() for symbol in given.values()))
-        self.write(made["out"], np.array(min(1.0, attributes["max_norm"] / (norm + 1e-6))))
+        self.write(made["out"], np.asarray(0.5 + 0.5 * norm / (1 + norm)))
 
     def _update(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
-        self.step(made["w"], self.span(given["grad"]), given.get("scale"))
+        w = self.span(made["w"])
+        w[...] = self._stepped(w, self.span(given["grad"], w.size), given)
 
 
 def _check_alike(name: str, *symbols: Symbol, in_rows: bool = False) -> None:
@@ -235,12 +252,23 @@ def _formula(name: str, a: Array, b: Array, factor: float) -> Array:
         case "relu":
             return np.maximum(a, 0)
         case "relu_backward":
-            return a * (b > 0)
+            return _masked(a, b)
         case "scale":
             return a * factor
         case "add":
             return a + b
     return _mixed(name, a, b, factor)
+
+
+def _masked(a: Array, b: Array) -> Array:
+    """Where b is above 0, a; else 0; NaN where b was never written."""
+    return np.asarray(np.where(np.isnan(b), np.nan, a * (b > 0)))
+
+
+def _tame(array: Array) -> Array:
+    """A recorded constant with numbers in place of what is none or large, element by element."""
+    array = np.nan_to_num(array, nan=0.37, posinf=1.7, neginf=-1.7)
+    return np.where(np.abs(array) > 10, np.sign(array) * (1 + np.log10(np.maximum(np.abs(array), 1)) / 100), array)
 
 
 def _mixed(name: str, a: Array, b: Array, factor: float) -> Array:

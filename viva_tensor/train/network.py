@@ -84,4 +84,4 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
             operation="predict",
             hint="give that of training, activation=settings.activation",
         )
-    return Network(activation or "relu")(layers, np.ascontiguousarray(x, np.float32))
+    return Network("relu" if activation is None else activation)(layers, np.ascontiguousarray(x, np.float32))
