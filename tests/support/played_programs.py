@@ -139,7 +139,8 @@ def tried(eager, compiled):
     except DeadCallRefusedError:
         return None
     except error.TensorError as reason:
-        if "weight" in str(reason) or reason.operation in CHECKED_AS_RECORDED or isinstance(reason, error.InvalidValue):
+        of_values = isinstance(reason, error.InvalidValue) or reason.operation == "cross_entropy"  # classes too
+        if of_values or "weight" in str(reason) or reason.operation in CHECKED_AS_RECORDED:
             return None  # checks of shapes by nn and of values by kernels, of which programs know nothing
         refusal = reason
     try:
