@@ -63,11 +63,11 @@ class Variable(Record):
     def ndim(self) -> int:
         return self.data.ndim
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in ("_record", "node", "nodes"):  # of a tape
-            hint = "the tape comes first, then its variables"
-            raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", hint=hint)
-        raise AttributeError(f"a Variable has no {name!r}", name=name, obj=self)
+    def _refuse(self) -> NoReturn:
+        hint = "the tape comes first, then its variables"
+        raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", hint=hint)
+
+    extended = node = nodes = property(_refuse)  # what a tape has
 
     def __repr__(self) -> str:
         return f"Variable(id={self.id}, data={self.data!r})"
@@ -193,7 +193,7 @@ class Tape:
     def __str__(self) -> str:
         return "\n".join(_line(node) for node in self.nodes()) or repr(self)
 
-    def _record(
+    def extended(
         self,
         operation: Operation,
         data: Array,
@@ -310,7 +310,7 @@ def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Trace
     if array.flags.writeable:
         array = array.copy()
         freeze(array)
-    return tape._record(operation, array, operation is operations.VARIABLE)
+    return tape.extended(operation, array, operation is operations.VARIABLE)
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -349,7 +349,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     data = operation.forward(*arrays, **attributes)
     freeze(data)
     kept = MappingProxyType(attributes) if attributes else _NOTHING
-    return tape._record(operation, data, True in wanted, inputs, kept, tuple(wanted))
+    return tape.extended(operation, data, True in wanted, inputs, kept, tuple(wanted))
 
 
 def sequence(traced: Traced[T], *functions: Callable[[Tape, Any], Traced[Any]]) -> Traced[Any]:

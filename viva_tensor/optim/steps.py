@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable, new_variable
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
-from viva_tensor.kernels.checks import is_whole, positive
+from viva_tensor.kernels.checks import positive
 from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
@@ -107,7 +107,7 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    if not (isinstance(state, State) and is_whole(state.steps) and 0 <= state.steps < 1 << 62 and _are_moments(state)):
+    if not (isinstance(state, State) and _is_count(state.steps) and _are_moments(state)):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
     if state.optimizer not in (None, name):
@@ -116,23 +116,14 @@ def update(
             operation="update",
             hint=f"start {name} with init, or go on with {state.optimizer}",
         )
-    _check_gradients("update", grads)
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
         raise _foreign_state(slots, state, params)
     first = moments[slots.index("first")] if "first" in slots else None
     second = moments[slots.index("second")] if "second" in slots else None
     known = len(moments[0]) if moments else None
-    by_variable = isinstance(grads, Gradients)
+    gradient: Callable[[Variable], Array] = grads.__getitem__ if isinstance(grads, Gradients) else _by_id(grads)
     scale = 1.0
-
-    def gradient(variable: Variable) -> Array:
-        key: Any = variable if by_variable else variable.id
-        if not by_variable and key not in grads:
-            hint = "give one for each parameter, by its id"
-            raise NoGradient(f"variable {key} has no gradient", operation="update", hint=hint)
-        return grads[key]
-
     if optimizer.clip_norm is not None:
         found = [gradient(one) for one in leaves(params)]
         scale = clipping(squared_norm(found), optimizer.clip_norm)
@@ -156,7 +147,7 @@ def update(
             for slot in places:
                 freeze(made[slot])
             after.append(made)
-            new[variable], tape = new_variable(tape, made[0])
+            new[variable], tape = tape.extended(operations.VARIABLE, made[0], tracked=True)
         return new[variable]
 
     stepped_params = replaced(params, stepped)
@@ -166,10 +157,28 @@ def update(
     return Traced((stepped_params, State(state.steps + 1, kept, name)), tape)
 
 
+def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:
+    """Look up gradients in a mapping that knows ids alone."""
+    _check_gradients("update", grads)
+
+    def gradient(variable: Variable) -> Array:
+        if variable.id not in grads:
+            hint = "give one for each parameter, by its id"
+            raise NoGradient(f"variable {variable.id} has no gradient", operation="update", hint=hint)
+        return grads[variable.id]
+
+    return gradient
+
+
 def _check_gradients(operation: str, grads: Any) -> None:
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
         raise InvalidValue(got, operation=operation, hint="give what backward gives, or a dict of arrays by id")
+
+
+def _is_count(steps: Any) -> bool:
+    """Whether it is a number of steps; without abstract classes of numbers, which cost as much as a small kernel."""
+    return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(0 <= steps < 1 << 62)
 
 
 def _are_moments(state: State) -> bool:
