@@ -83,7 +83,7 @@ def test_temporaries_that_are_needed_at_once_lie_apart():
     made = step((512,) * 5, 300, 1)._current
     alive = {}
     for i, one in enumerate(made.planned):
-        for symbol in (*one.instruction.operands.values(), *one.instruction.results.values()):
+        for symbol in one.instruction.symbols:
             if symbol.buffer in made.places:
                 first, _ = alive.get(symbol.buffer, (i, i))
                 alive[symbol.buffer] = first, i

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from support import steps
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.program import layouts, passes, planning, verification
@@ -49,11 +50,7 @@ def corrected_weights(rng):
 
 
 def network(rng):
-    layers, tape = nn.mlp(autograd.new_tape(), (30, 40, 20, 3), rng=rng, dtype="float64")
-    x, tape = autograd.new_constant(tape, rng.standard_normal((20, 30)))
-    y, tape = nn.mlp_forward(tape, layers, x)
-    target, tape = autograd.new_constant(tape, rng.standard_normal((20, 3)))
-    loss, tape = nn.mse_loss(tape, y, target)
+    x, _, layers, loss, tape = steps.network((30, 40, 20, 3), 20, "float64")
     return tape, loss, layers, x
 
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from viva_tensor import kernels, telemetry
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.operations import Array, compute
+from viva_tensor.autograd.operations import compute
 from viva_tensor.autograd.tape import Node, Tape, Variable
 from viva_tensor.error import DimensionError, ForeignVariable, InvalidValue, NoGradient, ShapeMismatch
-from viva_tensor.kernels.arrays import as_arrays, freeze
+from viva_tensor.kernels.arrays import Array, as_arrays, freeze
 
 __all__ = ["Gradients", "backward"]
 

@@ -62,7 +62,6 @@ __all__ = [
     "TANH",
     "TRANSPOSE",
     "VARIABLE",
-    "Array",
     "Axis",
     "Operation",
     "Span",

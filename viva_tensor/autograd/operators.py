@@ -13,6 +13,7 @@ from viva_tensor.error import NoOperator
 __all__ = ["ARITHMETIC", "INDEXING", "ORDER", "VALUES", "refuses"]
 
 C = TypeVar("C", bound=type)
+WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data"
 Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}
 
 
@@ -27,15 +28,15 @@ ARITHMETIC: Refused = {
     **_both_ways("truediv", "/", "call autograd.div(tape, a, b)"),
     **_both_ways("matmul", "@", "call autograd.matmul(tape, a, b)"),
     **_both_ways("pow", "**", "call autograd.pow(tape, a, 2.0)"),
-    **_both_ways("floordiv", "//", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("mod", "%", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("divmod", "divmod()", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("and", "&", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("or", "|", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("xor", "^", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("lshift", "<<", "it has no derivative; compute it with NumPy from .data"),
-    **_both_ways("rshift", ">>", "it has no derivative; compute it with NumPy from .data"),
-    "__invert__": ("~", "it has no derivative; compute it with NumPy from .data"),
+    **_both_ways("floordiv", "//", WITHOUT_GRADIENT),
+    **_both_ways("mod", "%", WITHOUT_GRADIENT),
+    **_both_ways("divmod", "divmod()", WITHOUT_GRADIENT),
+    **_both_ways("and", "&", WITHOUT_GRADIENT),
+    **_both_ways("or", "|", WITHOUT_GRADIENT),
+    **_both_ways("xor", "^", WITHOUT_GRADIENT),
+    **_both_ways("lshift", "<<", WITHOUT_GRADIENT),
+    **_both_ways("rshift", ">>", WITHOUT_GRADIENT),
+    "__invert__": ("~", WITHOUT_GRADIENT),
     "__neg__": ("-", "call autograd.mul(tape, a, b) with b of -1 from new_constant"),
     "__pos__": ("+", "the variable itself is the same"),
     "__abs__": ("abs()", "call autograd.abs(tape, a)"),

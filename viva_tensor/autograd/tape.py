@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
 from viva_tensor.autograd._variable import Record
-from viva_tensor.autograd.operations import Array, Operation
+from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue
-from viva_tensor.kernels.arrays import as_array, freeze
+from viva_tensor.kernels.arrays import Array, as_array, freeze
 
 __all__ = ["Node", "Tape", "Traced", "Variable", "new_constant", "new_tape", "new_variable", "record", "sequence"]
 

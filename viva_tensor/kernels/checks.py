@@ -17,6 +17,7 @@ __all__ = [
     "check_number",
     "flag",
     "is_number",
+    "is_step_count",
     "is_whole",
     "positive",
     "real",
@@ -43,6 +44,11 @@ def flag(operation: str, name: str, value: Any) -> bool:
     if value.__class__ is bool or (isinstance(value, Integral | np.bool_) and value in (0, 1)):
         return bool(value)
     raise InvalidValue(f"{name}={shown(value)}, wanted True or False", operation=operation)
+
+
+def is_step_count(steps: Any, least: int = 0) -> bool:
+    """Whether it is a number of steps; without abstract classes of numbers, which cost as much as a small kernel."""
+    return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(least <= steps < 1 << 62)
 
 
 def real(operation: str, name: str, value: Any) -> float:

@@ -11,6 +11,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _updates
 from viva_tensor.kernels._updates import Rule
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
+from viva_tensor.kernels.checks import is_step_count
 
 __all__ = ["adam", "norm", "rmsprop", "sgd", "updated"]
 
@@ -125,7 +126,7 @@ def adam(
     >>> w.round(6), first.round(6), second.round(6)
     (array([0.9]), array([0.05]), array([0.00025]))
     """
-    if not (isinstance(step, (int, np.integer)) and 1 <= step < 1 << 62):
+    if not is_step_count(step, least=1):
         hint = "count the step under way too"
         raise InvalidValue(f"step={step!r}, wanted a whole number from 1 to 2**62 - 1", operation="adam", hint=hint)
     rule = Rule(

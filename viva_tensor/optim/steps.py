@@ -12,7 +12,7 @@ from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
-from viva_tensor.kernels.checks import positive
+from viva_tensor.kernels.checks import is_step_count, positive
 from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
@@ -107,7 +107,7 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    if not (isinstance(state, State) and _is_count(state.steps) and _are_moments(state)):
+    if not (isinstance(state, State) and is_step_count(state.steps) and _are_moments(state)):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
     if state.optimizer not in (None, name):
@@ -174,11 +174,6 @@ def _check_gradients(operation: str, grads: Any) -> None:
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
         raise InvalidValue(got, operation=operation, hint="give what backward gives, or a dict of arrays by id")
-
-
-def _is_count(steps: Any) -> bool:
-    """Whether it is a number of steps; without abstract classes of numbers, which cost as much as a small kernel."""
-    return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(0 <= steps < 1 << 62)
 
 
 def _are_moments(state: State) -> bool:

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import as_array
+from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
-from viva_tensor.program.source import Array, Shapes, Source, source_of
+from viva_tensor.program.source import Shapes, Source, source_of
 
 __all__ = ["Forward", "compile_forward"]
 

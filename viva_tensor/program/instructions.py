@@ -80,6 +80,11 @@ class Instruction:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """All that it reads and writes."""
+        return (*self.operands.values(), *self.results.values())
+
+    @property
     def multiply_adds(self) -> int:
         if self.kind != "matmul":
             return 0
@@ -95,7 +100,7 @@ class Instruction:
     @property
     def elements(self) -> int:
         """Elements that move between the processor and its caches."""
-        moved = sum(symbol.size for symbol in (*self.operands.values(), *self.results.values()))
+        moved = sum(symbol.size for symbol in self.symbols)
         return moved + (2 * self.attributes.get("moments", 0) * self.results["w"].size if "w" in self.results else 0)
 
 

@@ -105,7 +105,7 @@ def in_panels(
     chosen.pop(output.buffer, None)
     _settle(instructions, chosen)
     for one in instructions:
-        for symbol in (*one.operands.values(), *one.results.values()):
+        for symbol in one.symbols:
             if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
                 chosen[symbol.buffer] = parameters[symbol.buffer.index]
     for one in instructions:
@@ -198,7 +198,7 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
     for one in instructions:
         candidates = [one.operands.get("b"), one.results.get("out")] if one.kind in ("matmul", "to_panels") else []
         if one.attributes.get("aligned"):
-            candidates = [*one.operands.values(), *one.results.values()]
+            candidates = [*one.symbols]
         for symbol in candidates:
             if symbol is None or symbol.buffer.kind not in kinds or symbol.buffer in found:
                 continue
@@ -246,7 +246,7 @@ def _settle(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> No
         for one in instructions:
             group = [one.operands["mask"].buffer, one.results["out"].buffer] if "mask" in one.operands else []
             if one.attributes.get("aligned"):
-                group = [symbol.buffer for symbol in (*one.operands.values(), *one.results.values())]
+                group = [symbol.buffer for symbol in one.symbols]
             if len({chosen.get(buffer) for buffer in group}) > 1:
                 settled = False
                 for buffer in group:

@@ -175,7 +175,7 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
     """A place for each temporary. Those never needed at once may share it, the smallest gap that fits first."""
     last: dict[Buffer, int] = {}
     for i, one in enumerate(planned):
-        for symbol in _symbols(one.instruction):
+        for symbol in one.instruction.symbols:
             last[symbol.buffer] = i
     last[output.buffer] = len(planned)
     places: dict[Buffer, int] = {}
@@ -196,7 +196,7 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
                 if fitting[0] > size:
                     gaps.append((fitting[0] - size, fitting[1] + size))
         if share:
-            for buffer in {symbol.buffer for symbol in _symbols(one.instruction)}:
+            for buffer in {symbol.buffer for symbol in one.instruction.symbols}:
                 if buffer in places and last[buffer] == i:
                     gaps = _with_gap(gaps, places[buffer], _bytes(buffer, dtype))
     read = [symbol for one in planned for symbol in one.instruction.operands.values()]
@@ -205,10 +205,6 @@ def _places(planned: list[Planned], output: Symbol, dtype: np.dtype[Any], share:
             places[symbol.buffer] = total
             total += _bytes(symbol.buffer, dtype)
     return places, total
-
-
-def _symbols(instruction: Instruction) -> list[Symbol]:
-    return [*instruction.operands.values(), *instruction.results.values()]
 
 
 def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[int, int]]:

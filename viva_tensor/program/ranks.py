@@ -22,7 +22,7 @@ from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.shards import Shard
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
-from viva_tensor.kernels.arrays import as_array
+from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
@@ -31,7 +31,7 @@ from viva_tensor.program.layouts import Panels
 from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
-from viva_tensor.program.source import Array, Shapes, Source
+from viva_tensor.program.source import Shapes, Source
 from viva_tensor.program.step import PANEL_ROW_BYTES, State, Step, copies
 
 if TYPE_CHECKING:

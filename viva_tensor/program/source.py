@@ -18,7 +18,7 @@ from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
 from viva_tensor.program.verification import Verifier
 
-__all__ = ["Array", "Shapes", "Source", "source_of"]
+__all__ = ["Shapes", "Source", "source_of"]
 
 Shapes = tuple[tuple[int, ...], ...]
 

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import as_array
-from viva_tensor.kernels.checks import check_count, flag, is_whole
+from viva_tensor.kernels.arrays import Array, as_array
+from viva_tensor.kernels.checks import check_count, flag, is_step_count
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, replaced
 from viva_tensor.program import report
@@ -21,7 +21,7 @@ from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
-from viva_tensor.program.source import Array, Shapes, Source
+from viva_tensor.program.source import Shapes, Source
 
 if TYPE_CHECKING:
     pass
@@ -375,7 +375,7 @@ class Step:
             raise InvalidValue(
                 "the state is that of another program", operation="restore", hint="compile the same step"
             )
-        if not (is_whole(steps) and 0 <= steps < 1 << 62):
+        if not is_step_count(steps):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
         ready = [self._blocks() for _ in (params, *moments)]
         for (_, arrays), values in zip(ready, (params, *moments), strict=True):
@@ -442,13 +442,14 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     >>> chosen_rows("run", [2, 0], count=3)
     array([2, 0])
     """
+    hint = "give the numbers of some rows, such as np.arange(10)"
     try:
         chosen = np.asarray(numbers)
-    except ValueError:  # ragged
-        chosen = np.zeros((0, 0))
+    except ValueError as reason:
+        raise InvalidValue(f"no array can be made of rows ({reason})", operation=operation, hint=hint) from None
     if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
         got = f"rows of dtype {chosen.dtype} and shape {chosen.shape}"
-        raise InvalidValue(got, operation=operation, hint="give the numbers of some rows, such as np.arange(10)")
+        raise InvalidValue(got, operation=operation, hint=hint)
     for number in (chosen.min(), chosen.max()):
         if not 0 <= number < count:
             raise InvalidValue(f"row {number} of {count}", operation=operation, hint=f"rows are 0 to {count - 1}")

@@ -68,7 +68,7 @@ class Verifier:
             return
         try:
             found = self._results(instructions, layouts or {}, places or {})
-        except (IndexError, ValueError, RuntimeError) as error:
+        except (AttributeError, IndexError, ValueError, RuntimeError) as error:
             raise RuntimeError(_report(change, f"cannot be carried out ({error})", instructions)) from error
         for number, (one, wanted) in enumerate(zip(found, self.wanted, strict=True)):
             if not np.allclose(one, wanted, rtol=0, atol=TOLERANCE * float(np.abs(wanted).max(initial=0))):
@@ -160,12 +160,9 @@ class _Memory:
         return np.asarray(0.9 * w - factor * grad + 0.01)
 
     def carry_out(self, one: Instruction) -> None:
-        getattr(self, f"_{one.kind}", self._unknown)(one, one.operands, one.results, one.attributes)
+        getattr(self, f"_{one.kind}")(one.operands, one.results, one.attributes)
 
-    def _unknown(self, one: Instruction, *parts: Any) -> None:
-        raise RuntimeError(f"no verification of the instruction {one.kind!r}")
-
-    def _matmul(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _matmul(self, given: Any, made: Any, attributes: Any) -> None:
         fused = attributes["fused"]
         if "mask" in given:
             _check_alike("mask", given["mask"], made["out"])
@@ -185,19 +182,19 @@ class _Memory:
         else:
             self.write(made["out"], out)
 
-    def _elementwise(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _elementwise(self, given: Any, made: Any, attributes: Any) -> None:
         _check_alike(attributes["name"], *given.values(), *made.values())
         a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
         self.write(made["out"], _formula(attributes["name"], a, b, attributes["factor"]))
 
-    def _rows(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _rows(self, given: Any, made: Any, attributes: Any) -> None:
         _check_alike(attributes["name"], *given.values(), *made.values(), in_rows=True)
         a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
         whole = (a * np.cos(np.arange(a.shape[1]))).sum(1, keepdims=True)
         out = _mixed(attributes["name"], a + whole, b, attributes["factor"])
         self.write(made["out"], out if made["out"].shape == out.shape else out.mean(1, keepdims=True))
 
-    def _sum(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _sum(self, given: Any, made: Any, attributes: Any) -> None:
         sizes = attributes["sizes"]
         total = self.span(given["x"], int(np.prod(sizes))).reshape(sizes).sum(1).ravel() / max(sizes[1], 1) ** 0.5
         total = total / (1 + (attributes["divisor"] > 1))
@@ -207,17 +204,17 @@ class _Memory:
         else:
             self.span(made["out"], total.size)[...] = total
 
-    def _dropout(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _dropout(self, given: Any, made: Any, attributes: Any) -> None:
         x = self.span(given["x"])
         kept = np.random.default_rng(attributes["place"]).random(x.size) > 0.1
         self.span(made["out"])[...] = x * kept
 
-    def _to_panels(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _to_panels(self, given: Any, made: Any, attributes: Any) -> None:
         rows, columns = made["out"].shape
         panels = Panels(rows, columns, self._width, 0, turned=False)
         panels.store(self.read(given["x"]), self.span(made["out"], panels.size))
 
-    def _squared_error(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _squared_error(self, given: Any, made: Any, attributes: Any) -> None:
         difference = self.span(given["pred"]) - self.span(given["target"])
         count = max(difference.size, 1)
         if "loss" in made:
@@ -227,15 +224,15 @@ class _Memory:
 
     _squared_error_backward = _squared_error
 
-    def _squared_norm(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _squared_norm(self, given: Any, made: Any, attributes: Any) -> None:
         partials = self.span(made["out"])
         partials[...] = (self.span(given["grad"]) ** 2).sum() / max(partials.size, 1)
 
-    def _clip(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _clip(self, given: Any, made: Any, attributes: Any) -> None:
         norm = np.sqrt(sum(self.span(symbol).sum() for symbol in given.values()))
         self.write(made["out"], np.asarray(0.5 + 0.5 * norm / (1 + norm)))
 
-    def _update(self, one: Instruction, given: Any, made: Any, attributes: Any) -> None:
+    def _update(self, given: Any, made: Any, attributes: Any) -> None:
         w = self.span(made["w"])
         w[...] = self._stepped(w, self.span(given["grad"], w.size), given)
 
@@ -280,7 +277,7 @@ def _mixed(name: str, a: Array, b: Array, factor: float) -> Array:
 
 def _symbols(instructions: Iterable[Instruction], output: Symbol) -> list[Symbol]:
     """Those of inputs and parameters."""
-    every = [symbol for one in instructions for symbol in (*one.operands.values(), *one.results.values())]
+    every = [symbol for one in instructions for symbol in one.symbols]
     return [symbol for symbol in (*every, output) if symbol.buffer.kind in ("input", "parameter")]
 
 
