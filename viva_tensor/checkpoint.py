@@ -30,6 +30,7 @@ from viva_tensor.autograd import Tape, Traced
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.checks import shown
 
 __all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights"]
 
@@ -50,6 +51,7 @@ GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 # numbers that NumPy takes unseen: places in a buffer, and a size in whose square the time to seed grows
 PLACES = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", 4)}
 MOST_POOL = 1024
+MOST_BITS = 4096  # of an int: Python reads no more than 4,300 digits
 
 
 def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> Path:
@@ -490,6 +492,8 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
     """A value as JSON; arrays go to `tensors`. What JSON does not have becomes an object with its kind under "$"."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise InvalidValue(f"{place} is {shown(value)}", operation="save", hint=f"give at most {MOST_BITS} bits")
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

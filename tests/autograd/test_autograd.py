@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.gradients import check_gradient
 from support.operation_cases import CASES
 
-from viva_tensor import autograd, error, kernels, nn, optim, telemetry
+from viva_tensor import autograd, error, kernels, nn, optim, program, telemetry
 from viva_tensor.autograd import (
     add,
     backward,
@@ -581,9 +581,17 @@ def test_copied_gradients_are_read_only():
         lambda tape, x: autograd.new_constant(x, [1.0]),
         lambda tape, x: backward(x, tape),
         lambda tape, x: nn.relu(x, tape),
+        lambda tape, x: program.compile_forward(x, output=x, inputs=(x,)),
+        lambda tape, x: autograd.add(None, x, x),
+        lambda tape, x: autograd.reshape(None, x, (2,)),
+        lambda tape, x: autograd.new_variable(3, [1.0]),
+        lambda tape, x: backward(None, x),
+        lambda tape, x: nn.layer_norm_forward([], (x, x), x),
+        lambda tape, x: nn.mse_loss({}, x, x),
+        lambda tape, x: program.compile_forward(None, output=x, inputs=(x,)),
     ],
 )
-def test_a_variable_where_the_tape_belongs_is_refused_in_words(call):
+def test_what_is_no_tape_is_refused_in_words(call):
     x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
     with pytest.raises(error.InvalidValue, match="where a tape belongs; the tape comes first"):
         call(tape, x)

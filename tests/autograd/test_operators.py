@@ -51,6 +51,9 @@ def test_no_operator_takes_a_variable_on_either_side(x, name, other):
         (lambda x: np.array([x, x]), r"a\.data"),
         (np.exp, "function of this kind in autograd"),
         (np.mean, r"a\.data"),
+        (lambda x: np.array_equal(x, x), r"a\.data"),
+        (np.sum, r"a\.data"),
+        (lambda x: f"{x:.2f}", r"float\(a\.data\)"),
         (lambda x: ARRAY.copy().__iadd__(x), "autograd"),
     ],
 )

@@ -336,9 +336,19 @@ def test_an_empty_batch_that_lies_across_its_alignment():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 2.0}, {"batch_size": True}, {"epochs": 1.5}, {"epochs": True}, {"rng": 0}]
+    "wrong",
+    [
+        {"batch_size": 2.0},
+        {"batch_size": True},
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"rng": 0},
+        {"callback": 3},
+        {"schedule": 0.1},
+        {"shared": "no"},
+    ],
 )
-def test_a_run_refuses_what_is_no_count_or_generator(wrong):
+def test_a_run_refuses_what_does_not_fit_before_its_first_step(wrong):
     x, tape = autograd.new_constant(autograd.new_tape(), np.ones((2, 2), np.float32))
     layer, tape = nn.linear(tape, 2, 1, rng=np.random.default_rng(0))
     pred, tape = nn.linear_forward(tape, layer, x)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, checkpoint, nn, optim, train
-from viva_tensor.error import DimensionError, InvalidFile, InvalidShape, InvalidValue, ShapeMismatch
+from viva_tensor.error import DimensionError, DtypeError, InvalidFile, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.optim import SGD
 from viva_tensor.train import Settings, network, training
 
@@ -215,7 +215,10 @@ class TestCheckpoint:
         with pytest.raises(InvalidFile, match="no checkpoint of fit"):
             train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", resume=True)
 
-    @pytest.mark.parametrize("options", [{"checkpoint_epochs": 0}, {"checkpoint_minutes": 0}])
+    @pytest.mark.parametrize(
+        "options",
+        [{"checkpoint_epochs": 0}, {"checkpoint_epochs": 1.5}, {"checkpoint_minutes": 0}, {"checkpoint_minutes": "a"}],
+    )
     def test_intervals_out_of_range(self, tmp_path, options):
         with pytest.raises(InvalidValue, match="checkpoint_"):
             train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", **options)
@@ -252,11 +255,40 @@ class TestInputs:
             (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((0, 1)), [])}, InvalidShape, "validation rows"),
             (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 2)), [1, 2])}, ShapeMismatch, "validation rows"),
             (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 1)), np.ones((2, 2)))}, ShapeMismatch, "outputs"),
+            (np.ma.array(np.ones((5, 1)), mask=[[1], [0], [0], [0], [0]]), np.ones(5), {}, DtypeError, "x, .*masked"),
+            (np.ones((5, 1)) * 1j, np.ones(5), {}, DtypeError, "x is an array of complex128, wanted real numbers"),
+            (np.ones((5, 1)), np.ones(5, "M8[D]"), {}, DtypeError, r"y is an array of datetime64\[D\]"),
+            (np.ones((5, 1)), ["1"] * 5, {}, DtypeError, "y is an array of <U1"),
+            (np.ones((5, 1)), np.array(["1"] * 5, object), {}, DtypeError, "y is an array of object"),
+            ([[1.0], [1.0, 2.0]], [1, 2], {}, DtypeError, "x, a list"),
+            (np.ones((5, 1)), {1.0}, {}, DtypeError, "y, a set"),
+            (np.ones((5, 1)), None, {}, DimensionError, r"y \(\)"),
+            (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 1)),)}, InvalidValue, "a tuple of 1"),
+            (np.ones((5, 1)), np.ones(5), {"validation": [np.ones((2, 1)), np.ones(2)]}, InvalidValue, "rows"),
+            (np.ones((5, 1)), np.ones(5), {"settings": None}, InvalidValue, "settings=None, wanted"),
+            (np.ones((5, 1)), np.ones(5), {"settings": {}}, InvalidValue, "settings={}, wanted"),
+            (np.ones((5, 1)), np.ones(5), {"classes": "2"}, InvalidValue, "classes='2'"),
+            (np.ones((5, 1)), np.ones(5), {"resume": "no"}, InvalidValue, "resume='no'"),
+            (np.ones((5, 1)), np.ones(5), {"checkpoint": 3}, InvalidValue, "checkpoint=3, wanted the path"),
+            (np.ones((5, 1)), np.ones(5), {"comm": 3}, InvalidValue, "comm is of type int"),
         ],
     )
     def test_refused(self, x, y, options, kind, message):
         with pytest.raises(kind, match=message):
-            train.fit(x, y, QUICK, **options)
+            train.fit(x, y, **({"settings": QUICK} | options))
+
+    def test_numbers_of_any_type_are_taken(self):
+        whole = np.arange(20)[:, None]
+        a = train.fit(whole.astype(np.float32), whole % 2, QUICK)
+        for x, y in ((whole, whole % 2 == 1), (whole.astype(object), whole % 2), (whole.astype(">f8"), whole % 2)):
+            assert same_bits(a, train.fit(x, y, QUICK))
+
+    def test_a_label_that_float32_does_not_hold(self):
+        settings = Settings(loss="cross_entropy", validation_fraction=0)
+        with pytest.raises(
+            InvalidValue, match=r"the target of row 1 is 999999995904.0, wanted class numbers from 0 to 16777215"
+        ):
+            train.fit(self.X[:2], [0, 1e12], settings)
 
     def test_patience_without_rows_to_watch(self):
         with pytest.raises(InvalidValue, match="patience without validation rows"):
@@ -316,6 +348,12 @@ def test_predict_takes_no_activation_for_granted():
     for activation in ("", "softmax"):
         with pytest.raises(InvalidValue, match="activation"):
             train.predict(layers, x, activation)
+    for wrong in (None, 3, layers[0], [x], (), "layers"):
+        with pytest.raises(InvalidValue, match=r"predict: layers are a .*, wanted a sequence of nn.Linear"):
+            train.predict(wrong, x, "relu")
+    for wrong in (["a"], [[1.0], [1.0, 2.0]], layers[0].w):
+        with pytest.raises(DtypeError, match="x"):
+            train.predict(layers, wrong, "relu")
     single = layers[:1]
     np.testing.assert_allclose(train.predict(single, x), x @ single[0].w.data.T, rtol=1e-5)
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from viva_tensor import kernels, telemetry
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import compute
-from viva_tensor.autograd.tape import Node, Tape, Variable
+from viva_tensor.autograd.tape import Node, Tape, Variable, node_of
 from viva_tensor.error import DimensionError, ForeignVariable, InvalidValue, NoGradient, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze
 
@@ -117,11 +117,11 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     array([2., 4.], dtype=float32)
     """
     start = perf_counter_ns()
-    tape.node(loss, "backward")
+    node_of(tape, loss, "backward")
     if isinstance(wrt, Variable) or not isinstance(wrt, Iterable):
         got = f"wrt is a {type(wrt).__name__}"
         raise InvalidValue(got, operation="backward", hint="give a tuple of variables, such as wrt=(x,)")
-    kept = {one.id: one for one in [tape.node(variable, "backward").output for variable in wrt]}
+    kept = {one.id: one for one in [node_of(tape, variable, "backward").output for variable in wrt]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}

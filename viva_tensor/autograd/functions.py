@@ -10,7 +10,7 @@ import numpy as np
 
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import Axis
-from viva_tensor.autograd.tape import Tape, Traced, Variable, record
+from viva_tensor.autograd.tape import Tape, Traced, Variable, node_of, record
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
@@ -193,7 +193,7 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
     array([[1., 2.],
            [3., 4.]], dtype=float32)
     """
-    data = tape.node(x, "reshape").output.data
+    data = node_of(tape, x, "reshape").output.data
     try:
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)
         if not all(is_whole(size) and size >= -1 for size in sizes):  # NumPy takes True for 1 and -2 for -1
@@ -226,7 +226,7 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     >>> slice(tape, x, (0, -1)).value.data
     array(3., dtype=float32)
     """
-    spans, single = _spans(tape.node(x, "slice").output.data.shape, index)
+    spans, single = _spans(node_of(tape, x, "slice").output.data.shape, index)
     part, tape = record(tape, operations.SLICE, x, spans=spans)
     return record(tape, operations.SQUEEZE, part, axes=single) if single else Traced(part, tape)
 
@@ -254,7 +254,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     variables = tuple(variables)
     if not variables:
         raise DimensionError("nothing to join", operation="concatenate", hint="give at least one variable")
-    shape = tape.node(variables[0], "concatenate").output.data.shape
+    shape = node_of(tape, variables[0], "concatenate").output.data.shape
     if not is_whole(axis):
         raise InvalidValue(f"axis={shown(axis)}", operation="concatenate", hint="give one whole number")
     (place,) = axes_of("concatenate", axis, shape)
@@ -325,7 +325,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
     (2, 1)
     """
     if axes is not None:
-        shape = tape.node(x, "transpose").output.data.shape
+        shape = node_of(tape, x, "transpose").output.data.shape
         axes = (axes,) if isinstance(axes, (int, np.integer)) else _frozen(axes)  # type: ignore[assignment]
         if len(axes_of("transpose", axes, shape)) != len(shape):
             raise DimensionError(

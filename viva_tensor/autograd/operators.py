@@ -60,6 +60,7 @@ VALUES: Refused = {
     "__complex__": ("complex()", "take the value: complex(a.data)"),
     "__round__": ("round()", "take the value: round(float(a.data))"),
     "__array__": ("numpy", "take the values: a.data"),
+    "__array_function__": ("numpy", "call the function of this kind in autograd, or take the values: a.data"),
     "__array_ufunc__": ("numpy", "call the function of this kind in autograd, or take the values: a.data"),
 }
 

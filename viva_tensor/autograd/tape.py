@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,10 +14,21 @@ from viva_tensor.autograd import operations
 from viva_tensor.autograd._variable import Record
 from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
-from viva_tensor.error import ForeignVariable, InvalidValue
+from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
 from viva_tensor.kernels.arrays import Array, as_array, freeze
 
-__all__ = ["Node", "Tape", "Traced", "Variable", "new_constant", "new_tape", "new_variable", "record", "sequence"]
+__all__ = [
+    "Node",
+    "Tape",
+    "Traced",
+    "Variable",
+    "new_constant",
+    "new_tape",
+    "new_variable",
+    "node_of",
+    "record",
+    "sequence",
+]
 
 T = TypeVar("T")
 
@@ -63,11 +74,11 @@ class Variable(Record):
     def ndim(self) -> int:
         return self.data.ndim
 
-    def _refuse(self) -> NoReturn:
-        hint = "the tape comes first, then its variables"
-        raise InvalidValue(f"got a variable, id {self.id}, where a tape belongs", operation="autograd", hint=hint)
-
-    extended = node = nodes = property(_refuse)  # what a tape has
+    def __format__(self, spec: str) -> str:
+        if spec:
+            hint = 'take the value: f"{float(a.data):.2f}"'
+            raise NoOperator(f"a Variable does not take {spec!r}", operation="format()", hint=hint)
+        return repr(self)
 
     def __repr__(self) -> str:
         return f"Variable(id={self.id}, data={self.data!r})"
@@ -249,6 +260,25 @@ _EMPTY = object.__new__(Tape)
 _EMPTY._blocks, _EMPTY._full, _EMPTY._last = _Blocks(), 0, ()
 
 
+def node_of(tape: Tape, variable: Variable, operation: str) -> Node:
+    """Return the node whose output is a variable, also where what is given for a tape is none.
+
+    Examples
+    --------
+    >>> node_of(None, None, "relu")
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: relu: got NoneType where a tape belongs; the tape comes first, ...
+    """
+    if not isinstance(tape, Tape):
+        raise _no_tape(operation, tape)
+    return tape.node(variable, operation)
+
+
+def _no_tape(operation: str, got: object) -> InvalidValue:
+    hint = "the tape comes first, then its variables; autograd.new_tape() gives an empty one"
+    return InvalidValue(f"got {type(got).__name__} where a tape belongs", operation=operation, hint=hint)
+
+
 def new_tape() -> Tape:
     """The empty tape.
 
@@ -310,7 +340,10 @@ def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Trace
     if array.flags.writeable:
         array = array.copy()
         freeze(array)
-    return tape.extended(operation, array, operation is operations.VARIABLE)
+    try:
+        return tape.extended(operation, array, operation is operations.VARIABLE)
+    except AttributeError:
+        raise _no_tape(name, tape) from None
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -343,9 +376,12 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     array([0., 2.], dtype=float32)
     """
     wanted, arrays = [], []
-    for variable in inputs:
-        wanted.append(tape.node(variable, operation.name).tracked)
-        arrays.append(variable.data)
+    try:
+        for variable in inputs:
+            wanted.append(tape.node(variable, operation.name).tracked)
+            arrays.append(variable.data)
+    except AttributeError:
+        raise _no_tape(operation.name, tape) from None
     data = operation.forward(*arrays, **attributes)
     freeze(data)
     kept = MappingProxyType(attributes) if attributes else _NOTHING

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from viva_tensor.distributed.agreement import agree, part, settle
-from viva_tensor.error import RankError
+from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.extras import extra
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Ranks:
     """
 
     def __init__(self, comm: Intracomm | None = None) -> None:
+        if not (comm is None or hasattr(comm, "Get_size")):
+            hint = "give mpi4py.MPI.COMM_WORLD, or nothing"
+            raise InvalidValue(
+                f"comm is of type {type(comm).__name__}, wanted a communicator", operation="fit", hint=hint
+            )
         self.comm = comm if comm is not None and comm.Get_size() > 1 else None
         self.rank, self.size = (0, 1) if self.comm is None else (self.comm.Get_rank(), self.comm.Get_size())
 

@@ -29,6 +29,7 @@ __all__ = [
     "Float64Array",
     "as_array",
     "as_arrays",
+    "as_numbers",
     "axes_of",
     "broadcast",
     "by_dtype",
@@ -168,6 +169,33 @@ def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
             shapes = " and ".join(f"{one.dtype} {one.shape}" for one in (arrays[0], array))
             raise DtypeError(f"mixed dtypes: {shapes}", operation=operation, hint=CAST)
     return arrays
+
+
+def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = FLOAT32) -> Array:
+    """A C-contiguous array of whatever holds real numbers, integers and bools too; what is beyond `dtype` is infinite.
+
+    Copied only where it must be, and without a look at what it holds.
+
+    Examples
+    --------
+    >>> as_numbers("fit", "y", [True, False])
+    array([1., 0.], dtype=float32)
+    >>> as_numbers("fit", "y", ["yes", "no"])
+    Traceback (most recent call last):
+    viva_tensor.error.DtypeError: fit: y is an array of <U3, wanted real numbers
+    """
+    try:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError("masked, and its mask would be lost")
+        array = np.asarray(value)
+        texts = array.dtype.kind == "O" and any(isinstance(one, str) for one in array.flat)  # NumPy would read them
+        with np.errstate(over="ignore"):
+            if array.dtype.kind in "biufO" and not texts:
+                return np.asarray(array, dtype, order="C")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as reason:
+        got = f"{type(value).__name__} ({str(reason).partition(chr(10))[0]})"
+        raise DtypeError(f"no array of {np.dtype(dtype)} can be made of {name}, a {got}", operation=operation) from None
+    raise DtypeError(f"{name} is an array of {array.dtype}, wanted real numbers", operation=operation)
 
 
 def wants(operation: str, dimensions: int, array: Array, name: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from viva_tensor import autograd, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
+from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.kernels.arrays import empty, float_dtype
 from viva_tensor.kernels.checks import is_whole, real, shown
@@ -161,7 +162,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
 def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
     """Raise the error that tells why a batch does not fit a layer."""
     for variable in (x, layer.w, layer.b):
-        tape.node(variable, "linear_forward")
+        node_of(tape, variable, "linear_forward")
     w, b = layer.w.data.shape, layer.b.data.shape
     for name, shape, wanted in (("x", x.data.shape, 2), ("w", w, 2), ("b", b, 1)):
         if len(shape) != wanted:
@@ -333,7 +334,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
             operation="dropout",
             hint="pass rng=np.random.default_rng(seed)",
         )
-    tape.node(x, "dropout")
+    node_of(tape, x, "dropout")
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
     return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
 
@@ -407,9 +408,9 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
     array([[-1.,  1.]], dtype=float32)
     """
-    shape = tape.node(x, "layer_norm_forward").output.data.shape
+    shape = node_of(tape, x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
-        own = tape.node(variable, "layer_norm_forward").output.data.shape
+        own = node_of(tape, variable, "layer_norm_forward").output.data.shape
         if own != shape[-1:]:
             hint = f"{name} has one element for each feature of x {shape}"
             raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", hint=hint)

@@ -11,6 +11,7 @@ import numpy as np
 
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations, record
+from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import same_shape
 from viva_tensor.kernels.checks import real
@@ -159,7 +160,7 @@ def cross_entropy(
 
 
 def _difference(operation: str, tape: Tape, pred: Variable, target: Variable) -> Traced[Variable]:
-    p, t = (tape.node(variable, operation).output.data.shape for variable in (pred, target))
+    p, t = (node_of(tape, variable, operation).output.data.shape for variable in (pred, target))
     same_shape(operation, p, t, "give one target for each prediction, of the same shape")
     return autograd.sub(tape, pred, target)
 
@@ -172,7 +173,7 @@ def _reduced(
     if sample_weight is None:
         return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
     shape = losses.data.shape
-    weights = tape.node(sample_weight, operation).output.data
+    weights = node_of(tape, sample_weight, operation).output.data
     if weights.shape != shape[:1]:
         raise ShapeMismatch(shape[:1], weights.shape, operation=operation, hint="give one weight for each row")
     if not (weights >= 0).all():

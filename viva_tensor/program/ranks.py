@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Shapes, Source
-from viva_tensor.program.step import PANEL_ROW_BYTES, State, Step, copies
+from viva_tensor.program.step import PANEL_ROW_BYTES, Run, State, Step, copies
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -183,46 +184,31 @@ class RankStep(Step):
         with self._interrupts:
             return self._together(lambda: inputs)[0]
 
-    def run(
-        self,
-        *inputs: ArrayLike,
-        batch_size: int,
-        epochs: int = 1,
-        rng: np.random.Generator | None = None,
-        shuffle: bool = True,
-        callback: Callable[[int, float], object] | None = None,
-        schedule: Callable[[int], float] | None = None,
-        rows: ArrayLike | None = None,
-        shared: bool = False,
-    ) -> list[float]:
-        """Train for whole epochs, each rank on its own rows, ``batch_size`` of them in a step, or all on shared rows.
-
-        As :meth:`Step.run`; a rank whose rows are used up takes part without any until the others are done too. The
-        losses are those of all rows. What a schedule or a callback raises, and Ctrl-C, ends the run on all ranks,
-        between two steps.
-        """
-
+    def _train(self, checked: Callable[[], Run]) -> list[float]:
         def called(epoch: int, loss: float) -> None:
             try:
-                if callback is not None:
-                    self._interrupts.allowed(callback, epoch, loss)
+                if run.callback is not None:
+                    self._interrupts.allowed(run.callback, epoch, loss)
             except BaseException as error:  # the other ranks are in the next step already
                 self._failure = error
 
         with self._interrupts:
-            losses = super().run(
-                *inputs,
-                batch_size=batch_size,
-                epochs=epochs,
-                rng=rng,
-                shuffle=shuffle,
-                callback=called,
-                schedule=schedule,
-                rows=rows,
-                shared=shared,
-            )
+            run = together(self._comm, "step", checked)
+            self._agree_on(run)
+            losses = self._epochs(replace(run, callback=called))
             together(self._comm, "step", self._ready)
         return losses
+
+    def _agree_on(self, run: Run) -> None:
+        facts: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "lr": self._optimizer.lr}
+        if run.shared:
+            facts |= {
+                "batch_size": run.batch_size,
+                "the number of rows": len(run.arrays[0]),
+                "the rows": None if run.chosen is None else hashlib.sha256(run.chosen.data).hexdigest(),
+                "rng": run.rng.bit_generator.state if run.rng is not None else None,
+            }
+        agree(self._comm, "run", facts)
 
     def _ready(self) -> None:
         """Raise what has happened between two steps."""
@@ -231,60 +217,27 @@ class RankStep(Step):
             raise failure
         self._interrupts.check()
 
-    def _batches(
-        self,
-        inputs: Sequence[ArrayLike],
-        batch_size: int,
-        epochs: int,
-        rng: np.random.Generator | None,
-        shuffle: bool,
-        rows: ArrayLike | None,
-        shared: bool,
-    ) -> tuple[list[Array], Array | None]:
-        given = inputs, batch_size, epochs, rng, shuffle, rows, shared
-        batches = super()._batches
-        arrays, chosen = together(self._comm, "step", lambda: batches(*given))
-        facts: dict[str, object] = {"epochs": epochs, "shared": shared, "lr": self._optimizer.lr}
-        if shared:
-            facts |= {
-                "batch_size": batch_size,
-                "the number of rows": len(arrays[0]),
-                "the rows": None if chosen is None else hashlib.sha256(chosen.data).hexdigest(),
-                "rng": rng.bit_generator.state if shuffle and rng is not None else None,
-            }
-        agree(self._comm, "run", facts)
-        return arrays, chosen
-
-    def _order(self, rng: np.random.Generator | None, count: int, chosen: Array | None) -> Array | None:
+    def _epoch(self, run: Run) -> float:
+        order = None
         try:
-            return super()._order(rng, count, chosen)
+            order = run.order()
         except BaseException as error:  # the other ranks are in the next step already
             self._failure = error
-            return None
-
-    def _epoch(
-        self,
-        arrays: list[Array],
-        order: Array | None,
-        rows: int,
-        batch_size: int,
-        schedule: Callable[[int], float] | None,
-        shared: bool,
-    ) -> float:
-        steps = max(self._comm.allgather(-(-rows // batch_size)))
+        size = run.batch_size
+        steps = max(self._comm.allgather(-(-run.count // size)))
         total = seen = 0.0
-        for begin in range(0, steps * batch_size, batch_size):
+        for begin in range(0, steps * size, size):
 
             def batch(begin: int = begin) -> list[Array]:
-                if schedule is not None:
-                    rate = self._interrupts.allowed(schedule, self.steps + 1)
+                if run.schedule is not None:
+                    rate = self._interrupts.allowed(run.schedule, self.steps + 1)
                     self._rule.lr = self._optimizer.at_rate(rate).lr
-                taken = slice(begin, min(begin + batch_size, rows))
-                if shared:
-                    own = part(taken.stop - begin, self._comm.rank, self._comm.size)
-                    taken = slice(begin + own.start, begin + own.stop)
+                taken = slice(begin, min(begin + size, run.count))
+                if run.shared:
+                    local = part(taken.stop - begin, self._comm.rank, self._comm.size)
+                    taken = slice(begin + local.start, begin + local.stop)
                 chosen: Any = taken if order is None else order[taken]
-                return [array[chosen] for array in arrays]
+                return [array[chosen] for array in run.arrays]
 
             loss, count = self._together(batch)
             total += loss * count

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.autograd import Node, Tape, Variable, operations
-from viva_tensor.error import DimensionError, DtypeError, ForeignVariable, InvalidValue, ShapeMismatch
+from viva_tensor.autograd.tape import node_of
+from viva_tensor.error import DimensionError, DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import MOST
@@ -89,20 +90,13 @@ def source_of(
     optimizer: Optimizer | None,
 ) -> Source:
     """The part of a tape that a program is made of, if it is one."""
-    nodes = tape.nodes()
     if isinstance(inputs, Variable) or not isinstance(inputs, Iterable):
         got = f"inputs is a {type(inputs).__name__}"
         raise InvalidValue(got, operation=operation, hint="give a tuple of variables, such as inputs=(x,)")
     inputs = tuple(inputs)
     for variable in (output, *inputs, *params):
-        if not isinstance(variable, Variable) or not (
-            0 <= variable.id < len(nodes) and nodes[variable.id].output is variable
-        ):
-            raise ForeignVariable(
-                f"{getattr(variable, 'id', type(variable).__name__)} is not a variable of this tape",
-                operation=operation,
-                hint="use the tape that came back with it, or one recorded from it",
-            )
+        node_of(tape, variable, operation)
+    nodes = tape.nodes()
     for variable in (*inputs, *params):
         if nodes[variable.id].inputs:
             raise InvalidValue(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,10 +24,7 @@ from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Shapes, Source
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["State", "Step"]
+__all__ = ["Run", "State", "Step"]
 
 PANEL_ROW_BYTES = 128  # bytes of a panel's row
 
@@ -42,6 +40,32 @@ class State(NamedTuple):
     moments: tuple[tuple[Array, ...], ...]
     steps: int
     optimizer: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What :meth:`Step.run` trains on and how, checked."""
+
+    arrays: list[Array]  # all rows of each input
+    chosen: Array | None  # numbers of the rows to train on; None: all
+    batch_size: int
+    epochs: int
+    rng: np.random.Generator | None  # None: the rows in their order
+    schedule: Callable[[int], float] | None
+    callback: Callable[[int, float], object] | None
+    shared: bool
+
+    @property
+    def count(self) -> int:
+        """Rows in an epoch."""
+        return len(self.arrays[0]) if self.chosen is None else len(self.chosen)
+
+    def order(self) -> Array | None:
+        """Draw the numbers of rows in the order of one epoch; None: as they lie."""
+        if self.rng is None:
+            return self.chosen
+        order = self.rng.permutation(self.count)
+        return order if self.chosen is None else self.chosen[order]
 
 
 class Step:
@@ -215,7 +239,9 @@ class Step:
         shared : bool
             With several ranks (``compile_step(comm=)``): every rank gives the same rows and generator, and takes its
             part of each batch, so that the batches are those of one rank. Otherwise each gives rows of its own, of
-            which it takes ``batch_size`` in a step.
+            which it takes ``batch_size`` in a step; one whose rows are used up takes part without any until the others
+            are done too. The losses are those of all rows. What a schedule or a callback raises, and Ctrl-C, ends the
+            run on all ranks, between two steps.
 
         Returns
         -------
@@ -228,44 +254,30 @@ class Step:
         KeyboardInterrupt
             Between two steps; the parameters are those after the last whole step.
         """
-        arrays, chosen = self._batches(inputs, batch_size, epochs, rng, shuffle, rows, shared)
-        count = len(arrays[0]) if chosen is None else len(chosen)
-        losses = []
+
+        def checked() -> Run:
+            check_count("run", "batch_size", batch_size)
+            check_count("run", "epochs", epochs, least=0)
+            shuffled = flag("run", "shuffle", shuffle)
+            if shuffled and not callable(getattr(rng, "permutation", None)):  # all that is asked of a generator here
+                got = f"shuffle without a generator, rng is {type(rng).__name__}"
+                hint = "give rng=np.random.default_rng(seed), or shuffle=False"
+                raise InvalidValue(got, operation="run", hint=hint)
+            for name, function in (("schedule", schedule), ("callback", callback)):
+                if not (function is None or callable(function)):
+                    raise InvalidValue(f"{name}={function!r}, wanted a function or None", operation="run")
+            arrays = self._rows(inputs, batch_size)
+            chosen = None if rows is None else chosen_rows("run", rows, len(arrays[0]))
+            generator = rng if shuffled else None
+            return Run(arrays, chosen, batch_size, epochs, generator, schedule, callback, flag("run", "shared", shared))
+
         try:
-            for epoch in range(1, epochs + 1):
-                order = self._order(rng if shuffle else None, count, chosen)
-                loss = self._epoch(arrays, order, count, batch_size, schedule, shared)
-                losses.append(loss)
-                if callback is not None:
-                    callback(epoch, loss)
+            return self._train(checked)
         finally:
             self._rule.lr = self._optimizer.lr
-        return losses
 
-    def _order(self, rng: np.random.Generator | None, count: int, chosen: Array | None) -> Array | None:
-        """The numbers of rows in the order of one epoch; None: as they lie."""
-        order = None if rng is None else rng.permutation(count)
-        return order if chosen is None else chosen if order is None else chosen[order]
-
-    def _batches(
-        self,
-        inputs: Sequence[ArrayLike],
-        batch_size: int,
-        epochs: int,
-        rng: np.random.Generator | None,
-        shuffle: bool,
-        rows: ArrayLike | None,
-        shared: bool,
-    ) -> tuple[list[Array], Array | None]:
-        """All rows as arrays to take batches from and the numbers of those chosen, if all about a run is in order."""
-        check_count("run", "batch_size", batch_size)
-        check_count("run", "epochs", epochs, least=0)
-        flag("run", "shared", shared)
-        if flag("run", "shuffle", shuffle) and not callable(
-            getattr(rng, "permutation", None)
-        ):  # all that is asked of a generator here
-            hint = "give rng=np.random.default_rng(seed), or shuffle=False"
-            raise InvalidValue(f"shuffle without a generator, rng is {type(rng).__name__}", operation="run", hint=hint)
+    def _rows(self, inputs: Sequence[ArrayLike], batch_size: int) -> list[Array]:
+        """All rows of each input, to take batches from."""
         arrays = [np.ascontiguousarray(as_array("run", one, self._dtype(one))) for one in inputs]
         lengths = {len(array) if array.ndim else 0 for array in arrays}
         if len(lengths) != 1 or 0 in lengths:
@@ -274,24 +286,29 @@ class Step:
                 f"inputs of shapes {shapes}", operation="run", hint="give as many rows in each, and some"
             )
         self._source.shapes("run", [array[:batch_size] for array in arrays])
-        return arrays, None if rows is None else chosen_rows("run", rows, len(arrays[0]))
+        return arrays
 
-    def _epoch(
-        self,
-        arrays: list[Array],
-        order: Array | None,
-        rows: int,
-        batch_size: int,
-        schedule: Callable[[int], float] | None,
-        shared: bool,
-    ) -> float:
-        """The mean loss of all rows."""
+    def _train(self, checked: Callable[[], Run]) -> list[float]:
+        """Train for the epochs of a run; the mean loss of each."""
+        return self._epochs(checked())
+
+    def _epochs(self, run: Run) -> list[float]:
+        losses = []
+        for epoch in range(1, run.epochs + 1):
+            losses.append(self._epoch(run))
+            if run.callback is not None:
+                run.callback(epoch, losses[-1])
+        return losses
+
+    def _epoch(self, run: Run) -> float:
+        """Train for one epoch; the mean loss of all rows."""
+        order, count, schedule = run.order(), run.count, run.schedule
         total = 0.0
         begin = 0
-        while begin < rows:
-            size = min(batch_size, rows - begin)
-            end = begin + size if schedule or self._rng is not None else begin + (rows - begin) // size * size
-            shapes = tuple((size, *array.shape[1:]) for array in arrays)
+        while begin < count:
+            size = min(run.batch_size, count - begin)
+            end = begin + size if schedule or self._rng is not None else begin + (count - begin) // size * size
+            shapes = tuple((size, *array.shape[1:]) for array in run.arrays)
             losses = 0.0
             while begin < end:
                 rate = None if schedule is None else self._optimizer.at_rate(schedule(self.steps + 1)).lr
@@ -300,9 +317,9 @@ class Step:
                     self._draw()
                     if rate is not None:
                         self._rule.lr = rate
-                    losses, begin = planned.executor.run_batches(arrays, order, begin, end, planned.flops, losses)
+                    losses, begin = planned.executor.run_batches(run.arrays, order, begin, end, planned.flops, losses)
             total += size * losses
-        return total / rows
+        return total / count
 
     @property
     def steps(self) -> int:

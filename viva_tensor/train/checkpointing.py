@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from copy import deepcopy
 from dataclasses import fields
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -14,6 +14,7 @@ from viva_tensor import autograd, nn
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, RankError
+from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.training import Training
 
@@ -26,10 +27,10 @@ class Checkpointer:
     """The state of a run in a file that rank 0 writes."""
 
     def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
-        if epochs is not None and (not isinstance(epochs, Integral) or epochs < 1):
-            raise InvalidValue(f"checkpoint_epochs={epochs!r}", operation="fit", hint="it is at least 1")
-        if not minutes > 0:
-            raise InvalidValue(f"checkpoint_minutes={minutes!r}", operation="fit", hint="it is above 0")
+        if epochs is not None:
+            check_count("fit", "checkpoint_epochs", epochs)
+        if minutes != math.inf:
+            positive("fit", "checkpoint_minutes", minutes)
         self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
         self._written = perf_counter()
         self._latest: checkpoints.Checkpoint | None = None  # not in the file yet

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_places
 from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.checkpointing import Checkpointer
 from viva_tensor.train.progress import Bar
@@ -101,6 +102,19 @@ def fit(
     True
     """
     ranks = Ranks(comm)
+    with ranks.together("fit"):
+        if not isinstance(settings, Settings):
+            got, hint = f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)"
+            raise InvalidValue(got, operation="fit", hint=hint)
+        for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
+            flag("fit", name, value)
+        if classes is not None:
+            check_count("fit", "classes", classes)
+        if isinstance(validation, tuple) and len(validation) != 2:
+            hint = "give (x, y), or numbers of rows"
+            raise InvalidValue(f"validation is a tuple of {len(validation)}", operation="fit", hint=hint)
+        if not isinstance(checkpoint, str | os.PathLike | None):
+            raise InvalidValue(f"checkpoint={checkpoint!r}, wanted the path of a file", operation="fit")
     if ranks.size > 1:
         shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.kernels.arrays import Float32Array, as_numbers
 
 __all__ = ["Layers", "Network", "predict"]
 
@@ -67,6 +69,8 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
 
     Raises
     ------
+    DtypeError, DimensionError, ShapeMismatch
+        If x holds no numbers, or not the features of the first layer.
     InvalidValue
         If there are several layers and no activation is named: layers do not tell with which they were trained.
 
@@ -78,10 +82,13 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
     >>> predict(fit(x, x, settings).layers, x, settings.activation).shape
     (64, 1)
     """
+    if not (isinstance(layers, Sequence) and layers and all(isinstance(layer, nn.Linear) for layer in layers)):
+        got = f"layers are a {type(layers).__name__}, wanted a sequence of nn.Linear"
+        raise InvalidValue(got, operation="predict", hint="give those of a trained network, fit(...).layers")
     if activation is None and len(layers) > 1:
         raise InvalidValue(
             f"no activation between {len(layers)} layers",
             operation="predict",
             hint="give that of training, activation=settings.activation",
         )
-    return Network("relu" if activation is None else activation)(layers, np.ascontiguousarray(x, np.float32))
+    return Network("relu" if activation is None else activation)(layers, as_numbers("predict", "x", x))

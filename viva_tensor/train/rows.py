@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.program.step import chosen_rows
 
 __all__ = ["CLASSIFYING", "Rows", "split", "usable"]
@@ -18,6 +18,7 @@ __all__ = ["CLASSIFYING", "Rows", "split", "usable"]
 IntArray = npt.NDArray[np.int64]
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits
+MOST_CLASSES = 1 << 24  # beyond, float32 does not tell one class number from the next
 CHECKED = 65536  # rows looked at at a time
 
 
@@ -48,9 +49,7 @@ def usable(
     Each rank looks at the features of its part of the rows.
     """
     operation = f"fit on {what}"
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused below
-        features = np.ascontiguousarray(x, np.float32)
-        target = np.asarray(y, np.float32)
+    features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)  # what is infinite, see below
     if features.ndim != 2 or target.ndim not in (1, 2):
         raise DimensionError(
             f"x has shape {features.shape}, y {target.shape}",
@@ -98,9 +97,9 @@ def usable(
 def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss: str, classes: int | None) -> None:
     target = targets[chosen]
     if loss == "cross_entropy" and target.ndim == 1:
-        most = np.inf if classes is None else classes - 1
+        most = (MOST_CLASSES if classes is None else classes) - 1
         bad = np.flatnonzero((target < 0) | (target > most) | (target != np.floor(target)))
-        wanted = f"class numbers from 0 to {most}" if classes is not None else "class numbers 0, 1, ..."
+        wanted = f"class numbers from 0 to {most}"
     elif loss == "cross_entropy":
         bad = np.flatnonzero((target < 0).any(axis=1) | (abs(target.sum(axis=1, dtype=np.float64) - 1) > 1e-3))
         wanted = "probabilities that sum to 1"
