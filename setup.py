@@ -34,12 +34,11 @@ DIRECTIVES = {
     "cdivision": True,
 }
 
-# Tried one by one; a compiler that refuses one does without it. Results do not depend on any of them: no flag here
-# lets the compiler reorder sums.
+# Tried one by one; a compiler that refuses one does without it. No flag here lets the compiler reorder sums.
 OPTIONAL_FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",  # the cores say what is fused (vector.h)
     "-fvisibility=hidden",
     "-fno-tree-loop-distribute-patterns",  # else zeroing sums that live in registers is a call of memset besides
     "--param=max-completely-peeled-insns=400",  # loops over the sums of a tile are unrolled, so that they live there

@@ -45,3 +45,8 @@ def test_in_another_process_on_each_instruction_set(isa):
     found, stored = json.loads(done.stdout)
     other = [name for name in RUNS if found[name] != stored[name]]
     assert not other, f"other bits on {isa}: {', '.join(other)}"
+
+
+@pytest.mark.skipif("MSC" in _dispatch.compiler, reason="Microsoft's compiler has no such flag")
+def test_what_is_fused_is_said_by_the_cores_not_chosen_by_the_compiler():
+    assert "-ffp-contract=off" in vt.config()["flags"].split()

@@ -19,6 +19,9 @@ cdef extern from "vector.h" nogil:
     ctypedef float real "viva_real"
     ctypedef float vec "viva_vec"
     vec ZERO "VIVA_ZERO"
+    vec fused "viva_fused" (vec a, vec b, vec c)               # a·b + c
+    vec fused_from "viva_fused_from" (vec c, vec a, vec b)     # c - a·b
+    real fused_real "VIVA_FUSED_REAL" (real a, real b, real c)
     vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
     vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
     vec relu_of "VIVA_RELU" (vec x)

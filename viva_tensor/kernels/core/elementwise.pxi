@@ -37,7 +37,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == ERF:
         return erf_of(a)
     if formula == ERF_BACKWARD:         # of x: 2/√π · e^(-x²)
-        return a * (decayed(-pinned(b * b)) * <real> 1.1283791670955126)
+        return a * (decayed(-(b * b)) * <real> 1.1283791670955126)
     if formula == RELU:
         return relu_of(a)
     if formula == RELU_BACKWARD:        # of x
@@ -53,7 +53,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == TANH:
         return tanh_of(a)
     if formula == TANH_BACKWARD:        # of y
-        return a * (splat(<real> 1) - b * b)
+        return a * fused_from(splat(<real> 1), b, b)
     if formula == SOFTPLUS:
         return softplus_of(a)
     if formula == SOFTPLUS_BACKWARD:    # of x
@@ -63,7 +63,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == SILU_BACKWARD:        # of x: σ + x·σ·(1 - σ)
         b = within(b)
         c = sigmoid_of(b)
-        return a * (c * (b * (splat(<real> 1) - c) + <real> 1))
+        return a * (c * fused(b, splat(<real> 1) - c, splat(<real> 1)))
     if formula == GELU:
         return at_least(a, -BEYOND) * normal_cdf(a)
     if formula == GELU_BACKWARD:        # of x: Φ + x·φ
@@ -74,7 +74,7 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
     if formula == GELU_TANH_BACKWARD:   # of x: σ + x·σ·(1 - σ)·bend'
         b = within(b)
         c = sigmoid_of(bend(b))
-        return a * (c * (b * (splat(<real> 1) - c) * bend_slope(b) + <real> 1))
+        return a * (c * fused(b * (splat(<real> 1) - c), bend_slope(b), splat(<real> 1)))
     if formula == HUBER:                # of a difference: d²/2 up to δ, then δ·(|d| - δ/2)
         c = abs_of(a)
         return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)

@@ -156,7 +156,10 @@ VIVA_FUNCTION viva_vec viva_copysign(viva_vec a, viva_vec sign) {
     return (viva_vec)(((viva_mask)a & ~VIVA_SIGN) | ((viva_mask)sign & VIVA_SIGN));
 }
 
-VIVA_FUNCTION viva_vec viva_nearest(viva_vec x) { return (x + (viva_real)VIVA_ROUNDER) - (viva_real)VIVA_ROUNDER; }
+/* The integer nearest to x·factor */
+VIVA_FUNCTION viva_vec viva_nearest(viva_vec x, viva_real factor) {
+    return viva_fused(x, viva_splat(factor), viva_splat((viva_real)VIVA_ROUNDER)) - (viva_real)VIVA_ROUNDER;
+}
 
 /* 2ⁿ for integers n, where it is a normal number */
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
@@ -169,7 +172,7 @@ VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) {
 #if defined(__AVX512F__)
     return VIVA_512(scalef, (viva_512)x, (viva_512)n);
 #else
-    viva_vec half = viva_nearest(n * (viva_real)0.5);
+    viva_vec half = viva_nearest(n, (viva_real)0.5);
     return x * viva_two_to(half) * viva_two_to(n - half);
 #endif
 }
@@ -181,20 +184,6 @@ VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
     return (viva_vec)((viva_bits)k + (viva_bits)viva_splat((viva_real)VIVA_ROUNDER)) - (viva_real)VIVA_ROUNDER;
 }
 
-/* x itself, as a number that the compiler fuses with nothing: it may fuse either product of a sum of two. */
-#if defined(__AVX512F__)
-#define VIVA_REGISTER "v"
-#elif defined(__x86_64__) || defined(__SSE2__)
-#define VIVA_REGISTER "x"
-#elif defined(__aarch64__)
-#define VIVA_REGISTER "w"
-#endif
-VIVA_FUNCTION viva_vec viva_pinned(viva_vec x) {
-#if defined(VIVA_REGISTER)
-    __asm__("" : "+" VIVA_REGISTER(x));
-#endif
-    return x;
-}
 #define VIVA_LANE(x, i) ((x)[i])
 #else
 #define VIVA_FUNCTION static __inline
@@ -206,7 +195,7 @@ VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) { return n == n ? (vi
 VIVA_FUNCTION viva_vec viva_if_at_most(viva_vec x, viva_vec y, viva_vec a, viva_vec b) { return x <= y ? a : b; }
 VIVA_FUNCTION viva_vec viva_abs(viva_vec x) { return (viva_real)fabs(x); }
 VIVA_FUNCTION viva_vec viva_copysign(viva_vec a, viva_vec sign) { return (viva_real)copysign(a, sign); }
-VIVA_FUNCTION viva_vec viva_nearest(viva_vec x) { return (viva_real)nearbyint(x); }
+VIVA_FUNCTION viva_vec viva_nearest(viva_vec x, viva_real factor) { return (viva_real)nearbyint(x * factor); }
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) { return n == n ? (viva_real)ldexp(1, (int)n) : n; }
 VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
     int k = 0;
@@ -215,7 +204,6 @@ VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
     *m = low ? 2 * half : half;
     return (viva_real)(k - low);
 }
-VIVA_FUNCTION viva_vec viva_pinned(viva_vec x) { return x; }
 #define VIVA_LANE(x, i) (x)
 #endif
 

@@ -1,6 +1,5 @@
 # exp, log, tanh, erf and their relatives, on vectors. Every lane takes the same steps, so that a number has the same
-# image wherever it stands. (The vector functions of C libraries differ between instruction sets.) Where a sum could
-# have two products, one is pinned: a compiler may fuse either.
+# image wherever it stands. (The vector functions of C libraries differ between instruction sets.)
 
 cdef extern from "functions.h" nogil:
     vec splat "viva_splat" (real x)
@@ -11,10 +10,9 @@ cdef extern from "functions.h" nogil:
     vec scaled "viva_scaled" (vec x, vec n)
     vec abs_of "viva_abs" (vec x)
     vec with_sign "viva_copysign" (vec a, vec sign)
-    vec nearest "viva_nearest" (vec x)
+    vec nearest "viva_nearest" (vec x, real factor)     # the integer nearest to x·factor
     vec two_to "viva_two_to" (vec n)
     vec split "viva_split" (vec x, vec* m)
-    vec pinned "viva_pinned" (vec x)
     vec quotient "viva_quotient" (vec a, vec b)
     vec root_of "viva_sqrt" (vec x)
     vec power_of "viva_pow" (vec x, double exponent)
@@ -51,8 +49,8 @@ cdef inline vec chained(vec grad, vec value) noexcept nogil:
 
 cdef inline vec reduced(vec x, vec* n) noexcept nogil:
     """r with x = n·ln(2) + r, |r| ≤ ln(2) / 2"""
-    n[0] = nearest(x * <real> 1.4426950408889634)
-    return (x - n[0] * LN2_HIGH) - n[0] * LN2_LOW
+    n[0] = nearest(x, <real> 1.4426950408889634)
+    return fused_from(fused_from(x, n[0], splat(LN2_HIGH)), n[0], splat(LN2_LOW))
 
 
 cdef inline vec decayed(vec x) noexcept nogil:
@@ -61,7 +59,7 @@ cdef inline vec decayed(vec x) noexcept nogil:
     cdef int k
     r = reduced(at_least(x, EXP_MIN), &n)
     for k in range(TAYLOR - 1, -1, -1):
-        value = value * r + inverse_factorial[k]
+        value = fused(value, r, splat(inverse_factorial[k]))
     return scaled(value, n)
 
 
@@ -76,10 +74,10 @@ cdef inline vec expm1_of(vec x) noexcept nogil:
     cdef int k
     r = reduced(x, &n)
     for k in range(TAYLOR - 1, 1, -1):
-        value = value * r + inverse_factorial[k]
-    value = pinned(r * r) * value + r
+        value = fused(value, r, splat(inverse_factorial[k]))
+    value = fused(r * r, value, r)
     scale = two_to(n)
-    return scale * value + (scale - <real> 1)
+    return fused(scale, value, scale - <real> 1)
 
 
 cdef inline vec log_of(vec x) noexcept nogil:
@@ -95,10 +93,10 @@ cdef inline vec log_of(vec x) noexcept nogil:
     z = s * s
     rest = splat(<real> (2.0 / (2 * ATANH_TERMS + 1)))
     for i in range(ATANH_TERMS - 1, 0, -1):
-        rest = rest * z + <real> (2.0 / (2 * i + 1))
-    half = pinned(f * f * <real> 0.5)
-    value = pinned(s * (half + pinned(rest * z))) + k * LN2_LOW
-    value = k * LN2_HIGH + (f - (half - value))
+        rest = fused(rest, z, splat(<real> (2.0 / (2 * i + 1))))
+    half = f * f * <real> 0.5
+    value = fused(k, splat(LN2_LOW), s * (half + rest * z))
+    value = fused(k, splat(LN2_HIGH), f - (half - value))
     value = if_less(x, ZERO, splat(NOT_A_NUMBER), value)
     value = if_less(splat(LARGEST), x, x, value)
     return if_less(ZERO, abs_of(x), value, splat(-INFINITE) + (x - x))     # 0 and NaN
@@ -134,8 +132,8 @@ cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
     cdef vec t = quotient(x - <real> 3.75, x + <real> 3.75), value = splat(erfcx_series[0])
     cdef int k
     for k in range(1, ERFCX_TERMS):
-        value = value * t + erfcx_series[k]
-    return quotient(decayed(minus_square) * value, x * <real> 2 + <real> 1)
+        value = fused(value, t, splat(erfcx_series[k]))
+    return quotient(decayed(minus_square) * value, fused(x, splat(<real> 2), splat(<real> 1)))
 
 
 cdef inline vec erf_of(vec x) noexcept nogil:
@@ -143,23 +141,23 @@ cdef inline vec erf_of(vec x) noexcept nogil:
     cdef vec size = abs_of(x), square, small = splat(erf_series[ERF_TERMS - 1])
     cdef int k
     size = at_most(size, <real> 30)
-    square = pinned(size * size)
+    square = size * size
     for k in range(ERF_TERMS - 2, -1, -1):
-        small = small * square + erf_series[k]
+        small = fused(small, square, splat(erf_series[k]))
     small = small * size
     return with_sign(if_less(size, splat(<real> 0.5), small, splat(<real> 1) - erfc_of(size, -square)), x)
 
 
 cdef inline vec normal_density(vec x) noexcept nogil:
     """φ(x) = e^(-x²/2) / √(2π)"""
-    return decayed(pinned(x * x) * <real> -0.5) * <real> 0.3989422804014327
+    return decayed((x * x) * <real> -0.5) * <real> 0.3989422804014327
 
 
 cdef inline vec normal_cdf(vec x) noexcept nogil:
     """Φ(x) = ½·erfc(-x / √2)"""
     cdef vec size = abs_of(x), tail
     size = at_most(size, <real> 60)
-    tail = erfc_of(size * <real> 0.7071067811865476, pinned(size * size) * <real> -0.5) * <real> 0.5
+    tail = erfc_of(size * <real> 0.7071067811865476, (size * size) * <real> -0.5) * <real> 0.5
     return if_less(x, ZERO, tail, splat(<real> 1) - tail)
 
 
@@ -170,8 +168,8 @@ cdef inline vec within(vec x) noexcept nogil:
 
 cdef inline vec bend(vec x) noexcept nogil:
     """2·√(2/π)·(x + 0.044715·x³): Φ(x) is about the sigmoid of it"""
-    return x * ((x * x) * <real> 0.07135481627260025 + <real> 1.5957691216057308)
+    return x * fused(x * x, splat(<real> 0.07135481627260025), splat(<real> 1.5957691216057308))
 
 
 cdef inline vec bend_slope(vec x) noexcept nogil:
-    return (x * x) * <real> 0.21406444881780076 + <real> 1.5957691216057308
+    return fused(x * x, splat(<real> 0.21406444881780076), splat(<real> 1.5957691216057308))

@@ -12,9 +12,9 @@ cdef inline real span_squares(const real* x, Py_ssize_t size) noexcept nogil:
     for i in range(size // WIDTH):
         for j in range(WIDTH_VECS):
             value = (<const vec*> (x + i * WIDTH + j * LANES))[0]
-            sums[j] += value * value
+            sums[j] = fused(value, value, sums[j])
     for i in range(whole, size):
-        lanes[i - whole] += x[i] * x[i]
+        lanes[i - whole] = fused_real(x[i], x[i], lanes[i - whole])
     return join(lanes)
 
 

@@ -15,7 +15,7 @@ cdef void peak(const void* packed, int member, int members) noexcept nogil:
         sums[i] = ZERO + <real> i
     for n in range(args.rounds):
         for i in range(CHAINS):
-            sums[i] = sums[i] * factor + term
+            sums[i] = fused(sums[i], factor, term)
     for i in range(1, CHAINS):
         sums[0] += sums[i]
     (<vec*> (<real*> args.out + member * LANES))[0] = sums[0]

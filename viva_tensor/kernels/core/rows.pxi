@@ -57,14 +57,14 @@ cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_s
                 if term == PLAIN:
                     sums[j] += a
                 elif term == PRODUCT:
-                    sums[j] += a * load_part(y + i + j * LANES, count)
+                    sums[j] = fused(a, load_part(y + i + j * LANES, count), sums[j])
                 elif term == COVARIANCE:
-                    sums[j] += a * (load_part(y + i + j * LANES, count) - shift)
+                    sums[j] = fused(a, load_part(y + i + j * LANES, count) - shift, sums[j])
                 elif term == EXPONENTIAL:
                     sums[j] += kept(decayed(a - shift), count)
                 elif term == SQUARE:
                     b = kept(a - shift, count)
-                    sums[j] += b * b
+                    sums[j] = fused(b, b, sums[j])
                 else:
                     sums[j] += share_of(load_part(y + i + j * LANES, count), kept(shift - a, count))
         i += WIDTH
@@ -156,15 +156,15 @@ cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, con
         elif formula == LOG_SOFTMAX:
             x = (x - first) - second
         elif formula == LOG_SOFTMAX_BACKWARD:
-            x = x - pinned(exp_of(load_part(b + i, count)) * first)
+            x = x - exp_of(load_part(b + i, count)) * first
         elif formula == CROSS_ENTROPY_BACKWARD:
-            x = pinned(load_part(out + i, count) * third)
+            x = load_part(out + i, count) * third
             if not labels:
                 x = x - load_part(b + i, count)
         elif formula == NORMALIZE:
             x = quotient(x - first, second)
         else:
-            x = (x - fourth) - (load_part(b + i, count) - first) * third
+            x = fused_from(x - fourth, load_part(b + i, count) - first, third)
             x = chained(x, quotient(x, second))
         store_part(out + i, x, count)
         i += LANES
@@ -244,12 +244,12 @@ cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_
         found = quotient(found, total)
         for j in range(size):
             share = splat(<real> j)
-            x[j] = pinned(powers[j] * found)
+            x[j] = powers[j] * found
             x[j] = if_at_most(label, share, if_at_most(share, label, x[j] - <real> 1, x[j]), x[j])
     else:
         found = quotient(join_columns(y), total)
         for j in range(size):
-            x[j] = pinned(powers[j] * found) - y[j]
+            x[j] = powers[j] * found - y[j]
     for j in range(NARROW // LANES):
         transpose(x + j * LANES)
         for i in range(LANES):

@@ -222,12 +222,12 @@ cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t siz
     for i in range(size // WIDTH):
         for j in range(WIDTH_VECS):
             difference = (<const vec*> (a + i * WIDTH + j * LANES))[0] - (<const vec*> (b + i * WIDTH + j * LANES))[0]
-            sums[j] += difference * difference
+            sums[j] = fused(difference, difference, sums[j])
             if out != NULL:
                 (<vec*> (out + i * WIDTH + j * LANES))[0] = difference * factor
     for i in range(whole, size):
         rest = a[i] - b[i]
-        lanes[i - whole] += rest * rest
+        lanes[i - whole] = fused_real(rest, rest, lanes[i - whole])
         if out != NULL:
             out[i] = rest * factor
     return join(lanes)

@@ -41,7 +41,7 @@ cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column,
             value = at(&args.a, 0, chunk + k)[0]
             for j in range(vecs):
                 line = load_part(b + j * LANES // PANEL * args.b.across + j * LANES % PANEL, lanes_of(columns, j))
-                sums[j] += line * value
+                sums[j] = fused(line, splat(value), sums[j])
             b += args.b.row
         for j in range(vecs):
             totals[j] = sums[j] if chunk == 0 else totals[j] + sums[j]
@@ -69,11 +69,11 @@ cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_
             transpose(rows)
             if size == LANES:
                 for i in range(LANES):
-                    sums += rows[i] * a[i * args.a.column]
+                    sums = fused(rows[i], splat(a[i * args.a.column]), sums)
             else:
                 for i in range(LANES):
                     if i < size:
-                        sums += rows[i] * a[i * args.a.column]
+                        sums = fused(rows[i], splat(a[i * args.a.column]), sums)
             k += LANES
         totals = sums if chunk == 0 else totals + sums
         chunk = end
@@ -101,7 +101,7 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
             factor = at(&args.a, i, 0)[0]
             for j in range(TILE_VECS):
                 size = lanes_of(own.right - column, j)
-                value = line[j] * factor + ZERO
+                value = fused(line[j], splat(factor), ZERO)
                 if mask != NULL:
                     value = masked(value, load_part(mask + j * LANES, size))
                 store_part(out + j * LANES, value, size)
@@ -126,7 +126,7 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
             b = <const real*> args.b.data + chunk * args.b.row + own.left
             sums = ZERO
             for k in range(min(CHUNK, args.depth - chunk)):
-                sums += load_part(b, size) * a[0]
+                sums = fused(load_part(b, size), splat(a[0]), sums)
                 a += args.a.column
                 b += args.b.row
             total = sums if chunk == 0 else total + sums

@@ -46,9 +46,9 @@ cdef inline void multiply_step(int height, int vecs, const real* a, Py_ssize_t v
     for i in range(height):
         for j in range(vecs):
             if SPREAD > 1 and known(vector) and vector == SPREAD:
-                sums[i * TILE_VECS + j] += line[j] * (<const vec*> (a + i * vector))[0]
+                sums[i * TILE_VECS + j] = fused(line[j], (<const vec*> (a + i * vector))[0], sums[i * TILE_VECS + j])
             else:
-                sums[i * TILE_VECS + j] += line[j] * a[i * vector]
+                sums[i * TILE_VECS + j] = fused(line[j], splat(a[i * vector]), sums[i * TILE_VECS + j])
 
 
 cdef inline void fetch_row(const real* row) noexcept nogil:

@@ -1,6 +1,5 @@
 # Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back
-# of a matrix product, one row of a tile, with the same bits: where a sum could have two products, of which a compiler
-# may fuse either, one is pinned.
+# of a matrix product, one row of a tile, with the same bits.
 
 cdef struct Numbers:    # of a rule, as elements
     real scale, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
@@ -42,26 +41,26 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     """
     cdef vec w = taken(args.w, at, size), mean, square
     if args.scale != NULL:
-        grad = pinned(grad * numbers.scale)
+        grad = grad * numbers.scale
     if numbers.decay != 0 and not (kind == ADAM and args.rule.decoupled):
-        grad = grad + w * numbers.decay
+        grad = fused(w, splat(numbers.decay), grad)
     if kind != DESCENT:
-        square = taken(args.second, at, size) * numbers.square_momentum + pinned(grad * numbers.square_rest * grad)
+        square = fused(taken(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
         put(args.new_second, at, square, size)
     if kind == ADAM:
-        mean = taken(args.first, at, size) * numbers.momentum + pinned(grad * numbers.rest)
+        mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad * numbers.rest)
         put(args.new_first, at, mean, size)
-        grad = quotient(mean, root_of(square) * numbers.correction + numbers.epsilon)
+        grad = quotient(mean, fused(root_of(square), splat(numbers.correction), splat(numbers.epsilon)))
         if args.rule.decoupled:
-            w = pinned(w * numbers.kept)
+            w = w * numbers.kept
     else:
         if kind == RMSPROP:
             grad = quotient(grad, root_of(square) + numbers.epsilon)
         if args.first != NULL:
-            mean = taken(args.first, at, size) * numbers.momentum + grad
+            mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad)
             put(args.new_first, at, mean, size)
-            grad = mean * numbers.momentum + grad if args.rule.nesterov else mean
-    put(args.new_w, at, w - grad * numbers.rate, size)
+            grad = fused(mean, splat(numbers.momentum), grad) if args.rule.nesterov else mean
+    put(args.new_w, at, fused_from(w, grad, splat(numbers.rate)), size)
 
 
 cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
@@ -101,13 +100,14 @@ cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
 
 cdef inline vec with_momentum(const UpdateArgs* args, Py_ssize_t at, vec grad, real momentum) noexcept nogil:
     """The new velocity of one vector, kept."""
-    grad = (<const vec*> (<const real*> args.first + at))[0] * momentum + grad
+    grad = fused((<const vec*> (<const real*> args.first + at))[0], splat(momentum), grad)
     (<vec*> (<real*> args.new_first + at))[0] = grad
     return grad
 
 
 cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec step, real rate) noexcept nogil:
-    (<vec*> (<real*> args.new_w + at))[0] = (<const vec*> (<const real*> args.w + at))[0] - step * rate
+    cdef vec w = (<const vec*> (<const real*> args.w + at))[0]
+    (<vec*> (<real*> args.new_w + at))[0] = fused_from(w, step, splat(rate))
 
 
 cdef void update(const void* packed, int member, int members) noexcept nogil:

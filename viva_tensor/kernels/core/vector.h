@@ -61,6 +61,17 @@ typedef uint32_t viva_unsigned;
 #define VIVA_BLOCK_B (1048576 * 32 / VIVA_REAL_BITS)
 #define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
 
+/* a·b + c rounded once, where there are instructions for it. The cores call it, or `fused` below, wherever they mean it,
+ * and compilers fuse nothing by themselves (-ffp-contract=off): which products they take differs from one place where a
+ * formula is inlined to the next, and from one version to the next. */
+#if (defined(__FMA__) || defined(__aarch64__)) && VIVA_REAL_BITS == 64
+#define VIVA_FUSED_REAL(a, b, c) __builtin_fma(a, b, c)
+#elif defined(__FMA__) || defined(__aarch64__)
+#define VIVA_FUSED_REAL(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define VIVA_FUSED_REAL(a, b, c) ((a) * (b) + (c))
+#endif
+
 #if defined(__GNUC__)
 /* `aligned` to one element: loads and stores through a vec pointer take any address. */
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
@@ -106,11 +117,46 @@ typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /*
 #endif
 #define VIVA_KNOWN(x) __builtin_constant_p(x)
 
+/* a·b + c and c - a·b */
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+#if defined(__AVX512F__) && VIVA_REAL_BITS == 64
+#define VIVA_FUSED(sign, a, b, c) ((viva_vec)_mm512_f##sign##madd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#elif defined(__AVX512F__)
+#define VIVA_FUSED(sign, a, b, c) ((viva_vec)_mm512_f##sign##madd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#elif defined(__FMA__) && VIVA_REAL_BITS == 64
+#define VIVA_FUSED(sign, a, b, c) ((viva_vec)_mm256_f##sign##madd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#elif defined(__FMA__)
+#define VIVA_FUSED(sign, a, b, c) ((viva_vec)_mm256_f##sign##madd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#endif
+static inline __attribute__((always_inline, unused)) viva_vec viva_fused(viva_vec a, viva_vec b, viva_vec c) {
+#if defined(VIVA_FUSED)
+    return VIVA_FUSED(, a, b, c);
+#elif defined(__aarch64__) && VIVA_REAL_BITS == 64
+    return (viva_vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#elif defined(__aarch64__)
+    return (viva_vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+static inline __attribute__((always_inline, unused)) viva_vec viva_fused_from(viva_vec c, viva_vec a, viva_vec b) {
+#if defined(VIVA_FUSED)
+    return VIVA_FUSED(n, a, b, c);
+#elif defined(__aarch64__) && VIVA_REAL_BITS == 64
+    return (viva_vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#elif defined(__aarch64__)
+    return (viva_vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return c - a * b;
+#endif
+}
+
 /* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is touched. Of none, not even
  * the address: processors take microseconds over a masked access to a page that is not there. */
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
 #if defined(__AVX512F__) && VIVA_REAL_BITS == 64
 #define VIVA_FIRST(n) ((__mmask8)((1u << (n)) - 1))
 #define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm512_maskz_loadu_pd(VIVA_FIRST(n), from))
@@ -161,6 +207,8 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 #else
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
+#define viva_fused VIVA_FUSED_REAL
+#define viva_fused_from(c, a, b) ((c) - (a) * (b))
 #define VIVA_RELU(x) ((x) < 0 ? 0 : (x))
 #define VIVA_MASKED(a, x) ((x) <= 0 ? 0 : (a))
 #define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
