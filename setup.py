@@ -10,6 +10,7 @@ Environment switches:
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,8 @@ class BuildExtensions(build_ext):
         generated = Path(self.build_temp)
         generated.mkdir(parents=True, exist_ok=True)
         write_if_changed(generated / "build_info.h", build_info(variants, common + compile_openmp))
+        for name, text in formulas().items():
+            write_if_changed(generated / name, text)
         chosen = []
         for extension in self.extensions:
             extension.extra_compile_args = [*common]
@@ -187,7 +190,7 @@ class BuildExtensions(build_ext):
         translated = cythonize(
             chosen,
             build_dir=str(generated),
-            include_path=[".", f"{KERNELS}/core"],
+            include_path=[".", f"{KERNELS}/core", str(generated)],
             compiler_directives=DIRECTIVES,
             shared_utility_qualified_name=SHARED,
             nthreads=os.cpu_count() if sys.platform == "linux" else 0,
@@ -207,6 +210,37 @@ def build_info(variants, flags):
         f"#define VIVA_FLAGS {c_string(' '.join(flags))}\n"
         f"#define VIVA_VARIANTS {c_string(';'.join(f'{name}={own}' for name, own in listed.items()))}\n"
         f"#define VIVA_DEBUG {int(DEBUG)}\n"
+    )
+
+
+def formulas():
+    """{file: text} of what follows from the formulas of the cores: enums, the names of each, and a loop of its own."""
+    asked = re.compile(r"^    (?:el)?if formula == (\w+):", re.MULTILINE)
+    found = {}
+    for file in ("elementwise", "rows"):
+        source = Path(KERNELS, "core", f"{file}.pxi").read_text(encoding="utf-8")
+        found[file] = list(dict.fromkeys(asked.findall(source)))
+    enums, names = [], []
+    for enum, table, file in (("Formula", "FORMULAS", "elementwise"), ("RowFormula", "ROW_FORMULAS", "rows")):
+        enums.append(f"cdef enum {enum}:\n    {', '.join(found[file])}\n")
+        names.append(f"{table} = {{{', '.join(f'{name.lower()!r}: cores.{name}' for name in found[file])}}}\n")
+    return {
+        "formulas.pxi": "\n\n".join(enums),
+        "formula_names.pxi": "".join(names),
+        "pair.pxi": dispatch("pair", "elementwise", found["elementwise"]),
+        "pair_rows.pxi": dispatch("pair_rows", "rows_of", found["rows"]),
+    }
+
+
+def dispatch(core, function, names):
+    """A core that calls an inline function with the formula as a constant."""
+    calls = "".join(
+        f"    {'el' * bool(i)}if formula == {name}:\n        {function}({name}, args, member, members)\n"
+        for i, name in enumerate(names)
+    )
+    return (
+        f"cdef void {core}(const void* args, int member, int members) noexcept nogil:\n"
+        f"    cdef int formula = (<const PairArgs*> args).formula\n{calls}"
     )
 
 

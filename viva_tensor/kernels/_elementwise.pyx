@@ -15,54 +15,7 @@ from viva_tensor.kernels.cores cimport DropoutArgs, Matrix, PairArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
-FORMULAS = {
-    "add": cores.ADD,
-    "sub": cores.SUB,
-    "mul": cores.MUL,
-    "div": cores.DIV,
-    "chain_mul": cores.CHAIN_MUL,
-    "chain_div": cores.CHAIN_DIV,
-    "scale": cores.SCALE,
-    "maximum": cores.MAXIMUM,
-    "greater": cores.GREATER,
-    "abs": cores.ABS,
-    "abs_backward": cores.ABS_BACKWARD,
-    "sqrt": cores.SQRT,
-    "exp": cores.EXP,
-    "log": cores.LOG,
-    "pow": cores.POW,
-    "erf": cores.ERF,
-    "erf_backward": cores.ERF_BACKWARD,
-    "relu": cores.RELU,
-    "relu_backward": cores.RELU_BACKWARD,
-    "leaky_relu": cores.LEAKY_RELU,
-    "leaky_relu_backward": cores.LEAKY_RELU_BACKWARD,
-    "sigmoid": cores.SIGMOID,
-    "sigmoid_backward": cores.SIGMOID_BACKWARD,
-    "tanh": cores.TANH,
-    "tanh_backward": cores.TANH_BACKWARD,
-    "softplus": cores.SOFTPLUS,
-    "softplus_backward": cores.SOFTPLUS_BACKWARD,
-    "silu": cores.SILU,
-    "silu_backward": cores.SILU_BACKWARD,
-    "gelu": cores.GELU,
-    "gelu_backward": cores.GELU_BACKWARD,
-    "gelu_tanh": cores.GELU_TANH,
-    "gelu_tanh_backward": cores.GELU_TANH_BACKWARD,
-    "huber": cores.HUBER,
-    "huber_backward": cores.HUBER_BACKWARD,
-    "binary_cross_entropy": cores.BINARY_CROSS_ENTROPY,
-}
-ROW_FORMULAS = {
-    "softmax": cores.SOFTMAX,
-    "softmax_backward": cores.SOFTMAX_BACKWARD,
-    "log_softmax": cores.LOG_SOFTMAX,
-    "log_softmax_backward": cores.LOG_SOFTMAX_BACKWARD,
-    "cross_entropy": cores.CROSS_ENTROPY,
-    "cross_entropy_backward": cores.CROSS_ENTROPY_BACKWARD,
-    "normalize": cores.NORMALIZE,
-    "normalize_backward": cores.NORMALIZE_BACKWARD,
-}
+include "formula_names.pxi"     # FORMULAS and ROW_FORMULAS, made by the build
 
 
 cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssize_t own_columns, Py_ssize_t rows,

@@ -83,7 +83,8 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
     const UpdateArgs* update
     bint padded             # what lies in panels or follows columns reaches to the end of the last panel
-    int by_rows             # 1: members own rows, the same ones for the same number of rows; 2: that, turned round
+    bint by_rows            # members own rows of the output, the same ones for the same number of rows
+    bint swapped            # by the plan: outᵀ = bᵀ · aᵀ stands here, and what were rows are columns
     char* workspace         # members × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 
@@ -92,16 +93,7 @@ cdef struct Rectangle:      # a part of an output
     Py_ssize_t top, bottom, left, right
 
 
-cdef enum Formula:          # of each pair of elements; see elementwise.pxi
-    ADD, SUB, MUL, DIV, CHAIN_MUL, CHAIN_DIV, SCALE, MAXIMUM, GREATER, ABS, ABS_BACKWARD, SQRT, EXP, LOG, POW, ERF,
-    ERF_BACKWARD, RELU, RELU_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD,
-    SOFTPLUS, SOFTPLUS_BACKWARD, SILU, SILU_BACKWARD, GELU, GELU_BACKWARD, GELU_TANH, GELU_TANH_BACKWARD, HUBER,
-    HUBER_BACKWARD, BINARY_CROSS_ENTROPY
-
-
-cdef enum RowFormula:       # of each pair of rows; see rows.pxi
-    SOFTMAX, SOFTMAX_BACKWARD, LOG_SOFTMAX, LOG_SOFTMAX_BACKWARD, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD, NORMALIZE,
-    NORMALIZE_BACKWARD
+include "formulas.pxi"      # the enums Formula and RowFormula, made by the build
 
 
 cdef struct PairArgs:       # out[rows, columns] = formula(a, b); a stride of 0 repeats an operand

@@ -51,7 +51,7 @@ class Executor:
         mask: Strided | None,
         update: bool,
         padded: bool,
-        by_rows: int,
+        by_rows: bool,
         team: Team,
     ) -> None: ...
     def pairs(

@@ -329,13 +329,12 @@ cdef class Executor:
         """Hold on to what addresses point into."""
         self.held.append(item)
 
-    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, bint padded, int by_rows, tuple team):
+    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, bint padded, bint by_rows, tuple team):
         """out = a · b with what is fused; an `update` is the one added just before."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
         args.a.row, args.a.column, args.a.down, args.a.across = a[1:]
         args.b.row, args.b.column, args.b.down, args.b.across = b[1:]
-        args.b.data = args      # a mark: the plan may turn the product round
         self.write_matrix(&args.out, out)
         self.read_matrix(&args.bias, bias)
         self.read_matrix(&args.mask, mask)
@@ -343,7 +342,7 @@ cdef class Executor:
         if update:
             args.update = self.last_update
         self.cores.matmul_plan(args, team[1])
-        if args.a.data == <void*> args:
+        if args.swapped:
             a, b = b, a
         self.read(<const void**> &args.a.data, a[0])
         self.read(<const void**> &args.b.data, b[0])

@@ -4,15 +4,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from viva_tensor.kernels.cores cimport (
-    ABS, ABS_BACKWARD, ADAM, ADD, BINARY_CROSS_ENTROPY, CHAIN_DIV, CHAIN_MUL, CROSS_ENTROPY, CROSS_ENTROPY_BACKWARD,
-    ClipArgs, Cores, DESCENT, DIV, DropoutArgs, ERF, ERF_BACKWARD, EXP, Formula, GELU, GELU_BACKWARD, GELU_TANH,
-    GELU_TANH_BACKWARD, GREATER, HUBER, HUBER_BACKWARD, LEAKY_RELU, LEAKY_RELU_BACKWARD, LOG, LOG_SOFTMAX,
-    LOG_SOFTMAX_BACKWARD, MAXIMUM, MUL, MatmulArgs, Matrix, NORMALIZE, NORMALIZE_BACKWARD, POW, PairArgs, PanelArgs,
-    PeakArgs, RELU, RELU_BACKWARD, RMSPROP, Rectangle, RowFormula, SCALE, SIGMOID, SIGMOID_BACKWARD, SILU,
-    SILU_BACKWARD, SOFTMAX, SOFTMAX_BACKWARD, SOFTPLUS, SOFTPLUS_BACKWARD, SQRT, SUB, SquaredErrorArgs,
-    SquaredNormArgs, SumArgs, TANH, TANH_BACKWARD, UpdateArgs, UpdateKind, UpdateRule, clip_factor,
-)
+from viva_tensor.kernels.cores cimport *
 
 cdef extern from "vector.h" nogil:
     # `vec` is LANES elements that add and multiply like one; only the C compiler knows how many, and of what.
@@ -77,6 +69,7 @@ cdef inline void transpose(vec* rows) noexcept nogil:
 include "packing.pxi"
 include "functions.pxi"
 include "elementwise.pxi"
+include "pair.pxi"
 include "updates.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
@@ -84,6 +77,7 @@ include "thin.pxi"
 include "dropout.pxi"
 include "sums.pxi"
 include "rows.pxi"
+include "pair_rows.pxi"
 include "norms.pxi"
 include "peak.pxi"
 

@@ -1,4 +1,5 @@
-# Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, in `apply`.
+# Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, in `apply`, from
+# which the build makes the enum `Formula`, the names that Python knows, and `pair`, with a loop for each (setup.py).
 # That of a gradient takes the gradient of its output, and the input or the output of its forward formula, whichever
 # makes it shorter.
 
@@ -80,10 +81,12 @@ cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nog
         return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)
     if formula == HUBER_BACKWARD:       # of the difference, cut off at ±δ
         return a * at_least(at_most(b, <real> factor), <real> -factor)
-    # BINARY_CROSS_ENTROPY of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the
-    # share of the class that a speaks against, of which nothing is nothing even if a is infinite
-    c = if_less(a, ZERO, b, splat(<real> 1) - b)
-    return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
+    if formula == BINARY_CROSS_ENTROPY:
+        # of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the share of the class
+        # that a speaks against, of which nothing is nothing even if a is infinite
+        c = if_less(a, ZERO, b, splat(<real> 1) - b)
+        return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
+    return splat(NOT_A_NUMBER)      # no formula
 
 
 cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:
@@ -99,36 +102,55 @@ cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogi
     return value
 
 
-cdef inline void run(Formula formula, Py_ssize_t size, const real* a, Py_ssize_t a_step, const real* b,
-                     Py_ssize_t b_step, real* out, Py_ssize_t out_step, double factor) noexcept nogil:
-    """One run along a row. The steps that matter have loops of their own."""
+cdef struct Line:       # elements along a row
+    real* data
+    Py_ssize_t step
+
+
+cdef inline Line line_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    cdef Line line
+    line.data = <real*> matrix.data + row * matrix.row + column * matrix.column
+    line.step = matrix.column
+    return line
+
+
+cdef inline Line piece_of(const Matrix* matrix, Py_ssize_t offset) noexcept nogil:
+    """Adjacent elements of a matrix in panels."""
+    cdef Line line
+    line.data, line.step = <real*> matrix.data + offset, 1
+    return line
+
+
+cdef inline void along(Formula formula, Py_ssize_t size, Line a, Line b, Line out, double factor) noexcept nogil:
+    """A formula along a row. The steps that matter have loops of their own."""
     cdef Py_ssize_t i, whole = 0
     cdef vec fixed
     cdef int part, k
-    if out_step == 1 and a_step == 1 and b_step == 1:
+    if out.step == 1 and a.step == 1 and b.step == 1:
         whole = size // LANES
         for i in range(whole):
-            (<vec*> (out + i * LANES))[0] = apply(
-                formula, (<const vec*> (a + i * LANES))[0], (<const vec*> (b + i * LANES))[0], factor)
-    elif out_step == 1 and a_step == 1 and b_step == 0:
+            (<vec*> (out.data + i * LANES))[0] = apply(
+                formula, (<const vec*> (a.data + i * LANES))[0], (<const vec*> (b.data + i * LANES))[0], factor)
+    elif out.step == 1 and a.step == 1 and b.step == 0:
         whole = size // LANES
-        fixed = splat(b[0])
+        fixed = splat(b.data[0])
         for i in range(whole):
-            (<vec*> (out + i * LANES))[0] = apply(formula, (<const vec*> (a + i * LANES))[0], fixed, factor)
-    elif out_step == 1 and a_step == 0 and b_step == 1:
+            (<vec*> (out.data + i * LANES))[0] = apply(formula, (<const vec*> (a.data + i * LANES))[0], fixed, factor)
+    elif out.step == 1 and a.step == 0 and b.step == 1:
         whole = size // LANES
-        fixed = splat(a[0])
+        fixed = splat(a.data[0])
         for i in range(whole):
-            (<vec*> (out + i * LANES))[0] = apply(formula, fixed, (<const vec*> (b + i * LANES))[0], factor)
+            (<vec*> (out.data + i * LANES))[0] = apply(formula, fixed, (<const vec*> (b.data + i * LANES))[0], factor)
     i = whole * LANES
     while i < size:
         part = <int> min(<Py_ssize_t> LANES, size - i)
-        fixed = apply(formula, gathered(a + i * a_step, a_step, part), gathered(b + i * b_step, b_step, part), factor)
-        if out_step == 1:
-            store_part(out + i, fixed, part)
+        fixed = apply(formula, gathered(a.data + i * a.step, a.step, part),
+                      gathered(b.data + i * b.step, b.step, part), factor)
+        if out.step == 1:
+            store_part(out.data + i, fixed, part)
         else:
             for k in range(part):
-                out[(i + k) * out_step] = (<real*> &fixed)[k]
+                out.data[(i + k) * out.step] = (<real*> &fixed)[k]
         i += part
 
 
@@ -140,9 +162,6 @@ cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogi
 cdef inline void elementwise(Formula formula, const void* packed, int member, int members) noexcept nogil:
     """A member's share: rows, or elements in row order, which may begin and end within a row."""
     cdef const PairArgs* args = <const PairArgs*> packed
-    cdef const real* a = <const real*> args.a.data
-    cdef const real* b = <const real*> args.b.data
-    cdef real* out = <real*> args.out.data
     cdef Py_ssize_t at, end, row, column, size
     cdef bint together = runs_on(&args.a, args.columns) and runs_on(&args.b, args.columns) \
         and runs_on(&args.out, args.columns)
@@ -152,7 +171,8 @@ cdef inline void elementwise(Formula formula, const void* packed, int member, in
         if args.out.across:
             for column in range(panels(args.columns, PANEL)):
                 size = column * args.out.across + at * PANEL
-                run(formula, (end - at) * PANEL, a + size, 1, b + size, 1, out + size, 1, args.factor)
+                along(formula, (end - at) * PANEL, piece_of(&args.a, size), piece_of(&args.b, size),
+                      piece_of(&args.out, size), args.factor)
             return
         at *= args.columns
         end *= args.columns
@@ -163,85 +183,6 @@ cdef inline void elementwise(Formula formula, const void* packed, int member, in
         row = at // args.columns
         column = at % args.columns
         size = end - at if together else min(args.columns - column, end - at)
-        run(formula, size,
-            a + row * args.a.row + column * args.a.column, args.a.column,
-            b + row * args.b.row + column * args.b.column, args.b.column,
-            out + row * args.out.row + column * args.out.column, args.out.column, args.factor)
+        along(formula, size, line_of(&args.a, row, column), line_of(&args.b, row, column),
+              line_of(&args.out, row, column), args.factor)
         at += size
-
-
-cdef void pair(const void* args, int member, int members) noexcept nogil:
-    """out = formula(a, b)"""
-    cdef int formula = (<const PairArgs*> args).formula
-    if formula == ADD:
-        elementwise(ADD, args, member, members)
-    elif formula == SUB:
-        elementwise(SUB, args, member, members)
-    elif formula == MUL:
-        elementwise(MUL, args, member, members)
-    elif formula == DIV:
-        elementwise(DIV, args, member, members)
-    elif formula == CHAIN_MUL:
-        elementwise(CHAIN_MUL, args, member, members)
-    elif formula == CHAIN_DIV:
-        elementwise(CHAIN_DIV, args, member, members)
-    elif formula == SCALE:
-        elementwise(SCALE, args, member, members)
-    elif formula == MAXIMUM:
-        elementwise(MAXIMUM, args, member, members)
-    elif formula == GREATER:
-        elementwise(GREATER, args, member, members)
-    elif formula == ABS:
-        elementwise(ABS, args, member, members)
-    elif formula == ABS_BACKWARD:
-        elementwise(ABS_BACKWARD, args, member, members)
-    elif formula == SQRT:
-        elementwise(SQRT, args, member, members)
-    elif formula == EXP:
-        elementwise(EXP, args, member, members)
-    elif formula == LOG:
-        elementwise(LOG, args, member, members)
-    elif formula == POW:
-        elementwise(POW, args, member, members)
-    elif formula == ERF:
-        elementwise(ERF, args, member, members)
-    elif formula == ERF_BACKWARD:
-        elementwise(ERF_BACKWARD, args, member, members)
-    elif formula == RELU:
-        elementwise(RELU, args, member, members)
-    elif formula == RELU_BACKWARD:
-        elementwise(RELU_BACKWARD, args, member, members)
-    elif formula == LEAKY_RELU:
-        elementwise(LEAKY_RELU, args, member, members)
-    elif formula == LEAKY_RELU_BACKWARD:
-        elementwise(LEAKY_RELU_BACKWARD, args, member, members)
-    elif formula == SIGMOID:
-        elementwise(SIGMOID, args, member, members)
-    elif formula == SIGMOID_BACKWARD:
-        elementwise(SIGMOID_BACKWARD, args, member, members)
-    elif formula == TANH:
-        elementwise(TANH, args, member, members)
-    elif formula == TANH_BACKWARD:
-        elementwise(TANH_BACKWARD, args, member, members)
-    elif formula == SOFTPLUS:
-        elementwise(SOFTPLUS, args, member, members)
-    elif formula == SOFTPLUS_BACKWARD:
-        elementwise(SOFTPLUS_BACKWARD, args, member, members)
-    elif formula == SILU:
-        elementwise(SILU, args, member, members)
-    elif formula == SILU_BACKWARD:
-        elementwise(SILU_BACKWARD, args, member, members)
-    elif formula == GELU:
-        elementwise(GELU, args, member, members)
-    elif formula == GELU_BACKWARD:
-        elementwise(GELU_BACKWARD, args, member, members)
-    elif formula == GELU_TANH:
-        elementwise(GELU_TANH, args, member, members)
-    elif formula == GELU_TANH_BACKWARD:
-        elementwise(GELU_TANH_BACKWARD, args, member, members)
-    elif formula == HUBER:
-        elementwise(HUBER, args, member, members)
-    elif formula == HUBER_BACKWARD:
-        elementwise(HUBER_BACKWARD, args, member, members)
-    elif formula == BINARY_CROSS_ENTROPY:
-        elementwise(BINARY_CROSS_ENTROPY, args, member, members)

@@ -69,24 +69,24 @@ cdef inline bint packs_b(const MatmulArgs* args) noexcept nogil:
     return args.b.column != 1 or (plain(&args.b) and args.rows >= READ_AGAIN)
 
 
-cdef inline Py_ssize_t block_size(Py_ssize_t room, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
-    """Vectors of a block: whole panels, as many as there is room for."""
-    return max(room // min(depth, DEPTH_BLOCK) // width, 1) * width
+cdef inline Py_ssize_t block_size(Py_ssize_t elements, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
+    """Vectors of a block: whole panels, of so many elements at most."""
+    return max(elements // min(depth, DEPTH_BLOCK) // width, 1) * width
 
 
-cdef inline Py_ssize_t room(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width, bint packed,
-                            Py_ssize_t depth) noexcept nogil:
+cdef inline Py_ssize_t buffer_size(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width, bint packed,
+                                   Py_ssize_t depth) noexcept nogil:
     """Elements for the packed panels of a block, and for what packing spills behind them."""
     cdef Py_ssize_t count = min(panels(size, width) * width, block_size(block, width, depth)) if packed else width
     return (count * min(depth, DEPTH_BLOCK) + 2 * LANES - 1) // LANES * LANES
 
 
-cdef inline Py_ssize_t room_a(const MatmulArgs* args) noexcept nogil:
-    return room(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * SPREAD
+cdef inline Py_ssize_t buffer_a(const MatmulArgs* args) noexcept nogil:
+    return buffer_size(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * SPREAD
 
 
-cdef inline Py_ssize_t room_b(const MatmulArgs* args) noexcept nogil:
-    return room(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args) and plain(&args.a), args.depth)
+cdef inline Py_ssize_t buffer_b(const MatmulArgs* args) noexcept nogil:
+    return buffer_size(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args) and plain(&args.a), args.depth)
 
 
 cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint adjacent) noexcept nogil:
@@ -97,7 +97,7 @@ cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
     return <double> panels(rows, TILE_ROWS) * TILE_ROWS * vecs * (depth + chunks * (1 if adjacent else 8 * LANES))
 
 
-cdef inline bint turns(const MatmulArgs* args) noexcept nogil:
+cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     """Whether outᵀ = bᵀ · aᵀ is less work; an output in panels wants them to be of its columns."""
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
@@ -106,68 +106,68 @@ cdef inline bint turns(const MatmulArgs* args) noexcept nogil:
 
 
 cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
-    """Turn the product round where that is less work, with the same sums; bytes that each member needs."""
-    settle(&args.a)
-    settle(&args.b)
-    settle(&args.out)
-    settle(&args.bias)
-    settle(&args.mask)
-    if turns(args):
+    """Make outᵀ = bᵀ · aᵀ of the product where that is less work, with the same sums; bytes that each member needs."""
+    set_panel_strides(&args.a)
+    set_panel_strides(&args.b)
+    set_panel_strides(&args.out)
+    set_panel_strides(&args.bias)
+    set_panel_strides(&args.mask)
+    args.swapped = pays_to_swap(args)
+    if args.swapped:
         args.rows, args.columns = args.columns, args.rows
         args.a, args.b = args.b, args.a
-        turn(&args.a)
-        turn(&args.b)
-        turn(&args.out)
-        turn(&args.bias)
-        turn(&args.mask)
-        args.by_rows *= 2
+        transpose_matrix(&args.a)
+        transpose_matrix(&args.b)
+        transpose_matrix(&args.out)
+        transpose_matrix(&args.bias)
+        transpose_matrix(&args.mask)
     args.padded = args.padded and not plain(&args.out)  # one row in one panel after another is a row like any other
     if args.columns == 1 and plain(&args.b) and plain(&args.out):   # one column is adjacent to itself
         args.b.column = args.out.column = 1
         args.b.across = args.out.across = PANEL
     args.workspace_bytes = 0
     if args.depth:
-        args.workspace_bytes = ((room_a(args) + room_b(args)) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+        args.workspace_bytes = ((buffer_a(args) + buffer_b(args)) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
 
-cdef inline void block(const MatmulArgs* args, Operand* a, Operand* b, Py_ssize_t begin, Py_ssize_t depth, bint fresh,
-                       bint first, bint last) noexcept nogil:
+cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* b, Py_ssize_t begin,
+                       Py_ssize_t depth, bint fresh) noexcept nogil:
     """Every tile of a block of a against a block of b, which is packed on the way if it is `fresh`."""
-    cdef Py_ssize_t j = 0, column, wide, along, whole = a.size // TILE_ROWS * TILE_ROWS
-    cdef const real* panel
-    cdef Ahead ahead
-    ahead.data, ahead.step, ahead.lines = NULL, 0, 0
+    cdef Py_ssize_t j = 0, whole = a.size // TILE_ROWS * TILE_ROWS, high = panels(a.size, TILE_ROWS)
+    cdef Right panel
+    cdef Part part
+    part.row, part.rows = a.first, a.size
+    part.first, part.last = begin == 0, begin + depth == args.depth
+    panel.fetch_next, panel.ahead, panel.ahead_step, panel.ahead_lines = False, NULL, 0, 0
     if a.padded and b.padded:
-        ahead.step = b.vectors.across       # from one piece of the depth to the next
-        ahead.lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + panels(a.size, TILE_ROWS) - 1) \
-            // panels(a.size, TILE_ROWS)
+        panel.ahead_step = b.vectors.across     # from one piece of the depth to the next
+        panel.ahead_lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + high - 1) // high
     if a.packs:
-        pack_a(&a.vectors, a.first, begin, depth, a.size, a.room)
+        pack_a(&a.vectors, a.first, begin, depth, a.size, a.buffer)
     elif whole < a.size and not a.padded:
-        pack(&a.vectors, a.first + whole, begin, depth, a.size - whole, TILE_ROWS, a.room)
+        pack(&a.vectors, a.first + whole, begin, depth, a.size - whole, TILE_ROWS, a.buffer)
     while j < b.size:
-        wide = min(TILE_COLUMNS, b.size - j)
-        column = b.first + j
-        panel, along = b.room, TILE_COLUMNS
+        part.column, part.columns = b.first + j, min(TILE_COLUMNS, b.size - j)
+        panel.data, panel.step = b.buffer, TILE_COLUMNS
         if b.packs and not a.padded:
-            panel += j * depth
-        elif not b.packs and (wide == TILE_COLUMNS or b.padded):
-            panel, along = at(&b.vectors, column, begin), b.vectors.column
-        if fresh and (b.packs or panel == b.room):
-            pack_b(&b.vectors, column, begin, depth, wide, <real*> panel)
+            panel.data += j * depth
+        elif not b.packs and (part.columns == TILE_COLUMNS or b.padded):
+            panel.data, panel.step = at(&b.vectors, part.column, begin), b.vectors.column
+        if fresh and (b.packs or panel.data == b.buffer):
+            pack_b(&b.vectors, part.column, begin, depth, part.columns, <real*> panel.data)
         j += TILE_COLUMNS
         if j >= b.size:
-            ahead.lines = 0
-        elif ahead.lines:
-            ahead.data = at(&b.vectors, column + TILE_COLUMNS, begin)
-        if along == TILE_COLUMNS and a.packs:
-            packed_tiles(args, a, begin, depth, panel, column, wide, first, last)
-        elif along == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
-            row_panel_tiles(args, a, begin, depth, panel, &ahead, column, wide, first, last)
-        elif along == TILE_COLUMNS and a.padded and a.vectors.row == PANEL and a.vectors.column == 1:
-            column_panel_tiles(args, a, begin, depth, panel, &ahead, column, wide, first, last)
+            panel.ahead_lines = 0
+        elif panel.ahead_lines:
+            panel.ahead = at(&b.vectors, part.column + TILE_COLUMNS, begin)
+        if panel.step == TILE_COLUMNS and a.packs:
+            packed_tiles(args, a, panel, begin, depth, part)
+        elif panel.step == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
+            row_panel_tiles(args, a, panel, begin, depth, part)
+        elif panel.step == TILE_COLUMNS and a.padded and a.vectors.row == PANEL and a.vectors.column == 1:
+            column_panel_tiles(args, a, panel, begin, depth, part)
         else:
-            strided_tiles(args, a, begin, depth, panel, along, column, wide, first, last)
+            strided_tiles(args, a, panel, begin, depth, part)
 
 
 cdef void matmul(const void* packed, int member, int members) noexcept nogil:
@@ -177,19 +177,19 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef Operand a, b
     cdef Rectangle own
     own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
-    if args.by_rows == 1:
-        own.top, own.bottom = row_share(args.rows, member, members), row_share(args.rows, member + 1, members)
-    elif args.by_rows == 2:
+    if args.by_rows and args.swapped:
         own.left, own.right = row_share(args.columns, member, members), row_share(args.columns, member + 1, members)
+    elif args.by_rows:
+        own.top, own.bottom = row_share(args.rows, member, members), row_share(args.rows, member + 1, members)
     elif members > 1:
         rectangle(args.rows, args.columns, packs_a(args), packs_b(args), member, members, &own)
     if thin(args, &own):
         return
     a.vectors, a.packs, a.padded = args.a, packs_a(args), not plain(&args.a)
     b.vectors, b.packs, b.padded = args.b, packs_b(args), not plain(&args.b)
-    turn(&b.vectors)
-    a.room = <real*> (args.workspace + member * args.workspace_bytes)
-    b.room = a.room + room_a(args)
+    transpose_matrix(&b.vectors)
+    a.buffer = <real*> (args.workspace + member * args.workspace_bytes)
+    b.buffer = a.buffer + buffer_a(args)
     rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // SPREAD, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = own.left
@@ -201,7 +201,7 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
             a.first = own.top
             while a.first < own.bottom:
                 a.size = min(rows, own.bottom - a.first)
-                block(args, &a, &b, begin, depth, a.first == own.top, begin == 0, begin + depth == args.depth)
+                block(args, &a, &b, begin, depth, a.first == own.top)
                 a.first += a.size
             begin += depth
         b.first += b.size

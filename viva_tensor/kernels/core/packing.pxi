@@ -5,7 +5,7 @@ cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
     return (size + width - 1) // width
 
 
-cdef inline void settle(Matrix* matrix) noexcept nogil:
+cdef inline void set_panel_strides(Matrix* matrix) noexcept nogil:
     """Let plain matrices have panels too: each begins where the last one ends."""
     if matrix.down == 0:
         matrix.down = PANEL * matrix.row
@@ -22,7 +22,7 @@ cdef inline real* at(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column) no
                                   + column // PANEL * matrix.across + column % PANEL * matrix.column)
 
 
-cdef inline void turn(Matrix* matrix) noexcept nogil:
+cdef inline void transpose_matrix(Matrix* matrix) noexcept nogil:
     matrix.row, matrix.column = matrix.column, matrix.row
     matrix.down, matrix.across = matrix.across, matrix.down
 
@@ -128,7 +128,7 @@ cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin,
 
 cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t rows,
                  real* target) noexcept nogil:
-    """Panels of rows, each element SPREAD times: packed at the end of its room, then spread from the beginning."""
+    """Panels of rows, each element SPREAD times: packed at the end of its buffer, then repeated from the beginning."""
     cdef Py_ssize_t k, i
     cdef const real* narrow
     if SPREAD == 1:

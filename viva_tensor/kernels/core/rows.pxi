@@ -1,6 +1,7 @@
 # Operations on whole rows: softmax, cross-entropy, normalisation. Members own rows; the elements of a row are adjacent.
 # Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
-# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there.
+# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. The build makes the
+# enum `RowFormula`, the names that Python knows, and `pair_rows` from the formulas that `one_row` asks for (setup.py).
 
 cdef enum:
     NARROW = 16     # and at least LANES
@@ -256,7 +257,10 @@ cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_
             store_part(out + i * args.out.row + j * LANES, x[j * LANES + i], lanes_of(size, <int> j))
 
 
-cdef inline void some_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, Py_ssize_t end) noexcept nogil:
+cdef inline void rows_of(RowFormula formula, const void* packed, int member, int members) noexcept nogil:
+    """A member's rows; a stride of 0 along b stands for one number for each row."""
+    cdef const PairArgs* args = <const PairArgs*> packed
+    cdef Py_ssize_t row = row_share(args.rows, member, members), end = row_share(args.rows, member + 1, members)
     cdef bint labels = args.b.column == 0
     if args.columns <= NARROW and (formula == SOFTMAX or formula == LOG_SOFTMAX or formula == CROSS_ENTROPY
                                    or formula == CROSS_ENTROPY_BACKWARD):
@@ -268,26 +272,3 @@ cdef inline void some_rows(RowFormula formula, const PairArgs* args, Py_ssize_t 
                 <const real*> args.b.data + row * args.b.row, labels, <real*> args.out.data + row * args.out.row,
                 args.factor)
         row += 1
-
-
-cdef void pair_rows(const void* packed, int member, int members) noexcept nogil:
-    """out = formula(a, b), row by row; a stride of 0 along b stands for one number for each row"""
-    cdef const PairArgs* args = <const PairArgs*> packed
-    cdef int formula = args.formula
-    cdef Py_ssize_t row = row_share(args.rows, member, members), end = row_share(args.rows, member + 1, members)
-    if formula == SOFTMAX:
-        some_rows(SOFTMAX, args, row, end)
-    elif formula == SOFTMAX_BACKWARD:
-        some_rows(SOFTMAX_BACKWARD, args, row, end)
-    elif formula == LOG_SOFTMAX:
-        some_rows(LOG_SOFTMAX, args, row, end)
-    elif formula == LOG_SOFTMAX_BACKWARD:
-        some_rows(LOG_SOFTMAX_BACKWARD, args, row, end)
-    elif formula == CROSS_ENTROPY:
-        some_rows(CROSS_ENTROPY, args, row, end)
-    elif formula == CROSS_ENTROPY_BACKWARD:
-        some_rows(CROSS_ENTROPY_BACKWARD, args, row, end)
-    elif formula == NORMALIZE:
-        some_rows(NORMALIZE, args, row, end)
-    elif formula == NORMALIZE_BACKWARD:
-        some_rows(NORMALIZE_BACKWARD, args, row, end)

@@ -6,21 +6,27 @@ cdef enum:
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
+cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """A part of the output whose sums are over the whole depth."""
+    cdef Part part
+    part.row, part.column, part.rows, part.columns, part.first, part.last = row, column, rows, columns, True, True
+    return part
+
+
 cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t column,
                          Py_ssize_t columns) noexcept nogil:
     """Send finished sums of one row on to the output, a tile's width at a time."""
-    cdef vec whole[TILE_ROWS * TILE_VECS]
-    cdef int i, j, first
-    for i in range(TILE_ROWS * TILE_VECS):
-        whole[i] = ZERO
+    cdef Part part = part_of(0, column, 1, columns)
+    cdef vec line[TILE_VECS]
+    cdef int j, first
     for first in range((vecs + TILE_VECS - 1) // TILE_VECS):
         if columns <= 0:
             return
         for j in range(TILE_VECS):
-            if first * TILE_VECS + j < vecs:
-                whole[j] = sums[first * TILE_VECS + j]
-        finish(whole, args, 0, column, 1, min(TILE_COLUMNS, columns), True)
-        column += TILE_COLUMNS
+            line[j] = sums[first * TILE_VECS + j] if first * TILE_VECS + j < vecs else ZERO
+        part.columns = min(TILE_COLUMNS, columns)
+        epilogue_in_any_layout(line, args, &part)
+        part.column += TILE_COLUMNS
         columns -= TILE_COLUMNS
 
 
@@ -117,6 +123,7 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
     cdef const real* a
     cdef const real* b
     cdef Py_ssize_t i, k, chunk
+    cdef Part part = part_of(0, own.left, 1, own.right - own.left)
     cdef int size = <int> (own.right - own.left)
     for i in range(own.top, own.bottom):
         total = ZERO
@@ -131,23 +138,24 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
                 b += args.b.row
             total = sums if chunk == 0 else total + sums
             chunk += CHUNK
-        end_vector(args, i, own.left, total, size, True)
+        part.row = i
+        epilogue_in_any_layout(&total, args, &part)
 
 
 cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
     """Whether the product had a path of its own here, and has been made."""
-    cdef vec none[TILE_ROWS * TILE_VECS]
+    cdef vec none[TILE_VECS]
+    cdef Part part
     cdef Py_ssize_t row, column
-    cdef int i
+    cdef int j
     if args.depth == 0:
-        for i in range(TILE_ROWS * TILE_VECS):
-            none[i] = ZERO
         for row in range(own.top, own.bottom):
             column = own.left
             while column < own.right:
-                finish(none, args, row, column, 1, min(TILE_COLUMNS, own.right - column), True)
-                for i in range(TILE_VECS):
-                    none[i] = ZERO
+                for j in range(TILE_VECS):
+                    none[j] = ZERO
+                part = part_of(row, column, 1, min(TILE_COLUMNS, own.right - column))
+                epilogue_in_any_layout(none, args, &part)
                 column += TILE_COLUMNS
         return True
     if args.rows * args.columns * args.depth <= SMALL and args.columns <= LANES and args.b.column == 1 \

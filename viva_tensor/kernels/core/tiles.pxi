@@ -1,10 +1,10 @@
-# One tile of a matrix product: its sums in registers, then what follows them on the way to the output. A last panel of
-# a that is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one
-# of that width.
+# One tile of a matrix product: its sums in registers, then the epilogue on the way to the output. A last panel of a that
+# is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one of that
+# width.
 #
 # Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
 # within another loop: so loops over a tile go over its rows, and within a row over its vectors, all of them in the loop
-# over the tiles of a block.
+# over the tiles of a block. The structs below are passed by value, so that their fields become registers or constants.
 
 cdef enum:
     PIECE = 32          # steps of the depth without a look aside
@@ -20,21 +20,43 @@ cdef enum Walk:
     STRIDED         # everything else
 
 
-cdef struct Operand:
-    # A block of a or of b^T: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
+cdef struct Operand:    # a block of a or of bᵀ: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
     Matrix vectors
     Py_ssize_t first        # vector
     Py_ssize_t size         # vectors
     bint packs
     bint padded             # a last part panel may be read where it lies, as if it were whole
-    real* room              # the packed panels; without packing only the last one, if it is neither whole nor padded
+    real* buffer            # the packed panels; without packing only the last one, if it is neither whole nor padded
 
 
-cdef struct Ahead:
-    # What comes from memory while a column of tiles is multiplied: the next panel of b, where it lies
+cdef struct Left:       # rows of a, as a tile reads them
     const real* data
-    Py_ssize_t step     # from what one PANEL of the depth takes to the next
-    Py_ssize_t lines    # with each PANEL of the depth of a tile; 0: nothing
+    Py_ssize_t vector       # from one row to the next
+    Py_ssize_t step         # from one step of the depth to the next
+    Py_ssize_t jump         # besides, after each PANEL steps
+    bint in_panels          # pieces of the depth end where panels do
+
+
+cdef struct Right:      # a panel of b, as a tile reads it
+    const real* data
+    Py_ssize_t step         # from one step of the depth to the next
+    bint fetch_next         # the panel to the right comes from memory meanwhile
+    const real* ahead       # what else comes from memory meanwhile: the next panel, where it lies
+    Py_ssize_t ahead_step   # from what one PANEL of the depth takes to the next
+    Py_ssize_t ahead_lines  # with each PANEL of the depth; 0: nothing
+
+
+cdef struct Fetch:      # rows that come from memory while sums are made: of the output, and of what lies beside it
+    const real* out
+    const real* beside      # NULL: nothing
+    Py_ssize_t step         # from one row to the next, of both
+    int rows
+
+
+cdef struct Part:       # a part of the output, and of the sums that go there
+    Py_ssize_t row, column      # where it begins
+    Py_ssize_t rows, columns    # as far as the output reaches
+    bint first, last            # block of the depth
 
 
 cdef inline void multiply_step(int height, int vecs, const real* a, Py_ssize_t vector, const real* b,
@@ -58,139 +80,172 @@ cdef inline void fetch_row(const real* row) noexcept nogil:
     prefetch(row + TILE_COLUMNS - 1)
 
 
-cdef inline void multiply(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                          Py_ssize_t jump, const real* b, Py_ssize_t b_row, const Ahead* ahead, bint fetch_next,
-                          const real* out, const real* beside, Py_ssize_t out_row, int fetches,
+cdef inline void multiply(int height, int vecs, Py_ssize_t depth, Left a, Right b, Fetch fetch,
                           vec* sums) noexcept nogil:
     """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
-    Meanwhile some rows of the output come from memory, and of what lies `beside` it (a mask, moments), few with each
-    piece: fetched all at once, or not at all, they cost a tenth of the time of a 1024³ product. A fetch never faults,
-    so a part tile may fetch beyond its array.
+    Meanwhile some rows come from memory, few with each piece: fetched all at once, or not at all, they cost a tenth of
+    the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
     """
-    cdef Py_ssize_t k, steps, piece = PANEL if jump or ahead != NULL else PIECE
-    cdef const real* line = ahead.data if ahead != NULL else NULL
+    cdef Py_ssize_t k, steps, piece = PANEL if a.in_panels else PIECE
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
             sums[i * TILE_VECS + j] = ZERO
     while depth > 0:
         for i in range(FETCH_ROWS):
-            if fetches > 0:
-                fetch_row(out)
-                out += out_row
-                if beside != NULL:
-                    fetch_row(beside)
-                    beside += out_row
-                fetches -= 1
-        if ahead != NULL:
-            for k in range(ahead.lines):
-                prefetch(line + k * (LINE // <int> sizeof(real)))
-            line += ahead.step
+            if fetch.rows > 0:
+                fetch_row(fetch.out)
+                fetch.out += fetch.step
+                if fetch.beside != NULL:
+                    fetch_row(fetch.beside)
+                    fetch.beside += fetch.step
+                fetch.rows -= 1
+        for k in range(b.ahead_lines):
+            prefetch(b.ahead + k * (LINE // <int> sizeof(real)))
+        b.ahead += b.ahead_step
         steps = min(depth, piece)
-        if fetch_next:
+        if b.fetch_next:
             for k in range(steps):
-                fetch_row(b + k * b_row + TILE_COLUMNS)
+                fetch_row(b.data + k * b.step + TILE_COLUMNS)
         for k in range(steps):      # never a constant number: unrolled, it would need more registers than there are
-            multiply_step(height, vecs, a, vector, b, sums)
-            a += step
-            b += b_row
-        a += jump
+            multiply_step(height, vecs, a.data, a.vector, b.data, sums)
+            a.data += a.step
+            b.data += b.step
+        a.data += a.jump
         depth -= steps
 
 
-cdef void add_output(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                     Py_ssize_t columns) noexcept nogil:
-    """Sums of earlier blocks of the depth, before those of a tile."""
-    cdef Py_ssize_t i
-    cdef int j, size
-    for i in range(rows):
-        for j in range(TILE_VECS):
-            size = lanes_of(columns, j)
-            if size:
-                sums[i * TILE_VECS + j] = read(&args.out, row + i, column + j * LANES, size) + sums[i * TILE_VECS + j]
+cdef inline vec beside(const Matrix* matrix, const real* first, const Part* part, int i, int j,
+                       bint whole) noexcept nogil:
+    """Vector j of row i of what lies as a part of the output does; it begins at `first`."""
+    if whole:
+        return (<const vec*> (first + i * matrix.row + j * LANES))[0]
+    return read(matrix, part.row + i, part.column + j * LANES, lanes_of(part.columns, j))
 
 
-cdef inline void end_vector(const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, vec value, int size,
-                            bint last) noexcept nogil:
-    """What follows `size` sums of a row, in any layout."""
-    cdef Py_ssize_t place
-    cdef int k
-    if last and args.bias.data != NULL:
-        value += read(&args.bias, row, column, size)
-    if last and args.relu:
-        value = relu_of(value)
-    if last and args.mask.data != NULL:
-        value = masked(value, read(&args.mask, row, column, size))
-    if not last or args.update == NULL:
-        write(&args.out, row, column, value, size)
+cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                          vec* sums) noexcept nogil:
+    """What follows the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
+
+    `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
+    """
+    cdef const real* bias = at(&args.bias, part.row, part.column) if args.bias.data != NULL else NULL
+    cdef const real* mask = at(&args.mask, part.row, part.column) if args.mask.data != NULL else NULL
+    cdef real* out = at(&args.out, part.row, part.column)
+    cdef int i, j
+    if part.last and bias != NULL:
+        for i in range(height):
+            for j in range(vecs):
+                sums[i * TILE_VECS + j] += beside(&args.bias, bias, part, i, j, whole)
+    if part.last and args.relu:
+        for i in range(height):
+            for j in range(vecs):
+                sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
+    if part.last and mask != NULL:
+        for i in range(height):
+            for j in range(vecs):
+                sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j],
+                                                 beside(&args.mask, mask, part, i, j, whole))
+    if part.last and args.update != NULL:
+        update_part(height, vecs, whole, args, part, sums)
         return
-    place = at(&args.out, row, column) - <real*> args.out.data
-    if args.out.column == 1:
-        update_run(args.update, place, <real*> &value, size)
+    for i in range(height):
+        for j in range(vecs):
+            if whole:
+                (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
+            else:
+                write(&args.out, part.row + i, part.column + j * LANES, sums[i * TILE_VECS + j],
+                      lanes_of(part.columns, j))
+        out += args.out.row
+
+
+cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                             vec* sums) noexcept nogil:
+    """Update the weights whose gradient is a part of the output, which is only room for sums then."""
+    cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data, k
+    cdef int i, j
+    if whole:
+        descend(height, vecs, args.update, place, args.out.row, sums)
+    elif args.out.column == 1:
+        update_rows(args.update, place, args.out.row, <real*> sums, TILE_COLUMNS, height, part.columns)
     else:
-        for k in range(size):
-            update_run(args.update, place + k * args.out.column, <real*> &value + k, 1)
+        for i in range(height):
+            for k in range(part.columns):
+                update_run(args.update, place + i * args.out.row + k * args.out.column,
+                           <real*> sums + i * TILE_COLUMNS + k, 1)
 
 
-cdef void finish(vec* sums, const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                 Py_ssize_t columns, bint last) noexcept nogil:
-    """What follows the sums of a tile of which rows × columns lie inside the output, in any layout."""
-    cdef Py_ssize_t i
-    cdef int j, size
-    if last and args.update != NULL and args.out.column == 1 and args.bias.data == NULL and not args.relu \
-            and args.mask.data == NULL:
-        update_rows(args.update, at(&args.out, row, column) - <real*> args.out.data, args.out.row, <real*> sums,
-                    TILE_COLUMNS, rows, columns)
-        return
-    for i in range(rows):
-        for j in range(TILE_VECS):
-            size = lanes_of(columns, j)
-            if size:
-                end_vector(args, row + i, column + j * LANES, sums[i * TILE_VECS + j], size, last)
+cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
+    epilogue(<int> part.rows, <int> panels(part.columns, LANES), False, args, part, sums)
 
 
-cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                      Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, bint fetch_next,
-                      const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
-                      bint first, bint last) noexcept nogil:
-    """The tile at (row, column), of which rows × columns lie inside the output. The first block never reads it."""
+cdef void add_output(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Sums of earlier blocks of the depth, before those of a tile."""
+    cdef int i, j
+    for i in range(<int> part.rows):
+        for j in range(<int> panels(part.columns, LANES)):
+            sums[i * TILE_VECS + j] = beside(&args.out, NULL, part, i, j, False) + sums[i * TILE_VECS + j]
+
+
+cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) noexcept nogil:
+    """What the epilogue of a tile will read or write, as far as it lies like the output."""
+    cdef Fetch fetch
+    cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data
+    fetch.out, fetch.beside = <const real*> args.out.data + place, NULL
+    fetch.step, fetch.rows = args.out.row, height
+    if part.last and args.update != NULL:
+        fetch.out = <const real*> args.update.w + place
+        fetch.beside = <const real*> (args.update.first if args.update.first != NULL else args.update.second)
+        if fetch.beside != NULL:
+            fetch.beside += place
+    if part.last and args.mask.data != NULL and args.mask.row == args.out.row:
+        fetch.beside = at(&args.mask, part.row, part.column)
+    return fetch
+
+
+cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Whether the output takes a tile's sums as they are in registers."""
+    return args.out.column == 1 and part.rows >= height and (part.columns >= vecs * LANES or args.padded)
+
+
+cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
+    """Whether bias, mask and update do so too."""
+    return ((args.bias.data == NULL or args.bias.column == 1) and (args.mask.data == NULL or args.mask.column == 1)
+            and (args.update == NULL or plain_descent(args.update)))
+
+
+cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, const MatmulArgs* args,
+                      const Part* part) noexcept nogil:
+    """One tile, the chunks of its depth one after another. The first block of the depth never reads the output."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef vec totals[TILE_ROWS * TILE_VECS]
-    cdef real* out = at(&args.out, row, column)
-    cdef const real* fetched = out
-    cdef const real* beside = NULL
-    cdef const real* bias = NULL
-    cdef const real* mask = NULL
-    cdef Py_ssize_t chunk, place = out - <real*> args.out.data
-    cdef real factor
+    cdef real* out = at(&args.out, part.row, part.column)
+    cdef Py_ssize_t chunk
+    cdef Fetch fetch = fetched(args, part, height)
+    cdef bint begun = False, whole = in_whole_vectors(height, vecs, args, part)
     cdef int i, j
-    cdef bint begun = False
-    cdef bint part = rows < height or columns < vecs * LANES and not args.padded or args.out.column != 1
-    if last and args.update != NULL:
-        fetched = <const real*> args.update.w + place
-        beside = <const real*> (args.update.first if args.update.first != NULL else args.update.second)
-        if beside != NULL:
-            beside += place
-    if last and args.mask.data != NULL and args.mask.row == args.out.row:
-        beside = at(&args.mask, row, column)
+    if part.first and depth > CHUNK:
+        fetch.rows = 0      # while the last chunk is multiplied
     while True:
         chunk = min(depth, CHUNK)
-        multiply(height, vecs, chunk, a, vector, step, jump, b, b_row, ahead, fetch_next, fetched, beside, args.out.row,
-                 height if (chunk == depth if first else not begun) else 0, sums)
+        if part.first and chunk == depth:
+            fetch.rows = height
+        multiply(height, vecs, chunk, a, b, fetch, sums)
+        fetch.rows = 0
         if begun:
             for i in range(height):
                 for j in range(vecs):
                     sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
-        elif not first and part:
+        elif not part.first and not whole:
             for i in range(height):
                 for j in range(vecs):
                     totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
-            add_output(totals, args, row, column, rows, columns)
+            add_output(totals, args, part)
             for i in range(height):
                 for j in range(vecs):
                     sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j]
-        elif not first:
+        elif not part.first:
             for i in range(height):
                 for j in range(vecs):
                     sums[i * TILE_VECS + j] = (<vec*> (out + i * args.out.row + j * LANES))[0] + sums[i * TILE_VECS + j]
@@ -201,130 +256,99 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, const real* a, Py_
             for j in range(vecs):
                 totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
         begun = True
-        a += chunk * step + chunk // PANEL * jump
-        b += chunk * b_row
-        if ahead != NULL:
-            ahead.data += chunk // PANEL * ahead.step
-    if part or last and (args.bias.data != NULL and args.bias.column != 1
-                         or args.mask.data != NULL and args.mask.column != 1
-                         or args.update != NULL and not plain_descent(args.update)):
-        for i in range(height):
-            for j in range(vecs):
-                totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
-        finish(totals, args, row, column, rows, columns, last)
-        return
-    if last and args.bias.data != NULL:
-        bias = at(&args.bias, row, column)
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] += (<const vec*> (bias + j * LANES))[0]
-    if last and args.relu:
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
-    if last and args.mask.data != NULL:
-        mask = at(&args.mask, row, column)
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], (<const vec*> (mask + j * LANES))[0])
-            mask += args.mask.row
-    if last and args.update != NULL and args.update.first != NULL:
-        factor = <real> args.update.rule.momentum
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = with_momentum(
-                    args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j], factor)
-    if last and args.update != NULL:
-        factor = <real> args.update.rule.rate
-        for i in range(height):
-            for j in range(vecs):
-                descend(args.update, place + i * args.out.row + j * LANES, sums[i * TILE_VECS + j], factor)
+        a.data += chunk * a.step + chunk // PANEL * a.jump
+        b.data += chunk * b.step
+        b.ahead += chunk // PANEL * b.ahead_step
+    if whole and (not part.last or ends_in_registers(args)):
+        epilogue(height, vecs, True, args, part, sums)
         return
     for i in range(height):
         for j in range(vecs):
-            (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
-        out += args.out.row
+            totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+    epilogue_in_any_layout(totals, args, part)
 
 
-cdef inline void high_tile(int vecs, Py_ssize_t depth, const real* a, Py_ssize_t vector, Py_ssize_t step,
-                           Py_ssize_t jump, const real* b, Py_ssize_t b_row, Ahead* ahead, bint fetch_next,
-                           const MatmulArgs* args, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows,
-                           Py_ssize_t columns, bint first, bint last) noexcept nogil:
+cdef inline void tile_of_height(int vecs, Py_ssize_t depth, Left a, Right b, const MatmulArgs* args,
+                                const Part* part) noexcept nogil:
     if EXACT_TILES:
-        tile(<int> rows, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
-             columns, first, last)
-    elif rows > 2 * THIRD:
-        tile(TILE_ROWS, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
-             columns, first, last)
-    elif rows > THIRD:
-        tile(2 * THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
-             columns, first, last)
+        tile(<int> part.rows, vecs, depth, a, b, args, part)
+    elif part.rows > 2 * THIRD:
+        tile(TILE_ROWS, vecs, depth, a, b, args, part)
+    elif part.rows > THIRD:
+        tile(2 * THIRD, vecs, depth, a, b, args, part)
     else:
-        tile(THIRD, vecs, depth, a, vector, step, jump, b, b_row, ahead, fetch_next, args, row, column, rows,
-             columns, first, last)
+        tile(THIRD, vecs, depth, a, b, args, part)
 
 
-cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
-                            const real* b, Py_ssize_t b_row, const Ahead* ahead, Py_ssize_t column,
-                            Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    """Every tile of a block of a against one panel of b; the strides within a that `walk` stands for are constants."""
-    cdef Py_ssize_t i = 0, rows, vector, step, jump
-    cdef bint together = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
-    cdef const real* panel
-    cdef Ahead own
-    cdef Ahead* fetched = NULL
-    # the next panel of a b in rows: rows far apart, of which the hardware fetches nothing by itself
-    cdef bint fetch_next = walk == STRIDED and b_row > TILE_COLUMNS and a.size <= TILE_ROWS
+cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t depth,
+                         Py_ssize_t* rows) noexcept nogil:
+    """The rows of a block of a from i on as a tile reads them, and how many; strides that `walk` knows are constants."""
+    cdef Left left
+    cdef bint joined = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
+    left.in_panels = walk == ROW_PANELS or walk == COLUMN_PANELS
+    if walk == PACKED:
+        left.data, left.vector, left.step, left.jump = a.buffer + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD, 0
+    elif walk == ROW_PANELS:
+        rows[0] = min(rows[0], PANEL - (a.first + i) % PANEL)
+        left.data, left.vector, left.step, left.jump = at(&a.vectors, a.first + i, begin), 1, PANEL, 0
+    elif walk == COLUMN_PANELS:
+        left.data, left.vector, left.step = at(&a.vectors, a.first + i, begin), PANEL, 1
+        left.jump = a.vectors.across - PANEL
+    else:
+        if not joined:
+            rows[0] = min(rows[0], PANEL - (a.first + i) % PANEL)
+        left.data, left.vector, left.step, left.jump = a.buffer, 1, TILE_ROWS, 0
+        if a.packs:
+            left.data, left.vector, left.step = a.buffer + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD
+        elif rows[0] == TILE_ROWS or a.padded:
+            left.data = at(&a.vectors, a.first + i, begin)
+            left.vector, left.step = a.vectors.row, a.vectors.column
+            left.jump = a.vectors.across - PANEL * left.step
+        left.in_panels = left.jump != 0
+    return left
+
+
+cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin,
+                            Py_ssize_t depth, Part part) noexcept nogil:
+    """Every tile of a block of a against one panel of b."""
+    cdef Py_ssize_t i = 0, fetched_lines = b.ahead_lines * (LINE // <Py_ssize_t> sizeof(real))
+    cdef const real* ahead = b.ahead
+    cdef Left left
+    if walk == PACKED or walk == STRIDED:
+        b.ahead, b.ahead_step, b.ahead_lines = NULL, 0, 0
+    # rows far apart, of which the hardware fetches nothing by itself
+    b.fetch_next = walk == STRIDED and b.step > TILE_COLUMNS and a.size <= TILE_ROWS
     while i < a.size:
-        rows = min(TILE_ROWS, a.size - i)
-        if ahead != NULL:
-            own = ahead[0]
-            own.data += i // TILE_ROWS * own.lines * (LINE // <int> sizeof(real))
-            fetched = &own
-        if walk == PACKED:
-            panel, vector, step, jump = a.room + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD, 0
-        elif walk == ROW_PANELS:
-            rows = min(rows, PANEL - (a.first + i) % PANEL)
-            panel, vector, step, jump = at(&a.vectors, a.first + i, begin), 1, PANEL, 0
-        elif walk == COLUMN_PANELS:
-            panel, vector, step = at(&a.vectors, a.first + i, begin), PANEL, 1
-            jump = a.vectors.across - PANEL
+        part.row, part.rows = a.first + i, min(TILE_ROWS, a.size - i)
+        left = left_of(walk, a, i, begin, depth, &part.rows)
+        if walk == ROW_PANELS or walk == COLUMN_PANELS:
+            b.ahead = ahead + i // TILE_ROWS * fetched_lines
+        if part.columns <= LANES:
+            tile_of_height(1, depth, left, b, args, &part)
         else:
-            if not together:
-                rows = min(rows, PANEL - (a.first + i) % PANEL)
-            panel, vector, step, jump = a.room, 1, TILE_ROWS, 0
-            if a.packs:
-                panel, vector, step = a.room + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD
-            elif rows == TILE_ROWS or a.padded:
-                panel, vector, step = at(&a.vectors, a.first + i, begin), a.vectors.row, a.vectors.column
-                jump = a.vectors.across - PANEL * step
-        if columns <= LANES:
-            high_tile(1, depth, panel, vector, step, jump, b, b_row, fetched, fetch_next, args, a.first + i, column,
-                      rows, columns, first, last)
-        else:
-            high_tile(TILE_VECS, depth, panel, vector, step, jump, b, b_row, fetched, fetch_next, args, a.first + i,
-                      column, rows, columns, first, last)
-        i += rows
-        fetch_next = False
+            tile_of_height(TILE_VECS, depth, left, b, args, &part)
+        i += part.rows
+        b.fetch_next = False
 
 
-cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
-                       Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    tiles_down(PACKED, args, a, begin, depth, b, TILE_COLUMNS, NULL, column, columns, first, last)
+cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
+                       Part part) noexcept nogil:
+    b.step = TILE_COLUMNS
+    tiles_down(PACKED, args, a, b, begin, depth, part)
 
 
-cdef void row_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
-                          const Ahead* ahead, Py_ssize_t column, Py_ssize_t columns, bint first,
-                          bint last) noexcept nogil:
-    tiles_down(ROW_PANELS, args, a, begin, depth, b, TILE_COLUMNS, ahead, column, columns, first, last)
+cdef void row_panel_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
+                          Part part) noexcept nogil:
+    b.step = TILE_COLUMNS
+    tiles_down(ROW_PANELS, args, a, b, begin, depth, part)
 
 
-cdef void column_panel_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth,
-                             const real* b, const Ahead* ahead, Py_ssize_t column, Py_ssize_t columns, bint first,
-                             bint last) noexcept nogil:
-    tiles_down(COLUMN_PANELS, args, a, begin, depth, b, TILE_COLUMNS, ahead, column, columns, first, last)
+cdef void column_panel_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
+                             Part part) noexcept nogil:
+    b.step = TILE_COLUMNS
+    tiles_down(COLUMN_PANELS, args, a, b, begin, depth, part)
 
 
-cdef void strided_tiles(const MatmulArgs* args, const Operand* a, Py_ssize_t begin, Py_ssize_t depth, const real* b,
-                        Py_ssize_t b_row, Py_ssize_t column, Py_ssize_t columns, bint first, bint last) noexcept nogil:
-    tiles_down(STRIDED, args, a, begin, depth, b, b_row, NULL, column, columns, first, last)
+cdef void strided_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
+                        Part part) noexcept nogil:
+    tiles_down(STRIDED, args, a, b, begin, depth, part)

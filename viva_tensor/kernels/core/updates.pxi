@@ -3,6 +3,7 @@
 
 cdef struct Numbers:    # of a rule, as elements
     real scale, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
+    bint scales, decays, nesterov, decoupled
 
 
 cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
@@ -13,6 +14,8 @@ cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
     numbers.momentum, numbers.rest = <real> rule.momentum, <real> (1 - rule.momentum)
     numbers.square_momentum, numbers.square_rest = <real> rule.square_momentum, <real> (1 - rule.square_momentum)
     numbers.correction, numbers.epsilon = <real> rule.correction, <real> rule.epsilon
+    numbers.scales, numbers.nesterov, numbers.decoupled = args.scale != NULL, rule.nesterov, rule.decoupled
+    numbers.decays = numbers.decay != 0 and not (rule.kind == ADAM and rule.decoupled)
     return numbers
 
 
@@ -40,9 +43,9 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as descent, d for g.
     """
     cdef vec w = taken(args.w, at, size), mean, square
-    if args.scale != NULL:
+    if numbers.scales:
         grad = grad * numbers.scale
-    if numbers.decay != 0 and not (kind == ADAM and args.rule.decoupled):
+    if numbers.decays:
         grad = fused(w, splat(numbers.decay), grad)
     if kind != DESCENT:
         square = fused(taken(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
@@ -51,7 +54,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad * numbers.rest)
         put(args.new_first, at, mean, size)
         grad = quotient(mean, fused(root_of(square), splat(numbers.correction), splat(numbers.epsilon)))
-        if args.rule.decoupled:
+        if numbers.decoupled:
             w = w * numbers.kept
     else:
         if kind == RMSPROP:
@@ -59,7 +62,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         if args.first != NULL:
             mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad)
             put(args.new_first, at, mean, size)
-            grad = fused(mean, splat(numbers.momentum), grad) if args.rule.nesterov else mean
+            grad = fused(mean, splat(numbers.momentum), grad) if numbers.nesterov else mean
     put(args.new_w, at, fused_from(w, grad, splat(numbers.rate)), size)
 
 
@@ -94,20 +97,25 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
 
 
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
-    """Whether an update is no more than what the next two functions do, on sums that are still in registers."""
+    """Whether an update is so short that `descend` makes it while gradients are still in registers."""
     return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL
 
 
-cdef inline vec with_momentum(const UpdateArgs* args, Py_ssize_t at, vec grad, real momentum) noexcept nogil:
-    """The new velocity of one vector, kept."""
-    grad = fused((<const vec*> (<const real*> args.first + at))[0], splat(momentum), grad)
-    (<vec*> (<real*> args.new_first + at))[0] = grad
-    return grad
-
-
-cdef inline void descend(const UpdateArgs* args, Py_ssize_t at, vec step, real rate) noexcept nogil:
-    cdef vec w = (<const vec*> (<const real*> args.w + at))[0]
-    (<vec*> (<real*> args.new_w + at))[0] = fused_from(w, step, splat(rate))
+cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
+                         const vec* grads) noexcept nogil:
+    """A plain descent of a tile of weights, with momentum or without."""
+    cdef UpdateArgs own = args[0]
+    cdef Numbers numbers = numbers_of(args)
+    cdef int i, j
+    numbers.scales = numbers.decays = numbers.nesterov = False     # known to the compiler too
+    if own.first == NULL:       # the same loop twice, neither of which asks again
+        for i in range(height):
+            for j in range(vecs):
+                update_vector(DESCENT, &own, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
+    else:
+        for i in range(height):
+            for j in range(vecs):
+                update_vector(DESCENT, &own, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
 
 
 cdef void update(const void* packed, int member, int members) noexcept nogil:
