@@ -1,6 +1,6 @@
-# One tile of a matrix product: its sums in registers, then the epilogue on the way to the output. A last panel of a that
-# is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one of that
-# width.
+# One tile of a matrix product: its sums in registers, then the epilogue on the way to the output. A last panel of a
+# that is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one
+# of that width.
 #
 # Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
 # within another loop: so loops over a tile go over its rows, and within a row over its vectors, all of them in the loop
@@ -282,7 +282,7 @@ cdef inline void tile_of_height(int vecs, Py_ssize_t depth, Left a, Right b, con
 
 cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t depth,
                          Py_ssize_t* rows) noexcept nogil:
-    """The rows of a block of a from i on as a tile reads them, and how many; strides that `walk` knows are constants."""
+    """The rows of a block from i on as a tile reads them, and how many; strides that `walk` knows are constants."""
     cdef Left left
     cdef bint joined = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
     left.in_panels = walk == ROW_PANELS or walk == COLUMN_PANELS
