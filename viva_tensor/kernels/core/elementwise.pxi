@@ -1,5 +1,5 @@
 # Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, in `apply`,
-# from which the build makes the enum `Formula`, the names that Python knows, and `pair`, with a loop for each (setup.py).
+# from which the build makes the enum `Formula`, the names that Python knows, and `pair`, a loop for each (setup.py).
 # That of a gradient takes the gradient of its output, and the input or the output of its forward formula, whichever
 # makes it shorter.
 

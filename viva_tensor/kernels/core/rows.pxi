@@ -1,7 +1,7 @@
 # Operations on whole rows: softmax, cross-entropy, normalisation. Members own rows; the elements of a row are adjacent.
 # Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
 # Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. The build makes
-# the enum `RowFormula`, the names that Python knows, and `pair_rows` from the formulas that `one_row` asks for (setup.py).
+# the enum `RowFormula`, the names that Python knows, and `pair_rows` from the formulas in `one_row` (setup.py).
 
 cdef enum:
     NARROW = 16     # and at least LANES
