@@ -1,12 +1,14 @@
 """Panels: what lies in them, and who reads it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from viva_tensor import autograd, kernels, nn, optim, program
-from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Buffer, Symbol, Update, row_major
 from viva_tensor.program.layouts import Panels, in_panels, of_parameters
 
 FLOAT = np.dtype("float32")
@@ -54,17 +56,16 @@ def layer(batch=40, fan_in=200, fan_out=100):
     x, w, b = leaf("input", (batch, fan_in)), leaf("parameter", (fan_out, fan_in)), leaf("parameter", (fan_out,), 1)
     y = build.matmul(x, build.transpose(w, None), b)
     grad = build.matmul(build.transpose(y, None), x)
-    build.instructions.append(Instruction("update", {"grad": grad, "w": w}, {"w": w}))
+    build.instructions.append(Update(operands={"grad": grad, "w": w}, results={"w": w}))
     build.sum(y, (0,))
     return build
 
 
 def fused(build):
     *rest, update, total = build.instructions
-    product = rest[-1]
-    product.operands["w"] = product.results["w"] = update.results["w"]
-    product.attributes["fused"] = ["update"]
-    return [*rest, total]
+    product, w = rest[-1], {"w": update.results["w"]}
+    product = replace(product, operands=product.operands | w, results=product.results | w, fused=("update",))
+    return [*rest[:-1], product, total]
 
 
 def test_weights_lie_in_panels_only_if_products_alone_touch_them():
@@ -84,7 +85,7 @@ def test_an_input_that_two_products_read_is_copied_once():
     assert product.operands["a"].buffer is update.operands["b"].buffer is copy.results["out"].buffer
     for one, name in ((product, "a"), (product, "b"), (update, "a"), (update, "b"), (total, "x")):
         assert one.operands[name].down or one.operands[name].across
-    panels, rows, width = total.attributes["sizes"]
+    panels, rows, width = total.sizes
     assert panels * width >= 100
     assert rows == 40
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from viva_tensor.program import passes
-from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Buffer, Symbol, Update, row_major
 
 
 def leaf(kind, shape, name):
@@ -18,7 +19,7 @@ def layer(build, rows=8, fan_in=5, fan_out=3):
 
 
 def kinds(instructions):
-    return [one.attributes.get("name", one.kind) for one in instructions]
+    return [one.label for one in instructions]
 
 
 def test_dead_instructions_go_and_what_the_output_needs_stays():
@@ -35,7 +36,7 @@ def test_relu_joins_the_product_and_its_mask_reads_the_result():
     h = build.elementwise("relu", y)
     grad = build.elementwise("relu_backward", leaf("input", h.shape, "g"), y)
     product, mask = passes.relu_in_product(build.instructions, grad)
-    assert product.attributes["fused"] == ["bias", "relu"]
+    assert product.fused == ("bias", "relu")
     assert product.results["out"].buffer is h.buffer
     assert mask.operands["b"].buffer is h.buffer
 
@@ -57,7 +58,7 @@ def test_a_mask_joins_the_product_that_alone_it_reads():
             out = build.elementwise("add", out, grad)
         after = passes.mask_in_product(build.instructions, out)
         assert kinds(after) == (["matmul", "relu_backward", "add"] if again else ["matmul"])
-    assert after[0].attributes["fused"] == []
+    assert after[0].fused == ()
 
 
 def test_the_loss_and_its_gradient_become_one_pass():
@@ -76,11 +77,11 @@ def test_an_update_joins_its_product_behind_the_last_reader_of_the_weights():
     dy, x = leaf("input", (4, 8), "dy"), leaf("input", (4, 8), "x")
     grad = build.matmul(build.transpose(dy, None), x)
     dx = build.matmul(dy, w)
-    build.instructions.append(Instruction("update", {"grad": grad, "w": w}, {"w": w}))
+    build.instructions.append(Update(operands={"grad": grad, "w": w}, results={"w": w}))
     after = passes.update_in_product(build.instructions, dx)
     assert kinds(after) == ["matmul", "matmul"]
     assert after[0].results["out"] is dx
-    assert after[1].attributes["fused"] == ["update"]
+    assert after[1].fused == ("update",)
     assert after[1].results["w"] is w
 
 
@@ -90,7 +91,7 @@ def test_of_two_parameters_that_are_multiplied_only_one_joins():
     grad = leaf("input", (8, 8), "g")
     grads = build.matmul(grad, build.transpose(v, None)), build.matmul(build.transpose(u, None), grad)
     for one, w in zip(grads, (u, v), strict=True):
-        build.instructions.append(Instruction("update", {"grad": one, "w": w}, {"w": w}))
+        build.instructions.append(Update(operands={"grad": one, "w": w}, results={"w": w}))
     after = passes.update_in_product(build.instructions, u)
     assert kinds(after) == ["matmul", "matmul", "update"]
     reads, updates = after[0], after[1]

@@ -28,7 +28,7 @@ def step(sizes, batch, threads):
 
 
 def test_small_programs_stay_on_one_thread():
-    assert all(one.members == 1 for one in step((8, 16, 16, 1), 64, 8).planned)
+    assert all(one.threads == 1 for one in step((8, 16, 16, 1), 64, 8).planned)
     assert "0 barriers" in str(step((8, 16, 16, 1), 64, 8))
 
 
@@ -51,7 +51,7 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
             for (start, buffer), (other_start, other) in pairs:
                 at_once = start < other_start + 4 * other.size and other_start < start + 4 * buffer.size
                 if at_once and buffer is not other:
-                    assert before.members == one.members == 1
+                    assert before.threads == one.threads == 1
                     assert before.first == one.first
         shared += sum(written[0][0] == place for place in made.places.values()) > 1 if written else 0
         since.append(one)
@@ -62,18 +62,18 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
 def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads):
     with thresholds.changed(**thresholds.EVERYWHERE):
         planned = step((40, 300, 70, 9), 128, threads).planned
-    assert max(one.members for one in planned) == threads
+    assert max(one.threads for one in planned) == threads
     since = []
     for one in planned:
         since = [] if one.barrier else since
         for before in since:
             written = {symbol.buffer for symbol in before.instruction.results.values()}
             for name, symbol in one.instruction.operands.items():
-                if symbol.buffer in written and not before.members == one.members == 1:
+                if symbol.buffer in written and not before.threads == one.threads == 1:
                     assert before.by_rows
                     assert one.by_rows
                     assert name in ("a", "mask", "pred", "x")
-                    assert before.members == one.members
+                    assert before.threads == one.threads
                 assert before.first == one.first or symbol.buffer not in written
             assert not written & {symbol.buffer for symbol in one.instruction.results.values()}
         since.append(one)

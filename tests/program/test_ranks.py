@@ -667,4 +667,4 @@ def test_gradients_become_arrays_of_the_caller():
     written = [symbol for one in made for symbol in one.results.values() if symbol.buffer.kind == "parameter"]
     assert sorted(symbol.buffer.index for symbol in written) == [4, 5, 6, 7]
     assert {symbol.buffer.index: symbol.size for symbol in written} == {4: 20, 5: 5, 6: 10, 7: 3}
-    assert sum(one.attributes.get("name") == "scale" for one in made) >= 1  # of the parameter that nothing depends on
+    assert sum(one.label == "scale" for one in made) >= 1  # of the parameter that nothing depends on

@@ -1,23 +1,37 @@
 """Instructions over symbols: what a recorded step becomes, before memory and order are planned.
 
-A ``Symbol`` is an array to be: a shape and strides on a ``Buffer``. A ``Builder`` offers the few primitives that the
-kernels have (product, elementwise, sum, squared error); how an operation of the tape is made of them stands with the
-operation.
+A ``Symbol`` is an array to be: a shape and strides on a ``Buffer``. An ``Instruction`` is a kernel call; each kind has
+a class that tells what passes, layouts and planning ask of it. ``emission`` hands them to the executor.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
-from viva_tensor.kernels._updates import sum_chunks
+from viva_tensor.program.thresholds import Thresholds
 
-__all__ = ["Buffer", "Builder", "Instruction", "Symbol"]
+__all__ = [
+    "Buffer",
+    "Clip",
+    "Dropout",
+    "Elementwise",
+    "Instruction",
+    "Matmul",
+    "Rows",
+    "SquaredError",
+    "SquaredErrorBackward",
+    "SquaredNorm",
+    "Sum",
+    "Symbol",
+    "ToPanels",
+    "Update",
+    "row_major",
+]
 
 Shape = tuple[int, ...]
 Strides = tuple[int, ...]
@@ -66,18 +80,27 @@ class Symbol:
         return f"{self.buffer.name}{transposed} {list(self.shape)}{' in panels' * panels}"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Instruction:
     """One kernel call. ``operands`` are read, ``results`` written; an update does both to its parameter.
 
-    ``fused`` names what happens in the write-back of a product: "bias", "relu", "mask", "update". ``moments`` of an
-    update tells how many arrays beside its parameter it reads and writes.
+    ``fused`` names what happens besides in the write-back: "bias", "relu", "mask", "update". ``moments`` of an update
+    tells how many arrays beside its parameter it reads and writes.
     """
 
-    kind: str
-    operands: dict[str, Symbol]
-    results: dict[str, Symbol]
-    attributes: dict[str, Any] = field(default_factory=dict)
+    operands: Mapping[str, Symbol]
+    results: Mapping[str, Symbol]
+    fused: tuple[str, ...] = ()
+    moments: int = 0
+
+    kind: ClassVar[str]
+    own_rows: ClassVar[frozenset[str]] = frozenset()
+    """Operands of which a thread that owns rows of the output reads only those rows."""
+
+    @property
+    def label(self) -> str:
+        """What it is called where programs are shown."""
+        return self.kind
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
@@ -86,22 +109,223 @@ class Instruction:
 
     @property
     def multiply_adds(self) -> int:
-        if self.kind != "matmul":
-            return 0
-        return math.prod(self.results["out"].shape) * self.operands["a"].shape[1]
+        return 0
 
     @property
     def flops(self) -> int:
-        elements = sum(symbol.size for symbol in self.results.values())
-        if self.kind == "matmul":
-            return 2 * self.multiply_adds + elements * len(self.attributes.get("fused", ()))
-        return max([elements, *(symbol.size for symbol in self.operands.values())])
+        made = sum(symbol.size for symbol in self.results.values())
+        return max([made, *(symbol.size for symbol in self.operands.values())])
 
     @property
     def elements(self) -> int:
         """Elements that move between the processor and its caches."""
         moved = sum(symbol.size for symbol in self.symbols)
-        return moved + (2 * self.attributes.get("moments", 0) * self.results["w"].size if "w" in self.results else 0)
+        return moved + (2 * self.moments * self.results["w"].size if "w" in self.results else 0)
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        """How many threads share it, of so many at most, and whether they own rows of the output."""
+        return max(1, min(most, self.elements // limits.elements)), False
+
+    def _threads_by_rows(self, most: int) -> tuple[int, bool]:
+        shape = self.results["out"].shape
+        return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
+
+    def takes_panels(self, name: str) -> bool:
+        """Whether the kernel takes this operand or result in panels."""
+        return False
+
+    @property
+    def better_in_panels(self) -> tuple[Symbol, ...]:
+        """What panels would make faster, or leave as fast."""
+        return ()
+
+    @property
+    def alike(self) -> tuple[Symbol, ...]:
+        """What lies in panels together or not at all."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Matmul(Instruction):
+    """a · b, then what is fused: + bias, relu, 0 where the mask is at most 0, the update of weights."""
+
+    kind = "matmul"
+    own_rows = frozenset({"a", "mask"})
+
+    @property
+    def multiply_adds(self) -> int:
+        return math.prod(self.results["out"].shape) * self.operands["a"].shape[1]
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.multiply_adds + sum(symbol.size for symbol in self.results.values()) * len(self.fused)
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        rows, columns = self.results["out"].shape
+        a, b = self.operands["a"], self.operands["b"]
+        in_place = b.strides[1] == 1 and b.across > 0
+        if (
+            "update" not in self.fused
+            and not (a.down or self.results["out"].down)  # else rows lie in panels, which shares of them would cut
+            and a.shape[1] * columns <= (limits.own_rows if in_place else limits.packed_twice)
+            and rows >= 8 * most
+        ):
+            return most, True
+        return max(1, min(most, self.multiply_adds // limits.product)), False
+
+    def takes_panels(self, name: str) -> bool:
+        return name in ("a", "b", "mask", "w") or (name == "out" and "w" not in self.results)
+
+    @property
+    def better_in_panels(self) -> tuple[Symbol, ...]:
+        return self.operands["b"], self.results["out"]
+
+    @property
+    def alike(self) -> tuple[Symbol, ...]:
+        return (self.operands["mask"], self.results["out"]) if "mask" in self.operands else ()
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Elementwise(Instruction):
+    """A formula of each pair of elements. ``aligned``: all lie alike, so threads may own rows, and all be in panels."""
+
+    name: str
+    factor: float
+    aligned: bool = False
+
+    kind = "elementwise"
+    own_rows = frozenset({"a", "b"})
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return self._threads_by_rows(most) if self.aligned else Instruction.threads(self, most, limits)
+
+    def takes_panels(self, name: str) -> bool:
+        return self.aligned
+
+    @property
+    def better_in_panels(self) -> tuple[Symbol, ...]:
+        return self.symbols if self.aligned else ()
+
+    @property
+    def alike(self) -> tuple[Symbol, ...]:
+        return self.symbols if self.aligned else ()
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Rows(Instruction):
+    """A formula of each row; b may be one number for each."""
+
+    name: str
+    factor: float
+
+    kind = "rows"
+    own_rows = frozenset({"a", "b"})
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return self._threads_by_rows(most)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Sum(Instruction):
+    """The sum over the middle one of three ``sizes`` of a contiguous x, divided."""
+
+    sizes: tuple[int, int, int]
+    divisor: float
+
+    kind = "sum"
+
+    @property
+    def over_rows(self) -> bool:
+        """Whether it is a sum over the rows of a matrix."""
+        outer, _, inner = self.sizes
+        return outer == 1 and inner > 1 and len(self.operands["x"].shape) == 2
+
+    def takes_panels(self, name: str) -> bool:
+        return name == "x" and self.over_rows
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Dropout(Instruction):
+    """Elements set to 0 by the seed at an index of the program's seeds."""
+
+    rate: float
+    seed: int
+
+    kind = "dropout"
+    own_rows = frozenset({"x"})
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return self._threads_by_rows(most)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class ToPanels(Instruction):
+    """A matrix copied into panels."""
+
+    kind = "to_panels"
+    own_rows = frozenset({"x"})
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return self._threads_by_rows(most)
+
+    def takes_panels(self, name: str) -> bool:
+        return name == "out"
+
+    @property
+    def better_in_panels(self) -> tuple[Symbol, ...]:
+        return (self.results["out"],)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SquaredError(Instruction):
+    """The mean squared error of contiguous arrays, perhaps with its gradient in the same pass."""
+
+    kind = "squared_error"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SquaredErrorBackward(Instruction):
+    """The gradient of a mean squared error."""
+
+    kind = "squared_error_backward"
+    own_rows = frozenset({"pred", "target"})
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return self._threads_by_rows(most)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SquaredNorm(Instruction):
+    """Partial sums of the squares of a gradient."""
+
+    kind = "squared_norm"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Clip(Instruction):
+    """The factor that scales gradients down to a norm, from the partial sums of each."""
+
+    max_norm: float
+
+    kind = "clip"
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return 1, False
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Update(Instruction):
+    """A step of the optimiser, in place."""
+
+    kind = "update"
 
 
 def row_major(shape: Sequence[int]) -> Strides:
@@ -118,232 +342,3 @@ def row_major(shape: Sequence[int]) -> Strides:
         strides.append(step)
         step *= max(size, 1)
     return tuple(reversed(strides))
-
-
-class Builder:
-    """Collects instructions; each method is one primitive and gives the symbol of its result."""
-
-    def __init__(self, dtype: Any = np.float32, seeds: Sequence[int] = ()) -> None:
-        self.dtype = dtype
-        self.instructions: list[Instruction] = []
-        self.seeds = {seed: place for place, seed in enumerate(seeds)}
-        self._names = 0
-
-    def temporary(self, shape: Shape) -> Symbol:
-        self._names += 1
-        size = math.prod(shape)
-        return Symbol(shape, row_major(shape), Buffer("temporary", size, name=f"%{self._names}"))
-
-    def matmul(self, a: Symbol, b: Symbol, bias: Symbol | None = None) -> Symbol:
-        """a · b (+ bias), with any strides."""
-        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
-            raise ShapeMismatch(
-                (a.shape[-1], *b.shape[1:]),
-                b.shape,
-                operation=f"matmul of {a.shape} and {b.shape}",
-                hint="the columns of the first operand must equal the rows of the second",
-            )
-        if bias is not None and bias.shape != b.shape[1:]:
-            hint = "give one number for each column of the product"
-            raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", hint=hint)
-        out = self.temporary((a.shape[0], b.shape[1]))
-        operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
-        self.instructions.append(
-            Instruction("matmul", operands, {"out": out}, {"fused": [] if bias is None else ["bias"]})
-        )
-        return out
-
-    def elementwise(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 1.0) -> Symbol:
-        """A formula of each pair of elements under broadcasting; one operand for scale and relu."""
-        b = a if b is None else b
-        try:
-            shape = np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise BroadcastError(a.shape, b.shape, operation=name) from None
-        out = self.temporary(shape)
-        first = self.spread(a, shape)
-        self._elementwise(name, first, first if a is b else self.spread(b, shape), out, factor)
-        return out
-
-    def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:
-        attributes = {"name": name, "factor": factor}
-        if len(out.shape) == 2 and a.contiguous and b.contiguous and out.size:
-            # "aligned": all of them lie alike, so that members may own rows, and all may lie in panels
-            operands = {"a": a} if a is b else {"a": a, "b": b}
-            self.instructions.append(Instruction("elementwise", operands, {"out": out}, attributes | {"aligned": True}))
-            return
-        for parts in _matrices(a, b, out):
-            operands = {"a": parts[0]} if a is b else {"a": parts[0], "b": parts[1]}
-            self.instructions.append(Instruction("elementwise", operands, {"out": parts[2]}, attributes))
-
-    def rows(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 0.0) -> Symbol:
-        """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
-        a = self.whole(a)
-        size = a.shape[-1]
-        if size == 0 and name.startswith("cross_entropy"):
-            raise InvalidShape(f"logits of shape {a.shape} have no classes", operation="cross_entropy")
-        count = a.size // max(size, 1)
-        matrix = (count, size)
-        out = self.temporary((count, 1) if name == "cross_entropy" else matrix)
-        operands = {"a": self.reshape(a, matrix)}
-        if b is not None:
-            b = self.whole(b)
-            single = b.shape == a.shape[:-1]
-            if not single:
-                self.alike(a, b)
-            operands["b"] = Symbol(matrix, (1, 0), b.buffer, b.offset) if single else self.reshape(b, matrix)
-        if a.size:
-            attributes = {"name": name, "factor": factor}
-            self.instructions.append(Instruction("rows", operands, {"out": out}, attributes))
-        return self.reshape(out, a.shape[:-1] if name == "cross_entropy" else a.shape)
-
-    def dropout(self, x: Symbol, rate: float, seed: int) -> Symbol:
-        """Elements set to 0 by a seed; each seed of the tape has a place, from which programs read another."""
-        x = self.whole(x)
-        rows = x.shape[0] if x.shape else 1
-        matrix = (rows, x.size // max(rows, 1))
-        out = self.temporary(matrix)
-        place = self.seeds[seed]
-        if x.size:
-            attributes = {"rate": rate, "place": place}
-            self.instructions.append(Instruction("dropout", {"x": self.reshape(x, matrix)}, {"out": out}, attributes))
-        return self.reshape(out, x.shape)
-
-    def spread(self, x: Symbol, shape: Shape) -> Symbol:
-        """x repeated to a shape, by strides of 0."""
-        lead = len(shape) - len(x.shape)
-        strides = (0,) * lead + tuple(
-            0 if own == 1 and size != 1 else step
-            for own, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
-        )
-        return Symbol(shape, strides, x.buffer, x.offset)
-
-    def scaled(self, x: Symbol, factor: float, shape: Shape) -> Symbol:
-        """factor · x, repeated to a shape."""
-        out = self.temporary(shape)
-        repeated = self.spread(x, shape)
-        self._elementwise("scale", repeated, repeated, out, factor)
-        return out
-
-    def whole(self, x: Symbol) -> Symbol:
-        """x in row-major order, copied only if it is not."""
-        return x if x.contiguous else self.scaled(x, 1.0, x.shape)
-
-    def transpose(self, x: Symbol, axes: Sequence[int] | None) -> Symbol:
-        order = tuple(reversed(range(len(x.shape)))) if axes is None else tuple(i % len(x.shape) for i in axes)
-        return Symbol(tuple(x.shape[i] for i in order), tuple(x.strides[i] for i in order), x.buffer, x.offset)
-
-    def part(self, x: Symbol, spans: Sequence[tuple[int, int, int]]) -> Symbol:
-        """Evenly spaced elements along each axis: (start, count, step)."""
-        return Symbol(
-            tuple(count for _, count, _ in spans),
-            tuple(own * step for own, (_, _, step) in zip(x.strides, spans, strict=True)),
-            x.buffer,
-            x.offset + sum(own * start for own, (start, _, _) in zip(x.strides, spans, strict=True)),
-        )
-
-    def squeeze(self, x: Symbol, axes: Sequence[int]) -> Symbol:
-        """x without some axes of size 1."""
-        kept = [i for i in range(len(x.shape)) if i not in axes]
-        return Symbol(tuple(x.shape[i] for i in kept), tuple(x.strides[i] for i in kept), x.buffer, x.offset)
-
-    def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
-        """Symbols in their places within an array, which is 0 where there is none."""
-        out = self.temporary(shape)
-        if sum(symbol.size for symbol, _ in parts) < out.size:
-            zero = Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0"))
-            repeated = self.spread(zero, shape)
-            self._elementwise("scale", repeated, repeated, out, 1.0)
-        for symbol, spans in parts:
-            target = self.part(out, spans)
-            source = self.spread(symbol, target.shape)
-            self._elementwise("scale", source, source, target, 1.0)
-        return out
-
-    def reshape(self, x: Symbol, shape: Shape) -> Symbol:
-        x = self.whole(x)
-        return Symbol(shape, row_major(shape), x.buffer, x.offset)
-
-    def sum(self, x: Symbol, axes: tuple[int, ...], divisor: float = 1) -> Symbol:
-        """Sum over sorted axes, run by run of adjacent ones, the last run first: the order of the eager kernel."""
-        if not axes:
-            return self.scaled(x, 1.0, x.shape)
-        x = self.whole(x)
-        end = axes[-1] + 1
-        start = end - 1
-        while start - 1 in axes:
-            start -= 1
-        rest = tuple(i for i in axes if i < start)
-        out = self.temporary(x.shape[:start] + x.shape[end:])
-        sizes = math.prod(x.shape[:start]), math.prod(x.shape[start:end]), math.prod(x.shape[end:])
-        self.instructions.append(
-            Instruction("sum", {"x": x}, {"out": out}, {"sizes": sizes, "divisor": 1 if rest else divisor})
-        )
-        return self.sum(out, rest, divisor) if rest else out
-
-    def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:
-        """The mean of the squared differences."""
-        operands = self._pair(pred, target)
-        out = self.temporary(())
-        self.instructions.append(Instruction("squared_error", operands, {"loss": out}))
-        return out
-
-    def squared_error_backward(self, grad: Symbol, pred: Symbol, target: Symbol) -> Symbol:
-        operands = self._pair(pred, target) | {"grad": grad}
-        out = self.temporary(pred.shape)
-        self.instructions.append(Instruction("squared_error_backward", operands, {"out": out}))
-        return out
-
-    def clipping(self, grads: Sequence[Symbol], max_norm: float) -> Symbol:
-        """The factor that scales gradients down to a norm."""
-        partials = {}
-        for index, grad in enumerate(grads):
-            out = self.temporary((sum_chunks(grad.size),))
-            self.instructions.append(Instruction("squared_norm", {"grad": grad}, {"out": out}))
-            partials[str(index)] = out
-        factor = self.temporary(())
-        self.instructions.append(Instruction("clip", partials, {"out": factor}, {"max_norm": max_norm}))
-        return factor
-
-    def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
-        self.alike(pred, target)
-        return {"pred": self.whole(pred), "target": self.whole(target)}
-
-    def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
-        """Both, if they have one shape."""
-        if pred.shape != target.shape:
-            hint = "give one target for each prediction, of the same shape"
-            raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
-        return pred, target
-
-
-def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
-    """Symbols of one shape as matrices: dimensions that all of them can join are joined, the leading ones dealt out."""
-    shape: list[int] = []
-    strides: list[list[int]] = [[] for _ in symbols]
-    for axis, size in enumerate(symbols[0].shape):
-        if size == 1:
-            continue
-        steps = [symbol.strides[axis] for symbol in symbols]
-        if shape and all(own[-1] == step * size for own, step in zip(strides, steps, strict=True)):
-            shape[-1] *= size
-            for own, step in zip(strides, steps, strict=True):
-                own[-1] = step
-        else:
-            shape.append(size)
-            for own, step in zip(strides, steps, strict=True):
-                own.append(step)
-    lead = max(0, 2 - len(shape))
-    shape = [1] * lead + shape
-    strides = [[0] * lead + own for own in strides]
-    if 0 in shape:
-        return []
-
-    def part(symbol: Symbol, steps: list[int], index: tuple[int, ...]) -> Symbol:
-        offset = symbol.offset + sum(i * step for i, step in zip(index, steps, strict=False))
-        return Symbol((shape[-2], shape[-1]), (steps[-2], steps[-1]), symbol.buffer, offset)
-
-    return [
-        tuple(part(symbol, steps, index) for symbol, steps in zip(symbols, strides, strict=True))
-        for index in np.ndindex(*shape[:-2])
-    ]

@@ -15,7 +15,8 @@ import numpy as np
 
 from viva_tensor.kernels import _matmul
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Buffer, Instruction, Matmul, Sum, Symbol, ToPanels, row_major
 from viva_tensor.program.thresholds import current
 
 __all__ = ["Panels", "in_panels", "of_parameters"]
@@ -103,7 +104,7 @@ def in_panels(
     instructions = _with_copies(instructions, output, dtype)
     chosen = _chosen(instructions, dtype, {"temporary", "constant"})
     chosen.pop(output.buffer, None)
-    _settle(instructions, chosen)
+    _keep_alike(instructions, chosen)
     for one in instructions:
         for symbol in one.symbols:
             if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
@@ -129,20 +130,18 @@ def _lengthen(bias: Symbol, panels: Panels) -> None:
         buffer.array = np.concatenate([buffer.array.ravel(), behind])
 
 
-def _moved(instruction: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
-    attributes = instruction.attributes
-    results = dict(instruction.results)
-    if instruction.kind == "sum" and instruction.operands["x"].buffer in chosen:
-        panels = chosen[instruction.operands["x"].buffer]
-        attributes = attributes | {"sizes": (panels.count, panels.rows, panels.width)}
+def _moved(one: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
+    results = one.results
+    if isinstance(one, Sum) and one.operands["x"].buffer in chosen:
+        panels = chosen[one.operands["x"].buffer]
+        one = replace(one, sizes=(panels.count, panels.rows, panels.width))
         results["out"].buffer.size = panels.count * panels.width
-    if "w" in results and instruction.kind == "matmul" and results["w"].buffer in chosen:
+    if isinstance(one, Matmul) and "w" in results and results["w"].buffer in chosen:
         results["out"].buffer.size = chosen[results["w"].buffer].size
-    return Instruction(
-        instruction.kind,
-        {name: _symbol(symbol, chosen) for name, symbol in instruction.operands.items()},
-        {name: _symbol(symbol, chosen) for name, symbol in results.items()},
-        attributes,
+    return replace(
+        one,
+        operands={name: _symbol(symbol, chosen) for name, symbol in one.operands.items()},
+        results={name: _symbol(symbol, chosen) for name, symbol in results.items()},
     )
 
 
@@ -154,53 +153,48 @@ def _symbol(symbol: Symbol, chosen: Mapping[Buffer, Panels]) -> Symbol:
 def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any]) -> list[Instruction]:
     """Products that read the same matrix, which other kernels need in rows, read a copy in panels instead."""
     build = Builder()
-    readers: dict[Buffer, list[tuple[Instruction, str]]] = {}
+    readers: dict[Buffer, list[tuple[int, str]]] = {}  # (position, name of the operand)
     stays = {output.buffer}
-    for one in instructions:
+    for i, one in enumerate(instructions):
         for name, symbol in (*one.operands.items(), *one.results.items()):
-            if one.kind == "matmul" and name in ("a", "b"):
-                readers.setdefault(symbol.buffer, []).append((one, name))
-            elif not _fits_panels(one, name):
+            if isinstance(one, Matmul) and name in ("a", "b"):
+                readers.setdefault(symbol.buffer, []).append((i, name))
+            elif not one.takes_panels(name):
                 stays.add(symbol.buffer)
-    kept = list(instructions)
+    changed = list(instructions)
+    copies: dict[int, list[Instruction]] = {}  # by the position that they stand before
     for buffer, uses in readers.items():
         if buffer.kind == "parameter" or not (buffer in stays or buffer.kind == "input"):
             continue
         first, name = uses[0]
-        symbol = first.operands[name]
+        symbol = instructions[first].operands[name]
         rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
         panels = _panels(rows, dtype, turned=False)
-        if sum(one.multiply_adds for one, _ in uses) < current().copied * symbol.size:
+        if sum(instructions[i].multiply_adds for i, _ in uses) < current().copied * symbol.size:
             continue
-        if rows[1] < panels.width or len(uses) < 2 or not all(panels.holds(one.operands[name]) for one, name in uses):
+        held = all(panels.holds(instructions[i].operands[name]) for i, name in uses)
+        if rows[1] < panels.width or len(uses) < 2 or not held:
             continue
         copy = build.temporary(rows)
         copy.buffer.name = f"{buffer.name}'"
         source = Symbol(rows, row_major(rows), buffer)
-        sums = [
-            one
-            for one in kept
-            if one.kind == "sum"
-            and one.operands["x"].buffer is buffer
-            and _sums_rows(one)
-            and panels.holds(one.operands["x"])
-        ]
-        first = min((*(one for one, _ in uses), *sums), key=kept.index)
-        kept.insert(kept.index(first), Instruction("to_panels", {"x": source}, {"out": copy}))
-        for one, name in (*uses, *((one, "x") for one in sums)):
-            one.operands[name] = replace(one.operands[name], buffer=copy.buffer)
-    return kept
+        for i, one in enumerate(instructions):
+            if isinstance(one, Sum) and one.over_rows and one.operands["x"].buffer is buffer:
+                uses += [(i, "x")] * panels.holds(one.operands["x"])
+        copying = ToPanels(operands={"x": source}, results={"out": copy})
+        copies.setdefault(min(i for i, _ in uses), []).append(copying)
+        for i, name in uses:
+            read = replace(changed[i].operands[name], buffer=copy.buffer)
+            changed[i] = replace(changed[i], operands={**changed[i].operands, name: read})
+    return [each for i, one in enumerate(changed) for each in (*copies.get(i, ()), one)]
 
 
 def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[str]) -> dict[Buffer, Panels]:
     """Buffers of these kinds that nothing but products, and what follows them, reads and writes."""
     found: dict[Buffer, Panels] = {}
     for one in instructions:
-        candidates = [one.operands.get("b"), one.results.get("out")] if one.kind in ("matmul", "to_panels") else []
-        if one.attributes.get("aligned"):
-            candidates = [*one.symbols]
-        for symbol in candidates:
-            if symbol is None or symbol.buffer.kind not in kinds or symbol.buffer in found:
+        for symbol in one.better_in_panels:
+            if symbol.buffer.kind not in kinds or symbol.buffer in found:
                 continue
             if symbol.size != symbol.buffer.size:  # a part of what the buffer holds
                 continue
@@ -212,43 +206,24 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
         for name, symbol in (*one.operands.items(), *one.results.items()):
             panels_of = found.get(symbol.buffer)
             if panels_of is not None and not (
-                _fits_panels(one, name)
-                and not (symbol.buffer.kind == "parameter" and one.attributes.get("aligned"))  # others may be in rows
+                one.takes_panels(name)
+                and not (symbol.buffer.kind == "parameter" and one.alike and not isinstance(one, Matmul))
                 and panels_of.holds(symbol)
-                and (one.kind == "matmul" or not panels_of.turned)  # others go row by row
+                and (isinstance(one, Matmul) or not panels_of.turned)  # others go row by row
             ):
                 del found[symbol.buffer]
     return found
 
 
-def _fits_panels(instruction: Instruction, name: str) -> bool:
-    """Whether the kernel takes this operand or result in panels."""
-    if instruction.kind == "matmul":
-        return name in ("a", "b", "mask", "w") or (name == "out" and "w" not in instruction.results)
-    if instruction.attributes.get("aligned"):
-        return True
-    return (instruction.kind == "sum" and name == "x" and _sums_rows(instruction)) or (
-        instruction.kind == "to_panels" and name == "out"
-    )
-
-
-def _sums_rows(instruction: Instruction) -> bool:
-    """Whether it is a sum over the rows of a matrix."""
-    outer, _, inner = instruction.attributes["sizes"]
-    return bool(outer == 1 and inner > 1 and len(instruction.operands["x"].shape) == 2)
-
-
-def _settle(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
-    """A product and its mask lie alike, or both in rows; so do what is combined element by element and its result."""
-    settled = False
-    while not settled:
-        settled = True
+def _keep_alike(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
+    """Put in rows again what must lie like something that stays in rows, or in other panels."""
+    consistent = False
+    while not consistent:
+        consistent = True
         for one in instructions:
-            group = [one.operands["mask"].buffer, one.results["out"].buffer] if "mask" in one.operands else []
-            if one.attributes.get("aligned"):
-                group = [symbol.buffer for symbol in one.symbols]
+            group = [symbol.buffer for symbol in one.alike]
             if len({chosen.get(buffer) for buffer in group}) > 1:
-                settled = False
+                consistent = False
                 for buffer in group:
                     chosen.pop(buffer, None)
 

@@ -13,7 +13,8 @@ from viva_tensor.autograd import Node, Variable, operations
 from viva_tensor.autograd.operations import Operation
 from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
-from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol, row_major
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol, Update, row_major
 
 __all__ = ["Lowered", "lower", "needed", "stretched"]
 
@@ -169,14 +170,8 @@ def _update(build: Builder, grads: list[Symbol], parameters: list[Symbol], optim
     """The update of each parameter; all of them wait for the norm of all gradients where that is clipped."""
     more = {} if optimizer.clip_norm is None else {"scale": build.clipping(grads, optimizer.clip_norm)}
     for grad, parameter in zip(grads, parameters, strict=True):
-        build.instructions.append(
-            Instruction(
-                "update",
-                {"grad": grad, **more, "w": parameter},
-                {"w": parameter},
-                {"moments": len(optimizer.slots)},
-            )
-        )
+        operands = {"grad": grad, **more, "w": parameter}
+        build.instructions.append(Update(operands=operands, results={"w": parameter}, moments=len(optimizer.slots)))
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from viva_tensor.kernels._updates import Rule
-from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
+from viva_tensor.program._executor import Executor, Guard
+from viva_tensor.program.emission import Emitter, sums_in_registers
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels, in_panels
 from viva_tensor.program.passes import loss_with_gradient
@@ -26,9 +27,6 @@ __all__ = ["Plan", "plan"]
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
 ALIGNMENT = 64
 
-Place = Address | InputOffset
-Strided = tuple[Place, int, int, int, int]
-
 
 @dataclass(eq=False, slots=True)
 class Plan:
@@ -37,39 +35,10 @@ class Plan:
     planned: list[Planned]
     places: dict[Buffer, int]  # of temporaries, in bytes from the start of the arena
     arena: np.ndarray[Any, Any]
-    members: int
+    threads: int
     executor: Executor
     flops: int  # of one step
     cuts: tuple[int, ...] = ()  # after how many calls of cores something else is done in between
-
-
-@dataclass(frozen=True, slots=True)
-class _Memory:
-    """Where symbols lie."""
-
-    itemsize: int
-    executor: Executor
-    parameters: Sequence[np.ndarray[Any, Any]]
-    arena: int  # its address
-    places: Mapping[Buffer, int]
-
-    def place(self, symbol: Symbol) -> Place:
-        """Where a symbol is read."""
-        if symbol.buffer.kind == "input":
-            return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
-        return self.address(symbol)
-
-    def address(self, symbol: Symbol) -> Address:
-        """Where a symbol is written, which is in no input."""
-        buffer = symbol.buffer
-        if buffer.kind == "parameter":
-            start = self.parameters[buffer.index].ctypes.data
-        elif buffer.array is not None:
-            self.executor.keep(buffer.array)
-            start = buffer.array.ctypes.data
-        else:
-            start = self.arena + self.places[buffer]
-        return Address(start + symbol.offset * self.itemsize)
 
 
 def plan(
@@ -99,29 +68,29 @@ def plan(
         verifier.after("loss_with_gradient", instructions)
     instructions = in_panels(instructions, output, layouts or {}, dtype)
     verifier.after("in_panels", instructions, layouts)
-    planned = [Planned(one, *_team(one, threads)) for one in instructions]
+    planned = [Planned(one, *one.threads(threads, current())) for one in instructions]
     temporaries = [buffer for one in planned for buffer in _temporaries(one.instruction)]
     share = sum(_bytes(buffer, dtype) for buffer in temporaries) > current().unshared
-    members = max((one.members for one in planned), default=1)
-    if members > 1 and not share:
+    widest = max((one.threads for one in planned), default=1)
+    if widest > 1 and not share:
         planned = few_barriers(planned)
     places, total = _places(planned, output, dtype, share)
     verifier.after("the plan", [one.instruction for one in planned], layouts, places)
     arena = aligned(total)
-    if members > 1:
-        deal(planned, places, {buffer: _bytes(buffer, dtype) for buffer in places}, members)
-    executor = Executor(dtype.char, members, allowed, inputs, guard, rule)
+    if widest > 1:
+        deal(planned, places, {buffer: _bytes(buffer, dtype) for buffer in places}, widest)
+    executor = Executor(dtype.char, widest, allowed, inputs, guard, rule)
     executor.keep(arena)
-    memory = _Memory(dtype.itemsize, executor, parameters, arena.ctypes.data, places)
+    emitter = Emitter(dtype.itemsize, executor, parameters, arena.ctypes.data, places, moments or {}, seeds)
     owed = False  # a barrier before what turned out to have no elements
     for one in planned:
         one.barrier |= owed
         before = executor.calls()
-        _emit(memory, one, moments or {}, seeds)
+        emitter.emit(one)
         one.calls = executor.calls() - before
         owed = one.barrier and not one.calls
-    executor.finish(memory.address(output) if output.size else None)
-    return Plan(planned, places, arena, members, executor, sum(one.instruction.flops for one in planned))
+    executor.finish(emitter.address(output) if output.size else None)
+    return Plan(planned, places, arena, widest, executor, sum(one.instruction.flops for one in planned))
 
 
 def aligned(size: int) -> np.ndarray[Any, Any]:
@@ -133,36 +102,9 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
     return raw[start : start + size]
 
 
-def _team(instruction: Instruction, threads: int) -> tuple[int, bool]:
-    """Members, and whether they own rows."""
-    limits = current()
-    if instruction.kind in ("to_panels", "squared_error_backward", "rows", "dropout") or instruction.attributes.get(
-        "aligned"
-    ):
-        rows = instruction.results["out"].shape[0] if instruction.results["out"].shape else 1
-        return (threads, True) if rows >= 8 * threads else (1, False)
-    if instruction.kind == "clip":
-        return 1, False
-    if instruction.kind != "matmul":
-        return max(1, min(threads, instruction.elements // limits.elements)), False
-    rows, columns = instruction.results["out"].shape
-    a, b = instruction.operands["a"], instruction.operands["b"]
-    in_place = b.strides[1] == 1 and b.across > 0
-    if (
-        "update" not in instruction.attributes["fused"]
-        and not (a.down or instruction.results["out"].down)  # else rows lie in panels, which shares of them would cut
-        and a.shape[1] * columns <= (limits.own_rows if in_place else limits.packed_twice)
-        and rows >= 8 * threads
-    ):
-        return threads, True
-    return max(1, min(threads, instruction.multiply_adds // limits.product)), False
-
-
 def _temporaries(instruction: Instruction) -> list[Buffer]:
-    """Buffers that it writes and that need a place; the sums of a short product that only updates stay in registers."""
-    if "update" in instruction.attributes.get("fused", ()) and (
-        instruction.kind == "sum" or instruction.operands["a"].shape[1] <= DEPTH_BLOCK
-    ):
+    """Buffers that it writes and that need a place."""
+    if sums_in_registers(instruction):
         return []
     return [symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary"]
 
@@ -219,103 +161,3 @@ def _with_gap(gaps: list[tuple[int, int]], start: int, size: int) -> list[tuple[
         else:
             apart.append((length, at))
     return [*apart, (end - start, start)]
-
-
-def _emit(
-    memory: _Memory,
-    one: Planned,
-    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]],
-    seeds: np.ndarray[Any, Any] | None,
-) -> None:
-    """Hand an instruction to the executor."""
-    executor, place, address = memory.executor, memory.place, memory.address
-    instruction = one.instruction
-    operands, results, attributes = instruction.operands, instruction.results, instruction.attributes
-    team = one.first, one.members, one.barrier
-
-    def matrix(symbol: Symbol) -> Strided:
-        row, column = symbol.strides
-        return place(symbol), row, column, symbol.down, symbol.across
-
-    def update(w: Symbol, grad: Symbol | None = None) -> None:
-        scale = operands.get("scale")
-        first, second = (
-            moments[slot][w.buffer.index].ctypes.data if slot in moments else 0 for slot in ("first", "second")
-        )
-        executor.update(
-            None if grad is None else place(grad),
-            None if scale is None else place(scale),
-            address(w),
-            w.size,
-            first,
-            second,
-            team,
-        )
-
-    if instruction.kind == "matmul":
-        out = results["out"]
-        fused = attributes["fused"]
-        bias = operands.get("bias")
-        if "update" in fused:
-            w = results["w"]
-            out = w if not _temporaries(instruction) else replace(w, buffer=out.buffer)
-            update(w)
-        rows, columns = out.shape
-        executor.matmul(
-            (rows, columns, operands["a"].shape[1]),
-            matrix(operands["a"]),
-            matrix(operands["b"]),
-            matrix(out),
-            None if bias is None else (place(bias), 0, bias.strides[0], 0, 0),
-            "relu" in fused,
-            matrix(operands["mask"]) if "mask" in operands else None,
-            "update" in fused,
-            bool(out.down or out.across) and (bias is None or bias.buffer.kind != "input"),
-            one.by_rows,
-            team,
-        )
-    elif instruction.kind in ("elementwise", "rows"):
-        a = matrix(operands["a"])
-        executor.pairs(
-            attributes["name"],
-            operands["a"].shape,
-            a,
-            matrix(operands["b"]) if "b" in operands else a,
-            matrix(results["out"]),
-            attributes["factor"],
-            one.by_rows or bool(results["out"].across),  # panels are read row by row by one member too
-            team,
-        )
-    elif instruction.kind == "sum":
-        updates = "w" in results
-        if updates:
-            update(results["w"])
-        total = None if updates else address(results["out"])
-        executor.sum(attributes["sizes"], place(operands["x"]), total, attributes["divisor"], updates, team)
-    elif instruction.kind == "dropout":
-        assert seeds is not None
-        seed = seeds.ctypes.data + attributes["place"] * seeds.itemsize
-        executor.dropout(
-            results["out"].shape, place(operands["x"]), address(results["out"]), attributes["rate"], seed, team
-        )
-    elif instruction.kind == "to_panels":
-        executor.to_panels(results["out"].shape, matrix(operands["x"]), address(results["out"]), team)
-    elif instruction.kind in ("squared_error", "squared_error_backward"):
-        shape = operands["pred"].shape
-        executor.squared_error(
-            shape[0] if shape and shape[0] else 1,
-            operands["pred"].size,
-            place(operands["pred"]),
-            place(operands["target"]),
-            address(results["loss"]) if "loss" in results else None,
-            address(results["out"]) if "out" in results else None,
-            place(operands["grad"]) if "grad" in operands else None,
-            team,
-        )
-    elif instruction.kind == "squared_norm":
-        executor.squared_norm(operands["grad"].size, place(operands["grad"]), address(results["out"]), team)
-    elif instruction.kind == "clip":
-        places, chunks = map(place, operands.values()), tuple(symbol.size for symbol in operands.values())
-        executor.clip(list(places), chunks, attributes["max_norm"], address(results["out"]), team)
-    else:
-        update(results["w"], operands["grad"])

@@ -27,7 +27,8 @@ from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
-from viva_tensor.program.instructions import Buffer, Builder, Instruction, Symbol
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Buffer, Clip, Instruction, Matmul, SquaredNorm, Symbol, Update
 from viva_tensor.program.layouts import Panels
 from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
 from viva_tensor.program.planning import Plan, aligned, plan
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["RankStep", "gradients"]
 
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
-UPDATING = ("update", "squared_norm", "clip")
+UPDATING = (Update, SquaredNorm, Clip)
 # numbers before the gradients: loss · rows, rows, how many ranks have failed, how many ask for times, and the rate of
 # rank 0 in three parts
 HEADER_NUMBERS = 7
@@ -84,10 +85,10 @@ def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[
     The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
     own, in rows, is copied into it.
     """
-    kept = [one for one in instructions if one.kind not in UPDATING]
+    kept = [one for one in instructions if not isinstance(one, UPDATING)]
     made = {symbol.buffer for one in kept for symbol in one.results.values()}
     for one in instructions:
-        if one.kind == "update":
+        if isinstance(one, Update):
             grad, index = one.operands["grad"], one.results["w"].buffer.index
             if not (grad.buffer in made and grad.buffer.kind == "temporary" and grad.size == grad.buffer.size):
                 build = Builder(dtype)
@@ -410,7 +411,7 @@ class RankStep(Step):
     def _chosen(self, instructions: list[Instruction]) -> dict[int, Panels]:
         """A parameter lies in panels if a product makes its gradient, which then lies there too; clipped, none does."""
         count = len(self._source.params)
-        made = {one.results["out"].buffer.index for one in instructions if one.kind == "matmul"}
+        made = {one.results["out"].buffer.index for one in instructions if isinstance(one, Matmul)}
         chosen = {} if self._optimizer.clip_norm is not None else super()._chosen(instructions)
         return {index: panels for index, panels in chosen.items() if index < count and count + index in made}
 
@@ -447,14 +448,14 @@ class RankStep(Step):
             scale = Symbol((), (), Buffer("constant", 1, array=self._scale))
             if self._optimizer.clip_norm is not None:
                 scale = build.clipping(flat[2 * count :], self._optimizer.clip_norm)
-            more = {"moments": len(self._optimizer.slots)}
+            moments = len(self._optimizer.slots)
             updates = [
-                Instruction("update", {"grad": grad, "scale": scale, "w": w}, {"w": w}, more)
+                Update(operands={"grad": grad, "scale": scale, "w": w}, results={"w": w}, moments=moments)
                 for w, grad in zip(flat[:count], flat[count : 2 * count], strict=True)
                 if w.size
             ]
             self._updates[threads] = plan(
-                build.instructions + updates,
+                [*build.instructions, *updates],
                 flat[0],
                 arrays,
                 (),

@@ -11,6 +11,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.kernels.peak import fma_peak
+from viva_tensor.program.instructions import Instruction, Update
 from viva_tensor.program.planning import Plan
 from viva_tensor.program.scheduling import Planned
 
@@ -30,7 +31,7 @@ def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
     barriers = plan.executor.barriers()
     lines.append(
         f"{len(plan.planned)} instructions, {plan.flops:,} flops, {plan.arena.nbytes:,} bytes of temporaries, "
-        f"{plan.members} thread{'s' * (plan.members > 1)}, {barriers} barrier{'s' * (barriers != 1)}"
+        f"{plan.threads} thread{'s' * (plan.threads > 1)}, {barriers} barrier{'s' * (barriers != 1)}"
     )
     return "\n".join(lines)
 
@@ -41,13 +42,16 @@ def _line(one: Planned, dtype: np.dtype[Any]) -> str:
     operands = ", ".join(
         f"{name}={symbol!r}"
         for name, symbol in instruction.operands.items()
-        if name != "w" or instruction.kind == "update"
+        if name != "w" or isinstance(instruction, Update)
     )
-    name = instruction.attributes.get("name", instruction.kind)
-    fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
-    split = f"{one.members} by rows" if one.by_rows and one.members > 1 else str(one.members)
+    name = _label(instruction)
+    split = f"{one.threads} by rows" if one.by_rows and one.threads > 1 else str(one.threads)
     size = instruction.elements * dtype.itemsize
-    return f"{results} = {name}{fused}({operands})  {instruction.flops:,} flops, {size:,} bytes, threads: {split}"
+    return f"{results} = {name}({operands})  {instruction.flops:,} flops, {size:,} bytes, threads: {split}"
+
+
+def _label(instruction: Instruction) -> str:
+    return " + ".join((instruction.label, *instruction.fused))
 
 
 def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
@@ -57,7 +61,7 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
     whichever would take it longer.
     """
     peaks = {
-        threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in {one.members for one in plan.planned}
+        threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in {one.threads for one in plan.planned}
     }
     roofs: dict[tuple[int, int], float] = {}
     rows = [("µs", "GFLOPS", "GB/s", "of roof", "roof", "threads", "instruction")]
@@ -68,12 +72,11 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
         total += time
         instruction = one.instruction
         moved = instruction.elements * dtype.itemsize
-        place = one.members, max(moved, SMALLEST).bit_length()
+        place = one.threads, max(moved, SMALLEST).bit_length()
         if place not in roofs:
-            roofs[place] = _bandwidth(one.members, 1 << place[1], dtype)
-        bounds = {"arithmetic": instruction.flops / peaks[one.members], "memory": moved / roofs[place]}
+            roofs[place] = _bandwidth(one.threads, 1 << place[1], dtype)
+        bounds = {"arithmetic": instruction.flops / peaks[one.threads], "memory": moved / roofs[place]}
         roof = max(bounds, key=bounds.__getitem__)
-        fused = "".join(f" + {what}" for what in instruction.attributes.get("fused", ()))
         rows.append(
             (
                 f"{1e6 * time:.2f}",
@@ -81,9 +84,8 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
                 f"{1e-9 * moved / time:.1f}",
                 f"{100 * bounds[roof] / time:.0f}%",
                 roof,
-                str(one.members),
-                f"{', '.join(map(repr, instruction.results.values()))} = "
-                f"{instruction.attributes.get('name', instruction.kind)}{fused}",
+                str(one.threads),
+                f"{', '.join(map(repr, instruction.results.values()))} = {_label(instruction)}",
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(6)]

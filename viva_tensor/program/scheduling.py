@@ -1,12 +1,12 @@
-"""In which order instructions run, which members do what one can do alone, and where all wait for each other.
+"""In which order instructions run, which threads do what one can do alone, and where all wait for each other.
 
-Members of one instruction write parts of its results that have nothing in common, and read nothing that it writes but
-their own part. So two members can meet in memory only across instructions, and a barrier stands before the one that
-reads or overwrites what another member wrote since the last barrier, or overwrites what another member read. It is
+Threads of one instruction write parts of its results that have nothing in common, and read nothing that it writes but
+their own part. So two threads can meet in memory only across instructions, and a barrier stands before the one that
+reads or overwrites what another thread wrote since the last barrier, or overwrites what another thread read. It is
 memory that counts: temporaries that share a place are one. No barrier is needed where both instructions have the same
-single member, or where each member reads the rows that it wrote itself.
+single thread, or where each thread reads the rows that it wrote itself.
 
-What no instruction lists has its owner: workspaces belong to a member, moments to the one update of their parameter;
+What no instruction lists has its owner: workspaces belong to a thread, moments to the one update of their parameter;
 addresses of inputs, seeds and the rate are set before the region. The executor adds two barriers: before partial sums
 are joined, and behind the rows that a batch is gathered from. `tests/stress/barriers.py`
 leaves each one out in turn.
@@ -31,9 +31,9 @@ class Planned:
     """An instruction in its place."""
 
     instruction: Instruction
-    members: int
-    by_rows: bool  # each member owns rows of the output, and needs only those rows of the first operand
-    first: int = 0  # number of the first of its members; those of an instruction for one member take turns
+    threads: int
+    by_rows: bool  # each thread owns rows of the output, and needs only those rows of the first operand
+    first: int = 0  # number of the first of its threads; those of an instruction for one thread take turns
     barrier: bool = False  # before it
     calls: int = 0  # of cores: partial sums are joined by one more
 
@@ -53,10 +53,10 @@ class _Since:
             self._written.setdefault(symbol.buffer, []).append((one, symbol))
 
     def hold_up(self, one: Planned, first: int) -> bool:
-        """Whether an instruction, its members counted from `first`, must wait for another member's work."""
+        """Whether an instruction, its threads counted from `first`, must wait for another thread's work."""
 
         def apart(before: Planned) -> bool:
-            return not (before.members == one.members == 1 and before.first == first)
+            return not (before.threads == one.threads == 1 and before.first == first)
 
         for name, symbol in one.instruction.operands.items():
             for buffer in self._sharing(symbol.buffer):
@@ -73,15 +73,12 @@ class _Since:
 
 
 def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
-    """Whether each member of `after` reads only the rows that it has written itself."""
+    """Whether each thread of `after` reads only the rows that it has written itself."""
     return (
         before.by_rows
         and after.by_rows
-        and before.members == after.members
-        and (
-            name in ("a", "mask", "x", "pred", "target")
-            or (name == "b" and after.instruction.kind in ("elementwise", "rows"))
-        )
+        and before.threads == after.threads
+        and name in after.instruction.own_rows
         and written.buffer is read.buffer
         and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
         and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)
@@ -135,25 +132,25 @@ def _dependences(planned: list[Planned]) -> tuple[list[set[int]], list[list[int]
     return waits, waiting
 
 
-def deal(planned: list[Planned], places: Mapping[Buffer, int], sizes: Mapping[Buffer, int], members: int) -> None:
-    """Deal out what takes one member to the one with the least to do, and put barriers where data crosses members.
+def deal(planned: list[Planned], places: Mapping[Buffer, int], sizes: Mapping[Buffer, int], threads: int) -> None:
+    """Deal out what takes one thread to the one with the least to do, and put barriers where data crosses threads.
 
     ``places`` and ``sizes`` of buffers are in bytes; those without a place share memory with no other.
     """
     sharing = _sharing(places, sizes)
     since = _Since(sharing)
-    load = [0.0] * members
+    load = [0.0] * threads
     for one in planned:
-        if one.members == 1:
-            by_load = sorted(range(members), key=load.__getitem__)
+        if one.threads == 1:
+            by_load = sorted(range(threads), key=load.__getitem__)
             one.first = next((first for first in by_load if not since.hold_up(one, first)), by_load[0])
         if since.hold_up(one, one.first):
             one.barrier = True
             since = _Since(sharing)
         since.add(one)
-        effort = _effort(one.instruction) / one.members
-        for member in range(one.first, one.first + one.members):
-            load[member] += effort
+        effort = _effort(one.instruction) / one.threads
+        for thread in range(one.first, one.first + one.threads):
+            load[thread] += effort
 
 
 def _sharing(places: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Sharing:

@@ -160,10 +160,10 @@ class _Memory:
         return np.asarray(0.9 * w - factor * grad + 0.01)
 
     def carry_out(self, one: Instruction) -> None:
-        getattr(self, f"_{one.kind}")(one.operands, one.results, one.attributes)
+        getattr(self, f"_{one.kind}")(one, one.operands, one.results)
 
-    def _matmul(self, given: Any, made: Any, attributes: Any) -> None:
-        fused = attributes["fused"]
+    def _matmul(self, one: Any, given: Any, made: Any) -> None:
+        fused = one.fused
         if "mask" in given:
             _check_alike("mask", given["mask"], made["out"])
         if "bias" in given and made["out"].across:  # read to the end of a panel
@@ -182,39 +182,39 @@ class _Memory:
         else:
             self.write(made["out"], out)
 
-    def _elementwise(self, given: Any, made: Any, attributes: Any) -> None:
-        _check_alike(attributes["name"], *given.values(), *made.values())
+    def _elementwise(self, one: Any, given: Any, made: Any) -> None:
+        _check_alike(one.name, *given.values(), *made.values())
         a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
-        self.write(made["out"], _formula(attributes["name"], a, b, attributes["factor"]))
+        self.write(made["out"], _formula(one.name, a, b, one.factor))
 
-    def _rows(self, given: Any, made: Any, attributes: Any) -> None:
-        _check_alike(attributes["name"], *given.values(), *made.values(), in_rows=True)
+    def _rows(self, one: Any, given: Any, made: Any) -> None:
+        _check_alike(one.name, *given.values(), *made.values(), in_rows=True)
         a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
         whole = (a * np.cos(np.arange(a.shape[1]))).sum(1, keepdims=True)
-        out = _mixed(attributes["name"], a + whole, b, attributes["factor"])
+        out = _mixed(one.name, a + whole, b, one.factor)
         self.write(made["out"], out if made["out"].shape == out.shape else out.mean(1, keepdims=True))
 
-    def _sum(self, given: Any, made: Any, attributes: Any) -> None:
-        sizes = attributes["sizes"]
+    def _sum(self, one: Any, given: Any, made: Any) -> None:
+        sizes = one.sizes
         total = self.span(given["x"], int(np.prod(sizes))).reshape(sizes).sum(1).ravel() / max(sizes[1], 1) ** 0.5
-        total = total / (1 + (attributes["divisor"] > 1))
+        total = total / (1 + (one.divisor > 1))
         if "w" in made:
             w = self.span(made["w"])
             w[...] = self._stepped(w, total[: w.size], given)
         else:
             self.span(made["out"], total.size)[...] = total
 
-    def _dropout(self, given: Any, made: Any, attributes: Any) -> None:
+    def _dropout(self, one: Any, given: Any, made: Any) -> None:
         x = self.span(given["x"])
-        kept = np.random.default_rng(attributes["place"]).random(x.size) > 0.1
+        kept = np.random.default_rng(one.seed).random(x.size) > 0.1
         self.span(made["out"])[...] = x * kept
 
-    def _to_panels(self, given: Any, made: Any, attributes: Any) -> None:
+    def _to_panels(self, one: Any, given: Any, made: Any) -> None:
         rows, columns = made["out"].shape
         panels = Panels(rows, columns, self._width, 0, turned=False)
         panels.store(self.read(given["x"]), self.span(made["out"], panels.size))
 
-    def _squared_error(self, given: Any, made: Any, attributes: Any) -> None:
+    def _squared_error(self, one: Any, given: Any, made: Any) -> None:
         difference = self.span(given["pred"]) - self.span(given["target"])
         count = max(difference.size, 1)
         if "loss" in made:
@@ -224,15 +224,15 @@ class _Memory:
 
     _squared_error_backward = _squared_error
 
-    def _squared_norm(self, given: Any, made: Any, attributes: Any) -> None:
+    def _squared_norm(self, one: Any, given: Any, made: Any) -> None:
         partials = self.span(made["out"])
         partials[...] = (self.span(given["grad"]) ** 2).sum() / max(partials.size, 1)
 
-    def _clip(self, given: Any, made: Any, attributes: Any) -> None:
+    def _clip(self, one: Any, given: Any, made: Any) -> None:
         norm = np.sqrt(sum(self.span(symbol).sum() for symbol in given.values()))
         self.write(made["out"], np.asarray(0.5 + 0.5 * norm / (1 + norm)))
 
-    def _update(self, given: Any, made: Any, attributes: Any) -> None:
+    def _update(self, one: Any, given: Any, made: Any) -> None:
         w = self.span(made["w"])
         w[...] = self._stepped(w, self.span(given["grad"], w.size), given)
 
@@ -290,5 +290,5 @@ def _last(symbol: Symbol) -> int:
 
 
 def _report(change: str, fault: str, instructions: Sequence[Instruction]) -> str:
-    listed = "\n".join(f"  {one.kind} {one.attributes} {one.operands} -> {one.results}" for one in instructions)
+    listed = "\n".join(f"  {one.label} {one.fused} {one.operands} -> {one.results}" for one in instructions)
     return f"{change} {fault}; a defect of viva_tensor, please report it with this program:\n{listed}"

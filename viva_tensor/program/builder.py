@@ -1,0 +1,254 @@
+"""The few primitives that kernels have, as calls that collect instructions; operations of the tape are lowered to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
+from viva_tensor.kernels._updates import sum_chunks
+from viva_tensor.program.instructions import (
+    Buffer,
+    Clip,
+    Dropout,
+    Elementwise,
+    Instruction,
+    Matmul,
+    Rows,
+    Shape,
+    SquaredError,
+    SquaredErrorBackward,
+    SquaredNorm,
+    Sum,
+    Symbol,
+    row_major,
+)
+
+__all__ = ["Builder"]
+
+
+class Builder:
+    """Collects instructions; each method is one primitive and gives the symbol of its result."""
+
+    def __init__(self, dtype: Any = np.float32, seeds: Sequence[int] = ()) -> None:
+        self.dtype = dtype
+        self.instructions: list[Instruction] = []
+        self.seeds = {seed: index for index, seed in enumerate(seeds)}
+        self._names = 0
+
+    def temporary(self, shape: Shape) -> Symbol:
+        self._names += 1
+        size = math.prod(shape)
+        return Symbol(shape, row_major(shape), Buffer("temporary", size, name=f"%{self._names}"))
+
+    def matmul(self, a: Symbol, b: Symbol, bias: Symbol | None = None) -> Symbol:
+        """a · b (+ bias), with any strides."""
+        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
+            raise ShapeMismatch(
+                (a.shape[-1], *b.shape[1:]),
+                b.shape,
+                operation=f"matmul of {a.shape} and {b.shape}",
+                hint="the columns of the first operand must equal the rows of the second",
+            )
+        if bias is not None and bias.shape != b.shape[1:]:
+            hint = "give one number for each column of the product"
+            raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", hint=hint)
+        out = self.temporary((a.shape[0], b.shape[1]))
+        operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
+        fused = () if bias is None else ("bias",)
+        self.instructions.append(Matmul(operands=operands, results={"out": out}, fused=fused))
+        return out
+
+    def elementwise(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 1.0) -> Symbol:
+        """A formula of each pair of elements under broadcasting; one operand for scale and relu."""
+        b = a if b is None else b
+        try:
+            shape = np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            raise BroadcastError(a.shape, b.shape, operation=name) from None
+        out = self.temporary(shape)
+        first = self.spread(a, shape)
+        self._elementwise(name, first, first if a is b else self.spread(b, shape), out, factor)
+        return out
+
+    def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:
+        aligned = bool(len(out.shape) == 2 and a.contiguous and b.contiguous and out.size)
+        for first, second, result in [(a, b, out)] if aligned else _matrices(a, b, out):
+            operands = {"a": first} if a is b else {"a": first, "b": second}
+            self.instructions.append(
+                Elementwise(operands=operands, results={"out": result}, name=name, factor=factor, aligned=aligned)
+            )
+
+    def rows(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 0.0) -> Symbol:
+        """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
+        a = self.whole(a)
+        size = a.shape[-1]
+        if size == 0 and name.startswith("cross_entropy"):
+            raise InvalidShape(f"logits of shape {a.shape} have no classes", operation="cross_entropy")
+        count = a.size // max(size, 1)
+        matrix = (count, size)
+        out = self.temporary((count, 1) if name == "cross_entropy" else matrix)
+        operands = {"a": self.reshape(a, matrix)}
+        if b is not None:
+            b = self.whole(b)
+            single = b.shape == a.shape[:-1]
+            if not single:
+                self.alike(a, b)
+            operands["b"] = Symbol(matrix, (1, 0), b.buffer, b.offset) if single else self.reshape(b, matrix)
+        if a.size:
+            self.instructions.append(Rows(operands=operands, results={"out": out}, name=name, factor=factor))
+        return self.reshape(out, a.shape[:-1] if name == "cross_entropy" else a.shape)
+
+    def dropout(self, x: Symbol, rate: float, seed: int) -> Symbol:
+        """Elements set to 0 by a seed; each seed of the tape has an index, at which programs read another."""
+        x = self.whole(x)
+        rows = x.shape[0] if x.shape else 1
+        matrix = (rows, x.size // max(rows, 1))
+        out = self.temporary(matrix)
+        index = self.seeds[seed]
+        if x.size:
+            operands = {"x": self.reshape(x, matrix)}
+            self.instructions.append(Dropout(operands=operands, results={"out": out}, rate=rate, seed=index))
+        return self.reshape(out, x.shape)
+
+    def spread(self, x: Symbol, shape: Shape) -> Symbol:
+        """x repeated to a shape, by strides of 0."""
+        lead = len(shape) - len(x.shape)
+        strides = (0,) * lead + tuple(
+            0 if own == 1 and size != 1 else step
+            for own, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
+        )
+        return Symbol(shape, strides, x.buffer, x.offset)
+
+    def scaled(self, x: Symbol, factor: float, shape: Shape) -> Symbol:
+        """factor · x, repeated to a shape."""
+        out = self.temporary(shape)
+        repeated = self.spread(x, shape)
+        self._elementwise("scale", repeated, repeated, out, factor)
+        return out
+
+    def whole(self, x: Symbol) -> Symbol:
+        """x in row-major order, copied only if it is not."""
+        return x if x.contiguous else self.scaled(x, 1.0, x.shape)
+
+    def transpose(self, x: Symbol, axes: Sequence[int] | None) -> Symbol:
+        order = tuple(reversed(range(len(x.shape)))) if axes is None else tuple(i % len(x.shape) for i in axes)
+        return Symbol(tuple(x.shape[i] for i in order), tuple(x.strides[i] for i in order), x.buffer, x.offset)
+
+    def part(self, x: Symbol, spans: Sequence[tuple[int, int, int]]) -> Symbol:
+        """Evenly spaced elements along each axis: (start, count, step)."""
+        return Symbol(
+            tuple(count for _, count, _ in spans),
+            tuple(own * step for own, (_, _, step) in zip(x.strides, spans, strict=True)),
+            x.buffer,
+            x.offset + sum(own * start for own, (start, _, _) in zip(x.strides, spans, strict=True)),
+        )
+
+    def squeeze(self, x: Symbol, axes: Sequence[int]) -> Symbol:
+        """x without some axes of size 1."""
+        kept = [i for i in range(len(x.shape)) if i not in axes]
+        return Symbol(tuple(x.shape[i] for i in kept), tuple(x.strides[i] for i in kept), x.buffer, x.offset)
+
+    def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
+        """Symbols in their places within an array, which is 0 where there is none."""
+        out = self.temporary(shape)
+        if sum(symbol.size for symbol, _ in parts) < out.size:
+            zero = Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0"))
+            repeated = self.spread(zero, shape)
+            self._elementwise("scale", repeated, repeated, out, 1.0)
+        for symbol, spans in parts:
+            target = self.part(out, spans)
+            source = self.spread(symbol, target.shape)
+            self._elementwise("scale", source, source, target, 1.0)
+        return out
+
+    def reshape(self, x: Symbol, shape: Shape) -> Symbol:
+        x = self.whole(x)
+        return Symbol(shape, row_major(shape), x.buffer, x.offset)
+
+    def sum(self, x: Symbol, axes: tuple[int, ...], divisor: float = 1) -> Symbol:
+        """Sum over sorted axes, run by run of adjacent ones, the last run first: the order of the eager kernel."""
+        if not axes:
+            return self.scaled(x, 1.0, x.shape)
+        x = self.whole(x)
+        end = axes[-1] + 1
+        start = end - 1
+        while start - 1 in axes:
+            start -= 1
+        rest = tuple(i for i in axes if i < start)
+        out = self.temporary(x.shape[:start] + x.shape[end:])
+        sizes = math.prod(x.shape[:start]), math.prod(x.shape[start:end]), math.prod(x.shape[end:])
+        self.instructions.append(
+            Sum(operands={"x": x}, results={"out": out}, sizes=sizes, divisor=1 if rest else divisor)
+        )
+        return self.sum(out, rest, divisor) if rest else out
+
+    def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:
+        """The mean of the squared differences."""
+        operands = self._pair(pred, target)
+        out = self.temporary(())
+        self.instructions.append(SquaredError(operands=operands, results={"loss": out}))
+        return out
+
+    def squared_error_backward(self, grad: Symbol, pred: Symbol, target: Symbol) -> Symbol:
+        operands = self._pair(pred, target) | {"grad": grad}
+        out = self.temporary(pred.shape)
+        self.instructions.append(SquaredErrorBackward(operands=operands, results={"out": out}))
+        return out
+
+    def clipping(self, grads: Sequence[Symbol], max_norm: float) -> Symbol:
+        """The factor that scales gradients down to a norm."""
+        partials = {}
+        for index, grad in enumerate(grads):
+            out = self.temporary((sum_chunks(grad.size),))
+            self.instructions.append(SquaredNorm(operands={"grad": grad}, results={"out": out}))
+            partials[str(index)] = out
+        factor = self.temporary(())
+        self.instructions.append(Clip(operands=partials, results={"out": factor}, max_norm=max_norm))
+        return factor
+
+    def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
+        self.alike(pred, target)
+        return {"pred": self.whole(pred), "target": self.whole(target)}
+
+    def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
+        """Both, if they have one shape."""
+        if pred.shape != target.shape:
+            hint = "give one target for each prediction, of the same shape"
+            raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
+        return pred, target
+
+
+def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
+    """Symbols of one shape as matrices: dimensions that all of them can join are joined, the leading ones dealt out."""
+    shape: list[int] = []
+    strides: list[list[int]] = [[] for _ in symbols]
+    for axis, size in enumerate(symbols[0].shape):
+        if size == 1:
+            continue
+        steps = [symbol.strides[axis] for symbol in symbols]
+        if shape and all(own[-1] == step * size for own, step in zip(strides, steps, strict=True)):
+            shape[-1] *= size
+            for own, step in zip(strides, steps, strict=True):
+                own[-1] = step
+        else:
+            shape.append(size)
+            for own, step in zip(strides, steps, strict=True):
+                own.append(step)
+    lead = max(0, 2 - len(shape))
+    shape = [1] * lead + shape
+    strides = [[0] * lead + own for own in strides]
+    if 0 in shape:
+        return []
+
+    def part(symbol: Symbol, steps: list[int], index: tuple[int, ...]) -> Symbol:
+        offset = symbol.offset + sum(i * step for i, step in zip(index, steps, strict=False))
+        return Symbol((shape[-2], shape[-1]), (steps[-2], steps[-1]), symbol.buffer, offset)
+
+    return [
+        tuple(part(symbol, steps, index) for symbol, steps in zip(symbols, strides, strict=True))
+        for index in np.ndindex(*shape[:-2])
+    ]

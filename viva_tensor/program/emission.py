@@ -1,0 +1,195 @@
+"""Hands planned instructions to the executor: each kind with its symbols as addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, InputOffset
+from viva_tensor.program.instructions import (
+    Buffer,
+    Clip,
+    Dropout,
+    Elementwise,
+    Instruction,
+    Matmul,
+    Rows,
+    SquaredError,
+    SquaredErrorBackward,
+    SquaredNorm,
+    Sum,
+    Symbol,
+    ToPanels,
+    Update,
+)
+from viva_tensor.program.scheduling import Planned
+
+__all__ = ["Emitter", "sums_in_registers"]
+
+Place = Address | InputOffset
+Strided = tuple[Place, int, int, int, int]
+Team = tuple[int, int, bool]  # first thread, threads, barrier
+
+
+def sums_in_registers(one: Instruction) -> bool:
+    """Whether an instruction only updates weights, by sums that never come to memory."""
+    return "update" in one.fused and (not isinstance(one, Matmul) or one.operands["a"].shape[1] <= DEPTH_BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Emitter:
+    """Where symbols lie, and how each kind of instruction becomes calls of the executor."""
+
+    itemsize: int
+    executor: Executor
+    parameters: Sequence[np.ndarray[Any, Any]]
+    arena: int  # its address
+    offsets: Mapping[Buffer, int]  # of temporaries, in bytes from the start of the arena
+    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] = field(default_factory=dict)
+    seeds: np.ndarray[Any, Any] | None = None
+
+    def emit(self, one: Planned) -> None:
+        """Append the calls of an instruction."""
+        EMITTED[type(one.instruction)](self, one.instruction, one, (one.first, one.threads, one.barrier))
+
+    def place(self, symbol: Symbol) -> Place:
+        """Where a symbol is read."""
+        if symbol.buffer.kind == "input":
+            return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
+        return self.address(symbol)
+
+    def address(self, symbol: Symbol) -> Address:
+        """Where a symbol is written, which is in no input."""
+        buffer = symbol.buffer
+        if buffer.kind == "parameter":
+            start = self.parameters[buffer.index].ctypes.data
+        elif buffer.array is not None:
+            self.executor.keep(buffer.array)
+            start = buffer.array.ctypes.data
+        else:
+            start = self.arena + self.offsets[buffer]
+        return Address(start + symbol.offset * self.itemsize)
+
+    def matrix(self, symbol: Symbol) -> Strided:
+        row, column = symbol.strides
+        return self.place(symbol), row, column, symbol.down, symbol.across
+
+    def step(self, one: Instruction, team: Team, grad: Symbol | None = None) -> None:
+        """An update, by its own gradient or by that of the instruction that is emitted next."""
+        w, scale = one.results["w"], one.operands.get("scale")
+        first, second = (
+            self.moments[slot][w.buffer.index].ctypes.data if slot in self.moments else 0
+            for slot in ("first", "second")
+        )
+        self.executor.update(
+            None if grad is None else self.place(grad),
+            None if scale is None else self.place(scale),
+            self.address(w),
+            w.size,
+            first,
+            second,
+            team,
+        )
+
+
+def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
+    out, bias, mask = one.results["out"], one.operands.get("bias"), one.operands.get("mask")
+    if "update" in one.fused:
+        w = one.results["w"]
+        out = w if sums_in_registers(one) else replace(w, buffer=out.buffer)
+        to.step(one, team)
+    rows, columns = out.shape
+    to.executor.matmul(
+        (rows, columns, one.operands["a"].shape[1]),
+        to.matrix(one.operands["a"]),
+        to.matrix(one.operands["b"]),
+        to.matrix(out),
+        None if bias is None else (to.place(bias), 0, bias.strides[0], 0, 0),
+        "relu" in one.fused,
+        None if mask is None else to.matrix(mask),
+        "update" in one.fused,
+        bool(out.down or out.across) and (bias is None or bias.buffer.kind != "input"),
+        planned.by_rows,
+        team,
+    )
+
+
+def _pairs(to: Emitter, one: Elementwise | Rows, planned: Planned, team: Team) -> None:
+    a, out = to.matrix(one.operands["a"]), one.results["out"]
+    to.executor.pairs(
+        one.name,
+        one.operands["a"].shape,
+        a,
+        to.matrix(one.operands["b"]) if "b" in one.operands else a,
+        to.matrix(out),
+        one.factor,
+        planned.by_rows or bool(out.across),  # panels are read row by row by one thread too
+        team,
+    )
+
+
+def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
+    updates = "update" in one.fused
+    if updates:
+        to.step(one, team)
+    total = None if updates else to.address(one.results["out"])
+    to.executor.sum(one.sizes, to.place(one.operands["x"]), total, one.divisor, updates, team)
+
+
+def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
+    assert to.seeds is not None
+    seed = to.seeds.ctypes.data + one.seed * to.seeds.itemsize
+    out = one.results["out"]
+    to.executor.dropout(out.shape, to.place(one.operands["x"]), to.address(out), one.rate, seed, team)
+
+
+def _to_panels(to: Emitter, one: ToPanels, planned: Planned, team: Team) -> None:
+    out = one.results["out"]
+    to.executor.to_panels(out.shape, to.matrix(one.operands["x"]), to.address(out), team)
+
+
+def _squared_error(to: Emitter, one: SquaredError | SquaredErrorBackward, planned: Planned, team: Team) -> None:
+    pred, results = one.operands["pred"], one.results
+    to.executor.squared_error(
+        pred.shape[0] if pred.shape and pred.shape[0] else 1,
+        pred.size,
+        to.place(pred),
+        to.place(one.operands["target"]),
+        to.address(results["loss"]) if "loss" in results else None,
+        to.address(results["out"]) if "out" in results else None,
+        to.place(one.operands["grad"]) if "grad" in one.operands else None,
+        team,
+    )
+
+
+def _squared_norm(to: Emitter, one: SquaredNorm, planned: Planned, team: Team) -> None:
+    grad = one.operands["grad"]
+    to.executor.squared_norm(grad.size, to.place(grad), to.address(one.results["out"]), team)
+
+
+def _clip(to: Emitter, one: Clip, planned: Planned, team: Team) -> None:
+    partials = list(one.operands.values())
+    chunks = tuple(symbol.size for symbol in partials)
+    to.executor.clip(list(map(to.place, partials)), chunks, one.max_norm, to.address(one.results["out"]), team)
+
+
+def _update(to: Emitter, one: Update, planned: Planned, team: Team) -> None:
+    to.step(one, team, one.operands["grad"])
+
+
+EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None]] = {
+    Matmul: _matmul,
+    Elementwise: _pairs,
+    Rows: _pairs,
+    Sum: _sum,
+    Dropout: _dropout,
+    ToPanels: _to_panels,
+    SquaredError: _squared_error,
+    SquaredErrorBackward: _squared_error,
+    SquaredNorm: _squared_norm,
+    Clip: _clip,
+    Update: _update,
+}
