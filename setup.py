@@ -235,11 +235,11 @@ def formulas():
 def dispatch(core, function, names):
     """A core that calls an inline function with the formula as a constant."""
     calls = "".join(
-        f"    {'el' * bool(i)}if formula == {name}:\n        {function}({name}, args, member, members)\n"
+        f"    {'el' * bool(i)}if formula == {name}:\n        {function}({name}, args, thread, threads)\n"
         for i, name in enumerate(names)
     )
     return (
-        f"cdef void {core}(const void* args, int member, int members) noexcept nogil:\n"
+        f"cdef void {core}(const void* args, int thread, int threads) noexcept nogil:\n"
         f"    cdef int formula = (<const PairArgs*> args).formula\n{calls}"
     )
 

@@ -297,7 +297,7 @@ step, predict, X, Y = compiled()
 with threadpoolctl.threadpool_limits(1):
     before = len(os.listdir("/proc/self/task"))
     step(X, Y); predict(X); step.run(X, Y, batch_size=200, shuffle=False)
-    assert step._current.members == 1, step._current.members
+    assert step._current.threads == 1, step._current.threads
     assert len(os.listdir("/proc/self/task")) == before
 with threadpoolctl.threadpool_limits(3):
     step(X, Y)

@@ -202,20 +202,20 @@ def test_an_update_in_the_write_back_has_the_bits_of_the_update_of_its_gradient(
 @pytest.mark.parametrize("shape", [(2048, 2048), (1024, 4096), (256, 8192), (8192, 256), (1000, 1000)])
 def test_the_team_is_balanced_for_2_to_128_members(shape):
     rows, columns = shape
-    for members in range(2, 129):
-        boxes = [_matmul.rectangle(rows, columns, member, members) for member in range(members)]
+    for threads in range(2, 129):
+        boxes = [_matmul.rectangle(rows, columns, thread, threads) for thread in range(threads)]
         areas = [(bottom - top) * (right - left) for top, bottom, left, right in boxes]
         assert sum(areas) == rows * columns
         # whole tiles are dealt out, so each side of a part may be a tile too long
-        tiles = rows * columns / members / np.prod(_matmul.tile())
-        assert max(areas) <= (1 + tiles**-0.5) ** 2 * rows * columns / members
+        tiles = rows * columns / threads / np.prod(_matmul.tile())
+        assert max(areas) <= (1 + tiles**-0.5) ** 2 * rows * columns / threads
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40))
-def test_the_parts_of_a_team_cover_each_output_once(rows, columns, members):
+def test_the_parts_of_a_team_cover_each_output_once(rows, columns, threads):
     count = np.zeros((rows, columns), int)
-    for member in range(members):
-        top, bottom, left, right = _matmul.rectangle(rows, columns, member, members)
+    for thread in range(threads):
+        top, bottom, left, right = _matmul.rectangle(rows, columns, thread, threads)
         count[top:bottom, left:right] += 1
     assert (count == 1).all()

@@ -3,7 +3,7 @@
 Needs a ThreadSanitizer build: `bash tests/stress/sanitize thread` calls it, for two minutes. Each barrier takes a
 process, whose exit status tells of races. A program with all its barriers must have none. Without one of them there may
 be none either: where two instructions happen to share out their work alike, or one that shares memory writes the rows
-that another reads, each member meets only itself. A few barriers are such; if a third were, the detector would be
+that another reads, each thread meets only itself. A few barriers are such; if a third were, the detector would be
 taken to be blind.
 
 Why each barrier is there is written in viva_tensor/program/scheduling.py.
@@ -24,7 +24,7 @@ from viva_tensor.program import planning, thresholds
 
 FOUND = 66  # exit status of a process in which ThreadSanitizer found something
 NONE = 1000  # more barriers than any program has
-BATCH = 190  # no multiple of the members: shares by rows and by elements differ
+BATCH = 190  # no multiple of the threads: shares by rows and by elements differ
 TEAMS = thresholds.Thresholds(**thresholds.EVERYWHERE)  # for all instructions
 thresholds.use(TEAMS)
 

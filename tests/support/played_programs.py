@@ -16,7 +16,7 @@ from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.program import thresholds
 
 TRIED = Counter()
-LOW = {  # thresholds at which small programs have several members, share memory, and copy into panels
+LOW = {  # thresholds at which small programs have several threads, share memory, and copy into panels
     **thresholds.EVERYWHERE,
     "unshared": 0,
     "own_rows": 0,

@@ -86,7 +86,7 @@ class Programs(RuleBasedStateMachine):
             ("parameter", (features[-1], two)),
         ):
             self.leaf(kind, shape)
-        if network:  # without a product there is but one member
+        if network:  # without a product there is but one thread
             h = self.call("linear", lambda tape, rng, *own: autograd.record(tape, operations.LINEAR, *own), 0, 2, 3)
             h = h and self.call("relu", lambda tape, rng, x: nn.relu(tape, x), h)
             w = self.leaf("parameter", (features[-1],))

@@ -44,7 +44,7 @@ cdef inline bint adjacent(const Matrix* matrix, Py_ssize_t columns) noexcept nog
 
 
 cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b, char kind) except -1:
-    cdef int members
+    cdef int threads
     cdef Py_ssize_t rows = args.rows, columns = args.columns
     if not (operand(&args.a, &args.out, a.rows, a.columns, rows, columns, a.itemsize)
             and operand(&args.b, &args.out, b.rows, b.columns, rows, columns, b.itemsize)):
@@ -55,8 +55,8 @@ cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b, char ki
         turn(&args.b)
         turn(&args.out)
         rows, columns = columns, rows
-    members = team_size(<double> rows * columns, ELEMENTS)
-    call((float_cores if kind == b"f" else double_cores).pair, args, members, <double> rows * columns)
+    threads = team_size(<double> rows * columns, ELEMENTS)
+    call((float_cores if kind == b"f" else double_cores).pair, args, threads, <double> rows * columns)
     return 0
 
 

@@ -48,7 +48,7 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
     """Run a described product into an array, by default a new one."""
     cdef const Cores* cores = float_cores if kind == b"f" else double_cores
     cdef double work = <double> args.rows * args.columns * args.depth
-    cdef int members = team_size(work, MULTIPLY_ADDS)
+    cdef int threads = team_size(work, MULTIPLY_ADDS)
     if out is None:
         out = empty((args.rows, args.columns), FLOAT if kind == b"f" else DOUBLE)
         args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
@@ -56,9 +56,9 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
         output(args, out, kind)
     if args.rows == 0 or args.columns == 0:
         return out
-    cores.matmul_plan(args, members)
-    args.workspace = workspace(members * args.workspace_bytes)
-    call(cores.matmul, args, members, work)
+    cores.matmul_plan(args, threads)
+    args.workspace = workspace(threads * args.workspace_bytes)
+    call(cores.matmul, args, threads, work)
     release(args.workspace)
     return out
 
@@ -128,10 +128,10 @@ def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None
     multiply(&args, sums, kind)
 
 
-def rectangle(Py_ssize_t rows, Py_ssize_t columns, int member, int members, bint packs_a=True, bint packs_b=True):
-    """(top, bottom, left, right) of one member's part of a float32 product."""
+def rectangle(Py_ssize_t rows, Py_ssize_t columns, int thread, int threads, bint packs_a=True, bint packs_b=True):
+    """(top, bottom, left, right) of one thread's part of a float32 product."""
     cdef Rectangle own
-    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, member, members, &own)
+    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, thread, threads, &own)
     return own.top, own.bottom, own.left, own.right
 
 

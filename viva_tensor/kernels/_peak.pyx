@@ -5,13 +5,13 @@ from viva_tensor.kernels._team cimport release, run, workspace
 from viva_tensor.kernels.cores cimport Cores, PeakArgs
 
 
-def multiply_adds(Py_ssize_t rounds, int members, bint double_precision):
-    """Run them on a team and return their number: rounds × chains × lanes × members."""
+def multiply_adds(Py_ssize_t rounds, int threads, bint double_precision):
+    """Run them on a team and return their number: rounds × chains × lanes × threads."""
     cdef const Cores* cores = double_cores if double_precision else float_cores
     cdef PeakArgs args
     args.rounds, args.factor, args.term = rounds, 0.9, 1e-3
-    args.out = workspace(members * 64)
+    args.out = workspace(threads * 64)
     with nogil:
-        run(cores.peak, &args, members)
+        run(cores.peak, &args, threads)
     release(<char*> args.out)
-    return rounds * cores.chains * cores.lanes * members
+    return rounds * cores.chains * cores.lanes * threads

@@ -19,9 +19,9 @@ cdef int run_sum(const Cores* cores, SumArgs* args, Py_ssize_t size) except -1:
     cdef Py_ssize_t chunks = cores.sum_chunks(args.axis)
     cdef char* partials = workspace(args.outer * chunks * size if args.inner == 1 and chunks > 1 else 0)
     cdef double work = <double> args.outer * args.axis * args.inner
-    cdef int members = team_size(work, ELEMENTS)
+    cdef int threads = team_size(work, ELEMENTS)
     args.partials, args.update = partials, NULL
-    call(cores.sum, args, members, work)
+    call(cores.sum, args, threads, work)
     if partials != NULL:
         cores.sum_join(args, 0, 1)
         release(partials)

@@ -1,23 +1,23 @@
 from viva_tensor.kernels.cores cimport Core
 
-# Work that is worth a member; a second thread thus starts at twice as much, where it gained a tenth to a third on two
+# Work that is worth a thread; a second thread thus starts at twice as much, where it gained a tenth to a third on two
 # cores of a Zen 3, and at half as much next to nothing. `python asv_benchmarks/thresholds.py` measures it anew.
 cdef enum:
     MULTIPLY_ADDS = 1_000_000
     ELEMENTS = 65_536
     BRIEF = 16_384      # of either: done before another Python thread could have taken the GIL
 
-cdef int threads() noexcept nogil
+cdef int threads_in_force() noexcept nogil
 cdef int team_size(double work, double share) noexcept nogil
-cdef void run(Core core, const void* args, int members) noexcept nogil
+cdef void run(Core core, const void* args, int threads) noexcept nogil
 cdef char* workspace(Py_ssize_t size) except? NULL
 cdef void release(char* memory) noexcept nogil
 
 
-cdef inline void call(Core core, const void* args, int members, double work) noexcept:
+cdef inline void call(Core core, const void* args, int threads, double work) noexcept:
     """Run a core on a team, without the GIL unless that costs more than the work."""
-    if members == 1 and work < BRIEF:
+    if threads == 1 and work < BRIEF:
         core(args, 0, 1)
     else:
         with nogil:
-            run(core, args, members)
+            run(core, args, threads)

@@ -1,4 +1,4 @@
-"""Teams of threads: how many members a call gets, one region around one core, and their scratch memory.
+"""Teams of threads: how many threads a call gets, one region around one core, and their scratch memory.
 
 GCC's runtime keeps a team for each thread that opened a region. It ends the process if a thread of a team cannot be
 started, so whether they can is tried before; and a child forked from a thread with a team would wait for threads that
@@ -35,7 +35,7 @@ cdef extern from * nogil:
     """
     # Each is of the calling thread.
     int own "viva_own_threads"      # what num_threads() asked for; 0: nothing
-    int ready "viva_ready"          # members of its last team, which are kept for the next one
+    int ready "viva_ready"          # threads of its last team, which are kept for the next one
     bint lost "viva_lost"           # its team could not be dismissed before a fork
     bint orphan "viva_orphan"       # it was forked with such a team
 
@@ -55,7 +55,7 @@ cdef int default_threads() noexcept nogil:
     return max(n, 1)
 
 
-cdef int threads() noexcept nogil:
+cdef int threads_in_force() noexcept nogil:
     if orphan or refused or OPENMP == 0:
         return 1
     if own > 0:
@@ -66,31 +66,31 @@ cdef int threads() noexcept nogil:
 
 
 cdef int team_size(double work, double share) noexcept nogil:
-    """Members for `work`, so that each has at least `share` of it; small work never asks how many threads there are."""
+    """Threads for `work`, so that each has at least `share` of it; small work never asks how many threads there are."""
     share /= eagerness
     if work < 2 * share:
         return 1
-    return <int> min(work / share, <double> threads())
+    return <int> min(work / share, <double> threads_in_force())
 
 
-cdef void refuse(int members) noexcept with gil:
+cdef void refuse(int threads) noexcept with gil:
     """From now on one thread, until set_num_threads() is called."""
     global refused
     refused = True
-    warn(f"{members - 1} more threads cannot be started, so one thread is used: the limit of processes or of memory is "
+    warn(f"{threads - 1} more threads cannot be started, so one thread is used: the limit of processes or of memory is "
          "reached. set_num_threads() tries again.", RuntimeWarning)
 
 
-cdef void run(Core core, const void* args, int members) noexcept nogil:
+cdef void run(Core core, const void* args, int threads) noexcept nogil:
     global ready
-    if members > 1 and members != ready and not can_start(members - ready, members):
-        refuse(members)
-        members = 1
-    if members == 1:
+    if threads > 1 and threads != ready and not can_start(threads - ready, threads):
+        refuse(threads)
+        threads = 1
+    if threads == 1:
         core(args, 0, 1)
     else:
-        ready = members
-        openmp_team(core, args, members)
+        ready = threads
+        openmp_team(core, args, threads)
 
 
 cdef char* workspace(Py_ssize_t size) except? NULL:
@@ -117,7 +117,7 @@ cdef void release(char* memory) noexcept nogil:
 
 def get_threads():
     """(in force, asked on this thread, for the process, OpenMP's maximum, processors, team lost in a fork, refused)"""
-    return threads(), own, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
+    return threads_in_force(), own, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
 
 
 def choose(int n):

@@ -1,6 +1,6 @@
 """What a core takes and gives.
 
-A core is the work of one member of a team: ``core(args, member, members)`` does its share of one operation and nothing
+A core is the work of one thread of a team: ``core(args, thread, threads)`` does its share of one operation and nothing
 else; it allocates nothing and waits for nobody. Eager calls open a team around one core. ``Cores`` is the table of all
 of them for one element type and one instruction set; ``_dispatch`` fills one for float32 and one for float64.
 
@@ -11,7 +11,7 @@ from libc.math cimport sqrt
 
 from libc.stdint cimport uint64_t
 
-ctypedef void (*Core)(const void* args, int member, int members) noexcept nogil
+ctypedef void (*Core)(const void* args, int thread, int threads) noexcept nogil
 
 
 # The order in memory: plain strides, or panels. A matrix in panels of its columns lies as [panel][row][column], with as
@@ -83,9 +83,9 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
     const UpdateArgs* update
     bint padded             # what lies in panels or follows columns reaches to the end of the last panel
-    bint by_rows            # members own rows of the output, the same ones for the same number of rows
+    bint by_rows            # threads own rows of the output, the same ones for the same number of rows
     bint swapped            # by the plan: outᵀ = bᵀ · aᵀ stands here, and what were rows are columns
-    char* workspace         # members × workspace_bytes, aligned to 64
+    char* workspace         # threads × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 
 
@@ -101,7 +101,7 @@ cdef struct PairArgs:       # out[rows, columns] = formula(a, b); a stride of 0 
     Py_ssize_t rows, columns
     Matrix a, b, out
     double factor           # a number that the formula takes
-    bint by_rows            # members own rows; if `out` lies in panels of its columns, so do a and b
+    bint by_rows            # threads own rows; if `out` lies in panels of its columns, so do a and b
 
 
 cdef struct DropoutArgs:    # out = x / (1 - rate) where an element is kept, else 0; all in rows
@@ -124,7 +124,7 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
 
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
-    Py_ssize_t rows         # without a loss members own rows, as in a product
+    Py_ssize_t rows         # without a loss threads own rows, as in a product
     const void* a
     const void* b
     void* loss              # NULL: only out
@@ -142,12 +142,12 @@ cdef struct PanelArgs:      # source[rows, columns] copied into panels of its co
 cdef struct PeakArgs:
     Py_ssize_t rounds
     double factor, term
-    void* out               # members × 64 bytes, so that no work can be left out
+    void* out               # threads × 64 bytes, so that no work can be left out
 
 
 cdef struct Cores:
-    void (*matmul_plan)(MatmulArgs* args, int members) noexcept nogil
-    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int member, int members,
+    void (*matmul_plan)(MatmulArgs* args, int threads) noexcept nogil
+    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
                              Rectangle* own) noexcept nogil
     Core matmul
     Core pair

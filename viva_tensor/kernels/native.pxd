@@ -11,28 +11,28 @@ cdef extern from * nogil:
         return NULL;
     }
     /* All are there at once, as those of the team will be. */
-    static int viva_can_start(int threads, int members) {
+    static int viva_can_start(int more, int threads) {
         pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-        void *room = malloc(8192 + 1024 * (size_t)members);
-        pthread_t *started = (pthread_t *)malloc((threads > 0 ? threads : 1) * sizeof(pthread_t));
+        void *room = malloc(8192 + 1024 * (size_t)threads);
+        pthread_t *started = (pthread_t *)malloc((more > 0 ? more : 1) * sizeof(pthread_t));
         int count = 0;
         if (room != NULL && started != NULL) {
             pthread_mutex_lock(&gate);
-            while (count < threads && pthread_create(&started[count], NULL, viva_pass, &gate) == 0) count++;
+            while (count < more && pthread_create(&started[count], NULL, viva_pass, &gate) == 0) count++;
             pthread_mutex_unlock(&gate);
             for (int i = 0; i < count; i++) pthread_join(started[i], NULL);
         } else
             count = -1;
         free(started);
         free(room);
-        return count >= threads;
+        return count >= more;
     }
     #define viva_at_fork(before, in_child) pthread_atfork(before, NULL, in_child)
     #else
-    #define viva_can_start(threads, members) 1
+    #define viva_can_start(more, threads) 1
     #define viva_at_fork(before, in_child) 0
     #endif
     """
-    # whether so many more threads could be started now, and the memory of a team of so many members had
-    bint can_start "viva_can_start" (int threads, int members)
+    # whether so many more threads could be started now, and the memory of a team of so many threads had
+    bint can_start "viva_can_start" (int more, int threads)
     int at_fork "viva_at_fork" (void (*before)() noexcept nogil, void (*in_child)() noexcept nogil)

@@ -13,25 +13,25 @@ cdef extern from * nogil:
     /* ThreadSanitizer does not see how libgomp hands over; it does see threads begin and end. */
     #include <pthread.h>
     #include <stdlib.h>
-    typedef struct { void (*core)(const void *, int, int); const void *args; int member, members; } viva_member;
+    typedef struct { void (*core)(const void *, int, int); const void *args; int thread, threads; } viva_part;
     static void *viva_share(void *packed) {
-        const viva_member *own = packed;
-        own->core(own->args, own->member, own->members);
+        const viva_part *own = packed;
+        own->core(own->args, own->thread, own->threads);
         return NULL;
     }
-    static void viva_team(void (*core)(const void *, int, int), const void *args, int members) {
-        viva_member all[members];
-        pthread_t threads[members];
-        for (int i = 0; i < members; i++) {
-            all[i] = (viva_member){core, args, i, members};
-            if (i > 0 && pthread_create(&threads[i], NULL, viva_share, &all[i])) abort();
+    static void viva_team(void (*core)(const void *, int, int), const void *args, int threads) {
+        viva_part all[threads];
+        pthread_t started[threads];
+        for (int i = 0; i < threads; i++) {
+            all[i] = (viva_part){core, args, i, threads};
+            if (i > 0 && pthread_create(&started[i], NULL, viva_share, &all[i])) abort();
         }
         viva_share(&all[0]);
-        for (int i = 1; i < members; i++) pthread_join(threads[i], NULL);
+        for (int i = 1; i < threads; i++) pthread_join(started[i], NULL);
     }
     #else
-    static void viva_team(void (*core)(const void *, int, int), const void *args, int members) {
-        #pragma omp parallel num_threads(members)
+    static void viva_team(void (*core)(const void *, int, int), const void *args, int threads) {
+        #pragma omp parallel num_threads(threads)
         core(args, omp_get_thread_num(), omp_get_num_threads());
     }
     #endif
@@ -45,33 +45,33 @@ cdef extern from * nogil:
     #endif
     #if defined(__GNUC__)
     #include <sched.h>
-    /* Each member has a flag on a cache line of its own. Who waits long yields, soon if others have no processor. */
-    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
+    /* Each thread has a flag on a cache line of its own. Who waits long yields, soon if others have no processor. */
+    static void viva_wait(unsigned *flags, int thread, int threads, unsigned round) {
         int patience = 500;
-        __atomic_store_n(flags + 32 * member, round, __ATOMIC_RELEASE);
-        for (int other = 0; other < members; other++)
+        __atomic_store_n(flags + 32 * thread, round, __ATOMIC_RELEASE);
+        for (int other = 0; other < threads; other++)
             for (int spins = 0; (int)(__atomic_load_n(flags + 32 * other, __ATOMIC_ACQUIRE) - round) < 0; spins++)
                 if (spins >= patience) {
-                    if (patience == 500 && members <= omp_get_num_procs()) patience = 20000;
+                    if (patience == 500 && threads <= omp_get_num_procs()) patience = 20000;
                     else sched_yield();
                 }
     }
     #else
-    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
-        (void)flags; (void)member; (void)members; (void)round;
+    static void viva_wait(unsigned *flags, int thread, int threads, unsigned round) {
+        (void)flags; (void)thread; (void)threads; (void)round;
         #pragma omp barrier
     }
     #endif
     #else
     #define VIVA_OPENMP 0
-    static void viva_wait(unsigned *flags, int member, int members, unsigned round) {
-        (void)flags; (void)member; (void)members; (void)round;
+    static void viva_wait(unsigned *flags, int thread, int threads, unsigned round) {
+        (void)flags; (void)thread; (void)threads; (void)round;
     }
     static int viva_dismiss(void) { return 1; }
     static int viva_max_threads(void) { return 1; }
     static int viva_processors(void) { return 1; }
-    static void viva_team(void (*core)(const void *, int, int), const void *args, int members) {
-        (void)members;
+    static void viva_team(void (*core)(const void *, int, int), const void *args, int threads) {
+        (void)threads;
         core(args, 0, 1);
     }
     #endif
@@ -80,6 +80,6 @@ cdef extern from * nogil:
     int openmp_max_threads "viva_max_threads" ()
     int openmp_processors "viva_processors" ()
     bint openmp_dismiss "viva_dismiss" ()   # before a fork: whether the calling thread's team may be had anew after it
-    # until all members of the region have come to this round; `flags` has 32 elements for each of them
-    void openmp_wait "viva_wait" (unsigned* flags, int member, int members, unsigned round)
-    void openmp_team "viva_team" (Core core, const void* args, int members)
+    # until all threads of the region have come to this round; `flags` has 32 elements for each of them
+    void openmp_wait "viva_wait" (unsigned* flags, int thread, int threads, unsigned round)
+    void openmp_team "viva_team" (Core core, const void* args, int threads)

@@ -7,7 +7,7 @@ from viva_tensor.kernels._updates import Rule
 DEPTH_BLOCK: int
 MOST: int
 
-Team = tuple[int, int, bool]  # first member, members, and whether all of them wait before
+Team = tuple[int, int, bool]  # first thread, threads, and whether all of them wait before
 Strided = tuple[Address | InputOffset, int, int, int, int]
 
 @final
@@ -33,8 +33,8 @@ class Executor:
     def __init__(
         self,
         dtype: str,
-        members: int,
         threads: int,
+        allowed: int,
         inputs: tuple[tuple[int, ...], ...],
         guard: Guard | None,
         rule: Rule | None,

@@ -26,7 +26,7 @@ from libc.string cimport memcpy
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport run as run_team, threads as threads_in_force
+from viva_tensor.kernels._team cimport run as run_team, threads_in_force
 from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
     ClipArgs,
@@ -77,8 +77,8 @@ cdef double LONGEST = 0.02      # seconds for which batches follow one another w
 cdef struct Instruction:
     Core core
     void* args
-    int first       # member
-    int members
+    int first       # thread
+    int threads
     bint barrier    # before it
 
 
@@ -98,37 +98,37 @@ cdef struct Gather:     # target[i] = source[order[i]], rows of `bytes`
 cdef struct Program:
     Instruction* instructions
     Py_ssize_t count
-    unsigned* flags     # of members: the last round to which each has come
+    unsigned* flags     # of threads: the last round to which each has come
     unsigned round      # of all of them before the region
     Gather* gathers
     int gather_count    # 0: the inputs are read where they lie
 
 
-cdef void gather(const Gather* args, int member, int members) noexcept nogil:
-    cdef Py_ssize_t i, end = args.rows * (member + 1) // members
-    for i in range(args.rows * member // members, end):
+cdef void gather(const Gather* args, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t i, end = args.rows * (thread + 1) // threads
+    for i in range(args.rows * thread // threads, end):
         memcpy(args.target + i * args.bytes, args.source + args.order[i] * args.bytes, args.bytes)
 
 
-cdef void execute(const void* packed, int member, int members) noexcept nogil:
+cdef void execute(const void* packed, int thread, int threads) noexcept nogil:
     cdef Program* program = <Program*> packed
     cdef Instruction* instruction = program.instructions
     cdef unsigned round = program.round
     cdef int i, first, own
     if program.gather_count:
         for i in range(program.gather_count):
-            gather(&program.gathers[i], member, members)
-        if members > 1:
+            gather(&program.gathers[i], thread, threads)
+        if threads > 1:
             round += 1
-            openmp_wait(program.flags, member, members, round)
+            openmp_wait(program.flags, thread, threads, round)
     for _ in range(program.count):
-        if instruction.barrier and members > 1:
+        if instruction.barrier and threads > 1:
             round += 1
-            openmp_wait(program.flags, member, members, round)
-        first = min(instruction.first, members - 1)
-        own = min(instruction.members, members)
-        if first <= member < first + own:
-            instruction.core(instruction.args, member - first, own)
+            openmp_wait(program.flags, thread, threads, round)
+        first = min(instruction.first, threads - 1)
+        own = min(instruction.threads, threads)
+        if first <= thread < first + own:
+            instruction.core(instruction.args, thread - first, own)
         instruction += 1
 
 
@@ -232,7 +232,7 @@ cdef class InputOffset:
 
 
 cdef class Executor:
-    """Instructions for one dtype, one shape of each input, and one number of members."""
+    """Instructions for one dtype, one shape of each input, and one number of threads."""
 
     cdef Program program
     cdef const Cores* cores
@@ -241,18 +241,18 @@ cdef class Executor:
     cdef UpdateArgs* last_update
     cdef UpdateRule* rule
     cdef Py_ssize_t size, patch_count, room
-    cdef int members, threads, input_count
+    cdef int threads, allowed, input_count
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
     cdef Guard guard
     cdef Py_ssize_t* dims       # of each input: how many, and their sizes
 
-    def __cinit__(self, str dtype, int members, int threads, tuple inputs, Guard guard, Rule rule):
+    def __cinit__(self, str dtype, int threads, int allowed, tuple inputs, Guard guard, Rule rule):
         self.letter = ord(dtype)
         self.cores = float_cores if dtype == "f" else double_cores
         self.size = 4 if dtype == "f" else 8
-        self.members, self.threads, self.inputs, self.input_count = members, threads, inputs, len(inputs)
+        self.threads, self.allowed, self.inputs, self.input_count = threads, allowed, inputs, len(inputs)
         if self.input_count > MOST_INPUTS:
             raise ValueError
         self.held = [rule]
@@ -265,7 +265,7 @@ cdef class Executor:
             for i, size in enumerate(shape):
                 dims[1 + i] = size
             dims += 1 + dims[0]
-        self.program.flags = <unsigned*> self.memory(128 * members)
+        self.program.flags = <unsigned*> self.memory(128 * threads)
         self.program.gathers = <Gather*> self.memory(max(1, self.input_count) * sizeof(Gather))
         self.reserve(64)
 
@@ -293,7 +293,7 @@ cdef class Executor:
             self.reserve(2 * self.room)
         instruction = self.program.instructions + self.program.count
         instruction.core, instruction.args = core, args
-        instruction.first, instruction.members, instruction.barrier = team
+        instruction.first, instruction.threads, instruction.barrier = team
         self.program.count += 1
         return 0
 
@@ -416,17 +416,17 @@ cdef class Executor:
             self.write(<void**> &args.out, out)
             self.read(&args.grad, grad)
         cdef Py_ssize_t chunks = self.cores.sum_chunks(size)
-        cdef int members = team[1]
+        cdef int threads = team[1]
         if loss is not None:
             self.write(<void**> &args.loss, loss)
             args.partials = self.memory(chunks * self.size)
             join.partials, join.outer, join.axis, join.inner, join.divisor = args.partials, 1, size, 1, size
             join.out.row = join.out.column = 1
             self.write(&join.out.data, loss)
-            members = <int> min(members, chunks)
-        self.add(self.cores.squared_error, args, (team[0], members, team[2]))
+            threads = <int> min(threads, chunks)
+        self.add(self.cores.squared_error, args, (team[0], threads, team[2]))
         if loss is not None and chunks > 1:
-            self.add(self.cores.sum_join, join, (0, 1, members > 1) if members > 1 else (team[0], 1, False))
+            self.add(self.cores.sum_join, join, (0, 1, threads > 1) if threads > 1 else (team[0], 1, False))
 
     def squared_norm(self, Py_ssize_t size, x, out, tuple team):
         """The partials, one for each chunk, of the squared norm of a contiguous x."""
@@ -475,7 +475,7 @@ cdef class Executor:
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 most = max(most, args.workspace_bytes)
-        workspace = <char*> self.memory(most * self.members + 64)
+        workspace = <char*> self.memory(most * self.threads + 64)
         for i in range(self.program.count):
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
@@ -490,7 +490,7 @@ cdef class Executor:
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
         if self.rule != NULL and first == 0:
             next_step(self.rule)
-        run_team(execute, &part, self.members)
+        run_team(execute, &part, self.threads)
         self.program.round = self.program.flags[0]
 
     cdef double scalar(self) noexcept nogil:
@@ -512,7 +512,7 @@ cdef class Executor:
         cdef bint guarded = self.guard is not None and not held
         cdef double loss
         cdef int i, got = 0
-        if len(arrays) != self.input_count or last < 0 and threads_in_force() != self.threads:
+        if len(arrays) != self.input_count or last < 0 and threads_in_force() != self.allowed:
             return None
         if last < 0:
             last = self.program.count
@@ -621,7 +621,7 @@ cdef class Executor:
                     start = perf_counter()
                     with nogil:
                         run_team(self.program.instructions[i].core, self.program.instructions[i].args,
-                                 self.program.instructions[i].members)
+                                 self.program.instructions[i].threads)
                     best[i] = min(best[i], perf_counter() - start)
         finally:
             for j in range(got):

@@ -1,4 +1,4 @@
-"""The few primitives that kernels have, as calls that collect instructions; operations of the tape are lowered to them."""
+"""The few primitives that kernels have, as calls that collect instructions; the tape is lowered to them."""
 
 from __future__ import annotations
 

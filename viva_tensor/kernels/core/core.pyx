@@ -37,16 +37,16 @@ cdef enum:
     PANEL = TILE_COLUMNS
 
 
-cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int member, int members) noexcept nogil:
-    """Where the share of one member begins when whole units of `size` elements are dealt out evenly."""
-    if members == 1:
-        return member * size
-    return min(size, (size + unit - 1) // unit * member // members * unit)
+cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int thread, int threads) noexcept nogil:
+    """Where the share of one thread begins when whole units of `size` elements are dealt out evenly."""
+    if threads == 1:
+        return thread * size
+    return min(size, (size + unit - 1) // unit * thread // threads * unit)
 
 
-cdef inline Py_ssize_t row_share(Py_ssize_t rows, int member, int members) noexcept nogil:
-    """Where the rows of one member begin, in every operation whose members own rows."""
-    return share(rows, 4, member, members)
+cdef inline Py_ssize_t row_share(Py_ssize_t rows, int thread, int threads) noexcept nogil:
+    """Where the rows of one thread begin, in every operation whose threads own rows."""
+    return share(rows, 4, thread, threads)
 
 
 cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:

@@ -9,13 +9,13 @@ cdef inline uint64_t split_mix(uint64_t seed, uint64_t number) noexcept nogil:
     return z ^ (z >> 31)
 
 
-cdef void dropout(const void* packed, int member, int members) noexcept nogil:
-    """out = x / (1 - rate) where the element's number of 64 bits is at least rate·2⁶⁴, else 0; members own rows"""
+cdef void dropout(const void* packed, int thread, int threads) noexcept nogil:
+    """out = x / (1 - rate) where the element's number of 64 bits is at least rate·2⁶⁴, else 0; threads own rows"""
     cdef const DropoutArgs* args = <const DropoutArgs*> packed
     cdef const real* x = <const real*> args.x
     cdef real* out = <real*> args.out
     cdef uint64_t seed = args.seed[0], least = <uint64_t> (args.rate * 18446744073709551616.0)
     cdef real factor = <real> (1 / (1 - args.rate))
-    cdef Py_ssize_t i, end = row_share(args.rows, member + 1, members) * args.columns
-    for i in range(row_share(args.rows, member, members) * args.columns, end):
+    cdef Py_ssize_t i, end = row_share(args.rows, thread + 1, threads) * args.columns
+    for i in range(row_share(args.rows, thread, threads) * args.columns, end):
         out[i] = x[i] * factor if split_mix(seed, <uint64_t> i) >= least else 0

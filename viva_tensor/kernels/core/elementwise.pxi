@@ -159,15 +159,15 @@ cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogi
     return matrix.row == matrix.column * columns
 
 
-cdef inline void elementwise(Formula formula, const void* packed, int member, int members) noexcept nogil:
-    """A member's share: rows, or elements in row order, which may begin and end within a row."""
+cdef inline void elementwise(Formula formula, const void* packed, int thread, int threads) noexcept nogil:
+    """A thread's share: rows, or elements in row order, which may begin and end within a row."""
     cdef const PairArgs* args = <const PairArgs*> packed
     cdef Py_ssize_t at, end, row, column, size
     cdef bint together = runs_on(&args.a, args.columns) and runs_on(&args.b, args.columns) \
         and runs_on(&args.out, args.columns)
     if args.by_rows:
-        at = row_share(args.rows, member, members)
-        end = row_share(args.rows, member + 1, members)
+        at = row_share(args.rows, thread, threads)
+        end = row_share(args.rows, thread + 1, threads)
         if args.out.across:
             for column in range(panels(args.columns, PANEL)):
                 size = column * args.out.across + at * PANEL
@@ -177,8 +177,8 @@ cdef inline void elementwise(Formula formula, const void* packed, int member, in
         at *= args.columns
         end *= args.columns
     else:
-        at = share(args.rows * args.columns, 64, member, members)
-        end = share(args.rows * args.columns, 64, member + 1, members)
+        at = share(args.rows * args.columns, 64, thread, threads)
+        end = share(args.rows * args.columns, 64, thread + 1, threads)
     while at < end:
         row = at // args.columns
         column = at % args.columns

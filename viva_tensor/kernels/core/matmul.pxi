@@ -21,42 +21,42 @@ cdef enum:
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
-cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int members, int count, bint packs_a,
+cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int threads, int count, bint packs_a,
                                bint packs_b) noexcept nogil:
-    """Work of a member in a band of `count` members, all tiles being whole: multiply-adds per depth, and packing."""
-    cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + members - 1) // members * TILE_ROWS
+    """Work of a thread in a band of `count` threads, all tiles being whole: multiply-adds per depth, and packing."""
+    cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + threads - 1) // threads * TILE_ROWS
     cdef Py_ssize_t wide = (panels(columns, TILE_COLUMNS) + count - 1) // count * TILE_COLUMNS
     return tall * wide + PACKING * ((tall if packs_a else 0) + (wide if packs_b else 0))
 
 
-cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int member, int members,
+cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
                     Rectangle* own) noexcept nogil:
-    """A member's part of the output: bands of rows as high as they have members, each dealt out by columns.
+    """A thread's part of the output: bands of rows as high as they have threads, each dealt out by columns.
 
-    Any number of members is balanced, also a prime one; the number of bands is the one with the least work for the
-    busiest member.
+    Any number of threads is balanced, also a prime one; the number of bands is the one with the least work for the
+    busiest thread.
     """
     cdef Py_ssize_t work, best = -1, tiles = panels(rows, TILE_ROWS)
     cdef int bands = 1, trial, count, larger, before, place
-    for trial in range(1, members + 1):
-        count = members // trial
-        work = busiest(rows, columns, members, count, packs_a, packs_b)
-        if members % trial:
-            work = max(work, busiest(rows, columns, members, count + 1, packs_a, packs_b))
+    for trial in range(1, threads + 1):
+        count = threads // trial
+        work = busiest(rows, columns, threads, count, packs_a, packs_b)
+        if threads % trial:
+            work = max(work, busiest(rows, columns, threads, count + 1, packs_a, packs_b))
         if best < 0 or work < best:
             best = work
             bands = trial
-    count = members // bands
-    larger = members % bands * (count + 1)      # members in the bands that have one more
-    if member < larger:
+    count = threads // bands
+    larger = threads % bands * (count + 1)      # threads in the bands that have one more
+    if thread < larger:
         count += 1
-        place = member % count
-        before = member - place
+        place = thread % count
+        before = thread - place
     else:
-        place = (member - larger) % count
-        before = member - place
-    own.top = min(rows, tiles * before // members * TILE_ROWS)
-    own.bottom = min(rows, tiles * (before + count) // members * TILE_ROWS)
+        place = (thread - larger) % count
+        before = thread - place
+    own.top = min(rows, tiles * before // threads * TILE_ROWS)
+    own.bottom = min(rows, tiles * (before + count) // threads * TILE_ROWS)
     own.left = share(columns, TILE_COLUMNS, place, count)
     own.right = share(columns, TILE_COLUMNS, place + 1, count)
 
@@ -105,8 +105,8 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
             < effort(args.rows, args.columns, args.depth, args.out.column == 1))
 
 
-cdef void matmul_plan(MatmulArgs* args, int members) noexcept nogil:
-    """Make outᵀ = bᵀ · aᵀ of the product where that is less work, with the same sums; bytes that each member needs."""
+cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
+    """Make outᵀ = bᵀ · aᵀ of the product where that is less work, with the same sums; bytes that each thread needs."""
     set_panel_strides(&args.a)
     set_panel_strides(&args.b)
     set_panel_strides(&args.out)
@@ -170,7 +170,7 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
             strided_tiles(args, a, panel, begin, depth, part)
 
 
-cdef void matmul(const void* packed, int member, int members) noexcept nogil:
+cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     """out[i, j] = Σₖ a[i, k]·b[k, j]"""
     cdef const MatmulArgs* args = <const MatmulArgs*> packed
     cdef Py_ssize_t begin, depth, rows, columns
@@ -178,17 +178,17 @@ cdef void matmul(const void* packed, int member, int members) noexcept nogil:
     cdef Rectangle own
     own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
     if args.by_rows and args.swapped:
-        own.left, own.right = row_share(args.columns, member, members), row_share(args.columns, member + 1, members)
+        own.left, own.right = row_share(args.columns, thread, threads), row_share(args.columns, thread + 1, threads)
     elif args.by_rows:
-        own.top, own.bottom = row_share(args.rows, member, members), row_share(args.rows, member + 1, members)
-    elif members > 1:
-        rectangle(args.rows, args.columns, packs_a(args), packs_b(args), member, members, &own)
+        own.top, own.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
+    elif threads > 1:
+        rectangle(args.rows, args.columns, packs_a(args), packs_b(args), thread, threads, &own)
     if thin(args, &own):
         return
     a.vectors, a.packs, a.padded = args.a, packs_a(args), not plain(&args.a)
     b.vectors, b.packs, b.padded = args.b, packs_b(args), not plain(&args.b)
     transpose_matrix(&b.vectors)
-    a.buffer = <real*> (args.workspace + member * args.workspace_bytes)
+    a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // SPREAD, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)

@@ -18,20 +18,20 @@ cdef inline real span_squares(const real* x, Py_ssize_t size) noexcept nogil:
     return join(lanes)
 
 
-cdef void squared_norm(const void* packed, int member, int members) noexcept nogil:
+cdef void squared_norm(const void* packed, int thread, int threads) noexcept nogil:
     """partials[c] = Σ x² of chunk c; of nothing, 0"""
     cdef const SquaredNormArgs* args = <const SquaredNormArgs*> packed
-    cdef Py_ssize_t chunks = sum_chunks(args.size), k, end = share(chunks, 1, member + 1, members)
-    for k in range(share(chunks, 1, member, members), end):
+    cdef Py_ssize_t chunks = sum_chunks(args.size), k, end = share(chunks, 1, thread + 1, threads)
+    for k in range(share(chunks, 1, thread, threads), end):
         (<real*> args.partials)[k] = span_squares(<const real*> args.x + k * SPAN, min(SPAN, args.size - k * SPAN))
 
 
-cdef void clip(const void* packed, int member, int members) noexcept nogil:
-    """out = min(1, max_norm / (√Σ partials + 1e-6)); one member's work"""
+cdef void clip(const void* packed, int thread, int threads) noexcept nogil:
+    """out = min(1, max_norm / (√Σ partials + 1e-6)); one thread's work"""
     cdef const ClipArgs* args = <const ClipArgs*> packed
     cdef double total = 0
     cdef Py_ssize_t i, k
-    if member:
+    if thread:
         return
     for i in range(args.count):
         for k in range(args.chunks[i]):

@@ -150,14 +150,14 @@ cdef void pack_b(const Matrix* b_turned, Py_ssize_t column, Py_ssize_t begin, Py
     pack(b_turned, column, begin, depth, columns, TILE_COLUMNS, target)
 
 
-cdef void to_panels(const void* packed, int member, int members) noexcept nogil:
-    """A matrix in panels of its columns; members own rows."""
+cdef void to_panels(const void* packed, int thread, int threads) noexcept nogil:
+    """A matrix in panels of its columns; threads own rows."""
     cdef const PanelArgs* args = <const PanelArgs*> packed
-    cdef Py_ssize_t row, column = 0, end = row_share(args.rows, member + 1, members)
+    cdef Py_ssize_t row, column = 0, end = row_share(args.rows, thread + 1, threads)
     cdef real* target
     cdef int j
     while column < args.columns:
-        for row in range(row_share(args.rows, member, members), end):
+        for row in range(row_share(args.rows, thread, threads), end):
             target = <real*> args.out + column * args.rows + row * PANEL
             for j in range(TILE_VECS):
                 (<vec*> (target + j * LANES))[0] = read(

@@ -4,7 +4,7 @@ cdef enum:
     CHAINS = 10     # independent sums, enough to hide the latency of one
 
 
-cdef void peak(const void* packed, int member, int members) noexcept nogil:
+cdef void peak(const void* packed, int thread, int threads) noexcept nogil:
     """`rounds` of CHAINS vector multiply-adds that never leave the registers"""
     cdef const PeakArgs* args = <const PeakArgs*> packed
     cdef vec sums[CHAINS]
@@ -18,4 +18,4 @@ cdef void peak(const void* packed, int member, int members) noexcept nogil:
             sums[i] = fused(sums[i], factor, term)
     for i in range(1, CHAINS):
         sums[0] += sums[i]
-    (<vec*> (<real*> args.out + member * LANES))[0] = sums[0]
+    (<vec*> (<real*> args.out + thread * LANES))[0] = sums[0]

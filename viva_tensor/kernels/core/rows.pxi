@@ -1,4 +1,4 @@
-# Operations on whole rows: softmax, cross-entropy, normalisation. Members own rows; the elements of a row are adjacent.
+# Operations on whole rows: softmax, cross-entropy, normalisation. Threads own rows; the elements of a row are adjacent.
 # Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
 # Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. The build makes
 # the enum `RowFormula`, the names that Python knows, and `pair_rows` from the formulas in `one_row` (setup.py).
@@ -257,10 +257,10 @@ cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_
             store_part(out + i * args.out.row + j * LANES, x[j * LANES + i], lanes_of(size, <int> j))
 
 
-cdef inline void rows_of(RowFormula formula, const void* packed, int member, int members) noexcept nogil:
-    """A member's rows; a stride of 0 along b stands for one number for each row."""
+cdef inline void rows_of(RowFormula formula, const void* packed, int thread, int threads) noexcept nogil:
+    """A thread's rows; a stride of 0 along b stands for one number for each row."""
     cdef const PairArgs* args = <const PairArgs*> packed
-    cdef Py_ssize_t row = row_share(args.rows, member, members), end = row_share(args.rows, member + 1, members)
+    cdef Py_ssize_t row = row_share(args.rows, thread, threads), end = row_share(args.rows, thread + 1, threads)
     cdef bint labels = args.b.column == 0
     if args.columns <= NARROW and (formula == SOFTMAX or formula == LOG_SOFTMAX or formula == CROSS_ENTROPY
                                    or formula == CROSS_ENTROPY_BACKWARD):

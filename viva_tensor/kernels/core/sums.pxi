@@ -158,7 +158,7 @@ cdef inline void deliver(const SumArgs* args, Py_ssize_t outer, Py_ssize_t inner
     update_run(args.update, place, totals, min(size, args.update.size - place))
 
 
-cdef void sum_(const void* packed, int member, int members) noexcept nogil:
+cdef void sum_(const void* packed, int thread, int threads) noexcept nogil:
     """out[o, i] = Σₐ x[o, a, i] / divisor, or the partial sums that sum_join adds"""
     cdef const SumArgs* args = <const SumArgs*> packed
     cdef const real* x = <const real*> args.x
@@ -168,8 +168,8 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
     cdef Py_ssize_t chunks, unit, end, o, i, k, columns, left, right, first_outer, last_outer
     if args.inner == 1:
         chunks = sum_chunks(args.axis)
-        end = share(args.outer * chunks, 1, member + 1, members)
-        for unit in range(share(args.outer * chunks, 1, member, members), end):
+        end = share(args.outer * chunks, 1, thread + 1, threads)
+        for unit in range(share(args.outer * chunks, 1, thread, threads), end):
             o = unit // chunks
             k = unit % chunks * SPAN
             at = x + o * args.x_outer + k * args.x_axis
@@ -179,12 +179,12 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
             else:
                 partials[unit] = span_sum(at, args.x_axis, min(SPAN, args.axis - k))
         return
-    if args.outer < members:    # deal out columns, else whole matrices
+    if args.outer < threads:    # deal out columns, else whole matrices
         first_outer, last_outer = 0, args.outer
-        left = share(args.inner, 64 // sizeof(real), member, members)
-        right = share(args.inner, 64 // sizeof(real), member + 1, members)
+        left = share(args.inner, 64 // sizeof(real), thread, threads)
+        right = share(args.inner, 64 // sizeof(real), thread + 1, threads)
     else:
-        first_outer, last_outer = share(args.outer, 1, member, members), share(args.outer, 1, member + 1, members)
+        first_outer, last_outer = share(args.outer, 1, thread, threads), share(args.outer, 1, thread + 1, threads)
         left, right = 0, args.inner
     for o in range(first_outer, last_outer):
         i = left
@@ -195,13 +195,13 @@ cdef void sum_(const void* packed, int member, int members) noexcept nogil:
             i += columns
 
 
-cdef void sum_join(const void* packed, int member, int members) noexcept nogil:
+cdef void sum_join(const void* packed, int thread, int threads) noexcept nogil:
     """Add the partial sums of each output in order."""
     cdef const SumArgs* args = <const SumArgs*> packed
     cdef const real* partials = <const real*> args.partials
-    cdef Py_ssize_t chunks = sum_chunks(args.axis), o, k, end = share(args.outer, 1, member + 1, members)
+    cdef Py_ssize_t chunks = sum_chunks(args.axis), o, k, end = share(args.outer, 1, thread + 1, threads)
     cdef real total
-    for o in range(share(args.outer, 1, member, members), end):
+    for o in range(share(args.outer, 1, thread, threads), end):
         total = partials[o * chunks]
         for k in range(1, chunks):
             total += partials[o * chunks + k]
@@ -233,22 +233,22 @@ cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t siz
     return join(lanes)
 
 
-cdef void squared_error(const void* packed, int member, int members) noexcept nogil:
+cdef void squared_error(const void* packed, int thread, int threads) noexcept nogil:
     """Σ (a - b)² / size, or the partial sums that sum_join adds; its gradient; or both in one pass"""
     cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
     cdef const real* a
     cdef const real* b
     cdef real* out
     cdef real partial, factor = 0
-    cdef Py_ssize_t chunks = sum_chunks(args.size), k, size, end = share(chunks, 1, member + 1, members)
+    cdef Py_ssize_t chunks = sum_chunks(args.size), k, size, end = share(chunks, 1, thread + 1, threads)
     if args.out != NULL:
         factor = <real> (2 * <double> (<const real*> args.grad)[0] / max(args.size, 1))
     if args.loss == NULL:
-        k = args.size // args.rows * row_share(args.rows, member, members)
-        size = args.size // args.rows * row_share(args.rows, member + 1, members) - k
+        k = args.size // args.rows * row_share(args.rows, thread, threads)
+        size = args.size // args.rows * row_share(args.rows, thread + 1, threads) - k
         span_squared_error(<const real*> args.a + k, <const real*> args.b + k, size, <real*> args.out + k, factor)
         return
-    for k in range(share(chunks, 1, member, members), end):
+    for k in range(share(chunks, 1, thread, threads), end):
         size = min(SPAN, args.size - k * SPAN)
         a, b = <const real*> args.a + k * SPAN, <const real*> args.b + k * SPAN
         if args.out == NULL:

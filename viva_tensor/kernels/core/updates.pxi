@@ -118,7 +118,7 @@ cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_
                 update_vector(DESCENT, &own, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
 
 
-cdef void update(const void* packed, int member, int members) noexcept nogil:
+cdef void update(const void* packed, int thread, int threads) noexcept nogil:
     cdef const UpdateArgs* args = <const UpdateArgs*> packed
-    cdef Py_ssize_t begin = share(args.size, 64, member, members), end = share(args.size, 64, member + 1, members)
+    cdef Py_ssize_t begin = share(args.size, 64, thread, threads), end = share(args.size, 64, thread + 1, threads)
     update_run(args, begin, <const real*> args.grad + begin, end - begin)
