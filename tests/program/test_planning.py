@@ -38,7 +38,7 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
     assert made.arena.nbytes > thresholds.current().unshared
 
     def spans(symbols):
-        return [(made.places[one.buffer], one.buffer) for one in symbols if one.buffer in made.places]
+        return [(made.offsets[one.buffer], one.buffer) for one in symbols if one.buffer in made.offsets]
 
     since = []
     shared = 0
@@ -53,7 +53,7 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
                 if at_once and buffer is not other:
                     assert before.threads == one.threads == 1
                     assert before.first == one.first
-        shared += sum(written[0][0] == place for place in made.places.values()) > 1 if written else 0
+        shared += sum(written[0][0] == place for place in made.offsets.values()) > 1 if written else 0
         since.append(one)
     assert shared
 
@@ -84,10 +84,10 @@ def test_temporaries_that_are_needed_at_once_lie_apart():
     alive = {}
     for i, one in enumerate(made.planned):
         for symbol in one.instruction.symbols:
-            if symbol.buffer in made.places:
+            if symbol.buffer in made.offsets:
                 first, _ = alive.get(symbol.buffer, (i, i))
                 alive[symbol.buffer] = first, i
-    spans = [(*when, made.places[buffer], made.places[buffer] + 4 * buffer.size) for buffer, when in alive.items()]
+    spans = [(*when, made.offsets[buffer], made.offsets[buffer] + 4 * buffer.size) for buffer, when in alive.items()]
     for i, (first, last, begin, end) in enumerate(spans):
         for other_first, other_last, other_begin, other_end in spans[:i]:
             at_once = first <= other_last and other_first <= last

@@ -178,13 +178,14 @@ def test_a_layout_that_its_kernel_does_not_read_is_found(rng, monkeypatch):
 
 
 def test_memory_that_is_shared_too_early_is_found(rng, monkeypatch):
-    places = planning._places
+    laid_out = planning.laid_out
 
-    def at_one_place(planned, output, dtype, share):
-        found, total = places(planned, output, dtype, share)
-        return dict.fromkeys(found, 0), total
+    def at_one_place(*arguments, **named):
+        found = laid_out(*arguments, **named)
+        found.offsets = dict.fromkeys(found.offsets, 0)
+        return found
 
-    monkeypatch.setattr(planning, "_places", at_one_place)
+    monkeypatch.setattr(planning, "laid_out", at_one_place)
     with pytest.raises(RuntimeError, match="the plan changes"):
         compiled(network(rng))
 

@@ -6,7 +6,7 @@ Temporaries lie in one arena without gaps, so that an overrun of one would hit a
 import ctypes
 from typing import Any
 
-from viva_tensor.program import forward, planning, ranks, step, thresholds
+from viva_tensor.program import forward, memory, planning, ranks, step, thresholds
 
 GAP = 256  # bytes: more than a vector, or than a tile's row
 UNCACHED = (
@@ -15,19 +15,19 @@ UNCACHED = (
 
 forbid = ctypes.CDLL(None).__asan_poison_memory_region
 forbid.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-plan, size_of, aligned = planning.plan, planning._bytes, planning.aligned
+plan, bytes_of, aligned = planning.plan, memory.Arena.bytes_of, memory.aligned
 
 
 def fenced(*arguments: Any, **named: Any) -> planning.Plan:
     made = plan(*arguments, **named)
-    dtype = arguments[4]
-    for buffer, place in made.places.items():
-        used = buffer.size * dtype.itemsize
-        forbid(made.arena.ctypes.data + place + used, planning._bytes(buffer, dtype) - used)
+    arena = memory.Arena(arguments[3].itemsize)
+    for buffer, offset in made.offsets.items():
+        used = buffer.size * arguments[3].itemsize
+        forbid(made.arena.ctypes.data + offset + used, arena.bytes_of(buffer) - used)
     return made
 
 
 thresholds.use(thresholds.Thresholds(unshared=1 << 60))  # no two temporaries share memory
-planning._bytes = lambda buffer, dtype: size_of(buffer, dtype) + GAP
+memory.Arena.bytes_of = lambda self, buffer: bytes_of(self, buffer) + GAP  # type: ignore[method-assign]
 planning.aligned = lambda size: aligned(size + UNCACHED)
 planning.plan = step.plan = forward.plan = ranks.plan = fenced

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, InputOffset
+from viva_tensor.kernels._updates import Rule
+from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
 from viva_tensor.program.instructions import (
     Buffer,
     Clip,
@@ -25,9 +26,10 @@ from viva_tensor.program.instructions import (
     ToPanels,
     Update,
 )
+from viva_tensor.program.layouts import Panels
 from viva_tensor.program.scheduling import Planned
 
-__all__ = ["Emitter", "sums_in_registers"]
+__all__ = ["Emitter", "Holdings", "sums_in_registers"]
 
 Place = Address | InputOffset
 Strided = tuple[Place, int, int, int, int]
@@ -40,16 +42,26 @@ def sums_in_registers(one: Instruction) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a program keeps from one call to the next."""
+
+    parameters: Sequence[np.ndarray[Any, Any]] = ()
+    layouts: Mapping[int, Panels] = field(default_factory=dict)  # of the parameters, and their moments, in panels
+    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] = field(default_factory=dict)  # for each slot
+    rule: Rule | None = None  # the optimiser
+    guard: Guard | None = None
+    seeds: np.ndarray[Any, Any] | None = None  # one number for each dropout
+
+
+@dataclass(frozen=True, slots=True)
 class Emitter:
     """Where symbols lie, and how each kind of instruction becomes calls of the executor."""
 
     itemsize: int
     executor: Executor
-    parameters: Sequence[np.ndarray[Any, Any]]
     arena: int  # its address
     offsets: Mapping[Buffer, int]  # of temporaries, in bytes from the start of the arena
-    moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] = field(default_factory=dict)
-    seeds: np.ndarray[Any, Any] | None = None
+    held: Holdings
 
     def emit(self, one: Planned) -> None:
         """Append the calls of an instruction."""
@@ -65,7 +77,7 @@ class Emitter:
         """Where a symbol is written, which is in no input."""
         buffer = symbol.buffer
         if buffer.kind == "parameter":
-            start = self.parameters[buffer.index].ctypes.data
+            start = self.held.parameters[buffer.index].ctypes.data
         elif buffer.array is not None:
             self.executor.keep(buffer.array)
             start = buffer.array.ctypes.data
@@ -81,7 +93,7 @@ class Emitter:
         """An update, by its own gradient or by that of the instruction that is emitted next."""
         w, scale = one.results["w"], one.operands.get("scale")
         first, second = (
-            self.moments[slot][w.buffer.index].ctypes.data if slot in self.moments else 0
+            self.held.moments[slot][w.buffer.index].ctypes.data if slot in self.held.moments else 0
             for slot in ("first", "second")
         )
         self.executor.update(
@@ -140,8 +152,8 @@ def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
 
 
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
-    assert to.seeds is not None
-    seed = to.seeds.ctypes.data + one.seed * to.seeds.itemsize
+    assert to.held.seeds is not None
+    seed = to.held.seeds.ctypes.data + one.seed * to.held.seeds.itemsize
     out = one.results["out"]
     to.executor.dropout(out.shape, to.place(one.operands["x"]), to.address(out), one.rate, seed, team)
 

@@ -13,6 +13,7 @@ from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard
+from viva_tensor.program.emission import Holdings
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.source import Shapes, Source, source_of
 
@@ -33,8 +34,8 @@ class Forward:
     def _planned(self, shapes: Shapes, threads: int) -> tuple[Plan, Array]:
         source = self._source
         instructions, output = source.instructions(shapes)
-        made = plan(instructions, output, (), shapes, source.dtype, threads)
-        start = made.places[output.buffer] + output.offset * source.dtype.itemsize
+        made = plan(instructions, output, shapes, source.dtype, threads, Holdings())
+        start = made.offsets[output.buffer] + output.offset * source.dtype.itemsize
         data = made.arena[start : start + output.size * source.dtype.itemsize]
         return made, data.view(source.dtype).reshape(output.shape)
 

@@ -28,10 +28,12 @@ from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
 from viva_tensor.program.builder import Builder
+from viva_tensor.program.emission import Holdings
 from viva_tensor.program.instructions import Buffer, Clip, Instruction, Matmul, SquaredNorm, Symbol, Update
 from viva_tensor.program.layouts import Panels
+from viva_tensor.program.memory import aligned
 from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
-from viva_tensor.program.planning import Plan, aligned, plan
+from viva_tensor.program.planning import Plan, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Shapes, Source
 from viva_tensor.program.step import PANEL_ROW_BYTES, Run, State, Step, copies
@@ -422,9 +424,8 @@ class RankStep(Step):
         count = len(self._source.params)
         layouts = self._layouts | {count + index: panels for index, panels in self._layouts.items()}
         arrays = (*self._params, *self._gradients[1:])
-        made = plan(
-            instructions, output, arrays, shapes, self._source.dtype, threads, layouts=layouts, seeds=self._seeds
-        )
+        held = Holdings(arrays, layouts, seeds=self._seeds)
+        made = plan(instructions, output, shapes, self._source.dtype, threads, held)
         made.cuts = complete(made.planned, count, self._sums.firsts)
         return made
 
@@ -454,14 +455,7 @@ class RankStep(Step):
                 for w, grad in zip(flat[:count], flat[count : 2 * count], strict=True)
                 if w.size
             ]
-            self._updates[threads] = plan(
-                [*build.instructions, *updates],
-                flat[0],
-                arrays,
-                (),
-                self._source.dtype,
-                threads,
-                self._rule,
-                self._moments,
-            )
+            held = Holdings(arrays, moments=self._moments, rule=self._rule)
+            instructions = [*build.instructions, *updates]
+            self._updates[threads] = plan(instructions, flat[0], (), self._source.dtype, threads, held)
         return self._updates[threads]

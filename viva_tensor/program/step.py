@@ -18,9 +18,11 @@ from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer, replaced
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard, put
+from viva_tensor.program.emission import Holdings
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.layouts import Panels, of_parameters
-from viva_tensor.program.planning import MOST_PLANS, Plan, aligned, plan
+from viva_tensor.program.memory import aligned
+from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Shapes, Source
 
@@ -151,19 +153,8 @@ class Step:
         return found
 
     def _made(self, instructions: list[Instruction], output: Symbol, shapes: Shapes, threads: int) -> Plan:
-        return plan(
-            instructions,
-            output,
-            self._params,
-            shapes,
-            self._source.dtype,
-            threads,
-            self._rule,
-            self._moments,
-            self._layouts,
-            self._lock,
-            self._seeds,
-        )
+        held = Holdings(self._params, self._layouts, self._moments, self._rule, self._lock, self._seeds)
+        return plan(instructions, output, shapes, self._source.dtype, threads, held)
 
     def __call__(self, *inputs: ArrayLike) -> float:
         """Make one step on a batch.

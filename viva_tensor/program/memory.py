@@ -1,0 +1,109 @@
+"""The arena of a program: where each temporary lies, so that those never needed at once may share memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.program.emission import sums_in_registers
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+from viva_tensor.program.scheduling import Planned
+
+__all__ = ["Arena", "aligned", "laid_out", "temporaries"]
+
+ALIGNMENT = 64
+
+
+def aligned(size: int) -> np.ndarray[Any, Any]:
+    """Return zeroed bytes that begin on a cache line."""
+    if size > sys.maxsize - ALIGNMENT:
+        raise MemoryError(f"a program that needs {size} bytes")
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def temporaries(instruction: Instruction) -> Iterator[Buffer]:
+    """Yield the buffers that an instruction writes and that need a place."""
+    if not sums_in_registers(instruction):
+        yield from (symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary")
+
+
+class Arena:
+    """Offsets of temporaries in bytes; a buffer takes the smallest gap that fits, else the end grows.
+
+    Examples
+    --------
+    >>> arena, a, b, c = Arena(4), Buffer("temporary", 20), Buffer("temporary", 5), Buffer("temporary", 1)
+    >>> arena.take(a), arena.take(b), arena.give_back(a), arena.take(c)
+    (0, 128, None, 0)
+    >>> arena.size
+    192
+    """
+
+    def __init__(self, itemsize: int) -> None:
+        self.offsets: dict[Buffer, int] = {}
+        self.size = 0
+        self._itemsize = itemsize
+        self._gaps: list[tuple[int, int]] = []  # (bytes, offset)
+
+    def bytes_of(self, buffer: Buffer) -> int:
+        """Bytes that a buffer takes: whole cache lines."""
+        return max(-(-buffer.size * self._itemsize // ALIGNMENT), 1) * ALIGNMENT
+
+    def take(self, buffer: Buffer) -> int:
+        """Give a buffer its place."""
+        size = self.bytes_of(buffer)
+        gap = min((gap for gap in self._gaps if gap[0] >= size), default=None)
+        if gap is None:
+            offset = self.size
+            self.size += size
+        else:
+            length, offset = gap
+            self._gaps.remove(gap)
+            if length > size:
+                self._gaps.append((length - size, offset + size))
+        self.offsets[buffer] = offset
+        return offset
+
+    def give_back(self, buffer: Buffer) -> None:
+        """Let others have the memory of a buffer, joined with the gaps beside it."""
+        start = self.offsets[buffer]
+        end = start + self.bytes_of(buffer)
+        apart = []
+        for length, offset in self._gaps:
+            if offset + length == start:
+                start = offset
+            elif offset == end:
+                end = offset + length
+            else:
+                apart.append((length, offset))
+        self._gaps = [*apart, (end - start, start)]
+
+
+def laid_out(planned: Sequence[Planned], output: Symbol, itemsize: int, share: bool) -> Arena:
+    """Return an arena with a place for each temporary; with ``share``, memory is taken again after its last use."""
+    last: dict[Buffer, int] = {}
+    for i, one in enumerate(planned):
+        for symbol in one.instruction.symbols:
+            last[symbol.buffer] = i
+    last[output.buffer] = len(planned)
+    arena = Arena(itemsize)
+    for i, one in enumerate(planned):
+        for buffer in temporaries(one.instruction):
+            if buffer not in arena.offsets:
+                arena.take(buffer)
+        done = {symbol.buffer for symbol in one.instruction.symbols if last[symbol.buffer] == i} if share else ()
+        for buffer in done:
+            if buffer in arena.offsets:
+                arena.give_back(buffer)
+    end = Arena(itemsize)
+    end.size, end.offsets = arena.size, arena.offsets  # without gaps
+    read = [symbol for one in planned for symbol in one.instruction.operands.values()]
+    for symbol in (*read, output):  # what has no elements is read though nothing wrote it
+        if symbol.buffer.kind == "temporary" and symbol.buffer not in end.offsets:
+            end.take(symbol.buffer)
+    return end
