@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, Self, cast
 
@@ -41,6 +41,41 @@ SOLVERS = ("sgd", "adam")
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
+
+
+def _is(value: object, kind: type, least: float) -> bool:
+    """Whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
+
+
+def _whole(value: Any) -> bool:
+    return _is(value, numbers.Integral, 1)
+
+
+def _at_least_0(value: Any) -> bool:
+    return _is(value, numbers.Real, 0)
+
+
+def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in choices, f"one of {', '.join(map(repr, choices))}"
+
+
+# names of parameters, what their values fit, and that in words
+CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("activation", *_one_of(ACTIVATIONS)),
+    ("solver", *_one_of(SOLVERS)),
+    ("learning_rate", *_one_of(LEARNING_RATES)),
+    ("batch_size", lambda value: value == "auto" or _whole(value), "'auto' or an integer of at least 1"),
+    ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
+    ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),
+    ("learning_rate_init epsilon", lambda value: _at_least_0(value) and value > 0, "a finite number above 0"),
+    (
+        "momentum beta_1 beta_2",
+        lambda value: _at_least_0(value) and value < 1,
+        "a number from 0 up to but not including 1",
+    ),
+    ("validation_fraction", lambda value: _at_least_0(value) and 0 < value < 1, "a number between 0 and 1"),
+)
 
 
 class _RowOrders:
@@ -145,29 +180,10 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
         if not all(isinstance(width, numbers.Integral) and width > 0 for width in widths):
             _refuse("hidden_layer_sizes", sizes, "integers above 0")
-        for name, choices in (
-            ("activation", ACTIVATIONS),
-            ("solver", SOLVERS),
-            ("learning_rate", LEARNING_RATES),
-        ):
-            if getattr(self, name) not in choices:
-                _refuse(name, getattr(self, name), f"one of {', '.join(map(repr, choices))}")
-        if self.batch_size != "auto" and not _is(self.batch_size, numbers.Integral, 1):
-            _refuse("batch_size", self.batch_size, "'auto' or an integer of at least 1")
-        for name in ("max_iter", "n_iter_no_change"):
-            if not _is(getattr(self, name), numbers.Integral, 1) and getattr(self, name) != np.inf:
-                _refuse(name, getattr(self, name), "an integer of at least 1")
-        for name in ("alpha", "tol", "power_t"):
-            if not _is(getattr(self, name), numbers.Real, 0):
-                _refuse(name, getattr(self, name), "a finite number of at least 0")
-        for name in ("learning_rate_init", "epsilon"):
-            if not _is(getattr(self, name), numbers.Real, 0) or getattr(self, name) == 0:
-                _refuse(name, getattr(self, name), "a finite number above 0")
-        for name in ("momentum", "beta_1", "beta_2"):
-            if not _is(getattr(self, name), numbers.Real, 0) or getattr(self, name) >= 1:
-                _refuse(name, getattr(self, name), "a number from 0 up to but not including 1")
-        if not _is(self.validation_fraction, numbers.Real, 0) or not 0 < self.validation_fraction < 1:
-            _refuse("validation_fraction", self.validation_fraction, "a number between 0 and 1")
+        for names, fits, wanted in CONSTRAINTS:
+            for name in names.split():
+                if not fits(getattr(self, name)):
+                    _refuse(name, getattr(self, name), wanted)
         return tuple(int(width) for width in widths)
 
     # Training
@@ -297,47 +313,25 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         orders = cast(np.random.Generator, _RowOrders(len(X), state))
         network = Network(ACTIVATIONS[self.activation])
         best: Layers | None = None
-        best_loss = np.inf if self.best_loss_ is None else self.best_loss_
-        best_score = -np.inf if self.best_validation_score_ is None else self.best_validation_score_
-        scores = self.validation_scores_ or []
-        if validation is not None:
-            self.validation_scores_ = scores
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             (self.loss_,) = step.run(X, target, batch_size=batch, rng=orders, shuffle=self.shuffle)
             self.n_iter_ += 1
             self.t_ += len(X)
             self.loss_curve_.append(self.loss_)
-            if self.verbose:
-                print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
             if not math.isfinite(self.loss_):
                 break
             if validation is None:
-                improved = self.loss_ <= best_loss - self.tol
-                best_loss = self.best_loss_ = min(best_loss, self.loss_)
+                improved = self._improved_loss()
             else:
                 layers = step.params(autograd.new_tape()).value
                 score = self._validation_score(network(layers, validation[0]), validation[1])
-                scores.append(score)
-                if self.verbose:
-                    print(f"Validation score: {score:f}")
-                improved = score >= best_score + self.tol
-                if score > best_score:
-                    best_score = self.best_validation_score_ = score
-                    best = layers
+                before = self.best_validation_score_
+                improved = self._improved_score(score)
+                best = layers if self.best_validation_score_ != before else best
             self._unchanged = 0 if improved else self._unchanged + 1
-            if self.solver == "sgd" and self.learning_rate == "invscaling":
-                self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
-            if self._unchanged > self.n_iter_no_change:
-                if self.solver != "sgd" or self.learning_rate != "adaptive" or self._rate <= SMALLEST_RATE:
-                    if self.verbose:
-                        print(f"No improvement by tol={self.tol:g} for {self.n_iter_no_change} epochs. Stopping.")
-                    break
-                self._set_rate(step, self._rate / 5)
-                self._unchanged = 0
-                if self.verbose:
-                    print(f"Learning rate set to {self._rate:g}")
-            if incremental:
+            if self._settled(step) or incremental:
                 break
         else:
             warnings.warn(
@@ -347,6 +341,39 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 stacklevel=4,
             )
         self._take(step, best)
+
+    def _say(self, line: str) -> None:
+        if self.verbose:
+            print(line)
+
+    def _improved_loss(self) -> bool:
+        """Whether the loss of an epoch fell by ``tol``; the least one so far is kept."""
+        least = math.inf if self.best_loss_ is None else self.best_loss_
+        self.best_loss_ = min(least, self.loss_)
+        return bool(self.loss_ <= least - self.tol)
+
+    def _improved_score(self, score: float) -> bool:
+        """Whether the score of an epoch rose by ``tol``; the best one so far is kept."""
+        best = -math.inf if self.best_validation_score_ is None else self.best_validation_score_
+        self.validation_scores_ = [*(self.validation_scores_ or ()), score]
+        self._say(f"Validation score: {score:f}")
+        if score > best:
+            self.best_validation_score_ = score
+        return bool(score >= best + self.tol)
+
+    def _settled(self, step: program.Step) -> bool:
+        """Whether training ends for want of improvement; the learning rate of the next epoch is set."""
+        if self.solver == "sgd" and self.learning_rate == "invscaling":
+            self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
+        if self._unchanged <= self.n_iter_no_change:
+            return False
+        if self.solver != "sgd" or self.learning_rate != "adaptive" or self._rate <= SMALLEST_RATE:
+            self._say(f"No improvement by tol={self.tol:g} for {self.n_iter_no_change} epochs. Stopping.")
+            return True
+        self._set_rate(step, self._rate / 5)
+        self._unchanged = 0
+        self._say(f"Learning rate set to {self._rate:g}")
+        return False
 
     def _set_rate(self, step: program.Step, rate: float) -> None:
         """Another learning rate. The velocity of scikit-learn has it as a factor, ours has not."""
@@ -668,11 +695,6 @@ def _with_penalty(
     penalty, tape = _scaled(tape, total, factor * target.data.size / len(target.data))
     penalty, tape = autograd.div(tape, penalty, count)
     return autograd.add(tape, loss, penalty)
-
-
-def _is(value: object, kind: type, least: float) -> bool:
-    """Whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
 
 
 def _refuse(name: str, got: object, wanted: str) -> None:

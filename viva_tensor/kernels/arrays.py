@@ -74,12 +74,27 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         own = value.dtype
         if own is FLOAT32 or own is FLOAT64:
             return value
+    typed = _is_typed(value)
+    array = _read(operation, value)
+    if not typed:
+        array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
+    native = array.dtype.newbyteorder("=")
+    if native not in (FLOAT32, FLOAT64):
+        got = f"dtype {array.dtype} of shape {array.shape}"
+        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, hint=_cast(value))
+    plain = FLOAT32 if native == FLOAT32 else FLOAT64
+    if array.dtype != native or not array.flags.aligned:
+        array = array.astype(plain)
+    return array if array.dtype is plain else array.view(plain)
+
+
+def _read(operation: str, value: ArrayLike) -> Array:
+    """A value as an array of any dtype."""
     if isinstance(value, np.ma.MaskedArray):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")
-    typed = _is_typed(value)
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-        array = np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
+        return np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
     except NoOperator:
         raise DtypeError(
             "got a variable, wanted an array", operation=operation, hint="take its values: .data"
@@ -92,26 +107,17 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
             operation=operation,
             hint=_hint(value),
         ) from None
-    if not typed and array.dtype.kind in "iuf":
-        array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
-    elif not typed and array.dtype.kind == "O":
-        for one in array.flat:
-            if isinstance(one, int) and one.bit_length() > 64:
-                raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
-    native = array.dtype.newbyteorder("=")
-    if native not in (FLOAT32, FLOAT64):
-        got = f"dtype {array.dtype} of shape {array.shape}"
-        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, hint=_cast(value))
-    plain = FLOAT32 if native == FLOAT32 else FLOAT64
-    if array.dtype != native or not array.flags.aligned:
-        array = array.astype(plain)
-    return array if array.dtype is plain else array.view(plain)
 
 
 def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Python numbers in a dtype that holds them; infinities and NaN stay what they are."""
-    if array.dtype.kind != "f":
+    if array.dtype.kind in "iu":
         return array.astype(dtype)
+    for one in array.flat if array.dtype.kind == "O" else ():
+        if isinstance(one, int) and one.bit_length() > 64:
+            raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
+    if array.dtype.kind != "f":
+        return array
     with np.errstate(over="ignore"):
         narrow = array.astype(dtype)
     lost = np.isinf(narrow) & np.isfinite(array)

@@ -103,42 +103,14 @@ def fit(
     """
     ranks = Ranks(comm)
     with ranks.together("fit"):
-        if not isinstance(settings, Settings):
-            got, hint = f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)"
-            raise InvalidValue(got, operation="fit", hint=hint)
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
-        if classes is not None:
-            check_count("fit", "classes", classes)
-        if isinstance(validation, tuple) and len(validation) != 2:
-            hint = "give (x, y), or numbers of rows"
-            raise InvalidValue(f"validation is a tuple of {len(validation)}", operation="fit", hint=hint)
-        if not isinstance(checkpoint, str | os.PathLike | None):
-            raise InvalidValue(f"checkpoint={checkpoint!r}, wanted the path of a file", operation="fit")
+        _check(settings, validation, classes, checkpoint, resume)
     if ranks.size > 1:
         shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
         warn_of_places(ranks)
-    chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
-    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
-    watched: Rows | None = None
-    if validation is not None:
-        features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
-        watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
-        if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
-            hint = "give the same features and outputs"
-            raise ShapeMismatch(
-                (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
-                operation="fit on validation rows", hint=hint,
-            )  # fmt: skip
-    elif settings.validation_fraction:
-        chosen, watched = split(chosen, settings.validation_fraction, settings.seed)
-    elif settings.patience is not None:
-        raise InvalidValue(
-            "patience without validation rows", operation="fit", hint="give some, or a validation_fraction above 0"
-        )
-    if resume and checkpoint is None:
-        raise InvalidValue("resume without a checkpoint", operation="fit", hint="name the file to go on from")
+    chosen, watched, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
     training = Training(chosen, watched, outputs, settings, ranks)
     if isinstance(training.step, RankStep):
         training.step.timed = timed
@@ -147,11 +119,60 @@ def fit(
         checkpointer = Checkpointer(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
         if resume:
             checkpointer.resume()
-    count = len(chosen.numbers)
-    shown = progress and ranks.first
-    bar = Bar(
-        shown, count, settings.batch_size, settings.epochs, training.epoch, training.flops, launched=ranks.size > 1
-    )
+    _run(training, checkpointer, progress and ranks.first)
+    return training.fitted()
+
+
+def _check(settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool) -> None:
+    """Raise where options of a kind that they cannot be, or do not go together."""
+    if not isinstance(settings, Settings):
+        got, hint = f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)"
+        raise InvalidValue(got, operation="fit", hint=hint)
+    if classes is not None:
+        check_count("fit", "classes", classes)
+    if isinstance(validation, tuple) and len(validation) != 2:
+        hint = "give (x, y), or numbers of rows"
+        raise InvalidValue(f"validation is a tuple of {len(validation)}", operation="fit", hint=hint)
+    if validation is None and not settings.validation_fraction and settings.patience is not None:
+        hint = "give some, or a validation_fraction above 0"
+        raise InvalidValue("patience without validation rows", operation="fit", hint=hint)
+    if not isinstance(checkpoint, str | os.PathLike | None):
+        raise InvalidValue(f"checkpoint={checkpoint!r}, wanted the path of a file", operation="fit")
+    if resume and checkpoint is None:
+        raise InvalidValue("resume without a checkpoint", operation="fit", hint="name the file to go on from")
+
+
+def _rows(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    settings: Settings,
+    validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None,
+    classes: int | None,
+    rows: npt.ArrayLike | None,
+    ranks: Ranks,
+) -> tuple[Rows, Rows | None, int]:
+    """Rows to train on, those of validation if there are any, and the number of outputs."""
+    chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
+    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
+    if validation is None:
+        parts = split(chosen, settings.validation_fraction, settings.seed) if settings.validation_fraction else None
+        return (*parts, outputs) if parts else (chosen, None, outputs)
+    features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
+    watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
+    if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
+        hint = "give the same features and outputs"
+        raise ShapeMismatch(
+            (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
+            operation="fit on validation rows", hint=hint,
+        )  # fmt: skip
+    return chosen, watched, outputs
+
+
+def _run(training: Training, checkpointer: Checkpointer | None, progress: bool) -> None:
+    """All epochs, with a bar and checkpoints where they are wanted."""
+    settings, count = training.settings, len(training.rows.numbers)
+    launched = training.ranks.size > 1
+    bar = Bar(progress, count, settings.batch_size, settings.epochs, training.epoch, training.flops, launched=launched)
     with bar:
         with checkpointer or nullcontext():
             while not training.ended:
@@ -161,4 +182,3 @@ def fit(
                     checkpointer.epoch()
         if checkpointer is not None:
             checkpointer.end()
-    return training.fitted()
