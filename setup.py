@@ -215,33 +215,51 @@ def build_info(variants, flags):
 
 def formulas():
     """{file: text} of what follows from the formulas of the cores: enums, the names of each, and a loop of its own."""
-    asked = re.compile(r"^    (?:el)?if formula == (\w+):", re.MULTILINE)
-    found = {}
-    for file in ("elementwise", "rows"):
-        source = Path(KERNELS, "core", f"{file}.pxi").read_text(encoding="utf-8")
-        found[file] = list(dict.fromkeys(asked.findall(source)))
-    enums, names = [], []
-    for enum, table, file in (("Formula", "FORMULAS", "elementwise"), ("RowFormula", "ROW_FORMULAS", "rows")):
-        enums.append(f"cdef enum {enum}:\n    {', '.join(found[file])}\n")
-        names.append(f"{table} = {{{', '.join(f'{name.lower()!r}: cores.{name}' for name in found[file])}}}\n")
+    elements = names_in("elementwise", r"^cdef inline vec formula_(\w+)\(vec a, vec b, double factor\)")
+    rows = names_in("rows", r"^cdef inline void row_(\w+)\(const Row\* row\)")
+    arguments = "args, thread, threads"
     return {
-        "formulas.pxi": "\n\n".join(enums),
-        "formula_names.pxi": "".join(names),
-        "pair.pxi": dispatch("pair", "elementwise", found["elementwise"]),
-        "pair_rows.pxi": dispatch("pair_rows", "rows_of", found["rows"]),
+        "formulas.pxi": enum("Formula", elements) + enum("RowFormula", rows),
+        "formula_names.pxi": table("FORMULAS", elements) + table("ROW_FORMULAS", rows),
+        "pair.pxi": dispatch(
+            "inline vec apply(Formula formula, vec a, vec b, double factor)",
+            {name: f"return formula_{name}(a, b, factor)" for name in elements},
+            "return ZERO",
+        )
+        + dispatch(
+            "void pair(const void* args, int thread, int threads)",
+            {name: f"elementwise({name.upper()}, {arguments})" for name in elements},
+        ),
+        "pair_rows.pxi": dispatch(
+            "inline void apply_to_row(RowFormula formula, const Row* row)", {name: f"row_{name}(row)" for name in rows}
+        )
+        + dispatch(
+            "void pair_rows(const void* args, int thread, int threads)",
+            {name: f"rows_of({name.upper()}, {arguments})" for name in rows},
+        ),
     }
 
 
-def dispatch(core, function, names):
-    """A core that calls an inline function with the formula as a constant."""
-    calls = "".join(
-        f"    {'el' * bool(i)}if formula == {name}:\n        {function}({name}, args, thread, threads)\n"
-        for i, name in enumerate(names)
-    )
-    return (
-        f"cdef void {core}(const void* args, int thread, int threads) noexcept nogil:\n"
-        f"    cdef int formula = (<const PairArgs*> args).formula\n{calls}"
-    )
+def names_in(file, pattern):
+    source = Path(KERNELS, "core", f"{file}.pxi").read_text(encoding="utf-8")
+    return re.findall(pattern, source, re.MULTILINE)
+
+
+def enum(kind, names):
+    return f"cdef enum {kind}:\n    {', '.join(names).upper()}\n\n\n"
+
+
+def table(variable, names):
+    return f"{variable} = {{{', '.join(f'{name!r}: cores.{name.upper()}' for name in names)}}}\n"
+
+
+def dispatch(signature, calls, otherwise=""):
+    """A function that does something else for each formula, which may be a constant when it is inlined."""
+    given = "" if "formula" in signature else "    cdef int formula = (<const PairArgs*> args).formula\n"
+    branches = "".join(f"    if formula == {name.upper()}:\n        {call}\n" for name, call in calls.items())
+    if not otherwise:
+        branches = branches.replace("    if", "    elif").replace("    elif", "    if", 1)
+    return f"cdef {signature} noexcept nogil:\n{given}{branches}    {otherwise}\n\n\n"
 
 
 def c_string(text):

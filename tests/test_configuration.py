@@ -16,7 +16,7 @@ def test_show_config_prints_what_config_holds(capsys):
 
 
 def test_no_flag_reorders_sums():
-    assert "fast" not in vt.config()["flags"].replace("-ffp-contract=fast", "")
+    assert "fast" not in vt.config()["flags"]
     assert "-march=native" not in vt.config()["flags"] or vt.config()["instruction set"] == "native"
 
 

@@ -51,7 +51,7 @@ GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 # numbers that NumPy takes unseen: places in a buffer, and a size in whose square the time to seed grows
 PLACES = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", 4)}
 MOST_POOL = 1024
-MOST_BITS = 4096  # of an int: Python reads no more than 4,300 digits
+MOST_BITS = 14_284  # of an int: Python reads no more than 4,300 digits
 
 
 def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> Path:

@@ -313,6 +313,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         orders = cast(np.random.Generator, _RowOrders(len(X), state))
         network = Network(ACTIVATIONS[self.activation])
         best: Layers | None = None
+        if validation is not None:
+            self.validation_scores_ = self.validation_scores_ or []
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             (self.loss_,) = step.run(X, target, batch_size=batch, rng=orders, shuffle=self.shuffle)

@@ -3,6 +3,7 @@ import io
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from viva_tensor import autograd, checkpoint, nn, optim, train
@@ -280,8 +281,21 @@ class TestInputs:
     def test_numbers_of_any_type_are_taken(self):
         whole = np.arange(20)[:, None]
         a = train.fit(whole.astype(np.float32), whole % 2, QUICK)
-        for x, y in ((whole, whole % 2 == 1), (whole.astype(object), whole % 2), (whole.astype(">f8"), whole % 2)):
+        unmasked = np.ma.array(whole.astype("f8"))
+        for x, y in (
+            (whole, whole % 2 == 1),
+            (whole.astype(object), whole % 2),
+            (whole.astype(">f8"), whole % 2),
+            (unmasked, whole % 2),
+            (whole, pd.Series(whole[:, 0] % 2 == 1, dtype="boolean")),
+            (pd.DataFrame(whole, dtype="Float64"), whole % 2),
+        ):
             assert same_bits(a, train.fit(x, y, QUICK))
+
+    def test_a_nullable_target_that_is_missing_is_left_out(self):
+        y = pd.Series([True, None, *[False] * 18], dtype="boolean")
+        with pytest.warns(UserWarning, match="1 of 20 rows have no finite target, the first is row 1"):
+            train.fit(self.X, y, QUICK)
 
     def test_a_label_that_float32_does_not_hold(self):
         settings = Settings(loss="cross_entropy", validation_fraction=0)
@@ -351,6 +365,9 @@ def test_predict_takes_no_activation_for_granted():
     for wrong in (None, 3, layers[0], [x], (), "layers"):
         with pytest.raises(InvalidValue, match=r"predict: layers are a .*, wanted a sequence of nn.Linear"):
             train.predict(wrong, x, "relu")
+    for wrong in (3.0, None, np.ones(3), np.ones((1, 2, 3))):
+        with pytest.raises(DimensionError, match="predict: x has shape"):
+            train.predict(layers, wrong, "relu")
     for wrong in (["a"], [[1.0], [1.0, 2.0]], layers[0].w):
         with pytest.raises(DtypeError, match="x"):
             train.predict(layers, wrong, "relu")

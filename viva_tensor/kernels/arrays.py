@@ -178,9 +178,9 @@ def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
 
 
 def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = FLOAT32) -> Array:
-    """A C-contiguous array of whatever holds real numbers, integers and bools too; what is beyond `dtype` is infinite.
+    """A C-contiguous array of whatever holds real numbers, integers and bools too, copied only where it must be.
 
-    Copied only where it must be, and without a look at what it holds.
+    Floats beyond `dtype` become infinite, and what tables hold for a missing number NaN.
 
     Examples
     --------
@@ -191,13 +191,15 @@ def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = F
     viva_tensor.error.DtypeError: fit: y is an array of <U3, wanted real numbers
     """
     try:
-        if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
             raise TypeError("masked, and its mask would be lost")
         array = np.asarray(value)
-        texts = array.dtype.kind == "O" and any(isinstance(one, str) for one in array.flat)  # NumPy would read them
+        objects = array.dtype.kind == "O"
+        texts = objects and any(isinstance(one, str | bytes) for one in array.flat)  # NumPy would read them
         with np.errstate(over="ignore"):
-            if array.dtype.kind in "biufO" and not texts:
-                return np.asarray(array, dtype, order="C")
+            own = array.dtype.kind == "V" and array.dtype.type is not np.void  # bfloat16 of ml_dtypes, and its like
+            if (array.dtype.kind in "biufO" or own) and not texts:
+                return np.asarray(value if objects else array, dtype, order="C")  # a table knows what it misses
     except (TypeError, ValueError, RuntimeError, OverflowError) as reason:
         got = f"{type(value).__name__} ({str(reason).partition(chr(10))[0]})"
         raise DtypeError(f"no array of {np.dtype(dtype)} can be made of {name}, a {got}", operation=operation) from None

@@ -196,22 +196,30 @@ class RankStep(Step):
                 self._failure = error
 
         with self._interrupts:
-            run = together(self._comm, "step", checked)
-            self._agree_on(run)
+            run, facts = together(self._comm, "step", lambda: self._facts(checked()))
+            agree(self._comm, "run", facts)
             losses = self._epochs(replace(run, callback=called))
             together(self._comm, "step", self._ready)
         return losses
 
-    def _agree_on(self, run: Run) -> None:
+    def _facts(self, run: Run) -> tuple[Run, dict[str, object]]:
+        """A run, and what of it must be the same on all ranks."""
         facts: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "lr": self._optimizer.lr}
         if run.shared:
             facts |= {
                 "batch_size": run.batch_size,
                 "the number of rows": len(run.arrays[0]),
                 "the rows": None if run.chosen is None else hashlib.sha256(run.chosen.data).hexdigest(),
-                "rng": run.rng.bit_generator.state if run.rng is not None else None,
+                "rng": self._state_of(run.rng),
             }
-        agree(self._comm, "run", facts)
+        return run, facts
+
+    @staticmethod
+    def _state_of(rng: np.random.Generator | None) -> object:
+        if not (rng is None or isinstance(rng, np.random.Generator)):
+            hint = "give np.random.default_rng(seed), with the same seed on every rank"
+            raise InvalidValue(f"shared rows with rng of type {type(rng).__name__}", operation="run", hint=hint)
+        return None if rng is None else rng.bit_generator.state
 
     def _ready(self) -> None:
         """Raise what has happened between two steps."""

@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_places
 from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.kernels.arrays import as_numbers
 from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.checkpointing import Checkpointer
@@ -85,7 +85,7 @@ def fit(
 
     Raises
     ------
-    DimensionError, ShapeMismatch, InvalidShape, InvalidValue
+    DtypeError, DimensionError, ShapeMismatch, InvalidShape, InvalidValue
         If rows, targets or settings cannot be used for this, or are not those of the checkpoint.
     InvalidFile, OSError
         If the checkpoint cannot be read or written.
@@ -107,7 +107,8 @@ def fit(
             flag("fit", name, value)
         _check(settings, validation, classes, checkpoint, resume)
     if ranks.size > 1:
-        shapes = {"the shape of x": np.shape(x), "the shape of y": np.shape(y)}
+        with ranks.together("fit"):
+            shapes = {f"the shape of {name}": as_numbers("fit", name, one).shape for name, one in (("x", x), ("y", y))}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
         warn_of_places(ranks)
     chosen, watched, outputs = _rows(x, y, settings, validation, classes, rows, ranks)

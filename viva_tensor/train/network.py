@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Float32Array, as_numbers
+from viva_tensor.kernels.arrays import Float32Array, as_numbers, wants
 
 __all__ = ["Layers", "Network", "predict"]
 
@@ -91,4 +91,6 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
             operation="predict",
             hint="give that of training, activation=settings.activation",
         )
-    return Network("relu" if activation is None else activation)(layers, as_numbers("predict", "x", x))
+    rows = as_numbers("predict", "x", x)
+    wants("predict", 2, rows, "x")
+    return Network("relu" if activation is None else activation)(layers, rows)

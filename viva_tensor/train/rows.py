@@ -49,7 +49,8 @@ def usable(
     Each rank looks at the features of its part of the rows.
     """
     operation = f"fit on {what}"
-    features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)  # what is infinite, see below
+    with ranks.together(operation):
+        features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)  # what is infinite, see below
     if features.ndim != 2 or target.ndim not in (1, 2):
         raise DimensionError(
             f"x has shape {features.shape}, y {target.shape}",

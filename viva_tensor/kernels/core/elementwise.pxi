@@ -1,92 +1,177 @@
-# Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, in `apply`,
-# from which the build makes the enum `Formula`, the names that Python knows, and `pair`, a loop for each (setup.py).
+# Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, here; from its
+# name the build makes the enum `Formula`, what Python knows, `apply`, and `pair`, with a loop for each (setup.py).
 # That of a gradient takes the gradient of its output, and the input or the output of its forward formula, whichever
 # makes it shorter.
 
-cdef inline vec apply(Formula formula, vec a, vec b, double factor) noexcept nogil:
+cdef inline vec formula_add(vec a, vec b, double factor) noexcept nogil:
+    return a + b
+
+
+cdef inline vec formula_sub(vec a, vec b, double factor) noexcept nogil:
+    return a - b
+
+
+cdef inline vec formula_mul(vec a, vec b, double factor) noexcept nogil:
+    return a * b
+
+
+cdef inline vec formula_div(vec a, vec b, double factor) noexcept nogil:
+    return quotient(a, b)
+
+
+cdef inline vec formula_chain_mul(vec a, vec b, double factor) noexcept nogil:
+    """A gradient times a slope, which may be infinite"""
+    return chained(a, a * b)
+
+
+cdef inline vec formula_chain_div(vec a, vec b, double factor) noexcept nogil:
+    """A gradient divided by what is 0 where the slope is infinite"""
+    return chained(a, quotient(a, b))
+
+
+cdef inline vec formula_scale(vec a, vec b, double factor) noexcept nogil:
+    return a * <real> factor
+
+
+cdef inline vec formula_maximum(vec a, vec b, double factor) noexcept nogil:
+    return larger(a, b)
+
+
+cdef inline vec formula_greater(vec a, vec b, double factor) noexcept nogil:
+    """The share of max(a, b)'s gradient that is a's: half where they are equal"""
+    return if_less(a, b, ZERO, splat(<real> 1) - if_at_most(a, b, splat(<real> 0.5), ZERO))
+
+
+cdef inline vec formula_abs(vec a, vec b, double factor) noexcept nogil:
+    return abs_of(a)
+
+
+cdef inline vec formula_abs_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x"""
+    return if_less(b, ZERO, -a, if_less(ZERO, b, a, b + ZERO))
+
+
+cdef inline vec formula_sqrt(vec a, vec b, double factor) noexcept nogil:
+    return root_of(a)
+
+
+cdef inline vec formula_exp(vec a, vec b, double factor) noexcept nogil:
+    return exp_of(a)
+
+
+cdef inline vec formula_log(vec a, vec b, double factor) noexcept nogil:
+    return log_of(a)
+
+
+cdef inline vec formula_pow(vec a, vec b, double factor) noexcept nogil:
+    return power_of(a, factor)
+
+
+cdef inline vec formula_erf(vec a, vec b, double factor) noexcept nogil:
+    return erf_of(a)
+
+
+cdef inline vec formula_erf_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x: 2/√π · e^(-x²)"""
+    return a * (decayed(-(b * b)) * <real> 1.1283791670955126)
+
+
+cdef inline vec formula_relu(vec a, vec b, double factor) noexcept nogil:
+    return relu_of(a)
+
+
+cdef inline vec formula_relu_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x"""
+    return masked(a, b)
+
+
+cdef inline vec formula_leaky_relu(vec a, vec b, double factor) noexcept nogil:
+    return if_less(a, ZERO, a * <real> factor, a)
+
+
+cdef inline vec formula_leaky_relu_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x"""
+    return if_at_most(b, ZERO, a * <real> factor, a)
+
+
+cdef inline vec formula_sigmoid(vec a, vec b, double factor) noexcept nogil:
+    return sigmoid_of(a)
+
+
+cdef inline vec formula_sigmoid_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of y"""
+    return a * (b * (splat(<real> 1) - b))
+
+
+cdef inline vec formula_tanh(vec a, vec b, double factor) noexcept nogil:
+    return tanh_of(a)
+
+
+cdef inline vec formula_tanh_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of y"""
+    return a * fused_from(splat(<real> 1), b, b)
+
+
+cdef inline vec formula_softplus(vec a, vec b, double factor) noexcept nogil:
+    return softplus_of(a)
+
+
+cdef inline vec formula_softplus_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x"""
+    return a * sigmoid_of(b)
+
+
+cdef inline vec formula_silu(vec a, vec b, double factor) noexcept nogil:
+    return at_least(a, -BEYOND) * sigmoid_of(a)
+
+
+cdef inline vec formula_silu_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x: σ + x·σ·(1 - σ)"""
     cdef vec c
-    if formula == ADD:
-        return a + b
-    if formula == SUB:
-        return a - b
-    if formula == MUL:
-        return a * b
-    if formula == DIV:
-        return quotient(a, b)
-    if formula == CHAIN_MUL:            # a gradient times a slope, which may be infinite
-        return chained(a, a * b)
-    if formula == CHAIN_DIV:            # a gradient divided by what is 0 where the slope is infinite
-        return chained(a, quotient(a, b))
-    if formula == SCALE:
-        return a * <real> factor
-    if formula == MAXIMUM:
-        return larger(a, b)
-    if formula == GREATER:              # the share of max(a, b)'s gradient that is a's: half where they are equal
-        return if_less(a, b, ZERO, splat(<real> 1) - if_at_most(a, b, splat(<real> 0.5), ZERO))
-    if formula == ABS:
-        return abs_of(a)
-    if formula == ABS_BACKWARD:         # of x
-        return if_less(b, ZERO, -a, if_less(ZERO, b, a, b + ZERO))
-    if formula == SQRT:
-        return root_of(a)
-    if formula == EXP:
-        return exp_of(a)
-    if formula == LOG:
-        return log_of(a)
-    if formula == POW:
-        return power_of(a, factor)
-    if formula == ERF:
-        return erf_of(a)
-    if formula == ERF_BACKWARD:         # of x: 2/√π · e^(-x²)
-        return a * (decayed(-(b * b)) * <real> 1.1283791670955126)
-    if formula == RELU:
-        return relu_of(a)
-    if formula == RELU_BACKWARD:        # of x
-        return masked(a, b)
-    if formula == LEAKY_RELU:
-        return if_less(a, ZERO, a * <real> factor, a)
-    if formula == LEAKY_RELU_BACKWARD:  # of x
-        return if_at_most(b, ZERO, a * <real> factor, a)
-    if formula == SIGMOID:
-        return sigmoid_of(a)
-    if formula == SIGMOID_BACKWARD:     # of y
-        return a * (b * (splat(<real> 1) - b))
-    if formula == TANH:
-        return tanh_of(a)
-    if formula == TANH_BACKWARD:        # of y
-        return a * fused_from(splat(<real> 1), b, b)
-    if formula == SOFTPLUS:
-        return softplus_of(a)
-    if formula == SOFTPLUS_BACKWARD:    # of x
-        return a * sigmoid_of(b)
-    if formula == SILU:
-        return at_least(a, -BEYOND) * sigmoid_of(a)
-    if formula == SILU_BACKWARD:        # of x: σ + x·σ·(1 - σ)
-        b = within(b)
-        c = sigmoid_of(b)
-        return a * (c * fused(b, splat(<real> 1) - c, splat(<real> 1)))
-    if formula == GELU:
-        return at_least(a, -BEYOND) * normal_cdf(a)
-    if formula == GELU_BACKWARD:        # of x: Φ + x·φ
-        b = within(b)
-        return a * (b * normal_density(b) + normal_cdf(b))
-    if formula == GELU_TANH:
-        return at_least(a, -BEYOND) * sigmoid_of(bend(a))
-    if formula == GELU_TANH_BACKWARD:   # of x: σ + x·σ·(1 - σ)·bend'
-        b = within(b)
-        c = sigmoid_of(bend(b))
-        return a * (c * fused(b * (splat(<real> 1) - c), bend_slope(b), splat(<real> 1)))
-    if formula == HUBER:                # of a difference: d²/2 up to δ, then δ·(|d| - δ/2)
-        c = abs_of(a)
-        return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)
-    if formula == HUBER_BACKWARD:       # of the difference, cut off at ±δ
-        return a * at_least(at_most(b, <real> factor), <real> -factor)
-    if formula == BINARY_CROSS_ENTROPY:
-        # of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the share of the class
-        # that a speaks against, of which nothing is nothing even if a is infinite
-        c = if_less(a, ZERO, b, splat(<real> 1) - b)
-        return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
-    return splat(NOT_A_NUMBER)      # no formula
+    b = within(b)
+    c = sigmoid_of(b)
+    return a * (c * fused(b, splat(<real> 1) - c, splat(<real> 1)))
+
+
+cdef inline vec formula_gelu(vec a, vec b, double factor) noexcept nogil:
+    return at_least(a, -BEYOND) * normal_cdf(a)
+
+
+cdef inline vec formula_gelu_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x: Φ + x·φ, not fused: its bits are stored"""
+    b = within(b)
+    return a * (b * normal_density(b) + normal_cdf(b))
+
+
+cdef inline vec formula_gelu_tanh(vec a, vec b, double factor) noexcept nogil:
+    return at_least(a, -BEYOND) * sigmoid_of(bend(a))
+
+
+cdef inline vec formula_gelu_tanh_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of x: σ + x·σ·(1 - σ)·bend'"""
+    cdef vec c
+    b = within(b)
+    c = sigmoid_of(bend(b))
+    return a * (c * fused(b * (splat(<real> 1) - c), bend_slope(b), splat(<real> 1)))
+
+
+cdef inline vec formula_huber(vec a, vec b, double factor) noexcept nogil:
+    """Of a difference: d²/2 up to δ, then δ·(|d| - δ/2)"""
+    cdef vec c
+    c = abs_of(a)
+    return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)
+
+
+cdef inline vec formula_huber_backward(vec a, vec b, double factor) noexcept nogil:
+    """Of the difference, cut off at ±δ"""
+    return a * at_least(at_most(b, <real> factor), <real> -factor)
+
+
+cdef inline vec formula_binary_cross_entropy(vec a, vec b, double factor) noexcept nogil:
+    """Of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the share of the class
+    that a speaks against, of which nothing is nothing even if a is infinite"""
+    cdef vec c = if_less(a, ZERO, b, splat(<real> 1) - b)
+    return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
 
 
 cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:

@@ -1,7 +1,7 @@
 # Operations on whole rows: softmax, cross-entropy, normalisation. Threads own rows; the elements of a row are adjacent.
 # Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
-# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. The build makes
-# the enum `RowFormula`, the names that Python knows, and `pair_rows` from the formulas in `one_row` (setup.py).
+# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. From the
+# names of the formulas the build makes the enum `RowFormula`, what Python knows, `apply_to_row` and `pair_rows`.
 
 cdef enum:
     NARROW = 16     # and at least LANES
@@ -100,77 +100,120 @@ cdef inline vec log_sum_exp(const real* x, vec most, Py_ssize_t size) noexcept n
     return log_of(row_sum(EXPONENTIAL, x, NULL, most, size))
 
 
-cdef inline vec spread_of(const real* x, vec mean, Py_ssize_t size, double epsilon) noexcept nogil:
+cdef inline vec deviation_of(const real* x, vec mean, Py_ssize_t size, double epsilon) noexcept nogil:
     """√(variance + ε), the variance without Bessel's correction"""
     return root_of(row_mean(SQUARE, x, NULL, mean, size) + <real> epsilon)
 
 
-cdef inline void one_row(RowFormula formula, Py_ssize_t size, const real* a, const real* b, Py_ssize_t labels,
-                         real* out, double factor) noexcept nogil:
-    """`labels` is 1 where b is the number of a class, and 0 where it is a row of probabilities."""
-    cdef vec first = ZERO, second = ZERO, third = ZERO, fourth = ZERO, x
-    cdef Py_ssize_t i = 0, label = -1
-    cdef int count
-    if labels and b[0] >= 0 and b[0] < size and b[0] == <real> <Py_ssize_t> b[0]:
-        label = <Py_ssize_t> b[0]
-    if formula == SOFTMAX:
-        second = exponentials(a, row_max(a, size), size, out)
-    elif formula == SOFTMAX_BACKWARD:           # a is the gradient, b the output
-        first = row_sum(PRODUCT, a, b, ZERO, size)
-    elif formula == LOG_SOFTMAX:
-        first = row_max(a, size)
-        second = log_sum_exp(a, first, size)
-    elif formula == LOG_SOFTMAX_BACKWARD:       # a is the gradient, b the output
-        first = row_sum(PLAIN, a, NULL, ZERO, size)
-    elif formula == CROSS_ENTROPY:
-        first = row_max(a, size)
-        second = log_sum_exp(a, first, size)
-        if labels:
-            second += first - (a[label] if label >= 0 else NOT_A_NUMBER)
-        else:
-            first = first + second
-            second = row_sum(ENTROPY, a, b, first, size)
-        store_part(out, second, 1)
-        return
-    elif formula == CROSS_ENTROPY_BACKWARD:
-        second = exponentials(a, row_max(a, size), size, out)
-        third = splat(<real> 1 if label >= 0 else NOT_A_NUMBER)
-        if not labels:
-            third = row_sum(PLAIN, b, NULL, ZERO, size)
-        third = quotient(third, second)
-    elif formula == NORMALIZE:
-        first = row_mean(PLAIN, a, NULL, ZERO, size)
-        second = spread_of(a, first, size, factor)
-    elif formula == NORMALIZE_BACKWARD:         # a is the gradient, b the input
-        first = row_mean(PLAIN, b, NULL, ZERO, size)
-        second = spread_of(b, first, size, factor)
-        third = row_mean(COVARIANCE, a, b, first, size)
-        third = chained(third, quotient(third, second * second))
-        fourth = row_mean(PLAIN, a, NULL, ZERO, size)
-    while i < size:
-        count = <int> min(<Py_ssize_t> LANES, size - i)
-        x = load_part(a + i, count)
-        if formula == SOFTMAX:
-            x = quotient(load_part(out + i, count), second)
-        elif formula == SOFTMAX_BACKWARD:
-            x = load_part(b + i, count) * (x - first)
-        elif formula == LOG_SOFTMAX:
-            x = (x - first) - second
-        elif formula == LOG_SOFTMAX_BACKWARD:
-            x = x - exp_of(load_part(b + i, count)) * first
-        elif formula == CROSS_ENTROPY_BACKWARD:
-            x = load_part(out + i, count) * third
-            if not labels:
-                x = x - load_part(b + i, count)
-        elif formula == NORMALIZE:
-            x = quotient(x - first, second)
-        else:
-            x = fused_from(x - fourth, load_part(b + i, count) - first, third)
-            x = chained(x, quotient(x, second))
-        store_part(out + i, x, count)
+cdef struct Row:        # of a and b, and of the output
+    Py_ssize_t size
+    const real* a
+    const real* b
+    bint labels             # b is the number of a class, not a row of probabilities
+    real* out
+    double factor
+
+
+cdef inline int count_of(const Row* row, Py_ssize_t i) noexcept nogil:
+    """Elements of a row in the vector that begins with element i."""
+    return <int> min(<Py_ssize_t> LANES, row.size - i)
+
+
+cdef inline Py_ssize_t label_of(const Row* row) noexcept nogil:
+    """The class that a row is of; -1 if there is no such class, or if it has probabilities."""
+    if row.labels and row.b[0] >= 0 and row.b[0] < row.size and row.b[0] == <real> <Py_ssize_t> row.b[0]:
+        return <Py_ssize_t> row.b[0]
+    return -1
+
+
+cdef inline void row_softmax(const Row* row) noexcept nogil:
+    cdef vec total = exponentials(row.a, row_max(row.a, row.size), row.size, row.out)
+    cdef Py_ssize_t i = 0
+    while i < row.size:
+        store_part(row.out + i, quotient(load_part(row.out + i, count_of(row, i)), total), count_of(row, i))
         i += LANES
-    if formula == CROSS_ENTROPY_BACKWARD and label >= 0:
-        out[label] -= 1
+
+
+cdef inline void row_softmax_backward(const Row* row) noexcept nogil:
+    """a is the gradient, b the output"""
+    cdef vec mean = row_sum(PRODUCT, row.a, row.b, ZERO, row.size), x
+    cdef Py_ssize_t i = 0
+    while i < row.size:
+        x = load_part(row.a + i, count_of(row, i)) - mean
+        store_part(row.out + i, load_part(row.b + i, count_of(row, i)) * x, count_of(row, i))
+        i += LANES
+
+
+cdef inline void row_log_softmax(const Row* row) noexcept nogil:
+    cdef vec most = row_max(row.a, row.size)
+    cdef vec total = log_sum_exp(row.a, most, row.size)
+    cdef Py_ssize_t i = 0
+    while i < row.size:
+        store_part(row.out + i, (load_part(row.a + i, count_of(row, i)) - most) - total, count_of(row, i))
+        i += LANES
+
+
+cdef inline void row_log_softmax_backward(const Row* row) noexcept nogil:
+    """a is the gradient, b the output"""
+    cdef vec total = row_sum(PLAIN, row.a, NULL, ZERO, row.size), share
+    cdef Py_ssize_t i = 0
+    while i < row.size:
+        share = exp_of(load_part(row.b + i, count_of(row, i))) * total
+        store_part(row.out + i, load_part(row.a + i, count_of(row, i)) - share, count_of(row, i))
+        i += LANES
+
+
+cdef inline void row_cross_entropy(const Row* row) noexcept nogil:
+    cdef vec most = row_max(row.a, row.size), loss
+    cdef Py_ssize_t label = label_of(row)
+    loss = log_sum_exp(row.a, most, row.size)
+    if row.labels:
+        loss += most - (row.a[label] if label >= 0 else NOT_A_NUMBER)
+    else:
+        loss = row_sum(ENTROPY, row.a, row.b, most + loss, row.size)
+    store_part(row.out, loss, 1)
+
+
+cdef inline void row_cross_entropy_backward(const Row* row) noexcept nogil:
+    cdef vec total = exponentials(row.a, row_max(row.a, row.size), row.size, row.out), share, x
+    cdef Py_ssize_t label = label_of(row), i = 0
+    share = splat(<real> 1 if label >= 0 else NOT_A_NUMBER)
+    if not row.labels:
+        share = row_sum(PLAIN, row.b, NULL, ZERO, row.size)
+    share = quotient(share, total)
+    while i < row.size:
+        x = load_part(row.out + i, count_of(row, i)) * share
+        if not row.labels:
+            x = x - load_part(row.b + i, count_of(row, i))
+        store_part(row.out + i, x, count_of(row, i))
+        i += LANES
+    if label >= 0:
+        row.out[label] -= 1
+
+
+cdef inline void row_normalize(const Row* row) noexcept nogil:
+    cdef vec mean = row_mean(PLAIN, row.a, NULL, ZERO, row.size)
+    cdef vec deviation = deviation_of(row.a, mean, row.size, row.factor)
+    cdef Py_ssize_t i = 0
+    while i < row.size:
+        store_part(row.out + i, quotient(load_part(row.a + i, count_of(row, i)) - mean, deviation), count_of(row, i))
+        i += LANES
+
+
+cdef inline void row_normalize_backward(const Row* row) noexcept nogil:
+    """a is the gradient, b the input"""
+    cdef vec mean = row_mean(PLAIN, row.b, NULL, ZERO, row.size)
+    cdef vec deviation = deviation_of(row.b, mean, row.size, row.factor)
+    cdef vec slope = row_mean(COVARIANCE, row.a, row.b, mean, row.size)
+    cdef vec mean_grad, x
+    cdef Py_ssize_t i = 0
+    slope = chained(slope, quotient(slope, deviation * deviation))
+    mean_grad = row_mean(PLAIN, row.a, NULL, ZERO, row.size)
+    while i < row.size:
+        x = load_part(row.a + i, count_of(row, i)) - mean_grad
+        x = fused_from(x, load_part(row.b + i, count_of(row, i)) - mean, slope)
+        store_part(row.out + i, chained(x, quotient(x, deviation)), count_of(row, i))
+        i += LANES
 
 
 cdef inline void columns_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t size, vec* columns) noexcept nogil:
@@ -196,79 +239,133 @@ cdef inline vec join_columns(const vec* columns) noexcept nogil:
     return sums[0]
 
 
-cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, bint labels) noexcept nogil:
-    """one_row for LANES rows of at most NARROW elements, of softmax or cross-entropy."""
-    cdef vec x[NARROW], y[NARROW], powers[NARROW]
-    cdef vec most = splat(-INFINITE), total, label = ZERO, found = splat(NOT_A_NUMBER), share
-    cdef Py_ssize_t size = args.columns, i, j
-    cdef real* out = <real*> args.out.data + row * args.out.row
-    cdef bint entropy = formula == CROSS_ENTROPY or formula == CROSS_ENTROPY_BACKWARD
-    columns_of(&args.a, row, size, x)
+cdef struct Narrow:     # LANES rows of at most NARROW elements, by columns
+    vec[NARROW] x
+    vec[NARROW] powers      # e^(x - most)
+    vec most
+    vec total               # of the powers
+
+
+cdef inline void read_narrow(const PairArgs* args, Py_ssize_t row, Narrow* narrow) noexcept nogil:
+    cdef Py_ssize_t j
+    columns_of(&args.a, row, args.columns, narrow.x)
+    narrow.most = splat(-INFINITE)
     for j in range(NARROW):
-        y[j] = powers[j] = ZERO
-    for j in range(size):
-        most = if_less(most, x[j], x[j], most)
-    for j in range(size):
-        powers[j] = decayed(x[j] - most)
-    total = join_columns(powers)
-    if entropy and labels:
-        for i in range(LANES):
-            (<real*> &label)[i] = (<const real*> args.b.data)[(row + i) * args.b.row]
-    elif entropy:
-        columns_of(&args.b, row, size, y)
-    if formula == CROSS_ENTROPY:
-        total = log_of(total)
-        if labels:
-            for j in range(size):
-                share = splat(<real> j)
-                found = if_at_most(label, share, if_at_most(share, label, x[j], found), found)
-            total += most - found
-        else:
-            most = most + total
-            for j in range(size):
-                y[j] = share_of(y[j], most - x[j])
-            total = join_columns(y)
-        for i in range(LANES):
-            out[i * args.out.row] = (<real*> &total)[i]
-        return
-    if formula == SOFTMAX:
-        for j in range(size):
-            x[j] = quotient(powers[j], total)
-    elif formula == LOG_SOFTMAX:
-        total = log_of(total)
-        for j in range(size):
-            x[j] = (x[j] - most) - total
-    elif labels:
-        for j in range(size):
-            share = splat(<real> j)
-            found = if_at_most(label, share, if_at_most(share, label, splat(<real> 1), found), found)
-        found = quotient(found, total)
-        for j in range(size):
-            share = splat(<real> j)
-            x[j] = powers[j] * found
-            x[j] = if_at_most(label, share, if_at_most(share, label, x[j] - <real> 1, x[j]), x[j])
-    else:
-        found = quotient(join_columns(y), total)
-        for j in range(size):
-            x[j] = powers[j] * found - y[j]
+        narrow.powers[j] = ZERO
+    for j in range(args.columns):
+        narrow.most = if_less(narrow.most, narrow.x[j], narrow.x[j], narrow.most)
+    for j in range(args.columns):
+        narrow.powers[j] = decayed(narrow.x[j] - narrow.most)
+    narrow.total = join_columns(narrow.powers)
+
+
+cdef inline void write_narrow(const PairArgs* args, Py_ssize_t row, vec* columns) noexcept nogil:
+    cdef real* out = <real*> args.out.data + row * args.out.row
+    cdef Py_ssize_t i, j
     for j in range(NARROW // LANES):
-        transpose(x + j * LANES)
+        transpose(columns + j * LANES)
         for i in range(LANES):
-            store_part(out + i * args.out.row + j * LANES, x[j * LANES + i], lanes_of(size, <int> j))
+            store_part(out + i * args.out.row + j * LANES, columns[j * LANES + i], lanes_of(args.columns, <int> j))
+
+
+cdef inline vec labels_of(const PairArgs* args, Py_ssize_t row) noexcept nogil:
+    """The numbers of the classes of LANES rows."""
+    cdef vec label = ZERO
+    cdef Py_ssize_t i
+    for i in range(LANES):
+        (<real*> &label)[i] = (<const real*> args.b.data)[(row + i) * args.b.row]
+    return label
+
+
+cdef inline vec where_equal(vec a, vec b, vec equal, vec other) noexcept nogil:
+    return if_at_most(a, b, if_at_most(b, a, equal, other), other)
+
+
+cdef inline void narrow_softmax(const PairArgs* args, Py_ssize_t row, Narrow* narrow) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(args.columns):
+        narrow.x[j] = quotient(narrow.powers[j], narrow.total)
+    write_narrow(args, row, narrow.x)
+
+
+cdef inline void narrow_log_softmax(const PairArgs* args, Py_ssize_t row, Narrow* narrow) noexcept nogil:
+    cdef vec total = log_of(narrow.total)
+    cdef Py_ssize_t j
+    for j in range(args.columns):
+        narrow.x[j] = (narrow.x[j] - narrow.most) - total
+    write_narrow(args, row, narrow.x)
+
+
+cdef inline void narrow_cross_entropy(const PairArgs* args, Py_ssize_t row, Narrow* narrow,
+                                      bint labels) noexcept nogil:
+    cdef real* out = <real*> args.out.data + row * args.out.row
+    cdef vec loss = log_of(narrow.total), label, found = splat(NOT_A_NUMBER)
+    cdef vec y[NARROW]
+    cdef Py_ssize_t j, i
+    if labels:
+        label = labels_of(args, row)
+        for j in range(args.columns):
+            found = where_equal(label, splat(<real> j), narrow.x[j], found)
+        loss += narrow.most - found
+    else:
+        columns_of(&args.b, row, args.columns, y)
+        loss = narrow.most + loss
+        for j in range(args.columns):
+            y[j] = share_of(y[j], loss - narrow.x[j])
+        loss = join_columns(y)
+    for i in range(LANES):
+        out[i * args.out.row] = (<real*> &loss)[i]
+
+
+cdef inline void narrow_cross_entropy_backward(const PairArgs* args, Py_ssize_t row, Narrow* narrow,
+                                               bint labels) noexcept nogil:
+    cdef vec label, share = splat(NOT_A_NUMBER), x
+    cdef vec y[NARROW]
+    cdef Py_ssize_t j
+    if labels:
+        label = labels_of(args, row)
+        for j in range(args.columns):
+            share = where_equal(label, splat(<real> j), splat(<real> 1), share)
+        share = quotient(share, narrow.total)
+        for j in range(args.columns):
+            x = narrow.powers[j] * share
+            narrow.x[j] = where_equal(label, splat(<real> j), x - <real> 1, x)
+    else:
+        columns_of(&args.b, row, args.columns, y)
+        share = quotient(join_columns(y), narrow.total)
+        for j in range(args.columns):
+            narrow.x[j] = narrow.powers[j] * share - y[j]
+    write_narrow(args, row, narrow.x)
+
+
+cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, bint labels) noexcept nogil:
+    """LANES rows of at most NARROW elements, with the bits that each of them has by itself."""
+    cdef Narrow narrow
+    read_narrow(args, row, &narrow)
+    if formula == SOFTMAX:
+        narrow_softmax(args, row, &narrow)
+    elif formula == LOG_SOFTMAX:
+        narrow_log_softmax(args, row, &narrow)
+    elif formula == CROSS_ENTROPY:
+        narrow_cross_entropy(args, row, &narrow, labels)
+    else:
+        narrow_cross_entropy_backward(args, row, &narrow, labels)
 
 
 cdef inline void rows_of(RowFormula formula, const void* packed, int thread, int threads) noexcept nogil:
     """A thread's rows; a stride of 0 along b stands for one number for each row."""
     cdef const PairArgs* args = <const PairArgs*> packed
-    cdef Py_ssize_t row = row_share(args.rows, thread, threads), end = row_share(args.rows, thread + 1, threads)
-    cdef bint labels = args.b.column == 0
+    cdef Py_ssize_t i = row_share(args.rows, thread, threads), end = row_share(args.rows, thread + 1, threads)
+    cdef Row row
+    row.size, row.labels, row.factor = args.columns, args.b.column == 0, args.factor
     if args.columns <= NARROW and (formula == SOFTMAX or formula == LOG_SOFTMAX or formula == CROSS_ENTROPY
                                    or formula == CROSS_ENTROPY_BACKWARD):
-        while row + LANES <= end:
-            narrow_rows(formula, args, row, labels)
-            row += LANES
-    while row < end:
-        one_row(formula, args.columns, <const real*> args.a.data + row * args.a.row,
-                <const real*> args.b.data + row * args.b.row, labels, <real*> args.out.data + row * args.out.row,
-                args.factor)
-        row += 1
+        while i + LANES <= end:
+            narrow_rows(formula, args, i, row.labels)
+            i += LANES
+    while i < end:
+        row.a = <const real*> args.a.data + i * args.a.row
+        row.b = <const real*> args.b.data + i * args.b.row
+        row.out = <real*> args.out.data + i * args.out.row
+        apply_to_row(formula, &row)
+        i += 1

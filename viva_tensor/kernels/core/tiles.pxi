@@ -124,32 +124,35 @@ cdef inline vec beside(const Matrix* matrix, const real* first, const Part* part
     return read(matrix, part.row + i, part.column + j * LANES, lanes_of(part.columns, j))
 
 
-cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void add_bias(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
                           vec* sums) noexcept nogil:
-    """What follows the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
+    cdef const real* bias = at(&args.bias, part.row, part.column)
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            sums[i * TILE_VECS + j] += beside(&args.bias, bias, part, i, j, whole)
 
-    `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
-    """
-    cdef const real* bias = at(&args.bias, part.row, part.column) if args.bias.data != NULL else NULL
-    cdef const real* mask = at(&args.mask, part.row, part.column) if args.mask.data != NULL else NULL
+
+cdef inline void apply_relu(int height, int vecs, vec* sums) noexcept nogil:
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
+
+
+cdef inline void apply_mask(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                            vec* sums) noexcept nogil:
+    cdef const real* mask = at(&args.mask, part.row, part.column)
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], beside(&args.mask, mask, part, i, j, whole))
+
+
+cdef inline void write_output(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                              const vec* sums) noexcept nogil:
     cdef real* out = at(&args.out, part.row, part.column)
     cdef int i, j
-    if part.last and bias != NULL:
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] += beside(&args.bias, bias, part, i, j, whole)
-    if part.last and args.relu:
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
-    if part.last and mask != NULL:
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j],
-                                                 beside(&args.mask, mask, part, i, j, whole))
-    if part.last and args.update != NULL:
-        update_part(height, vecs, whole, args, part, sums)
-        return
     for i in range(height):
         for j in range(vecs):
             if whole:
@@ -158,6 +161,24 @@ cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* ar
                 write(&args.out, part.row + i, part.column + j * LANES, sums[i * TILE_VECS + j],
                       lanes_of(part.columns, j))
         out += args.out.row
+
+
+cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                          vec* sums) noexcept nogil:
+    """What follows the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
+
+    `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
+    """
+    if part.last and args.bias.data != NULL:
+        add_bias(height, vecs, whole, args, part, sums)
+    if part.last and args.relu:
+        apply_relu(height, vecs, sums)
+    if part.last and args.mask.data != NULL:
+        apply_mask(height, vecs, whole, args, part, sums)
+    if part.last and args.update != NULL:
+        update_part(height, vecs, whole, args, part, sums)
+    else:
+        write_output(height, vecs, whole, args, part, sums)
 
 
 cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
@@ -178,14 +199,6 @@ cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs*
 
 cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
     epilogue(<int> part.rows, <int> panels(part.columns, LANES), False, args, part, sums)
-
-
-cdef void add_output(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Sums of earlier blocks of the depth, before those of a tile."""
-    cdef int i, j
-    for i in range(<int> part.rows):
-        for j in range(<int> panels(part.columns, LANES)):
-            sums[i * TILE_VECS + j] = beside(&args.out, NULL, part, i, j, False) + sums[i * TILE_VECS + j]
 
 
 cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) noexcept nogil:
@@ -215,16 +228,43 @@ cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
             and (args.update == NULL or plain_descent(args.update)))
 
 
+cdef inline void copy_sums(int height, int vecs, const vec* source, vec* target) noexcept nogil:
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            target[i * TILE_VECS + j] = source[i * TILE_VECS + j]
+
+
+cdef inline void add_totals(int height, int vecs, const vec* totals, vec* sums) noexcept nogil:
+    """Sums of earlier chunks of the depth, before those of this one."""
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
+
+
+cdef inline void add_output(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+                            vec* sums) noexcept nogil:
+    """Sums of earlier blocks of the depth, before those of a tile."""
+    cdef const real* out = at(&args.out, part.row, part.column)
+    cdef int i, j
+    for i in range(height):
+        for j in range(vecs):
+            sums[i * TILE_VECS + j] = beside(&args.out, out, part, i, j, whole) + sums[i * TILE_VECS + j]
+
+
+cdef void add_output_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
+    add_output(<int> part.rows, <int> panels(part.columns, LANES), False, args, part, sums)
+
+
 cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, const MatmulArgs* args,
                       const Part* part) noexcept nogil:
     """One tile, the chunks of its depth one after another. The first block of the depth never reads the output."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef vec totals[TILE_ROWS * TILE_VECS]
-    cdef real* out = at(&args.out, part.row, part.column)
     cdef Py_ssize_t chunk
     cdef Fetch fetch = fetched(args, part, height)
     cdef bint begun = False, whole = in_whole_vectors(height, vecs, args, part)
-    cdef int i, j
     if part.first and depth > CHUNK:
         fetch.rows = 0      # while the last chunk is multiplied
     while True:
@@ -234,27 +274,17 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, c
         multiply(height, vecs, chunk, a, b, fetch, sums)
         fetch.rows = 0
         if begun:
-            for i in range(height):
-                for j in range(vecs):
-                    sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
-        elif not part.first and not whole:
-            for i in range(height):
-                for j in range(vecs):
-                    totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
-            add_output(totals, args, part)
-            for i in range(height):
-                for j in range(vecs):
-                    sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j]
+            add_totals(height, vecs, totals, sums)
+        elif not part.first and whole:
+            add_output(height, vecs, True, args, part, sums)
         elif not part.first:
-            for i in range(height):
-                for j in range(vecs):
-                    sums[i * TILE_VECS + j] = (<vec*> (out + i * args.out.row + j * LANES))[0] + sums[i * TILE_VECS + j]
+            copy_sums(height, vecs, sums, totals)   # only what is in memory has an address
+            add_output_in_any_layout(totals, args, part)
+            copy_sums(height, vecs, totals, sums)
         depth -= chunk
         if depth == 0:
             break
-        for i in range(height):
-            for j in range(vecs):
-                totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+        copy_sums(height, vecs, sums, totals)
         begun = True
         a.data += chunk * a.step + chunk // PANEL * a.jump
         b.data += chunk * b.step
@@ -262,9 +292,7 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, c
     if whole and (not part.last or ends_in_registers(args)):
         epilogue(height, vecs, True, args, part, sums)
         return
-    for i in range(height):
-        for j in range(vecs):
-            totals[i * TILE_VECS + j] = sums[i * TILE_VECS + j]
+    copy_sums(height, vecs, sums, totals)
     epilogue_in_any_layout(totals, args, part)
 
 

@@ -64,9 +64,9 @@ typedef uint32_t viva_unsigned;
 /* a·b + c rounded once, where there are instructions for it. The cores call it, or `fused` below, wherever they mean it,
  * and compilers fuse nothing by themselves (-ffp-contract=off): which products they take differs from one place where a
  * formula is inlined to the next, and from one version to the next. */
-#if (defined(__FMA__) || defined(__aarch64__)) && VIVA_REAL_BITS == 64
+#if VIVA_REAL_BITS == 64 && (defined(__FMA__) || defined(__FP_FAST_FMA))
 #define VIVA_FUSED_REAL(a, b, c) __builtin_fma(a, b, c)
-#elif defined(__FMA__) || defined(__aarch64__)
+#elif VIVA_REAL_BITS == 32 && (defined(__FMA__) || defined(__FP_FAST_FMAF))
 #define VIVA_FUSED_REAL(a, b, c) __builtin_fmaf(a, b, c)
 #else
 #define VIVA_FUSED_REAL(a, b, c) ((a) * (b) + (c))
@@ -139,6 +139,10 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused(viva_ve
     return (viva_vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 #elif defined(__aarch64__)
     return (viva_vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#elif defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF) /* for the compiler to make vectors of */
+    viva_vec sum = c;
+    for (int i = 0; i < VIVA_VEC_LANES; i++) sum[i] = VIVA_FUSED_REAL(a[i], b[i], c[i]);
+    return sum;
 #else
     return a * b + c;
 #endif
@@ -151,7 +155,7 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused_from(vi
 #elif defined(__aarch64__)
     return (viva_vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
-    return c - a * b;
+    return viva_fused(-a, b, c);
 #endif
 }
 
@@ -208,7 +212,7 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 typedef viva_real viva_vec;
 #define VIVA_ZERO ((viva_real)0)
 #define viva_fused VIVA_FUSED_REAL
-#define viva_fused_from(c, a, b) ((c) - (a) * (b))
+#define viva_fused_from(c, a, b) VIVA_FUSED_REAL(-(a), b, c)
 #define VIVA_RELU(x) ((x) < 0 ? 0 : (x))
 #define VIVA_MASKED(a, x) ((x) <= 0 ? 0 : (a))
 #define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
