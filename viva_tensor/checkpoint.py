@@ -30,7 +30,7 @@ from viva_tensor.autograd import Tape, Traced
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.kernels.checks import shown
+from viva_tensor.kernels.checks import is_iterable, shown
 
 __all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights"]
 
@@ -91,10 +91,13 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
     True
     """
     tensors = {}
+    if not is_iterable(layers):
+        hint = "give a sequence of linear layers"
+        raise InvalidValue(f"layers are a {type(layers).__name__}", operation="save_weights", hint=hint)
     for i, layer in enumerate(layers):
-        if not isinstance(layer, nn.Linear):
+        if not (isinstance(layer, nn.Linear) and all(isinstance(one, autograd.Variable) for one in layer)):
             raise InvalidValue(
-                f"found {type(layer).__name__} among the layers, wanted Linear",
+                f"found {type(layer).__name__} among the layers, wanted Linear of variables",
                 operation="save_weights",
                 hint="give a sequence of linear layers",
             )
@@ -266,13 +269,18 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
     if not isinstance(checkpoint, Checkpoint):
         raise InvalidValue(f"got {type(checkpoint).__name__}, wanted a Checkpoint", operation="save")
     tensors: dict[str, Array] = {}
-    tree = _encoded(checkpoint, "checkpoint", tensors)
-    metadata = {
-        "viva_tensor": FORMAT,
-        "written": str(time.time_ns()),
-        "checkpoint": json.dumps(tree, allow_nan=False),
-    }
-    return files.replace(path, _bytes(tensors, metadata))
+    try:
+        tree = _encoded(checkpoint, "checkpoint", tensors)
+        metadata = {
+            "viva_tensor": FORMAT,
+            "written": str(time.time_ns()),
+            "checkpoint": json.dumps(tree, allow_nan=False),
+        }
+        content = _bytes(tensors, metadata)
+    except (RecursionError, UnicodeError) as error:
+        got = f"what cannot be written ({type(error).__name__}: {error!s:.100})"
+        raise InvalidValue(got, operation="save", hint="give trees of finite depth, and text of Unicode") from None
+    return files.replace(path, content)
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
@@ -345,7 +353,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     None
     """
     found = []
-    for path in Path(folder).iterdir():
+    for path in files.as_path("latest", folder).iterdir():
         if path.suffix == ".safetensors" and path.is_file():  # to open a pipe might take for ever
             with suppress(InvalidFile, OSError, ValueError), _opened("latest", path) as file:
                 metadata = file.metadata() or {}
@@ -422,6 +430,7 @@ def _opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
     with extra("train"):
         from safetensors import SafetensorError, safe_open
 
+    path = files.as_path(operation, path)
     with open(path, "rb"):  # the system's own error, if it cannot be opened
         pass
     try:
@@ -498,7 +507,8 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$": "float", "value": str(value)}
-    if isinstance(value, np.ndarray) and value.dtype.name in DTYPES.values():
+    plain = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    if plain and value.dtype.name in DTYPES.values():
         while place in tensors:  # the key "a.b" beside a "b" inside an "a"
             place += "'"
         tensors[place] = value
@@ -520,7 +530,7 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
                 seeds.state if isinstance(seeds, np.random.SeedSequence) else None, f"{place}.seed", tensors
             ),
         }
-    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"of type {type(value).__name__}"
+    kind = f"an array of {value.dtype}" if plain else f"of type {type(value).__name__}"
     raise InvalidValue(
         f"{place} is {kind}, which a checkpoint cannot hold",
         operation="save",

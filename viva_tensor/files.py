@@ -9,9 +9,32 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["replace"]
+from viva_tensor.error import InvalidValue
+
+__all__ = ["as_path", "replace"]
 
 ABANDONED = 3600  # seconds for which nobody has written to a temporary file
+
+
+def as_path(operation: str, path: object) -> Path:
+    """Return the path of a file, if it names one.
+
+    Raises
+    ------
+    InvalidValue
+        If it is no text or path, or names nothing.
+
+    Examples
+    --------
+    >>> as_path("load", 3)
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: load: the path is 3, wanted that of a file; give it as text or pathlib.Path
+    """
+    found = Path(path) if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str) else None
+    if found is None or not found.name or "\0" in found.name:
+        hint = "give it as text or pathlib.Path"
+        raise InvalidValue(f"the path is {path!r:.100}, wanted that of a file", operation=operation, hint=hint)
+    return found
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -33,6 +56,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
 
     Raises
     ------
+    InvalidValue
+        If the path names no file.
     OSError
         If the file cannot be written; it names ``path``. What was there before is still there, and nothing else.
 
@@ -43,7 +68,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     ...     replace(Path(folder) / "note", b"whole").read_bytes()
     b'whole'
     """
-    path = Path(path)
+    path = as_path("write", path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     _forget_abandoned(path)
     try:

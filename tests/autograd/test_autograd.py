@@ -586,7 +586,7 @@ def test_copied_gradients_are_read_only():
         lambda tape, x: autograd.reshape(None, x, (2,)),
         lambda tape, x: autograd.new_variable(3, [1.0]),
         lambda tape, x: backward(None, x),
-        lambda tape, x: nn.layer_norm_forward([], (x, x), x),
+        lambda tape, x: nn.layer_norm_forward([], nn.LayerNorm(x, x), x),
         lambda tape, x: nn.mse_loss({}, x, x),
         lambda tape, x: program.compile_forward(None, output=x, inputs=(x,)),
     ],

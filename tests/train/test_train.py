@@ -270,7 +270,7 @@ class TestInputs:
             (np.ones((5, 1)), np.ones(5), {"settings": {}}, InvalidValue, "settings={}, wanted"),
             (np.ones((5, 1)), np.ones(5), {"classes": "2"}, InvalidValue, "classes='2'"),
             (np.ones((5, 1)), np.ones(5), {"resume": "no"}, InvalidValue, "resume='no'"),
-            (np.ones((5, 1)), np.ones(5), {"checkpoint": 3}, InvalidValue, "checkpoint=3, wanted the path"),
+            (np.ones((5, 1)), np.ones(5), {"checkpoint": 3}, InvalidValue, "fit: the path is 3, wanted that of a file"),
             (np.ones((5, 1)), np.ones(5), {"comm": 3}, InvalidValue, "comm is of type int"),
         ],
     )

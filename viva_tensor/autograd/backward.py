@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from numbers import Integral
 from time import perf_counter_ns
 
 import numpy as np
@@ -14,6 +15,7 @@ from viva_tensor.autograd.operations import compute
 from viva_tensor.autograd.tape import Node, Tape, Variable, node_of
 from viva_tensor.error import DimensionError, ForeignVariable, InvalidValue, NoGradient, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze
+from viva_tensor.kernels.checks import is_iterable
 
 __all__ = ["Gradients", "backward"]
 
@@ -32,12 +34,12 @@ class Gradients(Mapping[int, Array]):
 
     def __getitem__(self, key: int | Variable) -> Array:
         place = key.id if isinstance(key, Variable) else key
-        variable = self._variables.get(place)
+        variable = self._variables.get(place) if isinstance(place, Hashable) else None
         if variable is None:
             raise NoGradient(
-                f"variable {place} has no gradient",
+                f"{f'variable {place}' if isinstance(place, Integral) else type(key).__name__} has no gradient",
                 operation="backward",
-                hint="only leaves made by new_variable have one, and what is named in wrt",
+                hint="only variables made by new_variable have one, and those named in wrt: grads[w] or grads[w.id]",
             )
         if isinstance(key, Variable) and key is not variable:
             raise ForeignVariable(
@@ -118,7 +120,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     """
     start = perf_counter_ns()
     node_of(tape, loss, "backward")
-    if isinstance(wrt, Variable) or not isinstance(wrt, Iterable):
+    if isinstance(wrt, Variable) or not is_iterable(wrt):
         got = f"wrt is a {type(wrt).__name__}"
         raise InvalidValue(got, operation="backward", hint="give a tuple of variables, such as wrt=(x,)")
     kept = {one.id: one for one in [node_of(tape, variable, "backward").output for variable in wrt]}

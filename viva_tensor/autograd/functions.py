@@ -13,7 +13,7 @@ from viva_tensor.autograd.operations import Axis
 from viva_tensor.autograd.tape import Tape, Traced, Variable, node_of, record
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import axes_of
-from viva_tensor.kernels.checks import flag, is_whole, real, shown
+from viva_tensor.kernels.checks import flag, is_iterable, is_whole, real, shown
 
 __all__ = [
     "abs",
@@ -248,7 +248,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     >>> concatenate(tape, (x, x)).value.data
     array([1., 2., 1., 2.], dtype=float32)
     """
-    if isinstance(variables, Variable) or not isinstance(variables, Iterable):
+    if isinstance(variables, Variable) or not is_iterable(variables):
         got = f"variables is a {type(variables).__name__}"
         raise InvalidValue(got, operation="concatenate", hint="give a tuple of variables")
     variables = tuple(variables)
@@ -364,10 +364,12 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
 
 def _frozen(axis: Axis) -> Axis:
     """An axis argument that its owner cannot change any more."""
-    if axis is None or isinstance(axis, (int, np.integer)):
+    if axis is None or isinstance(axis, int):
         return axis
+    if isinstance(axis, np.integer):
+        return int(axis)
     try:
-        return tuple(axis)
+        return tuple(int(one) if isinstance(one, np.integer) else one for one in axis)
     except TypeError:  # axes_of refuses it in words
         return axis
 

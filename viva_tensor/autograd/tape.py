@@ -22,6 +22,7 @@ __all__ = [
     "Tape",
     "Traced",
     "Variable",
+    "check_tape",
     "new_constant",
     "new_tape",
     "new_variable",
@@ -269,9 +270,19 @@ def node_of(tape: Tape, variable: Variable, operation: str) -> Node:
     Traceback (most recent call last):
     viva_tensor.error.InvalidValue: relu: got NoneType where a tape belongs; the tape comes first, ...
     """
+    check_tape(operation, tape)
+    return tape.node(variable, operation)
+
+
+def check_tape(operation: str, tape: object) -> None:
+    """Raise unless a value is a tape.
+
+    Examples
+    --------
+    >>> check_tape("update", new_tape())
+    """
     if not isinstance(tape, Tape):
         raise _no_tape(operation, tape)
-    return tape.node(variable, operation)
 
 
 def _no_tape(operation: str, got: object) -> InvalidValue:

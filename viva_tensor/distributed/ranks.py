@@ -41,11 +41,11 @@ class Ranks:
     (0, 1, slice(0, 10, None), ['a'])
     """
 
-    def __init__(self, comm: Intracomm | None = None) -> None:
+    def __init__(self, comm: Intracomm | None = None, operation: str = "fit") -> None:
         if not (comm is None or hasattr(comm, "Get_size")):
             hint = "give mpi4py.MPI.COMM_WORLD, or nothing"
             raise InvalidValue(
-                f"comm is of type {type(comm).__name__}, wanted a communicator", operation="fit", hint=hint
+                f"comm is of type {type(comm).__name__}, wanted a communicator", operation=operation, hint=hint
             )
         self.comm = comm if comm is not None and comm.Get_size() > 1 else None
         self.rank, self.size = (0, 1) if self.comm is None else (self.comm.Get_rank(), self.comm.Get_size())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date, timedelta
 from operator import methodcaller
 from typing import Any
 
@@ -53,6 +54,7 @@ CAST = "cast it explicitly, for example with .astype(np.float32)"
 
 # What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
 # fast path lets only np.ndarray itself through: of a masked array, a wrapper would see no mask.
+NO_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, date, timedelta)
 UNSUITABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
@@ -90,7 +92,8 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
 
 def _read(operation: str, value: ArrayLike) -> Array:
     """A value as an array of any dtype."""
-    if isinstance(value, np.ma.MaskedArray):
+    masked = isinstance(value, list | tuple) and any(map(np.ma.is_masked, value[:1]))
+    if masked or isinstance(value, np.ma.MaskedArray):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
@@ -195,10 +198,10 @@ def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = F
             raise TypeError("masked, and its mask would be lost")
         array = np.asarray(value)
         objects = array.dtype.kind == "O"
-        texts = objects and any(isinstance(one, str | bytes) for one in array.flat)  # NumPy would read them
+        others = objects and any(isinstance(one, NO_NUMBERS) for one in array.flat)  # NumPy would make numbers of them
         with np.errstate(over="ignore"):
             own = array.dtype.kind == "V" and array.dtype.type is not np.void  # bfloat16 of ml_dtypes, and its like
-            if (array.dtype.kind in "biufO" or own) and not texts:
+            if (array.dtype.kind in "biufO" or own) and not others:
                 return np.asarray(value if objects else array, dtype, order="C")  # a table knows what it misses
     except (TypeError, ValueError, RuntimeError, OverflowError) as reason:
         got = f"{type(value).__name__} ({str(reason).partition(chr(10))[0]})"

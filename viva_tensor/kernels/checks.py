@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_count",
     "check_number",
     "flag",
+    "is_iterable",
     "is_number",
     "is_step_count",
     "is_whole",
@@ -65,7 +66,15 @@ def shown(value: Any) -> str:
     """A value as messages show it; Python refuses to write out an int of thousands of digits."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an int of {value.bit_length()} bits"
-    return repr(value)
+    try:
+        return repr(value)
+    except ValueError:  # such an int within
+        return f"a {type(value).__name__} of numbers too long to show"
+
+
+def is_iterable(value: Any) -> bool:
+    """Whether a value can be iterated over: an array without axes says so, and cannot."""
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 
 def check_number(
@@ -76,12 +85,13 @@ def check_number(
         raise InvalidValue(f"{name}={shown(value)}, wanted {wanted}", operation=operation, hint=hint)
 
 
-def check_count(operation: str, name: str, value: Any, least: int = 1) -> None:
-    """Raise unless the value is a whole number of at least this."""
+def check_count(operation: str, name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least this as an int, with which sums do not wrap round as NumPy's do."""
     whole = isinstance(value, Integral)
     check_number(
         operation, name, value, f"a whole number of at least {least}", lambda number: whole and number >= least
     )
+    return int(value)
 
 
 def positive(operation: str, name: str, value: Any, hint: str = "") -> None:

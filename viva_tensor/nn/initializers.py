@@ -215,6 +215,7 @@ def initial_weight(
             operation=operation,
             hint="in_features and out_features are whole numbers of at least 1",
         )
+    fan_in, fan_out = int(fan_in), int(fan_out)
     if not isinstance(init, str) or init not in INITIALIZERS:
         raise InvalidValue(f"init={init!r}", operation=operation, hint=f"choose one of {', '.join(INITIALIZERS)}")
     if not isinstance(rng, np.random.Generator):

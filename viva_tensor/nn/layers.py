@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from time import perf_counter_ns
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
 from viva_tensor.kernels.arrays import empty, float_dtype
-from viva_tensor.kernels.checks import is_whole, real, shown
+from viva_tensor.kernels.checks import is_iterable, is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
@@ -161,6 +161,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
 
 def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
     """Raise the error that tells why a batch does not fit a layer."""
+    _check_layer("linear_forward", layer, Linear)
     for variable in (x, layer.w, layer.b):
         node_of(tape, variable, "linear_forward")
     w, b = layer.w.data.shape, layer.b.data.shape
@@ -182,6 +183,14 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
         raise ShapeMismatch((x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", hint=hint)
     if b != w[:1]:
         raise ShapeMismatch(w[:1], b, operation="linear_forward", hint=f"b has one element for each row of w {w}")
+
+
+def _check_layer(operation: str, layer: object, kind: type) -> None:
+    if not isinstance(layer, kind):
+        hint = "the tape comes first, then the layer, then its input"
+        raise InvalidValue(
+            f"got {type(layer).__name__}, wanted a layer of {kind.__name__}", operation=operation, hint=hint
+        )
 
 
 def mlp(
@@ -226,7 +235,7 @@ def mlp(
     [(64, 8), (1, 64)]
     """
     activation_of("mlp", activation)
-    if not isinstance(sizes, Iterable):
+    if not is_iterable(sizes):
         hint = "give a tuple of whole numbers, from inputs to outputs"
         raise InvalidShape(f"sizes={shown(sizes)}", operation="mlp", hint=hint)
     sizes = tuple(sizes)
@@ -287,6 +296,9 @@ def mlp_forward(
     (5, 2)
     """
     bend = activation_of("mlp_forward", activation)
+    if isinstance(layers, Linear) or not is_iterable(layers):
+        hint = "give a tuple of layers, such as (layer,)"
+        raise InvalidValue(f"layers are a {type(layers).__name__}", operation="mlp_forward", hint=hint)
     for place, layer in enumerate(layers):
         if place:
             x, tape = bend(tape, x)
@@ -408,6 +420,7 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
     array([[-1.,  1.]], dtype=float32)
     """
+    _check_layer("layer_norm_forward", layer, LayerNorm)
     shape = node_of(tape, x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
         own = node_of(tape, variable, "layer_norm_forward").output.data.shape

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._updates import Rule
-from viva_tensor.kernels.checks import at_least_0, flag, positive, share
+from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, share
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "check_optimizer"]
 
@@ -155,7 +154,7 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         name = type(self).__name__
-        pair = tuple(self.betas) if isinstance(self.betas, Iterable) else ()
+        pair = tuple(self.betas) if is_iterable(self.betas) else ()
         if len(pair) != 2:
             raise InvalidValue(
                 f"betas={self.betas!r}, wanted two numbers", operation=name, hint="(0.9, 0.999) is usual"

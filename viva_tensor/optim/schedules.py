@@ -67,7 +67,7 @@ def step_decay(lr: float, every: int, factor: float) -> Schedule:
     [0.8, 0.8, 0.4, 0.4, 0.2]
     """
     positive("step_decay", "lr", lr)
-    check_count("step_decay", "every", every)
+    every = check_count("step_decay", "every", every)
     check_number("step_decay", "factor", factor, "0 < factor ≤ 1", lambda number: 0 < number <= 1)
     return partial(_step_decay, lr, every, factor)
 
@@ -101,7 +101,7 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
     [0.1, 0.088284, 0.06, 0.031716, 0.02]
     """
     positive("cosine", "lr", lr)
-    check_count("cosine", "steps", steps)
+    steps = check_count("cosine", "steps", steps)
     check_number("cosine", "final", final, f"0 ≤ final ≤ {lr!r}", lambda number: 0 <= number <= lr)
     return partial(_cosine, lr, steps, final)
 
@@ -133,7 +133,7 @@ def warm_up(schedule: Schedule, steps: int) -> Schedule:
     """
     if not callable(schedule):
         raise InvalidValue(f"schedule={schedule!r}, wanted a function of the step", operation="warm_up")
-    check_count("warm_up", "steps", steps)
+    steps = check_count("warm_up", "steps", steps)
     return partial(_warm_up, schedule, steps)
 
 
@@ -143,17 +143,17 @@ def _constant(lr: float, step: int) -> float:
 
 
 def _step_decay(lr: float, every: int, factor: float, step: int) -> float:
-    check_count("step_decay", "step", step)
+    step = check_count("step_decay", "step", step)
     return lr * factor ** ((step - 1) // every)
 
 
 def _cosine(lr: float, steps: int, final: float, step: int) -> float:
-    check_count("cosine", "step", step)
+    step = check_count("cosine", "step", step)
     if step > steps:
         return final
     return final + (lr - final) / 2 * (1 + math.cos(math.pi * (step - 1) / steps))
 
 
 def _warm_up(schedule: Schedule, steps: int, step: int) -> float:
-    check_count("warm_up", "step", step)
+    step = check_count("warm_up", "step", step)
     return schedule(step) * min(1.0, step / steps)

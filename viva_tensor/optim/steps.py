@@ -9,6 +9,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
+from viva_tensor.autograd.tape import check_tape
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
@@ -107,6 +108,7 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
+    check_tape("update", tape)
     if not (isinstance(state, State) and is_step_count(state.steps) and _are_moments(state)):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
@@ -154,7 +156,7 @@ def update(
     if known is not None and len(new) != known:
         raise _foreign_state(slots, state, params)
     kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
-    return Traced((stepped_params, State(state.steps + 1, kept, name)), tape)
+    return Traced((stepped_params, State(int(state.steps) + 1, kept, name)), tape)
 
 
 def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from viva_tensor.autograd import Tape, Variable
 from viva_tensor.distributed.agreement import together
+from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
+from viva_tensor.kernels.checks import flag
 from viva_tensor.optim import Optimizer, leaves
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program.ranks import RankStep
@@ -104,6 +106,7 @@ def compile_step(
     >>> step(x.data, y.data) < float(loss.data)
     True
     """
+    overlap, shard_state = flag("compile_step", "overlap", overlap), flag("compile_step", "shard_state", shard_state)
     if comm is None and (overlap or shard_state):
         raise InvalidValue(
             f"overlap={overlap!r}, shard_state={shard_state!r} without ranks",
@@ -112,7 +115,8 @@ def compile_step(
         )
 
     parts = tape, loss, params, inputs, optimizer, rng
-    if comm is None or comm.Get_size() == 1:
+    comm = Ranks(comm, "compile_step").comm
+    if comm is None:
         source = _training(*parts)
         return Step(source, params, optimizer, rng if source.seeds else None)
     source = together(comm, "compile_step", lambda: _training(*parts))

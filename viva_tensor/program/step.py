@@ -67,6 +67,11 @@ class Run:
         if self.rng is None:
             return self.chosen
         order = self.rng.permutation(self.count)
+        if type(self.rng) is not np.random.Generator:  # whatever has a method of this name
+            order = chosen_rows("run", order, self.count)
+            if len(order) != self.count:
+                got = f"a permutation of {len(order)} rows, wanted {self.count}"
+                raise InvalidValue(got, operation="run", hint="give rng=np.random.default_rng(seed)")
         return order if self.chosen is None else self.chosen[order]
 
 
@@ -247,8 +252,7 @@ class Step:
         """
 
         def checked() -> Run:
-            check_count("run", "batch_size", batch_size)
-            check_count("run", "epochs", epochs, least=0)
+            size, rounds = check_count("run", "batch_size", batch_size), check_count("run", "epochs", epochs, least=0)
             shuffled = flag("run", "shuffle", shuffle)
             if shuffled and not callable(getattr(rng, "permutation", None)):  # all that is asked of a generator here
                 got = f"shuffle without a generator, rng is {type(rng).__name__}"
@@ -257,10 +261,10 @@ class Step:
             for name, function in (("schedule", schedule), ("callback", callback)):
                 if not (function is None or callable(function)):
                     raise InvalidValue(f"{name}={function!r}, wanted a function or None", operation="run")
-            arrays = self._rows(inputs, batch_size)
+            arrays = self._rows(inputs, size)
             chosen = None if rows is None else chosen_rows("run", rows, len(arrays[0]))
             generator = rng if shuffled else None
-            return Run(arrays, chosen, batch_size, epochs, generator, schedule, callback, flag("run", "shared", shared))
+            return Run(arrays, chosen, size, rounds, generator, schedule, callback, flag("run", "shared", shared))
 
         try:
             return self._train(checked)
@@ -414,7 +418,7 @@ class Step:
 
         Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
         """
-        check_count("profile", "times", times)
+        times = check_count("profile", "times", times)
         state = self.state()
         try:
             return self._profile(inputs, times)
@@ -422,7 +426,7 @@ class Step:
             self.restore(state)
 
     def _profile(self, inputs: Sequence[ArrayLike], times: int) -> str:
-        arrays = tuple(np.ascontiguousarray(as_array("profile", one, self._dtype(one))) for one in inputs)
+        arrays = tuple(np.asarray(as_array("profile", one, self._dtype(one)), order="C") for one in inputs)
         shapes = self._source.shapes("profile", arrays)
         with self._lock:
             planned = self._plan(shapes)
@@ -451,6 +455,8 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     array([2, 0])
     """
     hint = "give the numbers of some rows, such as np.arange(10)"
+    if np.ma.is_masked(numbers):
+        raise InvalidValue("rows are masked, and the mask would be lost", operation=operation, hint=hint)
     try:
         chosen = np.asarray(numbers)
     except ValueError as reason:

@@ -10,10 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
+import numpy as np
+
 from viva_tensor import autograd, nn
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
-from viva_tensor.error import InvalidFile, InvalidValue, RankError
+from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
 from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.training import Training
@@ -29,7 +31,7 @@ class Checkpointer:
     def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
         if epochs is not None:
             check_count("fit", "checkpoint_epochs", epochs)
-        if minutes != math.inf:
+        if not (isinstance(minutes, float) and minutes == math.inf):
             positive("fit", "checkpoint_minutes", minutes)
         self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
         self._written = perf_counter()
@@ -108,15 +110,20 @@ class Checkpointer:
                     hint="resume with the same, or start anew",
                 )
             best = kept.metadata["best"]
+            shapes = [array.shape for layer in training.layers for array in (layer.w.data, layer.b.data)]
+            if [np.shape(array) for array in best] != shapes:
+                raise ValueError(f"best weights of shapes {[np.shape(array) for array in best]}")
             layers, tape = [], autograd.new_tape()
             for weight, bias in zip(best[::2], best[1::2], strict=True):
                 w, tape = autograd.new_variable(tape, weight)
                 b, tape = autograd.new_variable(tape, bias)
                 layers.append(nn.Linear(w, b))
-            training.best, training.best_loss = tuple(layers), kept.metadata["best_loss"]
-            training.best_epoch, training.seconds = kept.metadata["best_epoch"], kept.metadata["seconds"]
+            training.best, training.best_loss = tuple(layers), float(kept.metadata["best_loss"])
+            training.best_epoch, training.seconds = kept.metadata["best_epoch"], float(kept.metadata["seconds"])
             training.history = {name: list(kept.history[name]) for name in training.history}
-        except (KeyError, TypeError, AttributeError) as error:
+        except TensorError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InvalidFile(
                 f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})", operation="fit"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_places
 from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
 from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
@@ -96,6 +98,7 @@ def fit(
 
     Examples
     --------
+    >>> import numpy as np
     >>> x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
     >>> fitted = fit(x, abs(x), Settings(hidden=(16,), epochs=20, batch_size=16))
     >>> fitted.history["validation_loss"][-1] < 0.01
@@ -137,8 +140,8 @@ def _check(settings: object, validation: object, classes: int | None, checkpoint
     if validation is None and not settings.validation_fraction and settings.patience is not None:
         hint = "give some, or a validation_fraction above 0"
         raise InvalidValue("patience without validation rows", operation="fit", hint=hint)
-    if not isinstance(checkpoint, str | os.PathLike | None):
-        raise InvalidValue(f"checkpoint={checkpoint!r}, wanted the path of a file", operation="fit")
+    if checkpoint is not None and as_path("fit", checkpoint).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
     if resume and checkpoint is None:
         raise InvalidValue("resume without a checkpoint", operation="fit", hint="name the file to go on from")
 
@@ -153,7 +156,10 @@ def _rows(
     ranks: Ranks,
 ) -> tuple[Rows, Rows | None, int]:
     """Rows to train on, those of validation if there are any, and the number of outputs."""
+    classes = None if classes is None else int(classes)
     chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
+    if classes is not None and chosen.y.ndim == 2 and settings.loss == "cross_entropy" and chosen.y.shape[1] != classes:
+        raise InvalidValue(f"classes={classes}, and y has columns for {chosen.y.shape[1]}", operation="fit")
     outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
     if validation is None:
         parts = split(chosen, settings.validation_fraction, settings.seed) if settings.validation_fraction else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import NoReturn
@@ -10,7 +10,7 @@ from typing import NoReturn
 from viva_tensor import nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import is_number, is_whole
+from viva_tensor.kernels.checks import is_iterable, is_number, is_whole, shown
 
 __all__ = ["DEFAULTS", "LOSSES", "SCHEDULES", "Settings", "rates"]
 
@@ -73,8 +73,8 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.hidden, Iterable):
-            _refuse(f"hidden={self.hidden!r}", "wanted a tuple of integers")
+        if not is_iterable(self.hidden):
+            _refuse(f"hidden={shown(self.hidden)}", "wanted a tuple of integers")
         object.__setattr__(self, "hidden", tuple(self.hidden))
         for name, value in (
             *(("hidden", width) for width in self.hidden),
@@ -85,14 +85,18 @@ class Settings:
         ):
             if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 least = 0 if name == "seed" else 1
-                _refuse(f"{name}={getattr(self, name)!r}", f"wanted an integer of at least {least}")
+                _refuse(f"{name}={shown(getattr(self, name))}", f"wanted an integer of at least {least}")
+        object.__setattr__(self, "hidden", tuple(map(int, self.hidden)))
+        for name in ("epochs", "batch_size", "seed", "patience"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, int(getattr(self, name)))
         for name, choices in (("activation", nn.ACTIVATIONS), ("loss", LOSSES), ("schedule", SCHEDULES)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
-                _refuse(f"{name}={getattr(self, name)!r}", f"wanted one of {', '.join(choices)}")
+                _refuse(f"{name}={shown(getattr(self, name))}", f"wanted one of {', '.join(choices)}")
         if not isinstance(self.optimizer, optim.Optimizer):
-            _refuse(f"optimizer={self.optimizer!r}", "wanted a record such as optim.SGD(lr=0.05)")
+            _refuse(f"optimizer={shown(self.optimizer)}", "wanted a record such as optim.SGD(lr=0.05)")
         if not (is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1):
-            _refuse(f"validation_fraction={self.validation_fraction!r}", "wanted a share from 0 to below 1")
+            _refuse(f"validation_fraction={shown(self.validation_fraction)}", "wanted a share from 0 to below 1")
 
 
 DEFAULTS = Settings()
