@@ -372,7 +372,7 @@ def _places(tensors: Mapping[str, Array]) -> list[int]:
 
 
 def _fault(tensors: Mapping[str, Array]) -> str:
-    """What keeps tensors from being a chain of linear layers; empty if nothing does."""
+    """Tell what keeps tensors from being a chain of linear layers; empty if nothing does."""
     if not tensors:
         return "there are no layers"
     for name, array in tensors.items():
@@ -539,7 +539,7 @@ def _encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
 
 
 def _decoded(tree: Any, tensors: dict[str, Array]) -> Any:
-    """What `_encoded` made JSON of; each array is taken out of `tensors`."""
+    """Rebuild what `_encoded` made JSON of; each array is taken out of `tensors`."""
     if isinstance(tree, list):
         return [_decoded(item, tensors) for item in tree]
     if not isinstance(tree, dict):

@@ -90,7 +90,7 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def interruptions(checkpoint: Path) -> Iterator[None]:
-    """How to go on after an interruption from the keyboard, if there is something to go on with."""
+    """Tell how to go on after an interruption from the keyboard, if there is something to go on with."""
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
     try:
         yield

@@ -44,7 +44,7 @@ MOST_ROWS = 200  # of batch_size="auto"
 
 
 def _is(value: object, kind: type, least: float) -> bool:
-    """Whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
+    """Return whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
     return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
 
 
@@ -349,13 +349,13 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             print(line)
 
     def _improved_loss(self) -> bool:
-        """Whether the loss of an epoch fell by ``tol``; the least one so far is kept."""
+        """Return whether the loss of an epoch fell by ``tol``; the least one so far is kept."""
         least = math.inf if self.best_loss_ is None else self.best_loss_
         self.best_loss_ = min(least, self.loss_)
         return bool(self.loss_ <= least - self.tol)
 
     def _improved_score(self, score: float) -> bool:
-        """Whether the score of an epoch rose by ``tol``; the best one so far is kept."""
+        """Return whether the score of an epoch rose by ``tol``; the best one so far is kept."""
         best = -math.inf if self.best_validation_score_ is None else self.best_validation_score_
         self.validation_scores_ = [*(self.validation_scores_ or ()), score]
         self._say(f"Validation score: {score:f}")
@@ -364,7 +364,7 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return bool(score >= best + self.tol)
 
     def _settled(self, step: program.Step) -> bool:
-        """Whether training ends for want of improvement; the learning rate of the next epoch is set."""
+        """Return whether training ends for want of improvement; the learning rate of the next epoch is set."""
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
         if self._unchanged <= self.n_iter_no_change:

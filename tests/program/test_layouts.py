@@ -20,10 +20,10 @@ def leaf(kind, shape, index=0):
 
 @pytest.mark.parametrize("rows", [1, 7])
 @pytest.mark.parametrize("columns", [3, 8, 21])
-@pytest.mark.parametrize("turned", [False, True])
-def test_what_is_stored_comes_back_as_a_copy(rows, columns, turned, rng):
-    panels = Panels(rows, columns, 8, 4, turned)
-    matrix = rng.standard_normal((columns, rows) if turned else (rows, columns))
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_is_stored_comes_back_as_a_copy(rows, columns, transposed, rng):
+    panels = Panels(rows, columns, 8, 4, transposed)
+    matrix = rng.standard_normal((columns, rows) if transposed else (rows, columns))
     flat = np.full(panels.size, np.nan)
     panels.store(matrix, flat)
     back = panels.load(flat)
@@ -32,10 +32,10 @@ def test_what_is_stored_comes_back_as_a_copy(rows, columns, turned, rng):
 
 
 @pytest.mark.parametrize("shape", [(5, 21), (21, 21), (1, 21), (21, 8)])
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_symbol_finds_its_elements_in_panels(shape, turned, rng):
-    stored = shape[::-1] if turned else shape
-    panels = Panels(*shape, 8, 4, turned)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_symbol_finds_its_elements_in_panels(shape, transposed, rng):
+    stored = shape[::-1] if transposed else shape
+    panels = Panels(*shape, 8, 4, transposed)
     matrix = rng.standard_normal(stored)
     flat = np.zeros(panels.size)
     panels.store(matrix, flat)
@@ -72,7 +72,7 @@ def test_weights_lie_in_panels_only_if_products_alone_touch_them():
     assert of_parameters(layer().instructions, FLOAT) == {}
     chosen = of_parameters(fused(layer()), FLOAT)
     assert list(chosen) == [0]
-    assert (chosen[0].rows, chosen[0].columns, chosen[0].turned) == (200, 100, True)
+    assert (chosen[0].rows, chosen[0].columns, chosen[0].transposed) == (200, 100, True)
     assert of_parameters(fused(layer(fan_out=2)), FLOAT) == {}
 
 

@@ -28,8 +28,8 @@ def turned_product(rng):
     x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 3)))
     w, tape = autograd.new_variable(tape, rng.standard_normal((3, 4)))
     y, tape = autograd.matmul(tape, x, w)
-    turned, tape = autograd.transpose(tape, y)
-    bent, tape = nn.relu(tape, turned)
+    transposed, tape = autograd.transpose(tape, y)
+    bent, tape = nn.relu(tape, transposed)
     weights, tape = autograd.new_constant(tape, rng.standard_normal((4, 4)))
     weighted, tape = autograd.mul(tape, bent, weights)
     loss, tape = autograd.mean(tape, weighted)
@@ -169,7 +169,7 @@ def test_a_layout_that_its_kernel_does_not_read_is_found(rng, monkeypatch):
         found = fits(instructions, dtype, kinds)
         if "parameter" in kinds:
             w = next(one.operands["w"] for one in instructions if "w" in one.operands and one.kind == "matmul")
-            found[w.buffer] = layouts._panels(w.shape, dtype, turned=False)
+            found[w.buffer] = layouts._panels(w.shape, dtype, transposed=False)
         return found
 
     monkeypatch.setattr(layouts, "_chosen", careless)

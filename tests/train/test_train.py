@@ -90,7 +90,7 @@ class TestWatching:
     X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
 
     def test_patience_ends_and_returns_the_best_weights(self):
-        # the watched rows want the opposite of what is learned: the first epoch is the best of them
+        # the validation rows want the opposite of what is learned: the first epoch is the best of them
         settings = Settings(hidden=(8,), epochs=50, batch_size=8, patience=3)
         result = train.fit(self.X, self.X, settings, validation=(self.X, -self.X))
         losses = result.history["validation_loss"]
@@ -106,13 +106,13 @@ class TestWatching:
         assert error == pytest.approx(result.history["validation_loss"][-1], rel=1e-5)
         assert result.best_epoch == 5
 
-    def test_watched_rows_are_not_trained_on(self):
+    def test_validation_rows_are_not_trained_on(self):
         y = abs(self.X)
-        watched = train.fit(self.X, y, Settings(hidden=(4,), epochs=1, batch_size=64, validation_fraction=0.25))
-        assert watched.rows_per_second == pytest.approx(48 / watched.seconds)
+        with_validation = train.fit(self.X, y, Settings(hidden=(4,), epochs=1, batch_size=64, validation_fraction=0.25))
+        assert with_validation.rows_per_second == pytest.approx(48 / with_validation.seconds)
         none = train.fit(self.X, y, Settings(hidden=(4,), epochs=1, batch_size=64, validation_fraction=0))
         assert set(none.history) == {"epoch", "learning_rate", "train_loss"}
-        assert not same_bits(watched, none)
+        assert not same_bits(with_validation, none)
 
     def test_history_is_columns_of_one_length(self):
         history = fit_line().history
@@ -304,7 +304,7 @@ class TestInputs:
         ):
             train.fit(self.X[:2], [0, 1e12], settings)
 
-    def test_patience_without_rows_to_watch(self):
+    def test_patience_without_validation_rows(self):
         with pytest.raises(InvalidValue, match="patience without validation rows"):
             train.fit(self.X, self.X, Settings(patience=1, validation_fraction=0))
 
@@ -421,7 +421,7 @@ class TestLosses:
         with pytest.raises(InvalidValue, match=message):
             self.fit(loss, y, **options)
 
-    def test_labels_out_of_range_in_rows_to_watch(self):
+    def test_labels_out_of_range_in_validation_rows(self):
         with pytest.raises(InvalidValue, match=r"validation rows: the target of row 1 is 2\.0"):
             self.fit("cross_entropy", np.arange(120) % 2, validation=(self.X[:2], [0, 2]))
 

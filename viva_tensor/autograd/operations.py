@@ -238,7 +238,7 @@ def _check_joined(shapes: Sequence[Shape], axis: int) -> None:
 
 
 def _spans_of(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
-    """Where the array of that index lies in the concatenation of all."""
+    """Return where the array of that index lies in the concatenation of all."""
     start = sum(shape[axis] for shape in shapes[:index])
     own = shapes[index]
     return tuple((start if i == axis else 0, size, 1) for i, size in enumerate(own))

@@ -10,7 +10,7 @@ from viva_tensor.error import RankError
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["agree", "part", "settle", "together"]
+__all__ = ["agree", "part", "raise_on_all", "together"]
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ def part(count: int, rank: int, size: int) -> slice:
 
 
 def together(comm: Intracomm, operation: str, function: Callable[[], Result]) -> Result:
-    """What a function gives on this rank, if it fails on none; else every rank raises, and names the one that failed.
+    """Return what a function gives on this rank, if it fails on none; else raise on every rank, with the name of one.
 
     Examples
     --------
@@ -65,11 +65,11 @@ def together(comm: Intracomm, operation: str, function: Callable[[], Result]) ->
         result = function()
     except BaseException as error:  # also Ctrl-C: the other ranks wait
         failure = error
-    settle(comm, operation, failure)
+    raise_on_all(comm, operation, failure)
     return result
 
 
-def settle(comm: Intracomm, operation: str, failure: BaseException | None) -> None:
+def raise_on_all(comm: Intracomm, operation: str, failure: BaseException | None) -> None:
     """Raise what has failed on this rank, or name another where something has; every rank comes here.
 
     Examples

@@ -63,7 +63,7 @@ class Interrupts:
             self._handler(*came)
 
     def allowed(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """What a function gives that Ctrl-C may end."""
+        """Return what a function gives that Ctrl-C may end."""
         if not self._depth or self._handler is None or threading.current_thread() is not threading.main_thread():
             return function(*arguments)
         signal.signal(signal.SIGINT, self._handler)

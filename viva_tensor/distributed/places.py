@@ -39,14 +39,14 @@ def own_threads(ranks: Ranks) -> int:
 
 
 def places(ranks: Ranks, own: int) -> list[Place]:
-    """Where each rank runs, and with how many threads: this one with its own number."""
+    """Return where each rank runs, and with how many threads: this one with its own number."""
     there = os.cpu_count() or 1
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(there)
     return ranks.all(Place(platform.node(), frozenset(allowed), there, own))
 
 
 def complaints(where: list[Place], library: str = "") -> list[str]:
-    """What is wrong with the places of ranks, each with a hint: too many threads, or ranks bound to too little.
+    """Tell what is wrong with where ranks run, each with a hint: too many threads, or ranks bound to too little.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def warn_of_places(ranks: Ranks) -> None:
 
 
 def binding(processors: int, library: str = "", environment: Mapping[str, str] = os.environ) -> str:
-    """What makes a launcher give each rank so many processors; of Slurm, Open MPI, Intel MPI, or MPICH.
+    """Tell what makes a launcher give each rank so many processors: Slurm, Open MPI, Intel MPI, or MPICH.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from viva_tensor.distributed.agreement import agree, part, settle
+from viva_tensor.distributed.agreement import agree, part, raise_on_all
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.extras import extra
 
@@ -60,7 +60,7 @@ class Ranks:
         return part(count, self.rank, self.size)
 
     def all(self, value: T) -> list[T]:
-        """What each rank gives, in the order of the ranks."""
+        """Return what each rank gives, in the order of the ranks."""
         return [value] if self.comm is None else self.comm.allgather(value)
 
     def sum(self, *values: float) -> list[float]:
@@ -73,7 +73,7 @@ class Ranks:
             agree(self.comm, operation, dict(facts))
 
     def from_first(self, operation: str, function: Callable[[], T]) -> T:
-        """What a function gives on rank 0; what it raises there ends the others too."""
+        """Return what a function gives on rank 0; what it raises there ends the others too."""
         made: list[T] = []
         with self.together(operation):
             if self.first:
@@ -82,7 +82,7 @@ class Ranks:
 
     @contextmanager
     def together(self, operation: str) -> Iterator[None]:
-        """What fails inside on one rank is raised there, and as RankError on those where nothing failed."""
+        """Raise what fails inside on one rank there, and RankError where nothing failed."""
         if self.comm is None:
             yield
             return
@@ -91,7 +91,7 @@ class Ranks:
             yield
         except BaseException as error:
             failure = error
-        settle(self.comm, operation, failure)
+        raise_on_all(self.comm, operation, failure)
 
 
 ALONE = Ranks()
@@ -127,7 +127,7 @@ def world(environment: Mapping[str, str] = os.environ) -> Intracomm | None:
 
 @contextmanager
 def job(comm: Intracomm | None) -> Iterator[None]:
-    """What fails inside on one rank ends the job on all within seconds, with that rank's message.
+    """End the job on all ranks within seconds of a failure inside on one, with that rank's message.
 
     What all raise alike is said by rank 0 alone. Without a communicator, exceptions go their way.
     """

@@ -34,7 +34,7 @@ class Shard:
         self.begin, self.end = ends[comm.rank : comm.rank + 2]
 
     def span(self, begin: int, size: int) -> slice:
-        """Which elements of an array that begins there are this rank's own."""
+        """Return which elements of an array that begins there are of this rank's shard."""
         own = max(self.begin - begin, 0)
         return slice(own, max(min(self.end - begin, size), own))
 

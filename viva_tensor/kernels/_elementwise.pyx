@@ -39,7 +39,7 @@ cdef inline void turn(Matrix* matrix) noexcept nogil:
 
 
 cdef inline bint adjacent(const Matrix* matrix, Py_ssize_t columns) noexcept nogil:
-    """Whether all elements are one run: each row begins where the last one ends."""
+    """Return whether all elements are one run: each row begins where the last one ends."""
     return matrix.row == matrix.column * columns
 
 

@@ -52,7 +52,7 @@ def sum(const real[:, :, :] x, real[:, :] out, double divisor=1):
 
 
 cdef inline bint adjacent(const Operand* operand) noexcept:
-    """Whether a matrix is one run of elements, row after row."""
+    """Return whether a matrix is one run of elements, row after row."""
     return operand.dimensions == 2 and (operand.columns == 1 or operand.at.column == 1) \
         and (operand.rows == 1 or operand.at.row == operand.columns)
 

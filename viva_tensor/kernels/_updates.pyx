@@ -86,7 +86,7 @@ cdef class Rule:
 
 
 cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) except -1:
-    """Where an array without gaps, of any rank, begins, and how many elements of which kind it has."""
+    """Find where an array without gaps, of any rank, begins, and how many elements of which kind it has."""
     cdef Py_buffer view
     cdef Py_ssize_t itemsize
     if type(array) is not ndarray:
@@ -166,5 +166,5 @@ def clipping(double squared_norm, double max_norm):
 
 
 def sum_chunks(Py_ssize_t size):
-    """How many chunks an array of so many elements has; as many partials has its squared norm."""
+    """Return how many chunks an array of so many elements has; as many partials has its squared norm."""
     return float_cores.sum_chunks(size)

@@ -11,7 +11,7 @@ ctypedef fused real:
 
 
 cdef inline void* memory_of(object array) except NULL:
-    """Where an array that was just allocated begins."""
+    """Return where an array that was just allocated begins."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
     PyBuffer_Release(&view)
@@ -37,7 +37,7 @@ cdef struct Operand:
 
 
 cdef inline int read(Operand* operand, object array, object wanted=None) except -1:
-    """Where the elements of an array lie, at a third of what a typed memoryview costs.
+    """Find where the elements of an array lie, at a third of what a typed memoryview costs.
 
     The stride of an axis of one element is that of an array without gaps, whatever the array says: it is never stepped.
 
@@ -70,7 +70,7 @@ cdef inline int read(Operand* operand, object array, object wanted=None) except 
 
 
 cdef inline bint distinct(const Operand* operand) noexcept nogil:
-    """Whether each element has memory of its own: False also for rows that interleave like the teeth of two combs."""
+    """Return whether each element has memory of its own: False also for rows that interleave as combs do."""
     cdef Py_ssize_t row = max(operand.at.row, -operand.at.row), column = max(operand.at.column, -operand.at.column)
     cdef Py_ssize_t down = (operand.rows - 1) * row, across = (operand.columns - 1) * column
     return operand.rows == 0 or operand.columns == 0 or (
@@ -97,7 +97,7 @@ cdef inline void extent(const Matrix* matrix, Py_ssize_t rows, Py_ssize_t column
 
 cdef inline bint apart(const Matrix* a, Py_ssize_t a_rows, Py_ssize_t a_columns,
                        const Matrix* b, Py_ssize_t b_rows, Py_ssize_t b_columns, Py_ssize_t itemsize) noexcept nogil:
-    """Whether the memory from the first to the last element of one lies clear of the other's."""
+    """Return whether the memory from the first to the last element of one lies clear of the other's."""
     cdef uintptr_t a_begin, a_end, b_begin, b_end
     extent(a, a_rows, a_columns, itemsize, &a_begin, &a_end)
     extent(b, b_rows, b_columns, itemsize, &b_begin, &b_end)

@@ -49,6 +49,7 @@ Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 # Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. A dtype that equals one and is
 # another may come from a buffer that tells its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+BEYOND_FLOAT32 = 2.0**128 - 2.0**103  # the least number that is rounded to infinity
 WIDER = "give an array of float64, such as np.array(..., np.float64)"
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
@@ -92,8 +93,7 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
 
 def _read(operation: str, value: ArrayLike) -> Array:
     """A value as an array of any dtype."""
-    masked = isinstance(value, list | tuple) and any(map(np.ma.is_masked, value[:1]))
-    if masked or isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ma.MaskedArray) or _begins_masked(value):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
@@ -112,6 +112,11 @@ def _read(operation: str, value: ArrayLike) -> Array:
         ) from None
 
 
+def _begins_masked(value: Any) -> bool:
+    """Return whether a list begins with a masked array, of which NumPy would take what is masked."""
+    return type(value) in (list, tuple) and len(value) > 0 and np.ma.is_masked(value[0])
+
+
 def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Python numbers in a dtype that holds them; infinities and NaN stay what they are."""
     if array.dtype.kind in "iu":
@@ -121,17 +126,16 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
             raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
     if array.dtype.kind != "f":
         return array
-    with np.errstate(over="ignore"):
-        narrow = array.astype(dtype)
-    lost = np.isinf(narrow) & np.isfinite(array)
-    if lost.any():
-        number = float(array[lost][0])
-        raise InvalidValue(f"{number!r} is beyond {dtype}", operation=operation, hint=WIDER)
-    return narrow
+    if dtype == FLOAT32:
+        lost = np.isfinite(array) & (abs(array) >= BEYOND_FLOAT32)
+        if lost.any():
+            number = float(array[lost][0])
+            raise InvalidValue(f"{number!r} is beyond {dtype}", operation=operation, hint=WIDER)
+    return array.astype(dtype)
 
 
 def _is_typed(value: Any) -> bool:
-    """Whether a value brings a dtype of its own."""
+    """Return whether a value brings a dtype of its own."""
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         return True
     try:
@@ -147,7 +151,7 @@ def _named(value: Any) -> str:
 
 
 def _hint(value: Any) -> str:
-    """What makes a tensor of another library readable."""
+    """Tell what makes a tensor of another library readable."""
     if getattr(value, "requires_grad", False):
         return "detach it first, with .detach()"
     device = getattr(value, "device", None)
@@ -315,7 +319,7 @@ def into(
 
 
 def _distinct(array: Array) -> bool:
-    """Whether each element has memory of its own; False also where axes interleave like the teeth of two combs."""
+    """Return whether each element has memory of its own; False also where axes interleave as combs do."""
     reach = array.itemsize
     for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
         if size > 1 and stride < reach:

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an int beyond float64
@@ -36,7 +36,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number by its type."""
+    """Return whether a value is a whole number by its type."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -48,7 +48,7 @@ def flag(operation: str, name: str, value: Any) -> bool:
 
 
 def is_step_count(steps: Any, least: int = 0) -> bool:
-    """Whether it is a number of steps; without abstract classes of numbers, which cost as much as a small kernel."""
+    """Return whether it is a number of steps, without abstract classes, which cost as much as a small kernel."""
     return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(least <= steps < 1 << 62)
 
 
@@ -73,7 +73,7 @@ def shown(value: Any) -> str:
 
 
 def is_iterable(value: Any) -> bool:
-    """Whether a value can be iterated over: an array without axes says so, and cannot."""
+    """Return whether a value can be iterated over: an array without axes says so, and cannot."""
     return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 

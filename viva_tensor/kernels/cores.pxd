@@ -69,7 +69,7 @@ cdef struct ClipArgs:       # out = what scales arrays down to a norm, from the 
 
 
 cdef inline double clip_factor(double squared_norm, double max_norm) noexcept nogil:
-    """What scales to a norm what is longer: PyTorch's formula. NaN stays NaN."""
+    """Return the factor that scales down to a norm: PyTorch's formula. NaN stays NaN."""
     cdef double factor = max_norm / (sqrt(squared_norm) + 1e-6)
     return 1 if factor > 1 else factor
 

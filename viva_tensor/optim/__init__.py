@@ -1,4 +1,4 @@
-"""Optimisers as records, with pure functions over any nesting of variables; learning rates as functions of the step.
+"""Optimisers as records, with pure functions over any tree of variables; learning rates as functions of the step.
 
 >>> from viva_tensor import autograd
 >>> w, tape = autograd.new_variable(autograd.new_tape(), 3.0)
@@ -10,9 +10,9 @@
 """
 
 from viva_tensor.optim import schedules
-from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from viva_tensor.optim.steps import State, clip_by_norm, init, update
+from viva_tensor.optim.trees import leaves, replaced
 
 __all__ = [
     "SGD",

@@ -32,7 +32,7 @@ class Optimizer:
         raise NotImplementedError
 
     def rule(self, steps: int = 0) -> Rule:
-        """What kernels make of it, after a number of steps."""
+        """Return what kernels make of it, after a number of steps."""
         raise NotImplementedError
 
     def at_rate(self, lr: float) -> Self:

@@ -15,8 +15,8 @@ from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
 from viva_tensor.kernels.checks import is_step_count, positive
 from viva_tensor.kernels.updates import squared_norm, updated
-from viva_tensor.optim.nesting import leaves, replaced
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
+from viva_tensor.optim.trees import leaves, replaced
 
 __all__ = ["State", "clip_by_norm", "init", "update"]
 
@@ -42,7 +42,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
     Parameters
     ----------
     optimizer : SGD, Adam, AdamW or RMSprop
-    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+    params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
 
     Returns
     -------
@@ -80,7 +80,7 @@ def update(
     optimizer : SGD, Adam, AdamW or RMSprop
     state : State
         From :func:`init` or the step before.
-    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+    params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
     grads : Gradients
         From :func:`viva_tensor.autograd.backward` on the tape of these parameters.
 

@@ -298,7 +298,7 @@ cdef class Executor:
         return 0
 
     cdef int read(self, const void** field, object where) except -1:
-        """Where an instruction reads: each step looks up anew what lies in an input."""
+        """Set where an instruction reads: each step looks up anew what lies in an input."""
         if isinstance(where, Address):
             field[0] = <const void*> (<Address> where).at
             return 0
@@ -310,7 +310,7 @@ cdef class Executor:
         return 0
 
     cdef int write(self, void** field, object where) except -1:
-        """Where an instruction writes, which is never in an input."""
+        """Set where an instruction writes, which is never in an input."""
         field[0] = <void*> (<Address?> where).at
         return 0
 

@@ -70,8 +70,8 @@ class Builder:
         except ValueError:
             raise BroadcastError(a.shape, b.shape, operation=name) from None
         out = self.temporary(shape)
-        first = self.spread(a, shape)
-        self._elementwise(name, first, first if a is b else self.spread(b, shape), out, factor)
+        first = self.broadcast(a, shape)
+        self._elementwise(name, first, first if a is b else self.broadcast(b, shape), out, factor)
         return out
 
     def _elementwise(self, name: str, a: Symbol, b: Symbol, out: Symbol, factor: float) -> None:
@@ -114,7 +114,7 @@ class Builder:
             self.instructions.append(Dropout(operands=operands, results={"out": out}, rate=rate, seed=index))
         return self.reshape(out, x.shape)
 
-    def spread(self, x: Symbol, shape: Shape) -> Symbol:
+    def broadcast(self, x: Symbol, shape: Shape) -> Symbol:
         """x repeated to a shape, by strides of 0."""
         lead = len(shape) - len(x.shape)
         strides = (0,) * lead + tuple(
@@ -126,7 +126,7 @@ class Builder:
     def scaled(self, x: Symbol, factor: float, shape: Shape) -> Symbol:
         """factor · x, repeated to a shape."""
         out = self.temporary(shape)
-        repeated = self.spread(x, shape)
+        repeated = self.broadcast(x, shape)
         self._elementwise("scale", repeated, repeated, out, factor)
         return out
 
@@ -157,11 +157,11 @@ class Builder:
         out = self.temporary(shape)
         if sum(symbol.size for symbol, _ in parts) < out.size:
             zero = Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0"))
-            repeated = self.spread(zero, shape)
+            repeated = self.broadcast(zero, shape)
             self._elementwise("scale", repeated, repeated, out, 1.0)
         for symbol, spans in parts:
             target = self.part(out, spans)
-            source = self.spread(symbol, target.shape)
+            source = self.broadcast(symbol, target.shape)
             self._elementwise("scale", source, source, target, 1.0)
         return out
 

@@ -44,7 +44,7 @@ def compile_step(
         Holds the forward pass once, on a batch of the usual size.
     loss : Variable
         A scalar on the tape.
-    params : Variable, or any nesting of tuples, NamedTuples, lists and dicts of them
+    params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
         What the optimiser changes. Everything else that is not an input stays as it was recorded.
     inputs : sequence of Variable
         Leaves that each call replaces.
@@ -131,7 +131,7 @@ def _training(
     optimizer: Optimizer,
     rng: np.random.Generator | None,
 ) -> Source:
-    """What was recorded, if a step can be made of it."""
+    """Return what was recorded, if a step can be made of it."""
     check_optimizer("compile_step", optimizer)
     variables = tuple(leaves(params))
     if not variables:

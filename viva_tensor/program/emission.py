@@ -37,7 +37,7 @@ Team = tuple[int, int, bool]  # first thread, threads, barrier
 
 
 def sums_in_registers(one: Instruction) -> bool:
-    """Whether an instruction only updates weights, by sums that never come to memory."""
+    """Return whether an instruction only updates weights, by sums that never come to memory."""
     return "update" in one.fused and (not isinstance(one, Matmul) or one.operands["a"].shape[1] <= DEPTH_BLOCK)
 
 
@@ -68,13 +68,13 @@ class Emitter:
         EMITTED[type(one.instruction)](self, one.instruction, one, (one.first, one.threads, one.barrier))
 
     def place(self, symbol: Symbol) -> Place:
-        """Where a symbol is read."""
+        """Return where a symbol is read."""
         if symbol.buffer.kind == "input":
             return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
         return self.address(symbol)
 
     def address(self, symbol: Symbol) -> Address:
-        """Where a symbol is written, which is in no input."""
+        """Return where a symbol is written, which is in no input."""
         buffer = symbol.buffer
         if buffer.kind == "parameter":
             start = self.held.parameters[buffer.index].ctypes.data

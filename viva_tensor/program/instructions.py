@@ -99,7 +99,7 @@ class Instruction:
 
     @property
     def label(self) -> str:
-        """What it is called where programs are shown."""
+        """The name by which programs are shown."""
         return self.kind
 
     @property
@@ -123,7 +123,7 @@ class Instruction:
         return moved + (2 * self.moments * self.results["w"].size if "w" in self.results else 0)
 
     def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        """How many threads share it, of so many at most, and whether they own rows of the output."""
+        """Return how many threads share it, of so many at most, and whether they own rows of the output."""
         return max(1, min(most, self.elements // limits.elements)), False
 
     def _threads_by_rows(self, most: int) -> tuple[int, bool]:
@@ -131,17 +131,17 @@ class Instruction:
         return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
 
     def takes_panels(self, name: str) -> bool:
-        """Whether the kernel takes this operand or result in panels."""
+        """Return whether the kernel takes this operand or result in panels."""
         return False
 
     @property
     def better_in_panels(self) -> tuple[Symbol, ...]:
-        """What panels would make faster, or leave as fast."""
+        """The symbols that panels would make faster, or leave as fast."""
         return ()
 
     @property
     def alike(self) -> tuple[Symbol, ...]:
-        """What lies in panels together or not at all."""
+        """The symbols that lie in panels together or not at all."""
         return ()
 
 

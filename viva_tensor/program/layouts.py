@@ -24,11 +24,11 @@ __all__ = ["Panels", "in_panels", "of_parameters"]
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """A matrix [rows, columns] in panels, or, ``turned``, the transpose of one that is given in rows.
+    """A matrix [rows, columns] in panels, or, ``transposed``, the transpose of one that is given in rows.
 
     Examples
     --------
-    >>> panels = Panels(rows=2, columns=3, width=2, height=1, turned=False)
+    >>> panels = Panels(rows=2, columns=3, width=2, height=1, transposed=False)
     >>> flat = np.zeros(panels.size)
     >>> panels.store(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), flat)
     >>> flat
@@ -42,12 +42,12 @@ class Panels:
     columns: int
     width: int
     height: int  # of a tile: the last one may reach beyond the last row, and reads what lies there
-    turned: bool
+    transposed: bool
 
     @property
     def given(self) -> tuple[int, int]:
         """The shape of the matrix in rows."""
-        return (self.columns, self.rows) if self.turned else (self.rows, self.columns)
+        return (self.columns, self.rows) if self.transposed else (self.rows, self.columns)
 
     @property
     def count(self) -> int:
@@ -60,7 +60,7 @@ class Panels:
 
     def store(self, matrix: Array, flat: Array) -> None:
         """Copy a matrix into panels."""
-        values = matrix.T if self.turned else matrix
+        values = matrix.T if self.transposed else matrix
         padded = np.zeros((self.rows, self.count * self.width), flat.dtype)
         padded[:, : self.columns] = values
         panels = flat[: padded.size].reshape(self.count, self.rows, self.width)
@@ -71,18 +71,18 @@ class Panels:
         panels = flat[: self.count * self.rows * self.width].reshape(self.count, self.rows, self.width)
         padded = panels.swapaxes(0, 1).reshape(self.rows, self.count * self.width)
         values = padded[:, : self.columns]
-        return np.array(values.T if self.turned else values, order="C")
+        return np.array(values.T if self.transposed else values, order="C")
 
     def holds(self, symbol: Symbol) -> bool:
-        """Whether a symbol in rows is the whole matrix or its transpose."""
+        """Return whether a symbol in rows is the whole matrix or its transpose."""
         return symbol.offset == 0 and (symbol.shape, symbol.strides) in (
             (self.given, row_major(self.given)),
             (self.given[::-1], row_major(self.given)[::-1]),
         )
 
     def symbol(self, symbol: Symbol) -> Symbol:
-        """What was a symbol in rows, in panels."""
-        upright = (symbol.strides == row_major(symbol.shape)) != self.turned
+        """Return a symbol in panels for one in rows."""
+        upright = (symbol.strides == row_major(symbol.shape)) != self.transposed
         if self.rows != self.columns:
             upright = symbol.shape == (self.rows, self.columns)
         on = self.rows * self.width
@@ -169,7 +169,7 @@ def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtyp
         first, name = uses[0]
         symbol = instructions[first].operands[name]
         rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
-        panels = _panels(rows, dtype, turned=False)
+        panels = _panels(rows, dtype, transposed=False)
         if sum(instructions[i].multiply_adds for i, _ in uses) < current().copied * symbol.size:
             continue
         held = all(panels.holds(instructions[i].operands[name]) for i, name in uses)
@@ -199,7 +199,7 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
             if symbol.size != symbol.buffer.size:  # a part of what the buffer holds
                 continue
             stored = symbol.strides == row_major(symbol.shape)
-            panels = _panels(symbol.shape, dtype, turned=not stored)
+            panels = _panels(symbol.shape, dtype, transposed=not stored)
             if panels.columns * 2 >= panels.width and panels.holds(symbol):
                 found[symbol.buffer] = panels
     for one in instructions:
@@ -209,7 +209,7 @@ def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[st
                 one.takes_panels(name)
                 and not (symbol.buffer.kind == "parameter" and one.alike and not isinstance(one, Matmul))
                 and panels_of.holds(symbol)
-                and (isinstance(one, Matmul) or not panels_of.turned)  # others go row by row
+                and (isinstance(one, Matmul) or not panels_of.transposed)  # others go row by row
             ):
                 del found[symbol.buffer]
     return found
@@ -228,7 +228,7 @@ def _keep_alike(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -
                     chosen.pop(buffer, None)
 
 
-def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], turned: bool) -> Panels:
+def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], transposed: bool) -> Panels:
     height, width = _matmul.tile(dtype.char)
     rows, columns = shape
-    return Panels(rows, columns, width, height, turned)
+    return Panels(rows, columns, width, height, transposed)

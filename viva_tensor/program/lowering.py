@@ -85,7 +85,7 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
 
 
 def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What a recorded shape becomes with other rows: -1 takes what is left, rows spelled out go along with them.
+    """Return a recorded shape for other rows: -1 takes what is left, rows spelled out go along with them.
 
     What is left are other rows only where the sizes behind -1 cut what lies behind the axis of rows.
     """

@@ -217,12 +217,12 @@ def _readers(instructions: Iterable[Instruction]) -> dict[Buffer, list[Instructi
 
 
 def _read_once(symbol: Symbol, read_by: dict[Buffer, list[Instruction]], output: Symbol) -> bool:
-    """Whether one instruction alone reads a buffer, and nobody afterwards."""
+    """Return whether one instruction alone reads a buffer, and nobody afterwards."""
     return len(read_by[symbol.buffer]) == 1 and symbol.buffer is not output.buffer
 
 
 def _masks_by(one: Instruction, source: Symbol) -> bool:
-    """Whether it is a gradient of relu that reads nothing of a source but which elements are above 0."""
+    """Return whether it is a gradient of relu that reads nothing of a source but which elements are above 0."""
     a, b = one.operands.get("a"), one.operands.get("b")
     return (
         _is_formula(one, "relu_backward")
@@ -234,7 +234,7 @@ def _masks_by(one: Instruction, source: Symbol) -> bool:
 
 
 def _same_elements(made: Instruction, *others: Symbol) -> bool:
-    """Whether symbols have the elements of a result in their order, all adjacent from the beginning of their buffer."""
+    """Return whether symbols have a result's elements in their order, adjacent from the beginning of their buffer."""
     size = made.results["out"].size
     return all(
         other.size == size
@@ -249,6 +249,6 @@ def _same_elements(made: Instruction, *others: Symbol) -> bool:
 
 
 def _slots(instruction: Instruction, *names: str) -> tuple[object, ...]:
-    """What tells contiguous operands from all others."""
+    """Return what tells contiguous operands from all others."""
     operands = [instruction.operands[name] for name in names]
     return tuple((symbol.buffer, symbol.offset, symbol.shape) for symbol in operands)

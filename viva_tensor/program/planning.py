@@ -72,7 +72,7 @@ def plan(
 
 
 def _worth(instructions: Sequence[Instruction], threads: int) -> int:
-    """How many threads a program is worth."""
+    """Return how many threads a program is worth."""
     work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
     return max(1, min(threads, work // current().program))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
-from viva_tensor.distributed.agreement import agree, part, settle, together
+from viva_tensor.distributed.agreement import agree, part, raise_on_all, together
 from viva_tensor.distributed.buckets import BUCKET, Buckets
 from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
@@ -82,7 +82,7 @@ def complete(planned: Iterable[Planned], params: int, firsts: Sequence[int]) -> 
 
 
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
-    """What makes the gradients, without the updates.
+    """Return the instructions that make the gradients, without the updates.
 
     The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
     own, in rows, is copied into it.
@@ -290,7 +290,7 @@ class RankStep(Step):
             if failed or not count:
                 if self._rng is not None:
                     self._rng.bit_generator.state = drawn
-                settle(self._comm, "step", failure)
+                raise_on_all(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
             self._rule.lr = sum(reversed(rate))
             self._scale[...] = 1 / count
@@ -340,7 +340,7 @@ class RankStep(Step):
         self._clock = Clock()
 
     def times(self) -> Times:
-        """Where the time of this rank has gone in the steps that were :attr:`timed`."""
+        """Return where the time of this rank has gone in the steps that were :attr:`timed`."""
         return self._clock.times()
 
     def state(self) -> State:
@@ -404,11 +404,11 @@ class RankStep(Step):
         return Shard(self._comm, self._memory.size, PANEL_ROW_BYTES // self._memory.itemsize)
 
     def _begin(self, array: Array) -> int:
-        """Where a parameter begins in the block of all of them."""
+        """Return where a parameter begins in the block of all of them."""
         return int(array.ctypes.data - self._memory.ctypes.data) // self._memory.itemsize
 
     def _own(self) -> list[slice]:
-        """What this rank updates of each parameter."""
+        """Return which elements of each parameter this rank updates."""
         if not self._sharded:
             return [slice(0, array.size) for array in self._params]
         return [self._shard.span(self._begin(array), array.size) for array in self._params]

@@ -53,7 +53,7 @@ class _Since:
             self._written.setdefault(symbol.buffer, []).append((one, symbol))
 
     def hold_up(self, one: Planned, first: int) -> bool:
-        """Whether an instruction, its threads counted from `first`, must wait for another thread's work."""
+        """Return whether an instruction, its threads counted from `first`, must wait for another thread's work."""
 
         def apart(before: Planned) -> bool:
             return not (before.threads == one.threads == 1 and before.first == first)
@@ -73,7 +73,7 @@ class _Since:
 
 
 def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
-    """Whether each thread of `after` reads only the rows that it has written itself."""
+    """Return whether each thread of `after` reads only the rows that it has written itself."""
     return (
         before.by_rows
         and after.by_rows

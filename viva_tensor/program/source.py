@@ -39,13 +39,13 @@ class Source:
 
     @property
     def dropouts(self) -> int:
-        """How many the output depends on."""
+        """The number of seeds that the output depends on."""
         return len(_seeds(self.nodes))
 
     def instructions(
         self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
     ) -> tuple[list[Instruction], Symbol]:
-        """What was recorded as instructions for some shapes, the gradients being those of the output times a weight."""
+        """Lower what was recorded for some shapes, the gradients being those of the output times a weight."""
         lowered = lower(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight)
         instructions = lowered.instructions
         verifier = Verifier.of(instructions, lowered.output, self.dtype)

@@ -86,7 +86,7 @@ class Step:
         self, source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None = None
     ) -> None:
         self._source = source
-        self._nesting = params
+        self._tree = params
         self._optimizer = optimizer
         self._rule = optimizer.rule()
         self._lock = Guard()
@@ -318,7 +318,7 @@ class Step:
 
     @property
     def steps(self) -> int:
-        """How many steps were made since the step was compiled, those of a restored state included."""
+        """The number of steps made since the step was compiled, those of a restored state included."""
         return self._rule.steps
 
     @property
@@ -343,14 +343,14 @@ class Step:
             self._rule.lr = value
 
     def params(self, tape: Tape) -> Traced[Any]:
-        """The parameters as values again: the nesting given to ``compile_step``, of new variables on a tape."""
+        """The parameters as values again: the tree given to ``compile_step``, of new variables on a tape."""
         new: dict[Variable, Variable] = {}
         with self._lock:
             copies = self._load(self._params)
         for variable, data in zip(self._source.params, copies, strict=True):
             data.setflags(write=False)
             new[variable], tape = new_variable(tape, data)
-        return Traced(replaced(self._nesting, new.__getitem__), tape)
+        return Traced(replaced(self._tree, new.__getitem__), tape)
 
     def state(self) -> State:
         """Copies of all that a step changes."""
@@ -407,7 +407,7 @@ class Step:
             put(self._copies(ready), self._rule, int(state.steps))
 
     def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
-        """What :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
+        """List what :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
         blocks = self._params, *self._moments.values()
         return copies(
             pair for block, (_, new) in zip(blocks, ready, strict=True) for pair in zip(new, block, strict=True)

@@ -40,14 +40,14 @@ class Verifier:
     dtype: np.dtype[Any]
     sizes: dict[Buffer, int] = field(default_factory=dict)  # of inputs and parameters, in rows
     wanted: list[Array] = field(default_factory=list)
-    watched: bool = False
+    active: bool = False
 
     @classmethod
     def of(cls, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> Verifier:
         """Carries the instructions out, if verification is on."""
         verifier = cls(output, dtype)
         if on and sum(one.multiply_adds + one.elements for one in instructions) < MOST_WORK:
-            verifier.watched = True
+            verifier.active = True
             for symbol in _symbols(instructions, output):
                 size = max(symbol.buffer.size, 1 + _last(symbol))
                 verifier.sizes[symbol.buffer] = max(verifier.sizes.get(symbol.buffer, 0), size)
@@ -64,7 +64,7 @@ class Verifier:
         places: Mapping[Buffer, int] | None = None,
     ) -> None:
         """Raise if a change has made another program. ``places`` are those of temporaries, in bytes."""
-        if not self.watched:
+        if not self.active:
             return
         try:
             found = self._results(instructions, layouts or {}, places or {})
@@ -211,7 +211,7 @@ class _Memory:
 
     def _to_panels(self, one: Any, given: Any, made: Any) -> None:
         rows, columns = made["out"].shape
-        panels = Panels(rows, columns, self._width, 0, turned=False)
+        panels = Panels(rows, columns, self._width, 0, transposed=False)
         panels.store(self.read(given["x"]), self.span(made["out"], panels.size))
 
     def _squared_error(self, one: Any, given: Any, made: Any) -> None:
@@ -258,7 +258,7 @@ def _formula(name: str, a: Array, b: Array, factor: float) -> Array:
 
 
 def _masked(a: Array, b: Array) -> Array:
-    """Where b is above 0, a; else 0; NaN where b was never written."""
+    """Return a where b is above 0, else 0; NaN where b was never written."""
     return np.asarray(np.where(np.isnan(b), np.nan, a * (b > 0)))
 
 

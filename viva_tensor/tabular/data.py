@@ -184,7 +184,7 @@ def _check_header(path: Path, header: pd.Series[Any]) -> None:
 
 
 def target_kind(table: Table, target: str) -> str:
-    """What column `target` holds: "number", to be predicted as it is, or "class", for text, categories and booleans.
+    """Tell what column `target` holds: "number", predicted as it is, or "class", for text, categories and booleans.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def split_rows(n_rows: int, test_fraction: float = 0.2, validation_fraction: flo
 
 
 def kind_of(column: pd.Series[Any]) -> str:
-    """What a column holds: number, boolean, date, text, empty (nothing but missing values) or other."""
+    """Tell what a column holds: number, boolean, date, text, empty (nothing but missing values) or other."""
     dtype = column.dtype
     if bool(column.isna().all()):
         return "empty"
@@ -297,5 +297,5 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks; its type if it says nothing."""
+    """Return what an error says, without line breaks; its type if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -188,7 +188,7 @@ def fit_encoding(
 
 
 def _fit_column(name: str, column: pd.Series[Any]) -> Numeric | Categorical | str:
-    """How to encode a column, or the reason to leave it out."""
+    """Return how to encode a column, or the reason to leave it out."""
     match kind_of(column):
         case "empty":
             return "all values missing"

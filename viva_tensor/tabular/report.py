@@ -31,7 +31,7 @@ def summary(run: Run, source: str) -> str:
 
 
 def shares(times: Sequence[Times]) -> str:
-    """Where the time of ranks went, a line each.
+    """Describe where the time of ranks went, a line each.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def record(run: Run) -> dict[str, Any]:
 
 
 def describe(model: Model) -> str:
-    """What a model takes and gives."""
+    """Describe what a model takes and gives."""
     sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
@@ -131,7 +131,7 @@ def _table(run: Run) -> list[list[str]]:
 
 
 def _beats(run: Run) -> bool:
-    """Whether the network is better than each baseline, in RMSE or log loss."""
+    """Return whether the network is better than each baseline, in RMSE or log loss."""
     name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     return bool(network < min(baselines))

@@ -54,7 +54,7 @@ class Number:
     outputs = 1
 
     def encode(self, values: Float64Array) -> Float32Array:
-        """What to learn [rows, 1] for values [rows]."""
+        """Return what to learn [rows, 1] for values [rows]."""
         with np.errstate(over="ignore"):  # becomes infinite, and such rows are left out
             return ((values - self.mean) / self.std).astype(np.float32)[:, None]
 
@@ -102,7 +102,7 @@ class Classes:
         return len(self.labels)
 
     def encode(self, values: Float64Array) -> Float32Array:
-        """What to learn [rows] for the numbers [rows] of classes."""
+        """Return what to learn [rows] for the numbers [rows] of classes."""
         return values.astype(np.float32)
 
     def probabilities(self, output: Float32Array) -> Float64Array:

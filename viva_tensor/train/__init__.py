@@ -1,4 +1,4 @@
-"""Training a multilayer network: batches, a watched validation loss, early stopping, and how it went.
+"""Training a multilayer network: batches, validation, early stopping, and how it went.
 
 Needs NumPy alone, but for progress bars, checkpoints and pictures.
 

@@ -37,7 +37,7 @@ class Checkpointer:
         self._written = perf_counter()
         self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
         self._ranks = training.ranks
-        self._rows = [_digest(rows, self._ranks) for rows in (training.rows, training.watched) if rows is not None]
+        self._rows = [_digest(rows, self._ranks) for rows in (training.rows, training.validation) if rows is not None]
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class Checkpointer:
         self._latest, self._written = None, perf_counter()
 
     def _settings(self) -> dict[str, Any]:
-        """What must not change, but the optimiser, which a checkpoint holds as it is."""
+        """Return the settings that must not change, but the optimiser, which a checkpoint holds as it is."""
         held = self._training.settings
         settings = {field.name: getattr(held, field.name) for field in fields(held)}
         del settings["optimizer"], settings["patience"]

@@ -54,8 +54,8 @@ def fit(
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
     settings : Settings
     validation : (x, y), or array_like of int, optional
-        Rows to watch, or the numbers of those of x and y that are meant, instead of ``settings.validation_fraction`` of
-        the rows to train on.
+        Rows for validation, or the numbers of those of x and y that are meant, instead of
+        ``settings.validation_fraction`` of the rows to train on.
     classes : int, optional
         How many there are, if y may lack the last.
     progress : bool
@@ -114,8 +114,8 @@ def fit(
             shapes = {f"the shape of {name}": as_numbers("fit", name, one).shape for name, one in (("x", x), ("y", y))}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
         warn_of_places(ranks)
-    chosen, watched, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
-    training = Training(chosen, watched, outputs, settings, ranks)
+    chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
+    training = Training(chosen, held_out, outputs, settings, ranks)
     if isinstance(training.step, RankStep):
         training.step.timed = timed
     checkpointer = None
@@ -165,14 +165,14 @@ def _rows(
         parts = split(chosen, settings.validation_fraction, settings.seed) if settings.validation_fraction else None
         return (*parts, outputs) if parts else (chosen, None, outputs)
     features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
-    watched = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
-    if watched.x.shape[1] != chosen.x.shape[1] or watched.y.shape[1:] != chosen.y.shape[1:]:
+    held_out = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
+    if held_out.x.shape[1] != chosen.x.shape[1] or held_out.y.shape[1:] != chosen.y.shape[1:]:
         hint = "give the same features and outputs"
         raise ShapeMismatch(
-            (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*watched.x.shape[1:], *watched.y.shape[1:]),
+            (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*held_out.x.shape[1:], *held_out.y.shape[1:]),
             operation="fit on validation rows", hint=hint,
         )  # fmt: skip
-    return chosen, watched, outputs
+    return chosen, held_out, outputs
 
 
 def _run(training: Training, checkpointer: Checkpointer | None, progress: bool) -> None:

@@ -114,15 +114,15 @@ def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss:
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows to train on and rows to watch."""
+    """Rows to train on, and rows for validation."""
     total = len(rows.numbers)
     count = round(total * fraction)
     if not 0 < count < total:
         raise InvalidValue(
-            f"validation_fraction={fraction} of {total} rows leaves {total - count} to train on and {count} to watch",
+            f"validation_fraction={fraction} of {total} rows leaves {total - count} to train on, {count} to validate",
             operation="fit",
             hint="give more rows, another fraction, or validation=(x, y)",
         )
     order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
-    watched, kept = np.sort(order[:count]), np.sort(order[count:])
-    return rows._replace(numbers=rows.numbers[kept]), rows._replace(numbers=rows.numbers[watched])
+    held_out, kept = np.sort(order[:count]), np.sort(order[count:])
+    return rows._replace(numbers=rows.numbers[kept]), rows._replace(numbers=rows.numbers[held_out])

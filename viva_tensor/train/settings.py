@@ -42,7 +42,7 @@ class Settings:
         Of :func:`rates`, or the same rate throughout.
     epochs, batch_size : int
     validation_fraction : float
-        Share of the rows that are only watched, if none are given for that; 0 watches none.
+        Share of the rows that are kept for validation, if none are given for that.
     patience : int, optional
         End when the validation loss found no new minimum in so many epochs, and return the weights of the minimum.
     seed : int

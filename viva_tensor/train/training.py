@@ -41,7 +41,7 @@ class Fit(NamedTuple):
     best_epoch : int
         That of ``layers``.
     seconds, rows_per_second : float
-        Of training and watching, what a resumed run took before included.
+        Of training and validation, what a resumed run took before included.
     times : tuple of Times
         Where the time of each rank went, if that was asked.
     """
@@ -58,9 +58,9 @@ class Training:
     """A run between two epochs: all that the next one depends on."""
 
     def __init__(
-        self, rows: Rows, watched: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
+        self, rows: Rows, validation: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
     ) -> None:
-        self.rows, self.watched, self.settings, self.ranks = rows, watched, settings, ranks
+        self.rows, self.validation, self.settings, self.ranks = rows, validation, settings, ranks
         self.rng = np.random.default_rng(settings.seed)
         sizes = (rows.x.shape[1], *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
@@ -72,9 +72,9 @@ class Training:
         self.rate = rates(settings, math.ceil(count / settings.batch_size))
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
-        self._own: tuple[Float32Array, Float32Array] | None = None  # watched rows
-        if watched is not None:
-            self._own = watched.taken(ranks.part(len(watched.numbers)))
+        self._validation_arrays: tuple[Float32Array, Float32Array] | None = None  # this rank's part
+        if validation is not None:
+            self._validation_arrays = validation.taken(ranks.part(len(validation.numbers)))
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
@@ -107,7 +107,7 @@ class Training:
         return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
     def advance(self, each_step: Callable[[int], object]) -> None:
-        """Train for one epoch and look at the validation rows; ``each_step`` hears of each step before it."""
+        """Train for one epoch and validate; ``each_step`` hears of each step before it."""
 
         latest = 0.0
 
@@ -133,16 +133,16 @@ class Training:
             "learning_rate": latest,
             "train_loss": self._finite(loss),
         }
-        if self._own is not None:
-            values |= self._watch(*self._own)
-        if self.watched is None or values["validation_loss"] < self.best_loss:
+        if self._validation_arrays is not None:
+            values |= self._validate(*self._validation_arrays)
+        if self.validation is None or values["validation_loss"] < self.best_loss:
             self.best_loss = values.get("validation_loss", math.inf)
             self.best, self.best_epoch = self.layers, self.epoch + 1
         for name, column in self.history.items():
             column.append(values[name])
         self.seconds += perf_counter() - start
 
-    def _watch(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
+    def _validate(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
         loss = accurate = 0.0
         if len(x):
             output = self.network(self.layers, x)

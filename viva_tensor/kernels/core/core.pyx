@@ -28,7 +28,7 @@ cdef extern from "vector.h" nogil:
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
         EXACT_TILES "VIVA_EXACT_TILES"
-        SPREAD "VIVA_SPREAD"
+        BROADCAST "VIVA_BROADCAST"
         BLOCK_A "VIVA_BLOCK_A"
         BLOCK_B "VIVA_BLOCK_B"
 
@@ -38,19 +38,19 @@ cdef enum:
 
 
 cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int thread, int threads) noexcept nogil:
-    """Where the share of one thread begins when whole units of `size` elements are dealt out evenly."""
+    """Return where the share of one thread begins when whole units of elements are dealt out evenly."""
     if threads == 1:
         return thread * size
     return min(size, (size + unit - 1) // unit * thread // threads * unit)
 
 
 cdef inline Py_ssize_t row_share(Py_ssize_t rows, int thread, int threads) noexcept nogil:
-    """Where the rows of one thread begin, in every operation whose threads own rows."""
+    """Return where the rows of one thread begin, in every operation whose threads own rows."""
     return share(rows, 4, thread, threads)
 
 
 cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:
-    """How many elements of vector j lie within so many columns."""
+    """Return how many elements of vector j lie within so many columns."""
     return <int> max(0, min(<Py_ssize_t> LANES, columns - j * LANES))
 
 
@@ -73,7 +73,7 @@ include "pair.pxi"
 include "updates.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
-include "thin.pxi"
+include "gemv.pxi"
 include "dropout.pxi"
 include "sums.pxi"
 include "rows.pxi"

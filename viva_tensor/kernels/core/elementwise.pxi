@@ -240,7 +240,7 @@ cdef inline void along(Formula formula, Py_ssize_t size, Line a, Line b, Line ou
 
 
 cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogil:
-    """Whether each row begins where the last one ends."""
+    """Return whether each row begins where the last one ends."""
     return matrix.row == matrix.column * columns
 
 

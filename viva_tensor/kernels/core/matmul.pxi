@@ -82,7 +82,7 @@ cdef inline Py_ssize_t buffer_size(Py_ssize_t size, Py_ssize_t block, Py_ssize_t
 
 
 cdef inline Py_ssize_t buffer_a(const MatmulArgs* args) noexcept nogil:
-    return buffer_size(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * SPREAD
+    return buffer_size(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * BROADCAST
 
 
 cdef inline Py_ssize_t buffer_b(const MatmulArgs* args) noexcept nogil:
@@ -98,7 +98,7 @@ cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
 
 
 cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
-    """Whether outᵀ = bᵀ · aᵀ is less work; an output in panels wants them to be of its columns."""
+    """Return whether outᵀ = bᵀ · aᵀ is less work; an output in panels wants them to be of its columns."""
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
     return (effort(args.columns, args.rows, args.depth, args.out.row == 1)
@@ -138,10 +138,10 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
     cdef Part part
     part.row, part.rows = a.first, a.size
     part.first, part.last = begin == 0, begin + depth == args.depth
-    panel.fetch_next, panel.ahead, panel.ahead_step, panel.ahead_lines = False, NULL, 0, 0
+    panel.fetch_next, panel.next_panel, panel.next_step, panel.next_lines = False, NULL, 0, 0
     if a.padded and b.padded:
-        panel.ahead_step = b.vectors.across     # from one piece of the depth to the next
-        panel.ahead_lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + high - 1) // high
+        panel.next_step = b.vectors.across     # from one piece of the depth to the next
+        panel.next_lines = (PANEL * PANEL * <Py_ssize_t> sizeof(real) // LINE + high - 1) // high
     if a.packs:
         pack_a(&a.vectors, a.first, begin, depth, a.size, a.buffer)
     elif whole < a.size and not a.padded:
@@ -157,9 +157,9 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
             pack_b(&b.vectors, part.column, begin, depth, part.columns, <real*> panel.data)
         j += TILE_COLUMNS
         if j >= b.size:
-            panel.ahead_lines = 0
-        elif panel.ahead_lines:
-            panel.ahead = at(&b.vectors, part.column + TILE_COLUMNS, begin)
+            panel.next_lines = 0
+        elif panel.next_lines:
+            panel.next_panel = at(&b.vectors, part.column + TILE_COLUMNS, begin)
         if panel.step == TILE_COLUMNS and a.packs:
             packed_tiles(args, a, panel, begin, depth, part)
         elif panel.step == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
@@ -183,14 +183,14 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
         own.top, own.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
     elif threads > 1:
         rectangle(args.rows, args.columns, packs_a(args), packs_b(args), thread, threads, &own)
-    if thin(args, &own):
+    if without_tiles(args, &own):
         return
     a.vectors, a.packs, a.padded = args.a, packs_a(args), not plain(&args.a)
     b.vectors, b.packs, b.padded = args.b, packs_b(args), not plain(&args.b)
     transpose_matrix(&b.vectors)
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
-    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // SPREAD, TILE_ROWS, args.depth)
+    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = own.left
     while b.first < own.right:

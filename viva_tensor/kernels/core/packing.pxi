@@ -128,26 +128,26 @@ cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin,
 
 cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t rows,
                  real* target) noexcept nogil:
-    """Panels of rows, each element SPREAD times: packed at the end of its buffer, then repeated from the beginning."""
+    """Pack panels of rows, each element BROADCAST times: at the end of the buffer, then repeated from its beginning."""
     cdef Py_ssize_t k, i
     cdef const real* narrow
-    if SPREAD == 1:
+    if BROADCAST == 1:
         pack(a, row, begin, depth, rows, TILE_ROWS, target)
         return
     while rows > 0:
-        narrow = target + (SPREAD - 1) * TILE_ROWS * depth
+        narrow = target + (BROADCAST - 1) * TILE_ROWS * depth
         pack(a, row, begin, depth, min(rows, <Py_ssize_t> TILE_ROWS), TILE_ROWS, <real*> narrow)
         for k in range(depth * TILE_ROWS):
-            for i in range(SPREAD):
-                target[k * SPREAD + i] = narrow[k]
+            for i in range(BROADCAST):
+                target[k * BROADCAST + i] = narrow[k]
         row += TILE_ROWS
         rows -= TILE_ROWS
-        target += SPREAD * TILE_ROWS * depth
+        target += BROADCAST * TILE_ROWS * depth
 
 
-cdef void pack_b(const Matrix* b_turned, Py_ssize_t column, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t columns,
+cdef void pack_b(const Matrix* b_transposed, Py_ssize_t column, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t columns,
                  real* target) noexcept nogil:
-    pack(b_turned, column, begin, depth, columns, TILE_COLUMNS, target)
+    pack(b_transposed, column, begin, depth, columns, TILE_COLUMNS, target)
 
 
 cdef void to_panels(const void* packed, int thread, int threads) noexcept nogil:

@@ -27,7 +27,7 @@ cdef inline real join(real* lanes) noexcept nogil:
 
 
 cdef Py_ssize_t sum_chunks(Py_ssize_t size) noexcept nogil:
-    """How many partial sums an axis of adjacent elements has."""
+    """Return how many partial sums an axis of adjacent elements has."""
     return max(1, (size + SPAN - 1) // SPAN)
 
 

@@ -41,9 +41,9 @@ cdef struct Right:      # a panel of b, as a tile reads it
     const real* data
     Py_ssize_t step         # from one step of the depth to the next
     bint fetch_next         # the panel to the right comes from memory meanwhile
-    const real* ahead       # what else comes from memory meanwhile: the next panel, where it lies
-    Py_ssize_t ahead_step   # from what one PANEL of the depth takes to the next
-    Py_ssize_t ahead_lines  # with each PANEL of the depth; 0: nothing
+    const real* next_panel       # what else comes from memory meanwhile: the next panel, where it lies
+    Py_ssize_t next_step   # from what one PANEL of the depth takes to the next
+    Py_ssize_t next_lines  # with each PANEL of the depth; 0: nothing
 
 
 cdef struct Fetch:      # rows that come from memory while sums are made: of the output, and of what lies beside it
@@ -67,7 +67,7 @@ cdef inline void multiply_step(int height, int vecs, const real* a, Py_ssize_t v
         line[j] = (<const vec*> (b + j * LANES))[0]
     for i in range(height):
         for j in range(vecs):
-            if SPREAD > 1 and known(vector) and vector == SPREAD:
+            if BROADCAST > 1 and known(vector) and vector == BROADCAST:
                 sums[i * TILE_VECS + j] = fused(line[j], (<const vec*> (a + i * vector))[0], sums[i * TILE_VECS + j])
             else:
                 sums[i * TILE_VECS + j] = fused(line[j], splat(a[i * vector]), sums[i * TILE_VECS + j])
@@ -101,9 +101,9 @@ cdef inline void multiply(int height, int vecs, Py_ssize_t depth, Left a, Right 
                     fetch_row(fetch.beside)
                     fetch.beside += fetch.step
                 fetch.rows -= 1
-        for k in range(b.ahead_lines):
-            prefetch(b.ahead + k * (LINE // <int> sizeof(real)))
-        b.ahead += b.ahead_step
+        for k in range(b.next_lines):
+            prefetch(b.next_panel + k * (LINE // <int> sizeof(real)))
+        b.next_panel += b.next_step
         steps = min(depth, piece)
         if b.fetch_next:
             for k in range(steps):
@@ -165,7 +165,7 @@ cdef inline void write_output(int height, int vecs, bint whole, const MatmulArgs
 
 cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
                           vec* sums) noexcept nogil:
-    """What follows the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
+    """Finish the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
 
     `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
     """
@@ -202,7 +202,7 @@ cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* 
 
 
 cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) noexcept nogil:
-    """What the epilogue of a tile will read or write, as far as it lies like the output."""
+    """Find what the epilogue of a tile will read or write, as far as it lies like the output."""
     cdef Fetch fetch
     cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data
     fetch.out, fetch.beside = <const real*> args.out.data + place, NULL
@@ -218,12 +218,12 @@ cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) 
 
 
 cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Whether the output takes a tile's sums as they are in registers."""
+    """Return whether the output takes a tile's sums as they are in registers."""
     return args.out.column == 1 and part.rows >= height and (part.columns >= vecs * LANES or args.padded)
 
 
 cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
-    """Whether bias, mask and update do so too."""
+    """Return whether bias, mask and update do so too."""
     return ((args.bias.data == NULL or args.bias.column == 1) and (args.mask.data == NULL or args.mask.column == 1)
             and (args.update == NULL or plain_descent(args.update)))
 
@@ -288,7 +288,7 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, c
         begun = True
         a.data += chunk * a.step + chunk // PANEL * a.jump
         b.data += chunk * b.step
-        b.ahead += chunk // PANEL * b.ahead_step
+        b.next_panel += chunk // PANEL * b.next_step
     if whole and (not part.last or ends_in_registers(args)):
         epilogue(height, vecs, True, args, part, sums)
         return
@@ -315,7 +315,8 @@ cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
     cdef bint joined = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
     left.in_panels = walk == ROW_PANELS or walk == COLUMN_PANELS
     if walk == PACKED:
-        left.data, left.vector, left.step, left.jump = a.buffer + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD, 0
+        left.data, left.vector, left.step = a.buffer + i * BROADCAST * depth, BROADCAST, TILE_ROWS * BROADCAST
+        left.jump = 0
     elif walk == ROW_PANELS:
         rows[0] = min(rows[0], PANEL - (a.first + i) % PANEL)
         left.data, left.vector, left.step, left.jump = at(&a.vectors, a.first + i, begin), 1, PANEL, 0
@@ -327,7 +328,7 @@ cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
             rows[0] = min(rows[0], PANEL - (a.first + i) % PANEL)
         left.data, left.vector, left.step, left.jump = a.buffer, 1, TILE_ROWS, 0
         if a.packs:
-            left.data, left.vector, left.step = a.buffer + i * SPREAD * depth, SPREAD, TILE_ROWS * SPREAD
+            left.data, left.vector, left.step = a.buffer + i * BROADCAST * depth, BROADCAST, TILE_ROWS * BROADCAST
         elif rows[0] == TILE_ROWS or a.padded:
             left.data = at(&a.vectors, a.first + i, begin)
             left.vector, left.step = a.vectors.row, a.vectors.column
@@ -339,18 +340,18 @@ cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
 cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin,
                             Py_ssize_t depth, Part part) noexcept nogil:
     """Every tile of a block of a against one panel of b."""
-    cdef Py_ssize_t i = 0, fetched_lines = b.ahead_lines * (LINE // <Py_ssize_t> sizeof(real))
-    cdef const real* ahead = b.ahead
+    cdef Py_ssize_t i = 0, fetched_lines = b.next_lines * (LINE // <Py_ssize_t> sizeof(real))
+    cdef const real* following = b.next_panel
     cdef Left left
     if walk == PACKED or walk == STRIDED:
-        b.ahead, b.ahead_step, b.ahead_lines = NULL, 0, 0
+        b.next_panel, b.next_step, b.next_lines = NULL, 0, 0
     # rows far apart, of which the hardware fetches nothing by itself
     b.fetch_next = walk == STRIDED and b.step > TILE_COLUMNS and a.size <= TILE_ROWS
     while i < a.size:
         part.row, part.rows = a.first + i, min(TILE_ROWS, a.size - i)
         left = left_of(walk, a, i, begin, depth, &part.rows)
         if walk == ROW_PANELS or walk == COLUMN_PANELS:
-            b.ahead = ahead + i // TILE_ROWS * fetched_lines
+            b.next_panel = following + i // TILE_ROWS * fetched_lines
         if part.columns <= LANES:
             tile_of_height(1, depth, left, b, args, &part)
         else:

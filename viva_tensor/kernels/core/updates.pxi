@@ -97,7 +97,7 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
 
 
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
-    """Whether an update is so short that `descend` makes it while gradients are still in registers."""
+    """Return whether an update is so short that `descend` makes it while gradients are still in registers."""
     return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL
 
 

@@ -108,12 +108,12 @@ typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /*
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
-/* Elements of a packed a as they are multiplied: each SPREAD times over. Without AVX, spreading one as it is read would
+/* Elements of a packed a as they are multiplied: each BROADCAST times over. Without AVX, spreading one as it is read would
  * take a shuffle, for which the adders and multipliers then wait. */
 #if VIVA_VEC_BYTES == 16 && defined(__SSE__) && VIVA_REAL_BITS == 32
-#define VIVA_SPREAD 4
+#define VIVA_BROADCAST 4
 #else
-#define VIVA_SPREAD 1
+#define VIVA_BROADCAST 1
 #endif
 #define VIVA_KNOWN(x) __builtin_constant_p(x)
 
@@ -219,7 +219,7 @@ typedef viva_real viva_vec;
 #define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
 #define VIVA_PREFETCH(address) ((void)(address))
 #define VIVA_LOG_LANES 0
-#define VIVA_SPREAD 1
+#define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
 #define VIVA_ZIP_LOW(a, b) (a)
 #define VIVA_ZIP_HIGH(a, b) (b)

@@ -142,8 +142,8 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
         epilogue_in_any_layout(&total, args, &part)
 
 
-cdef inline bint thin(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """Whether the product had a path of its own here, and has been made."""
+cdef inline bint without_tiles(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """Return whether the product had a path of its own here, and has been made."""
     cdef vec none[TILE_VECS]
     cdef Part part
     cdef Py_ssize_t row, column

@@ -1,4 +1,4 @@
-"""Parameters in any nesting of tuples, NamedTuples, lists and dicts."""
+"""Parameters in any tree of tuples, NamedTuples, lists and dicts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["leaves", "replaced"]
 
 
 def leaves(params: Any) -> list[Variable]:
-    """The variables in a nesting of tuples, NamedTuples, lists and dicts, in order, each once.
+    """Return the variables in a tree of tuples, NamedTuples, lists and dicts, in order, each once.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def leaves(params: Any) -> list[Variable]:
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
-    """The same nesting with each variable replaced by ``new(variable)``.
+    """Return the same tree with each variable replaced by ``new(variable)``.
 
     Examples
     --------
