@@ -165,3 +165,4 @@ cdef struct Cores:
     int chains
     int lanes
     int tile_rows, tile_columns
+    int depth_block         # steps of the depth for which a product writes its output once

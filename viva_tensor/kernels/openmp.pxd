@@ -4,6 +4,7 @@ from viva_tensor.kernels.cores cimport Core
 
 cdef extern from * nogil:
     """
+    #define VIVA_FLAGS_APART 32 /* elements: a cache line, and the one beside it that comes with it */
     #ifdef _OPENMP
     #include <omp.h>
     #define VIVA_OPENMP _OPENMP
@@ -48,9 +49,10 @@ cdef extern from * nogil:
     /* Each thread has a flag on a cache line of its own. Who waits long yields, soon if others have no processor. */
     static void viva_wait(unsigned *flags, int thread, int threads, unsigned round) {
         int patience = 500;
-        __atomic_store_n(flags + 32 * thread, round, __ATOMIC_RELEASE);
+        __atomic_store_n(flags + VIVA_FLAGS_APART * thread, round, __ATOMIC_RELEASE);
         for (int other = 0; other < threads; other++)
-            for (int spins = 0; (int)(__atomic_load_n(flags + 32 * other, __ATOMIC_ACQUIRE) - round) < 0; spins++)
+            for (int spins = 0;
+                 (int)(__atomic_load_n(flags + VIVA_FLAGS_APART * other, __ATOMIC_ACQUIRE) - round) < 0; spins++)
                 if (spins >= patience) {
                     if (patience == 500 && threads <= omp_get_num_procs()) patience = 20000;
                     else sched_yield();
@@ -76,10 +78,12 @@ cdef extern from * nogil:
     }
     #endif
     """
+    enum:
+        FLAGS_APART "VIVA_FLAGS_APART"
     int OPENMP "VIVA_OPENMP"    # its version as yyyymm, or 0
     int openmp_max_threads "viva_max_threads" ()
     int openmp_processors "viva_processors" ()
     bint openmp_dismiss "viva_dismiss" ()   # before a fork: whether the calling thread's team may be had anew after it
-    # until all threads of the region have come to this round; `flags` has 32 elements for each of them
+    # until all threads of the region have come to this round; `flags` has FLAGS_APART elements for each of them
     void openmp_wait "viva_wait" (unsigned* flags, int thread, int threads, unsigned round)
     void openmp_team "viva_team" (Core core, const void* args, int threads)

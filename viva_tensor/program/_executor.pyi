@@ -8,6 +8,7 @@ DEPTH_BLOCK: int
 MOST: int
 
 Team = tuple[int, int, bool]  # first thread, threads, and whether all of them wait before
+Step = tuple[Address | InputOffset | None, Address, int, int, int]  # scale, w, size, first and second moment
 Strided = tuple[Address | InputOffset, int, int, int, int]
 
 @final
@@ -49,7 +50,7 @@ class Executor:
         bias: Strided | None,
         relu: bool,
         mask: Strided | None,
-        update: bool,
+        update: Step | None,
         padded: bool,
         by_rows: bool,
         team: Team,
@@ -71,7 +72,7 @@ class Executor:
         x: Address | InputOffset,
         out: Address | None,
         divisor: float,
-        update: bool,
+        update: Step | None,
         team: Team,
     ) -> None: ...
     def dropout(
@@ -93,16 +94,7 @@ class Executor:
     def clip(
         self, partials: list[Address | InputOffset], chunks: tuple[int, ...], max_norm: float, out: Address, team: Team
     ) -> None: ...
-    def update(
-        self,
-        grad: Address | InputOffset | None,
-        scale: Address | InputOffset | None,
-        w: Address,
-        size: int,
-        first: int,
-        second: int,
-        team: Team | None,
-    ) -> None: ...
+    def update(self, grad: Address | InputOffset, update: Step, team: Team) -> None: ...
     def finish(self, output: Address | None) -> None: ...
     def run(self, arrays: tuple[Any, ...], held: bool = False, first: int = 0, last: int = -1) -> float | None: ...
     def run_batches(

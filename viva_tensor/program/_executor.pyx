@@ -44,7 +44,7 @@ from viva_tensor.kernels.cores cimport (
     UpdateRule,
 )
 from viva_tensor.kernels.fences cimport fence
-from viva_tensor.kernels.openmp cimport openmp_wait
+from viva_tensor.kernels.openmp cimport FLAGS_APART, openmp_wait
 
 cdef extern from "Python.h" nogil:
     PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
@@ -61,17 +61,16 @@ cdef extern from * nogil:
     """
     double seconds_now "viva_seconds" ()
 
-DEPTH_BLOCK = 1024      # steps of the depth for which a product writes its output once, as in core/matmul.pxi
-
-MOST = 16       # inputs
-
 cdef object NDARRAY = numpy.ndarray
 
 cdef enum:
     MOST_INPUTS = 16
     CHECK_FLOPS = 20_000_000    # work between two looks at the clock
 
-cdef double LONGEST = 0.02      # seconds for which batches follow one another without a look at anything else
+cdef double CHECK_SECONDS = 0.02    # for which batches follow one another without a look at anything else
+
+DEPTH_BLOCK = float_cores.depth_block
+MOST = MOST_INPUTS
 
 
 cdef struct Instruction:
@@ -238,7 +237,6 @@ cdef class Executor:
     cdef const Cores* cores
     cdef list held
     cdef Patch* patches
-    cdef UpdateArgs* last_update
     cdef UpdateRule* rule
     cdef Py_ssize_t size, patch_count, room
     cdef int threads, allowed, input_count
@@ -265,7 +263,7 @@ cdef class Executor:
             for i, size in enumerate(shape):
                 dims[1 + i] = size
             dims += 1 + dims[0]
-        self.program.flags = <unsigned*> self.memory(128 * threads)
+        self.program.flags = <unsigned*> self.memory(threads * FLAGS_APART * sizeof(unsigned))
         self.program.gathers = <Gather*> self.memory(max(1, self.input_count) * sizeof(Gather))
         self.reserve(64)
 
@@ -329,8 +327,21 @@ cdef class Executor:
         """Hold on to what addresses point into."""
         self.held.append(item)
 
-    def matmul(self, sizes, a, b, out, bias, bint relu, mask, bint update, bint padded, bint by_rows, tuple team):
-        """out = a · b with what is fused; an `update` is the one added just before."""
+    cdef UpdateArgs* update_args(self, tuple update) except NULL:
+        """A step of the optimiser: (scale, w, size, first, second), the moments by their addresses."""
+        cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
+        scale, w, args.size, first, second = update
+        args.rule = self.rule
+        self.write(&args.new_w, w)
+        args.w = args.new_w
+        args.first = args.new_first = <void*> <uintptr_t> first
+        args.second = args.new_second = <void*> <uintptr_t> second
+        if scale is not None:
+            self.read(&args.scale, scale)
+        return args
+
+    def matmul(self, sizes, a, b, out, bias, bint relu, mask, tuple update, bint padded, bint by_rows, tuple team):
+        """out = a · b with what is fused; with an `update`, out is only room for sums."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
         args.a.row, args.a.column, args.a.down, args.a.across = a[1:]
@@ -339,8 +350,8 @@ cdef class Executor:
         self.read_matrix(&args.bias, bias)
         self.read_matrix(&args.mask, mask)
         args.relu, args.padded, args.by_rows = relu, padded, by_rows
-        if update:
-            args.update = self.last_update
+        if update is not None:
+            args.update = self.update_args(update)
         self.cores.matmul_plan(args, team[1])
         if args.swapped:
             a, b = b, a
@@ -364,8 +375,8 @@ cdef class Executor:
             args.formula = ROW_FORMULAS[name]
             self.add(self.cores.pair_rows, args, team)
 
-    def sum(self, sizes, x, out, double divisor, bint update, tuple team):
-        """Sums over the middle one of three sizes of a contiguous x; an `update` is the one added just before."""
+    def sum(self, sizes, x, out, double divisor, tuple update, tuple team):
+        """Sums over the middle one of three sizes of a contiguous x, written to `out` or used by an `update`."""
         cdef SumArgs* args = <SumArgs*> self.memory(sizeof(SumArgs))
         args.outer, args.axis, args.inner = sizes
         if args.outer == 0 or args.inner == 0:
@@ -373,8 +384,8 @@ cdef class Executor:
         args.x_outer, args.x_axis, args.x_inner = args.axis * args.inner, args.inner, 1
         args.out.row, args.out.column, args.divisor = args.inner, 1, divisor
         self.read(&args.x, x)
-        if update:
-            args.update = self.last_update
+        if update is not None:
+            args.update = self.update_args(update)
         else:
             self.write(&args.out.data, out)
         chunks = self.cores.sum_chunks(args.axis)
@@ -450,20 +461,11 @@ cdef class Executor:
         self.write(<void**> &args.out, out)
         self.add(self.cores.clip, args, team)
 
-    def update(self, grad, scale, w, Py_ssize_t size, uintptr_t first, uintptr_t second, tuple team):
-        """A step of the optimiser in place; without a gradient, for the product or sum that is added next."""
-        cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
-        args.rule, args.size = self.rule, size
-        self.write(&args.new_w, w)
-        args.w = args.new_w
-        args.first = args.new_first = <void*> first
-        args.second = args.new_second = <void*> second
-        self.last_update = args
-        if scale is not None:
-            self.read(&args.scale, scale)
-        if grad is not None:
-            self.read(&args.grad, grad)
-            self.add(self.cores.update, args, team)
+    def update(self, grad, tuple update, tuple team):
+        """A step of the optimiser in place."""
+        cdef UpdateArgs* args = self.update_args(update)
+        self.read(&args.grad, grad)
+        self.add(self.cores.update, args, team)
 
     def finish(self, Address output):
         """Give the products the workspace that they share, one after another; `output` may have no elements."""
@@ -594,7 +596,7 @@ cdef class Executor:
                     since += flops + 100
                     if since >= CHECK_FLOPS:
                         since = 0
-                        if not 0 <= seconds_now() - start < LONGEST:
+                        if not 0 <= seconds_now() - start < CHECK_SECONDS:
                             break
         finally:
             self.program.gather_count = 0

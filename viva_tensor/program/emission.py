@@ -33,6 +33,7 @@ __all__ = ["Emitter", "Holdings", "sums_in_registers"]
 
 Place = Address | InputOffset
 Strided = tuple[Place, int, int, int, int]
+Step = tuple[Place | None, Address, int, int, int]  # scale, w, size, and the addresses of the moments
 Team = tuple[int, int, bool]  # first thread, threads, barrier
 
 
@@ -89,30 +90,23 @@ class Emitter:
         row, column = symbol.strides
         return self.place(symbol), row, column, symbol.down, symbol.across
 
-    def step(self, one: Instruction, team: Team, grad: Symbol | None = None) -> None:
-        """An update, by its own gradient or by that of the instruction that is emitted next."""
+    def step(self, one: Instruction) -> Step:
+        """Describe the update of an instruction."""
         w, scale = one.results["w"], one.operands.get("scale")
         first, second = (
             self.held.moments[slot][w.buffer.index].ctypes.data if slot in self.held.moments else 0
             for slot in ("first", "second")
         )
-        self.executor.update(
-            None if grad is None else self.place(grad),
-            None if scale is None else self.place(scale),
-            self.address(w),
-            w.size,
-            first,
-            second,
-            team,
-        )
+        return None if scale is None else self.place(scale), self.address(w), w.size, first, second
 
 
 def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
     out, bias, mask = one.results["out"], one.operands.get("bias"), one.operands.get("mask")
+    update = None
     if "update" in one.fused:
         w = one.results["w"]
         out = w if sums_in_registers(one) else replace(w, buffer=out.buffer)
-        to.step(one, team)
+        update = to.step(one)
     rows, columns = out.shape
     to.executor.matmul(
         (rows, columns, one.operands["a"].shape[1]),
@@ -122,7 +116,7 @@ def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
         None if bias is None else (to.place(bias), 0, bias.strides[0], 0, 0),
         "relu" in one.fused,
         None if mask is None else to.matrix(mask),
-        "update" in one.fused,
+        update,
         bool(out.down or out.across) and (bias is None or bias.buffer.kind != "input"),
         planned.by_rows,
         team,
@@ -144,11 +138,9 @@ def _pairs(to: Emitter, one: Elementwise | Rows, planned: Planned, team: Team) -
 
 
 def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
-    updates = "update" in one.fused
-    if updates:
-        to.step(one, team)
-    total = None if updates else to.address(one.results["out"])
-    to.executor.sum(one.sizes, to.place(one.operands["x"]), total, one.divisor, updates, team)
+    update = to.step(one) if "update" in one.fused else None
+    total = to.address(one.results["out"]) if update is None else None
+    to.executor.sum(one.sizes, to.place(one.operands["x"]), total, one.divisor, update, team)
 
 
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
@@ -189,7 +181,7 @@ def _clip(to: Emitter, one: Clip, planned: Planned, team: Team) -> None:
 
 
 def _update(to: Emitter, one: Update, planned: Planned, team: Team) -> None:
-    to.step(one, team, one.operands["grad"])
+    to.executor.update(to.place(one.operands["grad"]), to.step(one), team)
 
 
 EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None]] = {

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels import _matmul
 from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.kernels.checks import check_count, flag, is_step_count
 from viva_tensor.kernels.threads import get_num_threads
@@ -28,7 +29,8 @@ from viva_tensor.program.source import Shapes, Source
 
 __all__ = ["Run", "State", "Step"]
 
-PANEL_ROW_BYTES = 128  # bytes of a panel's row
+PANEL_ROW_BYTES = 128  # bytes of the widest panel's row
+assert all(_matmul.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES for kind in "fd")
 
 
 class State(NamedTuple):

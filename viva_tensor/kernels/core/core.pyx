@@ -2,7 +2,7 @@
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from viva_tensor.kernels.cores cimport *
 
@@ -102,6 +102,7 @@ cores.chains = CHAINS
 cores.lanes = LANES
 cores.tile_rows = TILE_ROWS
 cores.tile_columns = TILE_COLUMNS
+cores.depth_block = DEPTH_BLOCK
 
 
 def table():

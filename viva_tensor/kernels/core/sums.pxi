@@ -93,11 +93,22 @@ cdef inline void strip_sums(int vecs, const real* x, Py_ssize_t row, Py_ssize_t 
         (<vec*> (totals + j * LANES))[0] = sums[j]
 
 
+cdef inline void eight_whole_rows(const real* at, Py_ssize_t row, Py_ssize_t columns, real* chains) noexcept nogil:
+    """Two rows for each chain at once: half the loads and stores of the chains."""
+    cdef Py_ssize_t c
+    for c in range(columns // LANES):
+        eight_rows(at + c * LANES, row, chains + c * LANES)
+    for c in range(columns // LANES * LANES, columns):
+        chains[c] = (chains[c] + at[c]) + at[4 * row + c]
+        chains[BLOCK + c] = (chains[BLOCK + c] + at[row + c]) + at[5 * row + c]
+        chains[2 * BLOCK + c] = (chains[2 * BLOCK + c] + at[2 * row + c]) + at[6 * row + c]
+        chains[3 * BLOCK + c] = (chains[3 * BLOCK + c] + at[3 * row + c]) + at[7 * row + c]
+
+
 cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
                       real* totals) noexcept nogil:
     """Sums down at most BLOCK columns, row by row, so that memory is read in the order in which it lies."""
     cdef real chains[4 * BLOCK]
-    cdef const real* at
     cdef Py_ssize_t first, end, i, c
     cdef int q
     if column == 1 and rows * columns * <Py_ssize_t> sizeof(real) <= IN_CACHE:
@@ -113,26 +124,16 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
             columns -= STRIP_VECS // 2 * LANES
         if columns == 0:
             return
-    for c in range(columns):
-        totals[c] = 0
+    memset(totals, 0, columns * sizeof(real))
     first = 0
     while first < rows:
         end = min(rows, first + CHAIN)
         for q in range(4):
-            for c in range(columns):
-                chains[q * BLOCK + c] = 0
+            memset(chains + q * BLOCK, 0, columns * sizeof(real))
         i = first
-        if column == 1:
-            while i + 8 <= end:     # two rows for each chain at once: half the loads and stores of the chains
-                at = x + i * row
-                for c in range(columns // LANES):
-                    eight_rows(at + c * LANES, row, chains + c * LANES)
-                for c in range(columns // LANES * LANES, columns):
-                    chains[c] = (chains[c] + at[c]) + at[4 * row + c]
-                    chains[BLOCK + c] = (chains[BLOCK + c] + at[row + c]) + at[5 * row + c]
-                    chains[2 * BLOCK + c] = (chains[2 * BLOCK + c] + at[2 * row + c]) + at[6 * row + c]
-                    chains[3 * BLOCK + c] = (chains[3 * BLOCK + c] + at[3 * row + c]) + at[7 * row + c]
-                i += 8
+        while column == 1 and i + 8 <= end:
+            eight_whole_rows(x + i * row, row, columns, chains)
+            i += 8
         while i < end:
             q = (i - first) % 4
             for c in range(columns):
