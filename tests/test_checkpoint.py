@@ -18,7 +18,7 @@ from support.mangled import changed, headed, replanted
 from support.networks import network
 
 from viva_tensor import autograd, checkpoint, error, files, nn, optim, program
-from viva_tensor.checkpoint import Checkpoint
+from viva_tensor.checkpoint import Checkpoint, codec, states, storage
 
 SIZES = (3, 8, 5, 2)
 
@@ -204,7 +204,7 @@ def full(rng):
 
 def signed(path, tensors, metadata):
     """A file with a checksum, whatever it holds."""
-    path.write_bytes(checkpoint._bytes(tensors, {key: text for key, text in metadata.items() if key != "sha256"}))
+    path.write_bytes(storage.packed(tensors, {key: text for key, text in metadata.items() if key != "sha256"}))
     return path
 
 
@@ -369,9 +369,7 @@ class TestDamage:
         assert done.stdout.strip() == f"{len(hostile) - 1} []", done.stderr  # the last is data, and stays so
         assert not (tmp_path / "pwned").exists()
 
-    @given(
-        changed(checkpoint._bytes({"0.weight": np.ones((2, 1)), "0.bias": np.ones(2)}, {"viva_tensor": "weights 1"}))
-    )
+    @given(changed(storage.packed({"0.weight": np.ones((2, 1)), "0.bias": np.ones(2)}, {"viva_tensor": "weights 1"})))
     @hypothesis.settings(max_examples=100, deadline=None)
     def test_changed_bytes_are_refused_in_words(self, place, data):
         place.write_bytes(data)
@@ -387,9 +385,9 @@ class TestDamage:
     @hypothesis.settings(max_examples=100, deadline=None)
     def test_whatever_a_signed_tree_says_is_refused_in_words(self, place, data):
         tensors = {}
-        tree = checkpoint._encoded(full(np.random.default_rng(1)), "checkpoint", tensors)
+        tree = codec.encoded(full(np.random.default_rng(1)), "checkpoint", tensors)
         text = json.dumps(data.draw(replanted(tree)))
-        signed(place, tensors, {"viva_tensor": checkpoint.FORMAT, "written": "1", "checkpoint": text})
+        signed(place, tensors, {"viva_tensor": states.FORMAT, "written": "1", "checkpoint": text})
         read_or_refused(place)
 
 
@@ -523,7 +521,7 @@ class TestCheckpoint:
 
     @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "3", '{"$": []}'])
     def test_metadata_that_is_no_tree(self, tmp_path, text):
-        signed(tmp_path / "c", {}, {"viva_tensor": checkpoint.FORMAT, "checkpoint": text})
+        signed(tmp_path / "c", {}, {"viva_tensor": states.FORMAT, "checkpoint": text})
         with pytest.raises(error.InvalidFile, match="c is a damaged checkpoint"):
             checkpoint.load(tmp_path / "c")
 
@@ -557,9 +555,9 @@ class TestLatest:
 
     def test_damage_inside_is_passed_over(self, rng, tmp_path):
         good = checkpoint.save(tmp_path / "good.safetensors", full(rng))
-        metadata = {"viva_tensor": checkpoint.FORMAT, "written": str(10**30), "checkpoint": "{"}
+        metadata = {"viva_tensor": states.FORMAT, "written": str(10**30), "checkpoint": "{"}
         signed(tmp_path / "bad.safetensors", {}, metadata)
-        signed(tmp_path / "worse.safetensors", {}, {"viva_tensor": checkpoint.FORMAT, "written": "x"})
+        signed(tmp_path / "worse.safetensors", {}, {"viva_tensor": states.FORMAT, "written": "x"})
         changed = bytearray(checkpoint.save(tmp_path / "flipped.safetensors", full(rng)).read_bytes())
         changed[-1] ^= 1
         (tmp_path / "flipped.safetensors").write_bytes(changed)

@@ -28,7 +28,8 @@ from support.mangled import changed, headed, replanted, tables
 from tabular.test_data import trained_or_refused
 from test_checkpoint import WRITTEN, full, read_or_refused, signed
 
-from viva_tensor import checkpoint, error
+from viva_tensor import error
+from viva_tensor.checkpoint import codec, states
 from viva_tensor.cli import cli
 from viva_tensor.tabular import runs, saving
 from viva_tensor.tabular.data import DataError
@@ -76,7 +77,7 @@ def main():
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     tree_arrays = {}
-    tree = checkpoint._encoded(full(np.random.default_rng(1)), "checkpoint", tree_arrays)
+    tree = codec.encoded(full(np.random.default_rng(1)), "checkpoint", tree_arrays)
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", HypothesisWarning)
     with tempfile.TemporaryDirectory() as name:
@@ -90,7 +91,7 @@ def main():
 
         def signed_tree(tree):
             path = folder / "c.safetensors"
-            metadata = {"viva_tensor": checkpoint.FORMAT, "written": "1", "checkpoint": json.dumps(tree)}
+            metadata = {"viva_tensor": states.FORMAT, "written": "1", "checkpoint": json.dumps(tree)}
             read_or_refused(signed(path, tree_arrays, metadata))
 
         def table(made):

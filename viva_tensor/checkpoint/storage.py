@@ -1,0 +1,140 @@
+"""safetensors files with a checksum, so that a bit that changed since raises an error.
+
+The format is that of https://github.com/huggingface/safetensors. Files of other libraries have no checksum, and are
+read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import files
+from viva_tensor.error import InvalidFile
+from viva_tensor.extras import extra
+from viva_tensor.kernels.arrays import Array
+
+__all__ = ["DTYPES", "FLOATS", "checksum", "opened", "packed", "tensors_of"]
+
+CHECKSUM = "sha256"  # a file that names its format has one
+FLOATS = {"F32": "float32", "F64": "float64"}
+DTYPES = FLOATS | {
+    "BOOL": "bool",
+    "F16": "float16",
+    **{
+        f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+    },
+}
+
+
+def checksum(path: str | os.PathLike[str]) -> str | None:
+    """The checksum that a file carries, by which two files of one shape can be told apart; None if it has none.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Written here, or by another library, which gives none.
+
+    Raises
+    ------
+    InvalidFile
+        If the file is no whole safetensors file.
+    OSError
+        If the file cannot be opened.
+    ImportError
+        Without safetensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from viva_tensor import autograd, nn
+    >>> from viva_tensor.checkpoint import save_weights
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(checksum(save_weights(Path(folder) / "model.safetensors", [layer])))
+    64
+    """
+    with opened("checksum", path) as file:
+        found: str | None = (file.metadata() or {}).get(CHECKSUM)
+    return found
+
+
+def packed(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file with a checksum."""
+    with extra("train"):
+        import safetensors.numpy
+
+    # the library writes the memory of an array without looking at its strides
+    plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
+    written = safetensors.numpy.save(plain, {**metadata, CHECKSUM: digest(metadata, plain)})
+    # the library writes the metadata in an order of chance; the same content shall be the same file
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.dumps(json.loads(written[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(written)[end:]))
+
+
+def digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
+    """SHA-256 of all that a file says, whatever the order in which it says it."""
+    described = [(name, tensors[name].dtype.name, tensors[name].shape) for name in sorted(tensors)]
+    said = sorted((name, text) for name, text in metadata.items() if name != CHECKSUM)
+    digest = hashlib.sha256(json.dumps([said, described]).encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A safetensors file whose header was read and fits its size."""
+    with extra("train"):
+        from safetensors import SafetensorError, safe_open
+
+    path = files.as_path(operation, path)
+    with open(path, "rb"):  # the system's own error, if it cannot be opened
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except InvalidFile:
+        raise
+    except (SafetensorError, ValueError) as error:  # NumPy's of shapes that no array can have
+        raise InvalidFile(
+            f"{os.fspath(path)} is no whole safetensors file ({error})",
+            operation=operation,
+            hint="it may have been cut short, or be of another format",
+        ) from None
+
+
+def tensors_of(
+    operation: str, path: str | os.PathLike[str], dtypes: Collection[str]
+) -> tuple[Mapping[str, str], dict[str, Array]]:
+    """The metadata and the read-only arrays of a file, all of these dtypes."""
+    tensors = {}
+    with opened(operation, path) as file:
+        metadata = file.metadata() or {}
+        for name in file.keys():  # noqa: SIM118  # no mapping
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in dtypes:
+                raise InvalidFile(
+                    f"{os.fspath(path)}: {name} is {dtype}, wanted {' or '.join(dtypes)}",
+                    operation=operation,
+                    hint="cast it before saving",
+                )
+            tensors[name] = file.get_tensor(name)
+            tensors[name].setflags(write=False)
+    if (CHECKSUM in metadata or "viva_tensor" in metadata) and metadata.get(CHECKSUM) != digest(metadata, tensors):
+        raise InvalidFile(
+            f"{os.fspath(path)} is not as it was written: its checksum differs",
+            operation=operation,
+            hint="copy it anew, or take the one before",
+        )
+    return metadata, tensors

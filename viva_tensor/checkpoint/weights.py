@@ -1,0 +1,154 @@
+"""Weights of networks, with PyTorch's names and its layout [out, in], so that files go both ways."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from viva_tensor import autograd, files, nn
+from viva_tensor.autograd import Tape, Traced
+from viva_tensor.checkpoint.storage import FLOATS, packed, tensors_of
+from viva_tensor.error import InvalidFile, InvalidValue
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.checks import is_iterable
+
+__all__ = ["load_weights", "save_weights"]
+
+WEIGHTS = "weights 1"
+NAME = re.compile(r"(0|[1-9][0-9]{0,8})\.(weight|bias)")
+
+
+def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> Path:
+    """Write the weights of a network of linear layers with an activation between each two.
+
+    The tensors are named as in a PyTorch ``Sequential(Linear, activation, Linear, ...)``: 0.weight [out, in], 0.bias
+    [out], 2.weight, ... ``load_state_dict(safetensors.torch.load_file(path))`` takes them as they are.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced in one step; see :func:`viva_tensor.files.replace`.
+    layers : sequence of Linear
+        Of one dtype, each with as many inputs as the one before has outputs.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InvalidValue
+        If these are no such layers. Nothing is written then.
+    OSError
+        If the file cannot be written; what was there before still is.
+    ImportError
+        Without safetensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from viva_tensor import nn
+    >>> import tempfile
+    >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_weights(Path(folder) / "model.safetensors", [layer])
+    ...     (again,), tape = load_weights(path)
+    >>> np.array_equal(again.w.data, layer.w.data)
+    True
+    """
+    tensors = {}
+    if not is_iterable(layers):
+        hint = "give a sequence of linear layers"
+        raise InvalidValue(f"layers are a {type(layers).__name__}", operation="save_weights", hint=hint)
+    for i, layer in enumerate(layers):
+        if not (isinstance(layer, nn.Linear) and all(isinstance(one, autograd.Variable) for one in layer)):
+            raise InvalidValue(
+                f"found {type(layer).__name__} among the layers, wanted Linear of variables",
+                operation="save_weights",
+                hint="give a sequence of linear layers",
+            )
+        tensors[f"{2 * i}.weight"] = layer.w.data
+        tensors[f"{2 * i}.bias"] = layer.b.data
+    if fault := _fault(tensors):
+        raise InvalidValue(fault, operation="save_weights", hint="give the layers of one network, in order")
+    return files.replace(path, packed(tensors, {"viva_tensor": WEIGHTS}))
+
+
+def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Traced[tuple[nn.Linear, ...]]:
+    """Record the linear layers of a file, written here or from a PyTorch ``Sequential``.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Tensors 0.weight [out, in] and 0.bias [out], and so on with growing numbers; the numbers between belong to
+        activations, which have no weights.
+    tape : Tape, optional
+        Where the layers are recorded; an empty one by default.
+
+    Returns
+    -------
+    Traced of tuple of Linear
+
+    Raises
+    ------
+    InvalidFile
+        If the file is no whole safetensors file, was changed since it was written here, or holds anything else than
+        such layers; it names the file and what is wrong.
+    OSError
+        If the file cannot be opened.
+    ImportError
+        Without safetensors.
+
+    Examples
+    --------
+    See :func:`save_weights`.
+    """
+    tensors = tensors_of("load_weights", path, FLOATS)[1]
+    if fault := _fault(tensors):
+        raise InvalidFile(
+            f"{os.fspath(path)}: {fault}",
+            operation="load_weights",
+            hint="save the state_dict of a Sequential of Linear layers and activations",
+        )
+    tape = autograd.new_tape() if tape is None else tape
+    layers = []
+    for place in _places(tensors):
+        w, tape = autograd.new_variable(tape, tensors[f"{place}.weight"])
+        b, tape = autograd.new_variable(tape, tensors[f"{place}.bias"])
+        layers.append(nn.Linear(w, b))
+    return Traced(tuple(layers), tape)
+
+
+def _places(tensors: Mapping[str, Array]) -> list[int]:
+    """The numbers of the layers."""
+    return sorted({int(name.partition(".")[0]) for name in tensors})
+
+
+def _fault(tensors: Mapping[str, Array]) -> str:
+    """Tell what keeps tensors from being a chain of linear layers; empty if nothing does."""
+    if not tensors:
+        return "there are no layers"
+    for name, array in tensors.items():
+        found = NAME.fullmatch(name)
+        if not found:
+            return f"the name {name!r} is not like '0.weight' and '0.bias'"
+        wanted = "[out, in]" if found[2] == "weight" else "[out]"
+        if array.ndim != wanted.count(",") + 1 or 0 in array.shape:
+            return f"{name} has shape {array.shape}, wanted {wanted}"
+    dtypes = sorted({str(array.dtype) for array in tensors.values()})
+    if len(dtypes) > 1:
+        return f"mixed dtypes: {' and '.join(dtypes)}"
+    features = None
+    for place in _places(tensors):
+        w, b = tensors.get(f"{place}.weight"), tensors.get(f"{place}.bias")
+        if w is None or b is None:
+            there, missing = ("bias", "weight") if w is None else ("weight", "bias")
+            return f"{place}.{there} has no {place}.{missing} beside it"
+        if b.shape != w.shape[:1]:
+            return f"{place}.bias has shape {b.shape}, wanted {w.shape[:1]} beside {place}.weight {w.shape}"
+        if features not in (None, w.shape[1]):
+            return f"{place}.weight {w.shape} takes {w.shape[1]} features, the layer before gives {features}"
+        features = w.shape[0]
+    return ""
