@@ -1,81 +1,32 @@
-"""Estimators for scikit-learn: its ``MLPRegressor`` and ``MLPClassifier``, on compiled training steps.
-
-The parameters, their defaults and the attributes are scikit-learn's, and so are the initial weights, the batches and
-the updates that a ``random_state`` leads to: on the same rows both take the same steps, up to the rounding of float32,
-in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
-
-Not taken: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
-"""
+"""What both estimators share: the steps of training, as scikit-learn takes them."""
 
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.parameters import ACTIVATIONS, hidden_widths
 from viva_tensor.train import Layers, Network
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLP", "scaled"]
 
-
-ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
-SOLVERS = ("sgd", "adam")
-LEARNING_RATES = ("constant", "invscaling", "adaptive")
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
-
-
-def _is(value: object, kind: type, least: float) -> bool:
-    """Return whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
-
-
-def _whole(value: Any) -> bool:
-    return _is(value, numbers.Integral, 1)
-
-
-def _at_least_0(value: Any) -> bool:
-    return _is(value, numbers.Real, 0)
-
-
-def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in choices, f"one of {', '.join(map(repr, choices))}"
-
-
-# names of parameters, what their values fit, and that in words
-CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("activation", *_one_of(ACTIVATIONS)),
-    ("solver", *_one_of(SOLVERS)),
-    ("learning_rate", *_one_of(LEARNING_RATES)),
-    ("batch_size", lambda value: value == "auto" or _whole(value), "'auto' or an integer of at least 1"),
-    ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
-    ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),
-    ("learning_rate_init epsilon", lambda value: _at_least_0(value) and value > 0, "a finite number above 0"),
-    (
-        "momentum beta_1 beta_2",
-        lambda value: _at_least_0(value) and value < 1,
-        "a number from 0 up to but not including 1",
-    ),
-    ("validation_fraction", lambda value: _at_least_0(value) and 0 < value < 1, "a number between 0 and 1"),
-)
 
 
 class _RowOrders:
@@ -92,7 +43,7 @@ class _RowOrders:
         return self._order
 
 
-class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What both estimators share: all but the targets, the loss and the score."""
 
     def __init__(
@@ -172,24 +123,10 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _strata(self, target: Array) -> Array | None:
         return None
 
-    # Checks
-
-    def _check_parameters(self) -> tuple[int, ...]:
-        """The widths of the hidden layers, if all parameters are in their range."""
-        sizes = self.hidden_layer_sizes
-        widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-        if not all(isinstance(width, numbers.Integral) and width > 0 for width in widths):
-            _refuse("hidden_layer_sizes", sizes, "integers above 0")
-        for names, fits, wanted in CONSTRAINTS:
-            for name in names.split():
-                if not fits(getattr(self, name)):
-                    _refuse(name, getattr(self, name), wanted)
-        return tuple(int(width) for width in widths)
-
     # Training
 
     def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
-        hidden = self._check_parameters()
+        hidden = hidden_widths(self)
         if incremental and self.early_stopping:
             raise InvalidValue("early_stopping=True", operation="partial_fit", hint="it goes with fit alone")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
@@ -412,272 +349,8 @@ class _MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return Network(ACTIVATIONS[self.activation])(tuple(layers), X), dtype
 
 
-class MLPRegressor(RegressorMixin, _MLP):  # type: ignore[misc]
-    r"""A multilayer perceptron for regression, with scikit-learn's interface.
-
-    Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
-    \right)` over batches of n rows, in float32.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : int or sequence of int
-        Units of the hidden layers.
-    activation : {"relu", "tanh", "logistic", "identity"}
-        After each hidden layer.
-    solver : {"adam", "sgd"}
-        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
-    alpha : float
-        Strength of the L2 penalty on weights, not on biases.
-    batch_size : int or "auto"
-        "auto" is the smaller of 200 and the number of rows.
-    learning_rate : {"constant", "invscaling", "adaptive"}
-        For ``solver="sgd"``: ``learning_rate_init`` throughout; divided by (rows seen + 1) ** ``power_t`` after each
-        epoch; or divided by 5 where training would otherwise end, down to 1e-6.
-    learning_rate_init : float
-        Above 0.
-    power_t : float
-        See ``learning_rate``.
-    max_iter : int
-        Epochs at most.
-    shuffle : bool
-        The rows anew in every epoch.
-    random_state : int, RandomState or None
-        Decides weights, validation rows and orders.
-    tol : float
-        Training ends when the loss, or with ``early_stopping`` the score, does not get better by this for more than
-        ``n_iter_no_change`` epochs.
-    verbose : bool
-        Print the loss of each epoch.
-    warm_start : bool
-        ``fit`` goes on from the weights of the last one.
-    momentum, nesterovs_momentum : float, bool
-        Of ``solver="sgd"``.
-    early_stopping : bool
-        Keep ``validation_fraction`` of the rows apart, watch the score on them, and return the weights of the best.
-    validation_fraction : float
-        Between 0 and 1.
-    beta_1, beta_2, epsilon : float
-        Of ``solver="adam"``.
-    n_iter_no_change : int
-        See ``tol``.
-
-    Attributes
-    ----------
-    coefs_, intercepts_ : list of ndarray of float32
-        Weights [in, out] and biases [out] of each layer.
-    loss_, loss_curve_, best_loss_ : float, list of float, float or None
-        What is minimised, as a mean over the batches of the last epoch, of each epoch, and the least of it (None with
-        ``early_stopping``).
-    validation_scores_, best_validation_score_ : list of float or None, float or None
-        With ``early_stopping``: the score on the validation rows after each epoch, and the best.
-    n_iter_, t_ : int
-        Epochs of the last fit, rows seen in all.
-    n_features_in_, feature_names_in_ : int, ndarray of str
-        Columns of X; the names are there if X was a data frame.
-    n_layers_, n_outputs_, out_activation_ : int, int, str
-
-    Notes
-    -----
-    With several outputs the loss is summed over them, as the gradient is in scikit-learn; scikit-learn reports the
-    mean over them.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_diabetes
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> X, y = load_diabetes(return_X_y=True)
-    >>> network = MLPRegressor(solver="sgd", batch_size=32, random_state=0, early_stopping=True)
-    >>> model = make_pipeline(StandardScaler(), network).fit(X[:300], y[:300])
-    >>> model.score(X[300:], y[300:]) > 0.3
-    True
-    """
-
-    out_activation_ = "identity"
-
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train on rows X [rows, features] and targets y [rows] or [rows, outputs].
-
-        Raises
-        ------
-        ValueError
-            If X or y is not finite in float32, their rows differ in number, or a parameter is out of its range.
-        """
-        return self._fit(X, y, incremental=False)
-
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train for one epoch on these rows, from where the last call ended."""
-        return self._fit(X, y, incremental=True)
-
-    def predict(self, X: npt.ArrayLike) -> Array:
-        """Predictions [rows] or [rows, outputs], computed in float32; of float32 if X is, else of float64."""
-        output, dtype = self._output(X)
-        return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
-
-    def _targets(self, y: Array, keep: bool) -> Array:
-        with np.errstate(over="ignore"):
-            target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
-        if not np.isfinite(target).all():
-            raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
-        return target
-
-    def _outputs(self, target: Array) -> int:
-        return int(target.shape[1])
-
-    def _loss(
-        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
-    ) -> autograd.Traced[autograd.Variable]:
-        loss, tape = nn.mse_loss(tape, output, target)
-        return _scaled(tape, loss, output.data.shape[1] / 2)
-
-    def _validation_score(self, output: Array, target: Array) -> float:
-        return float(r2_score(target, output)) if np.isfinite(output).all() else math.nan
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
-
-class MLPClassifier(ClassifierMixin, _MLP):  # type: ignore[misc]
-    r"""A multilayer perceptron for classification, with scikit-learn's interface.
-
-    Minimises the cross-entropy of the classes plus :math:`\frac{\alpha}{2n} \sum_W \lVert W \rVert^2` over batches of
-    n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
-    is multilabel: one output for each label, independent of the others.
-
-    The parameters are those of :class:`MLPRegressor`; with ``early_stopping`` the validation rows hold each class in
-    its share, and the score is the accuracy.
-
-    Attributes
-    ----------
-    classes_ : ndarray
-        The labels, sorted.
-    coefs_, intercepts_, loss_, loss_curve_, ...
-        As those of :class:`MLPRegressor`.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_wine
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> X, y = load_wine(return_X_y=True)
-    >>> network = MLPClassifier(learning_rate_init=0.01, tol=0.01, random_state=0)
-    >>> model = make_pipeline(StandardScaler(), network).fit(X[::2], y[::2])
-    >>> model.score(X[1::2], y[1::2]) > 0.9
-    True
-    >>> model.predict_proba(X).shape
-    (178, 3)
-    """
-
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train on rows X [rows, features] and labels y [rows], or zeros and ones [rows, labels].
-
-        Raises
-        ------
-        ValueError
-            If X is not finite in float32, y does not hold labels, their rows differ in number, or a parameter is out
-            of its range.
-        """
-        return self._fit(X, y, incremental=False)
-
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
-        """Train for one epoch on these rows, from where the last call ended.
-
-        Parameters
-        ----------
-        X, y : array_like
-            As in :meth:`fit`.
-        classes : array_like, optional
-            All labels that will ever come; needed in the first call only.
-        """
-        known = hasattr(self, "classes_")
-        if classes is not None:
-            labels = unique_labels(classes)
-            if known and not np.array_equal(self.classes_, labels):
-                was = f"classes={labels}, fitted before were {self.classes_}"
-                raise InvalidValue(was, operation="partial_fit", hint="give the same ones")
-            if not known:
-                self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        elif not known:
-            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
-        return self._fit(X, y, incremental=True)
-
-    def predict(self, X: npt.ArrayLike) -> Array:
-        """The most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
-        return self._labels(self._output(X)[0])
-
-    def predict_proba(self, X: npt.ArrayLike) -> Array:
-        """Probabilities [rows, classes] in the order of ``classes_``; of multilabel targets, of each label."""
-        output, dtype = self._output(X)
-        return np.exp(self._log_proba(output)).astype(dtype)
-
-    def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Logarithms of :meth:`predict_proba`, exact where the probability itself rounds to 0."""
-        output, dtype = self._output(X)
-        return self._log_proba(output).astype(dtype)
-
-    def _log_proba(self, output: Array) -> Array:
-        logits = output.astype(np.float64)
-        if len(self.classes_) == 1 and self.n_outputs_ == 1:
-            return np.zeros_like(logits)
-        if self.out_activation_ == "softmax":
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            return cast(Array, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-        positive = -np.logaddexp(0, -logits)
-        return np.hstack([-np.logaddexp(0, logits), positive]) if self.n_outputs_ == 1 else positive
-
-    def _labels(self, output: Array) -> Array:
-        if self._multilabel:
-            return (output > 0).astype(int)
-        places = output.argmax(axis=1) if self.n_outputs_ > 1 else (output[:, 0] > 0).astype(int)
-        return cast(Array, self.classes_[places if len(self.classes_) > 1 else 0 * places])
-
-    def _set_classes(self, classes: Array, multilabel: bool) -> None:
-        self.classes_ = classes
-        self._multilabel = multilabel
-        self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
-
-    def _targets(self, y: Array, keep: bool) -> Array:
-        check_classification_targets(y)
-        labels = unique_labels(y)
-        if not keep:
-            self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        strange = np.setdiff1d(labels, self.classes_)
-        if len(strange):
-            raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", hint="name all of them at first"
-            )
-        if self._multilabel:
-            return np.ascontiguousarray(y, np.float32)
-        places = np.searchsorted(self.classes_, y).astype(np.float32)
-        return places if self.out_activation_ == "softmax" else places[:, None]
-
-    def _outputs(self, target: Array) -> int:
-        return len(self.classes_) if target.ndim == 1 else int(target.shape[1])
-
-    def _strata(self, target: Array) -> Array | None:
-        return target if target.ndim == 2 and target.shape[1] == 1 else None
-
-    def _loss(
-        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
-    ) -> autograd.Traced[autograd.Variable]:
-        if self.out_activation_ == "softmax":
-            return nn.cross_entropy(tape, output, target)
-        loss, tape = nn.binary_cross_entropy(tape, output, target)
-        return _scaled(tape, loss, output.data.shape[1])
-
-    def _validation_score(self, output: Array, target: Array) -> float:
-        actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
-        return float(accuracy_score(actual, self._labels(output)))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
-
-def _scaled(tape: autograd.Tape, x: autograd.Variable, factor: float) -> autograd.Traced[autograd.Variable]:
+def scaled(tape: autograd.Tape, x: autograd.Variable, factor: float) -> autograd.Traced[autograd.Variable]:
+    """Record factor · x."""
     return autograd.record(tape, operations.SCALE, x, factor=float(factor))
 
 
@@ -690,14 +363,10 @@ def _with_penalty(
         squares, tape = autograd.mul(tape, layer.w, layer.w)
         size, tape = autograd.sum(tape, squares)
         total, tape = autograd.add(tape, total, size)
-    zeros, tape = _scaled(tape, target, 0)
+    zeros, tape = scaled(tape, target, 0)
     one, tape = autograd.new_constant(tape, np.float32(1))
     ones, tape = autograd.add(tape, zeros, one)
     count, tape = autograd.sum(tape, ones)
-    penalty, tape = _scaled(tape, total, factor * target.data.size / len(target.data))
+    penalty, tape = scaled(tape, total, factor * target.data.size / len(target.data))
     penalty, tape = autograd.div(tape, penalty, count)
     return autograd.add(tape, loss, penalty)
-
-
-def _refuse(name: str, got: object, wanted: str) -> None:
-    raise InvalidValue(f"{name}={got!r}, wanted {wanted}", operation="fit")

@@ -1,0 +1,284 @@
+"""The estimators: targets, losses and scores."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+
+from viva_tensor import autograd, nn
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.base import MLP, scaled
+
+__all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
+    r"""A multilayer perceptron for regression, with scikit-learn's interface.
+
+    Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
+    \right)` over batches of n rows, in float32.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of the hidden layers.
+    activation : {"relu", "tanh", "logistic", "identity"}
+        After each hidden layer.
+    solver : {"adam", "sgd"}
+        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
+    alpha : float
+        Strength of the L2 penalty on weights, not on biases.
+    batch_size : int or "auto"
+        "auto" is the smaller of 200 and the number of rows.
+    learning_rate : {"constant", "invscaling", "adaptive"}
+        For ``solver="sgd"``: ``learning_rate_init`` throughout; divided by (rows seen + 1) ** ``power_t`` after each
+        epoch; or divided by 5 where training would otherwise end, down to 1e-6.
+    learning_rate_init : float
+        Above 0.
+    power_t : float
+        See ``learning_rate``.
+    max_iter : int
+        Epochs at most.
+    shuffle : bool
+        The rows anew in every epoch.
+    random_state : int, RandomState or None
+        Decides weights, validation rows and orders.
+    tol : float
+        Training ends when the loss, or with ``early_stopping`` the score, does not get better by this for more than
+        ``n_iter_no_change`` epochs.
+    verbose : bool
+        Print the loss of each epoch.
+    warm_start : bool
+        ``fit`` goes on from the weights of the last one.
+    momentum, nesterovs_momentum : float, bool
+        Of ``solver="sgd"``.
+    early_stopping : bool
+        Keep ``validation_fraction`` of the rows apart, watch the score on them, and return the weights of the best.
+    validation_fraction : float
+        Between 0 and 1.
+    beta_1, beta_2, epsilon : float
+        Of ``solver="adam"``.
+    n_iter_no_change : int
+        See ``tol``.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray of float32
+        Weights [in, out] and biases [out] of each layer.
+    loss_, loss_curve_, best_loss_ : float, list of float, float or None
+        What is minimised, as a mean over the batches of the last epoch, of each epoch, and the least of it (None with
+        ``early_stopping``).
+    validation_scores_, best_validation_score_ : list of float or None, float or None
+        With ``early_stopping``: the score on the validation rows after each epoch, and the best.
+    n_iter_, t_ : int
+        Epochs of the last fit, rows seen in all.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns of X; the names are there if X was a data frame.
+    n_layers_, n_outputs_, out_activation_ : int, int, str
+
+    Notes
+    -----
+    With several outputs the loss is summed over them, as the gradient is in scikit-learn; scikit-learn reports the
+    mean over them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> network = MLPRegressor(solver="sgd", batch_size=32, random_state=0, early_stopping=True)
+    >>> model = make_pipeline(StandardScaler(), network).fit(X[:300], y[:300])
+    >>> model.score(X[300:], y[300:]) > 0.3
+    True
+    """
+
+    out_activation_ = "identity"
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train on rows X [rows, features] and targets y [rows] or [rows, outputs].
+
+        Raises
+        ------
+        ValueError
+            If X or y is not finite in float32, their rows differ in number, or a parameter is out of its range.
+        """
+        return self._fit(X, y, incremental=False)
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train for one epoch on these rows, from where the last call ended."""
+        return self._fit(X, y, incremental=True)
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """Predictions [rows] or [rows, outputs], computed in float32; of float32 if X is, else of float64."""
+        output, dtype = self._output(X)
+        return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
+
+    def _targets(self, y: Array, keep: bool) -> Array:
+        with np.errstate(over="ignore"):
+            target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
+        if not np.isfinite(target).all():
+            raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
+        return target
+
+    def _outputs(self, target: Array) -> int:
+        return int(target.shape[1])
+
+    def _loss(
+        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
+    ) -> autograd.Traced[autograd.Variable]:
+        loss, tape = nn.mse_loss(tape, output, target)
+        return scaled(tape, loss, output.data.shape[1] / 2)
+
+    def _validation_score(self, output: Array, target: Array) -> float:
+        return float(r2_score(target, output)) if np.isfinite(output).all() else math.nan
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
+    r"""A multilayer perceptron for classification, with scikit-learn's interface.
+
+    Minimises the cross-entropy of the classes plus :math:`\frac{\alpha}{2n} \sum_W \lVert W \rVert^2` over batches of
+    n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
+    is multilabel: one output for each label, independent of the others.
+
+    The parameters are those of :class:`MLPRegressor`; with ``early_stopping`` the validation rows hold each class in
+    its share, and the score is the accuracy.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The labels, sorted.
+    coefs_, intercepts_, loss_, loss_curve_, ...
+        As those of :class:`MLPRegressor`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_wine(return_X_y=True)
+    >>> network = MLPClassifier(learning_rate_init=0.01, tol=0.01, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), network).fit(X[::2], y[::2])
+    >>> model.score(X[1::2], y[1::2]) > 0.9
+    True
+    >>> model.predict_proba(X).shape
+    (178, 3)
+    """
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train on rows X [rows, features] and labels y [rows], or zeros and ones [rows, labels].
+
+        Raises
+        ------
+        ValueError
+            If X is not finite in float32, y does not hold labels, their rows differ in number, or a parameter is out
+            of its range.
+        """
+        return self._fit(X, y, incremental=False)
+
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
+        """Train for one epoch on these rows, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y : array_like
+            As in :meth:`fit`.
+        classes : array_like, optional
+            All labels that will ever come; needed in the first call only.
+        """
+        known = hasattr(self, "classes_")
+        if classes is not None:
+            labels = unique_labels(classes)
+            if known and not np.array_equal(self.classes_, labels):
+                was = f"classes={labels}, fitted before were {self.classes_}"
+                raise InvalidValue(was, operation="partial_fit", hint="give the same ones")
+            if not known:
+                self._set_classes(labels, type_of_target(y).startswith("multilabel"))
+        elif not known:
+            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
+        return self._fit(X, y, incremental=True)
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """The most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
+        return self._labels(self._output(X)[0])
+
+    def predict_proba(self, X: npt.ArrayLike) -> Array:
+        """Probabilities [rows, classes] in the order of ``classes_``; of multilabel targets, of each label."""
+        output, dtype = self._output(X)
+        return np.exp(self._log_proba(output)).astype(dtype)
+
+    def predict_log_proba(self, X: npt.ArrayLike) -> Array:
+        """Logarithms of :meth:`predict_proba`, exact where the probability itself rounds to 0."""
+        output, dtype = self._output(X)
+        return self._log_proba(output).astype(dtype)
+
+    def _log_proba(self, output: Array) -> Array:
+        logits = output.astype(np.float64)
+        if len(self.classes_) == 1 and self.n_outputs_ == 1:
+            return np.zeros_like(logits)
+        if self.out_activation_ == "softmax":
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            return cast(Array, shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+        positive = -np.logaddexp(0, -logits)
+        return np.hstack([-np.logaddexp(0, logits), positive]) if self.n_outputs_ == 1 else positive
+
+    def _labels(self, output: Array) -> Array:
+        if self._multilabel:
+            return (output > 0).astype(int)
+        places = output.argmax(axis=1) if self.n_outputs_ > 1 else (output[:, 0] > 0).astype(int)
+        return cast(Array, self.classes_[places if len(self.classes_) > 1 else 0 * places])
+
+    def _set_classes(self, classes: Array, multilabel: bool) -> None:
+        self.classes_ = classes
+        self._multilabel = multilabel
+        self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
+
+    def _targets(self, y: Array, keep: bool) -> Array:
+        check_classification_targets(y)
+        labels = unique_labels(y)
+        if not keep:
+            self._set_classes(labels, type_of_target(y).startswith("multilabel"))
+        strange = np.setdiff1d(labels, self.classes_)
+        if len(strange):
+            raise InvalidValue(
+                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", hint="name all of them at first"
+            )
+        if self._multilabel:
+            return np.ascontiguousarray(y, np.float32)
+        places = np.searchsorted(self.classes_, y).astype(np.float32)
+        return places if self.out_activation_ == "softmax" else places[:, None]
+
+    def _outputs(self, target: Array) -> int:
+        return len(self.classes_) if target.ndim == 1 else int(target.shape[1])
+
+    def _strata(self, target: Array) -> Array | None:
+        return target if target.ndim == 2 and target.shape[1] == 1 else None
+
+    def _loss(
+        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
+    ) -> autograd.Traced[autograd.Variable]:
+        if self.out_activation_ == "softmax":
+            return nn.cross_entropy(tape, output, target)
+        loss, tape = nn.binary_cross_entropy(tape, output, target)
+        return scaled(tape, loss, output.data.shape[1])
+
+    def _validation_score(self, output: Array, target: Array) -> float:
+        actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
+        return float(accuracy_score(actual, self._labels(output)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,70 @@
+"""What the parameters of the estimators may be."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, cast
+
+from sklearn.base import BaseEstimator
+
+from viva_tensor.error import InvalidValue
+
+__all__ = ["ACTIVATIONS", "hidden_widths"]
+
+ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+SOLVERS = ("sgd", "adam")
+LEARNING_RATES = ("constant", "invscaling", "adaptive")
+
+
+def _is(value: object, kind: type, least: float) -> bool:
+    """Return whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
+
+
+def _whole(value: Any) -> bool:
+    return _is(value, numbers.Integral, 1)
+
+
+def _at_least_0(value: Any) -> bool:
+    return _is(value, numbers.Real, 0)
+
+
+def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in choices, f"one of {', '.join(map(repr, choices))}"
+
+
+# names of parameters, what their values fit, and that in words
+CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("activation", *_one_of(ACTIVATIONS)),
+    ("solver", *_one_of(SOLVERS)),
+    ("learning_rate", *_one_of(LEARNING_RATES)),
+    ("batch_size", lambda value: value == "auto" or _whole(value), "'auto' or an integer of at least 1"),
+    ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
+    ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),
+    ("learning_rate_init epsilon", lambda value: _at_least_0(value) and value > 0, "a finite number above 0"),
+    (
+        "momentum beta_1 beta_2",
+        lambda value: _at_least_0(value) and value < 1,
+        "a number from 0 up to but not including 1",
+    ),
+    ("validation_fraction", lambda value: _at_least_0(value) and 0 < value < 1, "a number between 0 and 1"),
+)
+
+
+def hidden_widths(estimator: BaseEstimator) -> tuple[int, ...]:
+    """The widths of the hidden layers, if all parameters are in their range."""
+    sizes = estimator.hidden_layer_sizes
+    widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
+    if not all(_whole(width) for width in widths):
+        refuse("hidden_layer_sizes", sizes, "integers above 0")
+    for names, fits, wanted in CONSTRAINTS:
+        for name in names.split():
+            if not fits(getattr(estimator, name)):
+                refuse(name, getattr(estimator, name), wanted)
+    return tuple(int(width) for width in widths)
+
+
+def refuse(name: str, got: object, wanted: str) -> NoReturn:
+    raise InvalidValue(f"{name}={got!r}, wanted {wanted}", operation="fit")
