@@ -34,7 +34,7 @@ cdef bint operand(Matrix* matrix, const Matrix* out, Py_ssize_t own_rows, Py_ssi
     return True
 
 
-cdef inline void turn(Matrix* matrix) noexcept nogil:
+cdef inline void transpose_matrix(Matrix* matrix) noexcept nogil:
     matrix.row, matrix.column = matrix.column, matrix.row
 
 
@@ -51,9 +51,9 @@ cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b, char ki
         raise ValueError
     if columns == 1 or (args.out.row == 1 and args.out.column != 1):
         args.rows, args.columns = columns, rows
-        turn(&args.a)
-        turn(&args.b)
-        turn(&args.out)
+        transpose_matrix(&args.a)
+        transpose_matrix(&args.b)
+        transpose_matrix(&args.out)
         rows, columns = columns, rows
     threads = team_size(<double> rows * columns, ELEMENTS)
     call((float_cores if kind == b"f" else double_cores).pair, args, threads, <double> rows * columns)

@@ -5,7 +5,7 @@ import numpy as np
 from viva_tensor.kernels._updates import Rule
 
 DEPTH_BLOCK: int
-MOST: int
+INPUTS_AT_MOST: int
 
 Team = tuple[int, int, bool]  # first thread, threads, and whether all of them wait before
 Step = tuple[Address | InputOffset | None, Address, int, int, int]  # scale, w, size, first and second moment

@@ -70,7 +70,7 @@ cdef enum:
 cdef double CHECK_SECONDS = 0.02    # for which batches follow one another without a look at anything else
 
 DEPTH_BLOCK = float_cores.depth_block
-MOST = MOST_INPUTS
+INPUTS_AT_MOST = MOST_INPUTS
 
 
 cdef struct Instruction:
@@ -341,7 +341,7 @@ cdef class Executor:
         return args
 
     def matmul(self, sizes, a, b, out, bias, bint relu, mask, tuple update, bint padded, bint by_rows, tuple team):
-        """out = a · b with what is fused; with an `update`, out is only room for sums."""
+        """out = a · b with what is fused; with an `update`, out is only a buffer for sums."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
         args.a.row, args.a.column, args.a.down, args.a.across = a[1:]

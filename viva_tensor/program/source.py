@@ -14,7 +14,7 @@ from viva_tensor.error import DimensionError, DtypeError, InvalidValue, ShapeMis
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import is_iterable
 from viva_tensor.optim import Optimizer
-from viva_tensor.program._executor import MOST
+from viva_tensor.program._executor import INPUTS_AT_MOST
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
@@ -114,8 +114,8 @@ def source_of(
             )
     if len(set(inputs)) < len(inputs) or set(inputs) & set(params):
         raise InvalidValue("a variable is named twice among inputs and parameters", operation=operation)
-    if not 1 <= len(inputs) <= MOST:
-        hint = f"name from 1 to {MOST} leaves that each call replaces"
+    if not 1 <= len(inputs) <= INPUTS_AT_MOST:
+        hint = f"name from 1 to {INPUTS_AT_MOST} leaves that each call replaces"
         raise InvalidValue(f"{len(inputs)} inputs", operation=operation, hint=hint)
     kept = needed(nodes, output)
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}

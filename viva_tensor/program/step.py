@@ -126,8 +126,8 @@ class Step:
             counts[index] = panels.size
         counts = [more] * bool(more) + counts
         dtype = self._source.dtype
-        room = (count * dtype.itemsize + 2 * PANEL_ROW_BYTES for count in counts)
-        starts = [0, *accumulate(size // PANEL_ROW_BYTES * PANEL_ROW_BYTES for size in room)]
+        sizes = (count * dtype.itemsize + 2 * PANEL_ROW_BYTES for count in counts)
+        starts = [0, *accumulate(size // PANEL_ROW_BYTES * PANEL_ROW_BYTES for size in sizes)]
         block = aligned(starts[-1]).view(dtype)
         begins = (start // dtype.itemsize for start in starts)
         return block, tuple(block[begin : begin + count] for begin, count in zip(begins, counts, strict=False))

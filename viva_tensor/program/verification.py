@@ -171,7 +171,7 @@ class _Memory:
             if given["bias"].buffer.kind not in ("input", "parameter"):
                 self.span(given["bias"], columns)
         if "update" in fused and made["out"].buffer in self._starts:
-            self.flat(made["out"].buffer)[...] = np.nan  # room for sums, which hold no result
+            self.flat(made["out"].buffer)[...] = np.nan  # a buffer for sums, which holds no result
         depth = given["a"].shape[1]
         out = self.read(given["a"]) @ self.read(given["b"]) / max(depth, 1) ** 0.5
         out = out + self.read(given["bias"]) if "bias" in fused else out

@@ -70,7 +70,7 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
     """A panel of vectors that each run along memory: transposed in registers, LANES of them by LANES elements.
 
     A group narrower than a register spills zeros into the place of what is written after it, so the last group of a
-    panel goes first; after the last panel there is room for the spill.
+    panel goes first; after the last panel the buffer is longer.
     """
     cdef vec rows[LANES]
     cdef const real* first

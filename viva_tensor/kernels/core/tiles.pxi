@@ -183,7 +183,7 @@ cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* ar
 
 cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
                              vec* sums) noexcept nogil:
-    """Update the weights whose gradient is a part of the output, which is only room for sums then."""
+    """Update the weights whose gradient is a part of the output, which is only a buffer for sums then."""
     cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data, k
     cdef int i, j
     if whole:
