@@ -139,7 +139,7 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
             total = sums if chunk == 0 else total + sums
             chunk += CHUNK
         part.row = i
-        epilogue_in_any_layout(&total, args, &part)
+        epilogue(1, 1, False, args, &part, &total)
 
 
 cdef inline bint without_tiles(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
