@@ -24,9 +24,9 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
+from support.checkpoints import WRITTEN, full, read_or_refused, signed
 from support.mangled import changed, headed, replanted, tables
 from tabular.test_data import trained_or_refused
-from test_checkpoint import WRITTEN, full, read_or_refused, signed
 
 from viva_tensor import error
 from viva_tensor.checkpoint import codec, states
