@@ -1,0 +1,189 @@
+"""Functions of the tape: shapes, axes and indices, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.operation_cases import CASES
+from support.tapes import variables
+
+from viva_tensor import autograd, error, kernels
+from viva_tensor.autograd import (
+    backward,
+    new_tape,
+    new_variable,
+    operations,
+    transpose,
+)
+from viva_tensor.error import InvalidShape, InvalidValue
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shape_rules_say_what_forward_gives(name, rng):
+    function, shapes = CASES[name]
+    *_, tape = variables(*(rng.standard_normal(shape) for shape in shapes))
+    made = [node.output for node in tape.nodes()]
+    _, tape = function(tape, *made)
+    for node in tape.nodes()[len(made) :]:
+        if not node.inputs:
+            continue
+        inputs = [variable.data.shape for variable in node.inputs]
+        assert node.operation.shape(*inputs, **node.attributes) == node.output.data.shape
+        seen = []
+
+        def do(operation, *values, seen=seen, **attributes):
+            result = operations.compute(operation, *values, **attributes)
+            seen.append((operation.shape(*(np.shape(v) for v in values), **attributes), result.shape))
+            return result
+
+        for rule in node.operation.gradients:
+            grad = rule(
+                do, np.ones(node.output.data.shape), node.output.data, *(v.data for v in node.inputs), **node.attributes
+            )
+            assert grad.dtype == np.float64
+        assert all(said == found for said, found in seen)
+
+
+def test_transpose_refuses_axes_that_are_not_the_arrays(rng):
+    x, tape = variables(rng.standard_normal((2, 3)))
+    with pytest.raises(error.IndexOutOfBounds, match=r"\(2, 3\)"):
+        transpose(tape, x, (0, 2))
+    with pytest.raises(error.DimensionError):
+        transpose(tape, x, (0,))
+    with pytest.raises(error.DimensionError):
+        transpose(tape, x, (0, 0))
+
+
+class TestShapes:
+    def test_reshape_refuses_another_number_of_elements(self):
+        x, tape = variables(np.ones((2, 3)))
+        for shape in ((4,), (-1, 4), (-1, -1), (2, 3, 2), "ab", (1.5, 4)):
+            with pytest.raises(error.InvalidShape, match=r"reshape: \(2, 3\) to"):
+                autograd.reshape(tape, x, shape)
+        assert autograd.reshape(tape, x, -1).value.data.shape == (6,)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.data())
+    def test_slice_is_numpys_basic_indexing(self, data):
+        shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
+        array = np.arange(np.prod(shape, dtype=int), dtype="f8").reshape(shape)
+        bound = st.none() | st.integers(-6, 6)
+        part = st.builds(slice, bound, bound, st.none() | st.sampled_from([-3, -2, -1, 1, 2, 3]))
+        index = tuple(data.draw(st.lists(part | st.integers(-5, 4) | st.just(Ellipsis), max_size=4)))
+        x, tape = variables(array)
+        try:
+            wanted = array[index]
+        except IndexError:
+            with pytest.raises((error.IndexOutOfBounds, error.DimensionError)):
+                autograd.slice(tape, x, index)
+            return
+        found, tape = autograd.slice(tape, x, index)
+        assert found.data.shape == wanted.shape
+        assert np.array_equal(found.data, wanted)
+        seed = np.arange(1.0, wanted.size + 1).reshape(wanted.shape)
+        placed = np.zeros(shape)
+        placed[index] = seed
+        assert np.array_equal(backward(tape, found, seed=seed)[x], placed)
+
+    def test_slice_refuses_what_is_no_basic_index(self):
+        x, tape = variables(np.ones((2, 3)))
+        for index in ([0, 1], np.array([0]), np.array([0, 1]), True, None, 1.0, "a", (..., ...)):
+            with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
+                autograd.slice(tape, x, index)
+
+    def test_concatenate_refuses_what_does_not_fit(self):
+        x, y, z, tape = variables(np.ones((2, 3)), np.ones((2, 4)), np.ones(3, "f4"))
+        assert autograd.concatenate(tape, (x, y), axis=1).value.data.shape == (2, 7)
+        for others in ((x, y), (x, z)):
+            with pytest.raises(error.ShapeMismatch, match="concatenate"):
+                autograd.concatenate(tape, others)
+        with pytest.raises(error.IndexOutOfBounds):
+            autograd.concatenate(tape, (x, x), axis=2)
+        with pytest.raises(error.DimensionError, match="nothing to join"):
+            autograd.concatenate(tape, ())
+        single, tape = new_variable(tape, np.ones((2, 3), "f4"))
+        with pytest.raises(error.DtypeError):
+            autograd.concatenate(tape, (x, single))
+        with pytest.raises(error.ForeignVariable):
+            autograd.concatenate(new_tape(), (x, x))
+
+
+@pytest.mark.parametrize("shape", [(), []])
+def test_one_element_takes_the_shape_of_a_scalar(shape):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[3.0]])
+    y, tape = autograd.reshape(tape, x, shape)
+    assert y.data.shape == ()
+    assert autograd.backward(tape, y)[x].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("shape", [(-2, 3), (True, 6), None, 1.5, "x", (10**400,), (2.0, 3)])
+def test_sizes_that_are_none_are_refused(shape):
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0] * 6)
+    with pytest.raises(InvalidShape, match="reshape"):
+        autograd.reshape(tape, x, shape)
+
+
+@pytest.mark.parametrize("axis", [True, 1.5, "x", np.array([0.0]), (0, True)])
+@pytest.mark.parametrize("function", [autograd.sum, autograd.mean, autograd.transpose])
+def test_axes_that_are_no_whole_numbers_are_refused(function, axis):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    with pytest.raises(InvalidValue, match="axis"):
+        function(tape, x, axis)
+
+
+@pytest.mark.parametrize("axis", [None, (0, 1), 1.0, True])
+def test_concatenation_wants_one_axis(axis):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    with pytest.raises(InvalidValue, match="one whole number"):
+        autograd.concatenate(tape, (x, x), axis=axis)
+
+
+def test_iterators_of_variables_and_arrays_of_axes_work():
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    assert autograd.concatenate(tape, (x for _ in range(2))).value.data.tolist() == [[1, 2], [1, 2]]
+    assert float(autograd.sum(tape, x, axis=np.array([0, 1])).value.data) == 3
+
+
+@pytest.mark.parametrize("exponent", [None, True, "x", np.array([1.0, 2.0]), 10**400])
+def test_an_exponent_is_a_number(exponent):
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    with pytest.raises(InvalidValue, match="exponent"):
+        autograd.pow(tape, x, exponent)
+
+
+def test_one_variable_where_several_belong_is_refused_in_words():
+    x, tape = autograd.new_variable(autograd.new_tape(), 1.0)
+    for refused in (lambda: autograd.backward(tape, x, wrt=x), lambda: autograd.concatenate(tape, x)):
+        with pytest.raises(InvalidValue, match="give a tuple of variables"):
+            refused()
+
+
+@pytest.mark.parametrize("keepdims", ["no", 2, 1.0, None, np.ones(2), np.array(True)], ids=repr)
+def test_keepdims_is_true_or_false(keepdims):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    for call in (
+        lambda: autograd.sum(tape, x, keepdims=keepdims),
+        lambda: autograd.mean(tape, x, 0, keepdims),
+        lambda: kernels.sum(x.data, keepdims=keepdims),
+        lambda: kernels.mean(x.data, 1, keepdims),
+        lambda: kernels.sum_backward(1.0, (1, 2), None, keepdims),
+    ):
+        with pytest.raises(error.InvalidValue, match=r"keepdims=.*wanted True or False"):
+            call()
+    for truth in (1, np.True_):
+        assert autograd.sum(tape, x, keepdims=truth).value.data.shape == (1, 1)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2,)), ((3,), ()), ((2,), (2, 3))])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_arrays_of_other_dimensions_are_not_joined(shapes, axis):
+    *parts, tape = variables(*map(np.ones, shapes))
+    with pytest.raises(error.ShapeMismatch, match="all axes but axis"):
+        autograd.concatenate(tape, parts, axis)
+
+
+@pytest.mark.parametrize("index", [np.s_[::0], np.s_[1.0:], np.s_["a":]])
+def test_slices_without_sense_are_refused_in_words(index):
+    x, tape = variables([1.0, 2.0])
+    with pytest.raises(error.DimensionError, match=r"slice: the index .*bounds and steps are integers"):
+        autograd.slice(tape, x, index)
