@@ -1,7 +1,10 @@
 """Tapes to begin with."""
 
+from viva_tensor.autograd import new_tape, new_variable
+
 
 def variables(*arrays):
+    """A variable for each array, and the tape that they are on."""
     tape, made = new_tape(), []
     for array in arrays:
         variable, tape = new_variable(tape, array)
