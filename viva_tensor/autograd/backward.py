@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike
 from viva_tensor import kernels, telemetry
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import compute
-from viva_tensor.autograd.tape import Node, Tape, Variable, node_of
-from viva_tensor.error import DimensionError, ForeignVariable, InvalidValue, NoGradient, ShapeMismatch
+from viva_tensor.autograd.tape import Node, Tape, Variable, node_of, several
+from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze
-from viva_tensor.kernels.checks import is_iterable
 
 __all__ = ["Gradients", "backward"]
 
@@ -120,10 +119,8 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     """
     start = perf_counter_ns()
     node_of(tape, loss, "backward")
-    if isinstance(wrt, Variable) or not is_iterable(wrt):
-        got = f"wrt is a {type(wrt).__name__}"
-        raise InvalidValue(got, operation="backward", hint="give a tuple of variables, such as wrt=(x,)")
-    kept = {one.id: one for one in [node_of(tape, variable, "backward").output for variable in wrt]}
+    named = several("backward", "wrt", wrt)
+    kept = {one.id: one for one in [node_of(tape, variable, "backward").output for variable in named]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}

@@ -10,10 +10,10 @@ import numpy as np
 
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import Axis
-from viva_tensor.autograd.tape import Tape, Traced, Variable, node_of, record
+from viva_tensor.autograd.tape import Tape, Traced, Variable, node_of, record, several
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import axes_of
-from viva_tensor.kernels.checks import flag, is_iterable, is_whole, real, shown
+from viva_tensor.kernels.checks import flag, is_whole, real, shown
 
 __all__ = [
     "abs",
@@ -248,10 +248,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     >>> concatenate(tape, (x, x)).value.data
     array([1., 2., 1., 2.], dtype=float32)
     """
-    if isinstance(variables, Variable) or not is_iterable(variables):
-        got = f"variables is a {type(variables).__name__}"
-        raise InvalidValue(got, operation="concatenate", hint="give a tuple of variables")
-    variables = tuple(variables)
+    variables = several("concatenate", "variables", variables)
     if not variables:
         raise DimensionError("nothing to join", operation="concatenate", hint="give at least one variable")
     shape = node_of(tape, variables[0], "concatenate").output.data.shape

@@ -16,6 +16,7 @@ from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
 from viva_tensor.kernels.arrays import Array, as_array, freeze
+from viva_tensor.kernels.checks import is_iterable
 
 __all__ = [
     "Node",
@@ -29,6 +30,7 @@ __all__ = [
     "node_of",
     "record",
     "sequence",
+    "several",
 ]
 
 T = TypeVar("T")
@@ -283,6 +285,22 @@ def check_tape(operation: str, tape: object) -> None:
     """
     if not isinstance(tape, Tape):
         raise _no_tape(operation, tape)
+
+
+def several(operation: str, name: str, variables: Any) -> tuple[Variable, ...]:
+    """Return what is given where several variables belong; one alone is a slip.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0])
+    >>> several("backward", "wrt", x)
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: backward: wrt is a Variable; give a tuple of variables, such as wrt=(x,)
+    """
+    if isinstance(variables, Variable) or not is_iterable(variables):
+        hint = f"give a tuple of variables, such as {name}=(x,)"
+        raise InvalidValue(f"{name} is a {type(variables).__name__}", operation=operation, hint=hint)
+    return tuple(variables)
 
 
 def _no_tape(operation: str, got: object) -> InvalidValue:

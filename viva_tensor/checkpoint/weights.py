@@ -13,6 +13,7 @@ from viva_tensor.checkpoint.storage import FLOATS, packed, tensors_of
 from viva_tensor.error import InvalidFile, InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import is_iterable
+from viva_tensor.nn.layers import is_linear
 
 __all__ = ["load_weights", "save_weights"]
 
@@ -63,7 +64,7 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
         hint = "give a sequence of linear layers"
         raise InvalidValue(f"layers are a {type(layers).__name__}", operation="save_weights", hint=hint)
     for i, layer in enumerate(layers):
-        if not (isinstance(layer, nn.Linear) and all(isinstance(one, autograd.Variable) for one in layer)):
+        if not is_linear(layer):
             raise InvalidValue(
                 f"found {type(layer).__name__} among the layers, wanted Linear of variables",
                 operation="save_weights",

@@ -185,6 +185,11 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
         raise ShapeMismatch(w[:1], b, operation="linear_forward", hint=f"b has one element for each row of w {w}")
 
 
+def is_linear(layer: object) -> bool:
+    """Return whether it is a layer of variables, and not of arrays or of nothing."""
+    return isinstance(layer, Linear) and all(isinstance(one, Variable) for one in layer)
+
+
 def _check_layer(operation: str, layer: object, kind: type) -> None:
     if not isinstance(layer, kind):
         hint = "the tape comes first, then the layer, then its input"

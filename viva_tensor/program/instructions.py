@@ -126,10 +126,6 @@ class Instruction:
         """Return how many threads share it, of so many at most, and whether they own rows of the output."""
         return max(1, min(most, self.elements // limits.elements)), False
 
-    def _threads_by_rows(self, most: int) -> tuple[int, bool]:
-        shape = self.results["out"].shape
-        return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
-
     def takes_panels(self, name: str) -> bool:
         """Return whether the kernel takes this operand or result in panels."""
         return False
@@ -143,6 +139,15 @@ class Instruction:
     def alike(self) -> tuple[Symbol, ...]:
         """The symbols that lie in panels together or not at all."""
         return ()
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class ByRows(Instruction):
+    """An instruction whose threads own rows of the output, if there are enough for all of them."""
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        shape = self.results["out"].shape
+        return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -186,7 +191,7 @@ class Matmul(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Elementwise(Instruction):
+class Elementwise(ByRows):
     """A formula of each pair of elements. ``aligned``: all lie alike, so threads may own rows, and all be in panels."""
 
     name: str
@@ -201,7 +206,7 @@ class Elementwise(Instruction):
         return self.name
 
     def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return self._threads_by_rows(most) if self.aligned else Instruction.threads(self, most, limits)
+        return (ByRows if self.aligned else Instruction).threads(self, most, limits)
 
     def takes_panels(self, name: str) -> bool:
         return self.aligned
@@ -216,7 +221,7 @@ class Elementwise(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Rows(Instruction):
+class Rows(ByRows):
     """A formula of each row; b may be one number for each."""
 
     name: str
@@ -228,9 +233,6 @@ class Rows(Instruction):
     @property
     def label(self) -> str:
         return self.name
-
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return self._threads_by_rows(most)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -253,7 +255,7 @@ class Sum(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Dropout(Instruction):
+class Dropout(ByRows):
     """Elements set to 0 by the seed at an index of the program's seeds."""
 
     rate: float
@@ -262,19 +264,13 @@ class Dropout(Instruction):
     kind = "dropout"
     own_rows = frozenset({"x"})
 
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return self._threads_by_rows(most)
-
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class ToPanels(Instruction):
+class ToPanels(ByRows):
     """A matrix copied into panels."""
 
     kind = "to_panels"
     own_rows = frozenset({"x"})
-
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return self._threads_by_rows(most)
 
     def takes_panels(self, name: str) -> bool:
         return name == "out"
@@ -292,14 +288,11 @@ class SquaredError(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class SquaredErrorBackward(Instruction):
+class SquaredErrorBackward(ByRows):
     """The gradient of a mean squared error."""
 
     kind = "squared_error_backward"
     own_rows = frozenset({"pred", "target"})
-
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return self._threads_by_rows(most)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

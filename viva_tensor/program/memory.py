@@ -59,14 +59,18 @@ class Arena:
         size = self.bytes_of(buffer)
         gap = min((gap for gap in self._gaps if gap[0] >= size), default=None)
         if gap is None:
-            offset = self.size
-            self.size += size
-        else:
-            length, offset = gap
-            self._gaps.remove(gap)
-            if length > size:
-                self._gaps.append((length - size, offset + size))
+            return self.append(buffer)
+        length, offset = gap
+        self._gaps.remove(gap)
+        if length > size:
+            self._gaps.append((length - size, offset + size))
         self.offsets[buffer] = offset
+        return offset
+
+    def append(self, buffer: Buffer) -> int:
+        """Give a buffer a place at the end, where nothing has been yet."""
+        offset = self.offsets[buffer] = self.size
+        self.size += self.bytes_of(buffer)
         return offset
 
     def give_back(self, buffer: Buffer) -> None:
@@ -96,14 +100,11 @@ def laid_out(planned: Sequence[Planned], output: Symbol, itemsize: int, share: b
         for buffer in temporaries(one.instruction):
             if buffer not in arena.offsets:
                 arena.take(buffer)
-        done = {symbol.buffer for symbol in one.instruction.symbols if last[symbol.buffer] == i} if share else ()
-        for buffer in done:
-            if buffer in arena.offsets:
+        for buffer in {symbol.buffer for symbol in one.instruction.symbols} if share else ():
+            if last[buffer] == i and buffer in arena.offsets:
                 arena.give_back(buffer)
-    end = Arena(itemsize)
-    end.size, end.offsets = arena.size, arena.offsets  # without gaps
     read = [symbol for one in planned for symbol in one.instruction.operands.values()]
     for symbol in (*read, output):  # what has no elements is read though nothing wrote it
-        if symbol.buffer.kind == "temporary" and symbol.buffer not in end.offsets:
-            end.take(symbol.buffer)
-    return end
+        if symbol.buffer.kind == "temporary" and symbol.buffer not in arena.offsets:
+            arena.append(symbol.buffer)
+    return arena

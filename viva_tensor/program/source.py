@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.autograd import Node, Tape, Variable, operations
-from viva_tensor.autograd.tape import node_of
+from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.kernels.checks import is_iterable
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import INPUTS_AT_MOST
 from viva_tensor.program.instructions import Instruction, Symbol
@@ -91,10 +90,7 @@ def source_of(
     optimizer: Optimizer | None,
 ) -> Source:
     """The part of a tape that a program is made of, if it is one."""
-    if isinstance(inputs, Variable) or not is_iterable(inputs):
-        got = f"inputs is a {type(inputs).__name__}"
-        raise InvalidValue(got, operation=operation, hint="give a tuple of variables, such as inputs=(x,)")
-    inputs = tuple(inputs)
+    inputs = several(operation, "inputs", inputs)
     for variable in (output, *inputs, *params):
         node_of(tape, variable, operation)
     nodes = tape.nodes()

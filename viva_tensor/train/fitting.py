@@ -109,9 +109,10 @@ def fit(
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
         _check(settings, validation, classes, checkpoint, resume)
+    with ranks.together("fit on rows"):  # once, for all that reads them
+        x, y = as_numbers("fit on rows", "x", x), as_numbers("fit on rows", "y", y)
     if ranks.size > 1:
-        with ranks.together("fit"):
-            shapes = {f"the shape of {name}": as_numbers("fit", name, one).shape for name, one in (("x", x), ("y", y))}
+        shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
         ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
         warn_of_places(ranks)
     chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from viva_tensor import autograd, nn, program
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers, wants
+from viva_tensor.nn.layers import is_linear
 
 __all__ = ["Layers", "Network", "predict"]
 
@@ -53,10 +54,6 @@ class Network:
         return program.compile_forward(tape, output=output, inputs=inputs)
 
 
-def _is_layer(layer: object) -> bool:
-    return isinstance(layer, nn.Linear) and all(isinstance(one, autograd.Variable) for one in layer)
-
-
 def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
     """Outputs of a network, in float32.
 
@@ -86,7 +83,7 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
     >>> predict(fit(x, x, settings).layers, x, settings.activation).shape
     (64, 1)
     """
-    if not (isinstance(layers, Sequence) and layers and all(map(_is_layer, layers))):
+    if not (isinstance(layers, Sequence) and layers and all(map(is_linear, layers))):
         got = f"layers are a {type(layers).__name__}, wanted a sequence of nn.Linear"
         raise InvalidValue(got, operation="predict", hint="give those of a trained network, fit(...).layers")
     if activation is None and len(layers) > 1:
