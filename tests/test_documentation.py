@@ -17,8 +17,9 @@ MODULES = [
 
 def public(name):
     module = importlib.import_module(name)
-    for attribute in getattr(module, "__all__", ()):
-        value = getattr(module, attribute)
+    for attribute, value in vars(module).items():
+        if attribute.startswith("_"):
+            continue
         if getattr(value, "__module__", None) == name and (inspect.isfunction(value) or inspect.isclass(value)):
             yield attribute, value
 

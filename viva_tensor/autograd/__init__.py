@@ -14,27 +14,9 @@ to its leaves and applies the gradient rule of each operation (``operations``). 
 (7.0, 2.0)
 """
 
+from viva_tensor.autograd import functions
 from viva_tensor.autograd.backward import Gradients, backward
-from viva_tensor.autograd.functions import (
-    abs,
-    add,
-    concatenate,
-    div,
-    exp,
-    log,
-    matmul,
-    maximum,
-    mean,
-    mul,
-    pow,
-    relu,
-    reshape,
-    slice,
-    sqrt,
-    sub,
-    sum,
-    transpose,
-)
+from viva_tensor.autograd.functions import *
 from viva_tensor.autograd.gradcheck import check_gradients
 from viva_tensor.autograd.tape import (
     Node,
@@ -54,29 +36,12 @@ __all__ = [
     "Tape",
     "Traced",
     "Variable",
-    "abs",
-    "add",
     "backward",
     "check_gradients",
-    "concatenate",
-    "div",
-    "exp",
-    "log",
-    "matmul",
-    "maximum",
-    "mean",
-    "mul",
     "new_constant",
     "new_tape",
     "new_variable",
-    "pow",
     "record",
-    "relu",
-    "reshape",
     "sequence",
-    "slice",
-    "sqrt",
-    "sub",
-    "sum",
-    "transpose",
 ]
+__all__ += functions.__all__

@@ -16,8 +16,6 @@ from viva_tensor.autograd.tape import Node, Tape, Variable, node_of, several
 from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze
 
-__all__ = ["Gradients", "backward"]
-
 
 class Gradients(Mapping[int, Array]):
     """Gradients of a loss: ``grads[w]`` or ``grads[w.id]``, read-only, of the shape and dtype of ``w.data``.

@@ -13,9 +13,6 @@ from viva_tensor.autograd.tape import Tape, Variable, new_tape, new_variable
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, freeze
 
-__all__ = ["check_gradients"]
-
-
 STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # where truncation and rounding of a central difference are alike
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6}
 FLOOR = 1e-8

@@ -23,53 +23,6 @@ from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, empty
 from viva_tensor.kernels.elementwise import chain_div, chain_mul
 
-__all__ = [
-    "ABS",
-    "ADD",
-    "BINARY_CROSS_ENTROPY",
-    "CONSTANT",
-    "CROSS_ENTROPY",
-    "DIV",
-    "DROPOUT",
-    "ERF",
-    "EXP",
-    "GELU",
-    "GELU_TANH",
-    "HUBER",
-    "LEAKY_RELU",
-    "LINEAR",
-    "LOG",
-    "LOG_SOFTMAX",
-    "MATMUL",
-    "MAXIMUM",
-    "MEAN",
-    "MEAN_SQUARED_ERROR",
-    "MUL",
-    "NORMALIZE",
-    "POW",
-    "RELU",
-    "RESHAPE",
-    "SCALE",
-    "SIGMOID",
-    "SILU",
-    "SLICE",
-    "SOFTMAX",
-    "SOFTPLUS",
-    "SQRT",
-    "SQUEEZE",
-    "SUB",
-    "SUM",
-    "TANH",
-    "TRANSPOSE",
-    "VARIABLE",
-    "Axis",
-    "Operation",
-    "Span",
-    "Value",
-    "compute",
-    "concatenation",
-]
-
 Shape = tuple[int, ...]
 Axis = int | Sequence[int] | None
 Span = tuple[int, ...]  # start, count, step along one axis

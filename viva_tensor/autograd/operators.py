@@ -10,8 +10,6 @@ from typing import Any, NoReturn, TypeVar
 
 from viva_tensor.error import NoOperator
 
-__all__ = ["ARITHMETIC", "INDEXING", "ORDER", "VALUES", "refuses"]
-
 C = TypeVar("C", bound=type)
 WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data"
 Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}

@@ -18,21 +18,6 @@ from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
 from viva_tensor.kernels.arrays import Array, as_array, freeze
 from viva_tensor.kernels.checks import is_iterable
 
-__all__ = [
-    "Node",
-    "Tape",
-    "Traced",
-    "Variable",
-    "check_tape",
-    "new_constant",
-    "new_tape",
-    "new_variable",
-    "node_of",
-    "record",
-    "sequence",
-    "several",
-]
-
 T = TypeVar("T")
 
 

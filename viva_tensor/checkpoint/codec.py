@@ -16,8 +16,6 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import shown
 
-__all__ = ["OWN", "decoded", "encoded", "record_names"]
-
 ROOMS = (optim, program)  # whose records are kept
 OWN: dict[str, type] = {}  # records of this room, by the names that files know
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")

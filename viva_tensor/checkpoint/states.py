@@ -19,8 +19,6 @@ from viva_tensor.checkpoint.storage import DTYPES, opened, packed, tensors_of
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array
 
-__all__ = ["Checkpoint", "latest", "load", "save"]
-
 FORMAT = "checkpoint 2"
 
 

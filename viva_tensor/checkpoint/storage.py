@@ -20,8 +20,6 @@ from viva_tensor.error import InvalidFile
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
 
-__all__ = ["DTYPES", "FLOATS", "checksum", "opened", "packed", "tensors_of"]
-
 CHECKSUM = "sha256"  # a file that names its format has one
 FLOATS = {"F32": "float32", "F64": "float64"}
 DTYPES = FLOATS | {

@@ -15,8 +15,6 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import is_iterable
 from viva_tensor.nn.layers import is_linear
 
-__all__ = ["load_weights", "save_weights"]
-
 WEIGHTS = "weights 1"
 NAME = re.compile(r"(0|[1-9][0-9]{0,8})\.(weight|bias)")
 

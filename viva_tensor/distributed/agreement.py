@@ -10,8 +10,6 @@ from viva_tensor.error import RankError
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["agree", "part", "raise_on_all", "together"]
-
 Result = TypeVar("Result")
 
 

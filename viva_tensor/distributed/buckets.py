@@ -10,8 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request
 
-__all__ = ["BUCKET", "Buckets", "cut"]
-
 # Bytes that a bucket has at least. They take 0.1 ms to 1 ms at the 1 to 10 GB/s of memory and usual networks, many
 # times the 1 to 50 µs that any sum takes to begin; larger ones would leave less to compute meanwhile.
 BUCKET = 1 << 20

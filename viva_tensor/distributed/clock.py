@@ -5,8 +5,6 @@ from __future__ import annotations
 from time import perf_counter
 from typing import NamedTuple
 
-__all__ = ["Clock", "Times"]
-
 
 class Times(NamedTuple):
     """Seconds that one rank has spent in some steps, and how many they were.

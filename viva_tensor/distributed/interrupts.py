@@ -8,8 +8,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Interrupts"]
-
 Result = TypeVar("Result")
 
 

@@ -11,8 +11,6 @@ from typing import NamedTuple
 from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.kernels import threads
 
-__all__ = ["Place", "binding", "complaints", "own_threads", "places", "warn_of_places"]
-
 
 class Place(NamedTuple):
     """Where a rank runs."""

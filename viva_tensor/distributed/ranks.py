@@ -17,8 +17,6 @@ from viva_tensor.extras import extra
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["ALONE", "Ranks", "job", "world"]
-
 T = TypeVar("T")
 
 # how many processes a launcher has started: MPICH and its kin, Open MPI, MVAPICH; a task of Slurm has PMIx as well

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 from viva_tensor.kernels.arrays import Array
 
-__all__ = ["Shard"]
-
 
 class Shard:
     """A part of a block of so many elements: of N ranks each has 1/N, in whole units.

@@ -8,159 +8,24 @@ Each function first tries its compiled kernel on the arguments as they are: plai
 call. What the kernel refuses is then converted where that is right, or explained.
 """
 
-from viva_tensor.kernels.activations import (
-    gelu,
-    gelu_backward,
-    leaky_relu,
-    leaky_relu_backward,
-    relu,
-    relu_backward,
-    sigmoid,
-    sigmoid_backward,
-    silu,
-    silu_backward,
-    softplus,
-    softplus_backward,
-    tanh,
-    tanh_backward,
-)
-from viva_tensor.kernels.dropouts import dropout, dropout_backward
-from viva_tensor.kernels.elementwise import (
-    abs,
-    abs_backward,
-    add,
-    add_backward,
-    div,
-    div_backward,
-    erf,
-    erf_backward,
-    exp,
-    exp_backward,
-    greater,
-    log,
-    log_backward,
-    maximum,
-    maximum_backward,
-    mul,
-    mul_backward,
-    pow,
-    pow_backward,
-    scale,
-    sqrt,
-    sqrt_backward,
-    sub,
-    sub_backward,
-)
-from viva_tensor.kernels.losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_backward,
-    cross_entropy,
-    cross_entropy_backward,
-    huber,
-    huber_backward,
-    mean_squared_error,
-    mean_squared_error_backward,
-)
-from viva_tensor.kernels.products import (
-    linear,
-    linear_backward,
-    matmul,
-    matmul_backward,
-)
-from viva_tensor.kernels.rows import (
-    log_softmax,
-    log_softmax_backward,
-    normalize,
-    normalize_backward,
-    softmax,
-    softmax_backward,
-)
-from viva_tensor.kernels.sums import (
-    mean,
-    mean_backward,
-    sum,
-    sum_backward,
-)
-from viva_tensor.kernels.threads import (
-    get_num_threads,
-    num_threads,
-    set_num_threads,
-)
-from viva_tensor.kernels.updates import (
-    adam,
-    norm,
-    rmsprop,
-    sgd,
-)
+from viva_tensor.kernels import activations, dropouts, elementwise, losses, products, rows, sums, threads, updates
+from viva_tensor.kernels.activations import *
+from viva_tensor.kernels.dropouts import *
+from viva_tensor.kernels.elementwise import *
+from viva_tensor.kernels.losses import *
+from viva_tensor.kernels.products import *
+from viva_tensor.kernels.rows import *
+from viva_tensor.kernels.sums import *
+from viva_tensor.kernels.threads import *
+from viva_tensor.kernels.updates import *
 
-__all__ = [
-    "abs",
-    "abs_backward",
-    "adam",
-    "add",
-    "add_backward",
-    "binary_cross_entropy",
-    "binary_cross_entropy_backward",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "div",
-    "div_backward",
-    "dropout",
-    "dropout_backward",
-    "erf",
-    "erf_backward",
-    "exp",
-    "exp_backward",
-    "gelu",
-    "gelu_backward",
-    "get_num_threads",
-    "greater",
-    "huber",
-    "huber_backward",
-    "leaky_relu",
-    "leaky_relu_backward",
-    "linear",
-    "linear_backward",
-    "log",
-    "log_backward",
-    "log_softmax",
-    "log_softmax_backward",
-    "matmul",
-    "matmul_backward",
-    "maximum",
-    "maximum_backward",
-    "mean",
-    "mean_backward",
-    "mean_squared_error",
-    "mean_squared_error_backward",
-    "mul",
-    "mul_backward",
-    "norm",
-    "normalize",
-    "normalize_backward",
-    "num_threads",
-    "pow",
-    "pow_backward",
-    "relu",
-    "relu_backward",
-    "rmsprop",
-    "scale",
-    "set_num_threads",
-    "sgd",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-    "softmax",
-    "softmax_backward",
-    "softplus",
-    "softplus_backward",
-    "sqrt",
-    "sqrt_backward",
-    "sub",
-    "sub_backward",
-    "sum",
-    "sum_backward",
-    "tanh",
-    "tanh_backward",
-]
+__all__: list[str] = []
+__all__ += activations.__all__
+__all__ += dropouts.__all__
+__all__ += elementwise.__all__
+__all__ += losses.__all__
+__all__ += products.__all__
+__all__ += rows.__all__
+__all__ += sums.__all__
+__all__ += threads.__all__
+__all__ += updates.__all__

@@ -21,8 +21,6 @@ from viva_tensor.kernels.arrays import (
     same_shape,
 )
 
-__all__ = ["pairs", "spread", "sum_axes", "unary", "unary_backward"]
-
 _SUM = by_dtype(_sums.sum)
 
 

@@ -23,26 +23,6 @@ from viva_tensor.error import (
 )
 from viva_tensor.kernels.checks import is_whole, shown
 
-__all__ = [
-    "UNSUITABLE",
-    "Array",
-    "Float32Array",
-    "Float64Array",
-    "as_array",
-    "as_arrays",
-    "as_numbers",
-    "axes_of",
-    "broadcast",
-    "by_dtype",
-    "empty",
-    "float_dtype",
-    "freeze",
-    "into",
-    "row_views",
-    "same_shape",
-    "wants",
-]
-
 Array = np.ndarray[Any, np.dtype[Any]]
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -11,21 +11,6 @@ import numpy as np
 
 from viva_tensor.error import InvalidValue
 
-__all__ = [
-    "at_least_0",
-    "check_count",
-    "check_number",
-    "flag",
-    "is_iterable",
-    "is_number",
-    "is_step_count",
-    "is_whole",
-    "positive",
-    "real",
-    "share",
-    "shown",
-]
-
 
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number."""

@@ -18,8 +18,6 @@ __all__ = [
     "abs_backward",
     "add",
     "add_backward",
-    "chain_div",
-    "chain_mul",
     "div",
     "div_backward",
     "erf",

@@ -6,8 +6,6 @@ from time import perf_counter
 
 from viva_tensor.kernels import _peak
 
-__all__ = ["fma_peak"]
-
 ROUNDS = 20_000  # of multiply-adds in each measurement: some tenths of a millisecond
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _team
 
-__all__ = ["decided_by", "get_num_threads", "num_threads", "set_num_threads"]
+__all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
 # More than any machine has; a larger number is a slip, and the OpenMP runtime would end the process over it.
 MOST_THREADS = 1024

@@ -13,7 +13,7 @@ from viva_tensor.kernels._updates import Rule
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import is_step_count
 
-__all__ = ["adam", "norm", "rmsprop", "sgd", "updated"]
+__all__ = ["adam", "norm", "rmsprop", "sgd"]
 
 
 def sgd(

@@ -1,60 +1,11 @@
 """Layers, activations, losses and initialisers on the tape."""
 
 from viva_tensor.nn import activations, initializers, layers, losses
-from viva_tensor.nn.activations import (
-    ACTIVATIONS,
-    gelu,
-    identity,
-    leaky_relu,
-    log_softmax,
-    relu,
-    sigmoid,
-    silu,
-    softmax,
-    softplus,
-    tanh,
-)
-from viva_tensor.nn.layers import (
-    LayerNorm,
-    Linear,
-    dropout,
-    layer_norm,
-    layer_norm_forward,
-    linear,
-    linear_forward,
-    mlp,
-    mlp_forward,
-)
-from viva_tensor.nn.losses import binary_cross_entropy, cross_entropy, huber_loss, mae_loss, mse_loss
+from viva_tensor.nn.activations import *
+from viva_tensor.nn.layers import *
+from viva_tensor.nn.losses import *
 
-__all__ = [
-    "ACTIVATIONS",
-    "LayerNorm",
-    "Linear",
-    "activations",
-    "binary_cross_entropy",
-    "cross_entropy",
-    "dropout",
-    "gelu",
-    "huber_loss",
-    "identity",
-    "initializers",
-    "layer_norm",
-    "layer_norm_forward",
-    "layers",
-    "leaky_relu",
-    "linear",
-    "linear_forward",
-    "log_softmax",
-    "losses",
-    "mae_loss",
-    "mlp",
-    "mlp_forward",
-    "mse_loss",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "softplus",
-    "tanh",
-]
+__all__ = ["activations", "initializers", "layers", "losses"]
+__all__ += activations.__all__
+__all__ += layers.__all__
+__all__ += losses.__all__

@@ -10,7 +10,6 @@ from viva_tensor.kernels.checks import real
 
 __all__ = [
     "ACTIVATIONS",
-    "activation_of",
     "gelu",
     "identity",
     "leaky_relu",

@@ -9,8 +9,6 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._updates import Rule
 from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, share
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "check_optimizer"]
-
 
 class Optimizer:
     """The base of the records. What all of them have is a learning rate, and a norm to clip to or None."""

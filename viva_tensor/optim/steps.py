@@ -18,8 +18,6 @@ from viva_tensor.kernels.updates import squared_norm, updated
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
 from viva_tensor.optim.trees import leaves, replaced
 
-__all__ = ["State", "clip_by_norm", "init", "update"]
-
 P = TypeVar("P")
 
 

@@ -8,8 +8,6 @@ from typing import Any
 from viva_tensor.autograd import Variable
 from viva_tensor.error import InvalidValue
 
-__all__ = ["leaves", "replaced"]
-
 
 def leaves(params: Any) -> list[Variable]:
     """Return the variables in a tree of tuples, NamedTuples, lists and dicts, in order, each once.

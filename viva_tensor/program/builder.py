@@ -27,8 +27,6 @@ from viva_tensor.program.instructions import (
     row_major,
 )
 
-__all__ = ["Builder"]
-
 
 class Builder:
     """Collects instructions; each method is one primitive and gives the symbol of its result."""

@@ -21,8 +21,6 @@ from viva_tensor.program.step import Step
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["compile_step"]
-
 
 def compile_step(
     tape: Tape,

@@ -29,8 +29,6 @@ from viva_tensor.program.instructions import (
 from viva_tensor.program.layouts import Panels
 from viva_tensor.program.scheduling import Planned
 
-__all__ = ["Emitter", "Holdings", "sums_in_registers"]
-
 Place = Address | InputOffset
 Strided = tuple[Place, int, int, int, int]
 Step = tuple[Place | None, Address, int, int, int]  # scale, w, size, and the addresses of the moments

@@ -17,8 +17,6 @@ from viva_tensor.program.emission import Holdings
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.source import Shapes, Source, source_of
 
-__all__ = ["Forward", "compile_forward"]
-
 
 class Forward:
     """A forward pass as a program; made by :func:`compile_forward`. Several threads may call it at once."""

@@ -15,24 +15,6 @@ import numpy as np
 
 from viva_tensor.program.thresholds import Thresholds
 
-__all__ = [
-    "Buffer",
-    "Clip",
-    "Dropout",
-    "Elementwise",
-    "Instruction",
-    "Matmul",
-    "Rows",
-    "SquaredError",
-    "SquaredErrorBackward",
-    "SquaredNorm",
-    "Sum",
-    "Symbol",
-    "ToPanels",
-    "Update",
-    "row_major",
-]
-
 Shape = tuple[int, ...]
 Strides = tuple[int, ...]
 

@@ -19,8 +19,6 @@ from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Matmul, Sum, Symbol, ToPanels, row_major
 from viva_tensor.program.thresholds import current
 
-__all__ = ["Panels", "in_panels", "of_parameters"]
-
 
 @dataclass(frozen=True, slots=True)
 class Panels:

@@ -16,8 +16,6 @@ from viva_tensor.optim import Optimizer
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol, Update, row_major
 
-__all__ = ["Lowered", "lower", "needed", "stretched"]
-
 
 @dataclass(frozen=True, slots=True)
 class Lowered:

@@ -12,8 +12,6 @@ from viva_tensor.program.emission import sums_in_registers
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.scheduling import Planned
 
-__all__ = ["Arena", "aligned", "laid_out", "temporaries"]
-
 ALIGNMENT = 64
 
 

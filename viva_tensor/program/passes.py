@@ -18,17 +18,6 @@ from viva_tensor.program.instructions import (
     Update,
 )
 
-__all__ = [
-    "PASSES",
-    "Pass",
-    "dead",
-    "loss_with_gradient",
-    "mask_in_product",
-    "relu_in_product",
-    "update_in_product",
-    "update_in_sum",
-]
-
 Instructions = list[Instruction]
 Updating = TypeVar("Updating", Matmul, Sum)
 Pass = Callable[[Instructions, Symbol], Instructions]

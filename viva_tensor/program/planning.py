@@ -21,8 +21,6 @@ from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
 from viva_tensor.program.verification import Verifier
 
-__all__ = ["Plan", "plan"]
-
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
 
 

@@ -41,8 +41,6 @@ from viva_tensor.program.step import PANEL_ROW_BYTES, Run, State, Step, copies
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["RankStep", "gradients"]
-
 SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
 UPDATING = (Update, SquaredNorm, Clip)
 # numbers before the gradients: loss · rows, rows, how many ranks have failed, how many ask for times, and the rate of

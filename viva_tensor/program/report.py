@@ -15,8 +15,6 @@ from viva_tensor.program.instructions import Instruction, Update
 from viva_tensor.program.planning import Plan
 from viva_tensor.program.scheduling import Planned
 
-__all__ = ["listing", "profile"]
-
 PEAK_SECONDS = 0.02  # to measure the peak for one number of threads
 SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: on fewer, calls cost more than what they move
 

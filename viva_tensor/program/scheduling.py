@@ -21,8 +21,6 @@ from dataclasses import dataclass
 
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
-__all__ = ["Planned", "deal", "few_barriers"]
-
 Sharing = Callable[[Buffer], Iterable[Buffer]]  # the buffers that share memory with one, itself included
 
 

@@ -19,8 +19,6 @@ from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
 from viva_tensor.program.verification import Verifier
 
-__all__ = ["Shapes", "Source", "source_of"]
-
 Shapes = tuple[tuple[int, ...], ...]
 
 

@@ -27,8 +27,6 @@ from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Shapes, Source
 
-__all__ = ["Run", "State", "Step"]
-
 PANEL_ROW_BYTES = 128  # bytes of the widest panel's row
 assert all(_matmul.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES for kind in "fd")
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from viva_tensor.kernels import _team
 
-__all__ = ["EVERYWHERE", "Thresholds", "changed", "current", "use"]
-
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

@@ -24,9 +24,6 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels
 
-__all__ = ["Verifier"]
-
-
 on = _dispatch.debug
 MOST_WORK = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds
 TOLERANCE = 1e-9  # of the largest magnitude: the order of sums may change

@@ -23,8 +23,6 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.parameters import ACTIVATIONS, hidden_widths
 from viva_tensor.train import Layers, Network
 
-__all__ = ["MLP", "scaled"]
-
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
 

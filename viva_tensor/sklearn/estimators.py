@@ -16,8 +16,6 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.base import MLP, scaled
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
-
 
 class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for regression, with scikit-learn's interface.

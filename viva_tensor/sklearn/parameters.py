@@ -11,8 +11,6 @@ from sklearn.base import BaseEstimator
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["ACTIVATIONS", "hidden_widths"]
-
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
 SOLVERS = ("sgd", "adam")
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
@@ -58,13 +56,13 @@ def hidden_widths(estimator: BaseEstimator) -> tuple[int, ...]:
     sizes = estimator.hidden_layer_sizes
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not all(_whole(width) for width in widths):
-        refuse("hidden_layer_sizes", sizes, "integers above 0")
+        _refuse("hidden_layer_sizes", sizes, "integers above 0")
     for names, fits, wanted in CONSTRAINTS:
         for name in names.split():
             if not fits(getattr(estimator, name)):
-                refuse(name, getattr(estimator, name), wanted)
+                _refuse(name, getattr(estimator, name), wanted)
     return tuple(int(width) for width in widths)
 
 
-def refuse(name: str, got: object, wanted: str) -> NoReturn:
+def _refuse(name: str, got: object, wanted: str) -> NoReturn:
     raise InvalidValue(f"{name}={got!r}, wanted {wanted}", operation="fit")

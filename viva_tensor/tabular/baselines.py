@@ -8,8 +8,6 @@ import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
-__all__ = ["least_squares", "logistic_regression"]
-
 
 def least_squares(x: Float32Array, y: Float64Array, x_new: Float32Array) -> Float64Array:
     """Predictions [new rows] for `x_new` of ordinary least squares with an intercept, fitted on `x` and y [rows]."""

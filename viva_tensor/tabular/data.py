@@ -22,22 +22,6 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows
 
-__all__ = [
-    "DataError",
-    "Split",
-    "Table",
-    "diamonds_path",
-    "kind_of",
-    "labels_of",
-    "numbers_of",
-    "one_line",
-    "open_table",
-    "read_table",
-    "rows_of",
-    "split_rows",
-    "target_kind",
-]
-
 AS_IT_IS: dict[str, Any] = {"dtype": "str", "keep_default_na": False}
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 

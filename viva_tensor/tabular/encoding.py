@@ -26,8 +26,6 @@ from viva_tensor.tabular.data import (
     one_line,
 )
 
-__all__ = ["Categorical", "Encoding", "Numeric", "fit_encoding"]
-
 MAX_CATEGORIES = 64
 IDENTIFIER_SHARE = 0.9  # text with this share of distinct values names its row and says nothing about others
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others

@@ -13,9 +13,6 @@ from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.data import DataError, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
 
-__all__ = ["encoded"]
-
-
 FILE = "features.f32"
 # With float32, so many rows of any number of features are whole pages: no two ranks write to one page, which file
 # systems of several hosts would not keep apart.

@@ -12,8 +12,6 @@ from viva_tensor.tabular.encoding import Categorical, Encoding
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.train import Fit, Layers, Settings, predict
 
-__all__ = ["Model", "Run", "Scores"]
-
 Scores = NumberScores | ClassScores
 
 

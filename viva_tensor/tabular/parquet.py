@@ -11,8 +11,6 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ParquetRows"]
-
 
 def _framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     """A table, from some row of a file on, as pandas wrote it, an index with a name as a column."""

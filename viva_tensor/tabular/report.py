@@ -11,8 +11,6 @@ from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.targets import Classes
 
-__all__ = ["describe", "markdown", "record", "shares", "summary"]
-
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
 EXACT = ("r2", "accuracy", "log_loss")  # to four places, not to four digits
 

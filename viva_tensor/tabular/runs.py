@@ -24,9 +24,6 @@ from viva_tensor.train import DEFAULTS, DivergenceError, Settings, fit, predict
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["run"]
-
-
 TEST_FRACTION = 0.2
 
 

@@ -23,8 +23,6 @@ from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.targets import target_from_dict, target_to_dict
 from viva_tensor.train import plot_losses
 
-__all__ = ["load", "save", "write_csv"]
-
 PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
 
 

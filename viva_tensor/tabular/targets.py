@@ -14,8 +14,6 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
 
-__all__ = ["ClassScores", "Classes", "Number", "NumberScores", "fit_target", "target_from_dict", "values_of"]
-
 
 class NumberScores(NamedTuple):
     """Errors of predictions in units of the target; `r2` is NaN where the target does not vary."""

@@ -20,8 +20,6 @@ from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.training import Training
 
-__all__ = ["Checkpointer"]
-
 DIGESTED = 65536  # rows in one digest
 
 

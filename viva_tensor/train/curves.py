@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-__all__ = ["plot_losses"]
-
 
 def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
     """The curves of a history as a PNG picture; needs ``pip install "viva-tensor[plot]"``.

@@ -25,8 +25,6 @@ from viva_tensor.train.training import Fit, Training
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-__all__ = ["fit"]
-
 
 def fit(
     x: npt.ArrayLike,

@@ -12,8 +12,6 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers, wants
 from viva_tensor.nn.layers import is_linear
 
-__all__ = ["Layers", "Network", "predict"]
-
 Layers = tuple[nn.Linear, ...]
 
 PREDICT_ROWS = 4096  # rows in one forward pass, so that memory stays bounded

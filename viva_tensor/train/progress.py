@@ -11,8 +11,6 @@ from viva_tensor.extras import extra
 from viva_tensor.kernels.peak import fma_peak
 from viva_tensor.kernels.threads import get_num_threads
 
-__all__ = ["Bar"]
-
 PEAK_SECONDS = 0.05  # for measuring the peak that the bar compares with
 SELDOM = 10.0  # seconds between two lines of a bar that may be kept in a file
 

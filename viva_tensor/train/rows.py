@@ -13,8 +13,6 @@ from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeM
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.program.step import chosen_rows
 
-__all__ = ["CLASSIFYING", "Rows", "split", "usable"]
-
 IntArray = npt.NDArray[np.int64]
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits

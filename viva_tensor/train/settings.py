@@ -12,8 +12,6 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_iterable, is_number, is_whole, shown
 
-__all__ = ["DEFAULTS", "LOSSES", "SCHEDULES", "Settings", "rates"]
-
 LOSSES: Mapping[str, Callable[[Tape, Variable, Variable], Traced[Variable]]] = {
     "mse": nn.mse_loss,
     "mae": nn.mae_loss,

@@ -20,8 +20,6 @@ from viva_tensor.train.network import Layers, Network
 from viva_tensor.train.rows import CLASSIFYING, Rows
 from viva_tensor.train.settings import LOSSES, Settings, rates
 
-__all__ = ["DivergenceError", "Fit", "Training"]
-
 
 class DivergenceError(TensorError, ArithmeticError):
     """The loss became infinite or NaN."""
