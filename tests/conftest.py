@@ -4,15 +4,16 @@ import signal
 
 import numpy as np
 import pytest
+from support.verification import Verifier
 
 import viva_tensor as vt
-from viva_tensor.program import verification
+from viva_tensor.program import observation
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["stress"]  # for longer runs, some of which change what they import
-verification.on = True  # every pass over the programs that a test compiles is checked, but for very large ones
+observation.observe = Verifier  # every pass over the programs that a test compiles is checked, but for very large ones
 
 
 @pytest.fixture

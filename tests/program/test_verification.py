@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support import steps
+from support import steps, verification
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.program import layouts, passes, planning, verification
+from viva_tensor.program import layouts, observation, passes, planning
 
 
 def pinned_bias(rng):
@@ -194,10 +194,10 @@ def test_what_nothing_has_written_is_found(rng):
     *_, x = recorded = network(rng)
     instructions, output = compiled(recorded)._source.instructions((x.data.shape,), ())
     with pytest.raises(RuntimeError, match="reads what nothing has written"):
-        verification.Verifier.of(instructions[1:], output, np.dtype("f8"))
+        verification.Verifier(instructions[1:], output, np.dtype("f8"))
 
 
 def test_without_it_nothing_is_carried_out(rng, monkeypatch):
-    monkeypatch.setattr(verification, "on", False)
+    monkeypatch.setattr(observation, "observe", observation.Observer)
     monkeypatch.setattr(verification._Memory, "carry_out", lambda *_: pytest.fail("carried out"))
     compiled(network(rng))

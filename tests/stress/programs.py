@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.played_programs import TRIED
 from support.random_programs import Programs
+from support.verification import Verifier
 
-from viva_tensor.program import verification
+from viva_tensor.program import observation
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    verification.on = options.verify
+    observation.observe = Verifier if options.verify else observation.Observer
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # what the machine would print of each rule
             run_state_machine_as_test(Programs, settings=chosen)

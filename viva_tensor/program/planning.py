@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from viva_tensor.program import observation
 from viva_tensor.program._executor import Executor
 from viva_tensor.program.emission import Emitter, Holdings
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
@@ -19,7 +20,6 @@ from viva_tensor.program.memory import aligned, laid_out
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
-from viva_tensor.program.verification import Verifier
 
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
 
@@ -47,19 +47,19 @@ def plan(
 ) -> Plan:
     """Plan instructions for inputs of these shapes and a number of threads."""
     most = _worth(instructions, threads)
-    verifier = Verifier.of(instructions, output, dtype)
+    observer = observation.observe(instructions, output, dtype)
     if most == 1:
         instructions = loss_with_gradient(instructions, output)
-        verifier.after("loss_with_gradient", instructions)
+        observer.after("loss_with_gradient", instructions)
     instructions = in_panels(instructions, output, held.layouts, dtype)
-    verifier.after("in_panels", instructions, held.layouts)
+    observer.after("in_panels", instructions, held.layouts)
     planned = [Planned(one, *one.threads(most, current())) for one in instructions]
     widest = max((one.threads for one in planned), default=1)
     shared = laid_out(planned, output, dtype.itemsize, share=False).size > current().unshared
     if widest > 1 and not shared:
         planned = few_barriers(planned)
     memory = laid_out(planned, output, dtype.itemsize, shared)
-    verifier.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
+    observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
     if widest > 1:
         deal(planned, memory.offsets, {buffer: memory.bytes_of(buffer) for buffer in memory.offsets}, widest)
     arena = aligned(memory.size)

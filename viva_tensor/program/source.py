@@ -13,11 +13,11 @@ from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.optim import Optimizer
+from viva_tensor.program import observation
 from viva_tensor.program._executor import INPUTS_AT_MOST
 from viva_tensor.program.instructions import Instruction, Symbol
 from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
-from viva_tensor.program.verification import Verifier
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -45,10 +45,10 @@ class Source:
         """Lower what was recorded for some shapes, the gradients being those of the output times a weight."""
         lowered = lower(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight)
         instructions = lowered.instructions
-        verifier = Verifier.of(instructions, lowered.output, self.dtype)
+        observer = observation.observe(instructions, lowered.output, self.dtype)
         for improve in passes:
             instructions = improve(instructions, lowered.output)
-            verifier.after(improve.__name__, instructions)
+            observer.after(improve.__name__, instructions)
         return instructions, lowered.output
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:

@@ -6,65 +6,55 @@ formula is stood in for by a function of its own, which tells elements from each
 left in the parameters, and the output. Memory is addressed as the kernels do: panels by their strides, and what kernels
 read from end to end by its number of elements.
 
-Costs many times what planning costs: on in tests, and in builds with VIVA_TENSOR_DEBUG=1, for programs of less than
-``MOST_WORK``.
+Costs many times what planning costs: on in all tests, for programs of less than ``MOST_WORK``.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from viva_tensor.kernels import _dispatch, _matmul
+from viva_tensor.kernels import _matmul
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 from viva_tensor.program.layouts import Panels
+from viva_tensor.program.observation import Observer
 
-on = _dispatch.debug
 MOST_WORK = 20_000_000  # multiply-adds, and elements, of a program beyond which it would take seconds
 TOLERANCE = 1e-9  # of the largest magnitude: the order of sums may change
 
 
-@dataclass(slots=True)
-class Verifier:
+class Verifier(Observer):
     """What a program computes, to be compared after each change of its instructions."""
 
-    output: Symbol
-    dtype: np.dtype[Any]
-    sizes: dict[Buffer, int] = field(default_factory=dict)  # of inputs and parameters, in rows
-    wanted: list[Array] = field(default_factory=list)
-    active: bool = False
-
-    @classmethod
-    def of(cls, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> Verifier:
-        """Carries the instructions out, if verification is on."""
-        verifier = cls(output, dtype)
-        if on and sum(one.multiply_adds + one.elements for one in instructions) < MOST_WORK:
-            verifier.active = True
+    def __init__(self, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> None:
+        self.output, self.dtype = output, dtype
+        self.sizes: dict[Buffer, int] = {}  # of inputs and parameters, in rows
+        self.wanted: list[Array] = []
+        self.active = sum(one.multiply_adds + one.elements for one in instructions) < MOST_WORK
+        if self.active:
             for symbol in _symbols(instructions, output):
                 size = max(symbol.buffer.size, 1 + _last(symbol))
-                verifier.sizes[symbol.buffer] = max(verifier.sizes.get(symbol.buffer, 0), size)
-            verifier.wanted = verifier._results(instructions, {}, {})
-            if any(np.isnan(array).any() for array in verifier.wanted):
+                self.sizes[symbol.buffer] = max(self.sizes.get(symbol.buffer, 0), size)
+            self.wanted = self._results(instructions, {}, {})
+            if any(np.isnan(array).any() for array in self.wanted):
                 raise RuntimeError(_report("what was recorded", "reads what nothing has written", instructions))
-        return verifier
 
     def after(
         self,
         change: str,
         instructions: Sequence[Instruction],
         layouts: Mapping[int, Panels] | None = None,
-        places: Mapping[Buffer, int] | None = None,
+        offsets: Mapping[Buffer, int] | None = None,
     ) -> None:
-        """Raise if a change has made another program. ``places`` are those of temporaries, in bytes."""
+        """Raise if a change has made another program."""
         if not self.active:
             return
         try:
-            found = self._results(instructions, layouts or {}, places or {})
+            found = self._results(instructions, layouts or {}, offsets or {})
         except (AttributeError, IndexError, ValueError, RuntimeError) as error:
             raise RuntimeError(_report(change, f"cannot be carried out ({error})", instructions)) from error
         for number, (one, wanted) in enumerate(zip(found, self.wanted, strict=True)):
