@@ -203,25 +203,47 @@ def _lower_unbroadcast(build: Any, grad: Value, shape: Shape) -> Any:
     return build.reshape(build.sum(grad, (*range(lead), *spread)), shape)
 
 
+def _lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> Callable[..., Any]:
+    """Lower to a formula of elements, or of rows; ``factor`` names the attribute that it takes."""
+
+    def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
+        chosen = {"factor": attributes[factor]} if factor else {}
+        return getattr(build, primitive)(formula, *symbols, **chosen)
+
+    return lower
+
+
+def _elementwise(
+    name: str, forward: Any, *rules: Callable[..., Any], shape: Callable[..., Shape] = _same, factor: str = ""
+) -> Operation:
+    """Return an operation of each element, with its gradient rules."""
+    return Operation(name, shape, forward, rules, _lowered(name, factor))
+
+
+_pairs = partial(_elementwise, shape=_broadcast)
+
+
+def _curve(
+    name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "", primitive: str = "elementwise"
+) -> Operation:
+    """Return an operation of each element whose gradient is a formula of its own, of the input or of the output."""
+    back = Operation(f"{name}_backward", _same, backward, lower=_lowered(f"{name}_backward", factor, primitive))
+
+    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
+        return do(back, grad, out if of_output else x, **attributes)
+
+    return Operation(name, _same, forward, (gradient,), _lowered(name, factor, primitive))
+
+
 CONSTANT = Operation("constant", _leaf, _leaf)
 VARIABLE = Operation("variable", _leaf, _leaf)
 
 UNBROADCAST = Operation("unbroadcast", _given, kernels.add_backward, lower=_lower_unbroadcast)
-SCALE: Operation = Operation(
-    "scale",
-    _same,
-    kernels.scale,
-    (lambda do, grad, out, x, factor: do(SCALE, grad, factor=factor),),
-    lower=lambda build, x, factor: build.elementwise("scale", x, factor=factor),
+SCALE: Operation = _elementwise(
+    "scale", kernels.scale, lambda do, grad, out, x, factor: do(SCALE, grad, factor=factor), factor="factor"
 )
 SUM_BACKWARD = Operation("sum_backward", _given, kernels.sum_backward, lower=partial(_lower_sum_backward, mean=False))
 MEAN_BACKWARD = Operation("mean_backward", _given, kernels.mean_backward, lower=partial(_lower_sum_backward, mean=True))
-RELU_BACKWARD = Operation(
-    "relu_backward",
-    _same,
-    kernels.relu_backward,
-    lower=lambda build, grad, x: build.elementwise("relu_backward", grad, x),
-)
 MEAN_SQUARED_ERROR_BACKWARD = Operation(
     "mean_squared_error_backward",
     lambda grad, pred, target: pred,
@@ -229,35 +251,23 @@ MEAN_SQUARED_ERROR_BACKWARD = Operation(
     lower=lambda build, grad, pred, target: build.squared_error_backward(grad, pred, target),
 )
 
-ADD = Operation(
+ADD = _pairs(
     "add",
-    _broadcast,
     kernels.add,
-    (
-        lambda do, grad, out, a, b: _fit(do, grad, a),
-        lambda do, grad, out, a, b: _fit(do, grad, b),
-    ),
-    lower=lambda build, a, b: build.elementwise("add", a, b),
+    lambda do, grad, out, a, b: _fit(do, grad, a),
+    lambda do, grad, out, a, b: _fit(do, grad, b),
 )
-SUB = Operation(
+SUB = _pairs(
     "sub",
-    _broadcast,
     kernels.sub,
-    (
-        lambda do, grad, out, a, b: _fit(do, grad, a),
-        lambda do, grad, out, a, b: _negative(do, _fit(do, grad, b)),
-    ),
-    lower=lambda build, a, b: build.elementwise("sub", a, b),
+    lambda do, grad, out, a, b: _fit(do, grad, a),
+    lambda do, grad, out, a, b: _negative(do, _fit(do, grad, b)),
 )
-MUL: Operation = Operation(
+MUL: Operation = _pairs(
     "mul",
-    _broadcast,
     kernels.mul,
-    (
-        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, b), a),
-        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, a), b),
-    ),
-    lower=lambda build, a, b: build.elementwise("mul", a, b),
+    lambda do, grad, out, a, b: _fit(do, do(MUL, grad, b), a),
+    lambda do, grad, out, a, b: _fit(do, do(MUL, grad, a), b),
 )
 TRANSPOSE: Operation = Operation(
     "transpose",
@@ -301,13 +311,6 @@ MEAN = Operation(
     (lambda do, grad, out, x, axis, keepdims: do(MEAN_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims),),
     lower=partial(_lower_sum, mean=True),
 )
-RELU = Operation(
-    "relu",
-    _same,
-    kernels.relu,
-    (lambda do, grad, out, x: do(RELU_BACKWARD, grad, x),),
-    lower=lambda build, x: build.elementwise("relu", x),
-)
 MEAN_SQUARED_ERROR = Operation(
     "mean_squared_error",
     lambda pred, target: (),
@@ -318,95 +321,36 @@ MEAN_SQUARED_ERROR = Operation(
     ),
     lower=lambda build, pred, target: build.squared_error(pred, target),
 )
-DIV: Operation = Operation(
+GREATER = _pairs("greater", kernels.greater)
+CHAIN_MUL = _pairs("chain_mul", chain_mul)
+CHAIN_DIV = _pairs("chain_div", chain_div)
+DIV: Operation = _pairs(
     "div",
-    _broadcast,
     kernels.div,
-    (
-        lambda do, grad, out, a, b: _fit(do, do(CHAIN_DIV, grad, b), a),
-        lambda do, grad, out, a, b: _negative(do, _fit(do, do(CHAIN_DIV, do(CHAIN_MUL, grad, out), b), b)),
-    ),
-    lower=lambda build, a, b: build.elementwise("div", a, b),
+    lambda do, grad, out, a, b: _fit(do, do(CHAIN_DIV, grad, b), a),
+    lambda do, grad, out, a, b: _negative(do, _fit(do, do(CHAIN_DIV, do(CHAIN_MUL, grad, out), b), b)),
 )
-GREATER = Operation(
-    "greater", _broadcast, kernels.greater, lower=lambda build, a, b: build.elementwise("greater", a, b)
-)
-CHAIN_MUL: Operation = Operation(
-    "chain_mul", _broadcast, chain_mul, lower=lambda build, grad, slope: build.elementwise("chain_mul", grad, slope)
-)
-CHAIN_DIV: Operation = Operation(
-    "chain_div", _broadcast, chain_div, lower=lambda build, grad, x: build.elementwise("chain_div", grad, x)
-)
-MAXIMUM = Operation(
+MAXIMUM = _pairs(
     "maximum",
-    _broadcast,
     kernels.maximum,
-    (
-        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, a, b)), a),
-        lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, b, a)), b),
-    ),
-    lower=lambda build, a, b: build.elementwise("maximum", a, b),
+    lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, a, b)), a),
+    lambda do, grad, out, a, b: _fit(do, do(MUL, grad, do(GREATER, b, a)), b),
 )
-SQRT = Operation(
-    "sqrt",
-    _same,
-    kernels.sqrt,
-    (lambda do, grad, out, x: do(SCALE, do(CHAIN_DIV, grad, out), factor=0.5),),
-    lower=lambda build, x: build.elementwise("sqrt", x),
-)
-EXP = Operation(
-    "exp",
-    _same,
-    kernels.exp,
-    (lambda do, grad, out, x: do(CHAIN_MUL, grad, out),),
-    lower=lambda build, x: build.elementwise("exp", x),
-)
-LOG = Operation(
-    "log",
-    _same,
-    kernels.log,
-    (lambda do, grad, out, x: do(CHAIN_DIV, grad, x),),
-    lower=lambda build, x: build.elementwise("log", x),
-)
-POW: Operation = Operation(
+SQRT = _elementwise("sqrt", kernels.sqrt, lambda do, grad, out, x: do(SCALE, do(CHAIN_DIV, grad, out), factor=0.5))
+EXP = _elementwise("exp", kernels.exp, lambda do, grad, out, x: do(CHAIN_MUL, grad, out))
+LOG = _elementwise("log", kernels.log, lambda do, grad, out, x: do(CHAIN_DIV, grad, x))
+POW: Operation = _elementwise(
     "pow",
-    _same,
     kernels.pow,
-    (
-        lambda do, grad, out, x, exponent: (
-            do(CHAIN_MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent)))
-            if exponent
-            else do(SCALE, grad, factor=0.0)  # 1 everywhere, also where x⁻¹ is infinite
-        ),
+    lambda do, grad, out, x, exponent: (
+        do(CHAIN_MUL, grad, do(SCALE, do(POW, x, exponent=exponent - 1), factor=float(exponent)))
+        if exponent
+        else do(SCALE, grad, factor=0.0)  # 1 everywhere, also where x⁻¹ is infinite
     ),
-    lower=lambda build, x, exponent: build.elementwise("pow", x, factor=exponent),
+    factor="exponent",
 )
-
-
-def _curve(
-    name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "", primitive: str = "elementwise"
-) -> Operation:
-    """An operation of each element whose gradient is a formula of its own, of the input or of the output.
-
-    ``factor`` names the attribute that the formulas take; with ``primitive="rows"`` they are of rows.
-    """
-
-    def lowered(formula: str) -> Callable[..., Any]:
-        def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
-            chosen = {"factor": attributes[factor]} if factor else {}
-            return getattr(build, primitive)(formula, *symbols, **chosen)
-
-        return lower
-
-    back = Operation(f"{name}_backward", _same, backward, lower=lowered(f"{name}_backward"))
-
-    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
-        return do(back, grad, out if of_output else x, **attributes)
-
-    return Operation(name, _same, forward, (gradient,), lower=lowered(name))
-
-
 ABS = _curve("abs", kernels.abs, kernels.abs_backward)
+RELU = _curve("relu", kernels.relu, kernels.relu_backward)
 ERF = _curve("erf", kernels.erf, kernels.erf_backward)
 LEAKY_RELU = _curve("leaky_relu", kernels.leaky_relu, kernels.leaky_relu_backward, factor="slope")
 SIGMOID = _curve("sigmoid", kernels.sigmoid, kernels.sigmoid_backward, of_output=True)
@@ -418,7 +362,6 @@ GELU_TANH = _curve(
     "gelu_tanh", partial(kernels.gelu, approximate="tanh"), partial(kernels.gelu_backward, approximate="tanh")
 )
 HUBER = _curve("huber", kernels.huber, kernels.huber_backward, factor="delta")
-
 
 _along_rows = partial(_curve, primitive="rows")
 SOFTMAX = _along_rows("softmax", kernels.softmax, kernels.softmax_backward, of_output=True)
