@@ -209,7 +209,7 @@ def test_a_change_of_the_number_of_threads_never_gives_old_results(monkeypatch):
         vt.set_num_threads(next(changes, before))
         return before
 
-    for module in ("step", "forward"):
+    for module in ("planning", "forward"):
         monkeypatch.setattr(f"viva_tensor.program.{module}.get_num_threads", read_then_changed)
     changes = iter([1, 2, 1])
     assert np.array_equal(predict(other), wanted)
@@ -297,7 +297,7 @@ step, predict, X, Y = compiled()
 with threadpoolctl.threadpool_limits(1):
     before = len(os.listdir("/proc/self/task"))
     step(X, Y); predict(X); step.run(X, Y, batch_size=200, shuffle=False)
-    assert step._current.threads == 1, step._current.threads
+    assert step._plans.current.threads == 1, step._plans.current.threads
     assert len(os.listdir("/proc/self/task")) == before
 with threadpoolctl.threadpool_limits(3):
     step(X, Y)

@@ -34,7 +34,7 @@ def test_small_programs_stay_on_one_thread():
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_barrier(threads):
-    made = step((512,) * 6, 600, threads)._current
+    made = step((512,) * 6, 600, threads)._plans.current
     assert made.arena.nbytes > thresholds.current().unshared
 
     def spans(symbols):
@@ -80,7 +80,7 @@ def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads):
 
 
 def test_temporaries_that_are_needed_at_once_lie_apart():
-    made = step((512,) * 5, 300, 1)._current
+    made = step((512,) * 5, 300, 1)._plans.current
     alive = {}
     for i, one in enumerate(made.planned):
         for symbol in one.instruction.symbols:

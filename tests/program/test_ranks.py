@@ -5,9 +5,9 @@ import pytest
 from support.launch import needs_mpi, ranks
 
 from viva_tensor import autograd, error, nn, optim, program
+from viva_tensor.program.gradients import gradients
 from viva_tensor.program.lowering import lower
 from viva_tensor.program.passes import PASSES
-from viva_tensor.program.ranks import gradients
 
 
 @needs_mpi

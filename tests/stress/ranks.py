@@ -75,18 +75,18 @@ while comm.bcast(time.time() < end):
         elif kind == 2:
             callback = lambda epoch, loss: fail() if epoch == 1 + at % 3 else None
         else:
-            backward, start, called = step._backward, step._sums.start, [0]
+            backward, start, called = step._backward, step._reducer.start, [0]
             def unlucky():
                 called[0] += 1
                 if called[0] == at:
                     raise MemoryError
                 start()
             def gradients(inputs):      # only what computes them may fail so
-                step._sums.start = unlucky
+                step._reducer.start = unlucky
                 try:
                     return backward(inputs)
                 finally:
-                    del step._sums.start
+                    del step._reducer.start
             step._backward = gradients
     schedule = schedule or (lambda number: 1e-3)
     happened = "none"

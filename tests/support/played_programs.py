@@ -232,7 +232,7 @@ def compare_training(played, rng, run, optimizer, trained):
             draw_eager.bit_generator.state = draw_compiled.bit_generator.state
             continue
         TRIED["steps"] += 1
-        TRIED[f"steps of {step._current.threads} threads"] += 1
+        TRIED[f"steps of {step._plans.current.threads} threads"] += 1
         (wanted, params, state), found = both
         assert same_bits(found, wanted), f"loss {found!r}, wanted {wanted!r}\n{step}"
         for place, (variable, wanted) in enumerate(zip(step.params(autograd.new_tape()).value, params, strict=True)):

@@ -2,6 +2,7 @@
 
 from viva_tensor.program.compilation import compile_step
 from viva_tensor.program.forward import Forward, compile_forward
-from viva_tensor.program.step import State, Step
+from viva_tensor.program.step import Step
+from viva_tensor.program.store import State
 
 __all__ = ["Forward", "State", "Step", "compile_forward", "compile_step"]

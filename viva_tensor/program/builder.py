@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
 from viva_tensor.kernels._updates import sum_chunks
+from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import (
     Buffer,
     Clip,
@@ -24,6 +25,7 @@ from viva_tensor.program.instructions import (
     SquaredNorm,
     Sum,
     Symbol,
+    Update,
     row_major,
 )
 
@@ -207,6 +209,15 @@ class Builder:
         factor = self.temporary(())
         self.instructions.append(Clip(operands=partials, results={"out": factor}, max_norm=max_norm))
         return factor
+
+    def updates(
+        self, grads: Iterable[Symbol], params: Iterable[Symbol], scale: Symbol | None, optimizer: Optimizer
+    ) -> None:
+        """Update parameters from their gradients, times a factor if there is one."""
+        more = {} if scale is None else {"scale": scale}
+        for grad, w in zip(grads, params, strict=True):
+            operands = {"grad": grad, **more, "w": w}
+            self.instructions.append(Update(operands=operands, results={"w": w}, moments=len(optimizer.slots)))
 
     def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
         self.alike(pred, target)

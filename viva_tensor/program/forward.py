@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Array, as_array
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard
 from viva_tensor.program.emission import Holdings
+from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
-from viva_tensor.program.source import Shapes, Source, source_of
+from viva_tensor.program.source import Source, source_of
 
 
 class Forward:
@@ -50,8 +50,7 @@ class Forward:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones.
         """
-        given = (as_array("forward", one, None if hasattr(one, "dtype") else self._source.dtype) for one in inputs)
-        arrays = tuple(np.require(one, requirements="C") for one in given)
+        arrays = self._source.arrays("forward", inputs)
         shapes = self._source.shapes("forward", arrays)
         result = None
         while result is None:

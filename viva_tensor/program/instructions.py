@@ -16,6 +16,7 @@ import numpy as np
 from viva_tensor.program.thresholds import Thresholds
 
 Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
 Strides = tuple[int, ...]
 
 

@@ -14,7 +14,7 @@ from viva_tensor.autograd.operations import Operation
 from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.builder import Builder
-from viva_tensor.program.instructions import Buffer, Instruction, Symbol, Update, row_major
+from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_major
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +160,9 @@ def lower(
             if grad is None:
                 grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
             grads.append(build.whole(grad))
-        _update(build, grads, parameters, optimizer)
+        clip = optimizer.clip_norm  # all of them wait for the norm of all gradients where that is clipped
+        build.updates(grads, parameters, None if clip is None else build.clipping(grads, clip), optimizer)
     return Lowered(build.instructions, result, tuple(parameters))
-
-
-def _update(build: Builder, grads: list[Symbol], parameters: list[Symbol], optimizer: Optimizer) -> None:
-    """The update of each parameter; all of them wait for the norm of all gradients where that is clipped."""
-    more = {} if optimizer.clip_norm is None else {"scale": build.clipping(grads, optimizer.clip_norm)}
-    for grad, parameter in zip(grads, parameters, strict=True):
-        operands = {"grad": grad, **more, "w": parameter}
-        build.instructions.append(Update(operands=operands, results={"w": parameter}, moments=len(optimizer.slots)))
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

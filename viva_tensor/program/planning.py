@@ -5,21 +5,24 @@ Everything is decided from sizes, the number of threads and ``thresholds`` alone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import observation
 from viva_tensor.program._executor import Executor
 from viva_tensor.program.emission import Emitter, Holdings
-from viva_tensor.program.instructions import Buffer, Instruction, Symbol
+from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.layouts import in_panels
 from viva_tensor.program.memory import aligned, laid_out
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
+
+Lowered = tuple[list[Instruction], Symbol]
 
 MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
 
@@ -37,10 +40,41 @@ class Plan:
     cuts: tuple[int, ...] = ()  # after how many calls of cores something else is done in between
 
 
+class Plans:
+    """The plans of a program, each made once, for the latest batch sizes and numbers of threads.
+
+    ``lower`` gives instructions and output for the shapes of inputs, ``cut`` where calls stop for something else.
+    """
+
+    def __init__(
+        self,
+        lower: Callable[[Shapes], Lowered],
+        dtype: np.dtype[Any],
+        held: Holdings,
+        cut: Callable[[list[Planned]], tuple[int, ...]] = lambda planned: (),
+    ) -> None:
+        self._lower, self._dtype, self._held, self._cut = lower, dtype, held, cut
+        self._made: dict[tuple[Shapes, int], Plan] = {}
+
+    def at(self, shapes: Shapes, lowered: Lowered | None = None) -> Plan:
+        """Return the plan for these shapes and the threads in force; `lowered` is what they give, if known."""
+        threads = get_num_threads()
+        found = self._made.get((shapes, threads))
+        if found is None:
+            instructions, output = lowered or self._lower(shapes)
+            found = plan(instructions, output, shapes, self._dtype, threads, self._held)
+            found.cuts = self._cut(found.planned)
+            if len(self._made) >= MOST_PLANS:
+                self._made.pop(next(iter(self._made)))
+            self._made[shapes, threads] = found
+        self.current, self.shapes = found, shapes
+        return found
+
+
 def plan(
     instructions: list[Instruction],
     output: Symbol,
-    shapes: tuple[tuple[int, ...], ...],
+    shapes: Shapes,
     dtype: np.dtype[Any],
     threads: int,
     held: Holdings,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,87 +16,31 @@ from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
 from viva_tensor.distributed.agreement import agree, part, raise_on_all, together
-from viva_tensor.distributed.buckets import BUCKET, Buckets
 from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
-from viva_tensor.distributed.shards import Shard
+from viva_tensor.distributed.reducer import BUCKET, GradientReducer, Header, Told
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
-from viva_tensor.kernels.arrays import Array, as_array
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.emission import Holdings
-from viva_tensor.program.instructions import Buffer, Clip, Instruction, Matmul, SquaredNorm, Symbol, Update
-from viva_tensor.program.layouts import Panels
-from viva_tensor.program.memory import aligned
-from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
-from viva_tensor.program.planning import Plan, plan
-from viva_tensor.program.scheduling import Planned
-from viva_tensor.program.source import Shapes, Source
-from viva_tensor.program.step import PANEL_ROW_BYTES, Run, State, Step, copies
+from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts_with_gradients
+from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
+from viva_tensor.program.planning import Plan, Plans, plan
+from viva_tensor.program.run import Run
+from viva_tensor.program.source import Source
+from viva_tensor.program.step import Step
+from viva_tensor.program.store import Block, ParameterStore, State
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
-UPDATING = (Update, SquaredNorm, Clip)
-# numbers before the gradients: loss · rows, rows, how many ranks have failed, how many ask for times, and the rate of
-# rank 0 in three parts
-HEADER_NUMBERS = 7
-
-
-def _parts(number: float, dtype: np.dtype[Any]) -> list[float]:
-    """A number in float64 as a sum of three that have a dtype.
-
-    Examples
-    --------
-    >>> sum(reversed(_parts(0.1, np.dtype("f4")))) == 0.1
-    True
-    """
-    parts = []
-    for _ in range(3):
-        parts.append(float(dtype.type(number)))
-        number -= parts[-1] if np.isfinite(parts[-1]) else number
-    return parts
-
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
-
-
-def complete(planned: Iterable[Planned], params: int, firsts: Sequence[int]) -> tuple[int, ...]:
-    """After how many calls the gradients from each of `firsts` on are complete: parameters from `params` on."""
-    calls = 0
-    last: dict[int, int] = {}
-    for one in planned:
-        calls += one.calls
-        for symbol in one.instruction.results.values():
-            if symbol.buffer.kind == "parameter":
-                last[symbol.buffer.index - params] = calls
-    return tuple(max((at for index, at in last.items() if index >= first), default=0) for first in firsts)
-
-
-def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
-    """Return the instructions that make the gradients, without the updates.
-
-    The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
-    own, in rows, is copied into it.
-    """
-    kept = [one for one in instructions if not isinstance(one, UPDATING)]
-    made = {symbol.buffer for one in kept for symbol in one.results.values()}
-    for one in instructions:
-        if isinstance(one, Update):
-            grad, index = one.operands["grad"], one.results["w"].buffer.index
-            if not (grad.buffer in made and grad.buffer.kind == "temporary" and grad.size == grad.buffer.size):
-                build = Builder(dtype)
-                writers = (i for i, one in enumerate(kept) if grad.buffer in [to.buffer for to in one.results.values()])
-                behind = 1 + max(writers, default=-1)  # as soon as it can be, for it is waited for
-                grad = build.scaled(grad, 1.0, grad.shape)
-                kept[behind:behind] = build.instructions
-            grad.buffer.kind, grad.buffer.index, grad.buffer.name = "parameter", params + index, f"g{index}"
-    return kept
 
 
 class RankStep(Step):
@@ -136,8 +79,6 @@ class RankStep(Step):
         self._failure: BaseException | None = None
         self._scale = np.ones((), source.dtype)
         self._updates: dict[int, Plan] = {}
-        self._gradients: tuple[Array, ...] = ()
-        self._pieces: list[Array] = []
         level = min(comm.allgather(MPI.Query_thread()))
         if level < MPI.THREAD_FUNNELED:
             raise RankError(
@@ -161,14 +102,36 @@ class RankStep(Step):
             },
         )
         together(comm, "compile_step", lambda: super(RankStep, self).__init__(source, params, optimizer, rng))
-        agree(comm, "compile_step", {"the layout of parameters": self._layouts})
-        comm.Bcast(self._memory)
+        agree(comm, "compile_step", {"the layout of parameters": self._store.layouts})
+        comm.Bcast(self._store.params.memory)
         agree(comm, "compile_step", {"parameters": self.fingerprint()})
 
     def fingerprint(self) -> str:
         """The SHA-256 of all parameters, in hexadecimal: the same on every rank."""
         with self._lock:
-            return _digest(self._load(self._params))
+            return _digest(self._store.values())
+
+    def _compiled(self, shapes: Shapes) -> tuple[ParameterStore, Plans]:
+        """Return memory for what is trained, and plans up to the gradients, which lie in the reducer's memory."""
+        source, optimizer = self._source, self._optimizer
+        count = len(source.params)
+        lowered = self._lowered(shapes)
+        clipped = optimizer.clip_norm is not None  # the norm is of gradients in rows
+        layouts = {} if clipped else layouts_with_gradients(lowered[0], count, source.dtype)
+        store = ParameterStore(source, layouts, optimizer, self._comm if self._sharded else None)
+        self._reducer = GradientReducer(self._comm, *store.block(Header.SIZE), self._bucket)
+        layouts = layouts | {count + index: panels for index, panels in layouts.items()}
+        held = Holdings((*store.params.arrays, *self._reducer.gradients), layouts, seeds=self._seeds)
+        firsts = self._reducer.firsts
+        plans = Plans(self._lowered, source.dtype, held, lambda planned: complete(planned, count, firsts))
+        plans.at(shapes, lowered)
+        return store, plans
+
+    def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
+        """Lower the step up to the gradients, times this rank's rows, and the loss."""
+        rows = shapes[0][0] if shapes[0] else 1
+        instructions, output = self._source.instructions(shapes, SEPARATE, float(rows))
+        return gradients(instructions, len(self._source.params), self._source.dtype), output
 
     def __call__(self, *inputs: ArrayLike) -> float:
         """Make one step on this rank's rows, which may be none if others have some; the loss of all rows.
@@ -255,7 +218,7 @@ class RankStep(Step):
 
     def _together(self, batch: Callable[[], Sequence[ArrayLike]]) -> tuple[float, float]:
         """One step of all ranks: the loss of all rows, and their number. Interrupts are held back."""
-        clock, sums = self._clock, self._sums
+        clock, reducer = self._clock, self._reducer
         clock.begin(self._timing)
         drawn: Any = None if self._rng is None else self._rng.bit_generator.state
         inputs: Sequence[ArrayLike] = ()
@@ -273,50 +236,49 @@ class RankStep(Step):
                 loss, rows = self._backward(inputs)
             except BaseException as error:
                 failure, loss, rows = error, 0.0, 0
-            sums.start_all_but_last()
+            reducer.start_all_but_last()
             clock.count("compute")
             if clock.running:
                 self._comm.Barrier()
                 clock.count("wait")
-            tail = self._gradients[0]
-            tail[:4] = loss * rows, rows, failure is not None, self._asked
-            tail[4:] = _parts(self._rule.lr, tail.dtype) if self._comm.rank == 0 else 0
-            sums.finish()
+            rate = self._rule.lr if self._comm.rank == 0 else 0.0
+            reducer.header.write(Told(loss * rows, rows, failure is not None, self._asked, rate))
+            reducer.finish()
             clock.count("reduce")
-            total, count, failed, asked, *rate = map(float, tail)
-            self._timing = asked > 0
-            if failed or not count:
+            told = reducer.header.read()
+            self._timing = told.timed > 0
+            if told.failed or not told.rows:
                 if self._rng is not None:
                     self._rng.bit_generator.state = drawn
                 raise_on_all(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
-            self._rule.lr = sum(reversed(rate))
-            self._scale[...] = 1 / count
+            self._rule.lr = told.rate
+            self._scale[...] = 1 / told.rows
             if self._optimizer.clip_norm is not None:
-                self._reduced *= self._scale  # its norm is what is clipped
+                reducer.memory *= self._scale  # its norm is what is clipped
             update.run((), True, 0, update.calls())
             clock.count("compute")
-            if self._sharded:
-                self._shard.gather(self._memory)
+            if self._store.shard is not None:
+                self._store.shard.gather(self._store.params.memory)
                 clock.count("reduce")
             clock.end()
-        return total / count, count
+        return told.loss / told.rows, told.rows
 
     def _backward(self, inputs: Sequence[ArrayLike]) -> tuple[float, int]:
         """Put this rank's gradients into the block, and send its buckets off; the loss, and the number of rows."""
-        arrays = tuple(np.ascontiguousarray(as_array("step", one, self._dtype(one))) for one in inputs)
+        arrays = self._source.arrays("step", inputs)
         shapes = self._source.shapes("step", arrays)
         rows = shapes[0][0] if shapes[0] else 1
         self._draw()
         if not rows:
-            self._reduced[:] = 0
+            self._reducer.memory[:] = 0
             return 0.0, 0
-        found = self._plan(shapes)
+        found = self._plans.at(shapes)
         begin = 0
         for end in found.cuts:
             if end > begin:
                 found.executor.run(arrays, True, begin, end)
-            self._sums.start()
+            self._reducer.start()
             self._interrupts.check()
             begin = end
         loss = found.executor.run(arrays, True, begin, found.executor.calls())
@@ -343,14 +305,14 @@ class RankStep(Step):
 
     def state(self) -> State:
         """Copies of all that a step changes; where the optimiser's state is sharded, every rank must make this call."""
-        if not self._sharded:
+        shard = self._store.shard
+        if shard is None:
             return super().state()
         with self._interrupts, self._lock:
-            wholes = together(self._comm, "state", lambda: [self._blocks() for _ in self._pieces])
-            for piece, (memory, _) in zip(self._pieces, wholes, strict=True):
-                memory[self._shard.begin : self._shard.end] = piece
-                self._shard.gather(memory)
-            return self._state(tuple(self._load(arrays) for _, arrays in wholes))
+            wholes = together(self._comm, "state", self._store.whole_moments)
+            for whole in wholes:
+                shard.gather(whole.memory)
+            return self._store.state(self.steps, wholes)
 
     def restore(self, state: State) -> None:
         """Go on from a state, bit for bit, on as many ranks or on another number of them; every rank makes this call.
@@ -363,105 +325,39 @@ class RankStep(Step):
             If it is that on another rank, or if ranks do not have the same state.
         """
 
-        def prepared() -> tuple[list[tuple[Array, tuple[Array, ...]]], str]:
-            ready = self._prepared(state)
+        def prepared() -> tuple[list[Block], str]:
+            ready = self._store.prepared(state)
             moments = (array for arrays in state.moments for array in arrays)
             return ready, _digest((*state.params, *moments, state.steps))
 
         with self._interrupts, self._lock:
             ready, found = together(self._comm, "restore", prepared)
             agree(self._comm, "restore", {"the state's SHA-256": found})
-            put(self._copies(ready), self._rule, int(state.steps))
-
-    def _copies(self, ready: Sequence[tuple[Array, tuple[Array, ...]]]) -> Array:
-        if not self._sharded:
-            return super()._copies(ready)
-        own = slice(self._shard.begin, self._shard.end)
-        (params, _), *moments = ready
-        pieces = [(memory[own], piece) for piece, (memory, _) in zip(self._pieces, moments, strict=True)]
-        return copies([(params, self._memory), *pieces])
+            put(self._store.copies(ready), self._rule, int(state.steps))
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""
         return self._profile(inputs, times)
 
-    def _kept(self) -> tuple[Array, ...]:
-        if not self._sharded:
-            return super()._kept()
-        size = (self._shard.end - self._shard.begin) * self._memory.itemsize
-        piece = aligned(size).view(self._memory.dtype)
-        self._pieces.append(piece)
-        found = []
-        for array, own in zip(self._params, self._own(), strict=True):
-            begin = self._begin(array) + own.start - self._shard.begin
-            found.append(piece[begin : begin + own.stop - own.start] if own.stop > own.start else piece[:0])
-        return tuple(found)
-
-    @cached_property
-    def _shard(self) -> Shard:
-        return Shard(self._comm, self._memory.size, PANEL_ROW_BYTES // self._memory.itemsize)
-
-    def _begin(self, array: Array) -> int:
-        """Return where a parameter begins in the block of all of them."""
-        return int(array.ctypes.data - self._memory.ctypes.data) // self._memory.itemsize
-
-    def _own(self) -> list[slice]:
-        """Return which elements of each parameter this rank updates."""
-        if not self._sharded:
-            return [slice(0, array.size) for array in self._params]
-        return [self._shard.span(self._begin(array), array.size) for array in self._params]
-
-    def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        rows = shapes[0][0] if shapes[0] else 1
-        instructions, output = self._source.instructions(shapes, SEPARATE, float(rows))
-        return gradients(instructions, len(self._source.params), self._source.dtype), output
-
-    def _chosen(self, instructions: list[Instruction]) -> dict[int, Panels]:
-        """A parameter lies in panels if a product makes its gradient, which then lies there too; clipped, none does."""
-        count = len(self._source.params)
-        made = {one.results["out"].buffer.index for one in instructions if isinstance(one, Matmul)}
-        chosen = {} if self._optimizer.clip_norm is not None else super()._chosen(instructions)
-        return {index: panels for index, panels in chosen.items() if index < count and count + index in made}
-
-    def _made(self, instructions: list[Instruction], output: Symbol, shapes: Shapes, threads: int) -> Plan:
-        if not self._gradients:
-            self._reduced, self._gradients = self._blocks(HEADER_NUMBERS)
-            self._sums = Buckets(self._comm, self._reduced, self._gradients[1:], self._bucket)
-        count = len(self._source.params)
-        layouts = self._layouts | {count + index: panels for index, panels in self._layouts.items()}
-        arrays = (*self._params, *self._gradients[1:])
-        held = Holdings(arrays, layouts, seeds=self._seeds)
-        made = plan(instructions, output, shapes, self._source.dtype, threads, held)
-        made.cuts = complete(made.planned, count, self._sums.firsts)
-        return made
-
     def _update(self) -> Plan:
-        """The update of this rank's share of the parameters, or all, from their gradients, wherever they lie."""
+        """Plan the update of this rank's share of the parameters, or all, from their gradients, wherever they lie."""
         threads = get_num_threads()
         if threads not in self._updates:
-            build = Builder(self._source.dtype)
-            count = len(self._params)
-            shares = self._own()
-            parts = [
-                array[own]
-                for arrays in (self._params, self._gradients[1:])
-                for array, own in zip(arrays, shares, strict=True)
-            ]
-            arrays = (*parts, *self._gradients[1:])
-            flat = [
+            store, whole, optimizer = self._store, self._reducer.gradients, self._optimizer
+            dtype = self._source.dtype
+            arrays = (*store.local(store.params.arrays), *store.local(whole), *whole)
+            symbols = [
                 Symbol((array.size,), (1,), Buffer("parameter", array.size, index))
                 for index, array in enumerate(arrays)
             ]
+            count = len(whole)
+            build = Builder(dtype)
             scale = Symbol((), (), Buffer("constant", 1, array=self._scale))
-            if self._optimizer.clip_norm is not None:
-                scale = build.clipping(flat[2 * count :], self._optimizer.clip_norm)
-            moments = len(self._optimizer.slots)
-            updates = [
-                Update(operands={"grad": grad, "scale": scale, "w": w}, results={"w": w}, moments=moments)
-                for w, grad in zip(flat[:count], flat[count : 2 * count], strict=True)
-                if w.size
-            ]
-            held = Holdings(arrays, moments=self._moments, rule=self._rule)
-            instructions = [*build.instructions, *updates]
-            self._updates[threads] = plan(instructions, flat[0], (), self._source.dtype, threads, held)
+            if optimizer.clip_norm is not None:
+                scale = build.clipping(symbols[2 * count :], optimizer.clip_norm)
+            updated = [index for index in range(count) if arrays[index].size]
+            grads, params = [symbols[count + index] for index in updated], [symbols[index] for index in updated]
+            build.updates(grads, params, scale, optimizer)
+            held = Holdings(arrays, moments=store.moments, rule=self._rule)
+            self._updates[threads] = plan(build.instructions, symbols[0], (), dtype, threads, held)
         return self._updates[threads]

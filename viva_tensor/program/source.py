@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Node, Tape, Variable, operations
 from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, DtypeError, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.arrays import Array, as_array
 from viva_tensor.optim import Optimizer
 from viva_tensor.program import observation
 from viva_tensor.program._executor import INPUTS_AT_MOST
-from viva_tensor.program.instructions import Instruction, Symbol
+from viva_tensor.program.instructions import Instruction, Shapes, Symbol
 from viva_tensor.program.lowering import lower, needed
 from viva_tensor.program.passes import PASSES, Pass
-
-Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,13 @@ class Source:
             observer.after(improve.__name__, instructions)
         return instructions, lowered.output
 
+    def arrays(self, operation: str, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
+        """Return inputs as contiguous arrays, what has no dtype of its own in that of the program."""
+        given = (as_array(operation, one, None if hasattr(one, "dtype") else self.dtype) for one in inputs)
+        return tuple(np.asarray(array, order="C") for array in given)
+
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
-        """Shapes of a batch; only the number of rows may differ from what was recorded, for all inputs alike."""
+        """Return the shapes of a batch: only its number of rows may be another than the recorded one."""
         if len(arrays) != len(self.inputs):
             wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
             raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)

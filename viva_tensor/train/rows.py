@@ -11,7 +11,7 @@ import numpy.typing as npt
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
-from viva_tensor.program.step import chosen_rows
+from viva_tensor.program.run import chosen_rows
 
 IntArray = npt.NDArray[np.int64]
 

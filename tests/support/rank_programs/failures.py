@@ -88,26 +88,26 @@ def any_moment(*options: str) -> None:
     both(run(shuffle=True, rng=Unshuffled(np.random.PCG64(0))))
     if options:
         in_the_middle(step, lambda: both(lambda: step(X, Y)))
-    plan = step._plan
-    step._plan = lambda shapes, *more: unlucky() if rank == 1 else plan(shapes, *more)
+    plan = step._plans.at
+    step._plans.at = lambda shapes, *more: unlucky() if rank == 1 else plan(shapes, *more)
     both(lambda: step(X, Y))
-    step._plan = plan
+    step._plans.at = plan
     both(lambda: step(X[:0], Y[:0]))
     tell(found=found, last=[step(X, Y) == twin(X, Y), same(step.state(), twin.state())])
 
 
 def in_the_middle(step: Any, act: Callable[[], object]) -> None:
     """Do something while rank 1 is interrupted in the middle of a step, with two sums under way."""
-    start = step._sums.start
+    start = step._reducer.start
 
     def after_start() -> None:
         start()
-        if rank == 1 and len(step._sums._requests) == 2:
+        if rank == 1 and len(step._reducer._requests) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    step._sums.start = after_start
+    step._reducer.start = after_start
     act()
-    step._sums.start = start
+    step._reducer.start = start
 
 
 def differing() -> None:

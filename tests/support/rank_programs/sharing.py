@@ -35,7 +35,7 @@ def overlapping_sums() -> None:
             count = rows[rank]
             X, Y = rng.standard_normal((count, sizes[0])).astype("f4"), rng.random((count, sizes[-1])).astype("f4")
             losses.append([step(X, Y) for step in steps])
-        current = steps[1]._current
+        current = steps[1]._plans.current
         found[name] = [
             all(a == b for a, b in losses),
             same(*(step.state() for step in steps)),
@@ -91,11 +91,11 @@ def shared_out(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> lis
     losses += zip(*runs, strict=True)
     state = sharded.state()
     equal = all(a == b for a, b in losses) and same(state, plain.state())
-    full = sum(array.nbytes for slot in plain._moments.values() for array in slot)
-    own = sum(piece.nbytes for piece in sharded._pieces)
+    full = sum(array.nbytes for slot in plain._store.moments.values() for array in slot)
+    own = sum(block.memory.nbytes for block in sharded._store._kept)
     views = all(
-        any(np.shares_memory(array, piece) for piece in sharded._pieces)
-        for slot in sharded._moments.values()
+        any(np.shares_memory(array, block.memory) for block in sharded._store._kept)
+        for slot in sharded._store.moments.values()
         for array in slot
         if array.size
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,17 +34,59 @@ def cut(begins: Sequence[int], size: int, smallest: int) -> list[tuple[int, int]
     return [*buckets, (0, end)]
 
 
-class Buckets:
-    """The sum over ranks, in place, of memory that holds arrays one after another.
+class Told(NamedTuple):
+    """What a rank tells the others of its step, and, summed, what all of them have told."""
+
+    loss: float  # the mean over its rows, times their number
+    rows: float
+    failed: float  # how many ranks have
+    timed: float  # how many ask for times
+    rate: float  # the learning rate, 0 of all ranks but the first
+
+
+class Header:
+    """The first numbers of a block of gradients, summed over the ranks as they are.
+
+    Examples
+    --------
+    >>> header = Header(np.zeros(Header.SIZE, np.float32))
+    >>> header.write(Told(loss=3.0, rows=4, failed=0, timed=1, rate=0.1))
+    >>> header.read()
+    Told(loss=3.0, rows=4.0, failed=0.0, timed=1.0, rate=0.1)
+    """
+
+    SIZE = 7  # the rate takes three, for float32 has not half the digits of float64
+
+    def __init__(self, numbers: np.ndarray[Any, Any]) -> None:
+        self._numbers = numbers
+
+    def write(self, told: Told) -> None:
+        *counts, rate = told
+        parts = []
+        for _ in range(3):
+            parts.append(float(self._numbers.dtype.type(rate)))
+            rate -= parts[-1] if np.isfinite(parts[-1]) else rate
+        self._numbers[:] = *counts, *parts
+
+    def read(self) -> Told:
+        loss, rows, failed, timed, *parts = map(float, self._numbers)
+        return Told(loss, rows, failed, timed, sum(reversed(parts)))
+
+
+class GradientReducer:
+    """The sum over ranks, in place, of memory that holds a header and one gradient after another.
 
     Every rank starts the same buckets in the same order, whatever becomes of what it wanted to put into them.
+    ``bucket`` is the least number of their bytes; 0: all in one, at the end.
     """
 
     def __init__(
-        self, comm: Intracomm, memory: np.ndarray[Any, Any], arrays: Sequence[np.ndarray[Any, Any]], smallest: int
+        self, comm: Intracomm, memory: np.ndarray[Any, Any], arrays: Sequence[np.ndarray[Any, Any]], bucket: int
     ) -> None:
-        begins = [(array.ctypes.data - memory.ctypes.data) // memory.itemsize for array in arrays]
-        spans = cut(begins, memory.size, max(smallest // memory.itemsize, 1)) if smallest else [(0, memory.size)]
+        numbers, *gradients = arrays
+        self.memory, self.header, self.gradients = memory, Header(numbers), tuple(gradients)
+        begins = [(array.ctypes.data - memory.ctypes.data) // memory.itemsize for array in gradients]
+        spans = cut(begins, memory.size, max(bucket // memory.itemsize, 1)) if bucket else [(0, memory.size)]
         self._comm = comm
         self._parts = [memory[begin:end] for begin, end in spans]
         self._requests: list[Request] = []

@@ -1,0 +1,57 @@
+"""A step up to its gradients, between which and the update something else is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.program.builder import Builder
+from viva_tensor.program.instructions import Clip, Instruction, Matmul, SquaredNorm, Update
+from viva_tensor.program.layouts import Panels, of_parameters
+from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
+from viva_tensor.program.scheduling import Planned
+
+SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
+UPDATING = (Update, SquaredNorm, Clip)
+
+
+def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
+    """Return the instructions that make the gradients, without the updates.
+
+    The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
+    own, in rows, is copied into it.
+    """
+    kept = [one for one in instructions if not isinstance(one, UPDATING)]
+    made = {symbol.buffer for one in kept for symbol in one.results.values()}
+    for one in instructions:
+        if isinstance(one, Update):
+            grad, index = one.operands["grad"], one.results["w"].buffer.index
+            if not (grad.buffer in made and grad.buffer.kind == "temporary" and grad.size == grad.buffer.size):
+                build = Builder(dtype)
+                writers = (i for i, one in enumerate(kept) if grad.buffer in [to.buffer for to in one.results.values()])
+                behind = 1 + max(writers, default=-1)  # as soon as it can be, for it is waited for
+                grad = build.scaled(grad, 1.0, grad.shape)
+                kept[behind:behind] = build.instructions
+            grad.buffer.kind, grad.buffer.index, grad.buffer.name = "parameter", params + index, f"g{index}"
+    return kept
+
+
+def layouts_with_gradients(instructions: list[Instruction], params: int, dtype: np.dtype[Any]) -> dict[int, Panels]:
+    """Return the layouts of parameters that a product makes the gradient of, which then lies alike."""
+    made = {one.results["out"].buffer.index for one in instructions if isinstance(one, Matmul)}
+    chosen = of_parameters(instructions, dtype)
+    return {index: panels for index, panels in chosen.items() if index < params and params + index in made}
+
+
+def complete(planned: Iterable[Planned], params: int, firsts: Sequence[int]) -> tuple[int, ...]:
+    """Return after how many calls the gradients from each of `firsts` on are complete: parameters from `params` on."""
+    calls = 0
+    last: dict[int, int] = {}
+    for one in planned:
+        calls += one.calls
+        for symbol in one.instruction.results.values():
+            if symbol.buffer.kind == "parameter":
+                last[symbol.buffer.index - params] = calls
+    return tuple(max((at for index, at in last.items() if index >= first), default=0) for first in firsts)

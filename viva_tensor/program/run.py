@@ -1,0 +1,67 @@
+"""What a run trains on and how, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array
+
+
+@dataclass(frozen=True)
+class Run:
+    """What :meth:`Step.run` trains on and how, checked."""
+
+    arrays: list[Array]  # all rows of each input
+    chosen: Array | None  # numbers of the rows to train on; None: all
+    batch_size: int
+    epochs: int
+    rng: np.random.Generator | None  # None: the rows in their order
+    schedule: Callable[[int], float] | None
+    callback: Callable[[int, float], object] | None
+    shared: bool
+
+    @property
+    def count(self) -> int:
+        """Rows in an epoch."""
+        return len(self.arrays[0]) if self.chosen is None else len(self.chosen)
+
+    def order(self) -> Array | None:
+        """Draw the numbers of rows in the order of one epoch; None: as they lie."""
+        if self.rng is None:
+            return self.chosen
+        order = self.rng.permutation(self.count)
+        if type(self.rng) is not np.random.Generator:  # whatever has a method of this name
+            order = chosen_rows("run", order, self.count)
+            if len(order) != self.count:
+                got = f"a permutation of {len(order)} rows, wanted {self.count}"
+                raise InvalidValue(got, operation="run", hint="give rng=np.random.default_rng(seed)")
+        return order if self.chosen is None else self.chosen[order]
+
+
+def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
+    """Numbers of some rows, if there are such rows.
+
+    Examples
+    --------
+    >>> chosen_rows("run", [2, 0], count=3)
+    array([2, 0])
+    """
+    hint = "give the numbers of some rows, such as np.arange(10)"
+    if np.ma.is_masked(numbers):
+        raise InvalidValue("rows are masked, and the mask would be lost", operation=operation, hint=hint)
+    try:
+        chosen = np.asarray(numbers)
+    except ValueError as reason:
+        raise InvalidValue(f"no array can be made of rows ({reason})", operation=operation, hint=hint) from None
+    if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
+        got = f"rows of dtype {chosen.dtype} and shape {chosen.shape}"
+        raise InvalidValue(got, operation=operation, hint=hint)
+    for number in (chosen.min(), chosen.max()):
+        if not 0 <= number < count:
+            raise InvalidValue(f"row {number} of {count}", operation=operation, hint=f"rows are 0 to {count - 1}")
+    return np.ascontiguousarray(chosen, np.int64)

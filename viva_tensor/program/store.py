@@ -1,0 +1,174 @@
+"""What a step changes, in memory: its parameters and the optimiser's moments, and how they come out and in again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from viva_tensor.distributed.shards import Shard
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels import _matmul
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.checks import is_step_count
+from viva_tensor.optim import Optimizer
+from viva_tensor.program.layouts import Panels
+from viva_tensor.program.memory import aligned
+from viva_tensor.program.source import Source
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Intracomm
+
+PANEL_ROW_BYTES = 128  # bytes of the widest panel's row
+assert all(_matmul.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES for kind in "fd")
+
+
+class State(NamedTuple):
+    """All that a step changes: copies of its parameters, the optimiser's moments, and the number of steps made.
+
+    Moments and the name of the optimiser's class are those of :class:`viva_tensor.optim.State`: for each kind of moment
+    a tuple of arrays, one for each parameter.
+    """
+
+    params: tuple[Array, ...]
+    moments: tuple[tuple[Array, ...], ...]
+    steps: int
+    optimizer: str | None = None
+
+
+class Block(NamedTuple):
+    """Flat arrays one after another in one memory."""
+
+    memory: Array
+    arrays: tuple[Array, ...]
+
+
+class ParameterStore:
+    """The parameters in a block, each in its layout, and a block alike for each kind of moment.
+
+    Ranks that shard (``comm``) each keep no more of the moments than lies in their shard of a block.
+    """
+
+    def __init__(
+        self, source: Source, layouts: Mapping[int, Panels], optimizer: Optimizer, comm: Intracomm | None = None
+    ) -> None:
+        self._source, self._optimizer, self.layouts = source, type(optimizer).__name__, layouts
+        self.params = self.block()
+        self._put(self.params, [variable.data for variable in source.params])
+        size, unit = self.params.memory.size, PANEL_ROW_BYTES // source.dtype.itemsize
+        self.shard = None if comm is None else Shard(comm, size, unit)
+        self._kept = [self.block() if self.shard is None else self._piece(self.shard) for _ in optimizer.slots]
+        self.moments = {slot: block.arrays for slot, block in zip(optimizer.slots, self._kept, strict=True)}
+
+    def block(self, more: int = 0) -> Block:
+        """Return zeros for the parameters, each from a cache line on.
+
+        Behind each lie zeros to the end of a panel, for biases that are added to whole panels. `more` elements come
+        first, as an array of their own.
+        """
+        counts = [variable.data.size for variable in self._source.params]
+        for index, panels in self.layouts.items():
+            counts[index] = panels.size
+        counts = [more] * bool(more) + counts
+        dtype = self._source.dtype
+        sizes = (count * dtype.itemsize + 2 * PANEL_ROW_BYTES for count in counts)
+        starts = [0, *accumulate(size // PANEL_ROW_BYTES * PANEL_ROW_BYTES for size in sizes)]
+        memory = aligned(starts[-1]).view(dtype)
+        begins = (start // dtype.itemsize for start in starts)
+        return Block(memory, tuple(memory[begin : begin + count] for begin, count in zip(begins, counts, strict=False)))
+
+    def _piece(self, shard: Shard) -> Block:
+        """Return zeros for what a shard has of a block."""
+        memory = aligned((shard.end - shard.begin) * self.params.memory.itemsize).view(self.params.memory.dtype)
+        arrays = []
+        for array, local in zip(self.params.arrays, self._spans(), strict=True):
+            begin = self._begin(array) + local.start - shard.begin
+            arrays.append(memory[begin : begin + local.stop - local.start] if local.stop > local.start else memory[:0])
+        return Block(memory, tuple(arrays))
+
+    def _begin(self, array: Array) -> int:
+        """Return the element of the block with which a parameter begins."""
+        return int(array.ctypes.data - self.params.memory.ctypes.data) // array.itemsize
+
+    def _spans(self) -> list[slice]:
+        """Return which elements of each parameter are updated here."""
+        if self.shard is None:
+            return [slice(0, array.size) for array in self.params.arrays]
+        return [self.shard.span(self._begin(array), array.size) for array in self.params.arrays]
+
+    def local(self, arrays: Iterable[Array]) -> list[Array]:
+        """Return what is updated here of arrays that lie as the parameters do."""
+        return [array[span] for array, span in zip(arrays, self._spans(), strict=True)]
+
+    def _put(self, block: Block, values: Iterable[Array]) -> None:
+        for index, (flat, value) in enumerate(zip(block.arrays, values, strict=True)):
+            if index in self.layouts:
+                self.layouts[index].store(np.asarray(value), flat)
+            else:
+                flat[...] = np.ravel(value)
+
+    def _values(self, arrays: Iterable[Array]) -> tuple[Array, ...]:
+        """Return copies, in rows."""
+        return tuple(
+            self.layouts[index].load(flat) if index in self.layouts else flat.reshape(variable.data.shape).copy()
+            for index, (flat, variable) in enumerate(zip(arrays, self._source.params, strict=True))
+        )
+
+    def values(self) -> tuple[Array, ...]:
+        """Return copies of the parameters, in rows."""
+        return self._values(self.params.arrays)
+
+    def state(self, steps: int, wholes: Sequence[Block] = ()) -> State:
+        """Return copies of everything after so many steps, the moments from whole blocks where shards are kept here."""
+        moments = tuple(self._values(block.arrays) for block in wholes or self._kept)
+        return State(self.values(), moments, steps, self._optimizer)
+
+    def whole_moments(self) -> list[Block]:
+        """Return a block for each kind of moment, with this rank's shard in it."""
+        assert self.shard is not None
+        wholes = [self.block() for _ in self._kept]
+        for whole, kept in zip(wholes, self._kept, strict=True):
+            whole.memory[self.shard.begin : self.shard.end] = kept.memory
+        return wholes
+
+    def prepared(self, state: State) -> list[Block]:
+        """Return the parameters and moments of a state of this program as they lie here, in memory of their own.
+
+        All that can fail comes before anything is changed.
+        """
+        if not isinstance(state, State):
+            raise InvalidValue(
+                f"got {type(state).__name__}, wanted program.State", operation="restore", hint="give what state() gave"
+            )
+        params, moments, steps, optimizer = state
+        if optimizer not in (None, self._optimizer):
+            raise InvalidValue(
+                f"the state is that of another program: of {optimizer}, wanted {self._optimizer}",
+                operation="restore",
+                hint=f"compile the same step with {optimizer}",
+            )
+        wanted = [(variable.data.shape, self._source.dtype) for variable in self._source.params]
+        try:
+            given = [[(np.shape(array), np.asarray(array).dtype) for array in arrays] for arrays in (params, *moments)]
+        except (TypeError, ValueError):  # no arrays, or none at all
+            given = []
+        if given != [wanted] * (1 + len(self._kept)):
+            raise InvalidValue(
+                "the state is that of another program", operation="restore", hint="compile the same step"
+            )
+        if not is_step_count(steps):
+            raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
+        ready = [self.block() for _ in (params, *moments)]
+        for block, values in zip(ready, (params, *moments), strict=True):
+            self._put(block, values)
+        return ready
+
+    def copies(self, ready: Sequence[Block]) -> Array:
+        """List what :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
+        local = slice(None) if self.shard is None else slice(self.shard.begin, self.shard.end)
+        params, *moments = ready
+        pairs = [(params.memory, self.params.memory)]
+        pairs += [(new.memory[local], kept.memory) for new, kept in zip(moments, self._kept, strict=True)]
+        return np.array([(new.ctypes.data, old.ctypes.data, old.nbytes) for new, old in pairs], np.int64)
