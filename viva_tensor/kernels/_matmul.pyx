@@ -68,7 +68,7 @@ cdef inline int add_bias(MatmulArgs* args, object bias, char kind) except -1:
     read(&operand, bias, ndarray)
     if operand.kind != kind or operand.dimensions != 1 or operand.columns != args.columns:
         raise ValueError
-    args.bias = operand.at
+    args.bias, args.has_bias = operand.at, True
     return 0
 
 
@@ -78,7 +78,7 @@ cdef inline int add_mask(MatmulArgs* args, object mask, char kind) except -1:
     if operand.kind != kind or operand.dimensions != 2 or operand.rows != args.rows \
             or operand.columns != args.columns:
         raise ValueError
-    args.mask = operand.at
+    args.mask, args.has_mask = operand.at, True
     return 0
 
 

@@ -74,17 +74,31 @@ cdef inline double clip_factor(double squared_norm, double max_norm) noexcept no
     return 1 if factor > 1 else factor
 
 
+cdef enum Path:             # how a product is made, as its plan chooses it by the table in matmul.pxi
+    NO_DEPTH                # nothing to sum
+    ROW_BY_ROW              # a few multiply-adds
+    OUTER_PRODUCT           # a depth of one
+    ROW_BESIDE              # one row, b read along its rows
+    ROW_ACROSS              # one row, b read along its columns
+    PACKED                  # tiles, and so all below; a is copied into panels of TILE_ROWS
+    ROW_PANELS              # a lies in panels of its rows: the transpose of a batch, in the gradient of weights
+    COLUMN_PANELS           # a lies in panels of its columns: a batch, forward, and its gradients on the way back
+    STRIDED                 # a is read where it lies, whatever its strides
+
+
 cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b[depth, columns] + bias[columns]))
     Py_ssize_t rows, columns, depth
     Matrix a, b, out
-    Matrix bias             # data is NULL: none; row is 0
-    bint relu
-    Matrix mask             # data is NULL: none; else the result is 0 where it is at most 0
+    bint has_bias, relu, has_mask
+    Matrix bias             # row is 0
+    Matrix mask             # the result is 0 where it is at most 0
     # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
     const UpdateArgs* update
     bint padded             # what lies in panels or follows columns reaches to the end of the last panel
     bint by_rows            # threads own rows of the output, the same ones for the same number of rows
     bint swapped            # by the plan: outᵀ = bᵀ · aᵀ stands here, and what were rows are columns
+    Path path               # by the plan
+    bint packs_b            # by the plan: panels of b are copied
     char* workspace         # threads × workspace_bytes, aligned to 64
     Py_ssize_t workspace_bytes
 

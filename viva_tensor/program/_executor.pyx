@@ -349,7 +349,8 @@ cdef class Executor:
         self.write_matrix(&args.out, out)
         self.read_matrix(&args.bias, bias)
         self.read_matrix(&args.mask, mask)
-        args.relu, args.padded, args.by_rows = relu, padded, by_rows
+        args.has_bias, args.relu, args.has_mask = bias is not None, relu, mask is not None
+        args.padded, args.by_rows = padded, by_rows
         if update is not None:
             args.update = self.update_args(update)
         self.cores.matmul_plan(args, team[1])

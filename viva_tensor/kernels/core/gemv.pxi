@@ -2,7 +2,6 @@
 # multiply-adds in all.
 
 cdef enum:
-    SMALL = 512     # multiply-adds that take less time row by row than as a tile
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
@@ -101,7 +100,7 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
         for j in range(TILE_VECS):
             line[j] = load_part(b + j * LANES, lanes_of(own.right - column, j))
         out = at(&args.out, own.top, column)
-        if args.mask.data != NULL:
+        if args.has_mask:
             mask = at(&args.mask, own.top, column)
         for i in range(own.top, own.bottom):
             factor = at(&args.a, i, 0)[0]
@@ -117,7 +116,7 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
         column += TILE_COLUMNS
 
 
-cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
     """At most LANES columns, adjacent in b: a vector for each row."""
     cdef vec sums, total
     cdef const real* a
@@ -142,47 +141,46 @@ cdef inline void small(const MatmulArgs* args, const Rectangle* own) noexcept no
         epilogue(1, 1, False, args, &part, &total)
 
 
-cdef inline bint without_tiles(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """Return whether the product had a path of its own here, and has been made."""
+cdef inline void without_depth(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """Sums of nothing."""
     cdef vec none[TILE_VECS]
     cdef Part part
     cdef Py_ssize_t row, column
     cdef int j
-    if args.depth == 0:
-        for row in range(own.top, own.bottom):
-            column = own.left
-            while column < own.right:
-                for j in range(TILE_VECS):
-                    none[j] = ZERO
-                part = part_of(row, column, 1, min(TILE_COLUMNS, own.right - column))
-                epilogue_in_any_layout(none, args, &part)
-                column += TILE_COLUMNS
-        return True
-    if args.rows * args.columns * args.depth <= SMALL and args.columns <= LANES and args.b.column == 1 \
-            and plain(&args.a) and plain(&args.b):
-        small(args, own)
-        return True
-    if args.depth == 1 and args.out.column == 1 and args.b.column == 1 and args.bias.data == NULL \
-            and not args.relu and (args.mask.data == NULL or args.mask.column == 1) and args.update == NULL \
-            and own.left % TILE_COLUMNS == 0:
+    for row in range(own.top, own.bottom):
+        column = own.left
+        while column < own.right:
+            for j in range(TILE_VECS):
+                none[j] = ZERO
+            part = part_of(row, column, 1, min(TILE_COLUMNS, own.right - column))
+            epilogue_in_any_layout(none, args, &part)
+            column += TILE_COLUMNS
+
+
+cdef inline void one_row(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t end) noexcept nogil:
+    """One row of the output from a column on, with as many chains as its width allows."""
+    if args.path == ROW_ACROSS:
+        while column < end:
+            row_across(args, column, min(LANES, end - column))
+            column += LANES
+    while column + ROW_VECS * LANES // 2 < end:
+        row_beside(args, ROW_VECS, column, min(ROW_VECS * LANES, end - column))
+        column += ROW_VECS * LANES
+    while column + LANES < end:
+        row_beside(args, ROW_VECS // 2, column, min(ROW_VECS * LANES // 2, end - column))
+        column += ROW_VECS * LANES // 2
+    while column < end:
+        row_beside(args, 1, column, min(LANES, end - column))
+        column += LANES
+
+
+cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
+    """Make a thread's part of a product whose path is one of those here."""
+    if args.path == ROW_BY_ROW:
+        row_by_row(args, own)
+    elif args.path == OUTER_PRODUCT:
         outer(args, own)
-        return True
-    if args.rows == 1 and args.b.column == 1:
-        column = own.left
-        while column + ROW_VECS * LANES // 2 < own.right:
-            row_beside(args, ROW_VECS, column, min(ROW_VECS * LANES, own.right - column))
-            column += ROW_VECS * LANES
-        while column + LANES < own.right:
-            row_beside(args, ROW_VECS // 2, column, min(ROW_VECS * LANES // 2, own.right - column))
-            column += ROW_VECS * LANES // 2
-        while column < own.right:
-            row_beside(args, 1, column, min(LANES, own.right - column))
-            column += LANES
-        return True
-    if args.rows == 1 and args.b.row == 1:
-        column = own.left
-        while column < own.right:
-            row_across(args, column, min(LANES, own.right - column))
-            column += LANES
-        return True
-    return False
+    elif args.path == NO_DEPTH:
+        without_depth(args, own)
+    else:
+        one_row(args, own.left, own.right)

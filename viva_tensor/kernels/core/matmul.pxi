@@ -17,6 +17,7 @@
 cdef enum:
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
+    FEW = 512               # multiply-adds that take less time row by row than as a tile
     PACKING = 16            # multiply-adds that take as long as packing an element
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
@@ -61,12 +62,33 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
     own.right = share(columns, TILE_COLUMNS, place + 1, count)
 
 
-cdef inline bint packs_a(const MatmulArgs* args) noexcept nogil:
-    return plain(&args.a) and (args.columns >= READ_AGAIN or (args.a.row != 1 and args.a.column != 1))
+cdef inline bint is_outer_product(const MatmulArgs* args) noexcept nogil:
+    """Return whether a depth of one is all there is to it, but for a mask; panels of columns are dealt out whole."""
+    return (args.depth == 1 and args.out.column == 1 and args.b.column == 1 and not args.has_bias
+            and not args.relu and (not args.has_mask or args.mask.column == 1) and args.update == NULL
+            and not (args.by_rows and args.swapped))
 
 
-cdef inline bint packs_b(const MatmulArgs* args) noexcept nogil:
-    return args.b.column != 1 or (plain(&args.b) and args.rows >= READ_AGAIN)
+cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
+    """Choose the path of a product: the first line that holds. All of them give the same bits."""
+    if args.depth == 0:
+        return NO_DEPTH
+    if args.rows * args.columns * args.depth <= FEW and args.columns <= LANES and args.b.column == 1 \
+            and plain(&args.a) and plain(&args.b):
+        return ROW_BY_ROW
+    if is_outer_product(args):
+        return OUTER_PRODUCT
+    if args.rows == 1 and args.b.column == 1:
+        return ROW_BESIDE
+    if args.rows == 1 and args.b.row == 1:
+        return ROW_ACROSS
+    if plain(&args.a):
+        return PACKED if args.columns >= READ_AGAIN or (args.a.row != 1 and args.a.column != 1) else STRIDED
+    if args.a.row == 1 and args.a.column == PANEL:
+        return ROW_PANELS
+    if args.a.row == PANEL and args.a.column == 1:
+        return COLUMN_PANELS
+    return STRIDED
 
 
 cdef inline Py_ssize_t block_size(Py_ssize_t elements, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
@@ -82,11 +104,11 @@ cdef inline Py_ssize_t buffer_size(Py_ssize_t size, Py_ssize_t block, Py_ssize_t
 
 
 cdef inline Py_ssize_t buffer_a(const MatmulArgs* args) noexcept nogil:
-    return buffer_size(args.rows, BLOCK_A, TILE_ROWS, packs_a(args), args.depth) * BROADCAST
+    return buffer_size(args.rows, BLOCK_A, TILE_ROWS, args.path == PACKED, args.depth) * BROADCAST
 
 
 cdef inline Py_ssize_t buffer_b(const MatmulArgs* args) noexcept nogil:
-    return buffer_size(args.columns, BLOCK_B, TILE_COLUMNS, packs_b(args) and plain(&args.a), args.depth)
+    return buffer_size(args.columns, BLOCK_B, TILE_COLUMNS, args.packs_b and plain(&args.a), args.depth)
 
 
 cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint adjacent) noexcept nogil:
@@ -125,8 +147,10 @@ cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
     if args.columns == 1 and plain(&args.b) and plain(&args.out):   # one column is adjacent to itself
         args.b.column = args.out.column = 1
         args.b.across = args.out.across = PANEL
+    args.path = path_of(args)
+    args.packs_b = args.b.column != 1 or (plain(&args.b) and args.rows >= READ_AGAIN)
     args.workspace_bytes = 0
-    if args.depth:
+    if args.path >= PACKED:
         args.workspace_bytes = ((buffer_a(args) + buffer_b(args)) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
 
@@ -160,14 +184,14 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
             panel.next_lines = 0
         elif panel.next_lines:
             panel.next_panel = at(&b.vectors, part.column + TILE_COLUMNS, begin)
-        if panel.step == TILE_COLUMNS and a.packs:
-            packed_tiles(args, a, panel, begin, depth, part)
-        elif panel.step == TILE_COLUMNS and a.padded and a.vectors.row == 1 and a.vectors.column == PANEL:
-            row_panel_tiles(args, a, panel, begin, depth, part)
-        elif panel.step == TILE_COLUMNS and a.padded and a.vectors.row == PANEL and a.vectors.column == 1:
-            column_panel_tiles(args, a, panel, begin, depth, part)
-        else:
+        if panel.step != TILE_COLUMNS or args.path == STRIDED:
             strided_tiles(args, a, panel, begin, depth, part)
+        elif args.path == PACKED:
+            packed_tiles(args, a, panel, begin, depth, part)
+        elif args.path == ROW_PANELS:
+            row_panel_tiles(args, a, panel, begin, depth, part)
+        else:
+            column_panel_tiles(args, a, panel, begin, depth, part)
 
 
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
@@ -182,11 +206,12 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     elif args.by_rows:
         own.top, own.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
     elif threads > 1:
-        rectangle(args.rows, args.columns, packs_a(args), packs_b(args), thread, threads, &own)
-    if without_tiles(args, &own):
+        rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b, thread, threads, &own)
+    if args.path < PACKED:
+        without_tiles(args, &own)
         return
-    a.vectors, a.packs, a.padded = args.a, packs_a(args), not plain(&args.a)
-    b.vectors, b.packs, b.padded = args.b, packs_b(args), not plain(&args.b)
+    a.vectors, a.packs, a.padded = args.a, args.path == PACKED, not plain(&args.a)
+    b.vectors, b.packs, b.padded = args.b, args.packs_b, not plain(&args.b)
     transpose_matrix(&b.vectors)
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)

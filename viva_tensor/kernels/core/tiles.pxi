@@ -13,13 +13,6 @@ cdef enum:
     LINE = 64           # bytes that come from memory together
 
 
-cdef enum Walk:
-    PACKED          # a in panels of TILE_ROWS, as packing makes them
-    ROW_PANELS      # a in panels of its rows: the transpose of a batch, in the gradient of weights
-    COLUMN_PANELS   # a in panels of its columns: a batch, forward, and its gradients on the way back
-    STRIDED         # everything else
-
-
 cdef struct Operand:    # a block of a or of bᵀ: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
     Matrix vectors
     Py_ssize_t first        # vector
@@ -169,11 +162,11 @@ cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* ar
 
     `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
     """
-    if part.last and args.bias.data != NULL:
+    if part.last and args.has_bias:
         add_bias(height, vecs, whole, args, part, sums)
     if part.last and args.relu:
         apply_relu(height, vecs, sums)
-    if part.last and args.mask.data != NULL:
+    if part.last and args.has_mask:
         apply_mask(height, vecs, whole, args, part, sums)
     if part.last and args.update != NULL:
         update_part(height, vecs, whole, args, part, sums)
@@ -212,7 +205,7 @@ cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) 
         fetch.beside = <const real*> (args.update.first if args.update.first != NULL else args.update.second)
         if fetch.beside != NULL:
             fetch.beside += place
-    if part.last and args.mask.data != NULL and args.mask.row == args.out.row:
+    if part.last and args.has_mask and args.mask.row == args.out.row:
         fetch.beside = at(&args.mask, part.row, part.column)
     return fetch
 
@@ -224,7 +217,7 @@ cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, 
 
 cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
     """Return whether bias, mask and update do so too."""
-    return ((args.bias.data == NULL or args.bias.column == 1) and (args.mask.data == NULL or args.mask.column == 1)
+    return ((not args.has_bias or args.bias.column == 1) and (not args.has_mask or args.mask.column == 1)
             and (args.update == NULL or plain_descent(args.update)))
 
 
@@ -308,7 +301,7 @@ cdef inline void tile_of_height(int vecs, Py_ssize_t depth, Left a, Right b, con
         tile(THIRD, vecs, depth, a, b, args, part)
 
 
-cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t depth,
+cdef inline Left left_of(Path walk, const Operand* a, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t depth,
                          Py_ssize_t* rows) noexcept nogil:
     """The rows of a block from i on as a tile reads them, and how many; strides that `walk` knows are constants."""
     cdef Left left
@@ -337,7 +330,7 @@ cdef inline Left left_of(Walk walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
     return left
 
 
-cdef inline void tiles_down(Walk walk, const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin,
+cdef inline void tiles_down(Path walk, const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin,
                             Py_ssize_t depth, Part part) noexcept nogil:
     """Every tile of a block of a against one panel of b."""
     cdef Py_ssize_t i = 0, fetched_lines = b.next_lines * (LINE // <Py_ssize_t> sizeof(real))
