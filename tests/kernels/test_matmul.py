@@ -219,3 +219,23 @@ def test_the_parts_of_a_team_cover_each_output_once(rows, columns, threads):
         top, bottom, left, right = _matmul.rectangle(rows, columns, thread, threads)
         count[top:bottom, left:right] += 1
     assert (count == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "of_a", "of_b", "path"),
+    [
+        ((3, 0, 5), "c", "c", "no depth"),
+        ((4, 4, 4), "c", "c", "row by row"),
+        ((40, 1, 40), "c", "c", "outer product"),
+        ((1, 300, 40), "c", "c", "one row along b's rows"),
+        ((1, 300, 40), "c", "fortran", "one row along b's columns"),
+        ((200, 300, 200), "c", "c", "tiles of packed a, b packed"),
+        ((40, 300, 40), "c", "c", "tiles of a where it lies"),
+        ((200, 300, 40), "c", "c", "tiles of a where it lies, b packed"),
+    ],
+)
+def test_each_path_is_taken_where_it_should_be_and_within_the_bound(shape, of_a, of_b, path, rng):
+    m, k, n = shape
+    a, b = laid_out(rng.standard_normal((m, k)), of_a), laid_out(rng.standard_normal((k, n)), of_b)
+    assert _matmul.path(a, b) == path
+    assert (np.abs(kernels.matmul(a, b) - reference(a, b)) <= bound(a, b)).all()

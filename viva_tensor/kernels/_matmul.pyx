@@ -8,9 +8,13 @@ from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
 from viva_tensor.kernels._updates cimport Rule
 from viva_tensor.kernels._views cimport Operand, apart, distinct, memory_of, read, real
-from viva_tensor.kernels.cores cimport Cores, MatmulArgs, Rectangle, UpdateArgs
+from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Rectangle, UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
+
+PATHS = ("no depth", "row by row", "outer product", "one row along b's rows", "one row along b's columns",
+         "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
+         "tiles of a where it lies")    # in the order of the enum Path
 
 
 cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed) except 0:
@@ -80,6 +84,21 @@ cdef inline int add_mask(MatmulArgs* args, object mask, char kind) except -1:
         raise ValueError
     args.mask, args.has_mask = operand.at, True
     return 0
+
+
+cdef object path_name(const MatmulArgs* args):
+    """Say what a plan has chosen."""
+    return ("transposed, " if args.swapped else "") + PATHS[<int> args.path] + (
+        ", b packed" if args.path >= PACKED and args.packs_b else "")
+
+
+def path(a, b):
+    """Return how a · b would be made."""
+    cdef MatmulArgs args
+    cdef char kind = operands(&args, a, b, False)
+    args.out.row, args.out.column = args.columns, 1
+    (float_cores if kind == b"f" else double_cores).matmul_plan(&args, 1)
+    return path_name(&args)
 
 
 def linear(x, w, b, out=None):

@@ -54,7 +54,7 @@ class Executor:
         padded: bool,
         by_rows: bool,
         team: Team,
-    ) -> None: ...
+    ) -> str: ...
     def pairs(
         self,
         name: str,

@@ -26,6 +26,7 @@ from libc.string cimport memcpy
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
+from viva_tensor.kernels._matmul cimport path_name
 from viva_tensor.kernels._team cimport run as run_team, threads_in_force
 from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
@@ -341,7 +342,7 @@ cdef class Executor:
         return args
 
     def matmul(self, sizes, a, b, out, bias, bint relu, mask, tuple update, bint padded, bint by_rows, tuple team):
-        """out = a · b with what is fused; with an `update`, out is only a buffer for sums."""
+        """out = a · b with what is fused; with an `update`, out is only a buffer for sums. Return the path it takes."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
         args.a.row, args.a.column, args.a.down, args.a.across = a[1:]
@@ -360,6 +361,7 @@ cdef class Executor:
         self.read(<const void**> &args.b.data, b[0])
         if args.rows and args.columns:
             self.add(self.cores.matmul, args, team)
+        return path_name(args)
 
     def pairs(self, str name, shape, a, b, out, double factor, bint by_rows, tuple team):
         """A formula of each pair of elements, or of rows."""

@@ -106,7 +106,7 @@ def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
         out = w if sums_in_registers(one) else replace(w, buffer=out.buffer)
         update = to.step(one)
     rows, columns = out.shape
-    to.executor.matmul(
+    planned.path = to.executor.matmul(
         (rows, columns, one.operands["a"].shape[1]),
         to.matrix(one.operands["a"]),
         to.matrix(one.operands["b"]),

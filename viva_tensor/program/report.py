@@ -45,7 +45,8 @@ def _line(one: Planned, dtype: np.dtype[Any]) -> str:
     name = _label(instruction)
     split = f"{one.threads} by rows" if one.by_rows and one.threads > 1 else str(one.threads)
     size = instruction.elements * dtype.itemsize
-    return f"{results} = {name}({operands})  {instruction.flops:,} flops, {size:,} bytes, threads: {split}"
+    path = f"; {one.path}" if one.path else ""
+    return f"{results} = {name}({operands})  {instruction.flops:,} flops, {size:,} bytes, threads: {split}{path}"
 
 
 def _label(instruction: Instruction) -> str:

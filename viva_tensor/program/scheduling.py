@@ -34,6 +34,7 @@ class Planned:
     first: int = 0  # number of the first of its threads; those of an instruction for one thread take turns
     barrier: bool = False  # before it
     calls: int = 0  # of cores: partial sums are joined by one more
+    path: str = ""  # of a product: how it is made
 
 
 class _Since:

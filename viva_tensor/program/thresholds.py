@@ -1,4 +1,7 @@
-"""From how much work on a second thread, a copy or a barrier pays; ``asv_benchmarks/thresholds.py`` measures it."""
+"""From how much work on a second thread, a copy or a barrier pays.
+
+``asv_benchmarks/thresholds.py`` measures the shares of a thread and ``asv_benchmarks/paths.py`` what copies gain.
+"""
 
 from __future__ import annotations
 

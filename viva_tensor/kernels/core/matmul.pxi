@@ -14,7 +14,7 @@
 # The order of every sum is fixed: a chain over each CHUNK of the depth from zero, the chunks added in order. CHUNK is
 # therefore part of the numbers that the library promises; every other size here may change without changing a bit.
 
-cdef enum:
+cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than as a tile
