@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from support.fresh import run
+from support.fresh import run, run_module
 from support.training import compiled, digest, trained
 
 import viva_tensor as vt
@@ -74,21 +74,8 @@ assert trained() == wanted      # the parent goes on
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_workers_of_multiprocessing_train_to_the_same_bits(method, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("""
-import multiprocessing, sys, warnings
-import viva_tensor as vt
-from support.training import trained
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)
-    vt.set_num_threads(2)
-    wanted = [trained(seed) for seed in range(3)]
-    with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
-        print(pool.map_async(trained, range(3)).get(60) == wanted)
-""")
-    assert run(script, method) == "True"
+def test_workers_of_multiprocessing_train_to_the_same_bits(method):
+    assert run_module("support.process_programs.pools", method) == "True"
 
 
 @FORKS

@@ -2,7 +2,7 @@
 
 Each is a MemoryError that leaves everything as usable as before.
 
-As a script, `allocations.py CASE:EVERY:FIRST ...`, with a library in LD_PRELOAD that `shim` compiles and with
+As `python -m support.allocations CASE:EVERY:FIRST ...`, with a library in LD_PRELOAD that `shim` compiles and with
 PYTHONMALLOC=malloc, so that each object of Python is an allocation too. It prints each n before it is tried, so that a
 driver knows where the process ended if it did.
 """
