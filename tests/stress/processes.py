@@ -16,90 +16,32 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 
 import numpy as np
-from support.training import compiled, digest, trained
+from support.process_programs.forks import while_training
+from support.training import PATIENCE, Compiled, compiled, digest, in_threads, replayed
 
 import viva_tensor as vt
-from viva_tensor import telemetry
 
-PATIENCE = 60  # seconds until a child counts as hanging
-
-
-def status_of(child):
-    """The exit status of a child, or None if it hangs."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+Sizes = tuple[int, ...]
 
 
-def forks(count):
-    """Faults among so many forks."""
+def forks(count: int) -> int:
+    """Return the faults among so many forks."""
     vt.set_num_threads(2)
-    step, predict, X, Y = compiled()
-    twin, _, _, _ = compiled()
-    over = threading.Event()
-    state = step.state()
-
-    def train():
-        while not over.is_set():
-            step.restore(state)
-            step.run(X, Y, batch_size=200, epochs=30, shuffle=False)
-            predict(X)
-            telemetry.record("train", 1)
-
-    def in_child():
-        telemetry.snapshot()
-        made, found = step.steps, digest(step)
-        threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
-        step(X, Y)
-        predict(X)
-        team = len(os.listdir("/proc/self/task")) if threads else 1
-        for _ in range(made):
-            twin(X, Y)
-        whole = digest(twin) == found
-        twin(X, Y)
-        return whole and digest(twin) == digest(step) and team == threads + 1 and vt.get_num_threads() == 2
-
-    def fork(results):
-        trained(steps=1)  # a team of this thread's own
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = 0 if in_child() else 2
-            finally:
-                os._exit(code)
-        results.append(status_of(child))
-
-    trainer = threading.Thread(target=train)
-    trainer.start()
-    results = []
-    for number in range(count):
-        if number % 2:
-            other = threading.Thread(target=fork, args=(results,))
-            other.start()
-            other.join()
-        else:
-            fork(results)
-    over.set()
-    trainer.join()
-    faults = sum(status != 0 for status in results)
-    print(f"forks: {len(results)} children, {faults} faults, {results.count(None)} of them hung", flush=True)
+    statuses = while_training(count)
+    faults = sum(status != 0 for status in statuses)
+    print(f"forks: {len(statuses)} children, {faults} faults, {statuses.count(None)} of them hung", flush=True)
     return faults
 
 
-def interrupted(connection, sizes, batch, shuffle):
-    """In a process of its own: run until Ctrl-C; when it came, what a step takes, and whether the bits are right."""
+def interrupted(connection: Connection, sizes: Sizes, batch: int, shuffle: bool) -> None:
+    """Run in a process of its own until Ctrl-C; send when it came, what a step takes, and if the bits are right."""
     vt.set_num_threads(2)
     step, _, X, Y = compiled(sizes=sizes, batch=batch)
     start = time.monotonic()
@@ -113,19 +55,19 @@ def interrupted(connection, sizes, batch, shuffle):
     except KeyboardInterrupt:
         end = time.monotonic()
     made, found = step.steps, digest(step)
-    twin, _, _, _ = compiled(sizes=sizes, batch=batch)
-    twin.run(X, Y, batch_size=batch, epochs=made, shuffle=shuffle, rng=np.random.default_rng(1))
+    twin = replayed(made, batch, shuffle, sizes, batch)
     right = made > 0 and digest(twin) == found and step(X, Y) == twin(X, Y)
     connection.send((end, duration, made, right))
 
 
-def interrupts(count):
-    """Faults among so many interrupted runs of each program."""
+def interrupts(count: int) -> int:
+    """Return the faults among so many interrupted runs of each program."""
     faults = 0
     context = multiprocessing.get_context("spawn")
     chance = random.Random(0)
     for name, sizes, batch in (("tiny", (2, 3, 1), 4), ("large", (784, 1024, 1024, 10), 512)):
-        delays, steps = [], []
+        delays: list[float] = []
+        steps: list[float] = []
         for number in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(target=interrupted, args=(theirs, sizes, batch, bool(number % 2)))
@@ -133,6 +75,7 @@ def interrupts(count):
             ours.recv()
             time.sleep(chance.uniform(0.05, 0.4))
             sent = time.monotonic()
+            assert process.pid is not None
             os.kill(process.pid, signal.SIGINT)
             if not ours.poll(PATIENCE):
                 process.kill()
@@ -154,8 +97,8 @@ def interrupts(count):
     return faults
 
 
-def seconds(work, times=5):
-    """The best of some times."""
+def seconds(work: Callable[[], object], times: int = 5) -> float:
+    """Return the best of some times."""
     best = []
     for _ in range(times):
         start = time.perf_counter()
@@ -164,9 +107,15 @@ def seconds(work, times=5):
     return min(best)
 
 
-def oversubscription():
-    """Faults, of which a slowdown of more than ten times is one."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def in_turn(count: int, work: Callable[[int], object]) -> None:
+    """Call work(0), work(1), ... one after another."""
+    for index in range(count):
+        work(index)
+
+
+def oversubscription() -> int:
+    """Return the faults, of which a slowdown of more than ten times is one."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     vt.set_num_threads(processors)
     faults = 0
     for name, sizes, batch in (("small", (8, 64, 64, 1), 256), ("large", (784, 256, 128, 10), 512)):
@@ -175,31 +124,25 @@ def oversubscription():
             vt.set_num_threads(threads)
             step, _, X, Y = compiled(sizes=sizes, batch=batch)
             step.run(X, Y, batch_size=batch, epochs=5, shuffle=False)
-            times.append(seconds(lambda s=step, a=(X, Y): s.run(*a, batch_size=len(a[0]), epochs=20, shuffle=False)))
+            times.append(seconds(partial(step.run, X, Y, batch_size=batch, epochs=20, shuffle=False)))
         factor = times[1] / times[0]
         print(f"oversubscription: {name} program, {4 * processors} threads on {processors}: {factor:.2f} times as long")
         faults += factor > 10
         vt.set_num_threads(processors)
         programs = [compiled(seed, sizes=sizes, batch=batch) for seed in range(8)]
 
-        def train(one, rows=batch):
-            one[0].run(one[2], one[3], batch_size=rows, epochs=20, shuffle=False)
+        def train(index: int, programs: list[Compiled] = programs, rows: int = batch) -> None:
+            step, _, X, Y = programs[index]
+            step.run(X, Y, batch_size=rows, epochs=20, shuffle=False)
 
-        def together(programs=programs, train=train):
-            workers = [threading.Thread(target=train, args=(one,)) for one in programs]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-
-        factor = seconds(together) / seconds(lambda p=programs, t=train: [t(one) for one in p])
+        factor = seconds(partial(in_threads, 8, train)) / seconds(partial(in_turn, 8, train))
         print(f"oversubscription: eight {name} programs in eight Python threads: {factor:.2f} times as long as in turn")
         faults += factor > 10
     vt.set_num_threads(None)
     return faults
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forks", type=int, default=200)
     parser.add_argument("--interrupts", type=int, default=20)
