@@ -225,10 +225,11 @@ def test_the_parts_of_a_team_cover_each_output_once(rows, columns, threads):
     ("shape", "of_a", "of_b", "path"),
     [
         ((3, 0, 5), "c", "c", "no depth"),
-        ((4, 4, 4), "c", "c", "row by row"),
+        ((4, 4, 2), "c", "c", "row by row"),
         ((40, 1, 40), "c", "c", "outer product"),
         ((1, 300, 40), "c", "c", "one row along b's rows"),
         ((1, 300, 40), "c", "fortran", "one row along b's columns"),
+        ((40, 300, 1), "c", "c", "transposed, one row along b's columns"),
         ((200, 300, 200), "c", "c", "tiles of packed a, b packed"),
         ((40, 300, 40), "c", "c", "tiles of a where it lies"),
         ((200, 300, 40), "c", "c", "tiles of a where it lies, b packed"),

@@ -19,50 +19,54 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from support.fresh import python_path
 
-# The command line, with checkpoints at epochs instead of minutes.
-COMMAND = """
-from viva_tensor import __main__, train
-train.fit.__kwdefaults__["checkpoint_epochs"] = 1
-__main__.main()
-"""
+PROGRAM = "stress.checkpointed"
 OPTIONS = ["--target=y", "--hidden=32,32", "--epochs=12", "--batch-size=256", "--optimizer=adam", "--threads=1"]
 CHECKPOINT, WEIGHTS, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.csv"
 SECONDS = 20  # in which a job must have ended after the death of a rank
 ROUNDING = 1e-3  # of losses, between sums over different numbers of ranks, after 12 epochs of Adam
 
 
-def table(path):
+def table(path: Path) -> None:
+    """Write a small table."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1500, 5))
     y = np.sin(x[:, 0]) + x[:, 1] * x[:, 2]
     np.savetxt(path, np.c_[x, y], delimiter=",", header="a,b,c,d,e,y", comments="", fmt="%.5f")
 
 
-def start(folder, ranks):
-    """The job, from its checkpoint where there is one."""
+def start(folder: Path, ranks: int) -> subprocess.Popen[bytes]:
+    """Start the job, from its checkpoint where there is one."""
     output = folder / "run"
     resume = ["--resume"] if (output / CHECKPOINT).exists() else []
-    command = ["mpiexec", "-n", str(ranks), sys.executable, "-c", COMMAND, "train", str(folder / "table.csv"), *OPTIONS]
+    command = ["mpiexec", "-n", str(ranks), sys.executable, "-m", PROGRAM, "train", str(folder / "table.csv"), *OPTIONS]
     log = (folder / "log").open("w")
-    return subprocess.Popen([*command, "--output", str(output), *resume], stdout=log, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [*command, "--output", str(output), *resume],
+        env=os.environ | {"PYTHONPATH": python_path()},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
 
 
-def ranks_of(job):
-    """The numbers of the processes that compute, below mpiexec and its proxy."""
-    parents, found = {}, []
+def ranks_of(job: subprocess.Popen[bytes]) -> list[int]:
+    """Return the numbers of the processes that compute, below mpiexec and its proxy."""
+    parents: dict[int, int] = {}
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if b"train.fit.__kwdefaults__" in (entry / "cmdline").read_bytes():
+                if PROGRAM.encode() in (entry / "cmdline").read_bytes():
                     found.append(int(entry.name))
             except OSError:  # it has ended meanwhile
                 continue
 
-    def below(process):
+    def below(process: int) -> bool:
         while process in parents and process != job.pid:
             process = parents[process]
         return process == job.pid
@@ -70,8 +74,8 @@ def ranks_of(job):
     return sorted(process for process in found if process != job.pid and below(process))
 
 
-def killed(job, ranks, seconds, rng):
-    """Whether a rank was killed, and how long the job went on then; None if the job came to its end before."""
+def killed(job: subprocess.Popen[bytes], ranks: int, seconds: float, rng: random.Random) -> float | None:
+    """Kill a rank; return how long the job went on then, or None if it came to its end before."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if job.poll() is not None:
@@ -93,7 +97,8 @@ def killed(job, ranks, seconds, rng):
     return lasted
 
 
-def ended(job, seconds):
+def ended(job: subprocess.Popen[bytes], seconds: float) -> int:
+    """Return the status of a job that must end in time."""
     try:
         return job.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -101,8 +106,8 @@ def ended(job, seconds):
         raise AssertionError(f"the job hangs: it is there {seconds} seconds later") from None
 
 
-def outcome(folder):
-    """The weights as bytes and the losses of a run that has ended, which is taken away."""
+def outcome(folder: Path) -> tuple[bytes, np.ndarray[Any, Any]]:
+    """Return the weights as bytes and the losses of a run that has ended, which is taken away."""
     output = folder / "run"
     weights = (output / WEIGHTS).read_bytes()
     with (output / HISTORY).open(newline="") as file:
@@ -111,14 +116,16 @@ def outcome(folder):
     return weights, np.array(rows)
 
 
-def whole(folder, ranks):
+def whole(folder: Path, ranks: int) -> tuple[tuple[bytes, np.ndarray[Any, Any]], float]:
+    """Return the outcome of a run that nobody disturbs, and how long it took."""
     begin = time.monotonic()
     status = ended(start(folder, ranks), 300)
     assert status == 0, (folder / "log").read_text()
     return outcome(folder), time.monotonic() - begin
 
 
-def run(folder, times, ranks, rng):
+def run(folder: Path, times: int, ranks: int, rng: random.Random) -> None:
+    """Kill ranks so many times, and hold each run that comes to its end against one that was never interrupted."""
     table(folder / "table.csv")
     (wanted, losses), length = whole(folder, ranks)
     assert whole(folder, ranks)[0][0] == wanted, "the same number of ranks gives other bits"
@@ -156,7 +163,7 @@ def run(folder, times, ranks, rng):
     )
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--ranks", type=int, default=3)

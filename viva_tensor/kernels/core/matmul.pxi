@@ -123,6 +123,10 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     """Return whether outᵀ = bᵀ · aᵀ is less work; an output in panels wants them to be of its columns."""
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
+    if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):      # one row takes no tiles
+        return False
+    if args.columns == 1 and (args.a.row == 1 or args.a.column == 1):
+        return True
     return (effort(args.columns, args.rows, args.depth, args.out.row == 1)
             < effort(args.rows, args.columns, args.depth, args.out.column == 1))
 

@@ -1,0 +1,7 @@
+"""The command line, with checkpoints at epochs instead of minutes: what stress/rank_kills.py kills."""
+
+from viva_tensor import __main__, train
+
+if __name__ == "__main__":
+    train.fit.__kwdefaults__["checkpoint_epochs"] = 1
+    __main__.main()
