@@ -37,9 +37,9 @@ def parquet(table, tmp_path):
     return path
 
 
-def train(count, file, output, *more, code="from viva_tensor.__main__ import main; main()", target="price"):
+def train(count, file, output, *more, program=("viva_tensor",), target="price"):
     flags = ["train", file, "--target", target, "--output", output, *SETTINGS, *more]
-    return launch(count, "-c", code, *flags, cwd=file.parent)
+    return launch(count, "-m", *program, *flags, cwd=file.parent)
 
 
 def history(folder):
@@ -77,39 +77,13 @@ def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
             assert said[1]["test"][name][score] == pytest.approx(value, rel=1e-3)
 
 
-STOPPED = """
-import os, signal
-from functools import partial
-from mpi4py import MPI
-from viva_tensor import train
-from viva_tensor.tabular import runs
-from viva_tensor.train import training
-from viva_tensor.__main__ import main
-
-advance = training.Training.advance
-
-def stop(self, each_step):
-    if self.epoch == 4 and MPI.COMM_WORLD.rank == 1:
-        {how}
-    advance(self, each_step)
-
-training.Training.advance = stop
-runs.fit = partial(train.fit, checkpoint_epochs=1)
-main()
-"""
-
-
 @needs_mpi
 def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path):
     assert train(2, parquet, tmp_path / "whole").returncode == 0
-    for how, count in (
-        ("raise KeyboardInterrupt", 2),
-        ("raise ValueError('of this rank alone')", 3),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 1),
-    ):
-        done = train(2, parquet, tmp_path / "run", code=STOPPED.format(how=how))
+    for how, count in (("interrupt", 2), ("error", 3), ("kill", 1)):
+        done = train(2, parquet, tmp_path / "run", program=("support.rank_programs.stopping", how))
         assert done.returncode != 0, how
-        if "ValueError" in how:
+        if how == "error":
             assert "ValueError: of this rank alone" in done.stderr
             assert "rank 1 of 2 ends the job" in done.stderr
         again = train(count, parquet, tmp_path / "run", "--resume")
@@ -130,38 +104,6 @@ def test_mistakes_are_said_once(parquet, tmp_path):
     assert info.stdout.count("version ") == 1
 
 
-FITS = """
-import json, sys
-import numpy as np
-from mpi4py import MPI
-from viva_tensor import error
-from viva_tensor.train import Settings, fit
-
-comm = MPI.COMM_WORLD
-x, y = np.load("x.npy", mmap_mode="r"), np.load("y.npy")
-settings = Settings(hidden=(8,), epochs=3, batch_size=32, patience=2)
-told = []
-
-def attempt(*arguments, **more):
-    try:
-        fitted = fit(*arguments, **more)
-        told.append([fitted.history["validation_loss"], [float(layer.w.data.sum()) for layer in fitted.layers]])
-    except (error.TensorError, OSError) as problem:
-        told.append(f"{type(problem).__name__} {problem}")
-
-attempt(x, y, settings, comm=comm)
-attempt(x, y, settings)
-bad = np.array(x)
-bad[390, 2] = np.nan
-attempt(bad, y, settings, comm=comm)
-attempt(x, y, Settings(hidden=(8 + comm.rank,)), comm=comm)
-attempt(x, y, settings, comm=comm, checkpoint="none/of/these.safetensors", resume=True)
-everything = comm.gather(told)
-if comm.rank == 0:
-    print(json.dumps(everything))
-"""
-
-
 @needs_mpi
 def test_fit_takes_its_part_of_mapped_rows(tmp_path):
     rng = np.random.default_rng(0)
@@ -170,9 +112,9 @@ def test_fit_takes_its_part_of_mapped_rows(tmp_path):
     y[7] = np.nan  # left out
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", y)
-    done = launch(2, "-W", "ignore", "-c", FITS, cwd=tmp_path)
+    done = launch(2, "-W", "ignore", "-m", "support.rank_programs.fitting", "mapped_rows", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)
+    first, second = (one["found"] for one in json.loads(done.stdout))
     assert first[:2] == second[:2]
     assert first[0][0] == pytest.approx(first[1][0], rel=1e-5)  # float32 sums in another order
     assert first[0][1] == pytest.approx(first[1][1], rel=1e-4)

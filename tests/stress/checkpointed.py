@@ -3,5 +3,7 @@
 from viva_tensor import __main__, train
 
 if __name__ == "__main__":
-    train.fit.__kwdefaults__["checkpoint_epochs"] = 1
+    defaults = train.fit.__kwdefaults__
+    assert defaults is not None
+    defaults["checkpoint_epochs"] = 1
     __main__.main()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -134,9 +135,9 @@ def main(seconds: float, seed: int) -> None:
         taken: dict[str, Any] = {"batch_size": 8, "epochs": 3, "rng": own, "schedule": lambda number: 1e-3}
         if rank == victim:
             with disturbed(step, *what) as more:
-                happened = outcome(lambda: step.run(X, Y, **taken | more))  # noqa: B023
+                happened = outcome(partial(step.run, X, Y, **taken | more))
         else:
-            happened = outcome(lambda: step.run(X, Y, **taken))  # noqa: B023
+            happened = outcome(partial(step.run, X, Y, **taken))
         everything = comm.allgather(happened)
         told = everything[victim]
         counts[told] += 1
