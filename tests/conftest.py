@@ -12,7 +12,7 @@ from viva_tensor.program import observation
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-collect_ignore = ["stress", "support/rank_programs"]  # what changes what it imports, or starts MPI
+collect_ignore = ["stress", "support/process_programs", "support/rank_programs"]  # what has a process of its own
 observation.observe = Verifier  # every pass over the programs that a test compiles is checked, but for very large ones
 
 

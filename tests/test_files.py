@@ -1,22 +1,11 @@
 import os
-import subprocess
 import sys
 import time
 
 import pytest
+from support.fresh import run_module
 
 from viva_tensor import files
-
-FULL = """
-import resource, signal, sys
-from viva_tensor import files
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    files.replace(sys.argv[1], bytes(5000))
-except OSError as error:
-    print(error)
-"""
 
 
 def test_a_file_is_replaced_whole_and_alone(tmp_path):
@@ -65,9 +54,9 @@ def test_a_failure_at_any_step_leaves_the_old_file_alone(tmp_path, monkeypatch, 
 def test_a_full_disk_half_way_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "model"
     path.write_bytes(b"old")
-    result = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
-    assert "File too large" in result.stdout
-    assert str(path) in result.stdout
+    said = run_module("support.process_programs.full_disk", path)
+    assert "File too large" in said
+    assert str(path) in said
     assert os.listdir(tmp_path) == ["model"]
     assert path.read_bytes() == b"old"
 

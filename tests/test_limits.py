@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from support import allocations
-from support.fresh import run, run_module
+from support.fresh import run_module
 from support.training import compiled, digest
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
@@ -15,51 +15,13 @@ from viva_tensor.kernels import _team
 
 PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build without OpenMP")
 
-REFUSED = """
-import os, resource, sys, warnings
-import numpy as np
-import viva_tensor as vt
-from viva_tensor import kernels
-from viva_tensor.kernels import threads
-from support.training import compiled, digest, trained
-
-a = np.random.default_rng(0).standard_normal((400, 400)).astype("f4")
-with vt.num_threads(1):
-    wanted, bits = kernels.matmul(a, a), trained(steps=3)
-step, predict, X, Y = compiled()
-vt.set_num_threads(4)
-step(X, Y)      # planned, and run, with threads
-
-if sys.argv[1] == "processes":
-    if os.getuid() == 0:
-        os.setuid(65534)    # the limit is not for root
-    which, least = resource.RLIMIT_NPROC, 1
-else:
-    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    which, least = resource.RLIMIT_AS, used + (8 << 20)     # a stack takes as much, of which there are to be many
-before = resource.getrlimit(which)
-vt.set_num_threads(8)
-resource.setrlimit(which, (least, before[1]))
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    assert np.array_equal(kernels.matmul(a, a), wanted)
-    step(X, Y)
-    assert np.array_equal(kernels.matmul(a, a), wanted)
-print(*(warning.category.__name__ + ": " + str(warning.message)[:35] for warning in caught))
-print(vt.get_num_threads(), threads.decided_by())
-resource.setrlimit(which, before)
-vt.set_num_threads(2)
-step(X, Y)
-print(vt.get_num_threads(), digest(step) == bits, np.array_equal(kernels.matmul(a, a), wanted))
-"""
-
 
 @PARALLEL
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux counts them")
 @pytest.mark.parametrize("limit", ["processes", "memory"])
 def test_threads_that_cannot_be_started_leave_one(limit):
     """GCC's OpenMP runtime would end the process."""
-    lines = run(REFUSED, limit).splitlines()
+    lines = run_module("support.process_programs.refused_threads", limit).splitlines()
     assert lines[0].startswith("RuntimeWarning: 7 more threads cannot be")
     assert lines[1:] == ["1 threads that could not be started", "2 True True"]
 

@@ -139,21 +139,9 @@ class TestDamage:
             tree = json.loads(metadata["checkpoint"])
             tree["fields"]["metadata"]["hostile"] = value
             paths.append(signed(tmp_path / f"{i}", tensors, metadata | {"checkpoint": json.dumps(tree)}))
-        code = [
-            "import sys; from viva_tensor import checkpoint, error",
-            "checkpoint.load(sys.argv[1])  # imports what it takes",
-            "seen = []",
-            "watched = ('exec', 'compile', 'import', 'os.', 'subprocess', 'pickle', 'marshal', 'ctypes', 'socket')",
-            "sys.addaudithook(lambda event, _: seen.append(event) if event.startswith(watched) else None)",
-            "refused = 0",
-            "for path in sys.argv[1:]:",
-            "    try: checkpoint.load(path)",
-            "    except error.InvalidFile: refused += 1",
-            "print(refused, seen)",
-        ]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         done = subprocess.run(
-            [sys.executable, "-c", "\n".join(code), *paths],
+            [sys.executable, "-m", "support.process_programs.watched_loads", *paths],
             capture_output=True,
             text=True,
             cwd=tmp_path,

@@ -1,12 +1,10 @@
 """Exponentials, activations and rows: accuracy, special values, bad input. Their gradients are checked on the tape."""
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.fresh import run_module
 
 from viva_tensor import error, kernels
 from viva_tensor.kernels import _dispatch
@@ -162,44 +160,11 @@ def test_unknown_choices_are_refused():
             kernels.huber([1.0], delta)
 
 
-CODE = """
-import hashlib, numpy as np
-from viva_tensor import kernels
-found = hashlib.sha256()
-for dtype in ("f4", "f8"):
-    rng = np.random.default_rng(0)
-    x, grad = ((rng.standard_normal((301, 257)) * 5).astype(dtype) for _ in "ab")
-    for name in NAMES:
-        found.update(getattr(kernels, name)(abs(x) if name in ("log", "sqrt") else x).tobytes())
-        found.update(getattr(kernels, name + "_backward")(grad, x).tobytes())
-    found.update(kernels.gelu(x, "tanh").tobytes() + kernels.gelu_backward(grad, x, "tanh").tobytes())
-    found.update(kernels.huber(x).tobytes() + kernels.huber_backward(grad, x).tobytes())
-    shares = kernels.softmax(grad)
-    for target in (shares, np.arange(301) % 257):
-        found.update(kernels.cross_entropy(x, target).tobytes())
-        found.update(kernels.cross_entropy_backward(grad[:, 0], x, target).tobytes())
-    found.update(kernels.cross_entropy_backward(grad[:, 0], x[:, :10], kernels.softmax(grad[:, :10])).tobytes())
-    found.update(kernels.binary_cross_entropy(x, shares).tobytes())
-print(found.hexdigest())
-"""
-
-
 def test_the_same_bits_at_every_thread_count_and_with_every_fused_multiply_add():
     fused = [isa for isa in _dispatch.supported() if isa in ("avx2", "avx512")] or [_dispatch.isa]
     found = set()
     for isa in fused:
         for threads in ("1", "2", "3", "7"):
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    f"import viva_tensor; viva_tensor.set_num_threads({threads}); NAMES = {UNARY + ROWS}\n" + CODE,
-                ],
-                env=os.environ | {"VIVA_TENSOR_ISA": isa},
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=True,
-            )
-            found.add(done.stdout)
+            options = ("of_activations", threads, *UNARY, *ROWS)
+            found.add(run_module("support.process_programs.kernel_bits", *options, VIVA_TENSOR_ISA=isa))
     assert len(found) == 1

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.fresh import run
+from support.fresh import run, run_module
 
 import viva_tensor as vt
 from viva_tensor import error, kernels
@@ -76,16 +76,10 @@ def test_the_environment_and_the_affinity_limit_the_default():
 
 @PARALLEL
 def test_threadpoolctl_limits_are_read_at_each_call():
-    code = """
-import threadpoolctl
-from viva_tensor.kernels import threads as t
-with threadpoolctl.threadpool_limits(2, user_api="openmp"):
-    print(min(2, t.get_num_threads()) == min(2, before) if (before := t.get_num_threads()) else None)
-    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
-        print(t.get_num_threads(), t.decided_by())
-    print(t.get_num_threads() == before)
-"""
-    assert run(code).splitlines()[1:] in (["1 OpenMP", "True"], ["1 processors that this process may run on", "True"])
+    assert run_module("support.process_programs.libraries", "nested_limits").splitlines()[1:] in (
+        ["1 OpenMP", "True"],
+        ["1 processors that this process may run on", "True"],
+    )
 
 
 def test_cgroup_v2_quota_is_read_up_the_tree(tmp_path):
@@ -161,30 +155,14 @@ def test_many_python_threads_at_once(rng):
     assert not any(wrong)
 
 
-BITS = """
-import hashlib, numpy as np, viva_tensor as vt
-from viva_tensor import kernels as k
-rng = np.random.default_rng(0)
-digest = hashlib.sha256()
-for dtype in ('f4', 'f8'):
-    a, b, c = (rng.standard_normal(s).astype(dtype) for s in ((67, 530), (530, 45), (67, 45)))
-    for result in (k.matmul(a, b), k.linear(a, b.T, c[0]), k.sum(a), k.sum(a, 0), k.sum(a, 1), k.mean(b, 1),
-                   k.mean_squared_error(c, c[::-1]), k.mean_squared_error_backward(0.7, c, c[::-1]), k.mul(c, c[0]),
-                   k.relu_backward(c, c[::-1]), k.sgd(c, c[::-1], 0.3, 0.9, c * 2)[0],
-                   *k.adam(c, c[::-1], c * 2, c * c, 3, 0.1, weight_decay=0.1), np.float64(k.norm([a, c])),
-                   *k.rmsprop(c, c[::-1], c * c, 0.1, momentum=0.9, velocity=c * 2, weight_decay=0.1)):
-        digest.update(result.tobytes())
-print(digest.hexdigest())
-"""
-
-
 def test_same_bits_on_every_instruction_set_with_fused_multiply_add():
     fused = [name for name in _dispatch.supported() if name in ("avx2", "avx512")]
     if len(fused) < 2:
         pytest.skip(
             f"this processor offers {', '.join(_dispatch.supported())}: no two with fused multiply-add to compare"
         )
-    assert len({run(BITS, VIVA_TENSOR_ISA=name) for name in fused}) == 1
+    program = ("support.process_programs.kernel_bits", "of_products_and_updates")
+    assert len({run_module(*program, VIVA_TENSOR_ISA=name) for name in fused}) == 1
 
 
 @pytest.mark.parametrize("name", _dispatch.supported())

@@ -20,42 +20,15 @@ import tempfile
 from pathlib import Path
 
 from support import allocations
-
-TESTS = Path(__file__).resolve().parents[1]
-
-LIMITED = """
-import resource, sys
-import viva_tensor as vt
-from support.training import compiled, digest, trained
-
-vt.set_num_threads(2)
-small, large = dict(sizes=(30, 64, 3), batch=200), dict(sizes=(512, 1024, 512), batch=512)
-wanted = trained(steps=2, **small), trained(steps=1, **large)
-step, predict, X, Y = compiled(**small)
-step(X, Y)
-refused = 0
-used = lambda: int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-for room in [*range(0, 4 << 20, 1 << 17), *range(4 << 20, 64 << 20, 1 << 20)]:
-    resource.setrlimit(resource.RLIMIT_AS, (used() + room, resource.RLIM_INFINITY))
-    try:
-        found = trained(steps=1, **large)
-        assert found == wanted[1]
-    except MemoryError:
-        refused += 1
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    vt.set_num_threads(2)
-step(X, Y)
-assert digest(step) == wanted[0]
-print(refused, "refusals of", 92)
-"""
+from support.fresh import python_path
 
 
-def failing(case, every, library):
-    """Run a case to its end, from behind the point where the process ended if it did; how many faults."""
+def failing(case: str, every: int, library: Path) -> int:
+    """Run a case to its end, from behind the point where the process ended if it did; return how many faults."""
     first, faults, failures, passed, ended = 1, 0, 0, 0, 0
     while True:
         done = subprocess.run(
-            [sys.executable, str(TESTS / "support" / "allocations.py"), f"{case}:{every}:{first}"],
+            [sys.executable, "-m", "support.allocations", f"{case}:{every}:{first}"],
             env=os.environ | allocations.environment(library),
             capture_output=True,
             text=True,
@@ -83,7 +56,7 @@ def failing(case, every, library):
         first = int(at.rpartition(" ")[2]) + every
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=["kernels", *allocations.CASES, "address space"])
     parser.add_argument("--every", type=int, default=1, help="try every n-th allocation only")
@@ -95,8 +68,8 @@ def main():
             if case != "address space":
                 faults += failing(case, chosen.every, library)
     if "address space" in chosen.cases:
-        paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", LIMITED], env=os.environ | {"PYTHONPATH": paths})
+        command = [sys.executable, "-W", "ignore", "-m", "stress.limited_memory"]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": python_path()}, check=False)
         faults += done.returncode != 0
     print(f"{faults} faults")
     return min(faults, 1)

@@ -15,33 +15,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-CODE = """
-import json, platform, numpy, viva_tensor
-from support import fixed_runs as f
-from viva_tensor.kernels import _dispatch
-found = {}
-for threads in (1, 2, 3, 8):
-    with viva_tensor.num_threads(threads):
-        found[threads] = f.digests()
-eager = {name: f.eagerly(name) for name in f.RUNS}
-about = f"Python {platform.python_version()}, NumPy {numpy.__version__}"
-print(json.dumps([about, _dispatch.supported(), f.CLASS, found, eager]))
-"""
 
 
-def asked(python, path, isa=None):
+def asked(python: str, path: str, isa: str | None = None) -> Any:
+    """Return what a Python tells, with an instruction set."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), path])}
     if isa:
         environment["VIVA_TENSOR_ISA"] = isa
-    done = subprocess.run([python, "-P", "-c", CODE], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-P", "-m", "stress.fixed_digests"], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{python}: {done.stderr}")
     return json.loads(done.stdout)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pythons", nargs="*", default=[sys.executable], metavar="PYTHON[=PATH]")
     parser.add_argument("--store", action="store_true", help="store the digests of this machine")

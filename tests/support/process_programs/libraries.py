@@ -28,6 +28,20 @@ def limited() -> None:
     print(digest(step) == trained(steps=3))
 
 
+def nested_limits() -> None:
+    """Print the number of threads within limits of threadpoolctl, one in the other, and what decided it."""
+    import threadpoolctl
+
+    from viva_tensor.kernels import threads
+
+    with threadpoolctl.threadpool_limits(2, user_api="openmp"):
+        before = threads.get_num_threads()
+        print(before)
+        with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+            print(threads.get_num_threads(), threads.decided_by())
+        print(threads.get_num_threads() == before)
+
+
 def use(library: str) -> None:
     """Compute something with a library that has threads of its own."""
     X = np.random.default_rng(0).standard_normal((400, 8))
@@ -64,4 +78,4 @@ def beside(library: str, order: str) -> None:
 
 
 if __name__ == "__main__":
-    called(limited, beside)
+    called(limited, nested_limits, beside)
