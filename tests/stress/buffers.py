@@ -15,9 +15,10 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from typing import Any
 
 
-def tried(name, examples, outcomes):
+def tried(name: str, examples: int, outcomes: Counter[str]) -> None:
     """Try one kernel."""
     from hypothesis import HealthCheck, given, settings, target
     from hypothesis import strategies as st
@@ -25,7 +26,7 @@ def tried(name, examples, outcomes):
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
-    def each(data):
+    def each(data: Any) -> None:
         call = data.draw(calls(name))
         target(float(sum(operand.odd for operand in call.operands)))
         outcomes[check(call, data.draw)] += 1
@@ -33,7 +34,7 @@ def tried(name, examples, outcomes):
     each()
 
 
-def guided(runs):
+def guided(runs: int) -> None:
     """Let atheris choose what Hypothesis reads its draws from."""
     import atheris
 
@@ -45,14 +46,16 @@ def guided(runs):
 
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(sorted(KERNELS)), st.data())
-    def each(name, data):
+    def each(name: str, data: Any) -> None:
         check(data.draw(calls(name)), data.draw)
 
-    atheris.Setup([sys.argv[0], f"-runs={runs}", "-max_len=8192", "-len_control=0"], each.hypothesis.fuzz_one_input)
+    fuzzed: Any = each  # to which hypothesis gives what reads its draws from bytes
+    options = [f"-runs={runs}", "-max_len=8192", "-len_control=0"]
+    atheris.Setup([sys.argv[0], *options], fuzzed.hypothesis.fuzz_one_input)
     atheris.Fuzz()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=2000)
     parser.add_argument("--coverage", action="store_true")
@@ -64,11 +67,12 @@ def main():
         return
     from support.buffers import KERNELS
 
-    total, failed = Counter(), []
+    total: Counter[str] = Counter()
+    failed = []
     for name in KERNELS:
         start = time.perf_counter()
         print(f"{name}: ", end="", flush=True)
-        outcomes = Counter()
+        outcomes: Counter[str] = Counter()
         try:
             tried(name, options.examples, outcomes)
         except Exception:

@@ -6,7 +6,7 @@ Temporaries lie in one arena without gaps, so that an overrun of one would hit a
 import ctypes
 from typing import Any
 
-from viva_tensor.program import forward, memory, planning, ranks, step, thresholds
+from viva_tensor.program import forward, memory, planning, ranks, thresholds
 
 GAP = 256  # bytes: more than a vector, or than a tile's row
 UNCACHED = (
@@ -29,5 +29,6 @@ def fenced(*arguments: Any, **named: Any) -> planning.Plan:
 
 thresholds.use(thresholds.Thresholds(unshared=1 << 60))  # no two temporaries share memory
 memory.Arena.bytes_of = lambda self, buffer: bytes_of(self, buffer) + GAP  # type: ignore[method-assign]
-planning.aligned = lambda size: aligned(size + UNCACHED)
-planning.plan = step.plan = forward.plan = ranks.plan = fenced
+vars(planning)["aligned"] = lambda size: aligned(size + UNCACHED)
+for module in (planning, forward, ranks):
+    vars(module)["plan"] = fenced

@@ -15,8 +15,10 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +40,7 @@ from viva_tensor.train import Settings
 SECONDS = 20
 
 
-def bits(folder, outcomes):
+def bits(folder: Path, outcomes: Counter[str]) -> None:
     """Flip each bit of what was written here."""
     for write, read in WRITTEN.values():
         path = write(folder / "c", np.random.default_rng(1))
@@ -53,13 +55,15 @@ def bits(folder, outcomes):
                     outcomes["bits flipped"] += 1
 
 
-def tried(kind, check, strategy, examples, outcomes):
-    """Check many values, and give the longest time that one took."""
-    times = []
+def tried(
+    kind: str, check: Callable[[Any], None], strategy: st.SearchStrategy[Any], examples: int, outcomes: Counter[str]
+) -> float:
+    """Check many values, and return the longest time that one took."""
+    times: list[float] = []
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(strategy)
-    def each(value):
+    def each(value: Any) -> None:
         start = time.perf_counter()
         check(value)
         times.append(time.perf_counter() - start)
@@ -70,13 +74,13 @@ def tried(kind, check, strategy, examples, outcomes):
     return max(times)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=20_000, help="of each kind")
     examples = parser.parse_args().examples
     outcomes: Counter[str] = Counter()
     slowest = 0.0
-    tree_arrays = {}
+    tree_arrays: dict[str, Any] = {}
     tree = codec.encoded(full(np.random.default_rng(1)), "checkpoint", tree_arrays)
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", HypothesisWarning)
@@ -84,20 +88,20 @@ def main():
         folder = Path(name)
         good = [write(folder / "good", np.random.default_rng(1)).read_bytes() for write, _ in WRITTEN.values()]
 
-        def changed_bytes(data):
+        def changed_bytes(data: bytes) -> None:
             path = folder / "c.safetensors"
             path.write_bytes(data)
             read_or_refused(path)
 
-        def signed_tree(tree):
+        def signed_tree(tree: Any) -> None:
             path = folder / "c.safetensors"
             metadata = {"viva_tensor": states.FORMAT, "written": "1", "checkpoint": json.dumps(tree)}
             read_or_refused(signed(path, tree_arrays, metadata))
 
-        def table(made):
+        def table(made: Any) -> None:
             outcomes[f"  tables {trained_or_refused(folder, *made)}"] += 1
 
-        def command(made):
+        def command(made: tuple[bytes, str]) -> None:
             data, separator = made
             path = folder / ("c.tsv" if separator == "\t" else "c.csv")
             path.write_bytes(data)
@@ -114,7 +118,7 @@ def main():
         saving.save(runs.run(table_of_model, "y", Settings(hidden=(2,), epochs=1)), model)
         preprocessing = json.loads((model / "preprocessing.json").read_text())
 
-        def described(tree):
+        def described(tree: Any) -> None:
             (model / "preprocessing.json").write_text(json.dumps(tree))
             with suppress(DataError):
                 found = saving.load(model).predict(table_of_model)

@@ -13,29 +13,35 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from viva_tensor import autograd, nn, optim, program, telemetry
 
+Array = np.ndarray[Any, Any]
 GROWTH = 4 << 20
 SLOWER = 1.5
 PARTS = 200
 
 
-def resident():
+def resident() -> int:
+    """Return how much memory this process holds."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def network(optimizer):
+def network(optimizer: optim.Optimizer) -> tuple[Any, autograd.Tape, Array, Array, optim.Optimizer]:
+    """Return layers, their tape, inputs and targets, and the optimiser."""
     x = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
     y = x * x
     layers, tape = nn.mlp(autograd.new_tape(), (1, 4, 1), rng=np.random.default_rng(0))
     return layers, tape, x, y, optimizer
 
 
-def compiled():
+def compiled() -> tuple[program.Step, Array, Array]:
+    """Return a step, inputs and targets."""
     layers, tape, X, Y, optimizer = network(optim.Adam(lr=1e-3))
     x, tape = autograd.new_constant(tape, X)
     y, tape = autograd.new_constant(tape, Y)
@@ -44,8 +50,8 @@ def compiled():
     return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer), X, Y
 
 
-def watched(name, steps, part):
-    """Call `part` with a number of steps again and again; whether memory and times stayed as they were."""
+def watched(name: str, steps: int, part: Callable[[int], object]) -> bool:
+    """Call `part` with a number of steps again and again; return whether memory and times stayed as they were."""
     each = max(steps // PARTS, 1)
     times, sizes = [], []
     for _ in range(PARTS):
@@ -66,7 +72,7 @@ def watched(name, steps, part):
     return fine
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2_000_000)
     steps = parser.parse_args().steps
@@ -75,7 +81,7 @@ def main():
 
     step, X, Y = compiled()
 
-    def called(count):
+    def called(count: int) -> None:
         for _ in range(count):
             loss = step(X, Y)
         assert math.isfinite(loss)
@@ -90,7 +96,7 @@ def main():
     layers, fresh, X, Y, optimizer = network(optim.SGD(lr=1e-2))
     state = optim.init(optimizer, layers)
 
-    def eager(count):
+    def eager(count: int) -> None:
         nonlocal layers, state, fresh
         for _ in range(count):
             x, tape = autograd.new_constant(fresh, X)

@@ -1,5 +1,8 @@
 """Checkpoints with something in each field, and files of any content."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from support.networks import network
@@ -44,7 +47,7 @@ def signed(path, tensors, metadata):
 
 
 # files that were written here, each with what reads it
-WRITTEN = {
+WRITTEN: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "checkpoint": (lambda path, rng: checkpoint.save(path, full(rng)), checkpoint.load),
     "weights": (
         lambda path, rng: checkpoint.save_weights(path, network(rng, "float32", (2, 3, 1))[0]),
