@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import allocations
+from support import allocation_shim
 from support.fresh import run_module
 from support.training import compiled, digest
 
@@ -150,5 +150,5 @@ def test_failing_allocations_are_memory_errors_that_leave_everything_usable(tmp_
     """Some of the points; tests/stress/allocations.py tries them all."""
     cases = ["kernels:5", "step", "step from lists:7", "run:5", "forward:9", "forward of new sizes:61", "state:11"]
     cases += ["record:67", "compile:199"]
-    told = run_module("support.allocations", *cases, **allocations.environment(allocations.shim(tmp_path)))
+    told = run_module("support.allocations", *cases, **allocation_shim.environment(allocation_shim.shim(tmp_path)))
     assert int(told.splitlines()[-1].split()[0]) > 400  # calls in which an allocation failed

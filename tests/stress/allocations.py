@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support import allocations
+from support import allocation_shim, allocations
 from support.fresh import python_path
 
 
@@ -29,7 +29,7 @@ def failing(case: str, every: int, library: Path) -> int:
     while True:
         done = subprocess.run(
             [sys.executable, "-m", "support.allocations", f"{case}:{every}:{first}"],
-            env=os.environ | allocations.environment(library),
+            env=os.environ | allocation_shim.environment(library),
             capture_output=True,
             text=True,
             check=False,
@@ -63,7 +63,7 @@ def main() -> int:
     chosen = parser.parse_args()
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
-        library = allocations.shim(folder)
+        library = allocation_shim.shim(folder)
         for case in chosen.cases:
             if case != "address space":
                 faults += failing(case, chosen.every, library)
