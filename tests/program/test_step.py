@@ -180,7 +180,7 @@ def test_profile_and_printing_change_nothing():
     assert len(rows) == len(step.planned)
     assert "matmul + bias + relu" in table
     text = str(step)
-    assert all(part in text for part in ("matmul + bias + relu", "matmul + mask", "; row by row", "0 barriers"))
+    assert all(part in text for part in ("matmul + bias + relu", "matmul + mask", "threads: 1; ", "0 barriers"))
     assert all(np.array_equal(one, other) for one, other in zip(before.params, step.state().params, strict=True))
 
 
