@@ -1,0 +1,152 @@
+"""How each operation of the tape is written in ONNX (https://onnx.ai/onnx/operators/)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.autograd import Node
+from viva_tensor.autograd.operations import Axis
+from viva_tensor.kernels.arrays import Array
+
+
+class Graph:
+    """Nodes as (kind, inputs, output, attributes), and constants by name."""
+
+    def __init__(self, larger: Mapping[int, Array]) -> None:
+        self.larger = larger  # the value of each variable for a batch of one more row
+        self.nodes: list[tuple[str, tuple[str, ...], str, Mapping[str, Any]]] = []
+        self.constants: dict[str, Array] = {}
+        self.prefix = ""  # names the variable whose nodes are being added
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
+        name = f"{self.prefix}.{len(self.nodes)}"
+        self.nodes.append((kind, inputs, name, attributes))
+        return name
+
+    def constant(self, value: Array, name: str = "") -> str:
+        """Add a constant and return its name."""
+        name = name or f"{self.prefix}.c{len(self.constants)}"
+        self.constants[name] = np.asarray(value, order="C")
+        return name
+
+    def integers(self, values: ArrayLike) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def number(self, value: float, node: Node) -> str:
+        """Add a constant of a node's dtype."""
+        return self.constant(np.array(value, node.output.data.dtype))
+
+
+Form = Callable[..., str]  # called as form(graph, node, *names of its inputs), returns the name of its output
+
+
+def _plain(kind: str) -> Form:
+    """Return the form of an operation that ONNX has under another name, without attributes."""
+    return lambda graph, node, *inputs: graph.add(kind, *inputs)
+
+
+def _transpose(graph: Graph, node: Node, x: str) -> str:
+    axes = node.attributes["axes"]
+    return graph.add("Transpose", x, perm=list(reversed(range(node.output.ndim)) if axes is None else axes))
+
+
+def _reduced(kind: str) -> Form:
+    def form(graph: Graph, node: Node, x: str) -> str:
+        axis: Axis = node.attributes["axis"]
+        axes = np.arange(node.inputs[0].ndim) if axis is None else np.atleast_1d(np.array(axis, np.int64))
+        if not axes.size:  # ONNX would reduce all of them
+            return graph.add("Identity", x)
+        return graph.add(kind, x, graph.integers(axes), keepdims=int(node.attributes["keepdims"]))
+
+    return form
+
+
+# Attributes of ONNX are float32. Where that would spoil float64, the form is composed of several nodes.
+
+
+def _leaky_relu(graph: Graph, node: Node, x: str) -> str:
+    slope = node.attributes["slope"]
+    if node.output.dtype == np.float32:
+        return graph.add("LeakyRelu", x, alpha=slope)
+    below = graph.add("Relu", graph.add("Neg", x))
+    return graph.add("Sub", graph.add("Relu", x), graph.add("Mul", below, graph.number(slope, node)))
+
+
+def _gelu_tanh(graph: Graph, node: Node, x: str) -> str:
+    if node.output.dtype == np.float32:
+        return graph.add("Gelu", x, approximate="tanh")
+    cube = graph.add("Mul", graph.add("Mul", x, x), x)
+    bent = graph.add("Add", x, graph.add("Mul", cube, graph.number(0.044715, node)))
+    tanh = graph.add("Tanh", graph.add("Mul", bent, graph.number(math.sqrt(2 / math.pi), node)))
+    half = graph.add("Mul", x, graph.number(0.5, node))
+    return graph.add("Mul", half, graph.add("Add", tanh, graph.number(1, node)))
+
+
+def _normalize(graph: Graph, node: Node, x: str) -> str:
+    data, epsilon = node.output.data, node.attributes["epsilon"]
+    if data.dtype == np.float32:
+        ones = graph.constant(np.ones(data.shape[-1:], data.dtype))
+        return graph.add("LayerNormalization", x, ones, axis=-1, epsilon=epsilon)
+    last = graph.integers([-1])
+    centred = graph.add("Sub", x, graph.add("ReduceMean", x, last))
+    variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), last)
+    return graph.add("Div", centred, graph.add("Sqrt", graph.add("Add", variance, graph.number(epsilon, node))))
+
+
+def _reshape(graph: Graph, node: Node, x: str) -> str:
+    (before,), shape = node.inputs, node.output.shape
+    sizes = shape if graph.larger[before.id].shape == before.shape else (-1, *shape[1:])
+    return graph.add("Reshape", x, graph.integers(sizes), allowzero=int(0 in shape))
+
+
+def _slice(graph: Graph, node: Node, x: str) -> str:
+    spans = zip(node.attributes["spans"], node.inputs[0].shape, strict=True)
+    cut = [(axis, *span) for axis, (span, size) in enumerate(spans) if span != (0, size, 1)]
+    if not cut:
+        return graph.add("Identity", x)
+    axes, starts, counts, steps = np.array(cut, np.int64).T
+    ends = starts + counts * steps
+    ends[ends < 0] = np.iinfo(np.int64).min  # ONNX would count them from the end
+    return graph.add("Slice", x, *map(graph.integers, (starts, ends, axes, steps)))
+
+
+FORMS: dict[str, Form] = {
+    "abs": _plain("Abs"),
+    "add": _plain("Add"),
+    "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
+    "div": _plain("Div"),
+    "erf": _plain("Erf"),
+    "exp": _plain("Exp"),
+    "gelu": _plain("Gelu"),
+    "gelu_tanh": _gelu_tanh,
+    "leaky_relu": _leaky_relu,
+    "linear": lambda graph, node, x, w, b: graph.add("Gemm", x, w, b, transB=1),
+    "log": _plain("Log"),
+    "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
+    "matmul": _plain("MatMul"),
+    "maximum": _plain("Max"),
+    "mean": _reduced("ReduceMean"),
+    "mul": _plain("Mul"),
+    "normalize": _normalize,
+    "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
+    "relu": _plain("Relu"),
+    "reshape": _reshape,
+    "scale": lambda graph, node, x: graph.add("Mul", x, graph.number(node.attributes["factor"], node)),
+    "sigmoid": _plain("Sigmoid"),
+    "silu": lambda graph, node, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
+    "slice": _slice,
+    "softmax": lambda graph, node, x: graph.add("Softmax", x, axis=-1),
+    "softplus": _plain("Softplus"),
+    "sqrt": _plain("Sqrt"),
+    "squeeze": lambda graph, node, x: graph.add("Squeeze", x, graph.integers(node.attributes["axes"])),
+    "sub": _plain("Sub"),
+    "sum": _reduced("ReduceSum"),
+    "tanh": _plain("Tanh"),
+    "transpose": _transpose,
+}

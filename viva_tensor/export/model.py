@@ -1,0 +1,156 @@
+"""ONNX models of recorded forward passes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from viva_tensor import files
+from viva_tensor.autograd import Node, Tape, Variable
+from viva_tensor.error import InvalidValue, TensorError
+from viva_tensor.export.forms import FORMS, Graph
+from viva_tensor.extras import extra
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.program.lowering import stretched
+from viva_tensor.program.source import source_of
+
+OPSET = 20
+IR_VERSION = 9  # the oldest that has this opset
+MOST_BYTES = 2**31 - 2**20  # a protobuf message stays below 2 GiB; the rest is for the graph itself
+
+
+def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Path:
+    """Write a recorded forward pass as an ONNX model.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Replaced in one step; see :func:`viva_tensor.files.replace`.
+    tape : Tape
+    output : Variable
+        The result of the model, named ``output``.
+    inputs : sequence of Variable
+        Leaves that each run replaces, named ``input0``, ``input1``, ... All other constants and variables that the
+        output depends on become part of the model. The first axis of the first input, and of each input with as many
+        rows, is the batch: the model takes any number of rows.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ForeignVariable, InvalidValue, DtypeError
+        As :func:`viva_tensor.program.compile_forward`.
+    InvalidValue
+        If the recorded pass fits only one number of rows.
+    TensorError
+        If an operation has no ONNX form, or the model is too large for one file; nothing is written then.
+    OSError
+        If the file cannot be written.
+    ImportError
+        Without the package onnx.
+
+    Notes
+    -----
+    The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; its results differ from this library's by the
+    rounding of sums and exponentials. Not every runtime has every operation in float64: onnxruntime lacks exact GELU,
+    erf and softplus there.
+
+    References
+    ----------
+    .. [1] Open Neural Network Exchange, operators, https://onnx.ai/onnx/operators/.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_constant(autograd.new_tape(), [[-1.0, 2.0]])
+    >>> y, tape = autograd.relu(tape, x)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     onnx(Path(folder) / "model.onnx", tape, output=y, inputs=(x,)).name
+    'model.onnx'
+    """
+    with extra("onnx"):
+        from onnx import checker, helper, numpy_helper
+
+    source = source_of("export.onnx", tape, output, inputs, (), None)
+    names = {variable.id: f"input{i}" for i, variable in enumerate(source.inputs)}
+    others = [node for node in source.nodes if node.output.id not in names]
+    for node in others:
+        if node.inputs and node.operation.name not in FORMS:
+            raise TensorError(
+                f"the operation {node.operation.name!r} has no ONNX form",
+                operation="export.onnx",
+                hint="export the output before it",
+            )
+    size = sum(node.output.data.nbytes for node in others if not node.inputs)
+    if size > MOST_BYTES:
+        raise TensorError(f"the weights take {size:,} bytes, more than one ONNX file holds", operation="export.onnx")
+
+    larger = _with_one_more_row(source.nodes, source.inputs)
+    graph = Graph(larger)
+    for node in others:
+        number = node.output.id
+        graph.prefix = f"v{number}"
+        if node.inputs:
+            names[number] = FORMS[node.operation.name](graph, node, *(names[one.id] for one in node.inputs))
+        else:
+            names[number] = graph.constant(node.output.data, graph.prefix)
+    graph.nodes.append(("Identity", (names[output.id],), "output", {}))
+
+    dtype = helper.np_dtype_to_tensor_dtype(source.dtype)
+    rows = source.inputs[0].shape[:1]
+    information = [
+        helper.make_tensor_value_info(name, dtype, _axes(name, variable.shape, larger[variable.id].shape, rows))
+        for name, variable in [*((names[one.id], one) for one in source.inputs), ("output", output)]
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node(kind, inputs, [name], **attributes) for kind, inputs, name, attributes in graph.nodes],
+            "forward",
+            information[:-1],
+            information[-1:],
+            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        ),
+        producer_name="viva_tensor",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    checker.check_model(model, full_check=True)
+    return files.replace(path, model.SerializeToString())
+
+
+def _with_one_more_row(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dict[int, Array]:
+    """Return the value of each variable for a batch of one more row: the axes that grow, and proof that they can."""
+    rows = inputs[0].shape[:1]
+    values = {}
+    for variable in inputs:
+        shape = variable.shape
+        grows = rows and shape[:1] == rows
+        values[variable.id] = np.resize(variable.data, (rows[0] + 1, *shape[1:])) if grows else variable.data
+    for node in nodes:
+        if not node.inputs:
+            values.setdefault(node.output.id, node.output.data)
+            continue
+        arrays = [values[one.id] for one in node.inputs]
+        try:
+            values[node.output.id] = node.operation.forward(*arrays, **stretched(node, arrays[0].shape))
+        except TensorError as error:
+            raise InvalidValue(
+                f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",
+                operation="export.onnx",
+                hint="record it so that only inputs have the rows of the batch",
+            ) from error
+    return values
+
+
+def _axes(name: str, shape: tuple[int, ...], larger: tuple[int, ...], rows: tuple[int, ...]) -> list[int | str]:
+    """Return sizes of axes, and names for those that grow with the batch."""
+    return [
+        size if size == other else "batch" if (size, other) == (rows[0], rows[0] + 1) else f"{name}_{axis}"
+        for axis, (size, other) in enumerate(zip(shape, larger, strict=True))
+    ]
