@@ -1,4 +1,4 @@
-"""What a variable keeps: made in less time than a tuple of it, and never changed."""
+"""The fields of a variable: read-only, and faster to make than a tuple."""
 
 cimport cython
 

@@ -12,15 +12,15 @@ from numpy.typing import ArrayLike
 from viva_tensor import kernels, telemetry
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import compute
-from viva_tensor.autograd.tape import Node, Tape, Variable, node_of, several
+from viva_tensor.autograd.tape import Node, Tape, Unchanging, Variable, node_of, several
 from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze
 
 
-class Gradients(Mapping[int, Array]):
+class Gradients(Unchanging, Mapping[int, Array]):
     """Gradients of a loss: ``grads[w]`` or ``grads[w.id]``, read-only, of the shape and dtype of ``w.data``.
 
-    Iterating gives the ids of the variables. One that the loss does not depend on has a gradient of zeros.
+    Iterating yields the ids of the variables. Variables on which the loss does not depend have gradients of zeros.
     """
 
     __slots__ = ("_arrays", "_variables")
@@ -30,21 +30,21 @@ class Gradients(Mapping[int, Array]):
         self._arrays = arrays
 
     def __getitem__(self, key: int | Variable) -> Array:
-        place = key.id if isinstance(key, Variable) else key
-        variable = self._variables.get(place) if isinstance(place, Hashable) else None
+        index = key.id if isinstance(key, Variable) else key
+        variable = self._variables.get(index) if isinstance(index, Hashable) else None
         if variable is None:
             raise NoGradient(
-                f"{f'variable {place}' if isinstance(place, Integral) else type(key).__name__} has no gradient",
+                f"{f'variable {index}' if isinstance(index, Integral) else type(key).__name__} has no gradient",
                 operation="backward",
                 hint="only variables made by new_variable have one, and those named in wrt: grads[w] or grads[w.id]",
             )
         if isinstance(key, Variable) and key is not variable:
             raise ForeignVariable(
-                f"variable {place} of shape {key.data.shape} is not the one of shape {variable.data.shape} on the tape",
+                f"variable {index} of shape {key.data.shape} is not the one of shape {variable.data.shape} on the tape",
                 operation="backward",
                 hint="look up variables of the tape that backward was given",
             )
-        found = self._arrays.get(place)
+        found = self._arrays.get(index)
         return np.broadcast_to(variable.data.dtype.type(0), variable.data.shape) if found is None else found
 
     def __iter__(self) -> Iterator[int]:
@@ -53,28 +53,21 @@ class Gradients(Mapping[int, Array]):
     def __len__(self) -> int:
         return len(self._variables)
 
-    def __copy__(self) -> Gradients:
-        return self
-
-    def __deepcopy__(self, known: object) -> Gradients:
-        return self  # nothing of it can change
-
     def __reduce__(self) -> tuple[Callable[..., Gradients], tuple[dict[int, Variable], dict[int, Array]]]:
         return _gradients, (self._variables, self._arrays)
 
     def __repr__(self) -> str:
-        return f"Gradients({ {place: self[place] for place in self} })"
+        return f"Gradients({dict(self)})"
 
 
 def _gradients(variables: dict[int, Variable], arrays: dict[int, Array]) -> Gradients:
-    """Gradients as they were: arrays come out of a pickle writeable."""
     for array in arrays.values():
-        freeze(array)
+        freeze(array)  # arrays come out of a pickle writeable
     return Gradients(variables, arrays)
 
 
 def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()) -> Gradients:
-    """Gradients of a loss with respect to every leaf that :func:`new_variable` made.
+    """Return the gradients of a loss with respect to every leaf that :func:`new_variable` made.
 
     Parameters
     ----------
@@ -85,12 +78,11 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     seed : array_like, of the shape and dtype of the loss, optional
         Gradient of some final value with respect to ``loss``; 1 by default.
     wrt : iterable of Variable
-        Intermediate variables and constants whose gradients are wanted too; those of others are freed on the way.
+        Intermediate variables and constants whose gradients are also wanted; other gradients are freed on the way.
 
     Returns
     -------
     Gradients
-        A mapping: ``grads[w]`` or ``grads[w.id]``.
 
     Raises
     ------
@@ -101,7 +93,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     ForeignVariable
         If the loss or a variable in ``wrt`` is not on this tape.
     InvalidValue
-        If ``wrt`` is one variable, or no iterable.
+        If ``wrt`` is a single variable or not iterable.
 
     Notes
     -----
@@ -118,7 +110,7 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     start = perf_counter_ns()
     node_of(tape, loss, "backward")
     named = several("backward", "wrt", wrt)
-    kept = {one.id: one for one in [node_of(tape, variable, "backward").output for variable in named]}
+    kept = {node.output.id: node.output for node in [node_of(tape, variable, "backward") for variable in named]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
     leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}
@@ -128,9 +120,9 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
         if node.operation is operations.VARIABLE:
             continue
         visited += 1
-        place = node.output.id
-        if (node.tracked or place in reached) and place in grads:
-            _pull(node, grads[place] if place in kept else grads.pop(place), grads, reached)
+        index = node.output.id
+        if (node.tracked or index in reached) and index in grads:
+            _pull(node, grads[index] if index in kept else grads.pop(index), grads, reached)
     for grad in grads.values():
         freeze(grad)
     telemetry.record("backward", perf_counter_ns() - start, visited)
@@ -138,8 +130,8 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
 
 
 def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> set[int]:
-    """The ids of what is named without being tracked, as constants are, and of what depends on it up to the loss."""
-    found = {place for place in named if not nodes[place].tracked}
+    """Return the ids of named variables that are not tracked, such as constants, and of all that depend on them."""
+    found = {index for index in named if not nodes[index].tracked}
     if found:
         for node in nodes[min(found) : loss.id + 1]:
             if any(variable.id in found for variable in node.inputs):
@@ -148,13 +140,13 @@ def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> s
 
 
 def _pull(node: Node, grad: Array, grads: dict[int, Array], reached: set[int]) -> None:
-    """Add what an output's gradient contributes to the gradients of the node's inputs."""
+    """Add the contributions of an output's gradient to the gradients of the node's inputs."""
     values = (compute, grad, node.output.data, *[variable.data for variable in node.inputs])
     attributes = dict(node.attributes) if node.attributes else {}  # ** takes a dict at a third of the cost
     for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
         if wanted or variable.id in reached:
-            more, place = rule(*values, **attributes), variable.id
-            grads[place] = kernels.add(grads[place], more) if place in grads else more
+            more, index = rule(*values, **attributes), variable.id
+            grads[index] = kernels.add(grads[index], more) if index in grads else more
 
 
 def _seed(loss: Variable, seed: ArrayLike | None) -> Array:

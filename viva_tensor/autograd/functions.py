@@ -1,4 +1,7 @@
-"""The operations of the tape as functions (tape, variables) -> Traced; offered as ``autograd.add`` and so on."""
+"""The operations of the tape as functions (tape, variables) -> Traced; offered as ``autograd.add`` and so on.
+
+Their examples take ``new_tape`` and ``new_variable`` from ``viva_tensor.autograd``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,16 @@ import numpy as np
 
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import Axis
-from viva_tensor.autograd.tape import Tape, Traced, Variable, node_of, record, several
+from viva_tensor.autograd.tape import (
+    Tape,
+    Traced,
+    Variable,
+    new_tape,  # noqa: F401  # in the examples
+    new_variable,  # noqa: F401
+    node_of,
+    record,
+    several,
+)
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
@@ -38,7 +50,7 @@ __all__ = [
 
 _Slice = builtins.slice
 _ALL = _Slice(None)
-_WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # whatever the size is
+_WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # for any size
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
@@ -46,8 +58,7 @@ def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> add(tape, x, x).value.data
     array([2., 4.], dtype=float32)
     """
@@ -59,8 +70,7 @@ def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> sub(tape, x, x).value.data
     array([0., 0.], dtype=float32)
     """
@@ -72,8 +82,7 @@ def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> mul(tape, x, x).value.data
     array([1., 4.], dtype=float32)
     """
@@ -83,13 +92,12 @@ def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     """a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
 
-    The gradients are ∂/b and -∂·a/b², and 0 where ∂ is 0, also where b is 0.
+    The gradients are ∂/b and -∂·a/b², and 0 where ∂ is 0, even where b is 0.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 4.0])
-    >>> y, tape = autograd.new_variable(tape, 2.0)
+    >>> x, tape = new_variable(new_tape(), [1.0, 4.0])
+    >>> y, tape = new_variable(tape, 2.0)
     >>> div(tape, x, y).value.data
     array([0.5, 2. ], dtype=float32)
     """
@@ -97,13 +105,12 @@ def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """The larger of each pair of elements, broadcast as in NumPy; where they are equal each has half the gradient.
+    """The larger of each pair of elements, broadcast as in NumPy; equal elements each have half the gradient.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 5.0])
-    >>> y, tape = autograd.new_variable(tape, 3.0)
+    >>> x, tape = new_variable(new_tape(), [1.0, 5.0])
+    >>> y, tape = new_variable(tape, 3.0)
     >>> maximum(tape, x, y).value.data
     array([3., 5.], dtype=float32)
     """
@@ -113,12 +120,11 @@ def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     """Each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
 
-    The gradient is ∂·p·xᵖ⁻¹, and 0 where ∂ is 0, also where the slope is infinite.
+    The gradient is ∂·p·xᵖ⁻¹, and 0 where ∂ is 0, even where the slope is infinite.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 3.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 3.0])
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
@@ -130,8 +136,7 @@ def exp(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0])
+    >>> x, tape = new_variable(new_tape(), [0.0])
     >>> exp(tape, x).value.data
     array([1.], dtype=float32)
     """
@@ -139,12 +144,11 @@ def exp(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def log(tape: Tape, x: Variable) -> Traced[Variable]:
-    """ln x, with the gradient ∂/x, and 0 where ∂ is 0, also at 0; see :func:`viva_tensor.kernels.log`.
+    """ln x, with the gradient ∂/x, and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.log`.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
+    >>> x, tape = new_variable(new_tape(), [1.0])
     >>> log(tape, x).value.data
     array([0.], dtype=float32)
     """
@@ -152,12 +156,11 @@ def log(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
-    """√x, with the gradient ∂/(2√x), and 0 where ∂ is 0, also at 0; see :func:`viva_tensor.kernels.sqrt`.
+    """√x, with the gradient ∂/(2√x), and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.sqrt`.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [9.0])
+    >>> x, tape = new_variable(new_tape(), [9.0])
     >>> sqrt(tape, x).value.data
     array([3.], dtype=float32)
     """
@@ -169,8 +172,7 @@ def abs(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-9.0])
+    >>> x, tape = new_variable(new_tape(), [-9.0])
     >>> abs(tape, x).value.data
     array([9.], dtype=float32)
     """
@@ -178,17 +180,16 @@ def abs(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
-    """The elements of x in row-major order in another shape; one axis may be -1, and takes what is left.
+    """The elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
 
     Raises
     ------
     InvalidShape
-        If the shape has another number of elements.
+        If the number of elements differs.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0, 3.0, 4.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0, 3.0, 4.0])
     >>> reshape(tape, x, (2, -1)).value.data
     array([[1., 2.],
            [3., 4.]], dtype=float32)
@@ -218,8 +219,7 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     >>> slice(tape, x, np.s_[:, 1:]).value.data
     array([[2., 3.],
            [5., 6.]], dtype=float32)
@@ -239,12 +239,11 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     ShapeMismatch, DimensionError
         If the other axes differ; if there is nothing to join.
     IndexOutOfBounds, InvalidValue
-        If there is no such axis; if the axis is not a whole number, or variables is none or one Variable.
+        If there is no such axis; if the axis is not a whole number, or ``variables`` is not a sequence of them.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> concatenate(tape, (x, x)).value.data
     array([1., 2., 1., 2.], dtype=float32)
     """
@@ -254,30 +253,28 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
     shape = node_of(tape, variables[0], "concatenate").output.data.shape
     if not is_whole(axis):
         raise InvalidValue(f"axis={shown(axis)}", operation="concatenate", hint="give one whole number")
-    (place,) = axes_of("concatenate", axis, shape)
-    return record(tape, operations.concatenation(len(variables)), *variables, axis=place)
+    (axis,) = axes_of("concatenate", axis, shape)
+    return record(tape, operations.concatenation(len(variables)), *variables, axis=axis)
 
 
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
-    """Start, count and step along each axis, and the axes that an integer takes one element of."""
+    """Return start, count and step along each axis, and the axes from which an integer picks one element."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    places = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
-    parts[places[0] :] = parts[places[0] :] or [Ellipsis]
-    place = places[0]
-    given = len(parts) - 1
+    ellipsis = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
+    given = len(parts) - (ellipsis < len(parts))
     if given > len(shape):
         hint = f"shape {shape} has {len(shape)} axes"
         raise IndexOutOfBounds(given - 1, len(shape), operation="slice", hint=hint)
-    parts[place : place + 1] = [_ALL] * (len(shape) - given)
+    parts[ellipsis : ellipsis + 1] = [_ALL] * (len(shape) - given)
     spans, single = [], []
     for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
         if isinstance(part, _Slice):
             try:
-                reach = range(*part.indices(size))
+                indices = range(*part.indices(size))
             except (TypeError, ValueError) as reason:
                 hint = "bounds and steps are integers, and no step is 0"
                 raise DimensionError(f"the index {part!r}: {reason}", operation="slice", hint=hint) from None
-            span = reach.start if len(reach) else 0, len(reach), reach.step
+            span = indices.start if len(indices) else 0, len(indices), indices.step
             spans.append(operations.OpenSize(span) if part in _WHOLE else span)
         elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
             if not -size <= part < size:
@@ -295,8 +292,7 @@ def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
     >>> xt, tape = transpose(tape, x)
     >>> matmul(tape, x, xt).value.data
     array([[5.]], dtype=float32)
@@ -305,19 +301,18 @@ def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
-    """The axes of x in another order, by default reversed, as a view that costs nothing.
+    """The elements of x with the axes in another order, by default reversed; a view that costs nothing.
 
     Raises
     ------
     IndexOutOfBounds
         If x has no such axis.
     DimensionError
-        If the axes are not those of x, each once.
+        If an axis of x is missing.
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
     >>> transpose(tape, x).value.data.shape
     (2, 1)
     """
@@ -325,9 +320,8 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
         shape = node_of(tape, x, "transpose").output.data.shape
         axes = (axes,) if isinstance(axes, (int, np.integer)) else _frozen(axes)  # type: ignore[assignment]
         if len(axes_of("transpose", axes, shape)) != len(shape):
-            raise DimensionError(
-                f"axes {tuple(axes)} for shape {shape}", operation="transpose", hint="name every axis once"
-            )
+            hint = "name every axis once"
+            raise DimensionError(f"axes {tuple(axes)} for shape {shape}", operation="transpose", hint=hint)
         axes = tuple(int(axis) % len(shape) for axis in axes)
     return record(tape, operations.TRANSPOSE, x, axes=axes)
 
@@ -337,8 +331,7 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0], [3.0, 4.0]])
+    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0], [3.0, 4.0]])
     >>> sum(tape, x, axis=0).value.data
     array([4., 6.], dtype=float32)
     """
@@ -350,24 +343,22 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [2.0, 4.0])
-    >>> loss, tape = mean(tape, x)
-    >>> autograd.backward(tape, loss)[x]
-    array([0.5, 0.5], dtype=float32)
+    >>> x, tape = new_variable(new_tape(), [2.0, 4.0])
+    >>> mean(tape, x).value.data
+    array(3., dtype=float32)
     """
     return record(tape, operations.MEAN, x, axis=_frozen(axis), keepdims=flag("mean", "keepdims", keepdims))
 
 
 def _frozen(axis: Axis) -> Axis:
-    """An axis argument that its owner cannot change any more."""
+    """Return an axis argument that its owner can no longer change."""
     if axis is None or isinstance(axis, int):
         return axis
     if isinstance(axis, np.integer):
         return int(axis)
     try:
         return tuple(int(one) if isinstance(one, np.integer) else one for one in axis)
-    except TypeError:  # axes_of refuses it in words
+    except TypeError:  # axes_of will refuse it with a message
         return axis
 
 
@@ -376,8 +367,7 @@ def relu(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
+    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
     >>> relu(tape, x).value.data
     array([0., 2.], dtype=float32)
     """

@@ -13,7 +13,7 @@ from viva_tensor.autograd.tape import Tape, Variable, new_tape, new_variable
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, freeze
 
-STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # where truncation and rounding of a central difference are alike
+STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # balances truncation and rounding of a central difference
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6}
 FLOOR = 1e-8
 
@@ -26,22 +26,22 @@ def check_gradients(
 ) -> None:
     r"""Compare the gradients that backward gives with central differences, element by element.
 
-    With random weights :math:`s` of the outputs :math:`y`, :math:`f(x) = \sum_i s_i y_i(x)`. Its gradient from
-    :func:`backward`, in the dtype of the arrays, is held against
+    Let :math:`f(x) = \sum_i s_i y_i(x)` with random weights :math:`s` of the outputs :math:`y`. The gradient of f from
+    :func:`backward`, in the dtype of the arrays, is compared with
 
     .. math:: d_j = \frac{f(x + h e_j) - f(x - h e_j)}{2h}, \qquad h = \varepsilon^{1/3} \max(1, |x_j|),
 
-    in float64, with its unit of rounding :math:`\varepsilon`.
+    in float64, whose unit of rounding is :math:`\varepsilon`.
 
     Parameters
     ----------
     function : callable
-        Called as ``function(tape, *variables)``, gives a Traced variable of any shape. It is called with variables of
-        the dtype of the arrays and of float64. The same input must always give the same output: make generators inside.
+        Called as ``function(tape, *variables)``, with variables of the dtype of the arrays and of float64, it returns a
+        Traced variable of any shape. The same input must always give the same output: make generators inside.
     *arrays : array_like, float32 or float64
         Values of the variables. float64 finds smaller errors. Every element costs two calls of the function.
     rng : numpy.random.Generator, optional
-        Draws the weights; by default always the same ones.
+        Draws the weights; by default they are always the same.
     tolerance : float, optional
         τ; by default :math:`2 \cdot 10^{-4}` for float32, which leaves room for some thousand roundings, and
         :math:`10^{-6}` for float64.
@@ -50,8 +50,8 @@ def check_gradients(
     ------
     GradientMismatch
         Unless for each element :math:`|g_j - d_j| \le \tau \max_k(|g_k|, |d_j|) + 10^{-8}(1 + \sum_i |s_i y_i|)`, with
-        k over the elements of the same input; it names the input, the element and both numbers. The last term is for
-        the difference itself: its truncation :math:`h^2 |f'''| / 6` and its rounding, a small multiple of
+        k over the elements of the same input; it names the input, the element and both numbers. The last term allows
+        for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small multiple of
         :math:`\varepsilon |f| / h`.
     InvalidValue
         If there are no arrays, or the function is not a function of its input.
@@ -60,15 +60,14 @@ def check_gradients(
 
     Notes
     -----
-    At a kink, such as that of relu at 0, differences are between the slopes on both sides, and the check fails rightly.
+    At a kink, such as 0 for relu, the difference lies between the slopes on both sides, and the check rightly fails.
 
     References
     ----------
-    .. [1] W. H. Press et al., Numerical Recipes, 3rd ed., 2007, 5.7, on the best step of a difference.
+    .. [1] W. H. Press et al., Numerical Recipes, 3rd ed., 2007, 5.7: the best step of a difference.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from viva_tensor import autograd
     >>> autograd.check_gradients(autograd.mul, np.array([1.0, 2.0]), np.array([3.0, -4.0]))
     >>> def not_its_gradient(tape, x):
@@ -89,7 +88,7 @@ def check_gradients(
 
     exact = [point.astype(np.float64) for point in points]
     for point in exact:
-        freeze(point)  # so that tapes hold it as it is
+        freeze(point)  # tapes hold it without a copy
     weighed, again = (seed * _recorded(function, exact)[0].data for _ in range(2))
     if not np.array_equal(weighed, again, equal_nan=True):
         raise InvalidValue(
@@ -119,7 +118,7 @@ def check_gradients(
 def _difference(
     function: Callable[..., Any], points: Sequence[Array], number: int, index: tuple[int, ...], seed: Array
 ) -> float:
-    """The central difference along one element, with the step that the rounded points really make."""
+    """Return the central difference along one element, divided by the distance of the rounded points."""
     moved, results = points[number].copy(), []
     step = STEP * max(1.0, abs(float(moved[index])))
     ends = (float(moved[index]) + step, float(moved[index]) - step)
@@ -127,7 +126,7 @@ def _difference(
         moved[index] = end
         at = [moved if i == number else point for i, point in enumerate(points)]
         results.append(_recorded(function, at)[0].data)
-    with np.errstate(invalid="ignore"):  # infinity less infinity is no number, and no gradient
+    with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, which no gradient equals
         return float((seed * (results[0] - results[1])).sum()) / (ends[0] - ends[1])
 
 

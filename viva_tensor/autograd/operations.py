@@ -1,11 +1,11 @@
 """The operations of the tape, each defined once: name, shape rule, forward, and one gradient rule for each input.
 
-A gradient rule is written in terms of operations: ``do(operation, *values, **attributes)``. Run eagerly, ``do``
-computes; a compiler can pass one that records. A rule is called as ``rule(do, grad, output, *inputs, **attributes)``
-with the gradient of the loss with respect to the output; of its values it may look only at the shapes.
+A gradient rule is written in terms of operations: ``do(operation, *values, **attributes)``. When run eagerly, ``do``
+computes; a compiler's ``do`` records. A rule is called as ``rule(do, grad, output, *inputs, **attributes)`` with the
+gradient of the loss with respect to the output; it may look only at the shapes of its values.
 
-Where a slope is infinite at a number, as that of sqrt at 0, a gradient of 0 stays 0: such rules multiply by CHAIN_MUL
-and divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
+Where a slope is infinite, such as the slope of sqrt at 0, a gradient of 0 stays 0: such rules multiply by CHAIN_MUL and
+divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Span = tuple[int, ...]  # start, count, step along one axis
 
 
 class OpenSize(tuple[int, ...]):
-    """A span, or a shape, whose count, or first size, was left open when it was recorded: ``:`` or -1.
+    """A span whose count, or a shape whose first size, was left open when it was recorded: ``:`` or -1.
 
-    Programs for other batch sizes take such a one anew, and refuse to guess what a size that was spelled out meant.
+    Programs for other batch sizes derive it anew; a size that was spelled out they refuse to guess.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class OpenSize(tuple[int, ...]):
 
 
 class Value(Protocol):
-    """What rules pass to operations: an array, or a compiler's symbol for one."""
+    """An argument that rules pass to operations: an array, or a compiler's symbol for an array."""
 
     @property
     def shape(self) -> Shape: ...
@@ -55,15 +55,15 @@ class Operation:
     ----------
     name : str
     shape : callable
-        Shapes of the inputs, and the attributes, to the shape of the output. Inputs that do not fit are the forward
-        kernel's to refuse.
+        Takes the shapes of the inputs and the attributes, and returns the shape of the output. The forward kernel
+        refuses inputs that do not fit.
     forward : callable
-        Arrays of the inputs, and the attributes, to a new array (or a view of an input).
+        Takes the arrays of the inputs and the attributes, and returns a new array (or a view of an input).
     gradients : tuple of callable
         One rule for each input.
     lower : callable, optional
-        How the operation becomes instructions of a compiled program: called as ``lower(build, *symbols, **attributes)``
-        with a builder whose methods are the kernels' primitives, it gives the symbol of the result.
+        Adds the instructions of a compiled program: called as ``lower(build, *symbols, **attributes)`` with a builder
+        whose methods are the kernels' primitives, it returns the symbol of the result.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class Operation:
 
     @property
     def broadcasts(self) -> bool:
-        """Whether it combines inputs element by element, repeating axes of size 1."""
+        """Whether inputs are combined element by element, repeating axes of size 1."""
         return self.shape is _broadcast
 
     def __repr__(self) -> str:
@@ -89,7 +89,7 @@ class Operation:
 
 
 def compute(operation: Operation, *arrays: Array, **attributes: Any) -> Array:
-    """The ``do`` of eager execution.
+    """Compute the result of an operation: the ``do`` of eager execution.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def _leaf(*inputs: Any) -> Any:
 
 
 def _fit(do: Callable[..., Any], grad: Value, operand: Value) -> Any:
-    """The gradient of a broadcast operand: summed to its shape."""
+    """Sum the gradient of a broadcast operand to the operand's shape."""
     return grad if grad.shape == operand.shape else do(UNBROADCAST, grad, shape=operand.shape)
 
 
@@ -150,61 +150,56 @@ def _lower_sum(build: Any, x: Value, axis: Axis, keepdims: bool, mean: bool) -> 
 
 
 def _lower_sum_backward(build: Any, grad: Value, shape: Shape, axis: Axis, keepdims: bool, mean: bool) -> Any:
-    axes = _axes(axis, len(shape))
-    count = math.prod(shape[i] for i in axes)
-    kept = tuple(1 if i in axes else size for i, size in enumerate(shape))
-    return build.scaled(build.reshape(grad, kept), 1 / count if mean and count else 1.0, shape)
+    count = math.prod(shape[i] for i in _axes(axis, len(shape)))
+    return build.scaled(build.reshape(grad, _summed(shape, axis, True)), 1 / count if mean and count else 1.0, shape)
 
 
-def _part(x: Array, spans: Sequence[Span]) -> Array:
-    """A view of evenly spaced elements along each axis."""
-    parts = (
+def _sliced(x: Array, spans: Sequence[Span]) -> Array:
+    """Return a view of evenly spaced elements along each axis."""
+    slices = (
         slice(start, None if step < 0 and start + count * step < 0 else start + count * step, step)
         for start, count, step in spans
     )
-    return x[(*parts, ...)]  # a view also of a single element
+    return x[(*slices, ...)]  # a single element is a view, too
 
 
 def _placed(grad: Array, shape: Shape, spans: Sequence[Span]) -> Array:
-    """Zeros, with grad where a slice was taken."""
+    """Return zeros, with grad where a slice was taken."""
     out = np.zeros(shape, grad.dtype)
-    _part(out, spans)[...] = grad
+    _sliced(out, spans)[...] = grad
     return out
 
 
-def _joined(*arrays: Array, axis: int) -> Array:
-    _check_joined([array.shape for array in arrays], axis)
-    length = sum(array.shape[axis] for array in arrays)
-    shape = (*arrays[0].shape[:axis], length, *arrays[0].shape[axis + 1 :])
-    return np.concatenate(
-        as_arrays("concatenate", *arrays), axis=axis, out=empty("concatenate", shape, arrays[0].dtype)
-    )
-
-
-def _check_joined(shapes: Sequence[Shape], axis: int) -> None:
-    """Raise unless all axes but one are alike."""
+def _joined_shape(*shapes: Shape, axis: int) -> Shape:
+    """Return the shape of a concatenation, if all axes but one are alike."""
+    first = shapes[0]
     for shape in shapes[1:]:
-        alike = (*shape[:axis], *shapes[0][axis : axis + 1], *shape[axis + 1 :]) == shapes[0]
-        if not (alike and len(shape) == len(shapes[0])):
+        if len(shape) != len(first) or (*shape[:axis], first[axis], *shape[axis + 1 :]) != first:
             hint = f"all axes but axis {axis} are alike"
-            raise ShapeMismatch(shapes[0], shape, operation="concatenate", hint=hint)
+            raise ShapeMismatch(first, shape, operation="concatenate", hint=hint)
+    return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
 
-def _spans_of(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
-    """Return where the array of that index lies in the concatenation of all."""
+def _joined(*arrays: Array, axis: int) -> Array:
+    shape = _joined_shape(*[array.shape for array in arrays], axis=axis)
+    arrays = as_arrays("concatenate", *arrays)
+    return np.concatenate(arrays, axis=axis, out=empty("concatenate", shape, arrays[0].dtype))
+
+
+def _joined_spans(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
+    """Return the position in a concatenation of the array of that index."""
     start = sum(shape[axis] for shape in shapes[:index])
-    own = shapes[index]
-    return tuple((start if i == axis else 0, size, 1) for i, size in enumerate(own))
+    return tuple((start if i == axis else 0, size, 1) for i, size in enumerate(shapes[index]))
 
 
 def _lower_unbroadcast(build: Any, grad: Value, shape: Shape) -> Any:
     lead = len(grad.shape) - len(shape)
-    spread = tuple(i for i, own in enumerate(shape, lead) if own == 1 and grad.shape[i] != 1)
-    return build.reshape(build.sum(grad, (*range(lead), *spread)), shape)
+    repeated = tuple(i for i, size in enumerate(shape, lead) if size == 1 and grad.shape[i] != 1)
+    return build.reshape(build.sum(grad, (*range(lead), *repeated)), shape)
 
 
 def _lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> Callable[..., Any]:
-    """Lower to a formula of elements, or of rows; ``factor`` names the attribute that it takes."""
+    """Return how to lower to a formula of elements or rows; ``factor`` names the attribute that it takes."""
 
     def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
         chosen = {"factor": attributes[factor]} if factor else {}
@@ -216,7 +211,7 @@ def _lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> 
 def _elementwise(
     name: str, forward: Any, *rules: Callable[..., Any], shape: Callable[..., Shape] = _same, factor: str = ""
 ) -> Operation:
-    """Return an operation of each element, with its gradient rules."""
+    """Return an elementwise operation with its gradient rules."""
     return Operation(name, shape, forward, rules, _lowered(name, factor))
 
 
@@ -226,13 +221,23 @@ _pairs = partial(_elementwise, shape=_broadcast)
 def _curve(
     name: str, forward: Any, backward: Any, of_output: bool = False, factor: str = "", primitive: str = "elementwise"
 ) -> Operation:
-    """Return an operation of each element whose gradient is a formula of its own, of the input or of the output."""
+    """Return an operation on x whose gradient is a formula of x, or of the output, with its own kernel."""
     back = Operation(f"{name}_backward", _same, backward, lower=_lowered(f"{name}_backward", factor, primitive))
 
     def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
         return do(back, grad, out if of_output else x, **attributes)
 
     return Operation(name, _same, forward, (gradient,), _lowered(name, factor, primitive))
+
+
+def _reduction(name: str, forward: Callable[..., Array], backward: Callable[..., Array], mean: bool) -> Operation:
+    """Return a sum or mean over axes."""
+    back = Operation(f"{name}_backward", _given, backward, lower=partial(_lower_sum_backward, mean=mean))
+
+    def gradient(do: Callable[..., Any], grad: Value, out: Value, x: Value, axis: Axis, keepdims: bool) -> Any:
+        return do(back, grad, shape=x.shape, axis=axis, keepdims=keepdims)
+
+    return Operation(name, _summed, forward, (gradient,), partial(_lower_sum, mean=mean))
 
 
 CONSTANT = Operation("constant", _leaf, _leaf)
@@ -242,8 +247,8 @@ UNBROADCAST = Operation("unbroadcast", _given, kernels.add_backward, lower=_lowe
 SCALE: Operation = _elementwise(
     "scale", kernels.scale, lambda do, grad, out, x, factor: do(SCALE, grad, factor=factor), factor="factor"
 )
-SUM_BACKWARD = Operation("sum_backward", _given, kernels.sum_backward, lower=partial(_lower_sum_backward, mean=False))
-MEAN_BACKWARD = Operation("mean_backward", _given, kernels.mean_backward, lower=partial(_lower_sum_backward, mean=True))
+SUM = _reduction("sum", kernels.sum, kernels.sum_backward, mean=False)
+MEAN = _reduction("mean", kernels.mean, kernels.mean_backward, mean=True)
 MEAN_SQUARED_ERROR_BACKWARD = Operation(
     "mean_squared_error_backward",
     lambda grad, pred, target: pred,
@@ -296,20 +301,6 @@ LINEAR = Operation(
         lambda do, grad, out, x, w, b: do(SUM, grad, axis=0, keepdims=False),
     ),
     lower=lambda build, x, w, b: build.matmul(x, build.transpose(w, None), b),
-)
-SUM: Operation = Operation(
-    "sum",
-    _summed,
-    kernels.sum,
-    (lambda do, grad, out, x, axis, keepdims: do(SUM_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims),),
-    lower=partial(_lower_sum, mean=False),
-)
-MEAN = Operation(
-    "mean",
-    _summed,
-    kernels.mean,
-    (lambda do, grad, out, x, axis, keepdims: do(MEAN_BACKWARD, grad, shape=x.shape, axis=axis, keepdims=keepdims),),
-    lower=partial(_lower_sum, mean=True),
 )
 MEAN_SQUARED_ERROR = Operation(
     "mean_squared_error",
@@ -420,7 +411,7 @@ PLACE = Operation(
 SLICE: Operation = Operation(
     "slice",
     lambda x, spans: tuple(count for _, count, _ in spans),
-    _part,
+    _sliced,
     (lambda do, grad, out, x, spans: do(PLACE, grad, shape=x.shape, spans=spans),),
     lower=lambda build, x, spans: build.part(x, spans),
 )
@@ -436,19 +427,15 @@ SQUEEZE: Operation = Operation(
 
 @cache
 def concatenation(count: int) -> Operation:
-    """The operation that joins so many arrays along an axis."""
+    """Return the operation that joins so many arrays along an axis."""
 
     def gradient(do: Callable[..., Any], grad: Value, out: Value, *arrays: Value, axis: int, index: int) -> Any:
-        return do(SLICE, grad, spans=_spans_of([array.shape for array in arrays], axis, index))
+        return do(SLICE, grad, spans=_joined_spans([array.shape for array in arrays], axis, index))
 
     def lower(build: Any, *symbols: Value, axis: int) -> Any:
         shapes = [symbol.shape for symbol in symbols]
-        _check_joined(shapes, axis)
-        parts = [(symbol, _spans_of(shapes, axis, index)) for index, symbol in enumerate(symbols)]
-        return build.placed(parts, _length(*shapes, axis=axis))
-
-    def _length(*shapes: Shape, axis: int) -> Shape:
-        return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
+        whole = _joined_shape(*shapes, axis=axis)
+        return build.placed([(one, _joined_spans(shapes, axis, index)) for index, one in enumerate(symbols)], whole)
 
     rules = tuple(partial(gradient, index=index) for index in range(count))
-    return Operation("concatenate", _length, _joined, rules, lower)
+    return Operation("concatenate", _joined_shape, _joined, rules, lower)

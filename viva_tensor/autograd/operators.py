@@ -1,6 +1,6 @@
-"""Python's operators on what a tape holds: refused, each with the function to call.
+"""Python's operators on variables and layers: refused, each with the function to call.
 
-An operation needs the tape and gives the next one, for which an operator has no room.
+An operation takes a tape and returns the next, for which an operator has no room.
 """
 
 from __future__ import annotations

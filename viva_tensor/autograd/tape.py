@@ -1,11 +1,11 @@
-"""The tape: variables and nodes in the order of recording, as a value that grows into new ones."""
+"""The tape: variables and nodes in the order of recording, as a value that grows into new values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,16 +21,28 @@ from viva_tensor.kernels.checks import is_iterable
 T = TypeVar("T")
 
 
+class Unchanging:
+    """A value that can be its own copy."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, known: object) -> Self:
+        return self
+
+
 @refuses(ARITHMETIC, ORDER, INDEXING, VALUES)
-class Variable(Record):
-    """A value on a tape: its place there, and its read-only array. Two variables are equal only if they are one.
+class Variable(Unchanging, Record):
+    """A value on a tape: its index there, and its read-only array. Variables are compared by identity.
 
     A record, not a number: operators raise :class:`viva_tensor.error.NoOperator` with the function to call.
 
     Attributes
     ----------
     id : int
-        Its place on the tape.
+        The index of its node on the tape.
     data : ndarray, float32 or float64
     shape : tuple of int
     dtype : numpy.dtype
@@ -71,19 +83,12 @@ class Variable(Record):
     def __repr__(self) -> str:
         return f"Variable(id={self.id}, data={self.data!r})"
 
-    def __copy__(self) -> Variable:
-        return self
-
-    def __deepcopy__(self, known: object) -> Variable:
-        return self  # nothing of it can change
-
     def __reduce__(self) -> tuple[Callable[[int, Array], Variable], tuple[int, Array]]:
         return _unpickled, (self.id, self.data)
 
 
 def _unpickled(number: int, data: Array) -> Variable:
-    """A variable as it was: arrays come out of a pickle writeable."""
-    freeze(data)
+    freeze(data)  # arrays come out of a pickle writeable
     return Variable(number, data)
 
 
@@ -96,17 +101,14 @@ class Traced(NamedTuple, Generic[T]):
 
 
 class Node(NamedTuple):
-    """One recorded operation. ``wanted`` tells for each input whether a gradient must flow to it.
-
-    ``tracked`` tells whether a gradient can flow to the output.
-    """
+    """One recorded operation."""
 
     operation: Operation
     inputs: tuple[Variable, ...]
     attributes: Mapping[str, Any]
     output: Variable
-    wanted: tuple[bool, ...]
-    tracked: bool
+    wanted: tuple[bool, ...]  # for each input, whether a gradient must flow to it
+    tracked: bool  # whether a gradient can flow to the output
 
 
 _new = tuple.__new__  # _new(Node, fields) is Node(*fields) at half the cost
@@ -115,9 +117,9 @@ BLOCK = 32
 
 
 class _Blocks:
-    """Full blocks of nodes: an immutable list that shares all but its last block with the list it grew from.
+    """Full blocks of nodes: an immutable list that shares all but its last block with the list from which it grew.
 
-    Besides the list before it, each keeps a jump further back, so that any block is found in logarithmic time (E. W.
+    Each list keeps the previous one and a jump further back, so that any block is found in logarithmic time (E. W.
     Myers, An applicative random-access stack, Information Processing Letters 17, 1983).
     """
 
@@ -145,28 +147,21 @@ class _Blocks:
         return blocks.nodes
 
 
-class Tape:
-    """An immutable list of nodes that shares all but its last few with the tape it was recorded from.
+class Tape(Unchanging):
+    """An immutable list of nodes that shares all but its last few with the tape from which it was recorded.
 
-    ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them.
-
-    Nodes stand in blocks of 32; recording copies only the last one.
+    ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them. They are kept in blocks of
+    32; recording copies only the last block.
     """
 
     __slots__ = ("_blocks", "_full", "_last")
 
-    _blocks: _Blocks  # those that are full
-    _full: int  # the nodes in them
+    _blocks: _Blocks
+    _full: int  # number of nodes in them
     _last: tuple[Node, ...]
 
     def __new__(cls) -> Tape:
         return _EMPTY
-
-    def __copy__(self) -> Tape:
-        return self  # and not the empty tape that __new__ gives, filled
-
-    def __deepcopy__(self, known: object) -> Tape:
-        return self
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise InvalidValue("a tape holds functions", operation="pickle", hint="pickle the data of its variables")
@@ -178,7 +173,7 @@ class Tape:
         return True
 
     def nodes(self) -> tuple[Node, ...]:
-        """All nodes in the order of recording; that of a variable is at its ``id``."""
+        """Return all nodes in the order of recording; the node of a variable is at its ``id``."""
         found = [self._last]
         blocks = self._blocks
         while blocks.count:
@@ -201,7 +196,7 @@ class Tape:
         attributes: Mapping[str, Any] = _NOTHING,
         wanted: tuple[bool, ...] = (),
     ) -> Traced[Variable]:
-        """A new variable that holds a read-only array, and the tape that ends with its node."""
+        """Return a new variable that holds a read-only array, and the tape that ends with its node."""
         blocks, full, last = self._blocks, self._full, self._last
         output = Variable(full + len(last), data)
         last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
@@ -212,7 +207,7 @@ class Tape:
         return _new(Traced, (output, tape))
 
     def node(self, variable: Variable, operation: str = "node") -> Node:
-        """Return the node whose output is a variable; ``operation`` names who asks, in errors.
+        """Return the node whose output is a variable; errors name the ``operation`` that asks for it.
 
         Raises
         ------
@@ -231,14 +226,14 @@ class Tape:
                 operation=operation,
                 hint="record it first with new_constant or new_variable",
             )
-        place = variable.id
-        block, at = self._last, place - self._full
-        if -self._full <= at < 0:
-            block, at = self._blocks.block(place // BLOCK), place % BLOCK
-        if 0 <= at < len(block) and block[at].output is variable:
-            return block[at]
+        index = variable.id
+        block, offset = self._last, index - self._full
+        if -self._full <= offset < 0:
+            block, offset = self._blocks.block(index // BLOCK), index % BLOCK
+        if 0 <= offset < len(block) and block[offset].output is variable:
+            return block[offset]
         raise ForeignVariable(
-            f"variable {place} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
+            f"variable {index} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
             operation=operation,
             hint="use the tape that came back with the variable, or one recorded from it",
         )
@@ -249,7 +244,7 @@ _EMPTY._blocks, _EMPTY._full, _EMPTY._last = _Blocks(), 0, ()
 
 
 def node_of(tape: Tape, variable: Variable, operation: str) -> Node:
-    """Return the node whose output is a variable, also where what is given for a tape is none.
+    """Return the node whose output is a variable, after checking that the tape is one.
 
     Examples
     --------
@@ -273,7 +268,7 @@ def check_tape(operation: str, tape: object) -> None:
 
 
 def several(operation: str, name: str, variables: Any) -> tuple[Variable, ...]:
-    """Return what is given where several variables belong; one alone is a slip.
+    """Return an argument for several variables as a tuple; raise if it is a single variable.
 
     Examples
     --------
@@ -294,7 +289,7 @@ def _no_tape(operation: str, got: object) -> InvalidValue:
 
 
 def new_tape() -> Tape:
-    """The empty tape.
+    """Return the empty tape.
 
     Examples
     --------
@@ -311,7 +306,7 @@ def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     ----------
     tape : Tape
     data : array_like, float32 or float64
-        Python numbers and lists become float32. A writeable array is copied, a read-only one is held as it is.
+        Python numbers and lists become float32. Writeable arrays are copied, read-only arrays are held as they are.
 
     Returns
     -------
@@ -335,7 +330,7 @@ def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
 def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     """Record a leaf without gradient, such as a batch of inputs or targets.
 
-    What depends on constants alone costs nothing in :func:`backward`. Otherwise as :func:`new_variable`.
+    Results that depend on constants alone cost nothing in :func:`backward`. Otherwise as :func:`new_variable`.
 
     Examples
     --------
@@ -370,7 +365,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     *inputs : Variable
         On this tape.
     **attributes
-        What else the operation takes, such as an axis.
+        The other arguments of the operation, such as an axis.
 
     Returns
     -------
@@ -381,7 +376,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     ForeignVariable
         If an input is not on this tape.
     TensorError
-        What the operation's kernel raises.
+        If the operation's kernel raises it.
 
     Examples
     --------
@@ -398,8 +393,8 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
         raise _no_tape(operation.name, tape) from None
     data = operation.forward(*arrays, **attributes)
     freeze(data)
-    kept = MappingProxyType(attributes) if attributes else _NOTHING
-    return tape.extended(operation, data, True in wanted, inputs, kept, tuple(wanted))
+    fixed = MappingProxyType(attributes) if attributes else _NOTHING
+    return tape.extended(operation, data, True in wanted, inputs, fixed, tuple(wanted))
 
 
 def sequence(traced: Traced[T], *functions: Callable[[Tape, Any], Traced[Any]]) -> Traced[Any]:
