@@ -1,10 +1,11 @@
-"""Activation functions on the tape, and the table of those that :func:`viva_tensor.nn.mlp_forward` knows by name."""
+"""Activation functions on the tape, and the table of names that :func:`viva_tensor.nn.mlp_forward` knows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from viva_tensor.autograd import Tape, Traced, Variable, operations, record, relu
+from viva_tensor import autograd
+from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import real
 
@@ -28,12 +29,11 @@ def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [-1.0, 2.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
     >>> leaky_relu(tape, x, 0.5).value.data
     array([-0.5,  2. ], dtype=float32)
     """
-    return record(tape, operations.LEAKY_RELU, x, slope=real("leaky_relu", "slope", slope))
+    return autograd.record(tape, operations.LEAKY_RELU, x, slope=real("leaky_relu", "slope", slope))
 
 
 def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]:
@@ -46,15 +46,14 @@ def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [0.0, 1.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 1.0])
     >>> gelu(tape, x).value.data.round(4)
     array([0.    , 0.8413], dtype=float32)
     """
     kinds = {"none": operations.GELU, "tanh": operations.GELU_TANH}
     if not isinstance(approximate, str) or approximate not in kinds:
         raise InvalidValue(f"approximate={approximate!r}", operation="gelu", hint=f"choose one of {', '.join(kinds)}")
-    return record(tape, kinds[approximate], x)
+    return autograd.record(tape, kinds[approximate], x)
 
 
 def sigmoid(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -62,12 +61,11 @@ def sigmoid(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [0.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0])
     >>> sigmoid(tape, x).value.data
     array([0.5], dtype=float32)
     """
-    return record(tape, operations.SIGMOID, x)
+    return autograd.record(tape, operations.SIGMOID, x)
 
 
 def tanh(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -75,12 +73,11 @@ def tanh(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [0.0, 0.5])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 0.5])
     >>> tanh(tape, x).value.data.round(4)
     array([0.    , 0.4621], dtype=float32)
     """
-    return record(tape, operations.TANH, x)
+    return autograd.record(tape, operations.TANH, x)
 
 
 def softplus(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -88,12 +85,11 @@ def softplus(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [0.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0])
     >>> softplus(tape, x).value.data.round(4)
     array([0.6931], dtype=float32)
     """
-    return record(tape, operations.SOFTPLUS, x)
+    return autograd.record(tape, operations.SOFTPLUS, x)
 
 
 def silu(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -101,12 +97,11 @@ def silu(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [0.0, 1.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 1.0])
     >>> silu(tape, x).value.data.round(4)
     array([0.    , 0.7311], dtype=float32)
     """
-    return record(tape, operations.SILU, x)
+    return autograd.record(tape, operations.SILU, x)
 
 
 def softmax(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -114,12 +109,11 @@ def softmax(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [[0.0, 0.0]])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[0.0, 0.0]])
     >>> softmax(tape, x).value.data
     array([[0.5, 0.5]], dtype=float32)
     """
-    return record(tape, operations.SOFTMAX, x)
+    return autograd.record(tape, operations.SOFTMAX, x)
 
 
 def log_softmax(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -127,12 +121,11 @@ def log_softmax(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [[0.0, 0.0]])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[0.0, 0.0]])
     >>> log_softmax(tape, x).value.data.round(4)
     array([[-0.6931, -0.6931]], dtype=float32)
     """
-    return record(tape, operations.LOG_SOFTMAX, x)
+    return autograd.record(tape, operations.LOG_SOFTMAX, x)
 
 
 def identity(tape: Tape, x: Variable) -> Traced[Variable]:
@@ -140,8 +133,7 @@ def identity(tape: Tape, x: Variable) -> Traced[Variable]:
 
     Examples
     --------
-    >>> from viva_tensor.autograd import new_tape, new_variable
-    >>> x, tape = new_variable(new_tape(), [1.0])
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
     >>> identity(tape, x).value is x
     True
     """
@@ -161,7 +153,7 @@ ACTIVATIONS: dict[str, Callable[[Tape, Variable], Traced[Variable]]] = {
 
 
 def activation_of(operation: str, name: str) -> Callable[[Tape, Variable], Traced[Variable]]:
-    """The activation of that name.
+    """Return the activation of that name.
 
     Raises
     ------

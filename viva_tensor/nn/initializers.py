@@ -1,7 +1,8 @@
 """Initial weights of shape [out, in], drawn from an explicit generator.
 
-Each rule gives the variance of the weights: Xavier 2 / (in + out), He 2 / in, LeCun 1 / in; "uniform" and "normal" are
-distributions of that variance around 0. An orthogonal matrix has orthonormal rows, or columns if there are fewer.
+Each rule sets the variance of the weights: Xavier 2 / (in + out), He 2 / in, LeCun 1 / in; "uniform" and "normal" are
+distributions with that variance and mean 0. An orthogonal matrix has orthonormal rows, or columns if there are fewer.
+Every function returns an ndarray of float64 and shape (fan_out, fan_in).
 """
 
 from __future__ import annotations
@@ -30,10 +31,6 @@ __all__ = [
 def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
     r"""Uniform on :math:`\pm\sqrt{6 / (n_{in} + n_{out})}` [1]_.
 
-    Returns
-    -------
-    ndarray of float64, shape (fan_out, fan_in)
-
     References
     ----------
     .. [1] X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural networks,
@@ -41,7 +38,6 @@ def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array
 
     Examples
     --------
-    >>> import numpy as np
     >>> weight = xavier_uniform(np.random.default_rng(0), 4, 2)
     >>> weight.shape, bool(abs(weight).max() <= 1)
     ((2, 4), True)
@@ -54,7 +50,6 @@ def xavier_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
     >>> xavier_normal(np.random.default_rng(0), 4, 2).shape
     (2, 4)
     """
@@ -64,17 +59,12 @@ def xavier_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
     r"""Uniform on :math:`\pm\sqrt{6 / n_{in}}`, which keeps the variance through relu [1]_.
 
-    Returns
-    -------
-    ndarray of float64, shape (fan_out, fan_in)
-
     References
     ----------
-    .. [1] K. He et al., Delving deep into rectifiers, ICCV 2015, eq. 10, as a uniform distribution of that variance.
+    .. [1] K. He et al., Delving deep into rectifiers, ICCV 2015, eq. 10, as a uniform distribution with its variance.
 
     Examples
     --------
-    >>> import numpy as np
     >>> weight = he_uniform(np.random.default_rng(0), 6, 2)
     >>> weight.shape, bool(abs(weight).max() <= 1)
     ((2, 6), True)
@@ -87,7 +77,6 @@ def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
     >>> he_normal(np.random.default_rng(0), 4, 2).shape
     (2, 4)
     """
@@ -95,7 +84,7 @@ def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Uniform on :math:`\pm\sqrt{3 / n_{in}}`, which keeps the variance where the activation is about linear [1]_.
+    r"""Uniform on :math:`\pm\sqrt{3 / n_{in}}`, which keeps the variance where the activation is nearly linear [1]_.
 
     References
     ----------
@@ -104,7 +93,6 @@ def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
     >>> weight = lecun_uniform(np.random.default_rng(0), 3, 2)
     >>> weight.shape, bool(abs(weight).max() <= 1)
     ((2, 3), True)
@@ -117,7 +105,6 @@ def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
     >>> lecun_normal(np.random.default_rng(0), 4, 2).shape
     (2, 4)
     """
@@ -125,7 +112,7 @@ def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""The orthogonal factor of a matrix of normal numbers, uniform among all orthogonal matrices [1]_ [2]_.
+    r"""Orthogonal factor of a matrix of normal numbers, distributed uniformly over all orthogonal matrices [1]_ [2]_.
 
     References
     ----------
@@ -136,7 +123,6 @@ def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Ar
 
     Examples
     --------
-    >>> import numpy as np
     >>> weight = orthogonal_normal(np.random.default_rng(0), 4, 2)
     >>> bool(np.allclose(weight @ weight.T, np.eye(2)))
     True
@@ -145,11 +131,10 @@ def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Ar
 
 
 def orthogonal_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """The orthogonal factor of a matrix of uniform numbers; see :func:`orthogonal_normal`.
+    """Orthogonal factor of a matrix of uniform numbers; see :func:`orthogonal_normal`.
 
     Examples
     --------
-    >>> import numpy as np
     >>> weight = orthogonal_uniform(np.random.default_rng(0), 2, 4)
     >>> bool(np.allclose(weight.T @ weight, np.eye(2)))
     True
@@ -192,12 +177,12 @@ INITIALIZERS = {
 def initial_weight(
     operation: str, rng: np.random.Generator, init: str, fan_in: int, fan_out: int, dtype: DTypeLike
 ) -> Array:
-    """A read-only weight [out, in] by the initialiser's name.
+    """Return a read-only weight [out, in] from the initialiser of that name.
 
     Raises
     ------
     InvalidShape
-        If a side has no features, or more than memory holds.
+        If there are no inputs or outputs, or more than memory holds.
     InvalidValue
         If there is no initialiser of that name, or ``rng`` is not a generator.
     DtypeError
@@ -205,7 +190,6 @@ def initial_weight(
 
     Examples
     --------
-    >>> import numpy as np
     >>> initial_weight("linear", np.random.default_rng(0), "he", 3, 2, "float32").shape
     (2, 3)
     """
@@ -218,14 +202,20 @@ def initial_weight(
     fan_in, fan_out = int(fan_in), int(fan_out)
     if not isinstance(init, str) or init not in INITIALIZERS:
         raise InvalidValue(f"init={init!r}", operation=operation, hint=f"choose one of {', '.join(INITIALIZERS)}")
+    generator(operation, rng)
+    float_dtype(operation, dtype)
+    empty(operation, (fan_out, fan_in), np.float64)  # refuses more than memory holds
+    weight = INITIALIZERS[init](rng, fan_in, fan_out).astype(dtype)
+    weight.setflags(write=False)
+    return weight
+
+
+def generator(operation: str, rng: object) -> np.random.Generator:
+    """Return ``rng``; raise unless it is a generator."""
     if not isinstance(rng, np.random.Generator):
         raise InvalidValue(
             f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
             operation=operation,
             hint="pass rng=np.random.default_rng(seed)",
         )
-    float_dtype(operation, dtype)
-    empty(operation, (fan_out, fan_in), np.float64)  # refuses what no memory holds
-    weight = INITIALIZERS[init](rng, fan_in, fan_out).astype(dtype)
-    weight.setflags(write=False)
-    return weight
+    return rng

@@ -1,4 +1,4 @@
-"""Layers as values: records of variables, and functions (tape, layer, input) that return a value and a new tape."""
+"""Layers as records of variables, and functions (tape, layer, input) that return a value and a new tape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeM
 from viva_tensor.kernels.arrays import empty, float_dtype
 from viva_tensor.kernels.checks import is_iterable, is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
-from viva_tensor.nn.initializers import initial_weight
+from viva_tensor.nn.initializers import generator, initial_weight
 from viva_tensor.nn.losses import mse_loss
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
 
 @refuses(ARITHMETIC)
 class Linear(NamedTuple):
-    """A fully connected layer. New weights are a new record.
+    """A fully connected layer; new weights make a new record.
 
     Attributes
     ----------
@@ -69,8 +69,8 @@ def linear(
     rng : numpy.random.Generator
         The same generator state gives the same weights.
     init : str
-        "xavier", "he" (for layers before relu), "lecun" or "orthogonal", alone or with "_uniform" or "_normal"; see
-        :mod:`viva_tensor.nn.initializers`. The first three alone are uniform.
+        "xavier", "he" (for layers before relu) or "lecun", which are uniform, "orthogonal", or any of them with
+        "_uniform" or "_normal" appended; see :mod:`viva_tensor.nn.initializers`.
     dtype : {"float32", "float64"}
 
     Returns
@@ -84,11 +84,10 @@ def linear(
     InvalidValue
         If ``init`` is unknown or ``rng`` is not a generator.
     DtypeError
-        If the dtype is another.
+        If the dtype is neither.
 
     Examples
     --------
-    >>> import numpy as np
     >>> layer, tape = linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
     >>> layer.w.data.shape, layer.b.data
     ((2, 3), array([0., 0.], dtype=float32))
@@ -110,7 +109,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
         W of shape [out, in], b of shape [out].
     x : Variable, shape [batch, in]
     fused : bool
-        Record one node (default), or transpose, matmul and add one by one: the same bits, the same gradients.
+        Record one node (default), or transpose, matmul and add, with the same bits and the same gradients.
 
     Returns
     -------
@@ -125,7 +124,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
     InvalidShape
         If there are no features.
     DtypeError
-        If dtypes are mixed.
+        If the dtypes differ.
     ForeignVariable
         If a variable is not on this tape.
 
@@ -144,7 +143,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
     start = perf_counter_ns()
     try:
         w = layer.w.data.shape
-        if 0 in w or not (fused or layer.b.data.shape == w[:1]):  # what the operations themselves would let through
+        if 0 in w or not (fused or layer.b.data.shape == w[:1]):  # the operations would accept these
             raise InvalidShape(f"w {w}, b {layer.b.data.shape}", operation="linear_forward")
         if fused:
             traced = autograd.record(tape, operations.LINEAR, x, layer.w, layer.b)
@@ -160,7 +159,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
 
 
 def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
-    """Raise the error that tells why a batch does not fit a layer."""
+    """Raise the error that says why a batch does not fit a layer."""
     _check_layer("linear_forward", layer, Linear)
     for variable in (x, layer.w, layer.b):
         node_of(tape, variable, "linear_forward")
@@ -186,16 +185,14 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
 
 
 def is_linear(layer: object) -> bool:
-    """Return whether it is a layer of variables, and not of arrays or of nothing."""
+    """Return whether it is a layer of variables, not of arrays or None."""
     return isinstance(layer, Linear) and all(isinstance(one, Variable) for one in layer)
 
 
 def _check_layer(operation: str, layer: object, kind: type) -> None:
     if not isinstance(layer, kind):
-        hint = "the tape comes first, then the layer, then its input"
-        raise InvalidValue(
-            f"got {type(layer).__name__}, wanted a layer of {kind.__name__}", operation=operation, hint=hint
-        )
+        got = f"got {type(layer).__name__}, wanted a layer of {kind.__name__}"
+        raise InvalidValue(got, operation=operation, hint="the tape comes first, then the layer, then its input")
 
 
 def mlp(
@@ -216,9 +213,9 @@ def mlp(
         Features of the input, of each hidden layer, and of the output.
     rng : numpy.random.Generator
     activation : str
-        The one that :func:`mlp_forward` will put between the layers.
+        The activation that :func:`mlp_forward` will apply between the layers.
     init : str, optional
-        For all layers; by default "he" before relu and its kin, and "xavier" before others and for the last layer.
+        For all layers; by default "he" before relu and its variants, and "xavier" otherwise and for the last layer.
     dtype : {"float32", "float64"}
 
     Returns
@@ -228,13 +225,12 @@ def mlp(
     Raises
     ------
     InvalidShape
-        If there are less than two sizes, or one is less than 1.
+        If there are fewer than two sizes, or one is less than 1.
     InvalidValue, DtypeError
-        As :func:`linear`; if there is no such activation.
+        As :func:`linear`, and if there is no such activation.
 
     Examples
     --------
-    >>> import numpy as np
     >>> layers, tape = mlp(autograd.new_tape(), (8, 64, 1), rng=np.random.default_rng(0))
     >>> [layer.w.data.shape for layer in layers]
     [(64, 8), (1, 64)]
@@ -246,13 +242,13 @@ def mlp(
     sizes = tuple(sizes)
     if len(sizes) < 2:
         hint = "name the features of the input, of each hidden layer, and of the output"
-        raise InvalidShape(f"sizes {tuple(sizes)}", operation="mlp", hint=hint)
+        raise InvalidShape(f"sizes {sizes}", operation="mlp", hint=hint)
     if init is not None and not isinstance(init, str):
         raise InvalidValue(f"init={init!r}", operation="mlp", hint="give the name of an initialiser, or None")
     hidden = init or ("he" if activation in ("relu", "leaky_relu", "gelu", "silu", "softplus") else "xavier")
     layers = []
-    for place, (inputs, outputs) in enumerate(pairwise(sizes), 2):
-        kind = hidden if place < len(sizes) else init or "xavier"
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), 2):
+        kind = hidden if number < len(sizes) else init or "xavier"
         layer, tape = linear(tape, inputs, outputs, rng=rng, init=kind, dtype=dtype)
         layers.append(layer)
     return Traced(tuple(layers), tape)
@@ -267,7 +263,7 @@ def mlp_forward(
     dropout_rate: float = 0.0,
     rng: np.random.Generator | None = None,
 ) -> Traced[Variable]:
-    """Apply layers to a batch, with an activation between them; the last layer's output is as it is.
+    """Apply layers to a batch, with an activation after each but the last.
 
     Parameters
     ----------
@@ -277,9 +273,9 @@ def mlp_forward(
     activation : str
         One of ``nn.ACTIVATIONS``.
     dropout_rate : float
-        While training: the share of each hidden layer's outputs that :func:`dropout` sets to 0.
+        For training: the share of each hidden layer's outputs that :func:`dropout` sets to 0.
     rng : numpy.random.Generator, optional
-        Needed for dropout.
+        Required for dropout.
 
     Returns
     -------
@@ -288,13 +284,12 @@ def mlp_forward(
     Raises
     ------
     InvalidValue
-        If there is no such activation.
+        If there is no such activation, or as :func:`dropout`.
     ShapeMismatch, DimensionError, DtypeError, ForeignVariable
         As :func:`linear_forward`.
 
     Examples
     --------
-    >>> import numpy as np
     >>> layers, tape = mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0), activation="tanh")
     >>> x, tape = autograd.new_constant(tape, np.ones((5, 3), np.float32))
     >>> mlp_forward(tape, layers, x, activation="tanh").value.data.shape
@@ -304,8 +299,8 @@ def mlp_forward(
     if isinstance(layers, Linear) or not is_iterable(layers):
         hint = "give a tuple of layers, such as (layer,)"
         raise InvalidValue(f"layers are a {type(layers).__name__}", operation="mlp_forward", hint=hint)
-    for place, layer in enumerate(layers):
-        if place:
+    for i, layer in enumerate(layers):
+        if i:
             x, tape = bend(tape, x)
             if dropout_rate:
                 x, tape = dropout(tape, x, dropout_rate, rng=rng)
@@ -323,7 +318,7 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
     rate : float
         From 0 up to but not including 1.
     rng : numpy.random.Generator
-        Gives one seed; see :func:`viva_tensor.kernels.dropout`. A compiled step draws its own: see
+        Draws one seed; see :func:`viva_tensor.kernels.dropout`. A compiled step draws its own seeds; see
         :func:`viva_tensor.program.compile_step`.
 
     Returns
@@ -339,18 +334,12 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
 
     Examples
     --------
-    >>> import numpy as np
     >>> x, tape = autograd.new_variable(autograd.new_tape(), np.ones(1000))
     >>> y, tape = dropout(tape, x, 0.25, rng=np.random.default_rng(0))
     >>> sorted(set(y.data.round(4).tolist())), bool(abs((y.data == 0).mean() - 0.25) < 0.05)
     ([0.0, 1.3333], True)
     """
-    if not isinstance(rng, np.random.Generator):
-        raise InvalidValue(
-            f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
-            operation="dropout",
-            hint="pass rng=np.random.default_rng(seed)",
-        )
+    rng = generator("dropout", rng)
     node_of(tape, x, "dropout")
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
     return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
@@ -386,11 +375,10 @@ def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Tr
     (array([1., 1.], dtype=float32), array([0., 0.], dtype=float32))
     """
     if not (is_whole(features) and features >= 1):
-        raise InvalidShape(
-            f"features={shown(features)}", operation="layer_norm", hint="a layer has at least one feature"
-        )
+        hint = "a layer has at least one feature"
+        raise InvalidShape(f"features={shown(features)}", operation="layer_norm", hint=hint)
     float_dtype("layer_norm", dtype)
-    empty("layer_norm", (features,), dtype)  # refuses what no memory holds
+    empty("layer_norm", (features,), dtype)  # refuses more than memory holds
     w, tape = autograd.new_variable(tape, np.ones(features, dtype))
     b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
     return Traced(LayerNorm(w, b), tape)
@@ -403,7 +391,6 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     ----------
     tape : Tape
     layer : LayerNorm
-        w and b of shape [features].
     x : Variable [..., features]
     epsilon : float
         ε, at least 0.
@@ -411,7 +398,7 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     Raises
     ------
     ShapeMismatch
-        If the last axis has another number of features.
+        If the number of features differs.
     InvalidValue, DimensionError, DtypeError, ForeignVariable
 
     References
@@ -428,12 +415,11 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     _check_layer("layer_norm_forward", layer, LayerNorm)
     shape = node_of(tape, x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
-        own = node_of(tape, variable, "layer_norm_forward").output.data.shape
-        if own != shape[-1:]:
+        got = node_of(tape, variable, "layer_norm_forward").output.data.shape
+        if got != shape[-1:]:
             hint = f"{name} has one element for each feature of x {shape}"
-            raise ShapeMismatch(shape[-1:], own, operation="layer_norm_forward", hint=hint)
-    normal, tape = autograd.record(
-        tape, operations.NORMALIZE, x, epsilon=real("layer_norm_forward", "epsilon", epsilon)
-    )
+            raise ShapeMismatch(shape[-1:], got, operation="layer_norm_forward", hint=hint)
+    epsilon = real("layer_norm_forward", "epsilon", epsilon)
+    normal, tape = autograd.record(tape, operations.NORMALIZE, x, epsilon=epsilon)
     scaled, tape = autograd.mul(tape, normal, layer.w)
     return autograd.add(tape, scaled, layer.b)

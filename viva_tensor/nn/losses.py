@@ -1,8 +1,8 @@
-"""Losses on the tape: numbers that say how far predictions are from targets.
+"""Losses on the tape: how far predictions are from targets, as a number.
 
 Each takes ``reduction="mean"`` or ``"sum"``, and ``sample_weight``, a variable with one weight of at least 0 for each
-row: the sum then is that of the weighted losses, and the mean is divided by the sum of the weights. Weights are checked
-as they are recorded, not when a compiled program reads others.
+row: the weighted losses are summed, and for the mean divided by the sum of the weights. Weights are checked when they
+are recorded, but not when a compiled program reads new ones.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "m
 def mse_loss(
     tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements; as one node if not weighted.
+    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements; one node if not weighted.
 
     Parameters
     ----------
     tape : Tape
     pred, target : Variable, of one shape and dtype
-        Nothing is broadcast: predictions (n, 1) against targets (n,) raise instead of comparing each with each.
+        Nothing is broadcast: predictions (n, 1) and targets (n,) raise instead of comparing each with each.
     reduction : {"mean", "sum"}
     sample_weight : Variable [rows], optional
 
@@ -42,7 +42,7 @@ def mse_loss(
     ShapeMismatch, DtypeError
         If the shapes or dtypes differ.
     InvalidValue
-        If there is no such reduction; if a weight is negative or NaN.
+        If there is no such reduction, or a weight is negative or NaN.
     ForeignVariable
         If a variable is not on this tape.
 
@@ -88,10 +88,9 @@ def huber_loss(
     reduction: str = "mean",
     sample_weight: Variable | None = None,
 ) -> Traced[Variable]:
-    r"""Huber's loss, half the squared error up to :math:`\delta` and linear beyond; see
-    :func:`viva_tensor.kernels.huber`.
+    """Huber's loss, half the squared error up to δ and linear beyond; see :func:`viva_tensor.kernels.huber`.
 
-    Parameters, returns and errors are those of :func:`mse_loss`; ``delta`` is above 0.
+    Parameters, returns and errors are those of :func:`mse_loss`; ``delta``, δ, is above 0.
 
     Examples
     --------
@@ -126,26 +125,22 @@ def binary_cross_entropy(
 def cross_entropy(
     tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    """Cross-entropy of the softmax of logits with classes or probabilities; see
-    :func:`viva_tensor.kernels.cross_entropy`.
+    """Cross-entropy of softmax(logits) with classes or probabilities; see :func:`viva_tensor.kernels.cross_entropy`.
+
+    Parameters and errors other than these are those of :func:`mse_loss`; the reduction is over the rows.
 
     Parameters
     ----------
-    tape : Tape
     logits : Variable [rows, classes]
     target : Variable
-        [rows]: the number of each row's class, from 0, in the dtype of the logits; or [rows, classes]: probabilities.
-        They are checked as they are recorded; a compiled program gives NaN for a class that does not exist.
-    reduction : {"mean", "sum"}
-        Over the rows.
-    sample_weight : Variable [rows], optional
+        [rows]: the index of each row's class, from 0, in the dtype of the logits; or [rows, classes]: probabilities.
+        They are checked when they are recorded; a compiled program returns NaN for a class that does not exist.
 
     Raises
     ------
-    IndexOutOfBounds, InvalidValue
-        If a class has no logit; if the number of a class is not whole, probabilities do not sum to 1, or a weight is
-        negative.
-    ShapeMismatch, DimensionError, DtypeError, ForeignVariable
+    IndexOutOfBounds, DimensionError, InvalidValue
+        If a class has no logit; if logits are not a matrix; if the index of a class is not whole, or probabilities do
+        not sum to 1.
 
     Examples
     --------
@@ -179,7 +174,7 @@ def _reduced(
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
-    if len(shape) > 1:  # first along each row: no attribute may hold a size, which other batches may have otherwise
+    if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
     weighted, tape = autograd.mul(tape, losses, sample_weight)

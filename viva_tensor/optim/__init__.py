@@ -1,4 +1,4 @@
-"""Optimisers as records, with pure functions over any tree of variables; learning rates as functions of the step.
+"""Optimisers as records, with pure functions on any tree of variables; learning rates as functions of the step.
 
 >>> from viva_tensor import autograd
 >>> w, tape = autograd.new_variable(autograd.new_tape(), 3.0)

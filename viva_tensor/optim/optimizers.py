@@ -11,11 +11,12 @@ from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, 
 
 
 class Optimizer:
-    """The base of the records. What all of them have is a learning rate, and a norm to clip to or None."""
+    """The base of the records. All have a learning rate, a weight decay, and a norm to clip to or None."""
 
     __slots__ = ()
 
     lr: float
+    weight_decay: float
     clip_norm: float | None
 
     def __post_init__(self) -> None:
@@ -23,18 +24,19 @@ class Optimizer:
         positive(name, "lr", self.lr, hint="0.01 is a usual start")
         if self.clip_norm is not None:
             positive(name, "clip_norm", self.clip_norm, hint="None leaves gradients as they are")
+        at_least_0(name, "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The arrays that it keeps for each parameter, by the names that kernels have for them."""
+        """The arrays kept for each parameter, by the names that kernels use for them."""
         raise NotImplementedError
 
     def rule(self, steps: int = 0) -> Rule:
-        """Return what kernels make of it, after a number of steps."""
+        """Return the rule that kernels apply, after a number of steps."""
         raise NotImplementedError
 
     def at_rate(self, lr: float) -> Self:
-        """The same optimiser with another learning rate."""
+        """Return the same optimiser with another learning rate."""
         return replace(self, lr=lr)  # type: ignore[type-var]
 
 
@@ -51,7 +53,7 @@ class SGD(Optimizer):
     momentum : float
         μ, from 0 up to but not including 1. With 0 nothing is kept between steps.
     nesterov : bool
-        Only with momentum.
+        Requires momentum.
     weight_decay : float
         λ, at least 0.
     clip_norm : float, optional
@@ -66,7 +68,7 @@ class SGD(Optimizer):
     ----------
     .. [1] H. Robbins and S. Monro, A stochastic approximation method, Annals of Mathematical Statistics 22(3), 1951.
     .. [2] I. Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013; here, as
-       in PyTorch, the learning rate multiplies v instead of g.
+       in PyTorch, the learning rate multiplies v, not g.
 
     Examples
     --------
@@ -83,7 +85,6 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         share("SGD", "momentum", self.momentum)
-        at_least_0("SGD", "weight_decay", self.weight_decay)
         if flag("SGD", "nesterov", self.nesterov) and not self.momentum:
             hint = "give momentum=0.9, or no nesterov"
             raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", hint=hint)
@@ -105,15 +106,16 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, slots=True)
 class Adam(Optimizer):
-    r"""Adam: steps as long as the mean gradient is large beside its spread.
+    r"""Adam: steps in proportion to the mean gradient divided by its root mean square.
 
     .. math::
 
         m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad s \leftarrow \beta_2 s + (1 - \beta_2) g^2, \quad
         w \leftarrow w - \eta \frac{m / (1 - \beta_1^n)}{\sqrt{s / (1 - \beta_2^n)} + \varepsilon}
 
-    in step n, counted from 1; the corrections are computed in float64. Weight decay adds λ·w to g: for one that large
-    gradients do not drown, see :class:`AdamW`.
+    in step n, counted from 1; the corrections are computed in float64. Weight decay adds λ·w to g; large gradients
+    outweigh it, but not the decay of :class:`AdamW`. ``weight_decay``, ``clip_norm`` and errors are those of
+    :class:`SGD`.
 
     Parameters
     ----------
@@ -123,15 +125,6 @@ class Adam(Optimizer):
         β₁ and β₂, each from 0 up to but not including 1.
     eps : float
         ε, at least 0. With 0, a weight whose gradients were all 0 becomes NaN.
-    weight_decay : float
-        λ, at least 0.
-    clip_norm : float, optional
-        Above 0: gradients are scaled down to this global norm before the step, as by :func:`clip_by_norm`.
-
-    Raises
-    ------
-    InvalidValue
-        If a number is out of its range.
 
     References
     ----------
@@ -159,9 +152,8 @@ class Adam(Optimizer):
             )
         for beta in pair:
             share(name, "β", beta)
-        object.__setattr__(self, "betas", pair)  # lists, as they come from files, would make records unequal
+        object.__setattr__(self, "betas", pair)  # a list, as read from a file, would make records unequal
         at_least_0(name, "eps", self.eps)
-        at_least_0(name, "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -184,9 +176,9 @@ class Adam(Optimizer):
 class AdamW(Adam):
     r"""Adam with decoupled weight decay: :math:`w \leftarrow (1 - \eta \lambda) w` before Adam's step.
 
-    Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``. Every parameter that is given to a step
-    decays, also one that the loss does not depend on (its gradient is zeros; PyTorch, where such a gradient is None,
-    leaves the parameter as it is): give a step only what it shall train.
+    Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``. Every parameter given to a step decays,
+    even if the loss does not depend on it: its gradient is zeros. (In PyTorch it is None, and the parameter stays as it
+    is.) Give a step only the parameters to be trained.
 
     References
     ----------
@@ -210,32 +202,17 @@ class RMSprop(Optimizer):
         s \leftarrow \alpha s + (1 - \alpha) g^2, \quad d = g / (\sqrt{s} + \varepsilon), \quad
         v \leftarrow \mu v + d, \quad w \leftarrow w - \eta v
 
-    Weight decay adds λ·w to g.
+    Weight decay adds λ·w to g. ``eps`` is that of :class:`Adam`; other parameters and errors are those of :class:`SGD`.
 
     Parameters
     ----------
-    lr : float
-        η, above 0.
     alpha : float
         α, from 0 up to but not including 1.
-    eps : float
-        ε, at least 0. With 0, a weight whose gradients were all 0 becomes NaN.
-    momentum : float
-        μ, from 0 up to but not including 1. With 0 no v is kept between steps.
-    weight_decay : float
-        λ, at least 0.
-    clip_norm : float, optional
-        Above 0: gradients are scaled down to this global norm before the step, as by :func:`clip_by_norm`.
-
-    Raises
-    ------
-    InvalidValue
-        If a number is out of its range.
 
     References
     ----------
     .. [1] T. Tieleman and G. Hinton, Lecture 6.5: RMSprop, Coursera, Neural Networks for Machine Learning, 2012; ε
-       beside the root and the place of the momentum are PyTorch's.
+       outside the root and the position of the momentum are PyTorch's.
 
     Examples
     --------
@@ -255,7 +232,6 @@ class RMSprop(Optimizer):
         share("RMSprop", "alpha", self.alpha)
         share("RMSprop", "momentum", self.momentum)
         at_least_0("RMSprop", "eps", self.eps)
-        at_least_0("RMSprop", "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -274,7 +250,7 @@ class RMSprop(Optimizer):
 
 
 def check_optimizer(operation: str, optimizer: object) -> None:
-    """Raise unless it is one of the records."""
+    """Raise unless ``optimizer`` is one of the records."""
     if not isinstance(optimizer, Optimizer):
         name = getattr(optimizer, "__name__", type(optimizer).__name__)
         hint = "give an SGD, Adam, AdamW or RMSprop record"

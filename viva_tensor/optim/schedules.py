@@ -1,6 +1,6 @@
-"""Learning rates as functions of the number of the step, from 1, for ``Step.run(schedule=...)``.
+"""Learning rates as functions of the step's number, from 1, for ``Step.run(schedule=...)``.
 
-Each is a plain function that can be pickled.
+Each is a plain function that can be pickled, and raises InvalidValue if the step is not a whole number from 1.
 
 >>> rate = warm_up(cosine(0.1, steps=1000), steps=10)
 >>> [round(rate(step), 4) for step in (1, 10, 500, 1000)]
@@ -22,7 +22,7 @@ Schedule = Callable[[int], float]
 
 
 def constant(lr: float) -> Schedule:
-    """The same rate for every step.
+    """Keep the same rate for every step.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def constant(lr: float) -> Schedule:
     Raises
     ------
     InvalidValue
-        If it is not; or, of the function, if a step is no whole number from 1.
+        If it is not.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def constant(lr: float) -> Schedule:
 
 
 def step_decay(lr: float, every: int, factor: float) -> Schedule:
-    r"""Fall by a factor after every so many steps: :math:`\eta_n = \eta f^{\lfloor (n - 1) / k \rfloor}`.
+    r"""Multiply by a factor after every k steps: :math:`\eta_n = \eta f^{\lfloor (n - 1) / k \rfloor}`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def step_decay(lr: float, every: int, factor: float) -> Schedule:
     Raises
     ------
     InvalidValue
-        If a number is out of its range; or, of the function, if a step is no whole number from 1.
+        If a number is out of its range.
 
     Examples
     --------
@@ -80,14 +80,14 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
     lr : float
         η, the rate of step 1, above 0.
     steps : int
-        N, at least 1. From step N + 1 on the rate is η'; an optimiser refuses one of 0.
+        N, at least 1. From step N + 1 on, the rate is η'; optimisers refuse a rate of 0.
     final : float
         η', from 0 to η.
 
     Raises
     ------
     InvalidValue
-        If a number is out of its range; or, of the function, if a step is no whole number from 1.
+        If a number is out of its range.
 
     References
     ----------
@@ -107,19 +107,19 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
 
 
 def warm_up(schedule: Schedule, steps: int) -> Schedule:
-    r"""Let another schedule s rise from zero first: :math:`\eta_n = s(n) \min(1, n / N)`.
+    r"""Let another schedule s first rise from zero: :math:`\eta_n = s(n) \min(1, n / N)`.
 
     Parameters
     ----------
     schedule : callable
-        From the number of the step, from 1, to a rate.
+        Takes the step's number, from 1, and returns a rate.
     steps : int
         N, at least 1.
 
     Raises
     ------
     InvalidValue
-        If a parameter is out of its range; or, of the function, if a step is no whole number from 1.
+        If a parameter is out of its range.
 
     References
     ----------

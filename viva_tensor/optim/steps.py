@@ -1,4 +1,4 @@
-"""Steps of an optimiser as pure functions: new parameters and a new state from old ones."""
+"""Steps of an optimiser as pure functions, from old parameters and state to new ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ P = TypeVar("P")
 
 
 class State(NamedTuple):
-    """What an optimiser keeps between steps: how many it has made, its moments, and the name of its kind.
+    """The state of an optimiser between steps: their number, its moments, and the name of its class.
 
     ``moments`` holds for each kind of moment (SGD: v, if it has momentum; Adam: m, s; RMSprop: s, and v with momentum)
-    a tuple of arrays, one for each parameter in the order of :func:`leaves`. ``optimizer`` is the name of the class of
-    which it is the state; None, in a state made by hand, goes with any whose moments it has.
+    a tuple of arrays, one for each parameter in the order of :func:`leaves`. ``optimizer`` is the name of the class, or
+    None in a state made by hand, which suits every optimiser with such moments.
     """
 
     steps: int
@@ -35,7 +35,7 @@ class State(NamedTuple):
 
 
 def init(optimizer: Optimizer, params: Any) -> State:
-    """The state before the first step: moments of zeros.
+    """Return the state before the first step: moments of zeros.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
     Raises
     ------
     InvalidValue
-        If it is no optimiser, or something among the parameters no variable.
+        If it is no optimiser, or if the parameters are not all variables.
 
     Examples
     --------
@@ -74,11 +74,12 @@ def update(
     Parameters
     ----------
     tape : Tape
-        Where the new parameters are recorded; usually ``autograd.new_tape()``, which lets go of the old step.
+        Where the new parameters are recorded; usually ``autograd.new_tape()``, so that the old step can be freed.
     optimizer : SGD, Adam, AdamW or RMSprop
     state : State
-        From :func:`init` or the step before.
-    params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
+        From :func:`init` or the previous step.
+    params
+        As for :func:`init`.
     grads : Gradients
         From :func:`viva_tensor.autograd.backward` on the tape of these parameters.
 
@@ -91,7 +92,7 @@ def update(
     ForeignVariable, NoGradient
         If the gradients are not those of these parameters.
     InvalidValue, ShapeMismatch, DtypeError
-        If it is no optimiser, or the state is that of another or of other parameters.
+        If it is no optimiser, or if the state belongs to another optimiser or other parameters.
 
     Examples
     --------
@@ -119,33 +120,30 @@ def update(
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
         raise _foreign_state(slots, state, params)
+    known = len(moments[0]) if moments else None
     first = moments[slots.index("first")] if "first" in slots else None
     second = moments[slots.index("second")] if "second" in slots else None
-    known = len(moments[0]) if moments else None
     gradient: Callable[[Variable], Array] = grads.__getitem__ if isinstance(grads, Gradients) else _by_id(grads)
     scale = 1.0
     if optimizer.clip_norm is not None:
-        found = [gradient(one) for one in leaves(params)]
-        scale = clipping(squared_norm(found), optimizer.clip_norm)
+        scale = clipping(squared_norm([gradient(variable) for variable in leaves(params)]), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
-    places = [("first", "second").index(slot) + 1 for slot in slots]
+    columns = [0, *(1 if slot == "first" else 2 for slot in slots)]  # of what `updated` returns
     new: dict[Variable, Variable] = {}
     after: list[tuple[Array, Array | None, Array | None]] = []
 
     def stepped(variable: Variable) -> Variable:
         nonlocal tape
         if variable not in new:
-            place = len(new)
-            if place == known:
+            index = len(new)
+            if index == known:
                 raise _foreign_state(slots, state, params)
-            grad = gradient(variable)
-            mean = None if first is None else first[place]
-            square = None if second is None else second[place]
-            made = updated(name, rule, variable.data, grad, mean, square, scale)
-            freeze(made[0])
-            for slot in places:
-                freeze(made[slot])
+            mean = None if first is None else first[index]
+            square = None if second is None else second[index]
+            made = updated(name, rule, variable.data, gradient(variable), mean, square, scale)
+            for column in columns:
+                freeze(made[column])
             after.append(made)
             new[variable], tape = tape.extended(operations.VARIABLE, made[0], tracked=True)
         return new[variable]
@@ -153,12 +151,12 @@ def update(
     stepped_params = replaced(params, stepped)
     if known is not None and len(new) != known:
         raise _foreign_state(slots, state, params)
-    kept: Any = tuple(tuple([made[place] for made in after]) for place in places)
-    return Traced((stepped_params, State(int(state.steps) + 1, kept, name)), tape)
+    new_moments: Any = tuple(tuple([made[column] for made in after]) for column in columns[1:])
+    return Traced((stepped_params, State(int(state.steps) + 1, new_moments, name)), tape)
 
 
 def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:
-    """Look up gradients in a mapping that knows ids alone."""
+    """Return the lookup of gradients in a mapping whose keys are ids only."""
     _check_gradients("update", grads)
 
     def gradient(variable: Variable) -> Array:
@@ -173,7 +171,7 @@ def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:
 def _check_gradients(operation: str, grads: Any) -> None:
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
-        raise InvalidValue(got, operation=operation, hint="give what backward gives, or a dict of arrays by id")
+        raise InvalidValue(got, operation=operation, hint="give what backward returns, or a dict of arrays by id")
 
 
 def _are_moments(state: State) -> bool:
@@ -192,7 +190,7 @@ def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> Invalid
 
 
 def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Array]:
-    r"""Gradients scaled by :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`, with the 2-norm over all of them together.
+    r"""Scale gradients by :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`, with the 2-norm over all of them.
 
     Parameters
     ----------
@@ -203,13 +201,13 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     Returns
     -------
     Gradients, or a dict
-        New arrays. The norm's order is that of :func:`viva_tensor.kernels.norm`, over the gradients in their order. A
-        NaN among them makes all of them NaN.
+        New arrays. The norm is summed in the order of :func:`viva_tensor.kernels.norm`, over the gradients in their
+        order. A single NaN makes all of them NaN.
 
     Raises
     ------
     InvalidValue
-        If the norm to clip to is not a number above 0, or the gradients are no mapping.
+        If ``max_norm`` is not a number above 0, or the gradients are not a mapping.
     DtypeError
         If a dtype is neither float32 nor float64.
 
@@ -225,9 +223,9 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     """
     positive("clip_by_norm", "max_norm", max_norm)
     _check_gradients("clip_by_norm", grads)
-    arrays = {place: grads[place] for place in grads}
+    arrays = dict(grads)
     factor = clipping(squared_norm(arrays.values()), float(max_norm))
-    scaled = {place: kernels.scale(array, factor) for place, array in arrays.items()}
+    scaled = {key: kernels.scale(array, factor) for key, array in arrays.items()}
     if isinstance(grads, Gradients):
         for array in scaled.values():
             freeze(array)
