@@ -1,6 +1,6 @@
 """Errors: one base class, and kinds that are also the built-in error a Python user would catch.
 
-Each message names the operation, what came, what was wanted and a hint: how to mend it.
+Each message names the operation, what it got and wanted, and a hint: how to mend it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class TensorError(Exception):
     Parameters
     ----------
     reason : str
-        What came and what was wanted.
+        What the operation got and wanted.
     operation : str, optional
         The operation that refused its input.
     hint : str, optional
-        What the caller can do about it.
+        How to mend it.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class TensorError(Exception):
 
 
 class ShapeMismatch(TensorError, ValueError):
-    """Two shapes that had to agree do not.
+    """Two shapes that should agree do not.
 
     Examples
     --------
@@ -67,14 +67,14 @@ class ShapeMismatch(TensorError, ValueError):
     """
 
     def __init__(self, expected: Shape, got: Shape, *, operation: str = "", hint: str = "") -> None:
-        super().__init__(f"expected shape {_text(expected)}, got {_text(got)}", operation=operation, hint=hint)
+        super().__init__(f"expected shape {tuple(expected)}, got {tuple(got)}", operation=operation, hint=hint)
         self.args = (expected, got)
         self.expected = tuple(expected)
         self.got = tuple(got)
 
 
 class InvalidShape(TensorError, ValueError):
-    """A shape that the operation cannot have, such as a layer with no features."""
+    """A shape that is not possible, such as a layer with no features."""
 
 
 class BroadcastError(TensorError, ValueError):
@@ -88,7 +88,7 @@ class BroadcastError(TensorError, ValueError):
 
     def __init__(self, shape_a: Shape, shape_b: Shape, *, operation: str = "", hint: str = "") -> None:
         super().__init__(
-            f"shapes {_text(shape_a)} and {_text(shape_b)} cannot be broadcast together",
+            f"shapes {tuple(shape_a)} and {tuple(shape_b)} cannot be broadcast together",
             operation=operation,
             hint=hint or "each trailing axis must be equal or 1",
         )
@@ -98,7 +98,7 @@ class BroadcastError(TensorError, ValueError):
 
 
 class DimensionError(TensorError, ValueError):
-    """A number of dimensions that the operation does not take."""
+    """A number of dimensions that the operation does not accept."""
 
 
 class DtypeError(TensorError, TypeError):
@@ -106,7 +106,7 @@ class DtypeError(TensorError, TypeError):
 
 
 class IndexOutOfBounds(TensorError, IndexError):
-    """An axis or index outside what there is.
+    """An axis or index outside its range.
 
     Examples
     --------
@@ -122,15 +122,15 @@ class IndexOutOfBounds(TensorError, IndexError):
 
 
 class ForeignVariable(TensorError, ValueError):
-    """A variable that is not on the tape it is used with."""
+    """A variable used with a tape that does not hold it."""
 
 
 class NoGradient(TensorError, KeyError):
-    """A gradient was asked of something that has none, such as a constant."""
+    """A request for the gradient of something that has none, such as a constant."""
 
 
 class NoOperator(TensorError, TypeError):
-    """A Python operator on a variable or a layer: operations are functions, which take the tape and give the next."""
+    """A Python operator on a variable or a layer: operations are functions that take a tape and return the next."""
 
 
 class InvalidValue(TensorError, ValueError):
@@ -138,18 +138,18 @@ class InvalidValue(TensorError, ValueError):
 
 
 class InvalidFile(TensorError, ValueError):
-    """A file that does not hold what it should: truncated, foreign, or of another shape or dtype.
+    """A file with the wrong content: truncated, foreign, or of another shape or dtype.
 
-    A file that cannot be opened at all raises the OSError of the system.
+    A file that cannot be opened at all raises the system's OSError.
     """
 
 
 class RankError(TensorError, RuntimeError):
-    """Ranks that train together cannot go on: they differ in what must agree, or one of them has failed."""
+    """Ranks that cannot go on training together: they disagree, or one of them has failed."""
 
 
 class GradientMismatch(TensorError, AssertionError):
-    """A gradient that central differences contradict; `input` and `index` tell where.
+    """A gradient that central differences contradict, at element `index` of `input`.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class GradientMismatch(TensorError, AssertionError):
         self, input: int, index: Shape, backward: float, difference: float, *, operation: str = "", hint: str = ""
     ) -> None:
         super().__init__(
-            f"input {input}, element {_text(index)}: backward gives {backward:.9g}, "
+            f"input {input}, element {tuple(index)}: backward gives {backward:.9g}, "
             f"central differences give {difference:.9g}",
             operation=operation,
             hint=hint,
@@ -171,7 +171,3 @@ class GradientMismatch(TensorError, AssertionError):
         self.index = tuple(index)
         self.backward = backward
         self.difference = difference
-
-
-def _text(shape: Shape) -> str:
-    return str(tuple(shape))

@@ -1,4 +1,4 @@
-"""Packages that only some uses need, named where they are missing."""
+"""Optional packages, with the command that installs them where they are missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["extra"]
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Import packages of an extra of this package inside; where one is missing, the error tells how to install it.
+    """Import packages of an extra inside this context; if one is missing, the error says how to install it.
 
     Raises
     ------

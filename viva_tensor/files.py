@@ -1,4 +1,4 @@
-"""Files that are whole or not there: how everything that this library writes reaches the disk."""
+"""Files that are whole or absent: the way in which this library writes all of its files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from viva_tensor.error import InvalidValue
 
 __all__ = ["as_path", "replace"]
 
-ABANDONED = 3600  # seconds for which nobody has written to a temporary file
+ABANDONED = 3600  # seconds since a temporary file was last written to
 
 
 def as_path(operation: str, path: object) -> Path:
-    """Return the path of a file, if it names one.
+    """Return the argument as a path.
 
     Raises
     ------
     InvalidValue
-        If it is no text or path, or names nothing.
+        If it is neither text nor a path, or does not name a file.
 
     Examples
     --------
@@ -38,28 +38,18 @@ def as_path(operation: str, path: object) -> Path:
 
 
 def replace(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Put a file in the place of `path` in one step, so that no reader and no crash ever sees half of it.
+    """Write or replace a file in one step, so that no reader and no crash ever leaves half of it; return its path.
 
-    The content goes to a temporary file in the same folder and to the disk (``fsync``), which then takes the name; the
-    folder is synchronised last, so that the new name survives a power cut too. A temporary file of this name that a
-    process left behind when it was killed is removed once it is an hour old.
-
-    Parameters
-    ----------
-    path : str or path-like
-    content : bytes
-
-    Returns
-    -------
-    Path
-        ``path`` itself.
+    The content is written to a temporary file in the same folder and to the disk (``fsync``); then the file is renamed,
+    and the folder is synchronised, so that the new name survives a power cut. A temporary file of this name that a
+    killed process left behind is removed once it is an hour old.
 
     Raises
     ------
     InvalidValue
-        If the path names no file.
+        If the path does not name a file.
     OSError
-        If the file cannot be written; it names ``path``. What was there before is still there, and nothing else.
+        If the file cannot be written; it names ``path``. The old file remains, and nothing else.
 
     Examples
     --------
@@ -70,7 +60,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     """
     path = as_path("write", path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    _forget_abandoned(path)
+    _remove_abandoned(path)
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -87,7 +77,7 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     return path
 
 
-def _forget_abandoned(path: Path) -> None:
+def _remove_abandoned(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:

@@ -1,8 +1,7 @@
-"""Counts and latencies of operations, recorded always, for less than a microsecond a record.
+"""Counts and latencies of operations, always recorded; a record takes less than a microsecond.
 
-Counts, totals and maxima are exact; the percentiles are those of the latest 4,096 records, so memory stays the same
-however long a process runs. Where the time of a compiled step goes is shown
-by :meth:`viva_tensor.program.Step.profile`.
+Counts, totals and maxima are exact; percentiles are computed from the latest 4,096 records, so that memory stays
+constant however long a process runs. :meth:`viva_tensor.program.Step.profile` breaks down a compiled step.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 __all__ = ["Summary", "record", "reset", "snapshot"]
@@ -18,7 +18,7 @@ LATEST_CALLS = 4096
 
 
 class Summary(TypedDict):
-    """What :func:`snapshot` tells of one operation; times in seconds."""
+    """The figures of one operation in a :func:`snapshot`; times in seconds."""
 
     count: int
     nodes: int
@@ -29,25 +29,23 @@ class Summary(TypedDict):
     max: float
 
 
+@dataclass(slots=True)
 class _Operation:
-    __slots__ = ("count", "latest", "longest", "nodes", "total")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.nodes = 0
-        self.total = 0
-        self.longest = 0
-        self.latest: deque[int] = deque(maxlen=LATEST_CALLS)
+    count: int = 0
+    nodes: int = 0
+    total: int = 0
+    longest: int = 0
+    latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST_CALLS))
 
 
 _operations: dict[str, _Operation] = {}
 _lock = threading.Lock()
-if hasattr(os, "register_at_fork"):  # no child finds the lock held by a thread that it does not have
+if hasattr(os, "register_at_fork"):  # a child has no thread that could release it
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
-    """Add one call of an operation: its latency and the number of tape nodes that it recorded or visited.
+    """Add one call of an operation: its latency and the number of tape nodes recorded or visited.
 
     Examples
     --------
@@ -68,12 +66,9 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
 
 
 def snapshot() -> dict[str, Summary]:
-    """Count, nodes, and total, mean, median, 99th percentile and maximum latency (seconds) of each operation.
+    """Return count, nodes, and total, mean, median, 99th percentile and maximum latency (seconds) by operation.
 
-    Returns
-    -------
-    dict
-        Keyed by the operation's name; it does not change when more is recorded.
+    The dict, keyed by the operation's name, does not change when more is recorded.
 
     Examples
     --------
@@ -116,5 +111,5 @@ def _summary(known: _Operation) -> Summary:
 
 
 def _percentile(ordered: list[int], percent: int) -> int:
-    """The smallest value that at least this share of the values does not exceed (nearest rank)."""
+    """Return the smallest value that at least this share of the values do not exceed (nearest rank)."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

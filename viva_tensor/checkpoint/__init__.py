@@ -1,11 +1,11 @@
 """Weights and whole training states in safetensors files.
 
-Weights carry PyTorch's names and its layout [out, in], so that files go both ways. A checkpoint holds all that a run
-needs to go on bit for bit: arrays as tensors, everything else as JSON in the metadata of the same file. Both are data
-only; nothing in a file is ever executed. Both carry a checksum, so that a bit that changed since raises an error; files
+Weights have PyTorch's names and its layout [out, in], so that both libraries read the files. A checkpoint holds all
+that a run needs to go on bit for bit: arrays as tensors, everything else as JSON in the metadata of the same file. Both
+are data only; nothing in a file is ever executed. Both carry a checksum, so that a changed bit raises an error; files
 of other libraries, which have none, are read as they are.
 
-`weights.py` and `states.py` are what users call, `codec.py` makes JSON of values, `storage.py` reads and writes files.
+Users call `weights.py` and `states.py`; `codec.py` encodes values as JSON, `storage.py` reads and writes files.
 """
 
 from viva_tensor.checkpoint.states import Checkpoint, latest, load, save

@@ -1,4 +1,4 @@
-"""Values as JSON and arrays, and back: data only, of which nothing is ever executed."""
+"""Values as JSON and arrays, and back: data only, never executed."""
 
 from __future__ import annotations
 
@@ -16,82 +16,76 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import shown
 
-ROOMS = (optim, program)  # whose records are kept
-OWN: dict[str, type] = {}  # records of this room, by the names that files know
+ROOMS = (optim, program)  # their public records can be saved
+LOCAL: dict[str, type] = {}  # records of this room, by their names in files
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-# numbers that NumPy takes unseen: positions in a buffer, and a size in whose square the time to seed grows
+# numbers that NumPy does not check: positions in a buffer, and the size of the pool (seeding takes quadratic time)
 POSITIONS = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", 4)}
 MOST_POOL = 1024
-MOST_BITS = 14_284  # of an int: Python reads no more than 4,300 digits
+MOST_BITS = 14_284  # of an int: Python parses at most 4,300 digits
 
 
 @cache
 def records() -> dict[str, type]:
-    """The public records that a checkpoint may hold, by room and name: optim.SGD, program.State, ..."""
+    """Return the records that a checkpoint may hold, by room and name: optim.SGD, program.State, ..."""
     public = {
         f"{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name) for room in ROOMS for name in room.__all__
     }
     return {
-        name: one
-        for name, one in (public | OWN).items()
-        if isinstance(one, type) and (dataclasses.is_dataclass(one) or hasattr(one, "_fields"))
+        name: record
+        for name, record in (public | LOCAL).items()
+        if isinstance(record, type) and (dataclasses.is_dataclass(record) or hasattr(record, "_fields"))
     }
 
 
 @cache
 def record_names() -> dict[type, str]:
-    return {one: name for name, one in records().items()}
+    return {record: name for name, record in records().items()}
 
 
-def _fields(record: Any) -> tuple[str, ...]:
-    if dataclasses.is_dataclass(record):
-        return tuple(field.name for field in dataclasses.fields(record))
-    return tuple(record._fields)
-
-
-def encoded(value: Any, place: str, tensors: dict[str, Array]) -> Any:
-    """A value as JSON; arrays go to `tensors`. What JSON does not have becomes an object with its kind under "$"."""
+def encoded(value: Any, path: str, tensors: dict[str, Array]) -> Any:
+    """Return a value as JSON; add its arrays to `tensors`. Values unknown to JSON become objects with a kind, "$"."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise InvalidValue(f"{place} is {shown(value)}", operation="save", hint=f"give at most {MOST_BITS} bits")
+        raise InvalidValue(f"{path} is {shown(value)}", operation="save", hint=f"give at most {MOST_BITS} bits")
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$": "float", "value": str(value)}
     plain = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
     if plain and value.dtype.name in DTYPES.values():
-        while place in tensors:  # the key "a.b" beside a "b" inside an "a"
-            place += "'"
-        tensors[place] = value
-        return {"$": "array", "name": place}
+        while path in tensors:  # a key "a.b" and a key "b" inside "a" have one path
+            path += "'"
+        tensors[path] = value
+        return {"$": "array", "name": path}
     if type(value) in record_names():
-        fields = {name: encoded(getattr(value, name), f"{place}.{name}", tensors) for name in _fields(value)}
+        names = value._fields if hasattr(value, "_fields") else [field.name for field in dataclasses.fields(value)]
+        fields = {name: encoded(getattr(value, name), f"{path}.{name}", tensors) for name in names}
         return {"$": "record", "name": record_names()[type(value)], "fields": fields}
     if type(value) in (list, tuple):
-        items = [encoded(item, f"{place}.{i}", tensors) for i, item in enumerate(value)]
+        items = [encoded(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
         return items if type(value) is list else {"$": "tuple", "items": items}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value) and "$" not in value:
-        return {key: encoded(item, f"{place}.{key}", tensors) for key, item in value.items()}
+        return {key: encoded(item, f"{path}.{key}", tensors) for key, item in value.items()}
     if isinstance(value, np.random.Generator) and type(value.bit_generator).__name__ in GENERATORS:
         seeds: Any = value.bit_generator.seed_seq
+        seed = seeds.state if isinstance(seeds, np.random.SeedSequence) else None
         return {
             "$": "generator",
-            "state": encoded(value.bit_generator.state, f"{place}.state", tensors),
-            "seed": encoded(
-                seeds.state if isinstance(seeds, np.random.SeedSequence) else None, f"{place}.seed", tensors
-            ),
+            "state": encoded(value.bit_generator.state, f"{path}.state", tensors),
+            "seed": encoded(seed, f"{path}.seed", tensors),
         }
     kind = f"an array of {value.dtype}" if plain else f"of type {type(value).__name__}"
     raise InvalidValue(
-        f"{place} is {kind}, which a checkpoint cannot hold",
+        f"{path} is {kind}, which a checkpoint cannot hold",
         operation="save",
-        hint="give numbers, strings, arrays, lists, tuples, mappings with such names, and records of this library",
+        hint="give numbers, strings, arrays, lists, tuples, mappings with text as keys, and records of this library",
     )
 
 
 def decoded(tree: Any, tensors: dict[str, Array]) -> Any:
-    """Rebuild what `encoded` made JSON of; each array is taken out of `tensors`."""
+    """Return the value that `encoded` turned into JSON; remove its arrays from `tensors`."""
     if isinstance(tree, list):
         return [decoded(item, tensors) for item in tree]
     if not isinstance(tree, dict):
@@ -118,11 +112,11 @@ def _generator(state: dict[str, Any], seed: dict[str, Any] | None) -> np.random.
     if state["bit_generator"] not in GENERATORS:
         raise ValueError(f"unknown generator {state['bit_generator']!r}")
     *path, last = POSITIONS.get(state["bit_generator"], (None,))
-    place: Any = state
+    position: Any = state
     for name in path:
-        place = place[name]
-    if last is not None and not 0 <= place <= last:
-        raise ValueError(f"{path[-1]} is {place}, wanted 0 to {last}")
+        position = position[name]
+    if last is not None and not 0 <= position <= last:
+        raise ValueError(f"{path[-1]} is {position}, wanted 0 to {last}")
     if seed and not seed["pool_size"] <= MOST_POOL:
         raise ValueError(f"pool_size is {seed['pool_size']}, wanted at most {MOST_POOL}")
     bits = getattr(np.random, state["bit_generator"])(np.random.SeedSequence(**seed) if seed else None)

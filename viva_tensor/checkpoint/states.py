@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor import files
-from viva_tensor.checkpoint.codec import OWN, decoded, encoded, record_names
+from viva_tensor.checkpoint.codec import LOCAL, decoded, encoded, record_names
 from viva_tensor.checkpoint.storage import DTYPES, opened, packed, tensors_of
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array
@@ -29,23 +29,23 @@ class Checkpoint:
     Parameters
     ----------
     state : State
-        Of :meth:`viva_tensor.program.Step.state`, or one of :mod:`viva_tensor.optim`: parameters, the optimiser's
-        moments and the number of steps.
+        From :meth:`viva_tensor.program.Step.state` or :mod:`viva_tensor.optim`: parameters, the optimiser's moments and
+        the number of steps.
     optimizer : record of :mod:`viva_tensor.optim`
     rng : numpy.random.Generator, optional
-        What shuffles the batches, as it stands. It goes on with the same bits, children that it spawns included. Record
-        and compile the step with other generators first: those that draw would not stand where they stood.
+        The generator that shuffles the batches, in its present state. It goes on with the same bits, as do children
+        that it spawns. Record and compile the step first, with other generators: recording draws from them.
     epoch : int
-        Whole epochs made.
+        Number of whole epochs.
     history : mapping of str to list of numbers
         Columns, such as the losses of each epoch.
     metadata : mapping of str
-        Anything else that JSON can hold, arrays, and more generators, such as that of a step's dropouts.
+        Anything else that JSON can hold, arrays, and more generators, such as the one for a step's dropouts.
 
     Raises
     ------
     InvalidValue
-        If a field is of another type.
+        If a field has another type.
     """
 
     state: Any
@@ -70,29 +70,18 @@ class Checkpoint:
                 raise InvalidValue(f"{name} is {got}, wanted {wanted}", operation="Checkpoint")
 
 
-OWN["checkpoint.Checkpoint"] = Checkpoint
+LOCAL["checkpoint.Checkpoint"] = Checkpoint
 
 
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, in one step: after a crash or on a full disk the last good file is still there.
-
-    Parameters
-    ----------
-    path : str or path-like
-    checkpoint : Checkpoint
-
-    Returns
-    -------
-    Path
+    """Write a checkpoint in one step, so that a crash or a full disk leaves the last good file, and return its path.
 
     Raises
     ------
     InvalidValue
-        If it holds something that is no data; it names the place. Nothing is written then.
-    OSError
-        If the file cannot be written; what was there before still is.
-    ImportError
-        Without safetensors.
+        If it holds something other than data; the message says where. Nothing is written then.
+    OSError, ImportError
+        As :func:`save_weights`.
 
     Examples
     --------
@@ -114,12 +103,8 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
         raise InvalidValue(f"got {type(checkpoint).__name__}, wanted a Checkpoint", operation="save")
     tensors: dict[str, Array] = {}
     try:
-        tree = encoded(checkpoint, "checkpoint", tensors)
-        metadata = {
-            "viva_tensor": FORMAT,
-            "written": str(time.time_ns()),
-            "checkpoint": json.dumps(tree, allow_nan=False),
-        }
+        tree = json.dumps(encoded(checkpoint, "checkpoint", tensors), allow_nan=False)
+        metadata = {"viva_tensor": FORMAT, "written": str(time.time_ns()), "checkpoint": tree}
         content = packed(tensors, metadata)
     except (RecursionError, UnicodeError) as error:
         got = f"what cannot be written ({type(error).__name__}: {error!s:.100})"
@@ -128,37 +113,20 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
 
 
 def load(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Written by :func:`save`.
-
-    Returns
-    -------
-    Checkpoint
+    """Read a checkpoint that :func:`save` wrote, whole or not at all; see there for an example.
 
     Raises
     ------
     InvalidFile
-        If the file is truncated, was changed since it was written, or holds something else; it names the file and what
-        is wrong.
-    OSError
-        If the file cannot be opened.
-    ImportError
-        Without safetensors.
-
-    Examples
-    --------
-    See :func:`save`.
+        If the file is truncated, was changed since it was written, or holds something else; the message names the file
+        and the fault.
+    OSError, ImportError
+        As :func:`load_weights`.
     """
     metadata, tensors = tensors_of("load", path, DTYPES)
     if metadata.get("viva_tensor") != FORMAT:
         raise InvalidFile(
-            f"{os.fspath(path)} holds no checkpoint",
-            operation="load",
-            hint="weights alone are read by load_weights",
+            f"{os.fspath(path)} holds no checkpoint", operation="load", hint="load_weights reads weights alone"
         )
     unused = dict(tensors)
     try:
@@ -169,20 +137,15 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
         raise InvalidFile(
             f"{os.fspath(path)} is a damaged checkpoint, or one of another version ({type(error).__name__}: {error})",
             operation="load",
-            hint="take the one before",
+            hint="load the previous one",
         ) from error
     return checkpoint
 
 
 def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint in a folder that was written last and can be read; None if there is none.
+    """Return the path of the last written, readable checkpoint in a folder, or None if there is none.
 
-    Files that are no checkpoints are passed over, damaged ones too.
-
-    Parameters
-    ----------
-    folder : str or path-like
-        Its files named ``*.safetensors`` are looked at, whatever they are called else.
+    Only files named ``*.safetensors`` are considered. Damaged files and files that are not checkpoints are skipped.
 
     Raises
     ------
@@ -198,7 +161,7 @@ def latest(folder: str | os.PathLike[str]) -> Path | None:
     """
     found = []
     for path in files.as_path("latest", folder).iterdir():
-        if path.suffix == ".safetensors" and path.is_file():  # to open a pipe might take for ever
+        if path.suffix == ".safetensors" and path.is_file():  # opening a pipe might block for ever
             with suppress(InvalidFile, OSError, ValueError), opened("latest", path) as file:
                 metadata = file.metadata() or {}
                 if metadata.get("viva_tensor") == FORMAT:

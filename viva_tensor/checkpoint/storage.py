@@ -1,4 +1,4 @@
-"""safetensors files with a checksum, so that a bit that changed since raises an error.
+"""safetensors files with a checksum, so that a changed bit raises an error.
 
 The format is that of https://github.com/huggingface/safetensors. Files of other libraries have no checksum, and are
 read as they are.
@@ -22,31 +22,19 @@ from viva_tensor.kernels.arrays import Array
 
 CHECKSUM = "sha256"  # a file that names its format has one
 FLOATS = {"F32": "float32", "F64": "float64"}
-DTYPES = FLOATS | {
-    "BOOL": "bool",
-    "F16": "float16",
-    **{
-        f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
-    },
-}
+DTYPES = FLOATS | {"BOOL": "bool", "F16": "float16"}
+DTYPES |= {f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 
 
 def checksum(path: str | os.PathLike[str]) -> str | None:
-    """The checksum that a file carries, by which two files of one shape can be told apart; None if it has none.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Written here, or by another library, which gives none.
+    """Return the checksum stored in a file, or None in a file of another library.
 
     Raises
     ------
     InvalidFile
-        If the file is no whole safetensors file.
-    OSError
-        If the file cannot be opened.
-    ImportError
-        Without safetensors.
+        If it is not a whole safetensors file.
+    OSError, ImportError
+        As :func:`load_weights`.
 
     Examples
     --------
@@ -66,14 +54,14 @@ def checksum(path: str | os.PathLike[str]) -> str | None:
 
 
 def packed(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with a checksum."""
+    """Return the bytes of a safetensors file with a checksum."""
     with extra("train"):
         import safetensors.numpy
 
-    # the library writes the memory of an array without looking at its strides
+    # the library writes an array's memory and ignores its strides
     plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
     written = safetensors.numpy.save(plain, {**metadata, CHECKSUM: digest(metadata, plain)})
-    # the library writes the metadata in an order of chance; the same content shall be the same file
+    # the library writes the metadata in random order; the same content must give the same file
     end = 8 + int.from_bytes(written[:8], "little")
     header = json.dumps(json.loads(written[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -81,7 +69,7 @@ def packed(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
 
 
 def digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
-    """SHA-256 of all that a file says, whatever the order in which it says it."""
+    """Return the SHA-256 of a file's content, independent of its order."""
     described = [(name, tensors[name].dtype.name, tensors[name].shape) for name in sorted(tensors)]
     said = sorted((name, text) for name, text in metadata.items() if name != CHECKSUM)
     digest = hashlib.sha256(json.dumps([said, described]).encode())
@@ -92,34 +80,34 @@ def digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
 
 @contextmanager
 def opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
-    """A safetensors file whose header was read and fits its size."""
+    """Open a safetensors file; raise unless its header can be read and fits its size."""
     with extra("train"):
         from safetensors import SafetensorError, safe_open
 
     path = files.as_path(operation, path)
-    with open(path, "rb"):  # the system's own error, if it cannot be opened
+    with open(path, "rb"):  # raises the system's error if it cannot be opened
         pass
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
     except InvalidFile:
         raise
-    except (SafetensorError, ValueError) as error:  # NumPy's of shapes that no array can have
+    except (SafetensorError, ValueError) as error:  # NumPy's error for impossible shapes
         raise InvalidFile(
             f"{os.fspath(path)} is no whole safetensors file ({error})",
             operation=operation,
-            hint="it may have been cut short, or be of another format",
+            hint="it may have been truncated, or have another format",
         ) from None
 
 
 def tensors_of(
     operation: str, path: str | os.PathLike[str], dtypes: Collection[str]
 ) -> tuple[Mapping[str, str], dict[str, Array]]:
-    """The metadata and the read-only arrays of a file, all of these dtypes."""
+    """Return the metadata and the read-only arrays of a file; raise if an array has another dtype than these."""
     tensors = {}
     with opened(operation, path) as file:
         metadata = file.metadata() or {}
-        for name in file.keys():  # noqa: SIM118  # no mapping
+        for name in file.keys():  # noqa: SIM118  # not a mapping
             dtype = file.get_slice(name).get_dtype()
             if dtype not in dtypes:
                 raise InvalidFile(
@@ -133,6 +121,6 @@ def tensors_of(
         raise InvalidFile(
             f"{os.fspath(path)} is not as it was written: its checksum differs",
             operation=operation,
-            hint="copy it anew, or take the one before",
+            hint="copy it again, or load the previous one",
         )
     return metadata, tensors

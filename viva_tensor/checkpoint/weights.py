@@ -1,4 +1,4 @@
-"""Weights of networks, with PyTorch's names and its layout [out, in], so that files go both ways."""
+"""Weights of networks, with PyTorch's names and its layout [out, in], so that both libraries read the files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,24 @@ NAME = re.compile(r"(0|[1-9][0-9]{0,8})\.(weight|bias)")
 
 
 def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> Path:
-    """Write the weights of a network of linear layers with an activation between each two.
+    """Write the weights of linear layers with an activation after each but the last, and return the path.
 
     The tensors are named as in a PyTorch ``Sequential(Linear, activation, Linear, ...)``: 0.weight [out, in], 0.bias
-    [out], 2.weight, ... ``load_state_dict(safetensors.torch.load_file(path))`` takes them as they are.
+    [out], 2.weight, ... ``load_state_dict(safetensors.torch.load_file(path))`` accepts them as they are.
 
     Parameters
     ----------
     path : str or path-like
         Replaced in one step; see :func:`viva_tensor.files.replace`.
     layers : sequence of Linear
-        Of one dtype, each with as many inputs as the one before has outputs.
-
-    Returns
-    -------
-    Path
+        Of one dtype, each with as many inputs as the previous one has outputs.
 
     Raises
     ------
     InvalidValue
-        If these are no such layers. Nothing is written then.
+        If these are not such layers. Nothing is written then.
     OSError
-        If the file cannot be written; what was there before still is.
+        If the file cannot be written; the old one remains.
     ImportError
         Without safetensors.
 
@@ -58,16 +54,13 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
     True
     """
     tensors = {}
+    hint = "give a sequence of linear layers"
     if not is_iterable(layers):
-        hint = "give a sequence of linear layers"
         raise InvalidValue(f"layers are a {type(layers).__name__}", operation="save_weights", hint=hint)
     for i, layer in enumerate(layers):
         if not is_linear(layer):
-            raise InvalidValue(
-                f"found {type(layer).__name__} among the layers, wanted Linear of variables",
-                operation="save_weights",
-                hint="give a sequence of linear layers",
-            )
+            got = f"found {type(layer).__name__} among the layers, wanted Linear of variables"
+            raise InvalidValue(got, operation="save_weights", hint=hint)
         tensors[f"{2 * i}.weight"] = layer.w.data
         tensors[f"{2 * i}.bias"] = layer.b.data
     if fault := _fault(tensors):
@@ -81,20 +74,16 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
     Parameters
     ----------
     path : str or path-like
-        Tensors 0.weight [out, in] and 0.bias [out], and so on with growing numbers; the numbers between belong to
-        activations, which have no weights.
+        Holds tensors 0.weight [out, in] and 0.bias [out], and so on with increasing numbers; numbers that are missing
+        belong to activations, which have no weights.
     tape : Tape, optional
         Where the layers are recorded; an empty one by default.
-
-    Returns
-    -------
-    Traced of tuple of Linear
 
     Raises
     ------
     InvalidFile
-        If the file is no whole safetensors file, was changed since it was written here, or holds anything else than
-        such layers; it names the file and what is wrong.
+        If it is not a whole safetensors file, was changed since it was written here, or holds anything but such layers;
+        the message names the file and the fault.
     OSError
         If the file cannot be opened.
     ImportError
@@ -113,20 +102,19 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
         )
     tape = autograd.new_tape() if tape is None else tape
     layers = []
-    for place in _places(tensors):
-        w, tape = autograd.new_variable(tape, tensors[f"{place}.weight"])
-        b, tape = autograd.new_variable(tape, tensors[f"{place}.bias"])
+    for number in _numbers(tensors):
+        w, tape = autograd.new_variable(tape, tensors[f"{number}.weight"])
+        b, tape = autograd.new_variable(tape, tensors[f"{number}.bias"])
         layers.append(nn.Linear(w, b))
     return Traced(tuple(layers), tape)
 
 
-def _places(tensors: Mapping[str, Array]) -> list[int]:
-    """The numbers of the layers."""
+def _numbers(tensors: Mapping[str, Array]) -> list[int]:
     return sorted({int(name.partition(".")[0]) for name in tensors})
 
 
 def _fault(tensors: Mapping[str, Array]) -> str:
-    """Tell what keeps tensors from being a chain of linear layers; empty if nothing does."""
+    """Return why tensors are not a chain of linear layers; empty if they are."""
     if not tensors:
         return "there are no layers"
     for name, array in tensors.items():
@@ -140,14 +128,14 @@ def _fault(tensors: Mapping[str, Array]) -> str:
     if len(dtypes) > 1:
         return f"mixed dtypes: {' and '.join(dtypes)}"
     features = None
-    for place in _places(tensors):
-        w, b = tensors.get(f"{place}.weight"), tensors.get(f"{place}.bias")
+    for number in _numbers(tensors):
+        w, b = tensors.get(f"{number}.weight"), tensors.get(f"{number}.bias")
         if w is None or b is None:
             there, missing = ("bias", "weight") if w is None else ("weight", "bias")
-            return f"{place}.{there} has no {place}.{missing} beside it"
+            return f"{number}.{there} has no {number}.{missing} beside it"
         if b.shape != w.shape[:1]:
-            return f"{place}.bias has shape {b.shape}, wanted {w.shape[:1]} beside {place}.weight {w.shape}"
+            return f"{number}.bias has shape {b.shape}, wanted {w.shape[:1]} beside {number}.weight {w.shape}"
         if features not in (None, w.shape[1]):
-            return f"{place}.weight {w.shape} takes {w.shape[1]} features, the layer before gives {features}"
+            return f"{number}.weight {w.shape} takes {w.shape[1]} features, the layer before gives {features}"
         features = w.shape[0]
     return ""
