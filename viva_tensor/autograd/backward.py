@@ -80,10 +80,6 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     wrt : iterable of Variable
         Intermediate variables and constants whose gradients are also wanted; other gradients are freed on the way.
 
-    Returns
-    -------
-    Gradients
-
     Raises
     ------
     DimensionError

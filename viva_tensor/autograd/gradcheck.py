@@ -124,8 +124,7 @@ def _difference(
     ends = (float(moved[index]) + step, float(moved[index]) - step)
     for end in ends:
         moved[index] = end
-        at = [moved if i == number else point for i, point in enumerate(points)]
-        results.append(_recorded(function, at)[0].data)
+        results.append(_recorded(function, [*points[:number], moved, *points[number + 1 :]])[0].data)
     with np.errstate(invalid="ignore"):  # ∞ - ∞ is NaN, which no gradient equals
         return float((seed * (results[0] - results[1])).sum()) / (ends[0] - ends[1])
 

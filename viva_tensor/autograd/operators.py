@@ -15,25 +15,26 @@ WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data"
 Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}
 
 
-def _both_ways(name: str, symbol: str, hint: str) -> Refused:
-    return {f"__{name}__": (symbol, hint), f"__r{name}__": (symbol, hint)}
-
-
 ARITHMETIC: Refused = {
-    **_both_ways("add", "+", "call autograd.add(tape, a, b)"),
-    **_both_ways("sub", "-", "call autograd.sub(tape, a, b)"),
-    **_both_ways("mul", "*", "call autograd.mul(tape, a, b); a number is recorded with new_constant"),
-    **_both_ways("truediv", "/", "call autograd.div(tape, a, b)"),
-    **_both_ways("matmul", "@", "call autograd.matmul(tape, a, b)"),
-    **_both_ways("pow", "**", "call autograd.pow(tape, a, 2.0)"),
-    **_both_ways("floordiv", "//", WITHOUT_GRADIENT),
-    **_both_ways("mod", "%", WITHOUT_GRADIENT),
-    **_both_ways("divmod", "divmod()", WITHOUT_GRADIENT),
-    **_both_ways("and", "&", WITHOUT_GRADIENT),
-    **_both_ways("or", "|", WITHOUT_GRADIENT),
-    **_both_ways("xor", "^", WITHOUT_GRADIENT),
-    **_both_ways("lshift", "<<", WITHOUT_GRADIENT),
-    **_both_ways("rshift", ">>", WITHOUT_GRADIENT),
+    f"__{side}{name}__": (symbol, hint)
+    for name, symbol, hint in (
+        ("add", "+", "call autograd.add(tape, a, b)"),
+        ("sub", "-", "call autograd.sub(tape, a, b)"),
+        ("mul", "*", "call autograd.mul(tape, a, b); a number is recorded with new_constant"),
+        ("truediv", "/", "call autograd.div(tape, a, b)"),
+        ("matmul", "@", "call autograd.matmul(tape, a, b)"),
+        ("pow", "**", "call autograd.pow(tape, a, 2.0)"),
+        ("floordiv", "//", WITHOUT_GRADIENT),
+        ("mod", "%", WITHOUT_GRADIENT),
+        ("divmod", "divmod()", WITHOUT_GRADIENT),
+        ("and", "&", WITHOUT_GRADIENT),
+        ("or", "|", WITHOUT_GRADIENT),
+        ("xor", "^", WITHOUT_GRADIENT),
+        ("lshift", "<<", WITHOUT_GRADIENT),
+        ("rshift", ">>", WITHOUT_GRADIENT),
+    )
+    for side in ("", "r")
+} | {
     "__invert__": ("~", WITHOUT_GRADIENT),
     "__neg__": ("-", "call autograd.mul(tape, a, b) with b of -1 from new_constant"),
     "__pos__": ("+", "the variable itself is the same"),

@@ -196,7 +196,7 @@ class Tape(Unchanging):
         attributes: Mapping[str, Any] = _NOTHING,
         wanted: tuple[bool, ...] = (),
     ) -> Traced[Variable]:
-        """Return a new variable that holds a read-only array, and the tape that ends with its node."""
+        """Return a new variable with a read-only array, and the tape that ends with its node."""
         blocks, full, last = self._blocks, self._full, self._last
         output = Variable(full + len(last), data)
         last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
@@ -300,18 +300,13 @@ def new_tape() -> Tape:
 
 
 def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
-    """Record a leaf with gradient.
+    """Record a leaf with gradient; its ``data`` is read-only.
 
     Parameters
     ----------
     tape : Tape
     data : array_like, float32 or float64
         Python numbers and lists become float32. Writeable arrays are copied, read-only arrays are held as they are.
-
-    Returns
-    -------
-    Traced of Variable
-        Its ``data`` is read-only.
 
     Raises
     ------
@@ -356,20 +351,7 @@ def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Trace
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
-    """Apply an operation to variables of a tape and record it.
-
-    Parameters
-    ----------
-    tape : Tape
-    operation : Operation
-    *inputs : Variable
-        On this tape.
-    **attributes
-        The other arguments of the operation, such as an axis.
-
-    Returns
-    -------
-    Traced of Variable
+    """Apply an operation to variables of a tape and record it; ``attributes`` are other arguments, such as an axis.
 
     Raises
     ------

@@ -23,7 +23,7 @@ MOST_BYTES = 2**31 - 2**20  # a protobuf message stays below 2 GiB; the rest is 
 
 
 def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Path:
-    """Write a recorded forward pass as an ONNX model.
+    """Write a recorded forward pass as an ONNX model, and return the path.
 
     Parameters
     ----------
@@ -36,10 +36,6 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
         Leaves that each run replaces, named ``input0``, ``input1``, ... All other constants and variables that the
         output depends on become part of the model. The first axis of the first input, and of each input with as many
         rows, is the batch: the model takes any number of rows.
-
-    Returns
-    -------
-    Path
 
     Raises
     ------

@@ -73,10 +73,6 @@ def linear(
         "_uniform" or "_normal" appended; see :mod:`viva_tensor.nn.initializers`.
     dtype : {"float32", "float64"}
 
-    Returns
-    -------
-    Traced of Linear
-
     Raises
     ------
     InvalidShape
@@ -218,10 +214,6 @@ def mlp(
         For all layers; by default "he" before relu and its variants, and "xavier" otherwise and for the last layer.
     dtype : {"float32", "float64"}
 
-    Returns
-    -------
-    Traced of tuple of Linear
-
     Raises
     ------
     InvalidShape
@@ -320,10 +312,6 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
     rng : numpy.random.Generator
         Draws one seed; see :func:`viva_tensor.kernels.dropout`. A compiled step draws its own seeds; see
         :func:`viva_tensor.program.compile_step`.
-
-    Returns
-    -------
-    Traced of Variable
 
     Raises
     ------

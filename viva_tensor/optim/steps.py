@@ -42,10 +42,6 @@ def init(optimizer: Optimizer, params: Any) -> State:
     optimizer : SGD, Adam, AdamW or RMSprop
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
 
-    Returns
-    -------
-    State
-
     Raises
     ------
     InvalidValue
@@ -69,7 +65,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
 def update(
     tape: Tape, optimizer: Optimizer, state: State, params: P, grads: Mapping[int, Array]
 ) -> Traced[tuple[P, State]]:
-    """Take one step. Nothing is changed: the new parameters are new variables on the given tape.
+    """Take one step, and return new parameters, recorded on the given tape, and a new state; the old ones stay.
 
     Parameters
     ----------
@@ -82,10 +78,6 @@ def update(
         As for :func:`init`.
     grads : Gradients
         From :func:`viva_tensor.autograd.backward` on the tape of these parameters.
-
-    Returns
-    -------
-    Traced of (params, state)
 
     Raises
     ------
