@@ -1,6 +1,6 @@
 """Errors: one base class, and kinds that are also the built-in error a Python user would catch.
 
-Each message names the operation, what it got and wanted, and a hint: how to mend it.
+Each message names the operation, the fault and a hint: how to mend it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TensorError(Exception):
     Parameters
     ----------
     reason : str
-        What the operation got and wanted.
+        The fault: usually what the operation got and wanted.
     operation : str, optional
         The operation that refused its input.
     hint : str, optional

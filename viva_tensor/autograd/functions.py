@@ -54,7 +54,7 @@ _WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (Non
 
 
 def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
+    """Record a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
+    """Record a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
+    """Record a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
+    """Record a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
 
     The gradients are ∂/b and -∂·a/b², and 0 where ∂ is 0, even where b is 0.
 
@@ -105,7 +105,7 @@ def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """The larger of each pair of elements, broadcast as in NumPy; equal elements each have half the gradient.
+    """Record the larger of each pair of elements, broadcast as in NumPy; equal elements each have half the gradient.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
-    """Each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
+    """Record each element to the power of one number; see :func:`viva_tensor.kernels.pow`.
 
     The gradient is ∂·p·xᵖ⁻¹, and 0 where ∂ is 0, even where the slope is infinite.
 
@@ -132,7 +132,7 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
 
 
 def exp(tape: Tape, x: Variable) -> Traced[Variable]:
-    """eˣ; see :func:`viva_tensor.kernels.exp`.
+    """Record eˣ; see :func:`viva_tensor.kernels.exp`.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def exp(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def log(tape: Tape, x: Variable) -> Traced[Variable]:
-    """ln x, with the gradient ∂/x, and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.log`.
+    """Record ln x, with the gradient ∂/x, and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.log`.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def log(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
-    """√x, with the gradient ∂/(2√x), and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.sqrt`.
+    """Record √x, with the gradient ∂/(2√x), and 0 where ∂ is 0, even at 0; see :func:`viva_tensor.kernels.sqrt`.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def sqrt(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def abs(tape: Tape, x: Variable) -> Traced[Variable]:
-    """|x|, with gradient 0 at 0; see :func:`viva_tensor.kernels.abs`.
+    """Record |x|, with gradient 0 at 0; see :func:`viva_tensor.kernels.abs`.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def abs(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
-    """The elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
+    """Record the elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
 
 
 def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
-    """Basic indexing, ``x[index]``: integers, slices and an ellipsis, as ``np.s_`` makes them.
+    """Record ``x[index]``, basic indexing: integers, slices and an ellipsis, as ``np.s_`` makes them.
 
     Raises
     ------
@@ -227,8 +227,8 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     array(3., dtype=float32)
     """
     spans, single = _spans(node_of(tape, x, "slice").output.data.shape, index)
-    part, tape = record(tape, operations.SLICE, x, spans=spans)
-    return record(tape, operations.SQUEEZE, part, axes=single) if single else Traced(part, tape)
+    view, tape = record(tape, operations.SLICE, x, spans=spans)
+    return record(tape, operations.SQUEEZE, view, axes=single) if single else Traced(view, tape)
 
 
 def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Variable]:
@@ -259,36 +259,36 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
 
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
     """Return start, count and step along each axis, and the axes from which an integer picks one element."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    ellipsis = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
-    given = len(parts) - (ellipsis < len(parts))
+    entries = list(index) if isinstance(index, tuple) else [index]
+    ellipsis = next((i for i, entry in enumerate(entries) if entry is Ellipsis), len(entries))
+    given = len(entries) - (ellipsis < len(entries))
     if given > len(shape):
         hint = f"shape {shape} has {len(shape)} axes"
         raise IndexOutOfBounds(given - 1, len(shape), operation="slice", hint=hint)
-    parts[ellipsis : ellipsis + 1] = [_ALL] * (len(shape) - given)
+    entries[ellipsis : ellipsis + 1] = [_ALL] * (len(shape) - given)
     spans, single = [], []
-    for axis, (part, size) in enumerate(zip(parts, shape, strict=True)):
-        if isinstance(part, _Slice):
+    for axis, (entry, size) in enumerate(zip(entries, shape, strict=True)):
+        if isinstance(entry, _Slice):
             try:
-                indices = range(*part.indices(size))
+                indices = range(*entry.indices(size))
             except (TypeError, ValueError) as reason:
                 hint = "bounds and steps are integers, and no step is 0"
-                raise DimensionError(f"the index {part!r}: {reason}", operation="slice", hint=hint) from None
+                raise DimensionError(f"the index {entry!r}: {reason}", operation="slice", hint=hint) from None
             span = indices.start if len(indices) else 0, len(indices), indices.step
-            spans.append(operations.OpenSize(span) if part in _WHOLE else span)
-        elif isinstance(part, (int, np.integer)) and not isinstance(part, bool):
-            if not -size <= part < size:
-                raise IndexOutOfBounds(int(part), size, operation="slice", hint=f"of shape {shape}")
-            spans.append((int(part) % size, 1, 1))
+            spans.append(operations.OpenSize(span) if entry in _WHOLE else span)
+        elif isinstance(entry, (int, np.integer)) and not isinstance(entry, bool):
+            if not -size <= entry < size:
+                raise IndexOutOfBounds(int(entry), size, operation="slice", hint=f"of shape {shape}")
+            spans.append((int(entry) % size, 1, 1))
             single.append(axis)
         else:
             hint = "use integers, slices and one ellipsis"
-            raise DimensionError(f"an index of type {type(part).__name__}", operation="slice", hint=hint)
+            raise DimensionError(f"an index of type {type(entry).__name__}", operation="slice", hint=hint)
     return tuple(spans), tuple(single)
 
 
 def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
-    """Matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
+    """Record the matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
 
     Examples
     --------
@@ -301,7 +301,7 @@ def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
 
 
 def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
-    """The elements of x with the axes in another order, by default reversed; a view that costs nothing.
+    """Record x with its axes in another order, by default reversed; a view that costs nothing.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
 
 
 def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
+    """Record the sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
 
     Examples
     --------
@@ -339,7 +339,7 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
 
 
 def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
+    """Record the mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
 
     Examples
     --------
@@ -363,7 +363,7 @@ def _frozen(axis: Axis) -> Axis:
 
 
 def relu(tape: Tape, x: Variable) -> Traced[Variable]:
-    """max(x, 0) element by element; see :func:`viva_tensor.kernels.relu`.
+    """Record max(x, 0) element by element; see :func:`viva_tensor.kernels.relu`.
 
     Examples
     --------

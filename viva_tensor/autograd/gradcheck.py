@@ -24,7 +24,7 @@ def check_gradients(
     rng: np.random.Generator | None = None,
     tolerance: float | None = None,
 ) -> None:
-    r"""Compare the gradients that backward gives with central differences, element by element.
+    r"""Compare the gradients from backward with central differences, element by element.
 
     Let :math:`f(x) = \sum_i s_i y_i(x)` with random weights :math:`s` of the outputs :math:`y`. The gradient of f from
     :func:`backward`, in the dtype of the arrays, is compared with

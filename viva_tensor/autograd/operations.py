@@ -199,7 +199,7 @@ def _lower_unbroadcast(build: Any, grad: Value, shape: Shape) -> Any:
 
 
 def _lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> Callable[..., Any]:
-    """Return how to lower to a formula of elements or rows; ``factor`` names the attribute that it takes."""
+    """Return the lowering to a formula of elements or rows; ``factor`` names the attribute that it takes."""
 
     def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
         chosen = {"factor": attributes[factor]} if factor else {}

@@ -12,7 +12,7 @@ from viva_tensor.error import NoOperator
 
 C = TypeVar("C", bound=type)
 WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data"
-Refused = dict[str, tuple[str, str]]  # {name of a method: (what was written, what to write)}
+Refused = dict[str, tuple[str, str]]  # {name of a method: (operator, hint)}
 
 
 ARITHMETIC: Refused = {
@@ -48,7 +48,7 @@ INDEXING: Refused = {
     "__getitem__": ("[]", "call autograd.slice(tape, a, index), or index the values: a.data"),
     "__setitem__": ("[] =", "variables do not change; record a new one"),
     "__delitem__": ("del []", "variables do not change; record a new one"),
-    "__iter__": ("unpacking", "its fields are a.id and a.data; parts are made by autograd.slice(tape, a, index)"),
+    "__iter__": ("unpacking", "its fields are a.id and a.data; autograd.slice(tape, a, index) makes views"),
     "__len__": ("len()", "rows are counted by a.shape[0]"),
     "__contains__": ("in", "look among the values: a.data"),
 }
@@ -79,15 +79,15 @@ def refuses(*kinds: Refused) -> Callable[[C], C]:
 
     def refusing(cls: C) -> C:
         for kind in kinds:
-            for method, (written, hint) in kind.items():
-                setattr(cls, method, _refusal(written, hint))
+            for method, (operator, hint) in kind.items():
+                setattr(cls, method, _refusal(operator, hint))
         return cls
 
     return refusing
 
 
-def _refusal(written: str, hint: str) -> Callable[..., NoReturn]:
+def _refusal(operator: str, hint: str) -> Callable[..., NoReturn]:
     def refuse(self: object, *others: Any, **options: Any) -> NoReturn:
-        raise NoOperator(f"a {type(self).__name__} does not take this", operation=written, hint=hint)
+        raise NoOperator(f"a {type(self).__name__} does not take this", operation=operator, hint=hint)
 
     return refuse

@@ -252,19 +252,15 @@ def node_of(tape: Tape, variable: Variable, operation: str) -> Node:
     Traceback (most recent call last):
     viva_tensor.error.InvalidValue: relu: got NoneType where a tape belongs; the tape comes first, ...
     """
-    check_tape(operation, tape)
+    if not isinstance(tape, Tape):
+        raise no_tape(operation, tape)
     return tape.node(variable, operation)
 
 
-def check_tape(operation: str, tape: object) -> None:
-    """Raise unless a value is a tape.
-
-    Examples
-    --------
-    >>> check_tape("update", new_tape())
-    """
-    if not isinstance(tape, Tape):
-        raise _no_tape(operation, tape)
+def no_tape(operation: str, got: object) -> InvalidValue:
+    """Return the error for an argument that is not a tape."""
+    hint = "the tape comes first, then its variables; autograd.new_tape() gives an empty one"
+    return InvalidValue(f"got {type(got).__name__} where a tape belongs", operation=operation, hint=hint)
 
 
 def several(operation: str, name: str, variables: Any) -> tuple[Variable, ...]:
@@ -281,11 +277,6 @@ def several(operation: str, name: str, variables: Any) -> tuple[Variable, ...]:
         hint = f"give a tuple of variables, such as {name}=(x,)"
         raise InvalidValue(f"{name} is a {type(variables).__name__}", operation=operation, hint=hint)
     return tuple(variables)
-
-
-def _no_tape(operation: str, got: object) -> InvalidValue:
-    hint = "the tape comes first, then its variables; autograd.new_tape() gives an empty one"
-    return InvalidValue(f"got {type(got).__name__} where a tape belongs", operation=operation, hint=hint)
 
 
 def new_tape() -> Tape:
@@ -347,7 +338,7 @@ def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Trace
     try:
         return tape.extended(operation, array, operation is operations.VARIABLE)
     except AttributeError:
-        raise _no_tape(name, tape) from None
+        raise no_tape(name, tape) from None
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -372,7 +363,7 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
             wanted.append(tape.node(variable, operation.name).tracked)
             arrays.append(variable.data)
     except AttributeError:
-        raise _no_tape(operation.name, tape) from None
+        raise no_tape(operation.name, tape) from None
     data = operation.forward(*arrays, **attributes)
     freeze(data)
     fixed = MappingProxyType(attributes) if attributes else _NOTHING

@@ -16,7 +16,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import shown
 
-ROOMS = (optim, program)  # their public records can be saved
+ROOMS = {"optim": optim, "program": program}  # their public records can be saved
 LOCAL: dict[str, type] = {}  # records of this room, by their names in files
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 # numbers that NumPy does not check: positions in a buffer, and the size of the pool (seeding takes quadratic time)
@@ -28,9 +28,7 @@ MOST_BITS = 14_284  # of an int: Python parses at most 4,300 digits
 @cache
 def records() -> dict[str, type]:
     """Return the records that a checkpoint may hold, by room and name: optim.SGD, program.State, ..."""
-    public = {
-        f"{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name) for room in ROOMS for name in room.__all__
-    }
+    public = {f"{name}.{record}": getattr(room, record) for name, room in ROOMS.items() for record in room.__all__}
     return {
         name: record
         for name, record in (public | LOCAL).items()

@@ -107,7 +107,7 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
         metadata = {"viva_tensor": FORMAT, "written": str(time.time_ns()), "checkpoint": tree}
         content = packed(tensors, metadata)
     except (RecursionError, UnicodeError) as error:
-        got = f"what cannot be written ({type(error).__name__}: {error!s:.100})"
+        got = f"the checkpoint cannot be written ({type(error).__name__}: {error!s:.100})"
         raise InvalidValue(got, operation="save", hint="give trees of finite depth, and text of Unicode") from None
     return files.replace(path, content)
 

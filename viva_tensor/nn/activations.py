@@ -25,7 +25,7 @@ __all__ = [
 
 
 def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]:
-    """x where x > 0, else slope · x; see :func:`viva_tensor.kernels.leaky_relu`.
+    """Record x where x > 0, else slope · x; see :func:`viva_tensor.kernels.leaky_relu`.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]
 
 
 def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]:
-    """x · Φ(x), or its approximation by "tanh"; see :func:`viva_tensor.kernels.gelu`.
+    """Record x · Φ(x), or its approximation by "tanh"; see :func:`viva_tensor.kernels.gelu`.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]
 
 
 def sigmoid(tape: Tape, x: Variable) -> Traced[Variable]:
-    """1 / (1 + e⁻ˣ); see :func:`viva_tensor.kernels.sigmoid`.
+    """Record 1 / (1 + e⁻ˣ); see :func:`viva_tensor.kernels.sigmoid`.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def sigmoid(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def tanh(tape: Tape, x: Variable) -> Traced[Variable]:
-    """The hyperbolic tangent; see :func:`viva_tensor.kernels.tanh`.
+    """Record the hyperbolic tangent; see :func:`viva_tensor.kernels.tanh`.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def tanh(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def softplus(tape: Tape, x: Variable) -> Traced[Variable]:
-    """ln(1 + eˣ); see :func:`viva_tensor.kernels.softplus`.
+    """Record ln(1 + eˣ); see :func:`viva_tensor.kernels.softplus`.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def softplus(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def silu(tape: Tape, x: Variable) -> Traced[Variable]:
-    """x · sigmoid(x), also called Swish; see :func:`viva_tensor.kernels.silu`.
+    """Record x · sigmoid(x), also called Swish; see :func:`viva_tensor.kernels.silu`.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def silu(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def softmax(tape: Tape, x: Variable) -> Traced[Variable]:
-    """Softmax along the last axis; see :func:`viva_tensor.kernels.softmax`.
+    """Record the softmax along the last axis; see :func:`viva_tensor.kernels.softmax`.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def softmax(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def log_softmax(tape: Tape, x: Variable) -> Traced[Variable]:
-    """Logarithm of the softmax along the last axis; see :func:`viva_tensor.kernels.log_softmax`.
+    """Record the logarithm of the softmax along the last axis; see :func:`viva_tensor.kernels.log_softmax`.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def log_softmax(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def identity(tape: Tape, x: Variable) -> Traced[Variable]:
-    """x itself.
+    """Return x itself.
 
     Examples
     --------

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Uniform on :math:`\pm\sqrt{6 / (n_{in} + n_{out})}` [1]_.
+    r"""Draw uniformly on :math:`\pm\sqrt{6 / (n_{in} + n_{out})}` [1]_.
 
     References
     ----------
@@ -46,7 +46,7 @@ def xavier_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array
 
 
 def xavier_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Normal of standard deviation :math:`\sqrt{2 / (n_{in} + n_{out})}`; see :func:`xavier_uniform`.
+    r"""Draw normally with standard deviation :math:`\sqrt{2 / (n_{in} + n_{out})}`; see :func:`xavier_uniform`.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def xavier_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Uniform on :math:`\pm\sqrt{6 / n_{in}}`, which keeps the variance through relu [1]_.
+    r"""Draw uniformly on :math:`\pm\sqrt{6 / n_{in}}`, which keeps the variance through relu [1]_.
 
     References
     ----------
@@ -73,7 +73,7 @@ def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Normal of standard deviation :math:`\sqrt{2 / n_{in}}`; see :func:`he_uniform`.
+    r"""Draw normally with standard deviation :math:`\sqrt{2 / n_{in}}`; see :func:`he_uniform`.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Uniform on :math:`\pm\sqrt{3 / n_{in}}`, which keeps the variance where the activation is nearly linear [1]_.
+    r"""Draw uniformly on :math:`\pm\sqrt{3 / n_{in}}`, which keeps the variance with a nearly linear activation [1]_.
 
     References
     ----------
@@ -101,7 +101,7 @@ def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Normal of standard deviation :math:`\sqrt{1 / n_{in}}`; see :func:`lecun_uniform`.
+    r"""Draw normally with standard deviation :math:`\sqrt{1 / n_{in}}`; see :func:`lecun_uniform`.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    r"""Orthogonal factor of a matrix of normal numbers, distributed uniformly over all orthogonal matrices [1]_ [2]_.
+    r"""Draw the orthogonal factor of a matrix of normal numbers, uniform over all orthogonal matrices [1]_ [2]_.
 
     References
     ----------
@@ -131,7 +131,7 @@ def orthogonal_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Ar
 
 
 def orthogonal_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """Orthogonal factor of a matrix of uniform numbers; see :func:`orthogonal_normal`.
+    """Draw the orthogonal factor of a matrix of uniform numbers; see :func:`orthogonal_normal`.
 
     Examples
     --------
@@ -181,12 +181,8 @@ def initial_weight(
 
     Raises
     ------
-    InvalidShape
-        If there are no inputs or outputs, or more than memory holds.
-    InvalidValue
-        If there is no initialiser of that name, or ``rng`` is not a generator.
-    DtypeError
-        If the dtype is neither float32 nor float64.
+    InvalidShape, InvalidValue, DtypeError
+        As :func:`viva_tensor.nn.linear`.
 
     Examples
     --------

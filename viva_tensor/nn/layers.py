@@ -76,7 +76,7 @@ def linear(
     Raises
     ------
     InvalidShape
-        If there are no features.
+        If there are no features, or more than memory holds.
     InvalidValue
         If ``init`` is unknown or ``rng`` is not a generator.
     DtypeError

@@ -22,7 +22,9 @@ __all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "m
 def mse_loss(
     tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements; one node if not weighted.
+    r"""Record the mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2` over all n elements.
+
+    Unweighted, the mean is one node.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def mse_loss(
 def mae_loss(
     tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    r"""Mean absolute error, :math:`\frac{1}{n} \sum_i |p_i - t_i|`, with gradient 0 where they are equal.
+    r"""Record the mean absolute error, :math:`\frac{1}{n} \sum_i |p_i - t_i|`, with gradient 0 where they are equal.
 
     Parameters, returns and errors are those of :func:`mse_loss`.
 
@@ -88,7 +90,7 @@ def huber_loss(
     reduction: str = "mean",
     sample_weight: Variable | None = None,
 ) -> Traced[Variable]:
-    """Huber's loss, half the squared error up to δ and linear beyond; see :func:`viva_tensor.kernels.huber`.
+    """Record Huber's loss, half the squared error up to δ and linear beyond; see :func:`viva_tensor.kernels.huber`.
 
     Parameters, returns and errors are those of :func:`mse_loss`; ``delta``, δ, is above 0.
 
@@ -107,9 +109,10 @@ def huber_loss(
 def binary_cross_entropy(
     tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    """Cross-entropy of logits with targets from 0 to 1; see :func:`viva_tensor.kernels.binary_cross_entropy`.
+    """Record the cross-entropy of logits with targets from 0 to 1.
 
-    Parameters, returns and errors are those of :func:`mse_loss`, with :class:`InvalidValue` for other targets.
+    See :func:`viva_tensor.kernels.binary_cross_entropy`. Parameters, returns and errors are those of :func:`mse_loss`,
+    with :class:`InvalidValue` for other targets.
 
     Examples
     --------
@@ -125,9 +128,10 @@ def binary_cross_entropy(
 def cross_entropy(
     tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    """Cross-entropy of softmax(logits) with classes or probabilities; see :func:`viva_tensor.kernels.cross_entropy`.
+    """Record the cross-entropy of softmax(logits) with classes or probabilities.
 
-    Parameters and errors other than these are those of :func:`mse_loss`; the reduction is over the rows.
+    See :func:`viva_tensor.kernels.cross_entropy`. The reduction is over the rows; other parameters and errors are those
+    of :func:`mse_loss`.
 
     Parameters
     ----------

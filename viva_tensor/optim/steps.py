@@ -9,7 +9,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
-from viva_tensor.autograd.tape import check_tape
+from viva_tensor.autograd.tape import no_tape
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
@@ -99,7 +99,8 @@ def update(
     array([0.5, 1.5], dtype=float32)
     """
     check_optimizer("update", optimizer)
-    check_tape("update", tape)
+    if not isinstance(tape, Tape):
+        raise no_tape("update", tape)
     if not (isinstance(state, State) and is_step_count(state.steps) and _are_moments(state)):
         raise InvalidValue(f"got the state {state!r:.100}", operation="update", hint="use the one before, or init")
     name = type(optimizer).__name__
@@ -121,7 +122,7 @@ def update(
         scale = clipping(squared_norm([gradient(variable) for variable in leaves(params)]), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
-    columns = [0, *(1 if slot == "first" else 2 for slot in slots)]  # of what `updated` returns
+    columns = [0, *(1 if slot == "first" else 2 for slot in slots)]  # of the result of `updated`
     new: dict[Variable, Variable] = {}
     after: list[tuple[Array, Array | None, Array | None]] = []
 

@@ -38,12 +38,12 @@ def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
     if isinstance(params, Variable):
         return new(params)
     if isinstance(params, tuple):
-        parts = [replaced(part, new) for part in params]
-        return type(params)(*parts) if hasattr(params, "_fields") else tuple(parts)
+        fields = [replaced(one, new) for one in params]
+        return type(params)(*fields) if hasattr(params, "_fields") else tuple(fields)
     if isinstance(params, list):
-        return [replaced(part, new) for part in params]
+        return [replaced(one, new) for one in params]
     if isinstance(params, dict):
-        return {key: replaced(part, new) for key, part in params.items()}
+        return {key: replaced(one, new) for key, one in params.items()}
     raise InvalidValue(
         f"found {type(params).__name__} among the parameters, wanted variables",
         operation="optim",
