@@ -1,7 +1,4 @@
-"""The operations of the tape as functions (tape, variables) -> Traced; offered as ``autograd.add`` and so on.
-
-Their examples take ``new_tape`` and ``new_variable`` from ``viva_tensor.autograd``.
-"""
+"""The operations of the tape as functions (tape, variables) -> Traced; offered as ``autograd.add`` and so on."""
 
 from __future__ import annotations
 

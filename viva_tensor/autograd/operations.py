@@ -93,7 +93,6 @@ def compute(operation: Operation, *arrays: Array, **attributes: Any) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
     >>> compute(SUM, np.ones((2, 2)), axis=0, keepdims=False)
     array([2., 2.])
     """

@@ -19,9 +19,7 @@ from viva_tensor.kernels.checks import shown
 ROOMS = {"optim": optim, "program": program}  # their public records can be saved
 LOCAL: dict[str, type] = {}  # records of this room, by their names in files
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-# numbers that NumPy does not check: positions in a buffer, and the size of the pool (seeding takes quadratic time)
-POSITIONS = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", 4)}
-MOST_POOL = 1024
+MOST_POOL = 1024  # of a seed sequence: seeding takes quadratic time
 MOST_BITS = 14_284  # of an int: Python parses at most 4,300 digits
 
 
@@ -107,16 +105,16 @@ def decoded(tree: Any, tensors: dict[str, Array]) -> Any:
 
 
 def _generator(state: dict[str, Any], seed: dict[str, Any] | None) -> np.random.Generator:
-    if state["bit_generator"] not in GENERATORS:
-        raise ValueError(f"unknown generator {state['bit_generator']!r}")
-    *path, last = POSITIONS.get(state["bit_generator"], (None,))
-    position: Any = state
-    for name in path:
-        position = position[name]
-    if last is not None and not 0 <= position <= last:
-        raise ValueError(f"{path[-1]} is {position}, wanted 0 to {last}")
+    """Return the generator of a state, after checking the numbers that NumPy does not check."""
+    kind = state["bit_generator"]
+    if kind not in GENERATORS:
+        raise ValueError(f"unknown generator {kind!r}")
+    if kind == "MT19937" and not 0 <= (position := state["state"]["pos"]) <= 624:
+        raise ValueError(f"pos is {position}, wanted 0 to 624")
+    if kind == "Philox" and not 0 <= (position := state["buffer_pos"]) <= 4:
+        raise ValueError(f"buffer_pos is {position}, wanted 0 to 4")
     if seed and not seed["pool_size"] <= MOST_POOL:
         raise ValueError(f"pool_size is {seed['pool_size']}, wanted at most {MOST_POOL}")
-    bits = getattr(np.random, state["bit_generator"])(np.random.SeedSequence(**seed) if seed else None)
+    bits = getattr(np.random, kind)(np.random.SeedSequence(**seed) if seed else None)
     bits.state = state
     return np.random.Generator(bits)

@@ -85,7 +85,6 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from viva_tensor import autograd, optim
     >>> import tempfile
     >>> sgd = optim.SGD(lr=0.1)
@@ -123,12 +122,11 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     OSError, ImportError
         As :func:`load_weights`.
     """
-    metadata, tensors = tensors_of("load", path, DTYPES)
+    metadata, unused = tensors_of("load", path, DTYPES)
     if metadata.get("viva_tensor") != FORMAT:
         raise InvalidFile(
             f"{os.fspath(path)} holds no checkpoint", operation="load", hint="load_weights reads weights alone"
         )
-    unused = dict(tensors)
     try:
         checkpoint = decoded(json.loads(metadata["checkpoint"]), unused)
         if not isinstance(checkpoint, Checkpoint) or unused:

@@ -38,7 +38,6 @@ def checksum(path: str | os.PathLike[str]) -> str | None:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from viva_tensor import autograd, nn
     >>> from viva_tensor.checkpoint import save_weights
     >>> import tempfile

@@ -36,15 +36,12 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
     ------
     InvalidValue
         If these are not such layers. Nothing is written then.
-    OSError
-        If the file cannot be written; the old one remains.
-    ImportError
-        Without safetensors.
+    OSError, ImportError
+        If the file cannot be written (the old one remains); without safetensors.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from viva_tensor import nn
     >>> import tempfile
     >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -84,10 +81,8 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
     InvalidFile
         If it is not a whole safetensors file, was changed since it was written here, or holds anything but such layers;
         the message names the file and the fault.
-    OSError
-        If the file cannot be opened.
-    ImportError
-        Without safetensors.
+    OSError, ImportError
+        If the file cannot be opened; without safetensors.
 
     Examples
     --------

@@ -45,10 +45,8 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
         If the recorded pass fits only one number of rows.
     TensorError
         If an operation has no ONNX form, or the model is too large for one file; nothing is written then.
-    OSError
-        If the file cannot be written.
-    ImportError
-        Without the package onnx.
+    OSError, ImportError
+        If the file cannot be written; without the package onnx.
 
     Notes
     -----

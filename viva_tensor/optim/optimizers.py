@@ -11,12 +11,11 @@ from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, 
 
 
 class Optimizer:
-    """The base of the records. All have a learning rate, a weight decay, and a norm to clip to or None."""
+    """The base of the records. All have a learning rate, and a norm to clip to or None."""
 
     __slots__ = ()
 
     lr: float
-    weight_decay: float
     clip_norm: float | None
 
     def __post_init__(self) -> None:
@@ -24,7 +23,6 @@ class Optimizer:
         positive(name, "lr", self.lr, hint="0.01 is a usual start")
         if self.clip_norm is not None:
             positive(name, "clip_norm", self.clip_norm, hint="None leaves gradients as they are")
-        at_least_0(name, "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -85,6 +83,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         share("SGD", "momentum", self.momentum)
+        at_least_0("SGD", "weight_decay", self.weight_decay)
         if flag("SGD", "nesterov", self.nesterov) and not self.momentum:
             hint = "give momentum=0.9, or no nesterov"
             raise InvalidValue("nesterov=True, wanted momentum with it", operation="SGD", hint=hint)
@@ -147,13 +146,13 @@ class Adam(Optimizer):
         name = type(self).__name__
         pair = tuple(self.betas) if is_iterable(self.betas) else ()
         if len(pair) != 2:
-            raise InvalidValue(
-                f"betas={self.betas!r}, wanted two numbers", operation=name, hint="(0.9, 0.999) is usual"
-            )
+            hint = "(0.9, 0.999) is usual"
+            raise InvalidValue(f"betas={self.betas!r}, wanted two numbers", operation=name, hint=hint)
         for beta in pair:
             share(name, "β", beta)
         object.__setattr__(self, "betas", pair)  # a list, as read from a file, would make records unequal
         at_least_0(name, "eps", self.eps)
+        at_least_0(name, "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -232,6 +231,7 @@ class RMSprop(Optimizer):
         share("RMSprop", "alpha", self.alpha)
         share("RMSprop", "momentum", self.momentum)
         at_least_0("RMSprop", "eps", self.eps)
+        at_least_0("RMSprop", "weight_decay", self.weight_decay)
 
     @property
     def slots(self) -> tuple[str, ...]:
