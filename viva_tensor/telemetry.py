@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -38,7 +38,7 @@ class _Operation:
     latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST_CALLS))
 
 
-_operations: dict[str, _Operation] = {}
+_operations: defaultdict[str, _Operation] = defaultdict(_Operation)
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a child has no thread that could release it
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -54,9 +54,7 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     3
     """
     with _lock:
-        known = _operations.get(operation)
-        if known is None:
-            known = _operations[operation] = _Operation()
+        known = _operations[operation]
         known.count += 1
         known.nodes += nodes
         known.total += nanoseconds

@@ -80,7 +80,7 @@ def linear(
     InvalidValue
         If ``init`` is unknown or ``rng`` is not a generator.
     DtypeError
-        If the dtype is neither.
+        If the dtype is neither float32 nor float64.
 
     Examples
     --------

@@ -201,7 +201,8 @@ class RMSprop(Optimizer):
         s \leftarrow \alpha s + (1 - \alpha) g^2, \quad d = g / (\sqrt{s} + \varepsilon), \quad
         v \leftarrow \mu v + d, \quad w \leftarrow w - \eta v
 
-    Weight decay adds λ·w to g. ``eps`` is that of :class:`Adam`; other parameters and errors are those of :class:`SGD`.
+    Weight decay adds λ·w to g; without momentum no v is kept between steps. ``eps`` is that of :class:`Adam`; other
+    parameters and errors are those of :class:`SGD`.
 
     Parameters
     ----------

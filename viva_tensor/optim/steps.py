@@ -65,7 +65,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
 def update(
     tape: Tape, optimizer: Optimizer, state: State, params: P, grads: Mapping[int, Array]
 ) -> Traced[tuple[P, State]]:
-    """Take one step, and return new parameters, recorded on the given tape, and a new state; the old ones stay.
+    """Take one step, and return new parameters, recorded on the given tape, and a new state; nothing is changed.
 
     Parameters
     ----------
