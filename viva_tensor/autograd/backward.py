@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from numbers import Integral
 from time import perf_counter_ns
 
@@ -26,6 +26,8 @@ class Gradients(Unchanging, Mapping[int, Array]):
     __slots__ = ("_arrays", "_variables")
 
     def __init__(self, variables: dict[int, Variable], arrays: dict[int, Array]) -> None:
+        for array in arrays.values():
+            freeze(array)  # also those from a pickle, which come out writeable
         self._variables = variables
         self._arrays = arrays
 
@@ -53,17 +55,11 @@ class Gradients(Unchanging, Mapping[int, Array]):
     def __len__(self) -> int:
         return len(self._variables)
 
-    def __reduce__(self) -> tuple[Callable[..., Gradients], tuple[dict[int, Variable], dict[int, Array]]]:
-        return _gradients, (self._variables, self._arrays)
+    def __reduce__(self) -> tuple[type[Gradients], tuple[dict[int, Variable], dict[int, Array]]]:
+        return Gradients, (self._variables, self._arrays)
 
     def __repr__(self) -> str:
         return f"Gradients({dict(self)})"
-
-
-def _gradients(variables: dict[int, Variable], arrays: dict[int, Array]) -> Gradients:
-    for array in arrays.values():
-        freeze(array)  # arrays come out of a pickle writeable
-    return Gradients(variables, arrays)
 
 
 def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Iterable[Variable] = ()) -> Gradients:
@@ -119,10 +115,9 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
         index = node.output.id
         if (node.tracked or index in reached) and index in grads:
             _pull(node, grads[index] if index in kept else grads.pop(index), grads, reached)
-    for grad in grads.values():
-        freeze(grad)
+    gradients = Gradients(dict(sorted({**leaves, **kept}.items())) if kept else leaves, grads)
     telemetry.record("backward", perf_counter_ns() - start, visited)
-    return Gradients(dict(sorted({**leaves, **kept}.items())) if kept else leaves, grads)
+    return gradients
 
 
 def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> set[int]:

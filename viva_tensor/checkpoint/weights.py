@@ -113,8 +113,7 @@ def _fault(tensors: Mapping[str, Array]) -> str:
     if not tensors:
         return "there are no layers"
     for name, array in tensors.items():
-        found = NAME.fullmatch(name)
-        if not found:
+        if not (found := NAME.fullmatch(name)):
             return f"the name {name!r} is not like '0.weight' and '0.bias'"
         wanted = "[out, in]" if found[2] == "weight" else "[out]"
         if array.ndim != wanted.count(",") + 1 or 0 in array.shape:

@@ -219,8 +219,4 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     arrays = dict(grads)
     factor = clipping(squared_norm(arrays.values()), float(max_norm))
     scaled = {key: kernels.scale(array, factor) for key, array in arrays.items()}
-    if isinstance(grads, Gradients):
-        for array in scaled.values():
-            freeze(array)
-        return Gradients(grads._variables, scaled)
-    return scaled
+    return Gradients(grads._variables, scaled) if isinstance(grads, Gradients) else scaled
