@@ -13,8 +13,8 @@ from viva_tensor import kernels, telemetry
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.operations import compute
 from viva_tensor.autograd.tape import Node, Tape, Unchanging, Variable, node_of, several
-from viva_tensor.error import DimensionError, ForeignVariable, NoGradient, ShapeMismatch
-from viva_tensor.kernels.arrays import Array, as_arrays, freeze
+from viva_tensor.error import DimensionError, ForeignVariable, NoGradient
+from viva_tensor.kernels.arrays import Array, as_arrays, freeze, same_shape
 
 
 class Gradients(Unchanging, Mapping[int, Array]):
@@ -151,6 +151,5 @@ def _seed(loss: Variable, seed: ArrayLike | None) -> Array:
             )
         return np.array(1, loss.data.dtype, ndmin=loss.data.ndim)
     array = as_arrays("backward", loss.data, seed)[1]
-    if array.shape != shape:
-        raise ShapeMismatch(shape, array.shape, operation="backward", hint="the seed has the shape of the loss")
+    same_shape("backward", shape, array.shape, "the seed has the shape of the loss")
     return array.copy()

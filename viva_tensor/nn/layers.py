@@ -14,8 +14,8 @@ from viva_tensor import autograd, telemetry
 from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import node_of
-from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch, TensorError
-from viva_tensor.kernels.arrays import empty, float_dtype
+from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, TensorError
+from viva_tensor.kernels.arrays import empty, float_dtype, same_shape
 from viva_tensor.kernels.checks import is_iterable, is_whole, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import generator, initial_weight
@@ -173,11 +173,8 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
             operation="linear_forward",
             hint="a layer has at least one input and one output",
         )
-    if x.data.shape[1] != w[1]:
-        hint = f"w {w} is [out, in], x is [batch, in]"
-        raise ShapeMismatch((x.data.shape[0], w[1]), x.data.shape, operation="linear_forward", hint=hint)
-    if b != w[:1]:
-        raise ShapeMismatch(w[:1], b, operation="linear_forward", hint=f"b has one element for each row of w {w}")
+    same_shape("linear_forward", (x.shape[0], w[1]), x.shape, f"w {w} is [out, in], x is [batch, in]")
+    same_shape("linear_forward", w[:1], b, f"b has one element for each row of w {w}")
 
 
 def is_linear(layer: object) -> bool:
@@ -404,9 +401,7 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     shape = node_of(tape, x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
         got = node_of(tape, variable, "layer_norm_forward").output.data.shape
-        if got != shape[-1:]:
-            hint = f"{name} has one element for each feature of x {shape}"
-            raise ShapeMismatch(shape[-1:], got, operation="layer_norm_forward", hint=hint)
+        same_shape("layer_norm_forward", shape[-1:], got, f"{name} has one element for each feature of x {shape}")
     epsilon = real("layer_norm_forward", "epsilon", epsilon)
     normal, tape = autograd.record(tape, operations.NORMALIZE, x, epsilon=epsilon)
     scaled, tape = autograd.mul(tape, normal, layer.w)

@@ -12,7 +12,7 @@ import numpy as np
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations, record
 from viva_tensor.autograd.tape import node_of
-from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import same_shape
 from viva_tensor.kernels.checks import real
 
@@ -173,8 +173,7 @@ def _reduced(
         return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
     shape = losses.data.shape
     weights = node_of(tape, sample_weight, operation).output.data
-    if weights.shape != shape[:1]:
-        raise ShapeMismatch(shape[:1], weights.shape, operation=operation, hint="give one weight for each row")
+    same_shape(operation, shape[:1], weights.shape, "give one weight for each row")
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
