@@ -17,7 +17,7 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import shown
 
 ROOMS = {"optim": optim, "program": program}  # their public records can be saved
-LOCAL: dict[str, type] = {}  # records of this room, by their names in files
+RECORDS: dict[str, type] = {}  # records of this room, by their names in files
 GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 MOST_POOL = 1024  # of a seed sequence: seeding takes quadratic time
 MOST_BITS = 14_284  # of an int: Python parses at most 4,300 digits
@@ -29,7 +29,7 @@ def records() -> dict[str, type]:
     public = {f"{name}.{record}": getattr(room, record) for name, room in ROOMS.items() for record in room.__all__}
     return {
         name: record
-        for name, record in (public | LOCAL).items()
+        for name, record in (public | RECORDS).items()
         if isinstance(record, type) and (dataclasses.is_dataclass(record) or hasattr(record, "_fields"))
     }
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor import files
-from viva_tensor.checkpoint.codec import LOCAL, decoded, encoded, record_names
+from viva_tensor.checkpoint.codec import RECORDS, decoded, encoded, record_names
 from viva_tensor.checkpoint.storage import DTYPES, opened, packed, tensors_of
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array
@@ -70,7 +70,7 @@ class Checkpoint:
                 raise InvalidValue(f"{name} is {got}, wanted {wanted}", operation="Checkpoint")
 
 
-LOCAL["checkpoint.Checkpoint"] = Checkpoint
+RECORDS["checkpoint.Checkpoint"] = Checkpoint
 
 
 def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Path:
