@@ -1,4 +1,4 @@
-"""What a network has to beat: plain models fitted on the same rows."""
+"""Baselines that a network has to beat: plain models fitted on the same rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
 
 def least_squares(x: Float32Array, y: Float64Array, x_new: Float32Array) -> Float64Array:
-    """Predictions [new rows] for `x_new` of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
+    """Return predictions [new rows] of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
     coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
     predicted: Float64Array = _with_intercept(x_new) @ coefficients
     return predicted
 
 
 def logistic_regression(x: Float32Array, y: Float64Array, x_new: Float32Array, classes: int) -> Float64Array:
-    """Probabilities [new rows, classes] by scikit-learn's logistic regression, fitted on `x` and y [rows]."""
+    """Return probabilities [new rows, classes] of scikit-learn's logistic regression, fitted on `x` and y [rows]."""
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about convergence: as far as it comes is good enough for a baseline
+        warnings.simplefilter("ignore")  # a baseline need not converge
         fitted = LogisticRegression(max_iter=200).fit(x, y.astype(int))
     probabilities = np.zeros((len(x_new), classes))
     probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)

@@ -1,4 +1,4 @@
-"""Tables: reading a file, taking its target, splitting its rows."""
+"""Tables: reading a file, recognising its columns, splitting its rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows
 
-AS_IT_IS: dict[str, Any] = {"dtype": "str", "keep_default_na": False}
 READABLE = ".csv, .tsv, .csv.gz, .tsv.gz or .parquet"
 
 Table = pd.DataFrame | ParquetRows
@@ -30,11 +29,11 @@ IndexArray = npt.NDArray[np.int64]
 
 
 class DataError(ValueError):
-    """A table, or what was asked of it, cannot be used for training; the message is one line for the user."""
+    """A table or a request that training cannot use; the message is one line for the user."""
 
 
 class Split(NamedTuple):
-    """Row numbers of the three disjoint parts of a table, each an int64 array."""
+    """Row indices of the three disjoint parts of a table, each an int64 array."""
 
     train: IndexArray
     validation: IndexArray
@@ -42,7 +41,7 @@ class Split(NamedTuple):
 
 
 def diamonds_path() -> Path:
-    """Path of the bundled diamonds table: 53,940 diamonds, nine properties each and a price in US dollars."""
+    """Return the path of the bundled table: 53,940 diamonds, each with nine properties and a price in US dollars."""
     return Path(str(resources.files("viva_tensor"))) / "datasets" / "diamonds.csv.gz"
 
 
@@ -54,18 +53,18 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
     path : str or Path
         The suffix tells the format: .csv, .tsv, .csv.gz, .tsv.gz or .parquet.
     text : collection of str
-        Columns of a CSV or TSV file that are text even where every value looks like a number.
+        Columns of a CSV or TSV file to read as text, even if every value looks like a number.
 
     Returns
     -------
     DataFrame
-        Rows numbered from 0, in the order of the file. In CSV and TSV, blank lines are no rows, and a row shorter than
+        Rows numbered from 0, in the order of the file. In CSV and TSV, blank lines are skipped, and a row shorter than
         the header lacks its last values.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, empty or of another format, or two columns have one name.
+        If the file is missing, unreadable, empty or of another format, or two columns have the same name.
     """
     path = Path(path)
     with _reading(path) as kind:
@@ -74,10 +73,12 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
             table = rows.rows(0, len(rows))
         else:
             separator = "," if kind == "csv" else "\t"
-            dtype = dict.fromkeys(text, "str")
             with _text(path) as file:
-                _check_header(path, pd.read_csv(file, sep=separator, header=None, nrows=1, **AS_IT_IS).iloc[0])
+                first = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype="str", keep_default_na=False)
+            # pandas would call the second of two columns "a" "a.1"
+            _check_names(path, pd.Index([str(name) or f"Unnamed: {i}" for i, name in enumerate(first.iloc[0])]))
             with _text(path) as file:
+                dtype = dict.fromkeys(text, "str")
                 table = pd.read_csv(file, sep=separator, dtype=dtype, index_col=False, low_memory=False)
             table.columns = table.columns.map(str)
     _check_table(path, table)
@@ -85,13 +86,7 @@ def read_table(path: str | Path, text: Collection[str] = ()) -> pd.DataFrame:
 
 
 def open_table(path: str | Path) -> Table:
-    """As :func:`read_table`, but the rows of a Parquet file stay there until they are asked for.
-
-    Raises
-    ------
-    DataError
-        As :func:`read_table`.
-    """
+    """Open a table as :func:`read_table` does, but leave the rows of a Parquet file there until they are needed."""
     path = Path(path)
     if not path.name.lower().endswith(".parquet"):
         return read_table(path)
@@ -102,13 +97,13 @@ def open_table(path: str | Path) -> Table:
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
-    """The rows of a table from start to before stop."""
+    """Return the rows of a table from `start` up to but not including `stop`."""
     return table.rows(start, stop) if isinstance(table, ParquetRows) else table.iloc[start:stop]
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[str]:
-    """The kind of a file to read: csv, tsv or parquet; what reading it raises becomes a DataError."""
+    """Give the kind of a file, csv, tsv or parquet, and turn the errors of reading it into a DataError."""
     if os.path.isdir(path):
         raise DataError(f"{path} is a directory; name a {READABLE} file in it")
     if not os.path.exists(path):
@@ -134,46 +129,41 @@ def _reading(path: Path) -> Iterator[str]:
 
 
 def _check_table(path: Path, table: Table) -> None:
-    if not table.columns.is_unique:
-        twice = table.columns[table.columns.duplicated()][0]
-        raise DataError(f"{path} has two columns named {twice!r}; rename one")
+    _check_names(path, table.columns)
     if not (len(table) and len(table.columns)):
         raise DataError(f"{path} has no rows")
 
 
+def _check_names(path: Path, names: pd.Index[str]) -> None:
+    if not names.is_unique:
+        raise DataError(f"{path} has two columns named {names[names.duplicated()][0]!r}; rename one")
+
+
 @contextmanager
 def _text(path: Path) -> Iterator[IO[Any]]:
-    """A text file for pandas, which would misread two things in silence: NUL bytes, at which fields end, and blank
-    lines that end in a carriage return alone, at which fields shift.
+    """Open a text file for pandas, which silently misreads NUL bytes, where fields end, and blank lines that end in a
+    carriage return alone, where fields shift.
     """
     read: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    place, last, bare = 0, b"", False
+    offset, last, bare = 0, b"", False
     with read(path, "rb") as file:
         while chunk := file.read(1 << 20):
             if (found := chunk.find(0)) >= 0:
-                raise DataError(f"cannot read {path}: not UTF-8 text (byte {place + found} is NUL)")
+                raise DataError(f"cannot read {path}: not UTF-8 text (byte {offset + found} is NUL)")
             bare = bare or (last + chunk[:-1]).count(b"\r") > (last + chunk).count(b"\r\n")
-            place, last = place + len(chunk), chunk[-1:]
+            offset, last = offset + len(chunk), chunk[-1:]
         bare = bare or last == b"\r"
     with read(path, "rt", encoding="utf-8-sig") if bare else read(path, "rb") as file:
         yield file
 
 
-def _check_header(path: Path, header: pd.Series[Any]) -> None:
-    """Refuse two columns of one name: pandas would call the second "a" "a.1"."""
-    names = [str(name) or f"Unnamed: {i}" for i, name in enumerate(header)]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise DataError(f"{path} has two columns named {name!r}; rename one")
-
-
 def target_kind(table: Table, target: str) -> str:
-    """Tell what column `target` holds: "number", predicted as it is, or "class", for text, categories and booleans.
+    """Return the kind of column `target`: "number", or "class" for text, categories and booleans.
 
     Raises
     ------
     DataError
-        If there is no such column, or it can be neither.
+        If there is no such column, or it is of neither kind.
 
     Examples
     --------
@@ -185,27 +175,24 @@ def target_kind(table: Table, target: str) -> str:
         near = difflib.get_close_matches(target.casefold(), list(folded), n=1)
         hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
         raise DataError(f"no column {target!r}{hint} The columns are: {', '.join(map(str, table.columns))}")
-    match kind_of(table[target]):
-        case "empty":
-            raise DataError(f"column {target!r} has no values")
-        case "number":
-            return "number"
-        case "text" | "boolean":
-            return "class"
-        case kind:
-            held = "dates" if kind == "date" else "other values"
-            raise DataError(f"training needs numbers, text or booleans to predict; column {target!r} holds {held}")
+    kind = kind_of(table[target])
+    if kind == "empty":
+        raise DataError(f"column {target!r} has no values")
+    if kind in {"date", "other"}:
+        held = "dates" if kind == "date" else "other values"
+        raise DataError(f"training needs numbers, text or booleans to predict; column {target!r} holds {held}")
+    return "number" if kind == "number" else "class"
 
 
 def split_rows(n_rows: int, test_fraction: float = 0.2, validation_fraction: float = 0.1, seed: int = 0) -> Split:
     """Divide the rows of a table at random into training, validation and test rows.
 
-    The test part is taken from all rows, the validation part from the rest; each has at least one row, training two.
+    Test rows are drawn from all rows, validation rows from the rest; there is at least one of each, and two to train.
 
     Raises
     ------
     DataError
-        If there are too few rows for that.
+        If there are too few rows.
 
     Examples
     --------
@@ -225,11 +212,10 @@ def split_rows(n_rows: int, test_fraction: float = 0.2, validation_fraction: flo
 
 
 def kind_of(column: pd.Series[Any]) -> str:
-    """Tell what a column holds: number, boolean, date, text, empty (nothing but missing values) or other."""
-    dtype = column.dtype
+    """Return the kind of a column: number, boolean, date, text, empty (all values missing) or other."""
     if bool(column.isna().all()):
         return "empty"
-    if isinstance(dtype, pd.CategoricalDtype):
+    if isinstance(column.dtype, pd.CategoricalDtype):
         return "text"
     match pd.api.types.infer_dtype(column, skipna=True):
         case "integer" | "floating" | "decimal" | "mixed-integer-float":
@@ -245,9 +231,13 @@ def kind_of(column: pd.Series[Any]) -> str:
 
 
 def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Array:
-    """A column of numbers, booleans or dates (then: days since `origin`) as float64, NaN where missing or infinite."""
+    """Return a column of numbers or booleans, or of dates as days since `origin`, as float64.
+
+    Missing and infinite values are NaN.
+    """
+    wanted = "numbers" if origin is None else "dates"
     if (kind := kind_of(column)) == ("date" if origin is None else "number"):  # pandas would count nanoseconds
-        raise DataError(f"column {column.name!r} must hold {'numbers' if origin is None else 'dates'}, not {kind}s")
+        raise DataError(f"column {column.name!r} must hold {wanted}, not {kind}s")
     try:
         if origin is None:
             if column.dtype == object:
@@ -257,18 +247,17 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
             days = (pd.to_datetime(column, utc=True) - pd.Timestamp(origin)) / pd.Timedelta(days=1)
             values = days.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
-        held = "numbers" if origin is None else "dates"
-        raise DataError(f"column {column.name!r} must hold {held}: {one_line(error)}") from error
+        raise DataError(f"column {column.name!r} must hold {wanted}: {one_line(error)}") from error
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _in_range(value: Any) -> Any:
-    """A value, but infinity for a whole number that float64 does not hold, which pandas refuses."""
+    """Return a value, or infinity for an integer beyond float64, which pandas refuses."""
     return math.inf if isinstance(value, int) and abs(value) > sys.float_info.max else value
 
 
 def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
-    """The code of every row, -1 where missing, and the label of every code; two codes may have one label.
+    """Return the code of every row, -1 where missing, and the label of every code; two codes may share a label.
 
     Examples
     --------
@@ -281,5 +270,5 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, without line breaks; its type if it says nothing."""
+    """Return the message of an error without line breaks, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -6,6 +6,7 @@ exactly as the training rows were. Values that are missing, NaN or infinite all 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,27 +17,19 @@ import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import (
-    DataError,
-    IndexArray,
-    Table,
-    kind_of,
-    labels_of,
-    numbers_of,
-    one_line,
-)
+from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 
 MAX_CATEGORIES = 64
-IDENTIFIER_SHARE = 0.9  # text with this share of distinct values names its row and says nothing about others
+IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
 MISSING = "(missing)"
 
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number, boolean or date as ``(value - mean) / std``, kept within ±10; a missing value is taken to be `median`.
+    """A number, boolean or date as ``(value - mean) / std``, clipped to ±10, with `median` for a missing value.
 
-    If `missing`, a second feature is 1 where the value is missing. Dates are counted in days since `origin`.
+    If `missing`, a second feature is 1 where the value is missing. Dates are days since `origin`.
     """
 
     name: str
@@ -62,7 +55,7 @@ class Numeric:
 class Categorical:
     """A text or category as one feature per category: 1 for the category of the row, 0 elsewhere.
 
-    A value that is none of `categories` is 0 everywhere. If `missing`, a last feature is 1 where the value is missing.
+    A value outside `categories` is 0 everywhere. If `missing`, a last feature is 1 where the value is missing.
     """
 
     name: str
@@ -76,17 +69,17 @@ class Categorical:
 
     def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
         codes, labels = labels_of(column)
-        place = {category: i for i, category in enumerate(self.categories)}
+        index = {category: i for i, category in enumerate(self.categories)}
         n = len(self.categories)
         # code -1, a missing value, finds the last entry
-        places = np.array([*(place.get(label, -1) for label in labels), n])[codes]
-        one_hot: npt.NDArray[np.bool_] = places[:, None] == np.arange(n + self.missing)
+        indices = np.array([*(index.get(label, -1) for label in labels), n])[codes]
+        one_hot: npt.NDArray[np.bool_] = indices[:, None] == np.arange(n + self.missing)
         return one_hot
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the columns of a table become features; `left_out` names the columns that do not, each with the reason.
+    """How the columns of a table become features; `left_out` gives the reason for each column that does not.
 
     Examples
     --------
@@ -110,7 +103,7 @@ class Encoding:
         return tuple(name for column in self.columns for name in column.feature_names)
 
     def encode(self, table: pd.DataFrame) -> npt.NDArray[np.float32]:
-        """Features of every row of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
+        """Return the features of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
 
         Raises
         ------
@@ -129,13 +122,13 @@ class Encoding:
         return features
 
     def to_dict(self) -> dict[str, Any]:
-        """The encoding as numbers, strings, lists and dicts, as JSON can hold them."""
+        """Return the encoding as numbers, strings, lists and dicts for JSON."""
         columns = [{"kind": type(column).__name__.lower(), **asdict(column)} for column in self.columns]
         return {"columns": columns, "left_out": dict(self.left_out)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Encoding:
-        """The encoding that `to_dict` described.
+        """Return the encoding that `to_dict` described.
 
         Raises
         ------
@@ -151,13 +144,11 @@ class Encoding:
 def fit_encoding(
     table: Table, rows: IndexArray | None = None, target: str | None = None, ranks: Ranks = ALONE
 ) -> Encoding:
-    """Choose the encoding of every column of `table` but the target, from the training rows; all, if none are named.
+    """Choose the encoding of every column of `table` but the target from the training rows, or from all rows.
 
-    Each rank looks at some of the columns.
-
-    Numbers, booleans and dates are standardised, text and categories one-hot encoded, the 64 most frequent of them.
-    Left out are columns that are constant, all missing, neither numbers nor text nor dates, or a text that is
-    distinct in nearly every row.
+    Numbers, booleans and dates are standardised; the 64 most frequent texts or categories are one-hot encoded. A column
+    is left out if it is constant, all missing, of another kind, or a text that differs in nearly every row. Each rank
+    looks at some of the columns.
 
     Raises
     ------
@@ -166,23 +157,17 @@ def fit_encoding(
     """
     names = [name for name in table.columns if name != target]
     with ranks.together("fit_encoding"):
-        own = [
-            _fit_column(name, table[name] if rows is None else table[name].iloc[rows])
-            for name in names[ranks.rank :: ranks.size]
-        ]
-    dealt = ranks.all(own)
-    columns: list[Numeric | Categorical] = []
-    left_out: dict[str, str] = {}
-    for place, name in enumerate(names):
-        column = dealt[place % ranks.size][place // ranks.size]
-        if isinstance(column, str):
-            left_out[name] = column
-        else:
-            columns.append(column)
+        local = {
+            name: _fit_column(name, table[name] if rows is None else table[name].iloc[rows])
+            for name in names[ranks.part(len(names))]
+        }
+    fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
+    left_out = {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
+    columns = tuple(column for column in fitted.values() if not isinstance(column, str))
     if not columns:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " beside the target"))
-    return Encoding(tuple(columns), left_out)
+    return Encoding(columns, left_out)
 
 
 def _fit_column(name: str, column: pd.Series[Any]) -> Numeric | Categorical | str:
@@ -220,12 +205,12 @@ def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | 
 def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
     codes, labels = labels_of(column)
     missing = bool((codes < 0).any())
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for label, count in zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True):
-        counts[label] = counts.get(label, 0) + count
+        counts[label] += count
     if len(counts) == 1 and not missing:
         return "constant"
-    if len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * sum(counts.values()):
+    if len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
         return "identifier: nearly every row has a text of its own"
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)

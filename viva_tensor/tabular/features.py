@@ -1,4 +1,4 @@
-"""The features of a table that the ranks encode, each those of its own rows, into one file that all then map."""
+"""The features of a table: each rank encodes its share of the rows into one file, which all ranks then map."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from viva_tensor.tabular.data import DataError, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
 
 FILE = "features.f32"
-# With float32, so many rows of any number of features are whole pages: no two ranks write to one page, which file
-# systems of several hosts would not keep apart.
+# This many float32 rows fill whole pages, whatever the number of features. Two ranks must not write to one page, since
+# a file system of several hosts would not keep their writes apart.
 TOGETHER = 1024
 READ = 64 * TOGETHER  # rows encoded at a time
 
 
 @contextmanager
 def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
-    """Features [rows, features] of a whole table, in memory; with several ranks in a file in a folder that all see.
-
-    The file is removed in the end.
-    """
+    """Give the features [rows, features] of a whole table; with several ranks, in a file that is removed at the end."""
     if ranks.size == 1:
         yield encoding.encode(rows_of(table, 0, len(table)))
         return
@@ -36,8 +33,8 @@ def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path |
     ranks.from_first("encode", lambda: _create(path))
     try:
         with ranks.together("encode"):
-            units = ranks.part(-(-len(table) // TOGETHER))
-            first, last = units.start * TOGETHER, min(units.stop * TOGETHER, len(table))
+            blocks = ranks.part(-(-len(table) // TOGETHER))
+            first, last = blocks.start * TOGETHER, min(blocks.stop * TOGETHER, len(table))
             with open(path, "r+b") as file:
                 file.seek(first * shape[1] * 4)
                 for start in range(first, last, READ):

@@ -1,4 +1,4 @@
-"""A network trained on a table, for use on new rows, and how it came to be."""
+"""A network trained on a table, for use on new rows, and the record of its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Scores = NumberScores | ClassScores
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with all that its use on new rows takes."""
+    """A trained network with everything needed to use it on new rows."""
 
     target: Target
     encoding: Encoding
@@ -26,17 +26,17 @@ class Model:
 
     @property
     def text_columns(self) -> list[str]:
-        """Columns to read as text, whatever their values look like; see :func:`viva_tensor.tabular.data.read_table`."""
+        """Columns to read as text; see :func:`viva_tensor.tabular.data.read_table`."""
         return [column.name for column in self.encoding.columns if isinstance(column, Categorical)]
 
     @property
     def known_columns(self) -> set[str]:
-        """The target, and all columns of the training rows, those that were left out included."""
+        """The target and all columns of the training rows, including those left out."""
         used = {column.name for column in self.encoding.columns}
         return {self.target.name, *used, *self.encoding.left_out}
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Predictions for the rows of a table: columns row (from 0), predicted, and for classes their probabilities.
+        """Return predictions for a table: columns row (from 0), predicted, and for classes their probabilities.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A Parquet file of which a column or some rows are read at a time, as pandas reads the whole."""
+"""A Parquet file whose columns and rows are read when needed, and look as if pandas had read the whole."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def _framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
-    """A table, from some row of a file on, as pandas wrote it, an index with a name as a column."""
+def _data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
+    """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column."""
     frame: pd.DataFrame = table.to_pandas()
     indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
-    if len(indices) == 1 and isinstance(indices[0], dict):  # told by its begin and step alone
+    if len(indices) == 1 and isinstance(indices[0], dict):  # stored as its start and step alone
         frame, index = frame.reset_index(drop=True), indices[0]
         if index["name"] is not None:
             numbers = index["start"] + index["step"] * np.arange(begin, begin + table.num_rows)
@@ -28,11 +28,7 @@ def _framed(table: pa.Table, begin: int = 0) -> pd.DataFrame:
 
 
 class ParquetRows:
-    """The rows of a Parquet file, which stay there until they are asked for.
-
-    Parameters
-    ----------
-    path : str or Path
+    """The rows of a Parquet file, which stay there until they are needed.
 
     Examples
     --------
@@ -56,26 +52,23 @@ class ParquetRows:
         import pyarrow.parquet
 
         self._file = pyarrow.parquet.ParquetFile(path)
-        self.columns: pd.Index[str] = _framed(self._file.schema_arrow.empty_table()).columns
+        self.columns: pd.Index[str] = _data_frame(self._file.schema_arrow.empty_table()).columns
 
     def __len__(self) -> int:
         count: int = self._file.metadata.num_rows
         return count
 
     def __getitem__(self, name: str) -> pd.Series[Any]:
-        """A column."""
-        # one beside it, for the number of rows where an index is no column of the file
+        """Return a column."""
+        # an index that is no column of the file takes its length from the first column
         columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
-        return _framed(self._file.read(columns=columns))[name]
+        return _data_frame(self._file.read(columns=columns))[name]
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
-        """The rows from start to before stop; groups of rows without any of them are not read."""
-        groups, before, skipped = [], 0, 0
-        for group in range(self._file.metadata.num_row_groups):
-            after = before + self._file.metadata.row_group(group).num_rows
-            if after <= start:
-                skipped = after
-            elif before < stop:
-                groups.append(group)
-            before = after
-        return _framed(self._file.read_row_groups(groups).slice(start - skipped, stop - start), start)
+        """Return the rows from start up to but not including stop; row groups without any of them are not read."""
+        metadata = self._file.metadata
+        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        begins = np.cumsum([0, *counts])
+        groups = np.flatnonzero((begins[1:] > start) & (begins[:-1] < stop))
+        skipped = begins[begins <= start][-1]
+        return _data_frame(self._file.read_row_groups(groups.tolist()).slice(start - skipped, stop - start), start)

@@ -1,4 +1,4 @@
-"""What a run on a table used, reached and how fast: for a terminal, as Markdown, and as a record for JSON."""
+"""Reports of a run, with its columns, scores, speed and settings: for a terminal, as Markdown, and for JSON."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.targets import Classes
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
-EXACT = ("r2", "accuracy", "log_loss")  # to four places, not to four digits
+EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
 def summary(run: Run, source: str) -> str:
-    """Lines for a terminal."""
+    """Return a report for a terminal."""
     table = _table(run)
     widths = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
-    lines = [_first(run, source), *(f"  {line}" for line in _left_out(run)), ""]
+    lines = [_overview(run, source), *(f"  {line}" for line in _left_out(run)), ""]
     for row in table:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
-    if not _beats(run):
+    if not _beats_baselines(run):
         lines.append("  The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
     return "\n".join([*lines, "", _speed(run)])
 
 
 def shares(times: Sequence[Times]) -> str:
-    """Describe where the time of ranks went, a line each.
+    """Describe where the time of each rank went, one line per rank.
 
     Examples
     --------
@@ -38,11 +38,7 @@ def shares(times: Sequence[Times]) -> str:
        0    3.000 s 75%    0.500 s 12%    0.500 s 12%
        1    3.250 s 81%    0.000 s  0%    0.750 s 19%
     """
-    lines = [
-        f"{'rank':>4}"
-        + "".join(f"{name:>15}" for name in ("compute", "wait", "reduce"))
-        + f"   of {times[0].steps:,} steps"
-    ]
+    lines = [f"{'rank':>4}{'compute':>15}{'wait':>15}{'reduce':>15}   of {times[0].steps:,} steps"]
     for rank, one in enumerate(times):
         parts = (one.compute, one.wait, one.reduce)
         whole = sum(parts) or 1.0
@@ -51,17 +47,18 @@ def shares(times: Sequence[Times]) -> str:
 
 
 def markdown(run: Run, source: str) -> str:
-    """A short report."""
+    """Return a short report in Markdown."""
     head, *rows = _table(run)
-    lines = [f"# {run.target.name} of {source}", "", _first(run, source) + ".", *(f"- {x}" for x in _left_out(run)), ""]
-    lines += [_row(head), "|---" * len(head) + "|", *map(_row, rows), "", _speed(run) + "."]
-    settings = _settings(run)
-    lines += ["", "| setting | value |", "|---|---|", *(_row([name, str(value)]) for name, value in settings.items())]
+    lines = [f"# {run.target.name} of {source}", "", _overview(run, source) + "."]
+    lines += [*(f"- {line}" for line in _left_out(run)), ""]
+    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", _speed(run) + ".", ""]
+    lines += ["| setting | value |", "|---|---|"]
+    lines += [_markdown_row([name, str(value)]) for name, value in _settings(run).items()]
     return "\n".join(lines) + "\n"
 
 
 def record(run: Run) -> dict[str, Any]:
-    """All of it as numbers, strings, lists and dicts; JSON has no NaN, so it is None."""
+    """Return a full report as numbers, strings, lists and dicts; NaN, which JSON lacks, becomes None."""
     return {
         "target": run.target.name,
         "rows": dict(run.rows),
@@ -83,7 +80,7 @@ def record(run: Run) -> dict[str, Any]:
 
 
 def describe(model: Model) -> str:
-    """Describe what a model takes and gives."""
+    """Describe the target, the network and the columns of a model."""
     sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
@@ -102,7 +99,7 @@ def _settings(run: Run) -> dict[str, Any]:
     return settings | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 
-def _first(run: Run, source: str) -> str:
+def _overview(run: Run, source: str) -> str:
     encoding = run.encoding
     return (
         f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
@@ -118,18 +115,17 @@ def _left_out(run: Run) -> list[str]:
 
 
 def _table(run: Run) -> list[list[str]]:
-    """The heading and a row for the network and each baseline."""
+    """Return the heading and a row for the network and each baseline."""
     fields = next(iter(run.scores.values()))._fields
-    table = [[f"Error on {run.rows['test']:,} test rows", *(HEADINGS[name] for name in fields)]]
-    if "accuracy" in fields:
-        table[0][0] = f"On {run.rows['test']:,} test rows"
+    scored = "On" if "accuracy" in fields else "Error on"
+    table = [[f"{scored} {run.rows['test']:,} test rows", *(HEADINGS[name] for name in fields)]]
     for kind, scores in run.scores.items():
         table.append([kind, *(_quantity(name, value) for name, value in scores._asdict().items())])
     return table
 
 
-def _beats(run: Run) -> bool:
-    """Return whether the network is better than each baseline, in RMSE or log loss."""
+def _beats_baselines(run: Run) -> bool:
+    """Return whether the network has a lower RMSE or log loss than each baseline."""
     name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     return bool(network < min(baselines))
@@ -151,5 +147,5 @@ def _quantity(name: str, value: float) -> str:
     return f"{value:,.0f}" if 1e3 <= value < 1e12 else f"{value:.4g}"
 
 
-def _row(cells: list[str]) -> str:
+def _markdown_row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,4 +1,4 @@
-"""A network trained on a table, with its scores on rows kept apart beside those of baselines."""
+"""Training a network on a table, and its scores on test rows beside those of baselines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
     shared_folder: str | Path | None = None,
     timed: bool = False,
 ) -> Run:
-    """Train a network to predict column `target` from the other columns, and test it once on rows kept apart.
+    """Train a network to predict column `target` from the other columns, and test it once on test rows.
 
     Rows without a target are left out. The encoding and the scaling of the target are fitted on the training rows.
 
@@ -50,21 +50,21 @@ def run(
     table : DataFrame or ParquetRows
     target : str
     settings : Settings
-        The loss is mean squared error for numbers and cross-entropy for classes, whatever it says.
+        Its loss is replaced by mean squared error for numbers and cross-entropy for classes.
     test_fraction : float
-        Share of the rows kept apart.
+        Share of the rows kept for the test.
     kind : {"number", "class"}, optional
-        How to take the target; by default text, categories and booleans are classes.
+        How to treat the target; by default text, categories and booleans are classes.
     progress, checkpoint, resume, comm, timed
-        See :func:`viva_tensor.train.fit`. With several ranks, each encodes rows of its own, of a Parquet file the only
-        ones that it reads beside the target and some columns to choose their encoding from.
+        See :func:`viva_tensor.train.fit`. With several ranks, each encodes its share of the rows. Of a Parquet file it
+        reads only these rows, the target, and the columns whose encoding it chooses.
     shared_folder : path, optional
-        With several ranks: where all of them find the features that each has encoded.
+        With several ranks: a folder that all of them see, for the encoded features.
 
     Raises
     ------
     DataError
-        If the table cannot be used for this.
+        If the table cannot be used.
     DivergenceError
         If the loss becomes infinite or NaN.
     """
@@ -93,10 +93,9 @@ def run(
             comm=comm,
             timed=timed,
         )
-        own = test[ranks.part(len(test))]
         with ranks.together("predict"):
-            outputs = predict(result.layers, x[own], settings.activation)
-        output = np.concatenate(ranks.all(outputs))
+            local = predict(result.layers, x[test[ranks.part(len(test))]], settings.activation)
+        output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
         scores = ranks.from_first(
@@ -128,7 +127,7 @@ def run(
 def _scores(
     target: Target, output: Float32Array, x: Float32Array, y: Float64Array, x_test: Float32Array, actual: Float64Array
 ) -> dict[str, Scores]:
-    """Scores of the network and of baselines fitted on the training rows x, y."""
+    """Return the scores of the network and of baselines fitted on the training rows x, y."""
     if isinstance(target, Number):
         return {
             "network": target.score(actual, target.decode(output)["predicted"].to_numpy()),

@@ -27,16 +27,16 @@ PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
 
 
 def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
-    """Write a run to `folder`, each file whole or not at all, and return their paths.
+    """Write a run to `folder`, each file whole or not at all, and return the paths of the files.
 
     - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of ``Linear``
       and activations: 0.weight, 0.bias, 2.weight, ...
     - ``preprocessing.json``: how columns become features, and what the outputs mean
     - ``history.csv``: losses after every epoch
-    - ``loss.png``: their curves, if matplotlib is installed
-    - ``predictions.csv``: for every test row its number in the table (from 0), the actual and the predicted target
+    - ``loss.png``: curves of these losses, if matplotlib is installed
+    - ``predictions.csv``: for every test row its index in the table, the actual and the predicted target
     - ``report.json``: scores, baselines, settings, versions, speed
-    - ``report.md``: the same in short, to read
+    - ``report.md``: a short report to read
     """
     versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
@@ -55,19 +55,19 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
         "target": target_to_dict(run.target),
         "activation": run.settings.activation,
         "features": run.encoding.to_dict(),
-        "weights": checkpoints.checksum(weights),  # tells whether both files are of one run
+        "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
     }
     contents = {PREPROCESSING: _json(preprocessing), **contents}
     return [weights, *(files.replace(folder / name, content) for name, content in contents.items())]
 
 
 def load(folder: str | Path) -> Model:
-    """The model in a folder that `save` wrote.
+    """Return the model in a folder that `save` wrote.
 
     Raises
     ------
     DataError
-        If a file is missing, or not what `save` writes.
+        If a file is missing, or was not written by `save`.
     """
     folder = Path(folder)
     try:
@@ -84,12 +84,12 @@ def load(folder: str | Path) -> Model:
         raise DataError(f"{folder / PREPROCESSING} names no known activation")
     target = target_from_dict(preprocessing.get("target") or {})
     encoding = Encoding.from_dict(preprocessing.get("features") or {})
-    takes, gives = layers[0].w.data.shape[1], layers[-1].w.data.shape[0]
-    wanted = len(encoding.feature_names), target.outputs
-    if (takes, gives) != wanted or layers[0].w.data.dtype != np.float32:
+    takes, gives, dtype = layers[0].w.shape[1], layers[-1].w.shape[0], layers[0].w.dtype
+    features, outputs = len(encoding.feature_names), target.outputs
+    if (takes, gives, dtype) != (features, outputs, np.dtype(np.float32)):
         raise DataError(
-            f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs of {layers[0].w.data.dtype}; "
-            f"{PREPROCESSING} wants {wanted[0]} and {wanted[1]} of float32"
+            f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs of {dtype}; "
+            f"{PREPROCESSING} wants {features} and {outputs} of float32"
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
         raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
@@ -97,7 +97,7 @@ def load(folder: str | Path) -> Model:
 
 
 def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:
-    """Write a table as CSV, a file whole or not at all."""
+    """Write a table as CSV; a file is written whole or not at all."""
     if isinstance(to, Path):
         files.replace(to, _csv(table))
     else:

@@ -1,4 +1,4 @@
-"""The column to predict, as what a network is trained on, and its outputs as predictions again."""
+"""The column to predict as targets of training, and the network's outputs as predictions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NumberScores(NamedTuple):
 
 
 class ClassScores(NamedTuple):
-    """The share of rows whose most probable class is right, and the mean of -log(probability of the right one)."""
+    """The share of rows whose most probable class is right, and the mean of -log(probability of the right class)."""
 
     accuracy: float
     log_loss: float
@@ -52,19 +52,19 @@ class Number:
     outputs = 1
 
     def encode(self, values: Float64Array) -> Float32Array:
-        """Return what to learn [rows, 1] for values [rows]."""
-        with np.errstate(over="ignore"):  # becomes infinite, and such rows are left out
+        """Return the targets of training [rows, 1] for values [rows]."""
+        with np.errstate(over="ignore"):  # becomes infinite; such rows are left out
             return ((values - self.mean) / self.std).astype(np.float32)[:, None]
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
-        """Predictions of the network's outputs [rows, 1]."""
+        """Return predictions for the network's outputs [rows, 1]."""
         return pd.DataFrame({"predicted": output[:, 0].astype(np.float64) * self.std + self.mean})
 
     def actual(self, values: Float64Array) -> Float64Array:
         return values
 
     def score(self, values: Float64Array, predicted: Float64Array) -> NumberScores:
-        """Errors of predictions [rows].
+        """Return the errors of predictions [rows].
 
         Examples
         --------
@@ -79,7 +79,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Classes:
-    """One of several labels, learned as its number in `labels`; outputs are logits, one for each label.
+    """One of several labels, learned as its index in `labels`; outputs are logits, one for each label.
 
     Examples
     --------
@@ -100,11 +100,11 @@ class Classes:
         return len(self.labels)
 
     def encode(self, values: Float64Array) -> Float32Array:
-        """Return what to learn [rows] for the numbers [rows] of classes."""
+        """Return the targets of training [rows] for class indices [rows]."""
         return values.astype(np.float32)
 
     def probabilities(self, output: Float32Array) -> Float64Array:
-        """Of each label [rows, labels]: softmax of the network's outputs."""
+        """Return the probability of each label [rows, labels]: softmax of the network's outputs."""
         shifted = output.astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
         powers = np.exp(shifted)
@@ -112,37 +112,37 @@ class Classes:
         return result
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
-        """The most probable label of each row, and the probability of each label."""
+        """Return the most probable label of each row, and the probability of each label."""
         probabilities = self.probabilities(output)
-        columns = {f"{self.name}={label}": probabilities[:, place] for place, label in enumerate(self.labels)}
+        columns = {f"{self.name}={label}": probabilities[:, i] for i, label in enumerate(self.labels)}
         return pd.DataFrame({"predicted": self.actual(probabilities.argmax(axis=1)), **columns})
 
     def actual(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The labels of numbers of classes."""
+        """Return the labels of class indices."""
         labels: npt.NDArray[Any] = np.array(self.labels, dtype=object)[values.astype(int)]
         return labels
 
     def score(self, values: Float64Array, probabilities: Float64Array) -> ClassScores:
-        """Scores of probabilities [rows, labels], each taken to be at least 2⁻²³, the resolution of float32.
+        """Return the scores of probabilities [rows, labels], raised to at least 2⁻²³, the resolution of float32.
 
         Examples
         --------
         >>> Classes("cut", ("Fair", "Ideal")).score(np.array([0.0, 1.0]), np.array([[1.0, 0.0], [0.5, 0.5]]))
         ClassScores(accuracy=0.5, log_loss=0.34657359027997264)
         """
-        places = values.astype(int)
-        right = probabilities[np.arange(len(places)), places]
+        actual = values.astype(int)
+        right = probabilities[np.arange(len(actual)), actual]
         log_loss = float(-np.mean(np.log(np.clip(right, 2.0**-23, 1))))
-        return ClassScores(float(np.mean(probabilities.argmax(axis=1) == places)), log_loss)
+        return ClassScores(float(np.mean(probabilities.argmax(axis=1) == actual)), log_loss)
 
 
 Target = Number | Classes
 
 
 def values_of(column: pd.Series[Any], kind: str) -> tuple[Float64Array, tuple[str, ...]]:
-    """A target column as float64, NaN where it is missing or infinite, and the sorted labels if its kind is "class".
+    """Return a target column as float64, NaN where missing or infinite, and the sorted labels if its kind is "class".
 
-    Classes are numbered in the order of their labels.
+    A class is represented by the index of its label.
 
     Examples
     --------
@@ -155,17 +155,17 @@ def values_of(column: pd.Series[Any], kind: str) -> tuple[Float64Array, tuple[st
         return numbers_of(column), ()
     codes, labels = labels_of(column)
     ordered = tuple(sorted(set(labels)))
-    place = {label: float(i) for i, label in enumerate(ordered)}
-    return np.array([*(place[label] for label in labels), np.nan])[codes], ordered  # code -1 finds the last entry
+    index = {label: float(i) for i, label in enumerate(ordered)}
+    return np.array([*(index[label] for label in labels), np.nan])[codes], ordered  # code -1 finds the last entry
 
 
 def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Target:
-    """The target of training rows.
+    """Return the target with its labels or scaling fitted on training rows.
 
     Raises
     ------
     DataError
-        If there is nothing to learn in them.
+        If the target is constant, cannot be scaled, or has too many classes for the rows.
     """
     if labels:
         counts = np.unique(values, return_counts=True)[1]
@@ -173,8 +173,8 @@ def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Targ
             raise DataError(f"the target {name!r} is constant ({labels[int(values[0])]}) in the training rows")
         if len(labels) > len(values) / 2:
             raise DataError(
-                f"the target {name!r} has {len(labels)} classes for {len(values)} training rows; it takes several "
-                "rows of each to learn"
+                f"the target {name!r} has {len(labels)} classes for {len(values)} training rows; several rows of each "
+                "class are needed"
             )
         return Classes(name, labels)
     if values.min() == values.max():
@@ -187,12 +187,12 @@ def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Targ
 
 
 def target_to_dict(target: Target) -> dict[str, Any]:
-    """The target as numbers, strings, lists and dicts, as JSON can hold them."""
+    """Return the target as numbers, strings, lists and dicts for JSON."""
     return {"kind": type(target).__name__.lower(), **asdict(target)}
 
 
 def target_from_dict(record: Mapping[str, Any]) -> Target:
-    """The target that `target_to_dict` described.
+    """Return the target that `target_to_dict` described.
 
     Raises
     ------
