@@ -1,6 +1,6 @@
-"""Training a multilayer network: batches, validation, early stopping, and how it went.
+"""Training a multilayer network: batches, validation, early stopping, and their history.
 
-Needs NumPy alone, but for progress bars, checkpoints and pictures.
+Only progress bars, checkpoints and pictures need more than NumPy.
 
 >>> import numpy as np
 >>> x = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]

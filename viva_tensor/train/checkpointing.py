@@ -1,4 +1,4 @@
-"""The state of a run in a file: written from time to time, at the end and on interruption, and gone on from."""
+"""Checkpointing of a run: its state is written from time to time, at the end and on interruption, and resumed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from viva_tensor import autograd, nn
+from viva_tensor import autograd
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
 from viva_tensor.kernels.checks import check_count, positive
+from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.training import Training
 
@@ -24,7 +25,7 @@ DIGESTED = 65536  # rows in one digest
 
 
 class Checkpointer:
-    """The state of a run in a file that rank 0 writes."""
+    """The checkpoint of a run, in a file that rank 0 writes."""
 
     def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
         if epochs is not None:
@@ -45,12 +46,12 @@ class Checkpointer:
             self._write()
 
     def end(self) -> None:
-        """No epoch is to come."""
+        """Write the state of the last epoch."""
         with self._ranks.together("fit"):
             self._write()
 
     def epoch(self) -> None:
-        """An epoch is done."""
+        """Keep the state after an epoch, and write it if it is due."""
         with self._ranks.together("fit"):
             if self._ranks.first:
                 self._keep()
@@ -66,7 +67,7 @@ class Checkpointer:
             metadata={
                 "settings": self._settings(),
                 "rows": self._rows,
-                "best": [array for layer in training.best for array in (layer.w.data, layer.b.data)],
+                "best": parameters(training.best),
                 "best_loss": training.best_loss,
                 "best_epoch": training.best_epoch,
                 "seconds": training.seconds,
@@ -84,16 +85,16 @@ class Checkpointer:
         self._latest, self._written = None, perf_counter()
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings that must not change, but the optimiser, which a checkpoint holds as it is."""
-        held = self._training.settings
-        settings = {field.name: getattr(held, field.name) for field in fields(held)}
+        """Return the settings that must not change, without the optimiser, which has its own entry in a checkpoint."""
+        record = self._training.settings
+        settings = {field.name: getattr(record, field.name) for field in fields(record)}
         del settings["optimizer"], settings["patience"]
         if settings["schedule"] == "constant":
             del settings["epochs"]
         return settings
 
     def resume(self) -> None:
-        """Put the run into the state that the file holds."""
+        """Restore the state that the file holds."""
         training, kept = self._training, self._ranks.from_first("fit", lambda: checkpoints.load(self._path))
         try:
             known = dict(kept.metadata["settings"])
@@ -108,15 +109,11 @@ class Checkpointer:
                     hint="resume with the same, or start anew",
                 )
             best = kept.metadata["best"]
-            shapes = [array.shape for layer in training.layers for array in (layer.w.data, layer.b.data)]
-            if [np.shape(array) for array in best] != shapes:
-                raise ValueError(f"best weights of shapes {[np.shape(array) for array in best]}")
-            layers, tape = [], autograd.new_tape()
-            for weight, bias in zip(best[::2], best[1::2], strict=True):
-                w, tape = autograd.new_variable(tape, weight)
-                b, tape = autograd.new_variable(tape, bias)
-                layers.append(nn.Linear(w, b))
-            training.best, training.best_loss = tuple(layers), float(kept.metadata["best_loss"])
+            shapes = [np.shape(array) for array in best]
+            if shapes != [array.shape for array in parameters(training.layers)]:
+                raise ValueError(f"best weights of shapes {shapes}")
+            training.best = record_layers(autograd.new_tape(), best).value
+            training.best_loss = float(kept.metadata["best_loss"])
             training.best_epoch, training.seconds = kept.metadata["best_epoch"], float(kept.metadata["seconds"])
             training.history = {name: list(kept.history[name]) for name in training.history}
         except TensorError:
@@ -132,14 +129,13 @@ class Checkpointer:
 
 
 def _digest(rows: Rows, ranks: Ranks) -> str:
-    """Of the rows that are meant, in their order; ranks share out the work."""
-    numbers = rows.numbers
-    blocks = [slice(start, start + DIGESTED) for start in range(0, len(numbers), DIGESTED)]
-    own = []
-    for block in blocks[ranks.part(len(blocks))]:
+    """Return a digest of the selected rows in their order; each rank reads a share of them."""
+    starts = range(0, len(rows.indices), DIGESTED)
+    local = []
+    for start in starts[ranks.part(len(starts))]:
         digest = hashlib.sha256()
-        for array in rows.taken(block):
+        for array in rows.take(slice(start, start + DIGESTED)):
             digest.update(f"{array.shape}".encode())
             digest.update(array.data)
-        own.append(digest.hexdigest())
-    return hashlib.sha256("".join(one for part in ranks.all(own) for one in part).encode()).hexdigest()
+        local.append(digest.hexdigest())
+    return hashlib.sha256("".join(map("".join, ranks.all(local))).encode()).hexdigest()

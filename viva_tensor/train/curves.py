@@ -1,4 +1,4 @@
-"""Pictures of how training went."""
+"""Pictures of the course of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
-    """The curves of a history as a PNG picture; needs ``pip install "viva-tensor[plot]"``.
+    """Draw the losses of a history as a PNG picture; needs ``pip install "viva-tensor[plot]"``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training on arrays, from rows and settings to a trained network."""
+"""Training on arrays: from rows and settings to a trained network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.checkpointing import Checkpointer
 from viva_tensor.train.progress import Bar
-from viva_tensor.train.rows import Rows, split, usable
+from viva_tensor.train.rows import Rows, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.training import Fit, Training
 
@@ -42,7 +42,7 @@ def fit(
     comm: Intracomm | None = None,
     timed: bool = False,
 ) -> Fit:
-    """Train a network from x to y in shuffled batches, in float32.
+    """Train a network to predict y from x, in shuffled batches and in float32.
 
     Parameters
     ----------
@@ -52,32 +52,32 @@ def fit(
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
     settings : Settings
     validation : (x, y), or array_like of int, optional
-        Rows for validation, or the numbers of those of x and y that are meant, instead of
-        ``settings.validation_fraction`` of the rows to train on.
+        Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
+        train on.
     classes : int, optional
-        How many there are, if y may lack the last.
+        The number of classes, if y may lack the last.
     progress : bool
         Show a bar on stderr, if that is a terminal: losses, rows per second, share of the peak rate of multiply-adds,
         time left.
     checkpoint : path, optional
-        A file to keep the state of the run in, after every ``checkpoint_epochs`` epochs, or if that is not given after
-        every ``checkpoint_minutes``, at the end, and when the run is interrupted from the keyboard. Needs
+        A file for the state of the run, written every ``checkpoint_epochs`` epochs or, by default, every
+        ``checkpoint_minutes``, at the end, and on an interruption from the keyboard. Needs
         ``pip install "viva-tensor[train]"``.
     resume : bool
-        Go on from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
-        same, but for ``patience``, and for ``epochs`` where the schedule is constant.
+        Continue from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
+        same, except ``patience``, and ``epochs`` if the schedule is constant.
     rows : array_like of int, optional
-        Numbers of the rows of x and y to train on; all by default.
+        Indices of the rows of x and y to train on; all by default.
     comm : mpi4py.MPI.Intracomm, optional
-        The ranks that train together. Each calls this with the same rows, settings and paths, and takes its part of
-        each batch: the batches are those of one rank, so that up to rounding any number of ranks leads to the same
-        weights, and a run can be resumed on another number. Of a memory-mapped float32 x each rank reads what it needs.
-        Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
-        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. Ranks that have more threads than
-        processors on a host, or are bound to one of many, are warned of, with a hint.
+        The ranks that train together. Each calls this with the same rows, settings and paths, and takes its share of
+        each batch. The batches do not depend on the number of ranks, so the weights are the same up to rounding, and a
+        run can be resumed on another number of ranks. Each rank reads only the rows it needs of a memory-mapped
+        float32 x. Rank 0 alone shows progress and writes. Needs ``pip install "viva-tensor[mpi]"`` or the like; under
+        ``mpiexec -n 4 python -m mpi4py script.py`` a rank that fails ends the others. A warning with a hint appears if
+        the ranks of a host have more threads than processors, or are bound to one of many.
     timed : bool
-        With several ranks: find out how long each computes, waits for the others and sums gradients, which takes a
-        barrier a step.
+        With several ranks: measure how long each computes, waits for the others and sums gradients, at the cost of a
+        barrier in each step.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def fit(
     Raises
     ------
     DtypeError, DimensionError, ShapeMismatch, InvalidShape, InvalidValue
-        If rows, targets or settings cannot be used for this, or are not those of the checkpoint.
+        If rows, targets or settings cannot be used, or differ from those of the checkpoint.
     InvalidFile, OSError
         If the checkpoint cannot be read or written.
     DivergenceError
@@ -107,7 +107,7 @@ def fit(
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
         _check(settings, validation, classes, checkpoint, resume)
-    with ranks.together("fit on rows"):  # once, for all that reads them
+    with ranks.together("fit on rows"):  # converted once, for everything below
         x, y = as_numbers("fit on rows", "x", x), as_numbers("fit on rows", "y", y)
     if ranks.size > 1:
         shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
@@ -127,22 +127,23 @@ def fit(
 
 
 def _check(settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool) -> None:
-    """Raise where options of a kind that they cannot be, or do not go together."""
+    """Raise if an option has the wrong type, or two do not go together."""
     if not isinstance(settings, Settings):
-        got, hint = f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)"
-        raise InvalidValue(got, operation="fit", hint=hint)
+        _refuse(f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)")
     if classes is not None:
         check_count("fit", "classes", classes)
     if isinstance(validation, tuple) and len(validation) != 2:
-        hint = "give (x, y), or numbers of rows"
-        raise InvalidValue(f"validation is a tuple of {len(validation)}", operation="fit", hint=hint)
+        _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), or indices of rows")
     if validation is None and not settings.validation_fraction and settings.patience is not None:
-        hint = "give some, or a validation_fraction above 0"
-        raise InvalidValue("patience without validation rows", operation="fit", hint=hint)
+        _refuse("patience without validation rows", "give some, or a validation_fraction above 0")
     if checkpoint is not None and as_path("fit", checkpoint).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
     if resume and checkpoint is None:
-        raise InvalidValue("resume without a checkpoint", operation="fit", hint="name the file to go on from")
+        _refuse("resume without a checkpoint", "name the file to resume from")
+
+
+def _refuse(reason: str, hint: str = "") -> NoReturn:
+    raise InvalidValue(reason, operation="fit", hint=hint)
 
 
 def _rows(
@@ -154,36 +155,35 @@ def _rows(
     rows: npt.ArrayLike | None,
     ranks: Ranks,
 ) -> tuple[Rows, Rows | None, int]:
-    """Rows to train on, those of validation if there are any, and the number of outputs."""
+    """Return the rows to train on, those for validation if there are any, and the number of outputs."""
     classes = None if classes is None else int(classes)
-    chosen = usable("rows", x, y, settings.loss, classes, rows, ranks)
+    chosen = checked_rows("rows", x, y, settings.loss, classes, rows, ranks)
     if classes is not None and chosen.y.ndim == 2 and settings.loss == "cross_entropy" and chosen.y.shape[1] != classes:
-        raise InvalidValue(f"classes={classes}, and y has columns for {chosen.y.shape[1]}", operation="fit")
-    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.numbers].max()) + 1
+        _refuse(f"classes={classes}, and y has columns for {chosen.y.shape[1]}")
+    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.indices].max()) + 1
     if validation is None:
-        parts = split(chosen, settings.validation_fraction, settings.seed) if settings.validation_fraction else None
-        return (*parts, outputs) if parts else (chosen, None, outputs)
-    features, targets, numbers = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
-    held_out = usable("validation rows", features, targets, settings.loss, outputs, numbers, ranks)
+        if not settings.validation_fraction:
+            return chosen, None, outputs
+        return (*split(chosen, settings.validation_fraction, settings.seed), outputs)
+    features, targets, indices = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
+    held_out = checked_rows("validation rows", features, targets, settings.loss, outputs, indices, ranks)
     if held_out.x.shape[1] != chosen.x.shape[1] or held_out.y.shape[1:] != chosen.y.shape[1:]:
-        hint = "give the same features and outputs"
         raise ShapeMismatch(
-            (*chosen.x.shape[1:], *chosen.y.shape[1:]), (*held_out.x.shape[1:], *held_out.y.shape[1:]),
-            operation="fit on validation rows", hint=hint,
-        )  # fmt: skip
+            (*chosen.x.shape[1:], *chosen.y.shape[1:]),
+            (*held_out.x.shape[1:], *held_out.y.shape[1:]),
+            operation="fit on validation rows",
+            hint="give the same features and outputs",
+        )
     return chosen, held_out, outputs
 
 
 def _run(training: Training, checkpointer: Checkpointer | None, progress: bool) -> None:
-    """All epochs, with a bar and checkpoints where they are wanted."""
-    settings, count = training.settings, len(training.rows.numbers)
-    launched = training.ranks.size > 1
-    bar = Bar(progress, count, settings.batch_size, settings.epochs, training.epoch, training.flops, launched=launched)
-    with bar:
+    """Train for all epochs, with a bar and checkpointing if wanted."""
+    with Bar(training, progress) as bar:
         with checkpointer or nullcontext():
             while not training.ended:
                 training.advance(bar.step)
-                bar.epoch(training.history)
+                bar.epoch()
                 if checkpointer is not None:
                     checkpointer.epoch()
         if checkpointer is not None:

@@ -1,15 +1,16 @@
-"""Trained networks: their outputs for any number of rows."""
+"""Trained networks: their parameters as arrays, and their outputs for any number of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
+from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Float32Array, as_numbers, wants
+from viva_tensor.kernels.arrays import Array, Float32Array, as_numbers, wants
 from viva_tensor.nn.layers import is_linear
 
 Layers = tuple[nn.Linear, ...]
@@ -17,8 +18,24 @@ Layers = tuple[nn.Linear, ...]
 PREDICT_ROWS = 4096  # rows in one forward pass, so that memory stays bounded
 
 
+def parameters(layers: Layers) -> list[Array]:
+    """Return the weight and bias of each layer in turn."""
+    return [variable.data for layer in layers for variable in layer]
+
+
+def record_layers(
+    tape: Tape, arrays: Iterable[Array], leaf: Callable[[Tape, Array], Traced[Variable]] = autograd.new_variable
+) -> Traced[Layers]:
+    """Record arrays, the weight and bias of each layer in turn, as layers."""
+    leaves = []
+    for array in arrays:
+        variable, tape = leaf(tape, array)
+        leaves.append(variable)
+    return Traced(tuple(nn.Linear(w, b) for w, b in zip(leaves[::2], leaves[1::2], strict=True)), tape)
+
+
 class Network:
-    """Forward passes of a network for any weights of the same shapes, compiled once for each number of rows.
+    """A network's forward passes, for any weights of the same shapes, compiled once for each number of rows.
 
     Examples
     --------
@@ -32,35 +49,33 @@ class Network:
         self._compiled: dict[int, program.Forward] = {}
 
     def __call__(self, layers: Layers, x: Float32Array) -> Float32Array:
-        """Outputs [rows, out] for x [rows, in]."""
-        weights = [array for layer in layers for array in (layer.w.data, layer.b.data)]
+        """Return outputs [rows, out] for x [rows, in]."""
+        weights = parameters(layers)
         parts = []
         for start in range(0, max(len(x), 1), PREDICT_ROWS):
             rows = x[start : start + PREDICT_ROWS]
             if len(rows) not in self._compiled:
-                self._compiled[len(rows)] = self._compile(layers, rows)
+                self._compiled[len(rows)] = self._compile(rows, weights)
             parts.append(self._compiled[len(rows)](rows, *weights))
         return np.concatenate(parts)
 
-    def _compile(self, layers: Layers, x: Float32Array) -> program.Forward:
-        inputs, tape = [], autograd.new_tape()
-        for data in (x, *(array for layer in layers for array in (layer.w.data, layer.b.data))):
-            leaf, tape = autograd.new_constant(tape, data)
-            inputs.append(leaf)
-        held = tuple(nn.Linear(w, b) for w, b in zip(inputs[1::2], inputs[2::2], strict=True))
-        output, tape = nn.mlp_forward(tape, held, inputs[0], activation=self.activation)
+    def _compile(self, rows: Float32Array, weights: list[Array]) -> program.Forward:
+        x, tape = autograd.new_constant(autograd.new_tape(), rows)
+        layers, tape = record_layers(tape, weights, autograd.new_constant)
+        output, tape = nn.mlp_forward(tape, layers, x, activation=self.activation)
+        inputs = (x, *(variable for layer in layers for variable in layer))
         return program.compile_forward(tape, output=output, inputs=inputs)
 
 
 def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
-    """Outputs of a network, in float32.
+    """Return the outputs of a network, computed in float32.
 
     Parameters
     ----------
     layers : sequence of Linear
     x : array_like [rows, in]
     activation : str
-        What stands between the layers, as in training (``settings.activation``); a single layer has none.
+        The activation between the layers, as in training (``settings.activation``); a single layer needs none.
 
     Returns
     -------
@@ -69,9 +84,9 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
     Raises
     ------
     DtypeError, DimensionError, ShapeMismatch
-        If x holds no numbers, or not the features of the first layer.
+        If x does not hold numbers, or does not fit the first layer.
     InvalidValue
-        If there are several layers and no activation is named: layers do not tell with which they were trained.
+        If there are several layers and no activation is named: layers do not store the one they were trained with.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The rows that a network is trained on: what can be used, and what is refused."""
+"""The rows that a network is trained on, checked and split."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from viva_tensor.program.run import chosen_rows
 IntArray = npt.NDArray[np.int64]
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits
-MOST_CLASSES = 1 << 24  # beyond, float32 does not tell one class number from the next
-CHECKED = 65536  # rows looked at at a time
+MOST_CLASSES = 1 << 24  # float32 holds each class number up to this
+CHECKED = 65536  # rows checked at a time
 
 
 class Rows(NamedTuple):
-    """Checked float32 features [rows, features] and targets, and which rows of them are meant."""
+    """Checked float32 features [rows, features] and targets, and the indices of the rows to use."""
 
     x: Float32Array
     y: Float32Array
-    numbers: IntArray
+    indices: IntArray
 
-    def taken(self, which: slice = slice(None)) -> tuple[Float32Array, Float32Array]:
-        """Features and targets of the rows that are meant, or of some of them."""
-        numbers = self.numbers[which]
-        return self.x[numbers], self.y[numbers]
+    def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
+        """Return the features and targets of some of the rows to use."""
+        indices = self.indices[which]
+        return self.x[indices], self.y[indices]
 
 
-def usable(
+def checked_rows(
     what: str,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     loss: str,
     classes: int | None,
-    numbers: npt.ArrayLike | None = None,
+    indices: npt.ArrayLike | None = None,
     ranks: Ranks = ALONE,
 ) -> Rows:
-    """Checked rows, all or those of these numbers; those without a finite target are left out, with a warning.
+    """Return all rows or those at some indices, checked; rows without a finite target are left out, with a warning.
 
-    Each rank looks at the features of its part of the rows.
+    Each rank checks the features of its share of the rows.
     """
     operation = f"fit on {what}"
     with ranks.together(operation):
-        features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)  # what is infinite, see below
+        features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)
     if features.ndim != 2 or target.ndim not in (1, 2):
         raise DimensionError(
             f"x has shape {features.shape}, y {target.shape}",
@@ -63,14 +63,14 @@ def usable(
         raise InvalidShape(
             f"x has shape {features.shape}, y {target.shape}", operation=operation, hint="give some rows"
         )
-    chosen = np.arange(len(features)) if numbers is None else chosen_rows(operation, numbers, len(features))
+    chosen = np.arange(len(features)) if indices is None else chosen_rows(operation, indices, len(features))
     with ranks.together(operation):
-        own = chosen[ranks.part(len(chosen))]
-        for start in range(0, len(own), CHECKED):
-            block = own[start : start + CHECKED]
-            strange = np.argwhere(~np.isfinite(features[block]))
-            if len(strange):
-                row, column = block[strange[0, 0]], strange[0, 1]
+        local = chosen[ranks.part(len(chosen))]
+        for start in range(0, len(local), CHECKED):
+            block = local[start : start + CHECKED]
+            bad = np.argwhere(~np.isfinite(features[block]))
+            if len(bad):
+                row, column = block[bad[0, 0]], bad[0, 1]
                 raise InvalidValue(
                     f"x[{row}, {column}] is {features[row, column]}",
                     operation=operation,
@@ -112,8 +112,8 @@ def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss:
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows to train on, and rows for validation."""
-    total = len(rows.numbers)
+    """Return the rows to train on and the rows for validation."""
+    total = len(rows.indices)
     count = round(total * fraction)
     if not 0 < count < total:
         raise InvalidValue(
@@ -123,4 +123,4 @@ def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
         )
     order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
     held_out, kept = np.sort(order[:count]), np.sort(order[count:])
-    return rows._replace(numbers=rows.numbers[kept]), rows._replace(numbers=rows.numbers[held_out])
+    return rows._replace(indices=rows.indices[kept]), rows._replace(indices=rows.indices[held_out])

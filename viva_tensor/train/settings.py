@@ -1,11 +1,10 @@
-"""How a network is trained: sizes, loss, optimiser, batches, and the rate of each step."""
+"""Settings of training: sizes, loss, optimiser, batches, and the learning rate of each step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from viva_tensor import nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
@@ -24,27 +23,27 @@ SCHEDULES = ("cosine", "constant")
 
 @dataclass(frozen=True)
 class Settings:
-    """What training depends on beside its rows: the same settings and rows give the same weights, bit for bit.
+    """The settings of training: the same settings and rows give the same weights, bit for bit.
 
     Parameters
     ----------
     hidden : tuple of int
         Units of the hidden layers; none makes a linear model.
     activation : str
-        After each hidden layer; a name that :func:`viva_tensor.nn.mlp_forward` knows.
+        The activation after each hidden layer, one that :func:`viva_tensor.nn.mlp_forward` knows.
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
         The last two take outputs as logits.
     optimizer : optim.SGD, optim.Adam, ...
         Its ``lr`` is the highest rate of the schedule.
     schedule : {"cosine", "constant"}
-        Of :func:`rates`, or the same rate throughout.
+        The cosine of :func:`rates`, or the same rate throughout.
     epochs, batch_size : int
     validation_fraction : float
-        Share of the rows that are kept for validation, if none are given for that.
+        Share of the rows kept for validation, if no validation rows are given.
     patience : int, optional
-        End when the validation loss found no new minimum in so many epochs, and return the weights of the minimum.
+        Stop after this many epochs without a new minimum of the validation loss, and return the weights of the minimum.
     seed : int
-        Of the weights, the order of the rows and the validation rows.
+        Seed of the weights, the order of the rows and the choice of validation rows.
 
     Raises
     ------
@@ -72,39 +71,37 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not is_iterable(self.hidden):
-            _refuse(f"hidden={shown(self.hidden)}", "wanted a tuple of integers")
+            self._refuse("hidden", "a tuple of integers")
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        for name, value in (
-            *(("hidden", width) for width in self.hidden),
-            ("epochs", self.epochs),
-            ("batch_size", self.batch_size),
-            ("patience", 1 if self.patience is None else self.patience),
-            ("seed", self.seed + 1 if is_whole(self.seed) else self.seed),
-        ):
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                least = 0 if name == "seed" else 1
-                _refuse(f"{name}={shown(getattr(self, name))}", f"wanted an integer of at least {least}")
-        object.__setattr__(self, "hidden", tuple(map(int, self.hidden)))
-        for name in ("epochs", "batch_size", "seed", "patience"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, int(getattr(self, name)))
+        object.__setattr__(self, "hidden", tuple(self._integer("hidden", width) for width in self.hidden))
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+            if getattr(self, name) is not None or name != "patience":
+                object.__setattr__(self, name, self._integer(name, getattr(self, name), least))
         for name, choices in (("activation", nn.ACTIVATIONS), ("loss", LOSSES), ("schedule", SCHEDULES)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
-                _refuse(f"{name}={shown(getattr(self, name))}", f"wanted one of {', '.join(choices)}")
+                self._refuse(name, f"one of {', '.join(choices)}")
         if not isinstance(self.optimizer, optim.Optimizer):
-            _refuse(f"optimizer={shown(self.optimizer)}", "wanted a record such as optim.SGD(lr=0.05)")
+            self._refuse("optimizer", "a record such as optim.SGD(lr=0.05)")
         if not (is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1):
-            _refuse(f"validation_fraction={shown(self.validation_fraction)}", "wanted a share from 0 to below 1")
+            self._refuse("validation_fraction", "a share from 0 to below 1")
+
+    def _integer(self, name: str, value: Any, least: int = 1) -> int:
+        if not (is_whole(value) and value >= least):
+            self._refuse(name, f"an integer of at least {least}")
+        return int(value)
+
+    def _refuse(self, name: str, wanted: str) -> NoReturn:
+        raise InvalidValue(f"{name}={shown(getattr(self, name))}, wanted {wanted}", operation="Settings")
 
 
 DEFAULTS = Settings()
 
 
 def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of each step, counted from 1, for so many steps in an epoch.
+    """Return the learning rate of each step, counted from 1, as a function, for epochs of `per_epoch` steps.
 
-    "cosine" rises to the optimiser's rate within the first epoch, and falls along half a cosine towards 0 at the end;
-    the slow start keeps large first steps from leaving relu units at 0 for good.
+    With "cosine" the rate rises to the optimiser's within the first epoch, then falls along half a cosine towards 0 at
+    the end. The slow start keeps large first steps from leaving relu units at 0 for good.
 
     Examples
     --------
@@ -116,7 +113,3 @@ def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
     if settings.schedule == "constant":
         return optim.schedules.constant(lr)
     return optim.schedules.warm_up(optim.schedules.cosine(lr, settings.epochs * per_epoch), per_epoch)
-
-
-def _refuse(got: str, wanted: str) -> NoReturn:
-    raise InvalidValue(f"{got}, {wanted}", operation="Settings")

@@ -26,22 +26,22 @@ class DivergenceError(TensorError, ArithmeticError):
 
 
 class Fit(NamedTuple):
-    """Trained layers, and how training went.
+    """Trained layers, and the course of their training.
 
     Attributes
     ----------
     layers : tuple of Linear
-        Those of the last epoch, or with ``patience`` those of the best.
+        The layers after the last epoch, or with ``patience`` after the best.
     history : dict of list
         Columns with a value for each epoch, ready for ``pandas.DataFrame``: epoch, learning_rate (of the last step),
-        train_loss (the mean over the rows, each batch's before its update), and if there were validation rows
+        train_loss (the mean over the rows, taken before each batch's update); with validation rows also
         validation_loss and, for classes, validation_accuracy.
     best_epoch : int
-        That of ``layers``.
+        The epoch of ``layers``.
     seconds, rows_per_second : float
-        Of training and validation, what a resumed run took before included.
+        Time of training and validation, including earlier parts of a resumed run, and rows trained on in a second.
     times : tuple of Times
-        Where the time of each rank went, if that was asked.
+        How each rank spent its time, if ``timed``.
     """
 
     layers: Layers
@@ -53,7 +53,7 @@ class Fit(NamedTuple):
 
 
 class Training:
-    """A run between two epochs: all that the next one depends on."""
+    """The state of a run between two epochs: everything that the next one depends on."""
 
     def __init__(
         self, rows: Rows, validation: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
@@ -62,25 +62,26 @@ class Training:
         self.rng = np.random.default_rng(settings.seed)
         sizes = (rows.x.shape[1], *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
-        count = len(rows.numbers)
+        count = len(rows.indices)
         batch = ranks.part(min(settings.batch_size, count))
         recorded = max(1, batch.stop - batch.start)
-        self.step = self._compiled(tape, slice(recorded))
+        self.step = self._compile(tape, slice(recorded))
         self.flops = self.step.flops * count / recorded / ranks.size  # of an epoch, on this rank
-        self.rate = rates(settings, math.ceil(count / settings.batch_size))
+        self.steps = math.ceil(count / settings.batch_size)  # of an epoch
+        self.rate = rates(settings, self.steps)
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
-        self._validation_arrays: tuple[Float32Array, Float32Array] | None = None  # this rank's part
+        self._validation_arrays: tuple[Float32Array, Float32Array] | None = None  # this rank's share
         if validation is not None:
-            self._validation_arrays = validation.taken(ranks.part(len(validation.numbers)))
+            self._validation_arrays = validation.take(ranks.part(len(validation.indices)))
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
         self.seconds = 0.0
 
-    def _compiled(self, tape: Tape, batch: slice) -> program.Step:
-        features, targets = self.rows.taken(batch)
+    def _compile(self, tape: Tape, batch: slice) -> program.Step:
+        features, targets = self.rows.take(batch)
         x, tape = autograd.new_constant(tape, features)
         y, tape = autograd.new_constant(tape, targets)
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
@@ -96,7 +97,7 @@ class Training:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """The number of epochs done."""
         return len(self.history["epoch"])
 
     @property
@@ -105,8 +106,7 @@ class Training:
         return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
     def advance(self, each_step: Callable[[int], object]) -> None:
-        """Train for one epoch and validate; ``each_step`` hears of each step before it."""
-
+        """Train for one epoch and validate; ``each_step`` is called with the number of each step before it."""
         latest = 0.0
 
         def rate(number: int) -> float:
@@ -119,7 +119,7 @@ class Training:
         (loss,) = self.step.run(
             self.rows.x,
             self.rows.y,
-            rows=self.rows.numbers,
+            rows=self.rows.indices,
             batch_size=self.settings.batch_size,
             rng=self.rng,
             schedule=rate,
@@ -163,7 +163,7 @@ class Training:
 
     def fitted(self) -> Fit:
         last = self.settings.patience is None
-        rate = self.epoch * len(self.rows.numbers) / self.seconds if self.seconds else 0.0
+        rate = self.epoch * len(self.rows.indices) / self.seconds if self.seconds else 0.0
         layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
         times: tuple[Times, ...] = ()
         if isinstance(self.step, RankStep) and self.step.timed:
@@ -172,7 +172,7 @@ class Training:
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
-    """The share of classes that are right; of "binary_cross_entropy", an output above 0 stands for 1."""
+    """Return the share of right classes; for "binary_cross_entropy", an output above 0 means 1."""
     if loss == "binary_cross_entropy":
         return float(np.mean((output > 0) == (target > 0.5)))
     actual = target if target.ndim == 1 else target.argmax(axis=1)
