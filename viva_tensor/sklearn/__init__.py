@@ -1,10 +1,10 @@
 """Estimators for scikit-learn: its ``MLPRegressor`` and ``MLPClassifier``, on compiled training steps.
 
-The parameters, their defaults and the attributes are scikit-learn's, and so are the initial weights, the batches and
-the updates that a ``random_state`` leads to: on the same rows both take the same steps, up to the rounding of float32,
-in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
+Parameters, defaults and attributes are scikit-learn's. For a given ``random_state`` so are the initial weights, the
+batches and the updates: on the same rows both take the same steps, up to the rounding of float32, in which everything
+is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
 
-Not taken: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
+Not supported: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
 """
 
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor

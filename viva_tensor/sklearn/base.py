@@ -1,127 +1,110 @@
-"""What both estimators share: the steps of training, as scikit-learn takes them."""
+"""The base of both estimators: training in the same steps as scikit-learn."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, Self, cast
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.autograd import operations
+from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.parameters import ACTIVATIONS, hidden_widths
 from viva_tensor.train import Layers, Network
+from viva_tensor.train.network import record_layers
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
 
 
 class _RowOrders:
-    """Orders of the rows as scikit-learn draws them, each a shuffle of the one before."""
+    """Orders of the rows as scikit-learn draws them: each shuffles the one before."""
 
     def __init__(self, rows: int, state: np.random.RandomState) -> None:
         self._order = np.arange(rows)
         self._state = state
 
     def permutation(self, rows: int) -> Array:
-        places = np.arange(rows)
-        self._state.shuffle(places)
-        self._order = self._order[places]
+        indices = np.arange(rows)
+        self._state.shuffle(indices)
+        self._order = self._order[indices]
         return self._order
 
 
+@dataclass(eq=False, repr=False)
 class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What both estimators share: all but the targets, the loss and the score."""
+    """What both estimators share: everything but the targets, the loss and the score."""
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Iterable[int] = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 1e-4,
-        verbose: bool = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: int = 10,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
+    hidden_layer_sizes: int | Iterable[int] = (100,)
+    activation: str = "relu"
+    _: KW_ONLY
+    solver: str = "adam"
+    alpha: float = 0.0001
+    batch_size: int | str = "auto"
+    learning_rate: str = "constant"
+    learning_rate_init: float = 0.001
+    power_t: float = 0.5
+    max_iter: int = 200
+    shuffle: bool = True
+    random_state: int | np.random.RandomState | None = None
+    tol: float = 1e-4
+    verbose: bool = False
+    warm_start: bool = False
+    momentum: float = 0.9
+    nesterovs_momentum: bool = True
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    n_iter_no_change: int = 10
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the compiled step, which is made again where it is needed."""
+        """Return the state without the compiled step, which is compiled again when needed."""
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_compiled", None)
         return state
 
-    # What the two estimators differ in
-
-    out_activation_: str
+    # What the two estimators define, beside out_activation_ and, for classes, classes_
 
     def _targets(self, y: Array, keep: bool) -> Array:
-        """Checked targets as float32 [rows, outputs], or [rows] of class numbers; ``keep``: the known classes stay."""
+        """Return checked float32 targets [rows, outputs], or class indices [rows]; ``keep`` retains known classes."""
         raise NotImplementedError
 
-    def _outputs(self, target: Array) -> int:
-        raise NotImplementedError
-
-    def _loss(
-        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
-    ) -> autograd.Traced[autograd.Variable]:
+    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
         raise NotImplementedError
 
     def _validation_score(self, output: Array, target: Array) -> float:
         raise NotImplementedError
 
-    def _strata(self, target: Array) -> Array | None:
-        return None
-
     # Training
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
+        """Train on rows X [rows, features] and y.
+
+        For regression y holds numbers [rows] or [rows, outputs]; for classification labels [rows], or zeros and ones
+        [rows, labels].
+
+        Raises
+        ------
+        ValueError
+            If X or numbers in y are not finite in float32, y does not hold labels where they are needed, X and y differ
+            in their number of rows, or a parameter is out of its range.
+        """
+        return self._fit(X, y, incremental=False)
 
     def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
         hidden = hidden_widths(self)
@@ -135,12 +118,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if issparse(y):
             y = y.toarray()
         target = self._targets(y, keep=incremental or not first)
-        outputs = self._outputs(target)
+        outputs = int(target.shape[1]) if target.ndim == 2 else len(self.classes_)
         sizes = (X.shape[1], *hidden, outputs)
         state = check_random_state(self.random_state)
         if first:
-            self._initialise(sizes, outputs, state)
-        elif [(n_in, n_out) for n_in, n_out in pairwise(sizes)] != [coef.shape for coef in self.coefs_]:
+            self._initialise(sizes, state)
+        elif list(pairwise(sizes)) != [coef.shape for coef in self.coefs_]:
             raise InvalidValue(
                 f"layers of sizes {sizes}, those fitted before have weights {[c.shape for c in self.coefs_]}",
                 operation="fit",
@@ -148,8 +131,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             )
         validation: tuple[Array, Array] | None = None
         if self.early_stopping:
+            strata = target if is_classifier(self) and outputs == 1 else None
             X, x_validation, target, y_validation = train_test_split(
-                X, target, random_state=state, test_size=self.validation_fraction, stratify=self._strata(target)
+                X, target, random_state=state, test_size=self.validation_fraction, stratify=strata
             )
             if len(x_validation) < 2:
                 raise InvalidValue(
@@ -165,18 +149,18 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self._train(step, X, target, batch, validation, state, incremental)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
-            self._take(step)
+            self._keep_weights(step)
         return self
 
-    def _initialise(self, sizes: tuple[int, ...], outputs: int, state: np.random.RandomState) -> None:
-        """Weights and biases as scikit-learn draws them: uniform within √(6 / (in + out)), √(2 / ...) for logistic."""
+    def _initialise(self, sizes: tuple[int, ...], state: np.random.RandomState) -> None:
+        """Draw parameters as scikit-learn does: uniform within √(6 / (in + out)), or √(2 / (in + out)) for logistic."""
         self.coefs_, self.intercepts_ = [], []
         for n_in, n_out in pairwise(sizes):
             bound = math.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_in + n_out))
             self.coefs_.append(state.uniform(-bound, bound, (n_in, n_out)).astype(np.float32))
             self.intercepts_.append(state.uniform(-bound, bound, n_out).astype(np.float32))
         self.n_layers_ = len(sizes)
-        self.n_outputs_ = outputs
+        self.n_outputs_ = sizes[-1]
         self.t_ = 0
         self.loss_curve_: list[float] = []
         self.best_loss_: float | None = None if self.early_stopping else np.inf
@@ -201,12 +185,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return min(int(self.batch_size), rows)
 
     def _step(self, X: Array, target: Array, incremental: bool) -> program.Step:
-        """The compiled step with the weights of ``coefs_``; going on in ``partial_fit`` it keeps its moments too."""
+        """Return the compiled step with the fitted weights, and in ``partial_fit`` the moments of the last call."""
         optimizer = self._optimizer()
         sizes = [coef.shape for coef in self.coefs_]
         key = optimizer, len(X), self.alpha, self.activation, self.out_activation_, sizes
         kept = getattr(self, "_compiled", None)
-        weights = tuple(array for w, b in zip(self.coefs_, self.intercepts_, strict=True) for array in (w.T, b))
+        weights = self._weights()
         if kept is None or kept[0] != key:
             step = self._compile(X, target, optimizer)
             kept = self._compiled = key, step, step.state()
@@ -219,14 +203,12 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         step.lr = self._rate
         return step
 
+    def _weights(self) -> tuple[Array, ...]:
+        """Return the weight [out, in] and bias of each layer in turn."""
+        return tuple(array for w, b in zip(self.coefs_, self.intercepts_, strict=True) for array in (w.T, b))
+
     def _compile(self, X: Array, target: Array, optimizer: optim.Optimizer) -> program.Step:
-        tape = autograd.new_tape()
-        recorded = []
-        for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True):
-            w, tape = autograd.new_variable(tape, np.ascontiguousarray(coef.T))
-            b, tape = autograd.new_variable(tape, intercept)
-            recorded.append(nn.Linear(w, b))
-        layers: Layers = tuple(recorded)
+        layers, tape = record_layers(autograd.new_tape(), map(np.ascontiguousarray, self._weights()))
         x, tape = autograd.new_constant(tape, X)
         y, tape = autograd.new_constant(tape, target)
         output, tape = nn.mlp_forward(tape, layers, x, activation=ACTIVATIONS[self.activation])
@@ -256,7 +238,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self.n_iter_ += 1
             self.t_ += len(X)
             self.loss_curve_.append(self.loss_)
-            self._say(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+            self._print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
             if not math.isfinite(self.loss_):
                 break
             if validation is None:
@@ -277,49 +259,49 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        self._take(step, best)
+        self._keep_weights(step, best)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self.verbose:
             print(line)
 
     def _improved_loss(self) -> bool:
-        """Return whether the loss of an epoch fell by ``tol``; the least one so far is kept."""
+        """Keep the lowest loss so far, and return whether this epoch's is lower by ``tol``."""
         least = math.inf if self.best_loss_ is None else self.best_loss_
         self.best_loss_ = min(least, self.loss_)
         return bool(self.loss_ <= least - self.tol)
 
     def _improved_score(self, score: float) -> bool:
-        """Return whether the score of an epoch rose by ``tol``; the best one so far is kept."""
+        """Keep the best score so far, and return whether this epoch's is higher by ``tol``."""
         best = -math.inf if self.best_validation_score_ is None else self.best_validation_score_
         self.validation_scores_ = [*(self.validation_scores_ or ()), score]
-        self._say(f"Validation score: {score:f}")
+        self._print(f"Validation score: {score:f}")
         if score > best:
             self.best_validation_score_ = score
         return bool(score >= best + self.tol)
 
     def _settled(self, step: program.Step) -> bool:
-        """Return whether training ends for want of improvement; the learning rate of the next epoch is set."""
+        """Set the learning rate of the next epoch, and return whether training ends for lack of improvement."""
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
         if self._unchanged <= self.n_iter_no_change:
             return False
         if self.solver != "sgd" or self.learning_rate != "adaptive" or self._rate <= SMALLEST_RATE:
-            self._say(f"No improvement by tol={self.tol:g} for {self.n_iter_no_change} epochs. Stopping.")
+            self._print(f"No improvement by tol={self.tol:g} for {self.n_iter_no_change} epochs. Stopping.")
             return True
         self._set_rate(step, self._rate / 5)
         self._unchanged = 0
-        self._say(f"Learning rate set to {self._rate:g}")
+        self._print(f"Learning rate set to {self._rate:g}")
         return False
 
     def _set_rate(self, step: program.Step, rate: float) -> None:
-        """Another learning rate. The velocity of scikit-learn has it as a factor, ours has not."""
+        """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""
         state = step.state()
         moments = tuple(tuple(array * (self._rate / rate) for array in kind) for kind in state.moments)
         step.restore(state._replace(moments=moments))
         self._rate = step.lr = rate
 
-    def _take(self, step: program.Step, best: Layers | None = None) -> None:
+    def _keep_weights(self, step: program.Step, best: Layers | None = None) -> None:
         """Keep the weights of a step, or those that scored best."""
         self._state = step.state()
         layers = best if best is not None else step.params(autograd.new_tape()).value
@@ -333,29 +315,22 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             )
 
     def _output(self, X: Any) -> tuple[Array, type[np.floating[Any]]]:
-        """Outputs [rows, outputs] for checked rows, and the dtype that the caller computes in."""
+        """Return outputs [rows, outputs] for X, and the dtype that results should have."""
         check_is_fitted(self)
         dtype = np.float32 if getattr(X, "dtype", None) == np.float32 else np.float64
         with np.errstate(over="ignore"):  # becomes infinite, which is refused
             X = validate_data(self, X, dtype=np.float32, order="C", reset=False)
-        tape = autograd.new_tape()
-        layers = []
-        for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True):
-            w, tape = autograd.new_constant(tape, np.asarray(coef, np.float32).T)
-            b, tape = autograd.new_constant(tape, np.asarray(intercept, np.float32))
-            layers.append(nn.Linear(w, b))
-        return Network(ACTIVATIONS[self.activation])(tuple(layers), X), dtype
+        layers, _ = record_layers(autograd.new_tape(), (np.asarray(array, np.float32) for array in self._weights()))
+        return Network(ACTIVATIONS[self.activation])(layers, X), dtype
 
 
-def scaled(tape: autograd.Tape, x: autograd.Variable, factor: float) -> autograd.Traced[autograd.Variable]:
+def scaled(tape: Tape, x: Variable, factor: float) -> Traced[Variable]:
     """Record factor · x."""
     return autograd.record(tape, operations.SCALE, x, factor=float(factor))
 
 
-def _with_penalty(
-    tape: autograd.Tape, loss: autograd.Variable, layers: Layers, factor: float, target: autograd.Variable
-) -> autograd.Traced[autograd.Variable]:
-    """The loss plus ``factor`` times the sum of all squared weights, divided by the rows that a batch really has."""
+def _with_penalty(tape: Tape, loss: Variable, layers: Layers, factor: float, target: Variable) -> Traced[Variable]:
+    """Record the loss plus ``factor`` times the sum of squared weights, divided by the actual rows of a batch."""
     total, tape = autograd.new_constant(tape, np.float32(0))
     for layer in layers:
         squares, tape = autograd.mul(tape, layer.w, layer.w)

@@ -11,7 +11,8 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from viva_tensor import autograd, nn
+from viva_tensor import nn
+from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.base import MLP, scaled
@@ -28,7 +29,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     hidden_layer_sizes : int or sequence of int
         Units of the hidden layers.
     activation : {"relu", "tanh", "logistic", "identity"}
-        After each hidden layer.
+        The activation after each hidden layer.
     solver : {"adam", "sgd"}
         :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
     alpha : float
@@ -37,32 +38,32 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         "auto" is the smaller of 200 and the number of rows.
     learning_rate : {"constant", "invscaling", "adaptive"}
         For ``solver="sgd"``: ``learning_rate_init`` throughout; divided by (rows seen + 1) ** ``power_t`` after each
-        epoch; or divided by 5 where training would otherwise end, down to 1e-6.
+        epoch; or divided by 5 whenever training would otherwise end, down to 1e-6.
     learning_rate_init : float
         Above 0.
     power_t : float
         See ``learning_rate``.
     max_iter : int
-        Epochs at most.
+        The largest number of epochs.
     shuffle : bool
-        The rows anew in every epoch.
+        Shuffle the rows in every epoch.
     random_state : int, RandomState or None
-        Decides weights, validation rows and orders.
+        Determines weights, validation rows and orders.
     tol : float
-        Training ends when the loss, or with ``early_stopping`` the score, does not get better by this for more than
+        Training ends when the loss, or with ``early_stopping`` the score, does not improve by this for more than
         ``n_iter_no_change`` epochs.
     verbose : bool
         Print the loss of each epoch.
     warm_start : bool
-        ``fit`` goes on from the weights of the last one.
+        Let ``fit`` continue from the weights of the last call.
     momentum, nesterovs_momentum : float, bool
-        Of ``solver="sgd"``.
+        For ``solver="sgd"``.
     early_stopping : bool
-        Keep ``validation_fraction`` of the rows apart, watch the score on them, and return the weights of the best.
+        Keep ``validation_fraction`` of the rows for validation, and return the weights with the best score on them.
     validation_fraction : float
         Between 0 and 1.
     beta_1, beta_2, epsilon : float
-        Of ``solver="adam"``.
+        For ``solver="adam"``.
     n_iter_no_change : int
         See ``tol``.
 
@@ -71,20 +72,18 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     coefs_, intercepts_ : list of ndarray of float32
         Weights [in, out] and biases [out] of each layer.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
-        What is minimised, as a mean over the batches of the last epoch, of each epoch, and the least of it (None with
-        ``early_stopping``).
+        The mean loss over the batches of the last epoch, of each epoch, and the lowest (None with ``early_stopping``).
     validation_scores_, best_validation_score_ : list of float or None, float or None
         With ``early_stopping``: the score on the validation rows after each epoch, and the best.
     n_iter_, t_ : int
-        Epochs of the last fit, rows seen in all.
+        Epochs of the last fit, and rows seen in total.
     n_features_in_, feature_names_in_ : int, ndarray of str
-        Columns of X; the names are there if X was a data frame.
+        Columns of X; the names exist if X was a data frame.
     n_layers_, n_outputs_, out_activation_ : int, int, str
 
     Notes
     -----
-    With several outputs the loss is summed over them, as the gradient is in scikit-learn; scikit-learn reports the
-    mean over them.
+    With several outputs the loss is their sum, like the gradient in scikit-learn, which reports their mean as the loss.
 
     Examples
     --------
@@ -100,22 +99,12 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     out_activation_ = "identity"
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train on rows X [rows, features] and targets y [rows] or [rows, outputs].
-
-        Raises
-        ------
-        ValueError
-            If X or y is not finite in float32, their rows differ in number, or a parameter is out of its range.
-        """
-        return self._fit(X, y, incremental=False)
-
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train for one epoch on these rows, from where the last call ended."""
+        """Train for one more epoch on the given rows."""
         return self._fit(X, y, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """Predictions [rows] or [rows, outputs], computed in float32; of float32 if X is, else of float64."""
+        """Return predictions [rows] or [rows, outputs], computed in float32; as float32 if X is, else as float64."""
         output, dtype = self._output(X)
         return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
 
@@ -126,12 +115,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
             raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
         return target
 
-    def _outputs(self, target: Array) -> int:
-        return int(target.shape[1])
-
-    def _loss(
-        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
-    ) -> autograd.Traced[autograd.Variable]:
+    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
         loss, tape = nn.mse_loss(tape, output, target)
         return scaled(tape, loss, output.data.shape[1] / 2)
 
@@ -151,15 +135,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
     is multilabel: one output for each label, independent of the others.
 
-    The parameters are those of :class:`MLPRegressor`; with ``early_stopping`` the validation rows hold each class in
-    its share, and the score is the accuracy.
+    Parameters are as in :class:`MLPRegressor`. With ``early_stopping`` the score is the accuracy, and the validation
+    rows of two classes are stratified, as in scikit-learn.
 
     Attributes
     ----------
     classes_ : ndarray
         The labels, sorted.
     coefs_, intercepts_, loss_, loss_curve_, ...
-        As those of :class:`MLPRegressor`.
+        As in :class:`MLPRegressor`.
 
     Examples
     --------
@@ -175,26 +159,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     (178, 3)
     """
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train on rows X [rows, features] and labels y [rows], or zeros and ones [rows, labels].
-
-        Raises
-        ------
-        ValueError
-            If X is not finite in float32, y does not hold labels, their rows differ in number, or a parameter is out
-            of its range.
-        """
-        return self._fit(X, y, incremental=False)
-
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
-        """Train for one epoch on these rows, from where the last call ended.
+        """Train for one more epoch on the given rows.
 
         Parameters
         ----------
         X, y : array_like
             As in :meth:`fit`.
         classes : array_like, optional
-            All labels that will ever come; needed in the first call only.
+            All labels that may occur in any call; needed in the first call only.
         """
         known = hasattr(self, "classes_")
         if classes is not None:
@@ -209,16 +182,16 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return self._fit(X, y, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """The most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
+        """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
         return self._labels(self._output(X)[0])
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
-        """Probabilities [rows, classes] in the order of ``classes_``; of multilabel targets, of each label."""
+        """Return probabilities [rows, classes] in the order of ``classes_``; of each label for multilabel targets."""
         output, dtype = self._output(X)
         return np.exp(self._log_proba(output)).astype(dtype)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Logarithms of :meth:`predict_proba`, exact where the probability itself rounds to 0."""
+        """Return logarithms of :meth:`predict_proba`, exact even where the probability rounds to 0."""
         output, dtype = self._output(X)
         return self._log_proba(output).astype(dtype)
 
@@ -235,8 +208,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     def _labels(self, output: Array) -> Array:
         if self._multilabel:
             return (output > 0).astype(int)
-        places = output.argmax(axis=1) if self.n_outputs_ > 1 else (output[:, 0] > 0).astype(int)
-        return cast(Array, self.classes_[places if len(self.classes_) > 1 else 0 * places])
+        indices = output.argmax(axis=1) if self.n_outputs_ > 1 else (output[:, 0] > 0).astype(int)
+        return cast(Array, self.classes_[indices if len(self.classes_) > 1 else 0 * indices])
 
     def _set_classes(self, classes: Array, multilabel: bool) -> None:
         self.classes_ = classes
@@ -248,25 +221,17 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         labels = unique_labels(y)
         if not keep:
             self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        strange = np.setdiff1d(labels, self.classes_)
-        if len(strange):
+        unknown = np.setdiff1d(labels, self.classes_)
+        if len(unknown):
             raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {strange}", operation="fit", hint="name all of them at first"
+                f"`y` has classes not in `self.classes_`: {unknown}", operation="fit", hint="name all of them at first"
             )
         if self._multilabel:
             return np.ascontiguousarray(y, np.float32)
-        places = np.searchsorted(self.classes_, y).astype(np.float32)
-        return places if self.out_activation_ == "softmax" else places[:, None]
+        indices = np.searchsorted(self.classes_, y).astype(np.float32)
+        return indices if self.out_activation_ == "softmax" else indices[:, None]
 
-    def _outputs(self, target: Array) -> int:
-        return len(self.classes_) if target.ndim == 1 else int(target.shape[1])
-
-    def _strata(self, target: Array) -> Array | None:
-        return target if target.ndim == 2 and target.shape[1] == 1 else None
-
-    def _loss(
-        self, tape: autograd.Tape, output: autograd.Variable, target: autograd.Variable
-    ) -> autograd.Traced[autograd.Variable]:
+    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
         if self.out_activation_ == "softmax":
             return nn.cross_entropy(tape, output, target)
         loss, tape = nn.binary_cross_entropy(tape, output, target)

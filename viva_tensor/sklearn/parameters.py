@@ -1,4 +1,4 @@
-"""What the parameters of the estimators may be."""
+"""The values that the parameters of the estimators may have."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in choices, f"one of {', '.join(map(repr, choices))}"
 
 
-# names of parameters, what their values fit, and that in words
+# names of parameters, the check of their values, and the values wanted in words
 CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("activation", *_one_of(ACTIVATIONS)),
     ("solver", *_one_of(SOLVERS)),
@@ -42,17 +42,13 @@ CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
     ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),
     ("learning_rate_init epsilon", lambda value: _at_least_0(value) and value > 0, "a finite number above 0"),
-    (
-        "momentum beta_1 beta_2",
-        lambda value: _at_least_0(value) and value < 1,
-        "a number from 0 up to but not including 1",
-    ),
+    ("momentum beta_1 beta_2", lambda value: _at_least_0(value) and value < 1, "a number from 0 to below 1"),
     ("validation_fraction", lambda value: _at_least_0(value) and 0 < value < 1, "a number between 0 and 1"),
 )
 
 
 def hidden_widths(estimator: BaseEstimator) -> tuple[int, ...]:
-    """The widths of the hidden layers, if all parameters are in their range."""
+    """Return the widths of the hidden layers; raise if a parameter is out of its range."""
     sizes = estimator.hidden_layer_sizes
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not all(_whole(width) for width in widths):
