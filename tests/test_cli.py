@@ -212,7 +212,7 @@ class TestErrors:
             ),
             (["shop.csv", "--target", "kind", "--task", "regression"], "column 'kind' does not hold numbers"),
             (["names.csv", "--target", "a"], "'a' has 20 classes for 14 training rows"),
-            (["shop.csv", "--target", "price", "--output", "new", "--resume"], "nothing to go on with in new"),
+            (["shop.csv", "--target", "price", "--output", "new", "--resume"], "nothing to resume in new"),
             (["shop.csv", "--target", "fixed"], "target 'fixed' is constant"),
             (["short.csv", "--target", "b"], "2 rows with a target are too few"),
             (["useless.csv", "--target", "b"], "no usable feature column (a: constant)"),

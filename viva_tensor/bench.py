@@ -1,7 +1,7 @@
-"""What this machine can do, and how much of it the kernels reach: FMA peak, matrix products, memory bandwidth.
+"""Benchmarks of this machine and the kernels on it: FMA peak, matrix products, memory bandwidth.
 
-Each library runs in a process of its own, since the threads of one go on waiting while another works; the processes
-take turns, several rounds, and the best time counts, since whatever else a machine does only ever adds to a time.
+Each library runs in its own process, since the threads of one would keep waiting while another works. The processes
+take turns for several rounds, and the best time counts, since other work on the machine can only add to a time.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Rates(NamedTuple):
-    """What one library reached: GFLOPS for each of SIZES, GB/s for each of ELEMENTS."""
+    """The rates of one library: GFLOPS for each of SIZES, GB/s for each of ELEMENTS."""
 
     products: list[float]
     bandwidths: list[float]
 
 
 def libraries() -> list[str]:
-    """The libraries that can be compared here: viva_tensor, NumPy, and PyTorch and JAX where they are installed.
+    """Return the libraries to compare: viva_tensor, NumPy, and PyTorch and JAX if installed.
 
     Examples
     --------
@@ -49,10 +49,10 @@ def libraries() -> list[str]:
 
 
 def measure(name: str, sizes: Sequence[int] = SIZES, elements: Sequence[int] = ELEMENTS, seconds: float = 0.1) -> Rates:
-    """Rates of one library in this process, on the threads that it chooses here.
+    """Measure the rates of one library in this process, on the threads that it chooses.
 
-    Products are n × n × n, a · bᵀ as in a forward pass, with 2n³ operations. Bandwidth is that of relu from one array
-    into another, 8 bytes an element.
+    Products are n × n × n, a · bᵀ as in a forward pass, with 2n³ operations. Bandwidth is measured with relu from one
+    array into another, 8 bytes an element.
 
     Examples
     --------
@@ -72,9 +72,9 @@ def measure(name: str, sizes: Sequence[int] = SIZES, elements: Sequence[int] = E
 
 
 def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: int = ROUNDS) -> dict[str, Rates]:
-    """The best rates of each library over several rounds, each round a new process for each.
+    """Return the best rates of each library over several rounds, each in a new process.
 
-    Variables that begin with OPENBLAS_ are left out there: NumPy is compared as it comes.
+    The processes do not inherit variables that begin with OPENBLAS_, so that NumPy runs with its defaults.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: in
                 raise RuntimeError(f"{name}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
             found[name].append(Rates(*json.loads(done.stdout.splitlines()[-1])))
     return {
-        name: Rates(*([max(one) for one in zip(*kind, strict=True)] for kind in zip(*rates, strict=True)))
+        name: Rates(*(np.max(kind, axis=0).tolist() for kind in zip(*rates, strict=True)))
         for name, rates in found.items()
     }
 
@@ -134,21 +134,20 @@ def _relu(name: str, x: Array) -> Callable[[], object]:
 
 
 def _best_time(function: Callable[[], object], seconds: float) -> float:
-    """The best time of one call."""
+    """Return the best time of one call."""
     function()
-    best = float("inf")
-    end = perf_counter() + seconds
-    while True:
+    best, now = float("inf"), perf_counter()
+    end = now + seconds
+    while now <= end:
         start = perf_counter()
         function()
         now = perf_counter()
         best = min(best, now - start)
-        if now > end:
-            return best
+    return best
 
 
 def plot(path: str | Path, peak: float, rates: dict[str, Rates], threads: int) -> None:
-    """A roofline picture: attainable GFLOPS by operations per byte, and where products and relu stand under it.
+    """Draw a roofline: attainable GFLOPS by operations per byte, with the rates of products and relu below it.
 
     The roof is the FMA peak, its slope the best bandwidth on the largest array [1]_.
 

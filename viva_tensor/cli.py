@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-import safetensors  # noqa: F401  # what is missing is named at once, not after the table is read
+import safetensors  # noqa: F401  # if missing, the error comes before the table is read
 import tqdm  # noqa: F401
 
 import viva_tensor as vt
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = training.DEFAULTS
 CHECKPOINT = "checkpoint.safetensors"
+PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
 OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
     "sgd": (optim.SGD, 0.05),
     "adam": (optim.Adam, 0.001),
@@ -37,13 +39,13 @@ OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each 
 
 
 class Failure(click.ClickException):
-    """One line on stderr and exit code 2, as for a wrong option."""
+    """A failure shown as one line on stderr with exit code 2, as for a wrong option."""
 
     exit_code = 2
 
 
 def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Layer widths from a comma-separated list."""
+    """Return layer widths from a comma-separated list."""
     try:
         widths = tuple(int(width) for width in text.split(","))
     except ValueError:
@@ -59,21 +61,21 @@ def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) 
 def cli(context: click.Context) -> None:
     """Train multilayer networks on the processor, fast.
 
-    Under mpiexec or srun, all processes train one network together; everything else the first does alone.
+    Under mpiexec or srun, all processes train one network together; the first alone runs the other commands.
     """
     if context.invoked_subcommand != "train" and not Ranks(context.obj).first:
         context.exit()
 
 
 class Interrupted(click.ClickException):
-    """The exit code of a program that SIGINT ended."""
+    """An interruption, with the exit code of a program ended by SIGINT."""
 
     exit_code = 130
 
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Show what the user can correct as one line; warnings too."""
+    """Show errors that the user can correct, and warnings, as one line each."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
@@ -90,7 +92,7 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def interruptions(checkpoint: Path) -> Iterator[None]:
-    """Tell how to go on after an interruption from the keyboard, if there is something to go on with."""
+    """Tell how to resume after an interruption from the keyboard, if a new checkpoint was written."""
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
     try:
         yield
@@ -101,9 +103,9 @@ def interruptions(checkpoint: Path) -> Iterator[None]:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.argument("folder", type=PATH, required=False)
 def info(folder: Path | None) -> None:
-    """Show version, compiler, instruction set and threads, or what the model in FOLDER takes and gives."""
+    """Show version, compiler, instruction set and threads, or the columns and target of the model in FOLDER."""
     if folder is None:
         vt.show_config()
         return
@@ -112,12 +114,12 @@ def info(folder: Path | None) -> None:
 
 
 @cli.command(context_settings={"show_default": True})
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=PATH, required=False)
 @click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
 @click.option(
     "--task",
     type=click.Choice(["regression", "classification"]),
-    help="How to take the target.  [default: classification of text, categories and booleans]",
+    help="How to treat the target.  [default: classification of text, categories and booleans]",
 )
 @click.option(
     "--hidden",
@@ -126,10 +128,13 @@ def info(folder: Path | None) -> None:
     callback=parse_hidden,
     help="Widths of the hidden layers.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=DEFAULTS.epochs, help="Passes over the training rows.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=DEFAULTS.batch_size, help="Rows in one step.")
+@click.option("--epochs", type=COUNT, default=DEFAULTS.epochs, help="Passes over the training rows.")
+@click.option("--batch-size", type=COUNT, default=DEFAULTS.batch_size, help="Rows in one step.")
 @click.option(
-    "--activation", type=click.Choice(list(nn.ACTIVATIONS)), default=DEFAULTS.activation, help="Of hidden layers."
+    "--activation",
+    type=click.Choice(list(nn.ACTIVATIONS)),
+    default=DEFAULTS.activation,
+    help="Activation of the hidden layers.",
 )
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="sgd", help="How weights are updated.")
 @click.option(
@@ -137,82 +142,61 @@ def info(folder: Path | None) -> None:
     type=click.FloatRange(min=0, min_open=True),
     help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}]",
 )
-@click.option(
-    "--momentum",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.9,
-    help="Share of a step carried on, of sgd.",
-)
-@click.option(
-    "--patience", type=click.IntRange(min=1), help="End after so many epochs without a better validation loss."
-)
+@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.9, help="Momentum of sgd.")
+@click.option("--patience", type=COUNT, help="Stop after this many epochs without a better validation loss.")
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=runs.TEST_FRACTION,
-    help="Share of the rows kept apart for the test.",
+    help="Share of the rows kept for the test.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Of split, weights and order.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option(
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    default=Path("viva-tensor-run"),
-    help="Folder for the results.",
+    "--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Seed of the split, the weights and the order."
 )
-@click.option("--resume", is_flag=True, help="Go on with a run that was broken off, from its folder.")
+@click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
+@click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
+@click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
 @click.option(
     "--report", "timed", is_flag=True, help="Under mpiexec: show how long each process computes, waits and sums."
 )
 @click.pass_obj
 def train(
     comm: Intracomm | None,
+    /,
     file: Path | None,
     target: str | None,
     task: str | None,
-    hidden: tuple[int, ...],
-    epochs: int,
-    batch_size: int,
-    activation: str,
     optimizer: str,
     lr: float | None,
     momentum: float,
-    patience: int | None,
     test_fraction: float,
-    seed: int,
     threads: int | None,
     output: Path,
     resume: bool,
     timed: bool,
+    **options: Any,  # the other fields of Settings
 ) -> None:
-    """Train a network on FILE and test it on rows kept apart.
+    """Train a network on FILE and test it on rows kept for the test.
 
     FILE is a table with a header, as .csv, .tsv, .csv.gz, .tsv.gz or .parquet; its columns may be numbers, booleans,
     dates, text and categories, with missing values. Without FILE, the bundled table of 53,940 diamonds is used. Text,
     categories and booleans are predicted as classes, numbers as numbers.
 
-    Under mpiexec -n N or srun, N processes share out each batch, and lead to the same network up to rounding. FILE and
-    DIR must be where all of them see them; of a .parquet file each reads rows of its own.
+    Under mpiexec -n N or srun, N processes share each batch and train the same network, up to rounding. All of them
+    must see FILE and DIR; each reads its share of the rows of a .parquet file.
     """
     ranks = Ranks(comm)
     if file is None:
         file, target = data.diamonds_path(), target or "price"
     elif target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
-    settings = training.Settings(
-        hidden=hidden,
-        activation=activation,
-        optimizer=_optimizer(optimizer, lr, momentum),
-        epochs=epochs,
-        batch_size=batch_size,
-        patience=patience,
-        seed=seed,
-    )
+    kind, usual_lr = OPTIMIZERS[optimizer]
+    extra = {"momentum": momentum} if optimizer == "sgd" else {}
+    settings = training.Settings(optimizer=kind(lr=lr or usual_lr, **extra), **options)
     check_folder(output)  # before the work, not after it
     checkpoint = output / CHECKPOINT
     if resume and not checkpoint.is_file():
-        raise Failure(f"nothing to go on with in {output}: there is no {CHECKPOINT}")
+        raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
     with failures(), interruptions(checkpoint), vt.num_threads(threads or own_threads(ranks)):
         run = runs.run(
             data.read_table(file) if ranks.size == 1 else data.open_table(file),
@@ -240,21 +224,16 @@ def train(
     click.echo("Wrote " + "\n      ".join(map(str, written)))
 
 
-def _optimizer(name: str, lr: float | None, momentum: float) -> optim.Optimizer:
-    kind, usual = OPTIMIZERS[name]
-    return kind(lr=lr or usual, **({"momentum": momentum} if name == "sgd" else {}))
-
-
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written to, or made."""
+    """Raise if a folder can neither be written to nor made."""
     above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise Failure(f"cannot write to {folder}: {above} is not a folder to write in")
 
 
 @cli.command(context_settings={"show_default": True})
-@click.argument("folder", metavar="MODEL_FOLDER", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="MODEL_FOLDER", type=PATH)
+@click.argument("file", type=PATH)
 @click.option(
     "-o",
     "--output",
@@ -262,12 +241,12 @@ def check_folder(folder: Path) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to write the predictions.  [default: standard output]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: see viva-tensor info]")
+@click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 def predict(folder: Path, file: Path, output: Path | None, threads: int | None) -> None:
-    """Predict the rows of FILE with the model that viva-tensor train left in MODEL_FOLDER.
+    """Predict the rows of FILE with the model that viva-tensor train saved in MODEL_FOLDER.
 
     FILE needs the columns that the model was trained on, by name, in any order. The predictions are written as CSV: the
-    number of the row (from 0), what is predicted, and for classes the probability of each.
+    index of the row, the prediction, and for classes the probability of each.
     """
     if output is not None:
         check_folder(output.absolute().parent)
@@ -287,11 +266,9 @@ def predict(folder: Path, file: Path, output: Path | None, threads: int | None) 
 
 
 @cli.command(context_settings={"show_default": True})
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: 1, then all]")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, help="For each figure.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the roofline of the last table."
-)
+@click.option("--threads", type=COUNT, help="Threads to compute with.  [default: 1, then all]")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, help="Time for each figure.")
+@click.option("--plot", type=PATH, metavar="FILE.png", help="Draw the roofline of the last table.")
 def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
     """Measure this machine and the kernels on it, beside NumPy (and PyTorch or JAX where installed).
 

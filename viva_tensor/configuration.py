@@ -1,4 +1,4 @@
-"""How this installation was built and what it runs on."""
+"""The configuration of this installation: how it was built, and what it runs on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,13 @@ __all__ = ["config", "show_config"]
 
 
 def config() -> dict[str, str | int | bool]:
-    """Version, compiler, flags, OpenMP, instruction set and threads of this installation.
-
-    Returns
-    -------
-    dict
-        One entry for each line of :func:`show_config`.
+    """Return version, compiler, flags, OpenMP, instruction set and threads, as :func:`show_config` prints them.
 
     Examples
     --------
     >>> config()["version"]
     '0.1.0'
     """
-
     variant = _dispatch.variants[_dispatch.isa]
     openmp = _team.openmp_version()
     return {
@@ -38,7 +32,7 @@ def config() -> dict[str, str | int | bool]:
 
 
 def show_config() -> None:
-    """Print :func:`config`, a line for each entry.
+    """Print :func:`config`, one line for each entry.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Tumours, malignant or benign, in scikit-learn's own ways: a pipeline, cross-validation and a search on a grid.
+"""Tumours, malignant or benign, with scikit-learn's tools: a pipeline, cross-validation and a grid search.
 
 The 569 cases come with scikit-learn (W. N. Street, W. H. Wolberg and O. L. Mangasarian, Nuclear feature extraction for
 breast tumor diagnosis, IS&T/SPIE 1993).
@@ -16,7 +16,7 @@ from viva_tensor.sklearn import MLPClassifier
 
 
 def main(max_iter: int = 500, folds: int = 5) -> float:
-    """Search, print what was found, and return the accuracy on cases kept apart."""
+    """Search, print the best parameters, and return the accuracy on test cases."""
     data = load_breast_cancer()
     X, X_test, y, y_test = train_test_split(data.data, data.target, random_state=0, stratify=data.target)
     network = MLPClassifier(hidden_layer_sizes=(32,), max_iter=max_iter, tol=1e-3, random_state=0)

@@ -1,7 +1,7 @@
-"""What a diamond costs, step by step on the tape: every value and gradient is there to be looked at.
+"""The price of a diamond, step by step on the tape, where every value and gradient can be inspected.
 
-A network of one hidden layer learns the logarithm of the price from the weight in carats and three lengths. First some
-steps of gradient descent as plain Python, which shows all that training is; then the same step, compiled, for the rest.
+A network of one hidden layer learns the logarithm of the price from the weight in carats and three lengths. The first
+steps of gradient descent are plain Python, which shows all that training is; then the same step is compiled.
 
     python -m viva_tensor.examples.diamonds
 """
@@ -20,15 +20,15 @@ COLUMNS = ["carat", "x", "y", "z"]
 
 
 def standardised(table: pd.DataFrame) -> tuple[Array, Array]:
-    """Features and target as float32, each column with mean 0 and standard deviation 1, the target a logarithm."""
+    """Return features and the logarithm of the price as float32, each column with mean 0 and standard deviation 1."""
     features = table[COLUMNS].to_numpy("f8")
     price = np.log(table["price"].to_numpy("f8"))[:, None]
-    X, Y = (((part - part.mean(0)) / part.std(0)).astype("f4") for part in (features, price))
+    X, Y = (((array - array.mean(0)) / array.std(0)).astype("f4") for array in (features, price))
     return X, Y
 
 
 def main(rows: int = 20_000, epochs: int = 10) -> float:
-    """Train, print what happens, and return the share of the variance that is explained."""
+    """Train, print each stage, and return the share of the variance that is explained."""
     X, Y = standardised(read_table(diamonds_path()).sample(rows, random_state=0))
     rng = np.random.default_rng(0)
     layers, tape = nn.mlp(autograd.new_tape(), (len(COLUMNS), 16, 1), rng=rng, activation="tanh")

@@ -14,16 +14,16 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from viva_tensor import autograd, checkpoint, nn, optim, program
+from viva_tensor.train import Layers
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Layers = tuple[nn.Linear, ...]
 
 SIZES = (64, 128, 64, 10)
 BATCH = 64
 
 
 def accuracy(tape: autograd.Tape, layers: Layers, pixels: Array, labels: Array) -> float:
-    """The share of images whose largest logit is that of their digit; without dropout."""
+    """Return the share of images whose digit has the largest logit; without dropout."""
     x, tape = autograd.new_constant(tape, pixels[:1])
     logits, tape = nn.mlp_forward(tape, layers, x, activation="gelu")
     predict = program.compile_forward(tape, output=logits, inputs=(x,))
@@ -31,7 +31,7 @@ def accuracy(tape: autograd.Tape, layers: Layers, pixels: Array, labels: Array) 
 
 
 def main(epochs: int = 40) -> float:
-    """Train, print what happens, and return the accuracy on images kept apart."""
+    """Train, print each stage, and return the accuracy on test images."""
     pixels, digits = load_digits(return_X_y=True)
     X, Y = (pixels / 16).astype("f4"), digits.astype("f4")
     rng = np.random.default_rng(0)
@@ -61,10 +61,8 @@ def main(epochs: int = 40) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint.save_weights(Path(folder) / "digits.safetensors", layers)
         again, tape = checkpoint.load_weights(path)
-        same = accuracy(tape, again, X[test], Y[test]) == found
-        print(
-            f"Their weights take {path.stat().st_size:,} bytes; read again they recognise {'as many' if same else '?'}"
-        )
+        same = "as many" if accuracy(tape, again, X[test], Y[test]) == found else "?"
+        print(f"Their weights take {path.stat().st_size:,} bytes; read again they recognise {same}")
     return found
 
 
