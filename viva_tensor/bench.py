@@ -15,11 +15,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from viva_tensor import kernels
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.kernels.peak import fma_peak
 
 __all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "measure", "plot"]
@@ -27,7 +28,6 @@ __all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "me
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 ELEMENTS = tuple(1 << power for power in range(12, 25, 2))  # 16 KiB to 64 MiB of float32
 ROUNDS = 3
-Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Rates(NamedTuple):
@@ -97,7 +97,7 @@ def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: in
     }
 
 
-def _product(name: str, a: Array, b: Array) -> Callable[[], object]:
+def _product(name: str, a: Float32Array, b: Float32Array) -> Callable[[], object]:
     out = np.empty_like(a)
     if name == "viva_tensor":
         return lambda: kernels.matmul(a, b.T, out=out)
@@ -115,7 +115,7 @@ def _product(name: str, a: Array, b: Array) -> Callable[[], object]:
     return lambda: multiply(u, v).block_until_ready()
 
 
-def _relu(name: str, x: Array) -> Callable[[], object]:
+def _relu(name: str, x: Float32Array) -> Callable[[], object]:
     out = np.empty_like(x)
     if name == "viva_tensor":
         return lambda: kernels.relu(x, out=out)
@@ -134,7 +134,6 @@ def _relu(name: str, x: Array) -> Callable[[], object]:
 
 
 def _best_time(function: Callable[[], object], seconds: float) -> float:
-    """Return the best time of one call."""
     function()
     best, now = float("inf"), perf_counter()
     end = now + seconds

@@ -6,20 +6,17 @@ steps of gradient descent are plain Python, which shows all that training is; th
     python -m viva_tensor.examples.diamonds
 """
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.tabular.data import diamonds_path, read_table
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 COLUMNS = ["carat", "x", "y", "z"]
 
 
-def standardised(table: pd.DataFrame) -> tuple[Array, Array]:
+def standardised(table: pd.DataFrame) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return features and the logarithm of the price as float32, each column with mean 0 and standard deviation 1."""
     features = table[COLUMNS].to_numpy("f8")
     price = np.log(table["price"].to_numpy("f8"))[:, None]

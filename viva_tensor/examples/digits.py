@@ -8,21 +8,21 @@ digits, UCI Machine Learning Repository, 1998).
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.datasets import load_digits
 
 from viva_tensor import autograd, checkpoint, nn, optim, program
 from viva_tensor.train import Layers
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 SIZES = (64, 128, 64, 10)
 BATCH = 64
 
 
-def accuracy(tape: autograd.Tape, layers: Layers, pixels: Array, labels: Array) -> float:
+def accuracy(
+    tape: autograd.Tape, layers: Layers, pixels: npt.NDArray[np.float32], labels: npt.NDArray[np.float32]
+) -> float:
     """Return the share of images whose digit has the largest logit; without dropout."""
     x, tape = autograd.new_constant(tape, pixels[:1])
     logits, tape = nn.mlp_forward(tape, layers, x, activation="gelu")

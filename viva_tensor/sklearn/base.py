@@ -74,9 +74,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the compiled step, which is compiled again when needed."""
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_compiled", None)
-        return state
+        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
     # What the two estimators define, beside out_activation_ and, for classes, classes_
 

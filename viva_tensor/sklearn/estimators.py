@@ -37,20 +37,17 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     batch_size : int or "auto"
         "auto" is the smaller of 200 and the number of rows.
     learning_rate : {"constant", "invscaling", "adaptive"}
-        For ``solver="sgd"``: ``learning_rate_init`` throughout; divided by (rows seen + 1) ** ``power_t`` after each
-        epoch; or divided by 5 whenever training would otherwise end, down to 1e-6.
-    learning_rate_init : float
-        Above 0.
-    power_t : float
-        See ``learning_rate``.
+    learning_rate_init, power_t : float
+        The initial rate, above 0. With ``solver="sgd"`` it stays; or is divided by (rows seen + 1) ** ``power_t`` after
+        each epoch; or is divided by 5 whenever training would otherwise end, down to 1e-6.
     max_iter : int
         The largest number of epochs.
     shuffle : bool
         Shuffle the rows in every epoch.
     random_state : int, RandomState or None
         Determines weights, validation rows and orders.
-    tol : float
-        Training ends when the loss, or with ``early_stopping`` the score, does not improve by this for more than
+    tol, n_iter_no_change : float, int
+        Training ends when the loss, or with ``early_stopping`` the score, does not improve by ``tol`` for more than
         ``n_iter_no_change`` epochs.
     verbose : bool
         Print the loss of each epoch.
@@ -58,14 +55,11 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         Let ``fit`` continue from the weights of the last call.
     momentum, nesterovs_momentum : float, bool
         For ``solver="sgd"``.
-    early_stopping : bool
-        Keep ``validation_fraction`` of the rows for validation, and return the weights with the best score on them.
-    validation_fraction : float
-        Between 0 and 1.
+    early_stopping, validation_fraction : bool, float
+        Keep this fraction of the rows, between 0 and 1, for validation, and return the weights with the best score on
+        them.
     beta_1, beta_2, epsilon : float
         For ``solver="adam"``.
-    n_iter_no_change : int
-        See ``tol``.
 
     Attributes
     ----------

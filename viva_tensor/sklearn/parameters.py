@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from sklearn.base import BaseEstimator
 
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.checks import is_number, is_whole
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
-SOLVERS = ("sgd", "adam")
-LEARNING_RATES = ("constant", "invscaling", "adaptive")
-
-
-def _is(value: object, kind: type, least: float) -> bool:
-    """Return whether a value is a finite number of a kind, not a boolean, and at least ``least``."""
-    return isinstance(value, kind) and not isinstance(value, bool) and least <= cast(float, value) < math.inf
 
 
 def _whole(value: Any) -> bool:
-    return _is(value, numbers.Integral, 1)
+    return is_whole(value) and bool(value >= 1)
 
 
 def _at_least_0(value: Any) -> bool:
-    return _is(value, numbers.Real, 0)
+    return is_number(value) and bool(value >= 0)
 
 
 def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
@@ -36,8 +29,8 @@ def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
 # names of parameters, the check of their values, and the values wanted in words
 CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("activation", *_one_of(ACTIVATIONS)),
-    ("solver", *_one_of(SOLVERS)),
-    ("learning_rate", *_one_of(LEARNING_RATES)),
+    ("solver", *_one_of(("sgd", "adam"))),
+    ("learning_rate", *_one_of(("constant", "invscaling", "adaptive"))),
     ("batch_size", lambda value: value == "auto" or _whole(value), "'auto' or an integer of at least 1"),
     ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
     ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),

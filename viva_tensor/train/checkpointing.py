@@ -42,12 +42,10 @@ class Checkpointer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, (KeyboardInterrupt, RankError)):
-            self._write()
-
-    def end(self) -> None:
-        """Write the state of the last epoch."""
-        with self._ranks.together("fit"):
+        if kind is None:
+            with self._ranks.together("fit"):
+                self._write()
+        elif issubclass(kind, (KeyboardInterrupt, RankError)):
             self._write()
 
     def epoch(self) -> None:
@@ -78,11 +76,10 @@ class Checkpointer:
             self._write()
 
     def _write(self) -> None:
-        if self._latest is None:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.save(self._path, self._latest)
-        self._latest, self._written = None, perf_counter()
+        if self._latest is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            checkpoints.save(self._path, self._latest)
+            self._latest, self._written = None, perf_counter()
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that must not change, without the optimiser, which has its own entry in a checkpoint."""
@@ -119,9 +116,8 @@ class Checkpointer:
         except TensorError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InvalidFile(
-                f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})", operation="fit"
-            ) from error
+            reason = f"{self._path} is no checkpoint of fit ({type(error).__name__}: {error})"
+            raise InvalidFile(reason, operation="fit") from error
         if kept.rng is not None:
             training.rng = kept.rng
         training.step.restore(kept.state)

@@ -122,7 +122,12 @@ def fit(
         checkpointer = Checkpointer(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
         if resume:
             checkpointer.resume()
-    _run(training, checkpointer, progress and ranks.first)
+    with Bar(training, progress and ranks.first) as bar, checkpointer or nullcontext():
+        while not training.ended:
+            training.advance(bar.step)
+            bar.epoch()
+            if checkpointer is not None:
+                checkpointer.epoch()
     return training.fitted()
 
 
@@ -175,16 +180,3 @@ def _rows(
             hint="give the same features and outputs",
         )
     return chosen, held_out, outputs
-
-
-def _run(training: Training, checkpointer: Checkpointer | None, progress: bool) -> None:
-    """Train for all epochs, with a bar and checkpointing if wanted."""
-    with Bar(training, progress) as bar:
-        with checkpointer or nullcontext():
-            while not training.ended:
-                training.advance(bar.step)
-                bar.epoch()
-                if checkpointer is not None:
-                    checkpointer.epoch()
-        if checkpointer is not None:
-            checkpointer.end()
