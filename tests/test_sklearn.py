@@ -296,7 +296,7 @@ class TestRefused:
             model.partial_fit(*diabetes)
 
     def test_early_stopping(self, diabetes):
-        with pytest.raises(ValueError, match="it goes with fit alone"):
+        with pytest.raises(ValueError, match="use it with fit"):
             MLPRegressor(early_stopping=True).partial_fit(*diabetes)
         with pytest.raises(ValueError, match="validation set is too small"):
             MLPRegressor(early_stopping=True).fit(diabetes[0][:5], diabetes[1][:5])

@@ -108,7 +108,7 @@ def _product(name: str, a: Float32Array, b: Float32Array) -> Callable[[], object
 
         x, y, z = torch.from_numpy(a), torch.from_numpy(b).T, torch.from_numpy(out)
         return lambda: torch.mm(x, y, out=z)
-    jax = import_module(name)  # the last one known; what is not installed is an error, not JAX
+    jax = import_module(name)  # the only other library; an unknown name is an error
 
     multiply = jax.jit(lambda x, y: x @ y.T)
     u, v = jax.numpy.asarray(a), jax.numpy.asarray(b)
@@ -126,7 +126,7 @@ def _relu(name: str, x: Float32Array) -> Callable[[], object]:
 
         source, target = torch.from_numpy(x), torch.from_numpy(out)
         return lambda: torch.clamp(source, min=0, out=target)
-    jax = import_module(name)  # the last one known; what is not installed is an error, not JAX
+    jax = import_module(name)  # the only other library; an unknown name is an error
 
     rectify = jax.jit(jax.nn.relu)
     held = jax.numpy.asarray(x)

@@ -23,7 +23,7 @@ def main(max_iter: int = 500, folds: int = 5) -> float:
     model = make_pipeline(StandardScaler(), network)
     grid = {"mlpclassifier__alpha": [1e-4, 1e-2], "mlpclassifier__activation": ["relu", "tanh"]}
     search = GridSearchCV(model, grid, cv=folds).fit(X, y)
-    print(f"Best of {len(search.cv_results_['params'])}: {search.best_params_}, {search.best_score_:.3f} in validation")
+    print(f"Best of {len(search.cv_results_['params'])}: {search.best_params_}, accuracy {search.best_score_:.3f}")
     print(classification_report(y_test, search.predict(X_test), target_names=data.target_names))
     return float(search.score(X_test, y_test))
 

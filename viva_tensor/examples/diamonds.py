@@ -53,7 +53,7 @@ def main(rows: int = 20_000, epochs: int = 10) -> float:
     print(step)
     losses = step.run(X, Y, batch_size=256, epochs=epochs, rng=rng)
     explained = 1 - losses[-1]  # the target has variance 1
-    print(f"\nAfter {epochs} epochs {100 * explained:.1f}% of the variance of the logarithm is explained")
+    print(f"\nAfter {epochs} epochs, {100 * explained:.1f}% of the variance of the logarithm is explained")
     return explained
 
 

@@ -56,13 +56,13 @@ def main(epochs: int = 40) -> float:
     step.run(X[train], Y[train], batch_size=BATCH, epochs=epochs, rng=rng, schedule=rate, callback=report)
     layers, tape = step.params(autograd.new_tape())
     found = accuracy(tape, layers, X[test], Y[test])
-    print(f"Of {len(test)} others {100 * found:.1f}% are recognised")
+    print(f"{100 * found:.1f}% of {len(test)} test images are recognised")
 
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint.save_weights(Path(folder) / "digits.safetensors", layers)
         again, tape = checkpoint.load_weights(path)
         same = "as many" if accuracy(tape, again, X[test], Y[test]) == found else "?"
-        print(f"Their weights take {path.stat().st_size:,} bytes; read again they recognise {same}")
+        print(f"The weights take {path.stat().st_size:,} bytes; read from the file, they recognise {same}")
     return found
 
 

@@ -46,7 +46,7 @@ class _RowOrders:
 
 @dataclass(eq=False, repr=False)
 class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """What both estimators share: everything but the targets, the loss and the score."""
+    """The common base of both estimators: everything but the targets, the loss and the score."""
 
     hidden_layer_sizes: int | Iterable[int] = (100,)
     activation: str = "relu"
@@ -76,7 +76,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return the state without the compiled step, which is compiled again when needed."""
         return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
-    # What the two estimators define, beside out_activation_ and, for classes, classes_
+    # Defined by each estimator, like out_activation_ and, for labels, classes_
 
     def _targets(self, y: Array, keep: bool) -> Array:
         """Return checked float32 targets [rows, outputs], or class indices [rows]; ``keep`` retains known classes."""
@@ -107,7 +107,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
         hidden = hidden_widths(self)
         if incremental and self.early_stopping:
-            raise InvalidValue("early_stopping=True", operation="partial_fit", hint="it goes with fit alone")
+            raise InvalidValue("early_stopping=True", operation="partial_fit", hint="use it with fit")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         with np.errstate(over="ignore"):  # becomes infinite, which is refused
             X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, reset=first)

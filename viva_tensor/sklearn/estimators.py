@@ -164,15 +164,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             All labels that may occur in any call; needed in the first call only.
         """
         known = hasattr(self, "classes_")
+        if classes is None and not known:
+            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
         if classes is not None:
             labels = unique_labels(classes)
-            if known and not np.array_equal(self.classes_, labels):
-                was = f"classes={labels}, fitted before were {self.classes_}"
-                raise InvalidValue(was, operation="partial_fit", hint="give the same ones")
             if not known:
                 self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        elif not known:
-            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
+            elif not np.array_equal(self.classes_, labels):
+                reason = f"classes={labels}, fitted before were {self.classes_}"
+                raise InvalidValue(reason, operation="partial_fit", hint="give the same classes")
         return self._fit(X, y, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
@@ -218,7 +218,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {unknown}", operation="fit", hint="name all of them at first"
+                f"`y` has classes not in `self.classes_`: {unknown}",
+                operation="fit",
+                hint="name all classes in the first call",
             )
         if self._multilabel:
             return np.ascontiguousarray(y, np.float32)

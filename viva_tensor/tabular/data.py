@@ -103,7 +103,7 @@ def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[str]:
-    """Give the kind of a file, csv, tsv or parquet, and turn the errors of reading it into a DataError."""
+    """Yield the kind of a file, csv, tsv or parquet, and turn the errors of reading it into a DataError."""
     if os.path.isdir(path):
         raise DataError(f"{path} is a directory; name a {READABLE} file in it")
     if not os.path.exists(path):

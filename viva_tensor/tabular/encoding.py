@@ -166,7 +166,7 @@ def fit_encoding(
     columns = tuple(column for column in fitted.values() if not isinstance(column, str))
     if not columns:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " beside the target"))
+        raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " besides the target"))
     return Encoding(columns, left_out)
 
 
@@ -211,7 +211,7 @@ def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
     if len(counts) == 1 and not missing:
         return "constant"
     if len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
-        return "identifier: nearly every row has a text of its own"
+        return "identifier: the text differs in nearly every row"
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)
 

@@ -22,12 +22,12 @@ READ = 64 * TOGETHER  # rows encoded at a time
 
 @contextmanager
 def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
-    """Give the features [rows, features] of a whole table; with several ranks, in a file that is removed at the end."""
+    """Yield the features [rows, features] of a whole table; several ranks share a temporary file."""
     if ranks.size == 1:
         yield encoding.encode(rows_of(table, 0, len(table)))
         return
     if folder is None:
-        raise DataError("several ranks need a folder that all see, for the features of the table")
+        raise DataError("several ranks need a folder that all of them see, for the features of the table")
     path = Path(folder) / FILE
     shape = len(table), len(encoding.feature_names)
     ranks.from_first("encode", lambda: _create(path))

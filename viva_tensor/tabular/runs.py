@@ -70,7 +70,7 @@ def run(
     """
     found = target_kind(table, target)
     if kind == "number" != found:
-        raise DataError(f"column {target!r} does not hold numbers; it can be predicted as classes alone")
+        raise DataError(f"column {target!r} does not hold numbers; it can only be predicted as classes")
     values, labels = values_of(table[target], kind or found)
     kept = np.flatnonzero(np.isfinite(values))
     parts = split_rows(len(kept), test_fraction, settings.validation_fraction, settings.seed)

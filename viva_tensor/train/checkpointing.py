@@ -103,7 +103,7 @@ class Checkpointer:
                 raise InvalidValue(
                     f"{self._path} was written with other {was}",
                     operation="fit",
-                    hint="resume with the same, or start anew",
+                    hint="resume with the same ones, or start anew",
                 )
             best = kept.metadata["best"]
             shapes = [np.shape(array) for array in best]

@@ -172,11 +172,7 @@ def _rows(
         return (*split(chosen, settings.validation_fraction, settings.seed), outputs)
     features, targets, indices = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
     held_out = checked_rows("validation rows", features, targets, settings.loss, outputs, indices, ranks)
-    if held_out.x.shape[1] != chosen.x.shape[1] or held_out.y.shape[1:] != chosen.y.shape[1:]:
-        raise ShapeMismatch(
-            (*chosen.x.shape[1:], *chosen.y.shape[1:]),
-            (*held_out.x.shape[1:], *held_out.y.shape[1:]),
-            operation="fit on validation rows",
-            hint="give the same features and outputs",
-        )
+    wanted, got = ((*part.x.shape[1:], *part.y.shape[1:]) for part in (chosen, held_out))
+    if got != wanted:
+        raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")
     return chosen, held_out, outputs

@@ -98,12 +98,12 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
     """
     if not (isinstance(layers, Sequence) and layers and all(map(is_linear, layers))):
         got = f"layers are a {type(layers).__name__}, wanted a sequence of nn.Linear"
-        raise InvalidValue(got, operation="predict", hint="give those of a trained network, fit(...).layers")
+        raise InvalidValue(got, operation="predict", hint="give the layers of a trained network, fit(...).layers")
     if activation is None and len(layers) > 1:
         raise InvalidValue(
             f"no activation between {len(layers)} layers",
             operation="predict",
-            hint="give that of training, activation=settings.activation",
+            hint="give the one used in training, activation=settings.activation",
         )
     rows = as_numbers("predict", "x", x)
     wants("predict", 2, rows, "x")

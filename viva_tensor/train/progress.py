@@ -18,7 +18,7 @@ class Bar:
     """A bar over the rows of all epochs, with time left, losses, rows per second and the share of the FMA peak.
 
     It is shown if it is wanted and stderr is a terminal. The launcher of several ranks reads stderr through a pipe, for
-    a terminal or a file; there the bar is shown too, but lines are seldom.
+    a terminal or a file; there the bar is shown too, with a line every ten seconds.
     """
 
     def __init__(self, training: Training, wanted: bool) -> None:
@@ -46,7 +46,7 @@ class Bar:
             self._bar.close()
 
     def step(self, number: int) -> None:
-        """Show the rows before a step, counted from 1."""
+        """Show that the steps before this one, counted from 1, are done."""
         if self._bar is not None:
             epochs, steps = divmod(number - 1, self._training.steps)
             self._bar.update(epochs * self._rows + steps * self._training.settings.batch_size - self._bar.n)

@@ -49,20 +49,15 @@ def checked_rows(
     operation = f"fit on {what}"
     with ranks.together(operation):
         features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)
+    shapes = f"x has shape {features.shape}, y {target.shape}"
     if features.ndim != 2 or target.ndim not in (1, 2):
-        raise DimensionError(
-            f"x has shape {features.shape}, y {target.shape}",
-            operation=operation,
-            hint="x is [rows, features], y is [rows] or [rows, outputs]",
-        )
+        hint = "x is [rows, features], y is [rows] or [rows, outputs]"
+        raise DimensionError(shapes, operation=operation, hint=hint)
     if len(features) != len(target):
-        raise ShapeMismatch(
-            (len(features), *target.shape[1:]), target.shape, operation=operation, hint="a target a row"
-        )
+        wanted = (len(features), *target.shape[1:])
+        raise ShapeMismatch(wanted, target.shape, operation=operation, hint="give one target for each row")
     if 0 in features.shape or 0 in target.shape:
-        raise InvalidShape(
-            f"x has shape {features.shape}, y {target.shape}", operation=operation, hint="give some rows"
-        )
+        raise InvalidShape(shapes, operation=operation, hint="give some rows")
     chosen = np.arange(len(features)) if indices is None else chosen_rows(operation, indices, len(features))
     with ranks.together(operation):
         local = chosen[ranks.part(len(chosen))]
@@ -74,7 +69,7 @@ def checked_rows(
                 raise InvalidValue(
                     f"x[{row}, {column}] is {features[row, column]}",
                     operation=operation,
-                    hint="fill in what is missing, and scale what is too large for float32",
+                    hint="fill in missing values, and scale values too large for float32",
                 )
     kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)[chosen]
     if not kept.all():
