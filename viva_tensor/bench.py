@@ -64,10 +64,12 @@ def measure(name: str, sizes: Sequence[int] = SIZES, elements: Sequence[int] = E
     products, bandwidths = [], []
     for size in sizes:
         a, b = rng.standard_normal((2, size, size), dtype=np.float32)
-        products.append(2e-9 * size**3 / _best_time(_product(name, a, b), seconds))
+        product, _ = _calls(name, a, b)
+        products.append(2e-9 * size**3 / _best_time(product, seconds))
     for count in elements:
         x = rng.standard_normal((1, count), dtype=np.float32)
-        bandwidths.append(8e-9 * count / _best_time(_relu(name, x), seconds))
+        _, relu = _calls(name, x, x)
+        bandwidths.append(8e-9 * count / _best_time(relu, seconds))
     return Rates(products, bandwidths)
 
 
@@ -97,40 +99,23 @@ def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: in
     }
 
 
-def _product(name: str, a: Float32Array, b: Float32Array) -> Callable[[], object]:
+def _calls(name: str, a: Float32Array, b: Float32Array) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return two calls of a library: the product a · bᵀ, and relu of a."""
     out = np.empty_like(a)
     if name == "viva_tensor":
-        return lambda: kernels.matmul(a, b.T, out=out)
+        return lambda: kernels.matmul(a, b.T, out=out), lambda: kernels.relu(a, out=out)
     if name == "numpy":
-        return lambda: np.matmul(a, b.T, out=out)
+        return lambda: np.matmul(a, b.T, out=out), lambda: np.maximum(a, 0, out=out)
     if name == "torch":
         import torch
 
         x, y, z = torch.from_numpy(a), torch.from_numpy(b).T, torch.from_numpy(out)
-        return lambda: torch.mm(x, y, out=z)
+        return lambda: torch.mm(x, y, out=z), lambda: torch.clamp(x, min=0, out=z)
     jax = import_module(name)  # the only other library; an unknown name is an error
 
-    multiply = jax.jit(lambda x, y: x @ y.T)
+    multiply, rectify = jax.jit(lambda x, y: x @ y.T), jax.jit(jax.nn.relu)
     u, v = jax.numpy.asarray(a), jax.numpy.asarray(b)
-    return lambda: multiply(u, v).block_until_ready()
-
-
-def _relu(name: str, x: Float32Array) -> Callable[[], object]:
-    out = np.empty_like(x)
-    if name == "viva_tensor":
-        return lambda: kernels.relu(x, out=out)
-    if name == "numpy":
-        return lambda: np.maximum(x, 0, out=out)
-    if name == "torch":
-        import torch
-
-        source, target = torch.from_numpy(x), torch.from_numpy(out)
-        return lambda: torch.clamp(source, min=0, out=target)
-    jax = import_module(name)  # the only other library; an unknown name is an error
-
-    rectify = jax.jit(jax.nn.relu)
-    held = jax.numpy.asarray(x)
-    return lambda: rectify(held).block_until_ready()
+    return lambda: multiply(u, v).block_until_ready(), lambda: rectify(u).block_until_ready()
 
 
 def _best_time(function: Callable[[], object], seconds: float) -> float:
