@@ -172,15 +172,12 @@ def fit_encoding(
 
 def _fit_column(name: str, column: pd.Series[Any]) -> Numeric | Categorical | str:
     """Return how to encode a column, or the reason to leave it out."""
-    match kind_of(column):
-        case "empty":
-            return "all values missing"
-        case "other":
-            return "neither numbers nor text nor dates"
-        case "text":
-            return _fit_categorical(name, column)
-        case kind:
-            return _fit_numeric(name, column, is_date=kind == "date")
+    kind = kind_of(column)
+    if kind == "empty":
+        return "all values missing"
+    if kind == "other":
+        return "neither numbers nor text nor dates"
+    return _fit_categorical(name, column) if kind == "text" else _fit_numeric(name, column, is_date=kind == "date")
 
 
 def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | str:
