@@ -30,7 +30,7 @@ class Settings:
     hidden : tuple of int
         Units of the hidden layers; none makes a linear model.
     activation : str
-        The activation after each hidden layer, one that :func:`viva_tensor.nn.mlp_forward` knows.
+        The activation after each hidden layer, as :func:`viva_tensor.nn.mlp_forward` names it.
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
         The last two take outputs as logits.
     optimizer : optim.SGD, optim.Adam, ...
