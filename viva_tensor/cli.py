@@ -19,7 +19,7 @@ import viva_tensor as vt
 from viva_tensor import bench as benchmark
 from viva_tensor import nn, optim
 from viva_tensor import train as training
-from viva_tensor.distributed import Ranks, own_threads
+from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
 from viva_tensor.tabular import data, report, runs, saving
 
@@ -197,7 +197,7 @@ def train(
     checkpoint = output / CHECKPOINT
     if resume and not checkpoint.is_file():
         raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
-    with failures(), interruptions(checkpoint), vt.num_threads(threads or own_threads(ranks)):
+    with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
         run = runs.run(
             data.read_table(file) if ranks.size == 1 else data.open_table(file),
             target,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from support.launch import launch, needs_mpi
 
-from viva_tensor.distributed import Place, Ranks, complaints, world
+from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.tabular import runs
 from viva_tensor.tabular.data import read_table
 from viva_tensor.tabular.parquet import ParquetRows
@@ -154,16 +154,16 @@ def test_which_processes_train_together():
         assert world(environment) is None
 
 
-def test_places_that_are_too_few_are_told_with_their_mend():
+def test_too_few_processors_are_reported_with_a_hint():
     whole = frozenset(range(8))
-    assert complaints([Place("a", whole, 8, 4)] * 2) == []
-    assert complaints([Place(host, whole, 8, 8) for host in "ab"]) == []
-    assert complaints([Place("a", frozenset({rank}), 2, 1) for rank in range(2)]) == []
-    (shared,) = complaints([*[Place("a", whole, 8, 1)] * 2, *[Place("b", whole, 8, 3)] * 3])
+    assert affinity_problems([Affinity("a", whole, 8, 4)] * 2) == []
+    assert affinity_problems([Affinity(host, whole, 8, 8) for host in "ab"]) == []
+    assert affinity_problems([Affinity("a", frozenset({rank}), 2, 1) for rank in range(2)]) == []
+    (shared,) = affinity_problems([*[Affinity("a", whole, 8, 1)] * 2, *[Affinity("b", whole, 8, 3)] * 3])
     assert shared == "b: 3 ranks of 9 threads in all share 8 processors; start them with --threads 2"
-    (crowded,) = complaints([Place("a", frozenset({0, 1}), 2, 1)] * 3)
+    (crowded,) = affinity_problems([Affinity("a", frozenset({0, 1}), 2, 1)] * 3)
     assert crowded.endswith("start no more than 2 ranks a host")
-    (bound,) = complaints([Place("a", frozenset({rank}), 8, 1) for rank in range(2)], "Open MPI v5")
+    (bound,) = affinity_problems([Affinity("a", frozenset({rank}), 8, 1) for rank in range(2)], "Open MPI v5")
     assert bound == (
         "a: rank 0 is bound to 1 of 8 processors, for 2 ranks; start them with "
         "mpiexec --map-by slot:PE=4 --use-hwthread-cpus --bind-to hwthread"
@@ -175,5 +175,5 @@ def test_one_rank_alone():
     assert ranks.first
     assert ranks.sum(1.0, 2.0) == [1.0, 2.0]
     assert ranks.from_first("test", lambda: 3) == 3
-    with pytest.raises(KeyError), ranks.together("test"):
+    with pytest.raises(KeyError), ranks.fail_together("test"):
         raise KeyError

@@ -1,20 +1,27 @@
-"""Ranks that train together: what they agree on, where they run, what each has of memory, and how one ends the job.
+"""Ranks that train together: what must be equal on them, how they are bound, their shares of memory, how a job ends.
 
-All communication is that of mpi4py. Without a communicator there is one rank, and every function does the obvious.
+All communication goes through mpi4py. Without a communicator there is one rank, and every function works for it alone.
 """
 
-from viva_tensor.distributed.places import Place, binding, complaints, own_threads, places, warn_of_places
+from viva_tensor.distributed.affinity import (
+    Affinity,
+    affinities,
+    affinity_problems,
+    binding_command,
+    default_threads,
+    warn_of_affinity,
+)
 from viva_tensor.distributed.ranks import ALONE, Ranks, job, world
 
 __all__ = [
     "ALONE",
-    "Place",
+    "Affinity",
     "Ranks",
-    "binding",
-    "complaints",
+    "affinities",
+    "affinity_problems",
+    "binding_command",
+    "default_threads",
     "job",
-    "own_threads",
-    "places",
-    "warn_of_places",
+    "warn_of_affinity",
     "world",
 ]

@@ -1,88 +1,88 @@
-"""What ranks tell each other before they go on together: what must be the same, and whether one of them has failed."""
+"""What ranks check with each other before they go on: whether values are equal, and whether one of them has failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from viva_tensor.error import RankError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
-Result = TypeVar("Result")
 
-
-def agree(comm: Intracomm, operation: str, facts: dict[str, object]) -> None:
-    """Raise on every rank, naming the ranks, if they do not hold the same facts.
+def require_equal(comm: Intracomm, operation: str, values: Mapping[str, object]) -> None:
+    """Raise RankError on every rank if one of the named values differs between ranks.
 
     Examples
     --------
     >>> class Alone:
     ...     def allgather(self, value):
     ...         return [value]
-    >>> agree(Alone(), "compile_step", {"dtype": "float32"})
+    >>> require_equal(Alone(), "compile_step", {"dtype": "float32"})
     """
-    gathered = comm.allgather({name: str(value) for name, value in facts.items()})
-    for name in facts:
-        values = [one.get(name) for one in gathered]
-        if len(set(values)) > 1:
-            first = next(rank for rank, value in enumerate(values) if value != values[0])
-            raise RankError(
-                f"{name} is {values[0]} on rank 0 and {values[first]} on rank {first}",
-                operation=operation,
-                hint="start the same program with the same settings and packages on every rank",
-            )
+    gathered = comm.allgather({name: str(value) for name, value in values.items()})
+    for name in values:
+        first, *others = (named.get(name) for named in gathered)
+        for rank, other in enumerate(others, 1):
+            if other != first:
+                raise RankError(
+                    f"{name} is {first} on rank 0 and {other} on rank {rank}",
+                    operation=operation,
+                    hint="start the same program with the same settings and packages on every rank",
+                )
 
 
-def part(count: int, rank: int, size: int) -> slice:
-    """The own ones of so many things that the ranks share out, one after another.
+def local_slice(count: int, rank: int, size: int) -> slice:
+    """Return this rank's slice of ``count`` items that are divided among ``size`` ranks in order.
 
     Examples
     --------
-    >>> [part(10, rank, 4) for rank in range(4)]
+    >>> [local_slice(10, rank, 4) for rank in range(4)]
     [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
     """
     return slice(count * rank // size, count * (rank + 1) // size)
 
 
-def together(comm: Intracomm, operation: str, function: Callable[[], Result]) -> Result:
-    """Return what a function gives on this rank, if it fails on none; else raise on every rank, with the name of one.
+@contextmanager
+def fail_together(comm: Intracomm, operation: str) -> Iterator[None]:
+    """Make a block fail on every rank if it fails on one: there with its own error, elsewhere with RankError.
 
     Examples
     --------
     >>> class Second:
     ...     def allgather(self, value):
     ...         return ["MemoryError: no room", value]
-    >>> together(Second(), "state", lambda: 7)
+    >>> with fail_together(Second(), "state"):
+    ...     pass
     Traceback (most recent call last):
     viva_tensor.error.RankError: state: rank 0 failed with MemoryError: no room
     """
     failure: BaseException | None = None
     try:
-        result = function()
+        yield
     except BaseException as error:  # also Ctrl-C: the other ranks wait
         failure = error
     raise_on_all(comm, operation, failure)
-    return result
 
 
 def raise_on_all(comm: Intracomm, operation: str, failure: BaseException | None) -> None:
-    """Raise what has failed on this rank, or name another where something has; every rank comes here.
+    """Raise this rank's failure, or RankError if another rank has failed; every rank makes this call.
 
     Examples
     --------
-    See :func:`together`.
+    See :func:`fail_together`.
     """
-    known = comm.allgather(None if failure is None else _told(failure))
+    messages = comm.allgather(None if failure is None else _message(failure))
     if failure is not None:
         raise failure
-    for rank, message in enumerate(known):
+    for rank, message in enumerate(messages):
         if message is not None:
             raise RankError(f"rank {rank} failed with {message}", operation=operation)
 
 
-def _told(failure: BaseException) -> str:
+def _message(failure: BaseException) -> str:
     try:
         return f"{type(failure).__name__}: {failure}"
     except Exception:  # its own text fails

@@ -1,4 +1,4 @@
-"""Where the time of steps that ranks make together goes."""
+"""Where the time goes in steps that ranks make together."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Times(NamedTuple):
-    """Seconds that one rank has spent in some steps, and how many they were.
+    """Seconds that one rank has spent in some steps, and the number of these steps.
 
-    ``compute`` is for batches, gradients and updates, ``wait`` until the slowest rank is as far, and ``reduce`` in
-    sums over the ranks, and in gathering parameters where the optimiser's state is sharded.
+    ``compute`` covers batches, gradients and updates; ``wait`` lasts until the slowest rank is as far; ``reduce``
+    covers sums over the ranks, and the gathering of parameters if the optimiser's state is sharded.
     """
 
     compute: float
@@ -20,7 +20,7 @@ class Times(NamedTuple):
 
 
 class Clock:
-    """Adds up times; what it is told while it does not run costs next to nothing.
+    """A sum of times; calls cost next to nothing while it does not run.
 
     Examples
     --------
@@ -39,20 +39,22 @@ class Clock:
         self._steps = 0
 
     def begin(self, running: bool) -> None:
-        """A step begins, which is timed or not."""
+        """Begin a step, which is timed or not."""
         self.running = running
         if running:
             self._last = perf_counter()
 
-    def count(self, part: str) -> None:
-        """All since the last call was spent on this part."""
+    def count(self, kind: str) -> None:
+        """Add the time since the last call to one kind."""
         if self.running:
             now = perf_counter()
-            self._spent[part] += now - self._last
+            self._spent[kind] += now - self._last
             self._last = now
 
     def end(self) -> None:
+        """End a step."""
         self._steps += self.running
 
     def times(self) -> Times:
+        """Return the times of all timed steps."""
         return Times(**self._spent, steps=self._steps)

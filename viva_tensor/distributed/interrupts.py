@@ -1,4 +1,4 @@
-"""Ctrl-C while ranks depend on each other: held back until all of them can be told."""
+"""Ctrl-C while ranks depend on each other: held back until it can be passed on to all of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Result = TypeVar("Result")
 
 
 class Interrupts:
-    """A context in which Ctrl-C waits for :meth:`check`, or for the end of the outermost one.
+    """A context in which Ctrl-C waits for :meth:`check`, or for the end of the outermost ``with``.
 
-    Python runs signal handlers on the main thread alone, so only there is anything to hold back.
+    Python runs signal handlers on the main thread only, so nothing is held back on other threads.
 
     Examples
     --------
@@ -33,10 +33,10 @@ class Interrupts:
     def __init__(self) -> None:
         self._depth = 0
         self._handler: Callable[[int, FrameType | None], Any] | None = None
-        self._came: tuple[int, FrameType | None] | None = None
+        self._held: tuple[int, FrameType | None] | None = None
 
     def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if _on_main_thread():
             if not self._depth:
                 handler = signal.getsignal(signal.SIGINT)
                 self._handler = handler if callable(handler) else None
@@ -45,24 +45,24 @@ class Interrupts:
             self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if _on_main_thread():
             self._depth -= 1
             if not self._depth and self._handler is not None:
                 signal.signal(signal.SIGINT, self._handler)
                 self.check()
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._came = number, frame
+        self._held = number, frame
 
     def check(self) -> None:
-        """Do what a Ctrl-C that has come meanwhile does: by default, raise KeyboardInterrupt."""
-        if self._came is not None and self._handler is not None:
-            came, self._came = self._came, None
-            self._handler(*came)
+        """Act on a Ctrl-C that was held back: by default, raise KeyboardInterrupt."""
+        if self._held is not None and self._handler is not None:
+            held, self._held = self._held, None
+            self._handler(*held)
 
-    def allowed(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Return what a function gives that Ctrl-C may end."""
-        if not self._depth or self._handler is None or threading.current_thread() is not threading.main_thread():
+    def interruptible(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function that Ctrl-C may end at once; return its result."""
+        if not self._depth or self._handler is None or not _on_main_thread():
             return function(*arguments)
         signal.signal(signal.SIGINT, self._handler)
         try:
@@ -70,3 +70,7 @@ class Interrupts:
             return function(*arguments)
         finally:
             signal.signal(signal.SIGINT, self._hold)
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

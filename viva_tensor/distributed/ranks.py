@@ -1,4 +1,4 @@
-"""The ranks that train together: which there are, what they share, and how one that fails ends the job."""
+"""The ranks of a job: this process among them, what they exchange, and how a failure on one of them ends the job."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
-from viva_tensor.distributed.agreement import agree, part, raise_on_all
+from viva_tensor.distributed.agreement import fail_together, local_slice, require_equal
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.extras import extra
 
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# how many processes a launcher has started: MPICH and its kin, Open MPI, MVAPICH; a task of Slurm has PMIx as well
+# the number of processes, as MPICH and its kin, Open MPI and MVAPICH tell it; a task of Slurm has PMIx as well
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 INTERRUPTED = 130  # exit code of a program that SIGINT ended
-GRACE = 2.0  # seconds in which rank 0 may say what has failed on all ranks, and save what an interruption leaves
+GRACE = 2.0  # seconds in which rank 0 may print a failure of all ranks, and save what an interruption leaves
 
 
 class Ranks:
     """This process among those of a communicator, or alone.
 
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Intracomm, optional
-
     Examples
     --------
     >>> alone = Ranks()
-    >>> alone.rank, alone.size, alone.part(10), alone.all("a")
+    >>> alone.rank, alone.size, alone.local_slice(10), alone.all("a")
     (0, 1, slice(0, 10, None), ['a'])
     """
 
@@ -50,53 +46,44 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that writes files and speaks."""
+        """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
-    def part(self, count: int) -> slice:
-        """The own ones of so many things."""
-        return part(count, self.rank, self.size)
+    def local_slice(self, count: int) -> slice:
+        """Return this rank's slice of ``count`` items that are divided among the ranks in order."""
+        return local_slice(count, self.rank, self.size)
 
     def all(self, value: T) -> list[T]:
-        """Return what each rank gives, in the order of the ranks."""
+        """Return each rank's value, in the order of the ranks."""
         return [value] if self.comm is None else self.comm.allgather(value)
 
     def sum(self, *values: float) -> list[float]:
-        """Of what the ranks give, in the order of the ranks: the same bits on each."""
+        """Return sums over the ranks, added in the order of the ranks: the same bits on each."""
         return [sum(column) for column in zip(*self.all(values), strict=True)]
 
-    def agree(self, operation: str, facts: Mapping[str, object]) -> None:
-        """Raise RankError on every rank if they do not hold the same facts."""
+    def require_equal(self, operation: str, values: Mapping[str, object]) -> None:
+        """Raise RankError on every rank if one of the named values differs between ranks."""
         if self.comm is not None:
-            agree(self.comm, operation, dict(facts))
+            require_equal(self.comm, operation, values)
+
+    def fail_together(self, operation: str) -> AbstractContextManager[None]:
+        """Make a block fail on every rank if it fails on one: there with its own error, elsewhere with RankError."""
+        return nullcontext() if self.comm is None else fail_together(self.comm, operation)
 
     def from_first(self, operation: str, function: Callable[[], T]) -> T:
-        """Return what a function gives on rank 0; what it raises there ends the others too."""
+        """Call a function on rank 0 and return its result on every rank; fail on every rank if it fails."""
         made: list[T] = []
-        with self.together(operation):
+        with self.fail_together(operation):
             if self.first:
                 made.append(function())
         return made[0] if self.comm is None else self.comm.bcast(made[0] if made else None)
-
-    @contextmanager
-    def together(self, operation: str) -> Iterator[None]:
-        """Raise what fails inside on one rank there, and RankError where nothing failed."""
-        if self.comm is None:
-            yield
-            return
-        failure: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failure = error
-        raise_on_all(self.comm, operation, failure)
 
 
 ALONE = Ranks()
 
 
 def world(environment: Mapping[str, str] = os.environ) -> Intracomm | None:
-    """The communicator of all processes if a launcher such as ``mpiexec`` or ``srun`` started several, else None.
+    """Return the communicator of all processes if ``mpiexec``, ``srun`` or the like started several, else None.
 
     Raises
     ------
@@ -125,9 +112,9 @@ def world(environment: Mapping[str, str] = os.environ) -> Intracomm | None:
 
 @contextmanager
 def job(comm: Intracomm | None) -> Iterator[None]:
-    """End the job on all ranks within seconds of a failure inside on one, with that rank's message.
+    """End the job on all ranks within seconds of a failure on one of them, with that rank's message.
 
-    What all raise alike is said by rank 0 alone. Without a communicator, exceptions go their way.
+    If all ranks raise the same, only rank 0 prints it. Without a communicator, exceptions propagate.
     """
     try:
         yield

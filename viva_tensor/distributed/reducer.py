@@ -1,4 +1,4 @@
-"""One block of gradients summed over ranks, at once or in buckets that go out while others are still computed."""
+"""One block of gradients summed over ranks: all at once, or in buckets that are sent while others are computed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm, Request
 
-# Bytes that a bucket has at least. They take 0.1 ms to 1 ms at the 1 to 10 GB/s of memory and usual networks, many
-# times the 1 to 50 µs that any sum takes to begin; larger ones would leave less to compute meanwhile.
+# The least bytes of a bucket. They take 0.1 ms to 1 ms at the 1 to 10 GB/s of memory and usual networks, many times the
+# 1 to 50 µs that any sum takes to begin; larger buckets would leave less to compute meanwhile.
 BUCKET = 1 << 20
+HEADER_SIZE = 7  # numbers; the rate takes three, for float32 has not half the digits of float64
 
 
 def cut(begins: Sequence[int], size: int, smallest: int) -> list[tuple[int, int]]:
-    """Where buckets begin and end, the last arrays first; the last bucket has what lies before the first array too.
+    """Return where buckets begin and end, the last arrays first; the last bucket also holds all before the first array.
 
-    Depends on nothing that may differ between ranks.
+    The result depends on nothing that may differ between ranks.
 
     Examples
     --------
@@ -34,81 +35,76 @@ def cut(begins: Sequence[int], size: int, smallest: int) -> list[tuple[int, int]
     return [*buckets, (0, end)]
 
 
-class Told(NamedTuple):
-    """What a rank tells the others of its step, and, summed, what all of them have told."""
-
-    loss: float  # the mean over its rows, times their number
-    rows: float
-    failed: float  # how many ranks have
-    timed: float  # how many ask for times
-    rate: float  # the learning rate, 0 of all ranks but the first
-
-
-class Header:
-    """The first numbers of a block of gradients, summed over the ranks as they are.
+class Header(NamedTuple):
+    """A rank's record of its step, in the first numbers of a block of gradients; summed, the record of all ranks.
 
     Examples
     --------
-    >>> header = Header(np.zeros(Header.SIZE, np.float32))
-    >>> header.write(Told(loss=3.0, rows=4, failed=0, timed=1, rate=0.1))
-    >>> header.read()
-    Told(loss=3.0, rows=4.0, failed=0.0, timed=1.0, rate=0.1)
+    >>> numbers = np.zeros(HEADER_SIZE, np.float32)
+    >>> Header(loss=3.0, rows=4, failed=0, timed=1, rate=0.1).write(numbers)
+    >>> Header.read(numbers)
+    Header(loss=3.0, rows=4.0, failed=0.0, timed=1.0, rate=0.1)
     """
 
-    SIZE = 7  # the rate takes three, for float32 has not half the digits of float64
+    loss: float  # the mean over its rows, times their number
+    rows: float
+    failed: float  # how many ranks have failed
+    timed: float  # how many ask for times
+    rate: float  # the learning rate on rank 0, and 0 on all others
 
-    def __init__(self, numbers: np.ndarray[Any, Any]) -> None:
-        self._numbers = numbers
-
-    def write(self, told: Told) -> None:
-        *counts, rate = told
+    def write(self, numbers: np.ndarray[Any, Any]) -> None:
+        """Write the record into its numbers."""
+        *counts, rate = self
         parts = []
         for _ in range(3):
-            parts.append(float(self._numbers.dtype.type(rate)))
+            parts.append(float(numbers.dtype.type(rate)))
             rate -= parts[-1] if np.isfinite(parts[-1]) else rate
-        self._numbers[:] = *counts, *parts
+        numbers[:] = *counts, *parts
 
-    def read(self) -> Told:
-        loss, rows, failed, timed, *parts = map(float, self._numbers)
-        return Told(loss, rows, failed, timed, sum(reversed(parts)))
+    @classmethod
+    def read(cls, numbers: np.ndarray[Any, Any]) -> Header:
+        """Return the record in these numbers."""
+        loss, rows, failed, timed, *parts = map(float, numbers)
+        return cls(loss, rows, failed, timed, sum(reversed(parts)))
 
 
 class GradientReducer:
     """The sum over ranks, in place, of memory that holds a header and one gradient after another.
 
-    Every rank starts the same buckets in the same order, whatever becomes of what it wanted to put into them.
-    ``bucket`` is the least number of their bytes; 0: all in one, at the end.
+    Every rank starts the same buckets in the same order, whether it could fill them or not. ``bucket`` is the least
+    number of bytes in a bucket; 0 makes one bucket of all.
     """
 
     def __init__(
         self, comm: Intracomm, memory: np.ndarray[Any, Any], arrays: Sequence[np.ndarray[Any, Any]], bucket: int
     ) -> None:
-        numbers, *gradients = arrays
-        self.memory, self.header, self.gradients = memory, Header(numbers), tuple(gradients)
-        begins = [(array.ctypes.data - memory.ctypes.data) // memory.itemsize for array in gradients]
+        self.memory = memory
+        self.header, *self.gradients = arrays
+        begins = [(array.ctypes.data - memory.ctypes.data) // memory.itemsize for array in self.gradients]
         spans = cut(begins, memory.size, max(bucket // memory.itemsize, 1)) if bucket else [(0, memory.size)]
         self._comm = comm
-        self._parts = [memory[begin:end] for begin, end in spans]
+        self._buckets = [memory[begin:end] for begin, end in spans]
         self._requests: list[Request] = []
-        self.firsts = [begins.index(begin) for begin, _ in spans[:-1]]  # the array that each but the last begins with
+        self.firsts = [begins.index(begin) for begin, _ in spans[:-1]]  # the first array of each bucket but the last
 
     def start(self) -> None:
-        """The next bucket goes out, and others go on."""
+        """Start the sum of the next bucket, and let those under way progress."""
         from mpi4py import MPI
 
-        self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, self._parts[len(self._requests)]))
+        self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, self._buckets[len(self._requests)]))
         MPI.Request.Testall(self._requests)
 
     def start_all_but_last(self) -> None:
-        while len(self._requests) < len(self._parts) - 1:
+        """Start the sums of all buckets but the last that have not been started."""
+        while len(self._requests) < len(self._buckets) - 1:
             self.start()
 
     def finish(self) -> None:
-        """All that has not gone out does, and arrives."""
+        """Start all remaining sums, and wait for all of them."""
         from mpi4py import MPI
 
-        if len(self._parts) == 1:
-            self._comm.Allreduce(MPI.IN_PLACE, self._parts[0])
+        if len(self._buckets) == 1:
+            self._comm.Allreduce(MPI.IN_PLACE, self._buckets[0])
             return
         self.start_all_but_last()
         self.start()

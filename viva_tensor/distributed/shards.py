@@ -1,4 +1,4 @@
-"""The share of each rank in memory that lies alike on all of them."""
+"""Each rank's shard of memory that has the same layout on all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from viva_tensor.kernels.arrays import Array
 
 
 class Shard:
-    """A part of a block of so many elements: of N ranks each has 1/N, in whole units.
+    """One rank's part of a block of ``size`` elements: 1/N with N ranks, in whole units.
 
     Examples
     --------
@@ -20,7 +20,7 @@ class Shard:
     >>> shard = Shard(Second(), 96, unit=16)
     >>> shard.begin, shard.end
     (32, 64)
-    >>> shard.span(begin=10, size=30)  # of 30 elements from 10 on, those that are its own
+    >>> shard.span(begin=10, size=30)  # those of the 30 elements from 10 on that are in the shard
     slice(22, 30, None)
     """
 
@@ -32,12 +32,12 @@ class Shard:
         self.begin, self.end = ends[comm.rank : comm.rank + 2]
 
     def span(self, begin: int, size: int) -> slice:
-        """Return which elements of an array that begins there are of this rank's shard."""
-        own = max(self.begin - begin, 0)
-        return slice(own, max(min(self.end - begin, size), own))
+        """Return which elements of an array that begins there are in this rank's shard."""
+        start = max(self.begin - begin, 0)
+        return slice(start, max(min(self.end - begin, size), start))
 
     def gather(self, block: Array) -> None:
-        """Put together, on every rank, what each has in its own part of a block."""
+        """Complete a block on every rank from the shards of all of them."""
         from mpi4py import MPI
 
         self._comm.Allgatherv(MPI.IN_PLACE, [block, (self._counts, self._begins)])

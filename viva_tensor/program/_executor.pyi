@@ -7,10 +7,6 @@ from viva_tensor.kernels._updates import Rule
 DEPTH_BLOCK: int
 INPUTS_AT_MOST: int
 
-Team = tuple[int, int, bool]  # first thread, threads, and whether all of them wait before
-Step = tuple[Address | InputOffset | None, Address, int, int, int]  # scale, w, size, first and second moment
-Strided = tuple[Address | InputOffset, int, int, int, int]
-
 @final
 class Address:
     at: int
@@ -23,6 +19,11 @@ class InputOffset:
     offset: int
 
     def __init__(self, slot: int, offset: int) -> None: ...
+
+Location = Address | InputOffset
+Strided = tuple[Location, int, int, int, int]  # then the strides of rows and columns, and of panels of them
+UpdateStep = tuple[Location | None, Address, int, int, int]  # scale, w, size, and the addresses of the moments
+Team = tuple[int, int, bool]  # first thread, threads, and whether a barrier comes before
 
 class Guard:
     def __enter__(self) -> None: ...
@@ -50,7 +51,7 @@ class Executor:
         bias: Strided | None,
         relu: bool,
         mask: Strided | None,
-        update: Step | None,
+        update: UpdateStep | None,
         padded: bool,
         by_rows: bool,
         team: Team,
@@ -69,32 +70,32 @@ class Executor:
     def sum(
         self,
         sizes: tuple[int, int, int],
-        x: Address | InputOffset,
+        x: Location,
         out: Address | None,
         divisor: float,
-        update: Step | None,
+        update: UpdateStep | None,
         team: Team,
     ) -> None: ...
     def dropout(
-        self, shape: tuple[int, ...], x: Address | InputOffset, out: Address, rate: float, seed: int, team: Team
+        self, shape: tuple[int, ...], x: Location, out: Address, rate: float, seed: int, team: Team
     ) -> None: ...
     def to_panels(self, shape: tuple[int, ...], x: Strided, out: Address, team: Team) -> None: ...
     def squared_error(
         self,
         rows: int,
         size: int,
-        a: Address | InputOffset,
-        b: Address | InputOffset,
+        a: Location,
+        b: Location,
         loss: Address | None,
         out: Address | None,
-        grad: Address | InputOffset | None,
+        grad: Location | None,
         team: Team,
     ) -> None: ...
-    def squared_norm(self, size: int, x: Address | InputOffset, out: Address, team: Team) -> None: ...
+    def squared_norm(self, size: int, x: Location, out: Address, team: Team) -> None: ...
     def clip(
-        self, partials: list[Address | InputOffset], chunks: tuple[int, ...], max_norm: float, out: Address, team: Team
+        self, partials: list[Location], chunks: tuple[int, ...], max_norm: float, out: Address, team: Team
     ) -> None: ...
-    def update(self, grad: Address | InputOffset, update: Step, team: Team) -> None: ...
+    def update(self, grad: Location, update: UpdateStep, team: Team) -> None: ...
     def finish(self, output: Address | None) -> None: ...
     def run(self, arrays: tuple[Any, ...], held: bool = False, first: int = 0, last: int = -1) -> float | None: ...
     def run_batches(

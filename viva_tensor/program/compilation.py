@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from viva_tensor.autograd import Tape, Variable
-from viva_tensor.distributed.agreement import together
+from viva_tensor.distributed.agreement import fail_together
 from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.checks import flag
@@ -112,12 +112,12 @@ def compile_step(
             hint="give comm=MPI.COMM_WORLD, or neither of them",
         )
 
-    parts = tape, loss, params, inputs, optimizer, rng
     comm = Ranks(comm, "compile_step").comm
     if comm is None:
-        source = _training(*parts)
+        source = _training(tape, loss, params, inputs, optimizer, rng)
         return Step(source, params, optimizer, rng if source.seeds else None)
-    source = together(comm, "compile_step", lambda: _training(*parts))
+    with fail_together(comm, "compile_step"):
+        source = _training(tape, loss, params, inputs, optimizer, rng)
     return RankStep(source, params, optimizer, rng if source.seeds else None, comm, overlap, shard_state)
 
 

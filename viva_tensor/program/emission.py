@@ -1,10 +1,10 @@
-"""Hands planned instructions to the executor: each kind with its symbols as addresses."""
+"""Planned instructions as calls of the executor: each kind with its symbols as addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,20 +29,18 @@ from viva_tensor.program.instructions import (
 from viva_tensor.program.layouts import Panels
 from viva_tensor.program.scheduling import Planned
 
-Place = Address | InputOffset
-Strided = tuple[Place, int, int, int, int]
-Step = tuple[Place | None, Address, int, int, int]  # scale, w, size, and the addresses of the moments
-Team = tuple[int, int, bool]  # first thread, threads, barrier
+if TYPE_CHECKING:
+    from viva_tensor.program._executor import Location, Strided, Team, UpdateStep
 
 
 def sums_in_registers(one: Instruction) -> bool:
-    """Return whether an instruction only updates weights, by sums that never come to memory."""
+    """Return whether an instruction updates weights from sums that stay in registers."""
     return "update" in one.fused and (not isinstance(one, Matmul) or one.operands["a"].shape[1] <= DEPTH_BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a program keeps from one call to the next."""
+    """The memory that a program keeps from one call to the next."""
 
     parameters: Sequence[np.ndarray[Any, Any]] = ()
     layouts: Mapping[int, Panels] = field(default_factory=dict)  # of the parameters, and their moments, in panels
@@ -54,7 +52,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Emitter:
-    """Where symbols lie, and how each kind of instruction becomes calls of the executor."""
+    """The addresses of symbols, and the executor whose calls instructions become."""
 
     itemsize: int
     executor: Executor
@@ -66,14 +64,14 @@ class Emitter:
         """Append the calls of an instruction."""
         EMITTED[type(one.instruction)](self, one.instruction, one, (one.first, one.threads, one.barrier))
 
-    def place(self, symbol: Symbol) -> Place:
+    def location(self, symbol: Symbol) -> Location:
         """Return where a symbol is read."""
         if symbol.buffer.kind == "input":
             return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
         return self.address(symbol)
 
     def address(self, symbol: Symbol) -> Address:
-        """Return where a symbol is written, which is in no input."""
+        """Return where a symbol is written: never in an input."""
         buffer = symbol.buffer
         if buffer.kind == "parameter":
             start = self.held.parameters[buffer.index].ctypes.data
@@ -86,16 +84,16 @@ class Emitter:
 
     def matrix(self, symbol: Symbol) -> Strided:
         row, column = symbol.strides
-        return self.place(symbol), row, column, symbol.down, symbol.across
+        return self.location(symbol), row, column, symbol.down, symbol.across
 
-    def step(self, one: Instruction) -> Step:
-        """Describe the update of an instruction."""
+    def step(self, one: Instruction) -> UpdateStep:
+        """Return the optimiser's step that an instruction makes."""
         w, scale = one.results["w"], one.operands.get("scale")
         first, second = (
             self.held.moments[slot][w.buffer.index].ctypes.data if slot in self.held.moments else 0
             for slot in ("first", "second")
         )
-        return None if scale is None else self.place(scale), self.address(w), w.size, first, second
+        return None if scale is None else self.location(scale), self.address(w), w.size, first, second
 
 
 def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
@@ -111,7 +109,7 @@ def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
         to.matrix(one.operands["a"]),
         to.matrix(one.operands["b"]),
         to.matrix(out),
-        None if bias is None else (to.place(bias), 0, bias.strides[0], 0, 0),
+        None if bias is None else (to.location(bias), 0, bias.strides[0], 0, 0),
         "relu" in one.fused,
         None if mask is None else to.matrix(mask),
         update,
@@ -138,14 +136,14 @@ def _pairs(to: Emitter, one: Elementwise | Rows, planned: Planned, team: Team) -
 def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
     update = to.step(one) if "update" in one.fused else None
     total = to.address(one.results["out"]) if update is None else None
-    to.executor.sum(one.sizes, to.place(one.operands["x"]), total, one.divisor, update, team)
+    to.executor.sum(one.sizes, to.location(one.operands["x"]), total, one.divisor, update, team)
 
 
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
     assert to.held.seeds is not None
     seed = to.held.seeds.ctypes.data + one.seed * to.held.seeds.itemsize
     out = one.results["out"]
-    to.executor.dropout(out.shape, to.place(one.operands["x"]), to.address(out), one.rate, seed, team)
+    to.executor.dropout(out.shape, to.location(one.operands["x"]), to.address(out), one.rate, seed, team)
 
 
 def _to_panels(to: Emitter, one: ToPanels, planned: Planned, team: Team) -> None:
@@ -158,28 +156,28 @@ def _squared_error(to: Emitter, one: SquaredError | SquaredErrorBackward, planne
     to.executor.squared_error(
         pred.shape[0] if pred.shape and pred.shape[0] else 1,
         pred.size,
-        to.place(pred),
-        to.place(one.operands["target"]),
+        to.location(pred),
+        to.location(one.operands["target"]),
         to.address(results["loss"]) if "loss" in results else None,
         to.address(results["out"]) if "out" in results else None,
-        to.place(one.operands["grad"]) if "grad" in one.operands else None,
+        to.location(one.operands["grad"]) if "grad" in one.operands else None,
         team,
     )
 
 
 def _squared_norm(to: Emitter, one: SquaredNorm, planned: Planned, team: Team) -> None:
     grad = one.operands["grad"]
-    to.executor.squared_norm(grad.size, to.place(grad), to.address(one.results["out"]), team)
+    to.executor.squared_norm(grad.size, to.location(grad), to.address(one.results["out"]), team)
 
 
 def _clip(to: Emitter, one: Clip, planned: Planned, team: Team) -> None:
     partials = list(one.operands.values())
     chunks = tuple(symbol.size for symbol in partials)
-    to.executor.clip(list(map(to.place, partials)), chunks, one.max_norm, to.address(one.results["out"]), team)
+    to.executor.clip(list(map(to.location, partials)), chunks, one.max_norm, to.address(one.results["out"]), team)
 
 
 def _update(to: Emitter, one: Update, planned: Planned, team: Team) -> None:
-    to.executor.update(to.place(one.operands["grad"]), to.step(one), team)
+    to.executor.update(to.location(one.operands["grad"]), to.step(one), team)
 
 
 EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None]] = {

@@ -1,7 +1,7 @@
 """Instructions over symbols: what a recorded step becomes, before memory and order are planned.
 
 A ``Symbol`` is an array to be: a shape and strides on a ``Buffer``. An ``Instruction`` is a kernel call; each kind has
-a class that tells what passes, layouts and planning ask of it. ``emission`` hands them to the executor.
+a class with what passes, layouts and planning need to know of it. ``emission`` passes them to the executor.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ Strides = tuple[int, ...]
 
 @dataclass(eq=False, slots=True)
 class Buffer:
-    """Memory for `size` elements.
-
-    ``kind`` is "temporary" (planned), "input" (the caller's array number ``index``), "parameter" (number ``index``) or
-    "constant" (``array``).
-    """
+    """Memory for `size` elements: a "temporary", the "input" or "parameter" at an index, or a "constant" array."""
 
     kind: str
     size: int
@@ -39,7 +35,7 @@ class Buffer:
 class Symbol:
     """An array to be: shape, and strides and offset in elements of its buffer.
 
-    In panels (see ``layouts``), ``down`` and ``across`` lead from one panel of rows or columns to the next.
+    In panels (see ``layouts``), ``down`` and ``across`` are the strides from one panel of rows or columns to the next.
     """
 
     shape: Shape
@@ -67,8 +63,8 @@ class Symbol:
 class Instruction:
     """One kernel call. ``operands`` are read, ``results`` written; an update does both to its parameter.
 
-    ``fused`` names what happens besides in the write-back: "bias", "relu", "mask", "update". ``moments`` of an update
-    tells how many arrays beside its parameter it reads and writes.
+    ``fused`` names what the write-back does besides: "bias", "relu", "mask", "update". ``moments`` is the number of
+    arrays that an update reads and writes beside its parameter.
     """
 
     operands: Mapping[str, Symbol]
@@ -77,17 +73,17 @@ class Instruction:
     moments: int = 0
 
     kind: ClassVar[str]
-    own_rows: ClassVar[frozenset[str]] = frozenset()
-    """Operands of which a thread that owns rows of the output reads only those rows."""
+    row_operands: ClassVar[frozenset[str]] = frozenset()
+    """Operands that are split by rows as the output is: a thread that owns some rows reads no others."""
 
     @property
     def label(self) -> str:
-        """The name by which programs are shown."""
+        """The name in listings."""
         return self.kind
 
     @property
     def symbols(self) -> tuple[Symbol, ...]:
-        """All that it reads and writes."""
+        """The symbols that it reads and writes."""
         return (*self.operands.values(), *self.results.values())
 
     @property
@@ -96,17 +92,24 @@ class Instruction:
 
     @property
     def flops(self) -> int:
-        made = sum(symbol.size for symbol in self.results.values())
-        return max([made, *(symbol.size for symbol in self.operands.values())])
+        return max(_total(self.results), *(symbol.size for symbol in self.operands.values()))
 
     @property
     def elements(self) -> int:
         """Elements that move between the processor and its caches."""
-        moved = sum(symbol.size for symbol in self.symbols)
-        return moved + (2 * self.moments * self.results["w"].size if "w" in self.results else 0)
+        moments = 2 * self.moments * self.results["w"].size if "w" in self.results else 0
+        return _total(self.operands) + _total(self.results) + moments
+
+    @property
+    def split_by_rows(self) -> bool:
+        """Whether threads that share it own rows of the output."""
+        return bool(self.row_operands)
 
     def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        """Return how many threads share it, of so many at most, and whether they own rows of the output."""
+        """Return the number of threads that share it, ``most`` at most, and whether they own rows of the output."""
+        if self.split_by_rows:
+            shape = self.results["out"].shape
+            return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
         return max(1, min(most, self.elements // limits.elements)), False
 
     def takes_panels(self, name: str) -> bool:
@@ -115,30 +118,21 @@ class Instruction:
 
     @property
     def better_in_panels(self) -> tuple[Symbol, ...]:
-        """The symbols that panels would make faster, or leave as fast."""
+        """The symbols that are read or written as fast in panels, or faster."""
         return ()
 
     @property
     def alike(self) -> tuple[Symbol, ...]:
-        """The symbols that lie in panels together or not at all."""
+        """The symbols that are either all in panels or all in rows."""
         return ()
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class ByRows(Instruction):
-    """An instruction whose threads own rows of the output, if there are enough for all of them."""
-
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        shape = self.results["out"].shape
-        return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
-
-
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Matmul(Instruction):
-    """a · b, then what is fused: + bias, relu, 0 where the mask is at most 0, the update of weights."""
+    """a · b, followed by what is fused: + bias, relu, 0 where the mask is at most 0, the update of weights."""
 
     kind = "matmul"
-    own_rows = frozenset({"a", "mask"})
+    row_operands = frozenset({"a", "mask"})
 
     @property
     def multiply_adds(self) -> int:
@@ -146,7 +140,7 @@ class Matmul(Instruction):
 
     @property
     def flops(self) -> int:
-        return 2 * self.multiply_adds + sum(symbol.size for symbol in self.results.values()) * len(self.fused)
+        return 2 * self.multiply_adds + _total(self.results) * len(self.fused)
 
     def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
         rows, columns = self.results["out"].shape
@@ -154,7 +148,7 @@ class Matmul(Instruction):
         in_place = b.strides[1] == 1 and b.across > 0
         if (
             "update" not in self.fused
-            and not (a.down or self.results["out"].down)  # else rows lie in panels, which shares of them would cut
+            and not (a.down or self.results["out"].down)  # else rows are in panels, which must not be split
             and a.shape[1] * columns <= (limits.own_rows if in_place else limits.packed_twice)
             and rows >= 8 * most
         ):
@@ -174,22 +168,23 @@ class Matmul(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Elementwise(ByRows):
-    """A formula of each pair of elements. ``aligned``: all lie alike, so threads may own rows, and all be in panels."""
+class Elementwise(Instruction):
+    """A formula of each pair of elements. ``aligned``: equal layouts, so threads may own rows, and all be in panels."""
 
     name: str
     factor: float
     aligned: bool = False
 
     kind = "elementwise"
-    own_rows = frozenset({"a", "b"})
+    row_operands = frozenset({"a", "b"})
 
     @property
     def label(self) -> str:
         return self.name
 
-    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
-        return (ByRows if self.aligned else Instruction).threads(self, most, limits)
+    @property
+    def split_by_rows(self) -> bool:
+        return self.aligned
 
     def takes_panels(self, name: str) -> bool:
         return self.aligned
@@ -204,14 +199,14 @@ class Elementwise(ByRows):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Rows(ByRows):
+class Rows(Instruction):
     """A formula of each row; b may be one number for each."""
 
     name: str
     factor: float
 
     kind = "rows"
-    own_rows = frozenset({"a", "b"})
+    row_operands = frozenset({"a", "b"})
 
     @property
     def label(self) -> str:
@@ -220,7 +215,7 @@ class Rows(ByRows):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Sum(Instruction):
-    """The sum over the middle one of three ``sizes`` of a contiguous x, divided."""
+    """The sum over the second of the three axes of a contiguous x of these ``sizes``, divided."""
 
     sizes: tuple[int, int, int]
     divisor: float
@@ -238,22 +233,22 @@ class Sum(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Dropout(ByRows):
-    """Elements set to 0 by the seed at an index of the program's seeds."""
+class Dropout(Instruction):
+    """Elements set to 0 at random; ``seed`` is an index into the program's seeds."""
 
     rate: float
     seed: int
 
     kind = "dropout"
-    own_rows = frozenset({"x"})
+    row_operands = frozenset({"x"})
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class ToPanels(ByRows):
+class ToPanels(Instruction):
     """A matrix copied into panels."""
 
     kind = "to_panels"
-    own_rows = frozenset({"x"})
+    row_operands = frozenset({"x"})
 
     def takes_panels(self, name: str) -> bool:
         return name == "out"
@@ -265,17 +260,17 @@ class ToPanels(ByRows):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SquaredError(Instruction):
-    """The mean squared error of contiguous arrays, perhaps with its gradient in the same pass."""
+    """The mean squared error of contiguous arrays, and its gradient if the results name "out"."""
 
     kind = "squared_error"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class SquaredErrorBackward(ByRows):
+class SquaredErrorBackward(Instruction):
     """The gradient of a mean squared error."""
 
     kind = "squared_error_backward"
-    own_rows = frozenset({"pred", "target"})
+    row_operands = frozenset({"pred", "target"})
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -287,7 +282,7 @@ class SquaredNorm(Instruction):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Clip(Instruction):
-    """The factor that scales gradients down to a norm, from the partial sums of each."""
+    """The factor that scales gradients down to a norm, from the partial sums of their squares."""
 
     max_norm: float
 
@@ -305,7 +300,7 @@ class Update(Instruction):
 
 
 def row_major(shape: Sequence[int]) -> Strides:
-    """Strides of adjacent rows.
+    """Return the strides of an array in row-major order.
 
     Examples
     --------
@@ -318,3 +313,8 @@ def row_major(shape: Sequence[int]) -> Strides:
         strides.append(step)
         step *= max(size, 1)
     return tuple(reversed(strides))
+
+
+def _total(symbols: Mapping[str, Symbol]) -> int:
+    """Return the number of elements of all symbols."""
+    return sum(symbol.size for symbol in symbols.values())

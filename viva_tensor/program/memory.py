@@ -1,4 +1,4 @@
-"""The arena of a program: where each temporary lies, so that those never needed at once may share memory."""
+"""The arena of a program: an offset for each temporary, shared by those that are never needed at once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 
 def temporaries(instruction: Instruction) -> Iterator[Buffer]:
-    """Yield the buffers that an instruction writes and that need a place."""
+    """Yield the temporaries that an instruction writes to memory."""
     if not sums_in_registers(instruction):
         yield from (symbol.buffer for symbol in instruction.results.values() if symbol.buffer.kind == "temporary")
 
 
 class Arena:
-    """Offsets of temporaries in bytes; a buffer takes the smallest gap that fits, else the end grows.
+    """Offsets of temporaries in bytes; a buffer takes the smallest gap that fits, or is appended.
 
     Examples
     --------
@@ -49,11 +49,11 @@ class Arena:
         self._gaps: list[tuple[int, int]] = []  # (bytes, offset)
 
     def bytes_of(self, buffer: Buffer) -> int:
-        """Bytes that a buffer takes: whole cache lines."""
+        """Return the bytes that a buffer takes: whole cache lines."""
         return max(-(-buffer.size * self._itemsize // ALIGNMENT), 1) * ALIGNMENT
 
     def take(self, buffer: Buffer) -> int:
-        """Give a buffer its place."""
+        """Give a buffer memory; return its offset."""
         size = self.bytes_of(buffer)
         gap = min((gap for gap in self._gaps if gap[0] >= size), default=None)
         if gap is None:
@@ -66,13 +66,13 @@ class Arena:
         return offset
 
     def append(self, buffer: Buffer) -> int:
-        """Give a buffer a place at the end, where nothing has been yet."""
+        """Give a buffer memory at the end that no other has had; return its offset."""
         offset = self.offsets[buffer] = self.size
         self.size += self.bytes_of(buffer)
         return offset
 
     def give_back(self, buffer: Buffer) -> None:
-        """Let others have the memory of a buffer, joined with the gaps beside it."""
+        """Make a gap of a buffer's memory, joined with the gaps beside it."""
         start = self.offsets[buffer]
         end = start + self.bytes_of(buffer)
         apart = []
@@ -86,12 +86,16 @@ class Arena:
         self._gaps = [*apart, (end - start, start)]
 
 
+def unshared_size(planned: Sequence[Planned], output: Symbol, itemsize: int) -> int:
+    """Return the bytes of all temporaries if none shares memory."""
+    buffers = {buffer for one in planned for buffer in temporaries(one.instruction)}
+    buffers.update(_read(planned, output))
+    return sum(map(Arena(itemsize).bytes_of, buffers))
+
+
 def laid_out(planned: Sequence[Planned], output: Symbol, itemsize: int, share: bool) -> Arena:
-    """Return an arena with a place for each temporary; with ``share``, memory is taken again after its last use."""
-    last: dict[Buffer, int] = {}
-    for i, one in enumerate(planned):
-        for symbol in one.instruction.symbols:
-            last[symbol.buffer] = i
+    """Return an arena with an offset for each temporary; with ``share``, memory is reused after its last use."""
+    last = {symbol.buffer: i for i, one in enumerate(planned) for symbol in one.instruction.symbols}
     last[output.buffer] = len(planned)
     arena = Arena(itemsize)
     for i, one in enumerate(planned):
@@ -101,8 +105,13 @@ def laid_out(planned: Sequence[Planned], output: Symbol, itemsize: int, share: b
         for buffer in {symbol.buffer for symbol in one.instruction.symbols} if share else ():
             if last[buffer] == i and buffer in arena.offsets:
                 arena.give_back(buffer)
-    read = [symbol for one in planned for symbol in one.instruction.operands.values()]
-    for symbol in (*read, output):  # what has no elements is read though nothing wrote it
-        if symbol.buffer.kind == "temporary" and symbol.buffer not in arena.offsets:
-            arena.append(symbol.buffer)
+    for buffer in _read(planned, output):  # what has no elements is read though nothing wrote it
+        if buffer not in arena.offsets:
+            arena.append(buffer)
     return arena
+
+
+def _read(planned: Sequence[Planned], output: Symbol) -> list[Buffer]:
+    """Return the temporaries that an instruction reads, and the output's."""
+    symbols = [symbol for one in planned for symbol in one.instruction.operands.values()]
+    return [symbol.buffer for symbol in (*symbols, output) if symbol.buffer.kind == "temporary"]

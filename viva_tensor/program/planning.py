@@ -1,6 +1,6 @@
 """From instructions to an executor that runs them: layouts, teams, order, memory, barriers.
 
-Everything is decided from sizes, the number of threads and ``thresholds`` alone.
+All decisions depend only on sizes, the number of threads and ``thresholds``.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from viva_tensor.program._executor import Executor
 from viva_tensor.program.emission import Emitter, Holdings
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.layouts import in_panels
-from viva_tensor.program.memory import aligned, laid_out
+from viva_tensor.program.memory import aligned, laid_out, unshared_size
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
 
 Lowered = tuple[list[Instruction], Symbol]
 
-MOST_PLANS = 16  # batch sizes and numbers of threads for which a program keeps its plan
+MOST_PLANS = 16  # that a program keeps, for different batch sizes and numbers of threads
 
 
 @dataclass(eq=False, slots=True)
 class Plan:
-    """Instructions in order, where their buffers lie, and the executor."""
+    """Instructions in order, the offsets of their temporaries, and the executor."""
 
     planned: list[Planned]
     offsets: dict[Buffer, int]  # of temporaries, in bytes from the start of the arena
@@ -37,13 +37,13 @@ class Plan:
     threads: int
     executor: Executor
     flops: int  # of one step
-    cuts: tuple[int, ...] = ()  # after how many calls of cores something else is done in between
+    cuts: tuple[int, ...] = ()  # numbers of calls of cores after which something else is done
 
 
 class Plans:
     """The plans of a program, each made once, for the latest batch sizes and numbers of threads.
 
-    ``lower`` gives instructions and output for the shapes of inputs, ``cut`` where calls stop for something else.
+    ``lower`` returns the instructions and output for the shapes of inputs, ``cut`` the cuts of a plan.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Plans:
         self._made: dict[tuple[Shapes, int], Plan] = {}
 
     def at(self, shapes: Shapes, lowered: Lowered | None = None) -> Plan:
-        """Return the plan for these shapes and the threads in force; `lowered` is what they give, if known."""
+        """Return the plan for these shapes and the threads in force; `lowered` is what `lower` returns, if known."""
         threads = get_num_threads()
         found = self._made.get((shapes, threads))
         if found is None:
@@ -79,8 +79,8 @@ def plan(
     threads: int,
     held: Holdings,
 ) -> Plan:
-    """Plan instructions for inputs of these shapes and a number of threads."""
-    most = _worth(instructions, threads)
+    """Return the plan of instructions for inputs of these shapes and a number of threads."""
+    most = _useful_threads(instructions, threads)
     observer = observation.observe(instructions, output, dtype)
     if most == 1:
         instructions = loss_with_gradient(instructions, output)
@@ -89,7 +89,7 @@ def plan(
     observer.after("in_panels", instructions, held.layouts)
     planned = [Planned(one, *one.threads(most, current())) for one in instructions]
     widest = max((one.threads for one in planned), default=1)
-    shared = laid_out(planned, output, dtype.itemsize, share=False).size > current().unshared
+    shared = unshared_size(planned, output, dtype.itemsize) > current().unshared
     if widest > 1 and not shared:
         planned = few_barriers(planned)
     memory = laid_out(planned, output, dtype.itemsize, shared)
@@ -103,18 +103,18 @@ def plan(
     return Plan(planned, memory.offsets, arena, widest, executor, sum(one.instruction.flops for one in planned))
 
 
-def _worth(instructions: Sequence[Instruction], threads: int) -> int:
-    """Return how many threads a program is worth."""
+def _useful_threads(instructions: Sequence[Instruction], threads: int) -> int:
+    """Return the number of threads that pay for a program."""
     work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
     return max(1, min(threads, work // current().program))
 
 
 def _emit(planned: Sequence[Planned], output: Symbol, emitter: Emitter) -> None:
-    owed = False  # a barrier before what turned out to have no elements
+    pending = False  # a barrier before an instruction that turned out to have no elements
     for one in planned:
-        one.barrier |= owed
+        one.barrier |= pending
         before = emitter.executor.calls()
         emitter.emit(one)
         one.calls = emitter.executor.calls() - before
-        owed = one.barrier and not one.calls
+        pending = one.barrier and not one.calls
     emitter.executor.finish(emitter.address(output) if output.size else None)

@@ -1,7 +1,7 @@
 """A step whose gradients are averaged over the ranks of an MPI communicator, between backward and update.
 
-Each rank makes its gradients times its number of rows, all in one block that begins with the loss and the number of
-rows; sums over the ranks in place, and the update divides by the rows of all.
+Each rank multiplies its gradients by its number of rows, in one block that begins with the loss and the number of rows.
+The block is summed over the ranks in place, and the update divides by the rows of all ranks.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
-from viva_tensor.distributed.agreement import agree, part, raise_on_all, together
+from viva_tensor.distributed.agreement import fail_together, local_slice, raise_on_all, require_equal
 from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
-from viva_tensor.distributed.reducer import BUCKET, GradientReducer, Header, Told
+from viva_tensor.distributed.reducer import BUCKET, HEADER_SIZE, GradientReducer, Header
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels import _dispatch
 from viva_tensor.kernels.arrays import Array
@@ -33,7 +33,7 @@ from viva_tensor.program.planning import Plan, Plans, plan
 from viva_tensor.program.run import Run
 from viva_tensor.program.source import Source
 from viva_tensor.program.step import Step
-from viva_tensor.program.store import Block, ParameterStore, State
+from viva_tensor.program.store import ParameterStore, State
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -44,18 +44,16 @@ def _digest(arrays: Iterable[ArrayLike]) -> str:
 
 
 class RankStep(Step):
-    """A step on the rows of one rank, with the update that all rows of all ranks lead to.
+    """A step on the rows of one rank, with the loss and the update of all rows of all ranks.
 
-    What :func:`viva_tensor.program.compile_step` makes with ``comm``. The loss is that of all rows. Parameters are
-    those of rank 0 from the start, the learning rate of each step is rank 0's, and so parameters have the same bits on
-    every rank.
+    :func:`viva_tensor.program.compile_step` makes it if given ``comm``. All ranks begin with the parameters of rank 0
+    and use its learning rate in each step, so parameters have the same bits on every rank.
 
-    Every rank makes the same calls in the same order: steps and runs, :meth:`restore`, and :meth:`state` where the
-    optimiser's state is sharded. Where one rank cannot go on, be it for its rows, its memory, a schedule, a callback or
-    Ctrl-C, the step is made on none and all raise. A rank that no longer makes the calls at all, since it ended between
-    two of them, is not noticed here.
+    Every rank makes the same calls in the same order: steps and runs, :meth:`restore`, and :meth:`state` if the
+    optimiser's state is sharded. If one rank cannot go on, because of its rows, its memory, a schedule, a callback or
+    Ctrl-C, no rank makes the step and all raise. A rank that ends between two calls is not noticed here.
 
-    Only the thread that makes the calls speaks to MPI, so THREAD_FUNNELED is enough.
+    Only the calling thread uses MPI, so THREAD_FUNNELED is enough.
     """
 
     def __init__(
@@ -86,7 +84,7 @@ class RankStep(Step):
                 operation="compile_step",
                 hint='set mpi4py.rc.thread_level = "funneled" before mpi4py.MPI is first imported',
             )
-        agree(
+        require_equal(
             comm,
             "compile_step",
             {
@@ -101,25 +99,26 @@ class RankStep(Step):
                 "shard_state": bool(shard_state),
             },
         )
-        together(comm, "compile_step", lambda: super(RankStep, self).__init__(source, params, optimizer, rng))
-        agree(comm, "compile_step", {"the layout of parameters": self._store.layouts})
+        with fail_together(comm, "compile_step"):
+            super().__init__(source, params, optimizer, rng)
+        require_equal(comm, "compile_step", {"the layout of parameters": self._store.layouts})
         comm.Bcast(self._store.params.memory)
-        agree(comm, "compile_step", {"parameters": self.fingerprint()})
+        require_equal(comm, "compile_step", {"parameters": self.fingerprint()})
 
     def fingerprint(self) -> str:
-        """The SHA-256 of all parameters, in hexadecimal: the same on every rank."""
+        """Return the SHA-256 of all parameters, in hexadecimal: the same on every rank."""
         with self._lock:
             return _digest(self._store.values())
 
     def _compiled(self, shapes: Shapes) -> tuple[ParameterStore, Plans]:
-        """Return memory for what is trained, and plans up to the gradients, which lie in the reducer's memory."""
+        """Return parameters and moments, and plans up to the gradients, which are in the reducer's memory."""
         source, optimizer = self._source, self._optimizer
         count = len(source.params)
         lowered = self._lowered(shapes)
         clipped = optimizer.clip_norm is not None  # the norm is of gradients in rows
         layouts = {} if clipped else layouts_with_gradients(lowered[0], count, source.dtype)
         store = ParameterStore(source, layouts, optimizer, self._comm if self._sharded else None)
-        self._reducer = GradientReducer(self._comm, *store.block(Header.SIZE), self._bucket)
+        self._reducer = GradientReducer(self._comm, *store.block(HEADER_SIZE), self._bucket)
         layouts = layouts | {count + index: panels for index, panels in layouts.items()}
         held = Holdings((*store.params.arrays, *self._reducer.gradients), layouts, seeds=self._seeds)
         firsts = self._reducer.firsts
@@ -128,62 +127,61 @@ class RankStep(Step):
         return store, plans
 
     def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        """Lower the step up to the gradients, times this rank's rows, and the loss."""
+        """Return the instructions up to the gradients, times this rank's number of rows, and the loss."""
         rows = shapes[0][0] if shapes[0] else 1
         instructions, output = self._source.instructions(shapes, SEPARATE, float(rows))
         return gradients(instructions, len(self._source.params), self._source.dtype), output
 
     def __call__(self, *inputs: ArrayLike) -> float:
-        """Make one step on this rank's rows, which may be none if others have some; the loss of all rows.
+        """Make one step on this rank's rows, which may be none if others have some; return the loss of all rows.
 
         Raises
         ------
         ShapeMismatch, DimensionError, DtypeError
-            If the inputs are not like the recorded ones. Nothing is changed then, on any rank.
+            If the inputs are not like the recorded ones. Nothing is then changed on any rank.
         InvalidValue
             If no rank has any rows.
         RankError
             If another rank failed.
         """
         with self._interrupts:
-            return self._together(lambda: inputs)[0]
+            return self._step_together(lambda: inputs)[0]
 
     def _train(self, checked: Callable[[], Run]) -> list[float]:
         def called(epoch: int, loss: float) -> None:
             try:
                 if run.callback is not None:
-                    self._interrupts.allowed(run.callback, epoch, loss)
-            except BaseException as error:  # the other ranks are in the next step already
+                    self._interrupts.interruptible(run.callback, epoch, loss)
+            except BaseException as error:  # the other ranks are already in the next step
                 self._failure = error
 
         with self._interrupts:
-            run, facts = together(self._comm, "step", lambda: self._facts(checked()))
-            agree(self._comm, "run", facts)
+            with fail_together(self._comm, "step"):
+                run = checked()
+                settings = self._shared_settings(run)
+            require_equal(self._comm, "run", settings)
             losses = self._epochs(replace(run, callback=called))
-            together(self._comm, "step", self._ready)
+            with fail_together(self._comm, "step"):
+                self._raise_pending()
         return losses
 
-    def _facts(self, run: Run) -> tuple[Run, dict[str, object]]:
-        """A run, and what of it must be the same on all ranks."""
-        facts: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "lr": self._optimizer.lr}
+    def _shared_settings(self, run: Run) -> dict[str, object]:
+        """Return the settings of a run that must be equal on all ranks."""
+        settings: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "lr": self._optimizer.lr}
         if run.shared:
-            facts |= {
+            if not (run.rng is None or isinstance(run.rng, np.random.Generator)):
+                hint = "give np.random.default_rng(seed), with the same seed on every rank"
+                raise InvalidValue(f"shared rows with rng of type {type(run.rng).__name__}", operation="run", hint=hint)
+            settings |= {
                 "batch_size": run.batch_size,
                 "the number of rows": len(run.arrays[0]),
                 "the rows": None if run.chosen is None else hashlib.sha256(run.chosen.data).hexdigest(),
-                "rng": self._state_of(run.rng),
+                "rng": None if run.rng is None else run.rng.bit_generator.state,
             }
-        return run, facts
+        return settings
 
-    @staticmethod
-    def _state_of(rng: np.random.Generator | None) -> object:
-        if not (rng is None or isinstance(rng, np.random.Generator)):
-            hint = "give np.random.default_rng(seed), with the same seed on every rank"
-            raise InvalidValue(f"shared rows with rng of type {type(rng).__name__}", operation="run", hint=hint)
-        return None if rng is None else rng.bit_generator.state
-
-    def _ready(self) -> None:
-        """Raise what has happened between two steps."""
+    def _raise_pending(self) -> None:
+        """Raise a failure that happened between two steps, or act on a held Ctrl-C."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -193,7 +191,7 @@ class RankStep(Step):
         order = None
         try:
             order = run.order()
-        except BaseException as error:  # the other ranks are in the next step already
+        except BaseException as error:  # the other ranks are already in the next step
             self._failure = error
         size = run.batch_size
         steps = max(self._comm.allgather(-(-run.count // size)))
@@ -202,22 +200,22 @@ class RankStep(Step):
 
             def batch(begin: int = begin) -> list[Array]:
                 if run.schedule is not None:
-                    rate = self._interrupts.allowed(run.schedule, self.steps + 1)
+                    rate = self._interrupts.interruptible(run.schedule, self.steps + 1)
                     self._rule.lr = self._optimizer.at_rate(rate).lr
-                taken = slice(begin, min(begin + size, run.count))
+                rows = slice(begin, min(begin + size, run.count))
                 if run.shared:
-                    local = part(taken.stop - begin, self._comm.rank, self._comm.size)
-                    taken = slice(begin + local.start, begin + local.stop)
-                chosen: Any = taken if order is None else order[taken]
+                    local = local_slice(rows.stop - begin, self._comm.rank, self._comm.size)
+                    rows = slice(begin + local.start, begin + local.stop)
+                chosen: Any = rows if order is None else order[rows]
                 return [array[chosen] for array in run.arrays]
 
-            loss, count = self._together(batch)
+            loss, count = self._step_together(batch)
             total += loss * count
             seen += count
         return total / seen
 
-    def _together(self, batch: Callable[[], Sequence[ArrayLike]]) -> tuple[float, float]:
-        """One step of all ranks: the loss of all rows, and their number. Interrupts are held back."""
+    def _step_together(self, batch: Callable[[], Sequence[ArrayLike]]) -> tuple[float, float]:
+        """Make one step with all ranks; return the loss of all rows, and their number. Ctrl-C must be held back."""
         clock, reducer = self._clock, self._reducer
         clock.begin(self._timing)
         drawn: Any = None if self._rng is None else self._rng.bit_generator.state
@@ -225,13 +223,13 @@ class RankStep(Step):
         failure: BaseException | None = None
         loss, rows = 0.0, 0
         try:
-            self._ready()
+            self._raise_pending()
             inputs = batch()
         except BaseException as error:
             self._failure = error
         with self._lock, np.errstate(all="ignore"):
             try:
-                self._ready()
+                self._raise_pending()
                 update = self._update().executor
                 loss, rows = self._backward(inputs)
             except BaseException as error:
@@ -242,18 +240,18 @@ class RankStep(Step):
                 self._comm.Barrier()
                 clock.count("wait")
             rate = self._rule.lr if self._comm.rank == 0 else 0.0
-            reducer.header.write(Told(loss * rows, rows, failure is not None, self._asked, rate))
+            Header(loss * rows, rows, failure is not None, self._asked, rate).write(reducer.header)
             reducer.finish()
             clock.count("reduce")
-            told = reducer.header.read()
-            self._timing = told.timed > 0
-            if told.failed or not told.rows:
+            total = Header.read(reducer.header)
+            self._timing = total.timed > 0
+            if total.failed or not total.rows:
                 if self._rng is not None:
                     self._rng.bit_generator.state = drawn
                 raise_on_all(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
-            self._rule.lr = told.rate
-            self._scale[...] = 1 / told.rows
+            self._rule.lr = total.rate
+            self._scale[...] = 1 / total.rows
             if self._optimizer.clip_norm is not None:
                 reducer.memory *= self._scale  # its norm is what is clipped
             update.run((), True, 0, update.calls())
@@ -262,10 +260,10 @@ class RankStep(Step):
                 self._store.shard.gather(self._store.params.memory)
                 clock.count("reduce")
             clock.end()
-        return told.loss / told.rows, told.rows
+        return total.loss / total.rows, total.rows
 
     def _backward(self, inputs: Sequence[ArrayLike]) -> tuple[float, int]:
-        """Put this rank's gradients into the block, and send its buckets off; the loss, and the number of rows."""
+        """Compute this rank's gradients and start their sums; return the loss, and the number of rows."""
         arrays = self._source.arrays("step", inputs)
         shapes = self._source.shapes("step", arrays)
         rows = shapes[0][0] if shapes[0] else 1
@@ -273,24 +271,24 @@ class RankStep(Step):
         if not rows:
             self._reducer.memory[:] = 0
             return 0.0, 0
-        found = self._plans.at(shapes)
-        begin = 0
-        for end in found.cuts:
+        planned = self._plans.at(shapes)
+        executor, begin = planned.executor, 0
+        for end in planned.cuts:
             if end > begin:
-                found.executor.run(arrays, True, begin, end)
+                executor.run(arrays, True, begin, end)
             self._reducer.start()
             self._interrupts.check()
             begin = end
-        loss = found.executor.run(arrays, True, begin, found.executor.calls())
+        loss = executor.run(arrays, True, begin, executor.calls())
         assert loss is not None  # arrays are plain, and of these shapes
         return loss, rows
 
     @property
     def timed(self) -> bool:
-        """Whether this rank asks for :meth:`times`; setting it begins them anew.
+        """Whether this rank asks for :meth:`times`; setting it resets them.
 
-        If any rank asks, each step from the next but one on is timed on all of them, with a barrier before its sums
-        that tells waiting from reducing.
+        If any rank asks, each step from the next but one on is timed on all ranks, with a barrier before its sums that
+        separates waiting from reducing.
         """
         return self._asked
 
@@ -300,58 +298,55 @@ class RankStep(Step):
         self._clock = Clock()
 
     def times(self) -> Times:
-        """Return where the time of this rank has gone in the steps that were :attr:`timed`."""
+        """Return this rank's times over the steps that were :attr:`timed`."""
         return self._clock.times()
 
     def state(self) -> State:
-        """Copies of all that a step changes; where the optimiser's state is sharded, every rank must make this call."""
+        """Return a copy of all that a step changes; if the optimiser's state is sharded, every rank makes this call."""
         shard = self._store.shard
         if shard is None:
             return super().state()
         with self._interrupts, self._lock:
-            wholes = together(self._comm, "state", self._store.whole_moments)
+            with fail_together(self._comm, "state"):
+                wholes = self._store.whole_moments()
             for whole in wholes:
                 shard.gather(whole.memory)
             return self._store.state(self.steps, wholes)
 
     def restore(self, state: State) -> None:
-        """Go on from a state, bit for bit, on as many ranks or on another number of them; every rank makes this call.
+        """As :meth:`Step.restore`, on any number of ranks; every rank makes this call.
 
         Raises
         ------
         InvalidValue
             If it is the state of another program, or of another optimiser.
         RankError
-            If it is that on another rank, or if ranks do not have the same state.
+            If another rank raises InvalidValue, or if ranks do not have the same state.
         """
-
-        def prepared() -> tuple[list[Block], str]:
-            ready = self._store.prepared(state)
-            moments = (array for arrays in state.moments for array in arrays)
-            return ready, _digest((*state.params, *moments, state.steps))
-
         with self._interrupts, self._lock:
-            ready, found = together(self._comm, "restore", prepared)
-            agree(self._comm, "restore", {"the state's SHA-256": found})
+            with fail_together(self._comm, "restore"):
+                ready = self._store.prepared(state)
+                moments = (array for arrays in state.moments for array in arrays)
+                digest = _digest((*state.params, *moments, state.steps))
+            require_equal(self._comm, "restore", {"the state's SHA-256": digest})
             put(self._store.copies(ready), self._rule, int(state.steps))
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
-        """As :meth:`Step.profile`, of this rank's instructions up to the gradients, without the other ranks."""
+        """As :meth:`Step.profile`, for this rank's instructions up to the gradients, without the other ranks."""
         return self._profile(inputs, times)
 
     def _update(self) -> Plan:
-        """Plan the update of this rank's share of the parameters, or all, from their gradients, wherever they lie."""
+        """Return the plan of the update of this rank's shard of the parameters, or of all."""
         threads = get_num_threads()
         if threads not in self._updates:
             store, whole, optimizer = self._store, self._reducer.gradients, self._optimizer
-            dtype = self._source.dtype
             arrays = (*store.local(store.params.arrays), *store.local(whole), *whole)
             symbols = [
                 Symbol((array.size,), (1,), Buffer("parameter", array.size, index))
                 for index, array in enumerate(arrays)
             ]
             count = len(whole)
-            build = Builder(dtype)
+            build = Builder(self._source.dtype)
             scale = Symbol((), (), Buffer("constant", 1, array=self._scale))
             if optimizer.clip_norm is not None:
                 scale = build.clipping(symbols[2 * count :], optimizer.clip_norm)
@@ -359,5 +354,5 @@ class RankStep(Step):
             grads, params = [symbols[count + index] for index in updated], [symbols[index] for index in updated]
             build.updates(grads, params, scale, optimizer)
             held = Holdings(arrays, moments=store.moments, rule=self._rule)
-            self._updates[threads] = plan(build.instructions, symbols[0], (), dtype, threads, held)
+            self._updates[threads] = plan(build.instructions, symbols[0], (), self._source.dtype, threads, held)
         return self._updates[threads]

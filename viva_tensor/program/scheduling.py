@@ -1,15 +1,14 @@
-"""In which order instructions run, which threads do what one can do alone, and where all wait for each other.
+"""The order of instructions, the thread of each that takes only one, and where all threads wait for each other.
 
-Threads of one instruction write parts of its results that have nothing in common, and read nothing that it writes but
-their own part. So two threads can meet in memory only across instructions, and a barrier stands before the one that
-reads or overwrites what another thread wrote since the last barrier, or overwrites what another thread read. It is
-memory that counts: temporaries that share a place are one. No barrier is needed where both instructions have the same
-single thread, or where each thread reads the rows that it wrote itself.
+The threads of one instruction write disjoint parts of its results, and read nothing that it writes except their own
+part. So threads can conflict only across instructions, and a barrier stands before an instruction that reads or
+overwrites what another thread has written since the last barrier, or overwrites what another thread has read. Memory
+counts: temporaries at the same offset are one. No barrier is needed between two instructions of the same single
+thread, or if each thread reads only the rows that it has written itself.
 
-What no instruction lists has its owner: workspaces belong to a thread, moments to the one update of their parameter;
-addresses of inputs, seeds and the rate are set before the region. The executor adds two barriers: before partial sums
-are joined, and behind the rows that a batch is gathered from. `tests/stress/barriers.py`
-leaves each one out in turn.
+What no instruction lists has one owner: workspaces belong to a thread, moments to the update of their parameter;
+addresses of inputs, seeds and the learning rate are set before the region. The executor adds two barriers: before
+partial sums are joined, and after a batch is gathered. `tests/stress/barriers.py` leaves each one out in turn.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ Sharing = Callable[[Buffer], Iterable[Buffer]]  # the buffers that share memory 
 
 @dataclass(eq=False, slots=True)
 class Planned:
-    """An instruction in its place."""
+    """An instruction in the order of a plan, with its threads."""
 
     instruction: Instruction
     threads: int
-    by_rows: bool  # each thread owns rows of the output, and needs only those rows of the first operand
-    first: int = 0  # number of the first of its threads; those of an instruction for one thread take turns
+    by_rows: bool  # each thread owns rows of the output, and reads only those rows of the row operands
+    first: int = 0  # number of its first thread
     barrier: bool = False  # before it
-    calls: int = 0  # of cores: partial sums are joined by one more
-    path: str = ""  # of a product: how it is made
+    calls: int = 0  # of cores; one more joins partial sums
+    path: str = ""  # of a product
 
 
 class _Since:
@@ -51,8 +50,8 @@ class _Since:
         for symbol in one.instruction.results.values():
             self._written.setdefault(symbol.buffer, []).append((one, symbol))
 
-    def hold_up(self, one: Planned, first: int) -> bool:
-        """Return whether an instruction, its threads counted from `first`, must wait for another thread's work."""
+    def conflict(self, one: Planned, first: int) -> bool:
+        """Return whether an instruction, its threads counted from `first`, must wait for another thread."""
 
         def apart(before: Planned) -> bool:
             return not (before.threads == one.threads == 1 and before.first == first)
@@ -60,24 +59,23 @@ class _Since:
         for name, symbol in one.instruction.operands.items():
             for buffer in self._sharing(symbol.buffer):
                 for before, written in self._written.get(buffer, ()):
-                    if apart(before) and not _own_rows(before, one, written, name, symbol):
+                    if apart(before) and not _reads_local_rows(before, one, written, name, symbol):
                         return True
         for symbol in one.instruction.results.values():
             for buffer in self._sharing(symbol.buffer):
-                if any(apart(before) for before, _ in self._written.get(buffer, ())):
-                    return True
-                if any(apart(before) for before in self._read.get(buffer, ())):
+                written_by = (before for before, _ in self._written.get(buffer, ()))
+                if any(map(apart, (*written_by, *self._read.get(buffer, ())))):
                     return True
         return False
 
 
-def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
+def _reads_local_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:
     """Return whether each thread of `after` reads only the rows that it has written itself."""
     return (
         before.by_rows
         and after.by_rows
         and before.threads == after.threads
-        and name in after.instruction.own_rows
+        and name in after.instruction.row_operands
         and written.buffer is read.buffer
         and written.shape[:1] == read.shape[:1] == after.instruction.results["out"].shape[:1]
         and (written.strides, written.down, written.across) == (read.strides, read.down, read.across)
@@ -85,7 +83,7 @@ def _own_rows(before: Planned, after: Planned, written: Symbol, name: str, read:
 
 
 def few_barriers(planned: list[Planned]) -> list[Planned]:
-    """Another order with the same results: what needs no barrier comes before what does."""
+    """Return an order with the same results, in which instructions that need no barrier come before those that do."""
     waits, waiting = _dependences(planned)
     ready = [i for i, before in enumerate(waits) if not before]
     blocked: list[int] = []
@@ -98,7 +96,7 @@ def few_barriers(planned: list[Planned]) -> list[Planned]:
             since = _Since(lambda buffer: (buffer,))
         i = heapq.heappop(ready)
         one = planned[i]
-        if since.hold_up(one, one.first):
+        if since.conflict(one, one.first):
             blocked.append(i)
             continue
         since.add(one)
@@ -111,7 +109,7 @@ def few_barriers(planned: list[Planned]) -> list[Planned]:
 
 
 def _dependences(planned: list[Planned]) -> tuple[list[set[int]], list[list[int]]]:
-    """For each instruction, which ones it must follow, and which ones must follow it."""
+    """Return, for each instruction, those that it must follow and those that must follow it."""
     writer: dict[Buffer, int] = {}
     readers: dict[Buffer, list[int]] = {}
     waits: list[set[int]] = []
@@ -131,19 +129,19 @@ def _dependences(planned: list[Planned]) -> tuple[list[set[int]], list[list[int]
     return waits, waiting
 
 
-def deal(planned: list[Planned], places: Mapping[Buffer, int], sizes: Mapping[Buffer, int], threads: int) -> None:
-    """Deal out what takes one thread to the one with the least to do, and put barriers where data crosses threads.
+def deal(planned: list[Planned], offsets: Mapping[Buffer, int], sizes: Mapping[Buffer, int], threads: int) -> None:
+    """Deal instructions for one thread to the one with the least to do, and put barriers where data crosses threads.
 
-    ``places`` and ``sizes`` of buffers are in bytes; those without a place share memory with no other.
+    ``offsets`` and ``sizes`` of buffers are in bytes; a buffer without an offset shares memory with no other.
     """
-    sharing = _sharing(places, sizes)
+    sharing = _sharing(offsets, sizes)
     since = _Since(sharing)
     load = [0.0] * threads
     for one in planned:
         if one.threads == 1:
             by_load = sorted(range(threads), key=load.__getitem__)
-            one.first = next((first for first in by_load if not since.hold_up(one, first)), by_load[0])
-        if since.hold_up(one, one.first):
+            one.first = next((first for first in by_load if not since.conflict(one, first)), by_load[0])
+        if since.conflict(one, one.first):
             one.barrier = True
             since = _Since(sharing)
         since.add(one)
@@ -152,24 +150,24 @@ def deal(planned: list[Planned], places: Mapping[Buffer, int], sizes: Mapping[Bu
             load[thread] += effort
 
 
-def _sharing(places: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Sharing:
-    in_order = sorted(places, key=places.__getitem__)
-    starts = [places[buffer] for buffer in in_order]
+def _sharing(offsets: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Sharing:
+    in_order = sorted(offsets, key=offsets.__getitem__)
+    starts = [offsets[buffer] for buffer in in_order]
     longest = max((sizes[buffer] for buffer in in_order), default=0)
     known: dict[Buffer, list[Buffer]] = {}
 
     def sharing(buffer: Buffer) -> Iterable[Buffer]:
-        if buffer not in places:
+        if buffer not in offsets:
             return (buffer,)
         if buffer not in known:
-            start, end = places[buffer], places[buffer] + sizes[buffer]
+            start, end = offsets[buffer], offsets[buffer] + sizes[buffer]
             near = in_order[bisect_left(starts, start - longest) : bisect_left(starts, end)]
-            known[buffer] = [other for other in near if places[other] + sizes[other] > start]
+            known[buffer] = [other for other in near if offsets[other] + sizes[other] > start]
         return known[buffer]
 
     return sharing
 
 
 def _effort(instruction: Instruction) -> float:
-    """About how many vectors move or are multiplied and added."""
+    """Return about how many vectors are moved, or multiplied and added."""
     return (instruction.multiply_adds + 4 * instruction.elements) / 16

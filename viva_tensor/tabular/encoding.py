@@ -156,10 +156,10 @@ def fit_encoding(
         If no column is left.
     """
     names = [name for name in table.columns if name != target]
-    with ranks.together("fit_encoding"):
+    with ranks.fail_together("fit_encoding"):
         local = {
             name: _fit_column(name, table[name] if rows is None else table[name].iloc[rows])
-            for name in names[ranks.part(len(names))]
+            for name in names[ranks.local_slice(len(names))]
         }
     fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
     left_out = {name: reason for name, reason in fitted.items() if isinstance(reason, str)}

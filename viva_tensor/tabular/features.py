@@ -32,14 +32,14 @@ def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path |
     shape = len(table), len(encoding.feature_names)
     ranks.from_first("encode", lambda: _create(path))
     try:
-        with ranks.together("encode"):
-            blocks = ranks.part(-(-len(table) // TOGETHER))
+        with ranks.fail_together("encode"):
+            blocks = ranks.local_slice(-(-len(table) // TOGETHER))
             first, last = blocks.start * TOGETHER, min(blocks.stop * TOGETHER, len(table))
             with open(path, "r+b") as file:
                 file.seek(first * shape[1] * 4)
                 for start in range(first, last, READ):
                     file.write(encoding.encode(rows_of(table, start, min(start + READ, last))).data)
-        with ranks.together("encode"):  # all have written
+        with ranks.fail_together("encode"):  # all have written
             features = np.memmap(path, np.float32, "r", shape=shape)
         yield features
     finally:

@@ -93,8 +93,8 @@ def run(
             comm=comm,
             timed=timed,
         )
-        with ranks.together("predict"):
-            local = predict(result.layers, x[test[ranks.part(len(test))]], settings.activation)
+        with ranks.fail_together("predict"):
+            local = predict(result.layers, x[test[ranks.local_slice(len(test))]], settings.activation)
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")

@@ -43,14 +43,14 @@ class Checkpointer:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            with self._ranks.together("fit"):
+            with self._ranks.fail_together("fit"):
                 self._write()
         elif issubclass(kind, (KeyboardInterrupt, RankError)):
             self._write()
 
     def epoch(self) -> None:
         """Keep the state after an epoch, and write it if it is due."""
-        with self._ranks.together("fit"):
+        with self._ranks.fail_together("fit"):
             if self._ranks.first:
                 self._keep()
 
@@ -128,7 +128,7 @@ def _digest(rows: Rows, ranks: Ranks) -> str:
     """Return a digest of the selected rows in their order; each rank reads a share of them."""
     starts = range(0, len(rows.indices), DIGESTED)
     local = []
-    for start in starts[ranks.part(len(starts))]:
+    for start in starts[ranks.local_slice(len(starts))]:
         digest = hashlib.sha256()
         for array in rows.take(slice(start, start + DIGESTED)):
             digest.update(f"{array.shape}".encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy.typing as npt
 
-from viva_tensor.distributed import Ranks, warn_of_places
+from viva_tensor.distributed import Ranks, warn_of_affinity
 from viva_tensor.error import InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
@@ -103,16 +103,16 @@ def fit(
     True
     """
     ranks = Ranks(comm)
-    with ranks.together("fit"):
+    with ranks.fail_together("fit"):
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
         _check(settings, validation, classes, checkpoint, resume)
-    with ranks.together("fit on rows"):  # converted once, for everything below
+    with ranks.fail_together("fit on rows"):  # converted once, for everything below
         x, y = as_numbers("fit on rows", "x", x), as_numbers("fit on rows", "y", y)
     if ranks.size > 1:
         shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
-        ranks.agree("fit", {"settings": settings, "resume": resume, **shapes})
-        warn_of_places(ranks)
+        ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
+        warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
     training = Training(chosen, held_out, outputs, settings, ranks)
     if isinstance(training.step, RankStep):

@@ -47,7 +47,7 @@ def checked_rows(
     Each rank checks the features of its share of the rows.
     """
     operation = f"fit on {what}"
-    with ranks.together(operation):
+    with ranks.fail_together(operation):
         features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)
     shapes = f"x has shape {features.shape}, y {target.shape}"
     if features.ndim != 2 or target.ndim not in (1, 2):
@@ -59,8 +59,8 @@ def checked_rows(
     if 0 in features.shape or 0 in target.shape:
         raise InvalidShape(shapes, operation=operation, hint="give some rows")
     chosen = np.arange(len(features)) if indices is None else chosen_rows(operation, indices, len(features))
-    with ranks.together(operation):
-        local = chosen[ranks.part(len(chosen))]
+    with ranks.fail_together(operation):
+        local = chosen[ranks.local_slice(len(chosen))]
         for start in range(0, len(local), CHECKED):
             block = local[start : start + CHECKED]
             bad = np.argwhere(~np.isfinite(features[block]))

@@ -63,7 +63,7 @@ class Training:
         sizes = (rows.x.shape[1], *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
         count = len(rows.indices)
-        batch = ranks.part(min(settings.batch_size, count))
+        batch = ranks.local_slice(min(settings.batch_size, count))
         recorded = max(1, batch.stop - batch.start)
         self.step = self._compile(tape, slice(recorded))
         self.flops = self.step.flops * count / recorded / ranks.size  # of an epoch, on this rank
@@ -73,7 +73,7 @@ class Training:
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
         self._validation_arrays: tuple[Float32Array, Float32Array] | None = None  # this rank's share
         if validation is not None:
-            self._validation_arrays = validation.take(ranks.part(len(validation.indices)))
+            self._validation_arrays = validation.take(ranks.local_slice(len(validation.indices)))
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
