@@ -1,13 +1,13 @@
-"""Panels: the layout in which products read matrices where they lie.
+"""Panels: the layout in which products read matrices without packing them first.
 
-A matrix [rows, columns] in panels lies as [panel][row][column], with as many columns in a panel as a tile of a product
-has. So lie, within a program, activations and their gradients, weights as panels of their outputs, and copies of inputs
-that several products read. What other kernels read or write, and the output, stays in rows.
+A matrix [rows, columns] in panels is stored as [panel][row][column], where a panel has as many columns as a tile of a
+product. In a program, this is the layout of activations and their gradients, of weights, as panels of their outputs,
+and of copies of inputs that several products read. What other kernels read or write, and the output, stays in rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from viva_tensor.program.thresholds import current
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """A matrix [rows, columns] in panels, or, ``transposed``, the transpose of one that is given in rows.
+    """A matrix [rows, columns] in panels: the matrix given in rows or, if ``transposed``, its transpose.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class Panels:
     rows: int
     columns: int
     width: int
-    height: int  # of a tile: the last one may reach beyond the last row, and reads what lies there
+    height: int  # of a tile: the last one may reach beyond the last row, and reads what is there
     transposed: bool
 
     @property
@@ -53,7 +53,7 @@ class Panels:
 
     @property
     def size(self) -> int:
-        """Elements, with those that only fill up."""
+        """Elements, padding included."""
         return (self.count * self.rows + self.height) * self.width
 
     def store(self, matrix: Array, flat: Array) -> None:
@@ -65,7 +65,7 @@ class Panels:
         panels[...] = padded.reshape(self.rows, self.count, self.width).swapaxes(0, 1)
 
     def load(self, flat: Array) -> Array:
-        """The matrix, in rows."""
+        """Return the matrix in rows."""
         panels = flat[: self.count * self.rows * self.width].reshape(self.count, self.rows, self.width)
         padded = panels.swapaxes(0, 1).reshape(self.rows, self.count * self.width)
         values = padded[:, : self.columns]
@@ -89,27 +89,25 @@ class Panels:
         return replace(symbol, strides=(1, self.width), down=on, across=0)
 
 
-def of_parameters(instructions: Iterable[Instruction], dtype: np.dtype[Any]) -> dict[int, Panels]:
-    """The parameters that are best kept in panels, by their number."""
-    chosen = _chosen(list(instructions), dtype, {"parameter"})
-    return {buffer.index: panels for buffer, panels in chosen.items()}
+def of_parameters(instructions: Sequence[Instruction], dtype: np.dtype[Any]) -> dict[int, Panels]:
+    """Return the panels of the parameters that are best kept in them, by the parameters' index."""
+    return {buffer.index: panels for buffer, panels in _chosen(instructions, dtype, {"parameter"}).items()}
 
 
 def in_panels(
-    instructions: list[Instruction], output: Symbol, parameters: Mapping[int, Panels], dtype: np.dtype[Any]
+    instructions: Sequence[Instruction], output: Symbol, parameters: Mapping[int, Panels], dtype: np.dtype[Any]
 ) -> list[Instruction]:
-    """The same instructions on panels wherever products gain from them; parameters lie as they are said to."""
+    """Return the same instructions on panels wherever products gain from them; those of ``parameters`` are given."""
     instructions = _with_copies(instructions, output, dtype)
     chosen = _chosen(instructions, dtype, {"temporary", "constant"})
     chosen.pop(output.buffer, None)
     _keep_alike(instructions, chosen)
-    for one in instructions:
-        for symbol in one.symbols:
-            if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
-                chosen[symbol.buffer] = parameters[symbol.buffer.index]
-    for one in instructions:
-        if "bias" in one.operands and one.results["out"].buffer in chosen:
-            _lengthen(one.operands["bias"], chosen[one.results["out"].buffer])
+    for _, _, symbol in _uses(instructions):
+        if symbol.buffer.kind == "parameter" and symbol.buffer.index in parameters:
+            chosen[symbol.buffer] = parameters[symbol.buffer.index]
+    for one, name, symbol in _uses(instructions):
+        if name == "bias" and one.results["out"].buffer in chosen:
+            _lengthen(symbol, chosen[one.results["out"].buffer])
     for buffer, panels in chosen.items():
         buffer.size = panels.size
         if buffer.array is not None:
@@ -119,16 +117,23 @@ def in_panels(
     return [_moved(one, chosen) for one in instructions]
 
 
+def _uses(instructions: Iterable[Instruction]) -> Iterator[tuple[Instruction, str, Symbol]]:
+    """Yield each operand and result with its instruction and name."""
+    for one in instructions:
+        for name, symbol in (*one.operands.items(), *one.results.items()):
+            yield one, name, symbol
+
+
 def _lengthen(bias: Symbol, panels: Panels) -> None:
     """Lengthen a bias that is added to whole panels, and so read to their end; those of parameters are long enough."""
     buffer = bias.buffer
     buffer.size = max(buffer.size, bias.offset + panels.count * panels.width)
     if buffer.array is not None and buffer.array.size < buffer.size:
-        behind = np.zeros(buffer.size - buffer.array.size, buffer.array.dtype)
-        buffer.array = np.concatenate([buffer.array.ravel(), behind])
+        buffer.array = np.pad(buffer.array.ravel(), (0, buffer.size - buffer.array.size))
 
 
 def _moved(one: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
+    """Return an instruction whose symbols are in the chosen panels."""
     results = one.results
     if isinstance(one, Sum) and one.operands["x"].buffer in chosen:
         panels = chosen[one.operands["x"].buffer]
@@ -136,94 +141,83 @@ def _moved(one: Instruction, chosen: Mapping[Buffer, Panels]) -> Instruction:
         results["out"].buffer.size = panels.count * panels.width
     if isinstance(one, Matmul) and "w" in results and results["w"].buffer in chosen:
         results["out"].buffer.size = chosen[results["w"].buffer].size
-    return replace(
-        one,
-        operands={name: _symbol(symbol, chosen) for name, symbol in one.operands.items()},
-        results={name: _symbol(symbol, chosen) for name, symbol in results.items()},
-    )
+
+    def moved(symbols: Mapping[str, Symbol]) -> dict[str, Symbol]:
+        return {
+            name: chosen[symbol.buffer].symbol(symbol) if symbol.buffer in chosen else symbol
+            for name, symbol in symbols.items()
+        }
+
+    return replace(one, operands=moved(one.operands), results=moved(results))
 
 
-def _symbol(symbol: Symbol, chosen: Mapping[Buffer, Panels]) -> Symbol:
-    panels = chosen.get(symbol.buffer)
-    return symbol if panels is None else panels.symbol(symbol)
-
-
-def _with_copies(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any]) -> list[Instruction]:
-    """Products that read the same matrix, which other kernels need in rows, read a copy in panels instead."""
+def _with_copies(instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> list[Instruction]:
+    """Return instructions in which products of a matrix that other kernels need in rows read a copy in panels."""
     build = Builder()
-    readers: dict[Buffer, list[tuple[int, str]]] = {}  # (position, name of the operand)
-    stays = {output.buffer}
-    for i, one in enumerate(instructions):
-        for name, symbol in (*one.operands.items(), *one.results.items()):
-            if isinstance(one, Matmul) and name in ("a", "b"):
-                readers.setdefault(symbol.buffer, []).append((i, name))
-            elif not one.takes_panels(name):
-                stays.add(symbol.buffer)
-    changed = list(instructions)
-    copies: dict[int, list[Instruction]] = {}  # by the position that they stand before
+    readers: dict[Buffer, list[tuple[Matmul, Symbol]]] = {}
+    in_rows = {output.buffer}
+    for one, name, symbol in _uses(instructions):
+        if isinstance(one, Matmul) and name in ("a", "b"):
+            readers.setdefault(symbol.buffer, []).append((one, symbol))
+        elif not one.takes_panels(name):
+            in_rows.add(symbol.buffer)
+    copies: dict[Buffer, tuple[Panels, ToPanels]] = {}
     for buffer, uses in readers.items():
-        if buffer.kind == "parameter" or not (buffer in stays or buffer.kind == "input"):
+        if buffer.kind == "parameter" or not (buffer in in_rows or buffer.kind == "input") or len(uses) < 2:
             continue
-        first, name = uses[0]
-        symbol = instructions[first].operands[name]
-        rows = symbol.shape if symbol.contiguous else symbol.shape[::-1]
-        panels = _panels(rows, dtype, transposed=False)
-        if sum(instructions[i].multiply_adds for i, _ in uses) < current().copied * symbol.size:
-            continue
-        held = all(panels.holds(instructions[i].operands[name]) for i, name in uses)
-        if rows[1] < panels.width or len(uses) < 2 or not held:
-            continue
-        copy = build.temporary(rows)
-        copy.buffer.name = f"{buffer.name}'"
-        source = Symbol(rows, row_major(rows), buffer)
-        for i, one in enumerate(instructions):
-            if isinstance(one, Sum) and one.over_rows and one.operands["x"].buffer is buffer:
-                uses += [(i, "x")] * panels.holds(one.operands["x"])
-        copying = ToPanels(operands={"x": source}, results={"out": copy})
-        copies.setdefault(min(i for i, _ in uses), []).append(copying)
-        for i, name in uses:
-            read = replace(changed[i].operands[name], buffer=copy.buffer)
-            changed[i] = replace(changed[i], operands={**changed[i].operands, name: read})
-    return [each for i, one in enumerate(changed) for each in (*copies.get(i, ()), one)]
+        _, first = uses[0]
+        shape = first.shape if first.contiguous else first.shape[::-1]
+        panels = _panels(shape, dtype, transposed=False)
+        pays = sum(one.multiply_adds for one, _ in uses) >= current().copied * first.size
+        if pays and shape[1] >= panels.width and all(panels.holds(symbol) for _, symbol in uses):
+            copy = build.temporary(shape)
+            copy.buffer.name = f"{buffer.name}'"
+            source = Symbol(shape, row_major(shape), buffer)
+            copies[buffer] = panels, ToPanels(operands={"x": source}, results={"out": copy})
+    changed: list[Instruction] = []
+    for one in instructions:
+        operands = dict(one.operands)
+        for name, symbol in one.operands.items():
+            if symbol.buffer in copies:
+                panels, copying = copies[symbol.buffer]
+                by_product = isinstance(one, Matmul) and name in ("a", "b")
+                if by_product or (isinstance(one, Sum) and one.over_rows and panels.holds(symbol)):
+                    if copying not in changed:
+                        changed.append(copying)
+                    operands[name] = replace(symbol, buffer=copying.results["out"].buffer)
+        changed.append(replace(one, operands=operands))
+    return changed
 
 
-def _chosen(instructions: list[Instruction], dtype: np.dtype[Any], kinds: set[str]) -> dict[Buffer, Panels]:
-    """Buffers of these kinds that nothing but products, and what follows them, reads and writes."""
+def _chosen(instructions: Sequence[Instruction], dtype: np.dtype[Any], kinds: set[str]) -> dict[Buffer, Panels]:
+    """Return panels for the buffers of these kinds that only products, and what follows them, read and write."""
     found: dict[Buffer, Panels] = {}
     for one in instructions:
         for symbol in one.better_in_panels:
-            if symbol.buffer.kind not in kinds or symbol.buffer in found:
+            if symbol.buffer.kind not in kinds or symbol.buffer in found or symbol.size != symbol.buffer.size:
                 continue
-            if symbol.size != symbol.buffer.size:  # a part of what the buffer holds
-                continue
-            stored = symbol.strides == row_major(symbol.shape)
-            panels = _panels(symbol.shape, dtype, transposed=not stored)
+            panels = _panels(symbol.shape, dtype, transposed=symbol.strides != row_major(symbol.shape))
             if panels.columns * 2 >= panels.width and panels.holds(symbol):
                 found[symbol.buffer] = panels
-    for one in instructions:
-        for name, symbol in (*one.operands.items(), *one.results.items()):
-            panels_of = found.get(symbol.buffer)
-            if panels_of is not None and not (
-                one.takes_panels(name)
-                and not (symbol.buffer.kind == "parameter" and one.alike and not isinstance(one, Matmul))
-                and panels_of.holds(symbol)
-                and (isinstance(one, Matmul) or not panels_of.transposed)  # others go row by row
-            ):
-                del found[symbol.buffer]
+    for one, name, symbol in _uses(instructions):
+        chosen = found.get(symbol.buffer)
+        if chosen is not None and not (
+            one.takes_panels(name)
+            and not (symbol.buffer.kind == "parameter" and one.alike and not isinstance(one, Matmul))
+            and chosen.holds(symbol)
+            and (isinstance(one, Matmul) or not chosen.transposed)  # others go row by row
+        ):
+            del found[symbol.buffer]
     return found
 
 
-def _keep_alike(instructions: list[Instruction], chosen: dict[Buffer, Panels]) -> None:
-    """Put in rows again what must lie like something that stays in rows, or in other panels."""
-    consistent = False
-    while not consistent:
-        consistent = True
-        for one in instructions:
-            group = [symbol.buffer for symbol in one.alike]
-            if len({chosen.get(buffer) for buffer in group}) > 1:
-                consistent = False
-                for buffer in group:
-                    chosen.pop(buffer, None)
+def _keep_alike(instructions: Iterable[Instruction], chosen: dict[Buffer, Panels]) -> None:
+    """Leave in rows what must have the layout of something that stays in rows, or is in other panels."""
+    groups = [[symbol.buffer for symbol in one.alike] for one in instructions]
+    while apart := [group for group in groups if len(set(map(chosen.get, group))) > 1]:
+        for group in apart:
+            for buffer in group:
+                chosen.pop(buffer, None)
 
 
 def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], transposed: bool) -> Panels:

@@ -1,4 +1,4 @@
-"""Passes over instructions, each from a list to a shorter or better one. None of them changes a bit of the results."""
+"""Passes over instructions, each from a list to a shorter or faster one. None changes a bit of the results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from viva_tensor.program.instructions import (
 )
 
 Instructions = list[Instruction]
-Updating = TypeVar("Updating", Matmul, Sum)
+Maker = TypeVar("Maker", Matmul, Sum)
 Pass = Callable[[Instructions, Symbol], Instructions]
 
 
 def dead(instructions: Instructions, output: Symbol) -> Instructions:
-    """Leave out what nobody reads: neither an update nor the output depends on it."""
+    """Leave out instructions on which neither an update nor the output depends."""
     wanted = {output.buffer}
     kept = []
     for one in reversed(instructions):
@@ -35,14 +35,14 @@ def dead(instructions: Instructions, output: Symbol) -> Instructions:
 
 
 def loss_with_gradient(instructions: Instructions, output: Symbol) -> Instructions:
-    """Make a squared error and its gradient one pass over predictions and targets."""
+    """Compute a squared error and its gradient in one pass over predictions and targets."""
     losses: dict[tuple[object, ...], Instruction] = {}
     kept: Instructions = []
     for one in instructions:
         if isinstance(one, SquaredError):
-            losses[_slots(one, "pred", "target")] = one
+            losses[_identity(one, "pred", "target")] = one
         elif isinstance(one, SquaredErrorBackward):
-            loss = losses.pop(_slots(one, "pred", "target"), None)
+            loss = losses.pop(_identity(one, "pred", "target"), None)
             if loss is not None and one.operands["grad"].buffer.kind == "constant":
                 both = SquaredError(operands=one.operands, results={**loss.results, **one.results})
                 kept[kept.index(loss)] = both
@@ -53,24 +53,21 @@ def loss_with_gradient(instructions: Instructions, output: Symbol) -> Instructio
 
 def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """Move relu(a · b + bias) to the write-back. Masks read relu's output instead of its input, with the same zeros."""
-    made = _products(instructions)
+    made = _made_by(Matmul, instructions)
     read_by = _readers(instructions)
     kept: Instructions = []
-    renamed: dict[Buffer, Buffer] = {}  # what masks read, and read now
+    renamed: dict[Buffer, Buffer] = {}  # from what masks read to what they read now
     for one in instructions:
-        source = one.operands.get("a")
-        if _is_formula(one, "relu") and source is not None and source.buffer in made:
-            product, out = made[source.buffer], one.results["out"]
-            readers = [other for other in read_by[source.buffer] if other is not one]
+        if _is_formula(one, "relu"):
+            source, out = one.operands["a"], one.results["out"]
+            product = made.get(source.buffer)
             if (
-                all(_masks_by(other, source) for other in readers)
+                product
+                and all(other is one or _masks_by(other, source) for other in read_by[source.buffer])
                 and source.buffer is not output.buffer
                 and _same_elements(product, source, out)
             ):
-                made_out = replace(product.results["out"], buffer=out.buffer)
-                kept[kept.index(product)] = replace(
-                    product, results={**product.results, "out": made_out}, fused=(*product.fused, "relu")
-                )
+                kept[kept.index(product)] = _fused(product, "relu", out.buffer)
                 renamed[source.buffer] = out.buffer
                 continue
         kept.append(one)
@@ -79,7 +76,7 @@ def relu_in_product(instructions: Instructions, output: Symbol) -> Instructions:
 
 def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """Move the mask of a relu's gradient to the write-back of the product that makes the gradient."""
-    made = _products(instructions)
+    made = _made_by(Matmul, instructions)
     read_by = _readers(instructions)
     kept: Instructions = []
     for one in instructions:
@@ -92,13 +89,8 @@ def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
                 and not product.fused
                 and _same_elements(product, grad, mask, out)
             ):
-                made_out = product.results["out"]
-                kept[kept.index(product)] = replace(
-                    product,
-                    operands={**product.operands, "mask": replace(made_out, buffer=mask.buffer)},
-                    results={**product.results, "out": replace(made_out, buffer=out.buffer)},
-                    fused=("mask",),
-                )
+                same = replace(product.results["out"], buffer=mask.buffer)
+                kept[kept.index(product)] = _fused(product, "mask", out.buffer, mask=same)
                 continue
         kept.append(one)
     return kept
@@ -106,53 +98,43 @@ def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
 
 def update_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """Move the update of weights to the write-back of their gradient, after everything else that reads them."""
-    made = _products(instructions)
-    read_by = _readers(instructions)
-    kept = list(instructions)
-    for one in instructions:
-        if not isinstance(one, Update):
-            continue
-        grad, w = one.operands["grad"], one.results["w"]
-        product = made.get(grad.buffer)
-        if product is None or product.fused or product.results["out"].shape != w.shape:
-            continue
-        if not (_read_once(grad, read_by, output) and _same_elements(product, grad)):
-            continue
-        at = kept.index(product)
-        readers = [other for other in read_by[w.buffer] if other not in (one, product)]
-        last = max(map(kept.index, readers), default=-1)
-        read = {symbol.buffer for symbol in product.operands.values()}
-        if any(symbol.buffer in read for other in kept[at + 1 : last + 1] for symbol in other.results.values()):
-            continue  # the gradients of a product of two parameters each read what the other updates
-        updating = _updating(product, one)
-        _follow(read_by, product, updating)
-        kept[at] = updating
-        kept.remove(one)
-        if last > at:
-            kept.insert(last + 1, updating)
-            del kept[at]
-    return kept
+    return _update_in(Matmul, instructions, output)
 
 
 def update_in_sum(instructions: Instructions, output: Symbol) -> Instructions:
-    """Move the update of a bias to the sum that is its gradient."""
-    made = {one.results["out"].buffer: one for one in instructions if isinstance(one, Sum)}
+    """Move the update of a bias to the sum that is its gradient, unless something else reads the bias later."""
+    return _update_in(Sum, instructions, output)
+
+
+def _update_in(kind: type[Maker], instructions: Instructions, output: Symbol) -> Instructions:
+    made = _made_by(kind, instructions)
     read_by = _readers(instructions)
     kept = list(instructions)
     for one in instructions:
         if not isinstance(one, Update):
             continue
         grad, w = one.operands["grad"], one.results["w"]
-        total = made.get(grad.buffer)
-        if not (total and _read_once(grad, read_by, output) and _same_elements(total, grad, w)):
+        maker = made.get(grad.buffer)
+        if maker is None or maker.fused or (kind is Matmul and maker.results["out"].shape != w.shape):
             continue
-        at = kept.index(total)
-        if any(kept.index(other) > at for other in read_by[w.buffer] if other is not one):
+        if not (_read_once(grad, read_by, output) and _same_elements(maker, grad, w)):
             continue
-        updating = _updating(total, one)
-        _follow(read_by, total, updating)
+        at = kept.index(maker)
+        last = max((kept.index(other) for other in read_by[w.buffer] if other not in (one, maker)), default=-1)
+        read = {symbol.buffer for symbol in maker.operands.values()}
+        passed = kept[at + 1 : last + 1]
+        overwritten = {symbol.buffer for other in passed for symbol in other.results.values()}
+        if passed and (kind is Sum or read & overwritten):
+            continue  # the gradients of a product of two parameters each read what the other updates
+        operands, results = {**maker.operands, "w": w}, {**maker.results, "w": w}
+        updating = replace(maker, operands=operands, results=results, fused=("update",), moments=one.moments)
+        for buffer in read:
+            read_by[buffer] = [updating if other is maker else other for other in read_by[buffer]]
         kept[at] = updating
         kept.remove(one)
+        if passed:
+            kept.insert(last + 1, updating)
+            del kept[at]
     return kept
 
 
@@ -165,9 +147,9 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def _products(instructions: Instructions) -> dict[Buffer, Matmul]:
-    """The products, by the buffer of what they make."""
-    return {one.results["out"].buffer: one for one in instructions if isinstance(one, Matmul)}
+def _made_by(kind: type[Maker], instructions: Instructions) -> dict[Buffer, Maker]:
+    """Return the instructions of one kind, by the buffer of their output."""
+    return {one.results["out"].buffer: one for one in instructions if isinstance(one, kind)}
 
 
 def _is_formula(one: Instruction, name: str) -> bool:
@@ -175,29 +157,25 @@ def _is_formula(one: Instruction, name: str) -> bool:
 
 
 def _reading(one: Instruction, renamed: Mapping[Buffer, Buffer]) -> Instruction:
-    """An instruction whose second operand is read from another buffer where that has been renamed."""
+    """Return an instruction that reads its second operand from the new buffer if it has been renamed."""
     b = one.operands.get("b")
     if b is None or b.buffer not in renamed:
         return one
     return replace(one, operands={**one.operands, "b": replace(b, buffer=renamed[b.buffer])})
 
 
-def _updating(one: Updating, update: Update) -> Updating:
-    """An instruction that makes a gradient, with the update that reads it."""
-    w = {"w": update.results["w"]}
+def _fused(product: Matmul, name: str, out: Buffer, **operands: Symbol) -> Matmul:
+    """Return a product with something else in its write-back, which goes to another buffer."""
     return replace(
-        one, operands={**one.operands, **w}, results={**one.results, **w}, fused=("update",), moments=update.moments
+        product,
+        operands={**product.operands, **operands},
+        results={**product.results, "out": replace(product.results["out"], buffer=out)},
+        fused=(*product.fused, name),
     )
 
 
-def _follow(read_by: dict[Buffer, list[Instruction]], old: Instruction, new: Instruction) -> None:
-    """Let what a list says of an instruction hold for the one in its place."""
-    for buffer in {symbol.buffer for symbol in old.operands.values()}:
-        read_by[buffer] = [new if one is old else one for one in read_by[buffer]]
-
-
 def _readers(instructions: Iterable[Instruction]) -> dict[Buffer, list[Instruction]]:
-    """The instructions that read each buffer."""
+    """Return the instructions that read each buffer."""
     found: dict[Buffer, list[Instruction]] = {}
     for instruction in instructions:
         for buffer in {symbol.buffer for symbol in instruction.operands.values()}:
@@ -206,24 +184,21 @@ def _readers(instructions: Iterable[Instruction]) -> dict[Buffer, list[Instructi
 
 
 def _read_once(symbol: Symbol, read_by: dict[Buffer, list[Instruction]], output: Symbol) -> bool:
-    """Return whether one instruction alone reads a buffer, and nobody afterwards."""
+    """Return whether exactly one instruction reads a buffer, which is not the output's."""
     return len(read_by[symbol.buffer]) == 1 and symbol.buffer is not output.buffer
 
 
 def _masks_by(one: Instruction, source: Symbol) -> bool:
-    """Return whether it is a gradient of relu that reads nothing of a source but which elements are above 0."""
-    a, b = one.operands.get("a"), one.operands.get("b")
+    """Return whether it is a gradient of relu that reads from a source only which elements are above 0."""
     return (
         _is_formula(one, "relu_backward")
-        and a is not None
-        and b is not None
-        and b.buffer is source.buffer
-        and a.buffer is not source.buffer
+        and one.operands["b"].buffer is source.buffer
+        and one.operands["a"].buffer is not source.buffer
     )
 
 
 def _same_elements(made: Instruction, *others: Symbol) -> bool:
-    """Return whether symbols have a result's elements in their order, adjacent from the beginning of their buffer."""
+    """Return whether symbols have a result's elements in their order, contiguous from the start of their buffer."""
     size = made.results["out"].size
     return all(
         other.size == size
@@ -237,7 +212,7 @@ def _same_elements(made: Instruction, *others: Symbol) -> bool:
     )
 
 
-def _slots(instruction: Instruction, *names: str) -> tuple[object, ...]:
-    """Return what tells contiguous operands from all others."""
+def _identity(instruction: Instruction, *names: str) -> tuple[object, ...]:
+    """Return a key that identifies contiguous operands."""
     operands = [instruction.operands[name] for name in names]
     return tuple((symbol.buffer, symbol.offset, symbol.shape) for symbol in operands)
