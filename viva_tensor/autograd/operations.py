@@ -412,7 +412,7 @@ SLICE: Operation = Operation(
     lambda x, spans: tuple(count for _, count, _ in spans),
     _sliced,
     (lambda do, grad, out, x, spans: do(PLACE, grad, shape=x.shape, spans=spans),),
-    lower=lambda build, x, spans: build.part(x, spans),
+    lower=lambda build, x, spans: build.slice(x, spans),
 )
 
 SQUEEZE: Operation = Operation(

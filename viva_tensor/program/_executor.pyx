@@ -1,4 +1,4 @@
-"""Runs a planned list of instructions in one parallel region, with the same cores as eager calls."""
+"""An executor of planned instructions in one parallel region, with the same cores as eager calls."""
 
 import os
 import threading
@@ -68,7 +68,7 @@ cdef enum:
     MOST_INPUTS = 16
     CHECK_FLOPS = 20_000_000    # work between two looks at the clock
 
-cdef double CHECK_SECONDS = 0.02    # for which batches follow one another without a look at anything else
+cdef double CHECK_SECONDS = 0.02    # for which batches run before control returns to Python
 
 DEPTH_BLOCK = float_cores.depth_block
 INPUTS_AT_MOST = MOST_INPUTS
@@ -82,7 +82,7 @@ cdef struct Instruction:
     bint barrier    # before it
 
 
-cdef struct Patch:      # an address that depends on where an input lies
+cdef struct Patch:      # an address within an input
     const void** field
     int slot
     Py_ssize_t offset
@@ -98,10 +98,10 @@ cdef struct Gather:     # target[i] = source[order[i]], rows of `bytes`
 cdef struct Program:
     Instruction* instructions
     Py_ssize_t count
-    unsigned* flags     # of threads: the last round to which each has come
-    unsigned round      # of all of them before the region
+    unsigned* flags     # of threads: the last round that each has reached
+    unsigned round      # of all threads before the region
     Gather* gathers
-    int gather_count    # 0: the inputs are read where they lie
+    int gather_count    # 0: the inputs are read in place
 
 
 cdef void gather(const Gather* args, int thread, int threads) noexcept nogil:
@@ -114,7 +114,7 @@ cdef void execute(const void* packed, int thread, int threads) noexcept nogil:
     cdef Program* program = <Program*> packed
     cdef Instruction* instruction = program.instructions
     cdef unsigned round = program.round
-    cdef int i, first, own
+    cdef int i, first, team
     if program.gather_count:
         for i in range(program.gather_count):
             gather(&program.gathers[i], thread, threads)
@@ -126,17 +126,17 @@ cdef void execute(const void* packed, int thread, int threads) noexcept nogil:
             round += 1
             openmp_wait(program.flags, thread, threads, round)
         first = min(instruction.first, threads - 1)
-        own = min(instruction.threads, threads)
-        if first <= thread < first + own:
-            instruction.core(instruction.args, thread - first, own)
+        team = min(instruction.threads, threads)
+        if first <= thread < first + team:
+            instruction.core(instruction.args, thread - first, team)
         instruction += 1
 
 
 cdef class Guard:
-    """A lock for what several threads share, which costs next to nothing while nobody else holds it.
+    """A lock for the state of a program, which costs next to nothing while no other thread holds it.
 
-    Whoever holds it may take it again, as a signal handler does that asks for the state; who waits for it can be
-    interrupted. A fork waits for all of them, so that the child finds no step half made and no lock held.
+    Its owner may acquire it again, as a signal handler does that asks for the state. Waiting can be interrupted. A fork
+    waits for all guards, so that the child finds no step half made and no lock held.
     """
 
     cdef object __weakref__
@@ -182,7 +182,7 @@ cdef class Guard:
 
 
 _guards = WeakValueDictionary()
-_forking = threading.Lock()     # two threads that each hold half of the guards would wait for each other
+_forking = threading.Lock()     # else two threads that fork, with half of the guards each, would block each other
 cdef list _held = []
 
 
@@ -211,7 +211,7 @@ if hasattr(os, "register_at_fork"):
 @cython.auto_pickle(False)
 @cython.final
 cdef class Address:
-    """Where an array lies as long as the executor lives."""
+    """The address of an array that lives as long as the executor."""
 
     cdef readonly uintptr_t at
 
@@ -222,7 +222,7 @@ cdef class Address:
 @cython.auto_pickle(False)
 @cython.final
 cdef class InputOffset:
-    """Where an array lies within an input, which each step brings anew: never an address."""
+    """The offset of an array within an input, whose address is another in each step."""
 
     cdef readonly int slot
     cdef readonly Py_ssize_t offset     # in bytes
@@ -245,7 +245,7 @@ cdef class Executor:
     cdef readonly tuple inputs
     cdef const void* output
     cdef Guard guard
-    cdef Py_ssize_t* dims       # of each input: how many, and their sizes
+    cdef Py_ssize_t* dims       # of each input: the number of axes, and their sizes
 
     def __cinit__(self, str dtype, int threads, int allowed, tuple inputs, Guard guard, Rule rule):
         self.letter = ord(dtype)
@@ -269,7 +269,7 @@ cdef class Executor:
         self.reserve(64)
 
     cdef void* memory(self, Py_ssize_t size) except NULL:
-        """Zeroed memory that lives as long as the executor, aligned to 64 bytes."""
+        """Return zeroed memory that lives as long as the executor, aligned to 64 bytes."""
         cdef bytearray raw = bytearray(size + 64)
         cdef char* memory = <char*> ((<uintptr_t> <char*> raw + 63) // 64 * 64)
         self.held.append(raw)
@@ -277,7 +277,7 @@ cdef class Executor:
         return memory
 
     cdef int reserve(self, Py_ssize_t room) except -1:
-        """Room for that many instructions."""
+        """Make room for so many instructions."""
         cdef Instruction* instructions = <Instruction*> self.memory(room * sizeof(Instruction))
         cdef Patch* patches = <Patch*> self.memory(8 * room * sizeof(Patch))
         if self.room:
@@ -297,7 +297,7 @@ cdef class Executor:
         return 0
 
     cdef int read(self, const void** field, object where) except -1:
-        """Set where an instruction reads: each step looks up anew what lies in an input."""
+        """Set where an instruction reads; within an input, each step sets it again."""
         if isinstance(where, Address):
             field[0] = <const void*> (<Address> where).at
             return 0
@@ -309,7 +309,7 @@ cdef class Executor:
         return 0
 
     cdef int write(self, void** field, object where) except -1:
-        """Set where an instruction writes, which is never in an input."""
+        """Set where an instruction writes: never in an input."""
         field[0] = <void*> (<Address?> where).at
         return 0
 
@@ -325,11 +325,11 @@ cdef class Executor:
         return 0
 
     def keep(self, item):
-        """Hold on to what addresses point into."""
+        """Keep an object alive that addresses point into."""
         self.held.append(item)
 
     cdef UpdateArgs* update_args(self, tuple update) except NULL:
-        """A step of the optimiser: (scale, w, size, first, second), the moments by their addresses."""
+        """Return the arguments of an optimiser's step (scale, w, size, and the addresses of the moments)."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
         scale, w, args.size, first, second = update
         args.rule = self.rule
@@ -342,7 +342,7 @@ cdef class Executor:
         return args
 
     def matmul(self, sizes, a, b, out, bias, bint relu, mask, tuple update, bint padded, bint by_rows, tuple team):
-        """out = a · b with what is fused; with an `update`, out is only a buffer for sums. Return the path it takes."""
+        """Add out = a · b with what is fused; with an `update`, out is only a buffer for sums. Return the path."""
         cdef MatmulArgs* args = <MatmulArgs*> self.memory(sizeof(MatmulArgs))
         args.rows, args.columns, args.depth = sizes
         args.a.row, args.a.column, args.a.down, args.a.across = a[1:]
@@ -364,7 +364,7 @@ cdef class Executor:
         return path_name(args)
 
     def pairs(self, str name, shape, a, b, out, double factor, bint by_rows, tuple team):
-        """A formula of each pair of elements, or of rows."""
+        """Add a formula of each pair of elements, or of rows."""
         cdef PairArgs* args = <PairArgs*> self.memory(sizeof(PairArgs))
         args.rows, args.columns = shape
         args.factor, args.by_rows = factor, by_rows
@@ -379,7 +379,7 @@ cdef class Executor:
             self.add(self.cores.pair_rows, args, team)
 
     def sum(self, sizes, x, out, double divisor, tuple update, tuple team):
-        """Sums over the middle one of three sizes of a contiguous x, written to `out` or used by an `update`."""
+        """Add sums over the second of three axes of a contiguous x, written to `out` or used by an `update`."""
         cdef SumArgs* args = <SumArgs*> self.memory(sizeof(SumArgs))
         args.outer, args.axis, args.inner = sizes
         if args.outer == 0 or args.inner == 0:
@@ -396,10 +396,10 @@ cdef class Executor:
             args.partials = self.memory(args.outer * chunks * self.size)
         self.add(self.cores.sum, args, team)
         if args.partials != NULL:
-            self.add(self.cores.sum_join, args, (0, 1, team[1] > 1) if team[1] > 1 else (team[0], 1, False))
+            self.add(self.cores.sum_join, args, (0, 1, True) if team[1] > 1 else (team[0], 1, False))
 
     def dropout(self, shape, x, out, double rate, uintptr_t seed, tuple team):
-        """Elements set to 0, by a seed that may change between steps."""
+        """Add a dropout by a seed that may change between steps."""
         cdef DropoutArgs* args = <DropoutArgs*> self.memory(sizeof(DropoutArgs))
         args.rows, args.columns = shape
         args.rate, args.seed = rate, <const uint64_t*> seed
@@ -408,7 +408,7 @@ cdef class Executor:
         self.add(self.cores.dropout, args, team)
 
     def to_panels(self, shape, x, out, tuple team):
-        """A matrix copied into panels."""
+        """Add the copy of a matrix into panels."""
         cdef PanelArgs* args = <PanelArgs*> self.memory(sizeof(PanelArgs))
         args.rows, args.columns = shape
         self.read_matrix(&args.source, x)
@@ -420,7 +420,7 @@ cdef class Executor:
         self.add(self.cores.to_panels, args, team)
 
     def squared_error(self, Py_ssize_t rows, Py_ssize_t size, a, b, loss, out, grad, tuple team):
-        """The mean squared error of contiguous arrays, its gradient, or both."""
+        """Add the mean squared error of contiguous arrays, its gradient, or both."""
         cdef SquaredErrorArgs* args = <SquaredErrorArgs*> self.memory(sizeof(SquaredErrorArgs))
         cdef SumArgs* join = <SumArgs*> self.memory(sizeof(SumArgs))
         args.rows, args.size = rows, size
@@ -440,10 +440,10 @@ cdef class Executor:
             threads = <int> min(threads, chunks)
         self.add(self.cores.squared_error, args, (team[0], threads, team[2]))
         if loss is not None and chunks > 1:
-            self.add(self.cores.sum_join, join, (0, 1, threads > 1) if threads > 1 else (team[0], 1, False))
+            self.add(self.cores.sum_join, join, (0, 1, True) if threads > 1 else (team[0], 1, False))
 
     def squared_norm(self, Py_ssize_t size, x, out, tuple team):
-        """The partials, one for each chunk, of the squared norm of a contiguous x."""
+        """Add the partial sums, one for each chunk, of the squared norm of a contiguous x."""
         cdef SquaredNormArgs* args = <SquaredNormArgs*> self.memory(sizeof(SquaredNormArgs))
         args.size = size
         self.read(&args.x, x)
@@ -451,27 +451,27 @@ cdef class Executor:
         self.add(self.cores.squared_norm, args, team)
 
     def clip(self, partials, tuple chunks, double max_norm, out, tuple team):
-        """The factor that scales arrays down to a norm, from the partials of each."""
+        """Add the factor that scales arrays down to a norm, from the partial sums of each."""
         cdef ClipArgs* args = <ClipArgs*> self.memory(sizeof(ClipArgs))
-        cdef const void** places = <const void**> self.memory(len(chunks) * sizeof(void*))
+        cdef const void** addresses = <const void**> self.memory(len(chunks) * sizeof(void*))
         cdef Py_ssize_t* counts = <Py_ssize_t*> self.memory(len(chunks) * sizeof(Py_ssize_t))
         cdef Py_ssize_t i
         args.count, args.max_norm = len(chunks), max_norm
         for i in range(args.count):
-            self.read(&places[i], partials[i])
+            self.read(&addresses[i], partials[i])
             counts[i] = chunks[i]
-        args.partials, args.chunks = places, counts
+        args.partials, args.chunks = addresses, counts
         self.write(<void**> &args.out, out)
         self.add(self.cores.clip, args, team)
 
     def update(self, grad, tuple update, tuple team):
-        """A step of the optimiser in place."""
+        """Add a step of the optimiser in place."""
         cdef UpdateArgs* args = self.update_args(update)
         self.read(&args.grad, grad)
         self.add(self.cores.update, args, team)
 
     def finish(self, Address output):
-        """Give the products the workspace that they share, one after another; `output` may have no elements."""
+        """Give the products a workspace for each thread, which they use in turn; None: the output has no elements."""
         cdef Py_ssize_t i, most = 0
         cdef MatmulArgs* args
         cdef char* workspace
@@ -499,17 +499,17 @@ cdef class Executor:
         self.program.round = self.program.flags[0]
 
     cdef double scalar(self) noexcept nogil:
-        """The first element of the output, which is the loss of a step; 0 without elements."""
+        """Return the first element of the output, which is the loss of a step; 0 without elements."""
         if self.output == NULL:
             return 0
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
     def run(self, tuple arrays, bint held=False, Py_ssize_t first=0, Py_ssize_t last=-1):
-        """Run once on arrays of the planned shapes, holding the guard if there is one; the loss.
+        """Run once on arrays of the planned shapes, holding the guard if there is one; return the loss.
 
-        None if they are not plain arrays of these shapes, or if there are more or fewer threads than were planned for.
-        With `held`, the caller holds the guard. With `last`, only a part of the calls is made, from `first` on and
-        before `last`, whatever the number of threads: parts in order are a step, and the last one gives the loss.
+        Return None if they are not plain arrays of these shapes, or if the number of threads is not the planned one.
+        With `held`, the caller holds the guard. With `last`, only the calls from `first` up to `last` are made, with
+        any number of threads: parts in order are a step, and the last one returns the loss.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
@@ -559,12 +559,10 @@ cdef class Executor:
 
     def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops,
                     double total):
-        """Run once for each whole batch of the rows from begin on, in an order if there is one, for a short while.
+        """Run once for each whole batch of rows from `begin` to `end`, in an order if there is one, for a short time.
 
-        The sum of `total` and the losses, and the row at which to go on. The caller holds the guard, and looks for
-        Ctrl-C in between.
-
-        The arrays are plain, with as many more rows than the planned shapes as the order asks for.
+        Return the sum of `total` and the losses, and the row at which to continue. The caller holds the guard, and
+        checks for Ctrl-C in between. The arrays are plain, with all the rows that the order names.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
@@ -608,9 +606,9 @@ cdef class Executor:
         return total, at
 
     def profile(self, tuple arrays, int times):
-        """The best time in seconds of each instruction in a region of its own, over some steps."""
+        """Return the best time in seconds of each instruction in a region of its own, over some steps."""
         cdef Py_buffer views[MOST_INPUTS]
-        cdef Py_ssize_t i, j
+        cdef Py_ssize_t i
         cdef list best = [float("inf")] * self.program.count
         cdef int got = 0
         try:
@@ -629,8 +627,8 @@ cdef class Executor:
                                  self.program.instructions[i].threads)
                     best[i] = min(best[i], perf_counter() - start)
         finally:
-            for j in range(got):
-                PyBuffer_Release(&views[j])
+            for i in range(got):
+                PyBuffer_Release(&views[i])
         return best
 
     def calls(self):
@@ -642,7 +640,7 @@ cdef class Executor:
 
 
 def put(const int64_t[:, ::1] copies, Rule rule, Py_ssize_t steps):
-    """Copy memory (from, to, bytes) and set the number of steps; nothing in between may fail or be Ctrl-C."""
+    """Copy memory (from, to, bytes) and set the number of steps, without a moment at which Ctrl-C could interrupt."""
     cdef Py_ssize_t i
     for i in range(copies.shape[0]):
         memcpy(<void*> <uintptr_t> copies[i, 1], <const void*> <uintptr_t> copies[i, 0], copies[i, 2])

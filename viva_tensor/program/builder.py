@@ -1,4 +1,4 @@
-"""The few primitives that kernels have, as calls that collect instructions; the tape is lowered to them."""
+"""The primitives that kernels have, as calls that collect instructions; the tape is lowered to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from viva_tensor.program.instructions import (
 
 
 class Builder:
-    """Collects instructions; each method is one primitive and gives the symbol of its result."""
+    """A list of instructions in the making; each method adds one primitive and returns the symbol of its result."""
 
     def __init__(self, dtype: Any = np.float32, seeds: Sequence[int] = ()) -> None:
         self.dtype = dtype
@@ -83,7 +83,7 @@ class Builder:
             )
 
     def rows(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 0.0) -> Symbol:
-        """A formula of each row along the last axis; b may be one number for each row. A cross-entropy gives such."""
+        """A formula of each row along the last axis; b may have one number per row, as a cross-entropy's result."""
         a = self.whole(a)
         size = a.shape[-1]
         if size == 0 and name.startswith("cross_entropy"):
@@ -103,7 +103,7 @@ class Builder:
         return self.reshape(out, a.shape[:-1] if name == "cross_entropy" else a.shape)
 
     def dropout(self, x: Symbol, rate: float, seed: int) -> Symbol:
-        """Elements set to 0 by a seed; each seed of the tape has an index, at which programs read another."""
+        """Elements set to 0 at random; in place of the seed, programs read another one at its index."""
         x = self.whole(x)
         rows = x.shape[0] if x.shape else 1
         matrix = (rows, x.size // max(rows, 1))
@@ -118,51 +118,49 @@ class Builder:
         """x repeated to a shape, by strides of 0."""
         lead = len(shape) - len(x.shape)
         strides = (0,) * lead + tuple(
-            0 if own == 1 and size != 1 else step
-            for own, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
+            0 if given == 1 and size != 1 else step
+            for given, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
         )
         return Symbol(shape, strides, x.buffer, x.offset)
 
     def scaled(self, x: Symbol, factor: float, shape: Shape) -> Symbol:
         """factor · x, repeated to a shape."""
         out = self.temporary(shape)
-        repeated = self.broadcast(x, shape)
-        self._elementwise("scale", repeated, repeated, out, factor)
+        self._scale(x, factor, out)
         return out
 
+    def _scale(self, x: Symbol, factor: float, out: Symbol) -> None:
+        repeated = self.broadcast(x, out.shape)
+        self._elementwise("scale", repeated, repeated, out, factor)
+
     def whole(self, x: Symbol) -> Symbol:
-        """x in row-major order, copied only if it is not."""
+        """x in row-major order, copied only if it is not yet."""
         return x if x.contiguous else self.scaled(x, 1.0, x.shape)
 
     def transpose(self, x: Symbol, axes: Sequence[int] | None) -> Symbol:
-        order = tuple(reversed(range(len(x.shape)))) if axes is None else tuple(i % len(x.shape) for i in axes)
-        return Symbol(tuple(x.shape[i] for i in order), tuple(x.strides[i] for i in order), x.buffer, x.offset)
+        order = reversed(range(len(x.shape))) if axes is None else axes
+        return _with_axes(x, [i % len(x.shape) for i in order])
 
-    def part(self, x: Symbol, spans: Sequence[tuple[int, int, int]]) -> Symbol:
+    def slice(self, x: Symbol, spans: Sequence[tuple[int, int, int]]) -> Symbol:
         """Evenly spaced elements along each axis: (start, count, step)."""
         return Symbol(
             tuple(count for _, count, _ in spans),
-            tuple(own * step for own, (_, _, step) in zip(x.strides, spans, strict=True)),
+            tuple(stride * step for stride, (_, _, step) in zip(x.strides, spans, strict=True)),
             x.buffer,
-            x.offset + sum(own * start for own, (start, _, _) in zip(x.strides, spans, strict=True)),
+            x.offset + sum(stride * start for stride, (start, _, _) in zip(x.strides, spans, strict=True)),
         )
 
     def squeeze(self, x: Symbol, axes: Sequence[int]) -> Symbol:
         """x without some axes of size 1."""
-        kept = [i for i in range(len(x.shape)) if i not in axes]
-        return Symbol(tuple(x.shape[i] for i in kept), tuple(x.strides[i] for i in kept), x.buffer, x.offset)
+        return _with_axes(x, [i for i in range(len(x.shape)) if i not in axes])
 
     def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
-        """Symbols in their places within an array, which is 0 where there is none."""
+        """An array with a symbol in each of some slices, and 0 elsewhere."""
         out = self.temporary(shape)
         if sum(symbol.size for symbol, _ in parts) < out.size:
-            zero = Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0"))
-            repeated = self.broadcast(zero, shape)
-            self._elementwise("scale", repeated, repeated, out, 1.0)
+            self._scale(Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0")), 1.0, out)
         for symbol, spans in parts:
-            target = self.part(out, spans)
-            source = self.broadcast(symbol, target.shape)
-            self._elementwise("scale", source, source, target, 1.0)
+            self._scale(symbol, 1.0, self.slice(out, spans))
         return out
 
     def reshape(self, x: Symbol, shape: Shape) -> Symbol:
@@ -170,7 +168,7 @@ class Builder:
         return Symbol(shape, row_major(shape), x.buffer, x.offset)
 
     def sum(self, x: Symbol, axes: tuple[int, ...], divisor: float = 1) -> Symbol:
-        """Sum over sorted axes, run by run of adjacent ones, the last run first: the order of the eager kernel."""
+        """The sum over sorted axes, a group of adjacent ones at a time, the last first, as the eager kernel does."""
         if not axes:
             return self.scaled(x, 1.0, x.shape)
         x = self.whole(x)
@@ -178,7 +176,7 @@ class Builder:
         start = end - 1
         while start - 1 in axes:
             start -= 1
-        rest = tuple(i for i in axes if i < start)
+        rest = axes[: axes.index(start)]
         out = self.temporary(x.shape[:start] + x.shape[end:])
         sizes = math.prod(x.shape[:start]), math.prod(x.shape[start:end]), math.prod(x.shape[end:])
         self.instructions.append(
@@ -214,9 +212,9 @@ class Builder:
         self, grads: Iterable[Symbol], params: Iterable[Symbol], scale: Symbol | None, optimizer: Optimizer
     ) -> None:
         """Update parameters from their gradients, times a factor if there is one."""
-        more = {} if scale is None else {"scale": scale}
+        scaling = {} if scale is None else {"scale": scale}
         for grad, w in zip(grads, params, strict=True):
-            operands = {"grad": grad, **more, "w": w}
+            operands = {"grad": grad, **scaling, "w": w}
             self.instructions.append(Update(operands=operands, results={"w": w}, moments=len(optimizer.slots)))
 
     def _pair(self, pred: Symbol, target: Symbol) -> dict[str, Symbol]:
@@ -224,40 +222,33 @@ class Builder:
         return {"pred": self.whole(pred), "target": self.whole(target)}
 
     def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
-        """Both, if they have one shape."""
+        """Both, if they have the same shape."""
         if pred.shape != target.shape:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
 
 
+def _with_axes(x: Symbol, axes: Sequence[int]) -> Symbol:
+    """Return a symbol with some of its axes, in another order."""
+    return Symbol(tuple(x.shape[i] for i in axes), tuple(x.strides[i] for i in axes), x.buffer, x.offset)
+
+
 def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
-    """Symbols of one shape as matrices: dimensions that all of them can join are joined, the leading ones dealt out."""
-    shape: list[int] = []
-    strides: list[list[int]] = [[] for _ in symbols]
+    """Return symbols of one shape as matrices: axes that all of them can join are joined, leading ones unrolled."""
+    axes: list[tuple[int, list[int]]] = []  # the size, and the stride of each symbol
     for axis, size in enumerate(symbols[0].shape):
-        if size == 1:
-            continue
         steps = [symbol.strides[axis] for symbol in symbols]
-        if shape and all(own[-1] == step * size for own, step in zip(strides, steps, strict=True)):
-            shape[-1] *= size
-            for own, step in zip(strides, steps, strict=True):
-                own[-1] = step
-        else:
-            shape.append(size)
-            for own, step in zip(strides, steps, strict=True):
-                own.append(step)
-    lead = max(0, 2 - len(shape))
-    shape = [1] * lead + shape
-    strides = [[0] * lead + own for own in strides]
-    if 0 in shape:
-        return []
+        if size != 1 and axes and axes[-1][1] == [step * size for step in steps]:
+            axes[-1] = axes[-1][0] * size, steps
+        elif size != 1:
+            axes.append((size, steps))
+    *outer, rows, columns = [(1, [0] * len(symbols))] * (2 - len(axes)) + axes
+    shape = rows[0], columns[0]
 
-    def part(symbol: Symbol, steps: list[int], index: tuple[int, ...]) -> Symbol:
-        offset = symbol.offset + sum(i * step for i, step in zip(index, steps, strict=False))
-        return Symbol((shape[-2], shape[-1]), (steps[-2], steps[-1]), symbol.buffer, offset)
+    def matrix(n: int, index: tuple[int, ...]) -> Symbol:
+        offset = symbols[n].offset + sum(i * steps[n] for i, (_, steps) in zip(index, outer, strict=True))
+        return Symbol(shape, (rows[1][n], columns[1][n]), symbols[n].buffer, offset)
 
-    return [
-        tuple(part(symbol, steps, index) for symbol, steps in zip(symbols, strides, strict=True))
-        for index in np.ndindex(*shape[:-2])
-    ]
+    indices = np.ndindex(*(size for size, _ in outer)) if 0 not in shape else ()
+    return [tuple(matrix(n, index) for n in range(len(symbols))) for index in indices]

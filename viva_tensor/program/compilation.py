@@ -39,36 +39,36 @@ def compile_step(
     Parameters
     ----------
     tape : Tape
-        Holds the forward pass once, on a batch of the usual size.
+        Holds one forward pass, on a batch of the usual size.
     loss : Variable
         A scalar on the tape.
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
-        What the optimiser changes. Everything else that is not an input stays as it was recorded.
+        What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
         Leaves that each call replaces.
     optimizer : SGD, Adam, AdamW or RMSprop
     rng : numpy.random.Generator, optional
-        Needed if the tape holds dropouts: from it each step draws their seeds anew, in the order in which they were
-        recorded, as recording each step anew with this generator would.
+        Needed if the tape holds dropouts: each step draws new seeds from it, in recorded order, as recording the step
+        again with this generator would.
     comm : mpi4py.MPI.Intracomm, optional
-        The ranks that train together, each on rows of its own: gradients and loss are averaged over the rows of all
-        ranks, for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; how
-        many rows each brings may differ, and may be none. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a
-        site's own MPI.
+        The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
+        for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; the number
+        of rows may differ between ranks, and may be 0. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a site's
+        own MPI.
     overlap : bool
-        Only with ``comm``: gradients are summed over the ranks while others are still computed, in buckets of a MiB or
-        more, those of the last layers first. False: all of them at the end. With more than two ranks, MPI may add up
-        buckets in another order than the whole, and so with other rounding.
+        Only with ``comm``. True: gradients are summed over the ranks while others are still computed, in buckets of at
+        least a MiB, the last layers first. False: all are summed at the end. With more than two ranks, MPI may add
+        buckets in another order than the whole, which rounds differently.
     shard_state : bool
-        Only with ``comm``: of the optimiser's moments each of N ranks keeps 1/N, updates as much of the parameters, and
-        gets the rest of them from the others [1]_. Steps have the same bits with and without. ``state`` is then a call
-        that every rank makes; a state may be restored on another number of ranks.
+        Only with ``comm``. True: each of N ranks keeps 1/N of the optimiser's moments, updates 1/N of the parameters,
+        and gets the rest from the others [1]_. Steps have the same bits with and without. Every rank must then call
+        ``state``; a state may be restored on another number of ranks.
 
     Returns
     -------
     Step
-        ``step(X, Y)`` has the bits of the same step on the tape, at any number of threads. With several ranks it agrees
-        with a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows. With
+        ``step(X, Y)`` has the bits of the same step on the tape, with any number of threads. With several ranks it
+        equals a step on all rows up to rounding, and has the same bits whenever as many ranks have the same rows. With
         one rank, ``overlap`` and ``shard_state`` change nothing.
 
     Raises
@@ -76,13 +76,13 @@ def compile_step(
     ForeignVariable
         If a variable is not on this tape.
     DimensionError, InvalidValue, DtypeError
-        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is none; if
-        ``overlap`` or ``shard_state`` comes without ``comm``.
+        If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is not one
+        of these; if ``overlap`` or ``shard_state`` is given without ``comm``.
     TensorError
         If an operation has no compiled form.
     RankError
-        If ranks differ in shapes, dtype, optimiser, options, instruction set or versions, or one of them cannot compile
-        its step, named on every rank; if MPI was started for programs without threads.
+        If ranks differ in shapes, dtype, optimiser, options, instruction set or versions, if one of them cannot compile
+        its step, or if MPI was started for programs without threads. Raised on every rank.
 
     References
     ----------
@@ -129,7 +129,7 @@ def _training(
     optimizer: Optimizer,
     rng: np.random.Generator | None,
 ) -> Source:
-    """Return what was recorded, if a step can be made of it."""
+    """Return the source of a training step, checked."""
     check_optimizer("compile_step", optimizer)
     variables = tuple(leaves(params))
     if not variables:

@@ -19,7 +19,7 @@ from viva_tensor.program.source import Source, source_of
 
 
 class Forward:
-    """A forward pass as a program; made by :func:`compile_forward`. Several threads may call it at once."""
+    """A forward pass as a program, made by :func:`compile_forward`. Several threads may call it at once."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -38,7 +38,7 @@ class Forward:
         return made, data.view(source.dtype).reshape(output.shape)
 
     def __call__(self, *inputs: ArrayLike) -> Array:
-        """The output for a batch, as a new array.
+        """Return the output for a batch, as a new array.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class Forward:
                 idle = self._idle.get(key)
                 made = idle.pop() if idle else None
             made = made or self._planned(*key)
-            if made[0].executor.run(arrays) is not None:  # None if the number of threads has been changed since
+            if made[0].executor.run(arrays) is not None:  # None if the number of threads has changed since
                 result = made[1].copy()
             with self._lock:
                 if key not in self._idle and len(self._idle) >= MOST_PLANS:
@@ -81,9 +81,9 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     ----------
     tape : Tape
     output : Variable
-        What a call gives.
+        The result of a call.
     inputs : sequence of Variable
-        Leaves that each call replaces; everything else stays as it was recorded.
+        Leaves that each call replaces; everything else stays as recorded.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A step up to its gradients, between which and the update something else is done with them."""
+"""A step up to its gradients, for callers that change them before the update."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ UPDATING = (Update, SquaredNorm, Clip)
 
 
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
-    """Return the instructions that make the gradients, without the updates.
+    """Return the instructions that compute the gradients, without the updates.
 
-    The gradient of parameter i then is parameter ``params + i``, an array of the caller's; one that is no array of its
-    own, in rows, is copied into it.
+    The gradient of parameter i becomes parameter ``params + i``, an array of the caller's; a gradient that is not a
+    whole temporary is copied into it.
     """
     kept = [one for one in instructions if not isinstance(one, UPDATING)]
     made = {symbol.buffer for one in kept for symbol in one.results.values()}
@@ -31,15 +31,15 @@ def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[
             if not (grad.buffer in made and grad.buffer.kind == "temporary" and grad.size == grad.buffer.size):
                 build = Builder(dtype)
                 writers = (i for i, one in enumerate(kept) if grad.buffer in [to.buffer for to in one.results.values()])
-                behind = 1 + max(writers, default=-1)  # as soon as it can be, for it is waited for
+                after = 1 + max(writers, default=-1)  # as soon as possible, since its sum waits for it
                 grad = build.scaled(grad, 1.0, grad.shape)
-                kept[behind:behind] = build.instructions
+                kept[after:after] = build.instructions
             grad.buffer.kind, grad.buffer.index, grad.buffer.name = "parameter", params + index, f"g{index}"
     return kept
 
 
 def layouts_with_gradients(instructions: list[Instruction], params: int, dtype: np.dtype[Any]) -> dict[int, Panels]:
-    """Return the layouts of parameters that a product makes the gradient of, which then lies alike."""
+    """Return the layouts of parameters whose gradient is made by a product, and then has the same layout."""
     made = {one.results["out"].buffer.index for one in instructions if isinstance(one, Matmul)}
     chosen = of_parameters(instructions, dtype)
     return {index: panels for index, panels in chosen.items() if index < params and params + index in made}

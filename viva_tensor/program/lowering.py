@@ -1,4 +1,4 @@
-"""From a tape to instructions: the forward pass, the gradients by the operations' own rules, the update."""
+"""From a tape to instructions: the forward pass, the gradients by the rules of each operation, the update."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_ma
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """The instructions of a step or of a forward pass, and the symbols a caller looks for."""
+    """The instructions of a step or of a forward pass, and the symbols that callers need."""
 
     instructions: list[Instruction]
-    output: Symbol  # the loss, or what compile_forward was asked for
+    output: Symbol  # the loss, or the output of compile_forward
     parameters: tuple[Symbol, ...]
 
 
 def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
-    """The nodes that an output depends on, in order; all others are dead.
+    """Return the nodes that an output depends on, in order; all others are dead.
 
     Examples
     --------
@@ -48,12 +48,12 @@ def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
 
 
 def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The attributes of a node for a first input of this shape, which may have other rows than the recorded one.
+    """Return a node's attributes for a first input of this shape, which may have more or fewer rows than recorded.
 
     Raises
     ------
     InvalidShape
-        If what was recorded makes sense for the recorded rows only.
+        If the recorded attributes make sense only for the recorded number of rows.
 
     Examples
     --------
@@ -83,9 +83,9 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
 
 
 def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a recorded shape for other rows: -1 takes what is left, rows spelled out go along with them.
+    """Return a recorded shape for another number of rows: -1 is what remains, a multiple of the rows goes along.
 
-    What is left are other rows only where the sizes behind -1 cut what lies behind the axis of rows.
+    What remains is other rows only if the sizes after -1 divide what comes after the axis of rows.
     """
     first, *others = wanted or (1,)
     rest = math.prod(others)
@@ -102,11 +102,11 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
 
 
 def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None:
-    """Raise if a single row would be repeated where as many rows as the result has were recorded."""
+    """Raise InvalidShape if an input's single row would be repeated, while as many as the result's were recorded."""
     for variable, value in zip(node.inputs, values, strict=True):
         shapes = variable.data.shape, value.shape, node.output.data.shape, result.shape
         axes = zip(*map(reversed, shapes), strict=False)
-        if any(own == whole != 1 and now == 1 != wanted for own, now, whole, wanted in axes):
+        if any(recorded == whole != 1 and now == 1 != wanted for recorded, now, whole, wanted in axes):
             raise InvalidShape(
                 f"{value.shape}, recorded as {variable.data.shape}, would be repeated to {result.shape}",
                 operation=node.operation.name,
@@ -126,7 +126,7 @@ def lower(
 ) -> Lowered:
     """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates.
 
-    ``seeds`` are those of all dropouts, in the order in which a step draws them anew. The gradients are those of the
+    ``seeds`` are those of all dropouts, in the order in which each step draws new ones. The gradients are those of the
     output times ``weight``.
     """
     build = Builder(output.data.dtype, seeds)
@@ -150,7 +150,7 @@ def lower(
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result = symbols[output.id]
-    if not result.contiguous or result.buffer.kind != "temporary":  # inputs move, and updates overwrite parameters
+    if not result.contiguous or result.buffer.kind != "temporary":  # inputs change, and updates overwrite parameters
         result = build.scaled(result, 1.0, result.shape)
     if optimizer is not None:
         known = _backward(build, nodes, output, symbols, {variable.id for variable in params}, weight)
@@ -160,7 +160,7 @@ def lower(
             if grad is None:
                 grad = _constant(np.zeros(parameter.shape, variable.data.dtype), "zeros")
             grads.append(build.whole(grad))
-        clip = optimizer.clip_norm  # all of them wait for the norm of all gradients where that is clipped
+        clip = optimizer.clip_norm  # with it, all updates wait for the norm of all gradients
         build.updates(grads, parameters, None if clip is None else build.clipping(grads, clip), optimizer)
     return Lowered(build.instructions, result, tuple(parameters))
 
@@ -189,7 +189,7 @@ def _lower(build: Builder, operation: Operation, *symbols: Symbol, **attributes:
 def _backward(
     build: Builder, nodes: Sequence[Node], loss: Variable, symbols: dict[int, Symbol], wanted: set[int], weight: float
 ) -> dict[int, Symbol]:
-    """Gradients of the wanted leaves, in the order of ``autograd.backward`` and so with its bits."""
+    """Return the gradients of variables, computed in the order of ``autograd.backward`` and so with its bits."""
     tracked = set(wanted)
     for node in nodes:
         if any(variable.id in tracked for variable in node.inputs):

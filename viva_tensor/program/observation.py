@@ -1,4 +1,4 @@
-"""Who looks at a program after each change of its instructions: nobody, unless a test puts a verifier in place."""
+"""A hook that sees a program after each change of its instructions. It does nothing, except in tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
 
 class Observer:
-    """Sees the instructions of a program as they were lowered, and again after each change."""
+    """An observer of the instructions of a program, as they were lowered and after each change."""
 
     def __init__(self, instructions: Sequence[Instruction], output: Symbol, dtype: np.dtype[Any]) -> None:
         pass
@@ -23,7 +23,7 @@ class Observer:
         layouts: Mapping[int, Any] | None = None,
         offsets: Mapping[Buffer, int] | None = None,
     ) -> None:
-        """Look at the program after a change, with the layouts of parameters and the offsets of temporaries."""
+        """Inspect the program after a change, with the layouts of parameters and the offsets of temporaries."""
 
 
 observe: type[Observer] = Observer

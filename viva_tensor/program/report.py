@@ -1,8 +1,9 @@
-"""A plan as a person reads it: its instructions, buffers, flops, bytes and barriers, and where the time goes."""
+"""A plan in print: its instructions, buffers, flops, bytes and barriers, and where the time goes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -16,11 +17,11 @@ from viva_tensor.program.planning import Plan
 from viva_tensor.program.scheduling import Planned
 
 PEAK_SECONDS = 0.02  # to measure the peak for one number of threads
-SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: on fewer, calls cost more than what they move
+SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: with fewer, calls take most of the time
 
 
 def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
-    """One line for each instruction."""
+    """Return one line for each instruction, and one of sums."""
     lines = []
     for one in plan.planned:
         if one.barrier:
@@ -54,15 +55,15 @@ def _label(instruction: Instruction) -> str:
 
 
 def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
-    """A table of times, rates and shares of the roofline, which is measured now.
+    """Return a table of times, rates and shares of the roofline, which is measured now.
 
-    The roof of an instruction is the fused multiply-add peak or the bandwidth of the memory that holds as many bytes,
-    whichever would take it longer.
+    The roof of an instruction is the fused multiply-add peak, or the bandwidth of the memory that holds as many bytes,
+    whichever gives the longer time.
     """
     peaks = {
         threads: 1e9 * fma_peak(threads, dtype.name, PEAK_SECONDS) for threads in {one.threads for one in plan.planned}
     }
-    roofs: dict[tuple[int, int], float] = {}
+    bandwidth = cache(lambda threads, size: _bandwidth(threads, size, dtype))
     rows = [("µs", "GFLOPS", "GB/s", "of roof", "roof", "threads", "instruction")]
     times = iter(seconds)
     total = 0.0
@@ -71,10 +72,11 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
         total += time
         instruction = one.instruction
         moved = instruction.elements * dtype.itemsize
-        place = one.threads, max(moved, SMALLEST).bit_length()
-        if place not in roofs:
-            roofs[place] = _bandwidth(one.threads, 1 << place[1], dtype)
-        bounds = {"arithmetic": instruction.flops / peaks[one.threads], "memory": moved / roofs[place]}
+        size = 1 << max(moved, SMALLEST).bit_length()
+        bounds = {
+            "arithmetic": instruction.flops / peaks[one.threads],
+            "memory": moved / bandwidth(one.threads, size),
+        }
         roof = max(bounds, key=bounds.__getitem__)
         rows.append(
             (
@@ -95,7 +97,7 @@ def profile(plan: Plan, seconds: Sequence[float], dtype: np.dtype[Any]) -> str:
 
 
 def _bandwidth(threads: int, size: int, dtype: np.dtype[Any]) -> float:
-    """Bytes per second of the fastest kernel, relu in place, on arrays of so many bytes, half of them written."""
+    """Return the bytes per second of the fastest kernel, relu in place, on so many bytes, half of them written."""
     x = np.ones((1, max(size // 2 // dtype.itemsize, 1)), dtype)
     calls = max(1, (1 << 18) // size)
     best = 0.0

@@ -1,4 +1,4 @@
-"""What a run trains on and how, checked."""
+"""The checked arguments of a run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from viva_tensor.kernels.arrays import Array
 
 @dataclass(frozen=True)
 class Run:
-    """What :meth:`Step.run` trains on and how, checked."""
+    """The checked arguments of :meth:`Step.run`."""
 
     arrays: list[Array]  # all rows of each input
-    chosen: Array | None  # numbers of the rows to train on; None: all
+    chosen: Array | None  # indices of the rows to train on; None: all
     batch_size: int
     epochs: int
     rng: np.random.Generator | None  # None: the rows in their order
@@ -31,11 +31,11 @@ class Run:
         return len(self.arrays[0]) if self.chosen is None else len(self.chosen)
 
     def order(self) -> Array | None:
-        """Draw the numbers of rows in the order of one epoch; None: as they lie."""
+        """Draw the indices of rows in the order of one epoch; None: all rows in their order."""
         if self.rng is None:
             return self.chosen
         order = self.rng.permutation(self.count)
-        if type(self.rng) is not np.random.Generator:  # whatever has a method of this name
+        if type(self.rng) is not np.random.Generator:  # anything with such a method
             order = chosen_rows("run", order, self.count)
             if len(order) != self.count:
                 got = f"a permutation of {len(order)} rows, wanted {self.count}"
@@ -44,7 +44,7 @@ class Run:
 
 
 def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
-    """Numbers of some rows, if there are such rows.
+    """Return indices of rows, checked, as int64.
 
     Examples
     --------

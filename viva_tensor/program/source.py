@@ -1,4 +1,4 @@
-"""What a program is made of: the recorded nodes, to be planned for any shapes and number of threads."""
+"""The source of a program: recorded nodes, which can be planned for any shapes and number of threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from viva_tensor.program.passes import PASSES, Pass
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was recorded, to be planned anew for other shapes or another number of threads."""
+    """Recorded nodes, to be lowered for any shapes."""
 
     nodes: list[Node]
     output: Variable
@@ -31,7 +31,7 @@ class Source:
     params: tuple[Variable, ...]
     dtype: np.dtype[Any]
     optimizer: Optimizer | None
-    seeds: tuple[int, ...]  # of all dropouts on the tape, as each recording draws them; none if the output needs none
+    seeds: tuple[int, ...]  # of all dropouts on the tape, used or not; none if the output depends on no dropout
 
     @property
     def dropouts(self) -> int:
@@ -41,7 +41,7 @@ class Source:
     def instructions(
         self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
     ) -> tuple[list[Instruction], Symbol]:
-        """Lower what was recorded for some shapes, the gradients being those of the output times a weight."""
+        """Return the instructions for some shapes, and the output; gradients are those of the output times a weight."""
         lowered = lower(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight)
         instructions = lowered.instructions
         observer = observation.observe(instructions, lowered.output, self.dtype)
@@ -51,12 +51,12 @@ class Source:
         return instructions, lowered.output
 
     def arrays(self, operation: str, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
-        """Return inputs as contiguous arrays, what has no dtype of its own in that of the program."""
+        """Return inputs as contiguous arrays; those without a dtype get that of the program."""
         given = (as_array(operation, one, None if hasattr(one, "dtype") else self.dtype) for one in inputs)
         return tuple(np.asarray(array, order="C") for array in given)
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
-        """Return the shapes of a batch: only its number of rows may be another than the recorded one."""
+        """Return the shapes of a batch, checked: only its number of rows may differ from the recorded one."""
         if len(arrays) != len(self.inputs):
             wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
             raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
@@ -91,7 +91,7 @@ def source_of(
     params: tuple[Variable, ...],
     optimizer: Optimizer | None,
 ) -> Source:
-    """The part of a tape that a program is made of, if it is one."""
+    """Return the part of a tape that a program is made of, checked."""
     inputs = several(operation, "inputs", inputs)
     for variable in (output, *inputs, *params):
         node_of(tape, variable, operation)

@@ -1,4 +1,4 @@
-"""A recorded step, compiled: the whole of forward, loss, backward and update in one call."""
+"""A recorded step, compiled: forward, loss, backward and update in one call."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from viva_tensor.program.store import ParameterStore, State
 
 
 class Step:
-    """One training step as a program; made by :func:`viva_tensor.program.compile_step`.
+    """One training step as a program, made by :func:`viva_tensor.program.compile_step`.
 
-    Calling it with a batch runs forward, loss, backward and update, and gives the loss before the update. It owns the
-    parameters from then on; :meth:`params` hands back their values. ``print(step)`` shows the program.
+    A call with a batch runs forward, loss, backward and update, and returns the loss before the update. The step owns
+    the parameters; :meth:`params` returns their values. ``print(step)`` shows the program.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Step:
         self._store, self._plans = self._compiled(tuple(variable.data.shape for variable in source.inputs))
 
     def _compiled(self, shapes: Shapes) -> tuple[ParameterStore, Plans]:
-        """Return memory for what is trained, and plans of the step, one of them for these shapes."""
+        """Return parameters and moments, and plans of the step, one of them for these shapes."""
         source = self._source
         lowered = source.instructions(shapes)
         store = ParameterStore(source, of_parameters(lowered[0], source.dtype), self._optimizer)
@@ -60,8 +60,8 @@ class Step:
         Parameters
         ----------
         *inputs : array_like
-            In the order of ``compile_step(inputs=...)``. Contiguous arrays of the recorded dtype are read where they
-            lie. The number of rows may differ from the recorded one; each is planned once.
+            In the order of ``compile_step(inputs=...)``. Contiguous arrays of the recorded dtype are not copied. The
+            number of rows may differ from the recorded one; each is planned once.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class Step:
         Raises
         ------
         ShapeMismatch, DimensionError, DtypeError
-            If the inputs are not like the recorded ones. Nothing is changed then.
+            If the inputs are not like the recorded ones. Nothing is then changed.
         """
         loss = self._plans.current.executor.run(inputs) if self._rng is None else None
         if loss is None:
@@ -80,7 +80,7 @@ class Step:
             with self._lock:
                 self._plans.at(shapes)
                 self._draw()
-                while loss is None:  # again if another thread has changed the number of threads since
+                while loss is None:  # again if another thread has changed the number of threads
                     loss = self._plans.at(shapes).executor.run(arrays, True)
         return loss
 
@@ -101,7 +101,7 @@ class Step:
         rows: ArrayLike | None = None,
         shared: bool = False,
     ) -> list[float]:
-        """Train for whole epochs over data, in batches gathered inside.
+        """Train for whole epochs, in batches of rows that are gathered here.
 
         Parameters
         ----------
@@ -120,30 +120,30 @@ class Step:
             The learning rate of each step, counted from 1 since the step was compiled: one of
             :mod:`viva_tensor.optim.schedules`, or any function of the number.
         rows : array_like of int, optional
-            Numbers of the rows to train on, in this order where nothing is shuffled; all by default.
+            Indices of the rows to train on, in this order if not shuffled; all rows by default.
         shared : bool
-            With several ranks (``compile_step(comm=)``): every rank gives the same rows and generator, and takes its
-            part of each batch, so that the batches are those of one rank. Otherwise each gives rows of its own, of
-            which it takes ``batch_size`` in a step; one whose rows are used up takes part without any until the others
-            are done too. The losses are those of all rows. What a schedule or a callback raises, and Ctrl-C, ends the
+            With several ranks (``compile_step(comm=)``), True: every rank gives the same rows and generator, and takes
+            its share of each batch, so that the batches are those of one rank. False: each rank gives its own rows and
+            takes ``batch_size`` of them in a step; a rank that has used up its rows takes part without any until the
+            others are done. The losses are those of all rows. Errors of a schedule or a callback, and Ctrl-C, end the
             run on all ranks, between two steps.
 
         Returns
         -------
         list of float
-            Mean loss over the rows in each epoch, each batch's taken before its update.
+            Mean loss over the rows in each epoch, that of each batch before its update.
 
         Raises
         ------
         InvalidValue, ShapeMismatch, DimensionError, DtypeError
         KeyboardInterrupt
-            Between two steps; the parameters are those after the last whole step.
+            Between two steps; the parameters are those after the last step.
         """
 
         def checked() -> Run:
             size, rounds = check_count("run", "batch_size", batch_size), check_count("run", "epochs", epochs, least=0)
             shuffled = flag("run", "shuffle", shuffle)
-            if shuffled and not callable(getattr(rng, "permutation", None)):  # all that is asked of a generator here
+            if shuffled and not callable(getattr(rng, "permutation", None)):  # all that a run needs of a generator
                 got = f"shuffle without a generator, rng is {type(rng).__name__}"
                 hint = "give rng=np.random.default_rng(seed), or shuffle=False"
                 raise InvalidValue(got, operation="run", hint=hint)
@@ -161,7 +161,7 @@ class Step:
             self._rule.lr = self._optimizer.lr
 
     def _rows(self, inputs: Sequence[ArrayLike], batch_size: int) -> list[Array]:
-        """All rows of each input, to take batches from."""
+        """Return all rows of each input, checked."""
         arrays = list(self._source.arrays("run", inputs))
         lengths = {len(array) if array.ndim else 0 for array in arrays}
         if len(lengths) != 1 or 0 in lengths:
@@ -173,7 +173,7 @@ class Step:
         return arrays
 
     def _train(self, checked: Callable[[], Run]) -> list[float]:
-        """Train for the epochs of a run; the mean loss of each."""
+        """Train for the epochs of a run; return the mean loss of each."""
         return self._epochs(checked())
 
     def _epochs(self, run: Run) -> list[float]:
@@ -185,7 +185,7 @@ class Step:
         return losses
 
     def _epoch(self, run: Run) -> float:
-        """Train for one epoch; the mean loss of all rows."""
+        """Train for one epoch; return the mean loss of all rows."""
         order, count, schedule = run.order(), run.count, run.schedule
         total = 0.0
         begin = 0
@@ -207,22 +207,22 @@ class Step:
 
     @property
     def steps(self) -> int:
-        """The number of steps made since the step was compiled, those of a restored state included."""
+        """The number of steps since the step was compiled, including those of a restored state."""
         return self._rule.steps
 
     @property
     def planned(self) -> list[Planned]:
-        """The instructions as last planned, in their order."""
+        """The instructions of the last plan, in order."""
         return self._plans.current.planned
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one step as last planned."""
+        """Floating-point operations of one step of the last plan."""
         return self._plans.current.flops
 
     @property
     def lr(self) -> float:
-        """The learning rate, which may be set between steps."""
+        """The learning rate; it may be set between steps."""
         return self._optimizer.lr
 
     @lr.setter
@@ -232,7 +232,7 @@ class Step:
             self._rule.lr = value
 
     def params(self, tape: Tape) -> Traced[Any]:
-        """The parameters as values again: the tree given to ``compile_step``, of new variables on a tape."""
+        """Return the parameters as new variables on a tape, in the tree given to ``compile_step``."""
         new: dict[Variable, Variable] = {}
         with self._lock:
             copies = self._store.values()
@@ -242,7 +242,7 @@ class Step:
         return Traced(replaced(self._tree, new.__getitem__), tape)
 
     def state(self) -> State:
-        """Copies of all that a step changes."""
+        """Return copies of all that a step changes."""
         with self._lock:
             return self._store.state(self.steps)
 
@@ -259,9 +259,9 @@ class Step:
             put(self._store.copies(ready), self._rule, int(state.steps))
 
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
-        """Times of each instruction alone on a batch, and its share of the roofline, as a table.
+        """Return a table of the time of each instruction alone on a batch, and its share of the roofline.
 
-        Nothing is changed: the state is put back. The best of some times counts, on a warm cache.
+        Nothing is changed: the state is restored. Each time is the best of ``times``, on a warm cache.
         """
         times = check_count("profile", "times", times)
         state = self.state()

@@ -1,4 +1,4 @@
-"""What a step changes, in memory: its parameters and the optimiser's moments, and how they come out and in again."""
+"""The parameters and the optimiser's moments in memory: how they are laid out, copied and restored."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ assert all(_matmul.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES fo
 
 
 class State(NamedTuple):
-    """All that a step changes: copies of its parameters, the optimiser's moments, and the number of steps made.
+    """Copies of all that a step changes: its parameters, the optimiser's moments, and the number of steps made.
 
-    Moments and the name of the optimiser's class are those of :class:`viva_tensor.optim.State`: for each kind of moment
-    a tuple of arrays, one for each parameter.
+    Moments and the name of the optimiser's class are as in :class:`viva_tensor.optim.State`: for each kind of moment a
+    tuple of arrays, one for each parameter.
     """
 
     params: tuple[Array, ...]
@@ -46,9 +46,9 @@ class Block(NamedTuple):
 
 
 class ParameterStore:
-    """The parameters in a block, each in its layout, and a block alike for each kind of moment.
+    """The parameters in a block, each in its layout, and such a block for each kind of moment.
 
-    Ranks that shard (``comm``) each keep no more of the moments than lies in their shard of a block.
+    With ``comm``, each rank keeps only its shard of the moments.
     """
 
     def __init__(
@@ -63,15 +63,14 @@ class ParameterStore:
         self.moments = {slot: block.arrays for slot, block in zip(optimizer.slots, self._kept, strict=True)}
 
     def block(self, more: int = 0) -> Block:
-        """Return zeros for the parameters, each from a cache line on.
+        """Return zeros for the parameters, each from the start of a cache line.
 
-        Behind each lie zeros to the end of a panel, for biases that are added to whole panels. `more` elements come
-        first, as an array of their own.
+        Zeros follow each up to the end of a panel, for biases that are added to whole panels. The first array has
+        `more` elements, if any.
         """
-        counts = [variable.data.size for variable in self._source.params]
-        for index, panels in self.layouts.items():
-            counts[index] = panels.size
-        counts = [more] * bool(more) + counts
+        counts = [more] * bool(more)
+        for index, variable in enumerate(self._source.params):
+            counts.append(self.layouts[index].size if index in self.layouts else variable.data.size)
         dtype = self._source.dtype
         sizes = (count * dtype.itemsize + 2 * PANEL_ROW_BYTES for count in counts)
         starts = [0, *accumulate(size // PANEL_ROW_BYTES * PANEL_ROW_BYTES for size in sizes)]
@@ -80,7 +79,7 @@ class ParameterStore:
         return Block(memory, tuple(memory[begin : begin + count] for begin, count in zip(begins, counts, strict=False)))
 
     def _piece(self, shard: Shard) -> Block:
-        """Return zeros for what a shard has of a block."""
+        """Return zeros for a shard of a block."""
         memory = aligned((shard.end - shard.begin) * self.params.memory.itemsize).view(self.params.memory.dtype)
         arrays = []
         for array, local in zip(self.params.arrays, self._spans(), strict=True):
@@ -89,17 +88,17 @@ class ParameterStore:
         return Block(memory, tuple(arrays))
 
     def _begin(self, array: Array) -> int:
-        """Return the element of the block with which a parameter begins."""
+        """Return the offset of a parameter in the block, in elements."""
         return int(array.ctypes.data - self.params.memory.ctypes.data) // array.itemsize
 
     def _spans(self) -> list[slice]:
-        """Return which elements of each parameter are updated here."""
+        """Return the span of each parameter that is updated on this rank."""
         if self.shard is None:
             return [slice(0, array.size) for array in self.params.arrays]
         return [self.shard.span(self._begin(array), array.size) for array in self.params.arrays]
 
     def local(self, arrays: Iterable[Array]) -> list[Array]:
-        """Return what is updated here of arrays that lie as the parameters do."""
+        """Return the parts of arrays that are updated on this rank; the arrays have the layout of the parameters."""
         return [array[span] for array, span in zip(arrays, self._spans(), strict=True)]
 
     def _put(self, block: Block, values: Iterable[Array]) -> None:
@@ -121,7 +120,7 @@ class ParameterStore:
         return self._values(self.params.arrays)
 
     def state(self, steps: int, wholes: Sequence[Block] = ()) -> State:
-        """Return copies of everything after so many steps, the moments from whole blocks where shards are kept here."""
+        """Return copies of everything after so many steps, the moments from ``wholes`` if shards are kept here."""
         moments = tuple(self._values(block.arrays) for block in wholes or self._kept)
         return State(self.values(), moments, steps, self._optimizer)
 
@@ -134,9 +133,9 @@ class ParameterStore:
         return wholes
 
     def prepared(self, state: State) -> list[Block]:
-        """Return the parameters and moments of a state of this program as they lie here, in memory of their own.
+        """Return the parameters and moments of a state in the layouts of this program, in new memory.
 
-        All that can fail comes before anything is changed.
+        All that can fail is done here, before anything is changed.
         """
         if not isinstance(state, State):
             raise InvalidValue(
@@ -166,7 +165,7 @@ class ParameterStore:
         return ready
 
     def copies(self, ready: Sequence[Block]) -> Array:
-        """List what :func:`viva_tensor.program._executor.put` copies to make a prepared state that of this program."""
+        """Return the copies that :func:`viva_tensor.program._executor.put` makes to restore a prepared state."""
         local = slice(None) if self.shard is None else slice(self.shard.begin, self.shard.end)
         params, *moments = ready
         pairs = [(params.memory, self.params.memory)]

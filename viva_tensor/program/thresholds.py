@@ -1,6 +1,6 @@
-"""From how much work on a second thread, a copy or a barrier pays.
+"""The amounts of work from which another thread, a copy or a barrier pays.
 
-``asv_benchmarks/thresholds.py`` measures the shares of a thread and ``asv_benchmarks/paths.py`` what copies gain.
+``asv_benchmarks/thresholds.py`` measures the work for each thread, ``asv_benchmarks/paths.py`` the gain of copies.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from viva_tensor.kernels import _team
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What plans are made by, beside shapes and the number of threads."""
+    """The numbers that plans depend on, beside shapes and the number of threads."""
 
     program: int = 400_000  # multiply-adds of a program, or without any the elements it moves, for each thread
     product: int = 15_000  # multiply-adds of a product for each thread: within a region no team has to be woken
     elements: int = 65_536  # elements that any other instruction moves, for each thread
-    own_rows: int = 262_144  # elements of weights that each thread may as well read whole, to save a barrier
-    packed_twice: int = 16_384  # the same, where each thread packs them for itself
+    own_rows: int = 262_144  # elements of weights up to which each thread may read them all, to save a barrier
+    packed_twice: int = 16_384  # the same, if each thread packs them for itself
     unshared: int = 1 << 22  # bytes of temporaries up to which none share memory, so that fewer barriers are needed
-    copied: int = 64  # multiply-adds with an element from which a copy of it in panels pays
-    eagerness: float = 1.0  # by what the work for each thread is divided in eager kernels
+    copied: int = 64  # multiply-adds per element from which a copy in panels pays
+    eagerness: float = 1.0  # divisor of the work for each thread in eager kernels
 
 
 EVERYWHERE = {"program": 1, "product": 1, "elements": 1}  # teams for all instructions of programs, however small
@@ -44,7 +44,7 @@ def current() -> Thresholds:
 
 
 def use(thresholds: Thresholds) -> None:
-    """Put thresholds in force, in the whole process; programs that are already planned stay as they are."""
+    """Put thresholds in force, in the whole process; existing plans stay as they are."""
     global _current
     _current = thresholds
     _team.set_eagerness(thresholds.eagerness)
@@ -52,7 +52,7 @@ def use(thresholds: Thresholds) -> None:
 
 @contextmanager
 def changed(**values: Any) -> Iterator[Thresholds]:
-    """Put other values in force for a while, in the whole process; not from several threads at once.
+    """Put other values in force in a block, in the whole process; not from several threads at once.
 
     Examples
     --------
