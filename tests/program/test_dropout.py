@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.steps import copied, same
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 
@@ -23,29 +24,14 @@ def network(dtype="float32"):
 
 
 def eager(layers, batches, rng):
+    layers, tape = copied(layers)
     state, losses = optim.init(ADAM, layers), []
-    tape = autograd.new_tape()
-    for place, (X, Y) in enumerate(batches):
-        if place == 0:
-            held = []
-            for layer in layers:
-                w, tape = autograd.new_variable(tape, layer.w.data)
-                b, tape = autograd.new_variable(tape, layer.b.data)
-                held.append(nn.Linear(w, b))
-            layers = tuple(held)
+    for X, Y in batches:
         _, loss, tape = record(tape, layers, X, Y, rng)
         losses.append(float(loss.data))
         grads = autograd.backward(tape, loss)
         (layers, state), tape = optim.update(autograd.new_tape(), ADAM, state, layers, grads)
     return losses, layers
-
-
-def same(layers, others):
-    return all(
-        np.array_equal(a.data, b.data)
-        for one, two in zip(layers, others, strict=True)
-        for a, b in zip(one, two, strict=True)
-    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

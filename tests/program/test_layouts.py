@@ -1,10 +1,10 @@
 """Panels: what lies in them, and who reads it."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from support import steps
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.program.builder import Builder
@@ -43,11 +43,11 @@ def test_a_symbol_finds_its_elements_in_panels(shape, transposed, rng):
     across = Symbol(stored[::-1], row_major(stored)[::-1], upright.buffer)
     for symbol, values in ((upright, matrix), (across, matrix.T)):
         assert panels.holds(symbol)
-        placed = panels.symbol(symbol)
-        down, on = placed.down or 8 * placed.strides[0], placed.across or 8 * placed.strides[1]
+        moved = panels.symbol(symbol)
+        down, on = moved.down or 8 * moved.strides[0], moved.across or 8 * moved.strides[1]
         for i, j in np.ndindex(*symbol.shape):
-            place = i // 8 * down + i % 8 * placed.strides[0] + j // 8 * on + j % 8 * placed.strides[1]
-            assert flat[place] == values[i, j]
+            offset = i // 8 * down + i % 8 * moved.strides[0] + j // 8 * on + j % 8 * moved.strides[1]
+            assert flat[offset] == values[i, j]
 
 
 def layer(batch=40, fan_in=200, fan_out=100):
@@ -104,32 +104,16 @@ def test_what_other_kernels_read_stays_in_rows():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("sizes", [(40, 33, 70), (3, 64, 17, 1), (100, 16, 100)])
-def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dtype, rng):
+def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dtype):
     """Steps of one program on batches that it plans in turn, against programs that know only one of them."""
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((50, sizes[0])).astype(dtype))
-    y, tape = autograd.new_constant(tape, rng.standard_normal((50, sizes[-1])).astype(dtype))
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        new, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
-        layers.append(new)
-    h = x
-    for one in layers[:-1]:
-        h, tape = nn.linear_forward(tape, one, h)
-        h, tape = nn.relu(tape, h)
-    h, tape = nn.linear_forward(tape, layers[-1], h)
-    loss, tape = nn.mse_loss(tape, h, y)
     sgd = optim.SGD(lr=0.01, momentum=momentum)
-
-    def compiled():
-        return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
-
-    step = compiled()
+    X, Y, _, step = steps.compiled(sgd, sizes, 50, dtype)
     for threads, rows in ((1, 50), (3, 50), (2, 1), (3, 49), (1, 13)):
         with kernels.num_threads(threads):
             before = step.state()
-            other = compiled()
+            other = steps.compiled(sgd, sizes, 50, dtype)[-1]
             other.restore(before)
-            assert step(x.data[:rows], y.data[:rows]) == other(x.data[:rows], y.data[:rows])
+            assert step(X[:rows], Y[:rows]) == other(X[:rows], Y[:rows])
             for one, twin in zip(step.state().params, other.state().params, strict=True):
                 assert np.array_equal(one, twin)
 

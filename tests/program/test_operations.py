@@ -1,16 +1,11 @@
 """Every operation of the tape, compiled: the bits of the tape, alone and in networks with activations in panels."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.instruction_sets import FUSED, on_isa
 from support.operation_cases import CASES
 
 from viva_tensor import autograd, kernels, nn, optim, program
-from viva_tensor.kernels import _dispatch
 
 SGD = optim.SGD(lr=0.05)
 
@@ -38,7 +33,7 @@ def trained(params, inputs, record, steps):
     return (losses, params), (found, step.params(autograd.new_tape()).value)
 
 
-def agree(on_tape, compiled):
+def assert_equal(on_tape, compiled):
     assert np.array_equal(on_tape[0], compiled[0], equal_nan=True)
     for one, other in zip(on_tape[1], compiled[1], strict=True):
         assert np.array_equal(one.data, other.data, equal_nan=True)
@@ -61,7 +56,7 @@ def test_each_has_the_bits_of_the_tape(name, dtype, rng):
 
     for threads in (1, 2):
         with kernels.num_threads(threads):
-            agree(*trained(params, [seed], record, 3))
+            assert_equal(*trained(params, [seed], record, 3))
 
 
 NETWORKS = {name: (name, nn.mse_loss) for name in nn.ACTIVATIONS if name != "relu"} | {
@@ -101,7 +96,7 @@ def test_networks_have_the_bits_of_the_tape(name, dtype):
     losses = {}
     for threads in (1, 2, 3):
         on_tape, compiled = network(name, dtype, threads)
-        agree(on_tape, compiled)
+        assert_equal(on_tape, compiled)
         losses[threads] = compiled[0]
     assert losses[1] == losses[2] == losses[3]
     assert losses[1][-1] < losses[1][0]
@@ -112,22 +107,9 @@ def digests():
 
 
 def test_networks_have_the_same_bits_on_instruction_sets_with_fused_multiply_add():
-    fused = [isa for isa in _dispatch.supported() if isa in ("avx2", "avx512")]
-    if len(fused) < 2:
+    if len(FUSED) < 2:
         pytest.skip("the processor has only one instruction set with fused multiply-add")
-    done = [
-        subprocess.run(
-            [sys.executable, "-c", "import test_operations; print(test_operations.digests())"],
-            env=os.environ | {"VIVA_TENSOR_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)},
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-        ).stdout
-        for isa in fused
-    ]
-    assert done[0] == done[1]
+    assert len({on_isa(isa, __file__, "digests()") for isa in FUSED}) == 1
 
 
 def test_a_class_that_does_not_exist_makes_a_compiled_loss_nan(rng):

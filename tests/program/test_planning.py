@@ -1,30 +1,17 @@
 """Order, memory and barriers."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
+from support.steps import compiled
 
-from viva_tensor import autograd, kernels, nn, optim, program
+from viva_tensor import kernels, optim
 from viva_tensor.program import thresholds
 from viva_tensor.program._executor import Address, Executor, InputOffset
 
 
 def step(sizes, batch, threads):
-    rng = np.random.default_rng(0)
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((batch, sizes[0])).astype("f4"))
-    y, tape = autograd.new_constant(tape, rng.standard_normal((batch, sizes[-1])).astype("f4"))
-    h = x
-    layers = []
-    for fan_in, fan_out in pairwise(sizes):
-        layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng)
-        layers.append(layer)
-        h, tape = nn.linear_forward(tape, layer, h)
-        if len(layers) < len(sizes) - 1:
-            h, tape = nn.relu(tape, h)
-    loss, tape = nn.mse_loss(tape, h, y)
     with kernels.num_threads(threads):
-        return program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.1))
+        return compiled(optim.SGD(lr=0.1), sizes, batch)[-1]
 
 
 def test_small_programs_stay_on_one_thread():
@@ -53,7 +40,7 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
                 if at_once and buffer is not other:
                     assert before.threads == one.threads == 1
                     assert before.first == one.first
-        shared += sum(written[0][0] == place for place in made.offsets.values()) > 1 if written else 0
+        shared += sum(written[0][0] == offset for offset in made.offsets.values()) > 1 if written else 0
         since.append(one)
     assert shared
 
@@ -98,14 +85,14 @@ def test_temporaries_that_are_needed_at_once_lie_apart():
 def test_no_instruction_writes_into_an_input_and_no_output_lies_in_one():
     executor = Executor("f", 1, 1, ((2, 2),), None, None)
     within, square, team = InputOffset(0, 4), (InputOffset(0, 4), 2, 1, 0, 0), (0, 1, False)
-    own = Address(np.zeros(4, "f4").ctypes.data)
+    address = Address(np.zeros(4, "f4").ctypes.data)
     for call in (
         lambda: executor.finish(within),
         lambda: executor.sum((1, 2, 2), within, within, 1.0, None, team),
         lambda: executor.pairs("scale", (2, 2), square, square, square, 1.0, False, team),
         lambda: executor.update(within, (None, within, 4, 0, 0), team),
         lambda: executor.squared_norm(4, within, within, team),
-        lambda: executor.sum((1, 2, 2), (-1, 4), own, 1.0, None, team),
+        lambda: executor.sum((1, 2, 2), (-1, 4), address, 1.0, None, team),
     ):
         with pytest.raises(TypeError, match=r"Address|InputOffset"):
             call()

@@ -1,9 +1,9 @@
 import signal
-import threading
 
 import numpy as np
 import pytest
-from support.steps import eager, network, same
+from support.steps import compiled, eager, network, same
+from support.training import in_threads
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.autograd import operations
@@ -24,28 +24,26 @@ WORKLOADS = {
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_same_bits_as_on_the_tape_at_every_thread_count(workload, momentum, dtype):
     sizes, batch, steps = WORKLOADS[workload]
-    x, y, layers, loss, tape = network(sizes, batch, dtype)
     sgd = optim.SGD(lr=0.01, momentum=momentum)
-    batches = [(x.data, y.data)] * steps
-    losses, trained = eager(layers, batches, sgd)
+    X, Y, layers, _ = compiled(sgd, sizes, batch, dtype)
+    losses, trained = eager(layers, [(X, Y)] * steps, sgd)
     for threads in (1, 2, 3, 7):
         with kernels.num_threads(threads):
-            step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
-            assert [step(X, Y) for X, Y in batches] == losses
+            *_, step = compiled(sgd, sizes, batch, dtype)
+            assert [step(X, Y) for _ in range(steps)] == losses
         after, _ = step.params(autograd.new_tape())
         assert same(after, trained)
 
 
 def test_a_batch_of_another_size_and_layout():
-    x, y, layers, loss, tape = network((6, 20, 2), 32)
+    sgd = optim.SGD(lr=0.05)
+    *_, layers, step = compiled(sgd, (6, 20, 2), 32)
     rng = np.random.default_rng(1)
     batches = []
     for rows in (32, 7, 1, 50, 7):
         X, Y = (rng.standard_normal((rows, size)).astype("f4") for size in (6, 2))
         batches.append((np.asfortranarray(X), Y[::-1]))
-    sgd = optim.SGD(lr=0.05)
     losses, trained = eager(layers, [(np.ascontiguousarray(X), np.ascontiguousarray(Y)) for X, Y in batches], sgd)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
     assert [step(X, Y) for X, Y in batches] == losses
     assert same(step.params(autograd.new_tape()).value, trained)
     assert step(batches[0][0].tolist(), batches[0][1].tolist()) > 0
@@ -54,25 +52,13 @@ def test_a_batch_of_another_size_and_layout():
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_run_makes_the_steps_of_the_loop(shuffle, momentum):
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    *_, step = compiled(optim.SGD(lr=0.05, momentum=momentum), (5, 16, 1), 8)
+    *_, twin = compiled(optim.SGD(lr=0.05, momentum=momentum), (5, 16, 1), 8)
     rng = np.random.default_rng(2)
     X, Y = rng.standard_normal((45, 5)).astype("f4"), rng.standard_normal((45, 1)).astype("f4")
-    step = program.compile_step(
-        tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05, momentum=momentum)
-    )
-    twin = program.compile_step(
-        tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05, momentum=momentum)
-    )
     seen = []
-    losses = step.run(
-        X,
-        Y,
-        batch_size=8,
-        epochs=3,
-        rng=np.random.default_rng(3),
-        shuffle=shuffle,
-        callback=lambda *at: seen.append(at),
-    )
+    kept = {"batch_size": 8, "epochs": 3, "shuffle": shuffle, "callback": lambda *at: seen.append(at)}
+    losses = step.run(X, Y, rng=np.random.default_rng(3), **kept)
     order = np.random.default_rng(3)
     expected = []
     for _ in range(3):
@@ -86,14 +72,11 @@ def test_run_makes_the_steps_of_the_loop(shuffle, momentum):
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_run_takes_the_chosen_rows_alone(shuffle):
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    *_, step = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
+    *_, twin = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
     rng = np.random.default_rng(2)
     X, Y = rng.standard_normal((45, 5)).astype("f4"), rng.standard_normal((45, 1)).astype("f4")
     rows = rng.permutation(45)[:21]
-    step, twin = (
-        program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
-        for _ in range(2)
-    )
     kept = {"batch_size": 8, "epochs": 2, "shuffle": shuffle}
     losses = step.run(X, Y, rows=list(rows), rng=np.random.default_rng(3), **kept)
     assert losses == twin.run(X[rows], Y[rows], rng=np.random.default_rng(3), **kept)
@@ -101,38 +84,33 @@ def test_run_takes_the_chosen_rows_alone(shuffle):
 
 
 def test_a_schedule_sets_the_rate_of_each_step():
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
-    step, twin = (
-        program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.5))
-        for _ in range(2)
-    )
-    X, Y = np.tile(x.data, (3, 1)), np.tile(y.data, (3, 1))
+    X, Y, _, step = compiled(optim.SGD(lr=0.5), (5, 16, 1), 8)
+    *_, twin = compiled(optim.SGD(lr=0.5), (5, 16, 1), 8)
     asked = []
-    step.run(X, Y, batch_size=8, epochs=2, shuffle=False, schedule=lambda n: asked.append(n) or 0.1 / n)
+    rows = np.tile(X, (3, 1)), np.tile(Y, (3, 1))
+    step.run(*rows, batch_size=8, epochs=2, shuffle=False, schedule=lambda n: asked.append(n) or 0.1 / n)
     assert asked == [1, 2, 3, 4, 5, 6]
     assert step.lr == 0.5
     for n in asked:
         twin.lr = 0.1 / n
-        twin(x.data, y.data)
+        twin(X, Y)
     twin.lr = 0.5
-    assert step(x.data, y.data) == twin(x.data, y.data)
+    assert step(X, Y) == twin(X, Y)
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
 def test_plans_for_many_batch_sizes_do_not_pile_up():
-    x, y, layers, loss, tape = network((5, 16, 1), 60)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.01))
+    X, Y, _, step = compiled(optim.SGD(lr=0.01), (5, 16, 1), 60)
     for rows in range(1, 51):
-        step(x.data[:rows], y.data[:rows])
+        step(X[:rows], Y[:rows])
     assert step.steps == 50
     assert len(step._plans._made) == 16
 
 
 def test_a_restore_that_runs_out_of_memory_changes_nothing(monkeypatch):
-    x, y, layers, loss, tape = network((64, 96, 64), 64)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.Adam())
+    X, Y, _, step = compiled(optim.Adam(), (64, 96, 64), 64)
     state = step.state()
-    step(x.data, y.data)
+    step(X, Y)
     before = step.state()
     stored, calls = layouts.Panels.store, []
 
@@ -153,27 +131,24 @@ def test_a_restore_that_runs_out_of_memory_changes_nothing(monkeypatch):
 
 
 def test_a_restored_state_goes_on_bit_for_bit():
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
-    sgd = optim.SGD(lr=0.05, momentum=0.9)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    X, Y, _, step = compiled(optim.SGD(lr=0.05, momentum=0.9), (5, 16, 1), 8)
     for _ in range(3):
-        step(x.data, y.data)
+        step(X, Y)
     state = step.state()
-    ahead = [step(x.data, y.data) for _ in range(4)]
-    other = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    ahead = [step(X, Y) for _ in range(4)]
+    *_, other = compiled(optim.SGD(lr=0.05, momentum=0.9), (5, 16, 1), 8)
     other.restore(state)
     assert other.state().steps == 3
-    assert [other(x.data, y.data) for _ in range(4)] == ahead
-    plain = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    assert [other(X, Y) for _ in range(4)] == ahead
+    *_, plain = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
     with pytest.raises(error.InvalidValue, match="another program"):
         plain.restore(state)
 
 
 def test_profile_and_printing_change_nothing():
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    X, Y, _, step = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
     before = step.state()
-    table = step.profile(x.data, y.data, times=2)
+    table = step.profile(X, Y, times=2)
     header, *rows, _ = table.splitlines()
     assert header.split() == ["µs", "GFLOPS", "GB/s", "of", "roof", "roof", "threads", "instruction"]
     assert all(row.split()[4] in ("arithmetic", "memory") for row in rows)
@@ -185,10 +160,8 @@ def test_profile_and_printing_change_nothing():
 
 
 def test_nothing_that_does_not_fit_changes_anything():
-    x, y, layers, loss, tape = network((5, 16, 1), 8)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=0.05))
+    X, Y, _, step = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
     before = step.state()
-    X, Y = x.data, y.data
     with pytest.raises(error.ShapeMismatch, match=r"\(8, 5\), got \(8, 4\)"):
         step(X[:, :4], Y)
     with pytest.raises(error.ShapeMismatch, match="as many rows"):
@@ -243,36 +216,29 @@ def test_what_cannot_be_compiled_is_refused():
 
 
 def test_ctrl_c_takes_effect_between_steps():
-    x, y, layers, loss, tape = network((5, 64, 1), 64)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.SGD(lr=1e-3))
-    X, Y = np.tile(x.data, (100, 1)), np.tile(y.data, (100, 1))
+    X, Y, _, step = compiled(optim.SGD(lr=1e-3), (5, 64, 1), 64)
+    rows = np.tile(X, (100, 1)), np.tile(Y, (100, 1))
     handler = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         with pytest.raises(KeyboardInterrupt):
-            step.run(X, Y, batch_size=64, epochs=10**6, shuffle=False)
+            step.run(*rows, batch_size=64, epochs=10**6, shuffle=False)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-    assert np.isfinite(step(x.data, y.data))
+    assert np.isfinite(step(X, Y))
 
 
 def test_two_programs_in_two_python_threads():
-    x, y, layers, loss, tape = network((20, 64, 3), 128)
     sgd = optim.SGD(lr=0.01)
+
+    def train(_):
+        X, Y, _, step = compiled(sgd, (20, 64, 3), 128)
+        return [step(X, Y) for _ in range(30)]
+
+    x, y, layers, _, _ = network((20, 64, 3), 128)
     losses, _ = eager(layers, [(x.data, y.data)] * 30, sgd)
-    results = {}
-
-    def train(name):
-        step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
-        results[name] = [step(x.data, y.data) for _ in range(30)]
-
-    workers = [threading.Thread(target=train, args=(name,)) for name in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert results == {0: losses, 1: losses}
+    assert in_threads(2, train) == [losses, losses]
 
 
 def test_a_forward_pass_in_many_threads_and_sizes():
@@ -282,17 +248,12 @@ def test_a_forward_pass_in_many_threads_and_sizes():
     output, tape = nn.linear_forward(tape, layers[1], hidden)
     predict = program.compile_forward(tape, output=output, inputs=(x,))
     assert "matmul + bias + relu" in str(predict)
-    wrong = []
 
-    def check(rows):
-        wrong.extend(rows for _ in range(20) if not np.array_equal(predict(x.data[:rows]), output.data[:rows]))
+    def right(index):
+        rows = (128, 1, 77, 128)[index]
+        return all(np.array_equal(predict(x.data[:rows]), output.data[:rows]) for _ in range(20))
 
-    workers = [threading.Thread(target=check, args=(rows,)) for rows in (128, 1, 77, 128)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    assert in_threads(4, right) == [True] * 4
     with pytest.raises(error.ShapeMismatch):
         predict(x.data[:, :3])
 

@@ -1,18 +1,15 @@
 """Every optimiser in a program: the bits of the tape, clipped and not, at every thread count and instruction set."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support import steps
+from support.instruction_sets import FUSED, on_isa
 from support.steps import eager, network, same
 
 from viva_tensor import autograd, error, kernels, optim, program
-from viva_tensor.kernels import _dispatch
 from viva_tensor.optim import SGD, Adam, AdamW, RMSprop
 
 OPTIMIZERS = {
@@ -35,10 +32,7 @@ NETWORKS = {
 
 
 def compiled(name, optimizer, dtype="float32"):
-    sizes, batch = NETWORKS[name]
-    x, y, layers, loss, tape = network(sizes, batch, dtype)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer)
-    return x.data, y.data, layers, step
+    return steps.compiled(optimizer, *NETWORKS[name], dtype)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -70,22 +64,9 @@ def digest():
 
 
 def test_the_same_bits_on_every_instruction_set_with_fused_multiply_add():
-    fused = [isa for isa in _dispatch.supported() if isa in ("avx2", "avx512")]
-    if len(fused) < 2:
-        pytest.skip(f"this processor offers {', '.join(_dispatch.supported())}: no two with fused multiply-add")
-    found = set()
-    for isa in fused:
-        done = subprocess.run(
-            [sys.executable, "-c", "import test_updates_in_programs as t; print(t.digest())"],
-            env=os.environ | {"VIVA_TENSOR_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-        )
-        found.add(done.stdout)
-    assert len(found) == 1
+    if len(FUSED) < 2:
+        pytest.skip("the processor has only one instruction set with fused multiply-add")
+    assert len({on_isa(isa, __file__, "digest()") for isa in FUSED}) == 1
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -211,9 +192,9 @@ def test_states_that_do_not_fit_are_refused_and_change_nothing():
     ):
         with pytest.raises(error.InvalidValue, match="another program"):
             step.restore(state)
-    for steps in (-1, 1.5, None, "3", True):
+    for count in (-1, 1.5, None, "3", True):
         with pytest.raises(error.InvalidValue, match="steps="):
-            step.restore(before._replace(steps=steps))
+            step.restore(before._replace(steps=count))
     after = step.state()
     assert after.steps == 1
     for one, other in zip(

@@ -33,8 +33,10 @@ def launch(
     )
 
 
-def ranks(count: int, program: str, *arguments: object) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
-    """Run MODULE.FUNCTION of the rank programs; return what each rank told, in the order of ranks, and the process."""
+def ranks(count: int, program: str, *arguments: object) -> list[Any]:
+    """Run MODULE.FUNCTION of the rank programs; return what each rank told, in the order of ranks."""
     module, _, function = program.partition(".")
     done = launch(count, "-m", f"support.rank_programs.{module}", function, *arguments, timeout=60)
-    return json.loads(done.stdout or "[]"), done
+    told: list[Any] = json.loads(done.stdout or "[]")
+    assert len(told) == count, done.stderr
+    return told

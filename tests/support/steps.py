@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from viva_tensor import autograd, nn, optim
+from viva_tensor import autograd, nn, optim, program
 
 
 def network(sizes, batch, dtype="float32", seed=0):
@@ -19,6 +19,13 @@ def network(sizes, batch, dtype="float32", seed=0):
         layers.append(layer)
     loss, tape = forward(tape, layers, x, y)
     return x, y, tuple(layers), loss, tape
+
+
+def compiled(optimizer, sizes, batch, dtype="float32"):
+    """(X, Y, layers, step) of the step of a network, compiled, and a batch for it."""
+    x, y, layers, loss, tape = network(sizes, batch, dtype)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer)
+    return x.data, y.data, layers, step
 
 
 def forward(tape, layers, x, y):

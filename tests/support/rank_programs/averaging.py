@@ -27,12 +27,12 @@ def uneven_shares() -> None:
     rng = np.random.default_rng(5)
     X, Y = rng.standard_normal((90, 8)).astype("f4"), rng.random((90, 3)).astype("f4")
     ends = [0, 11, 90] if size == 2 else [0, 11, 50, 90]
-    own = slice(ends[rank], ends[rank + 1])
+    local = slice(ends[rank], ends[rank + 1])
     found = {}
     for name, optimizer in STEADY.items():
         for loss in (nn.mse_loss, nn.binary_cross_entropy):
             alone, together = compiled(optimizer, None, loss=loss), compiled(optimizer, comm, loss=loss, seed=rank)
-            losses = [(alone(X, Y), together(X[own], Y[own])) for _ in range(10)]
+            losses = [(alone(X, Y), together(X[local], Y[local])) for _ in range(10)]
             far = max(abs(a - b) / a for a, b in losses)
             found[f"{name} {loss.__name__}"] = [far, farthest(alone, together), together.fingerprint()]
     tell(found=found)

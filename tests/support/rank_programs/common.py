@@ -1,4 +1,4 @@
-"""What the programs of ranks have in common: their place, a network, optimisers, and how they tell what they found."""
+"""What the programs of ranks have in common: the rank, a network, optimisers, and how they print what they found."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def compiled(
     rate: float = 0.0,
     **options: Any,
 ) -> Any:
-    """Compile the step of a network, with its private parts to be looked at; `rate` is that of dropout."""
+    """Compile the step of a network, as Any, so that private parts may be read; `rate` is that of dropout."""
     rng = np.random.default_rng(seed)
     x, tape = autograd.new_constant(autograd.new_tape(), np.zeros((6, sizes[0]), "f4"))
     y, tape = autograd.new_constant(tape, np.full((6, sizes[-1]), 0.5, "f4"))
@@ -78,7 +78,7 @@ def farthest(one: Any, other: Any) -> float:
 
 
 def small_buckets() -> None:
-    """Sum gradients in buckets of 512 bytes, of which some have several gradients and some one."""
+    """Sum gradients in buckets of 512 bytes, some with several gradients and some with one."""
     ranks.BUCKET = 512  # type: ignore[attr-defined]
 
 

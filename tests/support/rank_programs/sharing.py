@@ -1,4 +1,4 @@
-"""Ranks whose sums overlap with the backward pass, and ranks that share the optimiser's state out among them."""
+"""Ranks whose sums overlap with the backward pass, and ranks that shard the optimiser's state."""
 
 import pickle
 from pathlib import Path
@@ -10,6 +10,7 @@ import viva_tensor as vt
 from support.called import called
 from support.rank_programs.common import OPTIMIZERS, attempt, comm, compiled, rank, same, size, small_buckets, tell
 from viva_tensor import optim
+from viva_tensor.distributed.agreement import local_slice
 
 SIZES = (8, 64, 200, 3)
 
@@ -65,64 +66,64 @@ def three_ranks() -> None:
 
 
 def sharded_state() -> None:
-    """Train with a state that is shared out and with a whole one, for each optimiser and way to sum."""
+    """Train with a sharded state and with a whole one, for each optimiser, with sums that overlap and at the end."""
     small_buckets()
     rng = np.random.default_rng(rank)
     X, Y = rng.standard_normal((20 + rank, 8)).astype("f4"), rng.random((20 + rank, 3)).astype("f4")
     tell(
         found={
-            f"{name} {overlap}": shared_out(optimizer, overlap, X, Y)
+            f"{name} {overlap}": sharded(optimizer, overlap, X, Y)
             for name, optimizer in OPTIMIZERS.items()
             for overlap in (False, True)
         }
     )
 
 
-def shared_out(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[object]:
-    """Return what holds of a state that is shared out, beside a whole one."""
-    plain, sharded = (
+def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[object]:
+    """Return what holds of a sharded state, compared with a whole one."""
+    plain, sharding = (
         compiled(optimizer, comm, overlap=overlap, shard_state=shard, sizes=SIZES) for shard in (False, True)
     )
-    losses = [tuple(step(X, Y) for step in (plain, sharded)) for _ in range(4)]
+    losses = [tuple(step(X, Y) for step in (plain, sharding)) for _ in range(4)]
     runs = (
         step.run(X, Y, batch_size=5, shuffle=False, schedule=optim.schedules.cosine(0.1, 9))
-        for step in (plain, sharded)
+        for step in (plain, sharding)
     )
     losses += zip(*runs, strict=True)
-    state = sharded.state()
+    state = sharding.state()
     equal = all(a == b for a, b in losses) and same(state, plain.state())
     full = sum(array.nbytes for slot in plain._store.moments.values() for array in slot)
-    own = sum(block.memory.nbytes for block in sharded._store._kept)
+    local = sum(block.memory.nbytes for block in sharding._store._kept)
     views = all(
-        any(np.shares_memory(array, block.memory) for block in sharded._store._kept)
-        for slot in sharded._store.moments.values()
+        any(np.shares_memory(array, block.memory) for block in sharding._store._kept)
+        for slot in sharding._store.moments.values()
         for array in slot
         if array.size
     )
-    # a state goes on in steps with and without shares, and where it is one rank's
+    # a state goes on in steps with and without shards, and on one rank
     other, again = compiled(optimizer, comm), compiled(optimizer, comm, shard_state=True, sizes=SIZES)
     again.restore(state)
     refused = attempt(lambda: other.restore(state))
-    going = [step(X, Y) for step in (plain, sharded, again)]
+    going = [step(X, Y) for step in (plain, sharding, again)]
     alone = compiled(optimizer, None, sizes=SIZES)
     alone.restore(state)
     goes_on = going[0] == going[1] == going[2] and same(plain.state(), again.state())
-    return [equal, [full, own], views, goes_on, refused, same(alone.state(), state)]
+    return [equal, [full, local], views, goes_on, refused, same(alone.state(), state)]
 
 
-def own_rows() -> tuple[Any, Any, slice]:
-    """Return inputs and targets, and which rows of them are this rank's."""
+def local_rows() -> tuple[Any, Any, slice]:
+    """Return inputs and targets, and the slice of this rank's rows."""
     X, Y = np.random.default_rng(0).random((60, 8), "f4"), np.full((60, 3), 0.25, "f4")
-    return X, Y, slice(60 * rank // size, 60 * (rank + 1) // size)
+    return X, Y, local_slice(60, rank, size)
 
 
 def kept(file: str) -> None:
-    """Train with a state that is shared out and keep it, with the losses of one rank that goes on."""
-    X, Y, own = own_rows()
+    """Train with a sharded state and save it, with the losses of one rank that goes on."""
+    X, Y, local = local_rows()
     optimizer = optim.Adam(lr=0.01, eps=1e-3)
     step, alone = compiled(optimizer, comm, shard_state=True), compiled(optimizer, None)
     for _ in range(4):
-        step(X[own], Y[own])
+        step(X[local], Y[local])
     state = step.state()
     if rank == 0:
         alone.restore(state)
@@ -132,13 +133,13 @@ def kept(file: str) -> None:
 
 
 def taken_up(file: str) -> None:
-    """Go on from a state that other ranks kept."""
-    X, Y, own = own_rows()
+    """Go on from a state that other ranks saved."""
+    X, Y, local = local_rows()
     state, losses = pickle.loads(Path(file).read_bytes())
     step = compiled(optim.Adam(lr=0.01, eps=1e-3), comm, shard_state=True, seed=3)
     step.restore(state)
     assert same(step.state(), state)
-    found = [step(X[own], Y[own]) for _ in range(3)]
+    found = [step(X[local], Y[local]) for _ in range(3)]
     different = attempt(lambda: step.restore(state._replace(steps=state.steps + rank)))
     tell(close=bool(np.allclose(found, losses, rtol=1e-5)), steps=step.steps, different=different)
 
