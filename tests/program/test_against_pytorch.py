@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.steps import in_pytorch
 
 from viva_tensor import autograd, nn, optim, program
 
@@ -52,16 +53,7 @@ def test_ten_steps(activation, loss, optimizer, dtype):
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((ROWS, SIZES[0])).astype(dtype), target(loss, dtype, rng)
     layers, tape = nn.mlp(autograd.new_tape(), SIZES, rng=rng, activation=activation, dtype=dtype)
-
-    modules = []
-    for layer in layers:
-        module = torch.nn.Linear(*layer.w.data.shape[::-1], dtype=getattr(torch, np.dtype(dtype).name))
-        with torch.no_grad():
-            module.weight.copy_(torch.tensor(layer.w.data))
-            module.bias.copy_(torch.tensor(layer.b.data))
-        modules += [module, ACTIVATIONS[activation]]
-    model = torch.nn.Sequential(*modules[:-1])
-
+    model = in_pytorch(layers, ACTIVATIONS[activation])
     ours, theirs = LOSSES[loss]
     x, tape = autograd.new_constant(tape, X)
     y, tape = autograd.new_constant(tape, Y)
@@ -80,6 +72,6 @@ def test_ten_steps(activation, loss, optimizer, dtype):
         stepper.step()
         assert step(X, Y) == pytest.approx(float(result.detach()), rel=bound)
     trained = step.params(autograd.new_tape()).value
-    for layer, module in zip(trained, modules[::2], strict=True):
+    for layer, module in zip(trained, model[::2], strict=True):
         assert np.abs(layer.w.data - module.weight.detach().numpy()).max() <= bound
         assert np.abs(layer.b.data - module.bias.detach().numpy()).max() <= bound

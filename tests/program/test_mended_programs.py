@@ -13,8 +13,8 @@ from viva_tensor.program import thresholds
 def recorded(*arrays, constants=0):
     """Variables of arrays, the first so many of them constants, and their tape."""
     tape, made = autograd.new_tape(), []
-    for place, array in enumerate(arrays):
-        new = autograd.new_constant if place < constants else autograd.new_variable
+    for index, array in enumerate(arrays):
+        new = autograd.new_constant if index < constants else autograd.new_variable
         variable, tape = new(tape, array)
         made.append(variable)
     return *made, tape
@@ -202,8 +202,7 @@ def stepped(tape, loss, params, inputs, lr=0.25):
 @pytest.mark.parametrize("index", [0, -1, 2])
 def test_a_loss_that_is_an_element_of_an_input(index):
     values = np.arange(1, 6, dtype="f4")
-    x, tape = autograd.new_constant(autograd.new_tape(), values)
-    w, tape = autograd.new_variable(tape, [2.0])
+    x, w, tape = recorded(values, [2.0], constants=1)
     loss, tape = autograd.slice(tape, x, index)
     step = stepped(tape, loss, w, (x,))
     assert step(values) == values[index]
@@ -212,23 +211,19 @@ def test_a_loss_that_is_an_element_of_an_input(index):
 
 
 def test_a_loss_that_is_an_input():
-    x, tape = autograd.new_constant(autograd.new_tape(), np.float32(3))
-    w, tape = autograd.new_variable(tape, [2.0])
+    x, w, tape = recorded(np.float32(3), [2.0], constants=1)
     step = stepped(tape, x, w, (x,))
     assert [step(np.array(number, "f4")) for number in (7, 0, -2)] == [7, 0, -2]
 
 
 def test_a_loss_that_is_a_constant():
-    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
-    w, tape = autograd.new_variable(tape, [2.0])
-    c, tape = autograd.new_constant(tape, np.float32(5))
+    x, c, w, tape = recorded([1.0], np.float32(5), [2.0], constants=2)
     assert stepped(tape, c, w, (x,))(x.data) == 5
 
 
 @pytest.mark.parametrize("view", [False, True])
 def test_a_loss_that_is_a_parameter_is_taken_before_the_update(view):
-    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
-    w, tape = autograd.new_variable(tape, np.full((2, 1) if view else (), 2, "f4"))
+    x, w, tape = recorded([1.0], np.full((2, 1) if view else (), 2, "f4"), constants=1)
     loss, tape = autograd.slice(tape, w, (1, 0)) if view else (w, tape)
     step = stepped(tape, loss, w, (x,))
     assert [step(x.data), step(x.data)] == [2.0, 1.75]
@@ -259,8 +254,7 @@ def test_the_gradient_of_a_trained_part_beside_a_frozen_one(trained_first):
 )
 def test_relu_of_a_view_of_a_product_keeps_its_elements_in_their_places(view):
     rng = np.random.default_rng(0)
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((3, 3)))
-    w, tape = autograd.new_constant(tape, rng.standard_normal((3, 3)))
+    x, w, tape = recorded(*rng.standard_normal((2, 3, 3)), constants=2)
     product, tape = autograd.matmul(tape, x, w)
     turned, tape = view(tape, product)
     wanted, tape = autograd.relu(tape, turned)
@@ -268,8 +262,7 @@ def test_relu_of_a_view_of_a_product_keeps_its_elements_in_their_places(view):
 
 
 def test_an_input_without_axes_may_come_first_or_last():
-    scale, tape = autograd.new_constant(autograd.new_tape(), np.float32(2))
-    x, tape = autograd.new_constant(tape, np.ones((4, 3), "f4"))
+    scale, x, tape = recorded(np.float32(2), np.ones((4, 3), "f4"), constants=2)
     y, tape = autograd.mul(tape, x, scale)
     five = np.ones((5, 3), "f4")
     for inputs in ((scale, x), (x, scale)):
@@ -279,8 +272,7 @@ def test_an_input_without_axes_may_come_first_or_last():
 
 
 def test_a_constant_is_no_parameter():
-    x, tape = autograd.new_constant(autograd.new_tape(), [1.0])
-    c, tape = autograd.new_constant(tape, [1.0])
+    x, c, tape = recorded([1.0], [1.0], constants=2)
     loss, tape = autograd.sum(tape, c)
     with pytest.raises(error.InvalidValue, match="is a constant; make what is to be trained with new_variable"):
         stepped(tape, loss, c, (x,))
@@ -289,8 +281,7 @@ def test_a_constant_is_no_parameter():
 @pytest.mark.parametrize("rows", [0, 4])
 def test_a_product_that_reads_some_rows_of_a_constant(rows):
     rng = np.random.default_rng(0)
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((40, rows)).astype("f4"))
-    w, tape = autograd.new_constant(tape, rng.standard_normal((8, 24)).astype("f4"))
+    x, w, tape = recorded(*(rng.standard_normal(shape).astype("f4") for shape in ((40, rows), (8, 24))), constants=2)
     part, tape = autograd.slice(tape, w, np.s_[:rows])
     wanted, tape = autograd.matmul(tape, x, part)
     assert np.array_equal(program.compile_forward(tape, output=wanted, inputs=(x,))(x.data), wanted.data)
@@ -314,10 +305,8 @@ def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng, thr
 
 def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
     """Added to whole panels it is read to their end; what lay behind a constant could be another's memory."""
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((24, 30)).astype("f4"))
-    w, tape = autograd.new_constant(tape, rng.standard_normal((20, 30)).astype("f4"))
-    v, tape = autograd.new_constant(tape, rng.standard_normal((20, 20)).astype("f4"))
-    c, tape = autograd.new_constant(tape, rng.standard_normal(1024).astype("f4"))
+    shapes = ((24, 30), (20, 30), (20, 20), (1024,))
+    x, w, v, c, tape = recorded(*(rng.standard_normal(shape).astype("f4") for shape in shapes), constants=4)
     b, tape = autograd.slice(tape, c, np.s_[1004:])
     h, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
     y, tape = nn.linear_forward(tape, nn.Linear(v, b), h)

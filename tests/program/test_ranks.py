@@ -96,10 +96,9 @@ def test_gradients_become_arrays_of_the_caller():
     loss, tape = nn.mse_loss(tape, output, output)
     params = [layers[0].w, layers[0].b, layers[1].w, unused]
     nodes = tape.nodes()
-    lowered = lower(nodes, loss, (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
-    instructions = lowered.instructions
+    instructions, output = lower(nodes, loss, (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
     for improve in PASSES[:3]:
-        instructions = improve(instructions, lowered.output)
+        instructions = improve(instructions, output)
     made = gradients(instructions, len(params), np.dtype("f4"))
     assert not {one.kind for one in made} & {"update", "clip", "squared_norm"}
     written = [symbol for one in made for symbol in one.results.values() if symbol.buffer.kind == "parameter"]

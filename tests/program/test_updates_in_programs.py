@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support import steps
 from support.instruction_sets import FUSED, on_isa
-from support.steps import eager, network, same
+from support.steps import eager, in_pytorch, network, same
 
 from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.optim import SGD, Adam, AdamW, RMSprop
@@ -79,14 +79,7 @@ def test_ten_steps_of_a_network_are_those_of_pytorch(optimizer, clip_norm, dtype
     torch = pytest.importorskip("torch", reason="torch is not installed")
     chosen = OPTIMIZERS[optimizer]
     X, Y, layers, step = compiled("in panels", replace(chosen, clip_norm=clip_norm), dtype)
-    modules = []
-    for layer in layers:
-        module = torch.nn.Linear(*layer.w.data.shape[::-1], dtype=getattr(torch, str(dtype)))
-        with torch.no_grad():
-            module.weight.copy_(torch.tensor(layer.w.data))
-            module.bias.copy_(torch.tensor(layer.b.data))
-        modules += [module, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*modules[:-1])
+    model = in_pytorch(layers, torch.nn.ReLU())
     options = {name: getattr(chosen, name) for name in chosen.__dataclass_fields__ if name != "clip_norm"}
     stepper = getattr(torch.optim, type(chosen).__name__)(model.parameters(), **options)
     x, y = torch.tensor(X), torch.tensor(Y)
@@ -99,7 +92,7 @@ def test_ten_steps_of_a_network_are_those_of_pytorch(optimizer, clip_norm, dtype
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         stepper.step()
         assert step(X, Y) == pytest.approx(loss.item(), rel=200 * eps)
-    for layer, module in zip(step.params(autograd.new_tape()).value, modules[::2], strict=True):
+    for layer, module in zip(step.params(autograd.new_tape()).value, model[::2], strict=True):
         assert np.abs(layer.w.data - module.weight.detach().numpy()).max() < 50 * eps
         assert np.abs(layer.b.data - module.bias.detach().numpy()).max() < 50 * eps
 

@@ -51,6 +51,20 @@ def eager(layers, batches, optimizer):
     return losses, layers
 
 
+def in_pytorch(layers, activation):
+    """Return a PyTorch model with the weights of layers and an activation between them."""
+    import torch
+
+    modules = []
+    for layer in layers:
+        module = torch.nn.Linear(*layer.w.data.shape[::-1], dtype=getattr(torch, str(layer.w.data.dtype)))
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor(layer.w.data))
+            module.bias.copy_(torch.tensor(layer.b.data))
+        modules += [module, activation]
+    return torch.nn.Sequential(*modules[:-1])
+
+
 def copied(layers):
     tape = autograd.new_tape()
     new = []

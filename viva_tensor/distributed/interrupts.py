@@ -36,20 +36,22 @@ class Interrupts:
         self._held: tuple[int, FrameType | None] | None = None
 
     def __enter__(self) -> None:
-        if _on_main_thread():
-            if not self._depth:
-                handler = signal.getsignal(signal.SIGINT)
-                self._handler = handler if callable(handler) else None
-                if self._handler is not None:
-                    signal.signal(signal.SIGINT, self._hold)
-            self._depth += 1
+        if not _on_main_thread():
+            return
+        if not self._depth:
+            handler = signal.getsignal(signal.SIGINT)
+            self._handler = handler if callable(handler) else None
+            if self._handler is not None:
+                signal.signal(signal.SIGINT, self._hold)
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        if _on_main_thread():
-            self._depth -= 1
-            if not self._depth and self._handler is not None:
-                signal.signal(signal.SIGINT, self._handler)
-                self.check()
+        if not _on_main_thread():
+            return
+        self._depth -= 1
+        if not self._depth and self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self.check()
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         self._held = number, frame

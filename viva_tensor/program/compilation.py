@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from viva_tensor.autograd import Tape, Variable
-from viva_tensor.distributed.agreement import fail_together
 from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.checks import flag
 from viva_tensor.optim import Optimizer, leaves
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program.ranks import RankStep
-from viva_tensor.program.source import Source, source_of
+from viva_tensor.program.source import source_of
 from viva_tensor.program.step import Step
 
 if TYPE_CHECKING:
@@ -112,39 +111,26 @@ def compile_step(
             hint="give comm=MPI.COMM_WORLD, or neither of them",
         )
 
-    comm = Ranks(comm, "compile_step").comm
-    if comm is None:
-        source = _training(tape, loss, params, inputs, optimizer, rng)
-        return Step(source, params, optimizer, rng if source.seeds else None)
-    with fail_together(comm, "compile_step"):
-        source = _training(tape, loss, params, inputs, optimizer, rng)
-    return RankStep(source, params, optimizer, rng if source.seeds else None, comm, overlap, shard_state)
-
-
-def _training(
-    tape: Tape,
-    loss: Variable,
-    params: Any,
-    inputs: Sequence[Variable],
-    optimizer: Optimizer,
-    rng: np.random.Generator | None,
-) -> Source:
-    """Return the source of a training step, checked."""
-    check_optimizer("compile_step", optimizer)
-    variables = tuple(leaves(params))
-    if not variables:
-        raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
-    source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
-    if loss.data.shape != ():
-        raise DimensionError(
-            f"the loss has shape {loss.data.shape}, wanted a scalar",
-            operation="compile_step",
-            hint="reduce it with sum or mean",
-        )
-    if source.seeds and not isinstance(rng, np.random.Generator):
-        raise InvalidValue(
-            f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
-            operation="compile_step",
-            hint="give rng=np.random.default_rng(seed), from which each step draws",
-        )
-    return source
+    ranks = Ranks(comm, "compile_step")
+    with ranks.fail_together("compile_step"):
+        check_optimizer("compile_step", optimizer)
+        variables = tuple(leaves(params))
+        if not variables:
+            raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
+        source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
+        if loss.data.shape != ():
+            raise DimensionError(
+                f"the loss has shape {loss.data.shape}, wanted a scalar",
+                operation="compile_step",
+                hint="reduce it with sum or mean",
+            )
+        if source.seeds and not isinstance(rng, np.random.Generator):
+            raise InvalidValue(
+                f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
+                operation="compile_step",
+                hint="give rng=np.random.default_rng(seed), from which each step draws",
+            )
+    rng = rng if source.seeds else None
+    if ranks.comm is None:
+        return Step(source, params, optimizer, rng)
+    return RankStep(source, params, optimizer, rng, ranks.comm, overlap, shard_state)

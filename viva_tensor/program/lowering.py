@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,6 @@ from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_major
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """The instructions of a step or of a forward pass, and the symbols that callers need."""
-
-    instructions: list[Instruction]
-    output: Symbol  # the loss, or the output of compile_forward
-    parameters: tuple[Symbol, ...]
 
 
 def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
@@ -123,8 +113,8 @@ def lower(
     optimizer: Optimizer | None = None,
     seeds: Sequence[int] = (),
     weight: float = 1.0,
-) -> Lowered:
-    """Lower nodes to instructions, for inputs of the given shapes; with an optimiser also gradients and updates.
+) -> tuple[list[Instruction], Symbol]:
+    """Return nodes as instructions for inputs of the given shapes, and the output; with an optimiser, also updates.
 
     ``seeds`` are those of all dropouts, in the order in which each step draws new ones. The gradients are those of the
     output times ``weight``.
@@ -162,7 +152,7 @@ def lower(
             grads.append(build.whole(grad))
         clip = optimizer.clip_norm  # with it, all updates wait for the norm of all gradients
         build.updates(grads, parameters, None if clip is None else build.clipping(grads, clip), optimizer)
-    return Lowered(build.instructions, result, tuple(parameters))
+    return build.instructions, result
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -17,6 +17,7 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
@@ -84,11 +85,13 @@ def _reads_local_rows(before: Planned, after: Planned, written: Symbol, name: st
 
 def few_barriers(planned: list[Planned]) -> list[Planned]:
     """Return an order with the same results, in which instructions that need no barrier come before those that do."""
-    waits, waiting = _dependences(planned)
-    ready = [i for i, before in enumerate(waits) if not before]
+    sorter = TopologicalSorter(_dependences(planned))
+    sorter.prepare()
+    ready = list(sorter.get_ready())
     blocked: list[int] = []
     order: list[Planned] = []
     since = _Since(lambda buffer: (buffer,))
+    heapq.heapify(ready)
     while ready or blocked:
         if not ready:
             ready, blocked = blocked, []
@@ -101,32 +104,26 @@ def few_barriers(planned: list[Planned]) -> list[Planned]:
             continue
         since.add(one)
         order.append(one)
-        for after in waiting[i]:
-            waits[after].discard(i)
-            if not waits[after]:
-                heapq.heappush(ready, after)
+        sorter.done(i)
+        for after in sorter.get_ready():
+            heapq.heappush(ready, after)
     return order
 
 
-def _dependences(planned: list[Planned]) -> tuple[list[set[int]], list[list[int]]]:
-    """Return, for each instruction, those that it must follow and those that must follow it."""
+def _dependences(planned: list[Planned]) -> dict[int, set[int]]:
+    """Return the indices of the instructions that each must follow."""
     writer: dict[Buffer, int] = {}
     readers: dict[Buffer, list[int]] = {}
-    waits: list[set[int]] = []
-    waiting: list[list[int]] = [[] for _ in planned]
+    follows: dict[int, set[int]] = {}
     for i, one in enumerate(planned):
         read = {symbol.buffer for symbol in one.instruction.operands.values()}
         written = {symbol.buffer for symbol in one.instruction.results.values()}
-        before = {writer[buffer] for buffer in read | written if buffer in writer}
-        before.update(reader for buffer in written for reader in readers.pop(buffer, ()))
-        waits.append(before)
-        for earlier in before:
-            waiting[earlier].append(i)
-        for buffer in written:
-            writer[buffer] = i
+        follows[i] = {writer[buffer] for buffer in read | written if buffer in writer}
+        follows[i].update(reader for buffer in written for reader in readers.pop(buffer, ()))
+        writer.update(dict.fromkeys(written, i))
         for buffer in read - written:
             readers.setdefault(buffer, []).append(i)
-    return waits, waiting
+    return follows
 
 
 def deal(planned: list[Planned], offsets: Mapping[Buffer, int], sizes: Mapping[Buffer, int], threads: int) -> None:

@@ -42,13 +42,14 @@ class Source:
         self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
     ) -> tuple[list[Instruction], Symbol]:
         """Return the instructions for some shapes, and the output; gradients are those of the output times a weight."""
-        lowered = lower(self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight)
-        instructions = lowered.instructions
-        observer = observation.observe(instructions, lowered.output, self.dtype)
+        instructions, output = lower(
+            self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
+        )
+        observer = observation.observe(instructions, output, self.dtype)
         for improve in passes:
-            instructions = improve(instructions, lowered.output)
+            instructions = improve(instructions, output)
             observer.after(improve.__name__, instructions)
-        return instructions, lowered.output
+        return instructions, output
 
     def arrays(self, operation: str, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
         """Return inputs as contiguous arrays; those without a dtype get that of the program."""
