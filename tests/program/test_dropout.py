@@ -17,6 +17,11 @@ def record(tape, layers, x, y, rng, rate=0.3):
     return (x, y), loss, tape
 
 
+def compiled(tape, layers, X, Y, rng):
+    inputs, loss, tape = record(tape, layers, X, Y, np.random.default_rng(1))
+    return program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=ADAM, rng=rng)
+
+
 def network(dtype="float32"):
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((96, 20)).astype(dtype), rng.standard_normal((96, 2)).astype(dtype)
@@ -38,11 +43,8 @@ def eager(layers, batches, rng):
 def test_a_program_draws_as_the_loop_does(threads, dtype):
     X, Y, layers, tape = network(dtype)
     losses, trained = eager(layers, [(X, Y)] * 6, np.random.default_rng(5))
-    inputs, loss, tape = record(tape, layers, X, Y, np.random.default_rng(1))
     with kernels.num_threads(threads):
-        step = program.compile_step(
-            tape, loss=loss, params=layers, inputs=inputs, optimizer=ADAM, rng=np.random.default_rng(5)
-        )
+        step = compiled(tape, layers, X, Y, np.random.default_rng(5))
         assert [step(X, Y) for _ in range(6)] == losses
     assert same(step.params(autograd.new_tape()).value, trained)
     assert len(set(losses)) == 6
@@ -52,10 +54,7 @@ def test_run_draws_as_single_steps_do():
     X, Y, layers, tape = network()
     batches = [(X[i : i + 40], Y[i : i + 40]) for _ in range(3) for i in (0, 40, 80)]
     losses, trained = eager(layers, batches, np.random.default_rng(5))
-    inputs, loss, tape = record(tape, layers, X[:40], Y[:40], np.random.default_rng(1))
-    step = program.compile_step(
-        tape, loss=loss, params=layers, inputs=inputs, optimizer=ADAM, rng=np.random.default_rng(5)
-    )
+    step = compiled(tape, layers, X[:40], Y[:40], np.random.default_rng(5))
     found = step.run(X, Y, batch_size=40, epochs=3, shuffle=False)
     assert same(step.params(autograd.new_tape()).value, trained)
     sizes = [40, 40, 16]
@@ -64,9 +63,8 @@ def test_run_draws_as_single_steps_do():
 
 def test_a_refused_batch_draws_nothing():
     X, Y, layers, tape = network()
-    inputs, loss, tape = record(tape, layers, X, Y, np.random.default_rng(1))
     rng = np.random.default_rng(5)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=ADAM, rng=rng)
+    step = compiled(tape, layers, X, Y, rng)
     before = rng.bit_generator.state
     with pytest.raises(error.ShapeMismatch):
         step(X[:, 1:], Y)

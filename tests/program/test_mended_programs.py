@@ -4,20 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.tapes import recorded
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.autograd import operations
 from viva_tensor.program import thresholds
-
-
-def recorded(*arrays, constants=0):
-    """Variables of arrays, the first so many of them constants, and their tape."""
-    tape, made = autograd.new_tape(), []
-    for index, array in enumerate(arrays):
-        new = autograd.new_constant if index < constants else autograd.new_variable
-        variable, tape = new(tape, array)
-        made.append(variable)
-    return *made, tape
 
 
 def after_a_step(tape, loss, params, inputs, optimizer, threads=1):

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.played_programs import TRIED
 from support.random_programs import Programs
+from support.tapes import recorded
 
 from viva_tensor import autograd, optim, program
 
@@ -30,8 +31,8 @@ def test_programs_have_the_bits_of_the_tape_and_the_values_of_numpy():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0])
 def test_special_values_travel_as_on_the_tape(value):
-    x, tape = autograd.new_constant(autograd.new_tape(), np.array([[value, 1.0], [0.0, -1.0]], "f4"))
-    w, tape = autograd.new_variable(tape, np.array([[1.0, -1.0], [0.5, 2.0]], "f4"))
+    arrays = [[value, 1.0], [0.0, -1.0]], [[1.0, -1.0], [0.5, 2.0]]
+    x, w, tape = recorded(*np.array(arrays, "f4"), constants=1)
     h, tape = autograd.matmul(tape, x, w)
     h, tape = autograd.relu(tape, h)
     h, tape = autograd.matmul(tape, h, w)

@@ -3,6 +3,7 @@ import signal
 import numpy as np
 import pytest
 from support.steps import compiled, eager, network, same
+from support.tapes import recorded
 from support.training import in_threads
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
@@ -260,10 +261,8 @@ def test_a_forward_pass_in_many_threads_and_sizes():
 
 def test_tied_and_unused_parameters_and_constants_that_stay():
     rng = np.random.default_rng(0)
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((6, 4)).astype("f4"))
-    offset, tape = autograd.new_constant(tape, rng.standard_normal(4).astype("f4"))
-    w, tape = autograd.new_variable(tape, rng.standard_normal((4, 4)).astype("f4"))
-    unused, tape = autograd.new_variable(tape, rng.standard_normal(3).astype("f4"))
+    arrays = (rng.standard_normal(shape).astype("f4") for shape in ((6, 4), (4,), (4, 4), (3,)))
+    x, offset, w, unused, tape = recorded(*arrays, constants=2)
     h, tape = autograd.matmul(tape, x, w)
     h, tape = autograd.add(tape, h, offset)
     h, tape = autograd.matmul(tape, h, w)

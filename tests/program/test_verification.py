@@ -5,32 +5,29 @@ import dataclasses
 import numpy as np
 import pytest
 from support import steps, verification
+from support.tapes import recorded
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.program import layouts, observation, passes, planning
 
 
 def pinned_bias(rng):
-    """A linear layer of which one bias stays: the trained part of the sum is not its beginning."""
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 3)))
-    w, tape = autograd.new_variable(tape, rng.standard_normal((4, 3)))
-    own, tape = autograd.new_variable(tape, rng.standard_normal(3))
-    fixed, tape = autograd.new_constant(tape, np.zeros(1))
-    b, tape = autograd.concatenate(tape, (fixed, own))
+    """A linear layer with one bias that is not trained: the trained part of the sum is not its beginning."""
+    shapes = (8, 3), (4, 3), (3,)
+    fixed, x, w, trained, tape = recorded(np.zeros(1), *map(rng.standard_normal, shapes), constants=2)
+    b, tape = autograd.concatenate(tape, (fixed, trained))
     y, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
     square, tape = autograd.mul(tape, y, y)
     loss, tape = autograd.mean(tape, square)
-    return tape, loss, [own, w], x
+    return tape, loss, [trained, w], x
 
 
 def turned_product(rng):
     """relu of the transpose of a square product."""
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 3)))
-    w, tape = autograd.new_variable(tape, rng.standard_normal((3, 4)))
+    x, weights, w, tape = recorded(*map(rng.standard_normal, ((4, 3), (4, 4), (3, 4))), constants=2)
     y, tape = autograd.matmul(tape, x, w)
     transposed, tape = autograd.transpose(tape, y)
     bent, tape = nn.relu(tape, transposed)
-    weights, tape = autograd.new_constant(tape, rng.standard_normal((4, 4)))
     weighted, tape = autograd.mul(tape, bent, weights)
     loss, tape = autograd.mean(tape, weighted)
     return tape, loss, [w], x
@@ -38,15 +35,13 @@ def turned_product(rng):
 
 def corrected_weights(rng):
     """Trained corrections of weights that stay, in a layer: a parameter in panels if it is read as one alone."""
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((20, 30)))
-    fixed, tape = autograd.new_constant(tape, rng.standard_normal((40, 30)))
-    own, tape = autograd.new_variable(tape, rng.standard_normal((40, 30)))
-    b, tape = autograd.new_variable(tape, np.zeros(40))
-    w, tape = autograd.add(tape, own, fixed)
+    arrays = map(rng.standard_normal, ((20, 30), (40, 30), (40, 30)))
+    x, fixed, trained, b, tape = recorded(*arrays, np.zeros(40), constants=2)
+    w, tape = autograd.add(tape, trained, fixed)
     y, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
     bent, tape = nn.relu(tape, y)
     loss, tape = autograd.mean(tape, bent)
-    return tape, loss, [own, b], x
+    return tape, loss, [trained, b], x
 
 
 def network(rng):
@@ -54,8 +49,8 @@ def network(rng):
     return tape, loss, layers, x
 
 
-def compiled(recorded, optimizer=None):
-    tape, loss, params, x = recorded
+def compiled(recording, optimizer=None):
+    tape, loss, params, x = recording
     optimizer = optimizer or optim.SGD(lr=0.1)
     return program.compile_step(tape, loss=loss, params=params, inputs=(x,), optimizer=optimizer)
 
@@ -63,8 +58,8 @@ def compiled(recorded, optimizer=None):
 @pytest.mark.parametrize("record", [pinned_bias, turned_product, corrected_weights, network])
 @pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.1), optim.Adam(clip_norm=0.1)], ids=str)
 def test_programs_that_once_were_wrong_have_the_values_of_the_tape(record, optimizer, rng):
-    tape, loss, params, x = recorded = record(rng)
-    step = compiled(recorded, optimizer)
+    tape, loss, params, x = recording = record(rng)
+    step = compiled(recording, optimizer)
     (wanted, _), _ = optim.update(
         autograd.new_tape(), optimizer, optim.init(optimizer, params), params, autograd.backward(tape, loss)
     )
@@ -85,9 +80,8 @@ def test_a_pass_that_does_not_look_where_elements_lie_is_found(record, change, r
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -1e9, 1e300])
 def test_recorded_numbers_that_are_none_or_large_neither_alarm_nor_hide_anything(value, rng):
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((6, 6)))
-    mask, tape = autograd.new_constant(tape, np.triu(np.full((6, 6), value), 1))
-    w, tape = autograd.new_variable(tape, rng.standard_normal((6, 6)))
+    x, w = rng.standard_normal((2, 6, 6))
+    x, mask, w, tape = recorded(x, np.triu(np.full((6, 6), value), 1), w, constants=2)
     h, tape = autograd.matmul(tape, x, w)
     masked, tape = autograd.add(tape, h, mask)
     shares, tape = nn.softmax(tape, masked)
@@ -132,9 +126,8 @@ def test_a_pass_that_loses_a_bias_is_found_in_networks_of_any_depth(layers, rng)
         source.instructions((x.data.shape,), (losing,))
 
 
-def test_dropouts_that_change_places_are_found(rng):
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((20, 8)))
-    w, tape = autograd.new_variable(tape, rng.standard_normal((20, 8)))
+def test_dropouts_whose_seeds_are_swapped_are_found(rng):
+    x, w, tape = recorded(*rng.standard_normal((2, 20, 8)), constants=1)
     h, tape = autograd.mul(tape, x, w)
     for _ in range(6):
         h, tape = nn.dropout(tape, h, 0.1, rng=rng)
@@ -156,8 +149,8 @@ def test_a_pass_that_loses_an_instruction_is_found(lost, rng, monkeypatch):
         last = next(one for one in reversed(instructions) if one.kind == lost)
         return [one for one in instructions if one is not last]
 
-    *_, x = recorded = network(rng)
-    source = compiled(recorded)._source
+    *_, x = recording = network(rng)
+    source = compiled(recording)._source
     with pytest.raises(RuntimeError, match=r"losing changes (parameter|the output)"):
         source.instructions((x.data.shape,), (losing,))
 
@@ -191,8 +184,8 @@ def test_memory_that_is_shared_too_early_is_found(rng, monkeypatch):
 
 
 def test_what_nothing_has_written_is_found(rng):
-    *_, x = recorded = network(rng)
-    instructions, output = compiled(recorded)._source.instructions((x.data.shape,), ())
+    *_, x = recording = network(rng)
+    instructions, output = compiled(recording)._source.instructions((x.data.shape,), ())
     with pytest.raises(RuntimeError, match="reads what nothing has written"):
         verification.Verifier(instructions[1:], output, np.dtype("f8"))
 

@@ -57,9 +57,14 @@ class ParameterStore:
         self._source, self._optimizer, self.layouts = source, type(optimizer).__name__, layouts
         self.params = self.block()
         self._put(self.params, [variable.data for variable in source.params])
-        size, unit = self.params.memory.size, PANEL_ROW_BYTES // source.dtype.itemsize
-        self.shard = None if comm is None else Shard(comm, size, unit)
-        self._kept = [self.block() if self.shard is None else self._piece(self.shard) for _ in optimizer.slots]
+        memory, arrays = self.params
+        begins = [(array.ctypes.data - memory.ctypes.data) // array.itemsize for array in arrays]
+        self.shard = None if comm is None else Shard(comm, memory.size, PANEL_ROW_BYTES // source.dtype.itemsize)
+        self._spans = [  # of each parameter, what is updated on this rank
+            slice(0, array.size) if self.shard is None else self.shard.span(begin, array.size)
+            for begin, array in zip(begins, arrays, strict=True)
+        ]
+        self._kept = [self.block() if self.shard is None else self._piece(self.shard, begins) for _ in optimizer.slots]
         self.moments = {slot: block.arrays for slot, block in zip(optimizer.slots, self._kept, strict=True)}
 
     def block(self, more: int = 0) -> Block:
@@ -78,28 +83,16 @@ class ParameterStore:
         begins = (start // dtype.itemsize for start in starts)
         return Block(memory, tuple(memory[begin : begin + count] for begin, count in zip(begins, counts, strict=False)))
 
-    def _piece(self, shard: Shard) -> Block:
-        """Return zeros for a shard of a block."""
+    def _piece(self, shard: Shard, begins: Sequence[int]) -> Block:
+        """Return zeros for a shard of a block, in which parameters have these offsets."""
         memory = aligned((shard.end - shard.begin) * self.params.memory.itemsize).view(self.params.memory.dtype)
-        arrays = []
-        for array, local in zip(self.params.arrays, self._spans(), strict=True):
-            begin = self._begin(array) + local.start - shard.begin
-            arrays.append(memory[begin : begin + local.stop - local.start] if local.stop > local.start else memory[:0])
-        return Block(memory, tuple(arrays))
-
-    def _begin(self, array: Array) -> int:
-        """Return the offset of a parameter in the block, in elements."""
-        return int(array.ctypes.data - self.params.memory.ctypes.data) // array.itemsize
-
-    def _spans(self) -> list[slice]:
-        """Return the span of each parameter that is updated on this rank."""
-        if self.shard is None:
-            return [slice(0, array.size) for array in self.params.arrays]
-        return [self.shard.span(self._begin(array), array.size) for array in self.params.arrays]
+        firsts = (begin + local.start - shard.begin for begin, local in zip(begins, self._spans, strict=True))
+        sizes = (local.stop - local.start for local in self._spans)
+        return Block(memory, tuple(memory[first : first + size] for first, size in zip(firsts, sizes, strict=True)))
 
     def local(self, arrays: Iterable[Array]) -> list[Array]:
         """Return the parts of arrays that are updated on this rank; the arrays have the layout of the parameters."""
-        return [array[span] for array, span in zip(arrays, self._spans(), strict=True)]
+        return [array[span] for array, span in zip(arrays, self._spans, strict=True)]
 
     def _put(self, block: Block, values: Iterable[Array]) -> None:
         for index, (flat, value) in enumerate(zip(block.arrays, values, strict=True)):
