@@ -1,4 +1,4 @@
-"""Panels: what lies in them, and who reads it."""
+"""Panels: which matrices are in them, and which instructions read them."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_what_is_stored_comes_back_as_a_copy(rows, columns, transposed, rng):
 
 @pytest.mark.parametrize("shape", [(5, 21), (21, 21), (1, 21), (21, 8)])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_symbol_finds_its_elements_in_panels(shape, transposed, rng):
+def test_a_symbol_in_panels_has_the_same_elements(shape, transposed, rng):
     stored = shape[::-1] if transposed else shape
     panels = Panels(*shape, 8, 4, transposed)
     matrix = rng.standard_normal(stored)
@@ -51,7 +51,7 @@ def test_a_symbol_finds_its_elements_in_panels(shape, transposed, rng):
 
 
 def layer(batch=40, fan_in=200, fan_out=100):
-    """A layer's product, its weights' gradient and update, and the sum of the gradient's rows."""
+    """Return a layer's product, the gradient and update of its weights, and a sum of rows."""
     build = Builder()
     x, w, b = leaf("input", (batch, fan_in)), leaf("parameter", (fan_out, fan_in)), leaf("parameter", (fan_out,), 1)
     y = build.matmul(x, build.transpose(w, None), b)
@@ -105,7 +105,7 @@ def test_what_other_kernels_read_stays_in_rows():
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("sizes", [(40, 33, 70), (3, 64, 17, 1), (100, 16, 100)])
 def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dtype):
-    """Steps of one program on batches that it plans in turn, against programs that know only one of them."""
+    """A program that plans batches in turn has the bits of programs that plan one of them."""
     sgd = optim.SGD(lr=0.01, momentum=momentum)
     X, Y, _, step = steps.compiled(sgd, sizes, 50, dtype)
     for threads, rows in ((1, 50), (3, 50), (2, 1), (3, 49), (1, 13)):
@@ -114,8 +114,7 @@ def test_batches_of_every_size_have_the_bits_of_one_another(sizes, momentum, dty
             other = steps.compiled(sgd, sizes, 50, dtype)[-1]
             other.restore(before)
             assert step(X[:rows], Y[:rows]) == other(X[:rows], Y[:rows])
-            for one, twin in zip(step.state().params, other.state().params, strict=True):
-                assert np.array_equal(one, twin)
+            assert steps.same_state(step.state(), other.state())
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "sigmoid"])

@@ -2,22 +2,23 @@
 
 import numpy as np
 import pytest
+from support.tapes import recorded
 
 from viva_tensor import autograd, error, optim, program
 
 ROWS = [1, 3, 4, 5, 40]
 
 
-def taken(x):
+def row_count(x):
     return x.data.shape[0]
 
 
-# what cuts or folds the features of each row
+# operations that slice or reshape the features of each row
 OF_ROWS = {
-    "reshape": lambda t, x: autograd.reshape(t, x, (taken(x), 3, 2)),
+    "reshape": lambda t, x: autograd.reshape(t, x, (row_count(x), 3, 2)),
     "reshape to a vector": lambda t, x: autograd.reshape(t, x, -1),
-    "reshape to more rows": lambda t, x: autograd.reshape(t, x, (2 * taken(x), 3)),
-    "reshape of what is left": lambda t, x: autograd.reshape(t, x, (-1, 2)),
+    "reshape to more rows": lambda t, x: autograd.reshape(t, x, (2 * row_count(x), 3)),
+    "reshape of what remains": lambda t, x: autograd.reshape(t, x, (-1, 2)),
     "slice": lambda t, x: autograd.slice(t, x, np.s_[:, 1:3]),
     "slice from 0": lambda t, x: autograd.slice(t, x, np.s_[0:, 2:]),
     "slice backwards": lambda t, x: autograd.slice(t, x, np.s_[:, ::-2]),
@@ -31,15 +32,15 @@ OF_ROWS = {
         lambda t, x: autograd.slice(t, x, np.s_[1, :, 1]),
     ),
 }
-# what means other elements, or none, in a batch of another size
+# operations that would take other elements, or none, of a batch of another size
 OF_THE_BATCH = {
     "reshape over rows": lambda t, x: autograd.reshape(t, x, (3, 8)),
     "first rows": lambda t, x: autograd.slice(t, x, np.s_[:2]),
     "all rows, spelled out": lambda t, x: autograd.slice(t, x, np.s_[:4]),
     "last row": lambda t, x: autograd.slice(t, x, -1),
     "rows backwards": lambda t, x: autograd.slice(t, x, np.s_[::-1]),
-    "rows spelled out behind what is left": lambda t, x: autograd.reshape(t, x, (-1, 12)),
-    "rows of the transpose behind what is left": lambda t, x: autograd.sequence(
+    "rows spelled out after what remains": lambda t, x: autograd.reshape(t, x, (-1, 12)),
+    "rows of the transpose after what remains": lambda t, x: autograd.sequence(
         autograd.transpose(t, x), lambda t, x: autograd.reshape(t, x, (-1, 4))
     ),
 }
@@ -65,13 +66,11 @@ def test_gradients_too(name, rows, rng):
         return autograd.mean(tape, square)
 
     X, W = rng.standard_normal((rows, 5)), rng.standard_normal((5, 6))
-    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 5)))
-    w, tape = autograd.new_variable(tape, W)
+    x, w, tape = recorded(rng.standard_normal((4, 5)), W, constants=1)
     loss, tape = loss_of(tape, x, w)
     sgd = optim.SGD(lr=0.1)
     step = program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=sgd)
-    x, tape = autograd.new_constant(autograd.new_tape(), X)
-    w, tape = autograd.new_variable(tape, W)
+    x, w, tape = recorded(X, W, constants=1)
     loss, tape = loss_of(tape, x, w)
     grads = autograd.backward(tape, loss)
     (w, _), _ = optim.update(autograd.new_tape(), sgd, optim.init(sgd, w), w, grads)
@@ -114,9 +113,8 @@ def test_a_batch_of_one_row_is_told_from_its_first_row(rows, rng):
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_one_row_is_not_repeated_for_the_rows_of_a_constant(name, turned):
-    """It would broadcast, and give a result of as many rows as the recorded batch had."""
-    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))
-    c, tape = autograd.new_constant(tape, np.arange(1.0, 13.0).reshape(4, 3))
+    """It would broadcast, and the result would have as many rows as the recorded batch."""
+    x, c, tape = recorded(np.ones((4, 3)), np.arange(1.0, 13.0).reshape(4, 3), constants=2)
     a, b = x, c
     if turned:
         a, tape = autograd.transpose(tape, x)
@@ -135,8 +133,7 @@ def test_one_row_is_not_repeated_for_the_rows_of_a_constant(name, turned):
 
 
 def test_what_has_one_row_when_recorded_is_repeated_for_any_batch():
-    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 3)))
-    b, tape = autograd.new_constant(tape, np.array([[1.0, 2.0, 3.0]]))
+    x, b, tape = recorded(np.ones((4, 3)), np.array([[1.0, 2.0, 3.0]]), constants=2)
     y, tape = autograd.add(tape, x, b)
     predict = program.compile_forward(tape, output=y, inputs=(x,))
     for rows in ROWS:

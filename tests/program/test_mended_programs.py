@@ -1,4 +1,4 @@
-"""Programs that once were wrong, each as small as what random programs found (see test_random_programs.py)."""
+"""Programs that once were wrong, reduced to the cause (see test_random_programs.py)."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from viva_tensor.program import thresholds
 
 
 def after_a_step(tape, loss, params, inputs, optimizer, threads=1):
-    """Parameters after a compiled step, and those of eager code."""
+    """Return each parameter after a compiled step, and after an eager one."""
     grads = autograd.backward(tape, loss)
     (wanted, _), _ = optim.update(autograd.new_tape(), optimizer, optim.init(optimizer, params), params, grads)
     with kernels.num_threads(threads):
@@ -28,8 +28,8 @@ def assert_same(pairs):
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_members_cut_no_panels_of_a_gradient_that_is_clipped(threads, rng):
-    """Shares of rows of a transposed matrix in panels: gradients of weights were wrong on several threads."""
+def test_threads_split_no_panels_of_a_gradient_that_is_clipped(threads, rng):
+    """Threads shared the rows of a transposed matrix in panels: gradients of weights were wrong."""
     x, y, tape = recorded(*(rng.standard_normal((4096, n)).astype("f4") for n in (1, 1)), constants=2)
     layers, tape = nn.mlp(tape, (1, 40, 1), rng=rng)
     pred, tape = nn.mlp_forward(tape, layers, x)
@@ -38,15 +38,14 @@ def test_members_cut_no_panels_of_a_gradient_that_is_clipped(threads, rng):
     assert_same(after_a_step(tape, loss, params, (x, y), optim.SGD(lr=0.1, clip_norm=1e-3), threads))
 
 
-def test_members_cut_no_panels_of_an_output(rng, thresholds_changed):
-    thresholds_changed(program=1)
+def test_threads_split_no_panels_of_an_output(rng):
     a, b, c, tape = recorded(
         *(rng.standard_normal(s).astype("f4") for s in ((33, 10), (10, 10), (24, 10))), constants=3
     )
     product, tape = autograd.matmul(tape, a, b)
     turned, tape = autograd.transpose(tape, product)
     output, tape = autograd.matmul(tape, c, turned)
-    with kernels.num_threads(3):
+    with thresholds.changed(program=1), kernels.num_threads(3):
         forward = program.compile_forward(tape, output=output, inputs=(a, b, c))
         for _ in range(20):
             assert np.array_equal(forward(a.data, b.data, c.data), output.data)
@@ -54,7 +53,7 @@ def test_members_cut_no_panels_of_an_output(rng, thresholds_changed):
 
 @pytest.mark.parametrize("rows", [40, 70])
 def test_what_goes_row_by_row_is_not_in_panels_of_its_columns(rows, rng):
-    """A transposed operand of a product made panels of what an activation or a sum read too."""
+    """A matrix that a product read transposed was put in panels, though an activation or a sum read it too."""
     x, y, w, tape = recorded(
         *(rng.standard_normal(s).astype("f4") for s in ((rows, 40), (50, 10), (40, 10))), constants=2
     )
@@ -78,8 +77,7 @@ def test_a_prediction_may_be_a_slice(index, rng):
     assert np.array_equal(program.compile_forward(tape, output=output, inputs=(x,))(x.data), output.data)
 
 
-def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rng, thresholds_changed):
-    thresholds_changed(copied=0)
+def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rng):
     w, b, x, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in ((40, 10), (40,), (3,))))
     turned, tape = autograd.transpose(tape, w)
     square, tape = autograd.matmul(tape, w, turned)
@@ -87,25 +85,26 @@ def test_a_copy_in_panels_is_made_before_a_sum_that_comes_before_the_products(rn
     flat, tape = autograd.reshape(tape, moved, (-1,))
     size, tape = autograd.abs(tape, flat)
     loss, tape = autograd.mean(tape, size)
-    assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1)))
+    with thresholds.changed(copied=0):
+        assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1)))
 
 
-def test_what_has_no_elements_takes_no_barrier_with_it(rng, thresholds_changed):
+def test_what_has_no_elements_takes_no_barrier_with_it(rng):
     """An empty product dropped the barrier before it, and a sum then read what others had not yet written."""
-    thresholds_changed(**thresholds.EVERYWHERE)
     shapes = ((33, 0), (33, 20), (20, 10), (10, 0), (10,))
     x, p, q, w, b, tape = recorded(*(rng.standard_normal(s).astype("f4") for s in shapes), constants=3)
     h, tape = autograd.record(tape, operations.LINEAR, x, w, b)
     product, tape = autograd.matmul(tape, p, q)
     weighed, tape = autograd.mul(tape, h, product)
     loss, tape = autograd.mean(tape, weighed)
-    for _ in range(10):
-        assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1), threads=3))
-    with kernels.num_threads(3):
-        step = program.compile_step(tape, loss=loss, params=[w, b], inputs=(x,), optimizer=optim.SGD(lr=0.1))
-    pairs = list(pairwise(step.planned))
-    assert any(one.barrier and not one.calls for one, _ in pairs)
-    assert all(after.barrier for one, after in pairs if one.barrier and not one.calls)
+    with thresholds.changed(**thresholds.EVERYWHERE):
+        for _ in range(10):
+            assert_same(after_a_step(tape, loss, [w, b], (x,), optim.SGD(lr=0.1), threads=3))
+        with kernels.num_threads(3):
+            step = program.compile_step(tape, loss=loss, params=[w, b], inputs=(x,), optimizer=optim.SGD(lr=0.1))
+        pairs = list(pairwise(step.planned))
+        assert any(one.barrier and not one.calls for one, _ in pairs)
+        assert all(after.barrier for one, after in pairs if one.barrier and not one.calls)
 
 
 @pytest.mark.parametrize("shape", [(0, 40), (40, 0), (0,)])
@@ -142,7 +141,7 @@ def test_dropouts_that_the_loss_does_not_need_draw_their_seeds_too(rng):
 
 
 def refused(build, rows, *shapes, kind=error.ShapeMismatch):
-    """A program of constants of these shapes and an input recorded as one row refuses a batch of more rows."""
+    """Assert that a program of an input recorded with one row, and constants of these shapes, refuses more rows."""
     x, *others, tape = recorded(np.full((1, 3), 0.5), *(np.full(shape, 1 / shape[-1]) for shape in shapes), constants=9)
     output, tape = build(tape, x, *others)
     forward = program.compile_forward(tape, output=output, inputs=(x,))
@@ -152,7 +151,7 @@ def refused(build, rows, *shapes, kind=error.ShapeMismatch):
 
 
 def test_shapes_are_checked_again_for_batches_of_other_sizes():
-    """Joined arrays wrote, and paired ones read, beyond the end of others."""
+    """Joined arrays wrote beyond the end of their result, paired ones read beyond that of an operand."""
     refused(lambda tape, x, one: autograd.concatenate(tape, (one, x), axis=1), 50, (1, 3))
     refused(lambda tape, x, t: autograd.record(tape, operations.CROSS_ENTROPY, x, t), 50, (1, 3))
     refused(lambda tape, x, t: autograd.record(tape, operations.BINARY_CROSS_ENTROPY, x, t), 50, (1, 3))
@@ -243,7 +242,7 @@ def test_the_gradient_of_a_trained_part_beside_a_frozen_one(trained_first):
     [autograd.transpose, lambda tape, x: autograd.slice(tape, x, np.s_[::-1])],
     ids=["transposed", "reversed"],
 )
-def test_relu_of_a_view_of_a_product_keeps_its_elements_in_their_places(view):
+def test_relu_of_a_view_of_a_product_keeps_the_order_of_its_elements(view):
     rng = np.random.default_rng(0)
     x, w, tape = recorded(*rng.standard_normal((2, 3, 3)), constants=2)
     product, tape = autograd.matmul(tape, x, w)
@@ -280,9 +279,8 @@ def test_a_product_that_reads_some_rows_of_a_constant(rows):
 
 @pytest.mark.parametrize("shape", [(1, 136), (136, 1), (4, 34), (34, 4)])
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng, thresholds_changed):
+def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng):
     """A constant that was reshaped could not be put into panels of its new shape."""
-    thresholds_changed(copied=0)
     x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((24, shape[1])))
     w, tape = (autograd.new_variable if trained else autograd.new_constant)(tape, rng.standard_normal((8, 17)))
     b, tape = autograd.new_variable(tape, np.zeros(shape[0]))
@@ -290,12 +288,13 @@ def test_a_product_that_reads_a_matrix_in_another_shape(shape, trained, rng, thr
     y, tape = nn.linear_forward(tape, nn.Linear(turned, b), x)
     square, tape = autograd.mul(tape, y, y)
     loss, tape = autograd.mean(tape, square)
-    assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)
-    assert_same(after_a_step(tape, loss, [w, b] if trained else [b], (x,), optim.SGD(lr=0.1)))
+    with thresholds.changed(copied=0):
+        assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)
+        assert_same(after_a_step(tape, loss, [w, b] if trained else [b], (x,), optim.SGD(lr=0.1)))
 
 
 def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
-    """Added to whole panels it is read to their end; what lay behind a constant could be another's memory."""
+    """It is added to whole panels, and so read to their end: what followed a constant could be other memory."""
     shapes = ((24, 30), (20, 30), (20, 20), (1024,))
     x, w, v, c, tape = recorded(*(rng.standard_normal(shape).astype("f4") for shape in shapes), constants=4)
     b, tape = autograd.slice(tape, c, np.s_[1004:])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.instruction_sets import FUSED, on_isa
 from support.operation_cases import CASES
+from support.tapes import recorded
 
 from viva_tensor import autograd, kernels, nn, optim, program
 
@@ -11,21 +12,16 @@ SGD = optim.SGD(lr=0.05)
 
 
 def trained(params, inputs, record, steps):
-    """Losses and parameters on the tape, and as a program, after some steps; `record(tape, params, inputs)`."""
+    """Return losses and parameters after some steps of `record(tape, params, inputs)`, on the tape and compiled."""
     step = None
     state, losses, found = optim.init(SGD, params), [], []
     for _ in range(steps):
-        tape, held = autograd.new_tape(), []
-        for variable in params:
-            variable, tape = autograd.new_variable(tape, variable.data)
-            held.append(variable)
-        params, held = tuple(held), []
-        for array in inputs:
-            variable, tape = autograd.new_constant(tape, array)
-            held.append(variable)
-        loss, tape = record(tape, params, held)
+        arrays = (*inputs, *(variable.data for variable in params))
+        *made, tape = recorded(*arrays, constants=len(inputs))
+        constants, params = made[: len(inputs)], tuple(made[len(inputs) :])
+        loss, tape = record(tape, params, constants)
         if step is None:
-            step = program.compile_step(tape, loss=loss, params=params, inputs=held, optimizer=SGD)
+            step = program.compile_step(tape, loss=loss, params=params, inputs=constants, optimizer=SGD)
         grads = autograd.backward(tape, loss)
         (params, state), tape = optim.update(autograd.new_tape(), SGD, state, params, grads)
         losses.append(float(loss.data))
@@ -43,10 +39,7 @@ def assert_equal(on_tape, compiled):
 def test_each_has_the_bits_of_the_tape(name, dtype, rng):
     function, shapes = CASES[name]
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-    params, tape = [], autograd.new_tape()
-    for array in arrays:
-        variable, tape = autograd.new_variable(tape, array)
-        params.append(variable)
+    *params, tape = recorded(*arrays)
     seed = rng.standard_normal(function(tape, *params).value.data.shape).astype(dtype)
 
     def record(tape, params, inputs):

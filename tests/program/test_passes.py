@@ -71,7 +71,7 @@ def test_the_loss_and_its_gradient_become_one_pass():
     assert both.results == {"loss": loss, "out": grad}
 
 
-def test_an_update_joins_its_product_behind_the_last_reader_of_the_weights():
+def test_an_update_joins_its_product_after_the_last_reader_of_the_weights():
     build = Builder()
     w = leaf("parameter", (8, 8), "w")
     dy, x = leaf("input", (4, 8), "dy"), leaf("input", (4, 8), "x")

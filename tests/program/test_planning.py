@@ -20,7 +20,7 @@ def test_small_programs_stay_on_one_thread():
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_barrier(threads):
+def test_memory_that_two_temporaries_share_passes_to_another_thread_after_a_barrier(threads):
     made = step((512,) * 6, 600, threads)._plans.current
     assert made.arena.nbytes > thresholds.current().unshared
 
@@ -46,7 +46,7 @@ def test_memory_that_two_temporaries_share_passes_to_another_member_behind_a_bar
 
 
 @pytest.mark.parametrize("threads", [2, 3, 64])
-def test_what_another_member_wrote_is_read_only_behind_a_barrier(threads):
+def test_what_another_thread_wrote_is_read_only_after_a_barrier(threads):
     with thresholds.changed(**thresholds.EVERYWHERE):
         planned = step((40, 300, 70, 9), 128, threads).planned
     assert max(one.threads for one in planned) == threads

@@ -1,4 +1,4 @@
-"""Ranks of which one fails or asks for something else: all stop at the same step, say why, and can go on."""
+"""Ranks, one of which fails or asks for something else: all stop at the same step, say why, and can go on."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_whatever_happens_on_a_rank_all_stop_at_the_same_step_and_can_go_on(opti
     wanted = [
         "KeyboardInterrupt ",
         "MemoryError no room",
-        "Untold",
+        "Unprintable",
         "InvalidValue Adam: lr=-1.0",
         "InvalidValue Adam: lr=None",
     ]

@@ -1,4 +1,4 @@
-"""Steps whose gradients are averaged over ranks, each of which tells what it found."""
+"""Steps whose gradients are averaged over ranks; each rank prints what it found."""
 
 import numpy as np
 import pytest

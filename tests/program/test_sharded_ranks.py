@@ -1,4 +1,4 @@
-"""Ranks whose sums overlap with the backward pass, and ranks that share out the optimiser's state: the same bits."""
+"""Ranks whose sums overlap with the backward pass, and ranks that shard the optimiser's state: the same bits."""
 
 import pytest
 from support.launch import needs_mpi, ranks

@@ -173,12 +173,12 @@ def test_a_layout_that_its_kernel_does_not_read_is_found(rng, monkeypatch):
 def test_memory_that_is_shared_too_early_is_found(rng, monkeypatch):
     laid_out = planning.laid_out
 
-    def at_one_place(*arguments, **named):
+    def at_one_offset(*arguments, **named):
         found = laid_out(*arguments, **named)
         found.offsets = dict.fromkeys(found.offsets, 0)
         return found
 
-    monkeypatch.setattr(planning, "laid_out", at_one_place)
+    monkeypatch.setattr(planning, "laid_out", at_one_offset)
     with pytest.raises(RuntimeError, match="the plan changes"):
         compiled(network(rng))
 

@@ -75,6 +75,12 @@ def copied(layers):
     return tuple(new), tape
 
 
+def same_state(one, other):
+    """Return whether two states have the same steps and bits."""
+    arrays = [[*state.params, *(array for kind in state.moments for array in kind)] for state in (one, other)]
+    return one.steps == other.steps and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
+
+
 def same(layers, others):
     return all(
         np.array_equal(one.data, other.data)

@@ -9,7 +9,8 @@ import numpy as np
 from mpi4py import MPI
 
 from support.called import called
-from support.rank_programs.common import attempt, comm, compiled, farthest, rank, same, size, small_buckets, tell
+from support.rank_programs.common import attempt, comm, compiled, farthest, rank, size, small_buckets, tell
+from support.steps import same_state
 from viva_tensor import autograd, nn, optim, program
 
 STEADY = {  # ε = 0.001 keeps Adam from dividing rounding by rounding
@@ -140,7 +141,7 @@ def times(*options: str) -> None:
     twin.run(X, Y, batch_size=2, epochs=2, shuffle=False)
     twin(X, Y)
     twin(X, Y)
-    tell(none=none, times=times._asdict(), after=step.times().steps, same=same(step.state(), twin.state()))
+    tell(none=none, times=times._asdict(), after=step.times().steps, same=same_state(step.state(), twin.state()))
 
 
 if __name__ == "__main__":

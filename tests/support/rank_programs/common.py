@@ -25,7 +25,7 @@ OPTIMIZERS = {
 }
 
 
-class Untold(Exception):
+class Unprintable(Exception):
     """An error that cannot say what it is about."""
 
     def __str__(self) -> str:
@@ -58,17 +58,8 @@ def attempt(function: Callable[[], object]) -> str:
     try:
         function()
     except BaseException as problem:
-        return f"{type(problem).__name__} {'' if isinstance(problem, Untold) else problem}"
+        return f"{type(problem).__name__} {'' if isinstance(problem, Unprintable) else problem}"
     return ""
-
-
-def same(a: program.State, b: program.State) -> bool:
-    """Return whether two states have the same steps and bits."""
-    return a.steps == b.steps and all(
-        np.array_equal(x, y)
-        for one, other in zip((a.params, *a.moments), (b.params, *b.moments), strict=True)
-        for x, y in zip(one, other, strict=True)
-    )
 
 
 def farthest(one: Any, other: Any) -> float:

@@ -1,4 +1,4 @@
-"""Ranks of which one fails, is interrupted or is asked for something else: all stop at the same step and go on."""
+"""Ranks, one of which fails, is interrupted or asks for something else: all stop at the same step and go on."""
 
 import signal
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from support.called import called
-from support.rank_programs.common import Untold, attempt, comm, compiled, rank, same, small_buckets, tell
+from support.rank_programs.common import Unprintable, attempt, comm, compiled, rank, small_buckets, tell
+from support.steps import same_state
 from viva_tensor import optim, program
 
 X, Y = np.ones((6, 8), "f4"), np.ones((6, 3), "f4")
@@ -49,9 +50,9 @@ def unlucky(*_: object) -> NoReturn:
     raise MemoryError("no room")
 
 
-def untold(*_: object) -> NoReturn:
-    """Raise what cannot be told."""
-    raise Untold
+def unprintable(*_: object) -> NoReturn:
+    """Raise an error that cannot be printed."""
+    raise Unprintable
 
 
 class Unshuffled(np.random.Generator):
@@ -73,12 +74,12 @@ def any_moment(*options: str) -> None:
 
     def both(action: Callable[[], object]) -> None:
         text = attempt(action)
-        found.append([text, same(step.state(), twin.state()), signal.getsignal(signal.SIGINT) is handler])
+        found.append([text, same_state(step.state(), twin.state()), signal.getsignal(signal.SIGINT) is handler])
 
     def run(**more: Any) -> Callable[[], object]:
         return lambda: step.run(X, Y, **({"batch_size": 2, "shuffle": False} | more))
 
-    for what in (interrupted, unlucky, untold, lambda: -1.0, lambda: None):
+    for what in (interrupted, unlucky, unprintable, lambda: -1.0, lambda: None):
         both(run(schedule=lambda number, what=what: what() if rank == 1 and number == 2 else 0.01))
     twin.run(X, Y, batch_size=2, shuffle=False)
     both(run(callback=lambda *_: rank == 1 and interrupted()))  # after the last step
@@ -93,7 +94,7 @@ def any_moment(*options: str) -> None:
     both(lambda: step(X, Y))
     step._plans.at = plan
     both(lambda: step(X[:0], Y[:0]))
-    tell(found=found, last=[step(X, Y) == twin(X, Y), same(step.state(), twin.state())])
+    tell(found=found, last=[step(X, Y) == twin(X, Y), same_state(step.state(), twin.state())])
 
 
 def in_the_middle(step: Any, act: Callable[[], object]) -> None:

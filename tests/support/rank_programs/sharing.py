@@ -8,7 +8,8 @@ import numpy as np
 
 import viva_tensor as vt
 from support.called import called
-from support.rank_programs.common import OPTIMIZERS, attempt, comm, compiled, rank, same, size, small_buckets, tell
+from support.rank_programs.common import OPTIMIZERS, attempt, comm, compiled, rank, size, small_buckets, tell
+from support.steps import same_state
 from viva_tensor import optim
 from viva_tensor.distributed.agreement import local_slice
 
@@ -39,7 +40,7 @@ def overlapping_sums() -> None:
         current = steps[1]._plans.current
         found[name] = [
             all(a == b for a, b in losses),
-            same(*(step.state() for step in steps)),
+            same_state(*(step.state() for step in steps)),
             len(current.cuts) >= least and all(0 < cut <= current.executor.calls() for cut in current.cuts),
         ]
 
@@ -91,7 +92,7 @@ def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[o
     )
     losses += zip(*runs, strict=True)
     state = sharding.state()
-    equal = all(a == b for a, b in losses) and same(state, plain.state())
+    equal = all(a == b for a, b in losses) and same_state(state, plain.state())
     full = sum(array.nbytes for slot in plain._store.moments.values() for array in slot)
     local = sum(block.memory.nbytes for block in sharding._store._kept)
     views = all(
@@ -107,8 +108,8 @@ def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[o
     going = [step(X, Y) for step in (plain, sharding, again)]
     alone = compiled(optimizer, None, sizes=SIZES)
     alone.restore(state)
-    goes_on = going[0] == going[1] == going[2] and same(plain.state(), again.state())
-    return [equal, [full, local], views, goes_on, refused, same(alone.state(), state)]
+    goes_on = going[0] == going[1] == going[2] and same_state(plain.state(), again.state())
+    return [equal, [full, local], views, goes_on, refused, same_state(alone.state(), state)]
 
 
 def local_rows() -> tuple[Any, Any, slice]:
@@ -138,7 +139,7 @@ def taken_up(file: str) -> None:
     state, losses = pickle.loads(Path(file).read_bytes())
     step = compiled(optim.Adam(lr=0.01, eps=1e-3), comm, shard_state=True, seed=3)
     step.restore(state)
-    assert same(step.state(), state)
+    assert same_state(step.state(), state)
     found = [step(X[local], Y[local]) for _ in range(3)]
     different = attempt(lambda: step.restore(state._replace(steps=state.steps + rank)))
     tell(close=bool(np.allclose(found, losses, rtol=1e-5)), steps=step.steps, different=different)
