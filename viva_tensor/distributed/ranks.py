@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# the number of processes, as MPICH and its kin, Open MPI and MVAPICH tell it; a task of Slurm has PMIx as well
+# the number of processes in MPICH and its kin, Open MPI and MVAPICH; a task of Slurm has PMIx as well
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 INTERRUPTED = 130  # exit code of a program that SIGINT ended
 GRACE = 2.0  # seconds in which rank 0 may print a failure of all ranks, and save what an interruption leaves

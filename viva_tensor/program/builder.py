@@ -88,9 +88,8 @@ class Builder:
         size = a.shape[-1]
         if size == 0 and name.startswith("cross_entropy"):
             raise InvalidShape(f"logits of shape {a.shape} have no classes", operation="cross_entropy")
-        count = a.size // max(size, 1)
-        matrix = (count, size)
-        out = self.temporary((count, 1) if name == "cross_entropy" else matrix)
+        matrix = (a.size // max(size, 1), size)
+        out = self.temporary((matrix[0], 1) if name == "cross_entropy" else matrix)
         operands = {"a": self.reshape(a, matrix)}
         if b is not None:
             b = self.whole(b)
@@ -222,7 +221,7 @@ class Builder:
         return {"pred": self.whole(pred), "target": self.whole(target)}
 
     def alike(self, pred: Symbol, target: Symbol) -> tuple[Symbol, Symbol]:
-        """Both, if they have the same shape."""
+        """Return both if they have the same shape, else raise ShapeMismatch."""
         if pred.shape != target.shape:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)

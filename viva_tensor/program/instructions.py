@@ -129,7 +129,7 @@ class Instruction:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Matmul(Instruction):
-    """a · b, followed by what is fused: + bias, relu, 0 where the mask is at most 0, the update of weights."""
+    """a · b, then in the write-back: + bias, relu, 0 where the mask is at most 0, or the update of weights."""
 
     kind = "matmul"
     row_operands = frozenset({"a", "mask"})

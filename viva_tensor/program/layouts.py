@@ -112,7 +112,7 @@ def in_panels(
         buffer.size = panels.size
         if buffer.array is not None:
             stored = np.zeros(panels.size, dtype)
-            panels.store(buffer.array.reshape(panels.given), stored)  # what was recorded may have another shape
+            panels.store(buffer.array.reshape(panels.given), stored)  # the recorded array may have another shape
             buffer.array = stored
     return [_moved(one, chosen) for one in instructions]
 

@@ -253,7 +253,7 @@ class RankStep(Step):
             self._rule.lr = total.rate
             self._scale[...] = 1 / total.rows
             if self._optimizer.clip_norm is not None:
-                reducer.memory *= self._scale  # its norm is what is clipped
+                reducer.memory *= self._scale  # clipping needs the norm of the mean
             update.run((), True, 0, update.calls())
             clock.count("compute")
             if self._store.shard is not None:

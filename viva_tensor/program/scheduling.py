@@ -87,11 +87,9 @@ def few_barriers(planned: list[Planned]) -> list[Planned]:
     """Return an order with the same results, in which instructions that need no barrier come before those that do."""
     sorter = TopologicalSorter(_dependences(planned))
     sorter.prepare()
-    ready = list(sorter.get_ready())
-    blocked: list[int] = []
+    ready: list[int] = []
+    blocked = list(sorter.get_ready())
     order: list[Planned] = []
-    since = _Since(lambda buffer: (buffer,))
-    heapq.heapify(ready)
     while ready or blocked:
         if not ready:
             ready, blocked = blocked, []

@@ -60,7 +60,7 @@ class ParameterStore:
         memory, arrays = self.params
         begins = [(array.ctypes.data - memory.ctypes.data) // array.itemsize for array in arrays]
         self.shard = None if comm is None else Shard(comm, memory.size, PANEL_ROW_BYTES // source.dtype.itemsize)
-        self._spans = [  # of each parameter, what is updated on this rank
+        self._spans = [  # of each parameter, the elements that are updated on this rank
             slice(0, array.size) if self.shard is None else self.shard.span(begin, array.size)
             for begin, array in zip(begins, arrays, strict=True)
         ]
