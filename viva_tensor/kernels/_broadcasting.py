@@ -7,7 +7,7 @@ import math
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._elementwise import FORMULAS, apply
+from viva_tensor.kernels._elementwise import apply
 from viva_tensor.kernels.arrays import (
     UNSUITABLE,
     Array,
@@ -24,44 +24,45 @@ from viva_tensor.kernels.arrays import (
 _SUM = by_dtype(_sums.sum)
 
 
-def pairs(
-    operation: str, formula: int, a: ArrayLike, b: ArrayLike, out: Array | None = None, factor: float = 1
-) -> Array:
-    """A formula of each pair of elements, broadcast as in NumPy."""
+def pairs(operation: str, a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    """Apply the formula named like the operation to each pair of elements, broadcast as in NumPy."""
     try:
-        return apply(formula, a, b, out, factor)
+        return apply(operation, a, b, out)
     except UNSUITABLE:
-        return _in_rows(operation, formula, as_arrays(operation, a, b), out, factor)
+        return _in_rows(operation, operation, as_arrays(operation, a, b), out, 1)
 
 
-def unary(operation: str, formula: int, x: ArrayLike, out: Array | None = None, factor: float = 1) -> Array:
-    """A formula of each element."""
+def unary(formula: str, x: ArrayLike, out: Array | None = None, factor: float = 1.0, operation: str = "") -> Array:
+    """Apply a formula to each element; the operation that errors name is by default named like the formula."""
     try:
         return apply(formula, x, x, out, factor)
     except UNSUITABLE:
+        operation = operation or formula
         array = as_array(operation, x)
         return _in_rows(operation, formula, (array, array), out, factor)
 
 
 def unary_backward(
-    operation: str, formula: int, grad: ArrayLike, x: ArrayLike, out: Array | None = None, factor: float = 1
+    formula: str, grad: ArrayLike, x: ArrayLike, out: Array | None = None, factor: float = 1.0, operation: str = ""
 ) -> Array:
-    """A formula of each element and its gradient, of one shape: nothing is broadcast."""
+    """Apply a formula as :func:`unary` does to each gradient and element, of one shape: nothing is broadcast."""
     try:
         alike = grad.shape == x.shape  # type: ignore[union-attr]
     except AttributeError:
         alike = False
     if not alike:
+        operation = operation or formula
         grad, x = as_arrays(operation, grad, x)
         same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
     try:
         return apply(formula, grad, x, out, factor)
     except UNSUITABLE:
+        operation = operation or formula
         return _in_rows(operation, formula, as_arrays(operation, grad, x), out, factor)
 
 
-def _in_rows(operation: str, formula: int, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:
-    """Broadcast operands of any rank, as matrices that the kernel takes."""
+def _in_rows(operation: str, formula: str, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:
+    """Broadcast operands of any rank, split into matrices that the kernel takes."""
 
     def work(result: Array) -> None:
         for a, b, target in row_views((*arrays, result)):
@@ -73,7 +74,7 @@ def _in_rows(operation: str, formula: int, arrays: tuple[Array, ...], out: Array
 def spread(x: Array, factor: float, out: Array) -> None:
     """out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
-        apply(FORMULAS["scale"], source, source, target, factor)
+        apply("scale", source, source, target, factor)
 
 
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:

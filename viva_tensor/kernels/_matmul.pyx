@@ -1,14 +1,14 @@
-"""Matrix products. What does not fit raises a bare ValueError; the front mends or explains it."""
+"""Matrix products. Arguments that do not fit raise a bare ValueError; the Python front converts or explains them."""
 
 from libc.string cimport memset
 
 from numpy import dtype, empty, ndarray
 
-from viva_tensor.kernels._dispatch cimport double_cores, float_cores
+from viva_tensor.kernels._dispatch cimport cores_for, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
 from viva_tensor.kernels._updates cimport Rule
 from viva_tensor.kernels._views cimport Operand, apart, distinct, memory_of, read, real
-from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Rectangle, UpdateArgs
+from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Matrix, Rectangle, UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
@@ -18,7 +18,7 @@ PATHS = ("no depth", "row by row", "outer product", "one row along b's rows", "o
 
 
 cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed) except 0:
-    """Describe the operands of a product, the second perhaps transposed, and give the kind of their elements."""
+    """Describe the operands of a product, the second perhaps transposed, and return the kind of their elements."""
     cdef Operand x, y
     read(&x, a, ndarray)
     read(&y, b, ndarray)
@@ -34,7 +34,7 @@ cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed)
 
 
 cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
-    """Describe the output, which may have no memory in common with an operand."""
+    """Describe the output, which must share no memory with an operand."""
     cdef Operand target
     read(&target, out)
     if target.kind != kind or target.dimensions != 2 or target.readonly or target.rows != args.rows \
@@ -49,8 +49,8 @@ cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
 
 
 cdef inline object multiply(MatmulArgs* args, object out, char kind):
-    """Run a described product into an array, by default a new one."""
-    cdef const Cores* cores = float_cores if kind == b"f" else double_cores
+    """Compute a described product in an array, by default a new one."""
+    cdef const Cores* cores = cores_for(kind)
     cdef double work = <double> args.rows * args.columns * args.depth
     cdef int threads = team_size(work, MULTIPLY_ADDS)
     if out is None:
@@ -67,57 +67,50 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
     return out
 
 
-cdef inline int add_bias(MatmulArgs* args, object bias, char kind) except -1:
+cdef inline int describe(Matrix* matrix, object array, char kind, int dimensions, Py_ssize_t rows,
+                         Py_ssize_t columns) except -1:
+    """Describe a bias or a mask of this shape."""
     cdef Operand operand
-    read(&operand, bias, ndarray)
-    if operand.kind != kind or operand.dimensions != 1 or operand.columns != args.columns:
+    read(&operand, array, ndarray)
+    if operand.kind != kind or operand.dimensions != dimensions or operand.rows != rows or operand.columns != columns:
         raise ValueError
-    args.bias, args.has_bias = operand.at, True
-    return 0
-
-
-cdef inline int add_mask(MatmulArgs* args, object mask, char kind) except -1:
-    cdef Operand operand
-    read(&operand, mask, ndarray)
-    if operand.kind != kind or operand.dimensions != 2 or operand.rows != args.rows \
-            or operand.columns != args.columns:
-        raise ValueError
-    args.mask, args.has_mask = operand.at, True
+    matrix[0] = operand.at
     return 0
 
 
 cdef object path_name(const MatmulArgs* args):
-    """Say what a plan has chosen."""
+    """Return the path that a plan has chosen, in words."""
     return ("transposed, " if args.swapped else "") + PATHS[<int> args.path] + (
         ", b packed" if args.path >= PACKED and args.packs_b else "")
 
 
 def path(a, b):
-    """Return how a · b would be made."""
+    """Return the path by which a · b would be computed."""
     cdef MatmulArgs args
     cdef char kind = operands(&args, a, b, False)
     args.out.row, args.out.column = args.columns, 1
-    (float_cores if kind == b"f" else double_cores).matmul_plan(&args, 1)
+    cores_for(kind).matmul_plan(&args, 1)
     return path_name(&args)
 
 
 def linear(x, w, b, out=None):
-    """x · wᵀ + b, in `out` or a new array"""
+    """Return x · wᵀ + b, in `out` or a new array."""
     cdef MatmulArgs args
     cdef char kind = operands(&args, x, w, True)
-    add_bias(&args, b, kind)
+    describe(&args.bias, b, kind, 1, 1, args.columns)
+    args.has_bias = True
     return multiply(&args, out, kind)
 
 
 def matmul(a, b, out=None, bias=None, bint relu=False, mask=None):
-    """relu(a · b + bias), but 0 where mask ≤ 0, in `out` or a new array, which is only written; any strides."""
+    """Return relu(a · b + bias), but 0 where mask ≤ 0, in `out` or a new array; operands of any strides."""
     cdef MatmulArgs args
     cdef char kind = operands(&args, a, b, False)
-    if bias is not None:
-        add_bias(&args, bias, kind)
-    if mask is not None:
-        add_mask(&args, mask, kind)
-    args.relu = relu
+    args.has_bias, args.relu, args.has_mask = bias is not None, relu, mask is not None
+    if args.has_bias:
+        describe(&args.bias, bias, kind, 1, 1, args.columns)
+    if args.has_mask:
+        describe(&args.mask, mask, kind, 2, args.rows, args.columns)
     return multiply(&args, out, kind)
 
 
@@ -130,7 +123,7 @@ cdef inline void* weights(const MatmulArgs* args, real[:, ::1] array) except? NU
 
 
 def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None, real[:, ::1] second=None):
-    """Update w and the moments in place, with a · b as gradient: `sums` is only room for parts of it."""
+    """Update w and the moments in place, with a · b as gradient; `sums` is a buffer for partial sums."""
     cdef MatmulArgs args
     cdef UpdateArgs update
     cdef char kind = operands(&args, a, b, False)
@@ -148,13 +141,13 @@ def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None
 
 
 def rectangle(Py_ssize_t rows, Py_ssize_t columns, int thread, int threads, bint packs_a=True, bint packs_b=True):
-    """(top, bottom, left, right) of one thread's part of a float32 product."""
-    cdef Rectangle own
-    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, thread, threads, &own)
-    return own.top, own.bottom, own.left, own.right
+    """Return (top, bottom, left, right) of one thread's share of a float32 product."""
+    cdef Rectangle share
+    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, thread, threads, &share)
+    return share.top, share.bottom, share.left, share.right
 
 
 def tile(str kind="f"):
-    """(rows, columns) of a product's tiles, of float32 or of float64 ("d"); a panel has as many columns."""
-    cdef const Cores* cores = float_cores if kind == "f" else double_cores
+    """Return (rows, columns) of a product's tiles in float32 or float64 ("d"); a panel has as many columns."""
+    cdef const Cores* cores = cores_for(b"f" if kind == "f" else b"d")
     return cores.tile_rows, cores.tile_columns

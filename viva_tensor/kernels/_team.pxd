@@ -1,11 +1,11 @@
 from viva_tensor.kernels.cores cimport Core
 
-# Work that is worth a thread; a second thread thus starts at twice as much, where it gained a tenth to a third on two
-# cores of a Zen 3, and at half as much next to nothing. `python asv_benchmarks/thresholds.py` measures it anew.
+# The work that is worth a thread, so a second thread starts at twice as much. There it gained a tenth to a third on two
+# cores of a Zen 3; at half as much it gained next to nothing. `python asv_benchmarks/thresholds.py` measures it anew.
 cdef enum:
     MULTIPLY_ADDS = 1_000_000
     ELEMENTS = 65_536
-    BRIEF = 16_384      # of either: done before another Python thread could have taken the GIL
+    BRIEF = 16_384      # of either: done before another Python thread could take the GIL
 
 cdef int threads_in_force() noexcept nogil
 cdef int team_size(double work, double share) noexcept nogil
@@ -15,9 +15,14 @@ cdef void release(char* memory) noexcept nogil
 
 
 cdef inline void call(Core core, const void* args, int threads, double work) noexcept:
-    """Run a core on a team, without the GIL unless that costs more than the work."""
+    """Run a core on a team, without the GIL unless releasing it costs more than the work."""
     if threads == 1 and work < BRIEF:
         core(args, 0, 1)
     else:
         with nogil:
             run(core, args, threads)
+
+
+cdef inline void call_for_elements(Core core, const void* args, double count) noexcept:
+    """Run a core on a team as large as so many elements are worth."""
+    call(core, args, team_size(count, ELEMENTS), count)

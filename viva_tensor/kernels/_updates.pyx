@@ -1,6 +1,6 @@
-"""Optimiser updates: new arrays from old ones, in one pass; the formulas stand with `update_vector`.
+"""Optimiser updates: new arrays from old ones, in one pass; `update_vector` has the formulas.
 
-What does not fit raises a bare ValueError, which the front mends or explains.
+Arguments that do not fit raise a bare ValueError; the Python front converts or explains them.
 """
 
 cimport cython
@@ -11,8 +11,8 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, 
 
 from numpy import dtype, empty, ndarray
 
-from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._team cimport ELEMENTS, call, release, team_size, workspace
+from viva_tensor.kernels._dispatch cimport cores_for, float_cores
+from viva_tensor.kernels._team cimport call_for_elements, release, workspace
 from viva_tensor.kernels._views cimport aligned, kind_of, memory_of
 from viva_tensor.kernels.cores cimport (
     ADAM,
@@ -31,7 +31,7 @@ cdef dict KINDS = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
 
 
 cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
-    """By squaring, so that its bits depend on no C library."""
+    """Return a power by repeated squaring, so that its bits depend on no C library."""
     cdef double result = 1
     while exponent > 0:
         if exponent & 1:
@@ -42,7 +42,7 @@ cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
 
 
 cdef void next_step(UpdateRule* rule) noexcept nogil:
-    """Count a step and set what depends on its number."""
+    """Count a step and set the numbers that depend on the count."""
     rule.steps += 1
     rule.rate, rule.correction, rule.kept = rule.lr, 1, 1
     if rule.kind == ADAM:
@@ -55,7 +55,7 @@ cdef void next_step(UpdateRule* rule) noexcept nogil:
 @cython.final
 @cython.auto_pickle(False)
 cdef class Rule:
-    """An optimiser as kernels see it, and how many steps it has made."""
+    """An optimiser as kernels see it, and the number of steps that it has made."""
 
     def __init__(self, str kind, double lr, *, double momentum=0, double square_momentum=0, double epsilon=0,
                  double decay=0, bint nesterov=False, bint decoupled=False, Py_ssize_t steps=0):
@@ -81,12 +81,12 @@ cdef class Rule:
         self.values.steps = value
 
     def next_step(self):
-        """Count a step; what updates do until the next one depends on its number."""
+        """Count a step, on which the updates depend until the next one."""
         next_step(&self.values)
 
 
 cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) except -1:
-    """Find where an array without gaps, of any rank, begins, and how many elements of which kind it has."""
+    """Find the address of an array without gaps, of any rank, and the number and kind of its elements."""
     cdef Py_buffer view
     cdef Py_ssize_t itemsize
     if type(array) is not ndarray:
@@ -102,7 +102,7 @@ cdef int flat(object array, const void** data, Py_ssize_t* size, char* kind) exc
 
 
 cdef object replaced(object array, object shape, char wanted, const void** old, void** new):
-    """A new array in the place of one of this shape and kind; None for None."""
+    """Return a new array to replace one of this shape and kind; None for None."""
     cdef Py_ssize_t size
     cdef char kind
     if array is None:
@@ -118,7 +118,7 @@ cdef object replaced(object array, object shape, char wanted, const void** old, 
 
 
 def update(Rule rule, w, grad, first=None, second=None, double scale=1):
-    """The new weights and moments, by the step that `rule` has under way; the gradient is multiplied by a scale."""
+    """Return the new weights and moments after the current step of `rule`; the gradient is multiplied by a scale."""
     cdef UpdateArgs args
     cdef Py_ssize_t size
     cdef char kind, other
@@ -137,23 +137,23 @@ def update(Rule rule, w, grad, first=None, second=None, double scale=1):
     if scale != 1:
         args.scale = <void*> &single if kind == b"f" else <void*> &scale
     if args.size:
-        call((float_cores if kind == b"f" else double_cores).update, &args, team_size(args.size, ELEMENTS), args.size)
+        call_for_elements(cores_for(kind).update, &args, args.size)
     return new_w, new_first, new_second
 
 
 def squared_norm(x, double before=0):
-    """before + Σ x², chunk after chunk; the order is written down in core/norms.pxi."""
+    """Return before + Σ x², chunk after chunk, in the order of core/norms.pxi."""
     cdef SquaredNormArgs args
     cdef const Cores* cores
     cdef char kind
     cdef Py_ssize_t chunks, k
     cdef char* partials
     flat(x, &args.x, &args.size, &kind)
-    cores = float_cores if kind == b"f" else double_cores
+    cores = cores_for(kind)
     chunks = cores.sum_chunks(args.size)
     partials = workspace(chunks * sizeof(double))
     args.partials = partials
-    call(cores.squared_norm, &args, team_size(args.size, ELEMENTS), args.size)
+    call_for_elements(cores.squared_norm, &args, args.size)
     for k in range(chunks):
         before += (<float*> partials)[k] if kind == b"f" else (<double*> partials)[k]
     release(partials)
@@ -161,10 +161,10 @@ def squared_norm(x, double before=0):
 
 
 def clipping(double squared_norm, double max_norm):
-    """The factor that scales what has a squared norm down to a norm."""
+    """Return the factor that scales arrays of this squared norm down to `max_norm`."""
     return clip_factor(squared_norm, max_norm)
 
 
 def sum_chunks(Py_ssize_t size):
-    """Return how many chunks an array of so many elements has; as many partials has its squared norm."""
+    """Return the number of chunks of an array of this size: its squared norm has as many partials."""
     return float_cores.sum_chunks(size)

@@ -1,4 +1,4 @@
-"""From arrays, through the buffer protocol or typed memoryviews, to the arguments of cores."""
+"""Reads arrays, through the buffer protocol or typed memoryviews, into the arguments of cores."""
 
 from cpython.buffer cimport PyBUF_RECORDS_RO, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uintptr_t
@@ -11,7 +11,7 @@ ctypedef fused real:
 
 
 cdef inline void* memory_of(object array) except NULL:
-    """Return where an array that was just allocated begins."""
+    """Return the address of an array that was just allocated."""
     cdef Py_buffer view
     PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
     PyBuffer_Release(&view)
@@ -23,7 +23,7 @@ cdef inline bint aligned(const void* data, Py_ssize_t step, Py_ssize_t itemsize)
 
 
 cdef inline char kind_of(const Py_buffer* view) noexcept nogil:
-    """b"f" or b"d" for native floats, else 0."""
+    """Return b"f" or b"d" for native floats, else 0."""
     return view.format[0] if view.format[0] in (b"f", b"d") and view.format[1] == 0 else 0
 
 
@@ -37,11 +37,11 @@ cdef struct Operand:
 
 
 cdef inline int read(Operand* operand, object array, object wanted=None) except -1:
-    """Find where the elements of an array lie, at a third of what a typed memoryview costs.
+    """Find where the elements of an array lie, at a third of the cost of a typed memoryview.
 
-    The stride of an axis of one element is that of an array without gaps, whatever the array says: it is never stepped.
+    An axis of one element gets the stride of an array without gaps, whatever the array says: no kernel steps along it.
 
-    ValueError unless they are aligned floats in at most two dimensions, TypeError if the array is of another type.
+    Raises ValueError unless they are aligned floats in at most two dimensions, TypeError if `array` has another type.
     """
     cdef Py_buffer view
     cdef Py_ssize_t row = 0, column = 0, itemsize
@@ -69,23 +69,19 @@ cdef inline int read(Operand* operand, object array, object wanted=None) except 
     return 0
 
 
+cdef inline bint adjacent(const Operand* operand) noexcept nogil:
+    """Return whether a matrix is one run of elements, row after row."""
+    return operand.dimensions == 2 and (operand.columns == 1 or operand.at.column == 1) \
+        and (operand.rows == 1 or operand.at.row == operand.columns)
+
+
 cdef inline bint distinct(const Operand* operand) noexcept nogil:
-    """Return whether each element has memory of its own: False also for rows that interleave as combs do."""
+    """Return whether no two elements share memory: False also for rows that interleave like combs."""
     cdef Py_ssize_t row = max(operand.at.row, -operand.at.row), column = max(operand.at.column, -operand.at.column)
     cdef Py_ssize_t down = (operand.rows - 1) * row, across = (operand.columns - 1) * column
     return operand.rows == 0 or operand.columns == 0 or (
         (operand.rows == 1 or row > across) and (operand.columns == 1 or column > 0)
         or (operand.columns == 1 or column > down) and (operand.rows == 1 or row > 0))
-
-
-cdef inline bint describe(Matrix* matrix, const void* data, const Py_ssize_t* strides,
-                          Py_ssize_t itemsize) noexcept nogil:
-    """Fill in `matrix`; False where an element would lie across its alignment."""
-    matrix.data = <void*> data
-    matrix.row = strides[0] // itemsize
-    matrix.column = strides[1] // itemsize
-    matrix.down = matrix.across = 0
-    return aligned(data, strides[0] | strides[1], itemsize)
 
 
 cdef inline void extent(const Matrix* matrix, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t itemsize,
@@ -97,7 +93,7 @@ cdef inline void extent(const Matrix* matrix, Py_ssize_t rows, Py_ssize_t column
 
 cdef inline bint apart(const Matrix* a, Py_ssize_t a_rows, Py_ssize_t a_columns,
                        const Matrix* b, Py_ssize_t b_rows, Py_ssize_t b_columns, Py_ssize_t itemsize) noexcept nogil:
-    """Return whether the memory from the first to the last element of one lies clear of the other's."""
+    """Return whether the memory from the first to the last element of a is apart from that of b."""
     cdef uintptr_t a_begin, a_end, b_begin, b_end
     extent(a, a_rows, a_columns, itemsize, &a_begin, &a_end)
     extent(b, b_rows, b_columns, itemsize, &b_begin, &b_end)

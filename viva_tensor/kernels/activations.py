@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels._broadcasting import unary, unary_backward
-from viva_tensor.kernels._elementwise import FORMULAS
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import real
 
@@ -33,16 +32,7 @@ __all__ = [
     "tanh_backward",
 ]
 
-_RELU, _RELU_BACKWARD = FORMULAS["relu"], FORMULAS["relu_backward"]
-_LEAKY_RELU, _LEAKY_RELU_BACKWARD = FORMULAS["leaky_relu"], FORMULAS["leaky_relu_backward"]
-_SIGMOID, _SIGMOID_BACKWARD = FORMULAS["sigmoid"], FORMULAS["sigmoid_backward"]
-_TANH, _TANH_BACKWARD = FORMULAS["tanh"], FORMULAS["tanh_backward"]
-_SOFTPLUS, _SOFTPLUS_BACKWARD = FORMULAS["softplus"], FORMULAS["softplus_backward"]
-_SILU, _SILU_BACKWARD = FORMULAS["silu"], FORMULAS["silu_backward"]
-_GELU = {
-    "none": (FORMULAS["gelu"], FORMULAS["gelu_backward"]),
-    "tanh": (FORMULAS["gelu_tanh"], FORMULAS["gelu_tanh_backward"]),
-}
+_GELU = {"none": ("gelu", "gelu_backward"), "tanh": ("gelu_tanh", "gelu_tanh_backward")}
 
 
 def relu(x: ArrayLike, out: Array | None = None) -> Array:
@@ -73,7 +63,7 @@ def relu(x: ArrayLike, out: Array | None = None) -> Array:
     >>> relu([-1.0, 0.0, 2.0])
     array([0., 0., 2.], dtype=float32)
     """
-    return unary("relu", _RELU, x, out)
+    return unary("relu", x, out)
 
 
 def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -101,7 +91,7 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
     >>> relu_backward([1.0, 1.0, 1.0], [-1.0, 0.0, 2.0])
     array([0., 0., 1.], dtype=float32)
     """
-    return unary_backward("relu_backward", _RELU_BACKWARD, grad, x, out)
+    return unary_backward("relu_backward", grad, x, out)
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
@@ -118,7 +108,7 @@ def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> A
     array([-0.1,  2. ], dtype=float32)
     """
     factor = slope if slope.__class__ is float else real("leaky_relu", "slope", slope)
-    return unary("leaky_relu", _LEAKY_RELU, x, out, factor)
+    return unary("leaky_relu", x, out, factor)
 
 
 def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
@@ -130,7 +120,7 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out:
     array([0.1, 1. ], dtype=float32)
     """
     factor = slope if slope.__class__ is float else real("leaky_relu_backward", "slope", slope)
-    return unary_backward("leaky_relu_backward", _LEAKY_RELU_BACKWARD, grad, x, out, factor)
+    return unary_backward("leaky_relu_backward", grad, x, out, factor)
 
 
 def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
@@ -141,7 +131,7 @@ def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
     >>> sigmoid([0.0, 1000.0])
     array([0.5, 1. ], dtype=float32)
     """
-    return unary("sigmoid", _SIGMOID, x, out)
+    return unary("sigmoid", x, out)
 
 
 def sigmoid_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
@@ -155,7 +145,7 @@ def sigmoid_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) ->
     >>> sigmoid_backward([1.0], [0.5])
     array([0.25], dtype=float32)
     """
-    return unary_backward("sigmoid_backward", _SIGMOID_BACKWARD, grad, y, out)
+    return unary_backward("sigmoid_backward", grad, y, out)
 
 
 def tanh(x: ArrayLike, out: Array | None = None) -> Array:
@@ -166,7 +156,7 @@ def tanh(x: ArrayLike, out: Array | None = None) -> Array:
     >>> tanh([0.0, 0.5]).round(4)
     array([0.    , 0.4621], dtype=float32)
     """
-    return unary("tanh", _TANH, x, out)
+    return unary("tanh", x, out)
 
 
 def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
@@ -179,7 +169,7 @@ def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Ar
     >>> tanh_backward([1.0], [0.5])
     array([0.75], dtype=float32)
     """
-    return unary_backward("tanh_backward", _TANH_BACKWARD, grad, y, out)
+    return unary_backward("tanh_backward", grad, y, out)
 
 
 def softplus(x: ArrayLike, out: Array | None = None) -> Array:
@@ -194,7 +184,7 @@ def softplus(x: ArrayLike, out: Array | None = None) -> Array:
     >>> softplus([0.0, 100.0]).round(4)
     array([  0.6931, 100.    ], dtype=float32)
     """
-    return unary("softplus", _SOFTPLUS, x, out)
+    return unary("softplus", x, out)
 
 
 def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -205,7 +195,7 @@ def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -
     >>> softplus_backward([1.0], [0.0])
     array([0.5], dtype=float32)
     """
-    return unary_backward("softplus_backward", _SOFTPLUS_BACKWARD, grad, x, out)
+    return unary_backward("softplus_backward", grad, x, out)
 
 
 def silu(x: ArrayLike, out: Array | None = None) -> Array:
@@ -221,7 +211,7 @@ def silu(x: ArrayLike, out: Array | None = None) -> Array:
     >>> silu([0.0, 1.0]).round(4)
     array([0.    , 0.7311], dtype=float32)
     """
-    return unary("silu", _SILU, x, out)
+    return unary("silu", x, out)
 
 
 def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -232,7 +222,7 @@ def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
     >>> silu_backward([1.0], [0.0])
     array([0.5], dtype=float32)
     """
-    return unary_backward("silu_backward", _SILU_BACKWARD, grad, x, out)
+    return unary_backward("silu_backward", grad, x, out)
 
 
 def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
@@ -260,7 +250,7 @@ def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> A
     >>> gelu([0.0, 1.0]).round(4)
     array([0.    , 0.8413], dtype=float32)
     """
-    return unary("gelu", _gelu("gelu", approximate)[0], x, out)
+    return unary(_gelu("gelu", approximate)[0], x, out, operation="gelu")
 
 
 def gelu_backward(grad: ArrayLike, x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
@@ -271,10 +261,10 @@ def gelu_backward(grad: ArrayLike, x: ArrayLike, approximate: str = "none", out:
     >>> gelu_backward([1.0], [0.0])
     array([0.5], dtype=float32)
     """
-    return unary_backward("gelu_backward", _gelu("gelu_backward", approximate)[1], grad, x, out)
+    return unary_backward(_gelu("gelu_backward", approximate)[1], grad, x, out, operation="gelu_backward")
 
 
-def _gelu(operation: str, approximate: str) -> tuple[int, int]:
+def _gelu(operation: str, approximate: str) -> tuple[str, str]:
     found = _GELU.get(approximate) if isinstance(approximate, str) else None
     if found is None:
         raise InvalidValue(

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import BroadcastError
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, sum_axes, unary, unary_backward
-from viva_tensor.kernels._elementwise import FORMULAS
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, broadcast, same_shape
 from viva_tensor.kernels.checks import real
 
@@ -39,12 +38,6 @@ __all__ = [
     "sub",
     "sub_backward",
 ]
-
-_ADD, _SUB, _MUL, _DIV, _SCALE = (FORMULAS[name] for name in ("add", "sub", "mul", "div", "scale"))
-_CHAIN_MUL, _CHAIN_DIV = FORMULAS["chain_mul"], FORMULAS["chain_div"]
-_MAXIMUM, _GREATER, _ABS, _ABS_BACKWARD = (FORMULAS[name] for name in ("maximum", "greater", "abs", "abs_backward"))
-_SQRT, _EXP, _LOG, _POW = (FORMULAS[name] for name in ("sqrt", "exp", "log", "pow"))
-_ERF, _ERF_BACKWARD = FORMULAS["erf"], FORMULAS["erf_backward"]
 
 
 def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -77,7 +70,7 @@ def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     array([[11., 22.],
            [13., 24.]], dtype=float32)
     """
-    return pairs("add", _ADD, a, b, out)
+    return pairs("add", a, b, out)
 
 
 def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
@@ -133,7 +126,7 @@ def sub(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> sub([3.0, 4.0], 1.0)
     array([2., 3.], dtype=float32)
     """
-    return pairs("sub", _SUB, a, b, out)
+    return pairs("sub", a, b, out)
 
 
 def sub_backward(grad: ArrayLike, shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[Array, Array]:
@@ -157,7 +150,7 @@ def mul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> mul([3.0, 4.0], [2.0, 0.5])
     array([6., 2.], dtype=float32)
     """
-    return pairs("mul", _MUL, a, b, out)
+    return pairs("mul", a, b, out)
 
 
 def mul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -182,7 +175,7 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
     array([-1., -2.], dtype=float32)
     """
     number = factor if factor.__class__ is float else real("scale", "factor", factor)
-    return unary("scale", _SCALE, x, out, number)
+    return unary("scale", x, out, number)
 
 
 def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -195,7 +188,7 @@ def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> div([3.0, 4.0], [2.0, 0.5])
     array([1.5, 8. ], dtype=float32)
     """
-    return pairs("div", _DIV, a, b, out)
+    return pairs("div", a, b, out)
 
 
 def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -224,7 +217,7 @@ def chain_mul(grad: ArrayLike, slope: ArrayLike) -> Array:
     >>> chain_mul([0.0, 2.0], [float("inf"), 3.0])
     array([0., 6.], dtype=float32)
     """
-    return pairs("chain_mul", _CHAIN_MUL, grad, slope)
+    return pairs("chain_mul", grad, slope)
 
 
 def chain_div(grad: ArrayLike, x: ArrayLike) -> Array:
@@ -237,7 +230,7 @@ def chain_div(grad: ArrayLike, x: ArrayLike) -> Array:
     >>> chain_div([0.0, 2.0], [0.0, 4.0])
     array([0. , 0.5], dtype=float32)
     """
-    return pairs("chain_div", _CHAIN_DIV, grad, x)
+    return pairs("chain_div", grad, x)
 
 
 def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -250,7 +243,7 @@ def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> maximum([1.0, 5.0], [3.0, 4.0])
     array([3., 5.], dtype=float32)
     """
-    return pairs("maximum", _MAXIMUM, a, b, out)
+    return pairs("maximum", a, b, out)
 
 
 def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
@@ -263,7 +256,7 @@ def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     >>> greater([1.0, 2.0, 3.0], 2.0)
     array([0. , 0.5, 1. ], dtype=float32)
     """
-    return pairs("greater", _GREATER, a, b, out)
+    return pairs("greater", a, b, out)
 
 
 def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -288,7 +281,7 @@ def abs(x: ArrayLike, out: Array | None = None) -> Array:
     >>> abs([-1.5, 2.0])
     array([1.5, 2. ], dtype=float32)
     """
-    return unary("abs", _ABS, x, out)
+    return unary("abs", x, out)
 
 
 def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -299,7 +292,7 @@ def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Arr
     >>> abs_backward([1.0, 1.0, 1.0], [-3.0, 0.0, 2.0])
     array([-1.,  0.,  1.], dtype=float32)
     """
-    return unary_backward("abs_backward", _ABS_BACKWARD, grad, x, out)
+    return unary_backward("abs_backward", grad, x, out)
 
 
 def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
@@ -310,7 +303,7 @@ def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
     >>> sqrt([4.0, 9.0])
     array([2., 3.], dtype=float32)
     """
-    return unary("sqrt", _SQRT, x, out)
+    return unary("sqrt", x, out)
 
 
 def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
@@ -321,7 +314,7 @@ def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
     >>> sqrt_backward([1.0, 1.0], [2.0, 4.0])
     array([0.25 , 0.125], dtype=float32)
     """
-    return scale(unary_backward("sqrt_backward", _CHAIN_DIV, grad, y), 0.5)
+    return scale(unary_backward("chain_div", grad, y, operation="sqrt_backward"), 0.5)
 
 
 def exp(x: ArrayLike, out: Array | None = None) -> Array:
@@ -332,7 +325,7 @@ def exp(x: ArrayLike, out: Array | None = None) -> Array:
     >>> exp([0.0, 1.0]).round(4)
     array([1.    , 2.7183], dtype=float32)
     """
-    return unary("exp", _EXP, x, out)
+    return unary("exp", x, out)
 
 
 def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
@@ -343,7 +336,7 @@ def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
     >>> exp_backward([2.0], [3.0])
     array([6.], dtype=float32)
     """
-    return unary_backward("exp_backward", _CHAIN_MUL, grad, y)
+    return unary_backward("chain_mul", grad, y, operation="exp_backward")
 
 
 def log(x: ArrayLike, out: Array | None = None) -> Array:
@@ -354,7 +347,7 @@ def log(x: ArrayLike, out: Array | None = None) -> Array:
     >>> log([1.0, 0.0])
     array([  0., -inf], dtype=float32)
     """
-    return unary("log", _LOG, x, out)
+    return unary("log", x, out)
 
 
 def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
@@ -365,7 +358,7 @@ def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
     >>> log_backward([1.0], [4.0])
     array([0.25], dtype=float32)
     """
-    return unary_backward("log_backward", _CHAIN_DIV, grad, x)
+    return unary_backward("chain_div", grad, x, operation="log_backward")
 
 
 def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
@@ -377,7 +370,7 @@ def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
     array([4., 9.], dtype=float32)
     """
     power = exponent if exponent.__class__ is float else real("pow", "exponent", exponent)
-    return unary("pow", _POW, x, out, power)
+    return unary("pow", x, out, power)
 
 
 def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
@@ -390,7 +383,7 @@ def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
     """
     exponent = real("pow_backward", "exponent", exponent)
     slope = scale(pow(x, exponent - 1), exponent) if exponent else scale(pow(x, 0), 0)
-    return unary_backward("pow_backward", _CHAIN_MUL, grad, slope)
+    return unary_backward("chain_mul", grad, slope, operation="pow_backward")
 
 
 def erf(x: ArrayLike, out: Array | None = None) -> Array:
@@ -406,7 +399,7 @@ def erf(x: ArrayLike, out: Array | None = None) -> Array:
     >>> erf([0.0, 1.0]).round(4)
     array([0.    , 0.8427], dtype=float32)
     """
-    return unary("erf", _ERF, x, out)
+    return unary("erf", x, out)
 
 
 def erf_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
@@ -417,4 +410,4 @@ def erf_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Arr
     >>> erf_backward([1.0], [0.0]).round(4)
     array([1.1284], dtype=float32)
     """
-    return unary_backward("erf_backward", _ERF_BACKWARD, grad, x, out)
+    return unary_backward("erf_backward", grad, x, out)

@@ -8,10 +8,11 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
-from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS, apply_rows
+from viva_tensor.kernels._elementwise import apply_rows
 from viva_tensor.kernels.activations import sigmoid
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import positive
+from viva_tensor.kernels.elementwise import mul, sub
 
 __all__ = [
     "binary_cross_entropy",
@@ -24,9 +25,6 @@ __all__ = [
     "mean_squared_error_backward",
 ]
 
-_BINARY_CROSS_ENTROPY, _SUB, _MUL = (FORMULAS[name] for name in ("binary_cross_entropy", "sub", "mul"))
-_HUBER, _HUBER_BACKWARD = FORMULAS["huber"], FORMULAS["huber_backward"]
-_CROSS_ENTROPY, _CROSS_ENTROPY_BACKWARD = ROW_FORMULAS["cross_entropy"], ROW_FORMULAS["cross_entropy_backward"]
 _NUMBERS = (float, np.float32, np.float64)
 
 
@@ -106,7 +104,7 @@ def huber(difference: ArrayLike, delta: float = 1.0) -> Array:
     >>> huber([0.5, -3.0])
     array([0.125, 2.5  ], dtype=float32)
     """
-    return unary("huber", _HUBER, difference, None, _delta("huber", delta))
+    return unary("huber", difference, None, _delta("huber", delta))
 
 
 def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -> Array:
@@ -117,7 +115,7 @@ def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -
     >>> huber_backward([1.0, 1.0], [0.5, -3.0])
     array([ 0.5, -1. ], dtype=float32)
     """
-    return unary_backward("huber_backward", _HUBER_BACKWARD, grad, difference, None, _delta("huber_backward", delta))
+    return unary_backward("huber_backward", grad, difference, None, _delta("huber_backward", delta))
 
 
 def _delta(operation: str, delta: float) -> float:
@@ -155,7 +153,7 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
         raise InvalidValue(
             f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", hint="targets are from 0 to 1"
         )
-    return pairs("binary_cross_entropy", _BINARY_CROSS_ENTROPY, x, t)
+    return pairs("binary_cross_entropy", x, t)
 
 
 def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
@@ -167,7 +165,7 @@ def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: Ar
     array([-0.5], dtype=float32)
     """
     x, t = _pair("binary_cross_entropy_backward", logits, target)
-    return unary_backward("binary_cross_entropy_backward", _MUL, grad, pairs("sub", _SUB, sigmoid(x), t))
+    return unary_backward("mul", grad, sub(sigmoid(x), t), operation="binary_cross_entropy_backward")
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
@@ -201,7 +199,7 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     """
     x, t = _classes("cross_entropy", logits, target)
     _check_target("cross_entropy", t, x.shape[1])
-    return apply_rows(_CROSS_ENTROPY, x, t) if len(x) else np.empty(0, x.dtype)
+    return apply_rows("cross_entropy", x, t) if len(x) else np.empty(0, x.dtype)
 
 
 def cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
@@ -224,8 +222,8 @@ def cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike
     same_shape("cross_entropy_backward", x.shape[:1], g.shape, "give one gradient for each row")
     if len(x) == 0:
         return np.empty(x.shape, x.dtype)
-    slopes = apply_rows(_CROSS_ENTROPY_BACKWARD, x, t)
-    return pairs("cross_entropy_backward", _MUL, slopes, g[:, None], slopes)
+    slopes = apply_rows("cross_entropy_backward", x, t)
+    return mul(slopes, g[:, None], slopes)
 
 
 def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError
-from viva_tensor.kernels._elementwise import ROW_FORMULAS, apply_rows
+from viva_tensor.kernels._elementwise import apply_rows
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import at_least_0
 
@@ -23,10 +23,6 @@ __all__ = [
     "softmax",
     "softmax_backward",
 ]
-
-_SOFTMAX, _SOFTMAX_BACKWARD = ROW_FORMULAS["softmax"], ROW_FORMULAS["softmax_backward"]
-_LOG_SOFTMAX, _LOG_SOFTMAX_BACKWARD = ROW_FORMULAS["log_softmax"], ROW_FORMULAS["log_softmax_backward"]
-_NORMALIZE, _NORMALIZE_BACKWARD = ROW_FORMULAS["normalize"], ROW_FORMULAS["normalize_backward"]
 
 
 def softmax(x: ArrayLike) -> Array:
@@ -43,7 +39,7 @@ def softmax(x: ArrayLike) -> Array:
     array([[0.5, 0.5],
            [1. , 0. ]], dtype=float32)
     """
-    return _along("softmax", _SOFTMAX, x, x)
+    return _along("softmax", x, x)
 
 
 def softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
@@ -54,7 +50,7 @@ def softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
     >>> softmax_backward([1.0, 0.0], [0.5, 0.5])
     array([ 0.25, -0.25], dtype=float32)
     """
-    return _along("softmax_backward", _SOFTMAX_BACKWARD, grad, y)
+    return _along("softmax_backward", grad, y)
 
 
 def log_softmax(x: ArrayLike) -> Array:
@@ -65,7 +61,7 @@ def log_softmax(x: ArrayLike) -> Array:
     >>> log_softmax([1000.0, 0.0])
     array([    0., -1000.], dtype=float32)
     """
-    return _along("log_softmax", _LOG_SOFTMAX, x, x)
+    return _along("log_softmax", x, x)
 
 
 def log_softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
@@ -76,7 +72,7 @@ def log_softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
     >>> log_softmax_backward([1.0, 0.0], [-0.6931472, -0.6931472])
     array([ 0.5, -0.5], dtype=float32)
     """
-    return _along("log_softmax_backward", _LOG_SOFTMAX_BACKWARD, grad, y)
+    return _along("log_softmax_backward", grad, y)
 
 
 def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
@@ -97,7 +93,7 @@ def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
     >>> normalize([[1.0, 3.0]], epsilon=0)
     array([[-1.,  1.]], dtype=float32)
     """
-    return _along("normalize", _NORMALIZE, x, x, _epsilon("normalize", epsilon))
+    return _along("normalize", x, x, _epsilon("normalize", epsilon))
 
 
 def normalize_backward(grad: ArrayLike, x: ArrayLike, epsilon: float = 1e-5) -> Array:
@@ -108,7 +104,7 @@ def normalize_backward(grad: ArrayLike, x: ArrayLike, epsilon: float = 1e-5) -> 
     >>> normalize_backward([[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]], epsilon=0).round(4)
     array([[ 0.2041, -0.4082,  0.2041]], dtype=float32)
     """
-    return _along("normalize_backward", _NORMALIZE_BACKWARD, grad, x, _epsilon("normalize_backward", epsilon))
+    return _along("normalize_backward", grad, x, _epsilon("normalize_backward", epsilon))
 
 
 def _epsilon(operation: str, epsilon: float) -> float:
@@ -116,10 +112,10 @@ def _epsilon(operation: str, epsilon: float) -> float:
     return epsilon
 
 
-def _along(operation: str, formula: int, a: ArrayLike, b: ArrayLike, factor: float = 0) -> Array:
-    """A formula of each pair of rows."""
+def _along(operation: str, a: ArrayLike, b: ArrayLike, factor: float = 0) -> Array:
+    """Apply the formula of this name to each pair of rows."""
     try:
-        return apply_rows(formula, a, b, factor)
+        return apply_rows(operation, a, b, factor)
     except UNSUITABLE:
         pass
     if a is b:
@@ -132,4 +128,4 @@ def _along(operation: str, formula: int, a: ArrayLike, b: ArrayLike, factor: flo
     if first.size == 0:
         return np.empty(first.shape, first.dtype)
     rows = [np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (first, second)]
-    return apply_rows(formula, rows[0], rows[0] if a is b else rows[1], factor).reshape(first.shape)
+    return apply_rows(operation, rows[0], rows[0] if a is b else rows[1], factor).reshape(first.shape)
