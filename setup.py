@@ -1,13 +1,14 @@
-"""The compiled extensions and the probes of the compiler; everything else is in pyproject.toml.
+"""Builds the compiled extensions after probing the compiler; everything else is in pyproject.toml.
 
 Environment switches:
     VIVA_TENSOR_REQUIRE_OPENMP=1   no OpenMP is an error instead of a serial build with a warning
     VIVA_TENSOR_MARCH=native       one variant of the cores, for that -march, instead of one for each instruction set
     VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
-    VIVA_TENSOR_SANITIZE=KINDS     what GCC's -fsanitize takes: address,undefined or thread; for what Python needs to
-                                   load such a build see tests/stress/sanitize
+    VIVA_TENSOR_SANITIZE=KINDS     the kinds for GCC's -fsanitize: address,undefined or thread; tests/stress/sanitize
+                                   shows how Python loads such a build
 """
 
+import json
 import os
 import platform
 import re
@@ -35,14 +36,14 @@ DIRECTIVES = {
     "cdivision": True,
 }
 
-# Tried one by one; a compiler that refuses one does without it. No flag here lets the compiler reorder sums.
+# Each is tried alone, and left out if the compiler refuses it. No flag here lets the compiler reorder sums.
 OPTIONAL_FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=off",  # the cores say what is fused (vector.h)
     "-fvisibility=hidden",
-    "-fno-tree-loop-distribute-patterns",  # else zeroing sums that live in registers is a call of memset besides
-    "--param=max-completely-peeled-insns=400",  # loops over the sums of a tile are unrolled, so that they live there
+    "-fno-tree-loop-distribute-patterns",  # else zeroing sums that live in registers also calls memset
+    "--param=max-completely-peeled-insns=400",  # unrolls loops over the sums of a tile, to keep them in registers
 ]
 OPTIMISED = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 SANITIZED = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
@@ -50,10 +51,10 @@ if SANITIZE:
     OPTIMISED = ["-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all", *SANITIZED]
     OPTIMISED += ["-fno-wrapv", "-fno-wrapv-pointer"]  # with Python's -fwrapv no overflow would be seen
     if "address" in SANITIZE:
-        OPTIMISED.append("-fno-sanitize=null,object-size")  # sees those accesses too; they would double the build
+        OPTIMISED.append("-fno-sanitize=null,object-size")  # ASan sees those accesses too; these would double the build
 
 INSTRUCTION_SETS = {
-    "baseline": ["-msse3"],  # what NumPy's own wheels ask for at least
+    "baseline": ["-msse3"],  # the least that NumPy's wheels require
     "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
 }
@@ -78,14 +79,14 @@ int main(void) {
 
 
 class BuildExtensions(build_ext):
-    """Probes the compiler, then cythonizes, then compiles in parallel."""
+    """Probe the compiler, then cythonize, then compile in parallel."""
 
     def finalize_options(self):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
     def probe(self, compile_flags, link_flags=(), run=False):
-        """Whether a program compiles and links with these flags, and what it prints if it is to be run."""
+        """Return True if a program builds with these flags, or what it prints if it is to run; None if it fails."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(PROBE)
@@ -112,7 +113,7 @@ class BuildExtensions(build_ext):
             return done.stdout.strip() if done.returncode == 0 else None
 
     def openmp_flags(self):
-        """(compile flags, link flags) with which a parallel region really ran, or None."""
+        """Return (compile flags, link flags) with which a parallel region ran, or None."""
         if self.compiler.compiler_type == "msvc":
             candidates = [(["/openmp"], [])]
         elif sys.platform == "darwin":
@@ -132,21 +133,21 @@ class BuildExtensions(build_ext):
         return None
 
     def flags(self):
-        """Flags that this compiler takes, for every extension."""
+        """Return the flags for every extension that this compiler accepts."""
         if self.compiler.compiler_type == "msvc":
             return ["/O2"]
         return OPTIMISED + [flag for flag in OPTIONAL_FLAGS if self.probe([flag, "-Werror"])]
 
     def variants(self):
-        """{name: flags} of the variants of the cores to build, in the order of preference, best last."""
+        """Return {name: flags} of the variants of the cores to build, best last."""
         if MARCH:
             if not self.probe([f"-march={MARCH}"]):
                 raise SystemExit(f"VIVA_TENSOR_MARCH={MARCH}: the compiler does not take -march={MARCH}")
             return {"native": [f"-march={MARCH}"]}
         if platform.machine().lower() not in ("x86_64", "amd64") or self.compiler.compiler_type == "msvc":
             return {"baseline": []}
-        taken = {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
-        return {"baseline": []} | taken  # a cross compiler takes none of them
+        accepted = {name: flags for name, flags in INSTRUCTION_SETS.items() if self.probe(flags)}
+        return {"baseline": []} | accepted  # a cross compiler accepts none of them
 
     def build_extensions(self):
         common = self.flags()
@@ -204,17 +205,17 @@ class BuildExtensions(build_ext):
 
 
 def build_info(variants, flags):
-    """A header with what show_config() tells of this build."""
-    listed = {name: " ".join(own) for name, own in variants.items()}
+    """Return a header with what show_config() reports of this build."""
+    listed = ";".join(f"{name}={' '.join(special)}" for name, special in variants.items())
     return (
-        f"#define VIVA_FLAGS {c_string(' '.join(flags))}\n"
-        f"#define VIVA_VARIANTS {c_string(';'.join(f'{name}={own}' for name, own in listed.items()))}\n"
+        f"#define VIVA_FLAGS {json.dumps(' '.join(flags))}\n"  # a JSON string is a C string too
+        f"#define VIVA_VARIANTS {json.dumps(listed)}\n"
         f"#define VIVA_DEBUG {int(DEBUG)}\n"
     )
 
 
 def formulas():
-    """{file: text} of what follows from the formulas of the cores: enums, the names of each, and a loop of its own."""
+    """Return {file: text} made from the names of the cores' formulas: enums, tables for Python, and dispatch."""
     elements = names_in("elementwise", r"^cdef inline vec formula_(\w+)\(vec a, vec b, double factor\)")
     rows = names_in("rows", r"^cdef inline void row_(\w+)\(const Row\* row\)")
     arguments = "args, thread, threads"
@@ -254,16 +255,12 @@ def table(variable, names):
 
 
 def dispatch(signature, calls, otherwise=""):
-    """A function that does something else for each formula, which may be a constant when it is inlined."""
+    """Return a function with a branch for each formula, which may be a constant when it is inlined."""
     given = "" if "formula" in signature else "    cdef int formula = (<const PairArgs*> args).formula\n"
     branches = "".join(f"    if formula == {name.upper()}:\n        {call}\n" for name, call in calls.items())
     if not otherwise:
         branches = branches.replace("    if", "    elif").replace("    elif", "    if", 1)
     return f"cdef {signature} noexcept nogil:\n{given}{branches}    {otherwise}\n\n\n"
-
-
-def c_string(text):
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def write_if_changed(path, text):
