@@ -1,8 +1,8 @@
-"""What a core takes and gives.
+"""The arguments of cores, and their table.
 
-A core is the work of one thread of a team: ``core(args, thread, threads)`` does its share of one operation and nothing
-else; it allocates nothing and waits for nobody. Eager calls open a team around one core. ``Cores`` is the table of all
-of them for one element type and one instruction set; ``_dispatch`` fills one for float32 and one for float64.
+A core is the work of one thread of a team: ``core(args, thread, threads)`` does the thread's share of one operation. It
+allocates nothing and waits for no other thread. Eager calls open a team around one core. ``Cores`` is the table of all
+cores for one element type and one instruction set; ``_dispatch`` holds one for float32 and one for float64.
 
 Strides count elements, not bytes.
 """
@@ -14,14 +14,14 @@ from libc.stdint cimport uint64_t
 ctypedef void (*Core)(const void* args, int thread, int threads) noexcept nogil
 
 
-# The order in memory: plain strides, or panels. A matrix in panels of its columns lies as [panel][row][column], with as
-# many columns in a panel as a tile of matmul has; its transpose is one in panels of its rows.
+# The order in memory: plain strides, or panels. A matrix in panels of its columns is stored as [panel][row][column]; a
+# panel has as many columns as a tile of matmul. Its transpose is a matrix in panels of its rows.
 cdef struct Matrix:
     void* data
     Py_ssize_t row      # from one row to the next, within a panel
     Py_ssize_t column   # from one column to the next, within a panel
-    Py_ssize_t down     # from one panel of rows to the next; 0: as the rows go on
-    Py_ssize_t across   # from one panel of columns to the next; 0: as the columns go on
+    Py_ssize_t down     # from one panel of rows to the next; 0: as if it were more rows
+    Py_ssize_t across   # from one panel of columns to the next; 0: as if it were more columns
 
 
 cdef enum UpdateKind:
@@ -31,14 +31,14 @@ cdef enum UpdateKind:
 cdef struct UpdateRule:     # an optimiser and the number of its step, for all parameters; see updates.pxi
     UpdateKind kind
     bint nesterov
-    bint decoupled          # weights decay by themselves, apart from the gradient
+    bint decoupled          # weights decay apart from the gradient
     double lr, decay, epsilon
     double momentum         # Adam's β₁ too
     double square_momentum  # Adam's β₂, RMSprop's α
-    Py_ssize_t steps        # with the one under way, of which the others follow
+    Py_ssize_t steps        # with the current one; the fields below are for this step
     double rate             # lr, by Adam's correction of the first moment
     double correction       # Adam's, of the root of the second moment
-    double kept             # of weights that decay by themselves
+    double kept             # the factor of weights whose decay is decoupled
 
 
 cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
@@ -46,7 +46,7 @@ cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
     Py_ssize_t size
     const void* w
     const void* grad
-    const void* scale       # one element by which the gradient is multiplied; NULL: it is not
+    const void* scale       # one element, a factor of the gradient; NULL: none
     const void* first       # velocity, or Adam's first moment; NULL: none
     const void* second      # running mean of the squared gradient; NULL: gradient descent
     void* new_w             # each may be the array that it replaces
@@ -60,7 +60,7 @@ cdef struct SquaredNormArgs:    # partials of Σ x², one for each chunk
     void* partials
 
 
-cdef struct ClipArgs:       # out = what scales arrays down to a norm, from the partials of their squared norms
+cdef struct ClipArgs:       # out = the factor that scales arrays down to a norm, from partials of their squared norms
     Py_ssize_t count
     const void** partials
     const Py_ssize_t* chunks
@@ -69,21 +69,21 @@ cdef struct ClipArgs:       # out = what scales arrays down to a norm, from the 
 
 
 cdef inline double clip_factor(double squared_norm, double max_norm) noexcept nogil:
-    """Return the factor that scales down to a norm: PyTorch's formula. NaN stays NaN."""
+    """Return the factor that scales down to a norm, by PyTorch's formula. NaN stays NaN."""
     cdef double factor = max_norm / (sqrt(squared_norm) + 1e-6)
     return 1 if factor > 1 else factor
 
 
-cdef enum Path:             # how a product is made, as its plan chooses it by the table in matmul.pxi
+cdef enum Path:             # how a product is computed, as `path_of` in matmul.pxi chooses
     NO_DEPTH                # nothing to sum
     ROW_BY_ROW              # a few multiply-adds
     OUTER_PRODUCT           # a depth of one
     ROW_BESIDE              # one row, b read along its rows
     ROW_ACROSS              # one row, b read along its columns
-    PACKED                  # tiles, and so all below; a is copied into panels of TILE_ROWS
-    ROW_PANELS              # a lies in panels of its rows: the transpose of a batch, in the gradient of weights
-    COLUMN_PANELS           # a lies in panels of its columns: a batch, forward, and its gradients on the way back
-    STRIDED                 # a is read where it lies, whatever its strides
+    PACKED                  # tiles, as all paths below; a is copied into panels of TILE_ROWS
+    ROW_PANELS              # a is in panels of its rows: the transpose of a batch, for the gradient of weights
+    COLUMN_PANELS           # a is in panels of its columns: a batch, or its gradients
+    STRIDED                 # a is read in place, with any strides
 
 
 cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b[depth, columns] + bias[columns]))
@@ -92,11 +92,11 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     bint has_bias, relu, has_mask
     Matrix bias             # row is 0
     Matrix mask             # the result is 0 where it is at most 0
-    # NULL: none; else the result is the gradient of weights that lie as `out` does, which is only room for their sums
+    # NULL: none; else the result is the gradient of weights with the layout of `out`, a buffer for the sums
     const UpdateArgs* update
-    bint padded             # what lies in panels or follows columns reaches to the end of the last panel
-    bint by_rows            # threads own rows of the output, the same ones for the same number of rows
-    bint swapped            # by the plan: outᵀ = bᵀ · aᵀ stands here, and what were rows are columns
+    bint padded             # matrices in panels, and what follows their columns, reach to the end of the last panel
+    bint by_rows            # threads own rows of the output, the same rows for the same number of rows
+    bint swapped            # by the plan: these are the arguments of outᵀ = bᵀ · aᵀ, with rows and columns swapped
     Path path               # by the plan
     bint packs_b            # by the plan: panels of b are copied
     char* workspace         # threads × workspace_bytes, aligned to 64
@@ -115,10 +115,10 @@ cdef struct PairArgs:       # out[rows, columns] = formula(a, b); a stride of 0 
     Py_ssize_t rows, columns
     Matrix a, b, out
     double factor           # a number that the formula takes
-    bint by_rows            # threads own rows; if `out` lies in panels of its columns, so do a and b
+    bint by_rows            # threads own rows; if `out` is in panels of its columns, so are a and b
 
 
-cdef struct DropoutArgs:    # out = x / (1 - rate) where an element is kept, else 0; all in rows
+cdef struct DropoutArgs:    # out = x / (1 - rate) where an element is kept, else 0; x and out are contiguous
     Py_ssize_t rows, columns
     const void* x
     void* out
@@ -133,7 +133,7 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
     Matrix out
     void* partials          # chunks × outer, only for inner = 1 and more than one chunk
     double divisor
-    const UpdateArgs* update    # NULL: none; else the results are the gradient of weights, and `out` is not written
+    const UpdateArgs* update    # NULL: none; else the results are the gradient of weights, and `out` is unused
 
 
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
@@ -142,12 +142,12 @@ cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out 
     const void* a
     const void* b
     void* loss              # NULL: only out
-    void* partials          # of more than one chunk, for sum_join
+    void* partials          # for sum_join, if there is more than one chunk
     void* out               # NULL: only the loss
     const void* grad        # one element
 
 
-cdef struct PanelArgs:      # source[rows, columns] copied into panels of its columns, the last one filled up with zeros
+cdef struct PanelArgs:      # source[rows, columns] copied into panels of its columns, the last padded with zeros
     Py_ssize_t rows, columns
     Matrix source
     void* out
@@ -156,13 +156,13 @@ cdef struct PanelArgs:      # source[rows, columns] copied into panels of its co
 cdef struct PeakArgs:
     Py_ssize_t rounds
     double factor, term
-    void* out               # threads × 64 bytes, so that no work can be left out
+    void* out               # threads × 64 bytes, so that the compiler cannot omit the work
 
 
 cdef struct Cores:
     void (*matmul_plan)(MatmulArgs* args, int threads) noexcept nogil
     void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
-                             Rectangle* own) noexcept nogil
+                             Rectangle* local) noexcept nogil
     Core matmul
     Core pair
     Core pair_rows
@@ -179,4 +179,4 @@ cdef struct Cores:
     int chains
     int lanes
     int tile_rows, tile_columns
-    int depth_block         # steps of the depth for which a product writes its output once
+    int depth_block         # steps of the depth between writes of the output

@@ -1,4 +1,4 @@
-"""What an AddressSanitizer build needs to know of memory that is cut out of a larger block; nothing in other builds."""
+"""Tells an AddressSanitizer build about memory that is cut out of a larger block; does nothing in other builds."""
 
 cdef extern from * nogil:
     """

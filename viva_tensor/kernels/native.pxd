@@ -1,4 +1,4 @@
-"""Threads of the operating system, of which OpenMP makes its teams: whether there are some, and forks."""
+"""The operating system's threads, from which OpenMP forms its teams: whether more can be started, and forks."""
 
 cdef extern from * nogil:
     """
@@ -10,7 +10,7 @@ cdef extern from * nogil:
         pthread_mutex_unlock((pthread_mutex_t *)gate);
         return NULL;
     }
-    /* All are there at once, as those of the team will be. */
+    /* All exist at once, like the threads of the team. */
     static int viva_can_start(int more, int threads) {
         pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
         void *room = malloc(8192 + 1024 * (size_t)threads);
@@ -33,6 +33,6 @@ cdef extern from * nogil:
     #define viva_at_fork(before, in_child) 0
     #endif
     """
-    # whether so many more threads could be started now, and the memory of a team of so many threads had
+    # whether so many more threads, and the memory of a team of so many threads, are available now
     bint can_start "viva_can_start" (int more, int threads)
     int at_fork "viva_at_fork" (void (*before)() noexcept nogil, void (*in_child)() noexcept nogil)

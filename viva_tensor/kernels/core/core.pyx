@@ -1,4 +1,4 @@
-"""The cores for one element type and one instruction set; built once for each pair of them from this one source."""
+"""The cores for one element type and one instruction set; every pair of them is built from this source."""
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uint64_t
@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from viva_tensor.kernels.cores cimport *
 
 cdef extern from "vector.h" nogil:
-    # `vec` is LANES elements that add and multiply like one; only the C compiler knows how many, and of what.
+    # `vec` is LANES elements that add and multiply like one; only the C compiler knows their number and type.
     ctypedef float real "viva_real"
     ctypedef float vec "viva_vec"
     vec ZERO "VIVA_ZERO"
@@ -38,19 +38,19 @@ cdef enum:
 
 
 cdef inline Py_ssize_t share(Py_ssize_t size, Py_ssize_t unit, int thread, int threads) noexcept nogil:
-    """Return where the share of one thread begins when whole units of elements are dealt out evenly."""
+    """Return the start of a thread's share when whole units of elements are dealt out evenly."""
     if threads == 1:
         return thread * size
     return min(size, (size + unit - 1) // unit * thread // threads * unit)
 
 
 cdef inline Py_ssize_t row_share(Py_ssize_t rows, int thread, int threads) noexcept nogil:
-    """Return where the rows of one thread begin, in every operation whose threads own rows."""
+    """Return the first row of a thread, in every operation whose threads own rows."""
     return share(rows, 4, thread, threads)
 
 
 cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:
-    """Return how many elements of vector j lie within so many columns."""
+    """Return the number of elements of vector j that lie within so many columns."""
     return <int> max(0, min(<Py_ssize_t> LANES, columns - j * LANES))
 
 
@@ -106,5 +106,5 @@ cores.depth_block = DEPTH_BLOCK
 
 
 def table():
-    """The table of cores, as a capsule that `_dispatch` opens."""
+    """Return the table of cores, as a capsule that `_dispatch` opens."""
     return PyCapsule_New(&cores, "viva_tensor.cores", NULL)

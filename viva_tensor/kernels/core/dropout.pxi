@@ -1,8 +1,10 @@
-# Dropout: which elements are kept depends on a seed and on their number alone, so that the gradient finds them again.
+# Dropout: a seed and the index of an element decide whether it is kept, so the backward pass keeps the same elements.
 
 cdef inline uint64_t split_mix(uint64_t seed, uint64_t number) noexcept nogil:
-    """The number-th output, from 0, of SplitMix64 (G. L. Steele, D. Lea and C. H. Flood, Fast splittable pseudorandom
-    number generators, OOPSLA 2014)"""
+    """Return the output of SplitMix64 with this number, from 0.
+
+    G. L. Steele, D. Lea and C. H. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
+    """
     cdef uint64_t z = seed + (number + 1) * <uint64_t> 0x9e3779b97f4a7c15
     z = (z ^ (z >> 30)) * <uint64_t> 0xbf58476d1ce4e5b9
     z = (z ^ (z >> 27)) * <uint64_t> 0x94d049bb133111eb
@@ -10,7 +12,7 @@ cdef inline uint64_t split_mix(uint64_t seed, uint64_t number) noexcept nogil:
 
 
 cdef void dropout(const void* packed, int thread, int threads) noexcept nogil:
-    """out = x / (1 - rate) where the element's number of 64 bits is at least rate·2⁶⁴, else 0; threads own rows"""
+    """Set out = x / (1 - rate) where the element's 64-bit number is at least rate·2⁶⁴, else 0; threads own rows."""
     cdef const DropoutArgs* args = <const DropoutArgs*> packed
     cdef const real* x = <const real*> args.x
     cdef real* out = <real*> args.out

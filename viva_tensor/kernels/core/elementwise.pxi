@@ -1,7 +1,6 @@
-# Operations on each element, with a stride of 0 where an operand is broadcast. Each formula stands once, here; from its
-# name the build makes the enum `Formula`, what Python knows, `apply`, and `pair`, with a loop for each (setup.py).
-# That of a gradient takes the gradient of its output, and the input or the output of its forward formula, whichever
-# makes it shorter.
+# Operations on each element; a broadcast operand has a stride of 0. This is the only list of formulas: from their names
+# the build makes the enum `Formula`, the table for Python, `apply`, and `pair` with a loop for each (setup.py). A
+# backward formula takes the gradient of the output as a, and as b the input x or the output y of its forward formula.
 
 cdef inline vec formula_add(vec a, vec b, double factor) noexcept nogil:
     return a + b
@@ -20,12 +19,12 @@ cdef inline vec formula_div(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_chain_mul(vec a, vec b, double factor) noexcept nogil:
-    """A gradient times a slope, which may be infinite"""
+    """Return a gradient times a slope, which may be infinite."""
     return chained(a, a * b)
 
 
 cdef inline vec formula_chain_div(vec a, vec b, double factor) noexcept nogil:
-    """A gradient divided by what is 0 where the slope is infinite"""
+    """Return a gradient divided by the inverse of a slope, which is 0 where the slope is infinite."""
     return chained(a, quotient(a, b))
 
 
@@ -34,11 +33,12 @@ cdef inline vec formula_scale(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_maximum(vec a, vec b, double factor) noexcept nogil:
-    return larger(a, b)
+    """Return the larger, and NaN if either is NaN."""
+    return if_less(a, b, b, if_at_most(b, a, a, a + b))
 
 
 cdef inline vec formula_greater(vec a, vec b, double factor) noexcept nogil:
-    """The share of max(a, b)'s gradient that is a's: half where they are equal"""
+    """Return the share of a in the gradient of max(a, b): half where they are equal."""
     return if_less(a, b, ZERO, splat(<real> 1) - if_at_most(a, b, splat(<real> 0.5), ZERO))
 
 
@@ -47,7 +47,6 @@ cdef inline vec formula_abs(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_abs_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x"""
     return if_less(b, ZERO, -a, if_less(ZERO, b, a, b + ZERO))
 
 
@@ -68,11 +67,19 @@ cdef inline vec formula_pow(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_erf(vec a, vec b, double factor) noexcept nogil:
-    return erf_of(a)
+    """Return the series of erf below ½, else 1 - erfc."""
+    cdef vec size = abs_of(a), square, small = splat(erf_series[ERF_TERMS - 1])
+    cdef int k
+    size = at_most(size, <real> 30)
+    square = size * size
+    for k in range(ERF_TERMS - 2, -1, -1):
+        small = fused(small, square, splat(erf_series[k]))
+    small = small * size
+    return with_sign(if_less(size, splat(<real> 0.5), small, splat(<real> 1) - erfc_of(size, -square)), a)
 
 
 cdef inline vec formula_erf_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x: 2/√π · e^(-x²)"""
+    """Return a · 2/√π · e^(-x²)."""
     return a * (decayed(-(b * b)) * <real> 1.1283791670955126)
 
 
@@ -81,7 +88,6 @@ cdef inline vec formula_relu(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_relu_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x"""
     return masked(a, b)
 
 
@@ -90,7 +96,6 @@ cdef inline vec formula_leaky_relu(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_leaky_relu_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x"""
     return if_at_most(b, ZERO, a * <real> factor, a)
 
 
@@ -99,25 +104,27 @@ cdef inline vec formula_sigmoid(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_sigmoid_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of y"""
     return a * (b * (splat(<real> 1) - b))
 
 
 cdef inline vec formula_tanh(vec a, vec b, double factor) noexcept nogil:
-    return tanh_of(a)
+    """Return (e²ᵃ - 1) / (e²ᵃ + 1)."""
+    cdef vec e = abs_of(a)
+    e = at_most(e, TANH_MAX)
+    e = expm1_of(e + e)
+    return with_sign(quotient(e, e + <real> 2), a)
 
 
 cdef inline vec formula_tanh_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of y"""
     return a * fused_from(splat(<real> 1), b, b)
 
 
 cdef inline vec formula_softplus(vec a, vec b, double factor) noexcept nogil:
-    return softplus_of(a)
+    """Return ln(1 + eᵃ) = max(a, 0) + ln(1 + e⁻ˡᵃˡ)."""
+    return if_less(a, ZERO, ZERO, a) + log1p_of(decayed(-abs_of(a)))
 
 
 cdef inline vec formula_softplus_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x"""
     return a * sigmoid_of(b)
 
 
@@ -126,7 +133,7 @@ cdef inline vec formula_silu(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_silu_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x: σ + x·σ·(1 - σ)"""
+    """Return a · (σ + x·σ·(1 - σ))."""
     cdef vec c
     b = within(b)
     c = sigmoid_of(b)
@@ -138,9 +145,9 @@ cdef inline vec formula_gelu(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_gelu_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x: Φ + x·φ, not fused: its bits are stored"""
+    """Return a · (Φ + x·φ), where φ = e^(-x²/2) / √(2π); not fused, since its bits are stored."""
     b = within(b)
-    return a * (b * normal_density(b) + normal_cdf(b))
+    return a * (b * (decayed((b * b) * <real> -0.5) * <real> 0.3989422804014327) + normal_cdf(b))
 
 
 cdef inline vec formula_gelu_tanh(vec a, vec b, double factor) noexcept nogil:
@@ -148,34 +155,37 @@ cdef inline vec formula_gelu_tanh(vec a, vec b, double factor) noexcept nogil:
 
 
 cdef inline vec formula_gelu_tanh_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of x: σ + x·σ·(1 - σ)·bend'"""
-    cdef vec c
+    """Return a · (σ + x·σ·(1 - σ)·bend')."""
+    cdef vec c, slope
     b = within(b)
     c = sigmoid_of(bend(b))
-    return a * (c * fused(b * (splat(<real> 1) - c), bend_slope(b), splat(<real> 1)))
+    slope = fused(b * b, splat(<real> 0.21406444881780076), splat(<real> 1.5957691216057308))
+    return a * (c * fused(b * (splat(<real> 1) - c), slope, splat(<real> 1)))
 
 
 cdef inline vec formula_huber(vec a, vec b, double factor) noexcept nogil:
-    """Of a difference: d²/2 up to δ, then δ·(|d| - δ/2)"""
-    cdef vec c
-    c = abs_of(a)
+    """Return d²/2 of a difference d up to δ, then δ·(|d| - δ/2)."""
+    cdef vec c = abs_of(a)
     return if_at_most(c, splat(<real> factor), c * <real> 0.5 * c, (c - <real> (0.5 * factor)) * <real> factor)
 
 
 cdef inline vec formula_huber_backward(vec a, vec b, double factor) noexcept nogil:
-    """Of the difference, cut off at ±δ"""
+    """Return a times the difference clipped to ±δ."""
     return a * at_least(at_most(b, <real> factor), <real> -factor)
 
 
 cdef inline vec formula_binary_cross_entropy(vec a, vec b, double factor) noexcept nogil:
-    """Of logits a and targets b: max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ), the first two as |a| times the share of the class
-    that a speaks against, of which nothing is nothing even if a is infinite"""
+    """Return max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ) for logits a and targets b.
+
+    The first two terms are |a| times the target's share of the class against which a speaks, and 0 if that share is 0,
+    even if a is infinite.
+    """
     cdef vec c = if_less(a, ZERO, b, splat(<real> 1) - b)
     return if_at_most(c, ZERO, ZERO, c * abs_of(a)) + log1p_of(decayed(-abs_of(a)))
 
 
 cdef inline vec gathered(const real* x, Py_ssize_t step, int size) noexcept nogil:
-    """`size` elements, `step` apart; zeros behind them."""
+    """Return `size` elements that are `step` apart, followed by zeros."""
     cdef vec value = ZERO
     cdef int i
     if step == 1:
@@ -200,14 +210,14 @@ cdef inline Line line_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column
 
 
 cdef inline Line piece_of(const Matrix* matrix, Py_ssize_t offset) noexcept nogil:
-    """Adjacent elements of a matrix in panels."""
+    """Return adjacent elements of a matrix in panels."""
     cdef Line line
     line.data, line.step = <real*> matrix.data + offset, 1
     return line
 
 
 cdef inline void along(Formula formula, Py_ssize_t size, Line a, Line b, Line out, double factor) noexcept nogil:
-    """A formula along a row. The steps that matter have loops of their own."""
+    """Apply a formula along a row. The common steps have loops of their own."""
     cdef Py_ssize_t i, whole = 0
     cdef vec fixed
     cdef int part, k
@@ -245,7 +255,7 @@ cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogi
 
 
 cdef inline void elementwise(Formula formula, const void* packed, int thread, int threads) noexcept nogil:
-    """A thread's share: rows, or elements in row order, which may begin and end within a row."""
+    """Do a thread's share: rows, or elements in row order, which may begin and end within a row."""
     cdef const PairArgs* args = <const PairArgs*> packed
     cdef Py_ssize_t at, end, row, column, size
     cdef bint together = runs_on(&args.a, args.columns) and runs_on(&args.b, args.columns) \

@@ -1,5 +1,5 @@
-/* What exp, log and their relatives (functions.pxi) need of a vector beside arithmetic: choices, signs, and the parts of a
- * floating-point number; and their coefficients. */
+/* What exp, log and their relatives (functions.pxi) need besides arithmetic: choices, signs, the parts of a floating-point
+ * number, and coefficients. */
 #ifndef VIVA_FUNCTIONS_H
 #define VIVA_FUNCTIONS_H
 
@@ -10,12 +10,12 @@
 
 /* ROUNDER, added to a number, leaves the nearest integer in its low bits. LN2_HIGH has so few bits that its product with
  * any exponent is exact. Beyond EXP_MIN and EXP_MAX exp is 0 and infinite. TAYLOR is the degree from which the terms of
- * exp are less than half a unit in the last place, for |r| ≤ ln(2) / 2; those of atanh and of erf likewise.
+ * exp are less than half a unit in the last place, for |r| ≤ ln(2) / 2; the numbers of terms of atanh and erf likewise.
  *
- * ERFCX: (1 + 2x)·exp(x²)·erfc(x) as a polynomial in (x - 15/4) / (x + 15/4), highest power first, for all x ≥ 0, which
- * is the form of J. L. Schonfelder, Chebyshev expansions for the error and related functions, Mathematics of Computation
- * 32(144), 1978. Coefficients calculated in 40 digits, from the expansion at 64 Chebyshev nodes; relative errors 4e-18
- * and 7e-10. */
+ * ERFCX: (1 + 2x)·exp(x²)·erfc(x) as a polynomial in (x - 15/4) / (x + 15/4), highest power first, for all x ≥ 0, in the
+ * form of J. L. Schonfelder, Chebyshev expansions for the error and related functions, Mathematics of Computation 32(144),
+ * 1978. The coefficients were computed in 40 digits from the expansion at 64 Chebyshev nodes; their relative errors are
+ * 4e-18 and 7e-10. */
 #if VIVA_REAL_BITS == 64
 #define VIVA_MANTISSA 52
 #define VIVA_ROUNDER 6755399441055744.0
@@ -60,7 +60,7 @@ static const viva_real viva_erfcx[] = {
     -0.0586854405f, 0.0923039375f,  -0.108805228f,    0.082276774f,    0.00358549531f, -0.1402406f,     1.23751263f,
 };
 #endif
-/* From here on the logistic function and the normal distribution are 0 or 1 in either type. */
+/* Beyond this the logistic function and the normal distribution are 0 or 1 in either type. */
 #define VIVA_BEYOND ((viva_real)1000)
 #define VIVA_ERFCX_TERMS ((int)(sizeof(viva_erfcx) / sizeof(viva_real)))
 
@@ -100,11 +100,11 @@ static const viva_real viva_erf_series[] = {
 #define VIVA_FUNCTION static inline __attribute__((always_inline, unused))
 #define VIVA_SIGN ((viva_int)((uint64_t)1 << (VIVA_REAL_BITS - 1)))
 
-/* x in all lanes, its sign too if it is zero */
+/* x in all lanes; the sign of a zero is kept */
 VIVA_FUNCTION viva_vec viva_splat(viva_real x) { return x - VIVA_ZERO; }
 
-/* a where x < y (x ≤ y), else b, also where x or y is NaN; the larger (smaller) of x and a bound, and NaN if x is. With
- * AVX-512, compilers would make vectors of such choices, which it keeps in mask registers. */
+/* a where x < y (x ≤ y), else b, also where x or y is NaN; the larger (smaller) of x and a bound, and NaN if x is NaN.
+ * For AVX-512, compilers would move such choices from mask registers to vectors. */
 #if defined(__AVX512F__) && VIVA_REAL_BITS == 64
 #define VIVA_512(name, ...) ((viva_vec)_mm512_##name##_pd(__VA_ARGS__))
 #define VIVA_512_COMPARE _mm512_cmp_pd_mask
@@ -166,8 +166,8 @@ VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
     return (viva_vec)(((viva_bits)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_unsigned)VIVA_ONE_BITS);
 }
 
-/* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents: it may be subnormal or
- * infinite. */
+/* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents; the result may be subnormal
+ * or infinite. */
 VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) {
 #if defined(__AVX512F__)
     return VIVA_512(scalef, (viva_512)x, (viva_512)n);
@@ -222,7 +222,7 @@ VIVA_FUNCTION viva_vec viva_sqrt(viva_vec x) {
     return root;
 }
 
-/* xᵖ by the C library, lane by lane, but for the powers that everybody uses */
+/* xᵖ by the C library, lane by lane, except for squares */
 VIVA_FUNCTION viva_vec viva_pow(viva_vec x, double p) {
     viva_vec power = x;
     if (p == 2) return x * x;

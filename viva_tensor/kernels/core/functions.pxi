@@ -1,5 +1,5 @@
-# exp, log, tanh, erf and their relatives, on vectors. Every lane takes the same steps, so that a number has the same
-# image wherever it stands. (The vector functions of C libraries differ between instruction sets.)
+# exp, log, erfc and their relatives, on vectors. Every lane takes the same steps, so a result has the same bits in any
+# lane. (The vector functions of C libraries differ between instruction sets.)
 
 cdef extern from "functions.h" nogil:
     vec splat "viva_splat" (real x)
@@ -37,24 +37,19 @@ cdef extern from "functions.h" nogil:
         ERFCX_TERMS "VIVA_ERFCX_TERMS"
 
 
-cdef inline vec larger(vec x, vec y) noexcept nogil:
-    """max(x, y), and NaN if either is"""
-    return if_less(x, y, y, if_at_most(y, x, x, x + y))
-
-
 cdef inline vec chained(vec grad, vec value) noexcept nogil:
-    """The value of a chain rule, or 0 where the gradient is 0 and an infinite slope would make it NaN"""
+    """Return `value`, a product of the chain rule, or 0 where the gradient is 0 and an infinite slope makes it NaN."""
     return if_at_most(abs_of(grad), ZERO, if_at_most(abs_of(value), ZERO, value, grad), value)
 
 
 cdef inline vec reduced(vec x, vec* n) noexcept nogil:
-    """r with x = n·ln(2) + r, |r| ≤ ln(2) / 2"""
+    """Return r with x = n·ln(2) + r, |r| ≤ ln(2) / 2."""
     n[0] = nearest(x, <real> 1.4426950408889634)
     return fused_from(fused_from(x, n[0], splat(LN2_HIGH)), n[0], splat(LN2_LOW))
 
 
 cdef inline vec decayed(vec x) noexcept nogil:
-    """eˣ = 2ⁿ·eʳ for x ≤ 0, the latter by its Taylor series"""
+    """Return eˣ = 2ⁿ·eʳ for x ≤ 0, with eʳ by its Taylor series."""
     cdef vec n, r, value = splat(inverse_factorial[TAYLOR])
     cdef int k
     r = reduced(at_least(x, EXP_MIN), &n)
@@ -64,12 +59,12 @@ cdef inline vec decayed(vec x) noexcept nogil:
 
 
 cdef inline vec exp_of(vec x) noexcept nogil:
-    """eˣ"""
+    """Return eˣ."""
     return decayed(at_most(x, EXP_MAX))
 
 
 cdef inline vec expm1_of(vec x) noexcept nogil:
-    """eˣ - 1 = 2ⁿ·(eʳ - 1) + (2ⁿ - 1), for x that are not beyond the range of exp"""
+    """Return eˣ - 1 = 2ⁿ·(eʳ - 1) + (2ⁿ - 1), for x within the range of exp."""
     cdef vec n, r, scale, value = splat(inverse_factorial[TAYLOR])
     cdef int k
     r = reduced(x, &n)
@@ -81,8 +76,11 @@ cdef inline vec expm1_of(vec x) noexcept nogil:
 
 
 cdef inline vec log_of(vec x) noexcept nogil:
-    """ln(m·2ᵏ) = k·ln(2) + ln(1 + f), where ln(1 + f) = f - f²/2 + s·(f²/2 + R), s = f / (2 + f), and R the rest of the
-    series 2·atanh(s) = 2s + 2/3·s³ + 2/5·s⁵ + ..."""
+    """Return ln(m·2ᵏ) = k·ln(2) + ln(1 + f).
+
+    ln(1 + f) = f - f²/2 + s·(f²/2 + R) with s = f / (2 + f), and R is the rest of the series
+    2·atanh(s) = 2s + 2/3·s³ + 2/5·s⁵ + ...
+    """
     cdef vec m, k, f, s, z, half, rest, value, normal
     cdef int i
     normal = if_less(x, splat(SMALLEST), x * <real> (<long long> 1 << MANTISSA), x)
@@ -103,32 +101,19 @@ cdef inline vec log_of(vec x) noexcept nogil:
 
 
 cdef inline vec log1p_of(vec x) noexcept nogil:
-    """ln(1 + x) for 0 ≤ x ≤ 1, with what 1 + x has rounded away"""
+    """Return ln(1 + x) for 0 ≤ x ≤ 1, corrected for the rounding of 1 + x."""
     cdef vec sum = x + <real> 1
     return log_of(sum) + quotient(x - (sum - <real> 1), sum)
 
 
-cdef inline vec tanh_of(vec x) noexcept nogil:
-    """(e²ˣ - 1) / (e²ˣ + 1)"""
-    cdef vec e = abs_of(x)
-    e = at_most(e, TANH_MAX)
-    e = expm1_of(e + e)
-    return with_sign(quotient(e, e + <real> 2), x)
-
-
 cdef inline vec sigmoid_of(vec x) noexcept nogil:
-    """1 / (1 + e⁻ˣ), or eˣ / (1 + eˣ) for negative x, which keeps its small values"""
+    """Return 1 / (1 + e⁻ˣ), or eˣ / (1 + eˣ) for negative x, which keeps the precision of small values."""
     cdef vec e = decayed(-abs_of(x))
     return quotient(if_less(x, ZERO, e, splat(<real> 1)), e + <real> 1)
 
 
-cdef inline vec softplus_of(vec x) noexcept nogil:
-    """ln(1 + eˣ) = max(x, 0) + ln(1 + e⁻ˡˣˡ)"""
-    return if_less(x, ZERO, ZERO, x) + log1p_of(decayed(-abs_of(x)))
-
-
 cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
-    """erfc(x) = e^(-x²)·erfcx(x) for 0 ≤ x < ∞, given -x²"""
+    """Return erfc(x) = e^(-x²)·erfcx(x) for 0 ≤ x < ∞, given -x²."""
     cdef vec t = quotient(x - <real> 3.75, x + <real> 3.75), value = splat(erfcx_series[0])
     cdef int k
     for k in range(1, ERFCX_TERMS):
@@ -136,25 +121,8 @@ cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:
     return quotient(decayed(minus_square) * value, fused(x, splat(<real> 2), splat(<real> 1)))
 
 
-cdef inline vec erf_of(vec x) noexcept nogil:
-    """The series of erf below ½, else 1 - erfc"""
-    cdef vec size = abs_of(x), square, small = splat(erf_series[ERF_TERMS - 1])
-    cdef int k
-    size = at_most(size, <real> 30)
-    square = size * size
-    for k in range(ERF_TERMS - 2, -1, -1):
-        small = fused(small, square, splat(erf_series[k]))
-    small = small * size
-    return with_sign(if_less(size, splat(<real> 0.5), small, splat(<real> 1) - erfc_of(size, -square)), x)
-
-
-cdef inline vec normal_density(vec x) noexcept nogil:
-    """φ(x) = e^(-x²/2) / √(2π)"""
-    return decayed((x * x) * <real> -0.5) * <real> 0.3989422804014327
-
-
 cdef inline vec normal_cdf(vec x) noexcept nogil:
-    """Φ(x) = ½·erfc(-x / √2)"""
+    """Return Φ(x) = ½·erfc(-x / √2)."""
     cdef vec size = abs_of(x), tail
     size = at_most(size, <real> 60)
     tail = erfc_of(size * <real> 0.7071067811865476, (size * size) * <real> -0.5) * <real> 0.5
@@ -162,14 +130,10 @@ cdef inline vec normal_cdf(vec x) noexcept nogil:
 
 
 cdef inline vec within(vec x) noexcept nogil:
-    """x, or where it is so large that σ and Φ are 0 or 1 and φ is 0, a number that no such 0 makes NaN"""
+    """Clip x to ±BEYOND, where σ and Φ are 0 or 1 and φ is 0: infinite, their product with x would be NaN."""
     return at_least(at_most(x, BEYOND), -BEYOND)
 
 
 cdef inline vec bend(vec x) noexcept nogil:
-    """2·√(2/π)·(x + 0.044715·x³): Φ(x) is about the sigmoid of it"""
+    """Return 2·√(2/π)·(x + 0.044715·x³), whose sigmoid approximates Φ(x)."""
     return x * fused(x * x, splat(<real> 0.07135481627260025), splat(<real> 1.5957691216057308))
-
-
-cdef inline vec bend_slope(vec x) noexcept nogil:
-    return fused(x * x, splat(<real> 0.21406444881780076), splat(<real> 1.5957691216057308))

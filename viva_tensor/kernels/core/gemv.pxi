@@ -1,12 +1,12 @@
-# Products that tiles would waste: no depth, a depth of one, one row (a plan turns one column into one row), a few
-# multiply-adds in all.
+# Products for which tiles would be a waste: no depth, a depth of one, one row (a plan turns one column into one row),
+# or few multiply-adds in all.
 
 cdef enum:
     ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
 
 
 cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """A part of the output whose sums are over the whole depth."""
+    """Return a part of the output whose sums are over the whole depth."""
     cdef Part part
     part.row, part.column, part.rows, part.columns, part.first, part.last = row, column, rows, columns, True, True
     return part
@@ -14,7 +14,7 @@ cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_
 
 cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t column,
                          Py_ssize_t columns) noexcept nogil:
-    """Send finished sums of one row on to the output, a tile's width at a time."""
+    """Send the finished sums of one row to the output, a tile's width at a time."""
     cdef Part part = part_of(0, column, 1, columns)
     cdef vec line[TILE_VECS]
     cdef int j, first
@@ -30,7 +30,7 @@ cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t
 
 
 cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """`vecs` vectors of one row of output from b with adjacent columns, the last vector perhaps in part."""
+    """Compute `vecs` vectors of one row of the output from b with adjacent columns; the last may be a part vector."""
     cdef vec sums[ROW_VECS]
     cdef vec totals[ROW_VECS]
     cdef vec line
@@ -55,7 +55,7 @@ cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column,
 
 
 cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """LANES or fewer outputs of one row from b whose columns run along memory: transposed in registers."""
+    """Compute at most LANES outputs of one row from b whose columns are contiguous: transposed in registers."""
     cdef vec rows[LANES]
     cdef vec sums, totals = ZERO
     cdef Py_ssize_t chunk = 0, end, k
@@ -85,27 +85,27 @@ cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_
     row_end(&totals, 1, args, column, columns)
 
 
-cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """out[i, j] = a[i]·b[j], from zero like every sum, panel after panel."""
+cdef inline void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Set out[i, j] = a[i]·b[j], added to zero like every sum, panel after panel."""
     cdef const real* b
     cdef const real* mask = NULL
     cdef real* out
     cdef vec value
     cdef vec line[TILE_VECS]
     cdef real factor
-    cdef Py_ssize_t i, column = own.left
+    cdef Py_ssize_t i, column = local.left
     cdef int j, size
-    while column < own.right:
+    while column < local.right:
         b = at(&args.b, 0, column)
         for j in range(TILE_VECS):
-            line[j] = load_part(b + j * LANES, lanes_of(own.right - column, j))
-        out = at(&args.out, own.top, column)
+            line[j] = load_part(b + j * LANES, lanes_of(local.right - column, j))
+        out = at(&args.out, local.top, column)
         if args.has_mask:
-            mask = at(&args.mask, own.top, column)
-        for i in range(own.top, own.bottom):
+            mask = at(&args.mask, local.top, column)
+        for i in range(local.top, local.bottom):
             factor = at(&args.a, i, 0)[0]
             for j in range(TILE_VECS):
-                size = lanes_of(own.right - column, j)
+                size = lanes_of(local.right - column, j)
                 value = fused(line[j], splat(factor), ZERO)
                 if mask != NULL:
                     value = masked(value, load_part(mask + j * LANES, size))
@@ -116,20 +116,20 @@ cdef inline void outer(const MatmulArgs* args, const Rectangle* own) noexcept no
         column += TILE_COLUMNS
 
 
-cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """At most LANES columns, adjacent in b: a vector for each row."""
+cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Compute a vector for each row: at most LANES columns, adjacent in b."""
     cdef vec sums, total
     cdef const real* a
     cdef const real* b
     cdef Py_ssize_t i, k, chunk
-    cdef Part part = part_of(0, own.left, 1, own.right - own.left)
-    cdef int size = <int> (own.right - own.left)
-    for i in range(own.top, own.bottom):
+    cdef Part part = part_of(0, local.left, 1, local.right - local.left)
+    cdef int size = <int> (local.right - local.left)
+    for i in range(local.top, local.bottom):
         total = ZERO
         chunk = 0
         while chunk < args.depth:
             a = <const real*> args.a.data + i * args.a.row + chunk * args.a.column
-            b = <const real*> args.b.data + chunk * args.b.row + own.left
+            b = <const real*> args.b.data + chunk * args.b.row + local.left
             sums = ZERO
             for k in range(min(CHUNK, args.depth - chunk)):
                 sums = fused(load_part(b, size), splat(a[0]), sums)
@@ -141,24 +141,24 @@ cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* own) noexce
         epilogue(1, 1, False, args, &part, &total)
 
 
-cdef inline void without_depth(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """Sums of nothing."""
+cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Set the output of a product without depth: sums of nothing."""
     cdef vec none[TILE_VECS]
     cdef Part part
     cdef Py_ssize_t row, column
     cdef int j
-    for row in range(own.top, own.bottom):
-        column = own.left
-        while column < own.right:
+    for row in range(local.top, local.bottom):
+        column = local.left
+        while column < local.right:
             for j in range(TILE_VECS):
                 none[j] = ZERO
-            part = part_of(row, column, 1, min(TILE_COLUMNS, own.right - column))
+            part = part_of(row, column, 1, min(TILE_COLUMNS, local.right - column))
             epilogue_in_any_layout(none, args, &part)
             column += TILE_COLUMNS
 
 
 cdef inline void one_row(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t end) noexcept nogil:
-    """One row of the output from a column on, with as many chains as its width allows."""
+    """Compute one row of the output from a column on, with as many chains as its width allows."""
     if args.path == ROW_ACROSS:
         while column < end:
             row_across(args, column, min(LANES, end - column))
@@ -174,13 +174,13 @@ cdef inline void one_row(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t e
         column += LANES
 
 
-cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* own) noexcept nogil:
-    """Make a thread's part of a product whose path is one of those here."""
+cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Compute a thread's share of a product whose path is defined in this file."""
     if args.path == ROW_BY_ROW:
-        row_by_row(args, own)
+        row_by_row(args, local)
     elif args.path == OUTER_PRODUCT:
-        outer(args, own)
+        outer(args, local)
     elif args.path == NO_DEPTH:
-        without_depth(args, own)
+        without_depth(args, local)
     else:
-        one_row(args, own.left, own.right)
+        one_row(args, local.left, local.right)

@@ -1,18 +1,18 @@
-# out = a · b, blocked and packed; what else an output may be (bias, relu, mask, update) follows in tiles.pxi.
+# out = a · b, blocked and packed; the epilogues of an output (bias, relu, mask, update) are in tiles.pxi.
 #
 #   for each block of columns of b          (BLOCK_B: the packed block of b stays in the last-level cache)
 #     for each block of the depth           (DEPTH_BLOCK: the output is written, and read again, once for each)
 #       for each block of rows of a         (BLOCK_A: the packed block of a stays in the second-level cache)
 #         pack a[rows, depth] into panels of TILE_ROWS
-#         for each panel of b               (packed, TILE_COLUMNS wide, when the first block of rows comes to it)
+#         for each panel of b               (TILE_COLUMNS wide, packed when the first block of rows needs it)
 #           for each panel of a: one tile, its sums in registers
 #
-# An operand that few tiles read again is not packed but read where it lies, all but a last part panel; one that lies in
-# panels is read there. If a lies in panels, one block has all its rows: a panel of b is packed and used at once, and
-# meanwhile the next one comes from memory.
+# An operand that few tiles read again is read in place instead, except for a last part panel; an operand in panels is
+# always read in place. If a is in panels, one block has all its rows: a panel of b is packed and used at once, while
+# the next panel is prefetched.
 #
-# The order of every sum is fixed: a chain over each CHUNK of the depth from zero, the chunks added in order. CHUNK is
-# therefore part of the numbers that the library promises; every other size here may change without changing a bit.
+# The order of every sum is fixed: each CHUNK of the depth is one chain of sums from zero, and the chunks are added in
+# order. CHUNK therefore belongs to the promised results; every other size here may change without changing a bit.
 
 cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py
     CHUNK = 256
@@ -24,21 +24,21 @@ cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/
 
 cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int threads, int count, bint packs_a,
                                bint packs_b) noexcept nogil:
-    """Work of a thread in a band of `count` threads, all tiles being whole: multiply-adds per depth, and packing."""
+    """Return a thread's work in a band of `count` threads, in whole tiles: multiply-adds per depth, and packing."""
     cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + threads - 1) // threads * TILE_ROWS
     cdef Py_ssize_t wide = (panels(columns, TILE_COLUMNS) + count - 1) // count * TILE_COLUMNS
     return tall * wide + PACKING * ((tall if packs_a else 0) + (wide if packs_b else 0))
 
 
 cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
-                    Rectangle* own) noexcept nogil:
-    """A thread's part of the output: bands of rows as high as they have threads, each dealt out by columns.
+                    Rectangle* local) noexcept nogil:
+    """Find a thread's share of the output: bands of rows, as high as they have threads, are dealt out by columns.
 
-    Any number of threads is balanced, also a prime one; the number of bands is the one with the least work for the
-    busiest thread.
+    Any number of threads is balanced, even a prime number; the number of bands minimises the work of the busiest
+    thread.
     """
     cdef Py_ssize_t work, best = -1, tiles = panels(rows, TILE_ROWS)
-    cdef int bands = 1, trial, count, larger, before, place
+    cdef int bands = 1, trial, count, larger, before, index
     for trial in range(1, threads + 1):
         count = threads // trial
         work = busiest(rows, columns, threads, count, packs_a, packs_b)
@@ -51,26 +51,25 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
     larger = threads % bands * (count + 1)      # threads in the bands that have one more
     if thread < larger:
         count += 1
-        place = thread % count
-        before = thread - place
+        index = thread % count
     else:
-        place = (thread - larger) % count
-        before = thread - place
-    own.top = min(rows, tiles * before // threads * TILE_ROWS)
-    own.bottom = min(rows, tiles * (before + count) // threads * TILE_ROWS)
-    own.left = share(columns, TILE_COLUMNS, place, count)
-    own.right = share(columns, TILE_COLUMNS, place + 1, count)
+        index = (thread - larger) % count
+    before = thread - index
+    local.top = min(rows, tiles * before // threads * TILE_ROWS)
+    local.bottom = min(rows, tiles * (before + count) // threads * TILE_ROWS)
+    local.left = share(columns, TILE_COLUMNS, index, count)
+    local.right = share(columns, TILE_COLUMNS, index + 1, count)
 
 
 cdef inline bint is_outer_product(const MatmulArgs* args) noexcept nogil:
-    """Return whether a depth of one is all there is to it, but for a mask; panels of columns are dealt out whole."""
+    """Return whether a product has a depth of one and only a mask besides; panels of columns are dealt out whole."""
     return (args.depth == 1 and args.out.column == 1 and args.b.column == 1 and not args.has_bias
             and not args.relu and (not args.has_mask or args.mask.column == 1) and args.update == NULL
             and not (args.by_rows and args.swapped))
 
 
 cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
-    """Choose the path of a product: the first line that holds. All of them give the same bits."""
+    """Return the path of a product: the first whose condition holds. All of them give the same bits."""
     if args.depth == 0:
         return NO_DEPTH
     if args.rows * args.columns * args.depth <= FEW and args.columns <= LANES and args.b.column == 1 \
@@ -92,13 +91,13 @@ cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
 
 
 cdef inline Py_ssize_t block_size(Py_ssize_t elements, Py_ssize_t width, Py_ssize_t depth) noexcept nogil:
-    """Vectors of a block: whole panels, of so many elements at most."""
+    """Return the vectors of a block: whole panels, of so many elements at most."""
     return max(elements // min(depth, DEPTH_BLOCK) // width, 1) * width
 
 
 cdef inline Py_ssize_t buffer_size(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width, bint packed,
                                    Py_ssize_t depth) noexcept nogil:
-    """Elements for the packed panels of a block, and for what packing spills behind them."""
+    """Return the elements for the packed panels of a block, and for the zeros that packing spills after them."""
     cdef Py_ssize_t count = min(panels(size, width) * width, block_size(block, width, depth)) if packed else width
     return (count * min(depth, DEPTH_BLOCK) + 2 * LANES - 1) // LANES * LANES
 
@@ -112,7 +111,7 @@ cdef inline Py_ssize_t buffer_b(const MatmulArgs* args) noexcept nogil:
 
 
 cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, bint adjacent) noexcept nogil:
-    """Instructions of the tiles that cover an output; its elements, if not adjacent, are read and written singly."""
+    """Return the instructions of the tiles that cover an output; elements that are not adjacent are accessed singly."""
     cdef Py_ssize_t vecs = columns // TILE_COLUMNS * TILE_VECS, chunks = (depth + CHUNK - 1) // CHUNK
     if columns % TILE_COLUMNS:
         vecs += 1 if columns % TILE_COLUMNS <= LANES else TILE_VECS
@@ -120,7 +119,7 @@ cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
 
 
 cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
-    """Return whether outᵀ = bᵀ · aᵀ is less work; an output in panels wants them to be of its columns."""
+    """Return whether outᵀ = bᵀ · aᵀ is less work; the panels of an output must be panels of its columns."""
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
     if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):      # one row takes no tiles
@@ -132,7 +131,7 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
 
 
 cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
-    """Make outᵀ = bᵀ · aᵀ of the product where that is less work, with the same sums; bytes that each thread needs."""
+    """Swap the product to outᵀ = bᵀ · aᵀ, with the same sums, where that is less work; set its path and workspace."""
     set_panel_strides(&args.a)
     set_panel_strides(&args.b)
     set_panel_strides(&args.out)
@@ -147,7 +146,7 @@ cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
         transpose_matrix(&args.out)
         transpose_matrix(&args.bias)
         transpose_matrix(&args.mask)
-    args.padded = args.padded and not plain(&args.out)  # one row in one panel after another is a row like any other
+    args.padded = args.padded and not plain(&args.out)  # one row in panels is a row like any other
     if args.columns == 1 and plain(&args.b) and plain(&args.out):   # one column is adjacent to itself
         args.b.column = args.out.column = 1
         args.b.across = args.out.across = PANEL
@@ -160,7 +159,7 @@ cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
 
 cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* b, Py_ssize_t begin,
                        Py_ssize_t depth, bint fresh) noexcept nogil:
-    """Every tile of a block of a against a block of b, which is packed on the way if it is `fresh`."""
+    """Compute every tile of a block of a against a block of b, which is packed on the way if it is `fresh`."""
     cdef Py_ssize_t j = 0, whole = a.size // TILE_ROWS * TILE_ROWS, high = panels(a.size, TILE_ROWS)
     cdef Right panel
     cdef Part part
@@ -199,38 +198,38 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
 
 
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
-    """out[i, j] = Σₖ a[i, k]·b[k, j]"""
+    """Set out[i, j] = Σₖ a[i, k]·b[k, j]."""
     cdef const MatmulArgs* args = <const MatmulArgs*> packed
     cdef Py_ssize_t begin, depth, rows, columns
     cdef Operand a, b
-    cdef Rectangle own
-    own.top, own.bottom, own.left, own.right = 0, args.rows, 0, args.columns
+    cdef Rectangle local
+    local.top, local.bottom, local.left, local.right = 0, args.rows, 0, args.columns
     if args.by_rows and args.swapped:
-        own.left, own.right = row_share(args.columns, thread, threads), row_share(args.columns, thread + 1, threads)
+        local.left, local.right = row_share(args.columns, thread, threads), row_share(args.columns, thread + 1, threads)
     elif args.by_rows:
-        own.top, own.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
+        local.top, local.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
     elif threads > 1:
-        rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b, thread, threads, &own)
+        rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b, thread, threads, &local)
     if args.path < PACKED:
-        without_tiles(args, &own)
+        without_tiles(args, &local)
         return
     a.vectors, a.packs, a.padded = args.a, args.path == PACKED, not plain(&args.a)
     b.vectors, b.packs, b.padded = args.b, args.packs_b, not plain(&args.b)
     transpose_matrix(&b.vectors)
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
-    rows = own.bottom - own.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
+    rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
-    b.first = own.left
-    while b.first < own.right:
-        b.size = min(columns, own.right - b.first)
+    b.first = local.left
+    while b.first < local.right:
+        b.size = min(columns, local.right - b.first)
         begin = 0
         while begin < args.depth:
             depth = min(DEPTH_BLOCK, args.depth - begin)
-            a.first = own.top
-            while a.first < own.bottom:
-                a.size = min(rows, own.bottom - a.first)
-                block(args, &a, &b, begin, depth, a.first == own.top)
+            a.first = local.top
+            while a.first < local.bottom:
+                a.size = min(rows, local.bottom - a.first)
+                block(args, &a, &b, begin, depth, a.first == local.top)
                 a.first += a.size
             begin += depth
         b.first += b.size

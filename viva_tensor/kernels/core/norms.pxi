@@ -1,5 +1,5 @@
-# Norms over several arrays. Each array is cut into chunks of SPAN adjacent elements; a chunk's squares are added in the
-# lanes of sums.pxi, the chunks of the first array, then those of the second, and so on, one after another in float64.
+# Norms over several arrays. Each array is cut into chunks of SPAN adjacent elements. The squares of a chunk are added
+# in the lanes of sums.pxi; the chunks of all arrays are added one after another in float64.
 
 cdef inline real span_squares(const real* x, Py_ssize_t size) noexcept nogil:
     cdef vec sums[WIDTH_VECS]
@@ -19,7 +19,7 @@ cdef inline real span_squares(const real* x, Py_ssize_t size) noexcept nogil:
 
 
 cdef void squared_norm(const void* packed, int thread, int threads) noexcept nogil:
-    """partials[c] = Σ x² of chunk c; of nothing, 0"""
+    """Set partials[c] = Σ x² of chunk c, 0 if it is empty."""
     cdef const SquaredNormArgs* args = <const SquaredNormArgs*> packed
     cdef Py_ssize_t chunks = sum_chunks(args.size), k, end = share(chunks, 1, thread + 1, threads)
     for k in range(share(chunks, 1, thread, threads), end):
@@ -27,7 +27,7 @@ cdef void squared_norm(const void* packed, int thread, int threads) noexcept nog
 
 
 cdef void clip(const void* packed, int thread, int threads) noexcept nogil:
-    """out = min(1, max_norm / (√Σ partials + 1e-6)); one thread's work"""
+    """Set out = min(1, max_norm / (√Σ partials + 1e-6)), on one thread."""
     cdef const ClipArgs* args = <const ClipArgs*> packed
     cdef double total = 0
     cdef Py_ssize_t i, k

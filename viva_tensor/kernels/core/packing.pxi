@@ -1,12 +1,12 @@
 # Panels: the layout in which a tile of matmul reads its operands without a stride. A panel holds `width` vectors side
-# by side, [depth][width]; the last panel of a block is padded with zeros. Rows of a and columns of b are packed alike.
+# by side, [depth][width]; zeros pad the last panel of a block. Rows of a and columns of b are packed in the same way.
 
 cdef inline Py_ssize_t panels(Py_ssize_t size, Py_ssize_t width) noexcept nogil:
     return (size + width - 1) // width
 
 
 cdef inline void set_panel_strides(Matrix* matrix) noexcept nogil:
-    """Let plain matrices have panels too: each begins where the last one ends."""
+    """Give plain matrices panels too: each begins where the last one ends."""
     if matrix.down == 0:
         matrix.down = PANEL * matrix.row
     if matrix.across == 0:
@@ -28,7 +28,7 @@ cdef inline void transpose_matrix(Matrix* matrix) noexcept nogil:
 
 
 cdef inline vec read(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, int size) noexcept nogil:
-    """`size` elements of a row, as part of a vector."""
+    """Return `size` elements of a row, as part of a vector."""
     cdef const real* source = at(matrix, row, column)
     cdef vec value
     cdef int i
@@ -52,7 +52,7 @@ cdef inline void write(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column, 
 
 cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t depth, Py_ssize_t used, int width,
                                real* target) noexcept nogil:
-    """A panel whose vectors are adjacent in memory: copied, `width` elements at a time."""
+    """Copy a panel whose vectors are adjacent in memory, `width` elements at a time."""
     cdef Py_ssize_t k
     cdef int j
     for k in range(depth):
@@ -67,10 +67,10 @@ cdef inline void pack_adjacent(const real* source, Py_ssize_t along, Py_ssize_t 
 
 cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize_t depth, Py_ssize_t used, int width,
                                  real* target) noexcept nogil:
-    """A panel of vectors that each run along memory: transposed in registers, LANES of them by LANES elements.
+    """Copy a panel of vectors that are each contiguous, transposed in registers: LANES vectors by LANES elements.
 
-    A group narrower than a register spills zeros into the place of what is written after it, so the last group of a
-    panel goes first; after the last panel the buffer is longer.
+    A group narrower than a register spills zeros over its neighbour, which is written later: the last group of a panel
+    goes first. The buffer has room for the zeros after the last panel.
     """
     cdef vec rows[LANES]
     cdef const real* first
@@ -82,7 +82,7 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
         for k in range(depth // LANES):
             for i in range(LANES):
                 rows[i] = (<const vec*> (first + i * across + k * LANES))[0] if begin + i < min(used, width) else ZERO
-            for i in range(LANES):      # the next group's: short runs, which the hardware sees too late
+            for i in range(LANES):      # the next group: runs so short that the hardware sees them too late
                 prefetch(first + (LANES + i) * across + k * LANES)
             transpose(rows)
             for i in range(LANES):
@@ -100,7 +100,7 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
 
 cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t size,
                       int width, real* target) noexcept nogil:
-    """Pack `size` rows of a matrix from the first one on, their elements from `begin` on."""
+    """Pack `size` rows of a matrix from row `first` on, their elements from `begin` on."""
     cdef Py_ssize_t used, k, piece, length
     cdef Py_ssize_t whole = depth if vectors.across == PANEL * vectors.column else PANEL
     cdef const real* source
@@ -128,7 +128,7 @@ cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin,
 
 cdef void pack_a(const Matrix* a, Py_ssize_t row, Py_ssize_t begin, Py_ssize_t depth, Py_ssize_t rows,
                  real* target) noexcept nogil:
-    """Pack panels of rows, each element BROADCAST times: at the end of the buffer, then repeated from its beginning."""
+    """Pack panels of rows, each element BROADCAST times: packed at the end of the buffer, then repeated."""
     cdef Py_ssize_t k, i
     cdef const real* narrow
     if BROADCAST == 1:
@@ -151,7 +151,7 @@ cdef void pack_b(const Matrix* b_transposed, Py_ssize_t column, Py_ssize_t begin
 
 
 cdef void to_panels(const void* packed, int thread, int threads) noexcept nogil:
-    """A matrix in panels of its columns; threads own rows."""
+    """Copy a matrix into panels of its columns; threads own rows."""
     cdef const PanelArgs* args = <const PanelArgs*> packed
     cdef Py_ssize_t row, column = 0, end = row_share(args.rows, thread + 1, threads)
     cdef real* target

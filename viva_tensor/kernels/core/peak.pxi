@@ -1,11 +1,11 @@
-# The most that the arithmetic units do: the roof under which every kernel stays.
+# The peak rate of the arithmetic units, an upper bound for every kernel.
 
 cdef enum:
     CHAINS = 10     # independent sums, enough to hide the latency of one
 
 
 cdef void peak(const void* packed, int thread, int threads) noexcept nogil:
-    """`rounds` of CHAINS vector multiply-adds that never leave the registers"""
+    """Make `rounds` of CHAINS vector multiply-adds that never leave the registers."""
     cdef const PeakArgs* args = <const PeakArgs*> packed
     cdef vec sums[CHAINS]
     cdef vec factor = ZERO + <real> args.factor, term = ZERO + <real> args.term

@@ -1,13 +1,13 @@
 # Operations on whole rows: softmax, cross-entropy, normalisation. Threads own rows; the elements of a row are adjacent.
-# Sums along a row go to WIDTH lanes, element i to lane i % WIDTH, which are joined by halves, as in sums.pxi.
-# Rows of at most NARROW elements go LANES at a time, one in each lane, and take the same steps there. From the
-# names of the formulas the build makes the enum `RowFormula`, what Python knows, `apply_to_row` and `pair_rows`.
+# In a sum along a row, element i goes to lane i % WIDTH, and the lanes are joined by halves, as in sums.pxi. Rows of at
+# most NARROW elements are computed LANES at a time, one in each lane, by the same steps. From the names of the formulas
+# the build makes the enum `RowFormula`, the table for Python, `apply_to_row` and `pair_rows`.
 
 cdef enum:
     NARROW = 16     # and at least LANES
 
 cdef inline vec row_max(const real* x, Py_ssize_t size) noexcept nogil:
-    """The largest number of a row, in all lanes; where there is NaN, any."""
+    """Return the largest number of a row in all lanes, or any number if the row has a NaN."""
     cdef vec most = splat(-INFINITE), part
     cdef Py_ssize_t i
     cdef int j, count
@@ -25,7 +25,7 @@ cdef inline vec row_max(const real* x, Py_ssize_t size) noexcept nogil:
 
 
 cdef inline vec kept(vec value, int count) noexcept nogil:
-    """The first `count` lanes, zeros behind them."""
+    """Return the first `count` lanes, followed by zeros."""
     cdef real lanes[LANES]
     if count == LANES:
         return value
@@ -34,16 +34,16 @@ cdef inline vec kept(vec value, int count) noexcept nogil:
 
 
 cdef inline vec share_of(vec y, vec size) noexcept nogil:
-    """y·size for y ≥ 0; nothing of anything is nothing, also of infinity"""
+    """Return y·size for y ≥ 0, and 0 for y = 0 even if size is infinite."""
     return if_at_most(y, ZERO, ZERO, y * size)
 
 
-cdef enum Term:     # what is summed along a row
+cdef enum Term:     # the terms of a sum along a row
     PLAIN, PRODUCT, COVARIANCE, EXPONENTIAL, SQUARE, ENTROPY
 
 
 cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_ssize_t size) noexcept nogil:
-    """Σ of x, x·y, x·(y - shift), e^(x - shift), (x - shift)², or share(y, shift - x), in all lanes"""
+    """Return Σ of x, x·y, x·(y - shift), e^(x - shift), (x - shift)², or share_of(y, shift - x), in all lanes."""
     cdef vec sums[WIDTH_VECS]
     cdef vec a, b
     cdef Py_ssize_t i = 0
@@ -73,7 +73,7 @@ cdef inline vec row_sum(Term term, const real* x, const real* y, vec shift, Py_s
 
 
 cdef inline vec exponentials(const real* x, vec most, Py_ssize_t size, real* out) noexcept nogil:
-    """e^(x - most), and their sum in all lanes, as row_sum adds them"""
+    """Write e^(x - most), and return its sum in all lanes, as row_sum adds it."""
     cdef vec sums[WIDTH_VECS]
     cdef vec value
     cdef Py_ssize_t i = 0
@@ -96,12 +96,12 @@ cdef inline vec row_mean(Term term, const real* x, const real* y, vec shift, Py_
 
 
 cdef inline vec log_sum_exp(const real* x, vec most, Py_ssize_t size) noexcept nogil:
-    """ln Σ e^(x - most)"""
+    """Return ln Σ e^(x - most)."""
     return log_of(row_sum(EXPONENTIAL, x, NULL, most, size))
 
 
 cdef inline vec deviation_of(const real* x, vec mean, Py_ssize_t size, double epsilon) noexcept nogil:
-    """√(variance + ε), the variance without Bessel's correction"""
+    """Return √(variance + ε), the variance without Bessel's correction."""
     return root_of(row_mean(SQUARE, x, NULL, mean, size) + <real> epsilon)
 
 
@@ -109,18 +109,18 @@ cdef struct Row:        # of a and b, and of the output
     Py_ssize_t size
     const real* a
     const real* b
-    bint labels             # b is the number of a class, not a row of probabilities
+    bint labels             # b is the index of a class, not a row of probabilities
     real* out
     double factor
 
 
 cdef inline int count_of(const Row* row, Py_ssize_t i) noexcept nogil:
-    """Elements of a row in the vector that begins with element i."""
+    """Return the number of elements of a row in the vector that begins with element i."""
     return <int> min(<Py_ssize_t> LANES, row.size - i)
 
 
 cdef inline Py_ssize_t label_of(const Row* row) noexcept nogil:
-    """The class that a row is of; -1 if there is no such class, or if it has probabilities."""
+    """Return the class of a row; -1 if there is no such class, or if the row has probabilities."""
     if row.labels and row.b[0] >= 0 and row.b[0] < row.size and row.b[0] == <real> <Py_ssize_t> row.b[0]:
         return <Py_ssize_t> row.b[0]
     return -1
@@ -135,7 +135,7 @@ cdef inline void row_softmax(const Row* row) noexcept nogil:
 
 
 cdef inline void row_softmax_backward(const Row* row) noexcept nogil:
-    """a is the gradient, b the output"""
+    """Take the gradient as a and the output as b."""
     cdef vec mean = row_sum(PRODUCT, row.a, row.b, ZERO, row.size), x
     cdef Py_ssize_t i = 0
     while i < row.size:
@@ -154,7 +154,7 @@ cdef inline void row_log_softmax(const Row* row) noexcept nogil:
 
 
 cdef inline void row_log_softmax_backward(const Row* row) noexcept nogil:
-    """a is the gradient, b the output"""
+    """Take the gradient as a and the output as b."""
     cdef vec total = row_sum(PLAIN, row.a, NULL, ZERO, row.size), share
     cdef Py_ssize_t i = 0
     while i < row.size:
@@ -201,7 +201,7 @@ cdef inline void row_normalize(const Row* row) noexcept nogil:
 
 
 cdef inline void row_normalize_backward(const Row* row) noexcept nogil:
-    """a is the gradient, b the input"""
+    """Take the gradient as a and the input as b."""
     cdef vec mean = row_mean(PLAIN, row.b, NULL, ZERO, row.size)
     cdef vec deviation = deviation_of(row.b, mean, row.size, row.factor)
     cdef vec slope = row_mean(COVARIANCE, row.a, row.b, mean, row.size)
@@ -217,7 +217,7 @@ cdef inline void row_normalize_backward(const Row* row) noexcept nogil:
 
 
 cdef inline void columns_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t size, vec* columns) noexcept nogil:
-    """LANES rows of at most NARROW elements, by columns; zeros behind them."""
+    """Read LANES rows of at most NARROW elements by columns; zeros follow the last column."""
     cdef const real* x = <const real*> matrix.data + row * matrix.row
     cdef int i, j
     for j in range(NARROW // LANES):
@@ -227,7 +227,7 @@ cdef inline void columns_of(const Matrix* matrix, Py_ssize_t row, Py_ssize_t siz
 
 
 cdef inline vec join_columns(const vec* columns) noexcept nogil:
-    """The sum over NARROW columns, as `join` adds them."""
+    """Return the sum of NARROW columns, as `join` adds them."""
     cdef vec sums[NARROW]
     cdef int half = NARROW // 2, i
     for i in range(NARROW):
@@ -269,7 +269,7 @@ cdef inline void write_narrow(const PairArgs* args, Py_ssize_t row, vec* columns
 
 
 cdef inline vec labels_of(const PairArgs* args, Py_ssize_t row) noexcept nogil:
-    """The numbers of the classes of LANES rows."""
+    """Return the class indices of LANES rows."""
     cdef vec label = ZERO
     cdef Py_ssize_t i
     for i in range(LANES):
@@ -339,7 +339,7 @@ cdef inline void narrow_cross_entropy_backward(const PairArgs* args, Py_ssize_t 
 
 
 cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_t row, bint labels) noexcept nogil:
-    """LANES rows of at most NARROW elements, with the bits that each of them has by itself."""
+    """Compute LANES rows of at most NARROW elements, with the same bits as one by one."""
     cdef Narrow narrow
     read_narrow(args, row, &narrow)
     if formula == SOFTMAX:
@@ -353,7 +353,7 @@ cdef inline void narrow_rows(RowFormula formula, const PairArgs* args, Py_ssize_
 
 
 cdef inline void rows_of(RowFormula formula, const void* packed, int thread, int threads) noexcept nogil:
-    """A thread's rows; a stride of 0 along b stands for one number for each row."""
+    """Compute a thread's rows; a stride of 0 along b means one number for each row."""
     cdef const PairArgs* args = <const PairArgs*> packed
     cdef Py_ssize_t i = row_share(args.rows, thread, threads), end = row_share(args.rows, thread + 1, threads)
     cdef Row row

@@ -1,8 +1,8 @@
 # Sums in an order that depends on the shape alone, never on threads, strides or vector width:
 #
-# - along adjacent elements (inner = 1): chunks of SPAN elements; in a chunk, element i goes to lane i % WIDTH, the
+# - along adjacent elements (inner = 1): chunks of SPAN elements; in a chunk, element i goes to lane i % WIDTH, and the
 #   lanes are joined by halves; the chunks are added in order;
-# - down columns (inner > 1): chunks of CHAIN rows; in a chunk, row i goes to chain i % 4, the chains are joined as
+# - down columns (inner > 1): chunks of CHAIN rows; in a chunk, row i goes to chain i % 4, and the chains are joined as
 #   (0 + 1) + (2 + 3); the chunks are added in order.
 
 cdef enum:
@@ -13,8 +13,8 @@ cdef enum:
 cdef enum:
     WIDTH_VECS = WIDTH // LANES
     BLOCK = 2048    # columns at a time; any number gives the same bits
-    STRIP_VECS = 4  # vectors of columns at a time, or half as many, whose chains stay in registers
-    IN_CACHE = 1 << 18  # bytes from which rows are better read whole
+    STRIP_VECS = 4  # vectors of columns at a time, or half as many: their chains stay in registers
+    IN_CACHE = 1 << 18  # bytes up to which columns are summed in strips, beyond which row by row
 
 
 cdef inline real join(real* lanes) noexcept nogil:
@@ -27,7 +27,7 @@ cdef inline real join(real* lanes) noexcept nogil:
 
 
 cdef Py_ssize_t sum_chunks(Py_ssize_t size) noexcept nogil:
-    """Return how many partial sums an axis of adjacent elements has."""
+    """Return the number of partial sums of an axis of adjacent elements."""
     return max(1, (size + SPAN - 1) // SPAN)
 
 
@@ -52,7 +52,7 @@ cdef real span_sum(const real* x, Py_ssize_t step, Py_ssize_t size) noexcept nog
 
 
 cdef inline void eight_rows(const real* at, Py_ssize_t row, real* chains) noexcept nogil:
-    """Add one vector of each of eight rows to the chains, and fetch those of the next eight."""
+    """Add one vector of each of eight rows to the chains, and prefetch those of the next eight rows."""
     cdef vec chain
     cdef int q
     for q in range(4):
@@ -64,7 +64,7 @@ cdef inline void eight_rows(const real* at, Py_ssize_t row, real* chains) noexce
 
 
 cdef inline void strip_sums(int vecs, const real* x, Py_ssize_t row, Py_ssize_t rows, real* totals) noexcept nogil:
-    """Sums down some vectors of columns, the chains in registers: for what is in a cache."""
+    """Sum down some vectors of columns that are in a cache, with the chains in registers."""
     cdef vec chains[4 * STRIP_VECS]
     cdef vec sums[STRIP_VECS]
     cdef Py_ssize_t first = 0, end, i
@@ -94,7 +94,7 @@ cdef inline void strip_sums(int vecs, const real* x, Py_ssize_t row, Py_ssize_t 
 
 
 cdef inline void eight_whole_rows(const real* at, Py_ssize_t row, Py_ssize_t columns, real* chains) noexcept nogil:
-    """Two rows for each chain at once: half the loads and stores of the chains."""
+    """Add two rows to each chain at once, which halves the loads and stores of the chains."""
     cdef Py_ssize_t c
     for c in range(columns // LANES):
         eight_rows(at + c * LANES, row, chains + c * LANES)
@@ -107,7 +107,7 @@ cdef inline void eight_whole_rows(const real* at, Py_ssize_t row, Py_ssize_t col
 
 cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns,
                       real* totals) noexcept nogil:
-    """Sums down at most BLOCK columns, row by row, so that memory is read in the order in which it lies."""
+    """Sum down at most BLOCK columns, row by row, so that memory is read in order."""
     cdef real chains[4 * BLOCK]
     cdef Py_ssize_t first, end, i, c
     cdef int q
@@ -146,21 +146,21 @@ cdef void column_sums(const real* x, Py_ssize_t row, Py_ssize_t column, Py_ssize
 
 cdef inline void deliver(const SumArgs* args, Py_ssize_t outer, Py_ssize_t inner, real* totals,
                          Py_ssize_t size) noexcept nogil:
-    """Divide adjacent sums, and write them out or hand them to an update, which may want only the first of them."""
+    """Divide adjacent sums, and write them or pass them to an update, which may need only the first of them."""
     cdef real* out = <real*> args.out.data + outer * args.out.row + inner * args.out.column
     cdef real divisor = <real> args.divisor
-    cdef Py_ssize_t k, place = outer * args.inner + inner
+    cdef Py_ssize_t k, index = outer * args.inner + inner
     if args.update == NULL:
         for k in range(size):
             out[k * args.out.column] = totals[k] / divisor
         return
     for k in range(size):
         totals[k] = totals[k] / divisor
-    update_run(args.update, place, totals, min(size, args.update.size - place))
+    update_run(args.update, index, totals, min(size, args.update.size - index))
 
 
 cdef void sum_(const void* packed, int thread, int threads) noexcept nogil:
-    """out[o, i] = Σₐ x[o, a, i] / divisor, or the partial sums that sum_join adds"""
+    """Set out[o, i] = Σₐ x[o, a, i] / divisor, or the partial sums for sum_join."""
     cdef const SumArgs* args = <const SumArgs*> packed
     cdef const real* x = <const real*> args.x
     cdef real* partials = <real*> args.partials
@@ -211,7 +211,7 @@ cdef void sum_join(const void* packed, int thread, int threads) noexcept nogil:
 
 cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t size, real* out,
                                     real factor) noexcept nogil:
-    """Σ (a - b)² of a span; and out = factor · (a - b) if it is not NULL."""
+    """Return Σ (a - b)² of a span, and set out = factor · (a - b) unless it is NULL."""
     cdef vec sums[WIDTH_VECS]
     cdef real* lanes = <real*> sums
     cdef vec difference
@@ -235,7 +235,7 @@ cdef inline real span_squared_error(const real* a, const real* b, Py_ssize_t siz
 
 
 cdef void squared_error(const void* packed, int thread, int threads) noexcept nogil:
-    """Σ (a - b)² / size, or the partial sums that sum_join adds; its gradient; or both in one pass"""
+    """Compute Σ (a - b)² / size, or the partial sums for sum_join; its gradient; or both in one pass."""
     cdef const SquaredErrorArgs* args = <const SquaredErrorArgs*> packed
     cdef const real* a
     cdef const real* b

@@ -1,16 +1,16 @@
-# One tile of a matrix product: its sums in registers, then the epilogue on the way to the output. A last panel of a
-# that is at most a third or two thirds full takes a tile of that height, a last panel of b no wider than a vector one
-# of that width.
+# One tile of a matrix product: its sums in registers, then the epilogue on the way to the output. If a last panel of a
+# is at most a third or two thirds full, its tiles have that height; if a last panel of b is at most one vector wide,
+# its tiles have that width.
 #
-# Sums stay in registers only where every loop over them is unrolled early, which GCC does for loops of up to 16 turns
-# within another loop: so loops over a tile go over its rows, and within a row over its vectors, all of them in the loop
-# over the tiles of a block. The structs below are passed by value, so that their fields become registers or constants.
+# Sums stay in registers only if every loop over them is unrolled early. GCC does so for loops of up to 16 turns within
+# another loop: so loops over a tile go over its rows, and within a row over its vectors, all inside the loop over the
+# tiles of a block. The structs below are passed by value, so that their fields become registers or constants.
 
 cdef enum:
-    PIECE = 32          # steps of the depth without a look aside
-    FETCH_ROWS = 2      # rows of the output fetched with each piece of the depth
+    PIECE = 32          # steps of the depth between prefetches
+    FETCH_ROWS = 2      # rows of the output prefetched with each piece of the depth
     THIRD = TILE_ROWS // 3
-    LINE = 64           # bytes that come from memory together
+    LINE = 64           # bytes of a cache line
 
 
 cdef struct Operand:    # a block of a or of bᵀ: vectors of the depth, in panels of TILE_ROWS or TILE_COLUMNS vectors
@@ -18,28 +18,28 @@ cdef struct Operand:    # a block of a or of bᵀ: vectors of the depth, in pane
     Py_ssize_t first        # vector
     Py_ssize_t size         # vectors
     bint packs
-    bint padded             # a last part panel may be read where it lies, as if it were whole
-    real* buffer            # the packed panels; without packing only the last one, if it is neither whole nor padded
+    bint padded             # a last part panel may be read in place, as if it were whole
+    real* buffer            # the packed panels; without packing only the last panel, if neither whole nor padded
 
 
 cdef struct Left:       # rows of a, as a tile reads them
     const real* data
     Py_ssize_t vector       # from one row to the next
     Py_ssize_t step         # from one step of the depth to the next
-    Py_ssize_t jump         # besides, after each PANEL steps
+    Py_ssize_t jump         # in addition, after each PANEL steps
     bint in_panels          # pieces of the depth end where panels do
 
 
 cdef struct Right:      # a panel of b, as a tile reads it
     const real* data
     Py_ssize_t step         # from one step of the depth to the next
-    bint fetch_next         # the panel to the right comes from memory meanwhile
-    const real* next_panel       # what else comes from memory meanwhile: the next panel, where it lies
-    Py_ssize_t next_step   # from what one PANEL of the depth takes to the next
-    Py_ssize_t next_lines  # with each PANEL of the depth; 0: nothing
+    bint fetch_next         # prefetch the panel to the right
+    const real* next_panel  # the next panel, to be prefetched too
+    Py_ssize_t next_step    # from its lines for one PANEL of the depth to those for the next
+    Py_ssize_t next_lines   # its cache lines for each PANEL of the depth; 0: none
 
 
-cdef struct Fetch:      # rows that come from memory while sums are made: of the output, and of what lies beside it
+cdef struct Fetch:      # rows to prefetch while sums are computed: of the output, and of another operand
     const real* out
     const real* beside      # NULL: nothing
     Py_ssize_t step         # from one row to the next, of both
@@ -75,10 +75,10 @@ cdef inline void fetch_row(const real* row) noexcept nogil:
 
 cdef inline void multiply(int height, int vecs, Py_ssize_t depth, Left a, Right b, Fetch fetch,
                           vec* sums) noexcept nogil:
-    """sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
+    """Compute sums = a panel · b panel: the innermost loop of the library, in pieces that lie within a panel of a.
 
-    Meanwhile some rows come from memory, few with each piece: fetched all at once, or not at all, they cost a tenth of
-    the time of a 1024³ product. A fetch never faults, so a part tile may fetch beyond its array.
+    A few rows are prefetched with each piece: prefetched all at once, or not at all, they cost a tenth of the time of a
+    1024³ product. A prefetch never faults, so a part tile may prefetch beyond its array.
     """
     cdef Py_ssize_t k, steps, piece = PANEL if a.in_panels else PIECE
     cdef int i, j
@@ -111,7 +111,7 @@ cdef inline void multiply(int height, int vecs, Py_ssize_t depth, Left a, Right 
 
 cdef inline vec beside(const Matrix* matrix, const real* first, const Part* part, int i, int j,
                        bint whole) noexcept nogil:
-    """Vector j of row i of what lies as a part of the output does; it begins at `first`."""
+    """Return vector j of row i of a matrix with the layout of a part of the output; that part begins at `first`."""
     if whole:
         return (<const vec*> (first + i * matrix.row + j * LANES))[0]
     return read(matrix, part.row + i, part.column + j * LANES, lanes_of(part.columns, j))
@@ -160,7 +160,7 @@ cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* ar
                           vec* sums) noexcept nogil:
     """Finish the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
 
-    `whole`: in whole vectors of adjacent elements, with the sums in registers. Otherwise in any layout.
+    `whole` means whole vectors of adjacent elements, with the sums in registers; otherwise any layout is allowed.
     """
     if part.last and args.has_bias:
         add_bias(height, vecs, whole, args, part, sums)
@@ -176,17 +176,17 @@ cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* ar
 
 cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
                              vec* sums) noexcept nogil:
-    """Update the weights whose gradient is a part of the output, which is only a buffer for sums then."""
-    cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data, k
+    """Update the weights whose gradient is a part of the output; the output is then only a buffer for sums."""
+    cdef Py_ssize_t offset = at(&args.out, part.row, part.column) - <real*> args.out.data, k
     cdef int i, j
     if whole:
-        descend(height, vecs, args.update, place, args.out.row, sums)
+        descend(height, vecs, args.update, offset, args.out.row, sums)
     elif args.out.column == 1:
-        update_rows(args.update, place, args.out.row, <real*> sums, TILE_COLUMNS, height, part.columns)
+        update_rows(args.update, offset, args.out.row, <real*> sums, TILE_COLUMNS, height, part.columns)
     else:
         for i in range(height):
             for k in range(part.columns):
-                update_run(args.update, place + i * args.out.row + k * args.out.column,
+                update_run(args.update, offset + i * args.out.row + k * args.out.column,
                            <real*> sums + i * TILE_COLUMNS + k, 1)
 
 
@@ -195,28 +195,28 @@ cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* 
 
 
 cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) noexcept nogil:
-    """Find what the epilogue of a tile will read or write, as far as it lies like the output."""
+    """Find the rows that the epilogue of a tile will read or write, if they have the layout of the output."""
     cdef Fetch fetch
-    cdef Py_ssize_t place = at(&args.out, part.row, part.column) - <real*> args.out.data
-    fetch.out, fetch.beside = <const real*> args.out.data + place, NULL
+    cdef Py_ssize_t offset = at(&args.out, part.row, part.column) - <real*> args.out.data
+    fetch.out, fetch.beside = <const real*> args.out.data + offset, NULL
     fetch.step, fetch.rows = args.out.row, height
     if part.last and args.update != NULL:
-        fetch.out = <const real*> args.update.w + place
+        fetch.out = <const real*> args.update.w + offset
         fetch.beside = <const real*> (args.update.first if args.update.first != NULL else args.update.second)
         if fetch.beside != NULL:
-            fetch.beside += place
+            fetch.beside += offset
     if part.last and args.has_mask and args.mask.row == args.out.row:
         fetch.beside = at(&args.mask, part.row, part.column)
     return fetch
 
 
 cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Return whether the output takes a tile's sums as they are in registers."""
+    """Return whether the output takes a tile's sums straight from registers."""
     return args.out.column == 1 and part.rows >= height and (part.columns >= vecs * LANES or args.padded)
 
 
 cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
-    """Return whether bias, mask and update do so too."""
+    """Return whether bias, mask and update take them so too."""
     return ((not args.has_bias or args.bias.column == 1) and (not args.has_mask or args.mask.column == 1)
             and (args.update == NULL or plain_descent(args.update)))
 
@@ -229,7 +229,7 @@ cdef inline void copy_sums(int height, int vecs, const vec* source, vec* target)
 
 
 cdef inline void add_totals(int height, int vecs, const vec* totals, vec* sums) noexcept nogil:
-    """Sums of earlier chunks of the depth, before those of this one."""
+    """Add the sums of this chunk of the depth to those of earlier chunks."""
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
@@ -238,7 +238,7 @@ cdef inline void add_totals(int height, int vecs, const vec* totals, vec* sums) 
 
 cdef inline void add_output(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
                             vec* sums) noexcept nogil:
-    """Sums of earlier blocks of the depth, before those of a tile."""
+    """Add the sums of a tile to those of earlier blocks of the depth."""
     cdef const real* out = at(&args.out, part.row, part.column)
     cdef int i, j
     for i in range(height):
@@ -252,14 +252,14 @@ cdef void add_output_in_any_layout(vec* sums, const MatmulArgs* args, const Part
 
 cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, const MatmulArgs* args,
                       const Part* part) noexcept nogil:
-    """One tile, the chunks of its depth one after another. The first block of the depth never reads the output."""
+    """Compute a tile, one chunk of its depth after another. The first block of the depth never reads the output."""
     cdef vec sums[TILE_ROWS * TILE_VECS]
     cdef vec totals[TILE_ROWS * TILE_VECS]
     cdef Py_ssize_t chunk
     cdef Fetch fetch = fetched(args, part, height)
     cdef bint begun = False, whole = in_whole_vectors(height, vecs, args, part)
     if part.first and depth > CHUNK:
-        fetch.rows = 0      # while the last chunk is multiplied
+        fetch.rows = 0      # prefetch while the last chunk is multiplied
     while True:
         chunk = min(depth, CHUNK)
         if part.first and chunk == depth:
@@ -303,7 +303,7 @@ cdef inline void tile_of_height(int vecs, Py_ssize_t depth, Left a, Right b, con
 
 cdef inline Left left_of(Path walk, const Operand* a, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t depth,
                          Py_ssize_t* rows) noexcept nogil:
-    """The rows of a block from i on as a tile reads them, and how many; strides that `walk` knows are constants."""
+    """Return the rows of a block from i on as a tile reads them; strides known from `walk` are constants."""
     cdef Left left
     cdef bint joined = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
     left.in_panels = walk == ROW_PANELS or walk == COLUMN_PANELS
@@ -332,13 +332,15 @@ cdef inline Left left_of(Path walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
 
 cdef inline void tiles_down(Path walk, const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin,
                             Py_ssize_t depth, Part part) noexcept nogil:
-    """Every tile of a block of a against one panel of b."""
+    """Compute every tile of a block of a against one panel of b."""
     cdef Py_ssize_t i = 0, fetched_lines = b.next_lines * (LINE // <Py_ssize_t> sizeof(real))
     cdef const real* following = b.next_panel
     cdef Left left
+    if walk != STRIDED:
+        b.step = TILE_COLUMNS
     if walk == PACKED or walk == STRIDED:
         b.next_panel, b.next_step, b.next_lines = NULL, 0, 0
-    # rows far apart, of which the hardware fetches nothing by itself
+    # rows so far apart that the hardware prefetches nothing by itself
     b.fetch_next = walk == STRIDED and b.step > TILE_COLUMNS and a.size <= TILE_ROWS
     while i < a.size:
         part.row, part.rows = a.first + i, min(TILE_ROWS, a.size - i)
@@ -355,19 +357,16 @@ cdef inline void tiles_down(Path walk, const MatmulArgs* args, const Operand* a,
 
 cdef void packed_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
                        Part part) noexcept nogil:
-    b.step = TILE_COLUMNS
     tiles_down(PACKED, args, a, b, begin, depth, part)
 
 
 cdef void row_panel_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
                           Part part) noexcept nogil:
-    b.step = TILE_COLUMNS
     tiles_down(ROW_PANELS, args, a, b, begin, depth, part)
 
 
 cdef void column_panel_tiles(const MatmulArgs* args, const Operand* a, Right b, Py_ssize_t begin, Py_ssize_t depth,
                              Part part) noexcept nogil:
-    b.step = TILE_COLUMNS
     tiles_down(COLUMN_PANELS, args, a, b, begin, depth, part)
 
 

@@ -1,7 +1,7 @@
-# Optimiser updates: new weights from old ones, in one pass. The same lines serve a whole array and, in the write-back
-# of a matrix product, one row of a tile, with the same bits.
+# Optimiser updates: new weights from old ones, in one pass. The same code, with the same bits, serves a whole array and
+# one row of a tile in the epilogue of a matrix product.
 
-cdef struct Numbers:    # of a rule, as elements
+cdef struct Numbers:    # the numbers of a rule in the element type
     real scale, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
     bint scales, decays, nesterov, decoupled
 
@@ -19,14 +19,14 @@ cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
     return numbers
 
 
-cdef inline vec taken(const void* source, Py_ssize_t at, int size) noexcept nogil:
-    """`size` elements, a constant if they are a whole vector."""
+cdef inline vec loaded(const void* source, Py_ssize_t at, int size) noexcept nogil:
+    """Return `size` elements; `size` is a constant for a whole vector."""
     if size == LANES:
         return (<const vec*> (<const real*> source + at))[0]
     return load_part(<const real*> source + at, size)
 
 
-cdef inline void put(void* target, Py_ssize_t at, vec value, int size) noexcept nogil:
+cdef inline void store(void* target, Py_ssize_t at, vec value, int size) noexcept nogil:
     if size == LANES:
         (<vec*> (<real*> target + at))[0] = value
     else:
@@ -35,24 +35,24 @@ cdef inline void put(void* target, Py_ssize_t at, vec value, int size) noexcept 
 
 cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Numbers* numbers, Py_ssize_t at, vec grad,
                                int size) noexcept nogil:
-    """`size` weights from `at` on, with their gradient g, which is scaled and, unless decay is decoupled, g + decay·w.
+    """Update `size` weights from `at` on. Their gradient g is scaled; unless decay is decoupled, decay·w is added.
 
     Descent: w' = w - lr·g; with momentum v' = momentum·v + g, w' = w - lr·v', or with Nesterov's look ahead
     w' = w - lr·(g + momentum·v').
     Adam: m' = β₁·m + (1-β₁)·g, s' = β₂·s + (1-β₂)·g², w' = kept·w - rate·m' / (√s'·correction + ε).
-    RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as descent, d for g.
+    RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as in descent, with d for g.
     """
-    cdef vec w = taken(args.w, at, size), mean, square
+    cdef vec w = loaded(args.w, at, size), mean, square
     if numbers.scales:
         grad = grad * numbers.scale
     if numbers.decays:
         grad = fused(w, splat(numbers.decay), grad)
     if kind != DESCENT:
-        square = fused(taken(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
-        put(args.new_second, at, square, size)
+        square = fused(loaded(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
+        store(args.new_second, at, square, size)
     if kind == ADAM:
-        mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad * numbers.rest)
-        put(args.new_first, at, mean, size)
+        mean = fused(loaded(args.first, at, size), splat(numbers.momentum), grad * numbers.rest)
+        store(args.new_first, at, mean, size)
         grad = quotient(mean, fused(root_of(square), splat(numbers.correction), splat(numbers.epsilon)))
         if numbers.decoupled:
             w = w * numbers.kept
@@ -60,22 +60,22 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         if kind == RMSPROP:
             grad = quotient(grad, root_of(square) + numbers.epsilon)
         if args.first != NULL:
-            mean = fused(taken(args.first, at, size), splat(numbers.momentum), grad)
-            put(args.new_first, at, mean, size)
+            mean = fused(loaded(args.first, at, size), splat(numbers.momentum), grad)
+            store(args.new_first, at, mean, size)
             grad = fused(mean, splat(numbers.momentum), grad) if numbers.nesterov else mean
-    put(args.new_w, at, fused_from(w, grad, splat(numbers.rate)), size)
+    store(args.new_w, at, fused_from(w, grad, splat(numbers.rate)), size)
 
 
 cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
                              const real* grad, Py_ssize_t grad_row, Py_ssize_t rows, Py_ssize_t size) noexcept nogil:
-    cdef UpdateArgs own = args[0]
+    cdef UpdateArgs local = args[0]
     cdef Numbers numbers = numbers_of(args)
     cdef Py_ssize_t i, whole = size // LANES * LANES
     for _ in range(rows):
         for i in range(size // LANES):
-            update_vector(kind, &own, &numbers, at + i * LANES, (<const vec*> (grad + i * LANES))[0], LANES)
+            update_vector(kind, &local, &numbers, at + i * LANES, (<const vec*> (grad + i * LANES))[0], LANES)
         if whole < size:
-            update_vector(kind, &own, &numbers, at + whole, load_part(grad + whole, <int> (size - whole)),
+            update_vector(kind, &local, &numbers, at + whole, load_part(grad + whole, <int> (size - whole)),
                           <int> (size - whole))
         at += row
         grad += grad_row
@@ -83,7 +83,7 @@ cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t
 
 cdef void update_rows(const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row, const real* grad, Py_ssize_t grad_row,
                       Py_ssize_t rows, Py_ssize_t size) noexcept nogil:
-    """Runs of `size` weights, the first from `at` on and each `row` after the last, with their gradient."""
+    """Update runs of `size` weights, the first from `at` on and each `row` after the last, by their gradient."""
     if args.rule.kind == DESCENT:
         update_kind(DESCENT, args, at, row, grad, grad_row, rows, size)
     elif args.rule.kind == ADAM:
@@ -97,25 +97,25 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
 
 
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
-    """Return whether an update is so short that `descend` makes it while gradients are still in registers."""
+    """Return whether an update is so short that `descend` can make it while the gradients are in registers."""
     return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL
 
 
 cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
                          const vec* grads) noexcept nogil:
-    """A plain descent of a tile of weights, with momentum or without."""
-    cdef UpdateArgs own = args[0]
+    """Update a tile of weights by a plain descent, with or without momentum."""
+    cdef UpdateArgs local = args[0]
     cdef Numbers numbers = numbers_of(args)
     cdef int i, j
     numbers.scales = numbers.decays = numbers.nesterov = False     # known to the compiler too
-    if own.first == NULL:       # the same loop twice, neither of which asks again
+    if local.first == NULL:       # the loop stands twice, so that it need not test this
         for i in range(height):
             for j in range(vecs):
-                update_vector(DESCENT, &own, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
+                update_vector(DESCENT, &local, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
     else:
         for i in range(height):
             for j in range(vecs):
-                update_vector(DESCENT, &own, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
+                update_vector(DESCENT, &local, &numbers, at + i * row + j * LANES, grads[i * TILE_VECS + j], LANES)
 
 
 cdef void update(const void* packed, int thread, int threads) noexcept nogil:

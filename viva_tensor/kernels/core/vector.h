@@ -46,24 +46,24 @@ typedef uint32_t viva_unsigned;
 #define VIVA_TILE_VECS 4
 #endif
 
-/* A tile that is not full multiplies rows beyond the last one all the same, and drops the result. In panels these are the
- * first rows of the next panel, which another thread may be writing: ThreadSanitizer cannot know that nobody wants them. */
+/* A tile that is not full also multiplies rows beyond the last one, and drops the results. In panels these are the first
+ * rows of the next panel, which another thread may be writing: ThreadSanitizer cannot know that the results are dropped. */
 #if defined(__SANITIZE_THREAD__)
 #define VIVA_EXACT_TILES 1
 #else
 #define VIVA_EXACT_TILES 0
 #endif
 
-/* Blocks of matmul: DEPTH_BLOCK (matmul.pxi) steps of the depth at most, and as many rows and columns as these numbers of
- * elements allow. A block of a takes 240 KiB, so that it stays in a second-level cache of 512 KiB (Zen 2 and 3, Neoverse
- * N1) or more. A block of b takes 4 MiB and stays in the last-level cache. */
+/* Blocks of matmul: at most DEPTH_BLOCK (matmul.pxi) steps of the depth, and as many rows and columns as these numbers of
+ * elements allow. A block of a takes 240 KiB, to stay in a second-level cache of 512 KiB (Zen 2 and 3, Neoverse N1) or
+ * more. A block of b takes 4 MiB and stays in the last-level cache. */
 #define VIVA_BLOCK_A (61440 * 32 / VIVA_REAL_BITS)
 #define VIVA_BLOCK_B (1048576 * 32 / VIVA_REAL_BITS)
 #define VIVA_VEC_LANES (VIVA_VEC_BYTES / (VIVA_REAL_BITS / 8))
 
-/* a·b + c rounded once, where there are instructions for it. The cores call it, or `fused` below, wherever they mean it,
- * and compilers fuse nothing by themselves (-ffp-contract=off): which products they take differs from one place where a
- * formula is inlined to the next, and from one version to the next. */
+/* a·b + c rounded once, if the processor has instructions for it. The cores call it, or `fused` below, wherever they want
+ * it; compilers fuse nothing by themselves (-ffp-contract=off), since their choice of products differs between the places
+ * where a formula is inlined, and between versions. */
 #if VIVA_REAL_BITS == 64 && (defined(__FMA__) || defined(__FP_FAST_FMA))
 #define VIVA_FUSED_REAL(a, b, c) __builtin_fma(a, b, c)
 #elif VIVA_REAL_BITS == 32 && (defined(__FMA__) || defined(__FP_FAST_FMAF))
@@ -77,12 +77,12 @@ typedef uint32_t viva_unsigned;
 typedef viva_real viva_vec __attribute__((vector_size(VIVA_VEC_BYTES), aligned(VIVA_REAL_BITS / 8), may_alias));
 #define VIVA_ZERO ((viva_vec){0})
 typedef viva_int viva_mask __attribute__((vector_size(VIVA_VEC_BYTES)));
-typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /* to calculate with: they may overflow */
+typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /* for arithmetic: they may overflow */
 /* 0 where x < 0, else x; 0 where x <= 0, else a: NaN compares as false, so it passes */
 #define VIVA_RELU(x) ((viva_vec)((viva_mask)(x) & ~(viva_mask)((x) < VIVA_ZERO)))
 #define VIVA_MASKED(a, x) ((viva_vec)((viva_mask)(a) & ~(viva_mask)((x) <= VIVA_ZERO)))
 
-/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high the same of the upper halves: the steps of a transpose in registers. */
+/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high does the same with the upper halves: the steps of a transpose in registers. */
 #if VIVA_VEC_LANES == 2
 #define VIVA_LOG_LANES 1
 #define VIVA_LOW 0, 2
@@ -108,8 +108,8 @@ typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /*
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
-/* Elements of a packed a as they are multiplied: each BROADCAST times over. Without AVX, spreading one as it is read would
- * take a shuffle, for which the adders and multipliers then wait. */
+/* A packed a has each element BROADCAST times. Without AVX, broadcasting an element as it is read would take a shuffle, for
+ * which the adders and multipliers would wait. */
 #if VIVA_VEC_BYTES == 16 && defined(__SSE__) && VIVA_REAL_BITS == 32
 #define VIVA_BROADCAST 4
 #else
@@ -139,7 +139,7 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused(viva_ve
     return (viva_vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 #elif defined(__aarch64__)
     return (viva_vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-#elif defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF) /* for the compiler to make vectors of */
+#elif defined(__FP_FAST_FMA) || defined(__FP_FAST_FMAF) /* which the compiler vectorises */
     viva_vec sum = c;
     for (int i = 0; i < VIVA_VEC_LANES; i++) sum[i] = VIVA_FUSED_REAL(a[i], b[i], c[i]);
     return sum;
@@ -159,8 +159,8 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused_from(vi
 #endif
 }
 
-/* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is touched. Of none, not even
- * the address: processors take microseconds over a masked access to a page that is not there. */
+/* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is accessed. For n = 0 not even
+ * the address is used: a masked access to a page that is not mapped takes microseconds. */
 #if defined(__AVX512F__) && VIVA_REAL_BITS == 64
 #define VIVA_FIRST(n) ((__mmask8)((1u << (n)) - 1))
 #define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm512_maskz_loadu_pd(VIVA_FIRST(n), from))
@@ -203,9 +203,9 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 #define VIVA_STORE_PART viva_store_part
 #endif
 
-/* Into the second-level cache: matrices whose rows are a power of two apart would push each other out of the first. */
+/* Into the second-level cache: rows a power of two apart would evict each other from the first-level cache. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
-/* The cores rely on inlining: a tile's sums live in registers only when its loops are unrolled where they stand. */
+/* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
 #else
