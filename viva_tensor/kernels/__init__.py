@@ -1,11 +1,11 @@
-"""Kernels on NumPy arrays: each operation beside its backward pass, checked here and compiled below.
+"""Kernels on NumPy arrays: each operation with its backward pass. Arguments are checked in Python, work is compiled.
 
 Every function takes float32 or float64 arrays of any strides and returns a new array, or fills ``out``. Python numbers
-and nested lists become float32 (or the dtype of the arrays beside them). The same inputs give the same bits at every
+and nested lists become float32, or get the dtype of the other operands. The same inputs give the same bits at every
 number of threads.
 
-Each function first tries its compiled kernel on the arguments as they are: plain arrays of fitting shapes cost one
-call. What the kernel refuses is then converted where that is right, or explained.
+Each function first tries its compiled kernel on the arguments as they are, so plain arrays of fitting shapes cost one
+call. Arguments that the kernel refuses are then converted if possible, else an error explains them.
 """
 
 from viva_tensor.kernels import activations, dropouts, elementwise, losses, products, rows, sums, threads, updates

@@ -1,4 +1,4 @@
-"""Broadcasting on kernels that take matrices: operands repeated, and summed back."""
+"""Broadcasting for kernels that take matrices: operands are repeated, and their gradients summed."""
 
 from __future__ import annotations
 
@@ -47,18 +47,14 @@ def unary_backward(
 ) -> Array:
     """Apply a formula as :func:`unary` does to each gradient and element, of one shape: nothing is broadcast."""
     try:
-        alike = grad.shape == x.shape  # type: ignore[union-attr]
-    except AttributeError:
-        alike = False
-    if not alike:
-        operation = operation or formula
-        grad, x = as_arrays(operation, grad, x)
-        same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
-    try:
-        return apply(formula, grad, x, out, factor)
+        if grad.shape == x.shape:  # type: ignore[union-attr]
+            return apply(formula, grad, x, out, factor)
     except UNSUITABLE:
-        operation = operation or formula
-        return _in_rows(operation, formula, as_arrays(operation, grad, x), out, factor)
+        pass
+    operation = operation or formula
+    grad, x = as_arrays(operation, grad, x)
+    same_shape(operation, x.shape, grad.shape, "give one gradient for each element")
+    return _in_rows(operation, formula, (grad, x), out, factor)
 
 
 def _in_rows(operation: str, formula: str, arrays: tuple[Array, ...], out: Array | None, factor: float) -> Array:
@@ -72,13 +68,13 @@ def _in_rows(operation: str, formula: str, arrays: tuple[Array, ...], out: Array
 
 
 def spread(x: Array, factor: float, out: Array) -> None:
-    """out = factor · x, with x repeated to the shape of out."""
+    """Set out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
         apply("scale", source, source, target, factor)
 
 
 def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:
-    """Sum over sorted axes, run by run of adjacent ones, the last run first."""
+    """Sum over sorted axes, one run of adjacent axes after another, the last run first."""
     if not axes:
         out = empty("sum", x.shape, x.dtype)
         spread(x, 1, out)

@@ -46,22 +46,16 @@ debug = bool(VIVA_DEBUG)
 
 
 def supported():
-    """The instruction sets that this build has and this processor runs, best last."""
+    """Return the instruction sets that this build has and this processor runs, best last."""
     runs = {"avx2": has_avx2(), "avx512": has_avx512()}
     return [name for name in variants if runs.get(name, True)]
 
 
-def _choose():
-    names = supported()
-    wanted = os.environ.get("VIVA_TENSOR_ISA", "")
-    if wanted and wanted not in names:
-        raise ImportError(
-            f"VIVA_TENSOR_ISA={wanted}: this build on this processor offers {', '.join(names)}; choose one or unset it"
-        )
-    return wanted or names.pop()
-
-
-isa = _choose()
+isa = os.environ.get("VIVA_TENSOR_ISA") or supported().pop()
+if isa not in supported():
+    raise ImportError(
+        f"VIVA_TENSOR_ISA={isa}: this build on this processor offers {', '.join(supported())}; choose one or unset it"
+    )
 _tables = [import_module(f"viva_tensor.kernels._core_{kind}_{isa}").table() for kind in ("f32", "f64")]
 float_cores = <const Cores*> PyCapsule_GetPointer(_tables[0], "viva_tensor.cores")
 double_cores = <const Cores*> PyCapsule_GetPointer(_tables[1], "viva_tensor.cores")

@@ -1,8 +1,8 @@
-"""Teams of threads: how many threads a call gets, one region around one core, and their scratch memory.
+"""Teams of threads: the size of a call's team, the region around a core, and scratch memory.
 
-GCC's runtime keeps a team for each thread that opened a region. It ends the process if a thread of a team cannot be
-started, so whether they can is tried before; and a child forked from a thread with a team would wait for threads that
-are not there, so the team is dismissed before.
+GCC's runtime keeps a team for each thread that opened a region. It ends the process if it cannot start a thread, so we
+first try whether it can. A child forked from a thread with a team would wait for threads that it does not have, so the
+team is dismissed before a fork.
 """
 
 from warnings import warn
@@ -28,13 +28,13 @@ cdef extern from * nogil:
     #else
     #define VIVA_OF_THREAD static _Thread_local int
     #endif
-    VIVA_OF_THREAD viva_own_threads = 0;
+    VIVA_OF_THREAD viva_local_threads = 0;
     VIVA_OF_THREAD viva_ready = 1;
     VIVA_OF_THREAD viva_lost = 0;
     VIVA_OF_THREAD viva_orphan = 0;
     """
-    # Each is of the calling thread.
-    int own "viva_own_threads"      # what num_threads() asked for; 0: nothing
+    # The state of the calling thread
+    int local "viva_local_threads"  # the number that num_threads() set; 0: none
     int ready "viva_ready"          # threads of its last team, which are kept for the next one
     bint lost "viva_lost"           # its team could not be dismissed before a fork
     bint orphan "viva_orphan"       # it was forked with such a team
@@ -42,31 +42,26 @@ cdef extern from * nogil:
 cdef extern from "Python.h" nogil:
     const Py_ssize_t PY_SSIZE_T_MAX
 
-cdef int chosen = 0     # what set_num_threads() asked for; 0: nothing
+cdef int chosen = 0     # the number that set_num_threads() set; 0: none
 cdef int quota = 0      # processors that the control group grants; 0: no limit
-cdef double eagerness = 1   # thresholds are divided by it; only the script that measures them changes it
+cdef double eagerness = 1   # divides thresholds; only the script that measures them changes it
 cdef bint refused = False   # threads could not be started
 
 
-cdef int default_threads() noexcept nogil:
-    cdef int n = min(openmp_max_threads(), openmp_processors())
-    if quota > 0:
-        n = min(n, quota)
-    return max(n, 1)
-
-
 cdef int threads_in_force() noexcept nogil:
+    cdef int n
     if orphan or refused or OPENMP == 0:
         return 1
-    if own > 0:
-        return own
+    if local > 0:
+        return local
     if chosen > 0:
         return chosen
-    return default_threads()
+    n = min(openmp_max_threads(), openmp_processors())
+    return max(min(n, quota) if quota > 0 else n, 1)
 
 
 cdef int team_size(double work, double share) noexcept nogil:
-    """Threads for `work`, so that each has at least `share` of it; small work never asks how many threads there are."""
+    """Return the threads for `work`, each with at least `share` of it; small work never asks how many there are."""
     share /= eagerness
     if work < 2 * share:
         return 1
@@ -74,7 +69,7 @@ cdef int team_size(double work, double share) noexcept nogil:
 
 
 cdef void refuse(int threads) noexcept with gil:
-    """From now on one thread, until set_num_threads() is called."""
+    """Use one thread from now on, until set_num_threads() is called."""
     global refused
     refused = True
     warn(f"{threads - 1} more threads cannot be started, so one thread is used: the limit of processes or of memory is "
@@ -94,7 +89,7 @@ cdef void run(Core core, const void* args, int threads) noexcept nogil:
 
 
 cdef char* workspace(Py_ssize_t size) except? NULL:
-    """Memory aligned to 64 bytes. A size of 0 gives NULL, without an error."""
+    """Return memory aligned to 64 bytes, or NULL without an error for a size of 0."""
     cdef char* memory
     cdef char* aligned
     if size == 0:
@@ -116,8 +111,8 @@ cdef void release(char* memory) noexcept nogil:
 
 
 def get_threads():
-    """(in force, asked on this thread, for the process, OpenMP's maximum, processors, team lost in a fork, refused)"""
-    return threads_in_force(), own, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
+    """Return (in force, set for the thread, for the process, OpenMP's maximum, processors, lost in a fork, refused)."""
+    return threads_in_force(), local, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
 
 
 def choose(int n):
@@ -125,9 +120,9 @@ def choose(int n):
     chosen, refused = n, False
 
 
-def choose_own(int n):
-    global own
-    own = n
+def choose_local(int n):
+    global local
+    local = n
 
 
 def set_quota(int n):

@@ -1,9 +1,9 @@
-"""Activation functions, each beside its backward pass.
+"""Activation functions, each followed by its backward pass.
 
-All take float32 or float64 arrays of any shape and strides, and give a new array of that shape, or fill ``out``, which
-may be an operand. They raise :class:`DtypeError` on other dtypes and :class:`ShapeMismatch` where ``out`` or a
-gradient has another shape. A backward pass takes the gradient of the loss by the output, and the input x or the
-output y, whichever the formula needs.
+All take float32 or float64 arrays of any shape and strides, and return a new array of that shape or fill ``out``, which
+may be an operand. They raise :class:`DtypeError` for other dtypes and :class:`ShapeMismatch` if ``out`` or a gradient
+has another shape. A backward pass takes the gradient of the loss with respect to the output, and the input x or the
+output y, whichever its formula needs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _GELU = {"none": ("gelu", "gelu_backward"), "tanh": ("gelu_tanh", "gelu_tanh_bac
 
 
 def relu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Rectified linear unit, :math:`\max(x, 0)`; NaN stays NaN.
+    r"""Apply the rectified linear unit, :math:`\max(x, 0)`; NaN stays NaN.
 
     Parameters
     ----------
@@ -67,24 +67,14 @@ def relu(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    """Gradient of :func:`relu` at x: 0 where x ≤ 0, and ``grad`` everywhere else, also where x is NaN.
+    """Return the gradient of :func:`relu` at x: 0 where x ≤ 0, and ``grad`` everywhere else, also where x is NaN.
 
     Parameters
     ----------
     grad, x : array_like, float32 or float64, of one shape and dtype
         Gradient of the loss with respect to ``relu(x)``, and the input x.
     out : ndarray of the same shape, optional
-        Filled and returned; it may be an operand.
-
-    Returns
-    -------
-    ndarray
-        Of the shape of x.
-
-    Raises
-    ------
-    ShapeMismatch, DtypeError
-        If the shapes or dtypes differ.
+        As in :func:`relu`.
 
     Examples
     --------
@@ -95,7 +85,7 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
-    """Leaky rectified linear unit, :math:`x` for :math:`x > 0`, else :math:`s x`.
+    """Apply the leaky rectified linear unit, :math:`x` for :math:`x > 0`, else :math:`s x`.
 
     References
     ----------
@@ -112,7 +102,7 @@ def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> A
 
 
 def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`leaky_relu` at x, :math:`g` where :math:`x > 0`, else :math:`s g`.
+    r"""Return the gradient of :func:`leaky_relu` at x, :math:`g` where :math:`x > 0`, else :math:`s g`.
 
     Examples
     --------
@@ -124,7 +114,7 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out:
 
 
 def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Logistic function, :math:`\sigma(x) = 1 / (1 + e^{-x})`, which keeps the small values of negative x.
+    r"""Apply the logistic function, :math:`\sigma(x) = 1 / (1 + e^{-x})`; results for negative x keep their precision.
 
     Examples
     --------
@@ -135,10 +125,10 @@ def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def sigmoid_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`sigmoid` at its output y, :math:`g \cdot y (1 - y)`.
+    r"""Return the gradient of :func:`sigmoid` at its output y, :math:`g \cdot y (1 - y)`.
 
-    It is exactly 0 where y is rounded to 1, in float32 from x = 16.6 on, in float64 from 36.7; for negative x it
-    goes on with eˣ.
+    It is exactly 0 where y is rounded to 1: from x = 16.6 on in float32, from 36.7 on in float64. For negative x it
+    follows eˣ.
 
     Examples
     --------
@@ -149,7 +139,7 @@ def sigmoid_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) ->
 
 
 def tanh(x: ArrayLike, out: Array | None = None) -> Array:
-    """Hyperbolic tangent, :math:`(e^{2x} - 1) / (e^{2x} + 1)`, within 4 units in the last place.
+    """Apply the hyperbolic tangent, :math:`(e^{2x} - 1) / (e^{2x} + 1)`, within 4 units in the last place.
 
     Examples
     --------
@@ -160,9 +150,9 @@ def tanh(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`tanh` at its output y, :math:`g \cdot (1 - y^2)`.
+    r"""Return the gradient of :func:`tanh` at its output y, :math:`g \cdot (1 - y^2)`.
 
-    It is exactly 0 where y is rounded to ±1, in float32 from |x| = 8.7 on, in float64 from 18.7.
+    It is exactly 0 where y is rounded to ±1: from |x| = 8.7 on in float32, from 18.7 on in float64.
 
     Examples
     --------
@@ -173,7 +163,7 @@ def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Ar
 
 
 def softplus(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Smooth relu, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
+    r"""Apply the smooth relu, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
 
     References
     ----------
@@ -188,7 +178,7 @@ def softplus(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`softplus` at x, :math:`g \cdot \sigma(x)`.
+    r"""Return the gradient of :func:`softplus` at x, :math:`g \cdot \sigma(x)`.
 
     Examples
     --------
@@ -199,7 +189,7 @@ def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -
 
 
 def silu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`; at :math:`-\infty` its limit, -0.
+    r"""Apply the sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`; its limit at :math:`-\infty` is -0.
 
     References
     ----------
@@ -215,7 +205,7 @@ def silu(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`silu` at x, :math:`g \cdot (\sigma + x \sigma (1 - \sigma))`.
+    r"""Return the gradient of :func:`silu` at x, :math:`g \cdot (\sigma + x \sigma (1 - \sigma))`.
 
     Examples
     --------
@@ -226,15 +216,14 @@ def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 
 def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
-    r"""Gaussian error linear unit, :math:`x \cdot \Phi(x) = \frac{x}{2} (1 + \mathrm{erf}(x / \sqrt 2))`.
+    r"""Apply the Gaussian error linear unit, :math:`x \cdot \Phi(x) = \frac{x}{2} (1 + \mathrm{erf}(x / \sqrt 2))`.
+
+    At :math:`-\infty` the result is the limit, -0.
 
     Parameters
     ----------
-    x : array_like, float32 or float64
     approximate : {"none", "tanh"}
-        "tanh": :math:`\frac{x}{2} (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))`. At :math:`-\infty` either is -0, its
-        limit.
-    out : ndarray of the same shape, optional
+        "tanh": :math:`\frac{x}{2} (1 + \tanh(\sqrt{2/\pi} (x + 0.044715 x^3)))` instead.
 
     Raises
     ------
@@ -254,7 +243,7 @@ def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> A
 
 
 def gelu_backward(grad: ArrayLike, x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
-    r"""Gradient of :func:`gelu` at x, :math:`g \cdot (\Phi(x) + x \varphi(x))`, or that of the approximation.
+    r"""Return the gradient of :func:`gelu` at x, :math:`g \cdot (\Phi(x) + x \varphi(x))`, or of its approximation.
 
     Examples
     --------

@@ -1,10 +1,11 @@
-"""What kernels accept: the checks and conversions behind the front, off its fast path."""
+"""Checks and conversions of what kernels accept, off their fast path."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
+from itertools import dropwhile
 from operator import methodcaller
 from typing import Any
 
@@ -26,36 +27,35 @@ from viva_tensor.kernels.checks import is_whole, shown
 Array = np.ndarray[Any, np.dtype[Any]]
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
-# Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. A dtype that equals one and is
-# another may come from a buffer that tells its byte order, and then passes that on.
+# Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. An equal dtype that is another
+# object may come from a buffer that states its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-BEYOND_FLOAT32 = 2.0**128 - 2.0**103  # the least number that is rounded to infinity
+BEYOND_FLOAT32 = 2.0**128 - 2.0**103  # the least number that rounds to infinity
 WIDER = "give an array of float64, such as np.array(..., np.float64)"
 CAST = "cast it explicitly, for example with .astype(np.float32)"
 
-# What a compiled wrapper or the fast path before it raises on anything but plain aligned arrays of fitting shapes. The
-# fast path lets only np.ndarray itself through: of a masked array, a wrapper would see no mask.
 NO_NUMBERS = (str, bytes, complex, np.complexfloating, np.datetime64, np.timedelta64, date, timedelta)
+# The errors of a compiled wrapper, or of the fast path before it, for anything but plain aligned arrays of fitting
+# shapes. The fast path accepts only np.ndarray itself: a wrapper would not see the mask of a masked array.
 UNSUITABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
-
-freeze = methodcaller("setflags", False)  # write=False by position, which takes half the time
+freeze = methodcaller("setflags", False)  # write=False, by position because that takes half the time
 
 
 def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
-    """The specialisations of a compiled wrapper, keyed by the dtype of its arrays."""
+    """Return the specialisations of a compiled wrapper, keyed by the dtype of its arrays."""
     return {FLOAT32: kernel["float"], FLOAT64: kernel["double"]}
 
 
 def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
-    """`value` as a native, aligned float32 or float64 array, copied only where it must be.
+    """Return `value` as a native, aligned float32 or float64 array, copied only if necessary.
 
-    Python numbers and nested lists become float32. What offers the buffer protocol, ``__array__`` or DLPack keeps its
-    dtype, and is read where it lies.
+    Python numbers and nested lists become float32. Objects with the buffer protocol, ``__array__`` or DLPack keep their
+    dtype and are read in place.
     """
     if type(value) is np.ndarray and dtype is None and value.flags.aligned:
-        own = value.dtype
-        if own is FLOAT32 or own is FLOAT64:
+        given = value.dtype
+        if given is FLOAT32 or given is FLOAT64:
             return value
     typed = _is_typed(value)
     array = _read(operation, value)
@@ -71,13 +71,14 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
     return array if array.dtype is plain else array.view(plain)
 
 
-def _read(operation: str, value: ArrayLike) -> Array:
-    """A value as an array of any dtype."""
-    if isinstance(value, np.ma.MaskedArray) or _begins_masked(value):
+def _read(operation: str, value: Any) -> Array:
+    """Return a value as an array of any dtype."""
+    first = value[0] if type(value) in (list, tuple) and value else None  # NumPy would ignore its mask
+    if isinstance(value, np.ma.MaskedArray) or np.ma.is_masked(first):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")
     try:
         exchanged = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-        return np.from_dlpack(value) if exchanged else np.asarray(value)  # type: ignore[arg-type]
+        return np.from_dlpack(value) if exchanged else np.asarray(value)
     except NoOperator:
         raise DtypeError(
             "got a variable, wanted an array", operation=operation, hint="take its values: .data"
@@ -92,13 +93,8 @@ def _read(operation: str, value: ArrayLike) -> Array:
         ) from None
 
 
-def _begins_masked(value: Any) -> bool:
-    """Return whether a list begins with a masked array, of which NumPy would take what is masked."""
-    return type(value) in (list, tuple) and len(value) > 0 and np.ma.is_masked(value[0])
-
-
 def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
-    """Python numbers in a dtype that holds them; infinities and NaN stay what they are."""
+    """Return Python numbers in a dtype that must hold them; infinities and NaN are kept."""
     if array.dtype.kind in "iu":
         return array.astype(dtype)
     for one in array.flat if array.dtype.kind == "O" else ():
@@ -115,7 +111,7 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _is_typed(value: Any) -> bool:
-    """Return whether a value brings a dtype of its own."""
+    """Return whether a value has a dtype."""
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         return True
     try:
@@ -131,7 +127,7 @@ def _named(value: Any) -> str:
 
 
 def _hint(value: Any) -> str:
-    """Tell what makes a tensor of another library readable."""
+    """Return how to make a tensor of another library readable."""
     if getattr(value, "requires_grad", False):
         return "detach it first, with .detach()"
     device = getattr(value, "device", None)
@@ -145,7 +141,7 @@ def _cast(value: Any) -> str:
 
 
 def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
-    """Operands of one dtype; Python numbers and lists take the dtype of the arrays beside them."""
+    """Return operands of one dtype; Python numbers and lists take the dtype of the other operands."""
     dtype = getattr(values[0], "dtype", None)
     plain = dtype is FLOAT32 or dtype is FLOAT64
     for value in values:
@@ -165,9 +161,9 @@ def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:
 
 
 def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = FLOAT32) -> Array:
-    """A C-contiguous array of whatever holds real numbers, integers and bools too, copied only where it must be.
+    """Return a C-contiguous array of any real numbers, also integers and bools, copied only if necessary.
 
-    Floats beyond `dtype` become infinite, and what tables hold for a missing number NaN.
+    Floats beyond `dtype` become infinite, and missing numbers of tables become NaN.
 
     Examples
     --------
@@ -182,11 +178,11 @@ def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = F
             raise TypeError("masked, and its mask would be lost")
         array = np.asarray(value)
         objects = array.dtype.kind == "O"
-        others = objects and any(isinstance(one, NO_NUMBERS) for one in array.flat)  # NumPy would make numbers of them
+        others = objects and any(isinstance(one, NO_NUMBERS) for one in array.flat)  # NumPy would convert them
         with np.errstate(over="ignore"):
-            own = array.dtype.kind == "V" and array.dtype.type is not np.void  # bfloat16 of ml_dtypes, and its like
-            if (array.dtype.kind in "biufO" or own) and not others:
-                return np.asarray(value if objects else array, dtype, order="C")  # a table knows what it misses
+            extension = array.dtype.kind == "V" and array.dtype.type is not np.void  # such as bfloat16 of ml_dtypes
+            if (array.dtype.kind in "biufO" or extension) and not others:
+                return np.asarray(value if objects else array, dtype, order="C")  # a table knows its missing numbers
     except (TypeError, ValueError, RuntimeError, OverflowError) as reason:
         got = f"{type(value).__name__} ({str(reason).partition(chr(10))[0]})"
         raise DtypeError(f"no array of {np.dtype(dtype)} can be made of {name}, a {got}", operation=operation) from None
@@ -194,7 +190,7 @@ def as_numbers(operation: str, name: str, value: ArrayLike, dtype: DTypeLike = F
 
 
 def wants(operation: str, dimensions: int, array: Array, name: str) -> None:
-    """Raise unless the operand has this many dimensions."""
+    """Raise unless an operand has this many dimensions."""
     if array.ndim != dimensions:
         raise DimensionError(
             f"{name} has shape {array.shape}, wanted {dimensions} dimensions",
@@ -210,7 +206,7 @@ def same_shape(operation: str, expected: tuple[int, ...], got: tuple[int, ...], 
 
 
 def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:
-    """The shape of a and b together."""
+    """Return the shape to which a and b broadcast."""
     try:
         return np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
@@ -218,7 +214,7 @@ def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:
 
 
 def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes as sorted numbers from 0."""
+    """Return the axes as sorted numbers from 0."""
     size = len(shape)
     if axis is None:
         return tuple(range(size))
@@ -243,7 +239,7 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
 
 
 def float_dtype(operation: str, dtype: DTypeLike) -> np.dtype[Any]:
-    """The dtype that a caller names, if it is float32 or float64; None, which NumPy takes for float64, is neither."""
+    """Return the dtype that a caller names, float32 or float64. None is neither, though NumPy takes it for float64."""
     try:
         found = None if dtype is None else np.dtype(dtype)
     except TypeError:
@@ -254,7 +250,7 @@ def float_dtype(operation: str, dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def empty(operation: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Room for an array."""
+    """Return an array of this shape, not filled."""
     try:
         return np.empty(shape, dtype)
     except ValueError:
@@ -269,9 +265,9 @@ def into(
     operands: Sequence[Array],
     work: Callable[[Array], object],
 ) -> Array:
-    """Let `work` fill an array of this shape, and see that the result ends in `out` if one is given.
+    """Let `work` fill an array of this shape, or `out` if given, and return it.
 
-    An `out` that shares memory with an operand, or is not plain memory, gets the result by a copy at the end.
+    If `out` shares memory with an operand, or is not native and aligned, the result is copied there at the end.
     """
     dtype = operands[0].dtype
     if out is None:
@@ -299,7 +295,7 @@ def into(
 
 
 def _distinct(array: Array) -> bool:
-    """Return whether each element has memory of its own; False also where axes interleave as combs do."""
+    """Return whether no two elements share memory; False also where axes interleave like combs."""
     reach = array.itemsize
     for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
         if size > 1 and stride < reach:
@@ -309,26 +305,21 @@ def _distinct(array: Array) -> bool:
 
 
 def row_views(arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
-    """Views of rank 2 that together cover the broadcast arrays, of which the last has the whole shape."""
+    """Yield views of rank 2 that together cover the broadcast arrays; the last array has the whole shape."""
     shape = arrays[-1].shape
     if math.prod(shape) == 0:
         return
     if len(shape) <= 2:
         yield tuple(array.reshape((1,) * (2 - array.ndim) + array.shape) for array in arrays)
         return
-    trailing = [array.shape[_ones_before(array.shape) :] for array in arrays]
-    whole = all(
-        array.flags.c_contiguous and own == shape[len(shape) - len(own) :]
-        for array, own in zip(arrays, trailing, strict=True)
-    )
-    if whole:
+    trailing = [tuple(dropwhile(lambda size: size == 1, array.shape)) for array in arrays]
+    if all(
+        array.flags.c_contiguous and sizes == shape[len(shape) - len(sizes) :]
+        for array, sizes in zip(arrays, trailing, strict=True)
+    ):
         columns = min((array.size for array in arrays if array.size > 1), default=1)
         yield tuple(array.reshape((1, 1) if array.size == 1 else (-1, columns)) for array in arrays)
         return
     spread = [np.broadcast_to(array, shape) for array in arrays[:-1]]
     for index in np.ndindex(*shape[:-2]):
         yield (*(array[index] for array in spread), arrays[-1][index])
-
-
-def _ones_before(shape: tuple[int, ...]) -> int:
-    return next((i for i, size in enumerate(shape) if size != 1), len(shape))

@@ -1,4 +1,4 @@
-"""Checks of numbers that callers give. A bool is none: where a number belongs, it is a slip."""
+"""Checks of numbers that callers give. A bool does not count as a number: where one belongs, a bool is a mistake."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def is_whole(value: Any) -> bool:
 
 
 def flag(operation: str, name: str, value: Any) -> bool:
-    """True or False, also as NumPy's bool or as 1 or 0; the text "False" or an array is a slip."""
+    """Return True or False, given as such, as NumPy's bool or as 1 or 0; the text "False" or an array is a mistake."""
     if value.__class__ is bool or (isinstance(value, Integral | np.bool_) and value in (0, 1)):
         return bool(value)
     raise InvalidValue(f"{name}={shown(value)}, wanted True or False", operation=operation)
 
 
 def is_step_count(steps: Any, least: int = 0) -> bool:
-    """Return whether it is a number of steps, without abstract classes, which cost as much as a small kernel."""
+    """Return whether a value is a number of steps, without abstract classes, which cost as much as a small kernel."""
     return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(least <= steps < 1 << 62)
 
 
 def real(operation: str, name: str, value: Any) -> float:
-    """A number as a float; infinities and NaN pass."""
+    """Return a number as a float; infinities and NaN pass."""
     try:
         if isinstance(value, Real) and not isinstance(value, bool):
             return float(value)
@@ -48,47 +48,45 @@ def real(operation: str, name: str, value: Any) -> float:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it; Python refuses to write out an int of thousands of digits."""
+    """Return a value as messages show it; Python refuses to write out an int of thousands of digits."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an int of {value.bit_length()} bits"
     try:
         return repr(value)
-    except ValueError:  # such an int within
+    except ValueError:  # it contains such an int
         return f"a {type(value).__name__} of numbers too long to show"
 
 
 def is_iterable(value: Any) -> bool:
-    """Return whether a value can be iterated over: an array without axes says so, and cannot."""
+    """Return whether a value can be iterated over; an array without axes claims that it can, but cannot."""
     return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
 
 
 def check_number(
     operation: str, name: str, value: Any, wanted: str, fits: Callable[[float], bool], hint: str = ""
-) -> None:
-    """Raise unless the value is a finite number that fits."""
+) -> Any:
+    """Return the value, or raise unless it is a finite number that fits."""
     if not (is_number(value) and fits(float(value))):
         raise InvalidValue(f"{name}={shown(value)}, wanted {wanted}", operation=operation, hint=hint)
+    return value
 
 
 def check_count(operation: str, name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least this as an int, with which sums do not wrap round as NumPy's do."""
-    whole = isinstance(value, Integral)
-    check_number(
-        operation, name, value, f"a whole number of at least {least}", lambda number: whole and number >= least
-    )
-    return int(value)
+    """Return a whole number of at least this as an int, whose sums do not overflow as those of NumPy's integers do."""
+    wanted = f"a whole number of at least {least}"
+    return int(check_number(operation, name, value, wanted, lambda number: is_whole(value) and number >= least))
 
 
-def positive(operation: str, name: str, value: Any, hint: str = "") -> None:
-    """Raise unless the value is a number above 0."""
-    check_number(operation, name, value, "a number above 0", lambda number: number > 0, hint)
+def positive(operation: str, name: str, value: Any, hint: str = "") -> Any:
+    """Return the value, or raise unless it is a number above 0."""
+    return check_number(operation, name, value, "a number above 0", lambda number: number > 0, hint)
 
 
-def at_least_0(operation: str, name: str, value: Any) -> None:
-    """Raise unless the value is a number of at least 0."""
-    check_number(operation, name, value, "a number of at least 0", lambda number: number >= 0)
+def at_least_0(operation: str, name: str, value: Any) -> Any:
+    """Return the value, or raise unless it is a number of at least 0."""
+    return check_number(operation, name, value, "a number of at least 0", lambda number: number >= 0)
 
 
 def share(operation: str, name: str, value: Any, hint: str = "") -> None:
-    """Raise unless the value is what a running mean keeps of itself, from 0 up to but not including 1."""
+    """Raise unless the value is a share that a running mean may keep of itself, from 0 up to but not including 1."""
     check_number(operation, name, value, f"0 ≤ {name} < 1", lambda number: 0 <= number < 1, hint)

@@ -1,4 +1,4 @@
-"""Dropout, of which the backward pass is dropout of the gradient with the same seed."""
+"""Dropout; its backward pass is dropout of the gradient with the same seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["dropout", "dropout_backward"]
 
 
 def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
-    r"""Each element set to 0 with a probability, the others scaled up to keep the mean, :math:`x_i / (1 - p)` [1]_.
+    r"""Set each element to 0 with probability p, and scale the others to keep the mean, :math:`x_i / (1 - p)` [1]_.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
     rate : float
         The probability p, from 0 up to but not including 1.
     seed : int
-        From 0 up to 2⁶⁴: element i is kept if the output i of SplitMix64 [2]_ from this seed is at least p · 2⁶⁴.
+        From 0 up to 2⁶⁴. Element i is kept if output i of SplitMix64 [2]_ with this seed is at least p · 2⁶⁴.
 
     Returns
     -------
@@ -32,14 +32,14 @@ def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
     Raises
     ------
     InvalidValue
-        If the rate or the seed is out of its range.
+        If the rate or the seed is out of range.
     DtypeError
         If the dtype is neither float32 nor float64.
 
     References
     ----------
     .. [1] N. Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, Journal of Machine
-       Learning Research 15, 2014; scaled while training, as is usual now.
+       Learning Research 15, 2014; scaled while training, as is now usual.
     .. [2] G. L. Steele, D. Lea and C. H. Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
 
     Examples
@@ -51,7 +51,7 @@ def dropout(x: ArrayLike, rate: float, seed: int) -> Array:
 
 
 def dropout_backward(grad: ArrayLike, rate: float, seed: int) -> Array:
-    """Gradient of :func:`dropout` with the same rate and seed.
+    """Return the gradient of :func:`dropout` with the same rate and seed.
 
     Examples
     --------

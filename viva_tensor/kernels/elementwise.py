@@ -41,7 +41,7 @@ __all__ = [
 
 
 def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    r"""Sum of each pair of elements under NumPy's broadcasting rules, :math:`c = a + b`.
+    r"""Add each pair of elements under NumPy's broadcasting rules, :math:`c = a + b`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def add(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
-    r"""Gradient of an operand of :func:`add`: ``grad`` summed over the axes along which it was broadcast.
+    r"""Return the gradient of an operand of :func:`add`: ``grad`` summed over the axes along which it was broadcast.
 
     Parameters
     ----------
@@ -110,16 +110,16 @@ def add_backward(grad: ArrayLike, shape: Sequence[int]) -> Array:
     if grad.shape == shape:
         return grad
     lead = grad.ndim - len(shape)
-    if lead < 0 or any(own not in (1, whole) for own, whole in zip(shape, grad.shape[lead:], strict=True)):
+    if lead < 0 or any(size not in (1, whole) for size, whole in zip(shape, grad.shape[lead:], strict=True)):
         raise BroadcastError(shape, grad.shape, operation="add_backward", hint="give the shape of add's operand")
-    spread = tuple(i for i, own in enumerate(shape, lead) if own == 1 and grad.shape[i] != 1)
-    return sum_axes(grad, (*range(lead), *spread), 1).reshape(shape)
+    repeated = (i for i, size in enumerate(shape, lead) if size == 1 and grad.shape[i] != 1)
+    return sum_axes(grad, (*range(lead), *repeated), 1).reshape(shape)
 
 
 def sub(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """Difference of each pair of elements under NumPy's broadcasting rules, c = a - b.
+    """Subtract each pair of elements under NumPy's broadcasting rules, c = a - b.
 
-    Parameters, returns and errors are those of :func:`add`.
+    Parameters, result and errors are those of :func:`add`.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def sub(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def sub_backward(grad: ArrayLike, shape_a: Sequence[int], shape_b: Sequence[int]) -> tuple[Array, Array]:
-    """Gradients of both operands of :func:`sub`: ``grad`` and -``grad``, each summed to its operand's shape.
+    """Return the gradients of :func:`sub`: ``grad`` and -``grad``, each summed to its operand's shape.
 
     Examples
     --------
@@ -141,9 +141,9 @@ def sub_backward(grad: ArrayLike, shape_a: Sequence[int], shape_b: Sequence[int]
 
 
 def mul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """Product of each pair of elements under NumPy's broadcasting rules, c = a · b.
+    """Multiply each pair of elements under NumPy's broadcasting rules, c = a · b.
 
-    Parameters, returns and errors are those of :func:`add`.
+    Parameters, result and errors are those of :func:`add`.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def mul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def mul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    """Gradients of both operands of :func:`mul`: grad · b and grad · a, each summed to its operand's shape.
+    """Return the gradients of :func:`mul`: grad · b and grad · a, each summed to its operand's shape.
 
     Examples
     --------
@@ -179,9 +179,9 @@ def scale(x: ArrayLike, factor: float, out: Array | None = None) -> Array:
 
 
 def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """Quotient of each pair of elements under NumPy's broadcasting rules, c = a / b; x / 0 is infinite, 0 / 0 NaN.
+    """Divide each pair of elements under NumPy's broadcasting rules, c = a / b; x / 0 is infinite, 0 / 0 NaN.
 
-    Parameters, returns and errors are those of :func:`add`.
+    Parameters, result and errors are those of :func:`add`.
 
     Examples
     --------
@@ -192,9 +192,9 @@ def div(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    """Gradients of both operands of :func:`div`: grad / b and -grad · (a / b) / b, each summed to its operand's shape.
+    """Return the gradients of :func:`div`: grad / b and -grad · (a / b) / b, each summed to its operand's shape.
 
-    Where grad is 0 both are 0, also if b is.
+    Both are 0 where grad is 0, even if b is.
 
     Examples
     --------
@@ -208,9 +208,7 @@ def div_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Ar
 
 
 def chain_mul(grad: ArrayLike, slope: ArrayLike) -> Array:
-    """A gradient times the slope of an operation, grad · slope; 0 where grad is 0, also if the slope is infinite.
-
-    Parameters, returns and errors are those of :func:`add`.
+    """Return a gradient times the slope of an operation; 0 where grad is 0, even if the slope is infinite.
 
     Examples
     --------
@@ -221,9 +219,7 @@ def chain_mul(grad: ArrayLike, slope: ArrayLike) -> Array:
 
 
 def chain_div(grad: ArrayLike, x: ArrayLike) -> Array:
-    """A gradient times the slope 1 / x of an operation, grad / x; 0 where grad is 0, also if x is.
-
-    Parameters, returns and errors are those of :func:`add`.
+    """Return a gradient times the slope 1 / x of an operation; 0 where grad is 0, even if x is.
 
     Examples
     --------
@@ -234,9 +230,9 @@ def chain_div(grad: ArrayLike, x: ArrayLike) -> Array:
 
 
 def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """The larger of each pair of elements under NumPy's broadcasting rules, and NaN where either is.
+    """Return the larger of each pair of elements under NumPy's broadcasting rules, and NaN where either is NaN.
 
-    Parameters, returns and errors are those of :func:`add`.
+    Parameters, result and errors are those of :func:`add`.
 
     Examples
     --------
@@ -247,9 +243,9 @@ def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """The derivative of :func:`maximum` by its first operand: 1 where a > b, ½ where they are equal, 0 where a < b.
+    """Return the derivative of :func:`maximum` with respect to a: 1 where a > b, ½ where they are equal, 0 where a < b.
 
-    Where either is NaN it is 1.
+    It is 1 where either is NaN.
 
     Examples
     --------
@@ -260,7 +256,7 @@ def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    """Gradients of both operands of :func:`maximum`: grad goes to the larger one, by halves where they are equal.
+    """Return the gradients of :func:`maximum`: grad goes to the larger operand, half to each where they are equal.
 
     Examples
     --------
@@ -274,7 +270,7 @@ def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array
 
 
 def abs(x: ArrayLike, out: Array | None = None) -> Array:
-    """Absolute value, |x|.
+    """Return the absolute value, |x|.
 
     Examples
     --------
@@ -285,7 +281,7 @@ def abs(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    """Gradient of :func:`abs` at x: grad · sign(x), with sign(0) = 0, and NaN where x is NaN.
+    """Return the gradient of :func:`abs` at x: grad · sign(x), with sign(0) = 0, and NaN where x is NaN.
 
     Examples
     --------
@@ -296,7 +292,7 @@ def abs_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Arr
 
 
 def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
-    """Square root; NaN of negative numbers.
+    """Return the square root; NaN of negative numbers.
 
     Examples
     --------
@@ -307,7 +303,7 @@ def sqrt(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient of y = :func:`sqrt`, from its output: ½ · grad / y, and 0 where grad is 0, also if y is.
+    """Return the gradient of y = :func:`sqrt`, from its output: ½ · grad / y, and 0 where grad is 0, even if y is.
 
     Examples
     --------
@@ -318,7 +314,7 @@ def sqrt_backward(grad: ArrayLike, y: ArrayLike) -> Array:
 
 
 def exp(x: ArrayLike, out: Array | None = None) -> Array:
-    """Exponential, eˣ, within 4 units in the last place of the rounded result.
+    """Return the exponential, eˣ, within 4 units in the last place of the rounded result.
 
     Examples
     --------
@@ -329,7 +325,7 @@ def exp(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    """Gradient of y = :func:`exp`, from its output: grad · y, and 0 where grad is 0, also if y is infinite.
+    """Return the gradient of y = :func:`exp`, from its output: grad · y, and 0 where grad is 0, even if y is infinite.
 
     Examples
     --------
@@ -340,7 +336,7 @@ def exp_backward(grad: ArrayLike, y: ArrayLike) -> Array:
 
 
 def log(x: ArrayLike, out: Array | None = None) -> Array:
-    """Natural logarithm, within 4 units in the last place; -∞ at 0, NaN of negative numbers.
+    """Return the natural logarithm, within 4 units in the last place; -∞ at 0, NaN of negative numbers.
 
     Examples
     --------
@@ -351,7 +347,7 @@ def log(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
-    """Gradient of :func:`log` at x: grad / x, and 0 where grad is 0, also if x is.
+    """Return the gradient of :func:`log` at x: grad / x, and 0 where grad is 0, even if x is.
 
     Examples
     --------
@@ -362,7 +358,7 @@ def log_backward(grad: ArrayLike, x: ArrayLike) -> Array:
 
 
 def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
-    """Each element to the power of one number, xᵖ, by the C library; NaN where x is negative and p not whole.
+    """Raise each element to a power, xᵖ, by the C library; NaN where x is negative and p not whole.
 
     Examples
     --------
@@ -374,7 +370,7 @@ def pow(x: ArrayLike, exponent: float, out: Array | None = None) -> Array:
 
 
 def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
-    """Gradient of :func:`pow` at x: grad · p · xᵖ⁻¹, and 0 for p = 0 and where grad is 0, also if xᵖ⁻¹ is infinite.
+    """Return the gradient of :func:`pow` at x: grad · p · xᵖ⁻¹, but 0 if p = 0 or where grad is 0.
 
     Examples
     --------
@@ -387,7 +383,7 @@ def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
 
 
 def erf(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Error function, :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`, within 4 units in the last place.
+    r"""Return the error function, :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`, within 4 units in the last place.
 
     References
     ----------
@@ -403,7 +399,7 @@ def erf(x: ArrayLike, out: Array | None = None) -> Array:
 
 
 def erf_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Gradient of :func:`erf` at x, :math:`g \cdot \frac{2}{\sqrt\pi} e^{-x^2}`.
+    r"""Return the gradient of :func:`erf` at x, :math:`g \cdot \frac{2}{\sqrt\pi} e^{-x^2}`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Losses of predictions and targets, each beside its backward pass."""
+"""Losses of predictions and targets, each followed by its backward pass."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS = (float, np.float32, np.float64)
 
 
 def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
-    r"""Mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2`, in one pass.
+    r"""Return the mean squared error, :math:`\frac{1}{n} \sum_i (p_i - t_i)^2`, in one pass.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def mean_squared_error(pred: ArrayLike, target: ArrayLike) -> Array:
 
 
 def mean_squared_error_backward(grad: ArrayLike, pred: ArrayLike, target: ArrayLike) -> Array:
-    r"""Gradient of :func:`mean_squared_error` with respect to ``pred``, :math:`\frac{2 g}{n} (p - t)`.
+    r"""Return the gradient of :func:`mean_squared_error` with respect to ``pred``, :math:`\frac{2 g}{n} (p - t)`.
 
-    That with respect to ``target`` is its negative.
+    The gradient with respect to ``target`` is its negative.
 
     Examples
     --------
@@ -86,12 +86,12 @@ def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Ar
 
 
 def huber(difference: ArrayLike, delta: float = 1.0) -> Array:
-    r"""Huber's loss, :math:`d^2 / 2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \delta / 2)`.
+    r"""Return Huber's loss, :math:`d^2 / 2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \delta / 2)`.
 
     Parameters
     ----------
     difference : array_like, float32 or float64
-        Predictions less targets.
+        Predictions minus targets.
     delta : float
         δ, above 0.
 
@@ -104,30 +104,25 @@ def huber(difference: ArrayLike, delta: float = 1.0) -> Array:
     >>> huber([0.5, -3.0])
     array([0.125, 2.5  ], dtype=float32)
     """
-    return unary("huber", difference, None, _delta("huber", delta))
+    return unary("huber", difference, None, positive("huber", "delta", delta))
 
 
 def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -> Array:
-    r"""Gradient of :func:`huber`: g times the difference, cut off at :math:`\pm\delta`.
+    r"""Return the gradient of :func:`huber`: g times the difference clipped to :math:`\pm\delta`.
 
     Examples
     --------
     >>> huber_backward([1.0, 1.0], [0.5, -3.0])
     array([ 0.5, -1. ], dtype=float32)
     """
-    return unary_backward("huber_backward", grad, difference, None, _delta("huber_backward", delta))
-
-
-def _delta(operation: str, delta: float) -> float:
-    positive(operation, "delta", delta)
-    return delta
+    return unary_backward("huber_backward", grad, difference, None, positive("huber_backward", "delta", delta))
 
 
 def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Cross-entropy of each logit x with its target t, :math:`\max(x, 0) - x t + \ln(1 + e^{-|x|})`.
+    r"""Return the cross-entropy of each logit x with its target t, :math:`\max(x, 0) - x t + \ln(1 + e^{-|x|})`.
 
-    This is :math:`-t \ln \sigma(x) - (1 - t) \ln(1 - \sigma(x))` without overflow, with 0 · ∞ = 0: an infinite logit
-    costs nothing if the target is all its own, else ∞.
+    This is :math:`-t \ln \sigma(x) - (1 - t) \ln(1 - \sigma(x))` without overflow, and with 0 · ∞ = 0: the loss of
+    an infinite logit is 0 if the target is the class that it predicts, else ∞.
 
     Parameters
     ----------
@@ -137,7 +132,7 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     Raises
     ------
     InvalidValue
-        If a target is not from 0 to 1, or NaN.
+        If a target is NaN or not from 0 to 1.
     ShapeMismatch, DtypeError
         If the shapes or dtypes differ.
 
@@ -149,15 +144,15 @@ def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     x, t = _pair("binary_cross_entropy", logits, target)
     outside = ~((t >= 0) & (t <= 1))  # NaN too
     if outside.any():
-        place = int(np.argmax(outside))
+        index = int(np.argmax(outside))
         raise InvalidValue(
-            f"target {t.ravel()[place]} at {place}", operation="binary_cross_entropy", hint="targets are from 0 to 1"
+            f"target {t.ravel()[index]} at {index}", operation="binary_cross_entropy", hint="targets are from 0 to 1"
         )
     return pairs("binary_cross_entropy", x, t)
 
 
 def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Gradient of :func:`binary_cross_entropy` by the logits, :math:`g \cdot (\sigma(x) - t)`.
+    r"""Return the gradient of :func:`binary_cross_entropy` with respect to the logits, :math:`g \cdot (\sigma(x) - t)`.
 
     Examples
     --------
@@ -169,14 +164,14 @@ def binary_cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: Ar
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Cross-entropy of each row of logits with its target, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j`; 0 · ∞ is 0.
+    r"""Return each row's cross-entropy, :math:`-\sum_j t_j \ln \mathrm{softmax}(x)_j` with the target t; 0 · ∞ is 0.
 
     Parameters
     ----------
     logits : array_like [rows, classes], float32 or float64
     target : array_like
-        [rows, classes]: the probabilities t of each row. [rows]: the number of each row's class, from 0, as a floating
-        point number of the dtype of the logits, or as an integer.
+        [rows, classes]: the probabilities t of each row. [rows]: the index of each row's class, as an integer or as a
+        floating-point number of the dtype of the logits.
 
     Returns
     -------
@@ -187,8 +182,7 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
     IndexOutOfBounds
         If a class has no logit.
     InvalidValue
-        If the number of a class is not whole, the probabilities of a row are negative or do not sum to 1, or one is
-        NaN.
+        If the index of a class is not whole, or the probabilities of a row are negative, NaN or do not sum to 1.
     ShapeMismatch, DimensionError, DtypeError
         If the shapes do not fit, or the dtypes differ.
 
@@ -203,12 +197,12 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:
 
 
 def cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike) -> Array:
-    r"""Gradient of :func:`cross_entropy` by the logits, :math:`g \cdot (\mathrm{softmax}(x) \sum_j t_j - t)`.
+    r"""Return the gradient of :func:`cross_entropy` at the logits, :math:`g (\mathrm{softmax}(x) \sum_j t_j - t)`.
 
     Parameters
     ----------
     grad : array_like [rows]
-        Gradient of the loss by each row's cross-entropy.
+        Gradient of the loss with respect to each row's cross-entropy.
     logits, target : array_like
         As in :func:`cross_entropy`; the targets are not checked again.
 
@@ -243,7 +237,7 @@ def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Arra
 
 
 def _check_target(operation: str, target: Array, classes: int) -> None:
-    """Raise unless they are numbers of classes, or probabilities."""
+    """Raise unless the targets are indices of classes, or probabilities."""
     if target.ndim == 1:
         outside = (target < 0) | (target >= classes)
         if outside.any():

@@ -12,7 +12,7 @@ ROUNDS = 20_000  # of multiply-adds in each measurement: some tenths of a millis
 def fma_peak(threads: int = 1, dtype: str = "float32", seconds: float = 0.2) -> float:
     """Measure the rate of multiply-adds in registers, in GFLOPS (two floating-point operations each).
 
-    The best of many short measurements counts, since whatever else a machine does only ever adds to a time.
+    The result is the best of many short measurements, since other work on the machine can only add to a time.
 
     Examples
     --------

@@ -14,15 +14,15 @@ __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
 
 
 def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    r"""Matrix product, :math:`c_{ij} = \sum_k a_{ik} b_{kj}`.
+    r"""Multiply two matrices, :math:`c_{ij} = \sum_k a_{ik} b_{kj}`.
 
     Parameters
     ----------
     a : array_like, shape (m, k), float32 or float64
-        Any strides; a transpose costs nothing.
+        Any strides: a transposed view costs nothing.
     b : array_like, shape (k, n), of the same dtype
     out : ndarray, shape (m, n), optional
-        Filled and returned. It is never read.
+        Filled and returned; never read.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     ShapeMismatch
         If the inner dimensions differ, or ``out`` has another shape.
     DtypeError
-        If a dtype is neither float32 nor float64, or they differ.
+        If a dtype is neither float32 nor float64, or the dtypes differ.
 
     References
     ----------
@@ -67,24 +67,14 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
 
 
 def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    r"""Gradients of a matrix product: :math:`\partial a = g b^\top`, :math:`\partial b = a^\top g`.
+    r"""Return the gradients of :func:`matmul`: :math:`\partial a = g b^\top`, :math:`\partial b = a^\top g`.
+
+    Operands and errors are those of :func:`matmul`.
 
     Parameters
     ----------
     grad : array_like, shape (m, n)
         Gradient of the loss with respect to ``matmul(a, b)``.
-    a, b : array_like, shapes (m, k) and (k, n)
-        The operands.
-
-    Returns
-    -------
-    tuple of ndarray
-        Gradients with respect to a and b, of their shapes.
-
-    Raises
-    ------
-    DimensionError, ShapeMismatch, DtypeError
-        As :func:`matmul`.
 
     Examples
     --------
@@ -112,7 +102,7 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
 
 
 def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    r"""Affine map of a batch in one pass, :math:`y = x W^\top + b`.
+    r"""Apply an affine map to a batch in one pass, :math:`y = x W^\top + b`.
 
     Parameters
     ----------
@@ -120,7 +110,7 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
     w : array_like, shape (out, in)
     b : array_like, shape (out,)
     out : ndarray, shape (batch, out), optional
-        Filled and returned. It is never read.
+        Filled and returned; never read.
 
     Returns
     -------
@@ -149,33 +139,14 @@ def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -
         same_shape("linear", (x.shape[0], w.shape[1]), x.shape, hint)
         same_shape("linear", (w.shape[0],), b.shape, f"the bias has one element for each row of the weight {w.shape}")
         bias = np.ascontiguousarray(b)
-        return into(
-            "linear",
-            out,
-            (x.shape[0], w.shape[0]),
-            (x, w, bias),
-            lambda result: _matmul.linear(x, w, bias, result),
-        )
+        shape = (x.shape[0], w.shape[0])
+        return into("linear", out, shape, (x, w, bias), lambda result: _matmul.linear(x, w, bias, result))
 
 
 def linear_backward(grad: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array, Array, Array]:
-    r"""Gradients of :func:`linear`: :math:`\partial x = gW`, :math:`\partial W = g^\top x`, :math:`\partial b = Σ g`.
+    r"""Return the gradients of :func:`linear`: :math:`\partial x = gW, \partial W = g^\top x, \partial b = Σ g`.
 
-    Parameters
-    ----------
-    grad : array_like, shape (batch, out)
-    x : array_like, shape (batch, in)
-    w : array_like, shape (out, in)
-
-    Returns
-    -------
-    tuple of ndarray
-        Gradients with respect to x, w and b.
-
-    Raises
-    ------
-    DimensionError, ShapeMismatch, DtypeError
-        If ranks, features or dtypes do not fit.
+    Operands and errors are those of :func:`linear`; ``grad`` has the shape (batch, out).
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Operations along the last axis, each beside its backward pass: softmax, its logarithm, and normalisation.
+"""Operations along the last axis, each followed by its backward pass: softmax, its logarithm, and normalisation.
 
-They take float32 or float64 arrays of any rank from 1 and give a new array of that shape. They raise
-:class:`DtypeError` on other dtypes, :class:`DimensionError` for a number, and :class:`ShapeMismatch` where a gradient
-has another shape. The sums have a fixed order, so the bits are the same at every number of threads.
+They take float32 or float64 arrays of any rank from 1 and return a new array of that shape. They raise
+:class:`DtypeError` for other dtypes, :class:`DimensionError` for a number, and :class:`ShapeMismatch` if a gradient has
+another shape. The sums have a fixed order, so the bits are the same at every number of threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def softmax(x: ArrayLike) -> Array:
-    r"""Softmax along the last axis, :math:`e^{x_i - m} / \sum_j e^{x_j - m}` with :math:`m = \max_j x_j`.
+    r"""Return the softmax along the last axis, :math:`e^{x_i - m} / \sum_j e^{x_j - m}` with :math:`m = \max_j x_j`.
 
     References
     ----------
@@ -43,7 +43,7 @@ def softmax(x: ArrayLike) -> Array:
 
 
 def softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    r"""Gradient of y = :func:`softmax`, from its output: :math:`y_i (g_i - \sum_j g_j y_j)`.
+    r"""Return the gradient of y = :func:`softmax`, from its output: :math:`y_i (g_i - \sum_j g_j y_j)`.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
 
 
 def log_softmax(x: ArrayLike) -> Array:
-    r"""Logarithm of the softmax along the last axis, :math:`x_i - m - \ln \sum_j e^{x_j - m}`.
+    r"""Return the logarithm of the softmax along the last axis, :math:`x_i - m - \ln \sum_j e^{x_j - m}`.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def log_softmax(x: ArrayLike) -> Array:
 
 
 def log_softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
-    r"""Gradient of y = :func:`log_softmax`, from its output: :math:`g_i - e^{y_i} \sum_j g_j`.
+    r"""Return the gradient of y = :func:`log_softmax`, from its output: :math:`g_i - e^{y_i} \sum_j g_j`.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def log_softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
 
 
 def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
-    r"""Rows of mean 0 and variance 1, :math:`(x_i - \mu) / \sqrt{\sigma^2 + \varepsilon}`; σ² is divided by n.
+    r"""Scale rows to mean 0 and variance 1, :math:`(x_i - \mu) / \sqrt{\sigma^2 + \varepsilon}`; σ² has the divisor n.
 
     Parameters
     ----------
@@ -93,23 +93,20 @@ def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
     >>> normalize([[1.0, 3.0]], epsilon=0)
     array([[-1.,  1.]], dtype=float32)
     """
-    return _along("normalize", x, x, _epsilon("normalize", epsilon))
+    return _along("normalize", x, x, at_least_0("normalize", "epsilon", epsilon))
 
 
 def normalize_backward(grad: ArrayLike, x: ArrayLike, epsilon: float = 1e-5) -> Array:
-    r"""Gradient of y = :func:`normalize`, :math:`(g_i - \bar g - y_i \overline{g y}) / \sqrt{\sigma^2 + \varepsilon}`.
+    r"""Return the gradient of y = :func:`normalize` at x.
+
+    .. math:: (g_i - \bar g - y_i \overline{g y}) / \sqrt{\sigma^2 + \varepsilon}
 
     Examples
     --------
     >>> normalize_backward([[1.0, 0.0, 0.0]], [[1.0, 2.0, 3.0]], epsilon=0).round(4)
     array([[ 0.2041, -0.4082,  0.2041]], dtype=float32)
     """
-    return _along("normalize_backward", grad, x, _epsilon("normalize_backward", epsilon))
-
-
-def _epsilon(operation: str, epsilon: float) -> float:
-    at_least_0(operation, "epsilon", epsilon)
-    return epsilon
+    return _along("normalize_backward", grad, x, at_least_0("normalize_backward", "epsilon", epsilon))
 
 
 def _along(operation: str, a: ArrayLike, b: ArrayLike, factor: float = 0) -> Array:
@@ -127,5 +124,5 @@ def _along(operation: str, a: ArrayLike, b: ArrayLike, factor: float = 0) -> Arr
         raise DimensionError("got a number", operation=operation, hint="give an array with at least one axis")
     if first.size == 0:
         return np.empty(first.shape, first.dtype)
-    rows = [np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (first, second)]
-    return apply_rows(operation, rows[0], rows[0] if a is b else rows[1], factor).reshape(first.shape)
+    a, b = (np.ascontiguousarray(array).reshape(-1, array.shape[-1]) for array in (first, second))
+    return apply_rows(operation, a, b, factor).reshape(first.shape)

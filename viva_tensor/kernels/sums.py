@@ -16,15 +16,15 @@ __all__ = ["mean", "mean_backward", "sum", "sum_backward"]
 
 
 def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
-    """Sum over all elements or over the given axes, in an order that depends on the shape alone.
+    """Sum all elements, or along the given axes, in an order that depends on the shape alone.
 
     Parameters
     ----------
     x : array_like, float32 or float64
     axis : int or sequence of int, optional
-        All axes by default. Negative ones count from the last.
+        All axes by default. Negative numbers count from the last.
     keepdims : bool
-        Keep summed axes, with size 1.
+        Whether to keep summed axes, with size 1.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
 def sum_backward(
     grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
 ) -> Array:
-    """Gradient of :func:`sum`: ``grad`` repeated along the summed axes.
+    """Return the gradient of :func:`sum`: ``grad`` repeated along the summed axes.
 
     Examples
     --------
@@ -70,9 +70,9 @@ def sum_backward(
 
 
 def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
-    """Arithmetic mean over all elements or over the given axes; the mean of nothing is NaN.
+    """Return the mean of all elements, or along the given axes; the mean of nothing is NaN.
 
-    Parameters, returns and errors are those of :func:`sum`.
+    Parameters, result and errors are those of :func:`sum`.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool =
 def mean_backward(
     grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
 ) -> Array:
-    """Gradient of :func:`mean`: ``grad`` divided by the number of elements, repeated along the averaged axes.
+    """Return the gradient of :func:`mean`: that of :func:`sum`, divided by the number of elements that were averaged.
 
     Examples
     --------
@@ -122,9 +122,8 @@ def _sum_backward(
     shape = tuple(shape)
     axes = axes_of(operation, axis, shape)
     kept = tuple(1 if i in axes else size for i, size in enumerate(shape))
-    wanted = (
-        kept if flag(operation, "keepdims", keepdims) else tuple(size for i, size in enumerate(shape) if i not in axes)
-    )
+    dropped = tuple(size for i, size in enumerate(shape) if i not in axes)
+    wanted = kept if flag(operation, "keepdims", keepdims) else dropped
     same_shape(operation, wanted, grad.shape, "grad has the shape of the sum")
     count = math.prod(shape[i] for i in axes)
     out = empty(operation, shape, grad.dtype)

@@ -1,4 +1,4 @@
-"""How many threads kernels use, and which setting decides it."""
+"""The number of threads that kernels use, and the setting that decides it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from viva_tensor.kernels import _team
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
-# More than any machine has; a larger number is a slip, and the OpenMP runtime would end the process over it.
+# More than any machine has. A larger number is a mistake, and the OpenMP runtime would end the process over it.
 MOST_THREADS = 1024
 
 
 def set_num_threads(n: int | None) -> None:
-    """Use at most n threads in this process; None returns to the default.
+    """Use at most n threads in this process; None restores the default.
 
     The default is the least of ``OMP_NUM_THREADS``, the processors that this process may run on and its control group's
-    CPU quota. A call with little work uses fewer. Results do not depend on it.
+    CPU quota. A call with little work uses fewer threads. Results do not depend on their number.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def set_num_threads(n: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """The most threads that a kernel called here would use.
+    """Return the largest number of threads that a kernel called here would use.
 
     Examples
     --------
@@ -64,15 +64,15 @@ def num_threads(n: int) -> Iterator[None]:
     """
     n = _checked("num_threads", n)
     before = _team.get_threads()[1]
-    _team.choose_own(n)
+    _team.choose_local(n)
     try:
         yield
     finally:
-        _team.choose_own(before)
+        _team.choose_local(before)
 
 
 def decided_by() -> str:
-    """The setting that decides how many threads are used.
+    """Return the name of the setting that decides the number of threads.
 
     Examples
     --------
@@ -80,14 +80,14 @@ def decided_by() -> str:
     ...     decided_by()
     'num_threads()'
     """
-    _, own, chosen, openmp, processors, orphan, refused = _team.get_threads()
+    _, local, chosen, openmp, processors, orphan, refused = _team.get_threads()
     if not _team.openmp_version():
         return "a build without OpenMP"
     if orphan:
         return "a fork after threads had run"
     if refused:
         return "threads that could not be started"
-    if own:
+    if local:
         return "num_threads()"
     if chosen:
         return "set_num_threads()"
@@ -107,7 +107,7 @@ def _checked(operation: str, n: int) -> int:
 
 
 def quota_from(root: Path, groups: str) -> int:
-    """Whole processors that control groups grant, from a cgroup tree and /proc/self/cgroup (v1 or v2); 0: no limit."""
+    """Return the whole processors that control groups grant, given a cgroup tree and /proc/self/cgroup; 0: no limit."""
     limits = []
     for line in groups.splitlines():
         _, found, rest = line.partition(":")
@@ -115,46 +115,31 @@ def quota_from(root: Path, groups: str) -> int:
         if not (found and parted):
             continue
         if controllers == "":
-            limits += [_v2_limit(folder / "cpu.max") for folder in _upwards(root, group)]
+            limits += [_limit(folder / "cpu.max") for folder in _upwards(root, group)]
         elif "cpu" in controllers.split(","):
             for base in (root / controllers, root / "cpu"):
-                limits += [_v1_limit(folder) for folder in _upwards(base, group)]
+                for folder in _upwards(base, group):
+                    limits.append(_limit(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
     return max(1, math.floor(min(limits))) if limits and min(limits) <= MOST_THREADS else 0
 
 
 def _upwards(root: Path, group: str) -> list[Path]:
-    """A group's folder and those above it, each of which may set a limit."""
+    """Return a group's folder and the folders above it: each may set a limit."""
     folder = root / group.lstrip("/")
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
 
 
-def _v2_limit(file: Path) -> float:
+def _limit(*files: Path) -> float:
+    """Return quota / period from one file (v2) or two (v1); infinite without a limit: no file, "max" or -1."""
     try:
-        return _ratio(*file.read_text().split())
-    except (OSError, OverflowError, TypeError, ValueError):
-        return math.inf
-
-
-def _v1_limit(folder: Path) -> float:
-    try:
-        return _ratio(*((folder / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period")))
+        quota, period = (int(number) for file in files for number in file.read_text().split())
+        return quota / period if quota > 0 and period > 0 else math.inf
     except (OSError, OverflowError, ValueError):
         return math.inf
 
 
-def _ratio(quota: str, period: str) -> float:
-    """Of two times; infinite where they limit nothing: "max", -1, and what no kernel writes."""
-    if quota == "max":
-        return math.inf
-    return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else math.inf
-
-
-def _read_quota() -> int:
-    try:
-        return quota_from(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-_quota = _read_quota()
+try:
+    _quota = quota_from(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
+except (OSError, ValueError):
+    _quota = 0
 _team.set_quota(_quota)

@@ -1,4 +1,4 @@
-"""Optimiser updates: new arrays from old ones, one pass each; and the norm of gradients."""
+"""Optimiser updates: new arrays from old ones, in one pass each; and the norm of gradients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> tuple[Array, Array | None]:
-    r"""One step of stochastic gradient descent: :math:`v' = \mu v + g`, :math:`w' = w - \eta v'`.
+    r"""Make one step of stochastic gradient descent: :math:`v' = \mu v + g`, :math:`w' = w - \eta v'`.
 
     Parameters
     ----------
@@ -34,16 +34,16 @@ def sgd(
     lr, momentum : float
         η and μ.
     velocity : ndarray of the same shape, optional
-        v; without it the step is w - η·g.
+        v; without it w' = w - η·g.
     nesterov : bool
         Step by g + μ·v' instead of v'.
     weight_decay : float
-        λ: g + λ·w takes the place of g.
+        λ: g + λ·w replaces g.
 
     Returns
     -------
     tuple
-        The new weights, and the new velocity or None. The arguments stay as they were.
+        The new weights, and the new velocity or None. The arguments are left unchanged.
 
     Raises
     ------
@@ -80,38 +80,30 @@ def adam(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> tuple[Array, Array, Array]:
-    r"""One step of Adam.
+    r"""Make one step of Adam.
 
     .. math::
 
         m' = \beta_1 m + (1 - \beta_1) g, \quad s' = \beta_2 s + (1 - \beta_2) g^2, \quad
         w' = w - \eta \frac{m' / (1 - \beta_1^n)}{\sqrt{s' / (1 - \beta_2^n)} + \varepsilon}
 
+    The result is the new weights and moments; other parameters and errors are as in :func:`sgd`.
+
     Parameters
     ----------
-    w, grad : ndarray, float32 or float64, of one shape and dtype
     first, second : ndarray of the same shape and dtype
         m and s: zeros before the first step.
     step : int
         n, the number of this step, from 1.
     lr, betas, eps : float, (float, float), float
         η, (β₁, β₂) and ε.
-    weight_decay : float
-        λ: g + λ·w takes the place of g; ``decoupled``, the step starts from (1 - η·λ)·w instead.
     decoupled : bool
-        As in AdamW.
-
-    Returns
-    -------
-    tuple
-        The new weights and moments. The arguments stay as they were.
+        As in AdamW: weight decay starts the step from (1 - η·λ)·w instead.
 
     Raises
     ------
-    ShapeMismatch, DtypeError
-        If the shapes or dtypes differ.
     InvalidValue
-        If the step is no whole number from 1.
+        If the step is not a whole number from 1.
 
     References
     ----------
@@ -155,34 +147,28 @@ def rmsprop(
     *,
     weight_decay: float = 0.0,
 ) -> tuple[Array, Array, Array | None]:
-    r"""One step of RMSprop.
+    r"""Make one step of RMSprop.
 
     .. math::
 
         s' = \alpha s + (1 - \alpha) g^2, \quad d = g / (\sqrt{s'} + \varepsilon), \quad
         v' = \mu v + d, \quad w' = w - \eta v'
 
+    Other parameters and the errors are as in :func:`sgd`.
+
     Parameters
     ----------
-    w, grad : ndarray, float32 or float64, of one shape and dtype
     square : ndarray of the same shape and dtype
         s: zeros before the first step.
     lr, alpha, eps, momentum : float
         η, α, ε and μ.
     velocity : ndarray of the same shape and dtype, optional
-        v; without it the step is w - η·d.
-    weight_decay : float
-        λ: g + λ·w takes the place of g.
+        v; without it w' = w - η·d.
 
     Returns
     -------
     tuple
-        The new weights, the new s, and the new velocity or None. The arguments stay as they were.
-
-    Raises
-    ------
-    ShapeMismatch, DtypeError
-        If the shapes or dtypes differ.
+        The new weights, the new s, and the new velocity or None.
 
     References
     ----------
@@ -210,32 +196,26 @@ def updated(
     second: Array | None = None,
     scale: float = 1.0,
 ) -> tuple[Array, Array | None, Array | None]:
-    """New weights and moments by the step that a rule has under way, with scale·grad as gradient."""
+    """Return the new weights and moments after the current step of a rule, with scale·grad as gradient."""
     try:
         return _updates.update(rule, w, grad, first, second, scale)
     except UNSUITABLE:
-        moments = [one for one in (first, second) if one is not None]
-        arrays = as_arrays(operation, w, grad, *moments)
+        arrays = as_arrays(operation, w, grad, *(one for one in (first, second) if one is not None))
         for array in arrays[1:]:
             same_shape(operation, arrays[0].shape, array.shape, "weights, gradient and moments have one shape")
-        old, gradient, *rest = [np.ascontiguousarray(array).reshape(array.shape) for array in arrays]
-        mean, square = (None if one is None else rest.pop(0) for one in (first, second))
-        return _updates.update(rule, old, gradient, mean, square, scale)
+        w, grad, *moments = (np.ascontiguousarray(array).reshape(array.shape) for array in arrays)
+        first, second = (None if one is None else moments.pop(0) for one in (first, second))
+        return _updates.update(rule, w, grad, first, second, scale)
 
 
 def norm(arrays: Iterable[Array]) -> float:
-    """The 2-norm of several arrays taken together, in an order that depends on their shapes alone.
+    """Return the 2-norm of all arrays together, 0.0 of nothing, in an order of sums that depends on shapes alone.
 
     Parameters
     ----------
     arrays : iterable of ndarray, float32 or float64
-        Of any shapes and layouts. Each is read in row-major order, in chunks of 8192 elements whose squares are added
-        in their own dtype; the chunks are added in order in float64.
-
-    Returns
-    -------
-    float
-        0.0 of nothing.
+        Of any shapes and layouts. Each is read in row-major order, in chunks of 8192 elements. The squares of a chunk
+        are added in the dtype of the array; the chunks are added in order in float64.
 
     Raises
     ------
@@ -252,7 +232,7 @@ def norm(arrays: Iterable[Array]) -> float:
 
 
 def squared_norm(arrays: Iterable[Array]) -> float:
-    """The square of :func:`norm`.
+    """Return the square of :func:`norm`.
 
     Examples
     --------
