@@ -8,8 +8,7 @@ from support.training import in_threads
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
 from viva_tensor.autograd import operations
-from viva_tensor.error import InvalidValue
-from viva_tensor.program import compile_step, layouts
+from viva_tensor.program import layouts
 
 WORKLOADS = {
     "seed-demo": ((1, 4, 1), 5, 100),
@@ -205,6 +204,8 @@ def test_what_cannot_be_compiled_is_refused():
         program.compile_step(wider, loss=hidden, params=layers, inputs=(x, y), optimizer=sgd)
     with pytest.raises(error.InvalidValue, match="not a leaf"):
         program.compile_step(wider, loss=loss, params=layers, inputs=(x, hidden), optimizer=sgd)
+    with pytest.raises(error.InvalidValue, match="give a tuple of variables"):
+        program.compile_step(tape, loss=loss, params=layers, inputs=x, optimizer=sgd)
     with pytest.raises(error.InvalidValue, match="no parameters"):
         program.compile_step(tape, loss=loss, params=(), inputs=(x, y), optimizer=sgd)
     cube = operations.Operation("cube", lambda x: x, lambda x: x * x * x)
@@ -306,13 +307,7 @@ def test_an_empty_batch_that_lies_across_its_alignment():
     ],
 )
 def test_a_run_refuses_what_does_not_fit_before_its_first_step(wrong):
-    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((2, 2), np.float32))
-    layer, tape = nn.linear(tape, 2, 1, rng=np.random.default_rng(0))
-    pred, tape = nn.linear_forward(tape, layer, x)
-    loss, tape = autograd.mean(tape, pred)
-    step = compile_step(tape, loss=loss, params=layer, inputs=(x,), optimizer=optim.SGD(lr=0.1))
-    with pytest.raises(InvalidValue, match=next(iter(wrong))):
-        step.run(x.data, **{"batch_size": 1, "rng": np.random.default_rng(0)} | wrong)
+    X, Y, _, step = compiled(optim.SGD(lr=0.1), (2, 1), 2)
+    with pytest.raises(error.InvalidValue, match=next(iter(wrong))):
+        step.run(X, Y, **{"batch_size": 1, "rng": np.random.default_rng(0)} | wrong)
     assert step.steps == 0
-    with pytest.raises(InvalidValue, match="give a tuple of variables"):
-        compile_step(tape, loss=loss, params=layer, inputs=x, optimizer=optim.SGD(lr=0.1))
