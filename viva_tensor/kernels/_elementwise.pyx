@@ -35,21 +35,8 @@ cdef bint repeat(Matrix* matrix, const Operand* operand, const PairArgs* args) n
     return True
 
 
-cdef inline void transpose_matrix(Matrix* matrix) noexcept nogil:
+cdef inline void transpose(Matrix* matrix) noexcept nogil:
     matrix.row, matrix.column = matrix.column, matrix.row
-
-
-cdef int elementwise(PairArgs* args, const Operand* a, const Operand* b) except -1:
-    cdef Py_ssize_t rows = args.rows, columns = args.columns
-    if not (repeat(&args.a, a, args) and repeat(&args.b, b, args)):
-        raise ValueError
-    if columns == 1 or (args.out.row == 1 and args.out.column != 1):
-        args.rows, args.columns = columns, rows
-        transpose_matrix(&args.a)
-        transpose_matrix(&args.b)
-        transpose_matrix(&args.out)
-    call_for_elements(cores_for(a.kind).pair, args, <double> rows * columns)
-    return 0
 
 
 def apply(str formula, a, b, out=None, double factor=1):
@@ -74,7 +61,14 @@ def apply(str formula, a, b, out=None, double factor=1):
                 or not distinct(&target):
             raise ValueError
         args.rows, args.columns, args.out = target.rows, target.columns, target.at
-    elementwise(&args, &x, &y)
+    if not (repeat(&args.a, &x, &args) and repeat(&args.b, &y, &args)):
+        raise ValueError
+    if args.columns == 1 or (args.out.row == 1 and args.out.column != 1):
+        args.rows, args.columns = args.columns, args.rows
+        transpose(&args.a)
+        transpose(&args.b)
+        transpose(&args.out)
+    call_for_elements(cores_for(x.kind).pair, &args, <double> args.rows * args.columns)
     return out
 
 

@@ -222,7 +222,7 @@ def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, 
         return (axis,)
     axes = []
     try:
-        given: tuple[Any, ...] = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+        given: tuple[Any, ...] = tuple(axis)  # type: ignore[arg-type]
     except TypeError:
         given = (axis,)
     for one in given:

@@ -110,10 +110,9 @@ def quota_from(root: Path, groups: str) -> int:
     """Return the whole processors that control groups grant, given a cgroup tree and /proc/self/cgroup; 0: no limit."""
     limits = []
     for line in groups.splitlines():
-        _, found, rest = line.partition(":")
-        controllers, parted, group = rest.partition(":")
-        if not (found and parted):
+        if line.count(":") < 2:
             continue
+        _, controllers, group = line.split(":", 2)
         if controllers == "":
             limits += [_limit(folder / "cpu.max") for folder in _upwards(root, group)]
         elif "cpu" in controllers.split(","):

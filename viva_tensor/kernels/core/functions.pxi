@@ -59,7 +59,6 @@ cdef inline vec decayed(vec x) noexcept nogil:
 
 
 cdef inline vec exp_of(vec x) noexcept nogil:
-    """Return eˣ."""
     return decayed(at_most(x, EXP_MAX))
 
 
