@@ -183,7 +183,7 @@ class BuildExtensions(build_ext):
                 extension.define_macros = [("VIVA_REAL_BITS", bits[1:])]
                 extension.extra_compile_args += variants[variant]
             else:
-                extension.include_dirs = [str(generated)]
+                extension.include_dirs = [str(generated), f"{KERNELS}/teams"]
                 extension.extra_compile_args += compile_openmp
                 extension.extra_link_args += link_openmp
             chosen.append(extension)
@@ -199,7 +199,8 @@ class BuildExtensions(build_ext):
         )
         for extension, result in zip(chosen, translated, strict=True):
             extension.sources = result.sources
-            extension.depends = [f"{KERNELS}/core/vector.h", f"{KERNELS}/core/functions.h"]
+            headers = ("core/vector.h", "core/functions.h", "teams/team.h", "teams/pace.h")
+            extension.depends = [f"{KERNELS}/{header}" for header in headers]
         self.extensions[:] = chosen
         super().build_extensions()
 

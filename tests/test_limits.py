@@ -20,7 +20,7 @@ PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build withou
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux counts them")
 @pytest.mark.parametrize("limit", ["processes", "memory"])
 def test_threads_that_cannot_be_started_leave_one(limit):
-    """GCC's OpenMP runtime would end the process."""
+    """The work is done all the same, and later calls do not try again."""
     lines = run_module("support.process_programs.refused_threads", limit).splitlines()
     assert lines[0].startswith("RuntimeWarning: 7 more threads cannot be")
     assert lines[1:] == ["1 threads that could not be started", "2 True True"]

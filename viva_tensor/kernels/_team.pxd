@@ -7,6 +7,14 @@ cdef enum:
     ELEMENTS = 65_536
     BRIEF = 16_384      # of either: done before another Python thread could take the GIL
 
+# the work of one lane of a phase; see team.h
+ctypedef void (*Work)(const void* args, int phase, int lane, int lanes) noexcept nogil
+
+cdef extern from "pace.h" nogil:
+    ctypedef struct Pace "viva_pace":
+        pass
+
+cdef void run_phases(Work work, const void* args, int phases, int lanes, Pace* pace) noexcept nogil
 cdef int threads_in_force() noexcept nogil
 cdef int team_size(double work, double share) noexcept nogil
 cdef void run(Core core, const void* args, int threads) noexcept nogil

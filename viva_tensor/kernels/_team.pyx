@@ -1,25 +1,24 @@
 """Teams of threads: the size of a call's team, the region around a core, and scratch memory.
 
-GCC's runtime keeps a team for each thread that opened a region. It ends the process if it cannot start a thread, so we
-first try whether it can. A child forked from a thread with a team would wait for threads that it does not have, so the
-team is dismissed before a fork.
+Each Python thread that needs one has a team of its own (``teams/team.h``), which ends with it; a forked child starts
+another. OpenMP says how many threads there may be, and runs the teams where there are no POSIX threads.
 """
 
 from warnings import warn
 
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from viva_tensor.kernels.cores cimport Core
 from viva_tensor.kernels.fences cimport fence
-from viva_tensor.kernels.native cimport at_fork, can_start
-from viva_tensor.kernels.openmp cimport (
-    OPENMP,
-    openmp_dismiss,
-    openmp_max_threads,
-    openmp_processors,
-    openmp_team,
-)
+from viva_tensor.kernels.openmp cimport OPENMP, openmp_max_threads, openmp_processors
+
+cdef extern from "team.h" nogil:
+    bint prepare_teams "viva_prepare_teams" ()
+    bint team_run "viva_run_team" (Work work, const void* args, int phases, int lanes, Pace* pace)
+    int taking_part "viva_taking_part" (const Pace* pace, int lanes)
+    void keep_pace "viva_keep_pace" (Pace* pace, int lanes, double begin, double now)
 
 cdef extern from * nogil:
     """
@@ -29,15 +28,8 @@ cdef extern from * nogil:
     #define VIVA_OF_THREAD static _Thread_local int
     #endif
     VIVA_OF_THREAD viva_local_threads = 0;
-    VIVA_OF_THREAD viva_ready = 1;
-    VIVA_OF_THREAD viva_lost = 0;
-    VIVA_OF_THREAD viva_orphan = 0;
     """
-    # The state of the calling thread
-    int local "viva_local_threads"  # the number that num_threads() set; 0: none
-    int ready "viva_ready"          # threads of its last team, which are kept for the next one
-    bint lost "viva_lost"           # its team could not be dismissed before a fork
-    bint orphan "viva_orphan"       # it was forked with such a team
+    int local "viva_local_threads"  # the number that num_threads() set on the calling thread; 0: none
 
 cdef extern from "Python.h" nogil:
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -50,7 +42,7 @@ cdef bint refused = False   # threads could not be started
 
 cdef int threads_in_force() noexcept nogil:
     cdef int n
-    if orphan or refused or OPENMP == 0:
+    if refused or OPENMP == 0:
         return 1
     if local > 0:
         return local
@@ -76,16 +68,35 @@ cdef void refuse(int threads) noexcept with gil:
          "reached. set_num_threads() tries again.", RuntimeWarning)
 
 
+cdef void run_phases(Work work, const void* args, int phases, int lanes, Pace* pace) noexcept nogil:
+    """Do all lanes of one phase after another."""
+    cdef int phase
+    if lanes > 1:
+        if team_run(work, args, phases, lanes, pace):
+            return
+        refuse(lanes)
+    for phase in range(phases):
+        for lane in range(lanes):
+            work(args, phase, lane, lanes)
+
+
+cdef struct Call:
+    Core core
+    const void* args
+
+
+cdef void call_core(const void* packed, int phase, int lane, int lanes) noexcept nogil:
+    cdef const Call* call = <const Call*> packed
+    call.core(call.args, lane, lanes)
+
+
 cdef void run(Core core, const void* args, int threads) noexcept nogil:
-    global ready
-    if threads > 1 and threads != ready and not can_start(threads - ready, threads):
-        refuse(threads)
-        threads = 1
+    cdef Call call
     if threads == 1:
         core(args, 0, 1)
-    else:
-        ready = threads
-        openmp_team(core, args, threads)
+        return
+    call.core, call.args = core, args
+    run_phases(call_core, &call, 1, threads, NULL)
 
 
 cdef char* workspace(Py_ssize_t size) except? NULL:
@@ -111,8 +122,8 @@ cdef void release(char* memory) noexcept nogil:
 
 
 def get_threads():
-    """Return (in force, set for the thread, for the process, OpenMP's maximum, processors, lost in a fork, refused)."""
-    return threads_in_force(), local, chosen, openmp_max_threads(), openmp_processors(), orphan, refused
+    """Return (in force, set for the thread, for the process, OpenMP's maximum, processors, refused)."""
+    return threads_in_force(), local, chosen, openmp_max_threads(), openmp_processors(), refused
 
 
 def choose(int n):
@@ -135,21 +146,25 @@ def set_eagerness(double factor):
     eagerness = factor
 
 
+def paced(int lanes, seconds, Py_ssize_t regions):
+    """Return the threads that take part in each region, one after another, if with t threads it takes seconds(t)."""
+    cdef Pace pace
+    cdef double now = 1, begin
+    cdef int threads
+    cdef list taking = []
+    memset(&pace, 0, sizeof(Pace))
+    for _ in range(regions):
+        threads = taking_part(&pace, lanes)
+        taking.append(threads)
+        begin = now
+        now += seconds(threads)
+        keep_pace(&pace, lanes, begin, now)
+    return taking
+
+
 def openmp_version():
     return OPENMP
 
 
-cdef void before_fork() noexcept nogil:
-    global lost, ready
-    lost = ready > 1 and not openmp_dismiss()
-    if not lost:
-        ready = 1
-
-
-cdef void in_child() noexcept nogil:
-    global orphan
-    orphan = orphan or lost
-
-
-if at_fork(before_fork, in_child):
+if prepare_teams():
     raise MemoryError

@@ -14,7 +14,7 @@ from viva_tensor.kernels import _team
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 
-# More than any machine has. A larger number is a mistake, and the OpenMP runtime would end the process over it.
+# More than any machine has: a larger number is a mistake.
 MOST_THREADS = 1024
 
 
@@ -80,11 +80,9 @@ def decided_by() -> str:
     ...     decided_by()
     'num_threads()'
     """
-    _, local, chosen, openmp, processors, orphan, refused = _team.get_threads()
+    _, local, chosen, openmp, processors, refused = _team.get_threads()
     if not _team.openmp_version():
         return "a build without OpenMP"
-    if orphan:
-        return "a fork after threads had run"
     if refused:
         return "threads that could not be started"
     if local:

@@ -27,7 +27,7 @@ from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
 from viva_tensor.kernels._matmul cimport path_name
-from viva_tensor.kernels._team cimport run as run_team, threads_in_force
+from viva_tensor.kernels._team cimport Pace, run as run_team, run_phases, threads_in_force
 from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
     ClipArgs,
@@ -45,7 +45,6 @@ from viva_tensor.kernels.cores cimport (
     UpdateRule,
 )
 from viva_tensor.kernels.fences cimport fence
-from viva_tensor.kernels.openmp cimport FLAGS_APART, openmp_wait
 
 cdef extern from "Python.h" nogil:
     PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
@@ -97,9 +96,9 @@ cdef struct Gather:     # target[i] = source[order[i]], rows of `bytes`
 
 cdef struct Program:
     Instruction* instructions
-    Py_ssize_t count
-    unsigned* flags     # of threads: the last round that each has reached
-    unsigned round      # of all threads before the region
+    Py_ssize_t* phases  # of each phase the first instruction, and at last how many there are
+    Py_ssize_t first, last  # instructions of the region, of the phases from `phase` on
+    int phase
     Gather* gathers
     int gather_count    # 0: the inputs are read in place
 
@@ -110,26 +109,26 @@ cdef void gather(const Gather* args, int thread, int threads) noexcept nogil:
         memcpy(args.target + i * args.bytes, args.source + args.order[i] * args.bytes, args.bytes)
 
 
-cdef void execute(const void* packed, int thread, int threads) noexcept nogil:
+cdef void execute(const void* packed, int phase, int lane, int lanes) noexcept nogil:
+    """Do a lane of a phase: the batch is gathered, or the instructions are run up to the next barrier."""
     cdef Program* program = <Program*> packed
-    cdef Instruction* instruction = program.instructions
-    cdef unsigned round = program.round
-    cdef int i, first, team
+    cdef Instruction* instruction
+    cdef Py_ssize_t i, begin, end
+    cdef int first, team
     if program.gather_count:
-        for i in range(program.gather_count):
-            gather(&program.gathers[i], thread, threads)
-        if threads > 1:
-            round += 1
-            openmp_wait(program.flags, thread, threads, round)
-    for _ in range(program.count):
-        if instruction.barrier and threads > 1:
-            round += 1
-            openmp_wait(program.flags, thread, threads, round)
-        first = min(instruction.first, threads - 1)
-        team = min(instruction.threads, threads)
-        if first <= thread < first + team:
-            instruction.core(instruction.args, thread - first, team)
-        instruction += 1
+        if phase == 0:
+            for i in range(program.gather_count):
+                gather(&program.gathers[i], lane, lanes)
+            return
+        phase -= 1
+    begin = max(program.phases[program.phase + phase], program.first)
+    end = min(program.phases[program.phase + phase + 1], program.last)
+    for i in range(begin, end):
+        instruction = program.instructions + i
+        first = min(instruction.first, lanes - 1)
+        team = min(instruction.threads, lanes)
+        if first <= lane < first + team:
+            instruction.core(instruction.args, lane - first, team)
 
 
 cdef class Guard:
@@ -239,11 +238,12 @@ cdef class Executor:
     cdef list held
     cdef Patch* patches
     cdef UpdateRule* rule
-    cdef Py_ssize_t size, patch_count, room
+    cdef Py_ssize_t size, count, patch_count, room
     cdef int threads, allowed, input_count
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
+    cdef Pace* pace
     cdef Guard guard
     cdef Py_ssize_t* dims       # of each input: the number of axes, and their sizes
 
@@ -264,7 +264,7 @@ cdef class Executor:
             for i, size in enumerate(shape):
                 dims[1 + i] = size
             dims += 1 + dims[0]
-        self.program.flags = <unsigned*> self.memory(threads * FLAGS_APART * sizeof(unsigned))
+        self.pace = <Pace*> self.memory(sizeof(Pace))
         self.program.gathers = <Gather*> self.memory(max(1, self.input_count) * sizeof(Gather))
         self.reserve(64)
 
@@ -281,19 +281,19 @@ cdef class Executor:
         cdef Instruction* instructions = <Instruction*> self.memory(room * sizeof(Instruction))
         cdef Patch* patches = <Patch*> self.memory(8 * room * sizeof(Patch))
         if self.room:
-            memcpy(instructions, self.program.instructions, self.program.count * sizeof(Instruction))
+            memcpy(instructions, self.program.instructions, self.count * sizeof(Instruction))
             memcpy(patches, self.patches, self.patch_count * sizeof(Patch))
         self.program.instructions, self.patches, self.room = instructions, patches, room
         return 0
 
     cdef int add(self, Core core, void* args, tuple team) except -1:
         cdef Instruction* instruction
-        if self.program.count + 2 >= self.room:
+        if self.count + 2 >= self.room:
             self.reserve(2 * self.room)
-        instruction = self.program.instructions + self.program.count
+        instruction = self.program.instructions + self.count
         instruction.core, instruction.args = core, args
         instruction.first, instruction.threads, instruction.barrier = team
-        self.program.count += 1
+        self.count += 1
         return 0
 
     cdef int read(self, const void** field, object where) except -1:
@@ -472,16 +472,22 @@ cdef class Executor:
 
     def finish(self, Address output):
         """Give the products a workspace for each thread, which they use in turn; None: the output has no elements."""
-        cdef Py_ssize_t i, most = 0
+        cdef Py_ssize_t i, most = 0, phases = 0
         cdef MatmulArgs* args
         cdef char* workspace
         self.output = NULL if output is None else <const void*> output.at
-        for i in range(self.program.count):
+        for i in range(self.count):
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 most = max(most, args.workspace_bytes)
+        self.program.phases = <Py_ssize_t*> self.memory((self.count + 2) * sizeof(Py_ssize_t))
+        for i in range(1, self.count):
+            if self.program.instructions[i].barrier and self.threads > 1:
+                phases += 1
+                self.program.phases[phases] = i
+        self.program.phases[phases + 1] = self.count
         workspace = <char*> self.memory(most * self.threads + 64)
-        for i in range(self.program.count):
+        for i in range(self.count):
             if self.program.instructions[i].core == self.cores.matmul:
                 args = <MatmulArgs*> self.program.instructions[i].args
                 args.workspace, args.workspace_bytes = workspace + self.program.instructions[i].first * most, most
@@ -489,14 +495,22 @@ cdef class Executor:
     cdef void step(self, const void** data, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         cdef Py_ssize_t i
         cdef Program part = self.program
-        part.instructions += first
-        part.count = last - first
+        cdef int phases
+        part.first, part.last, part.phase = first, last, self.phase_of(first)
+        phases = self.phase_of(last - 1) - part.phase + 1 if last > first else 0
+        phases += part.gather_count > 0
         for i in range(self.patch_count):
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
         if self.rule != NULL and first == 0:
             next_step(self.rule)
-        run_team(execute, &part, self.threads)
-        self.program.round = self.program.flags[0]
+        run_phases(execute, &part, phases, self.threads, self.pace if last - first == self.count else NULL)
+
+    cdef int phase_of(self, Py_ssize_t instruction) noexcept nogil:
+        """Find the phase of an instruction."""
+        cdef int phase = 0
+        while self.program.phases[phase + 1] <= instruction:
+            phase += 1
+        return phase
 
     cdef double scalar(self) noexcept nogil:
         """Return the first element of the output, which is the loss of a step; 0 without elements."""
@@ -520,8 +534,8 @@ cdef class Executor:
         if len(arrays) != self.input_count or last < 0 and threads_in_force() != self.allowed:
             return None
         if last < 0:
-            last = self.program.count
-        if not 0 <= first <= last <= self.program.count:
+            last = self.count
+        if not 0 <= first <= last <= self.count:
             raise IndexError
         try:
             while got < self.input_count:
@@ -591,7 +605,7 @@ cdef class Executor:
                             data[i] = sources[i] + at * strides[i]
                         else:
                             self.program.gathers[i].order = &order[at]
-                    self.step(data, 0, self.program.count)
+                    self.step(data, 0, self.count)
                     total += self.scalar()
                     at += rows
                     since += flops + 100
@@ -609,7 +623,7 @@ cdef class Executor:
         """Return the best time in seconds of each instruction in a region of its own, over some steps."""
         cdef Py_buffer views[MOST_INPUTS]
         cdef Py_ssize_t i
-        cdef list best = [float("inf")] * self.program.count
+        cdef list best = [float("inf")] * self.count
         cdef int got = 0
         try:
             for i in range(self.input_count):
@@ -620,7 +634,7 @@ cdef class Executor:
             if self.rule != NULL:
                 next_step(self.rule)
             for _ in range(times):
-                for i in range(self.program.count):
+                for i in range(self.count):
                     start = perf_counter()
                     with nogil:
                         run_team(self.program.instructions[i].core, self.program.instructions[i].args,
@@ -632,11 +646,11 @@ cdef class Executor:
         return best
 
     def calls(self):
-        return self.program.count
+        return self.count
 
     def barriers(self):
         cdef Py_ssize_t i
-        return sum([self.program.instructions[i].barrier for i in range(self.program.count)])
+        return sum([self.program.instructions[i].barrier for i in range(self.count)])
 
 
 def put(const int64_t[:, ::1] copies, Rule rule, Py_ssize_t steps):

@@ -1,0 +1,208 @@
+"""How fast steps are while other programs use the processors, ours beside other libraries'.
+
+usage: python asv_benchmarks/busy.py [--seconds 1] [--libraries viva_tensor,torch,jax] [--networks NAME,...]
+
+For each network, library and number of threads: steps per second beside other loads, each measured in a process of its
+own. Runs for minutes, on a machine that does nothing else.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+NETWORKS = {  # rows of a batch, and widths
+    "1-4-1": (5, (1, 4, 1)),
+    "64-128-64-1": (128, (64, 128, 64, 1)),
+    "784-256-128-10": (128, (784, 256, 128, 10)),
+    "1024-4096-1024": (256, (1024, 4096, 1024)),
+}
+LOOP = "while True: pass"
+QUOTAS = Path("/sys/fs/cgroup/cpu/viva_tensor_busy"), Path("/sys/fs/cgroup/viva_tensor_busy")  # of both versions
+
+
+@contextmanager
+def loops(count: int, niceness: int = 0) -> Iterator[None]:
+    """Keep so many processors busy."""
+    command = ["nice", "-n", str(niceness), sys.executable, "-c", LOOP]
+    running = [subprocess.Popen(command) for _ in range(count)]
+    time.sleep(0.2)
+    try:
+        yield
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+
+
+@contextmanager
+def another_training() -> Iterator[None]:
+    """Let another process train with as many threads."""
+    command = [sys.executable, __file__, "--measure", "viva_tensor", "2", "784-256-128-10", "60"]
+    other = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    time.sleep(2)
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+@contextmanager
+def quota(processors: float) -> Iterator[Path]:
+    """Make a control group with so many processors' time; the file to which its processes are written."""
+    group = next(one for one in QUOTAS if one.parent.is_dir())
+    group.mkdir(exist_ok=True)
+    try:
+        if (group / "cpu.cfs_quota_us").exists():
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text(str(int(1e5 * processors)))
+        else:
+            (group / "cpu.max").write_text(f"{int(1e5 * processors)} 100000")
+        yield group / "cgroup.procs"
+    finally:
+        with suppress(OSError):
+            group.rmdir()
+
+
+def made(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Return inputs, targets and weights."""
+    batch, widths = NETWORKS[network]
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((batch, widths[0]), "f4"), rng.standard_normal((batch, widths[-1]), "f4")
+    scaled = [(rng.standard_normal((o, i), "f4") / np.float32(i**0.5), np.zeros(o, "f4")) for i, o in pairwise(widths)]
+    return x, y, scaled
+
+
+def viva_step(network: str, threads: int) -> Callable[[], object]:
+    from benchmarks.workloads import CompiledStep
+
+    import viva_tensor
+
+    viva_tensor.set_num_threads(threads)
+    return CompiledStep(*made(network))
+
+
+def torch_step(network: str, threads: int) -> Callable[[], object]:
+    import torch
+
+    torch.set_num_threads(threads)
+    x, y, weights = made(network)
+    layers: list[torch.nn.Module] = []
+    for w, b in weights:
+        layer = torch.nn.Linear(w.shape[1], w.shape[0])
+        layer.weight.data, layer.bias.data = torch.from_numpy(w), torch.from_numpy(b)
+        layers += [layer, torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def jax_step(network: str, threads: int) -> Callable[[], object]:
+    import jax
+
+    x, y, params = made(network)
+
+    def loss(params, x, y):
+        for w, b in params[:-1]:
+            x = jax.nn.relu(x @ w.T + b)
+        return ((x @ params[-1][0].T + params[-1][1] - y) ** 2).mean()
+
+    @jax.jit
+    def update(params):
+        return jax.tree.map(lambda p, g: p - 1e-3 * g, params, jax.grad(loss)(params, x, y))
+
+    def step() -> None:
+        nonlocal params
+        params = jax.block_until_ready(update(params))
+
+    return step
+
+
+STEPS = {"viva_tensor": viva_step, "torch": torch_step, "jax": jax_step}
+
+
+def measure(library: str, threads: int, network: str, seconds: float) -> float:
+    """Return the steps per second of a library in this process."""
+    if library == "jax" and threads < (os.cpu_count() or 1):  # takes as many threads as there are processors
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    step = STEPS[library](network, threads)
+    warm = time.perf_counter() + 0.3
+    while time.perf_counter() < warm:
+        step()
+    count, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        step()
+        count += 1
+    return count / passed
+
+
+def rate(
+    library: str, threads: int, network: str, seconds: float, group: Path | None = None, pin: bool = False
+) -> float:
+    """Return the steps per second of a library in a process of its own."""
+
+    def prepare() -> None:
+        if group is not None:
+            group.write_text(str(os.getpid()))
+        if pin:
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+    command = [sys.executable, __file__, "--measure", library, str(threads), network, str(seconds)]
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True, preexec_fn=prepare)
+    return float(done.stdout)
+
+
+def report(library: str, threads: int, network: str, seconds: float) -> None:
+    """Print a line of steps per second, idle and beside each load."""
+    rates = []
+    for load in (loops(0), loops(1), loops(2), loops(4), loops(2, 19), another_training()):
+        with load:
+            rates.append(rate(library, threads, network, seconds))
+    for processors in (1.0, 1.5):
+        try:
+            with quota(processors) as group:
+                rates.append(rate(library, threads, network, seconds, group=group))
+        except (OSError, StopIteration):
+            rates.append(float("nan"))
+    rates.append(rate(library, threads, network, seconds, pin=True))
+    print(f"{network:<16}{library:<12}{threads:>2}  " + "".join(f"{one:>11,.0f}" for one in rates), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--libraries", default=",".join(name for name in STEPS if find_spec(name)))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        library, threads, network, seconds = options.measure
+        print(measure(library, int(threads), network, float(seconds)))
+        return
+    loads = ("idle", "1 loop", "2 loops", "4 loops", "2 niced", "training", "quota 1.0", "quota 1.5", "one core")
+    print(f"{'steps a second':<28}T  " + "".join(f"{one:>11}" for one in loads))
+    for network in options.networks.split(","):
+        for library in options.libraries.split(","):
+            for threads in (1, 2):
+                report(library, threads, network, options.seconds)
+
+
+if __name__ == "__main__":
+    main()

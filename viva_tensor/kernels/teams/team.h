@@ -1,0 +1,326 @@
+/* Teams of threads that nobody has to wait for unless they have work in hand.
+ *
+ * A region is a number of phases, each of as many lanes as its team has threads. A lane of a phase is done by whoever
+ * claims it: the thread of that number as a rule, and another one that has nothing left to do if that thread has not
+ * come, because the system runs something else on its processor. A phase begins when all lanes of the one before are
+ * done. So a thread that the system has stopped holds up the others only in the middle of a lane, and who computes a
+ * lane does not change what it computes.
+ *
+ * Phases are numbered on from region to region. For each lane there is the last phase that was claimed and the last one
+ * that was done. Claiming is a compare-and-swap from the phase before, which fails if somebody else has done so, and in
+ * particular if the region is over: a thread that comes late, with what it has read of an earlier region, can touch
+ * nothing. It reads `last` before everything else of a region, and the caller writes it after everything else.
+ *
+ * Who waits spins for about as long as sleeping and being woken takes, then sleeps on the number that will change.
+ */
+
+#include "pace.h"
+
+#if defined(_WIN32) || !defined(__GNUC__)
+#define VIVA_TEAMS 0
+#else
+#define VIVA_TEAMS 1
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#include <sched.h>
+#endif
+#endif
+
+typedef void (*viva_work)(const void *work, int phase, int lane, int lanes);
+
+#define VIVA_WINDOW 0.01 /* seconds over which times are averaged: some turns of the system's scheduler */
+#define VIVA_LEAST_WAIT 0.02
+#define VIVA_MOST_WAIT 0.64
+
+/* Choose how many threads the next regions get, after one that took from `begin` until `now`.
+ *
+ * On a machine that others use, a region with fewer threads may be done sooner, for each thread may be stopped with a
+ * lane in hand. Half as many are tried at first, and when regions take longer than the fastest of late did by a
+ * quarter, twice as many after a while with fewer; what has the lower average stays, and after each trial in vain the next one waits
+ * twice as long. The bits are the same. */
+static void viva_keep_pace(viva_pace *pace, int lanes, double begin, double now) {
+    double taken = now - begin, average;
+    int threads = pace->threads ? pace->threads : lanes;
+    if (pace->regions == 0) pace->since = begin, pace->total = 0;
+    pace->regions++;
+    pace->total += taken;
+    if (pace->least == 0 || taken < pace->least) pace->least = taken;
+    if (now - pace->since < VIVA_WINDOW) return;
+    average = pace->total / pace->regions;
+    pace->regions = 0;
+    if (pace->trial) {
+        if (average < 0.95 * pace->average) {
+            pace->threads = pace->trial;
+            pace->average = average;
+            pace->wait = VIVA_LEAST_WAIT;
+        } else
+            pace->wait = pace->wait * 2 < VIVA_MOST_WAIT ? pace->wait * 2 : VIVA_MOST_WAIT;
+        pace->trial = 0;
+        pace->next = now + pace->wait;
+        return;
+    }
+    pace->average = average;
+    if (now < pace->next) return;
+    if (threads < lanes)
+        pace->trial = 2 * threads < lanes ? 2 * threads : lanes;
+    else if (pace->wait == 0 || average > 1.25 * pace->least)
+        pace->trial = threads / 2;
+    if (pace->wait == 0) pace->wait = VIVA_LEAST_WAIT;
+    pace->least *= 1.01; /* what was long ago counts less */
+}
+
+/* How many threads take part in the next region. */
+static int viva_taking_part(const viva_pace *pace, int lanes) {
+    return pace->trial ? pace->trial : pace->threads ? pace->threads : lanes;
+}
+
+#if VIVA_TEAMS
+
+#define VIVA_PATIENCE 4e-5 /* seconds of spinning: about what sleeping and being woken costs */
+#if defined(__x86_64__) || defined(__i386__)
+#define viva_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define viva_pause() __asm__ volatile("yield")
+#else
+#define viva_pause() ((void)0)
+#endif
+
+typedef struct { /* what different threads write lies 128 bytes apart: a cache line, and the one fetched beside it */
+    unsigned claimed;
+    unsigned apart[31];
+    unsigned done;
+    unsigned sleepers; /* threads that sleep until `done` changes */
+    unsigned apart_too[30];
+} viva_lane;
+
+typedef struct {
+    viva_work work;
+    const void *args;
+    unsigned base; /* the last phase before the region */
+    int lanes, taking; /* threads that take part: as many, or fewer */
+    unsigned apart[32];
+    unsigned last; /* phase of the region */
+    unsigned sleepers;
+    unsigned apart_too[30];
+    int capacity, workers, stop;
+    pthread_t *threads;
+    viva_lane *lane;
+} viva_team;
+
+typedef struct {
+    viva_team *team;
+    int number;
+} viva_worker;
+
+static double viva_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + 1e-9 * now.tv_nsec;
+}
+
+static inline void viva_sleep(unsigned *number, unsigned seen) {
+#if defined(__linux__)
+    syscall(SYS_futex, number, FUTEX_WAIT_PRIVATE, seen, NULL);
+#else
+    (void)number, (void)seen;
+    sched_yield();
+#endif
+}
+
+static inline void viva_wake(unsigned *number, int threads) {
+#if defined(__linux__)
+    syscall(SYS_futex, number, FUTEX_WAKE_PRIVATE, threads);
+#else
+    (void)number, (void)threads;
+#endif
+}
+
+static inline int viva_before(unsigned a, unsigned b) { return (int)(a - b) < 0; }
+
+/* Set a number and wake who sleeps until then. A sleeper counts itself before it looks at the number once more. */
+static inline void viva_publish(unsigned *number, unsigned value, unsigned *sleepers, int threads) {
+    __atomic_store_n(number, value, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST)) viva_wake(number, threads);
+}
+
+static inline void viva_await(unsigned *number, unsigned seen, unsigned *sleepers) {
+    for (int i = 0; i < 64; i++) /* most waits are shorter than it takes to read a clock */
+        if (__atomic_load_n(number, __ATOMIC_ACQUIRE) != seen) return;
+    for (double end = viva_seconds() + VIVA_PATIENCE; viva_seconds() < end;)
+        for (int i = 0; i < 16; i++) {
+            if (__atomic_load_n(number, __ATOMIC_ACQUIRE) != seen) return;
+            viva_pause();
+        }
+    __atomic_fetch_add(sleepers, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(number, __ATOMIC_SEQ_CST) == seen) viva_sleep(number, seen);
+    __atomic_fetch_sub(sleepers, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline int viva_claim(viva_lane *lane, unsigned phase) {
+    unsigned before = phase - 1;
+    return __atomic_load_n(&lane->claimed, __ATOMIC_RELAXED) == before
+        && __atomic_compare_exchange_n(&lane->claimed, &before, phase, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* Take part in a region from a phase on: the lane of one's own number first, then what others have not claimed. */
+static void viva_take_part(viva_team *team, int number, viva_work work, const void *args, unsigned base, int lanes,
+                           unsigned phase, unsigned last) {
+    for (; !viva_before(last, phase); phase++) {
+        for (int i = 0, lane = number; i < lanes; i++, lane = lane + 1 < lanes ? lane + 1 : 0)
+            if (viva_claim(&team->lane[lane], phase)) {
+                work(args, (int)(phase - base - 1), lane, lanes);
+                viva_publish(&team->lane[lane].done, phase, &team->lane[lane].sleepers, INT_MAX);
+            }
+        for (int i = 0; i < lanes; i++) {
+            unsigned *done = &team->lane[i].done, seen;
+            while (viva_before(seen = __atomic_load_n(done, __ATOMIC_ACQUIRE), phase))
+                viva_await(done, seen, &team->lane[i].sleepers);
+        }
+    }
+}
+
+static void *viva_attend(void *packed) {
+    viva_worker own = *(viva_worker *)packed;
+    viva_team *team = own.team;
+    unsigned last = 0;
+    free(packed);
+    for (;;) {
+        viva_await(&team->last, last, &team->sleepers);
+        last = __atomic_load_n(&team->last, __ATOMIC_ACQUIRE);
+        if (__atomic_load_n(&team->stop, __ATOMIC_ACQUIRE)) return NULL;
+        int lanes = __atomic_load_n(&team->lanes, __ATOMIC_ACQUIRE);
+        viva_work work = __atomic_load_n(&team->work, __ATOMIC_RELAXED);
+        const void *args = __atomic_load_n(&team->args, __ATOMIC_RELAXED);
+        unsigned base = __atomic_load_n(&team->base, __ATOMIC_RELAXED), phase = last;
+        if (own.number >= __atomic_load_n(&team->taking, __ATOMIC_RELAXED)) continue;
+        for (int i = 0; i < lanes; i++) {
+            unsigned done = __atomic_load_n(&team->lane[i].done, __ATOMIC_ACQUIRE);
+            if (viva_before(done, phase)) phase = done;
+        }
+        viva_take_part(team, own.number, work, args, base, lanes, phase + 1, last);
+    }
+}
+
+static void viva_end_team(void *packed) {
+    viva_team *team = packed;
+    __atomic_store_n(&team->stop, 1, __ATOMIC_RELEASE);
+    viva_publish(&team->last, team->last + 1, &team->sleepers, INT_MAX);
+    for (int i = 0; i < team->workers; i++) pthread_join(team->threads[i], NULL);
+    free(team->threads);
+    free(team->lane);
+    free(team);
+}
+
+/* A team for so many lanes, with as many threads beside the caller's as can be started; NULL without memory. */
+static viva_team *viva_new_team(int lanes) {
+    viva_team *team = calloc(1, sizeof(viva_team));
+    void *memory = NULL;
+    sigset_t all, before;
+    if (team == NULL) return NULL;
+    team->capacity = lanes;
+    team->threads = malloc(lanes * sizeof(pthread_t));
+    if (team->threads == NULL || posix_memalign(&memory, 128, lanes * sizeof(viva_lane))) {
+        free(team->threads);
+        free(team);
+        return NULL;
+    }
+    team->lane = memset(memory, 0, lanes * sizeof(viva_lane));
+    sigfillset(&all); /* signals are for the threads of the program */
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    while (team->workers < lanes - 1) {
+        viva_worker *worker = malloc(sizeof(viva_worker));
+        if (worker == NULL) break;
+        *worker = (viva_worker){team, team->workers + 1};
+        if (pthread_create(&team->threads[team->workers], NULL, viva_attend, worker)) {
+            free(worker);
+            break;
+        }
+        team->workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return team;
+}
+
+static _Thread_local viva_team *viva_own_team = NULL;
+static pthread_key_t viva_ending; /* ends the team of a thread that ends */
+
+static void viva_forget_team(void) { /* in a forked child, which has none of its threads */
+    viva_own_team = NULL;
+    pthread_setspecific(viva_ending, NULL);
+}
+
+static int viva_prepare_teams(void) {
+    return pthread_key_create(&viva_ending, viva_end_team) || pthread_atfork(NULL, NULL, viva_forget_team);
+}
+
+static void viva_run_region(viva_work work, const void *args, int phases, int lanes, int threads) {
+    viva_team *team = viva_own_team;
+    unsigned base = team->last;
+    for (int i = 0; i < lanes; i++) {
+        __atomic_store_n(&team->lane[i].claimed, base, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->lane[i].done, base, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&team->work, work, __ATOMIC_RELAXED);
+    __atomic_store_n(&team->args, args, __ATOMIC_RELAXED);
+    __atomic_store_n(&team->base, base, __ATOMIC_RELAXED);
+    __atomic_store_n(&team->taking, threads, __ATOMIC_RELAXED);
+    __atomic_store_n(&team->lanes, lanes, __ATOMIC_RELEASE);
+    viva_publish(&team->last, base + phases, &team->sleepers, INT_MAX);
+    viva_take_part(team, 0, work, args, base, lanes, base + 1, base + phases);
+}
+
+/* Do every lane of every phase on a team of so many threads. False if some of them could not be started. With a pace,
+ * which is the region's own, fewer may take part. */
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
+    double begin = pace ? viva_seconds() : 0;
+    int threads = pace ? viva_taking_part(pace, lanes) : lanes;
+    if (threads == 1) {
+        for (int phase = 0; phase < phases; phase++)
+            for (int lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
+        viva_keep_pace(pace, lanes, begin, viva_seconds());
+        return 1;
+    }
+    if (viva_own_team == NULL || viva_own_team->capacity < lanes) {
+        if (viva_own_team != NULL) viva_end_team(viva_own_team);
+        viva_own_team = viva_new_team(lanes);
+        pthread_setspecific(viva_ending, viva_own_team);
+        if (viva_own_team == NULL || viva_own_team->workers < lanes - 1) {
+            if (viva_own_team != NULL) viva_end_team(viva_own_team);
+            viva_own_team = NULL;
+            pthread_setspecific(viva_ending, NULL);
+            return 0;
+        }
+    }
+    viva_run_region(work, args, phases, lanes, threads);
+    if (pace) viva_keep_pace(pace, lanes, begin, viva_seconds());
+    return 1;
+}
+
+#else
+
+static int viva_prepare_teams(void) { return 0; }
+
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
+    (void)pace;
+    for (int phase = 0; phase < phases; phase++) {
+#ifdef _OPENMP
+        int lane;
+        #pragma omp parallel for num_threads(lanes)
+        for (lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
+#else
+        for (int lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
+#endif
+    }
+    return 1;
+}
+
+#endif
