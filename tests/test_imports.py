@@ -75,6 +75,25 @@ def test_no_import_runs_up_or_sideways():
     assert not wrong
 
 
+def test_what_other_rooms_use_has_a_public_name():
+    wrong = []
+    for module, files in modules().items():
+        room = module.partition(".")[0]
+        for file in files:
+            if file.suffix != ".py" or room in ABOVE_ALL:
+                continue
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("viva_tensor."):
+                    path = [*node.module.split(".")[1:]]
+                    names = [[*path, alias.name] for alias in node.names]
+                    wrong += [f"{module}: {name}" for name in names if name[0] != room and private(name[1:])]
+    assert not wrong
+
+
+def private(path):
+    return any(name.startswith("_") and not name.startswith("__") for name in path)
+
+
 def test_no_imports_go_in_a_circle():
     TopologicalSorter(arrows()).prepare()  # raises CycleError with the circle
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viva_tensor._version import __version__
-from viva_tensor.kernels import _dispatch, _team, threads
+from viva_tensor.kernels import build, threads
 
 __all__ = ["config", "show_config"]
 
@@ -16,16 +16,16 @@ def config() -> dict[str, str | int | bool]:
     >>> config()["version"]
     '0.1.0'
     """
-    variant = _dispatch.variants[_dispatch.isa]
-    openmp = _team.openmp_version()
+    variant = build.variants[build.isa]
+    openmp = build.openmp_version()
     return {
         "version": __version__,
-        "compiler": _dispatch.compiler,
-        "flags": f"{_dispatch.flags} {variant}".strip(),
+        "compiler": build.compiler,
+        "flags": f"{build.flags} {variant}".strip(),
         "OpenMP": str(openmp) if openmp else "no: built serial, one thread only",
-        "instruction set": _dispatch.isa,
-        "instruction sets offered": ", ".join(_dispatch.supported()),
-        "checked build": _dispatch.debug,
+        "instruction set": build.isa,
+        "instruction sets offered": ", ".join(build.supported()),
+        "checked build": build.debug,
         "threads": threads.get_num_threads(),
         "threads decided by": threads.decided_by(),
     }

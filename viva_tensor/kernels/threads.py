@@ -11,6 +11,7 @@ from pathlib import Path
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _team
+from viva_tensor.kernels._team import set_eagerness as set_eagerness
 
 __all__ = ["get_num_threads", "num_threads", "set_num_threads"]
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import _updates
-from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels._updates import Rule as Rule
+from viva_tensor.kernels._updates import clipping as clipping
+from viva_tensor.kernels._updates import sum_chunks as sum_chunks
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import is_step_count
 

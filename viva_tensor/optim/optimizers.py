@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels._updates import Rule
 from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, share
+from viva_tensor.kernels.updates import Rule
 
 
 class Optimizer:

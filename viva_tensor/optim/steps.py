@@ -11,10 +11,9 @@ from viva_tensor import kernels
 from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
 from viva_tensor.autograd.tape import no_tape
 from viva_tensor.error import InvalidValue, NoGradient
-from viva_tensor.kernels._updates import clipping
 from viva_tensor.kernels.arrays import Array, freeze
 from viva_tensor.kernels.checks import is_step_count, positive
-from viva_tensor.kernels.updates import squared_norm, updated
+from viva_tensor.kernels.updates import clipping, squared_norm, updated
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
 from viva_tensor.optim.trees import leaves, replaced
 

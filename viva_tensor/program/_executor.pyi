@@ -2,7 +2,7 @@ from typing import Any, final
 
 import numpy as np
 
-from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels.updates import Rule
 
 DEPTH_BLOCK: int
 INPUTS_AT_MOST: int

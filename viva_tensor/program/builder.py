@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
-from viva_tensor.kernels._updates import sum_chunks
+from viva_tensor.kernels.updates import sum_chunks
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import (
     Buffer,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from viva_tensor.kernels._updates import Rule
+from viva_tensor.kernels.updates import Rule
 from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
 from viva_tensor.program.instructions import (
     Buffer,

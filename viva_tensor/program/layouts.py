@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor.kernels import _matmul
+from viva_tensor.kernels import build
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Matmul, Sum, Symbol, ToPanels, row_major
@@ -221,6 +221,6 @@ def _keep_alike(instructions: Iterable[Instruction], chosen: dict[Buffer, Panels
 
 
 def _panels(shape: tuple[int, ...], dtype: np.dtype[Any], transposed: bool) -> Panels:
-    height, width = _matmul.tile(dtype.char)
+    height, width = build.tile(dtype.char)
     rows, columns = shape
     return Panels(rows, columns, width, height, transposed)

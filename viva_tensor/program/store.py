@@ -10,7 +10,7 @@ import numpy as np
 
 from viva_tensor.distributed.shards import Shard
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels import _matmul
+from viva_tensor.kernels import build
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import is_step_count
 from viva_tensor.optim import Optimizer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 PANEL_ROW_BYTES = 128  # bytes of the widest panel's row
-assert all(_matmul.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES for kind in "fd")
+assert all(build.tile(kind)[1] * np.dtype(kind).itemsize <= PANEL_ROW_BYTES for kind in "fd")
 
 
 class State(NamedTuple):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from viva_tensor.kernels import _team
+from viva_tensor.kernels.threads import set_eagerness
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def use(thresholds: Thresholds) -> None:
     """Put thresholds in force, in the whole process; existing plans stay as they are."""
     global _current
     _current = thresholds
-    _team.set_eagerness(thresholds.eagerness)
+    set_eagerness(thresholds.eagerness)
 
 
 @contextmanager
