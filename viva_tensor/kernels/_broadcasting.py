@@ -67,7 +67,7 @@ def _in_rows(operation: str, formula: str, arrays: tuple[Array, ...], out: Array
     return into(operation, out, broadcast(operation, *arrays), arrays, work)
 
 
-def spread(x: Array, factor: float, out: Array) -> None:
+def broadcast_into(x: Array, factor: float, out: Array) -> None:
     """Set out = factor · x, with x repeated to the shape of out."""
     for source, target in row_views((x, out)):
         apply("scale", source, source, target, factor)
@@ -77,7 +77,7 @@ def sum_axes(x: Array, axes: tuple[int, ...], divisor: int) -> Array:
     """Sum over sorted axes, one run of adjacent axes after another, the last run first."""
     if not axes:
         out = empty("sum", x.shape, x.dtype)
-        spread(x, 1, out)
+        broadcast_into(x, 1, out)
         return out
     end = axes[-1] + 1
     start = end - 1

@@ -1,4 +1,4 @@
-"""Matrix products. Arguments that do not fit raise a bare ValueError; the Python front converts or explains them."""
+"""Matrix products. Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them."""
 
 from libc.string cimport memset
 

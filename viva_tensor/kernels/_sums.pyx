@@ -1,6 +1,6 @@
 """Sums in an order that depends on shapes alone (see core/sums.pxi).
 
-Arguments that do not fit raise a bare ValueError; the Python front converts or explains them.
+Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them.
 """
 
 from libc.math cimport NAN

@@ -1,6 +1,6 @@
 """Optimiser updates: new arrays from old ones, in one pass; `update_vector` has the formulas.
 
-Arguments that do not fit raise a bare ValueError; the Python front converts or explains them.
+Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them.
 """
 
 cimport cython

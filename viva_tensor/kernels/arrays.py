@@ -320,6 +320,6 @@ def row_views(arrays: Sequence[Array]) -> Iterator[tuple[Array, ...]]:
         columns = min((array.size for array in arrays if array.size > 1), default=1)
         yield tuple(array.reshape((1, 1) if array.size == 1 else (-1, columns)) for array in arrays)
         return
-    spread = [np.broadcast_to(array, shape) for array in arrays[:-1]]
+    repeated = [np.broadcast_to(array, shape) for array in arrays[:-1]]
     for index in np.ndindex(*shape[:-2]):
-        yield (*(array[index] for array in spread), arrays[-1][index])
+        yield (*(array[index] for array in repeated), arrays[-1][index])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums
-from viva_tensor.kernels._broadcasting import spread, sum_axes
+from viva_tensor.kernels._broadcasting import broadcast_into, sum_axes
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, axes_of, empty, same_shape
 from viva_tensor.kernels.checks import flag
 
@@ -127,5 +127,5 @@ def _sum_backward(
     same_shape(operation, wanted, grad.shape, "grad has the shape of the sum")
     count = math.prod(shape[i] for i in axes)
     out = empty(operation, shape, grad.dtype)
-    spread(grad.reshape(kept), 1 / count if divide and count else 1, out)
+    broadcast_into(grad.reshape(kept), 1 / count if divide and count else 1, out)
     return out

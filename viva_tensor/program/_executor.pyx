@@ -238,7 +238,7 @@ cdef class Executor:
     cdef list held
     cdef Patch* patches
     cdef UpdateRule* rule
-    cdef Py_ssize_t size, count, patch_count, room
+    cdef Py_ssize_t size, count, patch_count, capacity
     cdef int threads, allowed, input_count
     cdef char letter
     cdef readonly tuple inputs
@@ -276,20 +276,20 @@ cdef class Executor:
         fence(memory + size, 64 - (memory - <char*> raw))
         return memory
 
-    cdef int reserve(self, Py_ssize_t room) except -1:
-        """Make room for so many instructions."""
-        cdef Instruction* instructions = <Instruction*> self.memory(room * sizeof(Instruction))
-        cdef Patch* patches = <Patch*> self.memory(8 * room * sizeof(Patch))
-        if self.room:
+    cdef int reserve(self, Py_ssize_t capacity) except -1:
+        """Make the arrays large enough for so many instructions."""
+        cdef Instruction* instructions = <Instruction*> self.memory(capacity * sizeof(Instruction))
+        cdef Patch* patches = <Patch*> self.memory(8 * capacity * sizeof(Patch))
+        if self.capacity:
             memcpy(instructions, self.program.instructions, self.count * sizeof(Instruction))
             memcpy(patches, self.patches, self.patch_count * sizeof(Patch))
-        self.program.instructions, self.patches, self.room = instructions, patches, room
+        self.program.instructions, self.patches, self.capacity = instructions, patches, capacity
         return 0
 
     cdef int add(self, Core core, void* args, tuple team) except -1:
         cdef Instruction* instruction
-        if self.count + 2 >= self.room:
-            self.reserve(2 * self.room)
+        if self.count + 2 >= self.capacity:
+            self.reserve(2 * self.capacity)
         instruction = self.program.instructions + self.count
         instruction.core, instruction.args = core, args
         instruction.first, instruction.threads, instruction.barrier = team

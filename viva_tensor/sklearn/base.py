@@ -248,7 +248,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 improved = self._improved_score(score)
                 best = layers if self.best_validation_score_ != before else best
             self._unchanged = 0 if improved else self._unchanged + 1
-            if self._settled(step) or incremental:
+            if self._converged(step) or incremental:
                 break
         else:
             warnings.warn(
@@ -278,7 +278,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self.best_validation_score_ = score
         return bool(score >= best + self.tol)
 
-    def _settled(self, step: program.Step) -> bool:
+    def _converged(self, step: program.Step) -> bool:
         """Set the learning rate of the next epoch, and return whether training ends for lack of improvement."""
         if self.solver == "sgd" and self.learning_rate == "invscaling":
             self._set_rate(step, self.learning_rate_init / (self.t_ + 1) ** self.power_t)
