@@ -1,7 +1,7 @@
 #ifndef VIVA_PACE_H
 #define VIVA_PACE_H
 
-/* How many threads a region that is run again and again has lately been fastest with; see team.h. All zeros at first. */
+/* The number of threads with which a region has lately been fastest; see team.h. All zeros at first. */
 typedef struct {
     int threads;                 /* 0: as many as it has lanes */
     int trial;                   /* another number, which is being tried; 0: none */

@@ -43,10 +43,10 @@ typedef void (*viva_work)(const void *work, int phase, int lane, int lanes);
 
 /* Choose how many threads the next regions get, after one that took from `begin` until `now`.
  *
- * On a machine that others use, a region with fewer threads may be done sooner, for each thread may be stopped with a
- * lane in hand. Half as many are tried at first, and when regions take longer than the fastest of late did by a
- * quarter, twice as many after a while with fewer; what has the lower average stays, and after each trial in vain the next one waits
- * twice as long. The bits are the same. */
+ * On a machine that other programs use, a region may be done sooner with fewer threads, since any of them may be
+ * stopped with a lane in hand. Half as many are tried at first, and when regions take a quarter longer than the fastest
+ * of late; twice as many after a while with fewer. The number with the lower average stays. After each trial in vain
+ * the next one waits twice as long. The bits are the same. */
 static void viva_keep_pace(viva_pace *pace, int lanes, double begin, double now) {
     double taken = now - begin, average;
     int threads = pace->threads ? pace->threads : lanes;
