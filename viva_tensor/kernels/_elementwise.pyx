@@ -1,6 +1,7 @@
 """Operations on each element of matrices, where an operand with one row or one column is repeated, and on whole rows.
 
-Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them. `out` may be an operand.
+Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them. `out` may
+be an operand.
 """
 
 from libc.stdint cimport uint64_t

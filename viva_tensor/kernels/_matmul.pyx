@@ -12,9 +12,11 @@ from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Matrix, Rectan
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
-PATHS = ("no depth", "row by row", "outer product", "one row along b's rows", "one row along b's columns",
-         "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
-         "tiles of a where it lies")    # in the order of the enum Path
+cdef tuple PATHS = (    # in the order of the enum Path
+    "no depth", "row by row", "outer product", "one row along b's rows", "one row along b's columns",
+    "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
+    "tiles of a where it lies",
+)
 
 
 cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed) except 0:
