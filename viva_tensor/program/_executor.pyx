@@ -495,18 +495,20 @@ cdef class Executor:
     cdef void step(self, const void** data, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         cdef Py_ssize_t i
         cdef Program part = self.program
-        cdef int phases
-        part.first, part.last, part.phase = first, last, self.phase_of(first)
-        phases = self.phase_of(last - 1) - part.phase + 1 if last > first else 0
-        phases += part.gather_count > 0
         for i in range(self.patch_count):
             self.patches[i].field[0] = <const char*> data[self.patches[i].slot] + self.patches[i].offset
         if self.rule != NULL and first == 0:
             next_step(self.rule)
-        run_phases(execute, &part, phases, self.threads, self.pace if last - first == self.count else NULL)
+        if first == last:
+            return
+        part.first, part.last, part.phase = first, last, self.phase_of(first)
+        run_phases(
+            execute, &part, self.phase_of(last - 1) - part.phase + 1 + (part.gather_count > 0), self.threads,
+            self.pace if last - first == self.count else NULL,
+        )
 
     cdef int phase_of(self, Py_ssize_t instruction) noexcept nogil:
-        """Find the phase of an instruction."""
+        """Find the phase of an instruction, which there must be."""
         cdef int phase = 0
         while self.program.phases[phase + 1] <= instruction:
             phase += 1
