@@ -185,7 +185,7 @@ class BuildExtensions(build_ext):
             else:
                 extension.include_dirs = [str(generated), f"{KERNELS}/teams"]
                 extension.extra_compile_args += compile_openmp
-                extension.extra_link_args += link_openmp
+                extension.extra_link_args += link_openmp + (["-pthread"] if os.name == "posix" else [])
             chosen.append(extension)
 
         translated = cythonize(
