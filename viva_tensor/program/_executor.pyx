@@ -50,15 +50,7 @@ cdef extern from "Python.h" nogil:
     PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
     unsigned long PyThread_get_thread_ident()
 
-cdef extern from * nogil:
-    """
-    #include <time.h>
-    static double viva_seconds(void) {
-        struct timespec now;
-        timespec_get(&now, TIME_UTC);
-        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-    }
-    """
+cdef extern from "clock.h" nogil:
     double seconds_now "viva_seconds" ()
 
 cdef object NDARRAY = numpy.ndarray

@@ -20,8 +20,8 @@ from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.reducer import BUCKET, HEADER_SIZE, GradientReducer, Header
 from viva_tensor.error import InvalidValue, RankError
-from viva_tensor.kernels import build
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.build import isa
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Optimizer
 from viva_tensor.program._executor import put
@@ -90,7 +90,7 @@ class RankStep(Step):
             {
                 "viva_tensor": __version__,
                 "numpy": np.__version__,
-                "the instruction set (VIVA_TENSOR_ISA)": build.isa,
+                "the instruction set (VIVA_TENSOR_ISA)": isa,
                 "dtype": source.dtype,
                 "the parameters' shapes": [variable.data.shape for variable in source.params],
                 "the inputs' shapes": [variable.data.shape[1:] for variable in source.inputs],

@@ -14,6 +14,7 @@
  * Who waits spins for about as long as sleeping and being woken takes, then sleeps on the number that will change.
  */
 
+#include "clock.h"
 #include "pace.h"
 
 #if defined(_WIN32) || !defined(__GNUC__)
@@ -25,7 +26,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #if defined(__linux__)
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -83,6 +83,12 @@ static int viva_taking_part(const viva_pace *pace, int lanes) {
     return pace->trial ? pace->trial : pace->threads ? pace->threads : lanes;
 }
 
+/* Do every lane of every phase on the calling thread alone. */
+static void viva_run_alone(viva_work work, const void *args, int phases, int lanes) {
+    for (int phase = 0; phase < phases; phase++)
+        for (int lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
+}
+
 #if VIVA_TEAMS
 
 #define VIVA_PATIENCE 4e-5 /* seconds of spinning: about what sleeping and being woken costs */
@@ -103,6 +109,12 @@ typedef struct { /* what different threads write lies 128 bytes apart: a cache l
 } viva_lane;
 
 typedef struct {
+    pthread_t thread;
+    struct viva_team *team;
+    int number; /* of its lane */
+} viva_worker;
+
+typedef struct viva_team {
     viva_work work;
     const void *args;
     unsigned base; /* the last phase before the region */
@@ -111,21 +123,10 @@ typedef struct {
     unsigned last; /* phase of the region */
     unsigned sleepers;
     unsigned apart_too[30];
-    int capacity, workers, stop;
-    pthread_t *threads;
+    int workers, stop; /* threads beside the caller's */
+    viva_worker *worker;
     viva_lane *lane;
 } viva_team;
-
-typedef struct {
-    viva_team *team;
-    int number;
-} viva_worker;
-
-static double viva_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec + 1e-9 * now.tv_nsec;
-}
 
 static inline void viva_sleep(unsigned *number, unsigned seen) {
 #if defined(__linux__)
@@ -188,11 +189,11 @@ static void viva_take_part(viva_team *team, int number, viva_work work, const vo
     }
 }
 
+/* It allocates and frees nothing: the C library would reserve 64 MiB of addresses for each thread that does. */
 static void *viva_attend(void *packed) {
-    viva_worker own = *(viva_worker *)packed;
-    viva_team *team = own.team;
+    const viva_worker *self = packed;
+    viva_team *team = self->team;
     unsigned last = 0;
-    free(packed);
     for (;;) {
         viva_await(&team->last, last, &team->sleepers);
         last = __atomic_load_n(&team->last, __ATOMIC_ACQUIRE);
@@ -201,12 +202,12 @@ static void *viva_attend(void *packed) {
         viva_work work = __atomic_load_n(&team->work, __ATOMIC_RELAXED);
         const void *args = __atomic_load_n(&team->args, __ATOMIC_RELAXED);
         unsigned base = __atomic_load_n(&team->base, __ATOMIC_RELAXED), phase = last;
-        if (own.number >= __atomic_load_n(&team->taking, __ATOMIC_RELAXED)) continue;
+        if (self->number >= __atomic_load_n(&team->taking, __ATOMIC_RELAXED)) continue;
         for (int i = 0; i < lanes; i++) {
             unsigned done = __atomic_load_n(&team->lane[i].done, __ATOMIC_ACQUIRE);
             if (viva_before(done, phase)) phase = done;
         }
-        viva_take_part(team, own.number, work, args, base, lanes, phase + 1, last);
+        viva_take_part(team, self->number, work, args, base, lanes, phase + 1, last);
     }
 }
 
@@ -214,22 +215,21 @@ static void viva_end_team(void *packed) {
     viva_team *team = packed;
     __atomic_store_n(&team->stop, 1, __ATOMIC_RELEASE);
     viva_publish(&team->last, team->last + 1, &team->sleepers, INT_MAX);
-    for (int i = 0; i < team->workers; i++) pthread_join(team->threads[i], NULL);
-    free(team->threads);
+    for (int i = 0; i < team->workers; i++) pthread_join(team->worker[i].thread, NULL);
+    free(team->worker);
     free(team->lane);
     free(team);
 }
 
-/* A team for so many lanes, with as many threads beside the caller's as can be started; NULL without memory. */
+/* A team with a thread for each of so many lanes, the caller's for the first; NULL if they cannot be had. */
 static viva_team *viva_new_team(int lanes) {
     viva_team *team = calloc(1, sizeof(viva_team));
     void *memory = NULL;
     sigset_t all, before;
     if (team == NULL) return NULL;
-    team->capacity = lanes;
-    team->threads = malloc(lanes * sizeof(pthread_t));
-    if (team->threads == NULL || posix_memalign(&memory, 128, lanes * sizeof(viva_lane))) {
-        free(team->threads);
+    team->worker = malloc(lanes * sizeof(viva_worker));
+    if (team->worker == NULL || posix_memalign(&memory, 128, lanes * sizeof(viva_lane))) {
+        free(team->worker);
         free(team);
         return NULL;
     }
@@ -237,17 +237,15 @@ static viva_team *viva_new_team(int lanes) {
     sigfillset(&all); /* signals are for the threads of the program */
     pthread_sigmask(SIG_BLOCK, &all, &before);
     while (team->workers < lanes - 1) {
-        viva_worker *worker = malloc(sizeof(viva_worker));
-        if (worker == NULL) break;
-        *worker = (viva_worker){team, team->workers + 1};
-        if (pthread_create(&team->threads[team->workers], NULL, viva_attend, worker)) {
-            free(worker);
-            break;
-        }
+        viva_worker *worker = &team->worker[team->workers];
+        worker->team = team, worker->number = team->workers + 1;
+        if (pthread_create(&worker->thread, NULL, viva_attend, worker)) break;
         team->workers++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return team;
+    if (team->workers == lanes - 1) return team;
+    viva_end_team(team);
+    return NULL;
 }
 
 static _Thread_local viva_team *viva_own_team = NULL;
@@ -283,24 +281,17 @@ static void viva_run_region(viva_work work, const void *args, int phases, int la
 static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
     double begin = pace ? viva_seconds() : 0;
     int threads = pace ? viva_taking_part(pace, lanes) : lanes;
-    if (threads == 1) {
-        for (int phase = 0; phase < phases; phase++)
-            for (int lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
-        viva_keep_pace(pace, lanes, begin, viva_seconds());
-        return 1;
-    }
-    if (viva_own_team == NULL || viva_own_team->capacity < lanes) {
-        if (viva_own_team != NULL) viva_end_team(viva_own_team);
-        viva_own_team = viva_new_team(lanes);
-        pthread_setspecific(viva_ending, viva_own_team);
-        if (viva_own_team == NULL || viva_own_team->workers < lanes - 1) {
+    if (threads == 1)
+        viva_run_alone(work, args, phases, lanes);
+    else {
+        if (viva_own_team == NULL || viva_own_team->workers + 1 < lanes) {
             if (viva_own_team != NULL) viva_end_team(viva_own_team);
-            viva_own_team = NULL;
-            pthread_setspecific(viva_ending, NULL);
-            return 0;
+            viva_own_team = viva_new_team(lanes);
+            pthread_setspecific(viva_ending, viva_own_team);
+            if (viva_own_team == NULL) return 0;
         }
+        viva_run_region(work, args, phases, lanes, threads);
     }
-    viva_run_region(work, args, phases, lanes, threads);
     if (pace) viva_keep_pace(pace, lanes, begin, viva_seconds());
     return 1;
 }
@@ -311,15 +302,15 @@ static int viva_prepare_teams(void) { return 0; }
 
 static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
     (void)pace;
-    for (int phase = 0; phase < phases; phase++) {
 #ifdef _OPENMP
+    for (int phase = 0; phase < phases; phase++) {
         int lane;
         #pragma omp parallel for num_threads(lanes)
         for (lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
-#else
-        for (int lane = 0; lane < lanes; lane++) work(args, phase, lane, lanes);
-#endif
     }
+#else
+    viva_run_alone(work, args, phases, lanes);
+#endif
     return 1;
 }
 
