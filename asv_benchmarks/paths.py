@@ -10,9 +10,9 @@ not rise from one line to the next at which the path changes.
 """
 
 from collections.abc import Callable
-from time import perf_counter
 
 import numpy as np
+from benchmarks.common import enough_calls, seconds_per_call
 from benchmarks.workloads import CompiledStep
 
 from viva_tensor import kernels
@@ -23,20 +23,9 @@ ROUNDS, SECONDS = 5, 0.02
 
 
 def best(call: Callable[[], object]) -> float:
-    """Return the seconds of the fastest round's call."""
-    call()
-    calls = 1
-    times = []
-    while len(times) < ROUNDS:
-        start = perf_counter()
-        for _ in range(calls):
-            call()
-        passed = perf_counter() - start
-        if passed < SECONDS / 2:
-            calls *= 2
-            continue
-        times.append(passed / calls)
-    return min(times)
+    """Return the seconds of a call in the fastest of some rounds."""
+    calls, _ = enough_calls(call, SECONDS)
+    return min(seconds_per_call(call, calls) for _ in range(ROUNDS))
 
 
 def ladder(title: str, shapes: list[tuple[int, int, int]], transposed: bool = False) -> None:
