@@ -134,7 +134,18 @@ def jax_step(network: str, threads: int) -> Callable[[], object]:
     return step
 
 
-STEPS = {"viva_tensor": viva_step, "torch": torch_step, "jax": jax_step}
+def lightgbm_step(network: str, threads: int) -> Callable[[], object]:
+    """Return one iteration of boosting on 100 batches of rows: not the same work, but the same loads."""
+    import lightgbm
+
+    batch, widths = NETWORKS[network]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((100 * batch, widths[0]), "f4")
+    data = lightgbm.Dataset(x, x[:, 0] + rng.standard_normal(len(x), "f4"))
+    return lightgbm.Booster({"num_threads": threads, "verbose": -1, "min_data_in_leaf": 5}, data).update
+
+
+STEPS = {"viva_tensor": viva_step, "torch": torch_step, "jax": jax_step, "lightgbm": lightgbm_step}
 
 
 def measure(library: str, threads: int, network: str, seconds: float) -> float:

@@ -1,13 +1,16 @@
 """Teams: every lane is done once, by whoever comes, and regions go on with the number of threads that is fastest."""
 
 import itertools
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import viva_tensor as vt
 from viva_tensor import kernels
-from viva_tensor.kernels import _team
+from viva_tensor.kernels import _team, threads
 
 PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build without OpenMP")
 
@@ -65,3 +68,25 @@ def test_many_more_threads_than_processors_give_the_same_bits(rng):
     for threads in (64, 3, 64, 17):
         with vt.num_threads(threads):
             assert all(np.array_equal(kernels.matmul(a, b), wanted) for _ in range(20))
+
+
+@PARALLEL
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the system's threads in /proc")
+def test_no_more_threads_take_part_than_processors_are_granted(rng):
+    a = rng.standard_normal((900, 900), np.float32)
+
+    def started_by(quota):
+        """Return how many threads a product starts on a Python thread that has no team yet."""
+        before = len(os.listdir("/proc/self/task"))
+        _team.set_quota(quota)
+        with vt.num_threads(3):
+            kernels.matmul(a, a)
+        return len(os.listdir("/proc/self/task")) - before
+
+    try:
+        with ThreadPoolExecutor(1) as fresh, ThreadPoolExecutor(1) as another:
+            assert fresh.submit(os.getpid).result() and another.submit(os.getpid).result()  # both run by now
+            assert fresh.submit(started_by, 1).result() == 0
+            assert another.submit(started_by, 0).result() == 2
+    finally:
+        _team.set_quota(threads._quota)

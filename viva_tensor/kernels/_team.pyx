@@ -16,7 +16,7 @@ from viva_tensor.kernels.openmp cimport OPENMP, openmp_max_threads, openmp_proce
 
 cdef extern from "team.h" nogil:
     bint prepare_teams "viva_prepare_teams" ()
-    bint team_run "viva_run_team" (Work work, const void* args, int phases, int lanes, Pace* pace)
+    bint team_run "viva_run_team" (Work work, const void* args, int phases, int lanes, int most, Pace* pace)
     void run_alone "viva_run_alone" (Work work, const void* args, int phases, int lanes)
     int taking_part "viva_taking_part" (const Pace* pace, int lanes)
     void keep_pace "viva_keep_pace" (Pace* pace, int lanes, double begin, double now)
@@ -70,9 +70,13 @@ cdef void refuse(int threads) noexcept with gil:
 
 
 cdef void run_phases(Work work, const void* args, int phases, int lanes, Pace* pace) noexcept nogil:
-    """Do all lanes of each phase, then those of the next, on a team if there is more than one lane."""
+    """Do all lanes of each phase, then those of the next, on a team if there is more than one lane.
+
+    Of its threads no more take part than processors are granted: the time of more would be used up early, and all
+    would stand still for the rest of a period.
+    """
     if lanes > 1:
-        if team_run(work, args, phases, lanes, pace):
+        if team_run(work, args, phases, lanes, min(lanes, quota) if quota > 0 else lanes, pace):
             return
         refuse(lanes)
     run_alone(work, args, phases, lanes)

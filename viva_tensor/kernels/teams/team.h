@@ -100,15 +100,18 @@ static void viva_run_alone(viva_work work, const void *args, int phases, int lan
 #define viva_pause() ((void)0)
 #endif
 
-typedef struct { /* what different threads write lies 128 bytes apart: a cache line, and the one fetched beside it */
-    unsigned claimed;
-    unsigned apart[31];
-    unsigned done;
-    unsigned sleepers; /* threads that sleep until `done` changes */
-    unsigned apart_too[30];
-} viva_lane;
+/* What different threads write lies 128 bytes apart: a cache line, and the one fetched beside it. */
+#define VIVA_APART __attribute__((aligned(128)))
 
 typedef struct {
+    VIVA_APART unsigned claimed;
+    VIVA_APART unsigned done;
+    unsigned sleepers; /* threads that sleep until `done` changes */
+} viva_lane;
+
+typedef struct { /* each is called by itself: a region wakes no thread that takes no part in it */
+    VIVA_APART unsigned last; /* phase of the region that it was last called to */
+    unsigned sleepers;
     pthread_t thread;
     struct viva_team *team;
     int number; /* of its lane */
@@ -117,12 +120,8 @@ typedef struct {
 typedef struct viva_team {
     viva_work work;
     const void *args;
-    unsigned base; /* the last phase before the region */
-    int lanes, taking; /* threads that take part: as many, or fewer */
-    unsigned apart[32];
-    unsigned last; /* phase of the region */
-    unsigned sleepers;
-    unsigned apart_too[30];
+    unsigned base, last; /* phases: the last one before the region, and of it */
+    int lanes;
     int workers, stop; /* threads beside the caller's */
     viva_worker *worker;
     viva_lane *lane;
@@ -191,18 +190,17 @@ static void viva_take_part(viva_team *team, int number, viva_work work, const vo
 
 /* It allocates and frees nothing: the C library would reserve 64 MiB of addresses for each thread that does. */
 static void *viva_attend(void *packed) {
-    const viva_worker *self = packed;
+    viva_worker *self = packed;
     viva_team *team = self->team;
     unsigned last = 0;
     for (;;) {
-        viva_await(&team->last, last, &team->sleepers);
-        last = __atomic_load_n(&team->last, __ATOMIC_ACQUIRE);
+        viva_await(&self->last, last, &self->sleepers);
+        last = __atomic_load_n(&self->last, __ATOMIC_ACQUIRE);
         if (__atomic_load_n(&team->stop, __ATOMIC_ACQUIRE)) return NULL;
         int lanes = __atomic_load_n(&team->lanes, __ATOMIC_ACQUIRE);
         viva_work work = __atomic_load_n(&team->work, __ATOMIC_RELAXED);
         const void *args = __atomic_load_n(&team->args, __ATOMIC_RELAXED);
         unsigned base = __atomic_load_n(&team->base, __ATOMIC_RELAXED), phase = last;
-        if (self->number >= __atomic_load_n(&team->taking, __ATOMIC_RELAXED)) continue;
         for (int i = 0; i < lanes; i++) {
             unsigned done = __atomic_load_n(&team->lane[i].done, __ATOMIC_ACQUIRE);
             if (viva_before(done, phase)) phase = done;
@@ -211,12 +209,20 @@ static void *viva_attend(void *packed) {
     }
 }
 
+/* Call the first so many workers to a region that ends with the phase `last`: all numbers are written first, so that
+ * the cache lines travel at the same time. */
+static void viva_call(viva_team *team, int workers, unsigned last) {
+    for (int i = 0; i < workers; i++) __atomic_store_n(&team->worker[i].last, last, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for (int i = 0; i < workers; i++)
+        if (__atomic_load_n(&team->worker[i].sleepers, __ATOMIC_SEQ_CST)) viva_wake(&team->worker[i].last, 1);
+}
+
 static void viva_end_team(void *packed) {
     viva_team *team = packed;
     __atomic_store_n(&team->stop, 1, __ATOMIC_RELEASE);
-    viva_publish(&team->last, team->last + 1, &team->sleepers, INT_MAX);
+    viva_call(team, team->workers, team->last + 1);
     for (int i = 0; i < team->workers; i++) pthread_join(team->worker[i].thread, NULL);
-    free(team->worker);
     free(team->lane);
     free(team);
 }
@@ -227,13 +233,12 @@ static viva_team *viva_new_team(int lanes) {
     void *memory = NULL;
     sigset_t all, before;
     if (team == NULL) return NULL;
-    team->worker = malloc(lanes * sizeof(viva_worker));
-    if (team->worker == NULL || posix_memalign(&memory, 128, lanes * sizeof(viva_lane))) {
-        free(team->worker);
+    if (posix_memalign(&memory, 128, lanes * (sizeof(viva_lane) + sizeof(viva_worker)))) {
         free(team);
         return NULL;
     }
-    team->lane = memset(memory, 0, lanes * sizeof(viva_lane));
+    team->lane = memset(memory, 0, lanes * (sizeof(viva_lane) + sizeof(viva_worker)));
+    team->worker = (viva_worker *)(team->lane + lanes);
     sigfillset(&all); /* signals are for the threads of the program */
     pthread_sigmask(SIG_BLOCK, &all, &before);
     while (team->workers < lanes - 1) {
@@ -260,8 +265,7 @@ static int viva_prepare_teams(void) {
     return pthread_key_create(&viva_ending, viva_end_team) || pthread_atfork(NULL, NULL, viva_forget_team);
 }
 
-static void viva_run_region(viva_work work, const void *args, int phases, int lanes, int threads) {
-    viva_team *team = viva_own_team;
+static void viva_run_region(viva_team *team, viva_work work, const void *args, int phases, int lanes, int threads) {
     unsigned base = team->last;
     for (int i = 0; i < lanes; i++) {
         __atomic_store_n(&team->lane[i].claimed, base, __ATOMIC_RELAXED);
@@ -270,17 +274,17 @@ static void viva_run_region(viva_work work, const void *args, int phases, int la
     __atomic_store_n(&team->work, work, __ATOMIC_RELAXED);
     __atomic_store_n(&team->args, args, __ATOMIC_RELAXED);
     __atomic_store_n(&team->base, base, __ATOMIC_RELAXED);
-    __atomic_store_n(&team->taking, threads, __ATOMIC_RELAXED);
     __atomic_store_n(&team->lanes, lanes, __ATOMIC_RELEASE);
-    viva_publish(&team->last, base + phases, &team->sleepers, INT_MAX);
+    team->last = base + phases;
+    viva_call(team, threads - 1, team->last);
     viva_take_part(team, 0, work, args, base, lanes, base + 1, base + phases);
 }
 
-/* Do every lane of every phase on a team of so many threads. False if some of them could not be started. With a pace,
- * which is the region's own, fewer may take part. */
-static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
+/* Do every lane of every phase on a team of so many threads, of which at most `most` take part, and fewer by the pace
+ * of the region if it has one. False if some of them could not be started. */
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, viva_pace *pace) {
     double begin = pace ? viva_seconds() : 0;
-    int threads = pace ? viva_taking_part(pace, lanes) : lanes;
+    int threads = pace ? viva_taking_part(pace, most) : most;
     if (threads == 1)
         viva_run_alone(work, args, phases, lanes);
     else {
@@ -290,9 +294,9 @@ static int viva_run_team(viva_work work, const void *args, int phases, int lanes
             pthread_setspecific(viva_ending, viva_own_team);
             if (viva_own_team == NULL) return 0;
         }
-        viva_run_region(work, args, phases, lanes, threads);
+        viva_run_region(viva_own_team, work, args, phases, lanes, threads);
     }
-    if (pace) viva_keep_pace(pace, lanes, begin, viva_seconds());
+    if (pace) viva_keep_pace(pace, most, begin, viva_seconds());
     return 1;
 }
 
@@ -300,8 +304,8 @@ static int viva_run_team(viva_work work, const void *args, int phases, int lanes
 
 static int viva_prepare_teams(void) { return 0; }
 
-static int viva_run_team(viva_work work, const void *args, int phases, int lanes, viva_pace *pace) {
-    (void)pace;
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, viva_pace *pace) {
+    (void)most, (void)pace;
 #ifdef _OPENMP
     for (int phase = 0; phase < phases; phase++) {
         int lane;
