@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from itertools import product
+from itertools import pairwise, product
 from statistics import geometric_mean
 
 import numpy as np
@@ -110,10 +110,10 @@ def main() -> None:
         return
     for dtype in options.dtypes.split(","):
         ours = [report(int(threads), dtype, options) for threads in options.threads.split(",")]
-        for fewer, more in zip(ours, ours[1:], strict=False):
-            slower = np.array(more) / np.array(fewer)
+        for fewer, more in pairwise(ours):
+            times = np.array(more) / np.array(fewer)
             print(
-                f"{dtype}: with more threads {np.mean(slower > 1.1):.1%} are slower by a tenth, at most x{max(slower):.2f}"
+                f"{dtype}: {np.mean(times > 1.1):.1%} take a tenth longer with more threads, at most x{max(times):.2f}"
             )
 
 
