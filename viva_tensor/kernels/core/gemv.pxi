@@ -138,7 +138,7 @@ cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noex
             total = sums if chunk == 0 else total + sums
             chunk += CHUNK
         part.row = i
-        epilogue(1, 1, False, args, &part, &total)
+        epilogue(1, 1, ANY_LAYOUT, args, &part, &total)
 
 
 cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) noexcept nogil:

@@ -46,6 +46,12 @@ cdef struct Fetch:      # rows to prefetch while sums are computed: of the outpu
     int rows
 
 
+cdef enum Reach:        # how the vectors of a tile's sums lie in the output
+    ANY_LAYOUT
+    EDGE                # adjacent elements, the last vector perhaps not all
+    WHOLE               # adjacent elements, all of each vector
+
+
 cdef struct Part:       # a part of the output, and of the sums that go there
     Py_ssize_t row, column      # where it begins
     Py_ssize_t rows, columns    # as far as the output reaches
@@ -110,20 +116,22 @@ cdef inline void multiply(int height, int vecs, Py_ssize_t depth, Left a, Right 
 
 
 cdef inline vec beside(const Matrix* matrix, const real* first, const Part* part, int i, int j,
-                       bint whole) noexcept nogil:
+                       Reach reach) noexcept nogil:
     """Return vector j of row i of a matrix with the layout of a part of the output; that part begins at `first`."""
-    if whole:
+    if reach == WHOLE:
         return (<const vec*> (first + i * matrix.row + j * LANES))[0]
+    if reach == EDGE:
+        return load_part(first + i * matrix.row + j * LANES, lanes_of(part.columns, j))
     return read(matrix, part.row + i, part.column + j * LANES, lanes_of(part.columns, j))
 
 
-cdef inline void add_bias(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void add_bias(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                           vec* sums) noexcept nogil:
     cdef const real* bias = at(&args.bias, part.row, part.column)
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
-            sums[i * TILE_VECS + j] += beside(&args.bias, bias, part, i, j, whole)
+            sums[i * TILE_VECS + j] += beside(&args.bias, bias, part, i, j, reach)
 
 
 cdef inline void apply_relu(int height, int vecs, vec* sums) noexcept nogil:
@@ -133,53 +141,52 @@ cdef inline void apply_relu(int height, int vecs, vec* sums) noexcept nogil:
             sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
 
 
-cdef inline void apply_mask(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void apply_mask(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                             vec* sums) noexcept nogil:
     cdef const real* mask = at(&args.mask, part.row, part.column)
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
-            sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], beside(&args.mask, mask, part, i, j, whole))
+            sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j], beside(&args.mask, mask, part, i, j, reach))
 
 
-cdef inline void write_output(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void write_output(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                               const vec* sums) noexcept nogil:
     cdef real* out = at(&args.out, part.row, part.column)
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
-            if whole:
+            if reach == WHOLE:
                 (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
+            elif reach == EDGE:
+                store_part(out + j * LANES, sums[i * TILE_VECS + j], lanes_of(part.columns, j))
             else:
                 write(&args.out, part.row + i, part.column + j * LANES, sums[i * TILE_VECS + j],
                       lanes_of(part.columns, j))
         out += args.out.row
 
 
-cdef inline void epilogue(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void epilogue(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                           vec* sums) noexcept nogil:
-    """Finish the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself.
-
-    `whole` means whole vectors of adjacent elements, with the sums in registers; otherwise any layout is allowed.
-    """
+    """Finish the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself."""
     if part.last and args.has_bias:
-        add_bias(height, vecs, whole, args, part, sums)
+        add_bias(height, vecs, reach, args, part, sums)
     if part.last and args.relu:
         apply_relu(height, vecs, sums)
     if part.last and args.has_mask:
-        apply_mask(height, vecs, whole, args, part, sums)
+        apply_mask(height, vecs, reach, args, part, sums)
     if part.last and args.update != NULL:
-        update_part(height, vecs, whole, args, part, sums)
+        update_part(height, vecs, reach, args, part, sums)
     else:
-        write_output(height, vecs, whole, args, part, sums)
+        write_output(height, vecs, reach, args, part, sums)
 
 
-cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void update_part(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                              vec* sums) noexcept nogil:
     """Update the weights whose gradient is a part of the output; the output is then only a buffer for sums."""
     cdef Py_ssize_t offset = at(&args.out, part.row, part.column) - <real*> args.out.data, k
     cdef int i, j
-    if whole:
+    if reach == WHOLE:
         descend(height, vecs, args.update, offset, args.out.row, sums)
     elif args.out.column == 1:
         update_rows(args.update, offset, args.out.row, <real*> sums, TILE_COLUMNS, height, part.columns)
@@ -191,7 +198,11 @@ cdef inline void update_part(int height, int vecs, bint whole, const MatmulArgs*
 
 
 cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
-    epilogue(<int> part.rows, <int> panels(part.columns, LANES), False, args, part, sums)
+    cdef int height = <int> part.rows, vecs = <int> panels(part.columns, LANES)
+    if args.out.column == 1 and (not part.last or ends_in_registers(EDGE, args)):
+        epilogue(height, vecs, EDGE, args, part, sums)
+    else:
+        epilogue(height, vecs, ANY_LAYOUT, args, part, sums)
 
 
 cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) noexcept nogil:
@@ -215,10 +226,10 @@ cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, 
     return args.out.column == 1 and part.rows >= height and (part.columns >= vecs * LANES or args.padded)
 
 
-cdef inline bint ends_in_registers(const MatmulArgs* args) noexcept nogil:
-    """Return whether bias, mask and update take them so too."""
+cdef inline bint ends_in_registers(Reach reach, const MatmulArgs* args) noexcept nogil:
+    """Return whether bias, mask and update take the sums as the output does."""
     return ((not args.has_bias or args.bias.column == 1) and (not args.has_mask or args.mask.column == 1)
-            and (args.update == NULL or plain_descent(args.update)))
+            and (args.update == NULL or (reach == WHOLE and plain_descent(args.update))))
 
 
 cdef inline void copy_sums(int height, int vecs, const vec* source, vec* target) noexcept nogil:
@@ -236,18 +247,22 @@ cdef inline void add_totals(int height, int vecs, const vec* totals, vec* sums) 
             sums[i * TILE_VECS + j] = totals[i * TILE_VECS + j] + sums[i * TILE_VECS + j]
 
 
-cdef inline void add_output(int height, int vecs, bint whole, const MatmulArgs* args, const Part* part,
+cdef inline void add_output(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                             vec* sums) noexcept nogil:
     """Add the sums of a tile to those of earlier blocks of the depth."""
     cdef const real* out = at(&args.out, part.row, part.column)
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
-            sums[i * TILE_VECS + j] = beside(&args.out, out, part, i, j, whole) + sums[i * TILE_VECS + j]
+            sums[i * TILE_VECS + j] = beside(&args.out, out, part, i, j, reach) + sums[i * TILE_VECS + j]
 
 
 cdef void add_output_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:
-    add_output(<int> part.rows, <int> panels(part.columns, LANES), False, args, part, sums)
+    cdef int height = <int> part.rows, vecs = <int> panels(part.columns, LANES)
+    if args.out.column == 1:
+        add_output(height, vecs, EDGE, args, part, sums)
+    else:
+        add_output(height, vecs, ANY_LAYOUT, args, part, sums)
 
 
 cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, const MatmulArgs* args,
@@ -269,7 +284,7 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, c
         if begun:
             add_totals(height, vecs, totals, sums)
         elif not part.first and whole:
-            add_output(height, vecs, True, args, part, sums)
+            add_output(height, vecs, WHOLE, args, part, sums)
         elif not part.first:
             copy_sums(height, vecs, sums, totals)   # only what is in memory has an address
             add_output_in_any_layout(totals, args, part)
@@ -282,8 +297,8 @@ cdef inline void tile(int height, int vecs, Py_ssize_t depth, Left a, Right b, c
         a.data += chunk * a.step + chunk // PANEL * a.jump
         b.data += chunk * b.step
         b.next_panel += chunk // PANEL * b.next_step
-    if whole and (not part.last or ends_in_registers(args)):
-        epilogue(height, vecs, True, args, part, sums)
+    if whole and (not part.last or ends_in_registers(WHOLE, args)):
+        epilogue(height, vecs, WHOLE, args, part, sums)
         return
     copy_sums(height, vecs, sums, totals)
     epilogue_in_any_layout(totals, args, part)
