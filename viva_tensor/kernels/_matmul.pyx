@@ -13,7 +13,7 @@ from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Matrix, Rectan
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
 cdef tuple PATHS = (    # in the order of the enum Path
-    "no depth", "row by row", "outer product", "one row along b's rows", "one row along b's columns",
+    "no depth", "row by row", "outer product", "few rows along b's rows", "few rows along b's columns",
     "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
     "tiles of a where it lies",
 )

@@ -78,8 +78,8 @@ cdef enum Path:             # how a product is computed, as `path_of` in matmul.
     NO_DEPTH                # nothing to sum
     ROW_BY_ROW              # a few multiply-adds
     OUTER_PRODUCT           # a depth of one
-    ROW_BESIDE              # one row, b read along its rows
-    ROW_ACROSS              # one row, b read along its columns
+    ROWS_BESIDE             # a few rows, b read along its rows
+    ROWS_ACROSS             # a few rows, b read along its columns
     PACKED                  # tiles, as all paths below; a is copied into panels of TILE_ROWS
     ROW_PANELS              # a is in panels of its rows: the transpose of a batch, for the gradient of weights
     COLUMN_PANELS           # a is in panels of its columns: a batch, or its gradients

@@ -1,119 +1,195 @@
-# Products for which tiles would be a waste: no depth, a depth of one, one row (a plan turns one column into one row),
+# Products for which tiles would be a waste: no depth, a depth of one, a few rows (a plan turns a few columns into rows),
 # or few multiply-adds in all.
 
 cdef enum:
-    ROW_VECS = 8    # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
+    ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
+    AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
+
+
+cdef inline int vecs_of(int height) noexcept nogil:
+    """Return the vectors of sums of each of a few rows: as many as registers hold."""
+    return min(ROW_VECS, max(1, (ROW_VECS * 2 if TILE_ROWS * TILE_VECS >= 2 * ROW_VECS else ROW_VECS) // height))
 
 
 cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """Return a part of the output whose sums are over the whole depth."""
     cdef Part part
-    part.row, part.column, part.rows, part.columns, part.first, part.last = row, column, rows, columns, True, True
+    part.row, part.column, part.rows, part.columns, part.width = row, column, rows, columns, columns
+    part.first, part.last = True, True
     return part
 
 
-cdef inline void row_end(vec* sums, int vecs, const MatmulArgs* args, Py_ssize_t column,
-                         Py_ssize_t columns) noexcept nogil:
-    """Send the finished sums of one row to the output, a tile's width at a time."""
-    cdef Part part = part_of(0, column, 1, columns)
-    cdef vec line[TILE_VECS]
-    cdef int j, first
+cdef inline bint ends_transposed(const MatmulArgs* args) noexcept nogil:
+    """Return whether few rows of the output are few columns in memory, with at most a bias for each and relu."""
+    return (args.out.row == 1 and args.out.column != 1 and plain(&args.out) and not args.has_mask
+            and args.update == NULL and (not args.has_bias or args.bias.column == 0))
+
+
+cdef inline void transposed_end(int height, const vec* sums, int stride, const MatmulArgs* args,
+                                const Part* part) noexcept nogil:
+    """Send a vector of each of a few rows to their places in columns, transposed in registers."""
+    cdef vec lines[LANES]
+    cdef real* out = at(&args.out, part.row, part.column)
+    cdef int i, j
+    for i in range(LANES):
+        lines[i] = sums[i * stride] if i < height else ZERO
+        if args.has_bias and i < part.rows:
+            lines[i] += splat(at(&args.bias, part.row + i, 0)[0])
+        if args.relu:
+            lines[i] = relu_of(lines[i])
+    transpose(lines)
+    for j in range(LANES):
+        if j < part.columns:
+            store_part(out + j * args.out.column, lines[j], <int> part.rows)
+
+
+cdef inline void rows_end(int height, int vecs, const vec* sums, const MatmulArgs* args, Part part) noexcept nogil:
+    """Send the finished sums of a few rows to the output, a tile's width at a time."""
+    cdef vec lines[FEW_ROWS * TILE_VECS]
+    cdef Py_ssize_t columns = part.columns
+    cdef int i, j, first
+    if height <= LANES and ends_transposed(args):
+        for j in range(vecs):
+            part.columns = min(<Py_ssize_t> LANES, columns - j * LANES)
+            transposed_end(height, sums + j, vecs, args, &part)
+            part.column += LANES
+        return
     for first in range((vecs + TILE_VECS - 1) // TILE_VECS):
         if columns <= 0:
             return
-        for j in range(TILE_VECS):
-            line[j] = sums[first * TILE_VECS + j] if first * TILE_VECS + j < vecs else ZERO
+        for i in range(height):
+            for j in range(TILE_VECS):
+                lines[i * TILE_VECS + j] = (
+                    sums[i * vecs + first * TILE_VECS + j] if first * TILE_VECS + j < vecs else ZERO)
         part.columns = min(TILE_COLUMNS, columns)
-        epilogue_in_any_layout(line, args, &part)
+        epilogue_in_any_layout(lines, args, &part)
         part.column += TILE_COLUMNS
         columns -= TILE_COLUMNS
 
 
-cdef inline void row_beside(const MatmulArgs* args, int vecs, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """Compute `vecs` vectors of one row of the output from b with adjacent columns; the last may be a part vector."""
-    cdef vec sums[ROW_VECS]
-    cdef vec totals[ROW_VECS]
-    cdef vec line
-    cdef Py_ssize_t chunk = 0, k
+cdef inline Py_ssize_t starts(int height, const MatmulArgs* args, const Part* part, Py_ssize_t chunk, const real** a,
+                              real* line) noexcept nogil:
+    """Find where the chunk begins in rows of a, and return the stride of their elements.
+
+    One row that lies in panels is copied into a line. In place of rows beyond the last one, that one stands again.
+    """
+    cdef int i
+    cdef Py_ssize_t k
+    if height == 1 and not plain(&args.a):
+        for k in range(min(<Py_ssize_t> CHUNK, args.depth - chunk)):
+            line[k] = at(&args.a, 0, chunk + k)[0]
+        a[0] = line
+        return 1
+    for i in range(height):
+        a[i] = at(&args.a, part.row + min(<Py_ssize_t> i, part.rows - 1), chunk)
+    return args.a.column
+
+
+cdef inline void rows_beside(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Compute `vecs` vectors of a few rows from b with adjacent columns; the last may be a part vector."""
+    cdef vec sums[FEW_ROWS * ROW_VECS]
+    cdef vec totals[FEW_ROWS * ROW_VECS]
+    cdef vec line[ROW_VECS]
+    cdef const real* a[FEW_ROWS]
     cdef const real* b
+    cdef real copied[CHUNK]
+    cdef Py_ssize_t chunk = 0, k, step
     cdef real value
-    cdef int j
+    cdef int i, j
     while chunk < args.depth:
-        b = at(&args.b, chunk, column)
-        for j in range(vecs):
-            sums[j] = ZERO
-        for k in range(min(CHUNK, args.depth - chunk)):
-            value = at(&args.a, 0, chunk + k)[0]
+        step = starts(height, args, part, chunk, a, copied)
+        b = at(&args.b, chunk, part.column)
+        for i in range(height):
             for j in range(vecs):
-                line = load_part(b + j * LANES // PANEL * args.b.across + j * LANES % PANEL, lanes_of(columns, j))
-                sums[j] = fused(line, splat(value), sums[j])
+                sums[i * vecs + j] = ZERO
+        for k in range(min(CHUNK, args.depth - chunk)):
+            for j in range(vecs):
+                line[j] = load_part(b + j * LANES // PANEL * args.b.across + j * LANES % PANEL,
+                                    lanes_of(part.columns, j))
+                prefetch(b + AHEAD * args.b.row + j * LANES // PANEL * args.b.across + j * LANES % PANEL)
+            for i in range(height):
+                value = a[i][k * step]
+                for j in range(vecs):
+                    sums[i * vecs + j] = fused(line[j], splat(value), sums[i * vecs + j])
             b += args.b.row
-        for j in range(vecs):
-            totals[j] = sums[j] if chunk == 0 else totals[j] + sums[j]
+        for i in range(height):
+            for j in range(vecs):
+                totals[i * vecs + j] = sums[i * vecs + j] if chunk == 0 else totals[i * vecs + j] + sums[i * vecs + j]
         chunk += CHUNK
-    row_end(totals, vecs, args, column, columns)
+    rows_end(height, vecs, totals, args, part[0])
 
 
-cdef inline void row_across(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t columns) noexcept nogil:
-    """Compute at most LANES outputs of one row from b whose columns are contiguous: transposed in registers."""
-    cdef vec rows[LANES]
-    cdef vec sums, totals = ZERO
-    cdef Py_ssize_t chunk = 0, end, k
-    cdef const real* a
+cdef inline void rows_across(int height, const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Compute at most LANES columns of a few rows from b whose columns are contiguous: transposed in registers."""
+    cdef vec lines[LANES]
+    cdef vec sums[FEW_ROWS]
+    cdef vec totals[FEW_ROWS]
+    cdef const real* a[FEW_ROWS]
     cdef const real* b
-    cdef int i, size
+    cdef real copied[CHUNK]
+    cdef Py_ssize_t chunk = 0, end, k, step
+    cdef int i, j, size
     while chunk < args.depth:
-        sums = ZERO
-        end = min(chunk + CHUNK, args.depth)
-        k = chunk
+        step = starts(height, args, part, chunk, a, copied)
+        for i in range(height):
+            sums[i] = ZERO
+        end = min(<Py_ssize_t> CHUNK, args.depth - chunk)
+        k = 0
         while k < end:
-            size = min(LANES, end - k)
-            a, b = at(&args.a, 0, k), at(&args.b, k, column)
-            for i in range(LANES):
-                rows[i] = load_part(b + i * args.b.column, size) if i < columns else ZERO
-            transpose(rows)
-            if size == LANES:
-                for i in range(LANES):
-                    sums = fused(rows[i], splat(a[i * args.a.column]), sums)
+            size = <int> min(<Py_ssize_t> LANES, end - k)
+            b = at(&args.b, chunk + k, part.column)
+            if size == LANES and part.columns == LANES:
+                for j in range(LANES):
+                    lines[j] = (<const vec*> (b + j * args.b.column))[0]
+                    prefetch(b + j * args.b.column + AHEAD * LANES)
             else:
-                for i in range(LANES):
-                    if i < size:
-                        sums = fused(rows[i], splat(a[i * args.a.column]), sums)
+                for j in range(LANES):
+                    lines[j] = load_part(b + j * args.b.column, size) if j < part.columns else ZERO
+            transpose(lines)
+            if size == LANES:
+                for j in range(LANES):
+                    for i in range(height):
+                        sums[i] = fused(lines[j], splat(a[i][(k + j) * step]), sums[i])
+            else:
+                for j in range(LANES):
+                    for i in range(height):
+                        if j < size:
+                            sums[i] = fused(lines[j], splat(a[i][(k + j) * step]), sums[i])
             k += LANES
-        totals = sums if chunk == 0 else totals + sums
-        chunk = end
-    row_end(&totals, 1, args, column, columns)
+        for i in range(height):
+            totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
+        chunk += CHUNK
+    rows_end(height, 1, totals, args, part[0])
 
 
 cdef inline void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Set out[i, j] = a[i]·b[j], added to zero like every sum, panel after panel."""
+    """Set out[i, j] = a[i]·b[j], added to zero like every sum, in the order in which the output lies in memory."""
+    cdef Py_ssize_t whole = local.right - local.left if plain(&args.out) else PANEL
     cdef const real* b
     cdef const real* mask = NULL
     cdef real* out
-    cdef vec value
-    cdef vec line[TILE_VECS]
-    cdef real factor
-    cdef Py_ssize_t i, column = local.left
+    cdef vec value, factor
+    cdef Py_ssize_t i, left = local.left, right, column
     cdef int j, size
-    while column < local.right:
-        b = at(&args.b, 0, column)
-        for j in range(TILE_VECS):
-            line[j] = load_part(b + j * LANES, lanes_of(local.right - column, j))
-        out = at(&args.out, local.top, column)
-        if args.has_mask:
-            mask = at(&args.mask, local.top, column)
+    while left < local.right:
+        right = min(left + whole, local.right)
         for i in range(local.top, local.bottom):
-            factor = at(&args.a, i, 0)[0]
-            for j in range(TILE_VECS):
-                size = lanes_of(local.right - column, j)
-                value = fused(line[j], splat(factor), ZERO)
-                if mask != NULL:
-                    value = masked(value, load_part(mask + j * LANES, size))
-                store_part(out + j * LANES, value, size)
-            out += args.out.row
-            if mask != NULL:
-                mask += args.mask.row
-        column += TILE_COLUMNS
+            factor = splat(at(&args.a, i, 0)[0])
+            out = at(&args.out, i, left)
+            column = left
+            while column < right:
+                b = at(&args.b, 0, column)
+                if args.has_mask:
+                    mask = at(&args.mask, i, column)
+                for j in range(TILE_VECS):
+                    size = lanes_of(right - column, j)
+                    value = fused(load_part(b + j * LANES, size), factor, ZERO)
+                    if mask != NULL:
+                        value = masked(value, load_part(mask + j * LANES, size))
+                    store_part(out + j * LANES, value, size)
+                out += TILE_COLUMNS
+                column += TILE_COLUMNS
+        left = right
 
 
 cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
@@ -157,21 +233,38 @@ cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) n
             column += TILE_COLUMNS
 
 
-cdef inline void one_row(const MatmulArgs* args, Py_ssize_t column, Py_ssize_t end) noexcept nogil:
-    """Compute one row of the output from a column on, with as many chains as its width allows."""
-    if args.path == ROW_ACROSS:
-        while column < end:
-            row_across(args, column, min(LANES, end - column))
-            column += LANES
-    while column + ROW_VECS * LANES // 2 < end:
-        row_beside(args, ROW_VECS, column, min(ROW_VECS * LANES, end - column))
-        column += ROW_VECS * LANES
-    while column + LANES < end:
-        row_beside(args, ROW_VECS // 2, column, min(ROW_VECS * LANES // 2, end - column))
-        column += ROW_VECS * LANES // 2
-    while column < end:
-        row_beside(args, 1, column, min(LANES, end - column))
-        column += LANES
+cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
+    """Compute a few rows of the output from a column on, with as many chains as their width allows."""
+    cdef int vecs = vecs_of(height)
+    part.columns = LANES
+    while args.path == ROWS_ACROSS and part.column < end:
+        part.columns = min(<Py_ssize_t> LANES, end - part.column)
+        rows_across(height, args, &part)
+        part.column += LANES
+    while part.column + vecs * LANES // 2 < end:
+        part.columns = min(vecs * <Py_ssize_t> LANES, end - part.column)
+        rows_beside(height, vecs, args, &part)
+        part.column += vecs * LANES
+    while height == 1 and part.column + LANES < end:
+        part.columns = min(vecs * <Py_ssize_t> LANES // 2, end - part.column)
+        rows_beside(height, vecs // 2, args, &part)
+        part.column += vecs * LANES // 2
+    while part.column < end:
+        part.columns = min(<Py_ssize_t> LANES, end - part.column)
+        rows_beside(height, 1, args, &part)
+        part.column += LANES
+
+
+cdef inline void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    cdef Part part = part_of(local.top, local.left, local.bottom - local.top, 0)
+    if part.rows == 1:
+        along_rows(1, args, part, local.right)
+    elif part.rows == 2:
+        along_rows(2, args, part, local.right)
+    elif part.rows > 2 and part.rows <= 4:
+        along_rows(4, args, part, local.right)
+    elif part.rows > 4:
+        along_rows(FEW_ROWS, args, part, local.right)
 
 
 cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
@@ -183,4 +276,4 @@ cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) n
     elif args.path == NO_DEPTH:
         without_depth(args, local)
     else:
-        one_row(args, local.left, local.right)
+        few_rows(args, local)

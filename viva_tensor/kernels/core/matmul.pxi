@@ -14,11 +14,14 @@
 # The order of every sum is fixed: each CHUNK of the depth is one chain of sums from zero, and the chunks are added in
 # order. CHUNK therefore belongs to the promised results; every other size here may change without changing a bit.
 
-cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py
+cdef enum:                  # FEW, FEW_ROWS, SHALLOW and READ_AGAIN are measured by asv_benchmarks/paths.py
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than as a tile
     PACKING = 16            # multiply-adds that take as long as packing an element
+    FEW_ROWS = 8            # rows that take no tiles
+    SHALLOW = 32            # depth up to which a large output takes more time than the operands
+    LARGE = BLOCK_B // 2    # elements of an output beyond the second-level cache
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
@@ -77,10 +80,11 @@ cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
         return ROW_BY_ROW
     if is_outer_product(args):
         return OUTER_PRODUCT
-    if args.rows == 1 and args.b.column == 1:
-        return ROW_BESIDE
-    if args.rows == 1 and args.b.row == 1:
-        return ROW_ACROSS
+    if args.rows == 1 or (args.rows <= FEW_ROWS and plain(&args.a)):
+        if args.b.column == 1:
+            return ROWS_BESIDE
+        if args.b.row == 1 and plain(&args.b):
+            return ROWS_ACROSS
     if plain(&args.a):
         return PACKED if args.columns >= READ_AGAIN or (args.a.row != 1 and args.a.column != 1) else STRIDED
     if args.a.row == 1 and args.a.column == PANEL:
@@ -122,9 +126,12 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     """Return whether outᵀ = bᵀ · aᵀ is less work; the panels of an output must be panels of its columns."""
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
-    if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):      # one row takes no tiles
-        return False
-    if args.columns == 1 and (args.a.row == 1 or args.a.column == 1):
+    # a few rows take no tiles; nothing needs transposing in registers where the other operand's columns are adjacent
+    if args.rows <= FEW_ROWS and (args.b.row == 1 or args.b.column == 1):
+        if (args.a.row == 1) != (args.b.column == 1):
+            return args.columns <= FEW_ROWS and args.a.row == 1
+        return args.columns < args.rows and (args.a.row == 1 or args.a.column == 1)
+    if args.columns <= FEW_ROWS and (args.a.row == 1 or args.a.column == 1):
         return True
     return (effort(args.columns, args.rows, args.depth, args.out.row == 1)
             < effort(args.rows, args.columns, args.depth, args.out.column == 1))
@@ -219,6 +226,8 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
+    if args.depth <= SHALLOW and args.rows * args.columns >= LARGE and plain(&args.out):
+        rows = TILE_ROWS        # the output is written row after row
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = local.left
     while b.first < local.right:
