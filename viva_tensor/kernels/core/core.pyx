@@ -24,6 +24,7 @@ cdef extern from "vector.h" nogil:
     void store_some "VIVA_STORE_SOME" (real* target, vec value, int size)
     bint known "VIVA_KNOWN" (Py_ssize_t x)     # while compiling
     void prefetch "VIVA_PREFETCH" (const void* address)
+    void prefetch_near "VIVA_PREFETCH_NEAR" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
         MASKS "VIVA_MASKS"

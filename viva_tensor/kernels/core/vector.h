@@ -216,6 +216,7 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 
 /* Into the second-level cache: rows a power of two apart would evict each other from the first-level cache. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
+#define VIVA_PREFETCH_NEAR(address) __builtin_prefetch(address, 0, 3)
 /* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
@@ -232,6 +233,7 @@ typedef viva_real viva_vec;
 #define VIVA_LOAD_SOME(from, n) ((void)(n), *(from))
 #define VIVA_STORE_SOME(to, v, n) ((void)(n), (void)(*(to) = (v)))
 #define VIVA_PREFETCH(address) ((void)(address))
+#define VIVA_PREFETCH_NEAR(address) ((void)(address))
 #define VIVA_LOG_LANES 0
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
