@@ -20,14 +20,10 @@ cdef extern from "vector.h" nogil:
     vec masked "VIVA_MASKED" (vec a, vec x)
     vec load_part "VIVA_LOAD_PART" (const real* source, int size)      # of the first `size` of LANES elements
     void store_part "VIVA_STORE_PART" (real* target, vec value, int size)
-    vec load_some "VIVA_LOAD_SOME" (const real* source, int size)      # at least one; without MASKS always all
-    void store_some "VIVA_STORE_SOME" (real* target, vec value, int size)
     bint known "VIVA_KNOWN" (Py_ssize_t x)     # while compiling
     void prefetch "VIVA_PREFETCH" (const void* address)
-    void prefetch_near "VIVA_PREFETCH_NEAR" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
-        MASKS "VIVA_MASKS"
         LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"

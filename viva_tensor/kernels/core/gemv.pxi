@@ -1,5 +1,5 @@
-# Products for which tiles would be a waste: no depth, a depth of one, a few rows (a plan turns a few columns into rows),
-# or few multiply-adds in all.
+# Products for which tiles would be a waste: no depth, a depth of one, a few rows (a plan turns a few columns into
+# rows), or few multiply-adds in all.
 
 cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
@@ -14,8 +14,7 @@ cdef inline int vecs_of(int height) noexcept nogil:
 cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """Return a part of the output whose sums are over the whole depth."""
     cdef Part part
-    part.row, part.column, part.rows, part.columns, part.width = row, column, rows, columns, columns
-    part.first, part.last = True, True
+    part.row, part.column, part.rows, part.columns, part.first, part.last = row, column, rows, columns, True, True
     return part
 
 
@@ -162,34 +161,42 @@ cdef inline void rows_across(int height, const MatmulArgs* args, const Part* par
     rows_end(height, 1, totals, args, part[0])
 
 
-cdef inline void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Set out[i, j] = a[i]·b[j], added to zero like every sum, in the order in which the output lies in memory."""
-    cdef Py_ssize_t whole = local.right - local.left if plain(&args.out) else PANEL
-    cdef const real* b
-    cdef const real* mask = NULL
-    cdef real* out
-    cdef vec value, factor
-    cdef Py_ssize_t i, left = local.left, right, column
+cdef inline void outer_strip(const MatmulArgs* args, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t column,
+                             Py_ssize_t columns) noexcept nogil:
+    """Set out[i, j] = a[i]·b[j], added to zero like every sum, in at most a panel's columns."""
+    cdef const real* b = at(&args.b, 0, column)
+    cdef const real* mask = at(&args.mask, top, column) if args.has_mask else NULL
+    cdef real* out = at(&args.out, top, column)
+    cdef vec value
+    cdef vec line[TILE_VECS]
+    cdef real factor
+    cdef Py_ssize_t i
     cdef int j, size
-    while left < local.right:
-        right = min(left + whole, local.right)
-        for i in range(local.top, local.bottom):
-            factor = splat(at(&args.a, i, 0)[0])
-            out = at(&args.out, i, left)
-            column = left
-            while column < right:
-                b = at(&args.b, 0, column)
-                if args.has_mask:
-                    mask = at(&args.mask, i, column)
-                for j in range(TILE_VECS):
-                    size = lanes_of(right - column, j)
-                    value = fused(load_part(b + j * LANES, size), factor, ZERO)
-                    if mask != NULL:
-                        value = masked(value, load_part(mask + j * LANES, size))
-                    store_part(out + j * LANES, value, size)
-                out += TILE_COLUMNS
-                column += TILE_COLUMNS
-        left = right
+    for j in range(TILE_VECS):
+        line[j] = load_part(b + j * LANES, lanes_of(columns, j))
+    for i in range(top, bottom):
+        factor = at(&args.a, i, 0)[0]
+        for j in range(TILE_VECS):
+            size = lanes_of(columns, j)
+            value = fused(line[j], splat(factor), ZERO)
+            if mask != NULL:
+                value = masked(value, load_part(mask + j * LANES, size))
+            store_part(out + j * LANES, value, size)
+        out += args.out.row
+        if mask != NULL:
+            mask += args.mask.row
+
+
+cdef inline void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Compute an outer product, a few rows at a time from left to right; in panels, one panel after another."""
+    cdef Py_ssize_t top = local.top, column, rows = FEW_ROWS if plain(&args.out) else local.bottom - local.top
+    while top < local.bottom:
+        column = local.left
+        while column < local.right:
+            outer_strip(args, top, min(top + rows, local.bottom), column,
+                        min(<Py_ssize_t> TILE_COLUMNS, local.right - column))
+            column += TILE_COLUMNS
+        top += rows
 
 
 cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
@@ -255,7 +262,7 @@ cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ss
         part.column += LANES
 
 
-cdef inline void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+cdef void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     cdef Part part = part_of(local.top, local.left, local.bottom - local.top, 0)
     if part.rows == 1:
         along_rows(1, args, part, local.right)

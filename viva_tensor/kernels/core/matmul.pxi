@@ -14,7 +14,7 @@
 # The order of every sum is fixed: each CHUNK of the depth is one chain of sums from zero, and the chunks are added in
 # order. CHUNK therefore belongs to the promised results; every other size here may change without changing a bit.
 
-cdef enum:                  # FEW, FEW_ROWS, SHALLOW and READ_AGAIN are measured by asv_benchmarks/paths.py
+cdef enum:                  # FEW, FEW_ROWS, SHALLOW, WIDE and READ_AGAIN are measured by asv_benchmarks/paths.py
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than as a tile
@@ -22,6 +22,7 @@ cdef enum:                  # FEW, FEW_ROWS, SHALLOW and READ_AGAIN are measured
     FEW_ROWS = 8            # rows that take no tiles
     SHALLOW = 32            # depth up to which a large output takes more time than the operands
     LARGE = BLOCK_B // 2    # elements of an output beyond the second-level cache
+    WIDE = 8 * TILE_COLUMNS     # columns so many that the strips below a panel of b lie far apart
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
 
@@ -83,7 +84,7 @@ cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
     if args.rows == 1 or (args.rows <= FEW_ROWS and plain(&args.a)):
         if args.b.column == 1:
             return ROWS_BESIDE
-        if args.b.row == 1 and plain(&args.b):
+        if args.b.row == 1:
             return ROWS_ACROSS
     if plain(&args.a):
         return PACKED if args.columns >= READ_AGAIN or (args.a.row != 1 and args.a.column != 1) else STRIDED
@@ -226,7 +227,7 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
-    if args.depth <= SHALLOW and args.rows * args.columns >= LARGE and plain(&args.out):
+    if args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out):
         rows = TILE_ROWS        # the output is written row after row
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = local.left

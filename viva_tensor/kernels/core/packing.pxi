@@ -75,21 +75,13 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
     cdef vec rows[LANES]
     cdef const real* first
     cdef Py_ssize_t k
-    cdef bint whole
     cdef int group = (width - 1) // LANES, i, begin, size = depth % LANES
     while group >= 0:
         begin = group * LANES
         first = source + begin * across
-        whole = begin + LANES <= min(used, width)
         for k in range(depth // LANES):
-            if whole:
-                for i in range(LANES):
-                    rows[i] = (<const vec*> (first + i * across + k * LANES))[0]
-            else:
-                for i in range(LANES):
-                    rows[i] = load_part(first + i * across + k * LANES, LANES if begin + i < min(used, width) else 0)
-            for i in range(LANES):      # more streams than the hardware follows
-                prefetch_near(first + i * across + (k + 4) * LANES)
+            for i in range(LANES):
+                rows[i] = (<const vec*> (first + i * across + k * LANES))[0] if begin + i < min(used, width) else ZERO
             for i in range(LANES):      # the next group: runs so short that the hardware sees them too late
                 prefetch(first + (LANES + i) * across + k * LANES)
             transpose(rows)

@@ -48,14 +48,13 @@ cdef struct Fetch:      # rows to prefetch while sums are computed: of the outpu
 
 cdef enum Reach:        # how the vectors of a tile's sums lie in the output
     ANY_LAYOUT
-    EDGE                # adjacent elements, perhaps none of a vector
-    WHOLE               # adjacent elements, all of each vector or, where the processor has masks for them, some
+    EDGE                # adjacent elements, the last vector perhaps not all
+    WHOLE               # adjacent elements, all of each vector
 
 
 cdef struct Part:       # a part of the output, and of the sums that go there
     Py_ssize_t row, column      # where it begins
     Py_ssize_t rows, columns    # as far as the output reaches
-    Py_ssize_t width            # columns that may be accessed
     bint first, last            # block of the depth
 
 
@@ -120,7 +119,7 @@ cdef inline vec beside(const Matrix* matrix, const real* first, const Part* part
                        Reach reach) noexcept nogil:
     """Return vector j of row i of a matrix with the layout of a part of the output; that part begins at `first`."""
     if reach == WHOLE:
-        return load_some(first + i * matrix.row + j * LANES, lanes_of(part.width, j))
+        return (<const vec*> (first + i * matrix.row + j * LANES))[0]
     if reach == EDGE:
         return load_part(first + i * matrix.row + j * LANES, lanes_of(part.columns, j))
     return read(matrix, part.row + i, part.column + j * LANES, lanes_of(part.columns, j))
@@ -154,12 +153,12 @@ cdef inline void apply_mask(int height, int vecs, Reach reach, const MatmulArgs*
 cdef inline void write_output(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                               const vec* sums) noexcept nogil:
     cdef real* out = at(&args.out, part.row, part.column)
-    cdef Py_ssize_t width = part.width, columns = part.columns      # read again after each store, `part` would take time
+    cdef Py_ssize_t columns = part.columns      # read again after each store, it would take time
     cdef int i, j
     for i in range(height):
         for j in range(vecs):
             if reach == WHOLE:
-                store_some(out + j * LANES, sums[i * TILE_VECS + j], lanes_of(width, j))
+                (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
             elif reach == EDGE:
                 store_part(out + j * LANES, sums[i * TILE_VECS + j], lanes_of(columns, j))
             else:
@@ -225,8 +224,7 @@ cdef inline Fetch fetched(const MatmulArgs* args, const Part* part, int height) 
 
 cdef inline bint in_whole_vectors(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
     """Return whether the output takes a tile's sums straight from registers."""
-    return (args.out.column == 1 and part.rows >= height
-            and (part.width >= vecs * LANES or (MASKS and args.update == NULL)))
+    return args.out.column == 1 and part.rows >= height and (part.columns >= vecs * LANES or args.padded)
 
 
 cdef inline bint ends_in_registers(Reach reach, const MatmulArgs* args) noexcept nogil:
@@ -362,7 +360,6 @@ cdef inline void tiles_down(Path walk, const MatmulArgs* args, const Operand* a,
     b.fetch_next = walk == STRIDED and b.step > TILE_COLUMNS and a.size <= TILE_ROWS
     while i < a.size:
         part.row, part.rows = a.first + i, min(TILE_ROWS, a.size - i)
-        part.width = TILE_COLUMNS if args.padded else part.columns
         left = left_of(walk, a, i, begin, depth, &part.rows)
         if walk == ROW_PANELS or walk == COLUMN_PANELS:
             b.next_panel = following + i // TILE_ROWS * fetched_lines

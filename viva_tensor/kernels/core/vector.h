@@ -203,20 +203,8 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 #define VIVA_STORE_PART viva_store_part
 #endif
 
-/* The same for 1 ≤ n, where masks cost nothing; elsewhere only for all elements. */
-#if defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define VIVA_MASKS 1
-#define VIVA_LOAD_SOME(from, n) VIVA_LOAD_MASKED(from, n)
-#define VIVA_STORE_SOME(to, v, n) VIVA_STORE_MASKED(to, v, n)
-#else
-#define VIVA_MASKS 0
-#define VIVA_LOAD_SOME(from, n) ((void)(n), *(const viva_vec *)(from))
-#define VIVA_STORE_SOME(to, v, n) ((void)(n), (void)(*(viva_vec *)(to) = (v)))
-#endif
-
 /* Into the second-level cache: rows a power of two apart would evict each other from the first-level cache. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
-#define VIVA_PREFETCH_NEAR(address) __builtin_prefetch(address, 0, 3)
 /* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
@@ -229,11 +217,7 @@ typedef viva_real viva_vec;
 #define VIVA_MASKED(a, x) ((x) <= 0 ? 0 : (a))
 #define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
 #define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
-#define VIVA_MASKS 0
-#define VIVA_LOAD_SOME(from, n) ((void)(n), *(from))
-#define VIVA_STORE_SOME(to, v, n) ((void)(n), (void)(*(to) = (v)))
 #define VIVA_PREFETCH(address) ((void)(address))
-#define VIVA_PREFETCH_NEAR(address) ((void)(address))
 #define VIVA_LOG_LANES 0
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
