@@ -142,10 +142,11 @@ def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None
     multiply(&args, sums, kind)
 
 
-def rectangle(Py_ssize_t rows, Py_ssize_t columns, int thread, int threads, bint packs_a=True, bint packs_b=True):
+def rectangle(Py_ssize_t rows, Py_ssize_t columns, int thread, int threads, bint packs_a=True, bint packs_b=True,
+              Py_ssize_t seam=0):
     """Return (top, bottom, left, right) of one thread's share of a float32 product."""
     cdef Rectangle share
-    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, thread, threads, &share)
+    float_cores.matmul_rectangle(rows, columns, packs_a, packs_b, seam, thread, threads, &share)
     return share.top, share.bottom, share.left, share.right
 
 

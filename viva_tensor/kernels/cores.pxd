@@ -161,8 +161,8 @@ cdef struct PeakArgs:
 
 cdef struct Cores:
     void (*matmul_plan)(MatmulArgs* args, int threads) noexcept nogil
-    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
-                             Rectangle* local) noexcept nogil
+    void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, Py_ssize_t seam,
+                             int thread, int threads, Rectangle* local) noexcept nogil
     Core matmul
     Core pair
     Core pair_rows

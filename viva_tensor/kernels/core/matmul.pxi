@@ -19,6 +19,7 @@ cdef enum:                  # FEW, FEW_ROWS, SHALLOW, WIDE and READ_AGAIN are me
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than as a tile
     PACKING = 16            # multiply-adds that take as long as packing an element
+    SEAM = 2048             # multiply-adds that take as long as a cache line on its way between two threads
     FEW_ROWS = 8            # rows that take no tiles
     SHALLOW = 32            # depth up to which a large output takes more time than the operands
     LARGE = BLOCK_B // 2    # elements of an output beyond the second-level cache
@@ -27,15 +28,23 @@ cdef enum:                  # FEW, FEW_ROWS, SHALLOW, WIDE and READ_AGAIN are me
 
 
 cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int threads, int count, bint packs_a,
-                               bint packs_b) noexcept nogil:
+                               bint packs_b, Py_ssize_t seam) noexcept nogil:
     """Return a thread's work in a band of `count` threads, in whole tiles: multiply-adds per depth, and packing."""
     cdef Py_ssize_t tall = (panels(rows, TILE_ROWS) * count + threads - 1) // threads * TILE_ROWS
     cdef Py_ssize_t wide = (panels(columns, TILE_COLUMNS) + count - 1) // count * TILE_COLUMNS
-    return tall * wide + PACKING * ((tall if packs_a else 0) + (wide if packs_b else 0))
+    cdef Py_ssize_t each_row = (PACKING if packs_a else 0) + (seam if count > 1 else 0)
+    return tall * (wide + each_row) + PACKING * (wide if packs_b else 0)
 
 
-cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, int thread, int threads,
-                    Rectangle* local) noexcept nogil:
+cdef inline Py_ssize_t seam_of(const MatmulArgs* args) noexcept nogil:
+    """Return the multiply-adds per depth that a row costs where two threads write to one cache line."""
+    if args.out.column != 1 or ((<Py_ssize_t> args.out.data | args.out.row * <Py_ssize_t> sizeof(real)) % LINE == 0):
+        return 0
+    return SEAM // max(args.depth, 1)
+
+
+cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, Py_ssize_t seam, int thread,
+                    int threads, Rectangle* local) noexcept nogil:
     """Find a thread's share of the output: bands of rows, as high as they have threads, are dealt out by columns.
 
     Any number of threads is balanced, even a prime number; the number of bands minimises the work of the busiest
@@ -45,9 +54,9 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
     cdef int bands = 1, trial, count, larger, before, index
     for trial in range(1, threads + 1):
         count = threads // trial
-        work = busiest(rows, columns, threads, count, packs_a, packs_b)
+        work = busiest(rows, columns, threads, count, packs_a, packs_b, seam)
         if threads % trial:
-            work = max(work, busiest(rows, columns, threads, count + 1, packs_a, packs_b))
+            work = max(work, busiest(rows, columns, threads, count + 1, packs_a, packs_b, seam))
         if best < 0 or work < best:
             best = work
             bands = trial
@@ -217,7 +226,8 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     elif args.by_rows:
         local.top, local.bottom = row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)
     elif threads > 1:
-        rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b, thread, threads, &local)
+        rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b and args.path >= PACKED, seam_of(args),
+                  thread, threads, &local)
     if args.path < PACKED:
         without_tiles(args, &local)
         return
