@@ -70,18 +70,46 @@ def test_many_more_threads_than_processors_give_the_same_bits(rng):
             assert all(np.array_equal(kernels.matmul(a, b), wanted) for _ in range(20))
 
 
+def system_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+COUNTED = pytest.mark.skipif(sys.platform != "linux", reason="counts the system's threads in /proc")
+
+
 @PARALLEL
-@pytest.mark.skipif(sys.platform != "linux", reason="counts the system's threads in /proc")
+@COUNTED
+def test_a_brief_call_after_a_pause_wakes_nobody_and_a_burst_of_them_does(rng):
+    a = rng.standard_normal((96, 96), np.float32)
+
+    def started_by(most):
+        """Return how many threads calls start, at most so many, on this Python thread."""
+        before = system_threads()
+        with vt.num_threads(2):
+            for _ in range(most):
+                kernels.matmul(a, a)
+                if system_threads() > before:
+                    break
+        return system_threads() - before
+
+    with ThreadPoolExecutor(1) as fresh:
+        assert fresh.submit(os.getpid).result()  # it runs by now
+        assert fresh.submit(started_by, 1).result() == 0
+        assert fresh.submit(started_by, 100_000).result() == 1
+
+
+@PARALLEL
+@COUNTED
 def test_no_more_threads_take_part_than_processors_are_granted(rng):
     a = rng.standard_normal((900, 900), np.float32)
 
     def started_by(quota):
         """Return how many threads a product starts on a Python thread that has no team yet."""
-        before = len(os.listdir("/proc/self/task"))
+        before = system_threads()
         _team.set_quota(quota)
         with vt.num_threads(3):
             kernels.matmul(a, a)
-        return len(os.listdir("/proc/self/task")) - before
+        return system_threads() - before
 
     try:
         with ThreadPoolExecutor(1) as fresh, ThreadPoolExecutor(1) as another:

@@ -12,6 +12,10 @@ from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Matrix, Rectan
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
+cdef enum:
+    OUTPUT = 16     # multiply-adds that take as long as writing an element, and reading one
+    ELEMENT = 3
+
 cdef tuple PATHS = (    # in the order of the enum Path
     "no depth", "row by row", "outer product", "few rows along b's rows", "few rows along b's columns",
     "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
@@ -53,7 +57,9 @@ cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
 cdef inline object multiply(MatmulArgs* args, object out, char kind):
     """Compute a described product in an array, by default a new one."""
     cdef const Cores* cores = cores_for(kind)
-    cdef double work = <double> args.rows * args.columns * args.depth
+    cdef double outputs = <double> args.rows * args.columns
+    cdef double elements = (<double> args.rows + args.columns) * args.depth
+    cdef double work = outputs * args.depth + OUTPUT * outputs + ELEMENT * elements
     cdef int threads = team_size(work, MULTIPLY_ADDS)
     if out is None:
         out = empty((args.rows, args.columns), FLOAT if kind == b"f" else DOUBLE)
@@ -64,7 +70,7 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
         return out
     cores.matmul_plan(args, threads)
     args.workspace = workspace(threads * args.workspace_bytes)
-    call(cores.matmul, args, threads, work)
+    call(cores.matmul, args, threads, work, MULTIPLY_ADDS)
     release(args.workspace)
     return out
 

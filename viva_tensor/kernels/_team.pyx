@@ -16,7 +16,8 @@ from viva_tensor.kernels.openmp cimport OPENMP, openmp_max_threads, openmp_proce
 
 cdef extern from "team.h" nogil:
     bint prepare_teams "viva_prepare_teams" ()
-    bint team_run "viva_run_team" (Work work, const void* args, int phases, int lanes, int most, Pace* pace)
+    bint team_run "viva_run_team" (Work work, const void* args, int phases, int lanes, int most,
+                                   double seconds, Pace* pace)
     void run_alone "viva_run_alone" (Work work, const void* args, int phases, int lanes)
     int taking_part "viva_taking_part" (const Pace* pace, int lanes)
     void keep_pace "viva_keep_pace" (Pace* pace, int lanes, double begin, double now)
@@ -69,14 +70,14 @@ cdef void refuse(int threads) noexcept with gil:
          "reached. set_num_threads() tries again.", RuntimeWarning)
 
 
-cdef void run_phases(Work work, const void* args, int phases, int lanes, Pace* pace) noexcept nogil:
+cdef void run_phases(Work work, const void* args, int phases, int lanes, double seconds, Pace* pace) noexcept nogil:
     """Do all lanes of each phase, then those of the next, on a team if there is more than one lane.
 
     Of its threads no more take part than processors are granted: the time of more would be used up early, and all
     would stand still for the rest of a period.
     """
     if lanes > 1:
-        if team_run(work, args, phases, lanes, min(lanes, quota) if quota > 0 else lanes, pace):
+        if team_run(work, args, phases, lanes, min(lanes, quota) if quota > 0 else lanes, seconds, pace):
             return
         refuse(lanes)
     run_alone(work, args, phases, lanes)
@@ -92,13 +93,14 @@ cdef void call_core(const void* packed, int phase, int lane, int lanes) noexcept
     call.core(call.args, lane, lanes)
 
 
-cdef void run(Core core, const void* args, int threads) noexcept nogil:
+cdef void run(Core core, const void* args, int threads, double seconds=0) noexcept nogil:
+    """Call a core on a team; it is expected to take so many seconds of one thread's time (0: unknown)."""
     cdef Call call
     if threads == 1:
         core(args, 0, 1)
         return
     call.core, call.args = core, args
-    run_phases(call_core, &call, 1, threads, NULL)
+    run_phases(call_core, &call, 1, threads, seconds, NULL)
 
 
 cdef char* workspace(Py_ssize_t size) except? NULL:

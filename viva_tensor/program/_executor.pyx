@@ -495,7 +495,7 @@ cdef class Executor:
             return
         part.first, part.last, part.phase = first, last, self.phase_of(first)
         run_phases(
-            execute, &part, self.phase_of(last - 1) - part.phase + 1 + (part.gather_count > 0), self.threads,
+            execute, &part, self.phase_of(last - 1) - part.phase + 1 + (part.gather_count > 0), self.threads, 0,
             self.pace if last - first == self.count else NULL,
         )
 

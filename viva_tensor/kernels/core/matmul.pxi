@@ -37,10 +37,8 @@ cdef inline Py_ssize_t busiest(Py_ssize_t rows, Py_ssize_t columns, int threads,
 
 
 cdef inline Py_ssize_t seam_of(const MatmulArgs* args) noexcept nogil:
-    """Return the multiply-adds per depth that a row costs where two threads write to one cache line."""
-    if args.out.column != 1 or ((<Py_ssize_t> args.out.data | args.out.row * <Py_ssize_t> sizeof(real)) % LINE == 0):
-        return 0
-    return SEAM // max(args.depth, 1)
+    """Return the multiply-adds per depth that a row costs where two threads write to the same or adjacent lines."""
+    return SEAM // max(args.depth, 1) if plain(&args.out) else 0
 
 
 cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, Py_ssize_t seam, int thread,

@@ -91,7 +91,8 @@ static void viva_run_alone(viva_work work, const void *args, int phases, int lan
 
 #if VIVA_TEAMS
 
-#define VIVA_PATIENCE 4e-5 /* seconds of spinning: about what sleeping and being woken costs */
+#define VIVA_PATIENCE 4e-5     /* seconds of spinning: about what sleeping and being woken costs */
+#define VIVA_WORTH_WAKING 1e-4 /* seconds of a region from which waking threads for it pays */
 #if defined(__x86_64__) || defined(__i386__)
 #define viva_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -254,6 +255,7 @@ static viva_team *viva_new_team(int lanes) {
 }
 
 static _Thread_local viva_team *viva_own_team = NULL;
+static _Thread_local double viva_last_end = 0; /* of a region that this thread called */
 static pthread_key_t viva_ending; /* ends the team of a thread that ends */
 
 static void viva_forget_team(void) { /* in a forked child, which has none of its threads */
@@ -281,10 +283,19 @@ static void viva_run_region(viva_team *team, viva_work work, const void *args, i
 }
 
 /* Do every lane of every phase on a team of so many threads, of which at most `most` take part, and fewer by the pace
- * of the region if it has one. False if some of them could not be started. */
-static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, viva_pace *pace) {
-    double begin = pace ? viva_seconds() : 0;
+ * of the region if it has one. A region that is expected to take only so many `seconds` (0: unknown) wakes nobody: if
+ * the threads have gone to sleep since the last region, the caller does it alone. False if some threads could not be
+ * started. */
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, double seconds,
+                         viva_pace *pace) {
+    double begin = viva_seconds();
     int threads = pace ? viva_taking_part(pace, most) : most;
+    if (pace) seconds = pace->average;
+    if (0 < seconds && seconds < VIVA_WORTH_WAKING && begin - viva_last_end > VIVA_PATIENCE) {
+        viva_run_alone(work, args, phases, lanes);
+        viva_last_end = viva_seconds();
+        return 1;
+    }
     if (threads == 1)
         viva_run_alone(work, args, phases, lanes);
     else {
@@ -296,7 +307,8 @@ static int viva_run_team(viva_work work, const void *args, int phases, int lanes
         }
         viva_run_region(viva_own_team, work, args, phases, lanes, threads);
     }
-    if (pace) viva_keep_pace(pace, most, begin, viva_seconds());
+    viva_last_end = viva_seconds();
+    if (pace) viva_keep_pace(pace, most, begin, viva_last_end);
     return 1;
 }
 
@@ -304,8 +316,9 @@ static int viva_run_team(viva_work work, const void *args, int phases, int lanes
 
 static int viva_prepare_teams(void) { return 0; }
 
-static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, viva_pace *pace) {
-    (void)most, (void)pace;
+static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, double seconds,
+                         viva_pace *pace) {
+    (void)most, (void)seconds, (void)pace;
 #ifdef _OPENMP
     for (int phase = 0; phase < phases; phase++) {
         int lane;
