@@ -187,7 +187,7 @@ cdef inline void outer_strip(const MatmulArgs* args, Py_ssize_t top, Py_ssize_t 
             mask += args.mask.row
 
 
-cdef inline void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+cdef void outer(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     """Compute an outer product, a few rows at a time from left to right; in panels, one panel after another."""
     cdef Py_ssize_t top = local.top, column, rows = FEW_ROWS if plain(&args.out) else local.bottom - local.top
     while top < local.bottom:

@@ -132,14 +132,17 @@ cdef inline double effort(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth,
 
 cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     """Return whether outᵀ = bᵀ · aᵀ is less work; the panels of an output must be panels of its columns."""
+    cdef Py_ssize_t few = 1 if args.rows * args.columns * args.depth <= FEW else FEW_ROWS
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
+    if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):
+        return False
     # a few rows take no tiles; nothing needs transposing in registers where the other operand's columns are adjacent
-    if args.rows <= FEW_ROWS and (args.b.row == 1 or args.b.column == 1):
+    if args.rows <= few and (args.b.row == 1 or args.b.column == 1):
         if (args.a.row == 1) != (args.b.column == 1):
-            return args.columns <= FEW_ROWS and args.a.row == 1
+            return args.columns <= few and args.a.row == 1
         return args.columns < args.rows and (args.a.row == 1 or args.a.column == 1)
-    if args.columns <= FEW_ROWS and (args.a.row == 1 or args.a.column == 1):
+    if args.columns <= few and (args.a.row == 1 or args.a.column == 1):
         return True
     return (effort(args.columns, args.rows, args.depth, args.out.row == 1)
             < effort(args.rows, args.columns, args.depth, args.out.column == 1))
