@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -93,6 +94,28 @@ def test_forward_passes_of_many_batch_sizes_do_not_pile_up():
         predict(X[:rows])
     assert len(predict._idle) <= 16
     assert "matmul" in str(predict)
+
+
+def test_forward_passes_that_are_not_given_plain_arrays_are_planned_once():
+    _, predict, X, _ = compiled()
+    wanted = predict(X[:7])
+    for _ in range(5):
+        assert np.array_equal(predict(X[:7].tolist()), wanted)
+    assert len(predict._recent) == 1
+    assert sum(len(plans) for plans in predict._idle.values()) == 1  # that of the recorded shape
+
+
+def test_threads_that_predict_batches_of_many_sizes_get_their_own_rows():
+    _, predict, X, _ = compiled()
+    wanted = predict(X).copy()
+
+    def many(seed):
+        for size in np.random.default_rng(seed).integers(1, 5, 300):
+            assert np.array_equal(predict(X[:size]), wanted[:size])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(many, range(8)))
+    assert len(predict._recent) + sum(len(plans) for plans in predict._idle.values()) <= 64
 
 
 def test_a_schedule_may_read_what_the_step_holds():

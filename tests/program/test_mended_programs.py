@@ -302,6 +302,6 @@ def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
     y, tape = nn.linear_forward(tape, nn.Linear(v, b), h)
     predict = program.compile_forward(tape, output=y, inputs=(x,))
     assert np.array_equal(predict(x.data), y.data)
-    ((planned, _),) = predict._idle[next(iter(predict._idle))]
-    biases = [one.instruction.operands["bias"] for one in planned.planned if "bias" in one.instruction.operands]
+    (ready,) = predict._recent
+    biases = [one.instruction.operands["bias"] for one in ready.plan.planned if "bias" in one.instruction.operands]
     assert any(bias.buffer.array.size > 1024 for bias in biases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
@@ -17,25 +18,40 @@ from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.source import Source, source_of
 
+Key = tuple[Shapes, int]  # of the inputs, and the number of threads
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A plan, which one thread at a time may run, and where its output lies."""
+
+    key: Key
+    plan: Plan
+    output: Array
+
+    def run(self, inputs: tuple[ArrayLike, ...]) -> Array | None:
+        """Return a copy of the output; None for anything but plain arrays of the planned shapes, and threads."""
+        return self.output.copy() if self.plan.executor.run(inputs) is not None else None
+
 
 class Forward:
     """A forward pass as a program, made by :func:`compile_forward`. Several threads may call it at once."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._idle: dict[tuple[Shapes, int], list[tuple[Plan, Array]]] = {}
+        self._idle: dict[Key, list[Ready]] = {}
+        self._recent: list[Ready] = []  # plans of the latest key, taken without the lock
         self._lock = Guard()
         self._recorded = tuple(variable.data.shape for variable in source.inputs)
-        threads = get_num_threads()
-        self._idle[self._recorded, threads] = [self._planned(self._recorded, threads)]
+        self._recent.append(self._planned((self._recorded, get_num_threads())))
 
-    def _planned(self, shapes: Shapes, threads: int) -> tuple[Plan, Array]:
-        source = self._source
+    def _planned(self, key: Key) -> Ready:
+        source, (shapes, threads) = self._source, key
         instructions, output = source.instructions(shapes)
         made = plan(instructions, output, shapes, source.dtype, threads, Holdings())
         start = made.offsets[output.buffer] + output.offset * source.dtype.itemsize
         data = made.arena[start : start + output.size * source.dtype.itemsize]
-        return made, data.view(source.dtype).reshape(output.shape)
+        return Ready(key, made, data.view(source.dtype).reshape(output.shape))
 
     def __call__(self, *inputs: ArrayLike) -> Array:
         """Return the output for a batch, as a new array.
@@ -50,28 +66,43 @@ class Forward:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones.
         """
+        try:
+            ready = self._recent.pop()
+        except IndexError:  # all of them are running in other threads
+            return self._run(inputs)
+        result = ready.run(inputs)
+        self._recent.append(ready)
+        return self._run(inputs) if result is None else result
+
+    def _run(self, inputs: tuple[ArrayLike, ...]) -> Array:
+        """Run for any inputs, which are converted and checked, with the plan for their shapes."""
         arrays = self._source.arrays("forward", inputs)
         shapes = self._source.shapes("forward", arrays)
         result = None
         while result is None:
             key = shapes, get_num_threads()
             with self._lock:
-                idle = self._idle.get(key)
-                made = idle.pop() if idle else None
-            made = made or self._planned(*key)
-            if made[0].executor.run(arrays) is not None:  # None if the number of threads has changed since
-                result = made[1].copy()
-            with self._lock:
-                if key not in self._idle and len(self._idle) >= MOST_PLANS:
-                    self._idle.pop(next(iter(self._idle)))
-                self._idle.setdefault(key, []).append(made)
+                self._turn_to(key)
+            try:
+                ready = self._recent.pop()
+            except IndexError:
+                ready = self._planned(key)
+            result = ready.run(arrays)  # None if the number of threads has changed since, or another thread's turn came
+            self._recent.append(ready)
         return result
 
+    def _turn_to(self, key: Key) -> None:
+        """Make the plans of a key the recent ones, and put others away, at most those of a few keys."""
+        before, self._recent = self._recent, []
+        for ready in before:
+            if ready.key not in self._idle and len(self._idle) >= MOST_PLANS:
+                self._idle.pop(next(iter(self._idle)))
+            self._idle.setdefault(ready.key, []).append(ready)
+        self._recent += self._idle.pop(key, [])
+
     def __str__(self) -> str:
-        with self._lock:
-            known = next((plans[-1][0] for plans in self._idle.values() if plans), None)
-        known = known or self._planned(self._recorded, get_num_threads())[0]
-        return report.listing(known, self._source.dtype)
+        known = next(iter(self._recent[-1:]), None) or self._planned((self._recorded, get_num_threads()))
+        return report.listing(known.plan, self._source.dtype)
 
 
 def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
