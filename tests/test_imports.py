@@ -6,6 +6,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from support.fresh import run
 
 import viva_tensor
 
@@ -110,3 +111,14 @@ def test_no_imports_go_in_a_circle():
 )
 def test_imports_are_found(module, target):
     assert target in arrows()[module]
+
+
+def test_importing_the_package_imports_its_parts_only_when_they_are_used():
+    loaded = run("import sys, viva_tensor; print(*(name for name in sys.modules if name.startswith('viva_tensor.')))")
+    parts = {name.split(".")[1] for name in loaded.split()}
+    assert "kernels" in parts
+    assert not parts & {"autograd", "nn", "optim", "program", "tabular", "train"}
+    assert set(viva_tensor.__all__) <= set(dir(viva_tensor))
+    assert run("import viva_tensor; print(viva_tensor.nn.__name__)") == "viva_tensor.nn"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        viva_tensor.nothing  # noqa: B018
