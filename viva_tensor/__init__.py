@@ -34,8 +34,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a part of the package when it is first used: who uses one does not wait for all."""
-    if name in __all__:
-        return import_module(f"{__name__}.{name}")
+    if not name.startswith("_"):
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as reason:
+            if reason.name != f"{__name__}.{name}":
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support import steps
+from support.tapes import recorded
 
+import viva_tensor as vt
 from viva_tensor import autograd, kernels, nn, optim, program
+from viva_tensor.program import thresholds
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Symbol, Update, row_major
 from viva_tensor.program.layouts import Panels, in_panels, of_parameters
@@ -126,3 +129,30 @@ def test_activations_in_panels_for_few_rows(rows, threads, activation, dtype, rn
     y, tape = nn.mlp_forward(tape, layers, x, activation=activation)
     with kernels.num_threads(threads):
         assert np.array_equal(program.compile_forward(tape, output=y, inputs=(x,))(x.data), y.data)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(1024, 32, 1024), (300, 16, 4096)])
+def test_a_shallow_wide_product_of_panels_has_the_bits_of_the_eager_one(rows, depth, columns, transposed, rng):
+    shapes = ((rows, 64), (64, depth), (columns, depth) if transposed else (depth, columns))
+    x, w, v, tape = recorded(*(rng.standard_normal(shape).astype("f4") for shape in shapes), constants=3)
+    h, tape = autograd.matmul(tape, x, w)
+    h, tape = autograd.relu(tape, h)
+    wide, tape = autograd.transpose(tape, v) if transposed else (v, tape)
+    y, tape = autograd.matmul(tape, h, wide)
+    for threads in (1, 2):
+        with vt.num_threads(threads):
+            predict = program.compile_forward(tape, output=y, inputs=(x, v))
+            assert np.array_equal(predict(x.data, v.data), y.data)
+
+
+def test_few_rows_of_panels_have_the_bits_of_the_eager_product(rng):
+    for rows in (2, 5, 8):
+        shapes = ((rows, 64), (64, 96), (96, 40))
+        x, w, v, tape = recorded(*(rng.standard_normal(shape).astype("f4") for shape in shapes), constants=3)
+        h, tape = autograd.matmul(tape, x, w)
+        h, tape = autograd.relu(tape, h)
+        y, tape = autograd.matmul(tape, h, v)
+        with thresholds.changed(copied=0):  # batches are copied into panels
+            predict = program.compile_forward(tape, output=y, inputs=(x,))
+            assert np.array_equal(predict(x.data), y.data)

@@ -70,7 +70,7 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
         return out
     cores.matmul_plan(args, threads)
     args.workspace = workspace(threads * args.workspace_bytes)
-    call(cores.matmul, args, threads, work, MULTIPLY_ADDS)
+    call(cores.matmul, args, threads, work, work / (2.5e9 * cores.lanes))
     release(args.workspace)
     return out
 

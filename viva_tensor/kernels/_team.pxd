@@ -5,7 +5,6 @@ from viva_tensor.kernels.cores cimport Core
 cdef enum:
     MULTIPLY_ADDS = 250_000
     ELEMENTS = 65_536
-    SHARES = 250_000    # of either, that one thread does in a second, about
     BRIEF = 16_384      # of either: done before another Python thread could take the GIL
 
 # the work of one lane of a phase; see team.h
@@ -23,15 +22,18 @@ cdef char* workspace(Py_ssize_t size) except? NULL
 cdef void release(char* memory) noexcept nogil
 
 
-cdef inline void call(Core core, const void* args, int threads, double work, double share) noexcept:
-    """Run a core on a team for its work, without the GIL unless releasing it costs more than the work."""
+cdef inline void call(Core core, const void* args, int threads, double work, double seconds) noexcept:
+    """Run a core on a team for its work, without the GIL unless releasing it costs more than the work.
+
+    It is expected to take one thread so many seconds (0: unknown).
+    """
     if threads == 1 and work < BRIEF:
         core(args, 0, 1)
     else:
         with nogil:
-            run(core, args, threads, work / share / SHARES)
+            run(core, args, threads, seconds)
 
 
 cdef inline void call_for_elements(Core core, const void* args, double count) noexcept:
     """Run a core on a team as large as so many elements are worth."""
-    call(core, args, team_size(count, ELEMENTS), count, ELEMENTS)
+    call(core, args, team_size(count, ELEMENTS), count, 0)

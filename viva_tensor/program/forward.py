@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
@@ -82,23 +83,27 @@ class Forward:
         while result is None:
             key = shapes, get_num_threads()
             with self._lock:
-                self._turn_to(key)
-            try:
-                ready = self._recent.pop()
-            except IndexError:
-                ready = self._planned(key)
-            result = ready.run(arrays)  # None if the number of threads has changed since, or another thread's turn came
+                ready = self._take(key)
+            ready = ready or self._planned(key)
+            result = ready.run(arrays)  # None if the number of threads has changed since
             self._recent.append(ready)
         return result
 
-    def _turn_to(self, key: Key) -> None:
-        """Make the plans of a key the recent ones, and put others away, at most those of a few keys."""
+    def _take(self, key: Key) -> Ready | None:
+        """Take a plan of a key if there is one, make its others the recent ones, and put away those of other keys.
+
+        Threads that do not hold the lock may take recent plans meanwhile, so each is moved by taking it.
+        """
+        wanted = self._idle.pop(key, [])
         before, self._recent = self._recent, []
-        for ready in before:
-            if ready.key not in self._idle and len(self._idle) >= MOST_PLANS:
-                self._idle.pop(next(iter(self._idle)))
-            self._idle.setdefault(ready.key, []).append(ready)
-        self._recent += self._idle.pop(key, [])
+        with suppress(IndexError):
+            while ready := before.pop():
+                if ready.key != key and ready.key not in self._idle and len(self._idle) >= MOST_PLANS:
+                    self._idle.pop(next(iter(self._idle)))
+                (wanted if ready.key == key else self._idle.setdefault(ready.key, [])).append(ready)
+        taken = wanted.pop() if wanted else None
+        self._recent.extend(wanted)
+        return taken
 
     def __str__(self) -> str:
         known = next(iter(self._recent[-1:]), None) or self._planned((self._recorded, get_num_threads()))

@@ -14,7 +14,7 @@
 # The order of every sum is fixed: each CHUNK of the depth is one chain of sums from zero, and the chunks are added in
 # order. CHUNK therefore belongs to the promised results; every other size here may change without changing a bit.
 
-cdef enum:                  # FEW, FEW_ROWS, SHALLOW, WIDE and READ_AGAIN are measured by asv_benchmarks/paths.py
+cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py, the others by products.py
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than as a tile
@@ -137,12 +137,14 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
         return args.out.down != PANEL * args.out.row
     if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):
         return False
+    if args.columns == 1 and (args.a.row == 1 or args.a.column == 1):
+        return True
     # a few rows take no tiles; nothing needs transposing in registers where the other operand's columns are adjacent
-    if args.rows <= few and (args.b.row == 1 or args.b.column == 1):
+    if args.rows <= few and plain(&args.a) and (args.b.row == 1 or args.b.column == 1):
         if (args.a.row == 1) != (args.b.column == 1):
-            return args.columns <= few and args.a.row == 1
-        return args.columns < args.rows and (args.a.row == 1 or args.a.column == 1)
-    if args.columns <= few and (args.a.row == 1 or args.a.column == 1):
+            return args.columns <= few and args.a.row == 1 and plain(&args.b)
+        return args.columns < args.rows and plain(&args.b) and (args.a.row == 1 or args.a.column == 1)
+    if args.columns <= few and plain(&args.b) and (args.a.row == 1 or args.a.column == 1):
         return True
     return (effort(args.columns, args.rows, args.depth, args.out.row == 1)
             < effort(args.rows, args.columns, args.depth, args.out.column == 1))
@@ -215,6 +217,11 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
             column_panel_tiles(args, a, panel, begin, depth, part)
 
 
+cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
+    """Return whether a large output in rows takes more time than the operands."""
+    return (args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out))
+
+
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     """Set out[i, j] = Σₖ a[i, k]·b[k, j]."""
     cdef const MatmulArgs* args = <const MatmulArgs*> packed
@@ -238,7 +245,7 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
-    if args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out):
+    if not a.padded and is_shallow(args):
         rows = TILE_ROWS        # the output is written row after row
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = local.left

@@ -92,7 +92,7 @@ static void viva_run_alone(viva_work work, const void *args, int phases, int lan
 #if VIVA_TEAMS
 
 #define VIVA_PATIENCE 4e-5     /* seconds of spinning: about what sleeping and being woken costs */
-#define VIVA_WORTH_WAKING 1e-4 /* seconds of a region from which waking threads for it pays */
+#define VIVA_WORTH_WAKING 1e-4 /* seconds of one thread's work from which waking others for it pays */
 #if defined(__x86_64__) || defined(__i386__)
 #define viva_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -195,8 +195,10 @@ static void *viva_attend(void *packed) {
     viva_team *team = self->team;
     unsigned last = 0;
     for (;;) {
+        unsigned before = last;
         viva_await(&self->last, last, &self->sleepers);
         last = __atomic_load_n(&self->last, __ATOMIC_ACQUIRE);
+        if (last == before) continue; /* woken for nothing */
         if (__atomic_load_n(&team->stop, __ATOMIC_ACQUIRE)) return NULL;
         int lanes = __atomic_load_n(&team->lanes, __ATOMIC_ACQUIRE);
         viva_work work = __atomic_load_n(&team->work, __ATOMIC_RELAXED);
@@ -283,14 +285,14 @@ static void viva_run_region(viva_team *team, viva_work work, const void *args, i
 }
 
 /* Do every lane of every phase on a team of so many threads, of which at most `most` take part, and fewer by the pace
- * of the region if it has one. A region that is expected to take only so many `seconds` (0: unknown) wakes nobody: if
- * the threads have gone to sleep since the last region, the caller does it alone. False if some threads could not be
- * started. */
+ * of the region if it has one. A region that is expected to take one thread so many `seconds` (0: unknown) may be too
+ * brief to wake threads for, which sleep after a pause: then the caller does it alone. False if some threads could not
+ * be started. */
 static int viva_run_team(viva_work work, const void *args, int phases, int lanes, int most, double seconds,
                          viva_pace *pace) {
     double begin = viva_seconds();
     int threads = pace ? viva_taking_part(pace, most) : most;
-    if (pace) seconds = pace->average;
+    if (pace) seconds = pace->average * threads;
     if (0 < seconds && seconds < VIVA_WORTH_WAKING && begin - viva_last_end > VIVA_PATIENCE) {
         viva_run_alone(work, args, phases, lanes);
         viva_last_end = viva_seconds();
