@@ -34,7 +34,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a part of the package when it is first used: who uses one does not wait for all."""
-    if not name.startswith("_"):
+    if name.isidentifier() and not name.startswith("_"):
         try:
             return import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as reason:

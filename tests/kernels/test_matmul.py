@@ -67,6 +67,16 @@ def test_infinity_travels_to_its_row_alone(dtype):
         assert np.array_equal(kernels.matmul(a, b), a @ b, equal_nan=True)
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 5), (700, 30, 8), (90, 1, 110), (40, 30, 40)])
+def test_an_output_that_overlaps_the_bias_gets_the_right_product(shape, rng):
+    m, k, n = shape
+    x, w, out = rng.standard_normal((m, k), "f4"), rng.standard_normal((n, k), "f4"), np.zeros((m, n), "f4")
+    bias = rng.standard_normal(n, "f4")
+    wanted = kernels.linear(x, w, bias)
+    out[0] = bias
+    assert np.array_equal(kernels.linear(x, w, out[0], out=out), wanted)
+
+
 def test_an_output_that_overlaps_an_operand_gets_the_right_product(rng):
     other = rng.standard_normal((30, 30))
     for left in (True, False):

@@ -40,7 +40,7 @@ cdef inline char operands(MatmulArgs* args, object a, object b, bint transposed)
 
 
 cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
-    """Describe the output, which must share no memory with an operand."""
+    """Describe the output, which must share no memory with an operand, the bias or the mask."""
     cdef Operand target
     read(&target, out)
     if target.kind != kind or target.dimensions != 2 or target.readonly or target.rows != args.rows \
@@ -50,6 +50,13 @@ cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
     if args.rows and args.columns and args.depth and not (
             apart(&args.out, args.rows, args.columns, &args.a, args.rows, args.depth, target.itemsize)
             and apart(&args.out, args.rows, args.columns, &args.b, args.depth, args.columns, target.itemsize)):
+        raise ValueError
+    if args.rows == 0 or args.columns == 0:
+        return 0
+    if args.has_bias and not apart(&args.out, args.rows, args.columns, &args.bias, 1, args.columns, target.itemsize):
+        raise ValueError
+    if args.has_mask and not apart(
+            &args.out, args.rows, args.columns, &args.mask, args.rows, args.columns, target.itemsize):
         raise ValueError
     return 0
 

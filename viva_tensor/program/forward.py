@@ -19,6 +19,7 @@ from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan
 from viva_tensor.program.source import Source, source_of
 
+MOST_IDLE = 2  # plans of a key that are put away: not those of all threads of a burst
 Key = tuple[Shapes, int]  # of the inputs, and the number of threads
 
 
@@ -98,9 +99,14 @@ class Forward:
         before, self._recent = self._recent, []
         with suppress(IndexError):
             while ready := before.pop():
-                if ready.key != key and ready.key not in self._idle and len(self._idle) >= MOST_PLANS:
+                if ready.key == key:
+                    wanted.append(ready)
+                    continue
+                if ready.key not in self._idle and len(self._idle) >= MOST_PLANS:
                     self._idle.pop(next(iter(self._idle)))
-                (wanted if ready.key == key else self._idle.setdefault(ready.key, [])).append(ready)
+                idle = self._idle.setdefault(ready.key, [])
+                if len(idle) < MOST_IDLE:
+                    idle.append(ready)
         taken = wanted.pop() if wanted else None
         self._recent.extend(wanted)
         return taken
