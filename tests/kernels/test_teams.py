@@ -13,6 +13,7 @@ from viva_tensor import kernels
 from viva_tensor.kernels import _team, threads
 
 PARALLEL = pytest.mark.skipif(not _team.openmp_version(), reason="a build without OpenMP")
+COUNTED = pytest.mark.skipif(sys.platform != "linux", reason="counts the system's threads in /proc")
 
 
 def settled(taking):
@@ -70,11 +71,14 @@ def test_many_more_threads_than_processors_give_the_same_bits(rng):
             assert all(np.array_equal(kernels.matmul(a, b), wanted) for _ in range(20))
 
 
-def system_threads():
-    return len(os.listdir("/proc/self/task"))
-
-
-COUNTED = pytest.mark.skipif(sys.platform != "linux", reason="counts the system's threads in /proc")
+def started_by(calls):
+    """Return how many threads calls start on this Python thread, until one of them has started some."""
+    before = len(os.listdir("/proc/self/task"))
+    for call in calls:
+        call()
+        if len(os.listdir("/proc/self/task")) > before:
+            break
+    return len(os.listdir("/proc/self/task")) - before
 
 
 @PARALLEL
@@ -82,20 +86,14 @@ COUNTED = pytest.mark.skipif(sys.platform != "linux", reason="counts the system'
 def test_a_brief_call_after_a_pause_wakes_nobody_and_a_burst_of_them_does(rng):
     a = rng.standard_normal((96, 96), np.float32)
 
-    def started_by(most):
-        """Return how many threads calls start, at most so many, on this Python thread."""
-        before = system_threads()
+    def products(count):
         with vt.num_threads(2):
-            for _ in range(most):
-                kernels.matmul(a, a)
-                if system_threads() > before:
-                    break
-        return system_threads() - before
+            return started_by(itertools.repeat(lambda: kernels.matmul(a, a), count))
 
     with ThreadPoolExecutor(1) as fresh:
         assert fresh.submit(os.getpid).result()  # it runs by now
-        assert fresh.submit(started_by, 1).result() == 0
-        assert fresh.submit(started_by, 100_000).result() == 1
+        assert fresh.submit(products, 1).result() == 0
+        assert fresh.submit(products, 100_000).result() == 1
 
 
 @PARALLEL
@@ -103,18 +101,16 @@ def test_a_brief_call_after_a_pause_wakes_nobody_and_a_burst_of_them_does(rng):
 def test_no_more_threads_take_part_than_processors_are_granted(rng):
     a = rng.standard_normal((900, 900), np.float32)
 
-    def started_by(quota):
-        """Return how many threads a product starts on a Python thread that has no team yet."""
-        before = system_threads()
+    def product(quota):
         _team.set_quota(quota)
         with vt.num_threads(3):
-            kernels.matmul(a, a)
-        return system_threads() - before
+            return started_by([lambda: kernels.matmul(a, a)])
 
     try:
         with ThreadPoolExecutor(1) as fresh, ThreadPoolExecutor(1) as another:
-            fresh.submit(os.getpid).result(), another.submit(os.getpid).result()  # both run by now
-            assert fresh.submit(started_by, 1).result() == 0
-            assert another.submit(started_by, 0).result() == 2
+            for pool in (fresh, another):
+                assert pool.submit(os.getpid).result()  # it runs by now
+            assert fresh.submit(product, 1).result() == 0
+            assert another.submit(product, 0).result() == 2
     finally:
         _team.set_quota(threads._quota)

@@ -47,12 +47,12 @@ cdef inline int output(MatmulArgs* args, object out, char kind) except -1:
             or target.columns != args.columns or not distinct(&target):
         raise ValueError
     args.out = target.at
-    if args.rows and args.columns and args.depth and not (
+    if args.rows == 0 or args.columns == 0:
+        return 0
+    if args.depth and not (
             apart(&args.out, args.rows, args.columns, &args.a, args.rows, args.depth, target.itemsize)
             and apart(&args.out, args.rows, args.columns, &args.b, args.depth, args.columns, target.itemsize)):
         raise ValueError
-    if args.rows == 0 or args.columns == 0:
-        return 0
     if args.has_bias and not apart(&args.out, args.rows, args.columns, &args.bias, 1, args.columns, target.itemsize):
         raise ValueError
     if args.has_mask and not apart(

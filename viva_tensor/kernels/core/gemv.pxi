@@ -243,7 +243,6 @@ cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) n
 cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, with as many chains as their width allows."""
     cdef int vecs = vecs_of(height)
-    part.columns = LANES
     while args.path == ROWS_ACROSS and part.column < end:
         part.columns = min(<Py_ssize_t> LANES, end - part.column)
         rows_across(height, args, &part)
@@ -268,7 +267,7 @@ cdef void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogi
         along_rows(1, args, part, local.right)
     elif part.rows == 2:
         along_rows(2, args, part, local.right)
-    elif part.rows > 2 and part.rows <= 4:
+    elif 2 < part.rows <= 4:
         along_rows(4, args, part, local.right)
     elif part.rows > 4:
         along_rows(FEW_ROWS, args, part, local.right)

@@ -219,7 +219,7 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
 
 cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
     """Return whether a large output in rows takes more time than the operands."""
-    return (args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out))
+    return args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out)
 
 
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:

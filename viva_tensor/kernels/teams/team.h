@@ -148,9 +148,9 @@ static inline void viva_wake(unsigned *number, int threads) {
 static inline int viva_before(unsigned a, unsigned b) { return (int)(a - b) < 0; }
 
 /* Set a number and wake who sleeps until then. A sleeper counts itself before it looks at the number once more. */
-static inline void viva_publish(unsigned *number, unsigned value, unsigned *sleepers, int threads) {
+static inline void viva_publish(unsigned *number, unsigned value, unsigned *sleepers) {
     __atomic_store_n(number, value, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST)) viva_wake(number, threads);
+    if (__atomic_load_n(sleepers, __ATOMIC_SEQ_CST)) viva_wake(number, INT_MAX);
 }
 
 static inline void viva_await(unsigned *number, unsigned seen, unsigned *sleepers) {
@@ -179,7 +179,7 @@ static void viva_take_part(viva_team *team, int number, viva_work work, const vo
         for (int i = 0, lane = number; i < lanes; i++, lane = lane + 1 < lanes ? lane + 1 : 0)
             if (viva_claim(&team->lane[lane], phase)) {
                 work(args, (int)(phase - base - 1), lane, lanes);
-                viva_publish(&team->lane[lane].done, phase, &team->lane[lane].sleepers, INT_MAX);
+                viva_publish(&team->lane[lane].done, phase, &team->lane[lane].sleepers);
             }
         for (int i = 0; i < lanes; i++) {
             unsigned *done = &team->lane[i].done, seen;
