@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from benchmarks import peers
 
 NETWORKS = {  # rows of a batch, and widths
     "1-4-1": (5, (1, 4, 1)),
@@ -78,8 +78,7 @@ def made(network: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, n
     batch, widths = NETWORKS[network]
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((batch, widths[0]), "f4"), rng.standard_normal((batch, widths[-1]), "f4")
-    scaled = [(rng.standard_normal((o, i), "f4") / np.float32(i**0.5), np.zeros(o, "f4")) for i, o in pairwise(widths)]
-    return x, y, scaled
+    return x, y, peers.weights_of(widths)
 
 
 def viva_step(network: str, threads: int) -> Callable[[], object]:
@@ -96,12 +95,7 @@ def torch_step(network: str, threads: int) -> Callable[[], object]:
 
     torch.set_num_threads(threads)
     x, y, weights = made(network)
-    layers: list[torch.nn.Module] = []
-    for w, b in weights:
-        layer = torch.nn.Linear(w.shape[1], w.shape[0])
-        layer.weight.data, layer.bias.data = torch.from_numpy(w), torch.from_numpy(b)
-        layers += [layer, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = peers.torch_model(weights)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     inputs, targets = torch.from_numpy(x), torch.from_numpy(y)
 
@@ -119,9 +113,7 @@ def jax_step(network: str, threads: int) -> Callable[[], object]:
     x, y, params = made(network)
 
     def loss(params, x, y):
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w.T + b)
-        return ((x @ params[-1][0].T + params[-1][1] - y) ** 2).mean()
+        return ((peers.jax_forward(params, x) - y) ** 2).mean()
 
     @jax.jit
     def update(params):
@@ -174,9 +166,8 @@ def rate(
         if pin:
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     command = [sys.executable, __file__, "--measure", library, str(threads), network, str(seconds)]
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True, preexec_fn=prepare)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=prepare)
     return float(done.stdout)
 
 

@@ -7,26 +7,18 @@ process of its own, on a machine that does nothing else; torch_compiled is `torc
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import pairwise
 
 import numpy as np
-from benchmarks.common import enough_calls, seconds_per_call
+from benchmarks.common import enough_calls, limited, seconds_per_call
+from benchmarks.peers import Weights, jax_forward, torch_model, weights_of
 
 NETWORKS = {"64-64": (64, 64), "8-64-64-1": (8, 64, 64, 1), "784-256-128-10": (784, 256, 128, 10)}
 ROUNDS, SECONDS = 9, 0.02
-Weights = list[tuple[np.ndarray, np.ndarray]]
 Call = Callable[[np.ndarray], object]
-
-
-def made(network: str) -> Weights:
-    rng = np.random.default_rng(0)
-    layers = pairwise(NETWORKS[network])
-    return [(rng.standard_normal((o, i), "f4") / np.float32(i**0.5), np.zeros(o, "f4")) for i, o in layers]
 
 
 def recorded(weights: Weights, rows: int):  # type: ignore[no-untyped-def]  # names of the package, imported below
@@ -34,13 +26,12 @@ def recorded(weights: Weights, rows: int):  # type: ignore[no-untyped-def]  # na
     from viva_tensor import autograd, nn
 
     x, tape = autograd.new_constant(autograd.new_tape(), np.zeros((rows, weights[0][0].shape[1]), "f4"))
-    y = x
-    for index, (w, b) in enumerate(weights):
+    layers = []
+    for w, b in weights:
         w_variable, tape = autograd.new_variable(tape, w)
         b_variable, tape = autograd.new_variable(tape, b)
-        y, tape = nn.linear_forward(tape, nn.Linear(w_variable, b_variable), y)
-        if index < len(weights) - 1:
-            y, tape = autograd.relu(tape, y)
+        layers.append(nn.Linear(w_variable, b_variable))
+    y, tape = nn.mlp_forward(tape, layers, x)
     return tape, y, x
 
 
@@ -52,22 +43,11 @@ def viva_call(weights: Weights, rows: int, threads: int) -> Call:
     return program.compile_forward(tape, output=y, inputs=(x,))
 
 
-def torch_model(weights: Weights, threads: int):  # type: ignore[no-untyped-def]  # torch may be missing
-    import torch
-
-    torch.set_num_threads(threads)
-    layers: list[torch.nn.Module] = []
-    for w, b in weights:
-        layer = torch.nn.Linear(w.shape[1], w.shape[0])
-        layer.weight.data, layer.bias.data = torch.from_numpy(w), torch.from_numpy(b)
-        layers += [layer, torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers[:-1]).eval()
-
-
 def torch_call(weights: Weights, rows: int, threads: int, compiled: bool = False) -> Call:
     import torch
 
-    model = torch_model(weights, threads)
+    torch.set_num_threads(threads)
+    model = torch_model(weights).eval()
     model = torch.compile(model) if compiled else model
 
     def call(x: np.ndarray) -> object:
@@ -84,12 +64,7 @@ def torch_compiled_call(weights: Weights, rows: int, threads: int) -> Call:
 def jax_call(weights: Weights, rows: int, threads: int) -> Call:
     import jax
 
-    @jax.jit
-    def forward(x):  # type: ignore[no-untyped-def]
-        for w, b in weights[:-1]:
-            x = jax.nn.relu(x @ w.T + b)
-        return x @ weights[-1][0].T + weights[-1][1]
-
+    forward = jax.jit(lambda x: jax_forward(weights, x))
     return lambda x: np.asarray(forward(x))
 
 
@@ -130,7 +105,7 @@ CALLS = {
 
 def measure(library: str, network: str, rows: int, threads: int) -> float:
     """Return the seconds of a call in this process."""
-    run = CALLS[library](made(network), rows, threads)
+    run = CALLS[library](weights_of(NETWORKS[network]), rows, threads)
     x = np.random.default_rng(1).random((rows, NETWORKS[network][0]), "f4")
     calls, _ = enough_calls(lambda: run(x), SECONDS)
     return min(seconds_per_call(lambda: run(x), calls) for _ in range(ROUNDS))
@@ -150,15 +125,15 @@ def main() -> None:
         return
     libraries = options.libraries.split(",")
     print(f"{'microseconds':<16} rows" + "".join(f"{name:>16}" for name in libraries))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-    kept |= {name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     for network in NETWORKS:
         for rows in options.rows.split(","):
             line = f"{network:<16}{rows:>5}"
             for library in libraries:
                 command = [sys.executable, __file__, "--threads", str(options.threads)]
                 command += ["--measure", library, network, rows]
-                done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    command, env=limited(options.threads), capture_output=True, text=True, check=False
+                )
                 line += f"{1e6 * float(done.stdout):>16.2f}" if done.returncode == 0 else f"{'-':>16}"
             print(line, flush=True)
 

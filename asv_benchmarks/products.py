@@ -11,7 +11,6 @@ runs for about half an hour, on a machine that does nothing else.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from statistics import geometric_mean
 from typing import TypeVar
 
 import numpy as np
-from benchmarks.common import enough_calls, seconds_per_call
+from benchmarks.common import enough_calls, limited, seconds_per_call
 
 SIZES = "1,2,3,5,8,17,64,256,1000,4096"
 REPEATS, SECONDS = 3, 0.001
@@ -85,10 +84,8 @@ def measure(library: str, threads: int, dtype: str) -> None:
 
 def started(library: str, threads: int, dtype: str) -> "subprocess.Popen[str]":
     """Return a process that measures in a library."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-    kept |= {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [sys.executable, __file__, "--measure", library, str(threads), dtype]
-    return subprocess.Popen(command, env=kept, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=limited(threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def answer(process: "subprocess.Popen[str]", asked: tuple[tuple[str, Shape], ...]) -> list[float]:

@@ -1,6 +1,7 @@
 """What benchmarks share: seeded data, equal threads, the time of a single call, and ratios of two."""
 
 import math
+import os
 from collections.abc import Callable
 from itertools import repeat
 from statistics import median
@@ -51,6 +52,12 @@ class Benchmark:
     def timed(self, function: Function, parts: int = 1) -> None:
         """Time one call, or one of its equal parts."""
         self._now += enough_calls(function)[1] / parts
+
+
+def limited(threads: int) -> dict[str, str]:
+    """The environment of a process whose libraries use so many threads; this package has dropped what slows NumPy."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return os.environ | dict.fromkeys(names, str(threads))
 
 
 def enough_calls(function: Function, seconds: float = 0.004) -> tuple[int, float]:

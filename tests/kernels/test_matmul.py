@@ -231,6 +231,14 @@ def test_the_parts_of_a_team_cover_each_output_once(rows, columns, threads):
     assert (count == 1).all()
 
 
+def test_threads_share_rows_where_sharing_each_row_would_cost_more_than_packing_b_twice():
+    for thread in range(2):
+        _, _, *by_columns = _matmul.rectangle(4096, 64, thread, 2, packs_a=False)
+        assert by_columns == [32 * thread, 32 * thread + 32]
+        _, _, *by_rows = _matmul.rectangle(4096, 64, thread, 2, packs_a=False, seam=256)
+        assert by_rows == [0, 64]
+
+
 @pytest.mark.parametrize(
     ("shape", "of_a", "of_b", "path"),
     [
