@@ -276,7 +276,8 @@ setup(
     ext_modules=[
         Extension(SHARED, [f"{KERNELS}/_team.pyx"]),  # a stand-in: Cython writes its source in the build
         *(Extension(f"viva_tensor.kernels.{name}", [f"{KERNELS}/{name}.pyx"]) for name in modules),
-        Extension("viva_tensor.autograd._variable", ["viva_tensor/autograd/_variable.pyx"]),
+        Extension("viva_tensor.autograd._tape", ["viva_tensor/autograd/_tape.pyx"]),
+        Extension("viva_tensor.optim._trees", ["viva_tensor/optim/_trees.pyx"]),
         Extension("viva_tensor.program._executor", ["viva_tensor/program/_executor.pyx"]),
         *(
             Extension(f"viva_tensor.kernels._core_{bits}_{variant}", [f"{KERNELS}/core/core.pyx"])

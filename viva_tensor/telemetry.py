@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict, deque
+from array import array
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -35,7 +36,7 @@ class _Operation:
     nodes: int = 0
     total: int = 0
     longest: int = 0
-    latest: deque[int] = field(default_factory=lambda: deque(maxlen=LATEST_CALLS))
+    latest: array[int] = field(default_factory=lambda: array("q"))  # a ring of nanoseconds, compact in caches
 
 
 _operations: defaultdict[str, _Operation] = defaultdict(_Operation)
@@ -55,12 +56,15 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     """
     with _lock:
         known = _operations[operation]
-        known.count += 1
         known.nodes += nodes
         known.total += nanoseconds
         if nanoseconds > known.longest:
             known.longest = nanoseconds
-        known.latest.append(nanoseconds)
+        if known.count < LATEST_CALLS:
+            known.latest.append(nanoseconds)
+        else:
+            known.latest[known.count % LATEST_CALLS] = nanoseconds
+        known.count += 1
 
 
 def snapshot() -> dict[str, Summary]:

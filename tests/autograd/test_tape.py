@@ -26,7 +26,7 @@ from viva_tensor.autograd import (
     sum,
     transpose,
 )
-from viva_tensor.autograd.tape import BLOCK
+from viva_tensor.autograd._tape import BLOCK
 
 
 class TestTapeIsAValue:

@@ -9,9 +9,8 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor import kernels, telemetry
-from viva_tensor.autograd import operations
-from viva_tensor.autograd.operations import compute
+from viva_tensor import telemetry
+from viva_tensor.autograd import _tape
 from viva_tensor.autograd.tape import Node, Tape, Unchanging, Variable, node_of, several
 from viva_tensor.error import DimensionError, ForeignVariable, NoGradient
 from viva_tensor.kernels.arrays import Array, as_arrays, freeze, same_shape
@@ -105,16 +104,8 @@ def backward(tape: Tape, loss: Variable, seed: ArrayLike | None = None, wrt: Ite
     kept = {node.output.id: node.output for node in [node_of(tape, variable, "backward") for variable in named]}
     grads = {loss.id: _seed(loss, seed)}
     nodes = tape.nodes()
-    leaves = {node.output.id: node.output for node in nodes if node.operation is operations.VARIABLE}
-    reached = _reached(nodes, kept, loss)
-    visited = 0
-    for node in nodes[loss.id :: -1]:
-        if node.operation is operations.VARIABLE:
-            continue
-        visited += 1
-        index = node.output.id
-        if (node.tracked or index in reached) and index in grads:
-            _pull(node, grads[index] if index in kept else grads.pop(index), grads, reached)
+    leaves = _tape.leaves(nodes)
+    visited = _tape.pulled(nodes, loss.id, grads, kept, _reached(nodes, kept, loss))
     gradients = Gradients(dict(sorted({**leaves, **kept}.items())) if kept else leaves, grads)
     telemetry.record("backward", perf_counter_ns() - start, visited)
     return gradients
@@ -128,16 +119,6 @@ def _reached(nodes: tuple[Node, ...], named: Iterable[int], loss: Variable) -> s
             if any(variable.id in found for variable in node.inputs):
                 found.add(node.output.id)
     return found
-
-
-def _pull(node: Node, grad: Array, grads: dict[int, Array], reached: set[int]) -> None:
-    """Add the contributions of an output's gradient to the gradients of the node's inputs."""
-    values = (compute, grad, node.output.data, *[variable.data for variable in node.inputs])
-    attributes = dict(node.attributes) if node.attributes else {}  # ** takes a dict at a third of the cost
-    for variable, wanted, rule in zip(node.inputs, node.wanted, node.operation.gradients, strict=True):
-        if wanted or variable.id in reached:
-            more, index = rule(*values, **attributes), variable.id
-            grads[index] = kernels.add(grads[index], more) if index in grads else more
 
 
 def _seed(loss: Variable, seed: ArrayLike | None) -> Array:

@@ -88,17 +88,6 @@ class Operation:
         return f"Operation({self.name!r})"
 
 
-def compute(operation: Operation, *arrays: Array, **attributes: Any) -> Array:
-    """Compute the result of an operation: the ``do`` of eager execution.
-
-    Examples
-    --------
-    >>> compute(SUM, np.ones((2, 2)), axis=0, keepdims=False)
-    array([2., 2.])
-    """
-    return operation.forward(*arrays, **attributes)
-
-
 def _same(x: Shape, *others: Shape, **attributes: Any) -> Shape:
     return x
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.autograd import operations
-from viva_tensor.autograd._variable import Record
+from viva_tensor.autograd import _tape, operations
+from viva_tensor.autograd._tape import Nodes, Record, leaf
+from viva_tensor.autograd._tape import new_variables as new_variables  # of which optimisers make many at once
 from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
@@ -111,9 +111,7 @@ class Node(NamedTuple):
     tracked: bool  # whether a gradient can flow to the output
 
 
-_new = tuple.__new__  # _new(Node, fields) is Node(*fields) at half the cost
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-BLOCK = 32
+_tape.derived(Variable, Node, Traced, operations.VARIABLE)
 
 
 class _Blocks:
@@ -140,6 +138,10 @@ class _Blocks:
         even = previous.count - jump.count == jump.count - jump.jump.count
         self.jump = jump.jump if even else previous
 
+    def followed(self, nodes: tuple[Node, ...]) -> _Blocks:
+        """Return the list that goes on with a block."""
+        return _Blocks(self, nodes)
+
     def block(self, number: int) -> tuple[Node, ...]:
         blocks = self
         while blocks.count > number + 1:
@@ -147,18 +149,14 @@ class _Blocks:
         return blocks.nodes
 
 
-class Tape(Unchanging):
+class Tape(Unchanging, Nodes):
     """An immutable list of nodes that shares all but its last few with the tape from which it was recorded.
 
     ``len(tape)`` counts the nodes, ``tape.nodes()`` lists them, ``print(tape)`` shows them. They are kept in blocks of
     32; recording copies only the last block.
     """
 
-    __slots__ = ("_blocks", "_full", "_last")
-
-    _blocks: _Blocks
-    _full: int  # number of nodes in them
-    _last: tuple[Node, ...]
+    __slots__ = ()
 
     def __new__(cls) -> Tape:
         return _EMPTY
@@ -187,25 +185,6 @@ class Tape(Unchanging):
     def __str__(self) -> str:
         return "\n".join(_line(node) for node in self.nodes()) or repr(self)
 
-    def extended(
-        self,
-        operation: Operation,
-        data: Array,
-        tracked: bool,
-        inputs: tuple[Variable, ...] = (),
-        attributes: Mapping[str, Any] = _NOTHING,
-        wanted: tuple[bool, ...] = (),
-    ) -> Traced[Variable]:
-        """Return a new variable with a read-only array, and the tape that ends with its node."""
-        blocks, full, last = self._blocks, self._full, self._last
-        output = Variable(full + len(last), data)
-        last = (*last, _new(Node, (operation, inputs, attributes, output, wanted, tracked)))
-        if len(last) == BLOCK:
-            blocks, full, last = _Blocks(blocks, last), full + BLOCK, ()
-        tape = object.__new__(Tape)
-        tape._blocks, tape._full, tape._last = blocks, full, last
-        return _new(Traced, (output, tape))
-
     def node(self, variable: Variable, operation: str = "node") -> Node:
         """Return the node whose output is a variable; errors name the ``operation`` that asks for it.
 
@@ -220,27 +199,23 @@ class Tape(Unchanging):
         >>> tape.node(w).tracked
         True
         """
+        node: Node | None = _tape.found(self, variable)
+        if node is not None:
+            return node
         if not isinstance(variable, Variable):
             raise ForeignVariable(
                 f"got {type(variable).__name__}, wanted a variable of the tape",
                 operation=operation,
                 hint="record it first with new_constant or new_variable",
             )
-        index = variable.id
-        block, offset = self._last, index - self._full
-        if -self._full <= offset < 0:
-            block, offset = self._blocks.block(index // BLOCK), index % BLOCK
-        if 0 <= offset < len(block) and block[offset].output is variable:
-            return block[offset]
         raise ForeignVariable(
-            f"variable {index} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
+            f"variable {variable.id} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
             operation=operation,
             hint="use the tape that came back with the variable, or one recorded from it",
         )
 
 
-_EMPTY = object.__new__(Tape)
-_EMPTY._blocks, _EMPTY._full, _EMPTY._last = _Blocks(), 0, ()
+_EMPTY: Tape = _tape.empty(Tape, _Blocks())
 
 
 def node_of(tape: Tape, variable: Variable, operation: str) -> Node:
@@ -335,10 +310,10 @@ def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Trace
     if array.flags.writeable:
         array = array.copy()
         freeze(array)
-    try:
-        return tape.extended(operation, array, operation is operations.VARIABLE)
-    except AttributeError:
-        raise no_tape(name, tape) from None
+    if not isinstance(tape, Tape):
+        raise no_tape(name, tape)
+    traced: Traced[Variable] = leaf(tape, operation, array)
+    return traced
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
@@ -357,17 +332,10 @@ def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: An
     >>> record(tape, operations.RELU, x).value.data
     array([0., 2.], dtype=float32)
     """
-    wanted, arrays = [], []
-    try:
-        for variable in inputs:
-            wanted.append(tape.node(variable, operation.name).tracked)
-            arrays.append(variable.data)
-    except AttributeError:
-        raise no_tape(operation.name, tape) from None
-    data = operation.forward(*arrays, **attributes)
-    freeze(data)
-    fixed = MappingProxyType(attributes) if attributes else _NOTHING
-    return tape.extended(operation, data, True in wanted, inputs, fixed, tuple(wanted))
+    if not isinstance(tape, Tape):
+        raise no_tape(operation.name, tape)
+    traced: Traced[Variable] = _tape.recorded(tape, operation, inputs, attributes)
+    return traced
 
 
 def sequence(traced: Traced[T], *functions: Callable[[Tape, Any], Traced[Any]]) -> Traced[Any]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.autograd import Gradients, Tape, Traced, Variable, operations
-from viva_tensor.autograd.tape import no_tape
+from viva_tensor.autograd import Gradients, Tape, Traced, Variable
+from viva_tensor.autograd.tape import new_variables, no_tape
 from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels.arrays import Array, freeze
 from viva_tensor.kernels.checks import is_step_count, positive
@@ -112,39 +112,28 @@ def update(
     slots, moments = optimizer.slots, state.moments
     if len(moments) != len(slots) or len({len(arrays) for arrays in moments}) > 1:
         raise _foreign_state(slots, state, params)
-    known = len(moments[0]) if moments else None
-    first = moments[slots.index("first")] if "first" in slots else None
-    second = moments[slots.index("second")] if "second" in slots else None
+    variables = leaves(params)
+    if moments and len(moments[0]) != len(variables):
+        raise _foreign_state(slots, state, params)
+    nothing = (None,) * len(variables)
+    first = moments[slots.index("first")] if "first" in slots else nothing
+    second = moments[slots.index("second")] if "second" in slots else nothing
     gradient: Callable[[Variable], Array] = grads.__getitem__ if isinstance(grads, Gradients) else _by_id(grads)
-    scale = 1.0
-    if optimizer.clip_norm is not None:
-        scale = clipping(squared_norm([gradient(variable) for variable in leaves(params)]), optimizer.clip_norm)
+    arrays = [gradient(variable) for variable in variables]
+    scale = 1.0 if optimizer.clip_norm is None else clipping(squared_norm(arrays), optimizer.clip_norm)
     rule = optimizer.rule(state.steps)
     rule.next_step()
-    columns = [0, *(1 if slot == "first" else 2 for slot in slots)]  # of the result of `updated`
-    new: dict[Variable, Variable] = {}
-    after: list[tuple[Array, Array | None, Array | None]] = []
-
-    def stepped(variable: Variable) -> Variable:
-        nonlocal tape
-        if variable not in new:
-            index = len(new)
-            if index == known:
-                raise _foreign_state(slots, state, params)
-            mean = None if first is None else first[index]
-            square = None if second is None else second[index]
-            made = updated(name, rule, variable.data, gradient(variable), mean, square, scale)
-            for column in columns:
-                freeze(made[column])
-            after.append(made)
-            new[variable], tape = tape.extended(operations.VARIABLE, made[0], tracked=True)
-        return new[variable]
-
-    stepped_params = replaced(params, stepped)
-    if known is not None and len(new) != known:
-        raise _foreign_state(slots, state, params)
-    new_moments: Any = tuple(tuple([made[column] for made in after]) for column in columns[1:])
-    return Traced((stepped_params, State(int(state.steps) + 1, new_moments, name)), tape)
+    made = [
+        updated(name, rule, variable.data, array, mean, square, scale)
+        for variable, array, mean, square in zip(variables, arrays, first, second, strict=True)
+    ]
+    weights, tape = new_variables(tape, [one[0] for one in made])
+    new = dict(zip(variables, weights, strict=True))
+    new_moments: Any = tuple(tuple([one[1 if slot == "first" else 2] for one in made]) for slot in slots)
+    for kept in new_moments:
+        for array in kept:
+            freeze(array)
+    return Traced((replaced(params, new.__getitem__), State(int(state.steps) + 1, new_moments, name)), tape)
 
 
 def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from viva_tensor.autograd import Variable
-from viva_tensor.error import InvalidValue
+from viva_tensor.optim import _trees
 
 
 def leaves(params: Any) -> list[Variable]:
@@ -20,9 +20,7 @@ def leaves(params: Any) -> list[Variable]:
     >>> [leaf.id for leaf in leaves({"first": (a, b), "tied": a})]
     [0, 1]
     """
-    found: dict[Variable, Variable] = {}
-    replaced(params, lambda variable: found.setdefault(variable, variable))
-    return list(found)
+    return _trees.leaves(params)
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
@@ -35,17 +33,4 @@ def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
     >>> replaced({"first": [a]}, lambda variable: float(variable.data))
     {'first': [1.0]}
     """
-    if isinstance(params, Variable):
-        return new(params)
-    if isinstance(params, tuple):
-        fields = [replaced(one, new) for one in params]
-        return type(params)(*fields) if hasattr(params, "_fields") else tuple(fields)
-    if isinstance(params, list):
-        return [replaced(one, new) for one in params]
-    if isinstance(params, dict):
-        return {key: replaced(one, new) for key, one in params.items()}
-    raise InvalidValue(
-        f"found {type(params).__name__} among the parameters, wanted variables",
-        operation="optim",
-        hint="nest them in tuples, NamedTuples, lists or dicts",
-    )
+    return _trees.replaced(params, new)
