@@ -109,7 +109,9 @@ class Instruction:
         """Return the number of threads that share it, ``most`` at most, and whether they own rows of the output."""
         if self.split_by_rows:
             shape = self.results["out"].shape
-            return (most, True) if (shape[0] if shape else 1) >= 8 * most else (1, False)
+            rows = shape[0] if shape else 1
+            fewer = min(rows // 8, self.elements // limits.elements)  # than most: there are not rows enough
+            return (most, True) if rows >= 8 * most else (fewer, True) if fewer > 1 else (1, False)
         return max(1, min(most, self.elements // limits.elements)), False
 
     def takes_panels(self, name: str) -> bool:

@@ -14,16 +14,18 @@ import numpy as np
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import observation
 from viva_tensor.program._executor import Executor
+from viva_tensor.program.balance import seconds
 from viva_tensor.program.emission import Emitter, Holdings
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.layouts import in_panels
-from viva_tensor.program.memory import aligned, laid_out, unshared_size
+from viva_tensor.program.memory import Arena, aligned, laid_out, unshared_size
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
 
 Lowered = tuple[list[Instruction], Symbol]
 
+MANY_THREADS = 8  # from which the cost of barriers is weighed against the work
 MOST_PLANS = 16  # that a program keeps, for different batch sizes and numbers of threads
 
 
@@ -87,20 +89,32 @@ def plan(
         observer.after("loss_with_gradient", instructions)
     instructions = in_panels(instructions, output, held.layouts, dtype)
     observer.after("in_panels", instructions, held.layouts)
+    planned, memory, widest = _dealt(instructions, output, dtype, most)
+    observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
+    arena = aligned(memory.size)
+    executor = Executor(dtype.char, widest, threads, shapes, held.guard, held.rule)
+    executor.keep(arena)
+    _emit(planned, output, Emitter(dtype.itemsize, executor, arena.ctypes.data, memory.offsets, held))
+    return Plan(planned, memory.offsets, arena, widest, executor, sum(one.instruction.flops for one in planned))
+
+
+def _dealt(
+    instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any], most: int
+) -> tuple[list[Planned], Arena, int]:
+    """Return the order, memory and threads of instructions, half as many while that is predicted to be faster."""
     planned = [Planned(one, *one.threads(most, current())) for one in instructions]
     widest = max((one.threads for one in planned), default=1)
     shared = unshared_size(planned, output, dtype.itemsize) > current().unshared
     if widest > 1 and not shared:
         planned = few_barriers(planned)
     memory = laid_out(planned, output, dtype.itemsize, shared)
-    observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
     if widest > 1:
         deal(planned, memory.offsets, {buffer: memory.bytes_of(buffer) for buffer in memory.offsets}, widest)
-    arena = aligned(memory.size)
-    executor = Executor(dtype.char, widest, threads, shapes, held.guard, held.rule)
-    executor.keep(arena)
-    _emit(planned, output, Emitter(dtype.itemsize, executor, arena.ctypes.data, memory.offsets, held))
-    return Plan(planned, memory.offsets, arena, widest, executor, sum(one.instruction.flops for one in planned))
+    if widest > MANY_THREADS:
+        fewer = _dealt(instructions, output, dtype, widest // 2)
+        if seconds(fewer[0], fewer[2]) < seconds(planned, widest):
+            return fewer
+    return planned, memory, widest
 
 
 def _useful_threads(instructions: Sequence[Instruction], threads: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.kernels.peak import fma_peak
+from viva_tensor.program.balance import speedup
 from viva_tensor.program.instructions import Instruction, Update
 from viva_tensor.program.planning import Plan
 from viva_tensor.program.scheduling import Planned
@@ -21,16 +22,17 @@ SMALLEST = 1 << 14  # bytes whose bandwidth can be measured: with fewer, calls t
 
 
 def listing(plan: Plan, dtype: np.dtype[Any]) -> str:
-    """Return one line for each instruction, and one of sums."""
+    """Return a line for each instruction, and one of sums; balance is the mean load of threads ÷ the largest."""
     lines = []
     for one in plan.planned:
         if one.barrier:
             lines.append("-- barrier --")
         lines.append(_line(one, dtype))
     barriers = plan.executor.barriers()
+    balance = f", balance {100 * speedup(plan.planned, plan.threads) / plan.threads:.0f}%" if plan.threads > 1 else ""
     lines.append(
         f"{len(plan.planned)} instructions, {plan.flops:,} flops, {plan.arena.nbytes:,} bytes of temporaries, "
-        f"{plan.threads} thread{'s' * (plan.threads > 1)}, {barriers} barrier{'s' * (barriers != 1)}"
+        f"{plan.threads} thread{'s' * (plan.threads > 1)}, {barriers} barrier{'s' * (barriers != 1)}{balance}"
     )
     return "\n".join(lines)
 

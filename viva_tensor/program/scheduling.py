@@ -140,9 +140,9 @@ def deal(planned: list[Planned], offsets: Mapping[Buffer, int], sizes: Mapping[B
             one.barrier = True
             since = _Since(sharing)
         since.add(one)
-        effort = _effort(one.instruction) / one.threads
+        share = effort(one.instruction) / one.threads
         for thread in range(one.first, one.first + one.threads):
-            load[thread] += effort
+            load[thread] += share
 
 
 def _sharing(offsets: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Sharing:
@@ -163,6 +163,6 @@ def _sharing(offsets: Mapping[Buffer, int], sizes: Mapping[Buffer, int]) -> Shar
     return sharing
 
 
-def _effort(instruction: Instruction) -> float:
+def effort(instruction: Instruction) -> float:
     """Return about how many vectors are moved, or multiplied and added."""
     return (instruction.multiply_adds + 4 * instruction.elements) / 16

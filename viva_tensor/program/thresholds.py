@@ -24,10 +24,12 @@ class Thresholds:
     packed_twice: int = 16_384  # the same, if each thread packs them for itself
     unshared: int = 1 << 22  # bytes of temporaries up to which none share memory, so that fewer barriers are needed
     copied: int = 64  # multiply-adds per element from which a copy in panels pays
+    round_trip: float = 1e-7  # seconds in which a cache line comes from another processor core: 40 to 500 ns
     eagerness: float = 1.0  # divisor of the work for each thread in eager kernels
 
 
-EVERYWHERE = {"program": 1, "product": 1, "elements": 1}  # teams for all instructions of programs, however small
+# Teams for all instructions of programs, however small.
+EVERYWHERE: dict[str, Any] = {"program": 1, "product": 1, "elements": 1, "round_trip": 0.0}
 
 _current = Thresholds()
 

@@ -1,0 +1,61 @@
+"""What a plan costs on many threads, by arithmetic: the work of the thread that has the most, and the barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from viva_tensor.kernels.build import rectangle
+from viva_tensor.program.scheduling import Planned, effort
+from viva_tensor.program.thresholds import current
+
+SECONDS_OF_EFFORT = 2.5e-10  # a vector of 16 multiply-adds, on some 3 GHz
+LINES_AT_ONCE = 10  # cache lines that a processor core waits for at the same time
+
+
+def shares(one: Planned) -> list[float]:
+    """Return the part of an instruction that each of its threads does."""
+    threads, instruction = one.threads, one.instruction
+    result = next(iter(instruction.results.values()))
+    if threads == 1:
+        return [1.0]
+    if one.by_rows:
+        rows, groups = result.shape[0], -(-result.shape[0] // 4)  # threads own whole groups of four rows
+        starts = [min(rows, groups * thread // threads * 4) for thread in range(threads + 1)]
+        return [(end - start) / rows for start, end in pairwise(starts)]
+    if instruction.multiply_adds:
+        rows, columns = result.shape
+        parts = [rectangle(rows, columns, thread, threads) for thread in range(threads)]
+        return [(bottom - top) * (right - left) / (rows * columns) for top, bottom, left, right in parts]
+    return [1 / threads] * threads
+
+
+def span(planned: Sequence[Planned], threads: int) -> tuple[float, int]:
+    """Return the effort of the thread that has the most, added over phases, and the number of phases."""
+    total, phases, load = 0.0, 1, [0.0] * threads
+    for one in planned:
+        if one.barrier:
+            total, phases, load = total + max(load), phases + 1, [0.0] * threads
+        for thread, share in enumerate(shares(one), one.first):
+            load[thread] += share * effort(one.instruction)
+    return total + max(load), phases
+
+
+def speedup(planned: Sequence[Planned], threads: int) -> float:
+    """Return by how much the work of all is more than that of the thread that has the most."""
+    most, _ = span(planned, threads)
+    return sum(effort(one.instruction) for one in planned) / most if most else 1.0
+
+
+def seconds(planned: Sequence[Planned], threads: int) -> float:
+    """Return the predicted time: of the work, and of the cache lines that travel at the end of each phase."""
+    most, phases = span(planned, threads)
+    return SECONDS_OF_EFFORT * most + phases * lines(threads) * current().round_trip
+
+
+def lines(threads: int) -> float:
+    """Return for how many cache lines, one after another, a thread waits at the end of a phase.
+
+    It waits for the last thread, then reads two lines of every other one, some at once.
+    """
+    return 1 + 2 * (threads - 1) / LINES_AT_ONCE if threads > 1 else 0.0
