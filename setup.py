@@ -6,6 +6,7 @@ Environment switches:
     VIVA_TENSOR_DEBUG=1            checked build: bounds and None checks, no optimisation, debug symbols
     VIVA_TENSOR_SANITIZE=KINDS     the kinds for GCC's -fsanitize: address,undefined or thread; tests/stress/sanitize
                                    shows how Python loads such a build
+    VIVA_TENSOR_SLOWABLE=1         a build in which VIVA_TENSOR_SLOWED names a core to slow (kernels/core/slowed.pxi)
 """
 
 import json
@@ -25,6 +26,7 @@ KERNELS = "viva_tensor/kernels"
 DEBUG = os.environ.get("VIVA_TENSOR_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("VIVA_TENSOR_SANITIZE", "")
 MARCH = os.environ.get("VIVA_TENSOR_MARCH", "")
+SLOWABLE = os.environ.get("VIVA_TENSOR_SLOWABLE", "0") not in ("", "0")
 SHARED = "viva_tensor.kernels._cyutility"  # memoryview support, compiled once for all modules
 
 DIRECTIVES = {
@@ -177,7 +179,7 @@ class BuildExtensions(build_ext):
                 if variant not in variants:
                     continue
                 source = generated / f"{name}.pyx"
-                write_if_changed(source, 'include "core.pyx"\n')
+                write_if_changed(source, 'include "core.pyx"\n' + 'include "slowed.pxi"\n' * SLOWABLE)
                 extension.sources = [str(source)]
                 extension.include_dirs = [f"{KERNELS}/core"]
                 extension.define_macros = [("VIVA_REAL_BITS", bits[1:])]
@@ -222,7 +224,8 @@ def formulas():
     arguments = "args, thread, threads"
     return {
         "formulas.pxi": enum("Formula", elements) + enum("RowFormula", rows),
-        "formula_names.pxi": table("FORMULAS", elements) + table("ROW_FORMULAS", rows),
+        "formula_names.pxi": table("FORMULAS", elements, "cores.") + table("ROW_FORMULAS", rows, "cores."),
+        "slowed_names.pxi": table("FORMULAS", elements) + table("ROW_FORMULAS", rows),
         "pair.pxi": dispatch(
             "inline vec apply(Formula formula, vec a, vec b, double factor)",
             {name: f"return formula_{name}(a, b, factor)" for name in elements},
@@ -251,8 +254,8 @@ def enum(kind, names):
     return f"cdef enum {kind}:\n    {', '.join(names).upper()}\n\n\n"
 
 
-def table(variable, names):
-    return f"{variable} = {{{', '.join(f'{name!r}: cores.{name.upper()}' for name in names)}}}\n"
+def table(variable, names, prefix=""):
+    return f"{variable} = {{{', '.join(f'{name!r}: {prefix}{name.upper()}' for name in names)}}}\n"
 
 
 def dispatch(signature, calls, otherwise=""):

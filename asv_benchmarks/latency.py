@@ -1,15 +1,17 @@
 """How long a small batch takes through a trained network, ours beside other libraries'.
 
-usage: python asv_benchmarks/latency.py [--threads 1] [--libraries viva_tensor,torch,jax,...] [--rows 1,8,64]
+usage: python asv_benchmarks/latency.py [--threads 1] [--callers 1] [--libraries viva_tensor,torch,...] [--rows 1,8,64]
 
 Microseconds of a call that takes a NumPy array and gives one, the best of some rounds. Each library measures in a
-process of its own, on a machine that does nothing else; torch_compiled is `torch.compile`.
+process of its own, on a machine that does nothing else; torch_compiled is `torch.compile`. With more callers, so many
+Python threads call at once, as those of a web server do, and the figure is the time ÷ the calls of all.
 """
 
 import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -103,12 +105,19 @@ CALLS = {
 }  # fmt: skip
 
 
-def measure(library: str, network: str, rows: int, threads: int) -> float:
-    """Return the seconds of a call in this process."""
+def measure(library: str, network: str, rows: int, threads: int, callers: int) -> float:
+    """Return the seconds of a call in this process, or the seconds for each call of several callers."""
     run = CALLS[library](weights_of(NETWORKS[network]), rows, threads)
     x = np.random.default_rng(1).random((rows, NETWORKS[network][0]), "f4")
     calls, _ = enough_calls(lambda: run(x), SECONDS)
-    return min(seconds_per_call(lambda: run(x), calls) for _ in range(ROUNDS))
+    if callers == 1:
+        return min(seconds_per_call(lambda: run(x), calls) for _ in range(ROUNDS))
+    with ThreadPoolExecutor(callers) as pool:
+
+        def all_call() -> None:
+            list(pool.map(lambda _: seconds_per_call(lambda: run(x), calls), range(callers)))
+
+        return min(seconds_per_call(all_call, 1) for _ in range(ROUNDS)) / (callers * calls)
 
 
 def main() -> None:
@@ -117,11 +126,12 @@ def main() -> None:
     parser.add_argument("--libraries", default=",".join(known))
     parser.add_argument("--rows", default="1,8,64")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--callers", type=int, default=1)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         library, network, rows = options.measure
-        print(measure(library, network, int(rows), options.threads))
+        print(measure(library, network, int(rows), options.threads, options.callers))
         return
     libraries = options.libraries.split(",")
     print(f"{'microseconds':<16} rows" + "".join(f"{name:>16}" for name in libraries))
@@ -130,7 +140,7 @@ def main() -> None:
             line = f"{network:<16}{rows:>5}"
             for library in libraries:
                 command = [sys.executable, __file__, "--threads", str(options.threads)]
-                command += ["--measure", library, network, rows]
+                command += ["--callers", str(options.callers), "--measure", library, network, rows]
                 done = subprocess.run(
                     command, env=limited(options.threads), capture_output=True, text=True, check=False
                 )

@@ -1,7 +1,7 @@
 """Benchmarks for airspeed velocity.
 
 In this folder's parent: ``asv machine --yes`` once on a machine, then ``asv run --quick -E existing`` for the installed
-package, or ``asv continuous main HEAD`` for two commits.
+package, or ``asv run`` for commits. gate.py there compares two.
 """
 
 import os

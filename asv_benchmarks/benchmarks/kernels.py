@@ -92,54 +92,9 @@ class ReluFloat64(Relu):
     dtype = "float64"
 
 
-CURVES = ("exp", "log", "erf", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "gelu", "sqrt", "abs")
-ROWS = ("softmax", "log_softmax", "normalize")
-
-
-class Curve(Benchmark):
-    """Formulas of each element, or of each row, in cache."""
-
-    param_names = ("name",)
-    params = ((*CURVES, *ROWS),)
-    dtype = "float32"
-
-    def setup(self, name):
-        super().setup()
-        self.x, self.y = (self.floats(*IN_CACHE, dtype=self.dtype) + np.float32(0.75) for _ in range(2))
-
-    def time_forward(self, name):
-        self.timed(partial(getattr(kernels, name), self.x))
-
-    def time_backward(self, name):
-        self.timed(partial(getattr(kernels, f"{name}_backward"), self.y, self.x))
-
-
-class CurveFloat64(Curve):
-    params = (("tanh", "softmax"),)
-    dtype = "float64"
-
-
 class Dropout(OnArrays):
     def time_dropout(self, *_):
         self.timed(partial(kernels.dropout, self.x, 0.5, 1))
-
-
-class Entropy(Benchmark):
-    """Cross-entropies of logits, 128 rows of so many classes."""
-
-    param_names = ("classes",)
-    params = ((10, 1000),)
-
-    def setup(self, classes):
-        super().setup()
-        self.x, self.grad = self.floats(128, classes), self.floats(128)
-        self.target = np.arange(128, dtype="float32") % 10
-
-    def time_forward(self, _):
-        self.timed(partial(kernels.cross_entropy, self.x, self.target))
-
-    def time_backward(self, _):
-        self.timed(partial(kernels.cross_entropy_backward, self.grad, self.x, self.target))
 
 
 class Mul(OnArrays):

@@ -28,9 +28,9 @@ LEARNING_RATE = 1e-3
 SGD = optim.SGD(lr=LEARNING_RATE)
 
 
-def problem(name):
-    """A batch, its targets, and the weights and biases of each layer, always the same."""
-    batch, widths = WORKLOADS[name]
+def problem(work):
+    """A batch, its targets, and the weights and biases of each layer of a workload or its name, always the same."""
+    batch, widths = WORKLOADS[work] if isinstance(work, str) else work
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((batch, width), dtype="float32") for width in (widths[0], widths[-1]))
     weights = [

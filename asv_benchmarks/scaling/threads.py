@@ -4,8 +4,8 @@ usage: python asv_benchmarks/scaling/threads.py      (on a machine that does not
 
 For each network of the race the speed of its plan relative to one thread, if barriers cost nothing: the work of all
 ÷ that of the busiest thread. Then the microseconds that program/balance.py predicts, with as many threads as the
-planner takes of those it may, where a cache line takes 40, 100 or 500 ns from one core to another. Measured are steps on one
-and two threads, and the round trip of a cache line, from steps that do next to nothing but wait for each other.
+planner takes of those it may, where a cache line takes 40, 100 or 500 ns from one core to another. Measured are steps
+on one and two threads, and the round trip of a cache line, from steps that do next to nothing but wait for each other.
 """
 
 import sys
