@@ -20,6 +20,7 @@ from gate import SLOWER, built, confirmed, named, ratios
 
 # Not cores of kernels; what is not in the list of cases at all does at most one operation for thousands of elements:
 # `sum_join` adds the sums of chunks, `clip` makes one factor of a norm.
+PLACES = 4  # fewer than in the gate, which takes longer for one comparison
 PATHS = {"program forward", "program step", "program run", "team", "tape", "compiler", "call"}
 
 
@@ -32,7 +33,7 @@ def main(*chosen: str) -> int:
         plain = built("HEAD", Path(folder, "build").resolve())
         for core in cores:
             slow = replace(plain, environment=plain.environment | {"VIVA_TENSOR_SLOWED": core})
-            first = ratios(known, plain, slow)
+            first = ratios(known, plain, slow, PLACES)
             slower = confirmed([name for name, ratio in first.items() if ratio > SLOWER], plain, slow)
             found = sorted(named(slower, known))
             print(f"{core or 'nothing'}: {', '.join(found) or 'nothing'}  ({len(slower)} cases)", flush=True)
