@@ -33,7 +33,7 @@ TRAIN = """
 import resource, numpy as np
 from viva_tensor import train
 x = np.random.default_rng(0).standard_normal((20000, 40), dtype="float32")
-train.fit(x, x[:, :1], train.Settings(epochs=2), rng=np.random.default_rng(0))
+train.fit(x, x[:, :1], train.Settings(epochs=2))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
