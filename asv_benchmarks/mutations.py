@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.cases import cases
 from gate import SLOWER, built, confirmed, named, ratios
 
-# Not cores of kernels; what is not in the list of cases at all does at most one operation for thousands of elements:
-# `sum_join` adds the sums of chunks, `clip` makes one factor of a norm.
+# Not cores of kernels. Three cores are in no case, being at most a few hundredths of any call: `sum_join` adds the sums
+# of chunks of 8192 elements, `clip` makes one factor of a norm, `to_panels` copies what products then read many times.
 PLACES = 4  # fewer than in the gate, which takes longer for one comparison
 PATHS = {"program forward", "program step", "program run", "team", "tape", "compiler", "call"}
 
@@ -36,7 +36,7 @@ def main(*chosen: str) -> int:
             first = ratios(known, plain, slow, PLACES)
             slower = confirmed([name for name, ratio in first.items() if ratio > SLOWER], plain, slow)
             found = sorted(named(slower, known))
-            print(f"{core or 'nothing'}: {', '.join(found) or 'nothing'}  ({len(slower)} cases)", flush=True)
+            print(f"{core or 'nothing'}: {', '.join(found) or 'nothing'}  ({', '.join(slower)})", flush=True)
             if found != [core] * bool(core):
                 missed.append(core)
     print(f"{len(cores) - len(missed)} of {len(cores)} named right")

@@ -15,15 +15,12 @@ import numpy as np
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.kernels import elementwise
-from viva_tensor.program import thresholds
 
 from .common import Benchmark, Function
 from .tape import chain
 from .workloads import CompiledStep, TapeStep, Workload, problem
 
 SHAPE = 64, 384
-PANELS = frozenset({"matmul column_panels", "matmul row_panels"})
-TILES = PANELS | {"matmul packed", "matmul strided"}
 
 
 @dataclass(frozen=True)
@@ -172,15 +169,12 @@ def _tape_step(workload: str, rng: np.random.Generator) -> Function:
     return TapeStep(*problem(workload))
 
 
-def _forward(rows: int, sizes: tuple[int, ...], copied: int, rng: np.random.Generator) -> Function:
-    """Return a compiled forward pass; ``copied`` says from how many multiply-adds with an element x goes to panels."""
+def _forward(rows: int, sizes: tuple[int, ...], rng: np.random.Generator) -> Function:
+    """Return a compiled forward pass."""
     layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=rng)
     x, tape = autograd.new_constant(tape, _floats(rng, rows, sizes[0]))
     pred, tape = nn.mlp_forward(tape, layers, x)
-    with thresholds.changed(copied=copied):
-        forward = program.compile_forward(tape, output=pred, inputs=[x])
-        forward(x.data)
-    return partial(forward, x.data)
+    return partial(program.compile_forward(tape, output=pred, inputs=[x]), x.data)
 
 
 def _run(rng: np.random.Generator) -> Function:
@@ -229,41 +223,34 @@ def _compile(rng: np.random.Generator) -> Function:
     return TapeStep(*problem("tabular")).compiled
 
 
-SQUARE = Workload(256, (256, 256, 256))
-COPIED = thresholds.current().copied
-FEW = frozenset({"matmul rows_beside", "matmul rows_across", "matmul row_by_row", "call"})
-STEP = frozenset({"squared_error", "update descent", "sum", "relu_backward"})
+SGD, MOMENTUM = optim.SGD(lr=1e-3), optim.SGD(lr=1e-3, momentum=0.9)
+SQUARE = Workload(256, (256, 256))
+FEW = frozenset({"matmul rows_beside", "matmul rows_across", "matmul row_by_row", "matmul outer_product", "call"})
+TILES = frozenset({"matmul packed", "matmul strided", "matmul column_panels", "matmul row_panels"})
+STEP = FEW | TILES | {"squared_error", "sum"}
+CLASSIFIER = STEP | {"normalize", "normalize_backward", "gelu", "gelu_backward", "dropout", "update adam", "mul", "add"}
 COMPOSED = {
-    "forward, one row": Case("program forward", partial(_forward, 1, (64, 64), COPIED), FEW),
-    "forward, wide rows": Case("matmul column_panels", partial(_forward, 512, (512, 512), COPIED)),
-    "forward, copied to panels": Case("to_panels", partial(_forward, 2048, (256, 16), 1), TILES),
-    "step seed-demo": Case("program step", partial(_step, "seed-demo", optim.SGD(lr=1e-3)), FEW | STEP),
-    "step tabular": Case("program step", partial(_step, "tabular", optim.SGD(lr=1e-3)), TILES | STEP),
-    "step tabular, momentum": Case(
-        "program step", partial(_step, "tabular", optim.SGD(lr=1e-3, momentum=0.9)), TILES | STEP
+    "forward, in panels": Case(
+        "matmul column_panels", partial(_forward, 256, (256,) * 4), frozenset({"matmul packed"})
     ),
-    "step tabular, adam": Case("program step", partial(_step, "tabular", optim.Adam()), TILES | STEP | {"update adam"}),
-    "step tabular, rmsprop": Case(
-        "program step", partial(_step, "tabular", optim.RMSprop(lr=1e-3)), TILES | STEP | {"update rmsprop"}
-    ),
-    "step mnist-mlp": Case("program step", partial(_step, "mnist-mlp", optim.SGD(lr=1e-3)), TILES | STEP),
-    "step square": Case("matmul row_panels", partial(_step, SQUARE, optim.SGD(lr=1e-3)), TILES - {"matmul row_panels"}),
-    "step bottleneck": Case("program step", partial(_step, "bottleneck", optim.SGD(lr=1e-3)), TILES | STEP),
-    "step of a classifier": Case(
-        "program step",
-        _classifier,
-        TILES | {"normalize", "normalize_backward", "gelu", "gelu_backward", "dropout", "update adam"},
-    ),
-    "step mnist-mlp, two threads": Case("team", partial(_step, "mnist-mlp", optim.SGD(lr=1e-3)), TILES | STEP, 2),
-    "step square, two threads": Case("team", partial(_step, SQUARE, optim.SGD(lr=1e-3)), TILES | STEP, 2),
-    "256³, two threads": Case(
-        "team", partial(_product, 256, 256, 256, False, False, "float32"), TILES | {"matmul packed"}, 2
-    ),
-    "run": Case("program run", _run, TILES | STEP),
+    "step of one layer": Case("matmul row_panels", partial(_step, SQUARE, SGD), frozenset({"matmul column_panels"})),
+    "forward, one row": Case("program forward", partial(_forward, 1, (64, 64)), FEW),
+    "step seed-demo": Case("program step", partial(_step, "seed-demo", SGD), STEP),
+    "step tabular": Case("program step", partial(_step, "tabular", SGD), STEP),
+    "step tabular, momentum": Case("program step", partial(_step, "tabular", MOMENTUM), STEP),
+    "step tabular, adam": Case("program step", partial(_step, "tabular", optim.Adam()), STEP),
+    "step tabular, rmsprop": Case("program step", partial(_step, "tabular", optim.RMSprop(lr=1e-3)), STEP),
+    "step mnist-mlp": Case("program step", partial(_step, "mnist-mlp", SGD), STEP),
+    "step bottleneck": Case("program step", partial(_step, "bottleneck", SGD), STEP),
+    "step of a classifier": Case("program step", _classifier, CLASSIFIER),
+    "step mnist-mlp, two threads": Case("team", partial(_step, "mnist-mlp", SGD), STEP, 2),
+    "step of one layer, two threads": Case("team", partial(_step, SQUARE, SGD), STEP, 2),
+    "256³, two threads": Case("team", partial(_product, *PRODUCTS["256³"][1:], "float32"), TILES, 2),
+    "run": Case("program run", _run, STEP | {"program step"}),
     "recording": Case("tape", _chain, frozenset({"add", "call"})),
     "walking back": Case("tape", _walk_back, frozenset({"add", "call"})),
-    "step on the tape": Case("tape", partial(_tape_step, "seed-demo"), FEW | STEP | {"update descent"}),
-    "compiling": Case("compiler", _compile),
+    "step on the tape": Case("tape", partial(_tape_step, "seed-demo"), STEP | {"relu", "relu_backward"}),
+    "compiling": Case("compiler", _compile, frozenset({"tape"})),
 }
 
 
