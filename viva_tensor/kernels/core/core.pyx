@@ -1,7 +1,7 @@
 """The cores for one element type and one instruction set; every pair of them is built from this source."""
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from viva_tensor.kernels.cores cimport *

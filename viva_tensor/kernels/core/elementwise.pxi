@@ -216,37 +216,48 @@ cdef inline Line piece_of(const Matrix* matrix, Py_ssize_t offset) noexcept nogi
     return line
 
 
+cdef inline int up_to_line(const real* address) noexcept nogil:
+    """Return the number of elements before the next address to which vectors can be aligned."""
+    cdef Py_ssize_t vector = LANES * sizeof(real)
+    return <int> ((vector - <Py_ssize_t> (<uintptr_t> address % vector)) % vector // <Py_ssize_t> sizeof(real))
+
+
 cdef inline void along(Formula formula, Py_ssize_t size, Line a, Line b, Line out, double factor) noexcept nogil:
-    """Apply a formula along a row. The common steps have loops of their own."""
-    cdef Py_ssize_t i, whole = 0
+    """Apply a formula along a row. The common steps have loops of their own, which write aligned vectors."""
+    cdef Py_ssize_t i = 0, whole = 0
     cdef vec fixed
-    cdef int part, k
-    if out.step == 1 and a.step == 1 and b.step == 1:
-        whole = size // LANES
-        for i in range(whole):
-            (<vec*> (out.data + i * LANES))[0] = apply(
-                formula, (<const vec*> (a.data + i * LANES))[0], (<const vec*> (b.data + i * LANES))[0], factor)
-    elif out.step == 1 and a.step == 1 and b.step == 0:
-        whole = size // LANES
-        fixed = splat(b.data[0])
-        for i in range(whole):
-            (<vec*> (out.data + i * LANES))[0] = apply(formula, (<const vec*> (a.data + i * LANES))[0], fixed, factor)
-    elif out.step == 1 and a.step == 0 and b.step == 1:
-        whole = size // LANES
-        fixed = splat(a.data[0])
-        for i in range(whole):
-            (<vec*> (out.data + i * LANES))[0] = apply(formula, fixed, (<const vec*> (b.data + i * LANES))[0], factor)
-    i = whole * LANES
-    while i < size:
+    cdef int part = 0, k
+    if out.step == 1 and size >= 8 * LANES:
+        part = up_to_line(out.data)
+    while True:
+        if part:
+            fixed = apply(formula, gathered(a.data + i * a.step, a.step, part),
+                          gathered(b.data + i * b.step, b.step, part), factor)
+            if out.step == 1:
+                store_part(out.data + i, fixed, part)
+            else:
+                for k in range(part):
+                    out.data[(i + k) * out.step] = (<real*> &fixed)[k]
+            i += part
+        whole = (size - i) // LANES * LANES + i
+        if out.step == 1 and a.step == 1 and b.step == 1:
+            while i < whole:
+                (<vec*> (out.data + i))[0] = apply(
+                    formula, (<const vec*> (a.data + i))[0], (<const vec*> (b.data + i))[0], factor)
+                i += LANES
+        elif out.step == 1 and a.step == 1 and b.step == 0:
+            fixed = splat(b.data[0])
+            while i < whole:
+                (<vec*> (out.data + i))[0] = apply(formula, (<const vec*> (a.data + i))[0], fixed, factor)
+                i += LANES
+        elif out.step == 1 and a.step == 0 and b.step == 1:
+            fixed = splat(a.data[0])
+            while i < whole:
+                (<vec*> (out.data + i))[0] = apply(formula, fixed, (<const vec*> (b.data + i))[0], factor)
+                i += LANES
+        if i == size:
+            return
         part = <int> min(<Py_ssize_t> LANES, size - i)
-        fixed = apply(formula, gathered(a.data + i * a.step, a.step, part),
-                      gathered(b.data + i * b.step, b.step, part), factor)
-        if out.step == 1:
-            store_part(out.data + i, fixed, part)
-        else:
-            for k in range(part):
-                out.data[(i + k) * out.step] = (<real*> &fixed)[k]
-        i += part
 
 
 cdef inline bint runs_on(const Matrix* matrix, Py_ssize_t columns) noexcept nogil:
