@@ -3,7 +3,8 @@
 usage: python asv_benchmarks/busy.py [--seconds 1] [--libraries viva_tensor,torch,jax] [--networks NAME,...]
 
 For each network, library and number of threads: steps per second beside other loads, each measured in a process of its
-own. Runs for minutes, on a machine that does nothing else.
+own; then what two threads do beside one under the same load (goal: at least 0.91), and beside what their share of the
+processors allows (goal: at least 0.8). Runs for minutes, on a machine of two processors that does nothing else.
 """
 
 import argparse
@@ -25,6 +26,8 @@ NETWORKS = {  # rows of a batch, and widths
     "784-256-128-10": (128, (784, 256, 128, 10)),
     "1024-4096-1024": (256, (1024, 4096, 1024)),
 }
+LOADS = ("idle", "1 loop", "2 loops", "4 loops", "2 niced", "training", "quota 1.0", "quota 1.5", "one core")
+SHARES = (2, 4 / 3, 1, 2 / 3, 2, 1, 1, 1.5, 1)  # processors that are left to two threads
 LOOP = "while True: pass"
 QUOTAS = Path("/sys/fs/cgroup/cpu/viva_tensor_busy"), Path("/sys/fs/cgroup/viva_tensor_busy")  # of both versions
 
@@ -171,8 +174,8 @@ def rate(
     return float(done.stdout)
 
 
-def report(library: str, threads: int, network: str, seconds: float) -> None:
-    """Print a line of steps per second, idle and beside each load."""
+def report(library: str, threads: int, network: str, seconds: float) -> list[float]:
+    """Print a line of steps per second, idle and beside each load; return them."""
     rates = []
     for load in (loops(0), loops(1), loops(2), loops(4), loops(2, 19), another_training()):
         with load:
@@ -185,6 +188,19 @@ def report(library: str, threads: int, network: str, seconds: float) -> None:
             rates.append(float("nan"))
     rates.append(rate(library, threads, network, seconds, pin=True))
     print(f"{network:<16}{library:<12}{threads:>2}  " + "".join(f"{one:>11,.0f}" for one in rates), flush=True)
+    return rates
+
+
+def compare(one: list[float], two: list[float]) -> None:
+    """Print two threads beside one under the same load, and beside what the share of the processors allows.
+
+    The scheduler deals two processors out evenly among our two threads and those of the others. A share of one
+    processor allows what one thread does alone; more of them lead up to what two do.
+    """
+    allowed = [one[0] * min(share, 1) + max(two[0] - one[0], 0) * max(share - 1, 0) for share in SHARES]
+    for title, others in (("two threads ÷ one", one), ("÷ what the share allows", allowed)):
+        ratios = "".join(f"{rate / other:>11.2f}" for rate, other in zip(two, others, strict=True))
+        print(f"{title:<32}" + ratios, flush=True)
 
 
 def main() -> None:
@@ -198,12 +214,11 @@ def main() -> None:
         library, threads, network, seconds = options.measure
         print(measure(library, int(threads), network, float(seconds)))
         return
-    loads = ("idle", "1 loop", "2 loops", "4 loops", "2 niced", "training", "quota 1.0", "quota 1.5", "one core")
-    print(f"{'steps a second':<28}T  " + "".join(f"{one:>11}" for one in loads))
+    print(f"{'steps a second':<28}T  " + "".join(f"{load:>11}" for load in LOADS))
     for network in options.networks.split(","):
         for library in options.libraries.split(","):
-            for threads in (1, 2):
-                report(library, threads, network, options.seconds)
+            one, two = (report(library, threads, network, options.seconds) for threads in (1, 2))
+            compare(one, two)
 
 
 if __name__ == "__main__":
