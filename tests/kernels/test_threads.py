@@ -87,7 +87,7 @@ def test_cgroup_v2_quota_is_read_up_the_tree(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "cpu.max").write_text("250000 100000\n")
     (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
-    assert threads.quota_from(tmp_path, "0::/a/b\n") == 2
+    assert threads.quota_from(tmp_path, "0::/a/b\n") == 3  # of 2.5 processors
     (tmp_path / "a" / "b" / "cpu.max").write_text("50000 100000\n")
     assert threads.quota_from(tmp_path, "0::/a/b\n") == 1
     assert threads.quota_from(tmp_path, "0::/\n") == 0
@@ -131,7 +131,7 @@ def test_a_quota_that_no_kernel_writes_limits_nothing(content, tmp_path):
 def test_a_list_of_groups_that_no_kernel_writes_limits_nothing(groups, tmp_path):
     assert threads.quota_from(tmp_path, groups) == 0
     (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert threads.quota_from(tmp_path, groups + "\n0::/\n") == 2
+    assert threads.quota_from(tmp_path, groups + "\n0::/\n") == 3
 
 
 def test_a_quota_below_a_processor_is_one(tmp_path):

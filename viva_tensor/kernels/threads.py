@@ -106,7 +106,10 @@ def _checked(operation: str, n: int) -> int:
 
 
 def quota_from(root: Path, groups: str) -> int:
-    """Return the whole processors that control groups grant, given a cgroup tree and /proc/self/cgroup; 0: no limit."""
+    """Return the processors that control groups grant, given a cgroup tree and /proc/self/cgroup; 0: no limit.
+
+    A part of one counts as one: of 1.5 processors two threads get more done than one.
+    """
     limits = []
     for line in groups.splitlines():
         if line.count(":") < 2:
@@ -118,7 +121,7 @@ def quota_from(root: Path, groups: str) -> int:
             for base in (root / controllers, root / "cpu"):
                 for folder in _upwards(base, group):
                     limits.append(_limit(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
-    return max(1, math.floor(min(limits))) if limits and min(limits) <= MOST_THREADS else 0
+    return math.ceil(min(limits)) if limits and min(limits) <= MOST_THREADS else 0
 
 
 def _upwards(root: Path, group: str) -> list[Path]:
