@@ -4,9 +4,9 @@ usage: python asv_benchmarks/gate.py BASE [HEAD]      (commits; HEAD by default 
 
 Builds both in temporary folders and starts a process for each, which take turns of some milliseconds at each case of
 benchmarks/cases.py, so that a slow spell of the machine meets both. A ratio is that of the fastest turns, with arrays
-made anew in several places. What is slower by more than SLOWER is measured again, twice, in new processes, and counts
-only if it is slower each time. Compared are also the time to build and to import, the memory of a process that trains,
-and the installed size. The exit status is 1 if anything counts.
+made anew in several places. What is slower by more than SLOWER is measured three times more, in new processes, and
+counts only if it is slower each time. Compared are also the time to build and to import, the memory of a process that
+trains, and the installed size. The exit status is 1 if anything counts.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def ratios(names: Iterable[str], base: Version, head: Version, places: int = PLA
 
 
 def confirmed(names: Iterable[str], base: Version, head: Version) -> dict[str, float]:
-    """Return the ratios of the cases that are slower each time they are measured: the smallest of three."""
+    """Return the cases that are slower each time they are measured again, with the least of their ratios."""
     slower = dict.fromkeys(names, float("inf"))
     for _ in range(3):
         again = ratios(slower, base, head)
