@@ -18,6 +18,8 @@ from pathlib import Path
 from benchmarks.cases import cases
 from gate import SLOWER, built, confirmed, named, ratios
 
+from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
+
 # Not cores of kernels. Three cores are in no case, being at most a few hundredths of any call: `sum_join` adds the sums
 # of chunks of 8192 elements, `clip` makes one factor of a norm, `to_panels` copies what products then read many times.
 PLACES = 4  # fewer than in the gate, which takes longer for one comparison
@@ -26,6 +28,9 @@ PATHS = {"program forward", "program step", "program run", "team", "tape", "comp
 
 def main(*chosen: str) -> int:
     known = cases()
+    without = {*FORMULAS, *ROW_FORMULAS} - {case.core for case in known.values()}
+    if without:
+        raise SystemExit(f"benchmarks/cases.py has no case for {', '.join(sorted(without))}")
     cores = chosen or ("", *sorted({case.core for case in known.values()} - PATHS))
     missed = []
     os.environ["VIVA_TENSOR_SLOWABLE"] = "1"
