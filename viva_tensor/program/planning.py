@@ -24,6 +24,7 @@ from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
 
 Lowered = tuple[list[Instruction], Symbol]
+Dealt = tuple[list[Planned], Arena, int]  # in order, their temporaries, and the threads of the widest
 
 MANY_THREADS = 8  # from which the cost of barriers is weighed against the work
 MOST_PLANS = 16  # that a program keeps, for different batch sizes and numbers of threads
@@ -89,7 +90,7 @@ def plan(
         observer.after("loss_with_gradient", instructions)
     instructions = in_panels(instructions, output, held.layouts, dtype)
     observer.after("in_panels", instructions, held.layouts)
-    planned, memory, widest = _dealt(instructions, output, dtype, most)
+    planned, memory, widest = _fastest(instructions, output, dtype, most)
     observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
     arena = aligned(memory.size)
     executor = Executor(dtype.char, widest, threads, shapes, held.guard, held.rule)
@@ -98,10 +99,16 @@ def plan(
     return Plan(planned, memory.offsets, arena, widest, executor, sum(one.instruction.flops for one in planned))
 
 
-def _dealt(
-    instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any], most: int
-) -> tuple[list[Planned], Arena, int]:
-    """Return the order, memory and threads of instructions, half as many while that is predicted to be faster."""
+def _fastest(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any], most: int) -> Dealt:
+    """Return the order, memory and threads that are predicted to be fastest: with many threads also halves of them."""
+    made = [_dealt(instructions, output, dtype, most)]
+    while (widest := made[-1][2]) > MANY_THREADS:
+        made.append(_dealt(instructions, output, dtype, widest // 2))
+    return made[0] if len(made) == 1 else min(made, key=lambda one: seconds(one[0], one[2]))
+
+
+def _dealt(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any], most: int) -> Dealt:
+    """Return the order, memory and threads of instructions that may use so many threads."""
     planned = [Planned(one, *one.threads(most, current())) for one in instructions]
     widest = max((one.threads for one in planned), default=1)
     shared = unshared_size(planned, output, dtype.itemsize) > current().unshared
@@ -110,10 +117,6 @@ def _dealt(
     memory = laid_out(planned, output, dtype.itemsize, shared)
     if widest > 1:
         deal(planned, memory.offsets, {buffer: memory.bytes_of(buffer) for buffer in memory.offsets}, widest)
-    if widest > MANY_THREADS:
-        fewer = _dealt(instructions, output, dtype, widest // 2)
-        if seconds(fewer[0], fewer[2]) < seconds(planned, widest):
-            return fewer
     return planned, memory, widest
 
 
