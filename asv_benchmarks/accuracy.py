@@ -32,8 +32,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from viva_tensor import sklearn as compiled
-from viva_tensor.tabular.data import diamonds_path, read_table
+from viva_tensor.tabular.data import diamonds_path
 from viva_tensor.tabular.encoding import fit_encoding
+from viva_tensor.tabular.reading import read_table
 
 
 class Case(NamedTuple):

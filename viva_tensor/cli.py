@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import warnings
@@ -21,7 +22,10 @@ from viva_tensor import nn, optim
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import data, report, runs, saving
+from viva_tensor.tabular import data, reading, report, runs, saving
+from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.reading import Reading
+from viva_tensor.tabular.recognition import Writing
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -113,14 +117,52 @@ def info(folder: Path | None) -> None:
         click.echo(report.describe(saving.load(folder)))
 
 
+def names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Return names from a comma-separated list."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a file is written."""
+    for option in reversed(
+        (
+            click.option("--sep", metavar="CHAR", help="Between columns.  [default: the one that fits]"),
+            click.option("--encoding", metavar="NAME", help="Of a text file.  [default: utf-8]"),
+            click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
+            click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
+            click.option("--missing", metavar="WORD,...", callback=names, help="Words for a missing value."),
+            click.option("--date-format", metavar="FORMAT", help="Of dates, such as %d.%m.%Y.  [default: ISO 8601]"),
+            click.option(
+                "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def reading_of(said: dict[str, Any], usual: Writing) -> Reading:
+    """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
+    separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
+    given = {name: said.pop(name) for name in ("missing", "decimal", "thousands", "date_format")}
+    writing = dataclasses.replace(usual, **{name: value for name, value in given.items() if value})
+    return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
+
+
 @cli.command(context_settings={"show_default": True})
 @click.argument("file", type=PATH, required=False)
 @click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
 @click.option(
     "--task",
+    "task_name",
     type=click.Choice(["regression", "classification"]),
     help="How to treat the target.  [default: classification of text, categories and booleans]",
 )
+@click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
+@click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
+@click.option("--categorical", metavar="COLUMN,...", callback=names, help="Columns whose numbers are categories.")
+@click.option("--numeric", metavar="COLUMN,...", callback=names, help="Columns to keep that only number the rows.")
+@reading_options
 @click.option(
     "--hidden",
     metavar="N,N,...",
@@ -156,6 +198,7 @@ def info(folder: Path | None) -> None:
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
+@click.option("--force", is_flag=True, help="Replace the run in the folder, or its checkpoint.")
 @click.option(
     "--report", "timed", is_flag=True, help="Under mpiexec: show how long each process computes, waits and sums."
 )
@@ -165,7 +208,7 @@ def train(
     /,
     file: Path | None,
     target: str | None,
-    task: str | None,
+    task_name: str | None,
     optimizer: str,
     lr: float | None,
     momentum: float,
@@ -173,14 +216,16 @@ def train(
     threads: int | None,
     output: Path,
     resume: bool,
+    force: bool,
     timed: bool,
-    **options: Any,  # the other fields of Settings
+    **options: Any,  # of columns, of reading, and the other fields of Settings
 ) -> None:
     """Train a network on FILE and test it on rows kept for the test.
 
-    FILE is a table with a header, as .csv, .tsv, .csv.gz, .tsv.gz or .parquet; its columns may be numbers, booleans,
-    dates, text and categories, with missing values. Without FILE, the bundled table of 53,940 diamonds is used. Text,
-    categories and booleans are predicted as classes, numbers as numbers.
+    FILE is a table: .csv, .tsv or .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx.
+    Its columns may be numbers, booleans, dates, text and categories, with missing values. Whatever is guessed or left
+    out is said before training starts; rows are counted from 0. Without FILE, the bundled table of 53,940 diamonds is
+    used. Text, categories and booleans are predicted as classes, numbers as numbers.
 
     Under mpiexec -n N or srun, N processes share each batch and train the same network, up to rounding. All of them
     must see FILE and DIR; each reads its share of the rows of a .parquet file.
@@ -188,22 +233,31 @@ def train(
     ranks = Ranks(comm)
     if file is None:
         file, target = data.diamonds_path(), target or "price"
-    elif target is None:
+    with failures():
+        reading.check_file(file)
+        way = reading_of(options, Writing())
+    if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
     kind, usual_lr = OPTIMIZERS[optimizer]
     extra = {"momentum": momentum} if optimizer == "sgd" else {}
+    roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     settings = training.Settings(optimizer=kind(lr=lr or usual_lr, **extra), **options)
-    check_folder(output)  # before the work, not after it
     checkpoint = output / CHECKPOINT
-    if resume and not checkpoint.is_file():
-        raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
+    check_output(output, checkpoint, resume, force)  # before the work, not after it
+    task = runs.Task(
+        target,
+        {"regression": "number", "classification": "class", None: None}[task_name],
+        test_fraction,
+        roles,
+        way.writing,
+    )
+    as_text = [*roles.categorical, *([target] if task.kind == "class" else [])]
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
         run = runs.run(
-            data.read_table(file) if ranks.size == 1 else data.open_table(file),
-            target,
+            reading.read(file, way, text=as_text, whole=ranks.size == 1),
+            task,
             settings,
-            test_fraction=test_fraction,
-            kind={"regression": "number", "classification": "class", None: None}[task],
+            started=lambda prepared: click.echo(report.opening(prepared, file.name)),
             progress=True,
             checkpoint=checkpoint,
             resume=resume,
@@ -218,10 +272,23 @@ def train(
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
-    click.echo(report.summary(run, file.name))
+    click.echo("\n" + report.summary(run))
     if run.fit.times:
         click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
+
+
+def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
+    """Raise if a run cannot be written to a folder, or would replace another that is there."""
+    check_folder(output)
+    if resume:
+        if not checkpoint.is_file():
+            raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
+    elif not force:
+        if checkpoint.exists():
+            raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")
+        if (output / saving.WEIGHTS).exists():
+            raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
 
 
 def check_folder(folder: Path) -> None:
@@ -241,22 +308,39 @@ def check_folder(folder: Path) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where to write the predictions.  [default: standard output]",
 )
+@click.option("--id", metavar="COLUMN", help="Column to carry over.  [default: that of the training]")
+@click.option("--append", is_flag=True, help="Write the columns of FILE before the predictions.")
+@reading_options
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
-def predict(folder: Path, file: Path, output: Path | None, threads: int | None) -> None:
+def predict(
+    folder: Path, file: Path, output: Path | None, id: str | None, append: bool, threads: int | None, **options: Any
+) -> None:
     """Predict the rows of FILE with the model that viva-tensor train saved in MODEL_FOLDER.
 
-    FILE needs the columns that the model was trained on, by name, in any order. The predictions are written as CSV: the
-    index of the row, the prediction, and for classes the probability of each.
+    FILE needs the columns that the model was trained on, by name, in any order, written as in training. The predictions
+    are written as CSV: the index of the row, from 0, its name if it has one, the prediction, and for classes the
+    probability of each. Values unlike those of the training rows are counted on stderr.
     """
     if output is not None:
         check_folder(output.absolute().parent)
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         model = saving.load(folder)
-        table = data.read_table(file, text=model.text_columns)
+        way = reading_of(options, model.origin.writing)
+        source = reading.read(file, way, text=model.text_columns, notations=model.notations)
+        table = data.rows_of(source.table, 0, len(source.table))
+        if id is not None:
+            data.check_column(table, id)
+            model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
         predictions = model.predict(table)
+        said = [*source.notes, *model.unfamiliar(table)]
     unused = [name for name in table.columns if name not in model.known_columns]
     if unused:
-        click.echo(f"Not used, unknown to the model: {', '.join(unused)}", err=True)
+        said.append(f"Not used, unknown to the model: {', '.join(unused)}")
+    for line in said:
+        click.echo(line, err=True)
+    if append:
+        known = [name for name in ("row", model.origin.id) if name in predictions]
+        predictions = table.join(predictions.drop(columns=known), rsuffix=" of the model")
     try:
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:

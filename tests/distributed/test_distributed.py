@@ -9,8 +9,8 @@ from support.launch import launch, needs_mpi
 
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.tabular import runs
-from viva_tensor.tabular.data import read_table
 from viva_tensor.tabular.parquet import ParquetRows
+from viva_tensor.tabular.reading import read_table
 
 SETTINGS = ["--epochs", "6", "--hidden", "16", "--batch-size", "100", "--threads", "1"]
 
@@ -81,7 +81,7 @@ def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
 def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path):
     assert train(2, parquet, tmp_path / "whole").returncode == 0
     for how, count in (("interrupt", 2), ("error", 3), ("kill", 1)):
-        done = train(2, parquet, tmp_path / "run", program=("support.rank_programs.stopping", how))
+        done = train(2, parquet, tmp_path / "run", "--force", program=("support.rank_programs.stopping", how))
         assert done.returncode != 0, how
         if how == "error":
             assert "ValueError: of this rank alone" in done.stderr

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 from support.checkpoints import WRITTEN, full, read_or_refused, signed
 from support.mangled import changed, headed, replanted, tables
-from tabular.test_data import trained_or_refused
+from tabular.test_reading import trained_or_refused
 
 from viva_tensor import error
 from viva_tensor.checkpoint import codec, states
@@ -106,7 +106,7 @@ def main() -> None:
             path = folder / ("c.tsv" if separator == "\t" else "c.csv")
             path.write_bytes(data)
             output = folder / "run"
-            flags = ["--epochs", "1", "--hidden", "2", "--output", output]
+            flags = ["--epochs", "1", "--hidden", "2", "--force", "--output", output]
             for arguments in (["train", path, "--target", "c1", *flags], ["predict", output, path]):
                 done = CliRunner().invoke(cli, [str(one) for one in arguments])
                 outcomes[f"  commands that ended with {done.exit_code}"] += 1

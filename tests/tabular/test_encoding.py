@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viva_tensor.tabular.columns import CLIP
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.encoding import CLIP, MAX_CATEGORIES, Encoding, fit_encoding
+from viva_tensor.tabular.encoding import MAX_CATEGORIES, Encoding, fit_encoding
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
 
@@ -44,10 +45,10 @@ class TestNumeric:
     def test_dates_are_days_since_the_first(self, zone):
         days = pd.date_range("2024-01-01", periods=5, freq="2D", tz=zone)
         encoding = fit_encoding(pd.DataFrame({"d": days}))
-        assert (encoding.columns[0].mean, encoding.columns[0].std) == pytest.approx((4, 8**0.5))
+        assert (encoding.columns[0].days.mean, encoding.columns[0].days.std) == pytest.approx((4, 8**0.5))
         assert encoding.encode(pd.DataFrame({"d": days[2:3]})).tolist() == [[0]]
         dates = [datetime.date(2024, 1, 1), None, datetime.date(2024, 1, 9)]
-        assert fit_encoding(pd.DataFrame({"d": dates})).columns[0].median == 4
+        assert fit_encoding(pd.DataFrame({"d": dates})).columns[0].days.median == 4
 
     def test_outlier_is_clipped(self):
         assert encoded([0.0, 1.0], [1e300, -1e300]) == [[CLIP], [-CLIP]]

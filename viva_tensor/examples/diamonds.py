@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.tabular.data import diamonds_path, read_table
+from viva_tensor.tabular.data import diamonds_path
+from viva_tensor.tabular.reading import read_table
 
 COLUMNS = ["carat", "x", "y", "z"]
 

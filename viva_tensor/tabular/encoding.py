@@ -6,10 +6,11 @@ exactly as the training rows were. Values that are missing, NaN or infinite all 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,69 +18,44 @@ import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Numeric, column_from_dict
+from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 
 MAX_CATEGORIES = 64
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
-CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
-MISSING = "(missing)"
+LEAST_ROWS = 20  # of an integer column that is taken for a running number
+IDENTIFIER_NAME = re.compile(
+    r"(|.*[\W_])(id|Id|ID|[iI]ndex|idx|[kK]ey|[nN]r|[nN]o|[rR]ow|rownames|rowid|#)|.*[a-z]I[dD]|Unnamed: \d+"
+)
 
 
 @dataclass(frozen=True)
-class Numeric:
-    """A number, boolean or date as ``(value - mean) / std``, clipped to ±10, with `median` for a missing value.
+class Roles:
+    """What a user says about columns.
 
-    If `missing`, a second feature is 1 where the value is missing. Dates are days since `origin`.
+    Attributes
+    ----------
+    drop : tuple of str
+        Columns to leave out.
+    categorical : tuple of str
+        Columns whose values are categories, though they look like numbers.
+    numeric : tuple of str
+        Columns of numbers to keep as such, though they look like the number of a row.
+    id : str, optional
+        A column that names the rows: no feature, but carried over to predictions.
     """
 
-    name: str
-    median: float
-    mean: float
-    std: float
-    missing: bool = False
-    origin: str | None = None
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
-
-    def encode(self, column: pd.Series[Any]) -> Float64Array:
-        values = numbers_of(column, self.origin)
-        absent = np.isnan(values)
-        with np.errstate(over="ignore"):
-            scaled = np.clip((np.where(absent, self.median, values) - self.mean) / self.std, -CLIP, CLIP)
-        return np.column_stack([scaled, absent] if self.missing else [scaled])
-
-
-@dataclass(frozen=True)
-class Categorical:
-    """A text or category as one feature per category: 1 for the category of the row, 0 elsewhere.
-
-    A value outside `categories` is 0 everywhere. If `missing`, a last feature is 1 where the value is missing.
-    """
-
-    name: str
-    categories: tuple[str, ...]
-    missing: bool = False
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        labels = (*self.categories, MISSING) if self.missing else self.categories
-        return tuple(f"{self.name}={label}" for label in labels)
-
-    def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-        codes, labels = labels_of(column)
-        index = {category: i for i, category in enumerate(self.categories)}
-        n = len(self.categories)
-        # code -1, a missing value, finds the last entry
-        indices = np.array([*(index.get(label, -1) for label in labels), n])[codes]
-        one_hot: npt.NDArray[np.bool_] = indices[:, None] == np.arange(n + self.missing)
-        return one_hot
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    id: str | None = None
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How the columns of a table become features; `left_out` gives the reason for each column that does not.
+
+    `notes` are lines about columns, for a person.
 
     Examples
     --------
@@ -95,8 +71,9 @@ class Encoding:
     True
     """
 
-    columns: tuple[Numeric | Categorical, ...]
+    columns: tuple[Column, ...]
     left_out: Mapping[str, str] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -110,9 +87,7 @@ class Encoding:
         DataError
             If a column is missing, or holds text where the training rows held numbers.
         """
-        absent = [column.name for column in self.columns if column.name not in table.columns]
-        if absent:
-            raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
+        self._check(table)
         features = np.empty((len(table), len(self.feature_names)), np.float32)
         start = 0
         for column in self.columns:
@@ -120,6 +95,16 @@ class Encoding:
             features[:, start:stop] = column.encode(table[column.name])
             start = stop
         return features
+
+    def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Describe values unlike those of the training rows: beyond their range, or in none of their categories."""
+        self._check(table)
+        return tuple(line for column in self.columns if (line := column.unfamiliar(table[column.name])))
+
+    def _check(self, table: pd.DataFrame) -> None:
+        absent = [column.name for column in self.columns if column.name not in table.columns]
+        if absent:
+            raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the encoding as numbers, strings, lists and dicts for JSON."""
@@ -136,53 +121,94 @@ class Encoding:
             If `record` is not such a description.
         """
         try:
-            return cls(tuple(map(_column_from_dict, record["columns"])), dict(record["left_out"]))
+            return cls(tuple(map(column_from_dict, record["columns"])), dict(record["left_out"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not the description of an encoding: {one_line(error)}") from error
 
 
 def fit_encoding(
-    table: Table, rows: IndexArray | None = None, target: str | None = None, ranks: Ranks = ALONE
+    table: Table,
+    rows: IndexArray | None = None,
+    target: str | None = None,
+    ranks: Ranks = ALONE,
+    roles: Roles = Roles(),  # frozen
 ) -> Encoding:
     """Choose the encoding of every column of `table` but the target from the training rows, or from all rows.
 
-    Numbers, booleans and dates are standardised; the 64 most frequent texts or categories are one-hot encoded. A column
-    is left out if it is constant, all missing, of another kind, or a text that differs in nearly every row. Each rank
-    looks at some of the columns.
+    Numbers, booleans and dates are standardised; dates also have their place in the year, the week and the day; the 64
+    most frequent texts or categories are one-hot encoded. A column is left out if it is constant, all missing, of
+    another kind, a text that differs in nearly every row, or integers that number the rows. Each rank looks at some of
+    the columns.
 
     Raises
     ------
     DataError
         If no column is left.
     """
-    names = [name for name in table.columns if name != target]
+    names = [name for name in table.columns if name not in (target, roles.id, *roles.drop)]
     with ranks.fail_together("fit_encoding"):
-        local = {
-            name: _fit_column(name, table[name] if rows is None else table[name].iloc[rows])
-            for name in names[ranks.local_slice(len(names))]
-        }
+        local = {name: _fit_column(table[name], rows, roles) for name in names[ranks.local_slice(len(names))]}
     fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
-    left_out = {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
-    columns = tuple(column for column in fitted.values() if not isinstance(column, str))
+    if any(not isinstance(one.column, str) and not one.numbers_rows for one in fitted.values()):
+        fitted = {name: one.without_row_numbers() for name, one in fitted.items()}
+    left_out = {name: one.column for name, one in fitted.items() if isinstance(one.column, str)}
+    columns = tuple(one.column for one in fitted.values() if not isinstance(one.column, str))
     if not columns:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise DataError("no usable feature column" + (f" ({reasons})" if reasons else " besides the target"))
-    return Encoding(columns, left_out)
+    left_out |= dict.fromkeys(roles.drop, "dropped as asked")
+    return Encoding(columns, left_out, tuple(one.note for one in fitted.values() if one.note))
 
 
-def _fit_column(name: str, column: pd.Series[Any]) -> Numeric | Categorical | str:
-    """Return how to encode a column, or the reason to leave it out."""
-    kind = kind_of(column)
-    if kind == "empty":
-        return "all values missing"
-    if kind == "other":
-        return "neither numbers nor text nor dates"
-    return _fit_categorical(name, column) if kind == "text" else _fit_numeric(name, column, is_date=kind == "date")
+class _Fitted(NamedTuple):
+    """How to encode a column, or the reason to leave it out; and whether it only numbers the rows."""
+
+    column: Column | str
+    numbers_rows: bool = False
+    note: str = ""
+
+    def without_row_numbers(self) -> _Fitted:
+        return _Fitted("it numbers the rows; --numeric keeps it") if self.numbers_rows else self
 
 
-def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | str:
-    origin = pd.to_datetime(column, utc=True).min().isoformat() if is_date else None
-    values = numbers_of(column, origin)
+def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles) -> _Fitted:
+    name = str(column.name)
+    selected = column if rows is None else column.iloc[rows]
+    kind = "text" if name in roles.categorical else kind_of(selected)
+    match kind:
+        case "empty":
+            return _Fitted("all values missing")
+        case "other":
+            return _Fitted("neither numbers nor text nor dates")
+        case "text":
+            return _Fitted(_fit_categorical(name, selected, keep=name in roles.categorical))
+        case "date":
+            return _Fitted(_fit_date(name, selected))
+    return _Fitted(
+        _fit_numeric(name, numbers_of(selected)),
+        numbers_rows=kind == "number" and name not in roles.numeric and _numbers_rows(column),
+        note=_infinite(column),
+    )
+
+
+def _numbers_rows(column: pd.Series[Any]) -> bool:
+    """Return whether integers count the rows, or differ in all of them and are called an index or the like."""
+    if not pd.api.types.is_integer_dtype(column) or len(column) < LEAST_ROWS or column.isna().any():
+        return False
+    values = column.to_numpy(np.int64)
+    if bool((np.diff(values) == 1).all()):
+        return True
+    return bool(IDENTIFIER_NAME.fullmatch(str(column.name))) and column.is_unique
+
+
+def _infinite(column: pd.Series[Any]) -> str:
+    if not pd.api.types.is_float_dtype(column):
+        return ""
+    count = int(np.isinf(column.to_numpy(np.float64, na_value=np.nan)).sum())
+    return f"{column.name}: infinite values count as missing ({count:,})" if count else ""
+
+
+def _fit_numeric(name: str, values: Float64Array) -> Numeric | str:
     absent = np.isnan(values)
     if absent.all():
         return "all values missing"
@@ -190,35 +216,42 @@ def _fit_numeric(name: str, column: pd.Series[Any], is_date: bool) -> Numeric | 
     with np.errstate(over="ignore", invalid="ignore"):
         median = float(np.median(values[~absent]))
         values = np.where(absent, median, values)
-        constant = bool(values.min() == values.max())
-        mean, std = float(values.mean()), 1.0 if constant else float(values.std())
-    if constant and not missing:
+        low, high = float(values.min()), float(values.max())
+        mean, std = float(values.mean()), 1.0 if low == high else float(values.std())
+    if low == high and not missing:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return "values too large or too close together for float64"
-    return Numeric(name, median, mean, std, missing, origin)
+    return Numeric(name, median, mean, std, missing, low, high)
 
 
-def _fit_categorical(name: str, column: pd.Series[Any]) -> Categorical | str:
+def _fit_date(name: str, column: pd.Series[Any]) -> Date | str:
+    origin = pd.to_datetime(column, utc=True).min()
+    days = numbers_of(column, origin.isoformat())
+    scaled = _fit_numeric(name, days)
+    if isinstance(scaled, str):
+        return scaled
+    present = days[~np.isnan(days)] + numbers_of(pd.Series([origin]), EPOCH)[0]
+    span, dates = float(np.ptp(present)), len(np.unique(np.floor(present)))
+    cycles = {
+        "year": span > DAYS["year"],  # else the day of the year says no more than the day
+        "week": span > 2 * DAYS["week"] and dates > span / 4,  # of monthly dates the weekday is chance
+        "day": span > 2 and len(np.unique(np.mod(present, 1.0).round(6))) > 1,
+    }
+    return Date(name, origin.isoformat(), scaled, tuple(cycle for cycle, tells in cycles.items() if tells))
+
+
+def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categorical | str:
     codes, labels = labels_of(column)
     missing = bool((codes < 0).any())
     counts: Counter[str] = Counter()
     for label, count in zip(labels, np.bincount(codes[codes >= 0], minlength=len(labels)).tolist(), strict=True):
         counts[label] += count
+    if not counts:
+        return "all values missing"
     if len(counts) == 1 and not missing:
         return "constant"
-    if len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
+    if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
         return "identifier: the text differs in nearly every row"
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)
-
-
-def _column_from_dict(record: Mapping[str, Any]) -> Numeric | Categorical:
-    if record["kind"] == "categorical":
-        return Categorical(str(record["name"]), tuple(map(str, record["categories"])), bool(record["missing"]))
-    if record["kind"] != "numeric":
-        raise ValueError(f"unknown kind {record['kind']!r}")
-    median, mean, std = (float(record[key]) for key in ("median", "mean", "std"))
-    if not (np.isfinite([median, mean, std]).all() and std > 0):
-        raise ValueError(f"column {record['name']!r} has no finite median, mean and positive std")
-    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), record["origin"])

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.encoding import Categorical, Encoding
+from viva_tensor.tabular.columns import Categorical, Numeric
+from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.notation import PLAIN, Notation
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.train import Fit, Layers, Settings, predict
 
 Scores = NumberScores | ClassScores
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is kept of the table that a model was trained on, to read other tables like it.
+
+    Attributes
+    ----------
+    notations : mapping
+        How columns that are numbers or dates were written in the file.
+    writing : Writing
+        What the user said about how values are written.
+    id : str, optional
+        The column that names the rows.
+    """
+
+    notations: Mapping[str, Notation] = field(default_factory=dict, hash=False)
+    writing: Writing = Writing()  # noqa: RUF009  # frozen
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -23,29 +46,64 @@ class Model:
     encoding: Encoding
     layers: Layers
     activation: str
+    origin: Origin = Origin()
 
     @property
     def text_columns(self) -> list[str]:
-        """Columns to read as text; see :func:`viva_tensor.tabular.data.read_table`."""
+        """Columns to read as text; see :func:`viva_tensor.tabular.reading.read`."""
         return [column.name for column in self.encoding.columns if isinstance(column, Categorical)]
+
+    @property
+    def notations(self) -> dict[str, Notation]:
+        """How columns of numbers and dates are written, where a file has text for them."""
+        plain = {column.name: PLAIN for column in self.encoding.columns if isinstance(column, Numeric)}
+        return {**plain, **self.origin.notations}
 
     @property
     def known_columns(self) -> set[str]:
         """The target and all columns of the training rows, including those left out."""
         used = {column.name for column in self.encoding.columns}
-        return {self.target.name, *used, *self.encoding.left_out}
+        named = {self.origin.id} if self.origin.id else set()
+        return {self.target.name, *used, *named, *self.encoding.left_out}
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return predictions for a table: columns row (from 0), predicted, and for classes their probabilities.
 
+        The column that named the rows in training is carried over, if the table has it.
+
         Raises
         ------
         DataError
-            If the columns are not those of the training rows.
+            If the columns are not those of the training rows, or a value does not fit its column.
         """
-        decoded = self.target.decode(predict(self.layers, self.encoding.encode(table), self.activation))
-        decoded.insert(0, "row", np.arange(len(table)))
-        return decoded
+        encoded = self.encoding.encode(self._parsed(table))
+        decoded = self.target.decode(predict(self.layers, encoded, self.activation))
+        return name_rows(decoded, np.arange(len(table)), table, self.origin.id)
+
+    def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
+        """Describe values unlike those of the training rows, a line for each column that has some."""
+        return self.encoding.unfamiliar(self._parsed(table))
+
+    def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a table whose columns of text are numbers and dates where the model wants them."""
+        wanted = {column.name for column in self.encoding.columns if not isinstance(column, Categorical)}
+        texts = {
+            name: notation
+            for name, notation in self.notations.items()
+            if name in wanted and name in table.columns and kind_of(table[name]) == "text"
+        }
+        return table.assign(**{name: notation.parse(table[name]) for name, notation in texts.items()})
+
+
+def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str | None) -> pd.DataFrame:
+    """Return predictions with the index of each row before them, and its name if there is a column of names."""
+    named = predicted.copy()
+    named.insert(0, "row", rows)
+    if id is not None and id in table.columns:
+        if id in named.columns:
+            raise DataError(f"the column {id!r} that names rows has the name of a column of predictions; rename it")
+        named.insert(1, id, table[id].iloc[rows].to_numpy())
+    return named
 
 
 @dataclass(frozen=True)
@@ -56,13 +114,17 @@ class Run:
     test_fraction: float
     target: Target
     encoding: Encoding
+    origin: Origin
     fit: Fit
     rows: Mapping[str, int]
+    notes: tuple[str, ...]
     threads: int
     ranks: int
-    test: pd.DataFrame  # row (in the table, from 0), actual, predicted, and for classes their probabilities
+    test: (
+        pd.DataFrame
+    )  # row (in the table, from 0), its name if it has one, actual, predicted, and for classes their probabilities
     scores: Mapping[str, Scores]
 
     @property
     def model(self) -> Model:
-        return Model(self.target, self.encoding, self.fit.layers, self.settings.activation)
+        return Model(self.target, self.encoding, self.fit.layers, self.settings.activation, self.origin)

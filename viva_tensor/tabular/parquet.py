@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def _data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
+def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column."""
-    frame: pd.DataFrame = table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
     if len(indices) == 1 and isinstance(indices[0], dict):  # stored as its start and step alone
         frame, index = frame.reset_index(drop=True), indices[0]
@@ -24,7 +24,25 @@ def _data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     elif frame.index.names != [None]:
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)
+    if frame.columns.is_unique:
+        for name in set(table.column_names) & set(frame.columns):
+            frame[name] = _exact(table[name], frame[name])
     return frame.reset_index(drop=True)
+
+
+def _exact(stored: pa.ChunkedArray, column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of which nothing is lost: integers as such where some are missing, times of day as hours."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(stored.type) and stored.null_count:
+        sign, bits = "U" * str(stored.type).startswith("u"), stored.type.bit_width
+        dtype = getattr(pd, f"{sign}Int{bits}Dtype")()
+        return pd.Series(stored.to_pandas(types_mapper=lambda _: dtype).array, index=column.index)
+    if pa.types.is_time(stored.type):
+        unit = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[stored.type.unit]
+        numbers = stored.cast(pa.int32() if stored.type.bit_width == 32 else pa.int64()).to_pandas()
+        return pd.Series(numbers.to_numpy(np.float64) / (3600 * unit), index=column.index)
+    return column
 
 
 class ParquetRows:
@@ -52,7 +70,7 @@ class ParquetRows:
         import pyarrow.parquet
 
         self._file = pyarrow.parquet.ParquetFile(path)
-        self.columns: pd.Index[str] = _data_frame(self._file.schema_arrow.empty_table()).columns
+        self.columns: pd.Index[str] = data_frame(self._file.schema_arrow.empty_table()).columns
 
     def __len__(self) -> int:
         count: int = self._file.metadata.num_rows
@@ -62,7 +80,7 @@ class ParquetRows:
         """Return a column."""
         # an index that is no column of the file takes its length from the first column
         columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
-        return _data_frame(self._file.read(columns=columns))[name]
+        return data_frame(self._file.read(columns=columns))[name]
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Return the rows from start up to but not including stop; row groups without any of them are not read."""
@@ -71,4 +89,4 @@ class ParquetRows:
         begins = np.cumsum([0, *counts])
         groups = np.flatnonzero((begins[1:] > start) & (begins[:-1] < stop))
         skipped = begins[begins <= start][-1]
-        return _data_frame(self._file.read_row_groups(groups.tolist()).slice(start - skipped, stop - start), start)
+        return data_frame(self._file.read_row_groups(groups.tolist()).slice(start - skipped, stop - start), start)

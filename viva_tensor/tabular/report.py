@@ -9,17 +9,23 @@ from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.runs import Prepared
 from viva_tensor.tabular.targets import Classes
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
-def summary(run: Run, source: str) -> str:
-    """Return a report for a terminal."""
+def opening(prepared: Prepared | Run, source: str) -> str:
+    """Return what a person should know before training starts, for a terminal."""
+    return "\n".join([_overview(prepared, source), *(f"  {line}" for line in _findings(prepared))])
+
+
+def summary(run: Run) -> str:
+    """Return the scores of a run, for a terminal."""
     table = _table(run)
     widths = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
-    lines = [_overview(run, source), *(f"  {line}" for line in _left_out(run)), ""]
+    lines = []
     for row in table:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
@@ -50,7 +56,7 @@ def markdown(run: Run, source: str) -> str:
     """Return a short report in Markdown."""
     head, *rows = _table(run)
     lines = [f"# {run.target.name} of {source}", "", _overview(run, source) + "."]
-    lines += [*(f"- {line}" for line in _left_out(run)), ""]
+    lines += [*(f"- {line}" for line in _findings(run)), ""]
     lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", _speed(run) + ".", ""]
     lines += ["| setting | value |", "|---|---|"]
     lines += [_markdown_row([name, str(value)]) for name, value in _settings(run).items()]
@@ -64,6 +70,7 @@ def record(run: Run) -> dict[str, Any]:
         "rows": dict(run.rows),
         "features": len(run.encoding.feature_names),
         "left_out": dict(run.encoding.left_out),
+        "notes": list(run.notes),
         "test": {
             name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
             for name, scores in run.scores.items()
@@ -99,7 +106,7 @@ def _settings(run: Run) -> dict[str, Any]:
     return settings | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 
-def _overview(run: Run, source: str) -> str:
+def _overview(run: Prepared | Run, source: str) -> str:
     encoding = run.encoding
     return (
         f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
@@ -107,8 +114,9 @@ def _overview(run: Run, source: str) -> str:
     )
 
 
-def _left_out(run: Run) -> list[str]:
-    lines = [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
+def _findings(run: Prepared | Run) -> list[str]:
+    lines = list(run.notes)
+    lines += [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
     if run.rows["without_target"]:
         lines.append(f"left out: {run.rows['without_target']:,} rows without a value of {run.target.name}")
     return lines

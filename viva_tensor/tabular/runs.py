@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from viva_tensor import kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.baselines import least_squares, logistic_regression
-from viva_tensor.tabular.data import DataError, Table, split_rows, target_kind
-from viva_tensor.tabular.encoding import fit_encoding
+from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
+from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.features import encoded
-from viva_tensor.tabular.model import Run, Scores
+from viva_tensor.tabular.model import Origin, Run, Scores, name_rows
+from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Number, Target, fit_target, values_of
 from viva_tensor.train import DEFAULTS, DivergenceError, Settings, fit, predict
 
@@ -27,13 +31,107 @@ if TYPE_CHECKING:
 TEST_FRACTION = 0.2
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be learned from a table.
+
+    Attributes
+    ----------
+    target : str
+        The column to predict.
+    kind : {"number", "class"}, optional
+        How to treat it; by default text, categories and booleans are classes.
+    test_fraction : float
+        Share of the rows kept for the test.
+    roles : Roles
+        What the user says about the other columns.
+    writing : Writing
+        What the user said about how values are written, to be kept for other files.
+    """
+
+    target: str
+    kind: str | None = None
+    test_fraction: float = TEST_FRACTION
+    roles: Roles = Roles()  # noqa: RUF009  # frozen
+    writing: Writing = Writing()  # noqa: RUF009  # frozen
+
+
+class Prepared(NamedTuple):
+    """A table made ready for training: its target, features and parts, and what a person should know before."""
+
+    table: Table
+    target: Target
+    values: Float64Array
+    encoding: Encoding
+    split: Split
+    origin: Origin
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows there are of each kind."""
+        parts = {name: len(part) for name, part in self.split._asdict().items()}
+        return {"read": len(self.table), "without_target": len(self.table) - sum(parts.values()), **parts}
+
+
+def prepare(source: Source | Table, task: Task, settings: Settings = DEFAULTS, ranks: Ranks | None = None) -> Prepared:
+    """Choose target, features, and training, validation and test rows; rows without a target are left out.
+
+    The encoding and the scaling of the target are fitted on the training rows; those of classes have each class in its
+    share.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be used.
+    """
+    source = source if isinstance(source, Source) else Source(source)
+    table, roles = source.table, task.roles
+    try:
+        for name in (task.target, *roles.drop, *roles.categorical, *roles.numeric, *([roles.id] if roles.id else [])):
+            check_column(table, name)
+    except DataError as error:
+        if not source.doubt:
+            raise
+        raise DataError(
+            f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
+        ) from None
+    column = table[task.target]
+    found = target_kind(table, task.target)
+    if task.kind == "number" != found:
+        words = column[column.map(lambda value: isinstance(value, str))]
+        example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
+        raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
+    values, labels = values_of(column, task.kind or found)
+    kept = np.flatnonzero(np.isfinite(values))
+    classes = values[kept] if labels else None
+    parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
+    split = Split(*(kept[part] for part in parts))
+    target = fit_target(task.target, values[split.train], labels)
+    encoding = fit_encoding(table, split.train, task.target, ranks or Ranks(None), roles)
+    notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
+    notes += suggestions(table, encoding, target, values, split.train)
+    origin = Origin(source.notations, task.writing, roles.id)
+    return Prepared(table, target, values, encoding, split, origin, tuple(notes))
+
+
+def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:
+    """Name the classes that test rows lack, since there are too few of them."""
+    if not isinstance(target, Classes):
+        return []
+    lacking = [i for i in range(target.outputs) if not (values[split.test] == i).any()]
+    return [
+        f"{target.name}: no test row is of class {target.labels[i]!r}, which has {int((values == i).sum()):,} rows"
+        for i in lacking
+    ]
+
+
 def run(
-    table: Table,
-    target: str,
+    source: Source | Table,
+    task: Task | str,
     settings: Settings = DEFAULTS,
     *,
-    test_fraction: float = TEST_FRACTION,
-    kind: str | None = None,
+    started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -41,20 +139,17 @@ def run(
     shared_folder: str | Path | None = None,
     timed: bool = False,
 ) -> Run:
-    """Train a network to predict column `target` from the other columns, and test it once on test rows.
-
-    Rows without a target are left out. The encoding and the scaling of the target are fitted on the training rows.
+    """Train a network to predict a column from the other columns, and test it once on test rows.
 
     Parameters
     ----------
-    table : DataFrame or ParquetRows
-    target : str
+    source : Source, DataFrame or ParquetRows
+    task : Task, or str
+        What to learn, or the name of the column to predict.
     settings : Settings
         Its loss is replaced by mean squared error for numbers and cross-entropy for classes.
-    test_fraction : float
-        Share of the rows kept for the test.
-    kind : {"number", "class"}, optional
-        How to treat the target; by default text, categories and booleans are classes.
+    started : callable, optional
+        Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
         See :func:`viva_tensor.train.fit`. With several ranks, each encodes its share of the rows. Of a Parquet file it
         reads only these rows, the target, and the columns whose encoding it chooses.
@@ -68,18 +163,14 @@ def run(
     DivergenceError
         If the loss becomes infinite or NaN.
     """
-    found = target_kind(table, target)
-    if kind == "number" != found:
-        raise DataError(f"column {target!r} does not hold numbers; it can only be predicted as classes")
-    values, labels = values_of(table[target], kind or found)
-    kept = np.flatnonzero(np.isfinite(values))
-    parts = split_rows(len(kept), test_fraction, settings.validation_fraction, settings.seed)
-    train, validation, test = (kept[part] for part in parts)
-    learned = fit_target(target, values[train], labels)
+    task = Task(task) if isinstance(task, str) else task
     ranks = Ranks(comm)
-    encoding = fit_encoding(table, train, target, ranks)
+    prepared = prepare(source, task, settings, ranks)
+    learned, values, (train, validation, test) = prepared.target, prepared.values, prepared.split
     settings = dataclasses.replace(settings, loss=learned.loss)
-    with encoded(table, encoding, ranks, shared_folder) as x:
+    if started is not None and ranks.first:
+        started(prepared)
+    with encoded(prepared.table, prepared.encoding, ranks, shared_folder) as x:
         result = fit(
             x,
             learned.encode(values),
@@ -102,24 +193,19 @@ def run(
             "score", lambda: _scores(learned, output, x[train], values[train], x[test], values[test])
         )
     predicted = learned.decode(output)
-    predicted.insert(0, "row", test)
-    predicted.insert(1, "actual", learned.actual(values[test]))
+    predicted.insert(0, "actual", learned.actual(values[test]))
     return Run(
         settings=settings,
-        test_fraction=test_fraction,
+        test_fraction=task.test_fraction,
         target=learned,
-        encoding=encoding,
+        encoding=prepared.encoding,
+        origin=prepared.origin,
         fit=result,
-        rows={
-            "read": len(table),
-            "without_target": len(table) - len(kept),
-            "train": len(train),
-            "validation": len(validation),
-            "test": len(test),
-        },
+        rows=prepared.rows,
+        notes=prepared.notes,
         threads=kernels.get_num_threads(),
         ranks=ranks.size,
-        test=predicted,
+        test=name_rows(predicted, test, prepared.table, task.roles.id),
         scores=scores,
     )
 

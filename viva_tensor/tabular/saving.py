@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,9 @@ from viva_tensor._version import __version__
 from viva_tensor.tabular import report
 from viva_tensor.tabular.data import DataError, one_line
 from viva_tensor.tabular.encoding import Encoding
-from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.model import Model, Origin, Run
+from viva_tensor.tabular.notation import notation_from_dict, notation_to_dict
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.targets import target_from_dict, target_to_dict
 from viva_tensor.train import plot_losses
 
@@ -55,6 +58,7 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
         "target": target_to_dict(run.target),
         "activation": run.settings.activation,
         "features": run.encoding.to_dict(),
+        "origin": _origin_to_dict(run.origin),
         "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
     }
     contents = {PREPROCESSING: _json(preprocessing), **contents}
@@ -93,7 +97,25 @@ def load(folder: str | Path) -> Model:
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
         raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
-    return Model(target, encoding, layers, preprocessing["activation"])
+    return Model(target, encoding, layers, preprocessing["activation"], _origin_from_dict(preprocessing.get("origin")))
+
+
+def _origin_to_dict(origin: Origin) -> dict[str, Any]:
+    notations = {name: notation_to_dict(notation) for name, notation in origin.notations.items()}
+    return {"notations": notations, "writing": asdict(origin.writing), "id": origin.id}
+
+
+def _origin_from_dict(record: Any) -> Origin:
+    if record is None:  # a model of a version that kept nothing of it
+        return Origin()
+    try:
+        notations = {str(name): notation_from_dict(one) for name, one in record["notations"].items()}
+        writing = record["writing"]
+        missing = tuple(map(str, writing["missing"]))
+        said = {name: str(writing[name]) for name in ("decimal", "thousands", "date_format")}
+        return Origin(notations, Writing(missing, **said), None if record["id"] is None else str(record["id"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"not the description of a table: {one_line(error)}") from error
 
 
 def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:

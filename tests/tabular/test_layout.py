@@ -1,0 +1,158 @@
+"""Where the table lies in a text file, through reading it."""
+
+import gzip
+
+import pandas as pd
+import pytest
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.recognition import Writing
+
+
+@pytest.fixture
+def reader(tmp_path):
+    def read_text(content, reading=None, name="t.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read(path, reading)
+
+    return read_text
+
+
+SHORT = "1 rows lack their last values; the first of them is line 2"
+
+
+def rows(source):
+    return source.table.astype(object).where(source.table.notna(), None).to_numpy().tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "values", "note"),
+    [
+        ("a;b\n1,5;x\n2,5;y\n", ["a", "b"], [[1.5, "x"], [2.5, "y"]], "columns are separated by ';'"),
+        ("a\tb\n1\t2\n", ["a", "b"], [[1, 2]], "columns are separated by '\\t'"),
+        ("a|b\n1|2\n", ["a", "b"], [[1, 2]], "columns are separated by '|'"),
+        ("Report of May\n\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 1 is no row and left out: 'Report of May'"),
+        ("Report,,\n,,\na,b,c\n1,2,x\n", ["a", "b", "c"], [[1, 2, "x"]], "line 1 is no row and left out: 'Report'"),
+        ("# made by us\n# 2024\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 2 is no row and left out: '# 2024'"),
+        ("# a,b\n1,2\n", ["a", "b"], [[1, 2]], None),
+        ("#,name\n1,x\n2,y\n", ["#", "name"], [[1, "x"], [2, "y"]], None),
+        ("l,t\nm,s\n1,2\n2,3\n3,4\n", ["l", "t"], [[1, 2], [2, 3], [3, 4]], "line 2 has units and is left out: 'm, s'"),
+        ("l,t\n?,n/a\n1,2\n2,3\n3,4\n", ["l", "t"], [[None, None], [1, 2], [2, 3], [3, 4]], None),
+        ("a,b,\n1,2,\n3,4,\n", ["a", "b", "Unnamed: 2"], [[1, 2, None], [3, 4, None]], None),
+        (" a , b \n 1 , x \n", ["a", "b"], [[1, "x"]], None),
+        ("a,b,c\n1,2\n3,4,5\n", ["a", "b", "c"], [[1, 2, None], [3, 4, 5]], SHORT),
+        ('a,b\n1,"two\nlines"\n2,"with ""quotes"""\n', ["a", "b"], [[1, "two\nlines"], [2, 'with "quotes"']], None),
+        ('name,with;x\n"a;b",c\n', ["name", "with;x"], [["a;b", "c"]], None),
+    ],
+)  # fmt: skip
+def test_names_rows_and_what_is_said(reader, content, names, values, note):
+    source = reader(content)
+    assert list(source.table.columns) == names
+    assert rows(source) == values
+    assert note is None or note in source.notes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('a,b,c\n1,"2,x\n2,3,y\n3,4,"z"\n4,5,u\n', "a quote that opens in line 2 is not closed where its field ends"),
+        ('a,b,c\n1,2,x\n2,"3,y\n3,4,z\n', "a quote that opens in line 3 is not closed where its field ends"),
+        ('a,b,c\n1,2,x\n2,3,"y\n3,4,z\n4,5,u"\n5,6,v\n', "the quote that opens in line 3 closes only in line 5"),
+        ("a,b\n1,2\n\n1,2,3\n", "line 4 has 3 fields, the header has 2"),
+        ("a,b\n1,2\n# a comment\n3,4,5\n", "line 4 has 3 fields"),
+        ("a,b\nx,1\nMünchen,2\n".encode("cp1252"), "line 3 is no text in UTF-8; in cp1252 it would read 'a,b x,1 Mün"),
+    ],
+)  # fmt: skip
+def test_refused_with_the_line(reader, content, message):
+    with pytest.raises(DataError, match=r"t\.csv") as error:
+        reader(content)
+    assert message in str(error.value)
+
+
+def test_a_quote_that_swallows_most_rows_is_found(reader):
+    lines = [f"{i},{i % 7},w{i % 3}\n" for i in range(300)]
+    lines[100] = '100,2,"w1\n'
+    with pytest.raises(DataError, match="a quote that opens in line 102 is not closed"):
+        reader("a,b,c\n" + "".join(lines))
+    lines[290] = '290,3,"w2"\n'
+    with pytest.raises(DataError, match="a quote that opens in line 102 is not closed"):
+        reader("a,b,c\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+def test_encodings(reader, encoding):
+    content = "ort,n\nKöln,1\n".encode(encoding)
+    said = "" if encoding.startswith("utf") else encoding
+    assert rows(reader(content, Reading(encoding=said))) == [["Köln", 1]]
+
+
+def test_no_header(reader):
+    content = "5.1,a\n4.9,b\n"
+    source = reader(content, Reading(header=False))
+    assert list(source.table.columns) == ["column1", "column2"]
+    assert rows(source) == [[5.1, "a"], [4.9, "b"]]
+    assert reader(content).doubt == "5.1"
+    assert reader("x,2019\n1,2\n", Reading(header=True)).doubt == ""
+
+
+def test_options_decide(reader):
+    assert rows(reader("a;b,c\n1;2,3\n", Reading(separator=";"))) == [[1, 2.3]]
+    assert rows(reader("a;b\n1;1.234\n2;2.500\n", Reading(writing=Writing(decimal=",")))) == [[1, 1234], [2, 2500]]
+    assert rows(reader("d,n\n20240131,1\n20240229,2\n", Reading(writing=Writing(date_format="%Y%m%d"))))[1][0].day == 29
+    source = reader("a,b\n-999,x\n4,none\n", Reading(writing=Writing(missing=("-999", "none"))))
+    assert rows(source) == [[None, "x"], [4, None]]
+    assert source.notes == ("a: missing where it says '-999' (1)", "b: missing where it says 'none' (1)")
+
+
+def test_a_point_is_between_thousands_where_commas_are_before_decimals(reader):
+    source = reader("a;b;c\n1,5;1.234;0.5\n2,5;12.500;1.5\n")
+    assert rows(source) == [[1.5, 1234, 0.5], [2.5, 12500, 1.5]]
+    assert any(
+        note.startswith("b: numbers with ',' before decimals and '.' between thousands") for note in source.notes
+    )
+
+
+def test_words_of_text_are_what_they_are(reader):
+    source = reader("kind,n\nNone,1\nNA,2\nnull,3\nnan,4\nn/a,5\n,6\n")
+    assert [row[0] for row in rows(source)] == ["None", "NA", "null", "nan", "n/a", None]
+
+
+def test_integers_beyond_float64_beside_missing_values(reader):
+    assert rows(reader("y,x\n9007199254740993,1\n,2\n9007199254740992,3\n"))[0][0] == 9007199254740993
+
+
+def test_dates_of_csv_are_those_of_parquet(reader, tmp_path):
+    table = reader("day,at\n2024-01-31,2024-01-31T10:30\n2024-02-29,2024-02-29T23:59\n").table
+    table.to_parquet(tmp_path / "t.parquet")
+    assert rows(read(tmp_path / "t.parquet")) == table.to_numpy().tolist()
+    assert table["day"].dt.day.tolist() == [31, 29]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.bz2", "t.csv.xz", "t.csv.zip"])
+def test_compressed(tmp_path, name):
+    pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_csv(tmp_path / name, index=False)
+    assert rows(read(tmp_path / name)) == [[1, "x"], [2, "y"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.json", '[{"a": 1, "b": "x"}, {"a": null, "b": "y"}]'),
+        ("t.jsonl", '{"a": 1, "b": "x"}\n{"a": null, "b": "y"}\n'),
+        ("t.txt", "a\tb\n1\tx\n\ty\n"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1,x\n,y\n")),
+    ],
+)
+def test_other_formats(reader, name, content):
+    assert rows(reader(content, name=name)) == [[1, "x"], [None, "y"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"separator": ";;"}, "one char"), ({"separator": '"'}, "one char"), ({"encoding": "utf-99"}, "no encoding")],
+)  # fmt: skip
+def test_impossible_options(values, message):
+    with pytest.raises(DataError, match=message):
+        Reading(**values)

@@ -1,0 +1,198 @@
+import csv
+import gzip
+import io
+import tempfile
+import warnings
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from support.mangled import tables
+
+from viva_tensor.error import TensorError
+from viva_tensor.tabular import runs
+from viva_tensor.tabular.data import DataError, diamonds_path, numbers_of
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.notation import normal
+from viva_tensor.tabular.reading import Reading, read, read_table
+from viva_tensor.train import Settings
+
+TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
+
+
+def trained_or_refused(folder, data, separator):
+    """Read a table, train on it and use the model: "read" and "trained", or refused in one line."""
+    path = folder / ("t.tsv" if separator == "\t" else "t.csv")
+    path.write_bytes(data)
+    try:
+        table = read_table(path)
+    except DataError as refused:
+        said = str(refused)
+        if "\n" in said or path.name not in said:
+            raise AssertionError(said) from refused
+        return "refused"
+    agrees_with_csv(path, separator)
+    outcome = "read"
+    for target in table.columns:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".* rows have no finite target")
+                model = runs.run(table, target, Settings(hidden=(2,), epochs=1, batch_size=4)).model
+            assert Encoding.from_dict(model.encoding.to_dict()) == model.encoding
+            predicted = model.predict(read_table(path, model.text_columns))
+            assert len(predicted) == len(table)
+            assert predicted["predicted"].notna().all()
+            outcome = "trained"
+        except (DataError, TensorError):
+            pass
+    return outcome
+
+
+def agrees_with_csv(path, separator):
+    """Compare with what the module csv reads: names, rows, and each cell that is not missing.
+
+    Line breaks within a cell may be any of the three that files have, and numbers of any form that means them.
+    """
+    try:
+        names = read(path, Reading(separator, header=True)).table.columns
+        cells = read(path, Reading(separator, header=True), text=names).table
+    except DataError:
+        return
+    csv.field_size_limit(1 << 24)
+    content = path.read_bytes()
+    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    header, *rows = (
+        row
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        if "".join(row).strip(" \t") or len(row) > 1
+    )
+    assert [name.strip() or f"Unnamed: {i}" for i, name in enumerate(header)] == list(names)
+    assert len(rows) == len(cells)
+    for row, line in zip(rows, cells.itertuples(index=False), strict=True):
+        for i, cell in enumerate(line):
+            written = row[i].strip() if i < len(row) else ""
+            assert pd.isna(cell) or normal(cell) in (
+                normal(written), normal(written.replace("\r\n", "\n").replace("\r", "\n"))
+            )  # fmt: skip
+
+
+class TestReadTable:
+    @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "T.TSV.GZ", "t.parquet"])
+    def test_every_format_gives_the_same_table(self, tmp_path, name):
+        path = tmp_path / name
+        table = TABLE.assign(kind=["a", "ü", "b", "a b"], size=[1.5, -3e-300, np.nan, 0.14972674906437028])
+        if name.endswith("parquet"):
+            table.to_parquet(path)
+        else:
+            separator = "\t" if ".tsv" in name.lower() else ","
+            content = table.to_csv(index=False, sep=separator).encode()
+            path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+        pd.testing.assert_frame_equal(read_table(path), table, check_dtype=False, rtol=1e-15)
+        assert read_table(str(path))["price"].dtype == np.int64
+
+    def test_bundled_table(self):
+        table = read_table(diamonds_path())
+        assert table.shape == (53_940, 10)
+        assert table["price"].sum() == 212_135_217
+
+    def test_text_columns_keep_leading_zeros(self, tmp_path):
+        (tmp_path / "t.csv").write_text("code,n\n007,1\n012,2\n")
+        table = read_table(tmp_path / "t.csv", text=["code", "absent"])
+        assert table["code"].tolist() == ["007", "012"]
+        assert table["n"].tolist() == [1, 2]
+
+    def test_a_number_of_400_digits_is_infinite_and_so_missing(self, tmp_path):
+        (tmp_path / "t.csv").write_text(f"a\n1\n{'9' * 400}\n-{'9' * 400}\n{'9' * 300}\n")
+        numbers = numbers_of(read_table(tmp_path / "t.csv")["a"])
+        np.testing.assert_array_equal(numbers, [1, np.nan, np.nan, 1e300])
+
+    def test_late_text_makes_the_whole_column_text(self, tmp_path):
+        # wide and long enough to be read in several pieces
+        row, last = (",".join([first, *"abcdefgh" * 12]) + "\n" for first in "1x")
+        names = ",".join(["code", *map("c{}".format, range(96))]) + "\n"
+        (tmp_path / "t.csv").write_text(names + row * 12_000 + last * 9_000)
+        assert set(read_table(tmp_path / "t.csv")["code"]) == {"1", "x"}
+
+    def test_named_index_of_parquet_is_a_column(self, tmp_path):
+        TABLE.set_index("price").iloc[1:].to_parquet(tmp_path / "t.parquet")
+        table = read_table(tmp_path / "t.parquet")
+        assert set(table.columns) == set(TABLE.columns)
+        assert table.index.tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize("names", [["a", "a"], ["a", "b"]])
+    def test_two_columns_of_one_name(self, tmp_path, names):
+        columns = pa.table([[1, 2], [3, 4]], names=names)
+        if names == ["a", "b"]:  # the index of the stored data frame has the name of a column
+            frame = pd.DataFrame({"b": [3, 4]}, index=pd.Index([1, 2], name="a"))
+            columns = pa.Table.from_pandas(frame).rename_columns({"b": "a"}).append_column("b", columns["b"])
+        pq.write_table(columns, tmp_path / "t.parquet")
+        with pytest.raises(DataError, match=r"t\.parquet"):
+            read_table(tmp_path / "t.parquet")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("t.csv", b"", "is empty"),
+            ("t.csv", b"a,b\n", "has no rows"),
+            ("t.csv", b"a,b\n1\x002,3\n", "byte 5 is NUL"),
+            ("t.csv", "a,b\n1,2\n".encode("utf-16-le"), "byte 1 is NUL"),
+            ("t.csv", bytes(99), "byte 0 is NUL"),
+            ("t.csv.gz", gzip.compress(b"a\n" + b"1\n" * (1 << 20) + b"\0"), f"byte {(1 << 21) + 2} is NUL"),
+            ("t.csv", b"a,b,a\n1,2,3\n", "two columns named 'a'"),
+            ("t.csv", b"\xef\xbb\xbfa,a\n1,2\n", "two columns named 'a'"),
+            ("t.tsv", b'"Unnamed: 1"\t\n1\t2\n', "two columns named 'Unnamed: 1'"),
+            ("t.csv", b"a,b\n1,2\n1,2,3\n", "line 3 has 3 fields, the header has 2"),
+            ("t.csv", b"a,b\n1,2,3\n4,5,6\n", "line 2 has 3 fields, the header has 2"),
+            ("t.csv", "a,b\n1,é\n".encode("latin-1"), "UTF-8"),
+            ("t.csv", bytes(range(128, 256)), "cannot read"),
+            ("t.csv.gz", b"a,b\n1,2\n", "cannot read"),
+            ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:-20], "cannot read"),
+            ("t.parquet", b"a,b\n1,2\n", "PARQUET"),
+            ("t.xls", b"PK", "format"),
+            ("t", b"a,b\n1,2\n", "format"),
+            ("t.parquet.gz", b"", "format"),
+        ],
+    )
+    def test_unusable_file(self, tmp_path, name, content, message):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message) as error:
+            read_table(tmp_path / name)
+        assert "\n" not in str(error.value)
+        assert name in str(error.value)
+
+    @given(tables())
+    @hypothesis.settings(max_examples=25, deadline=None)
+    def test_whatever_a_table_holds_is_used_or_refused_in_words(self, table):
+        with tempfile.TemporaryDirectory() as folder:
+            trained_or_refused(Path(folder), *table)
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_blank_lines_of_any_ending_are_no_rows(self, tmp_path, end, mark):
+        (tmp_path / "t.csv").write_bytes((mark + end.join(["a,b", "1,2", "", ",3", "", "4,5"])).encode())
+        table = read_table(tmp_path / "t.csv")
+        np.testing.assert_array_equal(table.astype(float), [[1, 2], [np.nan, 3], [4, 5]])
+        assert list(table.columns) == ["a", "b"]
+
+    @pytest.mark.parametrize("before", range(4))
+    def test_a_carriage_return_alone_is_found_anywhere(self, tmp_path, before):
+        rows = b"1,2\r\n" * ((1 << 20) // 5 - 2)
+        rows += b"1," + b"2" * ((1 << 20) - len(rows) - 8 - before + 4)  # ends near the end of a piece of the file
+        (tmp_path / "t.csv").write_bytes(b"a,b\n" + rows + b"\r\r,3\n")
+        last = read_table(tmp_path / "t.csv").astype(float).iloc[-1]
+        assert last.tolist() == pytest.approx([np.nan, 3], nan_ok=True)
+
+    def test_a_byte_order_mark_is_no_part_of_a_name(self, tmp_path):
+        (tmp_path / "t.csv").write_bytes("a,b\n1,2\n".encode("utf-8-sig"))
+        assert list(read_table(tmp_path / "t.csv").columns) == ["a", "b"]
+
+    def test_missing_file_and_directory(self, tmp_path):
+        with pytest.raises(DataError, match="no such file"):
+            read_table(tmp_path / "none.csv")
+        with pytest.raises(DataError, match="is a directory"):
+            read_table(tmp_path)

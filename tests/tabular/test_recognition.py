@@ -1,0 +1,198 @@
+"""Numbers and dates in the notations that people use, and what is refused."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.notation import (
+    MARKERS,
+    Dates,
+    Numbers,
+    is_plain,
+    normal,
+    notation_from_dict,
+    notation_to_dict,
+)
+from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
+
+
+def found(words, writing=None, decimal=""):
+    """What a column of words is recognised as, and its values."""
+    column = pd.Series(words)
+    one = recognise("c", column, writing or Writing(), decimal)
+    return one, None if one.notation is None else one.notation.parse(column).tolist()
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("words", "values"),
+        [
+            (["1,234,567", "12", "-3,000"], [1234567, 12, -3000]),
+            (["1,234.5", "0.25"], [1234.5, 0.25]),
+            (["1.234,5", "12", ",25"], [1234.5, 12, 0.25]),
+            (["1.234.567", "12"], [1234567, 12]),
+            (["1,5", "2,25", "-3,125"], [1.5, 2.25, -3.125]),
+            (["0,125", "0,250"], [0.125, 0.25]),
+            (["1 234", "1 234 567,5"], [1234, 1234567.5]),
+            (["1\u202f234", "12\u00a0345"], [1234, 12345]),
+            (["1'234.50", "999.90"], [1234.5, 999.9]),
+            (["1_000", "20"], [1000, 20]),
+            (["$1,200.50", "-$3", "($7)"], [1200.5, -3, -7]),
+            (["1.200,50 €", "3 €"], [1200.5, 3]),
+            (["USD 12", "USD 15"], [12, 15]),
+            (["12%", "7.5 %"], [12, 7.5]),
+            (["5 kg", "12.5kg", "3"], [5, 12.5, 3]),
+            (["\u22125", "6"], [-5, 6]),
+            (["1e3", "2.5E-1", "4"], [1000, 0.25, 4]),
+            ([" 7", "8 "], [7, 8]),
+        ],
+    )
+    def test_values(self, words, values):
+        assert found(words)[1] == values
+
+    @pytest.mark.parametrize("marker", [*sorted(MARKERS), "N/A", "NaN", "NULL", "None"])
+    def test_words_for_missing_values_are_counted(self, marker):
+        one, values = found(["1", "2", marker, "3", marker])
+        assert values[:2] == [1, 2]
+        assert pd.isna(values[2])
+        assert f"missing where they say {marker!r} (2)" in one.note
+        assert one.notation.missing == ()
+
+    def test_another_word_is_refused_with_its_row_and_taken_when_it_is_named(self):
+        words = [*map(str, range(30)), "n/k"]
+        with pytest.raises(DataError, match=r"column 'c' holds numbers, but not 'n/k' in row 30; .*--missing 'n/k'"):
+            found(words)
+        one, values = found(words, Writing(missing=("n/k",)))
+        assert pd.isna(values[30])
+        assert one.notation == Numbers(missing=("n/k",))
+
+    def test_a_comma_that_can_be_read_in_two_ways_is_asked_about(self):
+        with pytest.raises(AmbiguousNumbers, match=r"'1,234' in row 0, which is 1234 or 1\.234; say --thou"):
+            found(["1,234", "5,678"])
+        assert found(["1,234", "5"], Writing(thousands=","))[1] == [1234, 5]
+        assert found(["1,234", "5"], Writing(decimal=","))[1] == [1.234, 5]
+        assert found(["1.234", "5"], Writing(thousands="."))[1] == [1234, 5]
+
+    def test_other_columns_of_the_file_tell_how_it_is_meant(self):
+        columns = {"a": pd.Series(["1,234", "5,678"]), "b": pd.Series(["1,5", "2,5"])}
+        assert recognise_all(columns, Writing(), set())["a"].notation == Numbers(decimal=",")
+        columns["b"] = pd.Series(["1,000.5", "2"])
+        assert recognise_all(columns, Writing(), set())["a"].notation == Numbers(thousands=",")
+        assert recognise_all({"a": columns["a"]}, Writing(), {"."})["a"].notation == Numbers(thousands=",")
+        columns |= {"c": pd.Series(["1,5", "2,5"])}
+        with pytest.raises(AmbiguousNumbers):
+            recognise_all(columns, Writing(), set())
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["a", "b"],
+            ["007", "012", "x"],
+            ["1st", "2nd", "3rd"],
+            ["1/2", "3/4"],
+            ["1.2.3", "1.2.4"],
+            ["12,34,56", "1,2,3"],
+            ["10:30", "11:00"],
+            ["Male", "Female", "None"],
+            ["NA", "n/a", "?"],
+            ["5 kg", "3 lb", "7 st"],
+        ],
+    )
+    def test_text_stays_text(self, words):
+        assert found(words)[0].notation is None
+
+    def test_a_column_of_half_numbers_is_text_and_said_so(self):
+        assert found(["1", "2", "x", "3"])[0].note == "c: text, though 75% of its values are numbers"
+
+    def test_integers_never_pass_through_float64(self):
+        assert found(["9007199254740993", "?", "9,007,199,254,740,992"])[1][::2] == [9007199254740993, 9007199254740992]
+
+    @pytest.mark.parametrize("word", ["9" * 400, "1" + ",000" * 120])
+    def test_a_number_beyond_float64_is_infinite(self, word):
+        assert found([word, "1.5"])[1] == [math.inf, 1.5]
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"decimal": ";"}, "decimals follow '.' or ',', not ';'"),
+            ({"thousands": "ab"}, "one character"),
+            ({"thousands": "1"}, "one character"),
+            ({"decimal": ",", "thousands": ","}, "cannot both have ','"),
+        ],
+    )
+    def test_impossible_options(self, values, message):
+        with pytest.raises(DataError, match=message):
+            Writing(**values)
+
+    @given(st.lists(st.decimals(-(10**9), 10**9, places=2), min_size=2, max_size=9), st.sampled_from("_,"))
+    def test_what_python_writes_is_read(self, numbers, thousands):
+        words = [f"{number:{thousands}.2f}" for number in map(float, numbers)]
+        assert found(words)[1] == [float(number) for number in numbers]
+
+
+class TestDates:
+    @pytest.mark.parametrize(
+        ("word", "time"),
+        [
+            ("2024-03", "2024-03-01"),
+            ("2024/03/05", "2024-03-05"),
+            ("2024-03-05 07:30", "2024-03-05 07:30"),
+            ("2024-03-05T07:30:15.250", "2024-03-05 07:30:15.25"),
+            ("2024-03-05T07:30:00+02:00", "2024-03-05 05:30"),
+            ("2024-03-05T07:30:00Z", "2024-03-05 07:30"),
+        ],
+    )
+    def test_iso_8601(self, word, time):
+        one, values = found([word, "2020-01-31", "-"])
+        assert one.notation == Dates()
+        assert values[:2] == [pd.Timestamp(time), pd.Timestamp("2020-01-31")]
+        assert pd.isna(values[2])
+
+    def test_a_word_among_dates_is_refused_with_its_row(self):
+        words = [f"2024-01-{day:02}" for day in range(1, 29)]
+        with pytest.raises(DataError, match=r"column 'c' holds dates, but not '2024-02-30' in row 28; "):
+            found([*words, "2024-02-30"])
+
+    def test_other_formats_are_named_and_read_when_asked_for(self):
+        words = ["05.03.2024", "31.12.2023"]
+        assert found(words)[0] == (
+            None,
+            "c: text; if values such as '05.03.2024' are dates: --date-format '%d.%m.%Y'",
+            "",
+        )
+        values = found(words, Writing(date_format="%d.%m.%Y"))[1]
+        assert values == [pd.Timestamp("2024-03-05"), pd.Timestamp("2023-12-31")]
+        both = found(["05/03/2024", "01/02/2024"])[0].note
+        assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
+
+
+@pytest.mark.parametrize("notation", [Numbers(",", ".", "€", "", ("n/k",)), Dates("%d.%m.%Y"), Dates()])
+def test_record_gives_the_notation_again(notation):
+    assert notation_from_dict(json.loads(json.dumps(notation_to_dict(notation)))) == notation
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"kind": "magic", "missing": []}, {"kind": "dates", "missing": 3}, [], {"kind": []}]
+)
+def test_foreign_record(record):
+    with pytest.raises(DataError, match="not the description of how a column is written"):
+        notation_from_dict(record)
+
+
+def test_a_notation_refuses_what_is_not_written_so():
+    with pytest.raises(DataError, match=r"column 'c' must hold numbers with ',' before decimals, not '1.5' in row 1"):
+        Numbers(",").parse(pd.Series(["1,5", "1.5"], name="c"))
+    with pytest.raises(DataError, match=r"column 'c' must hold dates, not 'May' in row 0"):
+        Dates().parse(pd.Series(["May"], name="c"))
+
+
+@given(st.decimals(-(10**6), 10**6, places=3))
+def test_all_forms_of_a_number_are_one_label(number):
+    forms = (f"{number}", f"{number:.5f}", f" {number:+.4f} ", f"{number:e}", repr(float(number)))
+    assert len(set(map(normal, forms))) == 1
+    assert is_plain(forms[0])

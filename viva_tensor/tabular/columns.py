@@ -1,0 +1,185 @@
+"""The kinds of columns, each with the way from its values to float64 features, as records that JSON can hold."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.data import EPOCH, IndexArray, labels_of, numbers_of
+from viva_tensor.tabular.notation import normal
+
+CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
+MISSING = "(missing)"
+DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number or boolean as ``(value - mean) / std``, clipped to ±10, with `median` for a missing value.
+
+    If `missing`, a second feature is 1 where the value is missing. Training rows had values from `low` to `high`.
+    """
+
+    name: str
+    median: float
+    mean: float
+    std: float
+    missing: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
+
+    def encode(self, column: pd.Series[Any]) -> Float64Array:
+        return self.scale(numbers_of(column))
+
+    def scale(self, values: Float64Array) -> Float64Array:
+        """Return the features of values, NaN where missing."""
+        absent = np.isnan(values)
+        with np.errstate(over="ignore"):
+            scaled = np.clip((np.where(absent, self.median, values) - self.mean) / self.std, -CLIP, CLIP)
+        return np.column_stack([scaled, absent] if self.missing else [scaled])
+
+    def unfamiliar(self, column: pd.Series[Any]) -> str:
+        """Describe values beyond those of the training rows, if there are any."""
+        values = numbers_of(column)
+        return self.beyond(values, column, f"{self.low:g} to {self.high:g}")
+
+    def beyond(self, values: Float64Array, column: pd.Series[Any], limits: str) -> str:
+        beyond = (values < self.low) | (values > self.high)
+        if not beyond.any():
+            return ""
+        row = int(np.argmax(beyond))
+        return (
+            f"{self.name}: {beyond.sum():,} of {len(values):,} values lie beyond those of the training rows "
+            f"({limits}), the first in row {row}: {column.iloc[row]}"
+        )
+
+
+@dataclass(frozen=True)
+class Date:
+    """A date or time as days since `origin`, scaled as `days` says, and for each cycle as sine and cosine.
+
+    The cycles are the "year", the "week" and the "day", each of them if the training rows tell something about it.
+    """
+
+    name: str
+    origin: str
+    days: Numeric
+    cycles: tuple[str, ...] = ()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        cycles = (f"{self.name}: {wave} of the {cycle}" for cycle in self.cycles for wave in ("sine", "cosine"))
+        return (*self.days.feature_names, *cycles)
+
+    def encode(self, column: pd.Series[Any]) -> Float64Array:
+        days = numbers_of(column, self.origin)
+        start = numbers_of(pd.Series([pd.Timestamp(self.origin)]), EPOCH)[0]
+        angles = [2 * np.pi * np.nan_to_num(days + start) / DAYS[cycle] for cycle in self.cycles]
+        waves = [np.where(np.isnan(days), 0, wave(angle)) for angle in angles for wave in (np.sin, np.cos)]
+        return np.column_stack([self.days.scale(days), *waves])
+
+    def unfamiliar(self, column: pd.Series[Any]) -> str:
+        """Describe dates beyond those of the training rows, if there are any."""
+        first, last = (
+            str(pd.Timestamp(self.origin) + pd.Timedelta(days=day))[:10] if math.isfinite(day) else ""
+            for day in (self.days.low, self.days.high)
+        )
+        return self.days.beyond(numbers_of(column, self.origin), column, f"{first} to {last}")
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A text or category as one feature per category: 1 for the category of the row, 0 elsewhere.
+
+    A value outside `categories` is 0 everywhere, unless it is one of them but for letter case or the form of a number.
+    If `missing`, a last feature is 1 where the value is missing.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    missing: bool = False
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        labels = (*self.categories, MISSING) if self.missing else self.categories
+        return tuple(f"{self.name}={label}" for label in labels)
+
+    def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+        one_hot: npt.NDArray[np.bool_] = self._indices(column)[:, None] == np.arange(
+            len(self.categories) + self.missing
+        )
+        return one_hot
+
+    def _indices(self, column: pd.Series[Any]) -> IndexArray:
+        """Return the index of each row's category, -1 for a category that training did not have."""
+        codes, labels = labels_of(column)
+        exact = {category: i for i, category in enumerate(self.categories)}
+        forms = Counter(map(normal, self.categories))
+        alike = {normal(one): i for i, one in enumerate(self.categories) if forms[normal(one)] == 1}
+        found = [exact[label] if label in exact else alike.get(normal(label), -1) for label in labels]
+        # code -1, a missing value, finds the last entry
+        return np.array([*found, len(self.categories)])[codes]
+
+    def unfamiliar(self, column: pd.Series[Any]) -> str:
+        """Describe values that are in no category, if there are any."""
+        unseen = self._indices(column) < 0
+        if not unseen.any():
+            return ""
+        row = int(np.argmax(unseen))
+        return (
+            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values are in no category of the training rows, the "
+            f"first in row {row}: {str(column.iloc[row])!r}"
+        )
+
+
+Column = Numeric | Date | Categorical
+
+
+def column_from_dict(record: Mapping[str, Any]) -> Column:
+    """Return the column of which a JSON object has the fields, and its `kind`.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it describes none.
+    """
+    name = str(record["name"])
+    match record["kind"]:
+        case "categorical":
+            return Categorical(name, tuple(map(str, record["categories"])), bool(record["missing"]))
+        case "date":
+            cycles = tuple(record["cycles"])
+            if not set(cycles) <= DAYS.keys():
+                raise ValueError(f"unknown cycles of dates in {cycles}")
+            return Date(name, _time(record["origin"]), _numeric_from_dict(record["days"]), cycles)
+        case "numeric":
+            numeric = _numeric_from_dict(record)
+            # models of version 0.1 have dates so
+            return numeric if record.get("origin") is None else Date(name, _time(record["origin"]), numeric)
+    raise ValueError(f"unknown kind {record['kind']!r}")
+
+
+def _time(text: Any) -> str:
+    if pd.isna(pd.Timestamp(text)):
+        raise ValueError(f"{text!r} is no time")
+    return str(text)
+
+
+def _numeric_from_dict(record: Mapping[str, Any]) -> Numeric:
+    median, mean, std = (float(record[key]) for key in ("median", "mean", "std"))
+    if not (np.isfinite([median, mean, std]).all() and std > 0):
+        raise ValueError(f"column {record['name']!r} has no finite median, mean and positive std")
+    low, high = float(record.get("low", -math.inf)), float(record.get("high", math.inf))
+    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high)

@@ -1,0 +1,277 @@
+"""Where the table lies in a text file: what separates its columns, and which lines come before its first row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.notation import MARKERS, Dates, number_parts
+
+SEPARATORS = (",", ";", "\t", "|")
+RECORDS = 300  # looked at
+LONGEST_UNIT = 12  # characters
+LONGEST_FIELD = (1 << 31) - 1
+INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
+
+
+class Record(NamedTuple):
+    """A row of a text file, the line that it begins on, counted from 1, and the characters before it."""
+
+    fields: list[str]
+    line: int
+    offset: int
+
+    @property
+    def filled(self) -> int:
+        """How many fields are not empty."""
+        return sum(map(bool, map(str.strip, self.fields)))
+
+    @property
+    def blank(self) -> bool:
+        return not self.filled and len(self.fields) < 2
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The separator and names of the columns, and where the first row begins.
+
+    Attributes
+    ----------
+    separator : str
+    names : tuple of str
+    line, offset : int
+        The line of the first row, counted from 1, and the bytes before it in UTF-8.
+    notes : tuple of str
+        What a person should know: what was left out, and guesses.
+    doubt : str
+        A field of the header that looks like data, if there is one.
+    """
+
+    separator: str
+    names: tuple[str, ...]
+    line: int
+    offset: int
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
+
+
+def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> Layout:
+    """Return the layout of a file that begins with `sample`; of separators that fit equally well the first is taken.
+
+    Without `header`, the first line with as many fields as most has the names, and lines before it that are blank,
+    begin with # or have one field alone are left out; so is a line of units below it. If `header` is true, the first
+    line has the names, whatever it looks like; if it is false, the columns are called column1, column2, ...
+
+    Examples
+    --------
+    >>> layout = find_layout("Sales of May\\n\\nday;price\\n;EUR\\n1;2,5\\n2;7,5\\n3;9\\n4;9\\n", SEPARATORS, None)
+    >>> layout.separator, layout.names, layout.line
+    (';', ('day', 'price'), 5)
+    >>> print(*layout.notes, sep="\\n")
+    columns are separated by ';'
+    line 1 is no row and left out: 'Sales of May'
+    line 4 has units and is left out: 'EUR'
+    """
+    separator, records = max(((one, _records(sample, one)) for one in separators), key=lambda pair: _fitness(*pair))
+    notes = [] if separator == separators[0] else [f"columns are separated by {separator!r}"]
+    filled = [record for record in records if not record.blank]
+    if not filled:
+        return Layout(separator, (), 1, 0)
+    if header is False:
+        width = _width(filled)
+        names = tuple(f"column{i + 1}" for i in range(width))
+        return Layout(separator, names, filled[0].line, filled[0].offset, tuple(notes))
+    at = 0 if header else _header(filled)
+    notes += [f"line {one.line} is no row and left out: {_shown(one.fields)}" for one in filled[:at]]
+    first, rows = filled[at], filled[at + 1 :]
+    fields = [field.strip() for field in first.fields]
+    if at or not header:
+        fields[0] = fields[0].lstrip("# ") or fields[0]
+    if rows and all(len(row.fields) == len(fields) + 1 and not row.fields[-1] for row in rows):
+        fields.append("")
+    if header is None and _has_units(rows):
+        notes.append(f"line {rows[0].line} has units and is left out: {_shown(rows[0].fields)}")
+        rows = rows[1:]
+    names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(fields))
+    doubt = "" if header else next((field for field in fields if _is_value(field)), "")
+    if rows:
+        line, offset = rows[0].line, rows[0].offset
+    else:
+        line, offset = first.line + 1, len(sample)
+    return Layout(separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt)
+
+
+def _records(sample: str, separator: str) -> list[Record]:
+    consumed = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal consumed
+        for line in io.StringIO(sample, newline=""):
+            consumed += len(line)
+            yield line
+
+    records = []
+    with long_fields():
+        reader = csv.reader(lines(), delimiter=separator)
+        line, offset = 1, 0
+        for fields in reader:
+            records.append(Record(fields, line, offset))
+            line, offset = reader.line_num + 1, consumed
+            if len(records) == RECORDS:
+                break
+    return records
+
+
+def _width(records: Sequence[Record]) -> int:
+    """Return how many fields most records have."""
+    counts = Counter(len(record.fields) for record in records)
+    return max(counts, key=lambda width: (counts[width], width))
+
+
+def _fitness(separator: str, records: Sequence[Record]) -> tuple[float, float]:
+    """Return how well a separator divides records: the share of equal width, and of fields that are values."""
+    some = [record for record in records if not record.blank]
+    width = _width(some) if some else 1
+    if width == 1:
+        return 0.5, 0.0
+    of_width = [record for record in some if len(record.fields) == width]
+    fields = [field for record in of_width[1:] for field in record.fields]
+    return round(len(of_width) / len(some), 2), sum(map(_is_value, fields)) / max(len(fields), 1)
+
+
+def _header(records: Sequence[Record]) -> int:
+    """Return the index of the record with the names: usually the first, or one below titles and comments."""
+    width = _width(records)
+    for i, record in enumerate(records):
+        below = records[i + 1] if i + 1 < len(records) else None
+        comment = record.fields[0].startswith("#") and width > 1
+        if comment and len(record.fields) == width and below is not None and any(map(_is_value, below.fields)):
+            return i
+        if comment:
+            continue
+        named = record.filled == len(record.fields) == width and not any(map(_is_value, record.fields))
+        if named or not (width > 1 and record.filled <= 1 and below is not None):
+            break
+    else:
+        return 0
+    others = [one for one in records[:i] if not one.fields[0].startswith("#")]
+    return i if named or not others else 0
+
+
+def _has_units(rows: Sequence[Record]) -> bool:
+    """Return whether the first row has units: no value where all others have one, and nothing that others have too."""
+    if len(rows) < 1 + INNER or any(len(row.fields) != len(rows[0].fields) for row in rows):
+        return False
+    units = 0
+    for first, *others in zip(*(row.fields for row in rows), strict=True):
+        unit, rest = first.strip(), [field.strip() for field in others if field.strip()]
+        if len(unit) > LONGEST_UNIT or (unit and unit in rest):
+            return False
+        if rest and all(_is_value(field) or field.casefold() in MARKERS for field in rest):
+            if _is_value(unit) or unit.casefold() in MARKERS:
+                return False
+            units += bool(unit)
+        elif unit and rest and any(character.isdigit() for character in unit):
+            return False
+    return units > 0
+
+
+def _is_value(field: str) -> bool:
+    """Return whether a field is a number or date, and so no name."""
+    word = field.strip()
+    return number_parts(word) is not None or (word[:4].isdigit() and bool(Dates().times([word]).notna().all()))
+
+
+def _shown(fields: Sequence[str]) -> str:
+    text = ", ".join(field.strip() for field in fields if field.strip())
+    return repr(text if len(text) <= 60 else text[:60] + "...")
+
+
+@contextmanager
+def long_fields() -> Iterator[None]:
+    """Let the module csv read fields of any length."""
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+class Repaired(NamedTuple):
+    """Rows of equal width as CSV, how many were too short, and the line of the first of them."""
+
+    content: bytes
+    short: int
+    line: int
+
+
+def repair(path: str, lines: Iterator[str], layout: Layout) -> Repaired:
+    """Return the rows of a file, from its first row on, with missing values at the end of those that are too short.
+
+    Raises
+    ------
+    DataError
+        If a row is too long, or a quote is not closed where a field ends: the message names the line.
+    """
+    width, short, line = len(layout.names), 0, 0
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for number, fields in _strict(path, lines, layout):
+        if len(fields) > width:
+            raise DataError(
+                f"cannot read {path}: line {number} has {len(fields)} fields, the header has {width}; --sep names "
+                "another separator"
+            )
+        if len(fields) < width:
+            short, line = short + 1, line or number
+        writer.writerow(fields + [""] * (width - len(fields)))
+    return Repaired(content.getvalue().encode(), short, line)
+
+
+def check_quotes(path: str, lines: Iterator[str], layout: Layout) -> None:
+    """Raise if a quote is not closed where a field ends, or rows seem to lie within a quoted field."""
+    for _ in _strict(path, lines, layout):
+        pass
+
+
+def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the line it begins on."""
+    width = len(layout.names)
+    with long_fields():
+        reader = csv.reader(lines, delimiter=layout.separator, strict=True)
+        line = layout.line
+        try:
+            for fields in reader:
+                end = layout.line + reader.line_num
+                if end - line > 1 and _swallowed(fields, layout.separator, width):
+                    raise DataError(
+                        f"cannot read {path}: the quote that opens in line {line} closes only in line {end - 1}, and "
+                        "there seem to be rows between; remove it, or double quotes within a quoted field"
+                    )
+                if len(fields) > 1 or "".join(fields).strip():
+                    yield line, fields
+                line = end
+        except csv.Error as error:
+            raise DataError(
+                f"cannot read {path}: a quote that opens in line {line} is not closed where its field ends ({error}); "
+                "remove it, or double quotes within a quoted field"
+            ) from error
+
+
+def _swallowed(fields: Sequence[str], separator: str, width: int) -> bool:
+    """Return whether a field has lines within that look like rows."""
+    for field in fields:
+        inner = field.splitlines()[1:-1]
+        if (
+            width > 1
+            and len(inner) >= (INNER if width == 2 else 1)
+            and all(len(line.split(separator)) == width for line in inner)
+        ):
+            return True
+    return False

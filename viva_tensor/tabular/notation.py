@@ -1,0 +1,293 @@
+"""How a column of text writes numbers and dates, and which words stand for a missing value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from viva_tensor.tabular.data import DataError, IndexArray
+
+ISO = "ISO8601"
+# In a column of numbers or dates these mean a missing value; in text they are words like any other.
+MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#n/a", "#na",
+                     "<na>", "(missing)", "missing", "unknown", "#value!", "#div/0!", "#ref!", "#num!", "#name?",
+                     "#null!"))  # fmt: skip
+INT64 = np.iinfo(np.int64)
+LONGEST = 40  # characters of a value that are shown
+
+_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
+_CURRENCY = r"[$€£¥₹]|USD|EUR|GBP|CHF|JPY"
+_UNIT = r"[%‰°€$£¥₹A-Za-zµ²³/·]{1,12}"
+_NUMBER = re.compile(
+    rf"(?P<sign>[+-]?)\s*(?P<prefix>{_CURRENCY})?\s*(?P<inner>[+-]?)(?P<body>\d[\d.,' _]*|[.,]\d+)"
+    rf"(?P<power>[eE][+-]?\d+)?\s*(?P<suffix>{_UNIT})?"
+)
+_PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
+_CODE = re.compile(r"0\d+")
+_ISO_DATE = re.compile(
+    r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
+    r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
+)
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Words:
+    """The distinct values of a text column without spaces around them, and the rows that hold each.
+
+    Attributes
+    ----------
+    written, words : list of str
+        Each value as the table has it, and without spaces around it.
+    absent : bool array [words]
+        Which words mean a missing value, if the column holds numbers or dates.
+    codes : int array [rows]
+        The index of the word in each row, -1 where the value is missing.
+    """
+
+    def __init__(self, column: pd.Series[Any], missing: Sequence[str] = ()) -> None:
+        self.codes: IndexArray
+        self.codes, values = pd.factorize(column)
+        self.written = [str(value) for value in values]
+        self.words = [word.translate(_SPACES).strip() for word in self.written]
+        markers = MARKERS | {word.casefold() for word in missing}
+        self.absent = np.array([not word or word.casefold() in markers for word in self.words], bool)
+
+    @property
+    def counts(self) -> IndexArray:
+        """How many rows hold each word."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+
+    def first(self, which: BoolArray) -> tuple[str, int]:
+        """Return the first of some words as a short Python string, and its row."""
+        index = int(np.flatnonzero(which)[0])
+        written = self.written[index]
+        return repr(written if len(written) <= LONGEST else written[:LONGEST] + "..."), int(
+            np.argmax(self.codes == index)
+        )
+
+    def example(self, which: BoolArray) -> str:
+        """Return the first of some words with its row, and how many rows hold one of them."""
+        rows = int(self.counts[which].sum())
+        more = f" (one of {rows:,} such rows)" if rows > 1 else ""
+        return "{} in row {}".format(*self.first(which)) + more
+
+
+class Convention(NamedTuple):
+    """The character before decimals, and that between thousands, if there is one."""
+
+    decimal: str
+    thousands: str = ""
+
+    def fits(self, body: str) -> bool:
+        """Return whether digits and separators are a number in this convention.
+
+        Examples
+        --------
+        >>> Convention(",", ".").fits("1.234,5"), Convention(".", ",").fits("1.234,5")
+        (True, False)
+        """
+        whole, _, decimals = body.partition(self.decimal)
+        if (decimals and not decimals.isdigit()) or not (whole or decimals):
+            return False
+        if not whole or whole.isdigit():
+            return True
+        first, *groups = whole.split(self.thousands) if self.thousands else [whole]
+        grouped = bool(groups) and 1 <= len(first) <= 3 and not first.startswith("0")
+        return grouped and all(map(str.isdigit, (first, *groups))) and all(len(group) == 3 for group in groups)
+
+    def plain(self, body: str) -> str:
+        """Return digits and separators as Python writes the number.
+
+        Examples
+        --------
+        >>> Convention(",", ".").plain("1.234,5")
+        '1234.5'
+        """
+        return (body.replace(self.thousands, "") if self.thousands else body).replace(self.decimal, ".")
+
+
+CONVENTIONS = tuple(
+    Convention(decimal, thousands)
+    for thousands in ("", ",", ".", "'", " ", "_")
+    for decimal in ".,"
+    if decimal != thousands
+)
+
+
+def number_parts(word: str) -> re.Match[str] | None:
+    """Return sign, prefix, inner sign, body, power and suffix of a word that may be a number in some convention.
+
+    Digits that begin with a zero, such as 007, are a code.
+    """
+    match = _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
+    return None if match is None or _CODE.fullmatch(match["body"].strip()) else match
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers with separators, and a currency or unit before or after them; in parentheses they are negative.
+
+    `missing` and the words in MARKERS stand for missing values.
+
+    Examples
+    --------
+    >>> euros = Numbers(decimal=",", thousands=".", suffix="€")
+    >>> euros.parse(pd.Series(["1.234,50 €", "n/a", "(7,5 €)"])).tolist()
+    [1234.5, nan, -7.5]
+    """
+
+    decimal: str = "."
+    thousands: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    missing: tuple[str, ...] = ()
+
+    def parse(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return text as numbers: integers if all are, without a way through float64, else float64.
+
+        Raises
+        ------
+        DataError
+            If a value is not written so; the message names it and its row.
+        """
+        words = Words(column, self.missing)
+        values = [None if absent else self.value(word) for word, absent in zip(words.words, words.absent, strict=True)]
+        _refuse_misfits(column, words, np.array([value is not None for value in values], bool), self)
+        found = [value for value in values if value is not None]
+        if all(isinstance(value, int) and INT64.min <= value <= INT64.max for value in found):
+            whole = pd.array([*values, None], dtype="Int64")[words.codes]
+            series = pd.Series(whole, index=column.index, name=column.name)
+            return series if series.isna().any() else series.astype(np.int64)
+        numbers = np.array([*(np.nan if value is None else float(value) for value in values), np.nan])
+        return pd.Series(numbers[words.codes], index=column.index, name=column.name)
+
+    def value(self, word: str) -> int | float | None:
+        """Return the number that a word stands for, or None if it is not written so; the unit may be missing."""
+        parts = number_parts(word)
+        if parts is None or (parts["prefix"] or self.prefix, parts["suffix"] or self.suffix) != (
+            self.prefix,
+            self.suffix,
+        ):
+            return None
+        convention, body = Convention(self.decimal, self.thousands), parts["body"].strip()
+        if not convention.fits(body):
+            return None
+        number = ("-" if "-" in (parts["sign"], parts["inner"]) else "") + convention.plain(body)
+        value = float(number + (parts["power"] or "")) if parts["power"] or "." in number else _integer(number)
+        return -value if word.startswith("(") else value
+
+    def __str__(self) -> str:
+        signs = [f"{self.decimal!r} before decimals"] if self.decimal != "." else []
+        signs += [f"{self.thousands!r} between thousands"] if self.thousands else []
+        signs += [f"{affix!r} beside them" for affix in (self.prefix, self.suffix) if affix]
+        return "numbers" + (f" with {' and '.join(signs)}" if signs else "")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 300 else float(digits)
+
+
+@dataclass(frozen=True)
+class Dates:
+    """Dates and times in ISO 8601 (YYYY-MM, YYYY-MM-DD, with a time, with an offset) or in a format of ``strptime``.
+
+    Times with an offset become UTC. `missing` and the words in MARKERS stand for missing values.
+
+    Examples
+    --------
+    >>> Dates("%d.%m.%Y").parse(pd.Series(["31.12.2024", "?"])).dt.year.tolist()
+    [2024.0, nan]
+    """
+
+    format: str = ISO
+    missing: tuple[str, ...] = ()
+
+    def parse(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return text as times.
+
+        Raises
+        ------
+        DataError
+            If a value is not written so; the message names it and its row.
+        """
+        words = Words(column, self.missing)
+        times = self.times(words.words)
+        _refuse_misfits(column, words, times.notna().to_numpy(), self)
+        times = times.mask(words.absent)
+        values = times.reindex(words.codes)  # code -1 is no label, and so missing
+        return pd.Series(values.to_numpy(), index=column.index, name=column.name)
+
+    def times(self, words: Sequence[str]) -> pd.Series[Any]:
+        """Return words as times, missing where they are not written so."""
+        if self.format == ISO:
+            words = [word.replace("/", "-") if _ISO_DATE.fullmatch(word) else "" for word in words]
+        times = pd.to_datetime(pd.Series(words, dtype=object), format=self.format, errors="coerce", utc=True)
+        return times.dt.tz_localize(None)
+
+    def __str__(self) -> str:
+        return "dates" if self.format == ISO else f"dates written as {self.format}"
+
+
+Notation = Numbers | Dates
+PLAIN = Numbers()
+
+
+def _refuse_misfits(column: pd.Series[Any], words: Words, fits: BoolArray, notation: Notation) -> None:
+    misfits = ~fits & ~words.absent
+    if misfits.any():
+        raise DataError(f"column {column.name!r} must hold {notation}, not {words.example(misfits)}")
+
+
+def notation_to_dict(notation: Notation) -> dict[str, Any]:
+    """Return a notation as strings and lists for JSON."""
+    return {"kind": type(notation).__name__.lower(), **asdict(notation)}
+
+
+def notation_from_dict(record: Mapping[str, Any]) -> Notation:
+    """Return the notation that `notation_to_dict` described.
+
+    Raises
+    ------
+    DataError
+        If `record` is not such a description.
+    """
+    try:
+        fields = {name: str(value) for name, value in record.items() if name not in ("kind", "missing")}
+        kinds: dict[str, type[Numbers] | type[Dates]] = {"numbers": Numbers, "dates": Dates}
+        return kinds[record["kind"]](**fields, missing=tuple(map(str, record["missing"])))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
+
+
+def is_plain(word: str) -> bool:
+    """Return whether a word is a number as programs write it, without a leading zero.
+
+    Examples
+    --------
+    >>> [is_plain(word) for word in ("12", "-1.5e3", "007", "1,5", ".")]
+    [True, True, False, False, False]
+    """
+    return _PLAIN.fullmatch(word) is not None
+
+
+def normal(label: str) -> str:
+    """Return the form in which labels are one, however a program wrote them: 1 and 1.0, Red and red.
+
+    Examples
+    --------
+    >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
+    ('1.5', '0', '007', 'red')
+    """
+    word = label.strip()
+    if not is_plain(word) or len(word) > 40:
+        return word.casefold()
+    number = Decimal(word).normalize()
+    return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)

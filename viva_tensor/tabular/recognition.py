@@ -1,0 +1,235 @@
+"""Recognising what the text columns of a file hold: numbers, dates, or text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.notation import (
+    CONVENTIONS,
+    ISO,
+    MARKERS,
+    PLAIN,
+    BoolArray,
+    Convention,
+    Dates,
+    Notation,
+    Numbers,
+    Words,
+    number_parts,
+)
+
+NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
+MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
+PROBE = 2000  # words looked at before all of a column are
+FORMATS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
+           "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%b %Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y",
+           "%d-%b-%y")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What a user says about how values are written; empty where it is for the library to find out.
+
+    Attributes
+    ----------
+    missing : tuple of str
+        Words that stand for a missing value, in any column.
+    decimal, thousands : str
+        Characters before decimals and between thousands.
+    date_format : str
+        The format of dates, as for ``strptime``; without it, dates are those of ISO 8601.
+    """
+
+    missing: tuple[str, ...] = ()
+    decimal: str = ""
+    thousands: str = ""
+    date_format: str = ""
+
+    def __post_init__(self) -> None:
+        if self.decimal not in ("", ".", ","):
+            raise DataError(f"decimals follow '.' or ',', not {self.decimal!r}")
+        if len(self.thousands) > 1 or self.thousands.isalnum():
+            raise DataError(f"thousands are separated by one character such as ',', not {self.thousands!r}")
+        if self.thousands and self.thousands == self.decimal:
+            raise DataError(f"decimals and thousands cannot both have {self.decimal!r}")
+
+    @property
+    def point(self) -> str:
+        """The character before decimals that goes with these options."""
+        return self.decimal or ("," if self.thousands == "." else ".")
+
+    def conventions(self) -> tuple[Convention, ...]:
+        """Return the conventions that remain possible, the plainest first."""
+        if self.thousands:
+            own = (Convention(self.point), Convention(self.point, self.thousands))
+            return own
+        return tuple(one for one in CONVENTIONS if self.decimal in ("", one.decimal))
+
+
+class AmbiguousNumbers(DataError):
+    """Numbers whose commas may stand before decimals or between thousands."""
+
+
+class Recognised(NamedTuple):
+    """How a column is written (None: as text), a line about it for the user, and the decimal separator it shows."""
+
+    notation: Notation | None
+    note: str = ""
+    decimal: str = ""
+
+
+def recognise_all(columns: Mapping[str, pd.Series[Any]], writing: Writing, decimals: set[str]) -> dict[str, Recognised]:
+    """Return how each text column of a file is written; columns that leave it open follow the others.
+
+    `decimals` are separators that the other columns of the file show; those that text columns show are added to it.
+
+    Raises
+    ------
+    DataError
+        If a value does not fit its column, or a comma can be read in two ways and no other column tells.
+    """
+    found: dict[str, Recognised] = {}
+    open_columns = []
+    for name, column in columns.items():
+        try:
+            found[name] = recognise(name, column, writing)
+            decimals |= set(found[name].decimal)
+        except AmbiguousNumbers:
+            open_columns.append(name)
+    told = next(iter(decimals)) if len(decimals) == 1 else ""
+    return found | {name: recognise(name, columns[name], writing, told) for name in open_columns}
+
+
+def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
+    """Return how a text column is written; `decimal` decides where two readings are possible.
+
+    A column in which at least nine of ten values are numbers or dates is one of numbers or dates.
+
+    Raises
+    ------
+    DataError
+        If such a column holds other words than those for a missing value.
+    AmbiguousNumbers
+        If a comma can be read in two ways and there is no `decimal`.
+
+    Examples
+    --------
+    >>> recognise("price", pd.Series(["1,200.5", "950.5", "n/a"]), Writing()).note
+    "price: numbers with ',' between thousands, missing where they say 'n/a' (1); row 0 has '1,200.5'"
+    >>> recognise("cut", pd.Series(["Fair", "Ideal", "n/a"]), Writing())
+    Recognised(notation=None, note='', decimal='')
+    """
+    words = Words(column, writing.missing)
+    dates = Dates(writing.date_format or ISO)
+    share = _share(words, lambda some: dates.times(some).notna().to_numpy())
+    if share >= NEARLY_ALL:
+        return _described(name, words, dates, dates.times(words.words).notna().to_numpy())
+    if share >= MANY:
+        return Recognised(None, f"{name}: text, though {share:.0%} of its values are {dates}")
+    share = _share(words, _fit_numbers)
+    if share >= NEARLY_ALL:
+        notation, shown = _number_notation(name, words, writing, decimal)
+        fits = np.array([notation.value(word) is not None for word in words.words], bool)
+        return _described(name, words, notation, fits)._replace(decimal=shown)
+    if share >= MANY:
+        return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers")
+    return Recognised(None, _unread_dates(name, words) if not writing.date_format else "")
+
+
+def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
+    """Return the share of the rows with a value whose word fits; 0 if the first words of many show that few do."""
+    if len(words.words) > PROBE and np.mean(fit(words.words[:PROBE]) | words.absent[:PROBE]) < MANY / 2:
+        return 0.0
+    counts = np.where(words.absent, 0, words.counts)
+    return float(counts[fit(words.words)].sum() / counts.sum()) if counts.any() else 0.0
+
+
+def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> Recognised:
+    """Return a notation with the words that mean missing, or raise if another word does not fit."""
+    misfits = ~fits & ~words.absent
+    if misfits.any():
+        word = words.words[int(np.flatnonzero(misfits)[0])]
+        raise DataError(
+            f"column {name!r} holds {notation}, but not {words.example(misfits)}; if {word!r} means missing: "
+            f"--missing {word!r}, if all are categories: --categorical {name!r}"
+        )
+    counts = words.counts
+    taken = {words.words[i]: int(counts[i]) for i in np.flatnonzero(words.absent) if words.words[i]}
+    said = (
+        [f"missing where they say {', '.join(f'{word!r} ({count:,})' for word, count in taken.items())}"]
+        if taken
+        else []
+    )
+    own = tuple(word for word in taken if word.casefold() not in MARKERS)
+    value, row = words.first(~words.absent)
+    note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
+    return Recognised(replace(notation, missing=own), note)
+
+
+def _fit_numbers(words: Sequence[str]) -> BoolArray:
+    """Return which words may be numbers, without a unit or with that of most."""
+    parts = [number_parts(word) for word in words]
+    suffix = _most_common(parts, "suffix")
+    return np.array(
+        [
+            match is not None
+            and (match["suffix"] or suffix) == suffix
+            and any(one.fits(match["body"].strip()) for one in CONVENTIONS)
+            for match in parts
+        ],
+        bool,
+    )
+
+
+def _most_common(parts: Sequence[Any], group: str) -> str:
+    counts = Counter(match[group] for match in parts if match is not None and match[group])
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _number_notation(name: str, words: Words, writing: Writing, decimal: str) -> tuple[Numbers, str]:
+    """Return the notation that most values fit, and the decimal separator that they show."""
+    parts = [number_parts(word) for word in words.words]
+    affixes = _most_common(parts, "prefix"), _most_common(parts, "suffix")
+    bodies = [match["body"].strip() if match else "" for match in parts]
+    counts = np.where(words.absent, 0, words.counts)
+    rows = {
+        one: int(counts[np.array([one.fits(body) for body in bodies], bool)].sum()) for one in writing.conventions()
+    }
+    best = [one for one in rows if rows[one] == max(rows.values())]
+    decimals = {one.decimal for one in best}
+    separated = [body for body in bodies if "," in body or "." in body]
+    if len(decimals) == 2 and decimal:
+        best = [one for one in best if one.decimal == decimal]
+    elif len(decimals) == 2 and any("," in body for body in separated):
+        body = next(body for body in separated if "," in body)
+        which = np.array([one == body for one in bodies], bool)
+        readings = " or ".join(one.plain(body) for one in (Convention(".", ","), Convention(",")))
+        raise AmbiguousNumbers(
+            f"column {name!r} holds {words.example(which)}, which is {readings}; say --thousands , or --decimal ,"
+        )
+    shown = best[0].decimal if len(decimals) == 1 and any(best[0].decimal in body for body in bodies) else ""
+    return Numbers(*best[0], *affixes), shown
+
+
+def _unread_dates(name: str, words: Words) -> str:
+    """Return a line about text that may be dates in another format than that of ISO 8601."""
+    some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
+    if not some or not any(map(str.isdigit, some[0])):
+        return ""
+    fitting = [
+        one for one in FORMATS if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
+    ]
+    if not fitting:
+        return ""
+    options = " or ".join(f"--date-format {one!r}" for one in fitting)
+    return f"{name}: text; if values such as {some[0]!r} are dates: {options}"
+
+
+__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]
