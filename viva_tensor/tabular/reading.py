@@ -187,8 +187,10 @@ def _reading(path: Path) -> Iterator[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of openpyxl, about parts of a workbook that hold no data
             yield kind
-    except DataError:
-        raise
+    except DataError as error:
+        if path.name in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
     except ImportError as error:
         wanted = {"xlsx": "pip install openpyxl"}.get(kind, 'pip install "viva-tensor[train]"')
         raise DataError(f"cannot read {path} without {error.name or 'another package'}; {wanted}") from error
