@@ -95,8 +95,12 @@ class TestTrain:
         assert 1000 < report["test"]["least squares"]["rmse"] < 1300
 
     def test_a_network_that_learned_nothing_is_called_so(self, csv, tmp_path):
-        result = invoke("train", csv, "--target", "price", "--lr", "1e-9", "--output", tmp_path / "run", *QUICK)
+        flags = ["--target", "price", "--lr", "1e-9", *QUICK]
+        result = invoke("train", csv, *flags, "--activation", "tanh", "--output", tmp_path / "tanh")
         assert "no better than a baseline" in result.stdout
+        result = invoke("train", csv, *flags, "--output", tmp_path / "relu")  # begins as a linear model
+        assert "A linear model does as well" in result.stdout
+        assert "kept the linear model that it began as" in result.stdout
 
 
 class TestResume:
@@ -213,7 +217,7 @@ class TestErrors:
                 "did you mean 'price'? The columns are: size, kind, fixed, price, flag",
             ),
             (["shop.csv", "--target", "kind", "--task", "regression"], "column 'kind' does not hold numbers"),
-            (["names.csv", "--target", "a"], "'a' has 20 classes for 14 training rows"),
+            (["names.csv", "--target", "a"], "'a' has 20 classes for 13 training rows"),
             (["shop.csv", "--target", "price", "--output", "new", "--resume"], "nothing to resume in new"),
             (["shop.csv", "--target", "fixed"], "target 'fixed' is constant"),
             (["short.csv", "--target", "b"], "2 rows with a target are too few"),
@@ -249,11 +253,12 @@ class TestErrors:
         assert sorted(os.listdir(tmp_path)) == before  # nothing half made
 
     def test_divergence(self, csv, tmp_path):
-        flags = ["--lr", "1e9", "--batch-size", "4", "--output", tmp_path / "run"]
+        flags = ["--lr", "1e30", "--activation", "tanh", "--batch-size", "4", "--output", tmp_path / "run"]
         result = invoke("train", csv, "--target", "price", *flags)
         assert result.exit_code == 2
-        assert result.stderr.count("\n") == 1
-        assert "try a smaller learning rate" in result.stderr
+        *warned, refused = result.stderr.splitlines()
+        assert [line.startswith("Warning: fit: the loss became") for line in warned] == [True] * 3
+        assert "try a smaller learning rate" in refused
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
 from viva_tensor.tabular import data, reading, report, runs, saving
+from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
@@ -82,6 +83,7 @@ def failures() -> Iterator[None]:
     """Show errors that the user can correct, and warnings, as one line each."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
             warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
             yield
     except training.DivergenceError as error:
@@ -170,8 +172,12 @@ def reading_of(said: dict[str, Any], usual: Writing) -> Reading:
     callback=parse_hidden,
     help="Widths of the hidden layers.",
 )
-@click.option("--epochs", type=COUNT, default=DEFAULTS.epochs, help="Passes over the training rows.")
-@click.option("--batch-size", type=COUNT, default=DEFAULTS.batch_size, help="Rows in one step.")
+@click.option(
+    "--epochs", type=COUNT, help=f"Passes over the training rows.  [default: {DEFAULTS.epochs}, of small tables more]"
+)
+@click.option(
+    "--batch-size", type=COUNT, help=f"Rows in one step.  [default: {DEFAULTS.batch_size}, of small tables less]"
+)
 @click.option(
     "--activation",
     type=click.Choice(list(nn.ACTIVATIONS)),
@@ -185,7 +191,12 @@ def reading_of(said: dict[str, Any], usual: Writing) -> Reading:
     help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}]",
 )
 @click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.9, help="Momentum of sgd.")
-@click.option("--patience", type=COUNT, help="Stop after this many epochs without a better validation loss.")
+@click.option(
+    "--patience",
+    type=COUNT,
+    help="Stop after this many epochs without a better validation loss, and keep the best.  [default: on tables below "
+    "20,000 rows 20, or a quarter of the epochs if that is more]",
+)
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -238,10 +249,7 @@ def train(
         way = reading_of(options, Writing())
     if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
-    kind, usual_lr = OPTIMIZERS[optimizer]
-    extra = {"momentum": momentum} if optimizer == "sgd" else {}
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
-    settings = training.Settings(optimizer=kind(lr=lr or usual_lr, **extra), **options)
     checkpoint = output / CHECKPOINT
     check_output(output, checkpoint, resume, force)  # before the work, not after it
     task = runs.Task(
@@ -253,10 +261,12 @@ def train(
     )
     as_text = [*roles.categorical, *([target] if task.kind == "class" else [])]
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
+        source = reading.read(file, way, text=as_text, whole=ranks.size == 1)
+        options["optimizer"] = optimizer_for(optimizer, len(source.table), lr, momentum)
         run = runs.run(
-            reading.read(file, way, text=as_text, whole=ranks.size == 1),
+            source,
             task,
-            settings,
+            settings_for(len(source.table), options),
             started=lambda prepared: click.echo(report.opening(prepared, file.name)),
             progress=True,
             checkpoint=checkpoint,
@@ -276,6 +286,14 @@ def train(
     if run.fit.times:
         click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
+
+
+def optimizer_for(name: str, rows: int, lr: float | None, momentum: float) -> optim.Optimizer:
+    """Return the optimiser of this name, with a usual learning rate if none is given."""
+    if name == "sgd":
+        return sgd(rows, lr, momentum)
+    kind, usual = OPTIMIZERS[name]
+    return kind(lr=lr or usual)
 
 
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:

@@ -1,5 +1,6 @@
 """Networks that are fitted: what they learn, when they stop, which losses they have and what they predict."""
 
+import dataclasses
 import io
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from support.fits import QUICK, fit_line, same_bits, weights
 
 from viva_tensor import autograd, nn, optim, train
-from viva_tensor.error import DimensionError, DtypeError, InvalidValue
+from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue
 from viva_tensor.optim import SGD
 from viva_tensor.train import Settings, network, training
 
@@ -39,14 +40,59 @@ class TestFit:
 
     def test_divergence_names_the_epoch_and_a_smaller_rate(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
-        with pytest.raises(train.DivergenceError, match=r"epoch \d of 9; try a smaller learning rate, such as 100000$"):
-            train.fit(
-                x, x, Settings(hidden=(8, 8), epochs=9, batch_size=16, optimizer=SGD(1e6, 0.9)), validation=(x, x)
-            )
+        settings = Settings(hidden=(8, 8), epochs=9, batch_size=16, optimizer=SGD(1e30, 0.9))
+        with (
+            pytest.raises(train.DivergenceError, match=r"epoch \d of 9; try a smaller learning rate, such as 1e\+26$"),
+            pytest.warns(
+                UserWarning, match=r"fit: the loss became .* begun again with lr=1e\+2[789], clipping grad"
+            ) as said,
+        ):
+            train.fit(x, x, settings, validation=(x, x))
+        assert len(said) == 3
+
+    def test_after_divergence_a_tenth_of_the_rate_is_tried(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        settings = Settings(hidden=(8, 8), epochs=60, batch_size=16, optimizer=SGD(10.0, 0.9))
+        with pytest.warns(UserWarning, match="begun again with lr=1, clipping gradients"):
+            fitted = train.fit(x, x, settings)
+        calmer = dataclasses.replace(settings, optimizer=fitted.settings.optimizer)
+        assert calmer.optimizer.lr < 10
+        assert np.array_equal(fitted.layers[0].w.data, train.fit(x, x, calmer).layers[0].w.data)
+
+    def test_an_interruption_returns_what_was_reached(self, monkeypatch):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        advance = training.Training.advance
+
+        def press(self, each_step):
+            if self.epoch == 2:
+                raise KeyboardInterrupt
+            advance(self, each_step)
+
+        settings = dataclasses.replace(QUICK, schedule="constant")
+        monkeypatch.setattr(training.Training, "advance", press)
+        with pytest.warns(UserWarning, match="interrupted in epoch 3; what 2 epochs reached is returned"):
+            fitted = train.fit(x, x, settings)
+        monkeypatch.undo()
+        two = train.fit(x, x, dataclasses.replace(settings, epochs=2))
+        assert np.array_equal(fitted.layers[0].w.data, two.layers[0].w.data)
+        assert len(fitted.history["epoch"]) == 2
+
+    def test_training_goes_on_from_layers(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        first = train.fit(x, x, QUICK)
+        more = train.fit(x, x, QUICK, start=first.layers)
+        assert more.history["train_loss"][0] < first.history["train_loss"][0]
+        with pytest.raises(InvalidShape, match=r"start has arrays of .* give layers of the same widths"):
+            train.fit(x, x, dataclasses.replace(QUICK, hidden=(3,)), start=first.layers)
+
+    def test_a_fit_predicts_with_its_own_activation(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        fitted = train.fit(x, x, dataclasses.replace(QUICK, activation="tanh"))
+        assert np.array_equal(fitted.predict(x), train.predict(fitted.layers, x, "tanh"))
 
     def test_validation_loss_that_overflows_is_divergence(self):
         x = np.ones((4, 1), np.float32)
-        with pytest.raises(train.DivergenceError, match="epoch 1 of 3"):
+        with pytest.raises(train.DivergenceError, match="epoch 1 of 3"), pytest.warns(UserWarning, match="begun again"):
             train.fit(x, x, QUICK, validation=(x, np.full_like(x, 1e30)))
 
     def test_rates_cover_all_steps(self, monkeypatch):
@@ -115,11 +161,14 @@ class TestWatching:
 def test_learning_rate_rises_then_falls():
     rates = list(map(train.rates(Settings(epochs=10, optimizer=SGD(0.5)), 10), range(1, 101)))
     peak = int(np.argmax(rates))
-    assert rates[0] == pytest.approx(0.05)
-    assert peak == 9
-    assert 0.48 < rates[peak] <= 0.5
+    assert rates[0] == pytest.approx(0.02)
+    assert peak == 24  # of a short run, a quarter
+    assert 0.42 < rates[peak] <= 0.5
     assert all(a > b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
     assert 0 < rates[-1] < 0.001
+    long = list(map(train.rates(Settings(epochs=100, optimizer=SGD(0.5)), 10), range(1, 1001)))
+    assert int(np.argmax(long)) == 99
+    assert int(np.argmax(list(map(train.rates(Settings(epochs=9), 300), range(1, 2701))))) == 299  # an epoch
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])

@@ -29,8 +29,7 @@ def summary(run: Run) -> str:
     for row in table:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
-    if not _beats_baselines(run):
-        lines.append("  The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
+    lines += [f"  {line}" for line in _verdict(run)]
     return "\n".join([*lines, "", _speed(run)])
 
 
@@ -132,16 +131,22 @@ def _table(run: Run) -> list[list[str]]:
     return table
 
 
-def _beats_baselines(run: Run) -> bool:
-    """Return whether the network has a lower RMSE or log loss than each baseline."""
+def _verdict(run: Run) -> list[str]:
+    """Say so if the network is no better than something simpler: by its RMSE or log loss, to a hundredth."""
+    if run.fit.best_epoch == 0:
+        return ["A linear model does as well: on the validation rows the network became no better, and it was kept."]
     name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
-    return bool(network < min(baselines))
+    if network < 1.01 * min(baselines):
+        return []
+    return ["The network is no better than a baseline: try more --epochs, or another --lr or --hidden."]
 
 
 def _speed(run: Run) -> str:
     epochs, kept = len(run.fit.history["epoch"]), run.fit.best_epoch
-    best = f", kept the weights of epoch {kept}" if kept < epochs else ""
+    best = f", kept the weights of epoch {kept}" if 0 < kept < epochs else ""
+    if kept == 0:
+        best = ", kept the linear model that it began as"
     ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
     return (
         f"Trained on {run.rows['train']:,} rows for {epochs} epochs{ranks} in {run.fit.seconds:.1f} s{best}: "

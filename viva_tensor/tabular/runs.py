@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from viva_tensor import kernels
+from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
-from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.baselines import least_squares, logistic_regression
 from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
+from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.features import encoded
+from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.model import Origin, Run, Scores, name_rows
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Number, Target, fit_target, values_of
-from viva_tensor.train import DEFAULTS, DivergenceError, Settings, fit, predict
+from viva_tensor.train import DivergenceError, Fit, Layers, Settings, fit, record_layers
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -74,7 +76,7 @@ class Prepared(NamedTuple):
         return {"read": len(self.table), "without_target": len(self.table) - sum(parts.values()), **parts}
 
 
-def prepare(source: Source | Table, task: Task, settings: Settings = DEFAULTS, ranks: Ranks | None = None) -> Prepared:
+def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks | None = None) -> Prepared:
     """Choose target, features, and training, validation and test rows; rows without a target are left out.
 
     The encoding and the scaling of the target are fitted on the training rows; those of classes have each class in its
@@ -129,7 +131,7 @@ def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:
 def run(
     source: Source | Table,
     task: Task | str,
-    settings: Settings = DEFAULTS,
+    settings: Settings | None = None,
     *,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
@@ -141,13 +143,17 @@ def run(
 ) -> Run:
     """Train a network to predict a column from the other columns, and test it once on test rows.
 
+    The network begins as a linear model where its activation allows that. If it becomes no better than that on the
+    validation rows, beyond chance, the linear model is kept.
+
     Parameters
     ----------
     source : Source, DataFrame or ParquetRows
     task : Task, or str
         What to learn, or the name of the column to predict.
-    settings : Settings
-        Its loss is replaced by mean squared error for numbers and cross-entropy for classes.
+    settings : Settings, optional
+        By default those that suit the number of rows. Its loss is replaced by mean squared error for numbers and
+        cross-entropy for classes.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -165,16 +171,19 @@ def run(
     """
     task = Task(task) if isinstance(task, str) else task
     ranks = Ranks(comm)
+    settings = settings or settings_for(len(source.table if isinstance(source, Source) else source))
     prepared = prepare(source, task, settings, ranks)
     learned, values, (train, validation, test) = prepared.target, prepared.values, prepared.split
-    settings = dataclasses.replace(settings, loss=learned.loss)
+    suited = dataclasses.replace(settings, loss=learned.loss)
     if started is not None and ranks.first:
         started(prepared)
+    y = learned.encode(values)
     with encoded(prepared.table, prepared.encoding, ranks, shared_folder) as x:
+        start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, learned, suited, train)))
         result = fit(
             x,
-            learned.encode(values),
-            settings,
+            y,
+            suited,
             rows=train,
             validation=validation,
             classes=learned.outputs if isinstance(learned, Classes) else None,
@@ -183,9 +192,12 @@ def run(
             resume=resume,
             comm=comm,
             timed=timed,
+            start=start,
         )
+        if start is not None:
+            result = ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], learned))
         with ranks.fail_together("predict"):
-            local = predict(result.layers, x[test[ranks.local_slice(len(test))]], settings.activation)
+            local = result.predict(x[test[ranks.local_slice(len(test))]])
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
@@ -195,7 +207,7 @@ def run(
     predicted = learned.decode(output)
     predicted.insert(0, "actual", learned.actual(values[test]))
     return Run(
-        settings=settings,
+        settings=result.settings,
         test_fraction=task.test_fraction,
         target=learned,
         encoding=prepared.encoding,
@@ -208,6 +220,16 @@ def run(
         test=name_rows(predicted, test, prepared.table, task.roles.id),
         scores=scores,
     )
+
+
+def _chosen(result: Fit, start: Layers, x: Float32Array, y: Float32Array, target: Target) -> Fit:
+    """Return a fit, or the linear model that it began as if it is no better on validation rows."""
+    linear = result._replace(layers=start, best_epoch=0)
+    return result if is_better(result.predict(x), linear.predict(x), y, target) else linear
+
+
+def _layers(arrays: Sequence[Array] | None) -> Layers | None:
+    return None if arrays is None else record_layers(autograd.new_tape(), arrays).value
 
 
 def _scores(

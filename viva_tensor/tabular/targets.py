@@ -14,6 +14,8 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
 
+CLIP = 1e6  # standard deviations; training rows are within √rows
+
 
 class NumberScores(NamedTuple):
     """Errors of predictions in units of the target; `r2` is NaN where the target does not vary."""
@@ -52,9 +54,9 @@ class Number:
     outputs = 1
 
     def encode(self, values: Float64Array) -> Float32Array:
-        """Return the targets of training [rows, 1] for values [rows]."""
-        with np.errstate(over="ignore"):  # becomes infinite; such rows are left out
-            return ((values - self.mean) / self.std).astype(np.float32)[:, None]
+        """Return the targets of training [rows, 1] for values [rows], within ±10⁶, since losses square them."""
+        with np.errstate(over="ignore"):
+            return np.clip((values - self.mean) / self.std, -CLIP, CLIP).astype(np.float32)[:, None]
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
         """Return predictions for the network's outputs [rows, 1]."""
@@ -71,10 +73,11 @@ class Number:
         >>> Number("price", 0.0, 1.0).score(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
         NumberScores(rmse=1.0, mae=1.0, r2=0.0)
         """
-        error = predicted - values
-        spread = float(np.sum((values - values.mean()) ** 2))
-        r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
-        return NumberScores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
+        with np.errstate(over="ignore", invalid="ignore"):  # of values beyond 10¹⁵⁴, whose squares are infinite
+            error = predicted - values
+            spread = float(np.sum((values - values.mean()) ** 2))
+            r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
+            return NumberScores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
 
 
 @dataclass(frozen=True)

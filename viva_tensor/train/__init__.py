@@ -5,7 +5,7 @@ Only progress bars, checkpoints and pictures need more than NumPy.
 
 from viva_tensor.train.curves import plot_losses
 from viva_tensor.train.fitting import fit
-from viva_tensor.train.network import Layers, Network, predict
+from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.settings import DEFAULTS, Settings, rates
 from viva_tensor.train.training import DivergenceError, Fit
 
@@ -17,7 +17,9 @@ __all__ = [
     "Network",
     "Settings",
     "fit",
+    "parameters",
     "plot_losses",
     "predict",
     "rates",
+    "record_layers",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -19,20 +20,39 @@ from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
 from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
+from viva_tensor.train.settings import Settings
 from viva_tensor.train.training import Training
 
 DIGESTED = 65536  # rows in one digest
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where and when checkpoints are written: every so many epochs, or by default every so many minutes."""
+
+    path: Path
+    epochs: int | None
+    minutes: float
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None:
+            check_count("fit", "checkpoint_epochs", self.epochs)
+        if not (isinstance(self.minutes, float) and self.minutes == math.inf):
+            positive("fit", "checkpoint_minutes", self.minutes)
+
+    def from_written(self, settings: Sequence[Settings], ranks: Ranks) -> list[Settings]:
+        """Return the settings with which a run that is begun again and again wrote the file, and those after them."""
+        written = ranks.from_first("fit", lambda: checkpoints.load(self.path)).optimizer
+        which = [i for i, one in enumerate(settings) if one.optimizer == written]
+        return list(settings[which[0] if which else 0 :])
+
+
 class Checkpointer:
     """The checkpoint of a run, in a file that rank 0 writes."""
 
-    def __init__(self, training: Training, path: Path, epochs: int | None, minutes: float) -> None:
-        if epochs is not None:
-            check_count("fit", "checkpoint_epochs", epochs)
-        if not (isinstance(minutes, float) and minutes == math.inf):
-            positive("fit", "checkpoint_minutes", minutes)
-        self._training, self._path, self._epochs, self._seconds = training, path, epochs, 60 * minutes
+    def __init__(self, training: Training, kept: Kept) -> None:
+        self._training, self._path, self._epochs = training, kept.path, kept.epochs
+        self._seconds = 60 * kept.minutes
         self._written = perf_counter()
         self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
         self._ranks = training.ranks

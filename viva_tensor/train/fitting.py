@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,14 +18,18 @@ from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
 from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
-from viva_tensor.train.checkpointing import Checkpointer
+from viva_tensor.train.checkpointing import Checkpointer, Kept
+from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
 from viva_tensor.train.rows import Rows, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
-from viva_tensor.train.training import Fit, Training
+from viva_tensor.train.training import DivergenceError, Fit, Training
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+RETRIES = 3  # of a run that diverged, each at a tenth of the learning rate
+CLIP_NORM = 1.0
 
 
 def fit(
@@ -41,8 +47,13 @@ def fit(
     rows: npt.ArrayLike | None = None,
     comm: Intracomm | None = None,
     timed: bool = False,
+    start: Layers | None = None,
 ) -> Fit:
     """Train a network to predict y from x, in shuffled batches and in float32.
+
+    If a loss becomes infinite or NaN, training begins again at a tenth of the learning rate and with gradients clipped
+    to a norm of 1, up to three times, with a warning. On an interruption from the keyboard what was reached after
+    whole epochs is returned, with a warning, unless a checkpoint keeps it.
 
     Parameters
     ----------
@@ -79,6 +90,9 @@ def fit(
         With several ranks: measure how long each computes, waits for the others and sums gradients, at the cost of a
         barrier in each step.
 
+    start : sequence of Linear, optional
+        Layers to train on from, as those of an earlier fit, instead of random ones.
+
     Returns
     -------
     Fit
@@ -90,7 +104,7 @@ def fit(
     InvalidFile, OSError
         If the checkpoint cannot be read or written.
     DivergenceError
-        If a loss becomes infinite or NaN.
+        If a loss becomes infinite or NaN at each of the rates tried.
     RankError
         If ranks differ in what must agree, or another rank has failed.
 
@@ -114,21 +128,55 @@ def fit(
         ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
         warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
-    training = Training(chosen, held_out, outputs, settings, ranks)
-    if isinstance(training.step, RankStep):
-        training.step.timed = timed
-    checkpointer = None
-    if checkpoint is not None:
-        checkpointer = Checkpointer(training, Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
-        if resume:
-            checkpointer.resume()
-    with Bar(training, progress and ranks.first) as bar, checkpointer or nullcontext():
-        while not training.ended:
-            training.advance(bar.step)
-            bar.epoch()
-            if checkpointer is not None:
-                checkpointer.epoch()
+    kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
+    calmer = [settings]
+    while len(calmer) <= RETRIES:
+        calmer.append(_calmer(calmer[-1]))
+    if kept is not None and resume:
+        calmer = kept.from_written(calmer, ranks)
+    for attempt, one in enumerate(calmer):
+        training = Training(chosen, held_out, outputs, one, ranks, start)
+        if isinstance(training.step, RankStep):
+            training.step.timed = timed
+        try:
+            return _train(training, kept, resume and attempt == 0, progress and ranks.first)
+        except DivergenceError as error:
+            if attempt == len(calmer) - 1:
+                raise
+            if ranks.first:
+                lr = calmer[attempt + 1].optimizer.lr
+                warnings.warn(f"fit: {error.reason}; begun again with lr={lr:g}, clipping gradients", stacklevel=2)
+    raise AssertionError
+
+
+def _train(training: Training, kept: Kept | None, resume: bool, progress: bool) -> Fit:
+    """Train to the end, or until an interruption from the keyboard if no checkpoint keeps what was reached."""
+    checkpointer = None if kept is None else Checkpointer(training, kept)
+    if checkpointer is not None and resume:
+        checkpointer.resume()
+    with Bar(training, progress) as bar, checkpointer or nullcontext():
+        try:
+            while not training.ended:
+                training.advance(bar.step)
+                bar.epoch()
+                if checkpointer is not None:
+                    checkpointer.epoch()
+        except KeyboardInterrupt:
+            if checkpointer is not None or training.ranks.size > 1 or not training.epoch:
+                raise
+            warnings.warn(
+                f"fit: interrupted in epoch {training.epoch + 1}; what {training.epoch} epochs reached is returned",
+                stacklevel=3,
+            )
     return training.fitted()
+
+
+def _calmer(settings: Settings) -> Settings:
+    """Return settings with a tenth of the learning rate, and gradients clipped."""
+    clip = min(settings.optimizer.clip_norm or CLIP_NORM, CLIP_NORM)
+    lr = settings.optimizer.lr / 10
+    # all optimisers are dataclasses
+    return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
 
 
 def _check(settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool) -> None:

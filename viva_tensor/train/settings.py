@@ -19,6 +19,7 @@ LOSSES: Mapping[str, Callable[[Tape, Variable, Variable], Traced[Variable]]] = {
     "binary_cross_entropy": nn.binary_cross_entropy,
 }
 SCHEDULES = ("cosine", "constant")
+WARM_UP = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,9 @@ DEFAULTS = Settings()
 def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
     """Return the learning rate of each step, counted from 1, as a function, for epochs of `per_epoch` steps.
 
-    With "cosine" the rate rises to the optimiser's within the first epoch, then falls along half a cosine towards 0 at
-    the end. The slow start keeps large first steps from leaving relu units at 0 for good.
+    With "cosine" the rate rises to the optimiser's within the first epoch, or within 100 steps if these are more and
+    not more than a quarter of all, then falls along half a cosine towards 0 at the end. The slow start keeps large
+    first steps from leaving relu units at 0 for good.
 
     Examples
     --------
@@ -112,4 +114,5 @@ def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
     lr = settings.optimizer.lr
     if settings.schedule == "constant":
         return optim.schedules.constant(lr)
-    return optim.schedules.warm_up(optim.schedules.cosine(lr, settings.epochs * per_epoch), per_epoch)
+    steps = settings.epochs * per_epoch
+    return optim.schedules.warm_up(optim.schedules.cosine(lr, steps), max(per_epoch, min(WARM_UP, steps // 4)))

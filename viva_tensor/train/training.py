@@ -8,17 +8,18 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
-from viva_tensor.error import TensorError
-from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.error import InvalidShape, TensorError
+from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.program.ranks import RankStep
-from viva_tensor.train.network import Layers, Network
+from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.rows import CLASSIFYING, Rows
-from viva_tensor.train.settings import LOSSES, Settings, rates
+from viva_tensor.train.settings import DEFAULTS, LOSSES, Settings, rates
 
 
 class DivergenceError(TensorError, ArithmeticError):
@@ -42,6 +43,8 @@ class Fit(NamedTuple):
         Time of training and validation, including earlier parts of a resumed run, and rows trained on in a second.
     times : tuple of Times
         How each rank spent its time, if ``timed``.
+    settings : Settings
+        Those of the training; after a divergence their optimiser has a lower rate than was asked for.
     """
 
     layers: Layers
@@ -50,18 +53,44 @@ class Fit(NamedTuple):
     seconds: float
     rows_per_second: float
     times: tuple[Times, ...] = ()
+    settings: Settings = DEFAULTS
+
+    def predict(self, x: npt.ArrayLike) -> Float32Array:
+        """Return the network's outputs for x [rows, features], with the activation that it was trained with.
+
+        Raises
+        ------
+        DtypeError, DimensionError, ShapeMismatch
+            As :func:`viva_tensor.train.predict`.
+
+        Examples
+        --------
+        >>> from viva_tensor.train import fit
+        >>> x = np.linspace(-1, 1, 64)[:, None]
+        >>> fit(x, x, Settings(hidden=(4,), epochs=2, activation="tanh")).predict(x).shape
+        (64, 1)
+        """
+        return predict(self.layers, x, self.settings.activation)
 
 
 class Training:
     """The state of a run between two epochs: everything that the next one depends on."""
 
     def __init__(
-        self, rows: Rows, validation: Rows | None, outputs: int, settings: Settings, ranks: Ranks = ALONE
+        self,
+        rows: Rows,
+        validation: Rows | None,
+        outputs: int,
+        settings: Settings,
+        ranks: Ranks = ALONE,
+        start: Layers | None = None,
     ) -> None:
         self.rows, self.validation, self.settings, self.ranks = rows, validation, settings, ranks
         self.rng = np.random.default_rng(settings.seed)
         sizes = (rows.x.shape[1], *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
+        if start is not None:
+            self.layers, tape = record_layers(autograd.new_tape(), _alike(start, self.layers))
         count = len(rows.indices)
         batch = ranks.local_slice(min(settings.batch_size, count))
         recorded = max(1, batch.stop - batch.start)
@@ -168,7 +197,17 @@ class Training:
         times: tuple[Times, ...] = ()
         if isinstance(self.step, RankStep) and self.step.timed:
             times = tuple(self.ranks.all(self.step.times()))
-        return Fit(layers, self.history, epoch, self.seconds, rate, times)
+        return Fit(layers, self.history, epoch, self.seconds, rate, times, self.settings)
+
+
+def _alike(start: Layers, layers: Layers) -> list[Array]:
+    """Return the arrays of layers to start from, or raise if they are not of the shapes wanted."""
+    arrays, wanted = parameters(start), [array.shape for array in parameters(layers)]
+    if [array.shape for array in arrays] != wanted:
+        shapes = [array.shape for array in arrays]
+        hint = "give layers of the same widths as settings.hidden, the features and the outputs"
+        raise InvalidShape(f"start has arrays of {shapes}, wanted {wanted}", operation="fit", hint=hint)
+    return [array.astype(np.float32) for array in arrays]
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:

@@ -1,0 +1,58 @@
+"""Settings that suit a table, by its number of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from viva_tensor import optim
+from viva_tensor.train import DEFAULTS, Settings
+
+SMALL = 4096  # rows, below which steps are gentler
+SHORT = 1000  # rows, below which one in five is for validation
+WATCHED = 20_000  # rows, below which the weights of the best epoch are kept
+LEAST_STEPS = 1000
+MOST_EPOCHS = 400
+LEAST_BATCH = 16
+
+
+def sgd(rows: int, lr: float | None = None, momentum: float = 0.9) -> optim.SGD:
+    """Return the usual optimiser for a table: on few rows with a lower rate, and gradients clipped to a norm of 1."""
+    if rows < SMALL:
+        return optim.SGD(lr=lr or 0.02, momentum=momentum, clip_norm=1.0)
+    return optim.SGD(lr=lr or 0.05, momentum=momentum)
+
+
+def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
+    """Return settings for a table of so many rows; what the user said of them goes first.
+
+    Small tables get smaller batches, so that an epoch has some 16 steps, more epochs for 1,000 steps in all, a lower
+    rate, clipped gradients and a larger share of validation rows; below 20,000 rows the weights of the best epoch are
+    kept. The numbers were chosen on artificial tables of 30 to 1,000 rows and 1 to 20 columns: linear, bent,
+    heavy-tailed, collinear, with duplicates, and noise.
+
+    Examples
+    --------
+    >>> chosen = settings_for(200)
+    >>> chosen.batch_size, chosen.epochs, chosen.optimizer.lr, chosen.validation_fraction
+    (16, 77, 0.02, 0.2)
+    >>> settings_for(100_000) == DEFAULTS
+    True
+    >>> settings_for(200, {"epochs": 5}).epochs
+    5
+    """
+    given = {name: value for name, value in (said or {}).items() if value is not None}
+    batch = given.get("batch_size") or min(
+        DEFAULTS.batch_size, max(LEAST_BATCH, 1 << int(math.log2(max(rows / LEAST_BATCH, 1))))
+    )
+    steps = max(1, math.ceil(rows / batch))
+    epochs = given.get("epochs") or min(MOST_EPOCHS, max(DEFAULTS.epochs, math.ceil(LEAST_STEPS / steps)))
+    suited = {
+        "batch_size": batch,
+        "epochs": epochs,
+        "optimizer": sgd(rows),
+        "validation_fraction": 0.2 if rows < SHORT else DEFAULTS.validation_fraction,
+        "patience": max(20, epochs // 4) if rows < WATCHED else None,
+    }
+    return Settings(**{**suited, **given})

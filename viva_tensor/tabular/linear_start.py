@@ -1,0 +1,120 @@
+"""A linear model of the features, and a network that begins as that model, so that it need only learn what is bent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from viva_tensor import autograd, nn, optim
+from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
+from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.train import Settings, fit, parameters
+
+# act(z) - act(-z) is this times z: two units of such an activation pass a number on
+PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
+MOST_FEATURES = 1024
+MOST_ROWS = 50_000  # to fit the linear model on
+PENALTIES = (0.0, *np.logspace(-6, 3, 19).tolist())  # times the mean variance of a feature
+STEPS = 600  # of logistic regression
+
+
+def linear_start(
+    x: Float32Array, y: Float32Array, target: Target, settings: Settings, rows: IndexArray
+) -> list[Array] | None:
+    """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
+
+    Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
+    for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
+    """
+    features, outputs = x.shape[1], target.outputs
+    if settings.activation not in PASSED_ON or features > MOST_FEATURES:
+        return None
+    if settings.hidden and min(settings.hidden) < 2 * outputs + 1:
+        return None
+    rows = rows[:MOST_ROWS]
+    if isinstance(target, Classes):
+        w, b = _logistic(x, y, rows, outputs, settings.seed)
+    else:
+        w, b = _ridge(x[rows], y[rows, 0].astype(np.float64))
+    return _embedded(w, b, settings)
+
+
+def _logistic(x: Float32Array, y: Float32Array, rows: IndexArray, classes: int, seed: int) -> tuple[Array, Array]:
+    """Return weights [classes, features] and biases of logistic regression with scikit-learn's usual penalty."""
+    batch = min(len(rows), 1024)
+    settings = Settings(
+        hidden=(),
+        loss="cross_entropy",
+        optimizer=optim.Adam(lr=0.05, weight_decay=1 / len(rows)),
+        epochs=max(1, STEPS * batch // len(rows)),
+        batch_size=batch,
+        validation_fraction=0.0,
+        seed=seed,
+    )
+    w, b = parameters(fit(x, y, settings, rows=rows, classes=classes).layers)
+    return w, b
+
+
+def _ridge(x: Float32Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return weights [1, features] and bias of ridge regression, with the penalty of least leave-one-out error.
+
+    The error of a row that is left out is its residual divided by one minus its leverage (Allen, 1974).
+    """
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    means, mean = x.mean(axis=0, dtype=np.float64), float(y.mean())
+    centred = x - means
+    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
+    kept = variances > 1e-10 * max(variances.max(), 1e-300)
+    variances, axes = variances[kept], axes[:, kept]
+    components = centred @ axes
+    along = components.T @ (y - mean) / len(x)
+    best, weights = float("inf"), np.zeros(len(variances))
+    for penalty in (np.inf, *PENALTIES):
+        shrunk = np.zeros(len(variances)) if penalty == np.inf else 1 / (variances + penalty * variances.mean())
+        leverage = 1 / len(x) + (components**2) @ shrunk / len(x)
+        left_out = (y - mean - components @ (shrunk * along)) / np.maximum(1 - leverage, 1e-6)
+        error = float(np.mean(left_out**2))
+        if error < best:
+            best, weights = error, shrunk * along
+    w = axes @ weights
+    return w[None], np.array([mean - means @ w])
+
+
+def _embedded(w: Array, b: Array, settings: Settings) -> list[Array]:
+    """Return the arrays of a network with outputs w·x + b."""
+    outputs, features = w.shape
+    sizes = (features, *settings.hidden, outputs)
+    rng = np.random.default_rng(settings.seed)
+    drawn, _ = nn.mlp(autograd.new_tape(), sizes, rng=rng, activation=settings.activation)
+    arrays = [array.copy() for array in parameters(drawn)]
+    signs = np.concatenate([np.eye(outputs), -np.eye(outputs)])  # [2 outputs, outputs]
+    taken = w, b
+    for i, (weights, biases) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
+        last = i == len(settings.hidden)
+        rows = outputs if last else 2 * outputs
+        own = taken[0] if last else signs @ taken[0]
+        weights[:rows] = 0.0
+        weights[:rows, : own.shape[1]] = own
+        biases[:rows] = taken[1] if last else signs @ taken[1]
+        taken = signs.T / PASSED_ON[settings.activation], np.zeros(outputs)
+    return arrays
+
+
+def is_better(network: Float32Array, linear: Float32Array, y: Float32Array, target: Target) -> bool:
+    """Return whether one model's outputs for validation rows [rows, outputs] are better than another's beyond chance.
+
+    The mean difference of the losses of a row must be above its standard error, and of few rows more than that.
+    """
+    gain = _losses(linear, y, target) - _losses(network, y, target)
+    chance = float(gain.std()) / np.sqrt(len(gain))
+    return bool(gain.mean() > (1 + 5 / len(gain)) * chance)
+
+
+def _losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:
+    if isinstance(target, Classes):
+        probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
+        losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
+        return losses
+    squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
+    return squared
