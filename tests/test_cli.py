@@ -103,6 +103,22 @@ class TestTrain:
         assert "kept the linear model that it began as" in result.stdout
 
 
+class TestReport:
+    def test_says_where_the_page_is_and_what_it_says(self, csv, tmp_path, monkeypatch):
+        invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+        result = invoke("report", tmp_path / "run")
+        assert result.exit_code == 0
+        assert result.stdout.startswith("# price of shop.csv\n")
+        assert result.stdout.endswith(f"{tmp_path / 'run' / 'report.html'}\n")
+        opened = []
+        monkeypatch.setattr("click.launch", lambda address: opened.append(address) or 0)
+        assert invoke("report", tmp_path / "run", "--open").exit_code == 0
+        assert opened == [(tmp_path / "run" / "report.html").as_uri()]
+        monkeypatch.setattr("click.launch", lambda address: 1)
+        assert "no browser was found" in invoke("report", tmp_path / "run", "--open").stderr
+        assert "none holds no report.html" in invoke("report", "none").stderr
+
+
 class TestResume:
     def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
         command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]

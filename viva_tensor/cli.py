@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -278,7 +279,7 @@ def train(
     if not ranks.first:
         return
     try:
-        written = saving.save(run, output, file.name)
+        written = saving.save(run, output, file.name, shlex.join(["viva-tensor", *sys.argv[1:]]))
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
@@ -294,6 +295,23 @@ def optimizer_for(name: str, rows: int, lr: float | None, momentum: float) -> op
         return sgd(rows, lr, momentum)
     kind, usual = OPTIMIZERS[name]
     return kind(lr=lr or usual)
+
+
+@cli.command(name="report")
+@click.argument("folder", metavar="FOLDER", type=PATH)
+@click.option("--open", "shown", is_flag=True, help="Open it in a browser.")
+def report_command(folder: Path, shown: bool) -> None:
+    """Show where the report of the run in FOLDER is, and what it says in short."""
+    page, short = folder / saving.PAGE, folder / "report.md"
+    with failures():
+        if not page.is_file():
+            raise data.DataError(
+                f"{folder} holds no {saving.PAGE}; viva-tensor train writes it where plotly is installed"
+            )
+        click.echo(short.read_text(encoding="utf-8") if short.is_file() else "", nl=False)
+        click.echo(f"\n{page}")
+    if shown and not click.launch(page.absolute().as_uri()) == 0:
+        raise Failure(f"no browser was found; open {page} in one")
 
 
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:

@@ -171,7 +171,7 @@ class TestClasses:
         run = runs.run(animals, "kind", self.SETTINGS)
         assert run.rows["without_target"] == 1
         assert run.target.labels == ("bird", "cat", "dog")
-        assert list(run.scores) == ["network", "logistic regression", "most frequent class"]
+        assert list(run.scores) == ["network", "boosted trees", "logistic regression", "most frequent class"]
         assert run.scores["network"].accuracy > 0.9
         assert run.scores["network"].log_loss < run.scores["most frequent class"].log_loss / 3
         assert run.scores["network"].accuracy == np.mean(run.test["predicted"] == run.test["actual"])

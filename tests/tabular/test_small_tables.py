@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support.small_tables import KINDS, small_table
@@ -17,6 +17,12 @@ from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 
 SHARE = 0.01  # of the target's standard deviation, below which errors do not differ
+
+
+@pytest.fixture(autouse=True)
+def without_boosted_trees(monkeypatch):
+    """Spare the time of a baseline that is not asked about."""
+    monkeypatch.setattr(runs, "find_spec", lambda name: None)
 
 
 def worse(kind, rows, columns, seed):
@@ -56,7 +62,7 @@ FINITE = st.floats(-1e300, 1e300) | st.floats(-10, 10) | st.sampled_from([0.0, 1
 
 
 @given(arrays.arrays(np.float64, st.tuples(st.integers(12, 40), st.integers(2, 4)), elements=FINITE))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_finite_table_makes_training_diverge(values):
     table = pd.DataFrame(values, columns=[f"c{i}" for i in range(values.shape[1])])
     with warnings.catch_warnings():

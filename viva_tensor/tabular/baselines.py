@@ -8,6 +8,8 @@ import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
+MOST_ROWS = 50_000  # for boosted trees
+
 
 def least_squares(x: Float32Array, y: Float64Array, x_new: Float32Array) -> Float64Array:
     """Return predictions [new rows] of ordinary least squares with an intercept, fitted on `x` and y [rows]."""
@@ -23,6 +25,27 @@ def logistic_regression(x: Float32Array, y: Float64Array, x_new: Float32Array, c
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a baseline need not converge
         fitted = LogisticRegression(max_iter=200).fit(x, y.astype(int))
+    probabilities = np.zeros((len(x_new), classes))
+    probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)
+    return probabilities
+
+
+def boosted_trees(x: Float32Array, y: Float64Array, x_new: Float32Array, classes: int = 0) -> Float64Array:
+    """Return predictions [new rows], or probabilities [new rows, classes], of scikit-learn's boosted trees.
+
+    They are fitted with its defaults on x and y [rows], or on the first 50,000 of them.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    x, y = x[:MOST_ROWS], y[:MOST_ROWS]
+    if not classes:
+        numbers: Float64Array = HistGradientBoostingRegressor(random_state=0).fit(x, y).predict(x_new)
+        return numbers
+    # it sets rows of each class aside, and so needs some of each
+    stops_early = (
+        "auto" if np.bincount(y.astype(int)).min(initial=2, where=np.bincount(y.astype(int)) > 0) > 1 else False
+    )
+    fitted = HistGradientBoostingClassifier(random_state=0, early_stopping=stops_early).fit(x, y.astype(int))
     probabilities = np.zeros((len(x_new), classes))
     probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)
     return probabilities

@@ -34,7 +34,7 @@ class Record(NamedTuple):
 
     @property
     def blank(self) -> bool:
-        return not self.filled and len(self.fields) < 2
+        return len(self.fields) < 2 and not "".join(self.fields).strip(" \t")
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
                         f"cannot read {path}: the quote that opens in line {line} closes only in line {end - 1}, and "
                         "there seem to be rows between; remove it, or double quotes within a quoted field"
                     )
-                if len(fields) > 1 or "".join(fields).strip():
+                if len(fields) > 1 or "".join(fields).strip(" \t"):
                     yield line, fields
                 line = end
         except csv.Error as error:

@@ -11,6 +11,7 @@ import pandas as pd
 from viva_tensor.tabular.columns import Categorical, Numeric
 from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Notation
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
@@ -124,6 +125,7 @@ class Run:
         pd.DataFrame
     )  # row (in the table, from 0), its name if it has one, actual, predicted, and for classes their probabilities
     scores: Mapping[str, Scores]
+    insight: Insight | None = None
 
     @property
     def model(self) -> Model:

@@ -379,6 +379,8 @@ def _parse(
         file.seek(start + layout.offset)
         if not file.read(1):
             raise DataError(f"{path} has no rows")
+        if len(layout.names) == 1:
+            raise pa.ArrowInvalid("a line of spaces may be blank or a row")
         file.seek(start + layout.offset)
         table = rows(file, layout.separator)
         if any(_has_line_breaks(column) for column in table.columns):

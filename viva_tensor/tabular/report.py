@@ -18,19 +18,19 @@ EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four dig
 
 def opening(prepared: Prepared | Run, source: str) -> str:
     """Return what a person should know before training starts, for a terminal."""
-    return "\n".join([_overview(prepared, source), *(f"  {line}" for line in _findings(prepared))])
+    return "\n".join([overview(prepared, source), *(f"  {line}" for line in findings(prepared))])
 
 
 def summary(run: Run) -> str:
     """Return the scores of a run, for a terminal."""
-    table = _table(run)
+    table = score_table(run)
     widths = [max(len(row[i]) for row in table) for i in range(1, len(table[0]))]
     lines = []
     for row in table:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
-    lines += [f"  {line}" for line in _verdict(run)]
-    return "\n".join([*lines, "", _speed(run)])
+    lines += [f"  {line}" for line in verdict(run)]
+    return "\n".join([*lines, "", speed(run)])
 
 
 def shares(times: Sequence[Times]) -> str:
@@ -53,12 +53,12 @@ def shares(times: Sequence[Times]) -> str:
 
 def markdown(run: Run, source: str) -> str:
     """Return a short report in Markdown."""
-    head, *rows = _table(run)
-    lines = [f"# {run.target.name} of {source}", "", _overview(run, source) + "."]
-    lines += [*(f"- {line}" for line in _findings(run)), ""]
-    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", _speed(run) + ".", ""]
+    head, *rows = score_table(run)
+    lines = [f"# {run.target.name} of {source}", "", overview(run, source) + "."]
+    lines += [*(f"- {line}" for line in findings(run)), ""]
+    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", speed(run) + ".", ""]
     lines += ["| setting | value |", "|---|---|"]
-    lines += [_markdown_row([name, str(value)]) for name, value in _settings(run).items()]
+    lines += [_markdown_row([name, str(value)]) for name, value in settings(run).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -74,7 +74,7 @@ def record(run: Run) -> dict[str, Any]:
             name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
             for name, scores in run.scores.items()
         },
-        "settings": _settings(run),
+        "settings": settings(run),
         "epochs": len(run.fit.history["epoch"]),
         "best_epoch": run.fit.best_epoch,
         "seconds": run.fit.seconds,
@@ -99,13 +99,14 @@ def describe(model: Model) -> str:
     return "\n".join(lines + [f"left out  {name} ({reason})" for name, reason in model.encoding.left_out.items()])
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    settings = dataclasses.asdict(run.settings)
-    optimizer = {"name": type(run.settings.optimizer).__name__, **settings.pop("optimizer")}
-    return settings | {"optimizer": optimizer, "test_fraction": run.test_fraction}
+def settings(run: Run) -> dict[str, Any]:
+    """Return the settings of a run, with those of its optimiser, by name."""
+    record = dataclasses.asdict(run.settings)
+    optimizer = {"name": type(run.settings.optimizer).__name__, **record.pop("optimizer")}
+    return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 
-def _overview(run: Prepared | Run, source: str) -> str:
+def overview(run: Prepared | Run, source: str) -> str:
     encoding = run.encoding
     return (
         f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
@@ -113,7 +114,7 @@ def _overview(run: Prepared | Run, source: str) -> str:
     )
 
 
-def _findings(run: Prepared | Run) -> list[str]:
+def findings(run: Prepared | Run) -> list[str]:
     lines = list(run.notes)
     lines += [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
     if run.rows["without_target"]:
@@ -121,7 +122,7 @@ def _findings(run: Prepared | Run) -> list[str]:
     return lines
 
 
-def _table(run: Run) -> list[list[str]]:
+def score_table(run: Run) -> list[list[str]]:
     """Return the heading and a row for the network and each baseline."""
     fields = next(iter(run.scores.values()))._fields
     scored = "On" if "accuracy" in fields else "Error on"
@@ -131,7 +132,7 @@ def _table(run: Run) -> list[list[str]]:
     return table
 
 
-def _verdict(run: Run) -> list[str]:
+def verdict(run: Run) -> list[str]:
     """Say so if the network is no better than something simpler: by its RMSE or log loss, to a hundredth."""
     if run.fit.best_epoch == 0:
         return ["A linear model does as well: on the validation rows the network became no better, and it was kept."]
@@ -142,7 +143,7 @@ def _verdict(run: Run) -> list[str]:
     return ["The network is no better than a baseline: try more --epochs, or another --lr or --hidden."]
 
 
-def _speed(run: Run) -> str:
+def speed(run: Run) -> str:
     epochs, kept = len(run.fit.history["epoch"]), run.fit.best_epoch
     best = f", kept the weights of epoch {kept}" if 0 < kept < epochs else ""
     if kept == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,18 +15,19 @@ import numpy as np
 from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.baselines import least_squares, logistic_regression
+from viva_tensor.tabular.baselines import boosted_trees, least_squares, logistic_regression
 from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.features import encoded
+from viva_tensor.tabular.insight import MOST_ROWS, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.model import Origin, Run, Scores, name_rows
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Number, Target, fit_target, values_of
-from viva_tensor.train import DivergenceError, Fit, Layers, Settings, fit, record_layers
+from viva_tensor.train import DivergenceError, Fit, Layers, Network, Settings, fit, record_layers
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -204,6 +206,19 @@ def run(
         scores = ranks.from_first(
             "score", lambda: _scores(learned, output, x[train], values[train], x[test], values[test])
         )
+        insight = None
+        if ranks.first:
+            some = test[:MOST_ROWS]
+            shown = prepared.table, some
+            insight = examine(
+                partial(Network(result.settings.activation), result.layers),
+                x[some],
+                values[some],
+                learned,
+                prepared.encoding,
+                *shown,
+                suited.seed,
+            )
     predicted = learned.decode(output)
     predicted.insert(0, "actual", learned.actual(values[test]))
     return Run(
@@ -219,6 +234,7 @@ def run(
         ranks=ranks.size,
         test=name_rows(predicted, test, prepared.table, task.roles.id),
         scores=scores,
+        insight=insight,
     )
 
 
@@ -237,14 +253,16 @@ def _scores(
 ) -> dict[str, Scores]:
     """Return the scores of the network and of baselines fitted on the training rows x, y."""
     if isinstance(target, Number):
-        return {
-            "network": target.score(actual, target.decode(output)["predicted"].to_numpy()),
-            "least squares": target.score(actual, least_squares(x, y, x_test)),
-            "training mean": target.score(actual, np.full_like(actual, target.mean)),
-        }
+        numbers = {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
+        if find_spec("sklearn"):
+            numbers["boosted trees"] = target.score(actual, boosted_trees(x, y, x_test))
+        numbers["least squares"] = target.score(actual, least_squares(x, y, x_test))
+        numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
+        return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {"network": target.score(actual, target.probabilities(output))}
     if find_spec("sklearn"):
+        scores["boosted trees"] = target.score(actual, boosted_trees(x, y, x_test, target.outputs))
         scores["logistic regression"] = target.score(actual, logistic_regression(x, y, x_test, target.outputs))
     scores["most frequent class"] = target.score(actual, np.tile(shares, (len(actual), 1)))
     return scores

@@ -17,7 +17,7 @@ import pandas as pd
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
 from viva_tensor._version import __version__
-from viva_tensor.tabular import report
+from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.model import Model, Origin, Run
@@ -26,10 +26,10 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.targets import target_from_dict, target_to_dict
 from viva_tensor.train import plot_losses
 
-PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
+PREPROCESSING, WEIGHTS, PAGE = "preprocessing.json", "model.safetensors", "report.html"
 
 
-def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
+def save(run: Run, folder: str | Path, source: str = "the table", command: str = "") -> list[Path]:
     """Write a run to `folder`, each file whole or not at all, and return the paths of the files.
 
     - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of ``Linear``
@@ -40,6 +40,7 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
     - ``predictions.csv``: for every test row its index in the table, the actual and the predicted target
     - ``report.json``: scores, baselines, settings, versions, speed
     - ``report.md``: a short report to read
+    - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
     """
     versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
@@ -49,6 +50,8 @@ def save(run: Run, folder: str | Path, source: str = "the table") -> list[Path]:
         "report.json": _json(report.record(run) | {"versions": versions}),
         "report.md": report.markdown(run, source).encode(),
     }
+    if find_spec("plotly"):
+        contents[PAGE] = page.page(run, source, command)
     if find_spec("matplotlib"):
         contents["loss.png"] = plot_losses(run.fit.history)
     folder = Path(folder)

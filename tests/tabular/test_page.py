@@ -1,0 +1,135 @@
+"""The report as a page: in a browser where there is one, and what it may not let through."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects
+import pytest
+
+from viva_tensor.tabular import page, runs, saving
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(8,), epochs=4, batch_size=16, patience=3)
+NASTY = "<b>&amp;</script><script>console.error(1)"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+# Shows the page 400 pixels wide, and says in its own title what came of it.
+FRAME = """<!doctype html><iframe id="f" src="report.html" width="400" height="6000"></iframe><script>
+setTimeout(() => { const d = document.getElementById("f").contentDocument, all = [...d.querySelectorAll(".plot")];
+document.title = JSON.stringify({plots: all.length, drawn: all.filter(p => p.querySelector(".main-svg")).length,
+width: d.documentElement.scrollWidth, heading: d.querySelector("h1").textContent,
+texts: [...d.querySelectorAll("text")].map(t => t.textContent)}) }, 4000)</script>"""
+
+
+def trained(classes):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({
+        NASTY: rng.normal(size=200),
+        "day": pd.date_range("2020-01-01", periods=200, freq="7D"),
+        "kind": rng.choice(["a", NASTY], 200),
+    })  # fmt: skip
+    table["y"] = table[NASTY] * 3 + (table["kind"] == "a")
+    if classes:
+        table["y"] = np.where(table["y"] > 2, NASTY, np.where(table["y"] > 0, "low", "none"))
+    return runs.run(table, "y", QUICK)
+
+
+def pictures(run):
+    return {one.heading: one for one in page._pictures(run)}
+
+
+@needs_browser
+@pytest.mark.parametrize("classes", [False, True])
+def test_a_browser_draws_everything_and_complains_of_nothing(tmp_path, classes):
+    run = trained(classes)
+    saving.save(run, tmp_path, NASTY, "viva-tensor train 'a b.csv'")
+    (tmp_path / "frame.html").write_text(FRAME)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=9000",
+    ]
+    flags += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    shown = subprocess.run(
+        [CHROMIUM, *flags, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert "CONSOLE" not in shown.stderr
+    said = json.loads(
+        shown.stdout.partition("<title>")[2]
+        .partition("</title>")[0]
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&")
+    )
+    assert said["plots"] == said["drawn"] == len(pictures(run)) == (8 if classes else 7)
+    assert said["width"] <= 400
+    assert said["heading"] == f"y of {NASTY}"
+    assert any(NASTY[:40] in text for text in said["texts"])  # a column's name, as it is
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_figures_are_what_plotly_takes(classes):
+    for one in pictures(trained(classes)).values():
+        plotly.graph_objects.Figure({"data": one.data, "layout": one.layout})  # raises on unknown properties
+
+
+def test_the_page_needs_no_network_and_no_data_ends_a_script():
+    text = page.page(trained(True), "t.csv", "viva-tensor train t.csv").decode()
+    head, _, body = text.partition("<body>")
+    assert head.count("<script") == body.count("<script") == 1
+    assert "src=" not in body
+    assert "<link" not in text.partition("<script>")[0]
+    assert "<pre>viva-tensor train t.csv</pre>" in body
+
+
+def test_learning_marks_the_kept_epoch():
+    run = trained(False)
+    one = pictures(run)["Learning"]
+    assert one.layout["shapes"][0]["x0"] == run.fit.best_epoch
+    assert one.data[1]["y"] == run.fit.history["validation_loss"]
+
+
+def test_pictures_of_numbers_show_the_test_rows():
+    run = trained(False)
+    both = pictures(run)["Predicted and actual"]
+    np.testing.assert_array_equal(both.data[0]["x"], run.test["actual"])
+    assert "actual" in both.layout["xaxis"]["title"]["text"]
+    errors = pictures(run)["Residuals"].data[0]["y"]
+    np.testing.assert_allclose(errors, run.test["predicted"] - run.test["actual"])
+
+
+def test_curves_of_classes_agree_with_scikit_learn():
+    from sklearn import metrics
+
+    run = trained(True)
+    shown = pictures(run)
+    labels = list(run.target.labels)
+    counts = metrics.confusion_matrix(run.test["actual"], run.test["predicted"], labels=labels)
+    np.testing.assert_array_equal(shown["Confusion matrix"].data[0]["z"], counts)
+    for label, curve in zip(labels, sorted(shown["ROC"].data[:-1], key=lambda one: one["name"]), strict=True):
+        area = metrics.roc_auc_score(run.test["actual"] == label, run.test[f"y={label}"])
+        assert curve["name"].endswith(f"(AUC {area:.3f})")
+    chances = np.array([0.05, 0.15, 0.12, 0.95])
+    curve = page._calibration(chances, np.array([False, True, False, True]), "c")
+    assert curve["x"] == pytest.approx([0.05, 0.135, 0.95])
+    assert curve["y"] == [0, 0.5, 1]
+
+
+def test_importance_and_dependence_tell_what_the_target_follows():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(400, 3)), columns=["a", "b", "c"])
+    run = runs.run(table.assign(y=3 * table["a"] - table["b"]), "y")
+    first, second, last = run.insight.importances
+    assert [first.column, second.column, last.column] == ["a", "b", "c"]
+    # shuffled, a column of deviation s and factor f adds an error of f · s · √2
+    assert first.mean == pytest.approx(3 * 2**0.5, rel=0.15)
+    assert abs(last.mean) < 0.1
+    curve = run.insight.dependences[0]
+    slope = np.polyfit(curve.values, [one[0] for one in curve.predicted], 1)[0]
+    assert slope == pytest.approx(3, rel=0.05)

@@ -1,0 +1,271 @@
+"""The report of a run as one HTML file that needs no network: pictures, tables, and the command for the same again."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+import numpy as np
+
+from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular import report
+from viva_tensor.tabular.insight import Dependence, Importance
+from viva_tensor.tabular.model import Run
+from viva_tensor.tabular.targets import Classes
+
+POINTS = 2000  # test rows in a picture
+MOST_CLASSES = 8  # with curves of their own
+MOST_LABELS = 30  # in the confusion matrix
+BINS = 10  # of a calibration curve
+INK, GREY = "#1b4d89", "#9aa5b1"
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto; max-width: 60rem; padding: 1rem; }
+h1 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100%; }
+th, td { padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e7eb; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+li, td, p { overflow-wrap: anywhere; } figure { margin: 1rem 0; } figcaption { color: #52606d; }
+.plot { width: 100%; height: 22rem; } pre { overflow-x: auto; background: #f5f7fa; padding: .75rem; }
+"""
+
+
+class Picture(NamedTuple):
+    """A Plotly figure as JSON has it, with a heading and what can be read from it."""
+
+    heading: str
+    caption: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+
+
+def page(run: Run, source: str, command: str = "") -> bytes:
+    """Return the report of a run as HTML."""
+    from plotly.offline import get_plotlyjs
+
+    root = Element("html", lang="en")
+    head, body = SubElement(root, "head"), SubElement(root, "body")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
+    SubElement(head, "title").text = f"{run.target.name} of {source}"
+    SubElement(head, "style").text = STYLE
+    SubElement(head, "script").text = get_plotlyjs()
+    SubElement(body, "h1").text = f"{run.target.name} of {source}"
+    SubElement(body, "p").text = report.overview(run, source) + "."
+    heading, *rows = report.score_table(run)
+    _table(body, heading, rows, numbers=True)
+    for line in (*report.verdict(run), report.speed(run) + "."):
+        SubElement(body, "p").text = line
+    pictures = list(_pictures(run))
+    for i, picture in enumerate(pictures):
+        SubElement(body, "h2").text = picture.heading
+        figure = SubElement(body, "figure")
+        SubElement(figure, "div", {"class": "plot", "id": f"plot{i}"})
+        SubElement(figure, "figcaption").text = picture.caption
+    _findings(body, run)
+    SubElement(body, "h2").text = "Settings"
+    _table(body, ["setting", "value"], [[name, str(value)] for name, value in report.settings(run).items()])
+    if command:
+        SubElement(body, "h2").text = "The same run again"
+        SubElement(body, "pre").text = command
+    SubElement(body, "script").text = _script(pictures)
+    content: bytes = tostring(root, encoding="utf-8", method="html")
+    return b"<!doctype html>\n" + content
+
+
+def _table(parent: Element, heading: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> None:
+    table = SubElement(parent, "table")
+    for i, cells in enumerate((heading, *rows)):
+        row = SubElement(table, "tr")
+        for j, cell in enumerate(cells):
+            SubElement(row, "td" if i else "th", {"class": "number"} if j and numbers else {}).text = cell
+
+
+def _findings(body: Element, run: Run) -> None:
+    SubElement(body, "h2").text = "What was read"
+    _table(
+        body, ["rows", ""], [[name.replace("_", " "), f"{count:,}"] for name, count in run.rows.items()], numbers=True
+    )
+    lines = report.findings(run)
+    if lines:
+        SubElement(body, "p").text = "Guessed or left out; rows are counted from 0:"
+        items = SubElement(body, "ul")
+        for line in lines:
+            SubElement(items, "li").text = line
+    columns = [
+        [column.name, type(column).__name__.lower(), str(len(column.feature_names))] for column in run.encoding.columns
+    ]
+    _table(body, ["column", "kind", "features"], columns)
+
+
+def _script(pictures: Sequence[Picture]) -> str:
+    """Return a script that draws the pictures; no text in it can end it."""
+    usual = {
+        "margin": {"l": 60, "r": 15, "t": 15, "b": 50},
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "y": 1.1},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+    drawn = [{"data": one.data, "layout": usual | one.layout} for one in pictures]
+    text = json.dumps(drawn, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return (
+        f"const pictures = {text};\n"
+        'pictures.forEach((one, i) => Plotly.newPlot("plot" + i, one.data, one.layout, '
+        "{responsive: true, displayModeBar: false}));"
+    )
+
+
+def _pictures(run: Run) -> Iterable[Picture]:
+    yield _learning(run)
+    if isinstance(run.target, Classes):
+        yield from _of_classes(run, run.target)
+    else:
+        yield from _of_numbers(run)
+    if run.insight is not None:
+        yield _importances(run.insight.importances, isinstance(run.target, Classes))
+        for one in run.insight.dependences:
+            if one.values:
+                yield _dependence(one, run)
+
+
+def _learning(run: Run) -> Picture:
+    history, best = run.fit.history, run.fit.best_epoch
+    names = [name for name in ("train_loss", "validation_loss") if name in history]
+    data = [
+        {"x": history["epoch"], "y": history[name], "name": name.replace("_", " "), "mode": "lines"} for name in names
+    ]
+    positive = all(loss > 0 for name in names for loss in history[name])
+    kept = {
+        "type": "line",
+        "x0": best,
+        "x1": best,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": GREY, "dash": "dot"},
+    }
+    layout = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", type="log" if positive else "linear"), "shapes": [kept]}
+    return Picture("Learning", f"The dotted line marks the epoch whose weights were kept, {best}.", data, layout)
+
+
+def _of_numbers(run: Run) -> Iterable[Picture]:
+    some = run.test[:POINTS]
+    actual, predicted = _floats(some["actual"]), _floats(some["predicted"])
+    name = _text(run.target.name)
+    ends = [min(actual.min(), predicted.min()), max(actual.max(), predicted.max())]
+    points = {
+        "x": actual.tolist(),
+        "y": predicted.tolist(),
+        "mode": "markers",
+        "name": "test rows",
+        "marker": _marker(),
+    }
+    ideal = {"x": ends, "y": ends, "mode": "lines", "name": "equal", "line": {"color": GREY}}
+    layout = {"xaxis": _axis(f"actual {name}"), "yaxis": _axis(f"predicted {name}")}
+    yield Picture(
+        "Predicted and actual", f"{len(some):,} test rows; on the line they are equal.", [points, ideal], layout
+    )
+    errors = {"x": predicted.tolist(), "y": (predicted - actual).tolist(), "mode": "markers", "marker": _marker()}
+    layout = {"xaxis": _axis(f"predicted {name}"), "yaxis": _axis("predicted - actual")}
+    yield Picture("Residuals", "A pattern in them is something that the network has not learned.", [errors], layout)
+
+
+def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
+    codes = {label: i for i, label in enumerate(target.labels)}
+    actual = run.test["actual"].map(codes).to_numpy()
+    predicted = run.test["predicted"].map(codes).to_numpy()
+    chances = run.test[[f"{target.name}={label}" for label in target.labels]].to_numpy(np.float64)
+    common = np.argsort(-np.bincount(actual, minlength=len(codes)), kind="stable")[:MOST_LABELS]
+    shown = np.sort(common)
+    counts = np.array([[int(((actual == i) & (predicted == j)).sum()) for j in shown] for i in shown])
+    labels = [_text(target.labels[i]) for i in shown]
+    matrix = {
+        "type": "heatmap", "z": counts.tolist(), "x": labels, "y": labels, "text": counts.tolist(),
+        "texttemplate": "%{text}", "colorscale": "Blues", "reversescale": True, "showscale": False,
+    }  # fmt: skip
+    layout = {
+        "xaxis": _axis("predicted", type="category"),
+        "yaxis": _axis("actual", type="category", autorange="reversed"),
+    }
+    yield Picture("Confusion matrix", "Test rows by class and prediction.", [matrix], layout)
+    several = [i for i in common[:MOST_CLASSES].tolist() if 0 < (actual == i).sum() < len(actual)]
+    several = [1] if len(codes) == 2 and several else several  # of two classes one says it all
+    data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
+    data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "chance", "line": {"color": GREY, "dash": "dot"}})
+    layout = {"xaxis": _axis("false positive rate"), "yaxis": _axis("true positive rate")}
+    yield Picture("ROC", "Each class against the others; AUC is the area below.", data, layout)
+    data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
+    data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
+    layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
+    yield Picture("Calibration", "How often a class is right where its probability is so high.", data, layout)
+
+
+def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
+    """Return the curve of a class and its area, by the trapezoidal rule; equal probabilities are one point."""
+    order = np.argsort(-chances, kind="stable")
+    last = np.append(np.diff(chances[order]) != 0, True)
+    hits, misses = np.cumsum(right[order])[last], np.cumsum(~right[order])[last]
+    x, y = np.append(0, misses / misses[-1]), np.append(0, hits / hits[-1])
+    area = float(np.trapezoid(y, x))
+    some = np.unique(np.linspace(0, len(x) - 1, 200).round().astype(int))
+    return {"x": x[some].tolist(), "y": y[some].tolist(), "mode": "lines", "name": f"{name} (AUC {area:.3f})"}
+
+
+def _calibration(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
+    bins = np.minimum((chances * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    there = counts > 0
+    means = [(np.bincount(bins, weights, BINS)[there] / counts[there]).tolist() for weights in (chances, right)]
+    return {"x": means[0], "y": means[1], "mode": "lines+markers", "name": name}
+
+
+def _importances(importances: Sequence[Importance], classes: bool) -> Picture:
+    shown = importances[:20][::-1]
+    bars = {
+        "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": [_text(one.column) for one in shown],
+        "error_x": {"type": "data", "array": [one.spread for one in shown], "color": GREY}, "marker": {"color": INK},
+    }  # fmt: skip
+    error = "log loss" if classes else "root mean squared error"
+    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", type="category", automargin=True)}
+    caption = (
+        "How much worse test rows are predicted when a column is shuffled, with the standard deviation over shuffles."
+    )
+    return Picture("Importance of columns", caption, [bars], layout)
+
+
+def _dependence(one: Dependence, run: Run) -> Picture:
+    names = (
+        [_text(label) for label in run.target.labels] if isinstance(run.target, Classes) else [_text(run.target.name)]
+    )
+    mode = "markers" if isinstance(one.values[0], str) and not one.values[0][:4].isdigit() else "lines+markers"
+    values = [_text(value) if isinstance(value, str) else value for value in one.values]
+    data = [
+        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": name, "mode": mode}
+        for i, name in list(enumerate(names))[:MOST_CLASSES]
+    ]
+    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column)), "yaxis": _axis("mean prediction")}
+    layout["showlegend"] = len(data) > 1
+    caption = "The mean prediction over test rows if all of them had this value."
+    return Picture(f"Predictions by {one.column}", caption, data, layout)
+
+
+def _axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, "gridcolor": "#e4e7eb", "zeroline": False, **more}
+
+
+def _marker() -> dict[str, Any]:
+    return {"color": INK, "size": 4, "opacity": 0.5}
+
+
+def _text(text: str) -> str:
+    """Return text so that Plotly, which takes some HTML, shows it as it is."""
+    return html.escape(text if len(text) <= 40 else text[:40] + "...")
+
+
+def _floats(column: Any) -> Float64Array:
+    values: Float64Array = column.to_numpy(np.float64)
+    return values
