@@ -9,6 +9,7 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
 MOST_ROWS = 50_000  # for boosted trees
+ROWS_FOR_THREADS = 10_000
 
 
 def least_squares(x: Float32Array, y: Float64Array, x_new: Float32Array) -> Float64Array:
@@ -36,18 +37,20 @@ def boosted_trees(x: Float32Array, y: Float64Array, x_new: Float32Array, classes
     They are fitted with its defaults on x and y [rows], or on the first 50,000 of them.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     x, y = x[:MOST_ROWS], y[:MOST_ROWS]
-    if not classes:
-        numbers: Float64Array = HistGradientBoostingRegressor(random_state=0).fit(x, y).predict(x_new)
-        return numbers
-    # it sets rows of each class aside, and so needs some of each
-    stops_early = (
-        "auto" if np.bincount(y.astype(int)).min(initial=2, where=np.bincount(y.astype(int)) > 0) > 1 else False
-    )
-    fitted = HistGradientBoostingClassifier(random_state=0, early_stopping=stops_early).fit(x, y.astype(int))
-    probabilities = np.zeros((len(x_new), classes))
-    probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)
+    # on few rows its threads spend their time on waiting for each other
+    with threadpool_limits(None if len(x) >= ROWS_FOR_THREADS else 1):
+        if not classes:
+            numbers: Float64Array = HistGradientBoostingRegressor(random_state=0).fit(x, y).predict(x_new)
+            return numbers
+        counts = np.bincount(y.astype(int))
+        several = counts[counts > 0].min() > 1  # of each class it sets rows aside
+        fitted = HistGradientBoostingClassifier(random_state=0, early_stopping="auto" if several else False)
+        fitted.fit(x, y.astype(int))
+        probabilities = np.zeros((len(x_new), classes))
+        probabilities[:, fitted.classes_] = fitted.predict_proba(x_new)
     return probabilities
 
 

@@ -107,6 +107,7 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def overview(run: Prepared | Run, source: str) -> str:
+    """Return rows, target, columns and features in a line."""
     encoding = run.encoding
     return (
         f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
@@ -115,6 +116,7 @@ def overview(run: Prepared | Run, source: str) -> str:
 
 
 def findings(run: Prepared | Run) -> list[str]:
+    """Return a line for each thing that was guessed or left out."""
     lines = list(run.notes)
     lines += [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
     if run.rows["without_target"]:
@@ -144,6 +146,7 @@ def verdict(run: Run) -> list[str]:
 
 
 def speed(run: Run) -> str:
+    """Return rows, epochs, seconds and the epoch that was kept in a line."""
     epochs, kept = len(run.fit.history["epoch"]), run.fit.best_epoch
     best = f", kept the weights of epoch {kept}" if 0 < kept < epochs else ""
     if kept == 0:
