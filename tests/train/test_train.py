@@ -117,6 +117,18 @@ class TestFit:
         assert ("validation_loss=" in terminal.getvalue()) == progress
         assert ("of_peak=" in terminal.getvalue()) == progress
 
+    @pytest.mark.parametrize("columns", [70, 80, 100, 140])
+    def test_progress_bar_leaves_room_for_its_bar(self, monkeypatch, columns):
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns, 24))
+        x = np.ones((50_000, 1), np.float32)
+        train.fit(x, x, dataclasses.replace(QUICK, hidden=(1,), batch_size=4096), validation=(x, x), progress=True)
+        lines = [line for line in terminal.getvalue().split("\r") if "|" in line]
+        assert all(len(line.strip()) <= columns and len(line.split("|")[1]) >= 10 for line in lines), lines
+        assert ("loss=" in lines[-1]) == (columns >= 80)
+
 
 class TestWatching:
     X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]

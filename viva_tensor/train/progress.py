@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
+from collections.abc import Mapping
 from typing import Any, Self
 
 from viva_tensor.extras import extra
@@ -11,6 +14,7 @@ from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.train.training import Training
 
 PEAK_SECONDS = 0.05  # time for measuring the peak rate
+OTHER_COLUMNS = 65  # for percent, a bar of a dozen cells, counts, times and rate
 SELDOM = 10.0  # seconds between two lines of a bar that may go to a file
 
 
@@ -36,6 +40,7 @@ class Bar:
                 unit="row",
                 unit_scale=True,
                 mininterval=0.1 if self._often else SELDOM,
+                dynamic_ncols=True,
             )
 
     def __enter__(self) -> Self:
@@ -58,8 +63,22 @@ class Bar:
         epoch, history = self._training.epoch, self._training.history
         self._bar.update(epoch * self._rows - self._bar.n)
         seconds = self._bar.format_dict["elapsed"]
-        shown = {"epoch": str(epoch), "loss": f"{history['train_loss'][-1]:.4g}"}
+        share = self._training.flops * (epoch - self._done) / seconds / self._peak if seconds else 0.0
+        shown = {"loss": f"{history['train_loss'][-1]:.4g}"}
         if "validation_loss" in history:
             shown["validation_loss"] = f"{history['validation_loss'][-1]:.4g}"
-        share = self._training.flops * (epoch - self._done) / seconds / self._peak if seconds else 0.0
-        self._bar.set_postfix(shown | {"of_peak": f"{share:.0%}"}, refresh=self._often)
+        shown |= {"epoch": str(epoch), "of_peak": f"{share:.0%}"}
+        self._bar.set_postfix(fitting(shown, self._bar.format_dict["ncols"]), refresh=self._often)
+
+
+def fitting(shown: Mapping[str, str], columns: int | None) -> dict[str, str]:
+    """Return the first of some values that fit beside a bar on a terminal of so many columns.
+
+    Examples
+    --------
+    >>> fitting({"loss": "0.1234", "validation_loss": "0.1345", "epoch": "12"}, 85)
+    {'loss': '0.1234'}
+    """
+    left = (columns or math.inf) - OTHER_COLUMNS
+    lengths = itertools.accumulate(len(f", {name}={value}") for name, value in shown.items())
+    return {name: value for (name, value), length in zip(shown.items(), lengths, strict=True) if length <= left}
