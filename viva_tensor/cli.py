@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import pandas as pd
 import safetensors  # noqa: F401  # if missing, the error comes before the table is read
 import tqdm  # noqa: F401
 
@@ -376,7 +377,9 @@ def predict(
         click.echo(line, err=True)
     if append:
         known = [name for name in ("row", model.origin.id) if name in predictions]
-        predictions = table.join(predictions.drop(columns=known), rsuffix=" of the model")
+        predictions = predictions.drop(columns=known)
+        twice = {name: f"{name} of the model" for name in predictions if name in table}
+        predictions = pd.concat([table, predictions.rename(columns=twice)], axis=1)
     try:
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:

@@ -1,0 +1,277 @@
+"""Tables as spreadsheets, databases and people write them, on the command line: learned from, or refused in words."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from viva_tensor.cli import cli
+from viva_tensor.tabular import runs
+
+N = 400
+
+
+class Folder:
+    """A folder with tables, and the command line run on them."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, name, content):
+        if isinstance(content, pd.DataFrame):
+            content = content.to_csv(index=False)
+        (self.path / name).write_text(content)
+
+    def call(self, *arguments):
+        return CliRunner().invoke(cli, [str(one) for one in arguments])
+
+    def train(self, name, target, *flags):
+        flags = ["--target", target, "--output", self.path / "run", "--force", *flags]
+        done = self.call("train", self.path / name, *flags)
+        assert done.exit_code == 0, done.output
+        self.report = json.loads((self.path / "run" / "report.json").read_text())
+        self.said = "\n".join([*self.report["notes"], *map(str, self.report["left_out"].items())])
+        scores = "training mean" if "training mean" in self.report["test"] else "most frequent class"
+        for note in self.report["notes"]:
+            assert note in done.stdout.partition(scores)[0]  # said on the terminal, too, and before
+        return self.report["test"]["network"]
+
+    def refused(self, name, target, *flags):
+        flags = ["--target", target, "--output", self.path / "run", *flags]
+        done = self.call("train", self.path / name, *flags)
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.output
+        return done.stderr
+
+    def predict(self, name, *flags):
+        done = self.call("predict", self.path / "run", self.path / name, *flags)
+        assert done.exit_code == 0, done.output
+        return pd.read_csv(io.StringIO(done.stdout)), done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "find_spec", lambda name: None)  # spare the time of baselines of scikit-learn
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def plane():
+    """Numbers x and z, and y = 3 x + z, which a network learns exactly."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=N).round(3) * 100, "z": rng.normal(size=N)})
+    return table.assign(y=3 * table["x"] + 100 * table["z"])
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "null", "nan", "n/a"])
+def test_a_class_may_be_called_anything(folder, plane, word):
+    folder.write("t.csv", plane.assign(y=np.where(plane["y"] > 0, word, "yes")))
+    assert folder.train("t.csv", "y")["accuracy"] > 0.95
+    assert folder.report["rows"]["without_target"] == 0
+    assert set(folder.predict("t.csv")[0]["predicted"].fillna("nan").replace("", word)) <= {word, "yes", "nan"}
+
+
+def test_a_word_for_a_missing_value_is_asked_about_and_taken_when_named(folder, plane):
+    plane["y"] = plane["y"].round(3).astype(str)
+    plane.loc[17, "y"] = "n/k"
+    folder.write("t.csv", plane)
+    assert "column 'y' holds numbers, but not 'n/k' in row 17" in folder.refused("t.csv", "y")
+    assert folder.train("t.csv", "y", "--missing", "n/k")["r2"] > 0.99
+    assert folder.report["rows"]["without_target"] == 1
+    assert "y: numbers, missing where they say 'n/k' (1)" in folder.said
+    assert "'n/k'" in folder.refused("t.csv", "y", "--task", "regression", "--force")
+
+
+def test_question_marks_among_numbers_are_missing_values(folder, plane):
+    plane["x"] = plane["x"].astype(str)
+    plane.loc[[3, 50, 90, 200, 201, 300], "x"] = "?"
+    folder.write("t.csv", plane)
+    assert folder.train("t.csv", "y")["r2"] > 0.9
+    assert "x: numbers, missing where they say '?' (6); row 0 has" in folder.said
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: f"{x * 1000:,.0f}",
+        lambda x: f"${x * 1000:,.2f}",
+        lambda x: f"{x:.1f}%",
+        lambda x: f"{x:.1f}".replace(".", ","),
+        lambda x: f"{x * 1000:,.2f}".translate(str.maketrans(",.", ".,")) + " €",
+        lambda x: f"{x * 1000:,.0f}".replace(",", " "),
+    ],
+)
+def test_numbers_in_the_notations_of_people(folder, plane, form):
+    folder.write("t.csv", plane.assign(x=plane["x"].map(form)).to_csv(index=False, sep=";"))
+    assert folder.train("t.csv", "y")["r2"] > 0.99
+    assert "columns are separated by ';'" in folder.said
+    predicted, _ = folder.predict("t.csv")
+    np.testing.assert_allclose(predicted["predicted"], plane["y"], atol=0.1 * plane["y"].std())
+    folder.write("y.csv", plane.assign(y=plane["y"].map(form)).to_csv(index=False, sep=";"))
+    assert folder.train("y.csv", "y")["r2"] > 0.99
+
+
+def test_numbers_that_can_be_read_in_two_ways_are_asked_about(folder, plane):
+    plane = plane.round(0).astype(int).assign(x=[f"{1 + i % 9},{i % 900 + 100}" for i in range(N)])
+    folder.write("t.csv", plane.to_csv(index=False, sep=";"))
+    assert "say --thousands , or --decimal ," in folder.refused("t.csv", "y")
+    folder.train("t.csv", "y", "--decimal", ",")
+
+
+def test_dates_of_csv_are_dates_and_later_ones_go_on(folder, tmp_path):
+    days = pd.date_range("2021-01-01", periods=N)
+    table = pd.DataFrame({"day": days, "y": np.arange(N) * 0.5})
+    folder.write("t.csv", table.assign(day=days.strftime("%Y-%m-%d")))
+    table.to_parquet(tmp_path / "t.parquet")
+    assert folder.train("t.csv", "y")["r2"] > 0.999
+    text = folder.report["test"]["network"]
+    assert folder.train("t.parquet", "y") == text
+    folder.write("new.csv", "day\n2022-03-01\n2022-04-01\n")
+    predicted, said = folder.predict("new.csv")
+    assert predicted["predicted"].diff()[1] == pytest.approx(31 * 0.5, rel=0.2)
+    assert "day: 2 of 2 values lie beyond those of the training rows (2021-01-02 to 2022-02-04)" in said
+
+
+def test_months_are_dates(folder):
+    months = pd.date_range("2020-01-01", periods=49, freq="MS")
+    rows = [(month.strftime("%Y-%m"), 5 + 0.35 * i) for i, month in enumerate(months) for _ in range(8)]
+    folder.write("t.csv", pd.DataFrame(rows, columns=["month", "y"]))
+    folder.train("t.csv", "y")
+    new = pd.date_range("2024-02-01", periods=10, freq="MS").strftime("%Y-%m")
+    folder.write("new.csv", pd.DataFrame({"month": new}))
+    predicted, said = folder.predict("new.csv")
+    assert predicted["predicted"].tolist() == pytest.approx([5 + 0.35 * i for i in range(49, 59)], rel=0.05)
+    assert "month: 10 of 10 values lie beyond" in said
+
+
+def test_other_dates_by_their_format(folder):
+    days = pd.date_range("2021-01-01", periods=N)
+    folder.write("t.csv", pd.DataFrame({"day": days.strftime("%d.%m.%Y"), "n": np.arange(N) % 7, "y": np.arange(N)}))
+    folder.train("t.csv", "y")
+    assert "day: text; if values such as '01.01.2021' are dates: --date-format '%d.%m.%Y'" in folder.said
+    assert folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")["r2"] > 0.99
+    folder.write("new.csv", "day,n\n31.01.2021,2\n")
+    assert folder.predict("new.csv")[0]["predicted"][0] == pytest.approx(30, abs=10)
+
+
+def test_an_open_quote_is_refused_with_its_line(folder):
+    lines = [f"{i},{i % 7},w{i % 3}\n" for i in range(300)]
+    lines[100] = '100,2,"w1\n'
+    folder.write("t.csv", "a,b,c\n" + "".join(lines))
+    assert "a quote that opens in line 102 is not closed" in folder.refused("t.csv", "b")
+
+
+def test_large_integers_stay_apart_beside_a_missing_one(folder, plane):
+    big = [2**53, 2**53 + 1]
+    labels = [str(big[int(value > 0)]) for value in plane["y"]]
+    labels[7] = ""
+    folder.write("t.csv", plane.assign(y=labels))
+    assert folder.train("t.csv", "y", "--task", "classification")["accuracy"] > 0.95
+    columns = folder.predict("t.csv")[0].columns
+    assert {f"y={one}" for one in big} <= set(columns)
+
+
+def test_categories_in_other_forms_and_unseen_ones(folder, plane):
+    code = (plane["x"] > 0).astype(int) + 1
+    folder.write("t.csv", plane[["z"]].assign(code=code, colour=np.where(code > 1, " Red", "Blue"), y=code * 10))
+    folder.train("t.csv", "y", "--categorical", "code", "--drop", "colour")
+    folder.write("a.csv", "z,code\n0,1\n0,2\n")
+    folder.write("b.csv", "z,code\n0,1.0\n0,2.0\n")
+    assert folder.predict("a.csv")[0].equals(folder.predict("b.csv")[0])
+    folder.train("t.csv", "y", "--drop", "code")
+    folder.write("a.csv", "z,colour\n0,Red\n0,Blue\n")
+    folder.write("b.csv", "z,colour\n0, red \n0,BLUE\n")
+    assert folder.predict("a.csv")[0].equals(folder.predict("b.csv")[0])
+    folder.write("c.csv", "z,colour\n0,Red\n0,green\n0,green\n")
+    said = folder.predict("c.csv")[1]
+    assert "colour: 2 of 3 values are in no category of the training rows, the first in row 1: 'green'" in said
+
+
+def test_rare_classes_are_learned_from_and_named(folder, plane):
+    labels = np.where(plane["y"] > 0, "a", "b").astype(object)
+    labels[[5, 300]] = ["once", "once"]
+    labels[8] = "never again"
+    folder.write("t.csv", plane.assign(y=labels))
+    folder.train("t.csv", "y")
+    assert "y: no test row is of class 'never again', which has 1 rows" in folder.said
+    tested = pd.read_csv(folder.path / "run" / "predictions.csv")["actual"].value_counts(normalize=True)
+    assert abs(tested["a"] - (labels == "a").mean()) < 0.02
+
+
+def test_a_target_of_zero_and_one_is_said_to_be_a_number(folder, plane):
+    folder.write("t.csv", plane.assign(y=(plane["y"] > 0).astype(int)))
+    folder.train("t.csv", "y")
+    assert "y: predicted as a number, though it has only 2 values; --task classification" in folder.said
+    assert folder.train("t.csv", "y", "--task", "classification")["accuracy"] > 0.95
+
+
+def test_an_index_that_was_written_along_is_no_feature(folder, plane):
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"z": rng.normal(size=N), "y": np.sort(plane["y"])})
+    folder.write("t.csv", table.to_csv())
+    assert folder.train("t.csv", "y")["r2"] < 0.2
+    assert "Unnamed: 0" in folder.said
+    assert "it numbers the rows; --numeric keeps it" in folder.said
+    assert folder.train("t.csv", "y", "--numeric", "Unnamed: 0")["r2"] > 0.95
+    table = table.assign(customer_id=rng.permutation(10_000)[:N])
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y")
+    assert "customer_id" in folder.said
+
+
+def test_no_header(folder, plane):
+    folder.write("t.csv", plane.to_csv(index=False, header=False))
+    assert "looks like a value: if there is no line of names, --no-header" in folder.refused("t.csv", "y")
+    assert folder.train("t.csv", "column3", "--no-header")["r2"] > 0.99
+
+
+def test_codes_as_categories(folder):
+    rng = np.random.default_rng(2)
+    code, effect = rng.integers(0, 12, 1200), rng.permutation(12)
+    folder.write("t.csv", pd.DataFrame({"code": code, "z": rng.normal(size=1200), "y": effect[code]}))
+    without = folder.train("t.csv", "y")
+    assert "code: a number, though its 12 values have no order that tells about y; --categorical 'code'" in folder.said
+    given = folder.train("t.csv", "y", "--categorical", "code")
+    assert given["r2"] > 0.99 > without["r2"]
+
+
+def test_names_of_rows_are_carried_over(folder, plane):
+    folder.write("t.csv", plane.assign(name=[f"n{i}" for i in range(N)]))
+    folder.train("t.csv", "y", "--id", "name")
+    tested = pd.read_csv(folder.path / "run" / "predictions.csv")
+    assert (tested["name"] == "n" + tested["row"].astype(str)).all()
+    folder.write("new.csv", "name,z,x\nfirst,0,1\nsecond,1,2\n")
+    assert folder.predict("new.csv")[0]["name"].tolist() == ["first", "second"]
+    whole = folder.predict("new.csv", "--append")[0]
+    assert list(whole.columns) == ["name", "z", "x", "predicted"]
+    assert whole["x"].tolist() == [1, 2]
+
+
+def test_a_run_is_not_replaced_unasked(folder, plane):
+    folder.write("t.csv", plane)
+    folder.train("t.csv", "y")
+    before = (folder.path / "run" / "model.safetensors").read_bytes()
+    assert "has the model of another run; --force replaces it" in folder.refused("t.csv", "z")
+    assert (folder.path / "run" / "model.safetensors").read_bytes() == before
+    (folder.path / "run" / "checkpoint.safetensors").write_bytes(b"")
+    assert "--resume goes on with it, --force starts anew" in folder.refused("t.csv", "y")
+
+
+def test_comments_units_and_another_encoding(folder, plane):
+    text = plane.round(3).rename(columns={"x": "Größe"}).to_csv(index=False).splitlines()
+    content = "\n".join(["# measured in May", text[0], "mm,,EUR", *text[1:]])
+    (folder.path / "t.csv").write_bytes(content.encode("cp1252"))
+    assert "--encoding cp1252" in folder.refused("t.csv", "y")
+    assert folder.train("t.csv", "y", "--encoding", "cp1252")["r2"] > 0.99
+    assert "line 1 is no row and left out: '# measured in May'" in folder.said
+    assert "line 3 has units and is left out: 'mm, EUR'" in folder.said
+
+
+def test_xlsx(folder, plane, tmp_path):
+    plane = plane.astype({"x": object})
+    plane.loc[4, "x"] = "n/a"
+    plane.to_excel(tmp_path / "t.xlsx", index=False)
+    assert folder.train("t.xlsx", "y")["r2"] > 0.98
+    assert "x: numbers, missing where they say 'n/a' (1)" in folder.said
