@@ -263,7 +263,7 @@ def train(
     )
     as_text = [*roles.categorical, *([target] if task.kind == "class" else [])]
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
-        source = reading.read(file, way, text=as_text, whole=ranks.size == 1)
+        source = reading.read(file, way, text=as_text, whole=False)
         options["optimizer"] = optimizer_for(optimizer, len(source.table), lr, momentum)
         run = runs.run(
             source,

@@ -8,7 +8,7 @@ import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
-MOST_ROWS = 50_000  # for boosted trees
+FITTED = 50_000  # rows that baselines are fitted on
 ROWS_FOR_THREADS = 10_000
 
 
@@ -34,12 +34,11 @@ def logistic_regression(x: Float32Array, y: Float64Array, x_new: Float32Array, c
 def boosted_trees(x: Float32Array, y: Float64Array, x_new: Float32Array, classes: int = 0) -> Float64Array:
     """Return predictions [new rows], or probabilities [new rows, classes], of scikit-learn's boosted trees.
 
-    They are fitted with its defaults on x and y [rows], or on the first 50,000 of them.
+    They are fitted with its defaults on x and y [rows].
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
-    x, y = x[:MOST_ROWS], y[:MOST_ROWS]
     # on few rows its threads spend their time on waiting for each other
     with threadpool_limits(None if len(x) >= ROWS_FOR_THREADS else 1):
         if not classes:

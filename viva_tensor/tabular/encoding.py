@@ -22,6 +22,7 @@ from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Numeric
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 
 MAX_CATEGORIES = 64
+BLOCK = 65536  # rows encoded at a time
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
 LEAST_ROWS = 20  # of an integer column that is taken for a running number
 IDENTIFIER_NAME = re.compile(
@@ -79,8 +80,10 @@ class Encoding:
     def feature_names(self) -> tuple[str, ...]:
         return tuple(name for column in self.columns for name in column.feature_names)
 
-    def encode(self, table: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def encode(self, table: Table) -> npt.NDArray[np.float32]:
         """Return the features of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
+
+        One column after another is read, and encoded in blocks of rows, so that little more than the features is held.
 
         Raises
         ------
@@ -92,7 +95,9 @@ class Encoding:
         start = 0
         for column in self.columns:
             stop = start + len(column.feature_names)
-            features[:, start:stop] = column.encode(table[column.name])
+            values = table[column.name]
+            for row in range(0, len(table), BLOCK):
+                features[row : row + BLOCK, start:stop] = column.encode(values.iloc[row : row + BLOCK])
             start = stop
         return features
 
@@ -101,7 +106,7 @@ class Encoding:
         self._check(table)
         return tuple(line for column in self.columns if (line := column.unfamiliar(table[column.name])))
 
-    def _check(self, table: pd.DataFrame) -> None:
+    def _check(self, table: Table) -> None:
         absent = [column.name for column in self.columns if column.name not in table.columns]
         if absent:
             raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")

@@ -24,7 +24,7 @@ READ = 64 * TOGETHER  # rows encoded at a time
 def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
     """Yield the features [rows, features] of a whole table; several ranks share a temporary file."""
     if ranks.size == 1:
-        yield encoding.encode(rows_of(table, 0, len(table)))
+        yield encoding.encode(table)
         return
     if folder is None:
         raise DataError("several ranks need a folder that all of them see, for the features of the table")

@@ -15,7 +15,7 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import Classes, Target
 
 REPEATS = 5  # shuffles of a column
-MOST_ROWS = 1000
+EXAMINED = 1000  # rows
 MOST_COLUMNS = 60
 FOLLOWED = 4  # columns with a curve
 POINTS = 24
@@ -77,7 +77,7 @@ def examine(
     Importance by shuffling is that of Breiman, Random forests, 2001; partial dependence that of Friedman, Greedy
     function approximation, 2001.
     """
-    x, actual, rows = np.array(x[:MOST_ROWS]), actual[:MOST_ROWS], rows[:MOST_ROWS]
+    x, actual, rows = np.array(x[:EXAMINED]), actual[:EXAMINED], rows[:EXAMINED]
     rng = np.random.default_rng(seed)
     stops = np.cumsum([len(column.feature_names) for column in encoding.columns])
     slices = [

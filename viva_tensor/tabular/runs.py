@@ -15,12 +15,12 @@ import numpy as np
 from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.baselines import boosted_trees, least_squares, logistic_regression
+from viva_tensor.tabular.baselines import FITTED, boosted_trees, least_squares, logistic_regression
 from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.features import encoded
-from viva_tensor.tabular.insight import MOST_ROWS, examine
+from viva_tensor.tabular.insight import EXAMINED, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.model import Origin, Run, Scores, name_rows
 from viva_tensor.tabular.reading import Source
@@ -203,12 +203,13 @@ def run(
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
+        some = train[:FITTED]
         scores = ranks.from_first(
-            "score", lambda: _scores(learned, output, x[train], values[train], x[test], values[test])
+            "score", lambda: _scores(learned, output, x[some], values[some], x[test], values[test])
         )
         insight = None
         if ranks.first:
-            some = test[:MOST_ROWS]
+            some = test[:EXAMINED]
             shown = prepared.table, some
             insight = examine(
                 partial(Network(result.settings.activation), result.layers),
@@ -251,7 +252,7 @@ def _layers(arrays: Sequence[Array] | None) -> Layers | None:
 def _scores(
     target: Target, output: Float32Array, x: Float32Array, y: Float64Array, x_test: Float32Array, actual: Float64Array
 ) -> dict[str, Scores]:
-    """Return the scores of the network and of baselines fitted on the training rows x, y."""
+    """Return the scores of the network and of baselines fitted on training rows x, y."""
     if isinstance(target, Number):
         numbers = {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
         if find_spec("sklearn"):
