@@ -67,7 +67,7 @@ class TestTrain:
 
     def test_options_reach_the_run(self, csv, tmp_path):
         options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
-                   "seed": 9, "threads": 1, "patience": 2, "activation": "identity"}  # fmt: skip
+                   "seed": 9, "threads": 1, "patience": 3, "activation": "identity"}  # fmt: skip
         flags = [part for name, value in options.items() for part in (f"--{name}", value)]
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *flags)
         assert result.exit_code == 0, result.output

@@ -275,3 +275,78 @@ def test_xlsx(folder, plane, tmp_path):
     plane.to_excel(tmp_path / "t.xlsx", index=False)
     assert folder.train("t.xlsx", "y")["r2"] > 0.98
     assert "x: numbers, missing where they say 'n/a' (1)" in folder.said
+
+
+def test_codes_that_begin_with_a_zero_are_text_and_kept(folder, plane):
+    zips = [f"{1000 + 37 * (i % 40):05}" for i in range(N)]
+    table = plane.assign(zip=zips, name=[f"{i:06}" for i in range(N)], y=[int(one) for one in zips])
+    folder.write("t.csv", table.drop(columns=["x", "z"]))
+    assert folder.train("t.csv", "y", "--id", "name")["r2"] > 0.9
+    assert (
+        "zip: text, since values such as '01000' begin with a zero; --numeric 'zip' takes them as numbers"
+        in folder.said
+    )
+    assert pd.read_csv(folder.path / "run" / "predictions.csv", dtype=str)["name"].str.len().eq(6).all()
+    assert folder.train("t.csv", "y", "--id", "name", "--numeric", "zip")["r2"] > 0.99
+    assert "begin with a zero" not in folder.said
+
+
+def test_columns_that_are_not_used_may_hold_anything(folder, plane):
+    junk = [*map(str, range(N - 1)), "oops"]
+    folder.write("t.csv", plane.assign(junk=junk))
+    assert "column 'junk' holds numbers, but not 'oops'" in folder.refused("t.csv", "y")
+    folder.train("t.csv", "y", "--drop", "junk")
+    folder.write("new.csv", plane.assign(junk=junk, y=["open", *map(str, range(1, N))]))
+    assert len(folder.predict("new.csv")[0]) == N
+
+
+def test_options_of_predict_overrule_those_of_training(folder):
+    days = pd.date_range("2021-01-01", periods=N)
+    folder.write("t.csv", pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "y": np.arange(N)}))
+    folder.train("t.csv", "y")
+    folder.write("iso.csv", "day\n2021-06-30\n")
+    folder.write("german.csv", "day\n30.06.2021\n")
+    same = [folder.predict("iso.csv")[0], folder.predict("german.csv", "--date-format", "%d.%m.%Y")[0]]
+    assert same[0].equals(same[1])
+
+
+def test_a_point_means_in_new_rows_what_it_meant_in_training(folder):
+    rng = np.random.default_rng(3)
+    count, rate = rng.integers(100, 5000, N), rng.uniform(0, 9, N).round(2)
+    table = pd.DataFrame({"count": count, "rate": [str(one).replace(".", ",") for one in rate], "y": count * 1.0})
+    folder.write("t.csv", table.to_csv(index=False, sep=";"))
+    folder.train("t.csv", "y")
+    folder.write("a.csv", "count;rate\n1.234;0,5\n2.500;1,5\n")
+    folder.write("b.csv", "count;rate\n1234;0,5\n2500;1,5\n")
+    assert folder.predict("a.csv")[0].equals(folder.predict("b.csv")[0])
+    folder.write("t.csv", table.assign(count=count / 1000).to_csv(index=False, sep=";"))
+    folder.train("t.csv", "y")  # here it stands before decimals
+    folder.write("b.csv", "count;rate\n1,234;0,5\n2,500;1,5\n")
+    np.testing.assert_allclose(folder.predict("a.csv")[0]["predicted"], [1234, 2500], rtol=0.05)
+
+
+def test_options_for_text_are_refused_for_files_that_say_themselves(folder, plane, tmp_path):
+    plane.to_parquet(tmp_path / "t.parquet")
+    for flags in (["--missing", "-999"], ["--sep", ";"], ["--no-header"]):
+        assert "says itself how it is written" in folder.refused("t.parquet", "y", *flags)
+
+
+def test_infinite_values_are_counted_and_shown(folder, plane):
+    plane.loc[::20, "x"] = np.inf
+    folder.write("t.csv", plane)
+    folder.train("t.csv", "y")
+    assert "x: infinite values count as missing (20)" in folder.said
+    assert (folder.path / "run" / "report.html").stat().st_size > 0
+
+
+def test_the_command_in_the_report_does_the_same_again(folder, plane, monkeypatch):
+    folder.write("t.csv", plane)
+    monkeypatch.setattr("sys.argv", ["viva-tensor", "train", "a b.csv", "--resume"])
+    folder.train("t.csv", "y")
+    assert "viva-tensor train 'a b.csv' --force" in (folder.path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["row", "predicted"])
+def test_names_of_rows_may_not_be_called_like_predictions(folder, plane, name):
+    folder.write("t.csv", plane.assign(**{name: [f"n{i}" for i in range(N)]}))
+    assert f"the column {name!r} that names rows has the name" in folder.refused("t.csv", "y", "--id", name)

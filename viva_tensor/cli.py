@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +24,12 @@ from viva_tensor import nn, optim
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import data, reading, report, runs, saving
+from viva_tensor.tabular import data, preparing, reading, report, runs, saving
 from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.typed_columns import Expected
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -145,12 +146,25 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def reading_of(said: dict[str, Any], usual: Writing) -> Reading:
+def reading_of(said: dict[str, Any]) -> Reading:
     """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
     separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
-    given = {name: said.pop(name) for name in ("missing", "decimal", "thousands", "date_format")}
-    writing = dataclasses.replace(usual, **{name: value for name, value in given.items() if value})
+    writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
     return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
+
+
+def repeating(arguments: Sequence[str]) -> str:
+    """Return the command that does the same again, from its beginning and in place of what it wrote."""
+    kept = [one for one in arguments if one not in ("--resume", "--force")]
+    return shlex.join(["viva-tensor", *kept, "--force"])
+
+
+def check_options(file: Path, way: Reading) -> None:
+    """Raise if options of text files are given for a file that needs none."""
+    kind = reading.check_file(file)
+    text = dataclasses.replace(way, writing=Writing())
+    if (kind not in reading.TEXT and text != Reading()) or (kind == "parquet" and way != Reading()):
+        raise Failure(f"{file} says itself how it is written; options such as --sep and --missing are for other files")
 
 
 @cli.command(context_settings={"show_default": True})
@@ -202,7 +216,7 @@ def reading_of(said: dict[str, Any], usual: Writing) -> Reading:
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=runs.TEST_FRACTION,
+    default=preparing.TEST_FRACTION,
     help="Share of the rows kept for the test.",
 )
 @click.option(
@@ -247,23 +261,28 @@ def train(
     if file is None:
         file, target = data.diamonds_path(), target or "price"
     with failures():
-        reading.check_file(file)
-        way = reading_of(options, Writing())
+        way = reading_of(options)
+        check_options(file, way)
     if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
     check_output(output, checkpoint, resume, force)  # before the work, not after it
-    task = runs.Task(
+    task = preparing.Task(
         target,
         {"regression": "number", "classification": "class", None: None}[task_name],
         test_fraction,
         roles,
         way.writing,
     )
-    as_text = [*roles.categorical, *([target] if task.kind == "class" else [])]
+    named = [roles.id] if roles.id else []
+    expected = Expected(
+        text=[*roles.categorical, *named, *([target] if task.kind == "class" else [])],
+        numbers=roles.numeric,
+        unused=roles.drop,
+    )
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
-        source = reading.read(file, way, text=as_text, whole=False)
+        source = reading.read(file, way, expected, whole=False)
         options["optimizer"] = optimizer_for(optimizer, len(source.table), lr, momentum)
         run = runs.run(
             source,
@@ -280,7 +299,7 @@ def train(
     if not ranks.first:
         return
     try:
-        written = saving.save(run, output, file.name, shlex.join(["viva-tensor", *sys.argv[1:]]))
+        written = saving.save(run, output, file.name, repeating(sys.argv[1:]))
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
@@ -362,18 +381,21 @@ def predict(
         check_folder(output.absolute().parent)
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         model = saving.load(folder)
-        way = reading_of(options, model.origin.writing)
-        source = reading.read(file, way, text=model.text_columns, notations=model.notations)
+        if id is not None:
+            model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
+        said = reading_of(options)
+        check_options(file, said)
+        way = dataclasses.replace(said, writing=said.writing.or_else(model.origin.writing))
+        source = reading.read(file, way, model.expected(said.writing))
         table = data.rows_of(source.table, 0, len(source.table))
         if id is not None:
             data.check_column(table, id)
-            model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
         predictions = model.predict(table)
-        said = [*source.notes, *model.unfamiliar(table)]
+        lines = [*source.notes, *model.unfamiliar(table)]
     unused = [name for name in table.columns if name not in model.known_columns]
     if unused:
-        said.append(f"Not used, unknown to the model: {', '.join(unused)}")
-    for line in said:
+        lines.append(f"Not used, unknown to the model: {', '.join(unused)}")
+    for line in lines:
         click.echo(line, err=True)
     if append:
         known = [name for name in ("row", model.origin.id) if name in predictions]

@@ -156,3 +156,30 @@ def test_other_formats(reader, name, content):
 def test_impossible_options(values, message):
     with pytest.raises(DataError, match=message):
         Reading(**values)
+
+
+def test_what_other_formats_cannot_hold_is_refused_in_words(reader, tmp_path):
+    for content in (
+        '[{"a": 1' + "0" * 40 + "}]",
+        '[{"a": 1}, {"a": "x"}]',
+        '[{"a": 1, "a": 2}]',
+        "[" * 100_000,
+    ):
+        with pytest.raises(DataError, match=r"cannot read .*t\.json"):
+            reader(content, name="t.json")
+    nested = reader('[{"a": [1], "b": {"c": 1}, "n": 1}]', name="t.json").table
+    assert nested["n"].tolist() == [1]
+    pd.DataFrame([["a", "a"], [1, 2]]).to_excel(tmp_path / "t.xlsx", index=False, header=False)
+    with pytest.raises(DataError, match="two columns named 'a'"):
+        read(tmp_path / "t.xlsx")
+    with pytest.raises(DataError, match="cannot read"):
+        reader("a,b\n1,2\n", Reading(encoding="hex"))
+
+
+def test_a_cell_of_spaces_is_empty(reader):
+    assert rows(reader("kind,n\na,1\n   ,2\n"))[1] == [None, 2]
+
+
+def test_integers_stay_exact_beside_words_for_missing_values(reader):
+    source = reader("y,x\n9007199254740993,1\n-999,2\n", Reading(writing=Writing(missing=("-999",))))
+    assert rows(source) == [[9007199254740993, 1], [None, 2]]

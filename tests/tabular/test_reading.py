@@ -20,6 +20,7 @@ from viva_tensor.tabular.data import DataError, diamonds_path, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import normal
 from viva_tensor.tabular.reading import Reading, read, read_table
+from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
@@ -44,7 +45,7 @@ def trained_or_refused(folder, data, separator):
                 warnings.filterwarnings("ignore", message=".* rows have no finite target")
                 model = runs.run(table, target, Settings(hidden=(2,), epochs=1, batch_size=4)).model
             assert Encoding.from_dict(model.encoding.to_dict()) == model.encoding
-            predicted = model.predict(read_table(path, model.text_columns))
+            predicted = model.predict(read(path, expected=model.expected()).table)
             assert len(predicted) == len(table)
             assert predicted["predicted"].notna().all()
             outcome = "trained"
@@ -60,7 +61,7 @@ def agrees_with_csv(path, separator):
     """
     try:
         names = read(path, Reading(separator, header=True)).table.columns
-        cells = read(path, Reading(separator, header=True), text=names).table
+        cells = read(path, Reading(separator, header=True), Expected(text=names)).table
     except DataError:
         return
     csv.field_size_limit(1 << 24)

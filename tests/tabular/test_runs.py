@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from viva_tensor import checkpoint
-from viva_tensor.tabular import baselines, runs, saving
+from viva_tensor.tabular import baselines, preparing, runs, saving
 from viva_tensor.tabular.data import DataError, split_rows
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import NumberScores
@@ -196,12 +196,12 @@ class TestClasses:
     def test_booleans_are_classes_and_numbers_can_be(self, animals):
         animals = animals.assign(heavy=animals["weight"] > 5)
         assert runs.run(animals, "heavy", QUICK).target.labels == ("False", "True")
-        assert runs.run(animals, runs.Task("legs", "class"), QUICK).target.labels == ("2", "4")
+        assert runs.run(animals, preparing.Task("legs", "class"), QUICK).target.labels == ("2", "4")
         assert isinstance(runs.run(animals, "legs", QUICK).scores["network"], NumberScores)
 
     def test_text_is_no_number(self, animals):
         with pytest.raises(DataError, match="'kind' does not hold numbers"):
-            runs.run(animals, runs.Task("kind", "number"), QUICK)
+            runs.run(animals, preparing.Task("kind", "number"), QUICK)
 
 
 class TestLoad:

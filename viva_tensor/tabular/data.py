@@ -67,6 +67,17 @@ def target_kind(table: Table, target: str) -> str:
     return "number" if kind == "number" else "class"
 
 
+def check_names(path: Path, names: pd.Index[str]) -> None:
+    """Raise if two columns of a file have the same name.
+
+    Raises
+    ------
+    DataError
+    """
+    if not names.is_unique:
+        raise DataError(f"{path} has two columns named {names[names.duplicated()][0]!r}; rename one")
+
+
 def check_column(table: Table, name: str) -> None:
     """Raise if a table has no column of this name, with the columns that it has.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.columns import Categorical, Column, Date
-from viva_tensor.tabular.data import IndexArray, Table
+from viva_tensor.tabular.data import IndexArray, Table, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import Classes, Target
 
@@ -124,11 +125,16 @@ def _dependence(
 
 
 def _grid(column: Column, present: pd.Series[Any]) -> list[Any]:
-    """Return values of a column from its hundredth to its ninety-ninth percentile, or its categories."""
+    """Return values of a column from its first to its ninety-ninth percentile, or its most frequent categories."""
     if isinstance(column, Categorical):
-        return list(column.categories[:MOST_CATEGORIES])
-    known = present.dropna().sort_values()
-    if not len(known):
+        codes, labels = labels_of(present)
+        counts = Counter(labels[code] for code in codes if code >= 0)
+        return [label for label, _ in counts.most_common() if label in column.categories][:MOST_CATEGORIES]
+    numbers = numbers_of(present, column.origin if isinstance(column, Date) else None)
+    order = np.argsort(numbers, kind="stable")[: np.isfinite(numbers).sum()]
+    if not len(order):
         return [] if isinstance(column, Date) else [column.median]
-    places = np.linspace(0.01, 0.99, POINTS) * (len(known) - 1)
-    return list(dict.fromkeys(known.iloc[places.round().astype(int)].tolist()))
+    places = (np.linspace(0.01, 0.99, POINTS) * (len(order) - 1)).round().astype(int)
+    if isinstance(column, Date):
+        return list(dict.fromkeys(present.iloc[order[places]].tolist()))
+    return list(dict.fromkeys(numbers[order[places]].tolist()))

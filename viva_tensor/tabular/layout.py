@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.notation import MARKERS, Dates, number_parts
+from viva_tensor.tabular.notation import MARKERS, Dates, is_code, number_parts
 
 SEPARATORS = (",", ";", "\t", "|")
-RECORDS = 300  # looked at
+RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 LONGEST_FIELD = (1 << 31) - 1
 INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
@@ -51,6 +52,8 @@ class Layout:
         What a person should know: what was left out, and guesses.
     doubt : str
         A field of the header that looks like data, if there is one.
+    codes : tuple of str
+        Columns with values such as 007, which name something and are no numbers.
     """
 
     separator: str
@@ -59,6 +62,7 @@ class Layout:
     offset: int
     notes: tuple[str, ...] = ()
     doubt: str = ""
+    codes: tuple[str, ...] = ()
 
 
 def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> Layout:
@@ -86,7 +90,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     if header is False:
         width = _width(filled)
         names = tuple(f"column{i + 1}" for i in range(width))
-        return Layout(separator, names, filled[0].line, filled[0].offset, tuple(notes))
+        offset = len(sample[: filled[0].offset].encode())
+        return Layout(separator, names, filled[0].line, offset, tuple(notes), codes=_codes(names, filled))
     at = 0 if header else _header(filled)
     notes += [f"line {one.line} is no row and left out: {_shown(one.fields)}" for one in filled[:at]]
     first, rows = filled[at], filled[at + 1 :]
@@ -104,7 +109,12 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         line, offset = rows[0].line, rows[0].offset
     else:
         line, offset = first.line + 1, len(sample)
-    return Layout(separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt)
+    return Layout(separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt, _codes(names, rows))
+
+
+def _codes(names: Sequence[str], rows: Sequence[Record]) -> tuple[str, ...]:
+    columns = zip_longest(*(row.fields for row in rows), fillvalue="")
+    return tuple(name for name, fields in zip(names, columns, strict=False) if any(map(is_code, fields)))
 
 
 def _records(sample: str, separator: str) -> list[Record]:

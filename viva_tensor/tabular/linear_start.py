@@ -13,6 +13,8 @@ from viva_tensor.train import Settings, fit, parameters
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
 PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
 MOST_FEATURES = 1024
+MOST_LEVERAGE = 1 - 1e-4
+LEAST_ROWS = 5  # for validation, to tell two models apart
 MOST_ROWS = 50_000  # to fit the linear model on
 PENALTIES = (0.0, *np.logspace(-6, 3, 19).tolist())  # times the mean variance of a feature
 STEPS = 600  # of logistic regression
@@ -40,7 +42,7 @@ def linear_start(
 
 
 def _logistic(x: Float32Array, y: Float32Array, rows: IndexArray, classes: int, seed: int) -> tuple[Array, Array]:
-    """Return weights [classes, features] and biases of logistic regression with scikit-learn's usual penalty."""
+    """Return weights [classes, features] and biases of logistic regression, with half the square of both as penalty."""
     batch = min(len(rows), 1024)
     settings = Settings(
         hidden=(),
@@ -51,7 +53,10 @@ def _logistic(x: Float32Array, y: Float32Array, rows: IndexArray, classes: int, 
         validation_fraction=0.0,
         seed=seed,
     )
-    w, b = parameters(fit(x, y, settings, rows=rows, classes=classes).layers)
+    fitted = fit(x, y, settings, rows=rows, classes=classes)
+    if fitted.interrupted:
+        raise KeyboardInterrupt
+    w, b = parameters(fitted.layers)
     return w, b
 
 
@@ -73,7 +78,9 @@ def _ridge(x: Float32Array, y: Float64Array) -> tuple[Float64Array, Float64Array
     for penalty in (np.inf, *PENALTIES):
         shrunk = np.zeros(len(variances)) if penalty == np.inf else 1 / (variances + penalty * variances.mean())
         leverage = 1 / len(x) + (components**2) @ shrunk / len(x)
-        left_out = (y - mean - components @ (shrunk * along)) / np.maximum(1 - leverage, 1e-6)
+        if penalty != np.inf and (leverage > MOST_LEVERAGE).any():
+            continue  # a row that the model passes through says nothing about others
+        left_out = (y - mean - components @ (shrunk * along)) / (1 - leverage)
         error = float(np.mean(left_out**2))
         if error < best:
             best, weights = error, shrunk * along
@@ -104,10 +111,13 @@ def _embedded(w: Array, b: Array, settings: Settings) -> list[Array]:
 def is_better(network: Float32Array, linear: Float32Array, y: Float32Array, target: Target) -> bool:
     """Return whether one model's outputs for validation rows [rows, outputs] are better than another's beyond chance.
 
-    The mean difference of the losses of a row must be above its standard error, and of few rows more than that.
+    The mean difference of the losses of a row must be above its standard error, and of few rows more than that, for the
+    epoch was chosen on the same rows.
     """
+    if len(y) < LEAST_ROWS:
+        return False
     gain = _losses(linear, y, target) - _losses(network, y, target)
-    chance = float(gain.std()) / np.sqrt(len(gain))
+    chance = float(gain.std(ddof=1)) / np.sqrt(len(gain))
     return bool(gain.mean() > (1 + 5 / len(gain)) * chance)
 
 

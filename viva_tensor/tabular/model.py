@@ -13,8 +13,9 @@ from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Notation
-from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
+from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Fit, Layers, Settings, predict
 
 Scores = NumberScores | ClassScores
@@ -49,16 +50,18 @@ class Model:
     activation: str
     origin: Origin = Origin()
 
-    @property
-    def text_columns(self) -> list[str]:
-        """Columns to read as text; see :func:`viva_tensor.tabular.reading.read`."""
-        return [column.name for column in self.encoding.columns if isinstance(column, Categorical)]
+    def expected(self, writing: Writing | None = None) -> Expected:
+        """Return what is known of the columns of other files; `writing` overrules how values were written in training.
 
-    @property
-    def notations(self) -> dict[str, Notation]:
-        """How columns of numbers and dates are written, where a file has text for them."""
-        plain = {column.name: PLAIN for column in self.encoding.columns if isinstance(column, Numeric)}
-        return {**plain, **self.origin.notations}
+        Only the columns that the model uses, and that which names rows, must hold what they held there.
+        """
+        columns = self.encoding.columns
+        text = [column.name for column in columns if isinstance(column, Categorical)]
+        numbers = [column.name for column in columns if isinstance(column, Numeric)]
+        written = {name: overruled(one, writing) for name, one in self.origin.notations.items()}
+        named = [self.origin.id] if self.origin.id else []
+        only = [*(column.name for column in columns), *named]
+        return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
 
     @property
     def known_columns(self) -> set[str]:
@@ -88,12 +91,9 @@ class Model:
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table whose columns of text are numbers and dates where the model wants them."""
         wanted = {column.name for column in self.encoding.columns if not isinstance(column, Categorical)}
-        texts = {
-            name: notation
-            for name, notation in self.notations.items()
-            if name in wanted and name in table.columns and kind_of(table[name]) == "text"
-        }
-        return table.assign(**{name: notation.parse(table[name]) for name, notation in texts.items()})
+        texts = [name for name in table.columns if name in wanted and kind_of(table[name]) == "text"]
+        notations = self.origin.notations
+        return table.assign(**{name: notations.get(name, PLAIN).parse(table[name]) for name in texts})
 
 
 def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str | None) -> pd.DataFrame:

@@ -57,8 +57,7 @@ class Words:
         self.codes, values = pd.factorize(column)
         self.written = [str(value) for value in values]
         self.words = [word.translate(_SPACES).strip() for word in self.written]
-        markers = MARKERS | {word.casefold() for word in missing}
-        self.absent = np.array([not word or word.casefold() in markers for word in self.words], bool)
+        self.absent = np.array([not word or word in missing or word.casefold() in MARKERS for word in self.words], bool)
 
     @property
     def counts(self) -> IndexArray:
@@ -128,7 +127,7 @@ def number_parts(word: str) -> re.Match[str] | None:
     Digits that begin with a zero, such as 007, are a code.
     """
     match = _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
-    return None if match is None or _CODE.fullmatch(match["body"].strip()) else match
+    return None if match is None or is_code(match["body"]) else match
 
 
 @dataclass(frozen=True)
@@ -265,6 +264,11 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
         return kinds[record["kind"]](**fields, missing=tuple(map(str, record["missing"])))
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
+
+
+def is_code(word: str) -> bool:
+    """Return whether a word is of digits that begin with a zero, such as 007: it names something and counts nothing."""
+    return _CODE.fullmatch(word.strip()) is not None
 
 
 def is_plain(word: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -111,12 +112,26 @@ def _script(pictures: Sequence[Picture]) -> str:
         "plot_bgcolor": "rgba(0,0,0,0)",
     }
     drawn = [{"data": one.data, "layout": usual | one.layout} for one in pictures]
-    text = json.dumps(drawn, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    text = (
+        json.dumps(_plain(drawn), allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+    )
     return (
         f"const pictures = {text};\n"
         'pictures.forEach((one, i) => Plotly.newPlot("plot" + i, one.data, one.layout, '
         "{responsive: true, displayModeBar: false}));"
     )
+
+
+def _plain(tree: Any) -> Any:
+    """Return lists and objects with None for numbers that JSON lacks, which Plotly leaves out."""
+    if isinstance(tree, dict):
+        return {name: _plain(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return list(map(_plain, tree))
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def _pictures(run: Run) -> Iterable[Picture]:
@@ -201,7 +216,7 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
-    yield Picture("Calibration", "How often a class is right where its probability is so high.", data, layout)
+    yield Picture("Calibration", "The share of test rows in a class, by its predicted probability.", data, layout)
 
 
 def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
@@ -231,9 +246,7 @@ def _importances(importances: Sequence[Importance], classes: bool) -> Picture:
     }  # fmt: skip
     error = "log loss" if classes else "root mean squared error"
     layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", type="category", automargin=True)}
-    caption = (
-        "How much worse test rows are predicted when a column is shuffled, with the standard deviation over shuffles."
-    )
+    caption = "How much worse up to 1,000 test rows are predicted when a column is shuffled, and the deviation of that."
     return Picture("Importance of columns", caption, [bars], layout)
 
 
@@ -249,7 +262,7 @@ def _dependence(one: Dependence, run: Run) -> Picture:
     ]
     layout: dict[str, Any] = {"xaxis": _axis(_text(one.column)), "yaxis": _axis("mean prediction")}
     layout["showlegend"] = len(data) > 1
-    caption = "The mean prediction over test rows if all of them had this value."
+    caption = "The mean prediction over some test rows if all of them had this value."
     return Picture(f"Predictions by {one.column}", caption, data, layout)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from viva_tensor.tabular.notation import (
     Notation,
     Numbers,
     Words,
+    is_code,
     number_parts,
 )
 
@@ -65,12 +67,26 @@ class Writing:
         """The character before decimals that goes with these options."""
         return self.decimal or ("," if self.thousands == "." else ".")
 
+    def or_else(self, other: Writing) -> Writing:
+        """Return what is said here, and of what is left open here what is said in another."""
+        return Writing(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+
     def conventions(self) -> tuple[Convention, ...]:
         """Return the conventions that remain possible, the plainest first."""
         if self.thousands:
             own = (Convention(self.point), Convention(self.point, self.thousands))
             return own
         return tuple(one for one in CONVENTIONS if self.decimal in ("", one.decimal))
+
+
+def overruled(notation: Notation, writing: Writing | None) -> Notation:
+    """Return a notation with what a user says of it."""
+    if writing is None:
+        return notation
+    if isinstance(notation, Dates):
+        return replace(notation, format=writing.date_format or notation.format)
+    said = {name: value for name in ("decimal", "thousands") if (value := getattr(writing, name))}
+    return replace(notation, **said)
 
 
 class AmbiguousNumbers(DataError):
@@ -85,10 +101,12 @@ class Recognised(NamedTuple):
     decimal: str = ""
 
 
-def recognise_all(columns: Mapping[str, pd.Series[Any]], writing: Writing, decimals: set[str]) -> dict[str, Recognised]:
+def recognise_all(
+    columns: Mapping[str, pd.Series[Any]], writing: Writing, decimals: Collection[str] = ()
+) -> dict[str, Recognised]:
     """Return how each text column of a file is written; columns that leave it open follow the others.
 
-    `decimals` are separators that the other columns of the file show; those that text columns show are added to it.
+    `decimals` are what columns that are no text show to stand before decimals; text columns tell more surely.
 
     Raises
     ------
@@ -96,15 +114,12 @@ def recognise_all(columns: Mapping[str, pd.Series[Any]], writing: Writing, decim
         If a value does not fit its column, or a comma can be read in two ways and no other column tells.
     """
     found: dict[str, Recognised] = {}
-    open_columns = []
     for name, column in columns.items():
-        try:
+        with suppress(AmbiguousNumbers):
             found[name] = recognise(name, column, writing)
-            decimals |= set(found[name].decimal)
-        except AmbiguousNumbers:
-            open_columns.append(name)
-    told = next(iter(decimals)) if len(decimals) == 1 else ""
-    return found | {name: recognise(name, columns[name], writing, told) for name in open_columns}
+    shown = {one.decimal for one in found.values() if one.decimal} or set(decimals)
+    told = next(iter(shown)) if len(shown) == 1 else ""
+    return {name: found[name] if name in found else recognise(name, columns[name], writing, told) for name in columns}
 
 
 def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
@@ -134,6 +149,12 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are {dates}")
     share = _share(words, _fit_numbers)
+    code = next(filter(is_code, words.words), "")
+    if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
+        note = (
+            f"{name}: text, since values such as {code!r} begin with a zero; --numeric {name!r} takes them as numbers"
+        )
+        return Recognised(None, note)
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
@@ -168,6 +189,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
         else []
     )
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
+    said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)

@@ -9,7 +9,7 @@ from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.model import Model, Run
-from viva_tensor.tabular.runs import Prepared
+from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
@@ -136,13 +136,15 @@ def score_table(run: Run) -> list[list[str]]:
 
 def verdict(run: Run) -> list[str]:
     """Say so if the network is no better than something simpler: by its RMSE or log loss, to a hundredth."""
+    lines = []
     if run.fit.best_epoch == 0:
-        return ["A linear model does as well: on the validation rows the network became no better, and it was kept."]
+        lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
+        lines[0] += " the linear model was kept."
     name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
-    if network < 1.01 * min(baselines):
-        return []
-    return ["The network is no better than a baseline: try more --epochs, or another --lr or --hidden."]
+    if network > 1.01 * min(baselines, default=math.inf):
+        lines.append("The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
+    return lines
 
 
 def speed(run: Run) -> str:

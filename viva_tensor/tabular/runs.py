@@ -8,126 +8,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.baselines import FITTED, boosted_trees, least_squares, logistic_regression
-from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
+from viva_tensor.tabular.baselines import FITTED, MOST_CLASSES, boosted_trees, least_squares, logistic_regression
+from viva_tensor.tabular.data import Table
 from viva_tensor.tabular.defaults import settings_for
-from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.insight import EXAMINED, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
-from viva_tensor.tabular.model import Origin, Run, Scores, name_rows
+from viva_tensor.tabular.model import Run, Scores, name_rows
+from viva_tensor.tabular.preparing import Prepared, Task, prepare
 from viva_tensor.tabular.reading import Source
-from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.suggestions import suggestions
-from viva_tensor.tabular.targets import Classes, Number, Target, fit_target, values_of
+from viva_tensor.tabular.targets import Classes, Number, Target
 from viva_tensor.train import DivergenceError, Fit, Layers, Network, Settings, fit, record_layers
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
-
-TEST_FRACTION = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What is to be learned from a table.
-
-    Attributes
-    ----------
-    target : str
-        The column to predict.
-    kind : {"number", "class"}, optional
-        How to treat it; by default text, categories and booleans are classes.
-    test_fraction : float
-        Share of the rows kept for the test.
-    roles : Roles
-        What the user says about the other columns.
-    writing : Writing
-        What the user said about how values are written, to be kept for other files.
-    """
-
-    target: str
-    kind: str | None = None
-    test_fraction: float = TEST_FRACTION
-    roles: Roles = Roles()  # noqa: RUF009  # frozen
-    writing: Writing = Writing()  # noqa: RUF009  # frozen
-
-
-class Prepared(NamedTuple):
-    """A table made ready for training: its target, features and parts, and what a person should know before."""
-
-    table: Table
-    target: Target
-    values: Float64Array
-    encoding: Encoding
-    split: Split
-    origin: Origin
-    notes: tuple[str, ...]
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """How many rows there are of each kind."""
-        parts = {name: len(part) for name, part in self.split._asdict().items()}
-        return {"read": len(self.table), "without_target": len(self.table) - sum(parts.values()), **parts}
-
-
-def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks | None = None) -> Prepared:
-    """Choose target, features, and training, validation and test rows; rows without a target are left out.
-
-    The encoding and the scaling of the target are fitted on the training rows; those of classes have each class in its
-    share.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be used.
-    """
-    source = source if isinstance(source, Source) else Source(source)
-    table, roles = source.table, task.roles
-    try:
-        for name in (task.target, *roles.drop, *roles.categorical, *roles.numeric, *([roles.id] if roles.id else [])):
-            check_column(table, name)
-    except DataError as error:
-        if not source.doubt:
-            raise
-        raise DataError(
-            f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
-        ) from None
-    column = table[task.target]
-    found = target_kind(table, task.target)
-    if task.kind == "number" != found:
-        words = column[column.map(lambda value: isinstance(value, str))]
-        example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
-        raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
-    values, labels = values_of(column, task.kind or found)
-    kept = np.flatnonzero(np.isfinite(values))
-    classes = values[kept] if labels else None
-    parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
-    split = Split(*(kept[part] for part in parts))
-    target = fit_target(task.target, values[split.train], labels)
-    encoding = fit_encoding(table, split.train, task.target, ranks or Ranks(None), roles)
-    notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
-    notes += suggestions(table, encoding, target, values, split.train)
-    origin = Origin(source.notations, task.writing, roles.id)
-    return Prepared(table, target, values, encoding, split, origin, tuple(notes))
-
-
-def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:
-    """Name the classes that test rows lack, since there are too few of them."""
-    if not isinstance(target, Classes):
-        return []
-    lacking = [i for i in range(target.outputs) if not (values[split.test] == i).any()]
-    return [
-        f"{target.name}: no test row is of class {target.labels[i]!r}, which has {int((values == i).sum()):,} rows"
-        for i in lacking
-    ]
 
 
 def run(
@@ -160,7 +61,8 @@ def run(
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
         See :func:`viva_tensor.train.fit`. With several ranks, each encodes its share of the rows. Of a Parquet file it
-        reads only these rows, the target, and the columns whose encoding it chooses.
+        reads only these rows, the target, and the columns whose encoding it chooses; the first rank reads all columns
+        of integers.
     shared_folder : path, optional
         With several ranks: a folder that all of them see, for the encoded features.
 
@@ -210,15 +112,9 @@ def run(
         insight = None
         if ranks.first:
             some = test[:EXAMINED]
-            shown = prepared.table, some
+            network = partial(Network(result.settings.activation), result.layers)
             insight = examine(
-                partial(Network(result.settings.activation), result.layers),
-                x[some],
-                values[some],
-                learned,
-                prepared.encoding,
-                *shown,
-                suited.seed,
+                network, x[some], values[some], learned, prepared.encoding, prepared.table, some, suited.seed
             )
     predicted = learned.decode(output)
     predicted.insert(0, "actual", learned.actual(values[test]))
@@ -262,7 +158,7 @@ def _scores(
         return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {"network": target.score(actual, target.probabilities(output))}
-    if find_spec("sklearn"):
+    if find_spec("sklearn") and target.outputs <= MOST_CLASSES:
         scores["boosted trees"] = target.score(actual, boosted_trees(x, y, x_test, target.outputs))
         scores["logistic regression"] = target.score(actual, logistic_regression(x, y, x_test, target.outputs))
     scores["most frequent class"] = target.score(actual, np.tile(shares, (len(actual), 1)))

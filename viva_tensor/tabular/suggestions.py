@@ -23,7 +23,7 @@ def suggestions(
 ) -> Sequence[str]:
     """Return a line for the target and each feature with few distinct integers that may be categories.
 
-    Of a feature that is so if its values, as categories, explain more of the target's variance in the training rows
+    This is so for a feature if its values, as categories, explain more of the target's variance in the training rows
     than a parabola through them.
     """
     notes = []
@@ -51,7 +51,9 @@ def suggestions(
 def _few_integers(values: Float64Array) -> int:
     """Return how many distinct values there are, or 0 if they are many or not whole."""
     present = values[~np.isnan(values)]
-    distinct = np.unique(present[: 1 << 16])
+    if len(np.unique(present[: 1 << 12])) > FEW:
+        return 0
+    distinct = np.unique(present)
     whole = bool((distinct == np.floor(distinct)).all())
     return len(distinct) if whole and 1 < len(distinct) <= min(FEW, len(present) // ROWS) else 0
 

@@ -42,7 +42,7 @@ class Kept:
 
     def from_written(self, settings: Sequence[Settings], ranks: Ranks) -> list[Settings]:
         """Return the settings with which a run that is begun again and again wrote the file, and those after them."""
-        written = ranks.from_first("fit", lambda: checkpoints.load(self.path)).optimizer
+        written = ranks.from_first("fit", lambda: checkpoints.load(self.path).optimizer)
         which = [i for i, one in enumerate(settings) if one.optimizer == written]
         return list(settings[which[0] if which else 0 :])
 

@@ -168,6 +168,7 @@ def _train(training: Training, kept: Kept | None, resume: bool, progress: bool) 
                 f"fit: interrupted in epoch {training.epoch + 1}; what {training.epoch} epochs reached is returned",
                 stacklevel=3,
             )
+            return training.fitted()._replace(interrupted=True)
     return training.fitted()
 
 

@@ -38,13 +38,15 @@ class Fit(NamedTuple):
         train_loss (the mean over the rows, taken before each batch's update); with validation rows also
         validation_loss and, for classes, validation_accuracy.
     best_epoch : int
-        The epoch of ``layers``.
+        The epoch of ``layers``; 0 for those it started from.
     seconds, rows_per_second : float
         Time of training and validation, including earlier parts of a resumed run, and rows trained on in a second.
     times : tuple of Times
         How each rank spent its time, if ``timed``.
     settings : Settings
         Those of the training; after a divergence their optimiser has a lower rate than was asked for.
+    interrupted : bool
+        Whether Ctrl-C ended it.
     """
 
     layers: Layers
@@ -54,6 +56,7 @@ class Fit(NamedTuple):
     rows_per_second: float
     times: tuple[Times, ...] = ()
     settings: Settings = DEFAULTS
+    interrupted: bool = False
 
     def predict(self, x: npt.ArrayLike) -> Float32Array:
         """Return the network's outputs for x [rows, features], with the activation that it was trained with.
@@ -107,6 +110,8 @@ class Training:
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
+        if start is not None and self._validation_arrays is not None:
+            self.best_loss = self._validate(*self._validation_arrays)["validation_loss"]
         self.seconds = 0.0
 
     def _compile(self, tape: Tape, batch: slice) -> program.Step:

@@ -1,0 +1,118 @@
+"""A table made ready for training: what is to be learned, from which columns, and which rows are for what."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
+from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
+from viva_tensor.tabular.model import Origin
+from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.suggestions import suggestions
+from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
+from viva_tensor.train import Settings
+
+TEST_FRACTION = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be learned from a table.
+
+    Attributes
+    ----------
+    target : str
+        The column to predict.
+    kind : {"number", "class"}, optional
+        How to treat it; by default text, categories and booleans are classes.
+    test_fraction : float
+        Share of the rows kept for the test.
+    roles : Roles
+        What the user says about the other columns.
+    writing : Writing
+        What the user said about how values are written, to be kept for other files.
+    """
+
+    target: str
+    kind: str | None = None
+    test_fraction: float = TEST_FRACTION
+    roles: Roles = Roles()  # noqa: RUF009  # frozen
+    writing: Writing = Writing()  # noqa: RUF009  # frozen
+
+
+class Prepared(NamedTuple):
+    """A table made ready for training: its target, features and parts, and what a person should know before."""
+
+    table: Table
+    target: Target
+    values: Float64Array
+    encoding: Encoding
+    split: Split
+    origin: Origin
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows there are of each kind."""
+        parts = {name: len(part) for name, part in self.split._asdict().items()}
+        return {"read": len(self.table), "without_target": len(self.table) - sum(parts.values()), **parts}
+
+
+def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE) -> Prepared:
+    """Choose target, features, and training, validation and test rows; rows without a target are left out.
+
+    The encoding and the scaling of the target are fitted on the training rows; those of classes have each class in its
+    share.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be used.
+    """
+    source = source if isinstance(source, Source) else Source(source)
+    table, roles = source.table, task.roles
+    try:
+        for name in (task.target, *roles.drop, *roles.categorical, *roles.numeric, *([roles.id] if roles.id else [])):
+            check_column(table, name)
+    except DataError as error:
+        if not source.doubt:
+            raise
+        raise DataError(
+            f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
+        ) from None
+    if roles.id in ("row", "actual", "predicted"):
+        raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
+    column = table[task.target]
+    found = target_kind(table, task.target)
+    if task.kind == "number" != found:
+        words = column[column.map(lambda value: isinstance(value, str))]
+        example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
+        raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
+    values, labels = values_of(column, task.kind or found)
+    kept = np.flatnonzero(np.isfinite(values))
+    classes = values[kept] if labels else None
+    parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
+    split = Split(*(kept[part] for part in parts))
+    target = fit_target(task.target, values[split.train], labels)
+    encoding = fit_encoding(table, split.train, task.target, ranks, roles)
+    notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
+    notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
+    origin = Origin(source.notations, task.writing, roles.id)
+    return Prepared(table, target, values, encoding, split, origin, tuple(notes))
+
+
+def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:
+    """Name the classes that test rows lack, since there are too few of them."""
+    if not isinstance(target, Classes):
+        return []
+    lacking = [i for i in range(target.outputs) if not (values[split.test] == i).any()]
+    return [
+        f"{target.name}: no test row is of class {target.labels[i]!r}, which has {int((values == i).sum()):,} rows"
+        for i in lacking
+    ]

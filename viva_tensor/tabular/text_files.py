@@ -1,0 +1,178 @@
+"""Text files of values between separators: opened in their encoding, found their layout, and read as columns."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pandas as pd
+
+from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.layout import check_quotes, find_layout, repair
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE = 1 << 20  # bytes of a text file in which its layout is looked for
+PIECE = 1 << 20
+COMPRESSED: dict[str, Callable[[Path], Any]] = {
+    "gz": gzip.open,
+    "bz2": bz2.open,
+    "xz": lzma.open,
+    "zip": lambda path: _only_member(path),
+}
+SIGNATURES = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+class TextFile:
+    """A text file whose layout was found, to be read as often as is needed.
+
+    Attributes
+    ----------
+    layout : Layout
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], separators: Sequence[str], header: bool | None) -> None:
+        self._path, self._file, self._start = path, file, file.tell()
+        self._check_bytes()
+        sample = self._sample()
+        if not sample.strip():
+            raise DataError(f"{path} is empty")
+        self.layout = find_layout(sample, separators, header)
+        check_names(path, pd.Index(self.layout.names))
+
+    def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
+        """Return all rows, some columns as text, and notes about rows that are too short."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        def rows(content: IO[bytes], separator: str) -> pa.Table:
+            return csv.read_csv(
+                content,
+                read_options=csv.ReadOptions(column_names=self.layout.names),
+                parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                convert_options=csv.ConvertOptions(
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    decimal_point=point,
+                    column_types=dict.fromkeys(strings, pa.string()),
+                ),
+            )
+
+        try:
+            if not self._rewound().read(1):
+                raise DataError(f"{self._path} has no rows")
+            if len(self.layout.names) == 1:
+                raise pa.ArrowInvalid("a line of spaces may be blank or a row")
+            table = rows(self._rewound(), self.layout.separator)
+            if any(_has_line_breaks(column) for column in table.columns):
+                check_quotes(str(self._path), self._lines(), self.layout)
+        except pa.ArrowInvalid:
+            whole = repair(str(self._path), self._lines(), self.layout)
+            if not whole.content:
+                raise DataError(f"{self._path} has no rows") from None
+            table = rows(io.BytesIO(whole.content), ",")
+            if whole.short:
+                return table, (f"{whole.short:,} rows lack their last values; the first of them is line {whole.line}",)
+        return table, ()
+
+    def _rewound(self) -> IO[bytes]:
+        self._file.seek(self._start + self.layout.offset)
+        return self._file
+
+    def _lines(self) -> Iterator[str]:
+        return iter(io.TextIOWrapper(io.BufferedReader(_Open(self._rewound())), "utf-8", newline=""))
+
+    def _check_bytes(self) -> None:
+        """Raise if the file holds bytes that are no UTF-8 text."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        offset, lines = self._start, 1
+        while True:
+            piece = self._file.read(PIECE)
+            if (found := piece.find(0)) >= 0:
+                raise DataError(
+                    f"cannot read {self._path}: not text in UTF-8 (byte {offset + found} is NUL); name its --encoding"
+                )
+            try:
+                decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                line = lines + error.object[: error.start].count(b"\n")
+                context = error.object[max(0, error.start - 10) : error.start + 10].decode("cp1252", "replace")
+                context = " ".join(context.split())
+                raise DataError(
+                    f"cannot read {self._path}: line {line} is no text in UTF-8; in cp1252 it would read {context!r}: "
+                    "--encoding cp1252, or another"
+                ) from None
+            if not piece:
+                break
+            offset, lines = offset + len(piece), lines + piece.count(b"\n")
+
+    def _sample(self) -> str:
+        """Return the whole lines at the beginning of the file."""
+        self._file.seek(self._start)
+        content = self._file.read(SAMPLE)
+        if len(content) == SAMPLE:
+            content = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1] or content
+        return codecs.getincrementaldecoder("utf-8")().decode(content)
+
+
+class _Open(io.RawIOBase):
+    """A file that stays open when what reads it is gone."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def _has_line_breaks(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(column.type):
+        return False
+    return bool(pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py())
+
+
+@contextmanager
+def opened(path: Path, encoding: str) -> Iterator[IO[bytes]]:
+    """Open a text file as UTF-8 without a byte order mark."""
+    with COMPRESSED.get(path.name.lower().rpartition(".")[2], _plain)(path) as file:
+        start = file.read(4)
+        mark, marked = next(((mark, name) for mark, name in SIGNATURES if start.startswith(mark)), (b"", ""))
+        encoding = codecs.lookup(encoding or marked or "utf-8").name
+        if encoding == "utf-8":
+            file.seek(len(mark))
+            yield file
+            return
+        file.seek(0)
+        try:
+            yield io.BytesIO(file.read().decode(encoding).encode())
+        except UnicodeError as error:
+            raise DataError(f"cannot read {path} as {encoding} text: {one_line(error)}") from error
+
+
+def _plain(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _only_member(path: Path) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+    if len(names) != 1:
+        raise DataError(f"{path} holds {len(names)} files, wanted one; unpack it")
+    return archive.open(names[0])

@@ -1,0 +1,188 @@
+"""Columns of a table that was read, as what they hold: text becomes numbers and dates where it is written as such."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Words, is_plain, normal
+from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of columns before their file is read.
+
+    Attributes
+    ----------
+    text : collection of str
+        Columns to read as text, even if every value looks like a number.
+    numbers : collection of str
+        Columns of numbers, even if some begin with a zero.
+    notations : mapping
+        How columns are written; a value that is written otherwise is an error.
+    unused : collection of str
+        Columns that may hold anything.
+    only : collection of str, optional
+        The columns that are used, if all others may hold anything.
+    """
+
+    text: Collection[str] = ()
+    numbers: Collection[str] = ()
+    notations: Mapping[str, Notation] = field(default_factory=dict)
+    unused: Collection[str] = ()
+    only: Collection[str] | None = None
+
+    def uses(self, name: str) -> bool:
+        """Return whether a column is used, and so must hold what is expected."""
+        return name not in self.unused and (self.only is None or name in self.only)
+
+    def as_text(self, name: str) -> bool:
+        """Return whether a column must be read as text, since a reader of numbers would read it otherwise."""
+        notation = self.notations.get(name)
+        if isinstance(notation, Numbers):
+            return notation.decimal == ","
+        return name in self.text or (isinstance(notation, Dates) and notation.format != ISO)
+
+
+class Typed(NamedTuple):
+    """A table whose columns hold what they are, how those of text were written, and what a person should know of it.
+
+    `decimals` are what text columns show to stand before decimals.
+    """
+
+    table: pd.DataFrame
+    notations: dict[str, Notation]
+    notes: list[str]
+    decimals: set[str]
+
+
+def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+    """Return a table whose text columns of numbers and dates are such.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Is changed.
+    writing : Writing
+    expected : Expected
+    decimals : collection of str
+        What other columns of the file show to stand before decimals.
+
+    Raises
+    ------
+    DataError
+        If a value does not fit its column.
+    """
+    notes: list[str] = []
+    notations: dict[str, Notation] = dict(expected.notations)
+    strings = [name for name in table.columns if expected.uses(name) and _is_text(table[name])]
+    for name in _digits_of_dates(table, writing, expected):
+        table[name] = table[name].astype("string")
+        strings.append(name)
+    open_columns = {}
+    for name in strings:
+        if name in expected.notations:
+            table[name] = expected.notations[name].parse(table[name])
+        elif name in expected.text:
+            table[name] = _labels(table[name])
+        else:
+            open_columns[name] = table[name]
+    found = recognise_all(open_columns, writing, decimals)
+    for name, one in found.items():
+        notes += [one.note] if one.note else []
+        _apply(table, notations, name, one)
+    notes += _drop_missing(table, writing.missing, expected)
+    return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
+    """Return a table with columns of numbers read once more, from text, where others have commas before decimals.
+
+    There 1.234 may be a thousand and more; a column that holds 1.5, too, cannot be meant so.
+    """
+    for name in texts.columns:
+        found = recognise(name, texts[name], writing, ",")
+        notation = found.notation if isinstance(found.notation, Numbers) else PLAIN
+        before.notations[name] = notation
+        if notation.decimal == ",":
+            before.table[name] = notation.parse(texts[name])
+            before.notes.append(found.note)
+    return before
+
+
+def has_decimal_commas(found: Typed) -> bool:
+    """Return whether columns have commas before decimals, and none of those that were text a point."""
+    written = {one.decimal for one in found.notations.values() if isinstance(one, Numbers) and one != PLAIN}
+    return "," in written and "." not in found.decimals
+
+
+def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found: Recognised) -> None:
+    if found.notation is None:
+        table[name] = table[name].map(_stripped)
+    else:
+        table[name], notations[name] = found.notation.parse(table[name]), found.notation
+
+
+def _digits_of_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
+    """Return the columns of integers that are dates, such as 20241231."""
+    known = [name for name, one in expected.notations.items() if isinstance(one, Dates) and one.format != ISO]
+    found = []
+    for name in table.columns:
+        if not (expected.uses(name) and pd.api.types.is_integer_dtype(table[name])):
+            continue
+        asked = {"%m", "%d"} <= set(re.findall("%.", writing.date_format))
+        if name in known:
+            found.append(name)
+        elif asked and name not in (*expected.text, *expected.numbers, *expected.notations):
+            digits = table[name].dropna().astype("string").unique().tolist()
+            if Dates(writing.date_format).times(digits).notna().all():
+                found.append(name)
+    return found
+
+
+def _is_text(column: pd.Series[Any]) -> bool:
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind == "mixed":
+        return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
+    return kind in {"string", "mixed-integer"}
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() or None if isinstance(value, str) else value
+
+
+def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007."""
+    words = Words(column)
+    stripped = [word.strip() for word in words.written]
+    if all(is_plain(word) for word in stripped if word):
+        stripped = [normal(word) for word in stripped]
+    labels = np.array([*(word or None for word in stripped), None], dtype=object)
+    return pd.Series(labels[words.codes], index=column.index, name=column.name)
+
+
+def _drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected) -> list[str]:
+    """Make the words for missing values missing in columns of numbers and text, and describe how many there were."""
+    notes = []
+    for name in table.columns if missing else ():
+        column = table[name]
+        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        if not expected.uses(name) or not (numeric or _is_text(column)):
+            continue
+        if pd.api.types.is_integer_dtype(column):
+            column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
+        for word in missing:
+            if numeric and not is_plain(word):
+                continue
+            which = (column == (float(word) if numeric else word)).fillna(False).to_numpy(bool)
+            if which.any():
+                notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
+                column = column.mask(which)
+                table[name] = column
+    return notes
