@@ -186,7 +186,7 @@ def test_categories_in_other_forms_and_unseen_ones(folder, plane):
     assert folder.predict("a.csv")[0].equals(folder.predict("b.csv")[0])
     folder.write("c.csv", "z,colour\n0,Red\n0,green\n0,green\n")
     said = folder.predict("c.csv")[1]
-    assert "colour: 2 of 3 values are in no category of the training rows, the first in row 1: 'green'" in said
+    assert "colour: 2 of 3 values are in no category that was learned, the first in row 1: 'green'" in said
 
 
 def test_rare_classes_are_learned_from_and_named(folder, plane):

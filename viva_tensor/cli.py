@@ -334,6 +334,13 @@ def report_command(folder: Path, shown: bool) -> None:
         raise Failure(f"no browser was found; open {page} in one")
 
 
+def as_written(file: Path, way: Reading) -> pd.DataFrame:
+    """Return the columns of a file as text where they are text in it."""
+    names = reading.read(file, way, Expected(only=()), whole=False).table.columns
+    table = reading.read(file, way, Expected(text=names, only=())).table
+    return data.rows_of(table, 0, len(table))
+
+
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
     """Raise if a run cannot be written to a folder, or would replace another that is there."""
     check_folder(output)
@@ -401,7 +408,7 @@ def predict(
         known = [name for name in ("row", model.origin.id) if name in predictions]
         predictions = predictions.drop(columns=known)
         twice = {name: f"{name} of the model" for name in predictions if name in table}
-        predictions = pd.concat([table, predictions.rename(columns=twice)], axis=1)
+        predictions = pd.concat([as_written(file, said), predictions.rename(columns=twice)], axis=1)
     try:
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:

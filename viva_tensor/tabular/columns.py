@@ -52,11 +52,17 @@ class Numeric:
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values beyond those of the training rows, if there are any."""
-        values = numbers_of(column)
-        return self.beyond(values, column, f"{self.low:g} to {self.high:g}")
+        return self.beyond(numbers_of(column), column, f"{self.low:g} to {self.high:g}")
 
     def beyond(self, values: Float64Array, column: pd.Series[Any], limits: str) -> str:
         beyond = (values < self.low) | (values > self.high)
+        absent = np.isnan(values)
+        if absent.any() and not self.missing:
+            row = int(np.argmax(absent))
+            return (
+                f"{self.name}: {absent.sum():,} of {len(values):,} values are missing, as none was in training, the "
+                f"first in row {row}; the median of training stands for them"
+            )
         if not beyond.any():
             return ""
         row = int(np.argmax(beyond))
@@ -134,12 +140,20 @@ class Categorical:
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that are in no category, if there are any."""
-        unseen = self._indices(column) < 0
+        indices = self._indices(column)
+        unseen = indices < 0
+        absent = indices == len(self.categories)
+        if absent.any() and not self.missing:
+            row = int(np.argmax(absent))
+            return (
+                f"{self.name}: {absent.sum():,} of {len(absent):,} values are missing, as none was in training, the "
+                f"first in row {row}"
+            )
         if not unseen.any():
             return ""
         row = int(np.argmax(unseen))
         return (
-            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values are in no category of the training rows, the "
+            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values are in no category that was learned, the "
             f"first in row {row}: {str(column.iloc[row])!r}"
         )
 

@@ -186,7 +186,8 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles) -
         case "other":
             return _Fitted("neither numbers nor text nor dates")
         case "text":
-            return _Fitted(_fit_categorical(name, selected, keep=name in roles.categorical))
+            fitted = _fit_categorical(name, selected, keep=name in roles.categorical)
+            return _Fitted(fitted, note=_rest(fitted, selected))
         case "date":
             return _Fitted(_fit_date(name, selected))
     return _Fitted(
@@ -201,9 +202,22 @@ def _numbers_rows(column: pd.Series[Any]) -> bool:
     if not pd.api.types.is_integer_dtype(column) or len(column) < LEAST_ROWS or column.isna().any():
         return False
     values = column.to_numpy(np.int64)
-    if bool((np.diff(values) == 1).all()):
+    if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):  # else it may be years
         return True
     return bool(IDENTIFIER_NAME.fullmatch(str(column.name))) and column.is_unique
+
+
+def _rest(fitted: Categorical | str, column: pd.Series[Any]) -> str:
+    """Describe the rows whose category is not among the most frequent, if there are any."""
+    if isinstance(fitted, str) or len(fitted.categories) < MAX_CATEGORIES:
+        return ""
+    codes, labels = labels_of(column)
+    others = np.array([label not in fitted.categories for label in (*labels, fitted.categories[0])])[codes]
+    if not others.any():
+        return ""
+    kinds = len(set(labels))
+    told = f"{kinds:,} categories, of which the {MAX_CATEGORIES} most frequent are told apart"
+    return f"{fitted.name}: {told}; {others.sum():,} rows are of others"
 
 
 def _infinite(column: pd.Series[Any]) -> str:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.notation import MARKERS, Dates, is_code, number_parts
+from viva_tensor.tabular.notation import MARKERS, Convention, Dates, is_code, is_plain, number_parts
 
 SEPARATORS = (",", ";", "\t", "|")
 RECORDS = 2000  # looked at
@@ -54,6 +54,8 @@ class Layout:
         A field of the header that looks like data, if there is one.
     codes : tuple of str
         Columns with values such as 007, which name something and are no numbers.
+    pointed : bool
+        Whether a value has a point that cannot stand between thousands.
     """
 
     separator: str
@@ -63,6 +65,7 @@ class Layout:
     notes: tuple[str, ...] = ()
     doubt: str = ""
     codes: tuple[str, ...] = ()
+    pointed: bool = False
 
 
 def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> Layout:
@@ -109,7 +112,15 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         line, offset = rows[0].line, rows[0].offset
     else:
         line, offset = first.line + 1, len(sample)
-    return Layout(separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt, _codes(names, rows))
+    return Layout(
+        separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt, _codes(names, rows), _pointed(rows)
+    )
+
+
+def _pointed(rows: Sequence[Record]) -> bool:
+    fields = (field.strip().lstrip("+-") for row in rows for field in row.fields)
+    grouped = Convention(",", ".")
+    return any(is_plain(field) and "." in field and not grouped.fits(field) for field in fields)
 
 
 def _codes(names: Sequence[str], rows: Sequence[Record]) -> tuple[str, ...]:
@@ -166,7 +177,7 @@ def _header(records: Sequence[Record]) -> int:
         if comment:
             continue
         named = record.filled == len(record.fields) == width and not any(map(_is_value, record.fields))
-        if named or not (width > 1 and record.filled <= 1 and below is not None):
+        if named or not (width > 1 and record.filled <= max(1, width // 2) and below is not None):
             break
     else:
         return 0

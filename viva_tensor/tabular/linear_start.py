@@ -12,7 +12,7 @@ from viva_tensor.train import Settings, fit, parameters
 
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
 PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
-MOST_FEATURES = 1024
+MOST_FEATURES = 2048
 MOST_LEVERAGE = 1 - 1e-4
 LEAST_ROWS = 5  # for validation, to tell two models apart
 MOST_ROWS = 50_000  # to fit the linear model on

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.columns import Categorical, Numeric
+from viva_tensor.tabular.columns import Categorical, Date, Numeric
 from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
-from viva_tensor.tabular.notation import PLAIN, Notation
+from viva_tensor.tabular.notation import PLAIN, Dates, Notation
 from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.typed_columns import Expected
@@ -58,7 +58,8 @@ class Model:
         columns = self.encoding.columns
         text = [column.name for column in columns if isinstance(column, Categorical)]
         numbers = [column.name for column in columns if isinstance(column, Numeric)]
-        written = {name: overruled(one, writing) for name, one in self.origin.notations.items()}
+        said = (writing or Writing()).or_else(Writing(missing=self.origin.writing.missing))
+        written = {name: overruled(one, said) for name, one in self.origin.notations.items()}
         named = [self.origin.id] if self.origin.id else []
         only = [*(column.name for column in columns), *named]
         return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
@@ -92,8 +93,9 @@ class Model:
         """Return a table whose columns of text are numbers and dates where the model wants them."""
         wanted = {column.name for column in self.encoding.columns if not isinstance(column, Categorical)}
         texts = [name for name in table.columns if name in wanted and kind_of(table[name]) == "text"]
-        notations = self.origin.notations
-        return table.assign(**{name: notations.get(name, PLAIN).parse(table[name]) for name in texts})
+        usual = {column.name: Dates() for column in self.encoding.columns if isinstance(column, Date)}
+        written = usual | dict(self.origin.notations)
+        return table.assign(**{name: written.get(name, PLAIN).parse(table[name]) for name in texts})
 
 
 def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str | None) -> pd.DataFrame:

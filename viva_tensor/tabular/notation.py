@@ -171,6 +171,8 @@ class Numbers:
     def value(self, word: str) -> int | float | None:
         """Return the number that a word stands for, or None if it is not written so; the unit may be missing."""
         parts = number_parts(word)
+        if word.startswith("(") and parts is not None and parts["sign"] + parts["inner"]:
+            return None  # whether that is negative twice, nobody knows
         if parts is None or (parts["prefix"] or self.prefix, parts["suffix"] or self.suffix) != (
             self.prefix,
             self.suffix,

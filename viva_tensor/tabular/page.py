@@ -13,6 +13,7 @@ import numpy as np
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular import report
+from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.insight import Dependence, Importance
 from viva_tensor.tabular.model import Run
 from viva_tensor.tabular.targets import Classes
@@ -254,13 +255,15 @@ def _dependence(one: Dependence, run: Run) -> Picture:
     names = (
         [_text(label) for label in run.target.labels] if isinstance(run.target, Classes) else [_text(run.target.name)]
     )
-    mode = "markers" if isinstance(one.values[0], str) and not one.values[0][:4].isdigit() else "lines+markers"
+    named = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
+    mode = "markers" if one.column in named else "lines+markers"
     values = [_text(value) if isinstance(value, str) else value for value in one.values]
     data = [
         {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": name, "mode": mode}
         for i, name in list(enumerate(names))[:MOST_CLASSES]
     ]
-    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column)), "yaxis": _axis("mean prediction")}
+    kind = {"type": "category"} if mode == "markers" else {}
+    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **kind), "yaxis": _axis("mean prediction")}
     layout["showlegend"] = len(data) > 1
     caption = "The mean prediction over some test rows if all of them had this value."
     return Picture(f"Predictions by {one.column}", caption, data, layout)

@@ -88,6 +88,8 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
         ) from None
     if roles.id in ("row", "actual", "predicted"):
         raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
+    if task.target in roles.drop:
+        raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
     column = table[task.target]
     found = target_kind(table, task.target)
     if task.kind == "number" != found:

@@ -24,17 +24,17 @@ from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
-from viva_tensor.tabular.typed_columns import Expected, has_decimal_commas, typed, typed_again
+from viva_tensor.tabular.typed_columns import Expected, digit_dates, has_decimal_commas, typed, typed_again
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
-TYPED: dict[str, Callable[[Path], pd.DataFrame]] = {  # formats that know what their columns hold
-    "feather": lambda path: data_frame(_feather(path)),
-    "json": lambda path: data_frame(_json_records(path)),
-    "jsonl": lambda path: data_frame(_json_lines(path)),
-    "xlsx": lambda path: _first_sheet(path),
+TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
+    "feather": lambda path, _: data_frame(_feather(path)),
+    "json": lambda path, _: data_frame(_json_records(path)),
+    "jsonl": lambda path, _: data_frame(_json_lines(path)),
+    "xlsx": lambda path, expected: _first_sheet(path, expected),
 }
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
@@ -136,7 +136,7 @@ def read(
             rows = ParquetRows(path)
             source = Source(rows.rows(0, len(rows)) if whole else rows)
         else:
-            table = TYPED[kind](path)
+            table = TYPED[kind](path, expected)
             check_names(path, table.columns)
             found = typed(table, reading.writing, expected)
             source = Source(found.table, found.notations, tuple(found.notes))
@@ -213,11 +213,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _first_sheet(path: Path) -> pd.DataFrame:
+def _first_sheet(path: Path, expected: Expected) -> pd.DataFrame:
     """Return the first sheet of a workbook; pandas would call the second of two columns "a" "a.1"."""
     names = pd.read_excel(path, header=None, nrows=1, dtype="str", keep_default_na=False)
     check_names(path, pd.Index([name for name in names.iloc[0] if name] if len(names) else []))
-    return pd.read_excel(path, keep_default_na=False, na_values=[""])
+    dtype = dict.fromkeys(expected.text, "str")
+    return pd.read_excel(path, keep_default_na=False, na_values=[""], dtype=dtype)
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
@@ -232,7 +233,11 @@ def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected
         doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
         table = data_frame(rows)
         del rows
-        found = typed(table, reading.writing, expected, {"."} if doubles else ())
+        # as numbers, dates such as 01022024 have lost a zero
+        if digits := digit_dates(table, reading.writing, expected):
+            again, _ = file.read(digits, point)
+            table = table.assign(**{name: data_frame(again.select([name]))[name] for name in digits})
+        found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
         if doubles and point == "." and has_decimal_commas(found):
             again, _ = file.read(doubles, point)
             found = typed_again(found, data_frame(again.select(doubles)), reading.writing)

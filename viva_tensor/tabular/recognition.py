@@ -79,10 +79,9 @@ class Writing:
         return tuple(one for one in CONVENTIONS if self.decimal in ("", one.decimal))
 
 
-def overruled(notation: Notation, writing: Writing | None) -> Notation:
+def overruled(notation: Notation, writing: Writing) -> Notation:
     """Return a notation with what a user says of it."""
-    if writing is None:
-        return notation
+    notation = replace(notation, missing=(*notation.missing, *writing.missing))
     if isinstance(notation, Dates):
         return replace(notation, format=writing.date_format or notation.format)
     said = {name: value for name in ("decimal", "thousands") if (value := getattr(writing, name))}
@@ -229,13 +228,14 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     separated = [body for body in bodies if "," in body or "." in body]
     if len(decimals) == 2 and decimal:
         best = [one for one in best if one.decimal == decimal]
-    elif len(decimals) == 2 and any("," in body for body in separated):
-        body = next(body for body in separated if "," in body)
+    elif len(decimals) == 2 and (ambiguous := [body for body in separated if "," in body or any(affixes)]):
+        body = ambiguous[0]
         which = np.array([one == body for one in bodies], bool)
-        readings = " or ".join(one.plain(body) for one in (Convention(".", ","), Convention(",")))
-        raise AmbiguousNumbers(
-            f"column {name!r} holds {words.example(which)}, which is {readings}; say --thousands , or --decimal ,"
-        )
+        mark = "," if "," in body else "."
+        other = ".,".replace(mark, "")
+        readings = " or ".join(one.plain(body) for one in (Convention(other, mark), Convention(mark)))
+        hint = f"say --thousands {mark} or --decimal {mark}"
+        raise AmbiguousNumbers(f"column {name!r} holds {words.example(which)}, which is {readings}; {hint}")
     shown = best[0].decimal if len(decimals) == 1 and any(best[0].decimal in body for body in bodies) else ""
     return Numbers(*best[0], *affixes), shown
 

@@ -73,7 +73,7 @@ class TextFile:
             if len(self.layout.names) == 1:
                 raise pa.ArrowInvalid("a line of spaces may be blank or a row")
             table = rows(self._rewound(), self.layout.separator)
-            if any(_has_line_breaks(column) for column in table.columns):
+            if any(_has_quotes_or_breaks(column) for column in table.columns):
                 check_quotes(str(self._path), self._lines(), self.layout)
         except pa.ArrowInvalid:
             whole = repair(str(self._path), self._lines(), self.layout)
@@ -139,13 +139,13 @@ class _Open(io.RawIOBase):
         return len(piece)
 
 
-def _has_line_breaks(column: pa.ChunkedArray) -> bool:
+def _has_quotes_or_breaks(column: pa.ChunkedArray) -> bool:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not pa.types.is_string(column.type):
         return False
-    return bool(pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py())
+    return bool(pc.any(pc.match_substring_regex(column, '[\r\n"]')).as_py())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ import pandas as pd
 
 from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Words, is_plain, normal
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
+
+SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
+PROBE = 1000  # of them
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,12 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     """
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
+    for name in table.columns:
+        if pd.api.types.infer_dtype(table[name], skipna=True) == "time":
+            table[name] = table[name].map(_hours)
+            notes.append(f"{name}: times of day, as hours")
     strings = [name for name in table.columns if expected.uses(name) and _is_text(table[name])]
-    for name in _digits_of_dates(table, writing, expected):
+    for name in digit_dates(table, writing, expected):
         table[name] = table[name].astype("string")
         strings.append(name)
     open_columns = {}
@@ -98,6 +106,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         notes += [one.note] if one.note else []
         _apply(table, notations, name, one)
     notes += _drop_missing(table, writing.missing, expected)
+    if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
+        notes.append(f"no column holds dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
 
 
@@ -129,21 +139,25 @@ def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found
         table[name], notations[name] = found.notation.parse(table[name]), found.notation
 
 
-def _digits_of_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
-    """Return the columns of integers that are dates, such as 20241231."""
-    known = [name for name, one in expected.notations.items() if isinstance(one, Dates) and one.format != ISO]
+def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
+    """Return the columns of integers that are dates, such as 20241231; some may lack a zero that they begin with."""
+    known = {name: one for name, one in expected.notations.items() if isinstance(one, Dates) and one.format != ISO}
+    asked = Dates(writing.date_format) if {"%m", "%d"} <= set(re.findall("%.", writing.date_format)) else None
     found = []
     for name in table.columns:
         if not (expected.uses(name) and pd.api.types.is_integer_dtype(table[name])):
             continue
-        asked = {"%m", "%d"} <= set(re.findall("%.", writing.date_format))
         if name in known:
             found.append(name)
-        elif asked and name not in (*expected.text, *expected.numbers, *expected.notations):
-            digits = table[name].dropna().astype("string").unique().tolist()
-            if Dates(writing.date_format).times(digits).notna().all():
+        elif asked is not None and name not in (*expected.text, *expected.numbers, *expected.notations):
+            digits = table[name].dropna()[:PROBE].astype("string").tolist()
+            if digits and asked.times(digits).notna().mean() > SOME:
                 found.append(name)
     return found
+
+
+def _hours(time: Any) -> float:
+    return math.nan if pd.isna(time) else time.hour + time.minute / 60 + (time.second + time.microsecond / 1e6) / 3600
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
