@@ -350,3 +350,75 @@ def test_the_command_in_the_report_does_the_same_again(folder, plane, monkeypatc
 def test_names_of_rows_may_not_be_called_like_predictions(folder, plane, name):
     folder.write("t.csv", plane.assign(**{name: [f"n{i}" for i in range(N)]}))
     assert f"the column {name!r} that names rows has the name" in folder.refused("t.csv", "y", "--id", name)
+
+
+def test_new_rows_write_dates_as_training_did_or_are_refused(folder):
+    days = pd.date_range("2023-01-01", periods=N)
+    folder.write("t.csv", pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "y": np.arange(N)}))
+    folder.train("t.csv", "y")
+    for word in ("01.02.2024", "13/02/2024", "today"):
+        folder.write("new.csv", f"day\n{word}\n")
+        done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
+        assert done.exit_code == 2
+        assert f"column 'day' must hold dates, not {word!r} in row 0" in done.stderr
+    folder.write("new.csv", "day\n?\n")
+    assert "day: 1 of 1 values are missing, as none was in training" in folder.predict("new.csv")[1]
+
+
+def test_words_for_missing_values_hold_for_new_rows(folder, plane):
+    folder.write("t.csv", plane)
+    folder.train("t.csv", "y", "--missing", "tbd")
+    folder.write("new.csv", "x,z\ntbd,1\n2,3\n")
+    predicted, said = folder.predict("new.csv")
+    assert len(predicted) == 2
+    assert "x: 1 of 2 values are missing, as none was in training, the first in row 0" in said
+    folder.write("new.csv", "x,z\noops,1\n2,3\n")
+    assert len(folder.predict("new.csv", "--missing", "oops")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "said"),
+    [
+        ("Preis;x\n1.234 €;1\n950 €;2\n12.500 €;3\n", [], "'1.234 €' in row 0 (one of 1 such rows)"),
+        ("km;x\n12.500;1,799\n9.800;1,659\n", [], "which is 1799 or 1.799; say --thousands , or --decimal ,"),
+        ('a,x\n"say \\"hi\\"",1\nb,2\n', [], "a quote that opens in line 2 is not closed"),
+        ("x,y\n1,2\n2,3\n", ["--drop", "x"], "the column 'x' cannot both be dropped and predicted"),
+    ],
+)
+def test_refused(folder, content, flags, said):
+    folder.write("t.csv", content)
+    message = folder.refused("t.csv", "x", *flags)
+    assert said.replace(" (one of 1 such rows)", "") in message
+
+
+def test_dates_of_digits_keep_the_zero_that_they_begin_with(folder):
+    days = pd.date_range("2022-01-01", periods=N)
+    folder.write("t.csv", pd.DataFrame({"day": days.strftime("%d%m%Y"), "z": [1, 2] * 200, "y": np.arange(N)}))
+    assert folder.train("t.csv", "y", "--date-format", "%d%m%Y")["r2"] > 0.999
+    folder.write("new.csv", "day,z\n01022022,1\n12022022,1\n")
+    assert folder.predict("new.csv")[0]["predicted"].diff()[1] == pytest.approx(11, abs=1.5)
+    folder.train("t.csv", "y", "--date-format", "%d/%m/%Y")
+    assert "no column holds dates written as %d/%m/%Y" in folder.said
+
+
+def test_rare_categories_are_counted(folder):
+    rng = np.random.default_rng(4)
+    kind = [f"k{i}" for i in rng.integers(0, 200, 2000)]
+    folder.write("t.csv", pd.DataFrame({"kind": kind, "y": [int(one[1:]) for one in kind]}))
+    folder.train("t.csv", "y")
+    assert "kind: 200 categories, of which the 64 most frequent are told apart; " in folder.said
+
+
+def test_years_in_order_are_no_row_numbers(folder):
+    folder.write("t.csv", pd.DataFrame({"year": range(1980, 2030), "z": [1, 2] * 25, "y": range(50)}))
+    assert folder.train("t.csv", "y")["r2"] > 0.99
+
+
+def test_appending_keeps_the_columns_as_they_are_written(folder, plane):
+    folder.write("t.csv", plane.assign(name=[f"{i:06}" for i in range(N)]))
+    folder.train("t.csv", "y", "--id", "name")
+    folder.write("new.csv", "name,x,z,at,predicted\n000007,1.50,2,09:30,?\n")
+    done = folder.call("predict", folder.path / "run", folder.path / "new.csv", "--append")
+    header, row = done.stdout.splitlines()
+    assert header == "name,x,z,at,predicted,predicted of the model"
+    assert row.startswith("000007,1.50,2,09:30,?,")

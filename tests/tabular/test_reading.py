@@ -72,7 +72,8 @@ def agrees_with_csv(path, separator):
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         if "".join(row).strip(" \t") or len(row) > 1
     )
-    assert [name.strip() or f"Unnamed: {i}" for i, name in enumerate(header)] == list(names)
+    assert [name.strip() or f"Unnamed: {i}" for i, name in enumerate(header)] == list(names)[: len(header)]
+    assert all(name.startswith("Unnamed: ") for name in names[len(header) :])  # where each row ends with a separator
     assert len(rows) == len(cells)
     for row, line in zip(rows, cells.itertuples(index=False), strict=True):
         for i, cell in enumerate(line):

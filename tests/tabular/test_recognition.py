@@ -106,6 +106,10 @@ class TestNumbers:
     def test_text_stays_text(self, words):
         assert found(words)[0].notation is None
 
+    def test_a_sign_within_parentheses_is_refused(self):
+        with pytest.raises(DataError, match=r"not '\(-5\)' in row 1"):
+            found(["(5)", "(-5)"])
+
     def test_a_column_of_half_numbers_is_text_and_said_so(self):
         assert found(["1", "2", "x", "3"])[0].note == "c: text, though 75% of its values are numbers"
 
