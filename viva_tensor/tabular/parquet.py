@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column."""
+    if not table.schema.pandas_metadata and len(set(table.column_names)) == table.num_columns:
+        return _by_columns(table)
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
     if len(indices) == 1 and isinstance(indices[0], dict):  # stored as its start and step alone
@@ -28,6 +30,16 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
         for name in set(table.column_names) & set(frame.columns):
             frame[name] = _exact(table[name], frame[name])
     return frame.reset_index(drop=True)
+
+
+def _by_columns(table: pa.Table) -> pd.DataFrame:
+    """Return a table, of which each column is let go when it has been converted."""
+    columns = {}
+    while table.num_columns:
+        name, stored = table.column_names[0], table.column(0)
+        table = table.remove_column(0)
+        columns[str(name)] = _exact(stored, stored.to_pandas(date_as_object=False))
+    return pd.DataFrame(columns, copy=False)
 
 
 def _exact(stored: pa.ChunkedArray, column: pd.Series[Any]) -> pd.Series[Any]:

@@ -231,8 +231,9 @@ def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected
         notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
         # what was written as to be known may not be read in another way
         doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
-        table = data_frame(rows)
+        once = [rows]
         del rows
+        table = data_frame(once.pop())  # which then lets go of each column that it has converted
         # as numbers, dates such as 01022024 have lost a zero
         if digits := digit_dates(table, reading.writing, expected):
             again, _ = file.read(digits, point)

@@ -8,7 +8,7 @@ import gzip
 import io
 import lzma
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ class TextFile:
         import pyarrow as pa
         from pyarrow import csv
 
-        def rows(content: IO[bytes], separator: str) -> pa.Table:
+        def rows(content: IO[bytes], separator: str, types: Mapping[str, pa.DataType]) -> pa.Table:
             return csv.read_csv(
                 content,
                 read_options=csv.ReadOptions(column_names=self.layout.names),
@@ -63,7 +63,7 @@ class TextFile:
                     null_values=[""],
                     strings_can_be_null=True,
                     decimal_point=point,
-                    column_types=dict.fromkeys(strings, pa.string()),
+                    column_types={**types, **dict.fromkeys(strings, pa.string())},
                 ),
             )
 
@@ -72,17 +72,33 @@ class TextFile:
                 raise DataError(f"{self._path} has no rows")
             if len(self.layout.names) == 1:
                 raise pa.ArrowInvalid("a line of spaces may be blank or a row")
-            table = rows(self._rewound(), self.layout.separator)
+            # Arrow keeps the text of a file until it knows what all columns hold, so it is told what the first rows say
+            first = rows(io.BytesIO(self._first_rows()), self.layout.separator, {})
+            types = {one.name: one.type for one in first.schema if not pa.types.is_null(one.type)}
+            try:
+                table = rows(self._rewound(), self.layout.separator, types)
+            except pa.ArrowInvalid:
+                table = rows(self._rewound(), self.layout.separator, {})
             if any(_has_quotes_or_breaks(column) for column in table.columns):
                 check_quotes(str(self._path), self._lines(), self.layout)
         except pa.ArrowInvalid:
             whole = repair(str(self._path), self._lines(), self.layout)
             if not whole.content:
                 raise DataError(f"{self._path} has no rows") from None
-            table = rows(io.BytesIO(whole.content), ",")
+            table = rows(io.BytesIO(whole.content), ",", {})
             if whole.short:
                 return table, (f"{whole.short:,} rows lack their last values; the first of them is line {whole.line}",)
         return table, ()
+
+    def _first_rows(self) -> bytes:
+        """Return whole lines from the first row on, if no quote is open at their end, else all lines."""
+        content = self._rewound().read(SAMPLE)
+        if len(content) < SAMPLE:
+            return content
+        end = content.rfind(b"\n") + 1
+        while end and content.count(b'"', 0, end) % 2:
+            end = content.rfind(b"\n", 0, end - 1) + 1
+        return content[:end] if end else self._rewound().read()
 
     def _rewound(self) -> IO[bytes]:
         self._file.seek(self._start + self.layout.offset)
