@@ -189,10 +189,10 @@ def check_options(file: Path, way: Reading) -> None:
     help="Widths of the hidden layers.",
 )
 @click.option(
-    "--epochs", type=COUNT, help=f"Passes over the training rows.  [default: {DEFAULTS.epochs}, of small tables more]"
+    "--epochs", type=COUNT, help=f"Passes over the training rows.  [default: {DEFAULTS.epochs}, more for small tables]"
 )
 @click.option(
-    "--batch-size", type=COUNT, help=f"Rows in one step.  [default: {DEFAULTS.batch_size}, of small tables less]"
+    "--batch-size", type=COUNT, help=f"Rows in one step.  [default: {DEFAULTS.batch_size}, fewer for small tables]"
 )
 @click.option(
     "--activation",

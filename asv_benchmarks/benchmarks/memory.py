@@ -5,7 +5,11 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from viva_tensor import telemetry
+import numpy as np
+import pandas as pd
+
+from viva_tensor import tabular, telemetry
+from viva_tensor.train import Settings
 
 from .common import Benchmark
 from .workloads import NumPyStep, TapeStep, problem
@@ -83,3 +87,21 @@ class PeakMemory(Benchmark):
 
     def peakmem_numpy(self):
         run(NumPyStep(*problem("wide")), 3)
+
+
+class TablePeakMemory:
+    """Training on a table of 400,000 rows and 20 columns of float64, 64 MB, from its file to the scores."""
+
+    params = ("parquet", "csv")
+    param_names = ("format",)
+    timeout = 300
+
+    def setup_cache(self):
+        values = np.random.default_rng(0).normal(size=(400_000, 20))
+        table = pd.DataFrame(values, columns=[f"x{i}" for i in range(20)])
+        table.to_parquet("table.parquet")
+        table.round(6).to_csv("table.csv", index=False)
+
+    def peakmem_train(self, kind):
+        settings = Settings(hidden=(16,), epochs=1, batch_size=1024)
+        tabular.run(tabular.read(f"table.{kind}", whole=False), "x0", settings)

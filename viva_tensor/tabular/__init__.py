@@ -1,1 +1,44 @@
-"""Tables: reading them, columns as features and targets, networks for them, and the files and reports of a run."""
+"""Tables: reading them, columns as features and targets, networks for them, and the files and reports of a run.
+
+A run carries all that its use takes: how the table was written, the encoding of its columns, the classes and the
+activation. Needs ``pip install "viva-tensor[train]"``.
+
+Examples
+--------
+>>> import pandas as pd
+>>> frame = pd.DataFrame({"size": [i / 2 for i in range(60)], "kind": ["a", "b", "c"] * 20})
+>>> frame["price"] = 10.0 * frame["size"] + (frame["kind"] == "a") * 50
+>>> trained = run(frame, "price")
+>>> trained.scores["network"].r2 > 0.99
+True
+>>> trained.model.predict(frame[:2]).columns.tolist()
+['row', 'predicted']
+"""
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.defaults import settings_for
+from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.preparing import Task
+from viva_tensor.tabular.reading import Reading, Source, read
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.runs import run
+from viva_tensor.tabular.saving import load, save
+from viva_tensor.tabular.typed_columns import Expected
+
+__all__ = [
+    "DataError",
+    "Expected",
+    "Model",
+    "Reading",
+    "Roles",
+    "Run",
+    "Source",
+    "Task",
+    "Writing",
+    "load",
+    "read",
+    "run",
+    "save",
+    "settings_for",
+]
