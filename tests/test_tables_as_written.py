@@ -422,3 +422,12 @@ def test_appending_keeps_the_columns_as_they_are_written(folder, plane):
     header, row = done.stdout.splitlines()
     assert header == "name,x,z,at,predicted,predicted of the model"
     assert row.startswith("000007,1.50,2,09:30,?,")
+
+
+def test_a_number_that_stands_for_missing_ones_costs_little_and_is_named(folder, plane):
+    plane.loc[[3, 17, 50, 99, 222, 301], "x"] = -99_999
+    folder.write("t.csv", plane)
+    assert folder.train("t.csv", "y")["r2"] > 0.9
+    assert "x: 6 rows have -99999, far from most others; if it means missing: --missing -99999" in folder.said
+    assert folder.train("t.csv", "y", "--missing", "-99999")["r2"] > 0.9
+    assert "x: missing where it says '-99999' (6)" in folder.said

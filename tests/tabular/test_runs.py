@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import safetensors.numpy
 
@@ -267,3 +268,14 @@ class TestLoad:
         (tmp_path / "file").write_text("")
         with pytest.raises(DataError, match=path):
             saving.load(tmp_path / path)
+
+
+def test_tables_of_other_libraries(animals):
+    run = runs.run(animals, "kind", QUICK)
+    arrow = pa.Table.from_pandas(animals, preserve_index=False)
+    again = runs.run(arrow, "kind", QUICK)
+    assert same_bits(run.fit, again.fit)
+    pd.testing.assert_frame_equal(run.model.predict(animals), again.model.predict(arrow))
+    for foreign in ([1, 2], np.ones((3, 2)), None):
+        with pytest.raises(DataError, match=r"wanted a table .*, got (list|ndarray|NoneType); for arrays: train.fit"):
+            runs.run(foreign, "kind")

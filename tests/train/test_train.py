@@ -85,6 +85,15 @@ class TestFit:
         with pytest.raises(InvalidShape, match=r"start has arrays of .* give layers of the same widths"):
             train.fit(x, x, dataclasses.replace(QUICK, hidden=(3,)), start=first.layers)
 
+    def test_a_callback_sees_each_epoch_and_may_stop(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        seen = []
+        settings = dataclasses.replace(QUICK, schedule="constant", epochs=9)
+        fitted = train.fit(x, x, settings, callback=lambda values: seen.append(values) or len(seen) == 3)
+        assert [one["epoch"] for one in seen] == fitted.history["epoch"] == [1, 2, 3]
+        assert [one["train_loss"] for one in seen] == fitted.history["train_loss"]
+        assert same_bits(fitted, train.fit(x, x, dataclasses.replace(settings, epochs=3)))
+
     def test_a_fit_predicts_with_its_own_activation(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
         fitted = train.fit(x, x, dataclasses.replace(QUICK, activation="tanh"))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.parquet import ParquetRows
+from viva_tensor.tabular.parquet import ParquetRows, data_frame
 
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
 
@@ -37,6 +37,30 @@ class Split(NamedTuple):
 def diamonds_path() -> Path:
     """Return the path of the bundled table: 53,940 diamonds, each with nine properties and a price in US dollars."""
     return Path(str(resources.files("viva_tensor"))) / "datasets" / "diamonds.csv.gz"
+
+
+def as_table(table: Any) -> Table:
+    """Return a table of another library (Arrow, polars, or any with Arrow's interface) as a DataFrame.
+
+    Raises
+    ------
+    DataError
+        If it is no table.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> as_table(pa.table({"a": [2**53 + 1, None]}))["a"].tolist()
+    [9007199254740993, <NA>]
+    """
+    if isinstance(table, pd.DataFrame | ParquetRows):
+        return table
+    if not hasattr(table, "__arrow_c_stream__"):
+        kind = type(table).__name__
+        raise DataError(f"wanted a table such as a pandas or polars DataFrame, got {kind}; for arrays: train.fit(x, y)")
+    import pyarrow as pa
+
+    return data_frame(pa.table(table))
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:

@@ -6,6 +6,7 @@ exactly as the training rows were. Values that are missing, NaN or infinite all 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_o
 MAX_CATEGORIES = 64
 BLOCK = 65536  # rows encoded at a time
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
+FAR = 20.0  # distances of the quartiles, beyond which a value does not count for mean and deviation
+SEVERAL = 2  # rows with one far value
 LEAST_ROWS = 20  # of an integer column that is taken for a running number
 IDENTIFIER_NAME = re.compile(
     r"(|.*[\W_])(id|Id|ID|[iI]ndex|idx|[kK]ey|[nN]r|[nN]o|[rR]ow|rownames|rowid|#)|.*[a-z]I[dD]|Unnamed: \d+"
@@ -190,10 +193,11 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles) -
             return _Fitted(fitted, note=_rest(fitted, selected))
         case "date":
             return _Fitted(_fit_date(name, selected))
+    scaled = _fit_numeric(name, numbers_of(selected))
     return _Fitted(
-        _fit_numeric(name, numbers_of(selected)),
+        scaled,
         numbers_rows=kind == "number" and name not in roles.numeric and _numbers_rows(column),
-        note=_infinite(column),
+        note=_infinite(column) or (_far(scaled, column) if kind == "number" else ""),
     )
 
 
@@ -220,6 +224,29 @@ def _rest(fitted: Categorical | str, column: pd.Series[Any]) -> str:
     return f"{fitted.name}: {told}; {others.sum():,} rows are of others"
 
 
+def _bounds(values: Float64Array) -> tuple[float, float]:
+    """Return how far values may lie from the median: so many times the distance of the quartiles, if they differ."""
+    first, median, third = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    reach = FAR * (third - first) or math.inf
+    return median - reach, median + reach
+
+
+def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
+    """Describe a value that lies absurdly far from all others, as words for missing ones such as -999 do."""
+    values = numbers_of(column)
+    present = values[~np.isnan(values)]
+    if isinstance(fitted, str) or not len(present):
+        return ""
+    low, high = _bounds(present)
+    far = (values < low) | (values > high)
+    distinct, counts = np.unique(values[far], return_counts=True)
+    if not len(distinct) or counts.max() < SEVERAL:
+        return ""
+    value = distinct[counts.argmax()]
+    hint = f"if it means missing: --missing {value:g}"
+    return f"{fitted.name}: {counts.max():,} rows have {value:g}, far from most others; {hint}"
+
+
 def _infinite(column: pd.Series[Any]) -> str:
     if not pd.api.types.is_float_dtype(column):
         return ""
@@ -236,6 +263,7 @@ def _fit_numeric(name: str, values: Float64Array) -> Numeric | str:
         median = float(np.median(values[~absent]))
         values = np.where(absent, median, values)
         low, high = float(values.min()), float(values.max())
+        values = np.clip(values, *_bounds(values))
         mean, std = float(values.mean()), 1.0 if low == high else float(values.std())
     if low == high and not missing:
         return "constant"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.columns import Categorical, Date, Numeric
-from viva_tensor.tabular.data import DataError, IndexArray, Table, kind_of
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, rows_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Dates, Notation
@@ -71,8 +72,10 @@ class Model:
         named = {self.origin.id} if self.origin.id else set()
         return {self.target.name, *used, *named, *self.encoding.left_out}
 
-    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, table: Any) -> pd.DataFrame:
         """Return predictions for a table: columns row (from 0), predicted, and for classes their probabilities.
+
+        The table may be a DataFrame of pandas or polars, or any with Arrow's interface.
 
         The column that named the rows in training is carried over, if the table has it.
 
@@ -81,6 +84,7 @@ class Model:
         DataError
             If the columns are not those of the training rows, or a value does not fit its column.
         """
+        table = rows_of(as_table(table), 0, len(table))
         encoded = self.encoding.encode(self._parsed(table))
         decoded = self.target.decode(predict(self.layers, encoded, self.activation))
         return name_rows(decoded, np.arange(len(table)), table, self.origin.id)

@@ -9,7 +9,7 @@ import numpy as np
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import DataError, Split, Table, check_column, split_rows, target_kind
+from viva_tensor.tabular.data import DataError, Split, Table, as_table, check_column, split_rows, target_kind
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
@@ -75,7 +75,7 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
     DataError
         If the table cannot be used.
     """
-    source = source if isinstance(source, Source) else Source(source)
+    source = source if isinstance(source, Source) else Source(as_table(source))
     table, roles = source.table, task.roles
     try:
         for name in (task.target, *roles.drop, *roles.categorical, *roles.numeric, *([roles.id] if roles.id else [])):

@@ -16,7 +16,7 @@ from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.baselines import FITTED, MOST_CLASSES, boosted_trees, least_squares, logistic_regression
-from viva_tensor.tabular.data import Table
+from viva_tensor.tabular.data import Table, as_table
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.insight import EXAMINED, examine
@@ -51,7 +51,7 @@ def run(
 
     Parameters
     ----------
-    source : Source, DataFrame or ParquetRows
+    source : Source, or DataFrame of pandas or polars, or another table with Arrow's interface
     task : Task, or str
         What to learn, or the name of the column to predict.
     settings : Settings, optional
@@ -75,7 +75,8 @@ def run(
     """
     task = Task(task) if isinstance(task, str) else task
     ranks = Ranks(comm)
-    settings = settings or settings_for(len(source.table if isinstance(source, Source) else source))
+    source = source if isinstance(source, Source) else Source(as_table(source))
+    settings = settings or settings_for(len(source.table))
     prepared = prepare(source, task, settings, ranks)
     learned, values, (train, validation, test) = prepared.target, prepared.values, prepared.split
     suited = dataclasses.replace(settings, loss=learned.loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,7 @@ def fit(
     comm: Intracomm | None = None,
     timed: bool = False,
     start: Layers | None = None,
+    callback: Callable[[Mapping[str, float]], object] | None = None,
 ) -> Fit:
     """Train a network to predict y from x, in shuffled batches and in float32.
 
@@ -92,6 +94,8 @@ def fit(
 
     start : sequence of Linear, optional
         Layers to train on from, as those of an earlier fit, instead of random ones.
+    callback : callable, optional
+        Called after each epoch with the last value of each column of the history; if it returns True, training stops.
 
     Returns
     -------
@@ -139,7 +143,7 @@ def fit(
         if isinstance(training.step, RankStep):
             training.step.timed = timed
         try:
-            return _train(training, kept, resume and attempt == 0, progress and ranks.first)
+            return _train(training, kept, resume and attempt == 0, progress and ranks.first, callback)
         except DivergenceError as error:
             if attempt == len(calmer) - 1:
                 raise
@@ -149,7 +153,13 @@ def fit(
     raise AssertionError
 
 
-def _train(training: Training, kept: Kept | None, resume: bool, progress: bool) -> Fit:
+def _train(
+    training: Training,
+    kept: Kept | None,
+    resume: bool,
+    progress: bool,
+    callback: Callable[[Mapping[str, float]], object] | None,
+) -> Fit:
     """Train to the end, or until an interruption from the keyboard if no checkpoint keeps what was reached."""
     checkpointer = None if kept is None else Checkpointer(training, kept)
     if checkpointer is not None and resume:
@@ -161,6 +171,8 @@ def _train(training: Training, kept: Kept | None, resume: bool, progress: bool) 
                 bar.epoch()
                 if checkpointer is not None:
                     checkpointer.epoch()
+                if callback is not None and _stops(callback, training):
+                    break
         except KeyboardInterrupt:
             if checkpointer is not None or training.ranks.size > 1 or not training.epoch:
                 raise
@@ -170,6 +182,12 @@ def _train(training: Training, kept: Kept | None, resume: bool, progress: bool) 
             )
             return training.fitted()._replace(interrupted=True)
     return training.fitted()
+
+
+def _stops(callback: Callable[[Mapping[str, float]], object], training: Training) -> bool:
+    """Return whether a callback on any rank wants training to stop."""
+    values = {name: column[-1] for name, column in training.history.items()}
+    return any(training.ranks.all(callback(values) is True))
 
 
 def _calmer(settings: Settings) -> Settings:
