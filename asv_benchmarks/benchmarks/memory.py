@@ -90,14 +90,14 @@ class PeakMemory(Benchmark):
 
 
 class TablePeakMemory:
-    """Training on a table of 400,000 rows and 20 columns of float64, 64 MB, from its file to the scores."""
+    """Training on a table of 200,000 rows and 20 columns of float64, 32 MB, from its file to the scores."""
 
     params = ("parquet", "csv")
     param_names = ("format",)
     timeout = 300
 
     def setup_cache(self):
-        values = np.random.default_rng(0).normal(size=(400_000, 20))
+        values = np.random.default_rng(0).normal(size=(200_000, 20))
         table = pd.DataFrame(values, columns=[f"x{i}" for i in range(20)])
         table.to_parquet("table.parquet")
         table.round(6).to_csv("table.csv", index=False)
