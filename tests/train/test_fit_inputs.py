@@ -49,7 +49,7 @@ class TestInputs:
             (np.ones((5, 1)), np.array(["1"] * 5, object), {}, DtypeError, "y is an array of object"),
             ([[1.0], [1.0, 2.0]], [1, 2], {}, DtypeError, "x, a list"),
             (np.ones((5, 1)), {1.0}, {}, DtypeError, "y, a set"),
-            (np.ones((5, 1)), None, {}, DimensionError, r"y \(\)"),
+            (np.ones((5, 1)), None, {}, InvalidValue, "x without y"),
             (np.ones((5, 1)), np.ones(5), {"validation": (np.ones((2, 1)),)}, InvalidValue, "a tuple of 1"),
             (np.ones((5, 1)), np.ones(5), {"validation": [np.ones((2, 1)), np.ones(2)]}, InvalidValue, "rows"),
             (np.ones((5, 1)), np.ones(5), {"settings": None}, InvalidValue, "settings=None, wanted"),

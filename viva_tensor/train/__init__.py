@@ -7,6 +7,7 @@ from viva_tensor.train.curves import plot_losses
 from viva_tensor.train.fitting import fit
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.settings import DEFAULTS, Settings, rates
+from viva_tensor.train.sources import RowSource
 from viva_tensor.train.training import DivergenceError, Fit
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Fit",
     "Layers",
     "Network",
+    "RowSource",
     "Settings",
     "fit",
     "parameters",

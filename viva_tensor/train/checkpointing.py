@@ -21,6 +21,7 @@ from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.settings import Settings
+from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.training import Training
 
 DIGESTED = 65536  # rows in one digest
@@ -144,9 +145,9 @@ class Checkpointer:
         training.layers = training.step.params(autograd.new_tape()).value
 
 
-def _digest(rows: Rows, ranks: Ranks) -> str:
-    """Return a digest of the selected rows in their order; each rank reads a share of them."""
-    starts = range(0, len(rows.indices), DIGESTED)
+def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
+    """Return a digest of the selected rows in their order, of a source the first; each rank reads a share of them."""
+    starts = range(0, rows.count if isinstance(rows, Rows) else 1, DIGESTED)
     local = []
     for start in starts[ranks.local_slice(len(starts))]:
         digest = hashlib.sha256()

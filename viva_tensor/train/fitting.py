@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy.typing as npt
 
@@ -24,6 +24,7 @@ from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
 from viva_tensor.train.rows import Rows, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
+from viva_tensor.train.sources import RowSource, SourcedRows, is_source
 from viva_tensor.train.training import DivergenceError, Fit, Training
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ CLIP_NORM = 1.0
 
 
 def fit(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: npt.ArrayLike | RowSource,
+    y: npt.ArrayLike | None = None,
     settings: Settings = DEFAULTS,
     *,
     validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None = None,
@@ -59,7 +60,9 @@ def fit(
 
     Parameters
     ----------
-    x : array_like [rows, features]
+    x : array_like [rows, features], or RowSource
+        A source gives features and targets in pieces, so that not all are in memory at a time; it takes the place of y,
+        ``rows`` and ``validation_fraction``, and trains on one process.
     y : array_like [rows] or [rows, outputs]
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
@@ -124,18 +127,21 @@ def fit(
     with ranks.fail_together("fit"):
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
-        _check(settings, validation, classes, checkpoint, resume)
-    with ranks.fail_together("fit on rows"):  # converted once, for everything below
-        x, y = as_numbers("fit on rows", "x", x), as_numbers("fit on rows", "y", y)
-    if ranks.size > 1:
-        shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
-        ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
-        warn_of_affinity(ranks)
+        _check(x, settings, validation, classes, checkpoint, resume)
+        if is_source(x):
+            _check_source(y, rows, validation, ranks)
+    if not is_source(x):
+        with ranks.fail_together("fit on rows"):  # converted once, for everything below
+            if y is None:
+                _refuse("x without y", "give a target for each row")
+            x, y = as_numbers("fit on rows", "x", cast(npt.ArrayLike, x)), as_numbers("fit on rows", "y", y)
+        if ranks.size > 1:
+            shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
+            ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
+            warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
     kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
-    calmer = [settings]
-    while len(calmer) <= RETRIES:
-        calmer.append(_calmer(calmer[-1]))
+    calmer = _ever_calmer(settings)
     if kept is not None and resume:
         calmer = kept.from_written(calmer, ranks)
     for attempt, one in enumerate(calmer):
@@ -190,15 +196,24 @@ def _stops(callback: Callable[[Mapping[str, float]], object], training: Training
     return any(training.ranks.all(callback(values) is True))
 
 
+def _ever_calmer(settings: Settings) -> list[Settings]:
+    """Return settings, and after them the same with a tenth of the learning rate each and gradients clipped."""
+    calmer = [settings]
+    while len(calmer) <= RETRIES:
+        calmer.append(_calmer(calmer[-1]))
+    return calmer
+
+
 def _calmer(settings: Settings) -> Settings:
-    """Return settings with a tenth of the learning rate, and gradients clipped."""
     clip = min(settings.optimizer.clip_norm or CLIP_NORM, CLIP_NORM)
     lr = settings.optimizer.lr / 10
     # all optimisers are dataclasses
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
 
 
-def _check(settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool) -> None:
+def _check(
+    x: object, settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool
+) -> None:
     """Raise if an option has the wrong type, or two do not go together."""
     if not isinstance(settings, Settings):
         _refuse(f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)")
@@ -206,7 +221,8 @@ def _check(settings: object, validation: object, classes: int | None, checkpoint
         check_count("fit", "classes", classes)
     if isinstance(validation, tuple) and len(validation) != 2:
         _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), or indices of rows")
-    if validation is None and not settings.validation_fraction and settings.patience is not None:
+    fraction = 0.0 if is_source(x) else settings.validation_fraction
+    if validation is None and not fraction and settings.patience is not None:
         _refuse("patience without validation rows", "give some, or a validation_fraction above 0")
     if checkpoint is not None and as_path("fit", checkpoint).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
@@ -214,32 +230,55 @@ def _check(settings: object, validation: object, classes: int | None, checkpoint
         _refuse("resume without a checkpoint", "name the file to resume from")
 
 
+def _check_source(y: object, rows: object, validation: object, ranks: Ranks) -> None:
+    """Raise if an option is for arrays, and the rows come from a source."""
+    for name, given in (("y", y), ("rows", rows)):
+        if given is not None:
+            _refuse(f"{name} beside a source of rows", "the source itself gives targets, and only the rows to train on")
+    if validation is not None and not isinstance(validation, tuple):
+        _refuse("indices of validation rows of a source", "give validation=(x, y)")
+    if ranks.size > 1:
+        _refuse(f"a source of rows on {ranks.size} ranks", "train on one process, or give a memory-mapped x")
+
+
 def _refuse(reason: str, hint: str = "") -> NoReturn:
     raise InvalidValue(reason, operation="fit", hint=hint)
 
 
 def _rows(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: Any,
+    y: Any,
     settings: Settings,
     validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None,
     classes: int | None,
     rows: npt.ArrayLike | None,
     ranks: Ranks,
-) -> tuple[Rows, Rows | None, int]:
+) -> tuple[Rows | SourcedRows, Rows | None, int]:
     """Return the rows to train on, those for validation if there are any, and the number of outputs."""
     classes = None if classes is None else int(classes)
-    chosen = checked_rows("rows", x, y, settings.loss, classes, rows, ranks)
-    if classes is not None and chosen.y.ndim == 2 and settings.loss == "cross_entropy" and chosen.y.shape[1] != classes:
-        _refuse(f"classes={classes}, and y has columns for {chosen.y.shape[1]}")
-    outputs = chosen.y.shape[1] if chosen.y.ndim == 2 else classes or int(chosen.y[chosen.indices].max()) + 1
+    chosen: Rows | SourcedRows
+    if is_source(x):
+        chosen = SourcedRows(x, settings.loss, classes)
+    else:
+        chosen = checked_rows("rows", x, y, settings.loss, classes, rows, ranks)
+    _, target = chosen.take(slice(1))
+    if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:
+        _refuse(f"classes={classes}, and y has columns for {target.shape[1]}")
+    outputs = target.shape[1] if target.ndim == 2 else classes or _classes(chosen)
     if validation is None:
-        if not settings.validation_fraction:
+        if isinstance(chosen, SourcedRows) or not settings.validation_fraction:
             return chosen, None, outputs
         return (*split(chosen, settings.validation_fraction, settings.seed), outputs)
     features, targets, indices = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
     held_out = checked_rows("validation rows", features, targets, settings.loss, outputs, indices, ranks)
-    wanted, got = ((*part.x.shape[1:], *part.y.shape[1:]) for part in (chosen, held_out))
+    wanted, got = ((part.features, *part.take(slice(1))[1].shape[1:]) for part in (chosen, held_out))
     if got != wanted:
         raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")
     return chosen, held_out, outputs
+
+
+def _classes(rows: Rows | SourcedRows) -> int:
+    """Return how many classes there are: one more than the largest number."""
+    if isinstance(rows, SourcedRows):
+        _refuse("a source of classes, and nothing says how many", "give classes=")
+    return int(rows.y[rows.indices].max()) + 1

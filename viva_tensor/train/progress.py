@@ -26,7 +26,7 @@ class Bar:
     """
 
     def __init__(self, training: Training, wanted: bool) -> None:
-        self._training, self._done, self._rows = training, training.epoch, len(training.rows.indices)
+        self._training, self._done, self._rows = training, training.epoch, training.rows.count
         self._bar: Any = None
         self._often = sys.stderr.isatty()
         if wanted and (self._often or training.ranks.size > 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,23 @@ MOST_CLASSES = 1 << 24  # float32 holds each class number up to this
 CHECKED = 65536  # rows checked at a time
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Checked float32 features [rows, features] and targets, and the indices of the rows to use."""
 
     x: Float32Array
     y: Float32Array
     indices: IntArray
+
+    @property
+    def count(self) -> int:
+        """How many rows are used."""
+        return len(self.indices)
+
+    @property
+    def features(self) -> int:
+        """How many features a row has."""
+        return int(self.x.shape[1])
 
     def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
         """Return the features and targets of some of the rows to use."""
@@ -118,4 +129,4 @@ def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
         )
     order = np.random.default_rng((seed, 1)).permutation(total)  # not the weights' generator
     held_out, kept = np.sort(order[:count]), np.sort(order[count:])
-    return rows._replace(indices=rows.indices[kept]), rows._replace(indices=rows.indices[held_out])
+    return replace(rows, indices=rows.indices[kept]), replace(rows, indices=rows.indices[held_out])

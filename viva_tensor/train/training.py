@@ -20,6 +20,7 @@ from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.rows import CLASSIFYING, Rows
 from viva_tensor.train.settings import DEFAULTS, LOSSES, Settings, rates
+from viva_tensor.train.sources import SourcedRows
 
 
 class DivergenceError(TensorError, ArithmeticError):
@@ -81,7 +82,7 @@ class Training:
 
     def __init__(
         self,
-        rows: Rows,
+        rows: Rows | SourcedRows,
         validation: Rows | None,
         outputs: int,
         settings: Settings,
@@ -90,16 +91,15 @@ class Training:
     ) -> None:
         self.rows, self.validation, self.settings, self.ranks = rows, validation, settings, ranks
         self.rng = np.random.default_rng(settings.seed)
-        sizes = (rows.x.shape[1], *settings.hidden, outputs)
+        sizes = (rows.features, *settings.hidden, outputs)
         self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
         if start is not None:
             self.layers, tape = record_layers(autograd.new_tape(), _alike(start, self.layers))
-        count = len(rows.indices)
-        batch = ranks.local_slice(min(settings.batch_size, count))
-        recorded = max(1, batch.stop - batch.start)
-        self.step = self._compile(tape, slice(recorded))
-        self.flops = self.step.flops * count / recorded / ranks.size  # of an epoch, on this rank
-        self.steps = math.ceil(count / settings.batch_size)  # of an epoch
+        batch = ranks.local_slice(min(settings.batch_size, rows.count))
+        features, targets = rows.take(slice(max(1, batch.stop - batch.start)))
+        self.step = self._compile(tape, features, targets)
+        self.flops = self.step.flops * rows.count / len(features) / ranks.size  # of an epoch, on this rank
+        self.steps = math.ceil(rows.count / settings.batch_size)  # of an epoch
         self.rate = rates(settings, self.steps)
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
@@ -114,8 +114,7 @@ class Training:
             self.best_loss = self._validate(*self._validation_arrays)["validation_loss"]
         self.seconds = 0.0
 
-    def _compile(self, tape: Tape, batch: slice) -> program.Step:
-        features, targets = self.rows.take(batch)
+    def _compile(self, tape: Tape, features: Float32Array, targets: Float32Array) -> program.Step:
         x, tape = autograd.new_constant(tape, features)
         y, tape = autograd.new_constant(tape, targets)
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
@@ -150,15 +149,7 @@ class Training:
             return latest
 
         start = perf_counter()
-        (loss,) = self.step.run(
-            self.rows.x,
-            self.rows.y,
-            rows=self.rows.indices,
-            batch_size=self.settings.batch_size,
-            rng=self.rng,
-            schedule=rate,
-            shared=True,
-        )
+        loss = self._epoch(rate)
         self.layers = self.step.params(autograd.new_tape()).value
         values = {
             "epoch": self.epoch + 1,
@@ -173,6 +164,20 @@ class Training:
         for name, column in self.history.items():
             column.append(values[name])
         self.seconds += perf_counter() - start
+
+    def _epoch(self, rate: Callable[[int], float]) -> float:
+        """Train on all rows once; return the mean loss."""
+        size, rows = self.settings.batch_size, self.rows
+        if isinstance(rows, Rows):
+            (loss,) = self.step.run(
+                rows.x, rows.y, rows=rows.indices, batch_size=size, rng=self.rng, schedule=rate, shared=True
+            )
+            return loss
+        total = 0.0
+        for x, y in rows.epoch(self.rng, size):
+            (loss,) = self.step.run(x, y, batch_size=size, shuffle=False, schedule=rate)
+            total += loss * len(x)
+        return total / rows.count
 
     def _validate(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
         loss = accurate = 0.0
@@ -197,7 +202,7 @@ class Training:
 
     def fitted(self) -> Fit:
         last = self.settings.patience is None
-        rate = self.epoch * len(self.rows.indices) / self.seconds if self.seconds else 0.0
+        rate = self.epoch * self.rows.count / self.seconds if self.seconds else 0.0
         layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
         times: tuple[Times, ...] = ()
         if isinstance(self.step, RankStep) and self.step.timed:

@@ -1,0 +1,101 @@
+"""Rows from a source: those of arrays, in pieces."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor.error import InvalidShape, InvalidValue
+from viva_tensor.train import Settings, fit
+
+SETTINGS = Settings(hidden=(8,), epochs=3, batch_size=16, validation_fraction=0.0)
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((200, 3)).astype(np.float32)
+Y = X[:, :1] - 2 * X[:, 1:2]
+
+
+class Pieces:
+    """Arrays in the order of a permutation, in pieces of some rows."""
+
+    def __init__(self, x, y, rows):
+        self.x, self.y, self.rows = x, y, rows
+        self.shape = x.shape
+
+    def epoch(self, rng):
+        order = rng.permutation(len(self.x))
+        for start in range(0, len(order), self.rows):
+            which = order[start : start + self.rows]
+            yield self.x[which], self.y[which]
+
+
+def arrays(fitted):
+    return [variable.data for layer in fitted.layers for variable in layer]
+
+
+@pytest.mark.parametrize("rows", [5, 16, 37, 200, 1000])
+def test_the_network_is_that_of_the_arrays_bit_for_bit(rows):
+    whole, pieces = fit(X, Y, SETTINGS), fit(Pieces(X, Y, rows), settings=SETTINGS)
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(pieces), strict=True))
+    assert pieces.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-6)
+    assert pieces.history["learning_rate"] == whole.history["learning_rate"]
+
+
+def test_classes_with_validation_rows():
+    classes = (X[:, 0] > 0).astype(np.float32)
+    settings = Settings(hidden=(8,), loss="cross_entropy", epochs=5, batch_size=16, patience=3)
+    fitted = fit(Pieces(X[:150], classes[:150], 40), settings=settings, classes=2, validation=(X[150:], classes[150:]))
+    same = fit(X, classes, settings, classes=2, rows=np.arange(150), validation=np.arange(150, 200))
+    assert fitted.history["validation_accuracy"] == same.history["validation_accuracy"]
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path):
+    path = tmp_path / "run.safetensors"
+    whole = fit(Pieces(X, Y, 64), settings=SETTINGS)
+    fit(Pieces(X, Y, 64), settings=SETTINGS, checkpoint=path, callback=lambda values: values["epoch"] == 2)
+    resumed = fit(Pieces(X, Y, 64), settings=SETTINGS, checkpoint=path, resume=True)
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(resumed), strict=True))
+    with pytest.raises(InvalidValue, match="other rows"):
+        fit(Pieces(X + 1, Y, 64), settings=SETTINGS, checkpoint=path, resume=True)
+
+
+def spoiled(x, where, value):
+    x = x.copy()
+    x[where] = value
+    return x
+
+
+class Short(Pieces):
+    def epoch(self, rng):
+        yield from list(super().epoch(rng))[:-1]
+
+
+class Failing(Pieces):
+    def epoch(self, rng):
+        yield from list(super().epoch(rng))[:2]
+        raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error", "words"),
+    [
+        (Pieces(spoiled(X, (3, 1), np.nan), Y, 50), {}, InvalidValue, r"x\[\d+, 1\] is nan"),
+        pytest.param(
+            Pieces(X, spoiled(Y, 3, np.inf), 50), {}, InvalidShape, "49 of its rows with a target",
+            marks=pytest.mark.filterwarnings("ignore:.*no finite target"),
+        ),
+        (Short(X, Y, 64), {}, InvalidValue, "192 rows in an epoch, and said 200"),
+        (Failing(X, Y, 64), {}, OSError, "the disk is gone"),
+        (Pieces(X, Y, 64), {"y": Y}, InvalidValue, "y beside a source"),
+        (Pieces(X, Y, 64), {"rows": [1]}, InvalidValue, "rows beside a source"),
+        (Pieces(X, Y, 64), {"validation": [1]}, InvalidValue, r"give validation=\(x, y\)"),
+        (Pieces(X, Y, 64), {"settings": Settings(patience=2)}, InvalidValue, "patience without validation rows"),
+        (Pieces(X, Y[:, 0] > 0, 64), {"settings": Settings(loss="cross_entropy")}, InvalidValue, "give classes="),
+        (X, {}, InvalidValue, "x without y"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_in_words(source, options, error, words):
+    with pytest.raises(error, match=words):
+        fit(source, **{"settings": SETTINGS, **options})
+
+
+def test_a_table_with_a_column_called_epoch_is_no_source():
+    assert len(fit(pd.DataFrame({"epoch": X[:, 0]}), Y, SETTINGS).layers) == 2

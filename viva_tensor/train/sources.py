@@ -1,0 +1,136 @@
+"""Rows that are read or made only when training needs them, such as those of a file larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Protocol, TypeGuard, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.error import InvalidShape, InvalidValue
+from viva_tensor.kernels.arrays import Float32Array, as_numbers
+from viva_tensor.train.rows import checked_rows
+
+Piece = tuple[npt.ArrayLike, npt.ArrayLike]
+T = TypeVar("T")
+
+
+class RowSource(Protocol):
+    """Rows to train on, for :func:`fit`, of which only some are in memory at a time.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Rows in an epoch, and features.
+
+    Examples
+    --------
+    >>> class Squares:
+    ...     shape = 1000, 1
+    ...     def epoch(self, rng):
+    ...         for _ in range(10):
+    ...             x = rng.uniform(-1, 1, (100, 1))
+    ...             yield x, x**2
+    >>> from viva_tensor.train import Settings, fit
+    >>> fit(Squares(), settings=Settings(hidden=(8,), epochs=20)).history["train_loss"][-1] < 0.01
+    True
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Piece]:
+        """Yield all rows once, in pieces (x, y), shuffled by the generator; y as for :func:`fit`.
+
+        What it draws it draws before the first piece, for pieces are asked for by another thread.
+        """
+        ...
+
+
+def is_source(rows: object) -> TypeGuard[RowSource]:
+    """Return whether rows come from a source; a table with a column called epoch is none."""
+    return callable(getattr(type(rows), "epoch", None))
+
+
+class SourcedRows:
+    """The rows of a source, checked as they come."""
+
+    def __init__(self, source: RowSource, loss: str, classes: int | None) -> None:
+        self._source, self._loss, self._classes = source, loss, classes
+        self._seen = False  # and so checked
+        count, features = (int(length) for length in source.shape)
+        if count < 1 or features < 1:
+            raise InvalidShape(f"the source has shape {source.shape}", operation="fit", hint="give some rows")
+        self.count, self.features = count, features
+        first = next(self._pieces(np.random.default_rng(0)), None)  # any piece
+        if first is None:
+            raise InvalidValue("the source has no rows in its epoch", operation="fit")
+        self._first = first
+
+    def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
+        """Return the features and targets of some of the first rows."""
+        x, y = self._first
+        return x[which], y[which]
+
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Float32Array, Float32Array]]:
+        """Yield the rows of an epoch in pieces of whole batches but for the last, each read while one trains."""
+        done = 0
+        for x, y in whole_batches(ahead(self._pieces(rng)), batch_size):
+            done += len(x)
+            yield x, y
+        if done != self.count:
+            raise InvalidValue(f"the source has {done} rows in an epoch, and said {self.count}", operation="fit")
+        self._seen = True
+
+    def _pieces(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
+        what = "rows of a source"
+        for x, y in self._source.epoch(rng):
+            features, targets = as_numbers(f"fit on {what}", "x", x), as_numbers(f"fit on {what}", "y", y)
+            if not self._seen:
+                rows = checked_rows(what, features, targets, self._loss, self._classes)
+                if rows.x.shape[1] != self.features or len(rows.indices) != len(rows.x):
+                    got = f"a piece of shape {rows.x.shape}, {len(rows.indices)} of its rows with a target"
+                    hint = f"give {self.features} features, and only rows with a target"
+                    raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
+                features, targets = rows.x, rows.y
+            yield features, targets
+
+
+def ahead(pieces: Iterator[T]) -> Iterator[T]:
+    """Yield the same, and get the next while the last is in use."""
+    first = next(pieces, None)
+    if first is None:
+        return
+    with ThreadPoolExecutor(1) as pool:
+        current: T | None = first
+        while current is not None:
+            following = pool.submit(next, pieces, None)
+            yield current
+            current = following.result()
+
+
+def whole_batches(
+    pieces: Iterable[tuple[Float32Array, Float32Array]], batch_size: int
+) -> Iterator[tuple[Float32Array, Float32Array]]:
+    """Yield the same rows in pieces of whole batches, but for the last.
+
+    Examples
+    --------
+    >>> pieces = [(np.zeros((rows, 2)), np.zeros(rows)) for rows in (5, 1, 6)]
+    >>> [len(x) for x, _ in whole_batches(pieces, 4)]
+    [4, 8]
+    """
+    left: tuple[Float32Array, Float32Array] | None = None
+    for piece in chain(pieces, [None]):
+        if piece is None:
+            if left is not None and len(left[0]):
+                yield left
+            return
+        x, y = piece if left is None or not len(left[0]) else map(np.concatenate, zip(left, piece, strict=True))
+        whole = len(x) // batch_size * batch_size
+        if whole:
+            yield x[:whole], y[:whole]
+        left = x[whole:], y[whole:]
