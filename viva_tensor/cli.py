@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -24,7 +25,7 @@ from viva_tensor import nn, optim
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import data, preparing, reading, report, runs, saving
+from viva_tensor.tabular import data, preparing, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.reading import Reading
@@ -222,6 +223,13 @@ def check_options(file: Path, way: Reading) -> None:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Seed of the split, the weights and the order."
 )
+@click.option(
+    "--memory",
+    metavar="GB",
+    type=click.FloatRange(min=0),
+    help="Memory for the table; a .csv or .parquet file that needs more is read in blocks.  [default: half of what is "
+    "free]",
+)
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
@@ -240,6 +248,7 @@ def train(
     lr: float | None,
     momentum: float,
     test_fraction: float,
+    memory: float | None,
     threads: int | None,
     output: Path,
     resume: bool,
@@ -282,12 +291,14 @@ def train(
         unused=roles.drop,
     )
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
-        source = reading.read(file, way, expected, whole=False)
-        options["optimizer"] = optimizer_for(optimizer, len(source.table), lr, momentum)
+        memory = math.inf if ranks.size > 1 else memory  # each reads its share
+        source = streaming.read_or_stream(file, way, expected, None if memory is None else 1e9 * memory)
+        rows = source.rows if isinstance(source, streaming.Stream) else len(source.table)
+        options["optimizer"] = optimizer_for(optimizer, rows, lr, momentum)
         run = runs.run(
             source,
             task,
-            settings_for(len(source.table), options),
+            settings_for(rows, options),
             started=lambda prepared: click.echo(report.opening(prepared, file.name)),
             progress=True,
             checkpoint=checkpoint,

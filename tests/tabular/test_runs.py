@@ -44,7 +44,7 @@ def test_least_squares_finds_an_exact_plane():
     x = rng.standard_normal((20, 3), dtype=np.float32)
     x = np.column_stack([x, x[:, 0]])  # a repeated feature, as complementary one-hot features are
     plane = x.astype(np.float64) @ [1, -2, 3, 0] + 4
-    np.testing.assert_allclose(baselines.least_squares(x[:12], plane[:12], x[12:]), plane[12:], rtol=1e-10)
+    np.testing.assert_allclose(baselines.least_squares(x[:12], plane[:12])(x[12:]), plane[12:], rtol=1e-10)
 
 
 class TestRun:

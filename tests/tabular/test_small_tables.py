@@ -35,7 +35,7 @@ def worse(kind, rows, columns, seed):
     prepared = preparing.prepare(table, preparing.Task("y"), settings_for(rows))
     train = table.iloc[prepared.split.train]
     features = [prepared.encoding.encode(part) for part in (train, new)]
-    baselines = [least_squares(features[0], train["y"].to_numpy(), features[1]), train["y"].mean()]
+    baselines = [least_squares(features[0], train["y"].to_numpy())(features[1]), train["y"].mean()]
     actual = new["y"].to_numpy()
     network, *others = (
         float(np.sqrt(np.mean((predicted - actual) ** 2))) + SHARE * float(actual.std())

@@ -24,6 +24,7 @@ from viva_tensor.tabular.reading import Reading, Source, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.runs import run
 from viva_tensor.tabular.saving import load, save
+from viva_tensor.tabular.streaming import Stream, stream
 from viva_tensor.tabular.typed_columns import Expected
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Roles",
     "Run",
     "Source",
+    "Stream",
     "Task",
     "Writing",
     "load",
@@ -41,4 +43,5 @@ __all__ = [
     "run",
     "save",
     "settings_for",
+    "stream",
 ]

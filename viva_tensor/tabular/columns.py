@@ -123,10 +123,18 @@ class Categorical:
         return tuple(f"{self.name}={label}" for label in labels)
 
     def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-        one_hot: npt.NDArray[np.bool_] = self._indices(column)[:, None] == np.arange(
-            len(self.categories) + self.missing
-        )
-        return one_hot
+        return self.one_hot[self.codes(column)]
+
+    @property
+    def one_hot(self) -> npt.NDArray[np.bool_]:
+        """The features of each code [codes, features]."""
+        codes = len(self.categories) + 2
+        return np.eye(codes, len(self.categories) + self.missing, dtype=bool)
+
+    def codes(self, column: pd.Series[Any]) -> IndexArray:
+        """Return the code of each row: of its category, then of a missing value, then of a category not in training."""
+        indices = self._indices(column)
+        return np.where(indices < 0, len(self.categories) + 1, indices)
 
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -93,23 +93,27 @@ class Encoding:
         DataError
             If a column is missing, or holds text where the training rows held numbers.
         """
-        self._check(table)
         features = np.empty((len(table), len(self.feature_names)), np.float32)
         start = 0
-        for column in self.columns:
+        for column, blocks in pieces(self, table):
             stop = start + len(column.feature_names)
-            values = table[column.name]
-            for row in range(0, len(table), BLOCK):
-                features[row : row + BLOCK, start:stop] = column.encode(values.iloc[row : row + BLOCK])
+            for rows, values in blocks:
+                features[rows, start:stop] = column.encode(values)
             start = stop
         return features
 
     def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
         """Describe values unlike those of the training rows: beyond their range, or in none of their categories."""
-        self._check(table)
+        self.check(table)
         return tuple(line for column in self.columns if (line := column.unfamiliar(table[column.name])))
 
-    def _check(self, table: Table) -> None:
+    def check(self, table: Table) -> None:
+        """Raise if a table lacks a column.
+
+        Raises
+        ------
+        DataError
+        """
         absent = [column.name for column in self.columns if column.name not in table.columns]
         if absent:
             raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
@@ -132,6 +136,21 @@ class Encoding:
             return cls(tuple(map(column_from_dict, record["columns"])), dict(record["left_out"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not the description of an encoding: {one_line(error)}") from error
+
+
+def pieces(encoding: Encoding, table: Table) -> Iterator[tuple[Column, Iterator[tuple[slice, pd.Series[Any]]]]]:
+    """Yield each column of an encoding with the table's values, in blocks of rows; one column is read after another.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column.
+    """
+    encoding.check(table)
+    starts = range(0, len(table), BLOCK)
+    for column in encoding.columns:
+        values = table[column.name]
+        yield column, ((slice(row, row + BLOCK), values.iloc[row : row + BLOCK]) for row in starts)
 
 
 def fit_encoding(

@@ -1,31 +1,93 @@
-"""The features of a table: each rank encodes its share of the rows into one file, which all ranks then map."""
+"""The features of a table, for training and for tests, in as little memory as they need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.packed import Packed, PackedRows
+from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.streamed_rows import written
+from viva_tensor.tabular.streaming import Stream
+from viva_tensor.train import RowSource
 
 FILE = "features.f32"
+DENSE = 64 << 20  # bytes of features that may hold a number for each category
 # This many float32 rows fill whole pages, whatever the number of features. Two ranks must not write to one page, since
 # a file system of several hosts would not keep their writes apart.
 TOGETHER = 1024
 READ = 64 * TOGETHER  # rows encoded at a time
 
 
+class Features(NamedTuple):
+    """A table that is ready, its features, and its targets.
+
+    Attributes
+    ----------
+    prepared : Prepared
+        Of a stream its sample, with the rows of all.
+    x : ndarray or Packed [rows, features]
+    y : ndarray
+        Targets.
+    training : RowSource, optional
+        The rows to train on, if these are not read from x.
+    """
+
+    prepared: Prepared
+    x: Float32Array | Packed
+    y: Float32Array
+    training: RowSource | None = None
+
+    def to_fit(self) -> dict[str, Any]:
+        """Return the rows to train on and those for validation, as arguments of :func:`viva_tensor.train.fit`."""
+        train, validation, _ = self.prepared.split
+        if self.training is None:
+            return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
+        return {"x": self.training, "validation": (self.x[validation], self.y[validation])}
+
+
 @contextmanager
-def encoded(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
-    """Yield the features [rows, features] of a whole table; several ranks share a temporary file."""
-    if ranks.size == 1:
-        yield encoding.encode(table)
-        return
+def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str | Path | None) -> Iterator[Features]:
+    """Yield the features of a table.
+
+    Several ranks encode their shares of the rows into one file, which all of them then map. Large tables with
+    categories are packed, so that these are never spread over all rows. The training rows of a stream are written to a
+    temporary file.
+    """
+    table, encoding, y = prepared.table, prepared.encoding, prepared.target.encode(prepared.values)
+    if stream is not None:
+        with written(stream, prepared, folder) as file:
+            rows = {"read": stream.rows, "without_target": file.without_target, "train": file.rows.count}
+            notes = (stream.note, *prepared.notes, *file.notes)
+            told = prepared._replace(rows={**prepared.rows, **rows}, notes=notes)
+            yield Features(told, Packed(encoding, table, y), y, file.rows)
+    elif ranks.size > 1:
+        with _shared(table, encoding, ranks, folder) as x:
+            yield Features(prepared, x, y)
+    elif _spreads_much(table, encoding):
+        packed = Packed(encoding, table, y)
+        yield Features(prepared, packed, y, PackedRows(packed, prepared.split.train))
+    else:
+        yield Features(prepared, encoding.encode(table), y)
+
+
+def _spreads_much(table: Table, encoding: Encoding) -> bool:
+    categories = any(isinstance(column, Categorical) for column in encoding.columns)
+    return categories and 4 * len(table) * len(encoding.feature_names) > DENSE
+
+
+@contextmanager
+def _shared(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
+    """Yield features in a temporary file that ranks share."""
     if folder is None:
         raise DataError("several ranks need a folder that all of them see, for the features of the table")
     path = Path(folder) / FILE

@@ -261,6 +261,16 @@ def check_quotes(path: str, lines: Iterator[str], layout: Layout) -> None:
         pass
 
 
+def check_rows(path: str, lines: Iterator[str], layout: Layout) -> None:
+    """Raise as `check_quotes`, or if a row has more or fewer fields than there are columns."""
+    for number, fields in _strict(path, lines, layout):
+        if len(fields) != len(layout.names):
+            raise DataError(
+                f"cannot read {path} in blocks: line {number} has {len(fields)} fields, the header has "
+                f"{len(layout.names)}; complete it, or read the file as a whole"
+            )
+
+
 def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield each row with the line it begins on."""
     width = len(layout.names)

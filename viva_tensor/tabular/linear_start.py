@@ -7,6 +7,7 @@ import numpy as np
 from viva_tensor import autograd, nn, optim
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train import Settings, fit, parameters
 
@@ -21,7 +22,7 @@ STEPS = 600  # of logistic regression
 
 
 def linear_start(
-    x: Float32Array, y: Float32Array, target: Target, settings: Settings, rows: IndexArray
+    x: Float32Array | Packed, y: Float32Array, target: Target, settings: Settings, rows: IndexArray
 ) -> list[Array] | None:
     """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
 
@@ -35,25 +36,25 @@ def linear_start(
         return None
     rows = rows[:MOST_ROWS]
     if isinstance(target, Classes):
-        w, b = _logistic(x, y, rows, outputs, settings.seed)
+        w, b = _logistic(x[rows], y[rows], outputs, settings.seed)
     else:
         w, b = _ridge(x[rows], y[rows, 0].astype(np.float64))
     return _embedded(w, b, settings)
 
 
-def _logistic(x: Float32Array, y: Float32Array, rows: IndexArray, classes: int, seed: int) -> tuple[Array, Array]:
+def _logistic(x: Float32Array, y: Float32Array, classes: int, seed: int) -> tuple[Array, Array]:
     """Return weights [classes, features] and biases of logistic regression, with half the square of both as penalty."""
-    batch = min(len(rows), 1024)
+    batch = min(len(x), 1024)
     settings = Settings(
         hidden=(),
         loss="cross_entropy",
-        optimizer=optim.Adam(lr=0.05, weight_decay=1 / len(rows)),
-        epochs=max(1, STEPS * batch // len(rows)),
+        optimizer=optim.Adam(lr=0.05, weight_decay=1 / len(x)),
+        epochs=max(1, STEPS * batch // len(x)),
         batch_size=batch,
         validation_fraction=0.0,
         seed=seed,
     )
-    fitted = fit(x, y, settings, rows=rows, classes=classes)
+    fitted = fit(x, y, settings, classes=classes)
     if fitted.interrupted:
         raise KeyboardInterrupt
     w, b = parameters(fitted.layers)

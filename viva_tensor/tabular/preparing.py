@@ -56,12 +56,7 @@ class Prepared(NamedTuple):
     split: Split
     origin: Origin
     notes: tuple[str, ...]
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """How many rows there are of each kind."""
-        parts = {name: len(part) for name, part in self.split._asdict().items()}
-        return {"read": len(self.table), "without_target": len(self.table) - sum(parts.values()), **parts}
+    rows: dict[str, int]  # how many there are of each kind
 
 
 def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE) -> Prepared:
@@ -106,7 +101,9 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
     notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
-    return Prepared(table, target, values, encoding, split, origin, tuple(notes))
+    counts = {name: len(part) for name, part in split._asdict().items()}
+    rows = {"read": len(table), "without_target": len(table) - len(kept), **counts}
+    return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows)
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

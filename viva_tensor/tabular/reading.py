@@ -129,7 +129,7 @@ def read(
         closed, or a value does not fit its column.
     """
     path, reading, expected = Path(path), reading or Reading(), expected or Expected()
-    with _reading(path) as kind:
+    with reading_errors(path) as kind:
         if kind in TEXT:
             source = _read_text(path, TEXT[kind], reading, expected)
         elif kind == "parquet":
@@ -165,7 +165,7 @@ def check_file(path: Path) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[str]:
+def reading_errors(path: Path) -> Iterator[str]:
     """Yield the kind of a file, and turn the errors of reading it into a DataError."""
     kind = check_file(path)
     try:
@@ -222,24 +222,29 @@ def _first_sheet(path: Path, expected: Expected) -> pd.DataFrame:
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
-    point = reading.writing.point
     with opened(path, reading.encoding) as content:
         file = TextFile(path, content, [reading.separator] if reading.separator else separators, reading.header)
-        codes = [name for name in file.layout.codes if name not in expected.numbers]
-        rows, notes = file.read([name for name in file.layout.names if name in codes or expected.as_text(name)], point)
-        kinds = {one.name: str(one.type) for one in rows.schema}
-        notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
-        # what was written as to be known may not be read in another way
-        doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
-        once = [rows]
-        del rows
-        table = data_frame(once.pop())  # which then lets go of each column that it has converted
-        # as numbers, dates such as 01022024 have lost a zero
-        if digits := digit_dates(table, reading.writing, expected):
-            again, _ = file.read(digits, point)
-            table = table.assign(**{name: data_frame(again.select([name]))[name] for name in digits})
-        found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
-        if doubles and point == "." and has_decimal_commas(found):
-            again, _ = file.read(doubles, point)
-            found = typed_again(found, data_frame(again.select(doubles)), reading.writing)
+        return read_columns(file, reading, expected)
+
+
+def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source:
+    """Return the rows of a text file with columns that hold what they are."""
+    point = reading.writing.point
+    codes = [name for name in file.layout.codes if name not in expected.numbers]
+    rows, notes = file.read([name for name in file.layout.names if name in codes or expected.as_text(name)], point)
+    kinds = {one.name: str(one.type) for one in rows.schema}
+    notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
+    # what was written as to be known may not be read in another way
+    doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
+    once = [rows]
+    del rows
+    table = data_frame(once.pop())  # which then lets go of each column that it has converted
+    # as numbers, dates such as 01022024 have lost a zero
+    if digits := digit_dates(table, reading.writing, expected):
+        again, _ = file.read(digits, point)
+        table = table.assign(**{name: data_frame(again.select([name]))[name] for name in digits})
+    found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
+    if doubles and point == "." and has_decimal_commas(found):
+        again, _ = file.read(doubles, point)
+        found = typed_again(found, data_frame(again.select(doubles)), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.baselines import FITTED, MOST_CLASSES, boosted_trees, least_squares, logistic_regression
-from viva_tensor.tabular.data import Table, as_table
+from viva_tensor.tabular.baselines import FITTED, MOST_CLASSES, Model, boosted_trees, least_squares, logistic_regression
+from viva_tensor.tabular.data import DataError, Table, as_table
 from viva_tensor.tabular.defaults import settings_for
-from viva_tensor.tabular.features import encoded
-from viva_tensor.tabular.insight import EXAMINED, examine
+from viva_tensor.tabular.features import Features, encoded
+from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.model import Run, Scores, name_rows
+from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare
 from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, Number, Target
 from viva_tensor.train import DivergenceError, Fit, Layers, Network, Settings, fit, record_layers
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Source | Table,
+    source: Source | Stream | Table,
     task: Task | str,
     settings: Settings | None = None,
     *,
@@ -51,7 +53,7 @@ def run(
 
     Parameters
     ----------
-    source : Source, or DataFrame of pandas or polars, or another table with Arrow's interface
+    source : Source, Stream, or DataFrame of pandas or polars, or another table with Arrow's interface
     task : Task, or str
         What to learn, or the name of the column to predict.
     settings : Settings, optional
@@ -64,7 +66,8 @@ def run(
         reads only these rows, the target, and the columns whose encoding it chooses; the first rank reads all columns
         of integers.
     shared_folder : path, optional
-        With several ranks: a folder that all of them see, for the encoded features.
+        With several ranks: a folder that all of them see, for the encoded features. Of a stream: a folder for its
+        encoded training rows, by default one for temporary files.
 
     Raises
     ------
@@ -75,54 +78,35 @@ def run(
     """
     task = Task(task) if isinstance(task, str) else task
     ranks = Ranks(comm)
+    stream = source if isinstance(source, Stream) else None
+    if stream is not None and ranks.size > 1:
+        raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
+    source = source.source if isinstance(source, Stream) else source
     source = source if isinstance(source, Source) else Source(as_table(source))
-    settings = settings or settings_for(len(source.table))
-    prepared = prepare(source, task, settings, ranks)
-    learned, values, (train, validation, test) = prepared.target, prepared.values, prepared.split
-    suited = dataclasses.replace(settings, loss=learned.loss)
-    if started is not None and ranks.first:
-        started(prepared)
-    y = learned.encode(values)
-    with encoded(prepared.table, prepared.encoding, ranks, shared_folder) as x:
-        start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, learned, suited, train)))
-        result = fit(
-            x,
-            y,
-            suited,
-            rows=train,
-            validation=validation,
-            classes=learned.outputs if isinstance(learned, Classes) else None,
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=resume,
-            comm=comm,
-            timed=timed,
-            start=start,
-        )
-        if start is not None:
-            result = ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], learned))
+    settings = settings or settings_for(len(source.table) if stream is None else stream.rows)
+    with encoded(prepare(source, task, settings, ranks), stream, ranks, shared_folder) as features:
+        prepared = features.prepared
+        if started is not None and ranks.first:
+            started(prepared)
+        suited = dataclasses.replace(settings, loss=prepared.target.loss)
+        options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
+        result = _trained(features, suited, ranks, options)
         with ranks.fail_together("predict"):
-            local = result.predict(x[test[ranks.local_slice(len(test))]])
+            test = prepared.split.test
+            local = in_blocks(result.predict, features.x, test[ranks.local_slice(len(test))])
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
-        some = train[:FITTED]
-        scores = ranks.from_first(
-            "score", lambda: _scores(learned, output, x[some], values[some], x[test], values[test])
-        )
-        insight = None
-        if ranks.first:
-            some = test[:EXAMINED]
-            network = partial(Network(result.settings.activation), result.layers)
-            insight = examine(
-                network, x[some], values[some], learned, prepared.encoding, prepared.table, some, suited.seed
-            )
-    predicted = learned.decode(output)
-    predicted.insert(0, "actual", learned.actual(values[test]))
+        scores = ranks.from_first("score", lambda: _scores(features, output))
+        insight = _insight(features, result) if ranks.first else None
+    target = prepared.target
+    predicted = target.decode(output)
+    predicted.insert(0, "actual", target.actual(prepared.values[test]))
+    named = name_rows(predicted, test, prepared.table, task.roles.id)
     return Run(
         settings=result.settings,
         test_fraction=task.test_fraction,
-        target=learned,
+        target=target,
         encoding=prepared.encoding,
         origin=prepared.origin,
         fit=result,
@@ -130,9 +114,37 @@ def run(
         notes=prepared.notes,
         threads=kernels.get_num_threads(),
         ranks=ranks.size,
-        test=name_rows(predicted, test, prepared.table, task.roles.id),
+        test=named if stream is None else named.assign(row=stream.indices[test]),
         scores=scores,
         insight=insight,
+    )
+
+
+def _trained(features: Features, settings: Settings, ranks: Ranks, options: Mapping[str, Any]) -> Fit:
+    """Train a network that begins as a linear model, and return what is better of the two."""
+    target, (train, validation, _) = features.prepared.target, features.prepared.split
+    x, y = features.x, features.y
+    start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train)))
+    classes = target.outputs if isinstance(target, Classes) else None
+    options = {**options, "classes": classes, "start": start}
+    result = fit(**features.to_fit(), settings=settings, **options)
+    if start is None:
+        return result
+    return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target))
+
+
+def _insight(features: Features, result: Fit) -> Insight:
+    prepared, some = features.prepared, features.prepared.split.test[:EXAMINED]
+    network = partial(Network(result.settings.activation), result.layers)
+    return examine(
+        network,
+        features.x[some],
+        prepared.values[some],
+        prepared.target,
+        prepared.encoding,
+        prepared.table,
+        some,
+        result.settings.seed,
     )
 
 
@@ -146,21 +158,26 @@ def _layers(arrays: Sequence[Array] | None) -> Layers | None:
     return None if arrays is None else record_layers(autograd.new_tape(), arrays).value
 
 
-def _scores(
-    target: Target, output: Float32Array, x: Float32Array, y: Float64Array, x_test: Float32Array, actual: Float64Array
-) -> dict[str, Scores]:
-    """Return the scores of the network and of baselines fitted on training rows x, y."""
+def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
+    """Return the scores of the network's outputs for test rows, and of baselines fitted on training rows."""
+    target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
+    some, actual = split.train[:FITTED], values[split.test]
+    x, y = features.x[some], values[some]
+
+    def predicted(model: Model) -> Float64Array:
+        return in_blocks(model, features.x, split.test)
+
     if isinstance(target, Number):
         numbers = {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
         if find_spec("sklearn"):
-            numbers["boosted trees"] = target.score(actual, boosted_trees(x, y, x_test))
-        numbers["least squares"] = target.score(actual, least_squares(x, y, x_test))
+            numbers["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y)))
+        numbers["least squares"] = target.score(actual, predicted(least_squares(x, y)))
         numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
         return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {"network": target.score(actual, target.probabilities(output))}
     if find_spec("sklearn") and target.outputs <= MOST_CLASSES:
-        scores["boosted trees"] = target.score(actual, boosted_trees(x, y, x_test, target.outputs))
-        scores["logistic regression"] = target.score(actual, logistic_regression(x, y, x_test, target.outputs))
+        scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, target.outputs)))
+        scores["logistic regression"] = target.score(actual, predicted(logistic_regression(x, y, target.outputs)))
     scores["most frequent class"] = target.score(actual, np.tile(shares, (len(actual), 1)))
     return scores

@@ -52,19 +52,10 @@ class TextFile:
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return all rows, some columns as text, and notes about rows that are too short."""
         import pyarrow as pa
-        from pyarrow import csv
 
         def rows(content: IO[bytes], separator: str, types: Mapping[str, pa.DataType]) -> pa.Table:
-            return csv.read_csv(
-                content,
-                read_options=csv.ReadOptions(column_names=self.layout.names),
-                parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-                convert_options=csv.ConvertOptions(
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    decimal_point=point,
-                    column_types={**types, **dict.fromkeys(strings, pa.string())},
-                ),
+            return read_rows(
+                content, self.layout.names, separator, {**types, **dict.fromkeys(strings, pa.string())}, point
             )
 
         try:
@@ -73,13 +64,13 @@ class TextFile:
             if len(self.layout.names) == 1:
                 raise pa.ArrowInvalid("a line of spaces may be blank or a row")
             # Arrow keeps the text of a file until it knows what all columns hold, so it is told what the first rows say
-            first = rows(io.BytesIO(self._first_rows()), self.layout.separator, {})
+            first = rows(io.BytesIO(self._first_rows(SAMPLE)), self.layout.separator, {})
             types = {one.name: one.type for one in first.schema if not pa.types.is_null(one.type)}
             try:
                 table = rows(self._rewound(), self.layout.separator, types)
             except pa.ArrowInvalid:
                 table = rows(self._rewound(), self.layout.separator, {})
-            if any(_has_quotes_or_breaks(column) for column in table.columns):
+            if has_quotes_or_breaks(table):
                 check_quotes(str(self._path), self._lines(), self.layout)
         except pa.ArrowInvalid:
             whole = repair(str(self._path), self._lines(), self.layout)
@@ -90,10 +81,10 @@ class TextFile:
                 return table, (f"{whole.short:,} rows lack their last values; the first of them is line {whole.line}",)
         return table, ()
 
-    def _first_rows(self) -> bytes:
-        """Return whole lines from the first row on, if no quote is open at their end, else all lines."""
-        content = self._rewound().read(SAMPLE)
-        if len(content) < SAMPLE:
+    def _first_rows(self, count: int) -> bytes:
+        """Return whole lines of some bytes from the first row on, if no quote is open at their end, else all lines."""
+        content = self._rewound().read(count)
+        if len(content) < count:
             return content
         end = content.rfind(b"\n") + 1
         while end and content.count(b'"', 0, end) % 2:
@@ -155,18 +146,40 @@ class _Open(io.RawIOBase):
         return len(piece)
 
 
-def _has_quotes_or_breaks(column: pa.ChunkedArray) -> bool:
+def csv_options(names: Sequence[str], separator: str, types: Mapping[str, pa.DataType], point: str) -> dict[str, Any]:
+    """Return the options of Arrow for rows without a header, in which only what is empty is missing."""
+    from pyarrow import csv
+
+    return {
+        "read_options": csv.ReadOptions(column_names=names),
+        "parse_options": csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        "convert_options": csv.ConvertOptions(
+            null_values=[""], strings_can_be_null=True, decimal_point=point, column_types=types
+        ),
+    }
+
+
+def read_rows(
+    content: IO[bytes], names: Sequence[str], separator: str, types: Mapping[str, pa.DataType], point: str
+) -> pa.Table:
+    """Return all rows of a text, some columns of types that are known."""
+    from pyarrow import csv
+
+    return csv.read_csv(content, **csv_options(names, separator, types, point))
+
+
+def has_quotes_or_breaks(table: pa.Table) -> bool:
+    """Return whether a text column has a value with a quote or a line break in it."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not pa.types.is_string(column.type):
-        return False
-    return bool(pc.any(pc.match_substring_regex(column, '[\r\n"]')).as_py())
+    texts = [column for column in table.columns if pa.types.is_string(column.type)]
+    return any(pc.any(pc.match_substring_regex(column, '[\r\n"]')).as_py() for column in texts)
 
 
 @contextmanager
-def opened(path: Path, encoding: str) -> Iterator[IO[bytes]]:
-    """Open a text file as UTF-8 without a byte order mark."""
+def opened(path: Path, encoding: str, *, whole: bool = True) -> Iterator[IO[bytes]]:
+    """Open a text file as UTF-8 without a byte order mark; of another encoding the whole must fit in memory."""
     with COMPRESSED.get(path.name.lower().rpartition(".")[2], _plain)(path) as file:
         start = file.read(4)
         mark, marked = next(((mark, name) for mark, name in SIGNATURES if start.startswith(mark)), (b"", ""))
@@ -175,6 +188,8 @@ def opened(path: Path, encoding: str) -> Iterator[IO[bytes]]:
             file.seek(len(mark))
             yield file
             return
+        if not whole:
+            raise DataError(f"cannot read {path} in blocks: it is {encoding} text, wanted UTF-8 (iconv -f {encoding})")
         file.seek(0)
         try:
             yield io.BytesIO(file.read().decode(encoding).encode())

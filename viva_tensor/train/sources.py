@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import Protocol, TypeGuard, TypeVar
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.train.rows import checked_rows
 
 Piece = tuple[npt.ArrayLike, npt.ArrayLike]
-T = TypeVar("T")
 
 
 class RowSource(Protocol):
@@ -43,10 +41,7 @@ class RowSource(Protocol):
     def shape(self) -> tuple[int, int]: ...
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Piece]:
-        """Yield all rows once, in pieces (x, y), shuffled by the generator; y as for :func:`fit`.
-
-        What it draws it draws before the first piece, for pieces are asked for by another thread.
-        """
+        """Yield all rows once, in pieces (x, y), shuffled by the generator; y as for :func:`fit`."""
         ...
 
 
@@ -76,9 +71,9 @@ class SourcedRows:
         return x[which], y[which]
 
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Float32Array, Float32Array]]:
-        """Yield the rows of an epoch in pieces of whole batches but for the last, each read while one trains."""
+        """Yield the rows of an epoch in pieces of whole batches but for the last."""
         done = 0
-        for x, y in whole_batches(ahead(self._pieces(rng)), batch_size):
+        for x, y in whole_batches(self._pieces(rng), batch_size):
             done += len(x)
             yield x, y
         if done != self.count:
@@ -97,19 +92,6 @@ class SourcedRows:
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
                 features, targets = rows.x, rows.y
             yield features, targets
-
-
-def ahead(pieces: Iterator[T]) -> Iterator[T]:
-    """Yield the same, and get the next while the last is in use."""
-    first = next(pieces, None)
-    if first is None:
-        return
-    with ThreadPoolExecutor(1) as pool:
-        current: T | None = first
-        while current is not None:
-            following = pool.submit(next, pieces, None)
-            yield current
-            current = following.result()
 
 
 def whole_batches(

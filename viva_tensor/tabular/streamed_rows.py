@@ -1,0 +1,138 @@
+"""Training rows of a stream: encoded once into a temporary file, and read from it in windows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.tabular.data import DataError, IndexArray, labels_of
+from viva_tensor.tabular.model import Model
+from viva_tensor.tabular.packed import Packing, Records, spread_pieces
+from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.streaming import Stream
+from viva_tensor.tabular.targets import Classes, values_of
+from viva_tensor.tabular.typed_columns import Expected
+
+BLOCK = 16_384  # rows read in one piece
+WINDOW = 64  # blocks drawn at random, whose rows are shuffled together
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Records in a file as a source of rows: shuffled within windows of some million rows from random blocks."""
+
+    path: Path
+    packing: Packing
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.count, self.packing.features
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
+        """Yield all rows once; the next window is read while one is used."""
+        blocks = rng.permutation(-(-self.count // BLOCK))
+        windows = [blocks[start : start + WINDOW] for start in range(0, len(blocks), WINDOW)]
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self._read, windows[0])
+            for after in [*windows[1:], None]:
+                records = following.result()
+                if after is not None:
+                    following = pool.submit(self._read, after)
+                yield from spread_pieces(self.packing, records, rng.permutation(len(records)))
+
+    def _read(self, blocks: IndexArray) -> Records:
+        size = self.packing.dtype.itemsize
+        parts = [
+            np.fromfile(self.path, self.packing.dtype, BLOCK, offset=int(block) * BLOCK * size) for block in blocks
+        ]
+        return np.concatenate(parts)
+
+
+class Written(NamedTuple):
+    """Training rows in a file, how many rows have no target, and a note on classes that the sample lacks."""
+
+    rows: FileRows
+    without_target: int
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> Iterator[Written]:
+    """Encode all rows of a stream that are for training into a temporary file in a folder.
+
+    Raises
+    ------
+    DataError
+        If a value does not fit its column.
+    """
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="features-", dir=folder) as temporary:
+        path = Path(temporary) / "rows"
+        target, split = prepared.target, prepared.split
+        packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (1,)))
+        held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
+        count = lacking = 0
+        unknown: Counter[str] = Counter()
+        example = ""
+        with path.open("wb") as file:
+            for frame in stream.frames(_expected(prepared)):
+                values, others = _values(prepared, frame[target.name])
+                if others and not unknown:
+                    example = next(iter(others))
+                unknown.update(others)
+                lacking += int(np.isnan(values).sum())
+                first, last = np.searchsorted(held_out, [frame.index[0], frame.index[-1] + 1])
+                used = np.isfinite(values)
+                used[held_out[first:last] - frame.index[0]] = False
+                chosen = np.flatnonzero(used)
+                packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
+                count += len(chosen)
+        if not count:
+            raise DataError("no row is left for training")
+        notes = (
+            f"{target.name}: {unknown.total():,} rows are left out, for they are of {len(unknown):,} classes that the "
+            f"sample lacks, such as {example!r}",
+        )
+        yield Written(FileRows(path, packing, count), lacking, notes if unknown else ())
+
+
+def _expected(prepared: Prepared) -> Expected:
+    """Return what other rows of the same file must hold."""
+    target = prepared.target
+    known = Model(target, prepared.encoding, (), "relu", prepared.origin).expected()
+    text = [target.name] if isinstance(target, Classes) else []
+    numbers = [] if isinstance(target, Classes) else [target.name]
+    return Expected(
+        text=[*known.text, *text],
+        numbers=[*known.numbers, *numbers],
+        notations=known.notations,
+        only=[*(known.only or ()), target.name],
+    )
+
+
+def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counter[str]]:
+    """Return the values of the target, NaN where missing, and the rows of classes that the sample lacks."""
+    target = prepared.target
+    if not isinstance(target, Classes):
+        return values_of(column, "number")[0], Counter()
+    codes, labels = labels_of(column)
+    index = {label: float(i) for i, label in enumerate(target.labels)}
+    values = np.array([*(index.get(label, np.nan) for label in labels), np.nan])[codes]
+    counts = np.bincount(codes[codes >= 0], minlength=len(labels)).tolist()
+    others: Counter[str] = Counter()
+    for label, count in zip(labels, counts, strict=True):
+        if label not in index and count:
+            others[label] += count
+    return values, others

@@ -1,0 +1,250 @@
+"""Files that are larger than memory: a random sample of their rows, and all rows in blocks."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.data import DataError, IndexArray
+from viva_tensor.tabular.layout import check_quotes, check_rows
+from viva_tensor.tabular.memory import free_memory, needed_memory
+from viva_tensor.tabular.parquet import data_frame
+from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
+from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
+from viva_tensor.tabular.typed_columns import Expected, typed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE = 500_000  # rows
+BLOCK = 65_536  # rows of a Parquet file
+BYTES = 8 << 20  # of a text file in a block
+FIRST = 64 << 20  # bytes of a text file that tell what its columns hold
+STREAMED = (*TEXT, "parquet")
+Frames = Callable[[Expected], Iterator[pd.DataFrame]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A table of which only a sample is in memory.
+
+    Attributes
+    ----------
+    source : Source
+        A random sample of the rows, in their order.
+    indices : ndarray of int
+        Their indices in the table.
+    rows : int
+        How many rows there are in all.
+    frames : callable
+        Returns all rows in blocks, given what is expected of columns; rows are numbered on from block to block.
+    """
+
+    source: Source
+    indices: IndexArray
+    rows: int
+    frames: Frames
+
+    @property
+    def note(self) -> str:
+        """Say what was drawn."""
+        return (
+            f"read in blocks: columns are judged, encoded and tested by a random sample of {len(self.indices):,} of "
+            f"{self.rows:,} rows; the others are for training"
+        )
+
+
+def stream(path: str | Path, reading: Reading | None = None, expected: Expected | None = None) -> Stream:
+    """Read a text or Parquet file in blocks, to train on more rows than memory holds.
+
+    Parameters
+    ----------
+    path, reading, expected
+        As those of :func:`read`.
+
+    Returns
+    -------
+    Stream
+        For :func:`viva_tensor.tabular.run`.
+
+    Raises
+    ------
+    DataError
+        As :func:`read`; also if a row of a text file is too short, or its encoding is not UTF-8.
+    """
+    path, reading, expected = Path(path), reading or Reading(), expected or Expected()
+    with reading_errors(path) as kind:
+        if kind not in STREAMED:
+            raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
+        if kind == "parquet":
+            sampled = sample(_parquet(path), SAMPLE)
+            return Stream(
+                Source(data_frame(sampled.table)), sampled.indices, sampled.rows, lambda _: _numbered(_parquet(path))
+            )
+        with opened(path, reading.encoding, whole=False) as content:
+            separators = [reading.separator] if reading.separator else TEXT[kind]
+            file = _SampledFile(path, content, separators, reading.header)
+            source = read_columns(file, reading, expected)
+        sampled = file.sampled
+
+        def frames(known: Expected) -> Iterator[pd.DataFrame]:
+            codes = [name for name in file.layout.codes if name not in expected.numbers]
+            strings = [name for name in file.layout.names if name in codes or known.as_text(name)]
+            with reading_errors(path), opened(path, reading.encoding, whole=False) as content:
+                for frame in _numbered(file.again(content).blocks(strings, reading.writing.point)):
+                    yield typed(frame, reading.writing, known).table
+
+        return Stream(source, sampled.indices, sampled.rows, frames)
+
+
+def read_or_stream(path: Path, reading: Reading, expected: Expected, most: float | None = None) -> Source | Stream:
+    """Read a file as :func:`read`, or in blocks if it would take more bytes than `most`, by default half of those free.
+
+    Raises
+    ------
+    DataError
+    """
+    with reading_errors(path) as kind:
+        whole = kind not in STREAMED or needed_memory(path) <= (free_memory() / 2 if most is None else most)
+    return read(path, reading, expected, whole=False) if whole else stream(path, reading, expected)
+
+
+class Sampled(NamedTuple):
+    """Some rows of a table, chosen at random with the same chance for each, and how many there are in all."""
+
+    table: pa.Table
+    indices: IndexArray
+    rows: int
+
+
+def sample(tables: Iterable[pa.Table], count: int, seed: int = 0) -> Sampled:
+    """Return so many of the rows of some tables, those with the smallest of random keys, in their order.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> drawn = sample([pa.table({"a": range(50)}), pa.table({"a": range(50, 90)})], 4)
+    >>> drawn.table["a"].to_pylist() == drawn.indices.tolist(), len(drawn.indices), drawn.rows
+    (True, 4, 90)
+    """
+    import pyarrow as pa
+
+    rng = np.random.default_rng(seed)
+    kept: list[pa.Table] = []
+    keys: list[Float64Array] = []
+    indices: list[IndexArray] = []
+    rows, bound = 0, 1.0
+
+    def only_smallest() -> None:
+        nonlocal kept, keys, indices, bound
+        key, index = np.concatenate(keys), np.concatenate(indices)
+        smallest = np.sort(np.argsort(key, kind="stable")[:count])
+        kept, keys, indices = (
+            [pa.concat_tables(kept).take(smallest).combine_chunks()],
+            [key[smallest]],
+            [index[smallest]],
+        )
+        bound = float(key[smallest].max())
+
+    for table in tables:
+        key = rng.random(len(table))
+        chosen = np.flatnonzero(key < bound)
+        kept.append(table.take(chosen))
+        keys.append(key[chosen])
+        indices.append(rows + chosen)
+        rows += len(table)
+        if sum(map(len, keys)) > 2 * count:
+            only_smallest()
+    if not rows:
+        raise DataError("there are no rows")
+    only_smallest()
+    return Sampled(kept[0], indices[0], rows)
+
+
+class _SampledFile(TextFile):
+    """A text file that gives a sample of its rows when it is read, and all of them in blocks."""
+
+    def __init__(self, path: Path, file: IO[bytes], separators: Sequence[str], header: bool | None) -> None:
+        super().__init__(path, file, separators, header)
+        self._types: dict[str, pa.DataType] = {}
+        self.sampled: Sampled
+
+    def again(self, file: IO[bytes]) -> Self:
+        """Return the same file, opened anew."""
+        other = copy(self)
+        other._file = file
+        return other
+
+    def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
+        """Return a sample of the rows, some columns as text; the same rows whenever it is called."""
+        import pyarrow as pa
+
+        if not self._types:
+            start = io.BytesIO(self._first_rows(FIRST))
+            first = read_rows(start, self.layout.names, self.layout.separator, {}, point)
+            self._types = {one.name: one.type for one in first.schema}
+        while True:
+            try:
+                self.sampled = sample(self._watched(strings, point), SAMPLE)
+                return self.sampled.table, ()
+            except pa.ArrowInvalid as error:
+                self._widen(str(error))
+
+    def blocks(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:
+        """Yield all rows, some columns as text."""
+        import pyarrow as pa
+        from pyarrow import csv
+
+        types = self._types | dict.fromkeys(strings, pa.string())
+        options = csv_options(self.layout.names, self.layout.separator, types, point)
+        options["read_options"].block_size = BYTES
+        for batch in csv.open_csv(self._rewound(), **options):
+            yield pa.Table.from_batches([batch])
+
+    def _watched(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:
+        """Yield all rows, and look whether quotes swallow some."""
+        suspicious = False
+        for block in self.blocks(strings, point):
+            suspicious = suspicious or has_quotes_or_breaks(block)
+            yield block
+        if suspicious:
+            check_quotes(str(self._path), self._lines(), self.layout)
+
+    def _widen(self, error: str) -> None:
+        """Let a column hold more than its first rows do, if an error of Arrow says that it must."""
+        import pyarrow as pa
+
+        found = re.match(r"In CSV column #(\d+): CSV conversion error to (\w+)", error)
+        if found is None or found[2] == "string":
+            check_rows(str(self._path), self._lines(), self.layout)
+            raise DataError(f"cannot read {self._path} in blocks: {error}")
+        wider = {"null": pa.int64(), "int64": pa.float64()}.get(found[2], pa.string())
+        self._types[self.layout.names[int(found[1])]] = wider
+
+
+def _parquet(path: Path) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+        for batch in file.iter_batches(BLOCK):
+            yield pa.Table.from_batches([batch])
+
+
+def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:
+    """Yield tables as frames whose rows are numbered on."""
+    begin = 0
+    for table in tables:
+        frame = data_frame(table, begin)
+        frame.index = pd.RangeIndex(begin, begin + len(frame))
+        begin += len(frame)
+        yield frame
