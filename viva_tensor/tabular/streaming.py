@@ -235,9 +235,10 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
-        for batch in file.iter_batches(BLOCK):
-            yield pa.Table.from_batches([batch])
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):  # of several at once Arrow would keep all that were read
+            for batch in file.iter_batches(BLOCK, row_groups=[group]):
+                yield pa.Table.from_batches([batch])
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:
