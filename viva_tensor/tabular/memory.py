@@ -16,13 +16,13 @@ def free_memory() -> int:
     import psutil
 
     try:
-        granted = _granted(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
+        left = granted(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
     except OSError:
-        granted = []
-    return min([int(psutil.virtual_memory().available), *granted])
+        left = []
+    return min([int(psutil.virtual_memory().available), *left])
 
 
-def _granted(root: Path, groups: str) -> list[int]:
+def granted(root: Path, groups: str) -> list[int]:
     """Return what each control group of version 2 still grants, given its tree and /proc/self/cgroup."""
     left = []
     for line in groups.splitlines():

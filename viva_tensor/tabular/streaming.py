@@ -188,12 +188,13 @@ class _SampledFile(TextFile):
         """Return a sample of the rows, some columns as text; the same rows whenever it is called."""
         import pyarrow as pa
 
-        if not self._types:
-            start = io.BytesIO(self._first_rows(FIRST))
-            first = read_rows(start, self.layout.names, self.layout.separator, {}, point)
-            self._types = {one.name: one.type for one in first.schema}
+        self._require_rows()
         while True:
             try:
+                if not self._types:
+                    start = io.BytesIO(self._first_rows(FIRST))
+                    first = read_rows(start, self.layout.names, self.layout.separator, {}, point)
+                    self._types = {one.name: one.type for one in first.schema}
                 self.sampled = sample(self._watched(strings, point), SAMPLE)
                 return self.sampled.table, ()
             except pa.ArrowInvalid as error:

@@ -58,9 +58,8 @@ class TextFile:
                 content, self.layout.names, separator, {**types, **dict.fromkeys(strings, pa.string())}, point
             )
 
+        self._require_rows()
         try:
-            if not self._rewound().read(1):
-                raise DataError(f"{self._path} has no rows")
             if len(self.layout.names) == 1:
                 raise pa.ArrowInvalid("a line of spaces may be blank or a row")
             # Arrow keeps the text of a file until it knows what all columns hold, so it is told what the first rows say
@@ -80,6 +79,10 @@ class TextFile:
             if whole.short:
                 return table, (f"{whole.short:,} rows lack their last values; the first of them is line {whole.line}",)
         return table, ()
+
+    def _require_rows(self) -> None:
+        if not self._rewound().read(1):
+            raise DataError(f"{self._path} has no rows")
 
     def _first_rows(self, count: int) -> bytes:
         """Return whole lines of some bytes from the first row on, if no quote is open at their end, else all lines."""

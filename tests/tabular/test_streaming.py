@@ -1,0 +1,223 @@
+"""Files in blocks: what they give is what reading them as a whole gives."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.tabular import features, memory, streaming
+from viva_tensor.tabular.columns import Categorical
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.encoding import fit_encoding
+from viva_tensor.tabular.packed import Packed
+from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.streaming import Stream, read_or_stream, sample, stream
+from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(8,), epochs=2, batch_size=64)
+ROWS = 3000
+ANY = Expected()
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE", 400)
+    monkeypatch.setattr(streaming, "BLOCK", 256)
+    monkeypatch.setattr(streaming, "BYTES", 4096)
+    monkeypatch.setattr(streaming, "FIRST", 8192)
+
+
+def made(rows=ROWS):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"size": rng.normal(size=rows).round(3), "kind": rng.choice(["a", "b", "c"], rows)})
+    table["when"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, rows), unit="D")
+    table["price"] = (3 * table["size"] + (table["kind"] == "b")).round(3)
+    table.loc[7::11, "size"] = np.nan
+    return table
+
+
+def whole(frames):
+    return pd.concat(list(frames), ignore_index=True)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_blocks_and_sample_are_the_rows_of_the_file(suffix, tmp_path):
+    path = tmp_path / f"table.{suffix}"
+    getattr(made(), "to_parquet" if suffix == "parquet" else "to_csv")(path, index=False)
+    expected = read(path).table
+    drawn = stream(path)
+    assert drawn.rows == ROWS
+    assert len(drawn.indices) == 400
+    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices].reset_index(drop=True))
+    known = Expected(notations=drawn.source.notations, text=["kind"])
+    frames = list(drawn.frames(known))
+    assert len(frames) > 5
+    pd.testing.assert_frame_equal(whole(frames), expected)
+    assert [frame.index[0] for frame in frames] == np.cumsum([0, *map(len, frames)])[:-1].tolist()
+
+
+def test_each_row_has_the_same_chance_to_be_drawn():
+    tables = [pa.table({"a": range(begin, begin + 10)}) for begin in range(0, 100, 10)]
+    counts = sum(np.bincount(sample(tables, 10, seed).indices, minlength=100) for seed in range(400))
+    assert abs(counts - 40).max() < 5 * np.sqrt(36)  # five standard deviations
+
+
+def test_a_column_may_hold_more_than_its_first_rows_do(tmp_path):
+    rows = [f"{i},,{i % 5},2020-01-0{i % 9 + 1}" for i in range(ROWS)]
+    rows[2000] = "2000.5,7,n/k,2020-01-01T10:00"
+    path = tmp_path / "table.csv"
+    path.write_text("a,b,c,d\n" + "\n".join(rows) + "\n")
+    drawn = stream(path)
+    notations = {name: one for name, one in drawn.source.notations.items() if name != "c"}
+    table = whole(drawn.frames(Expected(text=["c"], notations=notations)))
+    assert table["a"][2000] == 2000.5
+    assert table["a"][1999] == 1999
+    assert table["b"][2000] == 7
+    assert table["b"].notna().sum() == 1
+    assert table["c"][1999:2001].tolist() == ["4", "n/k"]
+    assert table["d"][2000] == pd.Timestamp("2020-01-01T10:00")
+
+
+def test_decimal_commas_and_dates_of_digits_are_read_again(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "a;b;d\n" + "".join(f"{i % 7},5;{i % 3 + 1}.{i % 900 + 100};0{i % 9 + 1}012024\n" for i in range(ROWS))
+    )
+    way = Reading(writing=Writing(date_format="%d%m%Y"))
+    drawn, expected = stream(path, way), read(path, way).table
+    assert expected["b"][0] == 1100
+    assert expected["d"].dt.year.eq(2024).all()
+    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices].reset_index(drop=True))
+    pd.testing.assert_frame_equal(whole(drawn.frames(Expected(notations=drawn.source.notations))), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["1,2"] * 900 + ["3"] + ["1,2"] * 100, "line 902 has 1 fields, the header has 2"),
+        (["1,x"] * 900 + ['1,"x'] + ["1,x"] * 1000, "line 902"),
+        (["1,x"] * 900 + ["2,\xff"] + ["1,x"] * 100, "line 902 is no text in UTF-8"),
+    ],
+)
+def test_broken_rows_are_refused_with_their_line(rows, words, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(("a,b\n" + "\n".join(rows) + "\n").encode("latin-1"))
+    with pytest.raises(DataError, match=words):
+        stream(path)
+
+
+def test_what_cannot_be_read_in_blocks_is_refused(tmp_path):
+    made(20).to_json(tmp_path / "table.json", orient="records", date_format="iso")
+    made(20).to_csv(tmp_path / "table.csv", encoding="utf-16")
+    (tmp_path / "none.csv").write_text("a,b\n")
+    for name, words in (("table.json", "in blocks"), ("table.csv", "wanted UTF-8"), ("none.csv", "no rows")):
+        with pytest.raises(DataError, match=words):
+            stream(tmp_path / name)
+
+
+def test_a_value_unlike_the_sample_is_refused_with_its_row(tmp_path):
+    path = tmp_path / "table.csv"
+    rows = [f"${i % 50},{i % 7}" for i in range(ROWS)]
+    path.write_text("a,b\n" + "\n".join(rows) + "\n")
+    absent = sorted(set(range(ROWS)) - set(stream(path).indices.tolist()))[1500]
+    rows[absent] = "cheap,3"
+    path.write_text("a,b\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=f"'a' must hold numbers .*'cheap' in row {absent}"):
+        tabular.run(stream(path), "b", QUICK)
+
+
+class TestRun:
+    def test_all_rows_but_those_held_out_are_trained_on(self, tmp_path):
+        path = tmp_path / "table.csv"
+        table = made()
+        table.loc[5::100, "price"] = np.nan
+        table.to_csv(path, index=False)
+        drawn = stream(path)
+        run = tabular.run(drawn, "price", QUICK)
+        lacking = int(table["price"].isna().sum())
+        assert run.rows["read"] == ROWS
+        assert run.rows["without_target"] == lacking
+        assert run.rows["train"] + run.rows["validation"] + run.rows["test"] + lacking == ROWS
+        assert run.fit.rows_per_second * run.fit.seconds == pytest.approx(2 * run.rows["train"])
+        np.testing.assert_array_equal(run.test["actual"], table["price"][run.test["row"]])
+        assert "random sample of 400 of 3,000 rows" in run.notes[0]
+        predicted = run.model.predict(table.iloc[run.test["row"]].reset_index(drop=True))["predicted"]
+        np.testing.assert_allclose(predicted, run.test["predicted"], rtol=1e-5, atol=1e-5)
+
+    def test_the_network_is_as_good_as_with_all_rows_in_memory(self, tmp_path):
+        path = tmp_path / "table.parquet"
+        made().to_parquet(path)
+        settings = Settings(hidden=(16,), epochs=10, batch_size=32)
+        streamed, stored = tabular.run(stream(path), "price", settings), tabular.run(read(path), "price", settings)
+        assert streamed.scores["network"].rmse < 1.5 * stored.scores["network"].rmse + 0.05
+
+    def test_rows_of_a_class_that_the_sample_lacks_are_named(self, tmp_path):
+        path = tmp_path / "table.csv"
+        table = made()
+        absent = sorted(set(range(ROWS)) - set(sample([pa.table({"a": range(ROWS)})], 400).indices.tolist()))
+        table.loc[absent[3:5], "kind"] = "rare"
+        table.to_csv(path, index=False)
+        run = tabular.run(stream(path), "kind", QUICK)
+        assert run.target.labels == ("a", "b", "c")
+        assert any("2 rows are left out" in note and "'rare'" in note for note in run.notes)
+        assert run.rows["train"] == ROWS - 2 - run.rows["validation"] - run.rows["test"]
+
+    def test_the_same_run_again_has_the_same_bits(self, tmp_path):
+        path = tmp_path / "table.csv"
+        made().to_csv(path, index=False)
+        one, other = (tabular.run(stream(path), "price", QUICK).fit.layers for _ in range(2))
+        assert all(np.array_equal(a.w.data, b.w.data) for a, b in zip(one, other, strict=True))
+
+
+class TestPacked:
+    def test_features_are_those_of_the_encoding(self):
+        table = made(500)
+        encoding = fit_encoding(table)
+        other = table.assign(kind=np.where(np.arange(500) % 7, table["kind"], "new"))
+        other.loc[3, "kind"] = None
+        packed = Packed(encoding, other, np.zeros((500, 1), np.float32))
+        np.testing.assert_array_equal(packed[:], encoding.encode(other))
+        assert packed.records.itemsize < 4 * len(encoding.feature_names)
+
+    @pytest.mark.parametrize("target", ["price", "kind"])
+    def test_the_network_is_that_of_spread_features_bit_for_bit(self, target, monkeypatch):
+        table = made(600).assign(other=lambda frame: frame["kind"].map({"a": "x", "b": "y", "c": "z"}))
+        spread = tabular.run(table, target, QUICK)
+        monkeypatch.setattr(features, "DENSE", 0)
+        packed = tabular.run(table, target, QUICK)
+        for a, b in zip(spread.fit.layers, packed.fit.layers, strict=True):
+            np.testing.assert_array_equal(a.w.data, b.w.data)
+        assert packed.scores == spread.scores
+
+    def test_codes_fit_in_a_byte(self):
+        categories = tuple(map(str, range(64)))
+        column = Categorical("c", categories, missing=True)
+        assert len(column.one_hot) <= 256
+
+
+class TestMemory:
+    def test_a_file_that_needs_more_is_read_in_blocks(self, tmp_path):
+        for name in ("table.csv", "table.parquet"):
+            path = tmp_path / name
+            getattr(made(), "to_csv" if name.endswith("csv") else "to_parquet")(path, index=False)
+            needed = memory.needed_memory(path)
+            assert isinstance(read_or_stream(path, Reading(), ANY, needed - 1), Stream)
+            assert not isinstance(read_or_stream(path, Reading(), ANY, needed), Stream)
+            assert not isinstance(read_or_stream(path, Reading(), ANY), Stream)
+
+    def test_a_control_group_leaves_what_it_grants_and_has_not_given(self, tmp_path):
+        group = tmp_path / "job" / "step"
+        group.mkdir(parents=True)
+        (tmp_path / "job" / "memory.max").write_text("1000\n")
+        (tmp_path / "job" / "memory.current").write_text("700\n")
+        (tmp_path / "job" / "memory.stat").write_text("anon 500\ninactive_file 200\n")
+        (group / "memory.max").write_text("max\n")
+        (group / "memory.current").write_text("300\n")
+        (group / "memory.stat").write_text("anon 300\n")
+        assert memory.granted(tmp_path, "0::/job/step\n") == [500]
+        assert memory.granted(tmp_path, "4:memory:/job\n") == []
+        assert memory.free_memory() > 0
