@@ -11,11 +11,15 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LARGE = 64 << 20  # bytes of a table, whose memory is given back as early as can be
+
 
 def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column."""
     if not table.schema.pandas_metadata and len(set(table.column_names)) == table.num_columns:
-        return _by_columns(table)
+        once = [table]
+        del table
+        return _by_columns(once)
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
     if len(indices) == 1 and isinstance(indices[0], dict):  # stored as its start and step alone
@@ -32,13 +36,20 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _by_columns(table: pa.Table) -> pd.DataFrame:
-    """Return a table, of which each column is let go when it has been converted."""
+def _by_columns(once: list[pa.Table]) -> pd.DataFrame:
+    """Return the table in a list, which is taken out, so that each column is let go when it has been converted."""
+    import pyarrow as pa
+
     columns = {}
+    table = once.pop()
+    large = table.nbytes > LARGE
     while table.num_columns:
+        if large:
+            pa.default_memory_pool().release_unused()  # else Arrow keeps what it was given
         name, stored = table.column_names[0], table.column(0)
         table = table.remove_column(0)
         columns[str(name)] = _exact(stored, stored.to_pandas(date_as_object=False))
+        del stored
     return pd.DataFrame(columns, copy=False)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SAMPLE = 1 << 20  # bytes of a text file in which its layout is looked for
-PIECE = 1 << 20
+PIECE = 2 << 20
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
     "bz2": bz2.open,
@@ -154,7 +154,7 @@ def csv_options(names: Sequence[str], separator: str, types: Mapping[str, pa.Dat
     from pyarrow import csv
 
     return {
-        "read_options": csv.ReadOptions(column_names=names),
+        "read_options": csv.ReadOptions(column_names=names, block_size=PIECE),
         "parse_options": csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         "convert_options": csv.ConvertOptions(
             null_values=[""], strings_can_be_null=True, decimal_point=point, column_types=types
