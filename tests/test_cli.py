@@ -49,6 +49,14 @@ class TestTrain:
             assert str(tmp_path / "run" / name) in result.stdout
             assert (tmp_path / "run" / name).stat().st_size > 0
 
+    def test_a_table_that_memory_does_not_hold_is_read_in_blocks(self, csv, tmp_path):
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", "--memory", 0, *QUICK)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert "read in blocks: columns are judged" in result.stdout
+        assert "left out: 1 rows without a value of price" in result.stdout
+        assert sorted(os.listdir(tmp_path / "run"))[0] == "history.csv"  # nothing temporary is left
+        assert invoke("predict", tmp_path / "run", csv).exit_code == 0
+
     def test_results_that_find_no_room_do_not_cost_the_run(self, csv, tmp_path, monkeypatch):
         def full(*arguments):
             raise OSError(28, "No space left on device")

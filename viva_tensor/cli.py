@@ -28,6 +28,7 @@ from viva_tensor.error import TensorError
 from viva_tensor.tabular import data, preparing, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.typed_columns import Expected
@@ -290,7 +291,7 @@ def train(
         numbers=roles.numeric,
         unused=roles.drop,
     )
-    with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)):
+    with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
         memory = math.inf if ranks.size > 1 else memory  # each reads its share
         source = streaming.read_or_stream(file, way, expected, None if memory is None else 1e9 * memory)
         rows = source.rows if isinstance(source, streaming.Stream) else len(source.table)

@@ -21,6 +21,7 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Numeric, column_from_dict
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.tabular.progress import counted
 
 MAX_CATEGORIES = 64
 BLOCK = 65536  # rows encoded at a time
@@ -148,7 +149,7 @@ def pieces(encoding: Encoding, table: Table) -> Iterator[tuple[Column, Iterator[
     """
     encoding.check(table)
     starts = range(0, len(table), BLOCK)
-    for column in encoding.columns:
+    for column in counted(encoding.columns, "encoding columns", len(encoding.columns)):
         values = table[column.name]
         yield column, ((slice(row, row + BLOCK), values.iloc[row : row + BLOCK]) for row in starts)
 
@@ -174,7 +175,9 @@ def fit_encoding(
     """
     names = [name for name in table.columns if name not in (target, roles.id, *roles.drop)]
     with ranks.fail_together("fit_encoding"):
-        local = {name: _fit_column(table[name], rows, roles) for name in names[ranks.local_slice(len(names))]}
+        looked_at = names[ranks.local_slice(len(names))]
+        bar = counted(looked_at, "looking at columns", len(looked_at))
+        local = {name: _fit_column(table[name], rows, roles) for name in bar}
     fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
     if any(not isinstance(one.column, str) and not one.numbers_rows for one in fitted.values()):
         fitted = {name: one.without_row_numbers() for name, one in fitted.items()}

@@ -19,6 +19,7 @@ from viva_tensor.tabular.data import DataError, IndexArray, labels_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.packed import Packing, Records, spread_pieces
 from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, values_of
 from viva_tensor.tabular.typed_columns import Expected
@@ -97,7 +98,8 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
                 used = np.isfinite(values)
                 used[held_out[first:last] - frame.index[0]] = False
                 chosen = np.flatnonzero(used)
-                packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
+                with bars(False):  # but that of the file
+                    packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
                 count += len(chosen)
         if not count:
             raise DataError("no row is left for training")

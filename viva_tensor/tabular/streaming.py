@@ -18,6 +18,7 @@ from viva_tensor.tabular.data import DataError, IndexArray
 from viva_tensor.tabular.layout import check_quotes, check_rows
 from viva_tensor.tabular.memory import free_memory, needed_memory
 from viva_tensor.tabular.parquet import data_frame
+from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
 from viva_tensor.tabular.typed_columns import Expected, typed
@@ -237,9 +238,12 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):  # of several at once Arrow would keep all that were read
-            for batch in file.iter_batches(BLOCK, row_groups=[group]):
-                yield pa.Table.from_batches([batch])
+        # of several row groups at once Arrow would keep all that were read
+        batches = (
+            batch for group in range(file.num_row_groups) for batch in file.iter_batches(BLOCK, row_groups=[group])
+        )
+        for batch in counted(batches, f"reading {path.name}", file.metadata.num_rows, len):
+            yield pa.Table.from_batches([batch])
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

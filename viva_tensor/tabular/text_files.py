@@ -17,6 +17,7 @@ import pandas as pd
 
 from viva_tensor.tabular.data import DataError, check_names, one_line
 from viva_tensor.tabular.layout import check_quotes, find_layout, repair
+from viva_tensor.tabular.progress import bytes_counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -189,7 +190,8 @@ def opened(path: Path, encoding: str, *, whole: bool = True) -> Iterator[IO[byte
         encoding = codecs.lookup(encoding or marked or "utf-8").name
         if encoding == "utf-8":
             file.seek(len(mark))
-            yield file
+            with bytes_counted(file, f"reading {path.name}") as counted:
+                yield counted
             return
         if not whole:
             raise DataError(f"cannot read {path} in blocks: it is {encoding} text, wanted UTF-8 (iconv -f {encoding})")
