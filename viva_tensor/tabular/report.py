@@ -101,8 +101,8 @@ def describe(model: Model) -> str:
 
 def settings(run: Run) -> dict[str, Any]:
     """Return the settings of a run, with those of its optimiser, by name."""
-    record = dataclasses.asdict(run.settings)
-    optimizer = {"name": type(run.settings.optimizer).__name__, **record.pop("optimizer")}
+    record = run.settings.plain()
+    optimizer = {"name": type(record["optimizer"]).__name__, **dataclasses.asdict(record.pop("optimizer"))}
     return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 

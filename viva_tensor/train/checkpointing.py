@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -20,7 +20,7 @@ from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
 from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
-from viva_tensor.train.settings import Settings
+from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.training import Training
 
@@ -104,8 +104,7 @@ class Checkpointer:
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that must not change, without the optimiser, which has its own entry in a checkpoint."""
-        record = self._training.settings
-        settings = {field.name: getattr(record, field.name) for field in fields(record)}
+        settings = self._training.settings.plain()
         del settings["optimizer"], settings["patience"]
         if settings["schedule"] == "constant":
             del settings["epochs"]
@@ -115,7 +114,7 @@ class Checkpointer:
         """Restore the state that the file holds."""
         training, kept = self._training, self._ranks.from_first("fit", lambda: checkpoints.load(self._path))
         try:
-            known = dict(kept.metadata["settings"])
+            known = DEFAULTS.plain() | kept.metadata["settings"]  # of an older version some are absent
             current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
             known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
             other = [name for name in current if known.get(name) != current[name]]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_affinity
-from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.error import DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
 from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.checkpointing import Checkpointer, Kept
+from viva_tensor.train.labels import Labels, labels_of, numbers_of
 from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
 from viva_tensor.train.rows import Rows, checked_rows, split
@@ -52,7 +53,7 @@ def fit(
     start: Layers | None = None,
     callback: Callable[[Mapping[str, float]], object] | None = None,
 ) -> Fit:
-    """Train a network to predict y from x, in shuffled batches and in float32.
+    """Train a network to predict y from x, in shuffled batches, in float32 unless ``settings.dtype`` says otherwise.
 
     If a loss becomes infinite or NaN, training begins again at a tenth of the learning rate and with gradients clipped
     to a norm of 1, up to three times, with a warning. On an interruption from the keyboard what was reached after
@@ -65,7 +66,8 @@ def fit(
         ``rows`` and ``validation_fraction``, and trains on one process.
     y : array_like [rows] or [rows, outputs]
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
-        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning.
+        from 0 to 1. Rows with a NaN or infinite target are left out, with a warning. Classes may be text, of which
+        ``Fit.labels`` keeps the distinct ones.
     settings : Settings
     validation : (x, y), or array_like of int, optional
         Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
@@ -130,11 +132,13 @@ def fit(
         _check(x, settings, validation, classes, checkpoint, resume)
         if is_source(x):
             _check_source(y, rows, validation, ranks)
+    labels: Labels = ()
     if not is_source(x):
         with ranks.fail_together("fit on rows"):  # converted once, for everything below
-            if y is None:
-                _refuse("x without y", "give a target for each row")
-            x, y = as_numbers("fit on rows", "x", cast(npt.ArrayLike, x)), as_numbers("fit on rows", "y", y)
+            y, validation, labels = _labelled(y, validation, settings)
+            x = as_numbers("fit on rows", "x", cast(npt.ArrayLike, x), settings.dtype)
+            y = as_numbers("fit on rows", "y", y, settings.dtype)
+            classes = classes or len(labels) or None
         if ranks.size > 1:
             shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
             ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
@@ -149,7 +153,8 @@ def fit(
         if isinstance(training.step, RankStep):
             training.step.timed = timed
         try:
-            return _train(training, kept, resume and attempt == 0, progress and ranks.first, callback)
+            fitted = _train(training, kept, resume and attempt == 0, progress and ranks.first, callback)
+            return fitted._replace(labels=labels)
         except DivergenceError as error:
             if attempt == len(calmer) - 1:
                 raise
@@ -222,12 +227,28 @@ def _check(
     if isinstance(validation, tuple) and len(validation) != 2:
         _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), or indices of rows")
     fraction = 0.0 if is_source(x) else settings.validation_fraction
-    if validation is None and not fraction and settings.patience is not None:
-        _refuse("patience without validation rows", "give some, or a validation_fraction above 0")
+    watched = "patience" if settings.patience is not None else "metric" if settings.metric is not None else ""
+    if validation is None and not fraction and watched:
+        _refuse(f"{watched} without validation rows", "give some, or a validation_fraction above 0")
     if checkpoint is not None and as_path("fit", checkpoint).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
     if resume and checkpoint is None:
         _refuse("resume without a checkpoint", "name the file to resume from")
+
+
+def _labelled(y: Any, validation: Any, settings: Settings) -> tuple[Any, Any, Labels]:
+    """Return targets and validation rows with classes that are text as numbers, and their labels."""
+    if y is None:
+        _refuse("x without y", "give a target for each row")
+    labels = labels_of(y)
+    if not labels:
+        return y, validation, labels
+    if settings.loss != "cross_entropy":
+        got, hint = f"y holds text such as {labels[0]!r}", 'train with Settings(loss="cross_entropy") to learn classes'
+        raise DtypeError(f"{got}, wanted real numbers", operation="fit", hint=hint)
+    if isinstance(validation, tuple):
+        validation = validation[0], numbers_of("validation rows", validation[1], labels)
+    return numbers_of("rows", y, labels), validation, labels
 
 
 def _check_source(y: object, rows: object, validation: object, ranks: Ranks) -> None:
@@ -258,9 +279,9 @@ def _rows(
     classes = None if classes is None else int(classes)
     chosen: Rows | SourcedRows
     if is_source(x):
-        chosen = SourcedRows(x, settings.loss, classes)
+        chosen = SourcedRows(x, settings, classes)
     else:
-        chosen = checked_rows("rows", x, y, settings.loss, classes, rows, ranks)
+        chosen = checked_rows("rows", x, y, settings, classes, rows, ranks)
     _, target = chosen.take(slice(1))
     if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:
         _refuse(f"classes={classes}, and y has columns for {target.shape[1]}")
@@ -270,7 +291,7 @@ def _rows(
             return chosen, None, outputs
         return (*split(chosen, settings.validation_fraction, settings.seed), outputs)
     features, targets, indices = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
-    held_out = checked_rows("validation rows", features, targets, settings.loss, outputs, indices, ranks)
+    held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks)
     wanted, got = ((part.features, *part.take(slice(1))[1].shape[1:]) for part in (chosen, held_out))
     if got != wanted:
         raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")

@@ -68,7 +68,7 @@ class Network:
 
 
 def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
-    """Return the outputs of a network, computed in float32.
+    """Return the outputs of a network, computed in the dtype of its weights.
 
     Parameters
     ----------
@@ -105,6 +105,6 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
             operation="predict",
             hint="give the one used in training, activation=settings.activation",
         )
-    rows = as_numbers("predict", "x", x)
+    rows = as_numbers("predict", "x", x, layers[0].w.data.dtype)
     wants("predict", 2, rows, "x")
     return Network("relu" if activation is None else activation)(layers, rows)

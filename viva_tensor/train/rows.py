@@ -12,6 +12,7 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.program.run import chosen_rows
+from viva_tensor.train.settings import Settings
 
 IntArray = npt.NDArray[np.int64]
 
@@ -48,7 +49,7 @@ def checked_rows(
     what: str,
     x: npt.ArrayLike,
     y: npt.ArrayLike,
-    loss: str,
+    settings: Settings,
     classes: int | None,
     indices: npt.ArrayLike | None = None,
     ranks: Ranks = ALONE,
@@ -57,9 +58,9 @@ def checked_rows(
 
     Each rank checks the features of its share of the rows.
     """
-    operation = f"fit on {what}"
+    operation, loss, dtype = f"fit on {what}", settings.loss, settings.dtype
     with ranks.fail_together(operation):
-        features, target = as_numbers(operation, "x", x), as_numbers(operation, "y", y)
+        features, target = as_numbers(operation, "x", x, dtype), as_numbers(operation, "y", y, dtype)
     shapes = f"x has shape {features.shape}, y {target.shape}"
     if features.ndim != 2 or target.ndim not in (1, 2):
         hint = "x is [rows, features], y is [rows] or [rows, outputs]"
@@ -80,7 +81,7 @@ def checked_rows(
                 raise InvalidValue(
                     f"x[{row}, {column}] is {features[row, column]}",
                     operation=operation,
-                    hint="fill in missing values, and scale values too large for float32",
+                    hint=f"fill in missing values, and scale values too large for {dtype}",
                 )
     kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)[chosen]
     if not kept.all():
@@ -95,7 +96,7 @@ def checked_rows(
             )
         chosen = chosen[kept]
     if loss in CLASSIFYING:
-        _check_labels(operation, target, chosen, loss, classes)
+        _check_labels(operation, target, chosen, str(loss), classes)
     return Rows(features, target if target.ndim == 2 or loss == "cross_entropy" else target[:, None], chosen)
 
 

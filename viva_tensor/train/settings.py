@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn, Self
 
 from viva_tensor import nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_iterable, is_number, is_whole, shown
 
-LOSSES: Mapping[str, Callable[[Tape, Variable, Variable], Traced[Variable]]] = {
+Loss = Callable[[Tape, Variable, Variable], Traced[Variable]]
+LOSSES: Mapping[str, Loss] = {
     "mse": nn.mse_loss,
     "mae": nn.mae_loss,
     "huber": nn.huber_loss,
@@ -19,6 +21,7 @@ LOSSES: Mapping[str, Callable[[Tape, Variable, Variable], Traced[Variable]]] = {
     "binary_cross_entropy": nn.binary_cross_entropy,
 }
 SCHEDULES = ("cosine", "constant")
+DTYPES = ("float32", "float64")
 WARM_UP = 100  # steps
 
 
@@ -32,8 +35,12 @@ class Settings:
         Units of the hidden layers; none makes a linear model.
     activation : str
         The activation after each hidden layer, as :func:`viva_tensor.nn.mlp_forward` names it.
-    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"}
-        The last two take outputs as logits.
+    loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or callable
+        "cross_entropy" and "binary_cross_entropy" take outputs as logits. A function of the tape, such as
+        :func:`viva_tensor.nn.huber_loss`, is called as ``loss(tape, output, target)`` with batches [rows, outputs] and
+        returns a scalar and the longer tape.
+    metric : str or callable, optional
+        As ``loss``: what is computed of validation rows besides, and tells which epoch is best; less is better.
     optimizer : optim.SGD, optim.Adam, ...
         Its ``lr`` is the highest rate of the schedule.
     schedule : {"cosine", "constant"}
@@ -45,6 +52,8 @@ class Settings:
         Stop after this many epochs without a new minimum of the validation loss, and return the weights of the minimum.
     seed : int
         Seed of the weights, the order of the rows and the choice of validation rows.
+    dtype : {"float32", "float64"}
+        What the network computes in, whatever the rows are.
 
     Raises
     ------
@@ -61,7 +70,7 @@ class Settings:
 
     hidden: tuple[int, ...] = (128, 64)
     activation: str = "relu"
-    loss: str = "mse"
+    loss: str | Loss = "mse"
     optimizer: optim.Optimizer = optim.SGD(lr=0.05, momentum=0.9)  # noqa: RUF009  # frozen
     schedule: str = "cosine"
     epochs: int = 40
@@ -69,22 +78,52 @@ class Settings:
     validation_fraction: float = 0.1
     patience: int | None = None
     seed: int = 0
+    metric: str | Loss | None = None
+    dtype: str = "float32"
+
+    def __new__(cls, *_: Any, **given: Any) -> Self:
+        for name in given.keys() - {field.name for field in fields(cls)}:
+            near = difflib.get_close_matches(name, [field.name for field in fields(cls)], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(f.name for f in fields(cls))}"
+            raise TypeError(f"Settings: no setting {name!r}; {hint}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if not is_iterable(self.hidden):
-            self._refuse("hidden", "a tuple of integers")
+            self._refuse("hidden", "a tuple of integers such as (16,)")
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "hidden", tuple(self._integer("hidden", width) for width in self.hidden))
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             if getattr(self, name) is not None or name != "patience":
                 object.__setattr__(self, name, self._integer(name, getattr(self, name), least))
-        for name, choices in (("activation", nn.ACTIVATIONS), ("loss", LOSSES), ("schedule", SCHEDULES)):
+        for name, choices in (("activation", nn.ACTIVATIONS), ("schedule", SCHEDULES), ("dtype", DTYPES)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in choices:
                 self._refuse(name, f"one of {', '.join(choices)}")
+        for name in ("loss", "metric"):
+            value = getattr(self, name)
+            named = isinstance(value, str) and value in LOSSES
+            for usual, function in LOSSES.items():
+                if value is function:
+                    object.__setattr__(self, name, usual)
+            if not (named or callable(value) or (name == "metric" and value is None)):
+                self._refuse(name, f"one of {', '.join(LOSSES)}, or a function of the tape")
         if not isinstance(self.optimizer, optim.Optimizer):
             self._refuse("optimizer", "a record such as optim.SGD(lr=0.05)")
         if not (is_number(self.validation_fraction) and 0 <= self.validation_fraction < 1):
             self._refuse("validation_fraction", "a share from 0 to below 1")
+
+    def __str__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.plain().items())})"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings by name, functions as the names they go by.
+
+        Examples
+        --------
+        >>> Settings(loss=nn.huber_loss).plain()["loss"]
+        'huber'
+        """
+        return {field.name: _named(getattr(self, field.name)) for field in fields(self)}
 
     def _integer(self, name: str, value: Any, least: int = 1) -> int:
         if not (is_whole(value) and value >= least):
@@ -93,6 +132,17 @@ class Settings:
 
     def _refuse(self, name: str, wanted: str) -> NoReturn:
         raise InvalidValue(f"{name}={shown(getattr(self, name))}, wanted {wanted}", operation="Settings")
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, str) or not callable(value):
+        return value
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def loss_function(loss: str | Loss) -> Loss:
+    """Return a loss as a function of the tape."""
+    return LOSSES[loss] if isinstance(loss, str) else loss
 
 
 DEFAULTS = Settings()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.train.rows import checked_rows
+from viva_tensor.train.settings import Settings
 
 Piece = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -53,8 +54,8 @@ def is_source(rows: object) -> TypeGuard[RowSource]:
 class SourcedRows:
     """The rows of a source, checked as they come."""
 
-    def __init__(self, source: RowSource, loss: str, classes: int | None) -> None:
-        self._source, self._loss, self._classes = source, loss, classes
+    def __init__(self, source: RowSource, settings: Settings, classes: int | None) -> None:
+        self._source, self._settings, self._classes = source, settings, classes
         self._seen = False  # and so checked
         count, features = (int(length) for length in source.shape)
         if count < 1 or features < 1:
@@ -83,9 +84,10 @@ class SourcedRows:
     def _pieces(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
         what = "rows of a source"
         for x, y in self._source.epoch(rng):
-            features, targets = as_numbers(f"fit on {what}", "x", x), as_numbers(f"fit on {what}", "y", y)
+            features = as_numbers(f"fit on {what}", "x", x, self._settings.dtype)
+            targets = as_numbers(f"fit on {what}", "y", y, self._settings.dtype)
             if not self._seen:
-                rows = checked_rows(what, features, targets, self._loss, self._classes)
+                rows = checked_rows(what, features, targets, self._settings, self._classes)
                 if rows.x.shape[1] != self.features or len(rows.indices) != len(rows.x):
                     got = f"a piece of shape {rows.x.shape}, {len(rows.indices)} of its rows with a target"
                     hint = f"give {self.features} features, and only rows with a target"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,13 @@ from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
-from viva_tensor.error import InvalidShape, TensorError
+from viva_tensor.error import InvalidShape, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.program.ranks import RankStep
+from viva_tensor.train.labels import Labels
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.rows import CLASSIFYING, Rows
-from viva_tensor.train.settings import DEFAULTS, LOSSES, Settings, rates
+from viva_tensor.train.settings import DEFAULTS, Settings, loss_function, rates
 from viva_tensor.train.sources import SourcedRows
 
 
@@ -37,7 +38,7 @@ class Fit(NamedTuple):
     history : dict of list
         Columns with a value for each epoch, ready for ``pandas.DataFrame``: epoch, learning_rate (of the last step),
         train_loss (the mean over the rows, taken before each batch's update); with validation rows also
-        validation_loss and, for classes, validation_accuracy.
+        validation_loss and, for classes, validation_accuracy; with a metric validation_metric.
     best_epoch : int
         The epoch of ``layers``; 0 for those it started from.
     seconds, rows_per_second : float
@@ -48,6 +49,8 @@ class Fit(NamedTuple):
         Those of the training; after a divergence their optimiser has a lower rate than was asked for.
     interrupted : bool
         Whether Ctrl-C ended it.
+    labels : tuple of str
+        The names of the classes, in the order of the outputs, if the targets were text.
     """
 
     layers: Layers
@@ -58,8 +61,9 @@ class Fit(NamedTuple):
     times: tuple[Times, ...] = ()
     settings: Settings = DEFAULTS
     interrupted: bool = False
+    labels: Labels = ()
 
-    def predict(self, x: npt.ArrayLike) -> Float32Array:
+    def predict(self, x: npt.ArrayLike) -> Array:
         """Return the network's outputs for x [rows, features], with the activation that it was trained with.
 
         Raises
@@ -75,6 +79,26 @@ class Fit(NamedTuple):
         (64, 1)
         """
         return predict(self.layers, x, self.settings.activation)
+
+    def predict_classes(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the class of each row of x [rows, features]: that of the largest output, by its label if it has one.
+
+        Examples
+        --------
+        >>> from viva_tensor.train import fit
+        >>> x = np.linspace(-1, 1, 64)[:, None]
+        >>> fitted = fit(x, np.where(x[:, 0] > 0, "right", "left"), Settings(hidden=(4,), loss="cross_entropy"))
+        >>> fitted.predict_classes([[0.9], [-0.9]]).tolist()
+        ['right', 'left']
+        """
+        outputs = self.predict(x)
+        if self.settings.loss == "binary_cross_entropy":
+            return (outputs[:, 0] > 0).astype(np.int64)
+        if self.settings.loss != "cross_entropy":
+            raise InvalidValue(f"loss={self.settings.plain()['loss']!r} learns no classes", operation="predict_classes")
+        classes: npt.NDArray[Any] = outputs.argmax(axis=1)
+        names: npt.NDArray[Any] = np.array(self.labels, dtype=object)
+        return names[classes] if self.labels else classes
 
 
 class Training:
@@ -92,7 +116,8 @@ class Training:
         self.rows, self.validation, self.settings, self.ranks = rows, validation, settings, ranks
         self.rng = np.random.default_rng(settings.seed)
         sizes = (rows.features, *settings.hidden, outputs)
-        self.layers, tape = nn.mlp(autograd.new_tape(), sizes, rng=self.rng, activation=settings.activation)
+        new, dtype = autograd.new_tape(), settings.dtype
+        self.layers, tape = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
         if start is not None:
             self.layers, tape = record_layers(autograd.new_tape(), _alike(start, self.layers))
         batch = ranks.local_slice(min(settings.batch_size, rows.count))
@@ -109,16 +134,18 @@ class Training:
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
+            if settings.metric is not None:
+                self.history["validation_metric"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
         if start is not None and self._validation_arrays is not None:
-            self.best_loss = self._validate(*self._validation_arrays)["validation_loss"]
+            self.best_loss = self._watched(self._validate(*self._validation_arrays))
         self.seconds = 0.0
 
     def _compile(self, tape: Tape, features: Float32Array, targets: Float32Array) -> program.Step:
         x, tape = autograd.new_constant(tape, features)
         y, tape = autograd.new_constant(tape, targets)
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
-        loss, tape = LOSSES[self.settings.loss](tape, output, y)
+        loss, tape = loss_function(self.settings.loss)(tape, output, y)
         return program.compile_step(
             tape,
             loss=loss,
@@ -158,8 +185,8 @@ class Training:
         }
         if self._validation_arrays is not None:
             values |= self._validate(*self._validation_arrays)
-        if self.validation is None or values["validation_loss"] < self.best_loss:
-            self.best_loss = values.get("validation_loss", math.inf)
+        if self.validation is None or self._watched(values) < self.best_loss:
+            self.best_loss = self._watched(values)
             self.best, self.best_epoch = self.layers, self.epoch + 1
         for name, column in self.history.items():
             column.append(values[name])
@@ -180,17 +207,22 @@ class Training:
         return total / rows.count
 
     def _validate(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
-        loss = accurate = 0.0
+        loss = accurate = metric = 0.0
         if len(x):
             output = self.network(self.layers, x)
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
-            loss = float(LOSSES[self.settings.loss](tape, pred, target).value.data)
-            accurate = _accuracy(self.settings.loss, output, y)
+            loss = float(loss_function(self.settings.loss)(tape, pred, target).value.data)
+            metric = float(loss_function(self.settings.metric or self.settings.loss)(tape, pred, target).value.data)
+            accurate = _accuracy(self.settings.loss, output, y) if self.settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
-            loss, accurate, count = self.ranks.sum(loss * len(x), accurate * len(x), len(x))
-            loss, accurate = loss / count, accurate / count
-        return {"validation_loss": self._finite(loss), "validation_accuracy": accurate}
+            loss, accurate, metric, count = self.ranks.sum(loss * len(x), accurate * len(x), metric * len(x), len(x))
+            loss, accurate, metric = loss / count, accurate / count, metric / count
+        return {"validation_loss": self._finite(loss), "validation_accuracy": accurate, "validation_metric": metric}
+
+    def _watched(self, values: Mapping[str, float]) -> float:
+        """Return the value that tells how good an epoch is: the less, the better."""
+        return values.get("validation_loss" if self.settings.metric is None else "validation_metric", math.inf)
 
     def _finite(self, loss: float) -> float:
         if math.isfinite(loss):
@@ -217,7 +249,7 @@ def _alike(start: Layers, layers: Layers) -> list[Array]:
         shapes = [array.shape for array in arrays]
         hint = "give layers of the same widths as settings.hidden, the features and the outputs"
         raise InvalidShape(f"start has arrays of {shapes}, wanted {wanted}", operation="fit", hint=hint)
-    return [array.astype(np.float32) for array in arrays]
+    return [array.astype(parameters(layers)[0].dtype) for array in arrays]
 
 
 def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
