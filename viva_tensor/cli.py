@@ -28,6 +28,7 @@ from viva_tensor.error import TensorError
 from viva_tensor.tabular import data, preparing, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.model import WEIGHTS, load
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
@@ -121,7 +122,7 @@ def info(folder: Path | None) -> None:
         vt.show_config()
         return
     with failures():
-        click.echo(report.describe(saving.load(folder)))
+        click.echo(report.describe(load(folder)))
 
 
 def names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
@@ -362,7 +363,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
     elif not force:
         if checkpoint.exists():
             raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")
-        if (output / saving.WEIGHTS).exists():
+        if (output / WEIGHTS).exists():
             raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
 
 
@@ -399,7 +400,7 @@ def predict(
     if output is not None:
         check_folder(output.absolute().parent)
     with failures(), vt.num_threads(threads) if threads else nullcontext():
-        model = saving.load(folder)
+        model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
         said = reading_of(options)

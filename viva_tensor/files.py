@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "replace"]
+__all__ = ["as_path", "json_bytes", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 
@@ -92,3 +95,14 @@ def _synchronise(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def json_bytes(record: Mapping[str, Any]) -> bytes:
+    """Return a record as the content of a JSON file for people and programs.
+
+    Examples
+    --------
+    >>> json_bytes({"a": [1]})
+    b'{\\n  "a": [\\n    1\\n  ]\\n}\\n'
+    """
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"

@@ -35,6 +35,7 @@ from viva_tensor.checkpoint import codec, states
 from viva_tensor.cli import cli
 from viva_tensor.tabular import runs, saving
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.model import load
 from viva_tensor.train import Settings
 
 SECONDS = 20
@@ -121,7 +122,7 @@ def main() -> None:
         def described(tree: Any) -> None:
             (model / "preprocessing.json").write_text(json.dumps(tree))
             with suppress(DataError):
-                found = saving.load(model).predict(table_of_model)
+                found = load(model).predict(table_of_model)
                 assert len(found) == len(table_of_model)
 
         bits(folder, outcomes)

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 import safetensors.numpy
 
-from viva_tensor import checkpoint
+from viva_tensor import checkpoint, optim
 from viva_tensor.tabular import baselines, preparing, runs, saving
 from viva_tensor.tabular.data import DataError, split_rows
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.model import load
 from viva_tensor.tabular.targets import NumberScores
 from viva_tensor.train import Settings
 
@@ -48,6 +49,25 @@ def test_least_squares_finds_an_exact_plane():
 
 
 class TestRun:
+    def test_a_finished_run_goes_on_from_its_model(self, table):
+        settings = Settings(hidden=(8,), epochs=9, batch_size=16, patience=9)
+        table["price"] = (table["size"].fillna(5) - 5) ** 2
+        first = runs.run(table, "price", settings)
+        second = runs.run(table, "price", dataclasses.replace(settings, epochs=90, patience=90), start=first.model)
+        loss = second.fit.history["validation_loss"]
+        assert loss[0] < 1.5 * min(first.fit.history["validation_loss"])
+        assert second.scores["network"].rmse < first.scores["network"].rmse
+        again = runs.run(table, "price", dataclasses.replace(settings, optimizer=optim.SGD(lr=1e-9)), start=first.model)
+        assert same_bits(again.fit, first.fit)  # which was not made better
+        with pytest.raises(DataError, match="other columns, scales or classes than this table gives"):
+            runs.run(table[:100], "price", settings, start=first.model)
+
+    def test_a_model_in_float64_is_kept_in_float64(self, table, tmp_path):
+        run = runs.run(table, "price", dataclasses.replace(QUICK, dtype="float64"))
+        run.model.save(tmp_path)
+        assert load(tmp_path).layers[0].w.data.dtype == np.float64
+        assert load(tmp_path).predict(table).equals(run.model.predict(table))
+
     def test_scores_belong_to_the_test_rows(self, table):
         run = runs.run(table, "price", QUICK)
         rows = run.test["row"].to_numpy()
@@ -210,7 +230,7 @@ class TestLoad:
     def test_predictions_of_the_run_again(self, animals, tmp_path, target):
         run = runs.run(animals, target, dataclasses.replace(QUICK, activation="identity"))
         saving.save(run, tmp_path)
-        model = saving.load(tmp_path)
+        model = load(tmp_path)
         # the same bits, in any order of the columns, with the target or without, among other columns
         table = animals[["legs", "kind", "weight"]].drop(columns=target).assign(more=1)
         predicted = model.predict(table).iloc[run.test["row"]].reset_index(drop=True)
@@ -218,7 +238,7 @@ class TestLoad:
 
     def test_columns_that_do_not_match(self, animals, tmp_path):
         saving.save(runs.run(animals, "kind", QUICK), tmp_path)
-        model = saving.load(tmp_path)
+        model = load(tmp_path)
         with pytest.raises(DataError, match=r"lacks columns used in training: legs$"):
             model.predict(animals.drop(columns="legs"))
         with pytest.raises(DataError, match="column 'legs' must hold numbers"):
@@ -243,31 +263,31 @@ class TestLoad:
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):
-            saving.load(tmp_path)
+            load(tmp_path)
 
     def test_weights_and_preprocessing_of_two_runs(self, animals, tmp_path):
         for seed in (0, 1):
             saving.save(runs.run(animals, "kind", dataclasses.replace(QUICK, seed=seed)), tmp_path / f"{seed}")
         os.replace(tmp_path / "1" / "model.safetensors", tmp_path / "0" / "model.safetensors")
         with pytest.raises(DataError, match=r"holds model\.safetensors of one run and preprocessing\.json of another"):
-            saving.load(tmp_path / "0")
+            load(tmp_path / "0")
         # weights that another library wrote have no checksum, and are taken
         path = tmp_path / "0" / "model.safetensors"
         safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
-        assert saving.load(tmp_path / "0").layers[0].w.data.shape[0] == 8
+        assert load(tmp_path / "0").layers[0].w.data.shape[0] == 8
 
     def test_weights_of_another_model(self, animals, tmp_path):
         saving.save(runs.run(animals, "weight", QUICK), tmp_path)
         other = runs.run(animals.drop(columns="kind"), "weight", QUICK)
         checkpoint.save_weights(tmp_path / "model.safetensors", other.fit.layers)
         with pytest.raises(DataError, match="takes 1 features and gives 1 outputs"):
-            saving.load(tmp_path)
+            load(tmp_path)
 
     @pytest.mark.parametrize("path", ["none", "file"])
     def test_no_folder(self, tmp_path, path):
         (tmp_path / "file").write_text("")
         with pytest.raises(DataError, match=path):
-            saving.load(tmp_path / path)
+            load(tmp_path / path)
 
 
 def test_tables_of_other_libraries(animals):

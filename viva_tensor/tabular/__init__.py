@@ -18,12 +18,12 @@ True
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Roles
-from viva_tensor.tabular.model import Model, Run
+from viva_tensor.tabular.model import Model, Run, load
 from viva_tensor.tabular.preparing import Task
 from viva_tensor.tabular.reading import Reading, Source, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.runs import run
-from viva_tensor.tabular.saving import load, save
+from viva_tensor.tabular.saving import save
 from viva_tensor.tabular.streaming import Stream, stream
 from viva_tensor.tabular.typed_columns import Expected
 

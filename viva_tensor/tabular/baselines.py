@@ -11,20 +11,20 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 
 # predictions [rows], or probabilities [rows, classes], for features [rows, features]
-Model = Callable[[Float32Array], Float64Array]
+Baseline = Callable[[Float32Array], Float64Array]
 
 FITTED = 50_000  # rows that baselines are fitted on
 ROWS_FOR_THREADS = 10_000
 MOST_CLASSES = 20  # for boosted trees, which grow as many in each iteration
 
 
-def least_squares(x: Float32Array, y: Float64Array) -> Model:
+def least_squares(x: Float32Array, y: Float64Array) -> Baseline:
     """Return ordinary least squares with an intercept, fitted on x [rows, features] and y [rows]."""
     coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
     return lambda x_new: _with_intercept(x_new) @ coefficients
 
 
-def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Model:
+def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Baseline:
     """Return scikit-learn's logistic regression, fitted on x [rows, features] and y [rows]."""
     from sklearn.linear_model import LogisticRegression
 
@@ -34,7 +34,7 @@ def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Model
     return lambda x_new: _all_classes(fitted, x_new, classes)
 
 
-def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Model:
+def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baseline:
     """Return scikit-learn's boosted trees with its defaults, for numbers or classes, fitted on x and y [rows]."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits

@@ -94,7 +94,7 @@ def _embedded(w: Array, b: Array, settings: Settings) -> list[Array]:
     outputs, features = w.shape
     sizes = (features, *settings.hidden, outputs)
     rng = np.random.default_rng(settings.seed)
-    drawn, _ = nn.mlp(autograd.new_tape(), sizes, rng=rng, activation=settings.activation)
+    drawn, _ = nn.mlp(autograd.new_tape(), sizes, rng=rng, activation=settings.activation, dtype=settings.dtype)
     arrays = [array.copy() for array in parameters(drawn)]
     signs = np.concatenate([np.eye(outputs), -np.eye(outputs)])  # [2 outputs, outputs]
     taken = w, b

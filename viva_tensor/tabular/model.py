@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from viva_tensor import checkpoint as checkpoints
+from viva_tensor import files, nn
 from viva_tensor.tabular.columns import Categorical, Date, Numeric
-from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, rows_of
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
-from viva_tensor.tabular.notation import PLAIN, Dates, Notation
+from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.recognition import Writing, overruled
-from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
+from viva_tensor.tabular.targets import ClassScores, NumberScores, Target, target_from_dict, target_to_dict
 from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Fit, Layers, Settings, predict
+
+PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
 
 Scores = NumberScores | ClassScores
 
@@ -100,6 +106,78 @@ class Model:
         usual = {column.name: Dates() for column in self.encoding.columns if isinstance(column, Date)}
         written = usual | dict(self.origin.notations)
         return table.assign(**{name: written.get(name, PLAIN).parse(table[name]) for name in texts})
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the model to a folder, each file whole or not at all, and return their paths.
+
+        - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
+          ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
+        - ``preprocessing.json``: how columns become features, and what the outputs mean
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = checkpoints.save_weights(folder / WEIGHTS, self.layers)
+        preprocessing = {
+            "target": target_to_dict(self.target),
+            "activation": self.activation,
+            "features": self.encoding.to_dict(),
+            "origin": _origin_to_dict(self.origin),
+            "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
+        }
+        return [weights, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+
+
+def load(folder: str | Path) -> Model:
+    """Return the model in a folder that :meth:`Model.save` wrote.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, or was not written by it.
+    """
+    folder = Path(folder)
+    try:
+        preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+        layers = checkpoints.load_weights(folder / WEIGHTS).value
+        checksum = checkpoints.checksum(folder / WEIGHTS)
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is not the folder of a run") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
+    if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in list(nn.ACTIVATIONS):
+        raise DataError(f"{folder / PREPROCESSING} names no known activation")
+    target = target_from_dict(preprocessing.get("target") or {})
+    encoding = Encoding.from_dict(preprocessing.get("features") or {})
+    takes, gives = layers[0].w.shape[1], layers[-1].w.shape[0]
+    features, outputs = len(encoding.feature_names), target.outputs
+    if (takes, gives) != (features, outputs):
+        raise DataError(
+            f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs; {PREPROCESSING} wants {features} "
+            f"and {outputs}"
+        )
+    if checksum is not None and preprocessing.get("weights", checksum) != checksum:
+        raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
+    return Model(target, encoding, layers, preprocessing["activation"], _origin_from_dict(preprocessing.get("origin")))
+
+
+def _origin_to_dict(origin: Origin) -> dict[str, Any]:
+    notations = {name: notation_to_dict(notation) for name, notation in origin.notations.items()}
+    return {"notations": notations, "writing": asdict(origin.writing), "id": origin.id}
+
+
+def _origin_from_dict(record: Any) -> Origin:
+    if record is None:  # a model of a version that kept nothing of it
+        return Origin()
+    try:
+        notations = {str(name): notation_from_dict(one) for name, one in record["notations"].items()}
+        writing = record["writing"]
+        missing = tuple(map(str, writing["missing"]))
+        said = {name: str(writing[name]) for name in ("decimal", "thousands", "date_format")}
+        return Origin(notations, Writing(missing, **said), None if record["id"] is None else str(record["id"]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"not the description of a table: {one_line(error)}") from error
 
 
 def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str | None) -> pd.DataFrame:

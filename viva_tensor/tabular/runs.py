@@ -15,13 +15,20 @@ import numpy as np
 from viva_tensor import autograd, kernels
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.baselines import FITTED, MOST_CLASSES, Model, boosted_trees, least_squares, logistic_regression
+from viva_tensor.tabular.baselines import (
+    FITTED,
+    MOST_CLASSES,
+    Baseline,
+    boosted_trees,
+    least_squares,
+    logistic_regression,
+)
 from viva_tensor.tabular.data import DataError, Table, as_table
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
-from viva_tensor.tabular.model import Run, Scores, name_rows
+from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare
 from viva_tensor.tabular.reading import Source
@@ -45,6 +52,7 @@ def run(
     comm: Intracomm | None = None,
     shared_folder: str | Path | None = None,
     timed: bool = False,
+    start: Model | None = None,
 ) -> Run:
     """Train a network to predict a column from the other columns, and test it once on test rows.
 
@@ -69,10 +77,14 @@ def run(
         With several ranks: a folder that all of them see, for the encoded features. Of a stream: a folder for its
         encoded training rows, by default one for temporary files.
 
+    start : Model, optional
+        A model that was trained on the same columns, to go on from instead of a linear one; if training makes it no
+        better on validation rows, beyond chance, it is returned as it was.
+
     Raises
     ------
     DataError
-        If the table cannot be used.
+        If the table cannot be used, or another encoding of it than that of ``start`` is fitted.
     DivergenceError
         If the loss becomes infinite or NaN.
     """
@@ -90,7 +102,7 @@ def run(
             started(prepared)
         suited = dataclasses.replace(settings, loss=prepared.target.loss)
         options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
-        result = _trained(features, suited, ranks, options)
+        result = _trained(features, suited, ranks, options, start)
         with ranks.fail_together("predict"):
             test = prepared.split.test
             local = in_blocks(result.predict, features.x, test[ranks.local_slice(len(test))])
@@ -120,11 +132,16 @@ def run(
     )
 
 
-def _trained(features: Features, settings: Settings, ranks: Ranks, options: Mapping[str, Any]) -> Fit:
-    """Train a network that begins as a linear model, and return what is better of the two."""
+def _trained(
+    features: Features, settings: Settings, ranks: Ranks, options: Mapping[str, Any], earlier: Model | None
+) -> Fit:
+    """Train a network that begins as a linear model or an earlier one, and return what is better of the two."""
     target, (train, validation, _) = features.prepared.target, features.prepared.split
     x, y = features.x, features.y
-    start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train)))
+    if earlier is None:
+        start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train)))
+    else:
+        start = _continued(earlier, features.prepared, settings)
     classes = target.outputs if isinstance(target, Classes) else None
     options = {**options, "classes": classes, "start": start}
     result = fit(**features.to_fit(), settings=settings, **options)
@@ -138,7 +155,7 @@ def _insight(features: Features, result: Fit) -> Insight:
     network = partial(Network(result.settings.activation), result.layers)
     return examine(
         network,
-        features.x[some],
+        features.x[some].astype(result.settings.dtype, copy=False),
         prepared.values[some],
         prepared.target,
         prepared.encoding,
@@ -154,6 +171,18 @@ def _chosen(result: Fit, start: Layers, x: Float32Array, y: Float32Array, target
     return result if is_better(result.predict(x), linear.predict(x), y, target) else linear
 
 
+def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers:
+    """Return the layers of an earlier model of the same columns."""
+    if (earlier.target, earlier.encoding, earlier.activation) != (
+        prepared.target,
+        prepared.encoding,
+        settings.activation,
+    ):
+        hint = "take the same table, task, seed and activation, or train anew"
+        raise DataError(f"the model to go on from has other columns, scales or classes than this table gives; {hint}")
+    return earlier.layers
+
+
 def _layers(arrays: Sequence[Array] | None) -> Layers | None:
     return None if arrays is None else record_layers(autograd.new_tape(), arrays).value
 
@@ -164,7 +193,7 @@ def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
     some, actual = split.train[:FITTED], values[split.test]
     x, y = features.x[some], values[some]
 
-    def predicted(model: Model) -> Float64Array:
+    def predicted(model: Baseline) -> Float64Array:
         return in_blocks(model, features.x, split.test)
 
     if isinstance(target, Number):
