@@ -43,7 +43,7 @@ class TestTrain:
         for word in ("network", "least squares", "training mean", "RMSE", "R2", "rows/s"):
             assert word in result.stdout
         assert "left out: fixed (constant)" in result.stdout
-        assert "left out: 1 rows without a value of price" in result.stdout
+        assert "left out: 1 row without a value of price" in result.stdout
         for name in ("model.safetensors", "preprocessing.json", "history.csv", "loss.png", "predictions.csv",
                      "report.json", "report.md"):  # fmt: skip
             assert str(tmp_path / "run" / name) in result.stdout
@@ -53,7 +53,7 @@ class TestTrain:
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", "--memory", 0, *QUICK)
         assert (result.exit_code, result.stderr) == (0, "")
         assert "read in blocks: columns are judged" in result.stdout
-        assert "left out: 1 rows without a value of price" in result.stdout
+        assert "left out: 1 row without a value of price" in result.stdout
         assert sorted(os.listdir(tmp_path / "run"))[0] == "history.csv"  # nothing temporary is left
         assert invoke("predict", tmp_path / "run", csv).exit_code == 0
 

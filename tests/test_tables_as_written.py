@@ -195,7 +195,7 @@ def test_rare_classes_are_learned_from_and_named(folder, plane):
     labels[8] = "never again"
     folder.write("t.csv", plane.assign(y=labels))
     folder.train("t.csv", "y")
-    assert "y: no test row is of class 'never again', which has 1 rows" in folder.said
+    assert "y: no test row is of class 'never again', which has 1 row" in folder.said
     tested = pd.read_csv(folder.path / "run" / "predictions.csv")["actual"].value_counts(normalize=True)
     assert abs(tested["a"] - (labels == "a").mean()) < 0.02
 

@@ -20,7 +20,7 @@ def reader(tmp_path):
     return read_text
 
 
-SHORT = "1 rows lack their last values; the first of them is line 2"
+SHORT = "1 row without the last values; the first is line 2"
 
 
 def rows(source):

@@ -16,6 +16,7 @@ from support.mangled import tables
 
 from viva_tensor.error import TensorError
 from viva_tensor.tabular import runs
+from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import DataError, diamonds_path, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import normal
@@ -198,3 +199,18 @@ class TestReadTable:
             read_table(tmp_path / "none.csv")
         with pytest.raises(DataError, match="is a directory"):
             read_table(tmp_path)
+
+
+def test_sheets_that_are_not_read_are_named(tmp_path):
+    path = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(path) as book:
+        for name in ("sales", "notes", "old"):
+            pd.DataFrame({"a": [1, 2]}).to_excel(book, sheet_name=name, index=False)
+    assert read(path).notes == ("read: the sheet 'sales'; not 'notes', 'old'",)
+
+
+def test_booleans_are_no_numbers_for_a_model_of_numbers():
+    column = Numeric("a", median=3.0, mean=3.0, std=1.0, low=0.0, high=5.0)
+    with pytest.raises(DataError, match=r"'a' must hold numbers \(0 to 5\), not booleans"):
+        column.encode(pd.Series([True, False]))
+    assert Numeric("a", 0.0, 0.5, 1.0, low=0.0, high=1.0).encode(pd.Series([True]))[0, 0] == 0.5

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import EPOCH, IndexArray, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, labels_of, numbers_of
 from viva_tensor.tabular.notation import normal
 
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
@@ -41,6 +41,8 @@ class Numeric:
         return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
+        if pd.api.types.is_bool_dtype(column) and not (self.low >= 0 and self.high <= 1) and math.isfinite(self.low):
+            raise DataError(f"column {self.name!r} must hold numbers ({self.low:g} to {self.high:g}), not booleans")
         return self.scale(numbers_of(column))
 
     def scale(self, values: Float64Array) -> Float64Array:

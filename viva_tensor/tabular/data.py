@@ -224,6 +224,17 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
     return codes, [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
 
 
+def number_of(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> number_of(1, "row"), number_of(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of an error without line breaks, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,16 @@ import numpy as np
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import DataError, Split, Table, as_table, check_column, split_rows, target_kind
+from viva_tensor.tabular.data import (
+    DataError,
+    Split,
+    Table,
+    as_table,
+    check_column,
+    number_of,
+    split_rows,
+    target_kind,
+)
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
@@ -111,7 +120,7 @@ def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:
     if not isinstance(target, Classes):
         return []
     lacking = [i for i in range(target.outputs) if not (values[split.test] == i).any()]
+    counts = {i: number_of(int((values == i).sum()), "row") for i in lacking}
     return [
-        f"{target.name}: no test row is of class {target.labels[i]!r}, which has {int((values == i).sum()):,} rows"
-        for i in lacking
+        f"{target.name}: no test row is of class {target.labels[i]!r}, which has {count}" for i, count in counts.items()
     ]

@@ -139,7 +139,7 @@ def read(
             table = TYPED[kind](path, expected)
             check_names(path, table.columns)
             found = typed(table, reading.writing, expected)
-            source = Source(found.table, found.notations, tuple(found.notes))
+            source = Source(found.table, found.notations, (*_other_sheets(path, kind), *found.notes))
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -219,6 +219,15 @@ def _first_sheet(path: Path, expected: Expected) -> pd.DataFrame:
     check_names(path, pd.Index([name for name in names.iloc[0] if name] if len(names) else []))
     dtype = dict.fromkeys(expected.text, "str")
     return pd.read_excel(path, keep_default_na=False, na_values=[""], dtype=dtype)
+
+
+def _other_sheets(path: Path, kind: str) -> list[str]:
+    """Name the sheets of a workbook that are not read."""
+    if kind != "xlsx":
+        return []
+    with pd.ExcelFile(path) as book:
+        first, *others = map(str, book.sheet_names)
+    return [f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:

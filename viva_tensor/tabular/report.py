@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from viva_tensor.distributed.clock import Times
+from viva_tensor.tabular.data import number_of
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
@@ -110,8 +111,8 @@ def overview(run: Prepared | Run, source: str) -> str:
     """Return rows, target, columns and features in a line."""
     encoding = run.encoding
     return (
-        f"{source}: {run.rows['read']:,} rows; {run.target.name} from {len(encoding.columns)} columns "
-        f"as {len(encoding.feature_names)} features"
+        f"{source}: {number_of(run.rows['read'], 'row')}; {run.target.name} from "
+        f"{number_of(len(encoding.columns), 'column')} as {number_of(len(encoding.feature_names), 'feature')}"
     )
 
 
@@ -120,7 +121,7 @@ def findings(run: Prepared | Run) -> list[str]:
     lines = list(run.notes)
     lines += [f"left out: {column} ({reason})" for column, reason in run.encoding.left_out.items()]
     if run.rows["without_target"]:
-        lines.append(f"left out: {run.rows['without_target']:,} rows without a value of {run.target.name}")
+        lines.append(f"left out: {number_of(run.rows['without_target'], 'row')} without a value of {run.target.name}")
     return lines
 
 
@@ -128,7 +129,7 @@ def score_table(run: Run) -> list[list[str]]:
     """Return the heading and a row for the network and each baseline."""
     fields = next(iter(run.scores.values()))._fields
     scored = "On" if "accuracy" in fields else "Error on"
-    table = [[f"{scored} {run.rows['test']:,} test rows", *(HEADINGS[name] for name in fields)]]
+    table = [[f"{scored} {number_of(run.rows['test'], 'test row')}", *(HEADINGS[name] for name in fields)]]
     for kind, scores in run.scores.items():
         table.append([kind, *(_quantity(name, value) for name, value in scores._asdict().items())])
     return table
@@ -154,10 +155,8 @@ def speed(run: Run) -> str:
     if kept == 0:
         best = ", kept the linear model that it began as"
     ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
-    return (
-        f"Trained on {run.rows['train']:,} rows for {epochs} epochs{ranks} in {run.fit.seconds:.1f} s{best}: "
-        f"{run.fit.rows_per_second:,.0f} rows/s"
-    )
+    trained = f"Trained on {run.rows['train']:,} rows for {number_of(epochs, 'epoch')}{ranks}"
+    return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
 
 
 def _quantity(name: str, value: float) -> str:

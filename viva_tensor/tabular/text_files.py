@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.layout import check_quotes, find_layout, repair
 from viva_tensor.tabular.progress import bytes_counted
 
@@ -78,7 +78,9 @@ class TextFile:
                 raise DataError(f"{self._path} has no rows") from None
             table = rows(io.BytesIO(whole.content), ",", {})
             if whole.short:
-                return table, (f"{whole.short:,} rows lack their last values; the first of them is line {whole.line}",)
+                return table, (
+                    f"{number_of(whole.short, 'row')} without the last values; the first is line {whole.line}",
+                )
         return table, ()
 
     def _require_rows(self) -> None:
