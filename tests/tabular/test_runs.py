@@ -62,6 +62,10 @@ class TestRun:
         with pytest.raises(DataError, match="other columns, scales or classes than this table gives"):
             runs.run(table[:100], "price", settings, start=first.model)
 
+    def test_what_is_no_model_to_go_on_from_is_refused(self, table):
+        with pytest.raises(DataError, match=r"start is a Run, wanted a Model, such as run\.model"):
+            runs.run(table, "price", QUICK, start=runs.run(table, "price", QUICK))
+
     def test_a_model_in_float64_is_kept_in_float64(self, table, tmp_path):
         run = runs.run(table, "price", dataclasses.replace(QUICK, dtype="float64"))
         run.model.save(tmp_path)

@@ -52,7 +52,7 @@ def test_blocks_and_sample_are_the_rows_of_the_file(suffix, tmp_path):
     drawn = stream(path)
     assert drawn.rows == ROWS
     assert len(drawn.indices) == 400
-    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices].reset_index(drop=True))
+    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices])
     known = Expected(notations=drawn.source.notations, text=["kind"])
     frames = list(drawn.frames(known))
     assert len(frames) > 5
@@ -91,7 +91,7 @@ def test_decimal_commas_and_dates_of_digits_are_read_again(tmp_path):
     drawn, expected = stream(path, way), read(path, way).table
     assert expected["b"][0] == 1100
     assert expected["d"].dt.year.eq(2024).all()
-    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices].reset_index(drop=True))
+    pd.testing.assert_frame_equal(drawn.source.table, expected.iloc[drawn.indices])
     pd.testing.assert_frame_equal(whole(drawn.frames(Expected(notations=drawn.source.notations))), expected)
 
 
@@ -131,6 +131,59 @@ def test_a_value_unlike_the_sample_is_refused_with_its_row(tmp_path):
 
 
 class TestRun:
+    @pytest.mark.parametrize(
+        "words", [("true", "false"), ("True", "False"), ("yes", "no"), ("2020-01-01", "2020-02-01")]
+    )
+    def test_labels_are_the_same_in_every_block(self, words, tmp_path):
+        path = tmp_path / "table.csv"
+        made().assign(label=lambda table: np.where(table["size"] > 0, *words)).to_csv(path, index=False)
+        task = tabular.Task("label", "class")
+        drawn = stream(path, expected=Expected(text=["label"])) if words[0].startswith("20") else stream(path)
+        run = tabular.run(drawn, task, QUICK)
+        assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == ROWS
+
+    def test_numbers_as_labels_beside_one_that_is_none(self, tmp_path):
+        path = tmp_path / "table.csv"
+        label = [f"{i % 3}.0" for i in range(ROWS)]
+        absent = sorted(set(range(ROWS)) - set(sample([pa.table({"a": range(ROWS)})], 400).indices.tolist()))
+        label[absent[9]] = "A"
+        made().assign(label=label).to_csv(path, index=False)
+        run = tabular.run(stream(path, expected=Expected(text=["label"])), tabular.Task("label", "class"), QUICK)
+        assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == ROWS - 1
+        assert run.rows["without_target"] == 0
+        assert any("1 row left out, of classes that the sample lacks, such as 'A'" in note for note in run.notes)
+
+    def test_dates_as_categories_are_the_same_in_every_block(self, tmp_path):
+        path = tmp_path / "table.csv"
+        table = made()
+        table["month"] = [f"2020-0{i % 3 + 1}-01" for i in range(ROWS)]
+        table["price"] = np.arange(ROWS) % 3
+        table.to_csv(path, index=False)
+        task = tabular.Task("price", roles=tabular.Roles(categorical=("month",), drop=("size", "kind", "when")))
+        settings = Settings(hidden=(), epochs=20, batch_size=32)
+        assert tabular.run(stream(path), task, settings).scores["network"].rmse < 0.01
+
+    def test_a_named_index_of_pandas_names_the_rows(self, tmp_path):
+        path = tmp_path / "table.parquet"
+        made().set_axis(pd.RangeIndex(1000, 1000 + 2 * ROWS, 2, name="key")).to_parquet(path, row_group_size=700)
+        run = tabular.run(stream(path), tabular.Task("price", roles=tabular.Roles(id="key")), QUICK)
+        assert (run.test["key"] == 1000 + 2 * run.test["row"]).all()
+
+    def test_a_column_that_numbers_the_rows_is_left_out(self, tmp_path):
+        path = tmp_path / "table.csv"
+        made().reset_index(names="i").to_csv(path, index=False)
+        assert dict(tabular.run(stream(path), "price", QUICK).encoding.left_out) == {
+            "i": "it numbers the rows; --numeric keeps it"
+        }
+
+    def test_a_file_that_changes_is_noticed(self, tmp_path):
+        path = tmp_path / "table.csv"
+        made().to_csv(path, index=False)
+        drawn = stream(path)
+        made()[:2000].to_csv(path, index=False)
+        with pytest.raises(DataError, match="the file had 3,000 rows and has 2,000 now"):
+            tabular.run(drawn, "price", QUICK)
+
     def test_all_rows_but_those_held_out_are_trained_on(self, tmp_path):
         path = tmp_path / "table.csv"
         table = made()
@@ -163,7 +216,8 @@ class TestRun:
         table.to_csv(path, index=False)
         run = tabular.run(stream(path), "kind", QUICK)
         assert run.target.labels == ("a", "b", "c")
-        assert any("2 rows are left out" in note and "'rare'" in note for note in run.notes)
+        assert any("2 rows left out" in note and "'rare'" in note for note in run.notes)
+        assert run.rows["without_target"] == 0
         assert run.rows["train"] == ROWS - 2 - run.rows["validation"] - run.rows["test"]
 
     def test_the_same_run_again_has_the_same_bits(self, tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor import autograd, nn, optim
-from viva_tensor.error import DtypeError, InvalidValue, TensorError
+from viva_tensor.error import DtypeError, InvalidValue
 from viva_tensor.train import Settings, fit
 
 RNG = np.random.default_rng(3)
@@ -38,8 +38,10 @@ class TestLoss:
         for loss in ("squared", 3, None):
             with pytest.raises(InvalidValue, match=r"wanted one of mse.*or a function of the tape"):
                 Settings(loss=loss)
-        with pytest.raises(TensorError):
+        with pytest.raises(InvalidValue, match=r"returned a variable of shape \(128, 1\), wanted a scalar"):
             fit(X, Y, Settings(loss=lambda tape, output, target: autograd.sub(tape, output, target)))
+        with pytest.raises(InvalidValue, match="returned a NoneType; return a scalar variable and the longer tape"):
+            fit(X, Y, Settings(loss=lambda tape, output, target: None))
 
     def test_a_checkpoint_of_a_function_goes_on_with_it_alone(self, tmp_path):
         path = tmp_path / "run.safetensors"
@@ -69,6 +71,13 @@ class TestMetric:
         fitted = fit(X, Y, settings)
         assert (fitted.best_epoch, len(fitted.history["epoch"])) == (1, 4)
 
+    def test_one_that_is_no_number_is_an_error(self):
+        def nan(tape, output, target):
+            return autograd.new_constant(tape, np.float32(np.nan))
+
+        with pytest.raises(InvalidValue, match="the metric of the validation rows is nan"):
+            fit(X, Y, Settings(metric=nan))
+
     def test_it_needs_validation_rows(self):
         with pytest.raises(InvalidValue, match="metric without validation rows"):
             fit(X, Y, Settings(metric="mae", validation_fraction=0.0))
@@ -84,6 +93,12 @@ class TestLabels:
         assert all(map(np.array_equal, arrays(text), arrays(numbers)))
         assert np.mean(text.predict_classes(X) == KIND) > 0.95
         assert np.array_equal(numbers.predict_classes(X), text.predict_classes(X) == "up")
+
+    def test_one_that_pandas_lacks_is_left_out(self):
+        text = pd.Series(KIND, dtype="string")
+        text[3] = pd.NA
+        with pytest.warns(UserWarning, match="1 of 240 rows have no finite target, the first is row 3"):
+            assert fit(X, text, CLASSES).labels == ("down", "up")
 
     def test_missing_ones_are_left_out_and_validation_has_the_same_classes(self):
         text = np.array([None, *KIND[1:].tolist()], object)
@@ -109,6 +124,11 @@ class TestLabels:
     def test_numbers_have_no_classes(self):
         with pytest.raises(InvalidValue, match="loss='mse' learns no classes"):
             fit(X, Y, QUICK).predict_classes(X)
+
+    def test_several_logits_tell_several_answers(self):
+        settings = Settings(hidden=(8,), epochs=20, batch_size=16, loss="binary_cross_entropy")
+        answers = np.stack([X[:, 0] > 0, X[:, 1] > 0], axis=1)
+        assert np.mean(fit(X, answers, settings).predict_classes(X) == answers) > 0.95
 
     def test_one_logit_tells_two_classes(self):
         settings = Settings(hidden=(8,), epochs=10, batch_size=16, loss="binary_cross_entropy")
@@ -142,6 +162,11 @@ class TestDtype:
 
 
 class TestMistakes:
+    def test_what_is_no_layers_to_start_from_is_refused(self):
+        for start in ([1, 2], object()):
+            with pytest.raises(InvalidValue, match="wanted layers; give the layers of a trained network"):
+                fit(X, Y, QUICK, start=start)
+
     def test_a_setting_that_does_not_exist_is_named_with_the_nearest(self):
         with pytest.raises(TypeError, match="no setting 'epoch'; did you mean epochs"):
             Settings(epoch=3)

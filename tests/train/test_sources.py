@@ -39,6 +39,22 @@ def test_the_network_is_that_of_the_arrays_bit_for_bit(rows):
     assert pieces.history["learning_rate"] == whole.history["learning_rate"]
 
 
+def test_targets_of_one_axis_are_those_of_one_column():
+    one, column = (fit(Pieces(X, y, 64), settings=SETTINGS) for y in (Y[:, 0], Y))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(column), strict=True))
+
+
+def test_a_source_may_fill_the_same_arrays_anew():
+    class Buffered(Pieces):
+        def epoch(self, rng):
+            x, y = np.empty((50, 3), np.float32), np.empty((50, 1), np.float32)
+            for x[:], y[:] in super().epoch(rng):
+                yield x, y
+
+    one, other = (fit(kind(X, Y, 50), settings=SETTINGS) for kind in (Buffered, Pieces))
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(one), arrays(other), strict=True))
+
+
 def test_classes_with_validation_rows():
     classes = (X[:, 0] > 0).astype(np.float32)
     settings = Settings(hidden=(8,), loss="cross_entropy", epochs=5, batch_size=16, patience=3)
@@ -68,6 +84,22 @@ class Short(Pieces):
         yield from list(super().epoch(rng))[:-1]
 
 
+class Endless(Pieces):
+    def epoch(self, rng):
+        while True:
+            yield from super().epoch(rng)
+
+
+class Bare(Pieces):
+    def epoch(self, rng):
+        yield self.x
+
+
+class Shapeless:
+    def epoch(self, rng):
+        yield X, Y
+
+
 class Failing(Pieces):
     def epoch(self, rng):
         yield from list(super().epoch(rng))[:2]
@@ -82,7 +114,10 @@ class Failing(Pieces):
             Pieces(X, spoiled(Y, 3, np.inf), 50), {}, InvalidShape, "49 of its rows with a target",
             marks=pytest.mark.filterwarnings("ignore:.*no finite target"),
         ),
-        (Short(X, Y, 64), {}, InvalidValue, "192 rows in an epoch, and said 200"),
+        (Short(X, Y, 64), {}, InvalidValue, "192 rows or more in an epoch, and said 200"),
+        (Endless(X, Y, 64), {}, InvalidValue, "rows or more in an epoch, and said 200"),
+        (Bare(X, Y, 64), {}, InvalidValue, r"yields a ndarray; yield features and targets, \(x, y\)"),
+        (Shapeless(), {}, InvalidValue, r"shape of the source is None; give it \(rows, features\)"),
         (Failing(X, Y, 64), {}, OSError, "the disk is gone"),
         (Pieces(X, Y, 64), {"y": Y}, InvalidValue, "y beside a source"),
         (Pieces(X, Y, 64), {"rows": [1]}, InvalidValue, "rows beside a source"),

@@ -230,6 +230,10 @@ def _numbers_rows(column: pd.Series[Any]) -> bool:
     values = column.to_numpy(np.int64)
     if values[0] in (0, 1) and bool((np.diff(values) == 1).all()):  # else it may be years
         return True
+    if not isinstance(column.index, pd.RangeIndex) and pd.api.types.is_integer_dtype(column.index):
+        beside = values - column.index.to_numpy(np.int64)  # of some rows of a file
+        if beside[0] in (0, 1) and bool((beside == beside[0]).all()):
+            return True
     return bool(IDENTIFIER_NAME.fullmatch(str(column.name))) and column.is_unique
 
 

@@ -55,8 +55,7 @@ class Words:
     def __init__(self, column: pd.Series[Any], missing: Sequence[str] = ()) -> None:
         self.codes: IndexArray
         self.codes, values = pd.factorize(column)
-        index = column.index
-        self._begin = index.start if isinstance(index, pd.RangeIndex) and index.step == 1 else 0  # of a block of rows
+        self._index = column.index
         self.written = [str(value) for value in values]
         self.words = [word.translate(_SPACES).strip() for word in self.written]
         self.absent = np.array([not word or word in missing or word.casefold() in MARKERS for word in self.words], bool)
@@ -70,7 +69,9 @@ class Words:
         """Return the first of some words as a short Python string, and its row."""
         index = int(np.flatnonzero(which)[0])
         written = self.written[index]
-        row = self._begin + int(np.argmax(self.codes == index))
+        position = int(np.argmax(self.codes == index))
+        # of some rows of a file the index has their numbers in the file
+        row = int(self._index[position]) if pd.api.types.is_integer_dtype(self._index) else position
         return repr(written if len(written) <= LONGEST else written[:LONGEST] + "..."), row
 
     def example(self, which: BoolArray) -> str:

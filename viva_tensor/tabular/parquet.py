@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,21 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
         for name in set(table.column_names) & set(frame.columns):
             frame[name] = _exact(table[name], frame[name])
     return frame.reset_index(drop=True)
+
+
+def with_index(table: pa.Table, begin: int) -> pa.Table:
+    """Return a table that begins at some row of a file, with an index that pandas stored as start and step alone."""
+    stored = table.schema.pandas_metadata or {}
+    indices = stored.get("index_columns", [])
+    if not (len(indices) == 1 and isinstance(indices[0], dict)):
+        return table
+    index = indices[0]
+    pandas = json.dumps({**stored, "index_columns": []}).encode()
+    table = table.replace_schema_metadata({**table.schema.metadata, b"pandas": pandas})
+    if index["name"] is None:
+        return table
+    numbers = index["start"] + index["step"] * np.arange(begin, begin + table.num_rows)
+    return table.add_column(0, index["name"], [numbers])
 
 
 def _by_columns(once: list[pa.Table]) -> pd.DataFrame:

@@ -247,13 +247,13 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
     once = [rows]
     del rows
-    table = data_frame(once.pop())  # which then lets go of each column that it has converted
+    table = file.numbered(data_frame(once.pop()))  # which then lets go of each column that it has converted
     # as numbers, dates such as 01022024 have lost a zero
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
-        table = table.assign(**{name: data_frame(again.select([name]))[name] for name in digits})
+        table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
     found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
-        found = typed_again(found, data_frame(again.select(doubles)), reading.writing)
+        found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)

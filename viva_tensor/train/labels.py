@@ -59,4 +59,7 @@ def _texts(y: Any) -> npt.NDArray[Any] | None:
 
 
 def _absent(value: Any) -> bool:
-    return value is None or bool(value != value) is True if not isinstance(value, str) else False
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas' NA
+        return True

@@ -140,9 +140,22 @@ def _named(value: Any) -> Any:
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
-def loss_function(loss: str | Loss) -> Loss:
-    """Return a loss as a function of the tape."""
-    return LOSSES[loss] if isinstance(loss, str) else loss
+def recorded(loss: str | Loss, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
+    """Record a loss of outputs.
+
+    Raises
+    ------
+    InvalidValue
+        If a function returns something else than a scalar and a tape.
+    """
+    traced: Any = (LOSSES[loss] if isinstance(loss, str) else loss)(tape, output, target)
+    if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], Variable)):
+        got = f"{_named(loss)} returned a {type(traced).__name__}"
+        raise InvalidValue(got, operation="fit", hint="return a scalar variable and the longer tape")
+    if traced[0].data.ndim:
+        got = f"{_named(loss)} returned a variable of shape {traced[0].data.shape}, wanted a scalar"
+        raise InvalidValue(got, operation="fit", hint="end with autograd.mean")
+    return Traced(*traced)
 
 
 DEFAULTS = Settings()

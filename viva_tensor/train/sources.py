@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
+from viva_tensor.kernels.checks import is_whole
 from viva_tensor.train.rows import checked_rows
 from viva_tensor.train.settings import Settings
 
@@ -57,14 +58,18 @@ class SourcedRows:
     def __init__(self, source: RowSource, settings: Settings, classes: int | None) -> None:
         self._source, self._settings, self._classes = source, settings, classes
         self._seen = False  # and so checked
-        count, features = (int(length) for length in source.shape)
+        shape = getattr(source, "shape", None)
+        if not (isinstance(shape, tuple) and len(shape) == 2 and all(map(is_whole, shape))):
+            hint = "give it (rows, features)"
+            raise InvalidValue(f"the shape of the source is {shape!r}", operation="fit", hint=hint)
+        count, features = map(int, shape)
         if count < 1 or features < 1:
             raise InvalidShape(f"the source has shape {source.shape}", operation="fit", hint="give some rows")
         self.count, self.features = count, features
         first = next(self._pieces(np.random.default_rng(0)), None)  # any piece
         if first is None:
             raise InvalidValue("the source has no rows in its epoch", operation="fit")
-        self._first = first
+        self._first = first[0].copy(), first[1].copy()
 
     def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
         """Return the features and targets of some of the first rows."""
@@ -76,23 +81,30 @@ class SourcedRows:
         done = 0
         for x, y in whole_batches(self._pieces(rng), batch_size):
             done += len(x)
+            if done > self.count:
+                break
             yield x, y
         if done != self.count:
-            raise InvalidValue(f"the source has {done} rows in an epoch, and said {self.count}", operation="fit")
+            raise InvalidValue(
+                f"the source has {done} rows or more in an epoch, and said {self.count}", operation="fit"
+            )
         self._seen = True
 
     def _pieces(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
         what = "rows of a source"
-        for x, y in self._source.epoch(rng):
-            features = as_numbers(f"fit on {what}", "x", x, self._settings.dtype)
-            targets = as_numbers(f"fit on {what}", "y", y, self._settings.dtype)
+        for piece in self._source.epoch(rng):
+            if not (isinstance(piece, tuple) and len(piece) == 2):
+                got = f"the source yields a {type(piece).__name__}"
+                raise InvalidValue(got, operation="fit", hint="yield features and targets, (x, y)")
+            features = as_numbers(f"fit on {what}", "x", piece[0], self._settings.dtype)
+            targets = as_numbers(f"fit on {what}", "y", piece[1], self._settings.dtype)
             if not self._seen:
                 rows = checked_rows(what, features, targets, self._settings, self._classes)
                 if rows.x.shape[1] != self.features or len(rows.indices) != len(rows.x):
                     got = f"a piece of shape {rows.x.shape}, {len(rows.indices)} of its rows with a target"
                     hint = f"give {self.features} features, and only rows with a target"
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
-                features, targets = rows.x, rows.y
+            targets = targets if targets.ndim == 2 or self._settings.loss == "cross_entropy" else targets[:, None]
             yield features, targets
 
 
@@ -117,4 +129,4 @@ def whole_batches(
         whole = len(x) // batch_size * batch_size
         if whole:
             yield x[:whole], y[:whole]
-        left = x[whole:], y[whole:]
+        left = x[whole:].copy(), y[whole:].copy()  # for the source may fill its arrays anew

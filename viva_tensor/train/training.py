@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
 from viva_tensor.error import InvalidShape, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array, Float32Array
+from viva_tensor.nn.layers import is_linear
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.labels import Labels
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.rows import CLASSIFYING, Rows
-from viva_tensor.train.settings import DEFAULTS, Settings, loss_function, rates
+from viva_tensor.train.settings import DEFAULTS, Settings, rates, recorded
 from viva_tensor.train.sources import SourcedRows
 
 
@@ -83,6 +84,8 @@ class Fit(NamedTuple):
     def predict_classes(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the class of each row of x [rows, features]: that of the largest output, by its label if it has one.
 
+        Of "binary_cross_entropy" it is 1 where the output is above 0, for each of several outputs.
+
         Examples
         --------
         >>> from viva_tensor.train import fit
@@ -93,7 +96,7 @@ class Fit(NamedTuple):
         """
         outputs = self.predict(x)
         if self.settings.loss == "binary_cross_entropy":
-            return (outputs[:, 0] > 0).astype(np.int64)
+            return (outputs[:, 0] > 0 if outputs.shape[1] == 1 else outputs > 0).astype(np.int64)
         if self.settings.loss != "cross_entropy":
             raise InvalidValue(f"loss={self.settings.plain()['loss']!r} learns no classes", operation="predict_classes")
         classes: npt.NDArray[Any] = outputs.argmax(axis=1)
@@ -145,7 +148,7 @@ class Training:
         x, tape = autograd.new_constant(tape, features)
         y, tape = autograd.new_constant(tape, targets)
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
-        loss, tape = loss_function(self.settings.loss)(tape, output, y)
+        loss, tape = recorded(self.settings.loss, tape, output, y)
         return program.compile_step(
             tape,
             loss=loss,
@@ -212,8 +215,8 @@ class Training:
             output = self.network(self.layers, x)
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
-            loss = float(loss_function(self.settings.loss)(tape, pred, target).value.data)
-            metric = float(loss_function(self.settings.metric or self.settings.loss)(tape, pred, target).value.data)
+            loss = float(recorded(self.settings.loss, tape, pred, target).value.data)
+            metric = float(recorded(self.settings.metric or self.settings.loss, tape, pred, target).value.data)
             accurate = _accuracy(self.settings.loss, output, y) if self.settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
             loss, accurate, metric, count = self.ranks.sum(loss * len(x), accurate * len(x), metric * len(x), len(x))
@@ -222,7 +225,10 @@ class Training:
 
     def _watched(self, values: Mapping[str, float]) -> float:
         """Return the value that tells how good an epoch is: the less, the better."""
-        return values.get("validation_loss" if self.settings.metric is None else "validation_metric", math.inf)
+        watched = values.get("validation_loss" if self.settings.metric is None else "validation_metric", math.inf)
+        if math.isnan(watched):
+            raise InvalidValue("the metric of the validation rows is nan", operation="fit")
+        return watched
 
     def _finite(self, loss: float) -> float:
         if math.isfinite(loss):
@@ -244,6 +250,9 @@ class Training:
 
 def _alike(start: Layers, layers: Layers) -> list[Array]:
     """Return the arrays of layers to start from, or raise if they are not of the shapes wanted."""
+    if not (isinstance(start, Sequence) and all(map(is_linear, start))):
+        hint = "give the layers of a trained network, fit(...).layers"
+        raise InvalidValue(f"start is a {type(start).__name__}, wanted layers", operation="fit", hint=hint)
     arrays, wanted = parameters(start), [array.shape for array in parameters(layers)]
     if [array.shape for array in arrays] != wanted:
         shapes = [array.shape for array in arrays]
