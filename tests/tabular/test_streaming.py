@@ -1,10 +1,16 @@
 """Files in blocks: what they give is what reading them as a whole gives."""
 
+import tempfile
+from pathlib import Path
+
+import hypothesis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given
+from support.mangled import tables
 
 from viva_tensor import tabular
 from viva_tensor.tabular import features, memory, streaming
@@ -58,6 +64,41 @@ def test_blocks_and_sample_are_the_rows_of_the_file(suffix, tmp_path):
     assert len(frames) > 5
     pd.testing.assert_frame_equal(whole(frames), expected)
     assert [frame.index[0] for frame in frames] == np.cumsum([0, *map(len, frames)])[:-1].tolist()
+
+
+@given(tables())
+@hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_read_in_blocks_is_what_is_read_as_a_whole(made):
+    blocks_are_the_whole(*made)
+
+
+def blocks_are_the_whole(data, separator):
+    """Check that a file read in blocks has the same rows as when it is read as a whole, or is refused in words."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("t.tsv" if separator == "\t" else "t.csv")
+        path.write_bytes(data)
+        try:
+            expected = read(path)
+        except DataError:
+            with pytest.raises(DataError):
+                stream(path)
+            return
+        try:
+            drawn = stream(path)
+        except DataError as error:
+            if "in blocks" in str(error):  # of rows that are too short, and other encodings
+                return
+            raise
+        assert drawn.rows == len(expected.table)
+        pd.testing.assert_frame_equal(drawn.source.table, expected.table, check_index_type=False)
+        assert drawn.source.notations == expected.notations
+        texts = [
+            name for name in expected.table if pd.api.types.infer_dtype(expected.table[name]) in ("string", "empty")
+        ]
+        known = Expected(notations=expected.notations, text=texts)
+        again = pd.concat(list(drawn.frames(known)))
+        for name in expected.table.columns.difference(texts):
+            pd.testing.assert_series_equal(again[name], expected.table[name], check_index=False, check_dtype=False)
 
 
 def test_each_row_has_the_same_chance_to_be_drawn():

@@ -196,6 +196,8 @@ class _SampledFile(TextFile):
         import pyarrow as pa
 
         self._require_rows()
+        if len(self.layout.names) == 1:
+            raise DataError(f"cannot read {self._path} in blocks: it has one column, and features are wanted, too")
         while True:
             try:
                 if not self._types:
