@@ -294,9 +294,3 @@ class Cases(Benchmark):
 
     def time_case(self, _: str) -> None:
         self.timed(self.function)
-
-
-if __name__ == "__main__":
-    for one in cases().values():
-        with kernels.num_threads(one.threads):
-            one.make(np.random.default_rng(0))()
