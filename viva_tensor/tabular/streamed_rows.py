@@ -62,7 +62,7 @@ class FileRows:
 
 
 class Written(NamedTuple):
-    """Training rows in a file, how many rows have no target, and a note on classes that the sample lacks."""
+    """Training rows in a file, how many rows have no target, and what a person should know of the others."""
 
     rows: FileRows
     without_target: int
@@ -89,7 +89,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
         unknown: Counter[str] = Counter()
         example = ""
         with path.open("wb") as file:
-            for frame in stream.frames(_expected(prepared)):
+            for frame in filter(len, stream.frames(_expected(prepared))):
                 values, others = _values(prepared, frame[target.name])
                 if others and not unknown:
                     example = next(iter(others))
