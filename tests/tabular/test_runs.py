@@ -62,6 +62,12 @@ class TestRun:
         with pytest.raises(DataError, match="other columns, scales or classes than this table gives"):
             runs.run(table[:100], "price", settings, start=first.model)
 
+    @pytest.mark.parametrize(("first", "second"), [("float32", "float64"), ("float64", "float32")])
+    def test_a_model_of_another_dtype_goes_on(self, table, first, second):
+        model = runs.run(table, "price", dataclasses.replace(QUICK, dtype=first)).model
+        run = runs.run(table, "price", dataclasses.replace(QUICK, dtype=second), start=model)
+        assert np.isfinite(run.scores["network"].rmse)
+
     def test_what_is_no_model_to_go_on_from_is_refused(self, table):
         with pytest.raises(DataError, match=r"start is a Run, wanted a Model, such as run\.model"):
             runs.run(table, "price", QUICK, start=runs.run(table, "price", QUICK))

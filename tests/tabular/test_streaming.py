@@ -123,6 +123,17 @@ def test_a_column_may_hold_more_than_its_first_rows_do(tmp_path):
     assert table["d"][2000] == pd.Timestamp("2020-01-01T10:00")
 
 
+def test_a_reader_that_was_given_up_takes_nothing_from_the_next(tmp_path):
+    path = tmp_path / "table.csv.gz"
+    table = pd.DataFrame({"a": range(ROWS), "b": range(ROWS), "c": range(ROWS)}).astype({"b": object, "c": object})
+    table.loc[ROWS // 2, "b"], table.loc[ROWS - 9, "c"] = 0.5, 0.5
+    table.to_csv(path, index=False)
+    for _ in range(10):
+        drawn = stream(path)
+        assert (drawn.source.table["a"] == drawn.indices).all()
+        assert whole(drawn.frames(ANY))["a"].tolist() == list(range(ROWS))
+
+
 def test_decimal_commas_and_dates_of_digits_are_read_again(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(
@@ -182,6 +193,15 @@ class TestRun:
         drawn = stream(path, expected=Expected(text=["label"])) if words[0].startswith("20") else stream(path)
         run = tabular.run(drawn, task, QUICK)
         assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == ROWS
+
+    def test_a_class_that_differs_by_letter_case_is_another(self, tmp_path):
+        path = tmp_path / "table.csv"
+        table = made()
+        absent = sorted(set(range(ROWS)) - set(sample([pa.table({"a": range(ROWS)})], 400).indices.tolist()))
+        table.loc[absent[5], "kind"] = "A"
+        table.to_csv(path, index=False)
+        run = tabular.run(stream(path), "kind", QUICK)
+        assert any("1 row left out, of classes that the sample lacks, such as 'A'" in note for note in run.notes)
 
     def test_numbers_as_labels_beside_one_that_is_none(self, tmp_path):
         path = tmp_path / "table.csv"

@@ -114,6 +114,7 @@ class TestLabels:
             (KIND, QUICK, {}, DtypeError, "y holds text such as 'down', wanted real numbers; train with Settings"),
             (KIND, CLASSES, {"validation": (X[:2], ["up", "side"])}, InvalidValue,
              "validation rows: the target of row 1 is 'side'; wanted one of 'down', 'up'"),
+            (KIND, CLASSES, {"classes": 9}, InvalidValue, "classes=9, and y holds 2 labels"),
             (KIND, CLASSES, {"validation": (X[:2], [0, 1])}, InvalidValue, "targets are numbers, and others are text"),
         ],
     )  # fmt: skip

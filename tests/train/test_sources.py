@@ -71,6 +71,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(resumed), strict=True))
     with pytest.raises(InvalidValue, match="other rows"):
         fit(Pieces(X + 1, Y, 64), settings=SETTINGS, checkpoint=path, resume=True)
+    longer = Pieces(np.tile(X, (2, 1)), np.tile(Y, (2, 1)), 64)
+    longer.epoch = lambda rng: iter([*Pieces(X, Y, 64).epoch(rng)] * 2)  # whose first piece is the same
+    with pytest.raises(InvalidValue, match="other rows"):
+        fit(longer, settings=SETTINGS, checkpoint=path, resume=True)
 
 
 def spoiled(x, where, value):

@@ -155,7 +155,7 @@ def _insight(features: Features, result: Fit) -> Insight:
     network = partial(Network(result.settings.activation), result.layers)
     return examine(
         network,
-        features.x[some].astype(result.settings.dtype, copy=False),
+        features.x[some].astype(result.layers[0].w.data.dtype, copy=False),
         prepared.values[some],
         prepared.target,
         prepared.encoding,

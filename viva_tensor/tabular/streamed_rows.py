@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.tabular.columns import Categorical
-from viva_tensor.tabular.data import DataError, IndexArray, number_of
+from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
 from viva_tensor.tabular.model import Model
+from viva_tensor.tabular.notation import is_plain, normal
 from viva_tensor.tabular.packed import Packing, Records, spread_pieces
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bars
@@ -27,6 +27,7 @@ from viva_tensor.tabular.typed_columns import Expected
 
 BLOCK = 16_384  # rows read in one piece
 WINDOW = 64  # blocks drawn at random, whose rows are shuffled together
+BYTES = 256 << 20  # of a window at most, of which two are held
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class FileRows:
     def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
         """Yield all rows once; the next window is read while one is used."""
         blocks = rng.permutation(-(-self.count // BLOCK))
-        windows = [blocks[start : start + WINDOW] for start in range(0, len(blocks), WINDOW)]
+        several = max(1, min(WINDOW, BYTES // (BLOCK * self.packing.dtype.itemsize)))
+        windows = [blocks[start : start + several] for start in range(0, len(blocks), several)]
         with ThreadPoolExecutor(1) as pool:
             following = pool.submit(self._read, windows[0])
             for after in [*windows[1:], None]:
@@ -133,7 +135,10 @@ def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counte
     target = prepared.target
     if not isinstance(target, Classes):
         return values_of(column, "number")[0], Counter()
-    codes = Categorical(target.name, target.labels).codes(column)
-    known = len(target.labels)
-    others = Counter(map(str, column[codes > known]))
-    return np.where(codes < known, codes, np.nan), others
+    codes, labels = labels_of(column)
+    exact = {label: float(i) for i, label in enumerate(target.labels)}
+    # a block of numbers alone has them in one form, another with a word among them as they are written
+    numbers = {normal(label): i for label, i in exact.items() if is_plain(label)}
+    found = [exact.get(label, numbers.get(normal(label), np.nan) if is_plain(label) else np.nan) for label in labels]
+    values = np.array([*found, np.nan])[codes]
+    return values, Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -89,10 +88,10 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         if kind == "parquet":
             drawn = sample(_parquet(path), SAMPLE)
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
-            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _numbered(_parquet(path)))
+            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _parquet_frames(path))
         with opened(path, reading.encoding, whole=False) as content:
             separators = [reading.separator] if reading.separator else TEXT[kind]
-            file = _SampledFile(path, content, separators, reading.header)
+            file = _SampledFile(path, content, separators, reading.header, reading.encoding)
             source = read_columns(file, reading, expected)
         sampled = file.sampled
 
@@ -103,8 +102,8 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             strings = [
                 name for name in file.layout.names if name in codes or expected.as_text(name) or written.as_text(name)
             ]
-            with reading_errors(path), opened(path, reading.encoding, whole=False) as content:
-                for frame in _numbered(file.again(content).blocks(strings, reading.writing.point)):
+            with reading_errors(path):
+                for frame in _numbered(file.blocks(strings, reading.writing.point)):
                     yield typed(frame, reading.writing, known).table
 
         return Stream(source, sampled.indices, sampled.rows, frames)
@@ -177,19 +176,16 @@ def sample(tables: Iterable[pa.Table], count: int, seed: int = 0) -> Sampled:
 class _SampledFile(TextFile):
     """A text file that gives a sample of its rows when it is read, and all of them in blocks."""
 
-    def __init__(self, path: Path, file: IO[bytes], separators: Sequence[str], header: bool | None) -> None:
+    def __init__(
+        self, path: Path, file: IO[bytes], separators: Sequence[str], header: bool | None, encoding: str
+    ) -> None:
         super().__init__(path, file, separators, header)
+        self._encoding = encoding
         self._types: dict[str, pa.DataType] = {}
         self.sampled: Sampled
 
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         return frame.set_axis(pd.Index(self.sampled.indices))
-
-    def again(self, file: IO[bytes]) -> Self:
-        """Return the same file, opened anew."""
-        other = copy(self)
-        other._file = file
-        return other
 
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return a sample of the rows, some columns as text; the same rows whenever it is called."""
@@ -201,7 +197,7 @@ class _SampledFile(TextFile):
         while True:
             try:
                 if not self._types:
-                    start = io.BytesIO(self._first_rows(FIRST))
+                    start = io.BytesIO(self._first_rows(FIRST, whole=False))
                     first = read_rows(start, self.layout.names, self.layout.separator, {}, point)
                     self._types = {one.name: one.type for one in first.schema}
                 self.sampled = sample(self._watched(strings, point), SAMPLE)
@@ -217,8 +213,11 @@ class _SampledFile(TextFile):
         types = self._types | dict.fromkeys(strings, pa.string())
         options = csv_options(self.layout.names, self.layout.separator, types, point)
         options["read_options"].block_size = BYTES
-        for batch in csv.open_csv(self._rewound(), **options):
-            yield pa.Table.from_batches([batch])
+        # opened anew each time: the thread of a reader that was given up may still read ahead
+        with opened(self._path, self._encoding, whole=False) as content:
+            content.seek(self._start + self.layout.offset)
+            for batch in csv.open_csv(content, **options):
+                yield pa.Table.from_batches([batch])
 
     def _watched(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:
         """Yield all rows, and look whether quotes swallow some."""
@@ -254,6 +253,11 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
         for batch in counted(batches, f"reading {path.name}", file.metadata.num_rows, len):
             yield with_index(pa.Table.from_batches([batch]), begin)
             begin += len(batch)
+
+
+def _parquet_frames(path: Path) -> Iterator[pd.DataFrame]:
+    with reading_errors(path):
+        yield from _numbered(_parquet(path))
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

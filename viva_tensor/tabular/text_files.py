@@ -91,15 +91,22 @@ class TextFile:
         if not self._rewound().read(1):
             raise DataError(f"{self._path} has no rows")
 
-    def _first_rows(self, count: int) -> bytes:
-        """Return whole lines of some bytes from the first row on, if no quote is open at their end, else all lines."""
+    def _first_rows(self, count: int, *, whole: bool = True) -> bytes:
+        """Return lines of some bytes from the first row on, up to one at whose end no quote is open.
+
+        If there is none, all lines are returned, or those bytes if the whole file must not be read.
+        """
         content = self._rewound().read(count)
         if len(content) < count:
             return content
-        end = content.rfind(b"\n") + 1
-        while end and content.count(b'"', 0, end) % 2:
-            end = content.rfind(b"\n", 0, end - 1) + 1
-        return content[:end] if end else self._rewound().read()
+        end = position = quotes = 0
+        for line in io.BytesIO(content):
+            position, quotes = position + len(line), quotes + line.count(b'"')
+            if quotes % 2 == 0 and line.endswith(b"\n"):
+                end = position
+        if end:
+            return content[:end]
+        return self._rewound().read() if whole else content
 
     def _rewound(self) -> IO[bytes]:
         self._file.seek(self._start + self.layout.offset)

@@ -154,4 +154,6 @@ def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
             digest.update(f"{array.shape}".encode())
             digest.update(array.data)
         local.append(digest.hexdigest())
+    if isinstance(rows, SourcedRows):
+        local.append(f"{rows.count} rows of {rows.features} features")
     return hashlib.sha256("".join(map("".join, ranks.all(local))).encode()).hexdigest()

@@ -135,7 +135,7 @@ def fit(
     labels: Labels = ()
     if not is_source(x):
         with ranks.fail_together("fit on rows"):  # converted once, for everything below
-            y, validation, labels = _labelled(y, validation, settings)
+            y, validation, labels = _labelled(y, validation, settings, classes)
             x = as_numbers("fit on rows", "x", cast(npt.ArrayLike, x), settings.dtype)
             y = as_numbers("fit on rows", "y", y, settings.dtype)
             classes = classes or len(labels) or None
@@ -236,13 +236,15 @@ def _check(
         _refuse("resume without a checkpoint", "name the file to resume from")
 
 
-def _labelled(y: Any, validation: Any, settings: Settings) -> tuple[Any, Any, Labels]:
+def _labelled(y: Any, validation: Any, settings: Settings, classes: int | None) -> tuple[Any, Any, Labels]:
     """Return targets and validation rows with classes that are text as numbers, and their labels."""
     if y is None:
         _refuse("x without y", "give a target for each row")
     labels = labels_of(y)
     if not labels:
         return y, validation, labels
+    if classes not in (None, len(labels)):
+        _refuse(f"classes={classes}, and y holds {len(labels)} labels", "leave classes out: the labels say how many")
     if settings.loss != "cross_entropy":
         got, hint = f"y holds text such as {labels[0]!r}", 'train with Settings(loss="cross_entropy") to learn classes'
         raise DtypeError(f"{got}, wanted real numbers", operation="fit", hint=hint)
