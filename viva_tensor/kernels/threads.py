@@ -116,15 +116,15 @@ def quota_from(root: Path, groups: str) -> int:
             continue
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            limits += [_limit(folder / "cpu.max") for folder in _upwards(root, group)]
+            limits += [_limit(folder / "cpu.max") for folder in group_folders(root, group)]
         elif "cpu" in controllers.split(","):
             for base in (root / controllers, root / "cpu"):
-                for folder in _upwards(base, group):
+                for folder in group_folders(base, group):
                     limits.append(_limit(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
     return math.ceil(min(limits)) if limits and min(limits) <= MOST_THREADS else 0
 
 
-def _upwards(root: Path, group: str) -> list[Path]:
+def group_folders(root: Path, group: str) -> list[Path]:
     """Return a group's folder and the folders above it: each may set a limit."""
     folder = root / group.lstrip("/")
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viva_tensor.kernels.threads import group_folders
 from viva_tensor.tabular.text_files import COMPRESSED
 
 TEXT = 2.5  # bytes in memory for each byte of text, while it becomes a table
@@ -28,8 +29,7 @@ def granted(root: Path, groups: str) -> list[int]:
     for line in groups.splitlines():
         if not line.startswith("0::/"):
             continue
-        folder = root / line.removeprefix("0::/")
-        for group in (folder, *(parent for parent in folder.parents if parent.is_relative_to(root))):
+        for group in group_folders(root, line.removeprefix("0::")):
             try:
                 most, now = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
                 stored = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())

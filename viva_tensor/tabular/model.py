@@ -58,18 +58,8 @@ class Model:
     origin: Origin = Origin()
 
     def expected(self, writing: Writing | None = None) -> Expected:
-        """Return what is known of the columns of other files; `writing` overrules how values were written in training.
-
-        Only the columns that the model uses, and that which names rows, must hold what they held there.
-        """
-        columns = self.encoding.columns
-        text = [column.name for column in columns if isinstance(column, Categorical)]
-        numbers = [column.name for column in columns if isinstance(column, Numeric)]
-        said = (writing or Writing()).or_else(Writing(missing=self.origin.writing.missing))
-        written = {name: overruled(one, said) for name, one in self.origin.notations.items()}
-        named = [self.origin.id] if self.origin.id else []
-        only = [*(column.name for column in columns), *named]
-        return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
+        """Return what is known of the columns of other files; see :func:`expected_columns`."""
+        return expected_columns(self.encoding, self.origin, writing)
 
     @property
     def known_columns(self) -> set[str]:
@@ -125,6 +115,20 @@ class Model:
             "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
         }
         return [weights, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+
+
+def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None = None) -> Expected:
+    """Return what is known of the columns of other files; `writing` overrules how values were written in training.
+
+    Only the columns that are encoded, and that which names rows, must hold what they held there.
+    """
+    text = [column.name for column in encoding.columns if isinstance(column, Categorical)]
+    numbers = [column.name for column in encoding.columns if isinstance(column, Numeric)]
+    said = (writing or Writing()).or_else(Writing(missing=origin.writing.missing))
+    written = {name: overruled(one, said) for name, one in origin.notations.items()}
+    named = [origin.id] if origin.id else []
+    only = [*(column.name for column in encoding.columns), *named]
+    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
 
 
 def load(folder: str | Path) -> Model:

@@ -21,14 +21,9 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
         once = [table]
         del table
         return _by_columns(once)
+    table = with_index(table, begin)
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    indices = (table.schema.pandas_metadata or {}).get("index_columns", [])
-    if len(indices) == 1 and isinstance(indices[0], dict):  # stored as its start and step alone
-        frame, index = frame.reset_index(drop=True), indices[0]
-        if index["name"] is not None:
-            numbers = index["start"] + index["step"] * np.arange(begin, begin + table.num_rows)
-            frame = pd.concat([pd.Series(numbers, name=index["name"]), frame], axis=1)
-    elif frame.index.names != [None]:
+    if frame.index.names != [None]:
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)
     if frame.columns.is_unique:

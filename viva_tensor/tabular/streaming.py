@@ -93,7 +93,6 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             separators = [reading.separator] if reading.separator else TEXT[kind]
             file = _SampledFile(path, content, separators, reading.header, reading.encoding)
             source = read_columns(file, reading, expected)
-        sampled = file.sampled
 
         def frames(known: Expected) -> Iterator[pd.DataFrame]:
             # each column in the type that the sample had, or labels would be written otherwise
@@ -106,7 +105,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
                 for frame in _numbered(file.blocks(strings, reading.writing.point)):
                     yield typed(frame, reading.writing, known).table
 
-        return Stream(source, sampled.indices, sampled.rows, frames)
+        return Stream(source, file.indices, file.rows, frames)
 
 
 def read_or_stream(path: Path, reading: Reading, expected: Expected, most: float | None = None) -> Source | Stream:
@@ -182,10 +181,11 @@ class _SampledFile(TextFile):
         super().__init__(path, file, separators, header)
         self._encoding = encoding
         self._types: dict[str, pa.DataType] = {}
-        self.sampled: Sampled
+        self.indices: IndexArray  # of the sample
+        self.rows: int
 
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.set_axis(pd.Index(self.sampled.indices))
+        return frame.set_axis(pd.Index(self.indices))
 
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return a sample of the rows, some columns as text; the same rows whenever it is called."""
@@ -200,8 +200,8 @@ class _SampledFile(TextFile):
                     start = io.BytesIO(self._first_rows(FIRST, whole=False))
                     first = read_rows(start, self.layout.names, self.layout.separator, {}, point)
                     self._types = {one.name: one.type for one in first.schema}
-                self.sampled = sample(self._watched(strings, point), SAMPLE)
-                return self.sampled.table, ()
+                table, self.indices, self.rows = sample(self._watched(strings, point), SAMPLE)
+                return table, ()
             except pa.ArrowInvalid as error:
                 self._widen(str(error))
 

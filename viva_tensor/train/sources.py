@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Protocol, TypeGuard
 
 import numpy as np
@@ -120,13 +119,12 @@ def whole_batches(
     [4, 8]
     """
     left: tuple[Float32Array, Float32Array] | None = None
-    for piece in chain(pieces, [None]):
-        if piece is None:
-            if left is not None and len(left[0]):
-                yield left
-            return
-        x, y = piece if left is None or not len(left[0]) else map(np.concatenate, zip(left, piece, strict=True))
+    for x, y in pieces:
+        if left is not None and len(left[0]):
+            x, y = np.concatenate([left[0], x]), np.concatenate([left[1], y])
         whole = len(x) // batch_size * batch_size
         if whole:
             yield x[:whole], y[:whole]
         left = x[whole:].copy(), y[whole:].copy()  # for the source may fill its arrays anew
+    if left is not None and len(left[0]):
+        yield left

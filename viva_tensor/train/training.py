@@ -216,7 +216,8 @@ class Training:
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
             loss = float(recorded(self.settings.loss, tape, pred, target).value.data)
-            metric = float(recorded(self.settings.metric or self.settings.loss, tape, pred, target).value.data)
+            if self.settings.metric is not None:
+                metric = float(recorded(self.settings.metric, tape, pred, target).value.data)
             accurate = _accuracy(self.settings.loss, output, y) if self.settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
             loss, accurate, metric, count = self.ranks.sum(loss * len(x), accurate * len(x), metric * len(x), len(x))
