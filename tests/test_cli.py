@@ -305,7 +305,7 @@ class TestErrors:
     def test_parquet_without_pyarrow(self, tmp_path, monkeypatch):
         pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        result = invoke("train", tmp_path / "t.parquet", "--target", "a")
+        result = invoke("train", tmp_path / "t.parquet", "--target", "a", "--output", tmp_path / "run")
         assert result.exit_code == 2
         assert 'pip install "viva-tensor[train]"' in result.stderr
 

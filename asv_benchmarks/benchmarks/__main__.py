@@ -8,7 +8,7 @@ import numpy as np
 
 from viva_tensor import kernels as functions
 
-from . import kernels, step, tape
+from . import common, kernels, step, tape
 from .cases import cases
 from .common import Benchmark
 
@@ -39,6 +39,7 @@ def call(kind: type[Benchmark], name: str, values: tuple[object, ...]) -> None:
 
 
 if __name__ == "__main__":
+    common.quick = True
     for case in cases().values():
         with functions.num_threads(case.threads):
             case.make(np.random.default_rng(0))()

@@ -37,7 +37,8 @@ def parquet(table, tmp_path):
     return path
 
 
-def train(count, file, output, *more, program=("viva_tensor",), target="price"):
+def train(count, file, output, *more, stopping="never", target="price"):
+    program = ("support.rank_programs.stopping", stopping)
     flags = ["train", file, "--target", target, "--output", output, *SETTINGS, *more]
     return launch(count, "-m", *program, *flags, cwd=file.parent)
 
@@ -81,7 +82,7 @@ def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
 def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path):
     assert train(2, parquet, tmp_path / "whole").returncode == 0
     for how, count in (("interrupt", 2), ("error", 3), ("kill", 1)):
-        done = train(2, parquet, tmp_path / "run", "--force", program=("support.rank_programs.stopping", how))
+        done = train(2, parquet, tmp_path / "run", "--force", stopping=how)
         assert done.returncode != 0, how
         if how == "error":
             assert "ValueError: of this rank alone" in done.stderr

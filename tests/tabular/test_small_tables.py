@@ -47,7 +47,7 @@ def worse(kind, rows, columns, seed):
 @pytest.mark.parametrize("rows", [60, 300])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_network_is_no_worse_than_the_better_baseline_beyond_noise(kind, rows):
-    logs = np.array([worse(kind, rows, columns, seed) for columns in (1, 5, 20) for seed in range(4)])
+    logs = np.array([worse(kind, rows, columns, seed) for columns in (1, 5, 20) for seed in range(3)])
     assert logs.mean() < 0.02 + 2 * logs.std(ddof=1) / math.sqrt(len(logs)), np.exp(logs).round(2)
     assert np.exp(np.median(logs)) < 1.03, np.exp(logs).round(2)
     if kind == "bent":

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.notation import MARKERS, Convention, Dates, is_code, is_plain, number_parts
+from viva_tensor.tabular.notation import MARKERS, Convention, is_code, is_date, is_plain, number_parts
 
 SEPARATORS = (",", ";", "\t", "|")
 RECORDS = 2000  # looked at
@@ -203,10 +204,11 @@ def _has_units(rows: Sequence[Record]) -> bool:
     return units > 0
 
 
+@lru_cache(maxsize=4096)  # a few lines are looked at with every separator, and again for names and units
 def _is_value(field: str) -> bool:
     """Return whether a field is a number or date, and so no name."""
     word = field.strip()
-    return number_parts(word) is not None or (word[:4].isdigit() and bool(Dates().times([word]).notna().all()))
+    return number_parts(word) is not None or is_date(word)
 
 
 def _shown(fields: Sequence[str]) -> str:

@@ -275,6 +275,17 @@ def is_code(word: str) -> bool:
     return _CODE.fullmatch(word.strip()) is not None
 
 
+def is_date(word: str) -> bool:
+    """Return whether a word is a date in ISO 8601, with or without a time, and in the calendar.
+
+    Examples
+    --------
+    >>> [is_date(word) for word in ("2024-02-29", "2023-02-29", "2024")]
+    [True, False, False]
+    """
+    return _ISO_DATE.fullmatch(word) is not None and bool(Dates().times([word]).notna().all())
+
+
 def is_plain(word: str) -> bool:
     """Return whether a word is a number as programs write it, without a leading zero.
 
