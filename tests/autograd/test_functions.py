@@ -36,11 +36,11 @@ def test_shape_rules_say_what_forward_gives(name, rng):
             seen.append((operation.shape(*(np.shape(v) for v in values), **attributes), result.shape))
             return result
 
-        for rule in node.operation.gradients:
+        for rule in filter(None, node.operation.gradients):
             grad = rule(
                 do, np.ones(node.output.data.shape), node.output.data, *(v.data for v in node.inputs), **node.attributes
             )
-            assert grad.dtype == np.float64
+            assert grad is None or grad.dtype == np.float64
         assert all(said == found for said, found in seen)
 
 

@@ -138,6 +138,10 @@ def test_what_is_no_number_is_refused(bad):
             call(bad)
 
 
+def test_lists_of_arrays_are_read_without_a_warning(dtype):
+    assert kernels.add([np.ones(2, dtype)], 1.0).tolist() == [[2, 2]]
+
+
 def test_ragged_lists_and_masked_arrays_are_refused():
     with pytest.raises(error.InvalidShape, match="relu"):
         kernels.relu([[1.0, 2.0], [3.0]])

@@ -73,7 +73,13 @@ def check(tape, loss):
 
 
 assert set(FORWARD) == set(BACKWARD)
+OF_RULES = {"broadcast", "chain_div", "chain_mul", "greater", "place", "unbroadcast"}  # what gradient rules alone call
 NAMES = {
-    value.name for value in vars(operations).values() if isinstance(value, operations.Operation) and value.gradients
+    value.name
+    for value in vars(operations).values()
+    if isinstance(value, operations.Operation)
+    and value.gradients
+    and not value.name.endswith("_backward")
+    and value.name not in OF_RULES
 } | {"concatenate"}
 assert set(FORWARD) == NAMES, set(FORWARD) ^ NAMES

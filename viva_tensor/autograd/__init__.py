@@ -3,7 +3,8 @@
 A tape is a value. Recording an operation returns its result and a new tape that ends with it; the old tape stays as it
 was, and several may be recorded from it without disturbing each other (``tape``). ``backward`` walks a tape from a loss
 to its leaves and applies the gradient rule of each operation (``operations``). The operations as functions, such as
-``add``, are in ``functions``; all they do is record.
+``add``, are in ``functions``; all they do is record. ``gradient`` records what ``backward`` computes, so that
+derivatives can be differentiated again (``derivatives``).
 
 >>> x, tape = new_variable(new_tape(), 2.0)
 >>> y, tape = new_variable(tape, 3.0)
@@ -16,6 +17,7 @@ to its leaves and applies the gradient rule of each operation (``operations``). 
 
 from viva_tensor.autograd import functions
 from viva_tensor.autograd.backward import Gradients, backward
+from viva_tensor.autograd.derivatives import gradient, hessian, hvp, jacobian, jvp
 from viva_tensor.autograd.functions import *
 from viva_tensor.autograd.gradcheck import check_gradients
 from viva_tensor.autograd.tape import (
@@ -38,6 +40,11 @@ __all__ = [
     "Variable",
     "backward",
     "check_gradients",
+    "gradient",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
     "new_constant",
     "new_tape",
     "new_variable",

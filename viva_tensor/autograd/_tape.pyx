@@ -171,7 +171,9 @@ cdef int pull(tuple node, grad, dict grads, reached) except -1:
     arguments = tuple(values)
     for i in range(len(inputs)):
         index = (<Record> inputs[i]).id
-        if wanted[i] or index in reached:
+        if (wanted[i] or index in reached) and rules[i] is not None:
             more = rules[i](*arguments) if attributes is None else rules[i](*arguments, **attributes)
+            if more is None:  # no slope for an input of this shape
+                continue
             grads[index] = add(grads[index], more) if index in grads else more
     return 0

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.operations import Axis
+from viva_tensor.autograd.operations import Axis, Operation
 from viva_tensor.autograd.tape import (
     Tape,
     Traced,
     Variable,
+    new_constant,
     new_tape,  # noqa: F401  # in the examples
     new_variable,  # noqa: F401
     node_of,
@@ -21,7 +23,7 @@ from viva_tensor.autograd.tape import (
     several,
 )
 from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
-from viva_tensor.kernels.arrays import axes_of
+from viva_tensor.kernels.arrays import as_arrays, axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
 
 __all__ = [
@@ -45,24 +47,44 @@ __all__ = [
     "transpose",
 ]
 
+Operand = Variable | ArrayLike  # not both of two
+
 _Slice = builtins.slice
 _ALL = _Slice(None)
 _WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # for any size
 
 
-def add(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def _of_two(tape: Tape, operation: Operation, a: Operand, b: Operand) -> Traced[Variable]:
+    """Record an operation of two operands, of which one may be a constant that is not on the tape yet."""
+    if isinstance(a, Variable) and not isinstance(b, Variable) and _is_number_or_array(b):
+        b, tape = new_constant(tape, as_arrays(operation.name, node_of(tape, a, operation.name).output.data, b)[1])
+    elif isinstance(b, Variable) and not isinstance(a, Variable) and _is_number_or_array(a):
+        a, tape = new_constant(tape, as_arrays(operation.name, a, node_of(tape, b, operation.name).output.data)[0])
+    return record(tape, operation, a, b)  # type: ignore[arg-type]  # which refuses whatever is no variable
+
+
+def _is_number_or_array(value: Any) -> bool:
+    return value is not None and not isinstance(value, (str, bytes, Tape))
+
+
+def add(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
+
+    One of the operands may be a number or an array, which is recorded as a constant of the other's dtype; so in all
+    functions of two operands.
 
     Examples
     --------
     >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
     >>> add(tape, x, x).value.data
     array([2., 4.], dtype=float32)
+    >>> add(tape, x, 0.5).value.data
+    array([1.5, 2.5], dtype=float32)
     """
-    return record(tape, operations.ADD, a, b)
+    return _of_two(tape, operations.ADD, a, b)
 
 
-def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def sub(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record a - b, broadcast as in NumPy; see :func:`viva_tensor.kernels.sub`.
 
     Examples
@@ -71,10 +93,10 @@ def sub(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     >>> sub(tape, x, x).value.data
     array([0., 0.], dtype=float32)
     """
-    return record(tape, operations.SUB, a, b)
+    return _of_two(tape, operations.SUB, a, b)
 
 
-def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def mul(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record a · b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.mul`.
 
     Examples
@@ -83,10 +105,10 @@ def mul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     >>> mul(tape, x, x).value.data
     array([1., 4.], dtype=float32)
     """
-    return record(tape, operations.MUL, a, b)
+    return _of_two(tape, operations.MUL, a, b)
 
 
-def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def div(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record a / b element by element, broadcast as in NumPy; see :func:`viva_tensor.kernels.div`.
 
     The gradients are ∂/b and -∂·a/b², and 0 where ∂ is 0, even where b is 0.
@@ -98,10 +120,10 @@ def div(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     >>> div(tape, x, y).value.data
     array([0.5, 2. ], dtype=float32)
     """
-    return record(tape, operations.DIV, a, b)
+    return _of_two(tape, operations.DIV, a, b)
 
 
-def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def maximum(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record the larger of each pair of elements, broadcast as in NumPy; equal elements each have half the gradient.
 
     Examples
@@ -111,7 +133,7 @@ def maximum(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     >>> maximum(tape, x, y).value.data
     array([3., 5.], dtype=float32)
     """
-    return record(tape, operations.MAXIMUM, a, b)
+    return _of_two(tape, operations.MAXIMUM, a, b)
 
 
 def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
@@ -284,7 +306,7 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
     return tuple(spans), tuple(single)
 
 
-def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
+def matmul(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record the matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
 
     Examples
@@ -294,7 +316,7 @@ def matmul(tape: Tape, a: Variable, b: Variable) -> Traced[Variable]:
     >>> matmul(tape, x, xt).value.data
     array([[5.]], dtype=float32)
     """
-    return record(tape, operations.MATMUL, a, b)
+    return _of_two(tape, operations.MATMUL, a, b)
 
 
 def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:

@@ -20,7 +20,7 @@ ARITHMETIC: Refused = {
     for name, symbol, hint in (
         ("add", "+", "call autograd.add(tape, a, b)"),
         ("sub", "-", "call autograd.sub(tape, a, b)"),
-        ("mul", "*", "call autograd.mul(tape, a, b); a number is recorded with new_constant"),
+        ("mul", "*", "call autograd.mul(tape, a, b); one of them may be a number"),
         ("truediv", "/", "call autograd.div(tape, a, b)"),
         ("matmul", "@", "call autograd.matmul(tape, a, b)"),
         ("pow", "**", "call autograd.pow(tape, a, 2.0)"),
@@ -36,7 +36,7 @@ ARITHMETIC: Refused = {
     for side in ("", "r")
 } | {
     "__invert__": ("~", WITHOUT_GRADIENT),
-    "__neg__": ("-", "call autograd.mul(tape, a, b) with b of -1 from new_constant"),
+    "__neg__": ("-", "call autograd.mul(tape, a, -1.0)"),
     "__pos__": ("+", "the variable itself is the same"),
     "__abs__": ("abs()", "call autograd.abs(tape, a)"),
 }
@@ -74,7 +74,7 @@ def refuses(*kinds: Refused) -> Callable[[C], C]:
     ...     pass
     >>> 2 * Layer()
     Traceback (most recent call last):
-    viva_tensor.error.NoOperator: *: a Layer does not take this; call autograd.mul(tape, a, b); a number is ...
+    viva_tensor.error.NoOperator: *: a Layer does not take this; call autograd.mul(tape, a, b); one of them may ...
     """
 
     def refusing(cls: C) -> C:

@@ -57,7 +57,7 @@ class Variable(Unchanging, Record):
     ((2,), 1)
     >>> 2 * w
     Traceback (most recent call last):
-    viva_tensor.error.NoOperator: *: a Variable does not take this; call autograd.mul(tape, a, b); a number is ...
+    viva_tensor.error.NoOperator: *: a Variable does not take this; call autograd.mul(tape, a, b); one of them may ...
     """
 
     __slots__ = ()

@@ -102,7 +102,7 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
             raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
     if array.dtype.kind != "f":
         return array
-    if dtype == FLOAT32:
+    if dtype == FLOAT32 and array.dtype != FLOAT32:
         lost = np.isfinite(array) & (abs(array) >= BEYOND_FLOAT32)
         if lost.any():
             number = float(array[lost][0])

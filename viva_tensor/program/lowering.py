@@ -58,18 +58,24 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
     recorded, attributes = node.inputs[0].data.shape, node.attributes
     if node.operation is operations.RESHAPE:
         return {"shape": _reshaped(attributes["shape"], recorded, shape)}
-    if node.operation is operations.SLICE:
-        spans = []
-        for span, size, now in zip(attributes["spans"], recorded, shape, strict=True):
-            if size != now and not isinstance(span, operations.OpenSize):
-                raise InvalidShape(
-                    f"{shape}, recorded as some rows of {recorded}",
-                    operation="slice",
-                    hint="give as many rows as were recorded, or take all rows with :",
-                )
-            spans.append(span if size == now else operations.OpenSize((0, now, 1)))
-        return {"spans": tuple(spans)}
+    if node.operation in (operations.SLICE, operations.PLACE):
+        whole = zip(attributes["spans"], recorded, shape, strict=True)
+        return {"spans": tuple(_stretched_span(span, size, now, recorded, shape) for span, size, now in whole)}
     return attributes
+
+
+def _stretched_span(
+    span: tuple[int, ...], size: int, now: int, recorded: tuple[int, ...], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    if size == now:
+        return span
+    if isinstance(span, operations.OpenSize):
+        return operations.OpenSize((0, now, 1))
+    raise InvalidShape(
+        f"{shape}, recorded as some rows of {recorded}",
+        operation="slice",
+        hint="give as many rows as were recorded, or take all rows with :",
+    )
 
 
 def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -185,8 +191,12 @@ def _backward(
         if any(variable.id in tracked for variable in node.inputs):
             tracked.add(node.output.id)
 
-    def do(operation: Operation, *values: Symbol, **attributes: Any) -> Symbol:
-        return _lower(build, operation, *values, **attributes)
+    def do(operation: Operation, *values: Symbol | float, **attributes: Any) -> Symbol:
+        symbols = (
+            value if isinstance(value, Symbol) else _constant(np.array(value, loss.data.dtype), f"{value:g}")
+            for value in values
+        )
+        return _lower(build, operation, *symbols, **attributes)
 
     seed = np.full(symbols[loss.id].shape, weight, loss.data.dtype)
     grads = {loss.id: _constant(seed, "one" if weight == 1 else "seed")}
@@ -197,8 +207,10 @@ def _backward(
         arrays = [symbols[variable.id] for variable in node.inputs]
         attributes = stretched(node, arrays[0].shape)
         for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
-            if variable.id in tracked:
+            more = None
+            if rule is not None and variable.id in tracked:
                 more = rule(do, grad, symbols[node.output.id], *arrays, **attributes)
+            if more is not None:
                 known = grads.get(variable.id)
                 grads[variable.id] = more if known is None else do(operations.ADD, known, more)
     return grads

@@ -1,0 +1,168 @@
+"""What an operation of the tape is, and the kinds that most operations are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from viva_tensor.kernels.arrays import Array
+
+Shape = tuple[int, ...]
+Axis = int | Sequence[int] | None
+Span = tuple[int, ...]  # start, count, step along one axis
+Rule = Callable[..., Any]
+Do = Callable[..., Any]
+Tangent = Rule | Literal["linear", "symmetric"] | None
+
+
+class OpenSize(tuple[int, ...]):
+    """A span whose count, or a shape whose first size, was left open when it was recorded: ``:`` or -1.
+
+    Programs for other batch sizes derive it anew; a size that was spelled out they refuse to guess.
+
+    Examples
+    --------
+    >>> OpenSize((0, 4, 1)) == (0, 4, 1)
+    True
+    """
+
+
+class Value(Protocol):
+    """An argument that rules pass to operations: an array, a variable, or a compiler's symbol for an array."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One operation of the tape.
+
+    Attributes
+    ----------
+    name : str
+    shape : callable
+        Takes the shapes of the inputs and the attributes, and returns the shape of the output. The forward kernel
+        refuses inputs that do not fit.
+    forward : callable
+        Takes the arrays of the inputs and the attributes, and returns a new array (or a view of an input).
+    gradients : tuple of callable or None
+        One rule for each input, ``rule(do, grad, output, *inputs, **attributes)``; None where the output has no slope,
+        such as that of an index, or of an input that gives its shape alone.
+    lower : callable, optional
+        Adds the instructions of a compiled program: called as ``lower(build, *symbols, **attributes)`` with a builder
+        whose methods are the kernels' primitives, it returns the symbol of the result.
+    tangents : tuple of callable, "linear", "symmetric" or None
+        One for each input, for :func:`viva_tensor.autograd.jvp`. "linear": the tangent takes the input's place.
+        "symmetric": the Jacobian is, so the gradient rule serves. A callable: ``rule(do, tangent, output, *inputs,
+        **attributes)``.
+
+    Examples
+    --------
+    >>> from viva_tensor.autograd.operations import MATMUL
+    >>> MATMUL
+    Operation('matmul')
+    >>> MATMUL.shape((2, 3), (3, 4))
+    (2, 4)
+    """
+
+    name: str
+    shape: Callable[..., Shape]
+    forward: Callable[..., Array]
+    gradients: tuple[Rule | None, ...] = ()
+    lower: Callable[..., Any] | None = None
+    tangents: tuple[Tangent, ...] = ()
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether inputs are combined element by element, repeating axes of size 1."""
+        return self.shape is broadcast
+
+    def tangent(self, index: int, do: Do, tangent: Value, output: Value, *inputs: Value, **attributes: Any) -> Any:
+        """Return what the tangent of the input of this index adds to that of the output; None if nothing."""
+        rule = self.tangents[index]
+        if rule == "linear":
+            return do(self, *inputs[:index], tangent, *inputs[index + 1 :], **attributes)
+        if rule == "symmetric":
+            rule = self.gradients[index]
+        return None if rule is None else rule(do, tangent, output, *inputs, **attributes)
+
+    def __repr__(self) -> str:
+        return f"Operation({self.name!r})"
+
+
+def same(x: Shape, *others: Shape, **attributes: Any) -> Shape:
+    """Return the shape of the first input."""
+    return x
+
+
+def like(grad: Shape, x: Shape, *others: Shape, **attributes: Any) -> Shape:
+    """Return the shape of the second input."""
+    return x
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """Return the shape to which two are broadcast."""
+    return np.broadcast_shapes(a, b)
+
+
+def leaf(*inputs: Any) -> Any:
+    """Stand for the shape rule and the kernel of what has no inputs."""
+    raise TypeError("a leaf has no inputs to compute from")
+
+
+def lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> Callable[..., Any]:
+    """Return the lowering to a formula of elements or rows; ``factor`` names the attribute that it takes."""
+
+    def lower(build: Any, *symbols: Value, **attributes: Any) -> Any:
+        chosen = {"factor": attributes[factor]} if factor else {}
+        return getattr(build, primitive)(formula, *symbols, **chosen)
+
+    return lower
+
+
+def elementwise(name: str, forward: Any, *rules: Rule | None, factor: str = "") -> Operation:
+    """Return an operation on each element of one or more inputs of one shape."""
+    tangents: tuple[Tangent, ...] = tuple("symmetric" for _ in rules)
+    return Operation(name, same, forward, rules, lowered(name, factor), tangents)
+
+
+def pairs(name: str, forward: Any, *rules: Rule | None, tangents: tuple[Tangent, ...]) -> Operation:
+    """Return an operation on pairs of elements, broadcast as in NumPy."""
+    return Operation(name, broadcast, forward, rules, lowered(name), tangents)
+
+
+def gradient_kernel(
+    name: str,
+    kernel: Any,
+    bend: Rule | None = None,
+    factor: str = "",
+    primitive: str = "elementwise",
+    tangent: Tangent = "symmetric",
+) -> Operation:
+    """Return the operation of a kernel that takes a gradient to that of an input, by a symmetric Jacobian.
+
+    Its second input is the input or output of the forward pass; ``bend`` and ``tangent`` are the rules for that, with
+    None for a bend of 0 almost everywhere.
+    """
+
+    def of_grad(do: Do, upstream: Value, out: Value, grad: Value, x: Value, **attributes: Any) -> Any:
+        return do(operation, upstream, x, **attributes)
+
+    lower = lowered(name, factor, primitive)
+    operation = Operation(name, same, kernel, (of_grad, bend), lower, ("linear", tangent))
+    return operation
+
+
+def curve(
+    name: str, forward: Any, back: Operation, of_output: bool = False, factor: str = "", primitive: str = "elementwise"
+) -> Operation:
+    """Return an operation whose gradient is that of a kernel with the input, or with the output."""
+
+    def gradient(do: Do, grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
+        return do(back, grad, out if of_output else x, **attributes)
+
+    return Operation(name, same, forward, (gradient,), lowered(name, factor, primitive), ("symmetric",))

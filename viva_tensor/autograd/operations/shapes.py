@@ -1,0 +1,129 @@
+"""Operations that move elements: reshaping, slices, concatenation, and dropout, which moves some to 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import kernels
+from viva_tensor.autograd.operations.base import Do, OpenSize, Operation, Shape, Span, Tangent, Value, like, same
+from viva_tensor.error import ShapeMismatch
+from viva_tensor.kernels.arrays import Array, as_arrays, empty
+
+__all__ = ["DROPOUT", "PLACE", "RESHAPE", "RESHAPE_BACKWARD", "SLICE", "SQUEEZE", "concatenation"]
+
+
+def _sliced(x: Array, spans: Sequence[Span]) -> Array:
+    """Return a view of evenly spaced elements along each axis."""
+    slices = (
+        slice(start, None if step < 0 and start + count * step < 0 else start + count * step, step)
+        for start, count, step in spans
+    )
+    return x[(*slices, ...)]  # a single element is a view, too
+
+
+def _placed(grad: Array, whole: Array, spans: Sequence[Span]) -> Array:
+    """Return zeros of a shape, with grad where a slice was taken."""
+    out = np.zeros(whole.shape, grad.dtype)
+    _sliced(out, spans)[...] = grad
+    return out
+
+
+def _joined_shape(*shapes: Shape, axis: int) -> Shape:
+    """Return the shape of a concatenation, if all axes but one are alike."""
+    first = shapes[0]
+    for shape in shapes[1:]:
+        if len(shape) != len(first) or (*shape[:axis], first[axis], *shape[axis + 1 :]) != first:
+            hint = f"all axes but axis {axis} are alike"
+            raise ShapeMismatch(first, shape, operation="concatenate", hint=hint)
+    return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+
+def _joined(*arrays: Array, axis: int) -> Array:
+    shape = _joined_shape(*[array.shape for array in arrays], axis=axis)
+    arrays = as_arrays("concatenate", *arrays)
+    return np.concatenate(arrays, axis=axis, out=empty("concatenate", shape, arrays[0].dtype))
+
+
+def _joined_spans(shapes: Sequence[Shape], axis: int, index: int) -> tuple[Span, ...]:
+    """Return the position in a concatenation of the array of that index."""
+    start = sum(shape[axis] for shape in shapes[:index])
+    return tuple((start, size, 1) if i == axis else OpenSize((0, size, 1)) for i, size in enumerate(shapes[index]))
+
+
+def _reshaping(name: str, shape: Any, forward: Any, lower: Any) -> Operation:
+    """Return an operation that gives elements another shape, whose gradient gets the shape of its input back."""
+
+    def gradient(do: Do, grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
+        return do(RESHAPE_BACKWARD, grad, x)
+
+    return Operation(name, shape, forward, (gradient,), lower, ("linear",))
+
+
+RESHAPE = _reshaping(
+    "reshape",
+    lambda x, shape: shape,
+    lambda x, shape: x.reshape(shape),
+    lambda build, x, shape: build.reshape(x, shape),
+)
+SQUEEZE = _reshaping(
+    "squeeze",
+    lambda x, axes: tuple(size for i, size in enumerate(x) if i not in axes),
+    lambda x, axes: x.squeeze(axes),
+    lambda build, x, axes: build.squeeze(x, axes),
+)
+RESHAPE_BACKWARD: Operation = Operation(
+    "reshape_backward",
+    like,
+    lambda grad, x: grad.reshape(x.shape),
+    (lambda do, upstream, out, grad, x: do(RESHAPE_BACKWARD, upstream, grad), None),
+    lambda build, grad, x: build.reshape(grad, x.shape),
+    ("linear", None),
+)
+PLACE: Operation = Operation(
+    "place",
+    like,
+    _placed,
+    (lambda do, upstream, out, grad, whole, spans: do(SLICE, upstream, spans=spans), None),
+    lambda build, grad, whole, spans: build.placed([(grad, spans)], whole.shape),
+    ("linear", None),
+)
+SLICE: Operation = Operation(
+    "slice",
+    lambda x, spans: tuple(count for _, count, _ in spans),
+    _sliced,
+    (lambda do, grad, out, x, spans: do(PLACE, grad, x, spans=spans),),
+    lambda build, x, spans: build.slice(x, spans),
+    ("linear",),
+)
+DROPOUT: Operation = Operation(
+    "dropout",
+    same,
+    kernels.dropout,
+    (lambda do, grad, out, x, rate, seed: do(DROPOUT, grad, rate=rate, seed=seed),),
+    lambda build, x, rate, seed: build.dropout(x, rate, seed),
+    ("linear",),
+)
+
+
+@cache
+def concatenation(count: int) -> Operation:
+    """Return the operation that joins so many arrays along an axis."""
+
+    def gradient(do: Do, grad: Value, out: Value, *arrays: Value, axis: int, index: int) -> Any:
+        return do(SLICE, grad, spans=_joined_spans([array.shape for array in arrays], axis, index))
+
+    def tangent(do: Do, change: Value, out: Value, *arrays: Value, axis: int, index: int) -> Any:
+        return do(PLACE, change, out, spans=_joined_spans([array.shape for array in arrays], axis, index))
+
+    def lower(build: Any, *symbols: Value, axis: int) -> Any:
+        shapes = [symbol.shape for symbol in symbols]
+        whole = _joined_shape(*shapes, axis=axis)
+        return build.placed([(one, _joined_spans(shapes, axis, index)) for index, one in enumerate(symbols)], whole)
+
+    rules = tuple(partial(gradient, index=index) for index in range(count))
+    tangents: tuple[Tangent, ...] = tuple(partial(tangent, index=index) for index in range(count))
+    return Operation("concatenate", _joined_shape, _joined, rules, lower, tangents)
