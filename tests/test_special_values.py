@@ -125,6 +125,19 @@ ELEMENTWISE = {  # (recorded, value, slope)
         lambda x: np.where(np.abs(x) <= 0.5, x * (x / 2), 0.5 * (np.abs(x) - 0.25)),
         lambda x: np.clip(x, -0.5, 0.5),
     ),
+    "sin": (autograd.sin, np.sin, np.cos),
+    "cos": (autograd.cos, np.cos, lambda x: -np.sin(x)),
+    "sign": (autograd.sign, np.sign, np.zeros_like),
+    "elu": (
+        lambda t, x: nn.elu(t, x, 0.5),
+        lambda x: np.where(x < 0, 0.5 * np.expm1(np.minimum(x, 0)), x),
+        lambda x: np.where(x <= 0, 0.5 * np.exp(np.minimum(x, 0)), 1.0),
+    ),
+    "clip": (
+        lambda t, x: autograd.clip(t, x, -0.5, 0.5),
+        lambda x: np.clip(x, -0.5, 0.5),
+        lambda x: np.where(np.abs(x) > 0.5, 0.0, 1.0),
+    ),
     "pow 0": (lambda t, x: autograd.pow(t, x, 0), np.ones_like, np.zeros_like),
     "pow 1": (lambda t, x: autograd.pow(t, x, 1), lambda x: x, np.ones_like),  # x⁰ is 1, of NaN too
     "pow 2": (lambda t, x: autograd.pow(t, x, 2), lambda x: x * x, lambda x: 2 * x),
@@ -161,6 +174,11 @@ PAIRS = {  # (recorded, value, slope by the first operand, by the second), all i
     "mul": (autograd.mul, np.multiply, lambda a, b: b, lambda a, b: a),
     "div": (autograd.div, np.divide, lambda a, b: 1 / b, lambda a, b: -(a / b / b)),
     "maximum": (autograd.maximum, np.maximum, shares, lambda a, b: shares(b, a)),
+    "minimum": (autograd.minimum, np.minimum, lambda a, b: shares(b, a), shares),
+    **{
+        name: (getattr(autograd, name), getattr(np, name), lambda a, b: np.zeros_like(a), lambda a, b: np.zeros_like(a))
+        for name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+    },
 }
 
 

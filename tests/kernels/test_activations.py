@@ -46,6 +46,27 @@ def test_exponentials_are_within_four_units_in_the_last_place(dtype, rng):
     assert ulps(kernels.softplus(x), np.maximum(x, 0) + np.log1p(e)) < 4
 
 
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no longer floating point numbers to compare with")
+def test_sines_and_cosines_are_within_two_units_in_the_last_place(dtype, rng):
+    """Also next to their zeros, and beyond the angles that are reduced by parts of π/2; 3 without fused products."""
+    most = {"float32": 1e4, "float64": 1e6}[np.dtype(dtype).name]
+    turns = (np.arange(-4000, 4000) * (np.pi / 2)).astype(dtype)
+    angles = [points(dtype, -7, 7, rng), points(dtype, -most, most, rng), points(dtype, -1e7, 1e7, rng), turns]
+    x = np.concatenate(angles)
+    limit = 2 if _dispatch.isa in FUSED else 3
+    for name in ("sin", "cos"):
+        wanted = getattr(np, name)(x.astype(np.longdouble))
+        assert ulps(getattr(kernels, name)(x), wanted) < limit
+    assert kernels.cos(np.zeros(1, dtype))[0] == 1
+    assert kernels.sin(np.array([np.pi / 2], dtype))[0] == 1
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no longer floating point numbers to compare with")
+def test_elu_is_within_four_units_in_the_last_place(dtype, rng):
+    x = points(dtype, -60, 0, rng)
+    assert ulps(kernels.elu(x, 1.0), np.expm1(x.astype(np.longdouble))) < 4
+
+
 def test_erf_is_within_four_units_in_the_last_place(dtype, rng):
     x = points(dtype, -7, 7, rng)
     wanted = np.array([math.erf(float(value)) for value in x])  # itself within 1 unit of float64

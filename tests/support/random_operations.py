@@ -110,7 +110,7 @@ class Operations(RuleBasedStateMachine):
             shape = tuple(data.draw(st.lists(st.one_of(size, st.just(self.rows)), max_size=3)))
         self.leaf(kind, shape)
 
-    @rule(name=st.sampled_from(["add", "sub", "mul", "div", "maximum"]), data=st.data())
+    @rule(name=st.sampled_from(["add", "sub", "mul", "div", "maximum", "minimum", "less", "equal"]), data=st.data())
     def of_two(self, name, data):
         a = self.any(data)
         b = self.any(data, lambda shape: fits(shape, self.shape(a)))
@@ -119,7 +119,22 @@ class Operations(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(
-            ["abs", "exp", "sigmoid", "tanh", "softplus", "silu", "gelu", "relu", "relu", "softmax", "log_softmax"]
+            [
+                "abs",
+                "sin",
+                "cos",
+                "sign",
+                "exp",
+                "sigmoid",
+                "tanh",
+                "softplus",
+                "silu",
+                "gelu",
+                "relu",
+                "relu",
+                "softmax",
+                "log_softmax",
+            ]
         ),
         data=st.data(),
     )
@@ -134,6 +149,9 @@ class Operations(RuleBasedStateMachine):
                 ("GELU_TANH", {}),
                 ("LEAKY_RELU", {"slope": 0.1}),
                 ("HUBER", {"delta": 0.5}),
+                ("ELU", {"alpha": 0.7}),
+                ("AT_LEAST", {"bound": -0.2}),
+                ("AT_MOST", {"bound": 0.3}),
                 ("NORMALIZE", {"epsilon": 1e-5}),
                 ("NORMALIZE", {"epsilon": 1.0}),
                 ("SCALE", {"factor": -0.3}),

@@ -3,8 +3,8 @@
 A tape is a value. Recording an operation returns its result and a new tape that ends with it; the old tape stays as it
 was, and several may be recorded from it without disturbing each other (``tape``). ``backward`` walks a tape from a loss
 to its leaves and applies the gradient rule of each operation (``operations``). The operations as functions, such as
-``add``, are in ``functions``; all they do is record. ``gradient`` records what ``backward`` computes, so that
-derivatives can be differentiated again (``derivatives``).
+``add``, are in ``functions``, ``choices`` and ``shaping``; all they do is record. ``gradient`` records what
+``backward`` computes, so that derivatives can be differentiated again (``derivatives``).
 
 >>> x, tape = new_variable(new_tape(), 2.0)
 >>> y, tape = new_variable(tape, 3.0)
@@ -15,11 +15,13 @@ derivatives can be differentiated again (``derivatives``).
 (7.0, 2.0)
 """
 
-from viva_tensor.autograd import functions
+from viva_tensor.autograd import choices, functions, shaping
 from viva_tensor.autograd.backward import Gradients, backward
+from viva_tensor.autograd.choices import *
 from viva_tensor.autograd.derivatives import gradient, hessian, hvp, jacobian, jvp
 from viva_tensor.autograd.functions import *
 from viva_tensor.autograd.gradcheck import check_gradients
+from viva_tensor.autograd.shaping import *
 from viva_tensor.autograd.tape import (
     Node,
     Tape,
@@ -51,4 +53,6 @@ __all__ = [
     "record",
     "sequence",
 ]
+__all__ += choices.__all__
 __all__ += functions.__all__
+__all__ += shaping.__all__

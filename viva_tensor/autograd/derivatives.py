@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.functions import concatenate, reshape, transpose
 from viva_tensor.autograd.operations import Operation
+from viva_tensor.autograd.shaping import concatenate, reshape, transpose
 from viva_tensor.autograd.tape import Node, Tape, Traced, Variable, new_constant, node_of, record, several
 from viva_tensor.error import DimensionError, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import as_arrays, same_shape

@@ -35,6 +35,11 @@ class Graph:
         self.constants[name] = np.asarray(value, order="C")
         return name
 
+    def cast(self, name: str, node: Node) -> str:
+        """Add a conversion of bools to a node's dtype."""
+        zero, one = (self.number(value, node) for value in (0, 1))
+        return self.add("Where", name, one, zero)
+
     def integers(self, values: ArrayLike) -> str:
         return self.constant(np.array(values, np.int64))
 
@@ -116,30 +121,62 @@ def _slice(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Slice", x, *map(graph.integers, (starts, ends, axes, steps)))
 
 
+def _compared(kind: str) -> Form:
+    """Return the form of a comparison, which gives 1 and 0."""
+    return lambda graph, node, a, b: graph.cast(graph.add(kind, a, b), node)
+
+
+def _elu(graph: Graph, node: Node, x: str) -> str:
+    below = graph.add("Min", graph.add("Elu", x, alpha=1.0), graph.number(0, node))
+    return graph.add("Add", graph.add("Relu", x), graph.add("Mul", below, graph.number(node.attributes["alpha"], node)))
+
+
+def _chosen(graph: Graph, node: Node, x: str, condition: str) -> str:
+    holds = graph.add("Not", graph.add("Equal", condition, graph.number(0, node)))
+    return graph.add("Where", holds, x, graph.number(-0.0, node))
+
+
+def _rejected(graph: Graph, node: Node, x: str, condition: str) -> str:
+    fails = graph.add("Equal", condition, graph.number(0, node))
+    return graph.add("Where", fails, x, graph.number(-0.0, node))
+
+
 FORMS: dict[str, Form] = {
     "abs": _plain("Abs"),
     "add": _plain("Add"),
+    "at_least": lambda graph, node, x: graph.add("Max", x, graph.number(node.attributes["bound"], node)),
+    "at_most": lambda graph, node, x: graph.add("Min", x, graph.number(node.attributes["bound"], node)),
+    "chosen": _chosen,
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
+    "cos": _plain("Cos"),
     "div": _plain("Div"),
+    "elu": _elu,
+    "equal": _compared("Equal"),
     "erf": _plain("Erf"),
     "exp": _plain("Exp"),
     "gelu": _plain("Gelu"),
     "gelu_tanh": _gelu_tanh,
     "leaky_relu": _leaky_relu,
+    "less": _compared("Less"),
+    "less_equal": _compared("LessOrEqual"),
     "linear": lambda graph, node, x, w, b: graph.add("Gemm", x, w, b, transB=1),
     "log": _plain("Log"),
     "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
     "matmul": _plain("MatMul"),
     "maximum": _plain("Max"),
     "mean": _reduced("ReduceMean"),
+    "minimum": _plain("Min"),
     "mul": _plain("Mul"),
     "normalize": _normalize,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
+    "rejected": _rejected,
     "relu": _plain("Relu"),
     "reshape": _reshape,
     "scale": lambda graph, node, x: graph.add("Mul", x, graph.number(node.attributes["factor"], node)),
     "sigmoid": _plain("Sigmoid"),
+    "sign": _plain("Sign"),
     "silu": lambda graph, node, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
+    "sin": _plain("Sin"),
     "slice": _slice,
     "softmax": lambda graph, node, x: graph.add("Softmax", x, axis=-1),
     "softplus": _plain("Softplus"),

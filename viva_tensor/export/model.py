@@ -71,7 +71,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     with extra("onnx"):
         from onnx import checker, helper, numpy_helper
 
-    source = source_of("export.onnx", tape, output, inputs, (), None)
+    source = source_of("export.onnx", tape, (output,), inputs, (), None)
     names = {variable.id: f"input{i}" for i, variable in enumerate(source.inputs)}
     others = [node for node in source.nodes if node.output.id not in names]
     for node in others:

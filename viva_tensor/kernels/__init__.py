@@ -8,8 +8,21 @@ Each function first tries its compiled kernel on the arguments as they are, so p
 call. Arguments that the kernel refuses are then converted if possible, else an error explains them.
 """
 
-from viva_tensor.kernels import activations, dropouts, elementwise, losses, products, rows, sums, threads, updates
+from viva_tensor.kernels import (
+    activations,
+    comparisons,
+    dropouts,
+    elementwise,
+    losses,
+    products,
+    rows,
+    sums,
+    threads,
+    trigonometry,
+    updates,
+)
 from viva_tensor.kernels.activations import *
+from viva_tensor.kernels.comparisons import *
 from viva_tensor.kernels.dropouts import *
 from viva_tensor.kernels.elementwise import *
 from viva_tensor.kernels.losses import *
@@ -17,10 +30,12 @@ from viva_tensor.kernels.products import *
 from viva_tensor.kernels.rows import *
 from viva_tensor.kernels.sums import *
 from viva_tensor.kernels.threads import *
+from viva_tensor.kernels.trigonometry import *
 from viva_tensor.kernels.updates import *
 
 __all__: list[str] = []
 __all__ += activations.__all__
+__all__ += comparisons.__all__
 __all__ += dropouts.__all__
 __all__ += elementwise.__all__
 __all__ += losses.__all__
@@ -28,4 +43,5 @@ __all__ += products.__all__
 __all__ += rows.__all__
 __all__ += sums.__all__
 __all__ += threads.__all__
+__all__ += trigonometry.__all__
 __all__ += updates.__all__

@@ -16,6 +16,8 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import real
 
 __all__ = [
+    "elu",
+    "elu_backward",
     "gelu",
     "gelu_backward",
     "leaky_relu",
@@ -111,6 +113,35 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out:
     """
     factor = slope if slope.__class__ is float else real("leaky_relu_backward", "slope", slope)
     return unary_backward("leaky_relu_backward", grad, x, out, factor)
+
+
+def elu(x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
+    r"""Apply the exponential linear unit, :math:`x` for :math:`x \ge 0`, else :math:`\alpha (e^x - 1)`.
+
+    References
+    ----------
+    .. [1] D.-A. Clevert, T. Unterthiner and S. Hochreiter, Fast and accurate deep network learning by exponential
+       linear units (ELUs), ICLR 2016, arXiv:1511.07289.
+
+    Examples
+    --------
+    >>> elu([-1.0, 2.0]).round(4)
+    array([-0.6321,  2.    ], dtype=float32)
+    """
+    factor = alpha if alpha.__class__ is float else real("elu", "alpha", alpha)
+    return unary("elu", x, out, factor)
+
+
+def elu_backward(grad: ArrayLike, x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
+    r"""Return the gradient of :func:`elu` at x, :math:`g` where :math:`x > 0`, else :math:`g \alpha e^x`.
+
+    Examples
+    --------
+    >>> elu_backward([1.0, 1.0], [-1.0, 2.0]).round(4)
+    array([0.3679, 1.    ], dtype=float32)
+    """
+    factor = alpha if alpha.__class__ is float else real("elu_backward", "alpha", alpha)
+    return unary_backward("elu_backward", grad, x, out, factor)
 
 
 def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:

@@ -11,15 +11,23 @@ from viva_tensor.kernels.checks import real
 
 __all__ = [
     "ACTIVATIONS",
+    "elu",
     "gelu",
+    "glu",
+    "hardtanh",
     "identity",
     "leaky_relu",
     "log_softmax",
+    "mish",
+    "prelu",
     "relu",
+    "selu",
     "sigmoid",
     "silu",
     "softmax",
+    "softmin",
     "softplus",
+    "softsign",
     "tanh",
 ]
 
@@ -34,6 +42,142 @@ def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]
     array([-0.5,  2. ], dtype=float32)
     """
     return autograd.record(tape, operations.LEAKY_RELU, x, slope=real("leaky_relu", "slope", slope))
+
+
+def prelu(tape: Tape, x: Variable, slope: Variable) -> Traced[Variable]:
+    r"""Record x where x > 0, else slope · x, with a slope that is learned [1]_.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable
+    slope : Variable
+        One number, or one for each feature along the last axis; usually begun at 0.25.
+
+    References
+    ----------
+    .. [1] K. He et al., Delving deep into rectifiers, ICCV 2015, arXiv:1502.01852.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-2.0, 2.0])
+    >>> slope, tape = autograd.new_variable(tape, 0.25)
+    >>> prelu(tape, x, slope).value.data
+    array([-0.5,  2. ], dtype=float32)
+    """
+    below, tape = autograd.clip(tape, x, high=0.0)
+    below, tape = autograd.mul(tape, below, slope)
+    above, tape = relu(tape, x)
+    return autograd.add(tape, above, below)
+
+
+def elu(tape: Tape, x: Variable, alpha: float = 1.0) -> Traced[Variable]:
+    """Record x where x > 0, else α(eˣ - 1); see :func:`viva_tensor.kernels.elu`.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
+    >>> elu(tape, x).value.data.round(4)
+    array([-0.6321,  2.    ], dtype=float32)
+    """
+    return autograd.record(tape, operations.ELU, x, alpha=real("elu", "alpha", alpha))
+
+
+def selu(tape: Tape, x: Variable) -> Traced[Variable]:
+    r"""Record the scaled ELU, :math:`\lambda\,\mathrm{elu}(x; \alpha)`, which keeps mean 0 and variance 1 [1]_.
+
+    λ = 1.0507009873554805, α = 1.6732632423543772.
+
+    References
+    ----------
+    .. [1] G. Klambauer et al., Self-normalizing neural networks, NIPS 2017, arXiv:1706.02515.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
+    >>> selu(tape, x).value.data.round(4)
+    array([-1.1113,  2.1014], dtype=float32)
+    """
+    bent, tape = elu(tape, x, 1.6732632423543772)
+    return autograd.record(tape, operations.SCALE, bent, factor=1.0507009873554805)
+
+
+def mish(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Record x · tanh(softplus(x)) [1]_.
+
+    References
+    ----------
+    .. [1] D. Misra, Mish: a self regularized non-monotonic activation function, BMVC 2020, arXiv:1908.08681.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 2.0])
+    >>> mish(tape, x).value.data.round(4)
+    array([-0.3034,  1.944 ], dtype=float32)
+    """
+    gate, tape = autograd.sequence(softplus(tape, x), tanh)
+    return autograd.mul(tape, x, gate)
+
+
+def softsign(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Record x / (1 + |x|).
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-1.0, 3.0])
+    >>> softsign(tape, x).value.data
+    array([-0.5 ,  0.75], dtype=float32)
+    """
+    size, tape = autograd.abs(tape, x)
+    size, tape = autograd.add(tape, size, 1.0)
+    return autograd.div(tape, x, size)
+
+
+def hardtanh(tape: Tape, x: Variable, low: float = -1.0, high: float = 1.0) -> Traced[Variable]:
+    """Record x within bounds; see :func:`viva_tensor.autograd.clip`.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [-3.0, 0.5])
+    >>> hardtanh(tape, x).value.data
+    array([-1. ,  0.5], dtype=float32)
+    """
+    return autograd.clip(tape, x, low, high)
+
+
+def softmin(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Record the softmax of -x along the last axis.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 0.0])
+    >>> softmin(tape, x).value.data
+    array([0.5, 0.5], dtype=float32)
+    """
+    return autograd.sequence(autograd.record(tape, operations.SCALE, x, factor=-1.0), softmax)
+
+
+def glu(tape: Tape, x: Variable) -> Traced[Variable]:
+    r"""Record the gated linear unit, :math:`a \cdot \sigma(b)` of the two halves of x along the last axis [1]_.
+
+    Raises
+    ------
+    InvalidShape
+        If the last axis cannot be halved.
+
+    References
+    ----------
+    .. [1] Y. N. Dauphin et al., Language modeling with gated convolutional networks, ICML 2017, arXiv:1612.08083.
+
+    Examples
+    --------
+    >>> x, tape = autograd.new_variable(autograd.new_tape(), [3.0, 0.0])
+    >>> glu(tape, x).value.data
+    array([1.5], dtype=float32)
+    """
+    (value, gate), tape = autograd.split(tape, x, 2, axis=-1)
+    gate, tape = sigmoid(tape, gate)
+    return autograd.mul(tape, value, gate)
 
 
 def gelu(tape: Tape, x: Variable, approximate: str = "none") -> Traced[Variable]:
@@ -145,6 +289,9 @@ ACTIVATIONS: dict[str, Callable[[Tape, Variable], Traced[Variable]]] = {
     "leaky_relu": leaky_relu,
     "gelu": gelu,
     "silu": silu,
+    "elu": elu,
+    "selu": selu,
+    "mish": mish,
     "sigmoid": sigmoid,
     "tanh": tanh,
     "softplus": softplus,

@@ -162,6 +162,17 @@ class Builder:
             self._scale(symbol, 1.0, self.slice(out, spans))
         return out
 
+    def joined(self, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[Symbol, ...]]:
+        """Copies of symbols one after another in one array, and each of them."""
+        out = self.temporary((sum(symbol.size for symbol in symbols),))
+        parts, start = [], 0
+        for symbol in symbols:
+            part = Symbol(symbol.shape, row_major(symbol.shape), out.buffer, start)
+            self._scale(symbol, 1.0, part)
+            parts.append(part)
+            start += symbol.size
+        return out, tuple(parts)
+
     def reshape(self, x: Symbol, shape: Shape) -> Symbol:
         x = self.whole(x)
         return Symbol(shape, row_major(shape), x.buffer, x.offset)

@@ -117,7 +117,7 @@ def compile_step(
         variables = tuple(leaves(params))
         if not variables:
             raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
-        source = source_of("compile_step", tape, loss, inputs, variables, optimizer)
+        source = source_of("compile_step", tape, (loss,), inputs, variables, optimizer)
         if loss.data.shape != ():
             raise DimensionError(
                 f"the loss has shape {loss.data.shape}, wanted a scalar",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Variable
+from viva_tensor.autograd.tape import several
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
@@ -21,26 +23,33 @@ from viva_tensor.program.source import Source, source_of
 
 MOST_IDLE = 2  # plans of a key that are put away: not those of all threads of a burst
 Key = tuple[Shapes, int]  # of the inputs, and the number of threads
+Result = Array | tuple[Array, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A plan, which one thread at a time may run, and where its output lies."""
+    """A plan, which one thread at a time may run, and where its output lies, or each of several."""
 
     key: Key
     plan: Plan
-    output: Array
+    output: Array | None
+    outputs: tuple[Array, ...] = ()
 
-    def run(self, inputs: tuple[ArrayLike, ...]) -> Array | None:
+    def run(self, inputs: tuple[ArrayLike, ...]) -> Result | None:
         """Return a copy of the output; None for anything but plain arrays of the planned shapes, and threads."""
-        return self.output.copy() if self.plan.executor.run(inputs) is not None else None
+        if self.plan.executor.run(inputs) is None:
+            return None
+        if self.output is not None:
+            return self.output.copy()
+        return tuple(output.copy() for output in self.outputs)
 
 
 class Forward:
     """A forward pass as a program, made by :func:`compile_forward`. Several threads may call it at once."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, several: bool = False) -> None:
         self._source = source
+        self._several = several
         self._idle: dict[Key, list[Ready]] = {}
         self._recent: list[Ready] = []  # plans of the latest key, taken without the lock
         self._lock = Guard()
@@ -49,14 +58,17 @@ class Forward:
 
     def _planned(self, key: Key) -> Ready:
         source, (shapes, threads) = self._source, key
-        instructions, output = source.instructions(shapes)
+        instructions, output, parts = source.lowered(shapes)
         made = plan(instructions, output, shapes, source.dtype, threads, Holdings())
-        start = made.offsets[output.buffer] + output.offset * source.dtype.itemsize
-        data = made.arena[start : start + output.size * source.dtype.itemsize]
-        return Ready(key, made, data.view(source.dtype).reshape(output.shape))
+        found = []
+        for symbol in parts:
+            start = made.offsets[symbol.buffer] + symbol.offset * source.dtype.itemsize
+            data = made.arena[start : start + symbol.size * source.dtype.itemsize]
+            found.append(data.view(source.dtype).reshape(symbol.shape))
+        return Ready(key, made, None, tuple(found)) if self._several else Ready(key, made, found[0])
 
-    def __call__(self, *inputs: ArrayLike) -> Array:
-        """Return the output for a batch, as a new array.
+    def __call__(self, *inputs: ArrayLike) -> Any:
+        """Return the output for a batch as a new array, or a tuple of them if a tuple was compiled.
 
         Parameters
         ----------
@@ -76,7 +88,7 @@ class Forward:
         self._recent.append(ready)
         return self._run(inputs) if result is None else result
 
-    def _run(self, inputs: tuple[ArrayLike, ...]) -> Array:
+    def _run(self, inputs: tuple[ArrayLike, ...]) -> Result:
         """Run for any inputs, which are converted and checked, with the plan for their shapes."""
         arrays = self._source.arrays("forward", inputs)
         shapes = self._source.shapes("forward", arrays)
@@ -116,14 +128,15 @@ class Forward:
         return report.listing(known.plan, self._source.dtype)
 
 
-def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Forward:
+def compile_forward(tape: Tape, *, output: Variable | Sequence[Variable], inputs: Sequence[Variable]) -> Forward:
     """Compile a recorded forward pass for inference.
 
     Parameters
     ----------
     tape : Tape
-    output : Variable
-        The result of a call.
+    output : Variable, or a sequence of them
+        The result of a call: an array, or a tuple of arrays. Gradients that :func:`viva_tensor.autograd.gradient`
+        recorded are outputs like any other.
     inputs : sequence of Variable
         Leaves that each call replaces; everything else stays as recorded.
 
@@ -145,12 +158,21 @@ def compile_forward(tape: Tape, *, output: Variable, inputs: Sequence[Variable])
     >>> predict([[3.0, -4.0], [5.0, 6.0]])
     array([[3., 0.],
            [5., 6.]], dtype=float32)
+    >>> total, tape = autograd.sum(tape, y)
+    >>> slope, tape = autograd.gradient(tape, total, x)
+    >>> predict = compile_forward(tape, output=(y, slope), inputs=(x,))
+    >>> predict([[3.0, -4.0]])
+    (array([[3., 0.]], dtype=float32), array([[1., 0.]], dtype=float32))
     """
-    source = source_of("compile_forward", tape, output, inputs, (), None)
+    one = isinstance(output, Variable)
+    outputs = (output,) if isinstance(output, Variable) else several("compile_forward", "output", output)
+    if not outputs:
+        raise InvalidValue("no outputs", operation="compile_forward", hint="give a variable, or a tuple of them")
+    source = source_of("compile_forward", tape, outputs, inputs, (), None)
     if source.seeds:
         raise InvalidValue(
             f"the output depends on {source.dropouts} dropouts",
             operation="compile_forward",
             hint="record the forward pass without them",
         )
-    return Forward(source)
+    return Forward(source, several=not one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,16 @@ from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_major
 
 
-def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
-    """Return the nodes that an output depends on, in order; all others are dead.
+class Lowered(NamedTuple):
+    """Instructions, the output, and its parts if several outputs share one buffer."""
+
+    instructions: list[Instruction]
+    output: Symbol
+    parts: tuple[Symbol, ...]
+
+
+def needed(nodes: Sequence[Node], outputs: Sequence[Variable]) -> list[Node]:
+    """Return the nodes that outputs depend on, in order; all others are dead.
 
     Examples
     --------
@@ -25,12 +33,12 @@ def needed(nodes: Sequence[Node], output: Variable) -> list[Node]:
     >>> x, tape = autograd.new_variable(autograd.new_tape(), 1.0)
     >>> unused, tape = autograd.mul(tape, x, x)
     >>> y, tape = autograd.add(tape, x, x)
-    >>> [node.operation.name for node in needed(tape.nodes(), y)]
+    >>> [node.operation.name for node in needed(tape.nodes(), (y,))]
     ['variable', 'add']
     """
-    wanted = {output.id}
+    wanted = {output.id for output in outputs}
     kept = []
-    for node in reversed(nodes[: output.id + 1]):
+    for node in reversed(nodes[: max(wanted) + 1]):
         if node.output.id in wanted:
             wanted.update(variable.id for variable in node.inputs)
             kept.append(node)
@@ -112,20 +120,20 @@ def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None
 
 def lower(
     nodes: Sequence[Node],
-    output: Variable,
+    outputs: Sequence[Variable],
     inputs: Sequence[Variable],
     shapes: Sequence[tuple[int, ...]],
     params: Sequence[Variable] = (),
     optimizer: Optimizer | None = None,
     seeds: Sequence[int] = (),
     weight: float = 1.0,
-) -> tuple[list[Instruction], Symbol]:
-    """Return nodes as instructions for inputs of the given shapes, and the output; with an optimiser, also updates.
+) -> Lowered:
+    """Return nodes as instructions for inputs of the given shapes, and the outputs; with an optimiser, also updates.
 
     ``seeds`` are those of all dropouts, in the order in which each step draws new ones. The gradients are those of the
-    output times ``weight``.
+    only output times ``weight``.
     """
-    build = Builder(output.data.dtype, seeds)
+    build = Builder(outputs[0].data.dtype, seeds)
     symbols: dict[int, Symbol] = {}
     for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
         symbols[variable.id] = _leaf(Buffer("input", 0, index, name=f"input{index}"), shape)
@@ -145,11 +153,9 @@ def lower(
             symbols[node.output.id] = result
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
-    result = symbols[output.id]
-    if not result.contiguous or result.buffer.kind != "temporary":  # inputs change, and updates overwrite parameters
-        result = build.scaled(result, 1.0, result.shape)
+    result, parts = _outputs(build, [symbols[output.id] for output in outputs])
     if optimizer is not None:
-        known = _backward(build, nodes, output, symbols, {variable.id for variable in params}, weight)
+        known = _backward(build, nodes, outputs[0], symbols, {variable.id for variable in params}, weight)
         grads = []
         for variable, parameter in zip(params, parameters, strict=True):
             grad = known.get(variable.id)
@@ -158,7 +164,19 @@ def lower(
             grads.append(build.whole(grad))
         clip = optimizer.clip_norm  # with it, all updates wait for the norm of all gradients
         build.updates(grads, parameters, None if clip is None else build.clipping(grads, clip), optimizer)
-    return build.instructions, result
+    return Lowered(build.instructions, result, parts)
+
+
+def _outputs(build: Builder, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[Symbol, ...]]:
+    """Return what stays in memory after a call: one output as it is, several one after another in one buffer."""
+    if len(symbols) == 1:
+        (result,) = symbols
+        if (
+            not result.contiguous or result.buffer.kind != "temporary"
+        ):  # inputs change, and updates overwrite parameters
+            result = build.scaled(result, 1.0, result.shape)
+        return result, (result,)
+    return build.joined(symbols)
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -17,7 +17,7 @@ from viva_tensor.optim import Optimizer
 from viva_tensor.program import observation
 from viva_tensor.program._executor import INPUTS_AT_MOST
 from viva_tensor.program.instructions import Instruction, Shapes, Symbol
-from viva_tensor.program.lowering import lower, needed
+from viva_tensor.program.lowering import Lowered, lower, needed
 from viva_tensor.program.passes import PASSES, Pass
 
 
@@ -26,7 +26,7 @@ class Source:
     """Recorded nodes, to be lowered for any shapes."""
 
     nodes: list[Node]
-    output: Variable
+    outputs: tuple[Variable, ...]
     inputs: tuple[Variable, ...]
     params: tuple[Variable, ...]
     dtype: np.dtype[Any]
@@ -42,14 +42,18 @@ class Source:
         self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0
     ) -> tuple[list[Instruction], Symbol]:
         """Return the instructions for some shapes, and the output; gradients are those of the output times a weight."""
-        instructions, output = lower(
-            self.nodes, self.output, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
+        return self.lowered(shapes, passes, weight)[:2]
+
+    def lowered(self, shapes: Shapes, passes: Sequence[Pass] = PASSES, weight: float = 1.0) -> Lowered:
+        """Return the instructions for some shapes as :meth:`instructions` does, and each of several outputs."""
+        instructions, output, parts = lower(
+            self.nodes, self.outputs, self.inputs, shapes, self.params, self.optimizer, self.seeds, weight
         )
         observer = observation.observe(instructions, output, self.dtype)
         for improve in passes:
             instructions = improve(instructions, output)
             observer.after(improve.__name__, instructions)
-        return instructions, output
+        return Lowered(instructions, output, parts)
 
     def arrays(self, operation: str, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
         """Return inputs as contiguous arrays; those without a dtype get that of the program."""
@@ -87,14 +91,14 @@ class Source:
 def source_of(
     operation: str,
     tape: Tape,
-    output: Variable,
+    outputs: tuple[Variable, ...],
     inputs: Sequence[Variable],
     params: tuple[Variable, ...],
     optimizer: Optimizer | None,
 ) -> Source:
     """Return the part of a tape that a program is made of, checked."""
     inputs = several(operation, "inputs", inputs)
-    for variable in (output, *inputs, *params):
+    for variable in (*outputs, *inputs, *params):
         node_of(tape, variable, operation)
     nodes = tape.nodes()
     for variable in (*inputs, *params):
@@ -116,12 +120,12 @@ def source_of(
     if not 1 <= len(inputs) <= INPUTS_AT_MOST:
         hint = f"name from 1 to {INPUTS_AT_MOST} leaves that each call replaces"
         raise InvalidValue(f"{len(inputs)} inputs", operation=operation, hint=hint)
-    kept = needed(nodes, output)
+    kept = needed(nodes, outputs)
     dtypes = {node.output.data.dtype for node in kept} | {variable.data.dtype for variable in (*inputs, *params)}
     if len(dtypes) > 1:
         raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
     seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
-    return Source(kept, output, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
+    return Source(kept, outputs, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
 
 
 def _seeds(nodes: Iterable[Node]) -> list[int]:

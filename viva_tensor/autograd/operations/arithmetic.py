@@ -14,9 +14,7 @@ from viva_tensor.autograd.operations.base import (
     Axis,
     Do,
     Operation,
-    Rule,
     Shape,
-    Tangent,
     Value,
     elementwise,
     leaf,
@@ -31,19 +29,28 @@ __all__ = [
     "BROADCAST",
     "CHAIN_DIV",
     "CHAIN_MUL",
+    "CHOSEN",
     "CONSTANT",
+    "COS",
     "DIV",
+    "EQUAL",
     "EXP",
     "GREATER",
+    "LESS",
+    "LESS_EQUAL",
     "LINEAR",
     "LOG",
     "MATMUL",
     "MAXIMUM",
     "MEAN",
     "MEAN_BACKWARD",
+    "MINIMUM",
     "MUL",
     "POW",
+    "REJECTED",
     "SCALE",
+    "SIGN",
+    "SIN",
     "SQRT",
     "SUB",
     "SUM",
@@ -205,24 +212,51 @@ MUL = _product("mul", kernels.mul)
 DIV = _quotient("div", kernels.div)
 CHAIN_MUL = _product("chain_mul", chain_mul)
 CHAIN_DIV = _quotient("chain_div", chain_div)
-GREATER = pairs("greater", kernels.greater, None, None, tangents=(None, None))
 
 
-def _larger(operand: int) -> tuple[Rule, Tangent]:
-    """Return the gradient rule and the tangent of an operand of maximum: of the larger, and half of each if equal."""
+def _extreme(name: str, forward: Any, smaller: bool) -> Operation:
+    """Return the larger or smaller of pairs; of a gradient, equal elements each have half."""
 
-    def chosen(do: Do, change: Value, a: Value, b: Value) -> Any:
-        return do(MUL, change, do(GREATER, b, a) if operand else do(GREATER, a, b))
+    def share(do: Do, change: Value, a: Value, b: Value) -> Any:
+        return do(MUL, change, do(GREATER, b, a) if smaller else do(GREATER, a, b))
 
-    return (
-        lambda do, grad, out, a, b: _fit(do, chosen(do, grad, a, b), b if operand else a),
-        lambda do, tangent, out, a, b: chosen(do, tangent, a, b),
+    return pairs(
+        name,
+        forward,
+        lambda do, grad, out, a, b: _fit(do, share(do, grad, a, b), a),
+        lambda do, grad, out, a, b: _fit(do, share(do, grad, b, a), b),
+        tangents=(
+            lambda do, tangent, out, a, b: share(do, tangent, a, b),
+            lambda do, tangent, out, a, b: share(do, tangent, b, a),
+        ),
     )
 
 
-_OF_A, _OF_B = _larger(0), _larger(1)
-MAXIMUM = pairs("maximum", kernels.maximum, _OF_A[0], _OF_B[0], tangents=(_OF_A[1], _OF_B[1]))
+def _choice(name: str, forward: Any) -> Operation:
+    """Return an operation that lets elements through by a condition."""
+    operation: Operation = pairs(
+        name,
+        forward,
+        lambda do, grad, out, x, condition: _fit(do, do(operation, grad, condition), x),
+        None,
+        tangents=("linear", None),
+    )
+    return operation
 
+
+_without_slope = partial(pairs, tangents=(None, None))
+GREATER = _without_slope("greater", kernels.greater, None, None)
+LESS = _without_slope("less", kernels.less, None, None)
+LESS_EQUAL = _without_slope("less_equal", kernels.less_equal, None, None)
+EQUAL = _without_slope("equal", kernels.equal, None, None)
+SIGN = elementwise("sign", kernels.sign, None)
+MAXIMUM = _extreme("maximum", kernels.maximum, smaller=False)
+MINIMUM = _extreme("minimum", kernels.minimum, smaller=True)
+CHOSEN = _choice("chosen", kernels.chosen)
+REJECTED = _choice("rejected", kernels.rejected)
+
+SIN: Operation = elementwise("sin", kernels.sin, lambda do, grad, out, x: do(MUL, grad, do(COS, x)))
+COS: Operation = elementwise("cos", kernels.cos, lambda do, grad, out, x: negative(do, do(MUL, grad, do(SIN, x))))
 SQRT = elementwise("sqrt", kernels.sqrt, lambda do, grad, out, x: do(SCALE, do(CHAIN_DIV, grad, out), factor=0.5))
 EXP = elementwise("exp", kernels.exp, lambda do, grad, out, x: do(CHAIN_MUL, grad, out))
 LOG = elementwise("log", kernels.log, lambda do, grad, out, x: do(CHAIN_DIV, grad, x))

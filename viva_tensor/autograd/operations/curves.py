@@ -10,9 +10,11 @@ from viva_tensor import kernels
 from viva_tensor.autograd.operations.arithmetic import (
     ADD,
     CHAIN_MUL,
+    CHOSEN,
     DIV,
     EXP,
     GREATER,
+    LESS_EQUAL,
     MEAN,
     MUL,
     SCALE,
@@ -25,6 +27,9 @@ from viva_tensor.autograd.operations.base import Do, Operation, Value, curve, gr
 
 __all__ = [
     "ABS",
+    "AT_LEAST",
+    "AT_MOST",
+    "ELU",
     "ERF",
     "GELU",
     "GELU_TANH",
@@ -102,6 +107,12 @@ def _bend_of_huber(do: Do, upstream: Value, out: Value, grad: Value, x: Value, d
     return do(MUL, do(MUL, upstream, grad), do(GREATER, delta, do(ABS, x)))
 
 
+def _bend_of_elu(do: Do, upstream: Value, out: Value, grad: Value, x: Value, alpha: float) -> Any:
+    """elu″ = elu′, but 0 above 0."""
+    both = do(MUL, upstream, grad)
+    return do(CHOSEN, do(ELU_BACKWARD, both, x, alpha=alpha), do(LESS_EQUAL, x, 0.0))
+
+
 def _bend_of_softmax(do: Do, upstream: Value, out: Value, grad: Value, y: Value) -> Any:
     """Of yᵢ(gᵢ - Σgy): vₖ(gₖ - Σgy) - gₖΣvy with the upstream v."""
     first = do(MUL, upstream, do(SUB, grad, _total(do, grad, y)))
@@ -151,6 +162,20 @@ def _total(do: Do, a: Value, b: Value) -> Any:
 
 ABS = curve("abs", kernels.abs, gradient_kernel("abs_backward", kernels.abs_backward))
 RELU = curve("relu", kernels.relu, gradient_kernel("relu_backward", kernels.relu_backward))
+ELU_BACKWARD = gradient_kernel("elu_backward", kernels.elu_backward, _bend_of_elu, factor="alpha")
+ELU = curve("elu", kernels.elu, ELU_BACKWARD, factor="alpha")
+AT_LEAST = curve(
+    "at_least",
+    kernels.at_least,
+    gradient_kernel("at_least_backward", kernels.at_least_backward, factor="bound"),
+    factor="bound",
+)
+AT_MOST = curve(
+    "at_most",
+    kernels.at_most,
+    gradient_kernel("at_most_backward", kernels.at_most_backward, factor="bound"),
+    factor="bound",
+)
 LEAKY_RELU = curve(
     "leaky_relu",
     kernels.leaky_relu,

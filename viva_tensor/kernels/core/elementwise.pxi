@@ -42,6 +42,70 @@ cdef inline vec formula_greater(vec a, vec b, double factor) noexcept nogil:
     return if_less(a, b, ZERO, splat(<real> 1) - if_at_most(a, b, splat(<real> 0.5), ZERO))
 
 
+cdef inline vec formula_minimum(vec a, vec b, double factor) noexcept nogil:
+    """Return the smaller, and NaN if either is NaN."""
+    return if_less(b, a, b, if_at_most(a, b, a, a + b))
+
+
+cdef inline vec formula_less(vec a, vec b, double factor) noexcept nogil:
+    return if_less(a, b, splat(<real> 1), ZERO)
+
+
+cdef inline vec formula_less_equal(vec a, vec b, double factor) noexcept nogil:
+    return if_at_most(a, b, splat(<real> 1), ZERO)
+
+
+cdef inline vec formula_equal(vec a, vec b, double factor) noexcept nogil:
+    return if_at_most(a, b, if_at_most(b, a, splat(<real> 1), ZERO), ZERO)
+
+
+cdef inline vec formula_chosen(vec a, vec b, double factor) noexcept nogil:
+    """Return a where b is not 0, else -0, which added to anything leaves it as it is."""
+    return if_at_most(abs_of(b), ZERO, -ZERO, a)
+
+
+cdef inline vec formula_rejected(vec a, vec b, double factor) noexcept nogil:
+    """Return a where b is 0, else -0."""
+    return if_at_most(abs_of(b), ZERO, a, -ZERO)
+
+
+cdef inline vec formula_sign(vec a, vec b, double factor) noexcept nogil:
+    return if_less(a, ZERO, splat(<real> -1), if_less(ZERO, a, splat(<real> 1), a + ZERO))
+
+
+cdef inline vec formula_at_least(vec a, vec b, double factor) noexcept nogil:
+    return at_least(a, <real> factor)
+
+
+cdef inline vec formula_at_least_backward(vec a, vec b, double factor) noexcept nogil:
+    return if_less(b, splat(<real> factor), ZERO, a)
+
+
+cdef inline vec formula_at_most(vec a, vec b, double factor) noexcept nogil:
+    return at_most(a, <real> factor)
+
+
+cdef inline vec formula_at_most_backward(vec a, vec b, double factor) noexcept nogil:
+    return if_less(splat(<real> factor), b, ZERO, a)
+
+
+cdef inline vec formula_sin(vec a, vec b, double factor) noexcept nogil:
+    return turn_of(a, False)
+
+
+cdef inline vec formula_cos(vec a, vec b, double factor) noexcept nogil:
+    return turn_of(a, True)
+
+
+cdef inline vec formula_elu(vec a, vec b, double factor) noexcept nogil:
+    """Return α·(eˣ - 1) below 0, else x; far below, eˣ - 1 is -1."""
+    return if_less(a, ZERO, expm1_of(at_least(at_most(a, <real> 0), -TANH_MAX - TANH_MAX)) * <real> factor, a)
+
+
+cdef inline vec formula_elu_backward(vec a, vec b, double factor) noexcept nogil:
+    return if_at_most(b, ZERO, a * (decayed(at_most(b, <real> 0)) * <real> factor), a)
+
+
 cdef inline vec formula_abs(vec a, vec b, double factor) noexcept nogil:
     return abs_of(a)
 

@@ -15,7 +15,11 @@
  * ERFCX: (1 + 2x)·exp(x²)·erfc(x) as a polynomial in (x - 15/4) / (x + 15/4), highest power first, for all x ≥ 0, in the
  * form of J. L. Schonfelder, Chebyshev expansions for the error and related functions, Mathematics of Computation 32(144),
  * 1978. The coefficients were computed in 40 digits from the expansion at 64 Chebyshev nodes; their relative errors are
- * 4e-18 and 7e-10. */
+ * 4e-18 and 7e-10.
+ *
+ * QUARTER: π/2 in parts (W. J. Cody and W. M. Waite, Software Manual for the Elementary Functions, 1980). Without fused
+ * multiply-add all but the last have so few bits that their products with integers up to TURN_MAX · 2/π are exact.
+ * SINE_TERMS: as many of the sine's and the cosine's series are at least half a unit in the last place, for |r| ≤ π/4. */
 #if VIVA_REAL_BITS == 64
 #define VIVA_MANTISSA 52
 #define VIVA_ROUNDER 6755399441055744.0
@@ -29,6 +33,13 @@
 #define VIVA_TAYLOR 13
 #define VIVA_ATANH_TERMS 10
 #define VIVA_ERF_TERMS 11
+#define VIVA_SINE_TERMS 9
+#define VIVA_TURN_MAX 1e6
+#if defined(VIVA_FUSED_REAL_IS_EXACT)
+static const viva_real viva_quarter[] = {0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54, -0x1.f1976b7ed8fbcp-110};
+#else
+static const viva_real viva_quarter[] = {0x1.921fb544p+0, 0x1.0b4611a6p-34, 0x1.3198a2ep-69, 0x1.b839a252049c1p-104};
+#endif
 #define VIVA_SMALLEST DBL_MIN
 #define VIVA_LARGEST DBL_MAX
 static const viva_real viva_erfcx[] = {
@@ -53,6 +64,13 @@ static const viva_real viva_erfcx[] = {
 #define VIVA_TAYLOR 7
 #define VIVA_ATANH_TERMS 5
 #define VIVA_ERF_TERMS 6
+#define VIVA_SINE_TERMS 6
+#define VIVA_TURN_MAX 1e4f
+#if defined(VIVA_FUSED_REAL_IS_EXACT)
+static const viva_real viva_quarter[] = {0x1.921fb6p+0f, -0x1.777a5cp-25f, -0x1.ee59dap-50f};
+#else
+static const viva_real viva_quarter[] = {0x1.92p+0f, 0x1.fb4p-12f, 0x1.444p-24f, 0x1.68c234p-39f};
+#endif
 #define VIVA_SMALLEST FLT_MIN
 #define VIVA_LARGEST FLT_MAX
 static const viva_real viva_erfcx[] = {
@@ -62,6 +80,7 @@ static const viva_real viva_erfcx[] = {
 #endif
 /* Beyond this the logistic function and the normal distribution are 0 or 1 in either type. */
 #define VIVA_BEYOND ((viva_real)1000)
+#define VIVA_QUARTERS ((int)(sizeof(viva_quarter) / sizeof(viva_real)))
 #define VIVA_ERFCX_TERMS ((int)(sizeof(viva_erfcx) / sizeof(viva_real)))
 
 /* 1/k!, and the coefficients of erf(x)/x in x²: 2/√π · (-1)^k / (k!·(2k + 1)). */
@@ -80,6 +99,10 @@ static const viva_real viva_inverse_factorial[] = {
     1.0 / 39916800,
     1.0 / 479001600,
     1.0 / 6227020800,
+    1.0 / 87178291200.0,
+    1.0 / 1307674368000.0,
+    1.0 / 20922789888000.0,
+    1.0 / 355687428096000.0,
 };
 #define VIVA_TWO_BY_ROOT_PI 1.1283791670955126
 static const viva_real viva_erf_series[] = {
@@ -166,6 +189,11 @@ VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
     return (viva_vec)(((viva_bits)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_unsigned)VIVA_ONE_BITS);
 }
 
+/* -x for odd integers n, x for even ones */
+VIVA_FUNCTION viva_vec viva_alternated(viva_vec x, viva_vec n) {
+    return (viva_vec)((viva_bits)x ^ ((viva_bits)(n + (viva_real)VIVA_ROUNDER) << (VIVA_REAL_BITS - 1)));
+}
+
 /* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents; the result may be subnormal
  * or infinite. */
 VIVA_FUNCTION viva_vec viva_scaled(viva_vec x, viva_vec n) {
@@ -197,6 +225,7 @@ VIVA_FUNCTION viva_vec viva_abs(viva_vec x) { return (viva_real)fabs(x); }
 VIVA_FUNCTION viva_vec viva_copysign(viva_vec a, viva_vec sign) { return (viva_real)copysign(a, sign); }
 VIVA_FUNCTION viva_vec viva_nearest(viva_vec x, viva_real factor) { return (viva_real)nearbyint(x * factor); }
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) { return n == n ? (viva_real)ldexp(1, (int)n) : n; }
+VIVA_FUNCTION viva_vec viva_alternated(viva_vec x, viva_vec n) { return fmod(n, 2) == 0 ? x : -x; }
 VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
     int k = 0;
     viva_real half = (viva_real)frexp(x, &k);
@@ -220,6 +249,29 @@ VIVA_FUNCTION viva_vec viva_sqrt(viva_vec x) {
     viva_vec root = x;
     for (int i = 0; i < VIVA_VEC_LANES; i++) VIVA_LANE(root, i) = VIVA_SQRT(VIVA_LANE(x, i));
     return root;
+}
+
+/* Where |x| > TURN_MAX, the sine or cosine of x by the C library in float64; elsewhere y */
+VIVA_FUNCTION viva_vec viva_turned(viva_vec x, viva_vec y, int cosine) {
+    for (int i = 0; i < VIVA_VEC_LANES; i++)
+        if (fabs((double)VIVA_LANE(x, i)) > VIVA_TURN_MAX)
+            VIVA_LANE(y, i) = (viva_real)(cosine ? cos((double)VIVA_LANE(x, i)) : sin((double)VIVA_LANE(x, i)));
+    return y;
+}
+
+/* Whether some lane of |x| is beyond a bound */
+VIVA_FUNCTION int viva_some_beyond(viva_vec size, viva_real bound) {
+#if defined(__AVX512F__)
+    return VIVA_512_COMPARE((viva_512)size, (viva_512)viva_splat(bound), _CMP_GT_OQ) != 0;
+#elif defined(__AVX2__) && VIVA_REAL_BITS == 64
+    return _mm256_movemask_pd((__m256d)(size > viva_splat(bound))) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)(size > viva_splat(bound))) != 0;
+#else
+    int found = 0;
+    for (int i = 0; i < VIVA_VEC_LANES; i++) found |= VIVA_LANE(size, i) > bound;
+    return found;
+#endif
 }
 
 /* xᵖ by the C library, lane by lane, except for squares */

@@ -16,6 +16,9 @@ cdef extern from "functions.h" nogil:
     vec quotient "viva_quotient" (vec a, vec b)
     vec root_of "viva_sqrt" (vec x)
     vec power_of "viva_pow" (vec x, double exponent)
+    vec alternated "viva_alternated" (vec x, vec n)     # -x for odd integers n
+    vec turned "viva_turned" (vec x, vec y, bint cosine)
+    bint some_beyond "viva_some_beyond" (vec size, real bound)
     real LN2_HIGH "VIVA_LN2_HIGH"
     real LN2_LOW "VIVA_LN2_LOW"
     real EXP_MIN "VIVA_EXP_MIN"
@@ -25,7 +28,9 @@ cdef extern from "functions.h" nogil:
     real LARGEST "VIVA_LARGEST"
     real INFINITE "INFINITY"
     real NOT_A_NUMBER "NAN"
-    real[14] inverse_factorial "viva_inverse_factorial"
+    real TURN_MAX "VIVA_TURN_MAX"
+    real[18] inverse_factorial "viva_inverse_factorial"
+    real[4] quarter "viva_quarter"
     real[11] erf_series "viva_erf_series"
     real[25] erfcx_series "viva_erfcx"
     real BEYOND "VIVA_BEYOND"
@@ -34,6 +39,8 @@ cdef extern from "functions.h" nogil:
         TAYLOR "VIVA_TAYLOR"
         ATANH_TERMS "VIVA_ATANH_TERMS"
         ERF_TERMS "VIVA_ERF_TERMS"
+        QUARTERS "VIVA_QUARTERS"
+        SINE_TERMS "VIVA_SINE_TERMS"
         ERFCX_TERMS "VIVA_ERFCX_TERMS"
 
 
@@ -109,6 +116,33 @@ cdef inline vec sigmoid_of(vec x) noexcept nogil:
     """Return 1 / (1 + e⁻ˣ), or eˣ / (1 + eˣ) for negative x, which keeps the precision of small values."""
     cdef vec e = decayed(-abs_of(x))
     return quotient(if_less(x, ZERO, e, splat(<real> 1)), e + <real> 1)
+
+
+cdef inline vec turn_of(vec x, bint cosine) noexcept nogil:
+    """Return sin(x) from x = n·π/2 + r, |r| ≤ π/4: ±sin(r) for even n, ±cos(r) for odd n; cos(x) = sin(x + π/2)."""
+    cdef vec n, r, z, value, half
+    cdef vec sines = splat(inverse_factorial[2 * SINE_TERMS - 1])
+    cdef vec cosines = splat(inverse_factorial[2 * SINE_TERMS - 2])
+    cdef int i
+    r = at_least(at_most(x, TURN_MAX), -TURN_MAX)
+    n = nearest(r, <real> 0.6366197723675814)
+    for i in range(QUARTERS):
+        r = fused_from(r, n, splat(quarter[i]))
+    z = r * r
+    for i in range(SINE_TERMS - 2, 0, -1):      # of r - r³/3! + r⁵/5! - ... and 1 - r²/2! + r⁴/4! - ...
+        sines = fused_from(splat(inverse_factorial[2 * i + 1]), sines, z)
+        cosines = fused_from(splat(inverse_factorial[2 * i]), cosines, z)
+    sines = fused_from(r, sines * z, r)
+    cosines = fused_from(splat(<real> 1), cosines, z)
+    if cosine:
+        n = n + <real> 1
+    half = nearest(n - <real> 0.5, <real> 0.5)      # the integer below n / 2
+    value = alternated(if_less(half + half, n, cosines, sines), half)
+    if not cosine:
+        value = if_at_most(abs_of(x), ZERO, x, value)   # the sign of a zero is kept
+    if some_beyond(abs_of(x), TURN_MAX):    # infinite ones, too
+        value = turned(x, value, cosine)
+    return value
 
 
 cdef inline vec erfc_of(vec x, vec minus_square) noexcept nogil:

@@ -66,8 +66,10 @@ typedef uint32_t viva_unsigned;
  * where a formula is inlined, and between versions. */
 #if VIVA_REAL_BITS == 64 && (defined(__FMA__) || defined(__FP_FAST_FMA))
 #define VIVA_FUSED_REAL(a, b, c) __builtin_fma(a, b, c)
+#define VIVA_FUSED_REAL_IS_EXACT
 #elif VIVA_REAL_BITS == 32 && (defined(__FMA__) || defined(__FP_FAST_FMAF))
 #define VIVA_FUSED_REAL(a, b, c) __builtin_fmaf(a, b, c)
+#define VIVA_FUSED_REAL_IS_EXACT
 #else
 #define VIVA_FUSED_REAL(a, b, c) ((a) * (b) + (c))
 #endif
