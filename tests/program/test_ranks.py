@@ -96,7 +96,7 @@ def test_gradients_become_arrays_of_the_caller():
     loss, tape = nn.mse_loss(tape, output, output)
     params = [layers[0].w, layers[0].b, layers[1].w, unused]
     nodes = tape.nodes()
-    instructions, output = lower(nodes, (loss,), (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
+    instructions, output, _ = lower(nodes, (loss,), (x,), ((6, 4),), params, optim.SGD(clip_norm=1.0), weight=6.0)
     for improve in PASSES[:3]:
         instructions = improve(instructions, output)
     made = gradients(instructions, len(params), np.dtype("f4"))
