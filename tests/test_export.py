@@ -105,6 +105,7 @@ CASES = {
     "less": (autograd.less, [(4, 3), (3,)]),
     "less or equal": (autograd.greater_equal, [(4, 3), ()]),
     "log": (of(operations.LOG), [(4, 3)]),
+    "log cosh": (of(operations.LOG_COSH), [(4, 3)]),
     "log softmax": (of(operations.LOG_SOFTMAX), [(4, 3)]),
     "matmul": (autograd.matmul, [(4, 3), (3, 2)]),
     "maximum": (autograd.maximum, [(4, 3), ()]),

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from support.reference_values import log_cosh
 
 from viva_tensor import autograd, kernels, nn, optim, program
 from viva_tensor.autograd import operations
@@ -133,6 +134,7 @@ ELEMENTWISE = {  # (recorded, value, slope)
         lambda x: np.where(x < 0, 0.5 * np.expm1(np.minimum(x, 0)), x),
         lambda x: np.where(x <= 0, 0.5 * np.exp(np.minimum(x, 0)), 1.0),
     ),
+    "log cosh": (of(operations.LOG_COSH), log_cosh, np.tanh),
     "clip": (
         lambda t, x: autograd.clip(t, x, -0.5, 0.5),
         lambda x: np.clip(x, -0.5, 0.5),

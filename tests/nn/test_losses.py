@@ -111,3 +111,110 @@ def test_pytorch_agrees(rng):
             ),
         ):
             assert ours[0] == pytest.approx(float(theirs), rel=1e-12)
+
+
+def targets_for(name, shape, rng):
+    if name == "hinge":
+        return rng.choice([-1.0, 1.0], shape)
+    return rng.poisson(2.0, shape).astype("f8") + (name == "gamma")
+
+
+OTHERS = {
+    "log cosh": (nn.log_cosh_loss, lambda p, t: np.log(np.cosh(p - t))),
+    "poisson": (nn.poisson_loss, lambda p, t: np.exp(p) - t * p),
+    "gamma": (nn.gamma_loss, lambda p, t: p + t * np.exp(-p)),
+    "hinge": (nn.hinge_loss, lambda p, t: np.maximum(0, 1 - t * p)),
+    "quantile": (
+        lambda *operands, **choices: nn.quantile_loss(*operands, 0.9, **choices),
+        lambda p, t: np.where(t > p, 0.9 * (t - p), 0.1 * (p - t)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_formulas_reductions_and_weights_of_others(name, rng):
+    loss, formula = OTHERS[name]
+    p, t, w = rng.standard_normal((5, 3)), targets_for(name, (5, 3), rng), rng.random(5)
+    each = formula(p, t)
+    assert value(loss, p, t)[0] == pytest.approx(each.mean(), rel=1e-12)
+    assert value(loss, p, t, w)[0] == pytest.approx((w[:, None] * each).sum() / (3 * w.sum()), rel=1e-12)
+    assert value(loss, p, t, reduction="sum")[0] == pytest.approx(each.sum(), rel=1e-12)
+    with pytest.raises(error.ShapeMismatch, match="one target for each prediction"):
+        value(loss, p, t[:, :1])
+    with pytest.raises(error.InvalidValue, match="reduction='none'"):
+        value(loss, p, t, reduction="none")
+
+
+def test_likelihoods_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    x, counts = rng.standard_normal((6, 4)), rng.poisson(2.0, (6, 4)).astype("f8")
+    labels = np.arange(6) % 4
+    probabilities = rng.dirichlet(np.ones(4), 6)
+    probabilities[0] = [0, 0, 1, 0]  # 0 · ln 0 = 0
+
+    def compare(found, theirs):
+        tensor = torch.tensor(x, requires_grad=True)
+        wanted = theirs(tensor)
+        wanted.backward()
+        assert found[0] == pytest.approx(wanted.item(), rel=1e-12)
+        np.testing.assert_allclose(found[1], tensor.grad.numpy(), rtol=1e-10, atol=1e-14)
+
+    compare(value(nn.poisson_loss, x, counts), lambda p: functional.poisson_nll_loss(p, torch.tensor(counts)))
+    for smoothing in (0.0, 0.2):
+        compare(
+            value(nn.cross_entropy, x, labels.astype("f8"), label_smoothing=smoothing),
+            lambda p, s=smoothing: functional.cross_entropy(p, torch.tensor(labels), label_smoothing=s),
+        )
+        compare(
+            value(nn.cross_entropy, x, probabilities, label_smoothing=smoothing),
+            lambda p, s=smoothing: functional.cross_entropy(p, torch.tensor(probabilities), label_smoothing=s),
+        )
+    compare(
+        value(nn.kl_divergence, x, probabilities),
+        lambda p: functional.kl_div(p.log_softmax(1), torch.tensor(probabilities), reduction="batchmean"),
+    )
+    spread = rng.standard_normal((6, 4))
+
+    def gaussian(tape, pred, target, **choices):
+        log_variance, tape = new_constant(tape, spread)
+        return nn.gaussian_loss(tape, pred, log_variance, target, **choices)
+
+    compare(
+        value(gaussian, x, counts),
+        lambda p: functional.gaussian_nll_loss(p, torch.tensor(counts), torch.tensor(np.exp(spread))),
+    )
+
+
+@pytest.mark.parametrize("gamma", [0, 1, 2.0, 0.5])
+def test_focal_loss(gamma, rng):
+    x, t = rng.standard_normal((5, 3)) * 3, rng.integers(0, 2, (5, 3)).astype("f8")
+    entropy = np.logaddexp(0, x) - x * t
+    each = (1 - np.exp(-entropy)) ** gamma * entropy
+    assert value(nn.focal_loss, x, t, gamma=gamma)[0] == pytest.approx(each.mean(), rel=1e-12)
+
+
+def test_small_differences_keep_their_digits(dtype):
+    """ln cosh d = d²/2 - d⁴/12 + ..., of which ln((eᵈ + e⁻ᵈ) / 2) would keep nothing."""
+    d = np.array([1e-3, -1e-4], dtype)
+    found = value(nn.log_cosh_loss, d, np.zeros(2, dtype), reduction="sum")[0]
+    assert found == pytest.approx(5e-7 + 5e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda p, t: value(nn.poisson_loss, p, t - 1),
+            r"target -1.0 at \[0, 1\]; counts are at least 0",
+        ),
+        (lambda p, t: value(nn.gamma_loss, p, t), r"gamma_loss: target 0.0 at \[0, 1\]; amounts are above 0"),
+        (lambda p, t: value(nn.hinge_loss, p, t), r"hinge_loss: target 0.0 at \[0, 1\]; targets are -1 and 1"),
+        (lambda p, t: value(nn.quantile_loss, p, t, quantile=1), "quantile=1; give a number between 0 and 1"),
+        (lambda p, t: value(nn.focal_loss, p, t, gamma=-1), "gamma=-1; give a number of at least 0"),
+        (lambda p, t: value(nn.cross_entropy, p, t[0, :1], label_smoothing=1.0), "label_smoothing=1.0"),
+    ],
+)
+def test_bad_targets_and_numbers_are_refused(call, message):
+    with pytest.raises(error.InvalidValue, match=message):
+        call(np.zeros((1, 2)), np.array([[1.0, 0.0]]))

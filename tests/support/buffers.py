@@ -107,8 +107,8 @@ AXES = st.none() | st.integers(-2, 2)
 KERNELS = {
     **{name: kernel(name, PAIRS) for name in ("add", "sub", "mul", "div", "maximum", "greater", "minimum")},
     **{name: kernel(name, PAIRS) for name in ("less", "less_equal", "equal", "chosen", "rejected")},
-    **{name: kernel(name, ONE) for name in ("sin", "cos", "sign", "elu")},
-    **{f"{name}_backward": kernel(f"{name}_backward", TWO) for name in ("sin", "cos", "elu")},
+    **{name: kernel(name, ONE) for name in ("sin", "cos", "sign", "elu", "log_cosh")},
+    **{f"{name}_backward": kernel(f"{name}_backward", TWO) for name in ("sin", "cos", "elu", "log_cosh")},
     **{name: kernel(name, ONE, bound=FACTORS) for name in ("at_least", "at_most")},
     **{f"{name}_backward": kernel(f"{name}_backward", TWO, bound=FACTORS) for name in ("at_least", "at_most")},
     **{name: kernel(name, GRADED) for name in ("mul_backward", "div_backward", "maximum_backward")},

@@ -112,6 +112,27 @@ CASES = {
     "layer norm": (lambda t, x, w, b: nn.layer_norm_forward(t, nn.LayerNorm(w, b), x), [(6, 5), (5,), (5,)]),
     "dropout": (lambda t, x: nn.dropout(t, x, 0.4, rng=np.random.default_rng(3)), [(4, 37)]),
     "huber": (lambda t, p, y: nn.huber_loss(t, p, y, 0.7), [(4, 3), (4, 3)]),
+    "log cosh": (nn.log_cosh_loss, [(4, 37), (4, 37)]),
+    "quantile": (lambda t, p, y: nn.quantile_loss(t, p, y, 0.8), [(4, 3), (4, 3)]),
+    "poisson": (lambda t, x, y: on_positive(t, y, lambda t, y: nn.poisson_loss(t, x, y)), [(4, 3), (4, 3)]),
+    "gamma": (lambda t, x, y: on_positive(t, y, lambda t, y: nn.gamma_loss(t, x, y)), [(4, 3), (4, 3)]),
+    "gaussian": (nn.gaussian_loss, [(4, 3), (4, 3), (4, 3)]),
+    "hinge": (
+        lambda t, x: sequence(
+            new_constant(t, np.where(np.arange(12).reshape(4, 3) % 2, 1.0, -1.0).astype(x.dtype)),
+            lambda t, y: nn.hinge_loss(t, x, y),
+        ),
+        [(4, 3)],
+    ),
+    "focal": (
+        lambda t, x, y: sequence(nn.sigmoid(t, y), lambda t, y: nn.focal_loss(t, x, y, 1.5)),
+        [(4, 3), (4, 3)],
+    ),
+    "smoothed cross-entropy": (lambda t, x: entropy_of_classes(t, x, label_smoothing=0.1), [(5, 7)]),
+    "divergence": (
+        lambda t, x, y: sequence(nn.softmax(t, y), lambda t, y: nn.kl_divergence(t, x, y)),
+        [(5, 7), (5, 7)],
+    ),
     "mean absolute error": (nn.mae_loss, [(4, 3), (4, 3)]),
     "sum of squared errors": (lambda t, p, y: nn.mse_loss(t, p, y, "sum"), [(4, 3), (4, 3)]),
     "weighted squared error": (

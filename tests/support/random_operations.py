@@ -150,6 +150,7 @@ class Operations(RuleBasedStateMachine):
                 ("LEAKY_RELU", {"slope": 0.1}),
                 ("HUBER", {"delta": 0.5}),
                 ("ELU", {"alpha": 0.7}),
+                ("LOG_COSH", {}),
                 ("AT_LEAST", {"bound": -0.2}),
                 ("AT_MOST", {"bound": 0.3}),
                 ("NORMALIZE", {"epsilon": 1e-5}),

@@ -154,6 +154,7 @@ BACKWARD = {
     "sign": alone(np.zeros_like),
     "sin": alone(np.cos),
     "cos": alone(lambda x: -np.sin(x)),
+    "log_cosh": each(lambda x: (np.tanh(x), np.abs(np.tanh(x)))),
     "elu": alone(lambda x, alpha: np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))),
     "scale": alone(lambda x, factor: np.full(x.shape, factor)),
     "abs": alone(np.sign),

@@ -111,6 +111,11 @@ def gelu(x):
     return Found(y, np.abs(y) * (1 + x**2))
 
 
+def log_cosh(x):
+    small = np.log1p(2 * np.sinh(np.clip(x, -1, 1) / 2) ** 2)
+    return np.where(np.abs(x) < 1, small, np.logaddexp(x, -x) - np.log(2))
+
+
 def bend(x):
     return 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
 
@@ -143,6 +148,7 @@ FORWARD = {
     "sin": lambda x: exact(np.sin(x)),
     "cos": lambda x: exact(np.cos(x)),
     "elu": lambda x, alpha: exact(np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)),
+    "log_cosh": lambda x: exact(log_cosh(x)),
     "scale": lambda x, factor: exact(x * factor),
     "abs": lambda x: exact(np.abs(x)),
     "sqrt": lambda x: exact(np.sqrt(x)),

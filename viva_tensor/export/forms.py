@@ -131,6 +131,13 @@ def _elu(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Add", graph.add("Relu", x), graph.add("Mul", below, graph.number(node.attributes["alpha"], node)))
 
 
+def _log_cosh(graph: Graph, node: Node, x: str) -> str:
+    size = graph.add("Abs", x)
+    fading = graph.add("Exp", graph.add("Mul", size, graph.number(-2, node)))
+    rest = graph.add("Log", graph.add("Add", fading, graph.number(1, node)))
+    return graph.add("Add", size, graph.add("Sub", rest, graph.number(math.log(2), node)))
+
+
 def _chosen(graph: Graph, node: Node, x: str, condition: str) -> str:
     holds = graph.add("Not", graph.add("Equal", condition, graph.number(0, node)))
     return graph.add("Where", holds, x, graph.number(-0.0, node))
@@ -161,6 +168,7 @@ FORMS: dict[str, Form] = {
     "less_equal": _compared("LessOrEqual"),
     "linear": lambda graph, node, x, w, b: graph.add("Gemm", x, w, b, transB=1),
     "log": _plain("Log"),
+    "log_cosh": _log_cosh,
     "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
     "matmul": _plain("MatMul"),
     "maximum": _plain("Max"),

@@ -9,7 +9,7 @@ from viva_tensor.error import DimensionError, IndexOutOfBounds, InvalidShape, In
 from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
 from viva_tensor.kernels._elementwise import apply_rows
-from viva_tensor.kernels.activations import sigmoid
+from viva_tensor.kernels.activations import sigmoid, tanh
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import positive
 from viva_tensor.kernels.elementwise import mul, sub
@@ -21,6 +21,8 @@ __all__ = [
     "cross_entropy_backward",
     "huber",
     "huber_backward",
+    "log_cosh",
+    "log_cosh_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
 ]
@@ -116,6 +118,28 @@ def huber_backward(grad: ArrayLike, difference: ArrayLike, delta: float = 1.0) -
     array([ 0.5, -1. ], dtype=float32)
     """
     return unary_backward("huber_backward", grad, difference, None, positive("huber_backward", "delta", delta))
+
+
+def log_cosh(difference: ArrayLike) -> Array:
+    r"""Return :math:`\ln \cosh d`: about :math:`d^2 / 2` of small differences, :math:`|d| - \ln 2` of large ones.
+
+    Examples
+    --------
+    >>> log_cosh([0.0, 1.0]).round(4)
+    array([0.    , 0.4338], dtype=float32)
+    """
+    return unary("log_cosh", difference, None)
+
+
+def log_cosh_backward(grad: ArrayLike, difference: ArrayLike) -> Array:
+    r"""Return the gradient of :func:`log_cosh`, :math:`g \tanh d`.
+
+    Examples
+    --------
+    >>> log_cosh_backward([1.0], [1.0]).round(4)
+    array([0.7616], dtype=float32)
+    """
+    return unary_backward("mul", grad, tanh(difference), operation="log_cosh_backward")
 
 
 def binary_cross_entropy(logits: ArrayLike, target: ArrayLike) -> Array:

@@ -11,12 +11,11 @@ import numpy as np
 
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations, record
-from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import same_shape
 from viva_tensor.kernels.checks import real
+from viva_tensor.nn.reducing import alike, check_targets, reduced, subtracted
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "huber_loss", "mae_loss", "mse_loss"]
+__all__ = ["hinge_loss", "huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "quantile_loss"]
 
 
 def mse_loss(
@@ -58,9 +57,9 @@ def mse_loss(
     """
     if reduction == "mean" and sample_weight is None:
         return record(tape, operations.MEAN_SQUARED_ERROR, pred, target)
-    difference, tape = _difference("mse_loss", tape, pred, target)
+    difference, tape = subtracted("mse_loss", tape, pred, target)
     square, tape = autograd.mul(tape, difference, difference)
-    return _reduced("mse_loss", tape, square, reduction, sample_weight)
+    return reduced("mse_loss", tape, square, reduction, sample_weight)
 
 
 def mae_loss(
@@ -77,9 +76,9 @@ def mae_loss(
     >>> float(mae_loss(tape, p, t).value.data)
     1.0
     """
-    difference, tape = _difference("mae_loss", tape, pred, target)
+    difference, tape = subtracted("mae_loss", tape, pred, target)
     size, tape = autograd.abs(tape, difference)
-    return _reduced("mae_loss", tape, size, reduction, sample_weight)
+    return reduced("mae_loss", tape, size, reduction, sample_weight)
 
 
 def huber_loss(
@@ -101,88 +100,89 @@ def huber_loss(
     >>> float(huber_loss(tape, p, t, reduction="sum").value.data)
     2.625
     """
-    difference, tape = _difference("huber_loss", tape, pred, target)
+    difference, tape = subtracted("huber_loss", tape, pred, target)
     losses, tape = record(tape, operations.HUBER, difference, delta=real("huber_loss", "delta", delta))
-    return _reduced("huber_loss", tape, losses, reduction, sample_weight)
+    return reduced("huber_loss", tape, losses, reduction, sample_weight)
 
 
-def binary_cross_entropy(
-    tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+def log_cosh_loss(
+    tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    """Record the cross-entropy of logits with targets from 0 to 1.
+    r"""Record the mean of :math:`\ln \cosh(p - t)`, a smooth absolute error; see :func:`viva_tensor.kernels.log_cosh`.
 
-    See :func:`viva_tensor.kernels.binary_cross_entropy`. Parameters, returns and errors are those of :func:`mse_loss`,
-    with :class:`InvalidValue` for other targets.
+    Parameters, returns and errors are those of :func:`mse_loss`.
 
     Examples
     --------
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [0.0, 100.0])
-    >>> t, tape = autograd.new_constant(tape, [1.0, 1.0])
-    >>> round(float(binary_cross_entropy(tape, x, t, reduction="sum").value.data), 4)
-    0.6931
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [0.0, 2.0])
+    >>> t, tape = autograd.new_constant(tape, [0.0, 1.0])
+    >>> round(float(log_cosh_loss(tape, p, t, reduction="sum").value.data), 4)
+    0.4338
     """
-    losses, tape = record(tape, operations.BINARY_CROSS_ENTROPY, logits, target)
-    return _reduced("binary_cross_entropy", tape, losses, reduction, sample_weight)
+    difference, tape = subtracted("log_cosh_loss", tape, pred, target)
+    losses, tape = record(tape, operations.LOG_COSH, difference)
+    return reduced("log_cosh_loss", tape, losses, reduction, sample_weight)
 
 
-def cross_entropy(
-    tape: Tape, logits: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
+def quantile_loss(
+    tape: Tape,
+    pred: Variable,
+    target: Variable,
+    quantile: float = 0.5,
+    reduction: str = "mean",
+    sample_weight: Variable | None = None,
 ) -> Traced[Variable]:
-    """Record the cross-entropy of softmax(logits) with classes or probabilities.
+    r"""Record the pinball loss [1]_, whose smallest mean has a share :math:`q` of the targets below the prediction.
 
-    See :func:`viva_tensor.kernels.cross_entropy`. The reduction is over the rows; other parameters and errors are those
-    of :func:`mse_loss`.
+    .. math:: \max(q (t - p), (q - 1)(t - p))
 
-    Parameters
+    Parameters, returns and errors are those of :func:`mse_loss`; ``quantile``, q, lies between 0 and 1. The gradient is
+    0 where predictions and targets are equal.
+
+    References
     ----------
-    logits : Variable [rows, classes]
-    target : Variable
-        [rows]: the index of each row's class, from 0, in the dtype of the logits; or [rows, classes]: probabilities.
-        They are checked when they are recorded; a compiled program returns NaN for a class that does not exist.
-
-    Raises
-    ------
-    IndexOutOfBounds, DimensionError, InvalidValue
-        If a class has no logit; if logits are not a matrix; if the index of a class is not whole, or probabilities do
-        not sum to 1.
+    .. [1] R. Koenker and G. Bassett, Regression quantiles, Econometrica 46(1), 1978.
 
     Examples
     --------
-    >>> x, tape = autograd.new_variable(autograd.new_tape(), [[0.0, 0.0]])
-    >>> t, tape = autograd.new_constant(tape, [1.0])
-    >>> loss, tape = cross_entropy(tape, x, t)
-    >>> round(float(loss.data), 4), autograd.backward(tape, loss)[x]
-    (0.6931, array([[ 0.5, -0.5]], dtype=float32))
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [1.0, 4.0])
+    >>> t, tape = autograd.new_constant(tape, [2.0, 2.0])
+    >>> round(float(quantile_loss(tape, p, t, 0.9, reduction="sum").value.data), 4)
+    1.1
     """
-    losses, tape = record(tape, operations.CROSS_ENTROPY, logits, target)
-    return _reduced("cross_entropy", tape, losses, reduction, sample_weight)
+    q = real("quantile_loss", "quantile", quantile)
+    if not 0 < q < 1:
+        raise InvalidValue(f"quantile={quantile!r}", operation="quantile_loss", hint="give a number between 0 and 1")
+    difference, tape = subtracted("quantile_loss", tape, target, pred)
+    above, tape = autograd.relu(tape, difference)
+    below, tape = autograd.sub(tape, above, difference)
+    above, tape = record(tape, operations.SCALE, above, factor=q)
+    below, tape = record(tape, operations.SCALE, below, factor=1 - q)
+    losses, tape = autograd.add(tape, above, below)
+    return reduced("quantile_loss", tape, losses, reduction, sample_weight)
 
 
-def _difference(operation: str, tape: Tape, pred: Variable, target: Variable) -> Traced[Variable]:
-    p, t = (node_of(tape, variable, operation).output.data.shape for variable in (pred, target))
-    same_shape(operation, p, t, "give one target for each prediction, of the same shape")
-    return autograd.sub(tape, pred, target)
-
-
-def _reduced(
-    operation: str, tape: Tape, losses: Variable, reduction: str, sample_weight: Variable | None
+def hinge_loss(
+    tape: Tape, pred: Variable, target: Variable, reduction: str = "mean", sample_weight: Variable | None = None
 ) -> Traced[Variable]:
-    if reduction not in ("mean", "sum"):
-        raise InvalidValue(f"reduction={reduction!r}", operation=operation, hint="choose one of mean, sum")
-    if sample_weight is None:
-        return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
-    shape = losses.data.shape
-    weights = node_of(tape, sample_weight, operation).output.data
-    same_shape(operation, shape[:1], weights.shape, "give one weight for each row")
-    if not (weights >= 0).all():
-        row = int(np.argmin(weights >= 0))
-        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
-    if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
-        along = autograd.mean if reduction == "mean" else autograd.sum
-        losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
-    weighted, tape = autograd.mul(tape, losses, sample_weight)
-    total, tape = autograd.sum(tape, weighted)
-    if reduction == "sum":
-        return Traced(total, tape)
-    count, tape = autograd.sum(tape, sample_weight)
-    return autograd.div(tape, total, count)
+    r"""Record the hinge loss :math:`\max(0, 1 - t p)` of targets -1 and 1 [1]_.
+
+    Parameters, returns and errors are those of :func:`mse_loss`, with :class:`InvalidValue` for other targets, which
+    are checked when they are recorded.
+
+    References
+    ----------
+    .. [1] C. Cortes and V. Vapnik, Support-vector networks, Machine Learning 20, 1995.
+
+    Examples
+    --------
+    >>> p, tape = autograd.new_variable(autograd.new_tape(), [0.5, -3.0])
+    >>> t, tape = autograd.new_constant(tape, [1.0, -1.0])
+    >>> float(hinge_loss(tape, p, t, reduction="sum").value.data)
+    0.5
+    """
+    alike("hinge_loss", tape, pred, target)
+    check_targets("hinge_loss", target, np.abs(target.data) == 1, "targets are -1 and 1")
+    product, tape = autograd.mul(tape, target, pred)
+    losses, tape = autograd.sequence(autograd.sub(tape, 1.0, product), autograd.relu)
+    return reduced("hinge_loss", tape, losses, reduction, sample_weight)

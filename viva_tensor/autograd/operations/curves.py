@@ -23,7 +23,16 @@ from viva_tensor.autograd.operations.arithmetic import (
     SUM,
     negative,
 )
-from viva_tensor.autograd.operations.base import Do, Operation, Value, curve, gradient_kernel, lowered, same
+from viva_tensor.autograd.operations.base import (
+    Do,
+    Operation,
+    Value,
+    curve,
+    elementwise,
+    gradient_kernel,
+    lowered,
+    same,
+)
 
 __all__ = [
     "ABS",
@@ -35,6 +44,7 @@ __all__ = [
     "GELU_TANH",
     "HUBER",
     "LEAKY_RELU",
+    "LOG_COSH",
     "LOG_SOFTMAX",
     "NORMALIZE",
     "RELU",
@@ -192,6 +202,7 @@ SIGMOID_BACKWARD = gradient_kernel("sigmoid_backward", kernels.sigmoid_backward,
 SIGMOID = curve("sigmoid", kernels.sigmoid, SIGMOID_BACKWARD, of_output=True)
 TANH_BACKWARD = gradient_kernel("tanh_backward", kernels.tanh_backward, _bend_of_tanh)
 TANH = curve("tanh", kernels.tanh, TANH_BACKWARD, of_output=True)
+LOG_COSH = elementwise("log_cosh", kernels.log_cosh, lambda do, grad, out, x: do(MUL, grad, do(TANH, x)))
 ERF_BACKWARD = gradient_kernel("erf_backward", kernels.erf_backward, _bend_of_erf)
 ERF = curve("erf", kernels.erf, ERF_BACKWARD)
 SOFTPLUS = curve(

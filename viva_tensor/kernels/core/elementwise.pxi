@@ -238,6 +238,14 @@ cdef inline vec formula_huber_backward(vec a, vec b, double factor) noexcept nog
     return a * at_least(at_most(b, <real> factor), <real> -factor)
 
 
+cdef inline vec formula_log_cosh(vec a, vec b, double factor) noexcept nogil:
+    """Return ln cosh a: ln(1 + (eˡᵃˡ - 1)² / 2eˡᵃˡ) up to 1, beyond |a| + ln(1 + e⁻²ˡᵃˡ) - ln 2."""
+    cdef vec size = abs_of(a), e = expm1_of(at_most(size, <real> 1))
+    cdef vec small = log1p_of(at_most(quotient(e * e, (e + <real> 1) * <real> 2), <real> 1))
+    cdef vec large = size + (log1p_of(decayed(size * <real> -2)) - <real> 0.6931471805599453)
+    return if_at_most(size, splat(<real> 1), small, large)
+
+
 cdef inline vec formula_binary_cross_entropy(vec a, vec b, double factor) noexcept nogil:
     """Return max(a, 0) - a·b + ln(1 + e⁻ˡᵃˡ) for logits a and targets b.
 
