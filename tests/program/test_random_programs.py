@@ -27,6 +27,8 @@ def test_programs_have_the_bits_of_the_tape_and_the_values_of_numpy():
     assert TRIED["steps"]
     assert TRIED["predictions"]
     assert TRIED["values and gradients held against NumPy"]
+    assert TRIED["operation gradient"]
+    assert TRIED["operation jvp"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0])

@@ -13,6 +13,12 @@ FEATURES = (1, 2, 3, 8, 10, 17, 33, 40, 0)
 EVERY_SO_OFTEN = st.sampled_from([False] * 7 + [True])
 
 
+def slope(tape, y, x):
+    """The gradient of the sum of y."""
+    total, tape = autograd.sum(tape, y)
+    return autograd.gradient(tape, total, x)
+
+
 class Operations(RuleBasedStateMachine):
     """One program for each run, to which rules add."""
 
@@ -21,6 +27,7 @@ class Operations(RuleBasedStateMachine):
         self.steps = []
         self.made = []
         self.tape = autograd.new_tape()
+        self.derivatives = 0
 
     @initialize(
         seed=st.integers(0, 2**32 - 1),
@@ -287,6 +294,20 @@ class Operations(RuleBasedStateMachine):
         else:
             w = self.leaf("parameter", (width, width))
             self.call("linear", lambda tape, rng, *own: autograd.record(tape, operations.LINEAR, *own), x, w, bias)
+
+    @rule(forward=st.booleans(), data=st.data())
+    def derivative(self, forward, data):
+        """The gradient of the sum of some variable for another one, or its change along that; twice at most."""
+        if self.derivatives == 2:
+            return
+        x = self.any(data, leaves=True)
+        y = self.any(data)
+
+        def along(tape, rng, y, x):
+            return autograd.jvp(tape, y, x, x) if forward else slope(tape, y, x)
+
+        found = self.call("jvp" if forward else "gradient", along, y, x)
+        self.derivatives += found is not None
 
     @rule(rate=st.sampled_from([0.0, 0.3, 0.9]), data=st.data())
     def dropout(self, rate, data):

@@ -56,7 +56,8 @@ def check(tape, loss):
                 checked += 1
         if not node.inputs:
             continue
-        fine = all(map(tame, (*(variable.data for variable in node.inputs), node.output.data)))
+        arrays_are_tame = all(map(tame, (*(variable.data for variable in node.inputs), node.output.data)))
+        fine = arrays_are_tame and name in FORWARD  # not what gradients alone are made of
         if fine:
             found = FORWARD[name](*arrays, **node.attributes)
             compare(f"%{place} = {name}", node.output.data, found)

@@ -52,7 +52,7 @@ class _Recorder:
 
     def found(self, found: Found, variables: Iterable[Variable]) -> tuple[Variable, ...]:
         """Return what was found for some variables, and zeros where nothing was."""
-        return tuple(found[one.id] if one.id in found else self.constant(np.zeros(one.data.shape)) for one in variables)
+        return tuple(found[one.id] if one.id in found else self.do(operations.BROADCAST, 0.0, one) for one in variables)
 
     def _number(self, value: float) -> Variable:
         if value not in self._numbers:
