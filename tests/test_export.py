@@ -98,6 +98,7 @@ CASES = {
         [(4, 3)],
     ),
     "erf": (of(operations.ERF), [(4, 3)]),
+    "expand_dims": (by_axes(autograd.expand_dims, 1), [(4, 3)]),
     "exp": (of(operations.EXP), [(4, 3)]),
     "gelu": (of(operations.GELU), [(4, 3)]),
     "gelu by tanh": (of(operations.GELU_TANH), [(4, 3)]),

@@ -167,3 +167,61 @@ def test_mistakes_with_outputs_are_named(rng):
         program.compile_forward(tape, output=None, inputs=(x,))
     with pytest.raises(error.ForeignVariable):
         program.compile_forward(tape, output=(y, 3.0), inputs=(x,))
+
+
+def summed(tape, function, x):
+    y, tape = function(tape, x)
+    total, tape = autograd.sum(tape, y)
+    return gradient(tape, total, x)
+
+
+def centred(tape, x):
+    middle, tape = autograd.mean(tape, x, axis=0, keepdims=True)
+    off, tape = autograd.sub(tape, x, middle)
+    return autograd.mul(tape, off, off)
+
+
+BY_ROWS = {
+    "slice": lambda t, x: summed(t, lambda t, x: autograd.slice(t, x, np.s_[:, 1:3]), x),
+    "flip": lambda t, x: summed(t, lambda t, x: autograd.flip(t, x, 1), x),
+    "stack": lambda t, x: summed(t, lambda t, x: autograd.stack(t, (x, x), axis=1), x),
+    "new axis": lambda t, x: autograd.sequence(autograd.transpose(t, x), lambda t, x: autograd.expand_dims(t, x, 1)),
+    "centred": lambda t, x: summed(t, centred, x),
+    "variance": lambda t, x: summed(t, lambda t, x: autograd.var(t, x, axis=0), x),
+    "unrelated": lambda t, x: summed(t, lambda t, y: autograd.new_constant(t, 3.0), x),
+    "repeated": lambda t, x: autograd.broadcast_to(t, x, x.shape),
+    "squeezed": lambda t, x: autograd.squeeze(t, x),
+    "seeds": lambda t, x: autograd.sequence(
+        autograd.mul(t, x, x), lambda t, y: gradient(t, y, x, np.ones(y.shape, "f4"))
+    ),
+    "rows of a sum": lambda t, x: autograd.sequence(
+        autograd.sum(t, x, axis=1), lambda t, y: gradient(t, y, x, np.full(y.shape, 7.0, "f4"))
+    ),
+    "tangents": lambda t, x: autograd.sequence(
+        autograd.sum(t, x, axis=0), lambda t, y: jvp(t, y, x, np.ones(x.shape, "f4"))
+    ),
+    "joined": lambda t, x: autograd.sequence(
+        autograd.concatenate(t, (x, x), axis=1), lambda t, y: jvp(t, y, x, np.ones(x.shape, "f4"))
+    ),
+}
+
+
+@pytest.mark.parametrize("recorded_rows", [1, 4])
+@pytest.mark.parametrize("name", sorted(BY_ROWS))
+def test_other_batches_have_the_bits_of_the_tape_or_are_refused(name, recorded_rows, rng):
+    """Never silently wrong, whatever was recorded with one row; memory is never left."""
+    function = BY_ROWS[name]
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((recorded_rows, 4)).astype("f4"))
+    value, tape = function(tape, x)
+    forward = program.compile_forward(tape, output=value, inputs=(x,))
+    for rows in (1, 2, 4, 6, 64):
+        batch = rng.standard_normal((rows, 4)).astype("f4")
+        at, other = autograd.new_constant(autograd.new_tape(), batch)
+        expected = function(other, at).value.data
+        try:
+            found = forward(batch)
+        except error.TensorError:
+            assert rows != recorded_rows
+        else:
+            assert np.array_equal(found.reshape(expected.shape), expected)
+            assert found.shape == expected.shape or name == "squeezed"  # which leaves out a single row by itself

@@ -183,6 +183,7 @@ BACKWARD = {
     "transpose": lambda g, x, axes: [exact(g.transpose(None if axes is None else np.argsort(axes)))],
     "reshape": lambda g, x, shape: [exact(g.reshape(x.shape))],
     "slice": slice_backward,
+    "expand_dims": lambda g, x, axis: [exact(g.reshape(x.shape))],
     "squeeze": lambda g, x, axes: [exact(g.reshape(x.shape))],
     "concatenate": concatenate_backward,
     "sum": sum_backward(False),

@@ -133,14 +133,16 @@ def where(tape: Tape, condition: Variable | ArrayLike, a: Operand, b: Operand) -
     ----------
     tape : Tape
     condition : Variable or array_like
-        Holds where it is not 0, such as the result of :func:`less`, or an array of bools. It has no gradient.
+        Holds where it is not 0, such as the result of :func:`less`, or an array of bools, which stays as it is in
+        compiled programs. It has no gradient.
     a, b : Variable, or a number or array for one of them
 
     Examples
     --------
     >>> x, tape = new_variable(new_tape(), [4.0, -1.0])
     >>> root, tape = functions.sqrt(tape, x)
-    >>> where(tape, x.data > 0, root, 0.0).value.data
+    >>> positive, tape = greater(tape, x, 0.0)
+    >>> where(tape, positive, root, 0.0).value.data
     array([2., 0.], dtype=float32)
     """
     dtype = next((node_of(tape, one, "where").output.data.dtype for one in (a, b) if isinstance(one, Variable)), None)
@@ -170,7 +172,8 @@ def clip(tape: Tape, x: Variable, low: float | None = None, high: float | None =
     array([-1. ,  0.5,  1. ], dtype=float32)
     """
     low, high = (None if one is None else real("clip", name, one) for name, one in (("low", low), ("high", high)))
-    if (low is None and high is None) or (low is not None and high is not None and not low <= high):
+    bounds = [one for one in (low, high) if one is not None]
+    if not bounds or not bounds[0] <= bounds[-1]:  # NaN, too
         hint = "give a lower bound, an upper, or both in this order"
         raise InvalidValue(f"low={low}, high={high}", operation="clip", hint=hint)
     if low is not None:

@@ -18,6 +18,7 @@ from viva_tensor.autograd.shaping import concatenate, reshape, transpose
 from viva_tensor.autograd.tape import Node, Tape, Traced, Variable, new_constant, node_of, record, several
 from viva_tensor.error import DimensionError, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import as_arrays, same_shape
+from viva_tensor.kernels.checks import is_iterable
 
 V = TypeVar("V", Variable, "Variable | Sequence[Variable]")
 Variables = Variable | Iterable[Variable]
@@ -52,7 +53,11 @@ class _Recorder:
 
     def found(self, found: Found, variables: Iterable[Variable]) -> tuple[Variable, ...]:
         """Return what was found for some variables, and zeros where nothing was."""
-        return tuple(found[one.id] if one.id in found else self.do(operations.BROADCAST, 0.0, one) for one in variables)
+        return tuple(found[one.id] if one.id in found else self._zeros(one) for one in variables)
+
+    def _zeros(self, variable: Variable) -> Variable:
+        zero, self.tape = new_constant(self.tape, np.zeros((), variable.data.dtype))
+        return self.do(operations.BROADCAST, zero, variable)
 
     def _number(self, value: float) -> Variable:
         if value not in self._numbers:
@@ -213,6 +218,8 @@ def hvp(tape: Tape, loss: Variable, inputs: Variables, vectors: Values | Sequenc
     >>> hvp(tape, total, x, [1.0, 1.0]).value.data    # 6x
     array([ 6., 12.], dtype=float32)
     """
+    if not isinstance(inputs, Variable):
+        inputs = several("hvp", "inputs", inputs)
     grads, tape = gradient(tape, loss, inputs)
     return jvp(tape, grads, inputs, vectors)
 
@@ -306,10 +313,12 @@ def _given(operation: str, variables: Sequence[Variable], given: Variables, valu
         return [None] * len(variables)
     if isinstance(given, Variable):
         return [values]
-    if isinstance(values, (Variable, np.ndarray)) or len(values) != len(variables):
-        got = type(values).__name__ if isinstance(values, (Variable, np.ndarray)) else f"{len(values)} values"
+    single = isinstance(values, (Variable, np.ndarray, dict, str)) or not is_iterable(values)
+    found = [] if single else list(values)
+    if single or len(found) != len(variables):
+        got = type(values).__name__ if single else f"{len(found)} values"
         raise InvalidValue(f"got {got} for {len(variables)} variables", operation=operation, hint="give one for each")
-    return list(values)
+    return found
 
 
 def _valued(recorder: _Recorder, operation: str, variable: Variable, value: Values | None) -> Variable:
@@ -322,12 +331,13 @@ def _valued(recorder: _Recorder, operation: str, variable: Variable, value: Valu
                 operation=operation,
                 hint="reduce it with sum or mean, or give a seed of its shape",
             )
-        return recorder.constant(np.ones(data.shape))
+        return recorder.do(operations.BROADCAST, 1.0, variable)
     if isinstance(value, Variable):
         node_of(recorder.tape, value, operation)
     array = as_arrays(operation, data, value.data if isinstance(value, Variable) else value)[1]
     same_shape(operation, data.shape, array.shape, "seeds and tangents have the shape of their variable")
-    return value if isinstance(value, Variable) else recorder.constant(array)
+    seed = value if isinstance(value, Variable) else recorder.constant(array)
+    return recorder.do(operations.BROADCAST, seed, variable)  # so that programs know whose rows it has
 
 
 def _between(tape: Tape, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> tuple[list[Node], set[int]]:

@@ -257,8 +257,7 @@ def expand_dims(tape: Tape, x: Variable, axis: int) -> Traced[Variable]:
     """
     shape = node_of(tape, x, "expand_dims").output.data.shape
     place = _axis("expand_dims", axis, (*shape, 1))
-    wanted = (*shape[:place], 1, *shape[place:])
-    return record(tape, operations.RESHAPE, x, shape=operations.OpenSize(wanted) if place else wanted)
+    return record(tape, operations.EXPAND_DIMS, x, axis=place)
 
 
 def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
@@ -281,8 +280,12 @@ def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variab
         whole = np.broadcast_to(data.dtype.type(0), shape)
         if np.broadcast_shapes(data.shape, whole.shape) != whole.shape:
             raise ValueError
-    except (TypeError, ValueError):
-        raise BroadcastError(data.shape, shape, operation="broadcast_to") from None
+    except TypeError:
+        hint = "give a tuple of whole numbers"
+        raise InvalidShape(f"shape={shown(shape)}", operation="broadcast_to", hint=hint) from None
+    except ValueError:
+        wanted = shape if isinstance(shape, tuple) else (shape,)
+        raise BroadcastError(data.shape, wanted, operation="broadcast_to") from None
     like, tape = new_constant(tape, whole)
     return record(tape, operations.BROADCAST, x, like)
 

@@ -161,6 +161,7 @@ FORMS: dict[str, Form] = {
     "equal": _compared("Equal"),
     "erf": _plain("Erf"),
     "exp": _plain("Exp"),
+    "expand_dims": lambda graph, node, x: graph.add("Unsqueeze", x, graph.integers([node.attributes["axis"]])),
     "gelu": _plain("Gelu"),
     "gelu_tanh": _gelu_tanh,
     "leaky_relu": _leaky_relu,

@@ -14,7 +14,7 @@ from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.program.lowering import stretched
+from viva_tensor.program.lowering import leading, stretched
 from viva_tensor.program.source import source_of
 
 OPSET = 20
@@ -132,7 +132,7 @@ def _with_one_more_row(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
-            values[node.output.id] = node.operation.forward(*arrays, **stretched(node, arrays[0].shape))
+            values[node.output.id] = node.operation.forward(*arrays, **stretched(node, leading(node, arrays).shape))
         except TensorError as error:
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",

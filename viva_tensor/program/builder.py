@@ -116,6 +116,8 @@ class Builder:
     def broadcast(self, x: Symbol, shape: Shape) -> Symbol:
         """x repeated to a shape, by strides of 0."""
         lead = len(shape) - len(x.shape)
+        if lead < 0 or any(given not in (1, size) for given, size in zip(x.shape, shape[lead:], strict=True)):
+            raise BroadcastError(x.shape, shape, operation="broadcast")
         strides = (0,) * lead + tuple(
             0 if given == 1 and size != 1 else step
             for given, size, step in zip(x.shape, shape[lead:], x.strides, strict=True)
@@ -151,10 +153,17 @@ class Builder:
 
     def squeeze(self, x: Symbol, axes: Sequence[int]) -> Symbol:
         """x without some axes of size 1."""
+        if any(x.shape[axis] != 1 for axis in axes):
+            hint = "give as many rows as were recorded"
+            raise InvalidShape(f"axes {tuple(axes)} of shape {x.shape}", operation="squeeze", hint=hint)
         return _with_axes(x, [i for i in range(len(x.shape)) if i not in axes])
 
     def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
         """An array with a symbol in each of some slices, and 0 elsewhere."""
+        for symbol, spans in parts:
+            if symbol.shape != tuple(count for _, count, _ in spans) or not _fits(spans, shape):
+                hint = "give as many rows as were recorded"
+                raise InvalidShape(f"{symbol.shape} into {shape} at {tuple(spans)}", operation="slice", hint=hint)
         out = self.temporary(shape)
         if sum(symbol.size for symbol, _ in parts) < out.size:
             self._scale(Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0")), 1.0, out)
@@ -174,6 +183,9 @@ class Builder:
         return out, tuple(parts)
 
     def reshape(self, x: Symbol, shape: Shape) -> Symbol:
+        if math.prod(shape) != x.size:
+            hint = "give as many rows as were recorded"
+            raise InvalidShape(f"{x.shape} to {shape}: other numbers of elements", operation="reshape", hint=hint)
         x = self.whole(x)
         return Symbol(shape, row_major(shape), x.buffer, x.offset)
 
@@ -237,6 +249,14 @@ class Builder:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
+
+
+def _fits(spans: Sequence[tuple[int, int, int]], shape: Shape) -> bool:
+    """Return whether all elements of a slice lie within a shape."""
+    return len(spans) == len(shape) and all(
+        count == 0 or (0 <= start < size and 0 <= start + (count - 1) * step < size)
+        for (start, count, step), size in zip(spans, shape, strict=True)
+    )
 
 
 def _with_axes(x: Symbol, axes: Sequence[int]) -> Symbol:

@@ -46,7 +46,7 @@ def needed(nodes: Sequence[Node], outputs: Sequence[Variable]) -> list[Node]:
 
 
 def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """Return a node's attributes for a first input of this shape, which may have more or fewer rows than recorded.
+    """Return a node's attributes for a leading input of this shape, which may have more or fewer rows than recorded.
 
     Raises
     ------
@@ -61,15 +61,21 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
     >>> dict(stretched(tape.nodes()[y.id], (5, 6)))
     {'shape': (5, 3, 2)}
     """
-    if not node.inputs or node.inputs[0].data.shape == shape:
+    given = node.inputs[1 if node.operation is operations.PLACE else 0] if node.inputs else None
+    if given is None or given.data.shape == shape:
         return node.attributes
-    recorded, attributes = node.inputs[0].data.shape, node.attributes
+    recorded, attributes = given.data.shape, node.attributes
     if node.operation is operations.RESHAPE:
         return {"shape": _reshaped(attributes["shape"], recorded, shape)}
     if node.operation in (operations.SLICE, operations.PLACE):
         whole = zip(attributes["spans"], recorded, shape, strict=True)
         return {"spans": tuple(_stretched_span(span, size, now, recorded, shape) for span, size, now in whole)}
     return attributes
+
+
+def leading(node: Node, values: Sequence[Any]) -> Any:
+    """Return which of a node's inputs gives its attributes their sizes."""
+    return values[1 if node.operation is operations.PLACE else 0]
 
 
 def _stretched_span(
@@ -147,8 +153,8 @@ def lower(
             continue
         if node.inputs:
             values = [symbols[variable.id] for variable in node.inputs]
-            result = _lower(build, node.operation, *values, **stretched(node, values[0].shape))
-            if node.operation.broadcasts:
+            result = _lower(build, node.operation, *values, **stretched(node, leading(node, values).shape))
+            if node.operation.broadcasts or node.operation is operations.BROADCAST:
                 _check_repeats(node, values, result)
             symbols[node.output.id] = result
         else:
@@ -223,7 +229,7 @@ def _backward(
         if grad is None or not node.inputs:
             continue
         arrays = [symbols[variable.id] for variable in node.inputs]
-        attributes = stretched(node, arrays[0].shape)
+        attributes = stretched(node, leading(node, arrays).shape)
         for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
             more = None
             if rule is not None and variable.id in tracked:

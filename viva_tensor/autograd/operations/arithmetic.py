@@ -21,6 +21,7 @@ from viva_tensor.autograd.operations.base import (
     like,
     pairs,
 )
+from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays
 from viva_tensor.kernels.elementwise import chain_div, chain_mul
 
@@ -68,13 +69,16 @@ def negative(do: Do, x: Value) -> Any:
 
 
 def _fit(do: Do, grad: Value, operand: Value) -> Any:
-    """Sum the gradient of a broadcast operand to the operand's shape."""
-    return grad if grad.shape == operand.shape else do(UNBROADCAST, grad, operand)
+    """Sum the gradient of a broadcast operand to the operand's shape.
+
+    An axis of size 1 may be one row of a batch that has more in a program, so it is always recorded.
+    """
+    return grad if grad.shape == operand.shape and 1 not in operand.shape else do(UNBROADCAST, grad, operand)
 
 
 def _repeat(do: Do, tangent: Value, out: Value) -> Any:
     """Repeat the tangent of a broadcast operand to the output's shape."""
-    return tangent if tangent.shape == out.shape else do(BROADCAST, tangent, out)
+    return tangent if tangent.shape == out.shape and 1 not in out.shape else do(BROADCAST, tangent, out)
 
 
 def _axes(axis: Axis, dimensions: int) -> tuple[int, ...]:
@@ -105,9 +109,21 @@ def _lower_sum_backward(build: Any, grad: Value, x: Value, axis: Axis, keepdims:
 
 def _lower_unbroadcast(build: Any, grad: Value, operand: Value) -> Any:
     shape = operand.shape
+    if grad.shape == shape:
+        return grad
+    if len(shape) > len(grad.shape) or any(
+        size not in (1, whole) for size, whole in zip(shape[::-1], grad.shape[::-1], strict=False)
+    ):
+        raise ShapeMismatch(shape, grad.shape, operation="unbroadcast", hint="give as many rows as were recorded")
     lead = len(grad.shape) - len(shape)
     repeated = tuple(i for i, size in enumerate(shape, lead) if size == 1 and grad.shape[i] != 1)
     return build.reshape(build.sum(grad, (*range(lead), *repeated)), shape)
+
+
+def _repeated(x: Array, other: Array) -> Array:
+    """Return x repeated to the shape of another array."""
+    x = as_arrays("broadcast", x, other)[0]
+    return x if x.shape == other.shape else np.broadcast_to(x, other.shape).copy()
 
 
 def _reduction(name: str, forward: Any, backward: Any, mean: bool) -> tuple[Operation, Operation]:
@@ -142,7 +158,7 @@ MEAN, MEAN_BACKWARD = _reduction("mean", kernels.mean, kernels.mean_backward, me
 UNBROADCAST: Operation = Operation(
     "unbroadcast",
     like,
-    lambda grad, operand: kernels.add_backward(grad, operand.shape),
+    lambda grad, operand: grad if grad.shape == operand.shape else kernels.add_backward(grad, operand.shape),
     (lambda do, upstream, out, grad, operand: do(BROADCAST, upstream, grad), None),
     _lower_unbroadcast,
     ("linear", None),
@@ -150,9 +166,9 @@ UNBROADCAST: Operation = Operation(
 BROADCAST: Operation = Operation(
     "broadcast",
     like,
-    lambda x, other: np.broadcast_to(as_arrays("broadcast", x, other)[0], other.shape).copy(),
+    _repeated,
     (lambda do, grad, out, x, other: do(UNBROADCAST, grad, x), None),
-    lambda build, x, other: build.scaled(x, 1.0, other.shape),
+    lambda build, x, other: x if x.shape == other.shape else build.scaled(x, 1.0, other.shape),
     ("linear", None),
 )
 

@@ -13,7 +13,7 @@ from viva_tensor.autograd.operations.base import Do, OpenSize, Operation, Shape,
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, empty
 
-__all__ = ["DROPOUT", "PLACE", "RESHAPE", "RESHAPE_BACKWARD", "SLICE", "SQUEEZE", "concatenation"]
+__all__ = ["DROPOUT", "EXPAND_DIMS", "PLACE", "RESHAPE", "RESHAPE_BACKWARD", "SLICE", "SQUEEZE", "concatenation"]
 
 
 def _sliced(x: Array, spans: Sequence[Span]) -> Array:
@@ -74,6 +74,12 @@ SQUEEZE = _reshaping(
     lambda x, axes: tuple(size for i, size in enumerate(x) if i not in axes),
     lambda x, axes: x.squeeze(axes),
     lambda build, x, axes: build.squeeze(x, axes),
+)
+EXPAND_DIMS = _reshaping(
+    "expand_dims",
+    lambda x, axis: (*x[:axis], 1, *x[axis:]),
+    lambda x, axis: x.reshape((*x.shape[:axis], 1, *x.shape[axis:])),
+    lambda build, x, axis: build.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:])),
 )
 RESHAPE_BACKWARD: Operation = Operation(
     "reshape_backward",
