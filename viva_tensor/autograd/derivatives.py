@@ -7,7 +7,7 @@ one given. So they can be differentiated again, be part of a loss, and be compil
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,6 @@ from viva_tensor.error import DimensionError, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import as_arrays, same_shape
 from viva_tensor.kernels.checks import is_iterable
 
-V = TypeVar("V", Variable, "Variable | Sequence[Variable]")
 Variables = Variable | Iterable[Variable]
 Values = Variable | ArrayLike
 Found = dict[int, Variable]  # gradients or tangents, by the ids of their variables
@@ -51,7 +50,7 @@ class _Recorder:
             known = found.get(variable.id)
             found[variable.id] = more if known is None else self.do(operations.ADD, known, more)
 
-    def found(self, found: Found, variables: Iterable[Variable]) -> tuple[Variable, ...]:
+    def results(self, found: Found, variables: Iterable[Variable]) -> tuple[Variable, ...]:
         """Return what was found for some variables, and zeros where nothing was."""
         return tuple(found[one.id] if one.id in found else self._zeros(one) for one in variables)
 
@@ -121,7 +120,7 @@ def gradient(
             if variable.id in reached and rule is not None:
                 more = rule(recorder.do, grad, node.output, *node.inputs, **node.attributes)
                 recorder.add(found, variable, more)
-    return _returned(recorder, inputs, recorder.found(found, starts))
+    return _returned(recorder, inputs, recorder.results(found, starts))
 
 
 def jvp(tape: Tape, outputs: Variables, inputs: Variables, tangents: Values | Sequence[Values]) -> Traced[Any]:
@@ -178,7 +177,7 @@ def jvp(tape: Tape, outputs: Variables, inputs: Variables, tangents: Values | Se
                     index, recorder.do, found[variable.id], node.output, *node.inputs, **node.attributes
                 )
                 recorder.add(found, node.output, change)
-    return _returned(recorder, outputs, recorder.found(found, ends))
+    return _returned(recorder, outputs, recorder.results(found, ends))
 
 
 def hvp(tape: Tape, loss: Variable, inputs: Variables, vectors: Values | Sequence[Values]) -> Traced[Any]:

@@ -138,14 +138,14 @@ def _log_cosh(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Add", size, graph.add("Sub", rest, graph.number(math.log(2), node)))
 
 
-def _chosen(graph: Graph, node: Node, x: str, condition: str) -> str:
-    holds = graph.add("Not", graph.add("Equal", condition, graph.number(0, node)))
-    return graph.add("Where", holds, x, graph.number(-0.0, node))
+def _let_through(where_zero: bool) -> Form:
+    """Return the form of what lets elements through by a condition: where it is 0, or where it is not."""
 
+    def form(graph: Graph, node: Node, x: str, condition: str) -> str:
+        zero, nothing = graph.add("Equal", condition, graph.number(0, node)), graph.number(-0.0, node)
+        return graph.add("Where", zero, *((x, nothing) if where_zero else (nothing, x)))
 
-def _rejected(graph: Graph, node: Node, x: str, condition: str) -> str:
-    fails = graph.add("Equal", condition, graph.number(0, node))
-    return graph.add("Where", fails, x, graph.number(-0.0, node))
+    return form
 
 
 FORMS: dict[str, Form] = {
@@ -153,7 +153,7 @@ FORMS: dict[str, Form] = {
     "add": _plain("Add"),
     "at_least": lambda graph, node, x: graph.add("Max", x, graph.number(node.attributes["bound"], node)),
     "at_most": lambda graph, node, x: graph.add("Min", x, graph.number(node.attributes["bound"], node)),
-    "chosen": _chosen,
+    "chosen": _let_through(where_zero=False),
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
     "cos": _plain("Cos"),
     "div": _plain("Div"),
@@ -178,7 +178,7 @@ FORMS: dict[str, Form] = {
     "mul": _plain("Mul"),
     "normalize": _normalize,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
-    "rejected": _rejected,
+    "rejected": _let_through(where_zero=True),
     "relu": _plain("Relu"),
     "reshape": _reshape,
     "scale": lambda graph, node, x: graph.add("Mul", x, graph.number(node.attributes["factor"], node)),

@@ -61,10 +61,10 @@ def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
     >>> dict(stretched(tape.nodes()[y.id], (5, 6)))
     {'shape': (5, 3, 2)}
     """
-    given = node.inputs[1 if node.operation is operations.PLACE else 0] if node.inputs else None
-    if given is None or given.data.shape == shape:
-        return node.attributes
-    recorded, attributes = given.data.shape, node.attributes
+    attributes = node.attributes
+    recorded = leading(node, node.inputs).data.shape if node.inputs else shape
+    if recorded == shape:
+        return attributes
     if node.operation is operations.RESHAPE:
         return {"shape": _reshaped(attributes["shape"], recorded, shape)}
     if node.operation in (operations.SLICE, operations.PLACE):
@@ -177,9 +177,8 @@ def _outputs(build: Builder, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[S
     """Return what stays in memory after a call: one output as it is, several one after another in one buffer."""
     if len(symbols) == 1:
         (result,) = symbols
-        if (
-            not result.contiguous or result.buffer.kind != "temporary"
-        ):  # inputs change, and updates overwrite parameters
+        # inputs change, and updates overwrite parameters
+        if not result.contiguous or result.buffer.kind != "temporary":
             result = build.scaled(result, 1.0, result.shape)
         return result, (result,)
     return build.joined(symbols)
