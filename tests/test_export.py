@@ -82,6 +82,12 @@ def joined(axis):
     return lambda tape, *inputs: autograd.concatenate(tape, inputs, axis)
 
 
+def rows_of_a_table(tape, x):
+    table, tape = autograd.new_constant(tape, np.arange(10, dtype=x.dtype).reshape(2, 5))
+    chosen, tape = autograd.less(tape, x, 0.3)
+    return autograd.take(tape, table, chosen)
+
+
 # one operation each: name, what is recorded, shapes of its operands; those of four rows are batches
 CASES = {
     "abs": (of(operations.ABS), [(4, 3)]),
@@ -142,6 +148,8 @@ CASES = {
     "sum down columns": (by_axes(autograd.sum, axis=0), [(4, 3)]),
     "sum over no axes": (by_axes(autograd.sum, axis=()), [(4, 3)]),
     "sum over two axes": (by_axes(autograd.sum, axis=(0, -1), keepdims=True), [(4, 3, 2)]),
+    "take of features": (by_axes(autograd.take, [2, 0, -1], axis=1), [(4, 3)]),
+    "take of rows of a table": (rows_of_a_table, [(4, 3)]),
     "tanh": (of(operations.TANH), [(4, 3)]),
     "transpose": (autograd.transpose, [(4, 3)]),
     "where": (lambda t, a, b: autograd.where(t, [True, False, True], a, b), [(4, 3), (4, 3)]),

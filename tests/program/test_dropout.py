@@ -79,7 +79,7 @@ def test_programs_want_a_generator_and_inference_none():
             program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=ADAM, rng=rng)
     with pytest.raises(error.InvalidValue, match="depends on 2 dropouts; record the forward pass without them"):
         program.compile_forward(tape, output=loss, inputs=inputs)
-    with pytest.raises(error.InvalidValue, match="rng is NoneType"):
-        nn.mlp_forward(tape, layers, inputs[0], dropout_rate=0.5)
+    with pytest.raises(error.InvalidValue, match="rng is int"):
+        nn.mlp_forward(tape, layers, inputs[0], dropout_rate=0.5, rng=3)
     with pytest.raises(error.InvalidValue, match="rate=1"):
         nn.dropout(tape, inputs[0], 1.0, rng=np.random.default_rng(0))

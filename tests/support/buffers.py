@@ -103,6 +103,7 @@ def kernel(name, shapes, call=None, **options):
 ONE, TWO, PAIRS, GRADED = alike(1), alike(2), broadcastable(), broadcastable(gradient=True)
 SEEDS, RATES = st.integers(0, (1 << 64) - 1), st.sampled_from([0.0, 0.3, 0.9])
 SLOPES = st.sampled_from([0.01, 0.5])
+PLACES = st.lists(st.integers(-2, 1), max_size=4).map(lambda places: np.array(places, int))
 AXES = st.none() | st.integers(-2, 2)
 KERNELS = {
     **{name: kernel(name, PAIRS) for name in ("add", "sub", "mul", "div", "maximum", "greater", "minimum")},
@@ -130,6 +131,12 @@ KERNELS = {
     "pow_backward": kernel("pow_backward", TWO, exponent=FACTORS),
     "leaky_relu": kernel("leaky_relu", ONE, slope=SLOPES),
     "leaky_relu_backward": kernel("leaky_relu_backward", TWO, slope=SLOPES),
+    "take": kernel("take", ONE, indices=PLACES, axis=st.integers(-2, 2)),
+    "take_backward": kernel(
+        "take_backward",
+        lettered("bc", "ac"),
+        lambda grad, x: kernels.take_backward(grad, x, np.arange(math.prod(shape_of(grad)[:1])) % 2),
+    ),
     "dropout": kernel("dropout", ONE, rate=RATES, seed=SEEDS),
     "dropout_backward": kernel("dropout_backward", ONE, rate=RATES, seed=SEEDS),
     "sum": kernel("sum", ONE, axis=AXES, keepdims=st.booleans()),

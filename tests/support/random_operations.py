@@ -264,6 +264,20 @@ class Operations(RuleBasedStateMachine):
             index.append(chosen)
         self.call("slice", lambda tape, rng, x: autograd.slice(tape, x, tuple(index)), x)
 
+    @rule(as_variable=st.booleans(), data=st.data())
+    def taken(self, as_variable, data):
+        x = self.any(data, lambda shape: len(shape) and 0 not in shape, leaves=True)
+        axis = data.draw(st.integers(0, len(self.shape(x)) - 1))
+        size = self.shape(x)[axis]
+        if as_variable:  # of the first element, or of those that a batch of classes names
+            classes = [i for i, one in enumerate(self.steps) if getattr(one, "classes", size + 1) in range(1, size + 1)]
+            if classes:
+                indices = data.draw(st.sampled_from(classes))
+                self.call("take", lambda tape, rng, x, own: autograd.take(tape, x, own, axis), x, indices)
+            return
+        indices = data.draw(st.lists(st.integers(-size, size - 1), max_size=9))
+        self.call("take", lambda tape, rng, x: autograd.take(tape, x, np.array(indices, int), axis), x)
+
     @rule(count=st.integers(1, 3), data=st.data())
     def joined(self, count, data):
         first = self.any(data, len, leaves=True)

@@ -100,6 +100,13 @@ def slice_backward(g, x, spans):
     return [exact(value)]
 
 
+def take_backward(g, x, indices, axis):
+    value, size = np.zeros(x.shape), np.zeros(x.shape)
+    for total, grad in ((value, g), (size, np.abs(g))):
+        np.add.at(total, (slice(None),) * axis + (indices.astype(int),), grad)
+    return [Found(value, size, indices.size), None]
+
+
 def concatenate_backward(g, *arrays, axis):
     return [exact(own) for own in np.split(g, np.cumsum([array.shape[axis] for array in arrays])[:-1], axis)]
 
@@ -183,6 +190,7 @@ BACKWARD = {
     "transpose": lambda g, x, axes: [exact(g.transpose(None if axes is None else np.argsort(axes)))],
     "reshape": lambda g, x, shape: [exact(g.reshape(x.shape))],
     "slice": slice_backward,
+    "take": take_backward,
     "expand_dims": lambda g, x, axis: [exact(g.reshape(x.shape))],
     "squeeze": lambda g, x, axes: [exact(g.reshape(x.shape))],
     "concatenate": concatenate_backward,

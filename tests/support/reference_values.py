@@ -179,6 +179,7 @@ FORWARD = {
     "transpose": lambda x, axes: exact(x.transpose(axes)),
     "reshape": lambda x, shape: exact(x.reshape(shape)),
     "slice": lambda x, spans: exact(part(x, spans)),
+    "take": lambda x, indices, axis: exact(np.take(x, indices.astype(int), axis)),
     "expand_dims": lambda x, axis: exact(np.expand_dims(x, axis)),
     "squeeze": lambda x, axes: exact(x.squeeze(axes)),
     "concatenate": lambda *arrays, axis: exact(np.concatenate(arrays, axis)),

@@ -191,6 +191,19 @@ class _Memory:
         else:
             self.span(made["out"], total.size)[...] = total
 
+    def _take(self, one: Any, given: Any, made: Any) -> None:
+        at, missing = _positions(self.span(given["indices"]), one.sizes[1])
+        taken = self.span(given["x"]).reshape(one.sizes)[:, at]
+        taken[:, missing] = np.nan
+        self.span(made["out"])[...] = taken.ravel()
+
+    def _take_backward(self, one: Any, given: Any, made: Any) -> None:
+        (outer, size, inner), (at, missing) = one.sizes, _positions(self.span(given["indices"]), one.sizes[1])
+        total, grad = np.zeros(one.sizes), self.span(given["grad"]).reshape(outer, len(at), inner)
+        for i, position in enumerate(at):
+            total[:, position] += grad[:, i]
+        self.span(made["out"])[...] = np.nan if missing.any() else total.ravel() / (1 + len(at) / size)
+
     def _dropout(self, one: Any, given: Any, made: Any) -> None:
         x = self.span(given["x"])
         kept = np.random.default_rng(one.seed).random(x.size) > 0.1
@@ -247,6 +260,12 @@ def _formula(name: str, a: Array, b: Array, factor: float) -> Array:
 def _masked(a: Array, b: Array) -> Array:
     """Return a where b is above 0, else 0; NaN where b was never written."""
     return np.asarray(np.where(np.isnan(b), np.nan, a * (b > 0)))
+
+
+def _positions(indices: Array, size: int) -> tuple[Array, Array]:
+    """Return a position for each index, which may be any number, and where one was never written."""
+    missing = np.isnan(indices)
+    return np.floor(7.3 * np.abs(np.where(missing, 0, indices))).astype(int) % size, missing
 
 
 def _tame(array: Array) -> Array:

@@ -13,6 +13,8 @@ from viva_tensor.autograd import Node
 from viva_tensor.autograd.operations import Axis
 from viva_tensor.kernels.arrays import Array
 
+INT64 = 7  # the number of the type in ONNX
+
 
 class Graph:
     """Nodes as (kind, inputs, output, attributes), and constants by name."""
@@ -193,6 +195,9 @@ FORMS: dict[str, Form] = {
     "squeeze": lambda graph, node, x: graph.add("Squeeze", x, graph.integers(node.attributes["axes"])),
     "sub": _plain("Sub"),
     "sum": _reduced("ReduceSum"),
+    "take": lambda graph, node, x, indices: graph.add(
+        "Gather", x, graph.add("Cast", indices, to=INT64), axis=node.attributes["axis"]
+    ),
     "tanh": _plain("Tanh"),
     "transpose": _transpose,
 }

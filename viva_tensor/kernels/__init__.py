@@ -13,6 +13,7 @@ from viva_tensor.kernels import (
     comparisons,
     dropouts,
     elementwise,
+    indexing,
     losses,
     products,
     rows,
@@ -25,6 +26,7 @@ from viva_tensor.kernels.activations import *
 from viva_tensor.kernels.comparisons import *
 from viva_tensor.kernels.dropouts import *
 from viva_tensor.kernels.elementwise import *
+from viva_tensor.kernels.indexing import *
 from viva_tensor.kernels.losses import *
 from viva_tensor.kernels.products import *
 from viva_tensor.kernels.rows import *
@@ -38,6 +40,7 @@ __all__ += activations.__all__
 __all__ += comparisons.__all__
 __all__ += dropouts.__all__
 __all__ += elementwise.__all__
+__all__ += indexing.__all__
 __all__ += losses.__all__
 __all__ += products.__all__
 __all__ += rows.__all__

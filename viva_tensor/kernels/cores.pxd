@@ -136,6 +136,14 @@ cdef struct SumArgs:        # out[outer, inner] = Σ over axis of x[outer, axis,
     const UpdateArgs* update    # NULL: none; else the results are the gradient of weights, and `out` is unused
 
 
+cdef struct TakeArgs:       # out[outer, count, inner] = x[outer, size, inner] at `count` indices; or back
+    Py_ssize_t outer, size, count, inner
+    Py_ssize_t rows         # of which threads own whole ones: outer × count is a multiple
+    const void* x           # back: the gradient [outer, count, inner]
+    const void* indices     # elements, too
+    void* out               # back: [outer, size, inner]
+
+
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
     Py_ssize_t rows         # without a loss threads own rows, as in a product
@@ -170,6 +178,8 @@ cdef struct Cores:
     Py_ssize_t (*sum_chunks)(Py_ssize_t size) noexcept nogil
     Core sum
     Core sum_join
+    Core take
+    Core take_backward
     Core squared_error
     Core update
     Core squared_norm

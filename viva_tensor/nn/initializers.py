@@ -175,7 +175,7 @@ INITIALIZERS = {
 
 
 def initial_weight(
-    operation: str, rng: np.random.Generator, init: str, fan_in: int, fan_out: int, dtype: DTypeLike
+    operation: str, rng: np.random.Generator | None, init: str, fan_in: int, fan_out: int, dtype: DTypeLike
 ) -> Array:
     """Return a read-only weight [out, in] from the initialiser of that name.
 
@@ -198,7 +198,7 @@ def initial_weight(
     fan_in, fan_out = int(fan_in), int(fan_out)
     if not isinstance(init, str) or init not in INITIALIZERS:
         raise InvalidValue(f"init={init!r}", operation=operation, hint=f"choose one of {', '.join(INITIALIZERS)}")
-    generator(operation, rng)
+    rng = generator(operation, rng)
     float_dtype(operation, dtype)
     empty(operation, (fan_out, fan_in), np.float64)  # refuses more than memory holds
     weight = INITIALIZERS[init](rng, fan_in, fan_out).astype(dtype)
@@ -207,7 +207,9 @@ def initial_weight(
 
 
 def generator(operation: str, rng: object) -> np.random.Generator:
-    """Return ``rng``; raise unless it is a generator."""
+    """Return ``rng``, or a new generator with fresh entropy for None; raise if it is neither."""
+    if rng is None:
+        return np.random.default_rng()
     if not isinstance(rng, np.random.Generator):
         raise InvalidValue(
             f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",

@@ -55,7 +55,7 @@ def linear(
     in_features: int,
     out_features: int,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     init: str = "xavier",
     dtype: DTypeLike = "float32",
 ) -> Traced[Linear]:
@@ -66,8 +66,8 @@ def linear(
     tape : Tape
     in_features, out_features : int
         At least 1.
-    rng : numpy.random.Generator
-        The same generator state gives the same weights.
+    rng : numpy.random.Generator, optional
+        The same generator state gives the same weights. By default one with fresh entropy.
     init : str
         "xavier", "he" (for layers before relu) or "lecun", which are uniform, "orthogonal", or any of them with
         "_uniform" or "_normal" appended; see :mod:`viva_tensor.nn.initializers`.
@@ -156,7 +156,7 @@ def linear_forward(tape: Tape, layer: Linear, x: Variable, *, fused: bool = True
 
 def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
     """Raise the error that says why a batch does not fit a layer."""
-    _check_layer("linear_forward", layer, Linear)
+    check_layer("linear_forward", layer, Linear)
     for variable in (x, layer.w, layer.b):
         node_of(tape, variable, "linear_forward")
     w, b = layer.w.data.shape, layer.b.data.shape
@@ -182,7 +182,8 @@ def is_linear(layer: object) -> bool:
     return isinstance(layer, Linear) and all(isinstance(one, Variable) for one in layer)
 
 
-def _check_layer(operation: str, layer: object, kind: type) -> None:
+def check_layer(operation: str, layer: object, kind: type) -> None:
+    """Raise unless it is a layer of that kind."""
     if not isinstance(layer, kind):
         got = f"got {type(layer).__name__}, wanted a layer of {kind.__name__}"
         raise InvalidValue(got, operation=operation, hint="the tape comes first, then the layer, then its input")
@@ -192,7 +193,7 @@ def mlp(
     tape: Tape,
     sizes: Sequence[int],
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     activation: str = "relu",
     init: str | None = None,
     dtype: DTypeLike = "float32",
@@ -204,7 +205,8 @@ def mlp(
     tape : Tape
     sizes : sequence of int
         Features of the input, of each hidden layer, and of the output.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator, optional
+        By default one with fresh entropy.
     activation : str
         The activation that :func:`mlp_forward` will apply between the layers.
     init : str, optional
@@ -264,7 +266,7 @@ def mlp_forward(
     dropout_rate : float
         For training: the share of each hidden layer's outputs that :func:`dropout` sets to 0.
     rng : numpy.random.Generator, optional
-        Required for dropout.
+        For dropout; by default one with fresh entropy.
 
     Returns
     -------
@@ -297,7 +299,7 @@ def mlp_forward(
     return Traced(x, tape)
 
 
-def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | None) -> Traced[Variable]:
+def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | None = None) -> Traced[Variable]:
     """Set elements to 0 with a probability, and scale the others up to keep the mean; for training only.
 
     Parameters
@@ -306,9 +308,9 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
     x : Variable
     rate : float
         From 0 up to but not including 1.
-    rng : numpy.random.Generator
-        Draws one seed; see :func:`viva_tensor.kernels.dropout`. A compiled step draws its own seeds; see
-        :func:`viva_tensor.program.compile_step`.
+    rng : numpy.random.Generator, optional
+        Draws one seed, by default from fresh entropy; see :func:`viva_tensor.kernels.dropout`. A compiled step draws
+        its own seeds; see :func:`viva_tensor.program.compile_step`.
 
     Raises
     ------
@@ -397,7 +399,7 @@ def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: fl
     >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
     array([[-1.,  1.]], dtype=float32)
     """
-    _check_layer("layer_norm_forward", layer, LayerNorm)
+    check_layer("layer_norm_forward", layer, LayerNorm)
     shape = node_of(tape, x, "layer_norm_forward").output.data.shape
     for name, variable in zip(LayerNorm._fields, layer, strict=True):
         got = node_of(tape, variable, "layer_norm_forward").output.data.shape

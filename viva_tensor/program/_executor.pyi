@@ -76,6 +76,16 @@ class Executor:
         update: UpdateStep | None,
         team: Team,
     ) -> None: ...
+    def take(
+        self,
+        sizes: tuple[int, int, int, int],
+        rows: int,
+        x: Location,
+        indices: Location,
+        out: Address,
+        backward: bool,
+        team: Team,
+    ) -> None: ...
     def dropout(
         self, shape: tuple[int, ...], x: Location, out: Address, rate: float, seed: int, team: Team
     ) -> None: ...

@@ -41,6 +41,7 @@ from viva_tensor.kernels.cores cimport (
     SquaredErrorArgs,
     SquaredNormArgs,
     SumArgs,
+    TakeArgs,
     UpdateArgs,
     UpdateRule,
 )
@@ -389,6 +390,16 @@ cdef class Executor:
         self.add(self.cores.sum, args, team)
         if args.partials != NULL:
             self.add(self.cores.sum_join, args, (0, 1, True) if team[1] > 1 else (team[0], 1, False))
+
+    def take(self, sizes, Py_ssize_t rows, x, indices, out, bint backward, tuple team):
+        """Add what takes elements of an axis by their indices, or sums what was taken."""
+        cdef TakeArgs* args = <TakeArgs*> self.memory(sizeof(TakeArgs))
+        args.outer, args.size, args.count, args.inner = sizes
+        args.rows = rows
+        self.read(&args.x, x)
+        self.read(&args.indices, indices)
+        self.write(<void**> &args.out, out)
+        self.add(self.cores.take_backward if backward else self.cores.take, args, team)
 
     def dropout(self, shape, x, out, double rate, uintptr_t seed, tuple team):
         """Add a dropout by a seed that may change between steps."""

@@ -25,6 +25,8 @@ from viva_tensor.program.instructions import (
     SquaredNorm,
     Sum,
     Symbol,
+    Take,
+    TakeBackward,
     Update,
     row_major,
 )
@@ -206,6 +208,26 @@ class Builder:
         )
         return self.sum(out, rest, divisor) if rest else out
 
+    def take(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
+        """The elements of an axis at some indices; NaN where there is none."""
+        operands = {"x": self.whole(x), "indices": self.whole(indices)}
+        known = indices.buffer.array
+        if known is not None and known.size and not -x.shape[axis] <= known.min() <= known.max() < x.shape[axis]:
+            hint = "give as many rows as were recorded, or make the indices an input"
+            raise InvalidShape(f"{x.shape} has not all recorded indices of axis {axis}", operation="take", hint=hint)
+        out = self.temporary((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+        if out.size:
+            self.instructions.append(Take(operands=operands, results={"out": out}, sizes=_around(x.shape, axis)))
+        return out
+
+    def taken_back(self, grad: Symbol, shape: Shape, indices: Symbol, axis: int) -> Symbol:
+        """The sums of what was taken of each element of an axis of a shape."""
+        operands = {"grad": self.whole(grad), "indices": self.whole(indices)}
+        out = self.temporary(shape)
+        if out.size:
+            self.instructions.append(TakeBackward(operands=operands, results={"out": out}, sizes=_around(shape, axis)))
+        return out
+
     def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:
         """The mean of the squared differences."""
         operands = self._pair(pred, target)
@@ -249,6 +271,11 @@ class Builder:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
+
+
+def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
+    """Return the numbers of elements before, along and after an axis."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
 def _fits(spans: Sequence[tuple[int, int, int]], shape: Shape) -> bool:

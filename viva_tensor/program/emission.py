@@ -23,6 +23,8 @@ from viva_tensor.program.instructions import (
     SquaredNorm,
     Sum,
     Symbol,
+    Take,
+    TakeBackward,
     ToPanels,
     Update,
 )
@@ -139,6 +141,21 @@ def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
     to.executor.sum(one.sizes, to.location(one.operands["x"]), total, one.divisor, update, team)
 
 
+def _take(to: Emitter, one: Take | TakeBackward, planned: Planned, team: Team) -> None:
+    indices, out = one.operands["indices"], one.results["out"]
+    outer, size, inner = one.sizes
+    backward = isinstance(one, TakeBackward)
+    to.executor.take(
+        (outer, size, indices.size, inner),
+        out.shape[0] if planned.by_rows else outer * indices.size,
+        to.location(one.operands["grad" if backward else "x"]),
+        to.location(indices),
+        to.address(out),
+        backward,
+        team,
+    )
+
+
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
     assert to.held.seeds is not None
     seed = to.held.seeds.ctypes.data + one.seed * to.held.seeds.itemsize
@@ -185,6 +202,8 @@ EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None
     Elementwise: _pairs,
     Rows: _pairs,
     Sum: _sum,
+    Take: _take,
+    TakeBackward: _take,
     Dropout: _dropout,
     ToPanels: _to_panels,
     SquaredError: _squared_error,

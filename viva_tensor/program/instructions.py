@@ -235,6 +235,35 @@ class Sum(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Take(Instruction):
+    """Elements of the second of the three axes of a contiguous x of these ``sizes``, by their indices."""
+
+    sizes: tuple[int, int, int]
+
+    kind = "take"
+    row_operands = frozenset({"indices"})
+
+    @property
+    def split_by_rows(self) -> bool:
+        """Whether rows of the output are of rows of the indices."""
+        indices = self.operands["indices"]
+        return self.sizes[0] == 1 and indices.shape[:1] == self.results["out"].shape[:1] != ()
+
+    @property
+    def elements(self) -> int:
+        return 2 * self.results["out"].size
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class TakeBackward(Instruction):
+    """The sums of what was taken of each element of an axis: the gradient of ``Take``."""
+
+    sizes: tuple[int, int, int]
+
+    kind = "take_backward"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Dropout(Instruction):
     """Elements set to 0 at random; ``seed`` is an index into the program's seeds."""
 

@@ -12,6 +12,7 @@ divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
 from viva_tensor.autograd.operations.arithmetic import *
 from viva_tensor.autograd.operations.base import Axis, OpenSize, Operation, Shape, Span, Value
 from viva_tensor.autograd.operations.curves import *
+from viva_tensor.autograd.operations.indexing import *
 from viva_tensor.autograd.operations.losses import *
 from viva_tensor.autograd.operations.shapes import *
 

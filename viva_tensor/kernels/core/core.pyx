@@ -79,6 +79,7 @@ include "sums.pxi"
 include "rows.pxi"
 include "pair_rows.pxi"
 include "norms.pxi"
+include "indexing.pxi"
 include "peak.pxi"
 
 
@@ -92,6 +93,8 @@ cores.dropout = dropout
 cores.sum_chunks = sum_chunks
 cores.sum = sum_
 cores.sum_join = sum_join
+cores.take = take
+cores.take_backward = take_backward
 cores.squared_error = squared_error
 cores.update = update
 cores.squared_norm = squared_norm

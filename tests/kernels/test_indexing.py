@@ -1,0 +1,109 @@
+"""Elements by their indices: against NumPy, at every number of threads, and what is refused."""
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, error, kernels, nn, optim, program
+
+# before the axis, along it, after it: threads share rows, columns or what lies before
+SIZES = [(1, 300, 16), (1, 7, 333), (5, 11, 3), (64, 9, 1), (1, 1, 1), (2, 40, 100)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_values_and_sums_are_those_of_numpy(sizes, threads, dtype, rng):
+    x = rng.standard_normal(sizes).astype(dtype)
+    indices = rng.integers(-sizes[1], sizes[1], (50, 2))
+    grad = rng.standard_normal((sizes[0], 50, 2, sizes[2])).astype(dtype)
+    summed = np.zeros_like(x)
+    np.add.at(summed, (slice(None), indices), grad)  # in the order of the indices, as here
+    with kernels.num_threads(threads):
+        assert np.array_equal(kernels.take(x, indices, axis=1), np.take(x, indices, axis=1))
+        assert np.array_equal(kernels.take(x, indices.astype(dtype), axis=-2), np.take(x, indices, axis=1))
+        assert np.array_equal(kernels.take_backward(grad, x, indices, axis=1), summed)
+
+
+def test_nothing_taken_and_nothing_to_take_from():
+    assert kernels.take(np.ones((3, 2)), np.zeros((0, 4), int)).shape == (0, 4, 2)
+    assert kernels.take(np.ones((3, 0)), [2, 1]).shape == (2, 0)
+    assert np.array_equal(kernels.take_backward(np.ones((0, 2)), np.ones((3, 2)), []), np.zeros((3, 2)))
+    with pytest.raises(error.IndexOutOfBounds):
+        kernels.take(np.ones((0, 2)), [0])
+
+
+@pytest.mark.parametrize(
+    ("indices", "kind", "message"),
+    [
+        ([3], error.IndexOutOfBounds, r"take: index 3 .*of shape \(3, 2\)"),
+        ([0, -4], error.IndexOutOfBounds, "index -4"),
+        ([0.5], error.InvalidValue, r"take: the index 0.5; .*whole numbers"),
+        ([float("nan")], error.InvalidValue, "the index nan"),
+        (["a"], error.DtypeError, "take"),
+        (np.array([True, False, True]), error.DtypeError, "bool"),
+        (np.array([0], "f4"), error.DtypeError, "float32"),
+    ],
+)
+def test_indices_that_name_no_element_are_refused(indices, kind, message):
+    x = np.ones((3, 2))
+    with pytest.raises(kind, match=message):
+        kernels.take(x, indices)
+    variable, tape = autograd.new_variable(autograd.new_tape(), x)
+    with pytest.raises(kind, match=message):
+        autograd.take(tape, variable, indices)
+
+
+def test_a_gradient_has_the_shape_of_what_was_taken():
+    with pytest.raises(error.ShapeMismatch, match="one gradient for each element"):
+        kernels.take_backward(np.ones((3, 2)), np.ones((4, 2)), [0, 1])
+    with pytest.raises(error.IndexOutOfBounds):
+        kernels.take(np.ones((3, 2)), [0], axis=2)
+
+
+def test_a_float32_axis_is_no_longer_than_its_numbers_count():
+    x = np.broadcast_to(np.float32(1), (2**24 + 1,))
+    with pytest.raises(error.InvalidShape, match="more than float32 can count"):
+        kernels.take(x, [0])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_embedding_trains_as_on_the_tape(threads, rng):
+    chosen, target = rng.integers(0, 30, (40, 3)).astype("f4"), rng.standard_normal((40, 5)).astype("f4")
+    adam = optim.Adam(lr=0.1)
+    table, tape = nn.embedding(autograd.new_tape(), 30, 7, rng=rng)
+    layer, tape = nn.linear(tape, 21, 5, rng=rng)
+    params = (table, layer)
+    state, step = optim.init(adam, params), None
+    with kernels.num_threads(threads):
+        for _ in range(3):
+            index, tape = autograd.new_constant(tape, chosen)
+            y, tape = autograd.new_constant(tape, target)
+            rows, tape = nn.embedding_forward(tape, params[0], index)
+            flat, tape = autograd.reshape(tape, rows, (-1, 21))
+            out, tape = nn.linear_forward(tape, params[1], flat)
+            loss, tape = nn.mse_loss(tape, out, y)
+            step = step or program.compile_step(tape, loss=loss, params=params, inputs=(index, y), optimizer=adam)
+            grads = autograd.backward(tape, loss)
+            assert step(chosen, target) == float(loss.data)
+            (params, state), tape = optim.update(autograd.new_tape(), adam, state, params, grads)
+        trained = step.params(autograd.new_tape()).value
+    assert np.array_equal(trained[0].w.data, params[0].w.data)
+    assert step(chosen[:7], target[:7]) > 0  # batches of other sizes
+
+
+def test_in_a_program_an_index_that_does_not_exist_gives_nan_and_changes_nothing_else():
+    table, tape = autograd.new_variable(autograd.new_tape(), np.arange(6.0).reshape(3, 2))
+    index, tape = autograd.new_constant(tape, np.zeros(4))
+    rows, tape = autograd.take(tape, table, index)
+    forward = program.compile_forward(tape, output=rows, inputs=(index,))
+    found = forward(np.array([2.0, 3.0, 0.5, np.nan, -1.0, -4.0, np.inf, -np.inf, 1e300]))
+    assert np.array_equal(found[[0, 4]], [[4.0, 5.0], [4.0, 5.0]])
+    assert np.isnan(found[[1, 2, 3, 5, 6, 7, 8]]).all()
+
+
+def test_recorded_indices_are_refused_where_a_batch_has_too_few_rows():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 2)))
+    rows, tape = autograd.take(tape, x, [3, 0])
+    forward = program.compile_forward(tape, output=rows, inputs=(x,))
+    assert forward(np.ones((5, 2))).shape == (2, 2)
+    with pytest.raises(error.InvalidShape, match="has not all recorded indices"):
+        forward(np.ones((3, 2)))

@@ -1,0 +1,3 @@
+from viva_tensor.kernels.arrays import Array
+
+def take(x: Array, indices: Array, out: Array, outer: int, size: int, inner: int, backward: bool = False) -> None: ...

@@ -1,0 +1,80 @@
+# Elements of an axis by their indices, and the sums of what lands on each element. Indices are numbers like all others;
+# negative ones count from the end. A sum adds its terms in the order of the indices, whoever adds them.
+
+
+cdef inline Py_ssize_t position_of(real index, Py_ssize_t size) noexcept nogil:
+    """Return the position along an axis that an index names; -1 if there is none."""
+    cdef Py_ssize_t position
+    if not -<real> size <= index < <real> size:     # NaN, too
+        return -1
+    position = <Py_ssize_t> index
+    if <real> position != index:
+        return -1
+    return position + size if position < 0 else position
+
+
+cdef inline void copied(const real* x, Py_ssize_t size, real* out) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    while k + LANES <= size:
+        (<vec*> (out + k))[0] = (<const vec*> (x + k))[0]
+        k += LANES
+    if k == size:
+        return
+    store_part(out + k, load_part(x + k, <int> (size - k)), <int> (size - k))
+
+
+cdef inline void added(const real* x, Py_ssize_t size, real* out) noexcept nogil:
+    cdef Py_ssize_t k = 0
+    while k + LANES <= size:
+        (<vec*> (out + k))[0] = (<const vec*> (out + k))[0] + (<const vec*> (x + k))[0]
+        k += LANES
+    while k < size:
+        out[k] += x[k]
+        k += 1
+
+
+cdef void take(const void* packed, int thread, int threads) noexcept nogil:
+    """Set out[o, i, :] = x[o, indices[i], :], or to NaN where there is no such index."""
+    cdef const TakeArgs* args = <const TakeArgs*> packed
+    cdef Py_ssize_t each = args.outer * args.count // args.rows, unit, i, o, position, k
+    cdef Py_ssize_t begin = row_share(args.rows, thread, threads) * each
+    cdef real* out
+    i, o = begin % args.count, begin // args.count
+    for unit in range(begin, row_share(args.rows, thread + 1, threads) * each):
+        position = position_of((<const real*> args.indices)[i], args.size)
+        out = <real*> args.out + unit * args.inner
+        if position < 0:
+            for k in range(args.inner):
+                out[k] = NOT_A_NUMBER
+        else:
+            copied(<const real*> args.x + (o * args.size + position) * args.inner, args.inner, out)
+        i += 1
+        if i == args.count:
+            i, o = 0, o + 1
+
+
+cdef void take_backward(const void* packed, int thread, int threads) noexcept nogil:
+    """Set out[o, p, :] = Σ x[o, i, :] over the i with indices[i] = p, in order."""
+    cdef const TakeArgs* args = <const TakeArgs*> packed
+    cdef const real* x
+    cdef real* out
+    cdef Py_ssize_t first = 0, last = args.outer, left = 0, right = args.inner, low = 0, high = args.size
+    cdef Py_ssize_t unit = 64 // sizeof(real), o, i, position
+    if args.outer >= threads:
+        first, last = share(args.outer, 1, thread, threads), share(args.outer, 1, thread + 1, threads)
+    elif args.size < 8 * threads and args.inner >= unit * threads:  # few elements may be taken unequally often
+        left, right = share(args.inner, unit, thread, threads), share(args.inner, unit, thread + 1, threads)
+    else:
+        low, high = share(args.size, 1, thread, threads), share(args.size, 1, thread + 1, threads)
+    for o in range(first, last):
+        x = <const real*> args.x + o * args.count * args.inner
+        out = <real*> args.out + o * args.size * args.inner
+        if right - left == args.inner:
+            memset(out + low * args.inner, 0, (high - low) * args.inner * sizeof(real))
+        else:
+            for position in range(args.size):
+                memset(out + position * args.inner + left, 0, (right - left) * sizeof(real))
+        for i in range(args.count):
+            position = position_of((<const real*> args.indices)[i], args.size)
+            if low <= position < high:
+                added(x + i * args.inner + left, right - left, out + position * args.inner + left)

@@ -1,0 +1,135 @@
+"""Elements of an axis by their indices, and the way back, which adds up what was taken several times."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
+from viva_tensor.kernels import _indexing
+from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, same_shape
+
+__all__ = ["take", "take_backward"]
+
+
+def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+    r"""Return the elements of x at some indices along an axis, :math:`y_{\ldots i \ldots} = x_{\ldots n_i \ldots}`.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    indices : array_like, of any shape
+        Whole numbers, as integers or in the dtype of x. Negative ones count from the end.
+    axis : int
+
+    Returns
+    -------
+    ndarray
+        Of the shape of x, with that of the indices in place of the axis; see :func:`numpy.take`.
+
+    Raises
+    ------
+    IndexOutOfBounds
+        If there is no such element, or no such axis.
+    InvalidValue
+        If an index is not a whole number.
+    InvalidShape
+        If the axis has more elements than its dtype can count: 2²⁴ in float32.
+    DtypeError
+
+    Examples
+    --------
+    >>> take([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [2, 0, 2])
+    array([[5., 6.],
+           [1., 2.],
+           [5., 6.]], dtype=float32)
+    """
+    x = as_array("take", x)
+    (axis,) = axes_of("take", (axis,), x.shape)
+    indices = as_indices("take", x, indices, x.shape[axis])
+    shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return _moved("take", x, indices, shape, _split(x.shape, axis))
+
+
+def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+    r"""Return the gradient of :func:`take` with respect to x, :math:`\sum_{i: n_i = p} g_{\ldots i \ldots}`.
+
+    The terms are added in the order of the indices, so that the bits do not depend on the number of threads.
+
+    Parameters
+    ----------
+    grad : array_like
+        Of the shape of the output.
+    x : array_like
+        Gives its shape alone.
+    indices : array_like
+    axis : int
+
+    Raises
+    ------
+    ShapeMismatch
+        If the gradient has another shape than the output; and as :func:`take`.
+
+    Examples
+    --------
+    >>> take_backward([[1.0], [2.0], [3.0]], [[0.0], [0.0]], [1, 0, 1])
+    array([[2.],
+           [4.]], dtype=float32)
+    """
+    x, grad = as_arrays("take_backward", x, grad)
+    (axis,) = axes_of("take_backward", (axis,), x.shape)
+    indices = as_indices("take_backward", x, indices, x.shape[axis])
+    expected = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    same_shape("take_backward", expected, grad.shape, "give one gradient for each element that was taken")
+    return _moved("take_backward", grad, indices, x.shape, _split(x.shape, axis), backward=True)
+
+
+def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array:
+    """Return indices along an axis of so many elements in the dtype of x, checked.
+
+    Examples
+    --------
+    >>> as_indices("take", np.zeros(3), [0, -1], 3)
+    array([ 0., -1.])
+    """
+    whole = np.asarray(indices)
+    if size > 1 << np.finfo(x.dtype).nmant + 1:
+        hint = "work in float64, or in parts"
+        raise InvalidShape(f"{size} elements, more than {x.dtype} can count", operation=operation, hint=hint)
+    found = whole if whole.dtype.kind in "iu" else as_arrays(operation, x, indices)[1]
+    if found.size and not -size <= found.min() <= found.max() < size:  # NaN, too
+        wrong = found.ravel()[int(np.argmax(~((found >= -size) & (found < size))))]
+        if not np.isfinite(wrong):
+            raise InvalidValue(f"the index {wrong}", operation=operation, hint="indices are whole numbers")
+        raise IndexOutOfBounds(int(wrong), size, operation=operation, hint=f"of shape {x.shape}")
+    if found.dtype.kind == "f" and (broken := found != np.floor(found)).any():
+        wrong = found.ravel()[int(np.argmax(broken))]
+        raise InvalidValue(f"the index {wrong}", operation=operation, hint="indices are whole numbers")
+    return found.astype(x.dtype, copy=False)
+
+
+def _split(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """Return the numbers of elements before, along and after an axis."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def _moved(
+    operation: str,
+    x: Array,
+    indices: Array,
+    shape: tuple[int, ...],
+    sizes: tuple[int, int, int],
+    backward: bool = False,
+) -> Array:
+    out = empty(operation, shape, x.dtype)
+    if x.size and indices.size:
+        outer, size, inner = sizes
+        flat = np.ascontiguousarray(indices).reshape(-1, 1)
+        _indexing.take(
+            np.ascontiguousarray(x).reshape(-1, inner), flat, out.reshape(-1, inner), outer, size, inner, backward
+        )
+    else:
+        out.fill(0)
+    return out
