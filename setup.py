@@ -273,7 +273,7 @@ def write_if_changed(path, text):
         path.write_text(text)
 
 
-modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_indexing", "_updates", "_peak"]
+modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_along", "_indexing", "_updates", "_peak"]
 variants = ["native"] if MARCH else list(INSTRUCTION_SETS)
 setup(
     ext_modules=[

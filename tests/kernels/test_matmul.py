@@ -122,8 +122,12 @@ def test_linear_backward(dtype, rng):
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(error.ShapeMismatch, match=r"\(2, 3\) and \(4, 5\).*transpose"):
         kernels.matmul(np.ones((2, 3)), np.ones((4, 5)))
-    with pytest.raises(error.DimensionError, match=r"\(3,\)"):
-        kernels.matmul(np.ones((2, 3)), np.ones(3))
+    with pytest.raises(error.DimensionError, match=r"\(2, 3\) and \(\): got a number"):
+        kernels.matmul(np.ones((2, 3)), 3.0)
+    with pytest.raises(error.ShapeMismatch, match=r"\(2, 3\) and \(2,\)"):
+        kernels.matmul(np.ones((2, 3)), np.ones(2))
+    with pytest.raises(error.BroadcastError, match=r"\(2, 4, 3\) and \(5, 3, 1\)"):
+        kernels.matmul(np.ones((2, 4, 3)), np.ones((5, 3, 1)))
     with pytest.raises(error.ShapeMismatch, match=r"\(2, 2\), got \(2, 3\)"):
         kernels.matmul(np.ones((2, 3)), np.ones((3, 2)), out=np.empty((2, 3)))
     with pytest.raises(error.ShapeMismatch, match=r"\(4, 3\)"):

@@ -131,6 +131,10 @@ KERNELS = {
     "pow_backward": kernel("pow_backward", TWO, exponent=FACTORS),
     "leaky_relu": kernel("leaky_relu", ONE, slope=SLOPES),
     "leaky_relu_backward": kernel("leaky_relu_backward", TWO, slope=SLOPES),
+    "max": kernel("max", ONE, axis=AXES, keepdims=st.booleans()),
+    "min": kernel("min", ONE, axis=AXES, keepdims=st.booleans()),
+    "cumsum": kernel("cumsum", ONE, axis=st.integers(-2, 2)),
+    "cumsum_backward": kernel("cumsum_backward", ONE, axis=st.integers(-2, 2)),
     "take": kernel("take", ONE, indices=PLACES, axis=st.integers(-2, 2)),
     "take_backward": kernel(
         "take_backward",

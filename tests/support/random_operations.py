@@ -205,6 +205,13 @@ class Operations(RuleBasedStateMachine):
         if b is not None:
             self.call("matmul", lambda tape, rng, p, q: autograd.matmul(tape, p, q), a, b)
 
+    @rule(batch=st.sampled_from([(2,), (3, 1), ()]), data=st.data())
+    def batches(self, batch, data):
+        x = self.any(data, lambda shape: len(shape) >= 2)
+        if x is not None:
+            w = self.leaf("parameter", (*batch, self.shape(x)[-1], 4))
+            self.call("matmul of a batch", lambda tape, rng, a, b: autograd.matmul(tape, a, b), x, w)
+
     @rule(bend=st.sampled_from([None, "relu", "relu", "relu", "tanh", "gelu"]), fused=st.booleans(), data=st.data())
     def layer(self, bend, fused, data):
         x = self.any(data, lambda shape: len(shape) == 2)
@@ -235,6 +242,28 @@ class Operations(RuleBasedStateMachine):
         axis = data.draw(st.sampled_from([tuple(axes), axes[0] - len(self.shape(x))])) if axes else None
         name = "mean" if mean else "sum"
         self.call(name, lambda tape, rng, x: getattr(autograd, name)(tape, x, axis=axis, keepdims=keepdims), x)
+
+    @rule(name=st.sampled_from(["max", "min", "norm", "logsumexp"]), keepdims=st.booleans(), data=st.data())
+    def reduced(self, name, keepdims, data):
+        x = self.any(data, len)
+        axis = data.draw(st.sampled_from([None, *range(len(self.shape(x)))]))
+        self.call(name, lambda tape, rng, x: getattr(autograd, name)(tape, x, axis=axis, keepdims=keepdims), x)
+
+    @rule(data=st.data())
+    def added_up(self, data):
+        x = self.any(data, len)
+        axis = data.draw(st.integers(0, len(self.shape(x)) - 1))
+        self.call("cumsum", lambda tape, rng, x: autograd.cumsum(tape, x, axis), x)
+
+    @rule(value=st.sampled_from([0.0, 1.0]), data=st.data())
+    def padded(self, value, data):
+        x = self.any(data, len)
+        widths = [data.draw(st.tuples(st.integers(0, 2), st.integers(0, 9))) for _ in self.shape(x)]
+        self.call("pad", lambda tape, rng, x: autograd.pad(tape, x, widths, value), x)
+
+    @rule(data=st.data())
+    def stopped(self, data):
+        self.call("stop_gradient", lambda tape, rng, x: autograd.stop_gradient(tape, x), self.any(data))
 
     @rule(data=st.data())
     def turned(self, data):

@@ -12,6 +12,7 @@ from support.reference_values import (
     kept,
     matmul,
     moments,
+    norm,
     one_hot,
     part,
     pieces,
@@ -100,6 +101,25 @@ def slice_backward(g, x, spans):
     return [exact(value)]
 
 
+def from_each(g, axis):
+    """The sums from each element on."""
+    return np.flip(np.flip(g, axis).cumsum(axis), axis)
+
+
+def extreme_backward(reduced):
+    def rule(g, x, axis, keepdims):
+        mask = x == reduced(x, axis, keepdims=True)
+        whole = g.reshape(reduced(x, axis, keepdims=True).shape)
+        return [exact(mask * whole / mask.sum(axis, keepdims=True))]
+
+    return rule
+
+
+def norm_backward(g, x, axis, keepdims):
+    size = norm(x, axis, True).value
+    return [exact(np.where(x == 0, 0, x * (g.reshape(size.shape) / size)), x.size)]
+
+
 def take_backward(g, x, indices, axis):
     value, size = np.zeros(x.shape), np.zeros(x.shape)
     for total, grad in ((value, g), (size, np.abs(g))):
@@ -113,6 +133,13 @@ def concatenate_backward(g, *arrays, axis):
 
 def matmul_backward(g, a, b):
     return [matmul(g, b.T), matmul(a.T, g)]
+
+
+def batch_matmul_backward(g, a, b):
+    a_turned, b_turned = a.swapaxes(-1, -2), b.swapaxes(-1, -2)
+    da = Found(g @ b_turned, np.abs(g) @ np.abs(b_turned), g.shape[-1])
+    db = Found(a_turned @ g, np.abs(a_turned) @ np.abs(g), g.shape[-2])
+    return [summed(found, own.shape) for found, own in ((da, a), (db, b))]
 
 
 def linear_backward(g, x, w, b):
@@ -186,11 +213,20 @@ BACKWARD = {
     "binary_cross_entropy": binary_cross_entropy_backward,
     "mean_squared_error": mean_squared_error_backward,
     "matmul": matmul_backward,
+    "batch_matmul": batch_matmul_backward,
     "linear": linear_backward,
     "transpose": lambda g, x, axes: [exact(g.transpose(None if axes is None else np.argsort(axes)))],
     "reshape": lambda g, x, shape: [exact(g.reshape(x.shape))],
     "slice": slice_backward,
     "take": take_backward,
+    "max": extreme_backward(np.max),
+    "min": extreme_backward(np.min),
+    "norm": norm_backward,
+    "cumsum": lambda g, x, axis: [Found(from_each(g, axis), from_each(np.abs(g), axis), x.shape[axis])],
+    "stop_gradient": lambda g, x: [exact(0 * x)],
+    "pad": lambda g, x, widths, value: [
+        exact(g[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, widths, strict=True))])
+    ],
     "expand_dims": lambda g, x, axis: [exact(g.reshape(x.shape))],
     "squeeze": lambda g, x, axes: [exact(g.reshape(x.shape))],
     "concatenate": concatenate_backward,

@@ -106,6 +106,10 @@ def binary_cross_entropy(x, target):
     return Found(np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x))), np.abs(x) * (1 + target) + 1)
 
 
+def norm(x, axis, keepdims):
+    return exact(np.sqrt((x * x).sum(axis, keepdims=keepdims)), x.size)
+
+
 def gelu(x):
     y = x * 0.5 * ERFC(-x / math.sqrt(2))
     return Found(y, np.abs(y) * (1 + x**2))
@@ -175,10 +179,17 @@ FORWARD = {
     "binary_cross_entropy": binary_cross_entropy,
     "mean_squared_error": lambda p, t: exact(((p - t) ** 2).mean(), p.size),
     "matmul": matmul,
+    "batch_matmul": lambda a, b: Found(a @ b, np.abs(a) @ np.abs(b), a.shape[-1]),
     "linear": linear,
     "transpose": lambda x, axes: exact(x.transpose(axes)),
     "reshape": lambda x, shape: exact(x.reshape(shape)),
     "slice": lambda x, spans: exact(part(x, spans)),
+    "max": lambda x, axis, keepdims: exact(x.max(axis, keepdims=keepdims)),
+    "min": lambda x, axis, keepdims: exact(x.min(axis, keepdims=keepdims)),
+    "norm": norm,
+    "cumsum": lambda x, axis: Found(x.cumsum(axis), np.abs(x).cumsum(axis), x.shape[axis]),
+    "stop_gradient": exact,
+    "pad": lambda x, widths, value: exact(np.pad(x, widths, constant_values=value)),
     "take": lambda x, indices, axis: exact(np.take(x, indices.astype(int), axis)),
     "expand_dims": lambda x, axis: exact(np.expand_dims(x, axis)),
     "squeeze": lambda x, axes: exact(x.squeeze(axes)),

@@ -137,7 +137,7 @@ class _Memory:
     def span(self, symbol: Symbol, size: int | None = None) -> Array:
         """So many elements from where a symbol begins, as they lie."""
         end = symbol.offset + (symbol.size if size is None else size)
-        if end > len(self.flat(symbol.buffer)):
+        if end > max(len(self.flat(symbol.buffer)), symbol.offset):  # nothing lies nowhere
             raise IndexError(f"{symbol} is read to its element {end}")
         return self.flat(symbol.buffer)[symbol.offset : end]
 
@@ -169,6 +169,10 @@ class _Memory:
         else:
             self.write(made["out"], out)
 
+    def _batch_matmul(self, one: Any, given: Any, made: Any) -> None:
+        depth = given["a"].shape[-1]
+        self.write(made["out"], self.read(given["a"]) @ self.read(given["b"]) / max(depth, 1) ** 0.5)
+
     def _elementwise(self, one: Any, given: Any, made: Any) -> None:
         _check_alike(one.name, *given.values(), *made.values())
         a, b = (self.read(given[name]) for name in ("a", "b" if "b" in given else "a"))
@@ -190,6 +194,15 @@ class _Memory:
             w[...] = self._stepped(w, total[: w.size], given)
         else:
             self.span(made["out"], total.size)[...] = total
+
+    def _along(self, one: Any, given: Any, made: Any) -> None:
+        x = self.span(given["x"]).reshape(one.sizes)
+        if one.name.startswith("cumsum"):
+            way = slice(None, None, -1 if one.name.endswith("backward") else 1)
+            found = x[:, way].cumsum(1)[:, way] / (1 + np.arange(one.sizes[1]))[None, way, None] ** 0.5
+        else:
+            found = getattr(x, one.name)(1)
+        self.span(made["out"])[...] = found.ravel()
 
     def _take(self, one: Any, given: Any, made: Any) -> None:
         at, missing = _positions(self.span(given["indices"]), one.sizes[1])

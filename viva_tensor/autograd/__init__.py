@@ -15,13 +15,15 @@ to its leaves and applies the gradient rule of each operation (``operations``). 
 (7.0, 2.0)
 """
 
-from viva_tensor.autograd import choices, functions, indexing, shaping
+from viva_tensor.autograd import choices, functions, indexing, products, reductions, shaping
 from viva_tensor.autograd.backward import Gradients, backward
 from viva_tensor.autograd.choices import *
 from viva_tensor.autograd.derivatives import gradient, hessian, hvp, jacobian, jvp
 from viva_tensor.autograd.functions import *
 from viva_tensor.autograd.gradcheck import check_gradients
 from viva_tensor.autograd.indexing import *
+from viva_tensor.autograd.products import *
+from viva_tensor.autograd.reductions import *
 from viva_tensor.autograd.shaping import *
 from viva_tensor.autograd.tape import (
     Node,
@@ -57,4 +59,6 @@ __all__ = [
 __all__ += choices.__all__
 __all__ += functions.__all__
 __all__ += indexing.__all__
+__all__ += products.__all__
+__all__ += reductions.__all__
 __all__ += shaping.__all__

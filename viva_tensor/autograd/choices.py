@@ -35,6 +35,7 @@ __all__ = [
     "minimum",
     "not_equal",
     "sign",
+    "stop_gradient",
     "where",
 ]
 
@@ -193,3 +194,15 @@ def sign(tape: Tape, x: Variable) -> Traced[Variable]:
     array([-1.,  0.,  1.], dtype=float32)
     """
     return record(tape, operations.SIGN, x)
+
+
+def stop_gradient(tape: Tape, x: Variable) -> Traced[Variable]:
+    """Record x as something that has no slope: gradients and tangents end here.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> stop_gradient(tape, x).value.data
+    array([1., 2.], dtype=float32)
+    """
+    return record(tape, operations.STOP_GRADIENT, x)

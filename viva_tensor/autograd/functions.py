@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.operations import Axis, Operation
-from viva_tensor.autograd.shaping import frozen
+from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.tape import (
     Tape,
     Traced,
@@ -21,9 +18,8 @@ from viva_tensor.autograd.tape import (
     node_of,
     record,
 )
-from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import as_arrays, axes_of
-from viva_tensor.kernels.checks import flag, is_whole, real, shown
+from viva_tensor.kernels.arrays import as_arrays
+from viva_tensor.kernels.checks import real
 
 __all__ = [
     "abs",
@@ -32,20 +28,15 @@ __all__ = [
     "div",
     "exp",
     "log",
-    "matmul",
     "maximum",
-    "mean",
     "mul",
     "pow",
     "relu",
     "sin",
     "sqrt",
     "square",
-    "std",
     "sub",
-    "sum",
     "tan",
-    "var",
 ]
 
 Operand = Variable | ArrayLike  # not both of two
@@ -53,11 +44,17 @@ Operand = Variable | ArrayLike  # not both of two
 
 def of_two(tape: Tape, operation: Operation, a: Operand, b: Operand) -> Traced[Variable]:
     """Record an operation of two operands, of which one may be a constant that is not on the tape yet."""
+    (a, b), tape = both(tape, operation.name, a, b)
+    return record(tape, operation, a, b)
+
+
+def both(tape: Tape, operation: str, a: Operand, b: Operand) -> Traced[tuple[Variable, Variable]]:
+    """Return two operands as variables; one of them may be a number or an array, which is recorded as a constant."""
     if isinstance(a, Variable) and not isinstance(b, Variable) and _is_number_or_array(b):
-        b, tape = new_constant(tape, as_arrays(operation.name, node_of(tape, a, operation.name).output.data, b)[1])
+        b, tape = new_constant(tape, as_arrays(operation, node_of(tape, a, operation).output.data, b)[1])
     elif isinstance(b, Variable) and not isinstance(a, Variable) and _is_number_or_array(a):
-        a, tape = new_constant(tape, as_arrays(operation.name, a, node_of(tape, b, operation.name).output.data)[0])
-    return record(tape, operation, a, b)  # type: ignore[arg-type]  # which refuses whatever is no variable
+        a, tape = new_constant(tape, as_arrays(operation, a, node_of(tape, b, operation).output.data)[0])
+    return Traced((a, b), tape)  # type: ignore[arg-type]  # recording refuses whatever is no variable
 
 
 def _is_number_or_array(value: Any) -> bool:
@@ -243,100 +240,6 @@ def abs(tape: Tape, x: Variable) -> Traced[Variable]:
     array([9.], dtype=float32)
     """
     return record(tape, operations.ABS, x)
-
-
-def matmul(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
-    """Record the matrix product of (m, k) and (k, n); see :func:`viva_tensor.kernels.matmul`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0]])
-    >>> matmul(tape, x, [[1.0], [2.0]]).value.data
-    array([[5.]], dtype=float32)
-    """
-    return of_two(tape, operations.MATMUL, a, b)
-
-
-def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Record the sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [[1.0, 2.0], [3.0, 4.0]])
-    >>> sum(tape, x, axis=0).value.data
-    array([4., 6.], dtype=float32)
-    """
-    return record(tape, operations.SUM, x, axis=frozen(axis), keepdims=flag("sum", "keepdims", keepdims))
-
-
-def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
-    """Record the mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [2.0, 4.0])
-    >>> mean(tape, x).value.data
-    array(3., dtype=float32)
-    """
-    return record(tape, operations.MEAN, x, axis=frozen(axis), keepdims=flag("mean", "keepdims", keepdims))
-
-
-def var(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
-    r"""Record the variance over all elements or over the given axes, :math:`\frac{1}{n - d} \sum (x - \bar x)^2`.
-
-    Parameters
-    ----------
-    tape : Tape
-    x : Variable
-    axis : int or sequence of int, optional
-        All axes by default.
-    ddof : int
-        d, which is subtracted from the number of elements n; 1 makes the estimate from a sample unbiased.
-    keepdims : bool
-        Whether to keep summed axes, with size 1.
-
-    Raises
-    ------
-    InvalidValue
-        If ddof is not a whole number from 0 to n - 1.
-    IndexOutOfBounds, DimensionError
-        As :func:`sum`.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0, 3.0])
-    >>> float(var(tape, x, ddof=1).value.data)
-    1.0
-    """
-    shape = node_of(tape, x, "var").output.data.shape
-    count = math.prod(shape[i] for i in axes_of("var", axis, shape))
-    if not is_whole(ddof) or not 0 <= ddof < max(count, 1):
-        hint = f"give a whole number from 0 to {count - 1}, one less than the elements"
-        raise InvalidValue(f"ddof={shown(ddof)}", operation="var", hint=hint)
-    middle, tape = mean(tape, x, axis, keepdims=True)
-    off, tape = sub(tape, x, middle)
-    squares, tape = square(tape, off)
-    if ddof == 0:
-        return mean(tape, squares, axis, keepdims)
-    total, tape = sum(tape, squares, axis, keepdims)
-    one, tape = new_constant(tape, np.ones((), x.dtype))
-    ones, tape = record(tape, operations.BROADCAST, one, x)
-    number, tape = sum(tape, ones, axis, keepdims)  # recorded, since a program may see other numbers of rows
-    number, tape = sub(tape, number, float(ddof))
-    return div(tape, total, number)
-
-
-def std(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
-    """Record the standard deviation, the root of :func:`var`, whose arguments and errors are the same.
-
-    Examples
-    --------
-    >>> x, tape = new_variable(new_tape(), [1.0, 2.0, 3.0])
-    >>> float(std(tape, x, ddof=1).value.data)
-    1.0
-    """
-    variance, tape = var(tape, x, axis, ddof, keepdims)
-    return sqrt(tape, variance)
 
 
 def relu(tape: Tape, x: Variable) -> Traced[Variable]:

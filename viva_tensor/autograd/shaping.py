@@ -24,7 +24,7 @@ from viva_tensor.autograd.tape import (
 )
 from viva_tensor.error import BroadcastError, DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import axes_of
-from viva_tensor.kernels.checks import is_whole, shown
+from viva_tensor.kernels.checks import is_whole, real, shown
 
 __all__ = [
     "broadcast_to",
@@ -32,6 +32,7 @@ __all__ = [
     "expand_dims",
     "flip",
     "moveaxis",
+    "pad",
     "reshape",
     "slice",
     "split",
@@ -365,6 +366,43 @@ def split(tape: Tape, x: Variable, parts: int | Sequence[int], axis: int = 0) ->
         part, tape = slice(tape, x, (*[_ALL] * along, _Slice(start, end)))
         found.append(part)
     return Traced(tuple(found), tape)
+
+
+def pad(
+    tape: Tape, x: Variable, widths: int | Sequence[int] | Sequence[Sequence[int]], value: float = 0.0
+) -> Traced[Variable]:
+    """Record x with a value before and after its elements along each axis; see :func:`numpy.pad`.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable
+    widths : int, (int, int), or (int, int) for each axis
+        How many elements to put before and after.
+    value : float
+
+    Raises
+    ------
+    InvalidShape
+        If the widths are no whole numbers from 0 on, or not for these axes.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [1.0, 2.0])
+    >>> pad(tape, x, (1, 2)).value.data
+    array([0., 1., 2., 0., 0.], dtype=float32)
+    """
+    dimensions = node_of(tape, x, "pad").output.data.ndim
+    try:
+        given = np.asarray(widths)
+        if given.dtype.kind not in "iu" or (given.size and given.min() < 0):
+            raise ValueError
+        pairs = np.broadcast_to(given, (dimensions, 2))
+    except ValueError:
+        hint = "give one number, (before, after), or that for each axis"
+        raise InvalidShape(f"widths {shown(widths)} of {dimensions} axes", operation="pad", hint=hint) from None
+    around = tuple((int(before), int(after)) for before, after in pairs)
+    return record(tape, operations.PAD, x, widths=around, value=real("pad", "value", value))
 
 
 def _axis(operation: str, axis: int, shape: Sequence[int]) -> int:

@@ -123,6 +123,11 @@ def _slice(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Slice", x, *map(graph.integers, (starts, ends, axes, steps)))
 
 
+def _pad(graph: Graph, node: Node, x: str) -> str:
+    before, after = np.array(node.attributes["widths"], np.int64).reshape(-1, 2).T
+    return graph.add("Pad", x, graph.integers([*before, *after]), graph.number(node.attributes["value"], node))
+
+
 def _compared(kind: str) -> Form:
     """Return the form of a comparison, which gives 1 and 0."""
     return lambda graph, node, a, b: graph.cast(graph.add(kind, a, b), node)
@@ -155,9 +160,11 @@ FORMS: dict[str, Form] = {
     "add": _plain("Add"),
     "at_least": lambda graph, node, x: graph.add("Max", x, graph.number(node.attributes["bound"], node)),
     "at_most": lambda graph, node, x: graph.add("Min", x, graph.number(node.attributes["bound"], node)),
+    "batch_matmul": _plain("MatMul"),
     "chosen": _let_through(where_zero=False),
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
     "cos": _plain("Cos"),
+    "cumsum": lambda graph, node, x: graph.add("CumSum", x, graph.integers(node.attributes["axis"])),
     "div": _plain("Div"),
     "elu": _elu,
     "equal": _compared("Equal"),
@@ -174,11 +181,15 @@ FORMS: dict[str, Form] = {
     "log_cosh": _log_cosh,
     "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
     "matmul": _plain("MatMul"),
+    "max": _reduced("ReduceMax"),
     "maximum": _plain("Max"),
     "mean": _reduced("ReduceMean"),
+    "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),
     "mul": _plain("Mul"),
+    "norm": _reduced("ReduceL2"),
     "normalize": _normalize,
+    "pad": _pad,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
     "rejected": _let_through(where_zero=True),
     "relu": _plain("Relu"),
@@ -193,6 +204,7 @@ FORMS: dict[str, Form] = {
     "softplus": _plain("Softplus"),
     "sqrt": _plain("Sqrt"),
     "squeeze": lambda graph, node, x: graph.add("Squeeze", x, graph.integers(node.attributes["axes"])),
+    "stop_gradient": _plain("Identity"),
     "sub": _plain("Sub"),
     "sum": _reduced("ReduceSum"),
     "take": lambda graph, node, x, indices: graph.add(

@@ -10,6 +10,7 @@ call. Arguments that the kernel refuses are then converted if possible, else an 
 
 from viva_tensor.kernels import (
     activations,
+    along,
     comparisons,
     dropouts,
     elementwise,
@@ -23,6 +24,7 @@ from viva_tensor.kernels import (
     updates,
 )
 from viva_tensor.kernels.activations import *
+from viva_tensor.kernels.along import *
 from viva_tensor.kernels.comparisons import *
 from viva_tensor.kernels.dropouts import *
 from viva_tensor.kernels.elementwise import *
@@ -37,6 +39,7 @@ from viva_tensor.kernels.updates import *
 
 __all__: list[str] = []
 __all__ += activations.__all__
+__all__ += along.__all__
 __all__ += comparisons.__all__
 __all__ += dropouts.__all__
 __all__ += elementwise.__all__

@@ -1,3 +1,7 @@
+from typing import Any
+
+import numpy as np
+
 from viva_tensor.kernels._updates import Rule
 from viva_tensor.kernels.arrays import Array
 
@@ -9,6 +13,13 @@ def matmul(
     relu: bool = False,
     mask: object = None,
 ) -> Array: ...
+def matmul_batch(
+    a: Array,
+    b: Array,
+    out: Array,
+    a_offsets: np.ndarray[Any, np.dtype[np.int64]],
+    b_offsets: np.ndarray[Any, np.dtype[np.int64]],
+) -> None: ...
 def path(a: object, b: object) -> str: ...
 def linear(x: object, w: object, b: object, out: object = None) -> Array: ...
 def matmul_update(

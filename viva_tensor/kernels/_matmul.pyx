@@ -7,8 +7,8 @@ from numpy import dtype, empty, ndarray
 from viva_tensor.kernels._dispatch cimport cores_for, float_cores
 from viva_tensor.kernels._team cimport MULTIPLY_ADDS, call, release, team_size, workspace
 from viva_tensor.kernels._updates cimport Rule
-from viva_tensor.kernels._views cimport Operand, apart, distinct, memory_of, read, real
-from viva_tensor.kernels.cores cimport PACKED, Cores, MatmulArgs, Matrix, Rectangle, UpdateArgs
+from viva_tensor.kernels._views cimport Operand, adjacent, apart, distinct, memory_of, read, real
+from viva_tensor.kernels.cores cimport PACKED, BatchArgs, Cores, MatmulArgs, Matrix, Rectangle, UpdateArgs
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
 
@@ -80,6 +80,42 @@ cdef inline object multiply(MatmulArgs* args, object out, char kind):
     call(cores.matmul, args, threads, work, work / (2.5e9 * cores.lanes))
     release(args.workspace)
     return out
+
+
+cdef int plan_batch(const Cores* cores, BatchArgs* args, int threads) except -1:
+    """Plan products that are described, and put the offsets of their operands where the plan wants them."""
+    cdef const Py_ssize_t* offsets = args.a
+    args.group = max(1, <int> (threads // args.count))
+    cores.matmul_plan(&args.each, args.group)
+    if args.each.swapped:
+        args.a, args.b = args.b, offsets
+    return 0
+
+
+def matmul_batch(a, b, out, const Py_ssize_t[::1] a_offsets, const Py_ssize_t[::1] b_offsets):
+    """Set out, the products one below the other, from the first operands and the offsets of all, in elements."""
+    cdef BatchArgs args
+    cdef Operand target
+    cdef char kind = operands(&args.each, a, b, False)
+    cdef const Cores* cores = cores_for(kind)
+    cdef double work
+    cdef int threads
+    read(&target, out)
+    args.count = a_offsets.shape[0]
+    if b_offsets.shape[0] != args.count or target.kind != kind or not adjacent(&target) or target.readonly \
+            or target.rows != args.count * args.each.rows or target.columns != args.each.columns:
+        raise ValueError
+    if target.rows == 0 or target.columns == 0:
+        return
+    args.each.out = target.at
+    args.a, args.b, args.out = &a_offsets[0], &b_offsets[0], args.each.rows * args.each.columns
+    work = (<double> args.each.depth + OUTPUT) * target.rows * target.columns \
+        + ELEMENT * (<double> args.each.rows + args.each.columns) * args.each.depth * args.count
+    threads = team_size(work, MULTIPLY_ADDS)
+    plan_batch(cores, &args, threads)
+    args.each.workspace = workspace(threads * args.each.workspace_bytes)
+    call(cores.matmul_batch, &args, threads, work, work / (2.5e9 * cores.lanes))
+    release(args.each.workspace)
 
 
 cdef inline int describe(Matrix* matrix, object array, char kind, int dimensions, Py_ssize_t rows,

@@ -103,6 +103,15 @@ cdef struct MatmulArgs:     # out[rows, columns] = mask(relu(a[rows, depth] · b
     Py_ssize_t workspace_bytes
 
 
+cdef struct BatchArgs:      # products of one shape and one plan, and where each of them lies
+    MatmulArgs each         # of the first; first of the fields, so that what finds a workspace finds it
+    Py_ssize_t count
+    int group               # threads of one product
+    const Py_ssize_t* a     # offsets of each product's operands from those of the first
+    const Py_ssize_t* b
+    Py_ssize_t out          # from one output to the next
+
+
 cdef struct Rectangle:      # a part of an output
     Py_ssize_t top, bottom, left, right
 
@@ -144,6 +153,18 @@ cdef struct TakeArgs:       # out[outer, count, inner] = x[outer, size, inner] a
     void* out               # back: [outer, size, inner]
 
 
+cdef enum AlongRule:
+    MAX_ALONG, MIN_ALONG        # out[outer, inner]
+    RUNNING_SUMS, SUMS_FROM     # out[outer, axis, inner]: up to each element, and from it on
+
+
+cdef struct AlongArgs:      # along the axis of x[outer, axis, inner], contiguous as out is
+    AlongRule rule
+    Py_ssize_t outer, axis, inner
+    const void* x
+    void* out
+
+
 cdef struct SquaredErrorArgs:   # partials of Σ (a - b)², all contiguous; out = 2·grad/size · (a - b)
     Py_ssize_t size
     Py_ssize_t rows         # without a loss threads own rows, as in a product
@@ -172,12 +193,14 @@ cdef struct Cores:
     void (*matmul_rectangle)(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint packs_b, Py_ssize_t seam,
                              int thread, int threads, Rectangle* local) noexcept nogil
     Core matmul
+    Core matmul_batch
     Core pair
     Core pair_rows
     Core dropout
     Py_ssize_t (*sum_chunks)(Py_ssize_t size) noexcept nogil
     Core sum
     Core sum_join
+    Core along
     Core take
     Core take_backward
     Core squared_error

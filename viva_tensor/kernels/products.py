@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.error import ShapeMismatch
+from viva_tensor.error import BroadcastError, DimensionError, ShapeMismatch
 from viva_tensor.kernels import _matmul, _sums
-from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_arrays, into, same_shape, wants
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_arrays, empty, into, same_shape, wants
+from viva_tensor.kernels.elementwise import add_backward
 from viva_tensor.kernels.sums import sum
+
+Offsets = np.ndarray[Any, np.dtype[np.int64]]
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
 
 
 def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    r"""Multiply two matrices, :math:`c_{ij} = \sum_k a_{ik} b_{kj}`.
+    r"""Multiply two matrices, :math:`c_{ij} = \sum_k a_{ik} b_{kj}`, or batches of them by the rules of NumPy.
 
     Parameters
     ----------
-    a : array_like, shape (m, k), float32 or float64
-        Any strides: a transposed view costs nothing.
-    b : array_like, shape (k, n), of the same dtype
-    out : ndarray, shape (m, n), optional
+    a : array_like, shape (..., m, k), float32 or float64
+        Any strides: a transposed view costs nothing. All axes but the last two are broadcast against those of b. A
+        vector is one row, which the result lacks.
+    b : array_like, shape (..., k, n), of the same dtype
+        A vector is one column, which the result lacks.
+    out : ndarray, shape (..., m, n), optional
         Filled and returned; never read.
 
     Returns
     -------
-    ndarray, shape (m, n)
+    ndarray, shape (..., m, n)
         Within γₖ·|a||b| of the exact product, where γₖ = k·u / (1 - k·u) [1]_.
 
     Raises
     ------
     DimensionError
-        If an operand is not a matrix.
-    ShapeMismatch
-        If the inner dimensions differ, or ``out`` has another shape.
+        If an operand is a number.
+    ShapeMismatch, BroadcastError
+        If the inner dimensions differ, or ``out`` has another shape; if the batches do not fit together.
     DtypeError
         If a dtype is neither float32 nor float64, or the dtypes differ.
 
@@ -53,17 +61,59 @@ def matmul(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
         return _matmul.matmul(a, b, out)
     except UNSUITABLE:
         x, y = as_arrays("matmul", a, b)
-        named = f"matmul of {x.shape} and {y.shape}"
-        wants(named, 2, x, "the first operand")
-        wants(named, 2, y, "the second operand")
-        if x.shape[1] != y.shape[0]:
-            raise ShapeMismatch(
-                (x.shape[1], y.shape[1]),
-                y.shape,
-                operation=named,
-                hint="the columns of the first operand must equal the rows of the second; perhaps transpose one",
-            ) from None
-        return into("matmul", out, (x.shape[0], y.shape[1]), (x, y), lambda result: _matmul.matmul(x, y, result))
+        first, second, shape = _as_matrices(x, y)
+        whole = (*np.broadcast_shapes(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
+        return into("matmul", out, shape, (x, y), lambda result: _multiply(first, second, result.reshape(whole)))
+
+
+def _as_matrices(a: Array, b: Array) -> tuple[Array, Array, tuple[int, ...]]:
+    """Return operands as matrices that fit together, and the shape of their product."""
+    named = f"matmul of {a.shape} and {b.shape}"
+    if not (a.ndim and b.ndim):
+        hint = "give vectors, matrices or batches of matrices, or multiply by a number with mul"
+        raise DimensionError("got a number", operation=named, hint=hint)
+    first, second = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    if first.shape[-1] != second.shape[-2]:
+        raise ShapeMismatch(
+            (*second.shape[:-2], first.shape[-1], second.shape[-1]),
+            second.shape,
+            operation=named,
+            hint="the columns of the first operand must equal the rows of the second; perhaps transpose one",
+        )
+    try:
+        batch = np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    except ValueError:
+        raise BroadcastError(a.shape, b.shape, operation="matmul") from None
+    rows, columns = (first.shape[-2],) * (a.ndim > 1), (second.shape[-1],) * (b.ndim > 1)
+    return first, second, (*batch, *rows, *columns)
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """Set out, which may have any strides, to a product of matrices or batches of them."""
+    if b.ndim == 2:
+        rows = np.ascontiguousarray(a).reshape(math.prod(a.shape[:-1]), a.shape[-1]) if a.ndim > 2 else a
+        if a.ndim == 2 or out.flags.c_contiguous:
+            _matmul.matmul(rows, b, out.reshape(len(rows), b.shape[1]))
+        else:
+            out[...] = _matmul.matmul(rows, b).reshape(out.shape)
+        return
+    result = out if out.flags.c_contiguous else empty("matmul", out.shape, out.dtype)
+    if out.size:
+        (first, a_offsets), (second, b_offsets) = (_spread(x, out.shape[:-2]) for x in (a, b))
+        _matmul.matmul_batch(first, second, result.reshape(-1, b.shape[-1]), a_offsets, b_offsets)
+    if result is not out:
+        out[...] = result
+
+
+def _spread(x: Array, batch: tuple[int, ...]) -> tuple[Array, Offsets]:
+    """Return the first matrix of a batch that is broadcast, and the offsets of all from it, in elements."""
+    if any(step % x.itemsize for step in x.strides):
+        x = np.ascontiguousarray(x)
+    whole = np.broadcast_to(x, (*batch, *x.shape[-2:]))
+    offsets = np.zeros((), np.int64)
+    for size, step in zip(batch, whole.strides, strict=False):
+        offsets = offsets[..., None] + np.arange(size) * (step // x.itemsize)
+    return x[(0,) * (x.ndim - 2)], offsets.ravel()
 
 
 def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -73,7 +123,7 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
 
     Parameters
     ----------
-    grad : array_like, shape (m, n)
+    grad : array_like, shape (..., m, n)
         Gradient of the loss with respect to ``matmul(a, b)``.
 
     Examples
@@ -94,11 +144,12 @@ def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array,
     except UNSUITABLE:
         pass
     grad, a, b = as_arrays("matmul_backward", grad, a, b)
-    for array, name in ((grad, "grad"), (a, "the first operand"), (b, "the second operand")):
-        wants(f"matmul_backward of {grad.shape}, {a.shape} and {b.shape}", 2, array, name)
-    same_shape("matmul_backward", (a.shape[1], b.shape[1]), b.shape, f"the first operand has shape {a.shape}")
-    same_shape("matmul_backward", (a.shape[0], b.shape[1]), grad.shape, "grad has the shape of the product")
-    return matmul(grad, b.T), matmul(a.T, grad)
+    first, second, shape = _as_matrices(a, b)
+    same_shape("matmul_backward", shape, grad.shape, "grad has the shape of the product")
+    grads = grad.reshape(*np.broadcast_shapes(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
+    found = matmul(grads, second.swapaxes(-1, -2)), matmul(first.swapaxes(-1, -2), grads)
+    da, db = (add_backward(one, whole.shape) for one, whole in zip(found, (first, second), strict=True))
+    return da.reshape(a.shape), db.reshape(b.shape)
 
 
 def linear(x: ArrayLike, w: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:

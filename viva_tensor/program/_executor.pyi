@@ -56,6 +56,16 @@ class Executor:
         by_rows: bool,
         team: Team,
     ) -> str: ...
+    def batch_matmul(
+        self,
+        sizes: tuple[int, int, int],
+        a: Strided,
+        b: Strided,
+        out: Address,
+        a_offsets: np.ndarray[Any, np.dtype[np.int64]],
+        b_offsets: np.ndarray[Any, np.dtype[np.int64]],
+        team: Team,
+    ) -> str: ...
     def pairs(
         self,
         name: str,
@@ -76,6 +86,7 @@ class Executor:
         update: UpdateStep | None,
         team: Team,
     ) -> None: ...
+    def along(self, rule: str, sizes: tuple[int, int, int], x: Location, out: Address, team: Team) -> None: ...
     def take(
         self,
         sizes: tuple[int, int, int, int],

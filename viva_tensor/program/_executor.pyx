@@ -23,13 +23,17 @@ from cpython.pythread cimport (
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
 
+from viva_tensor.kernels._along import RULES
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
 from viva_tensor.kernels._dispatch cimport double_cores, float_cores
-from viva_tensor.kernels._matmul cimport path_name
+from viva_tensor.kernels._matmul cimport path_name, plan_batch
 from viva_tensor.kernels._team cimport Pace, run as run_team, run_phases, threads_in_force
 from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
+    AlongArgs,
+    AlongRule,
+    BatchArgs,
     ClipArgs,
     Core,
     Cores,
@@ -356,6 +360,28 @@ cdef class Executor:
             self.add(self.cores.matmul, args, team)
         return path_name(args)
 
+    def batch_matmul(self, sizes, a, b, out, const int64_t[::1] a_offsets, const int64_t[::1] b_offsets, tuple team):
+        """Add products of one shape, whose operands lie at offsets from the first, and their results side by side."""
+        cdef BatchArgs* args = <BatchArgs*> self.memory(sizeof(BatchArgs))
+        cdef Py_ssize_t* offsets
+        args.each.rows, args.each.columns, args.each.depth = sizes
+        args.count = a_offsets.shape[0]
+        offsets = <Py_ssize_t*> self.memory(2 * args.count * sizeof(Py_ssize_t))
+        for i in range(args.count):
+            offsets[i], offsets[args.count + i] = a_offsets[i], b_offsets[i]
+        args.a, args.b, args.out = offsets, offsets + args.count, args.each.rows * args.each.columns
+        args.each.a.row, args.each.a.column = a[1:3]
+        args.each.b.row, args.each.b.column = b[1:3]
+        self.write(&args.each.out.data, out)
+        args.each.out.row, args.each.out.column = args.each.columns, 1
+        plan_batch(self.cores, args, team[1])
+        if args.each.swapped:
+            a, b = b, a
+        self.read(<const void**> &args.each.a.data, a[0])
+        self.read(<const void**> &args.each.b.data, b[0])
+        self.add(self.cores.matmul_batch, args, team)
+        return path_name(&args.each)
+
     def pairs(self, str name, shape, a, b, out, double factor, bint by_rows, tuple team):
         """Add a formula of each pair of elements, or of rows."""
         cdef PairArgs* args = <PairArgs*> self.memory(sizeof(PairArgs))
@@ -390,6 +416,15 @@ cdef class Executor:
         self.add(self.cores.sum, args, team)
         if args.partials != NULL:
             self.add(self.cores.sum_join, args, (0, 1, True) if team[1] > 1 else (team[0], 1, False))
+
+    def along(self, str rule, sizes, x, out, tuple team):
+        """Add what reduces a contiguous x along the second of three axes, or adds up its elements."""
+        cdef AlongArgs* args = <AlongArgs*> self.memory(sizeof(AlongArgs))
+        args.rule = <AlongRule> <int> RULES[rule]
+        args.outer, args.axis, args.inner = sizes
+        self.read(&args.x, x)
+        self.write(<void**> &args.out, out)
+        self.add(self.cores.along, args, team)
 
     def take(self, sizes, Py_ssize_t rows, x, indices, out, bint backward, tuple team):
         """Add what takes elements of an axis by their indices, or sums what was taken."""
@@ -480,7 +515,7 @@ cdef class Executor:
         cdef char* workspace
         self.output = NULL if output is None else <const void*> output.at
         for i in range(self.count):
-            if self.program.instructions[i].core == self.cores.matmul:
+            if self.multiplies(i):
                 args = <MatmulArgs*> self.program.instructions[i].args
                 most = max(most, args.workspace_bytes)
         self.program.phases = <Py_ssize_t*> self.memory((self.count + 2) * sizeof(Py_ssize_t))
@@ -491,9 +526,14 @@ cdef class Executor:
         self.program.phases[phases + 1] = self.count
         workspace = <char*> self.memory(most * self.threads + 64)
         for i in range(self.count):
-            if self.program.instructions[i].core == self.cores.matmul:
+            if self.multiplies(i):
                 args = <MatmulArgs*> self.program.instructions[i].args
                 args.workspace, args.workspace_bytes = workspace + self.program.instructions[i].first * most, most
+
+    cdef bint multiplies(self, Py_ssize_t i) noexcept nogil:
+        """Return whether the arguments of an instruction begin with those of a product."""
+        cdef Core core = self.program.instructions[i].core
+        return core == self.cores.matmul or core == self.cores.matmul_batch
 
     cdef void step(self, const void** data, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
         cdef Py_ssize_t i

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from viva_tensor.kernels.build import rectangle
+from viva_tensor.program.instructions import BatchMatmul
 from viva_tensor.program.scheduling import Planned, effort
 from viva_tensor.program.thresholds import current
 
@@ -23,10 +25,15 @@ def shares(one: Planned) -> list[float]:
         rows, groups = result.shape[0], -(-result.shape[0] // 4)  # threads own whole groups of four rows
         starts = [min(rows, groups * thread // threads * 4) for thread in range(threads + 1)]
         return [(end - start) / rows for start, end in pairwise(starts)]
+    if isinstance(instruction, BatchMatmul):
+        count = math.prod(result.shape[:-2])
+        groups = min(count, threads)
+        parts = [(count * (group + 1) // groups - count * group // groups) / count for group in range(groups)]
+        return [part / (threads // groups) for part in parts for _ in range(threads // groups)]
     if instruction.multiply_adds:
         rows, columns = result.shape
-        parts = [rectangle(rows, columns, thread, threads) for thread in range(threads)]
-        return [(bottom - top) * (right - left) / (rows * columns) for top, bottom, left, right in parts]
+        blocks = [rectangle(rows, columns, thread, threads) for thread in range(threads)]
+        return [(bottom - top) * (right - left) / (rows * columns) for top, bottom, left, right in blocks]
     return [1 / threads] * threads
 
 

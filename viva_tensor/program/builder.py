@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
+from viva_tensor.kernels.along import check_elements
 from viva_tensor.kernels.updates import sum_chunks
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import (
+    Along,
+    BatchMatmul,
     Buffer,
     Clip,
     Dropout,
@@ -62,6 +65,29 @@ class Builder:
         operands = {"a": a, "b": b} | ({} if bias is None else {"bias": bias})
         fused = () if bias is None else ("bias",)
         self.instructions.append(Matmul(operands=operands, results={"out": out}, fused=fused))
+        return out
+
+    def batch_matmul(self, a: Symbol, b: Symbol) -> Symbol:
+        """The products of the last two axes, with the others broadcast; as the eager kernel, one if b is a matrix."""
+        if a.shape[-1] != b.shape[-2]:
+            hint = "the columns of the first operand must equal the rows of the second"
+            raise ShapeMismatch(
+                (*b.shape[:-2], a.shape[-1], b.shape[-1]),
+                b.shape,
+                operation=f"matmul of {a.shape} and {b.shape}",
+                hint=hint,
+            )
+        if len(b.shape) == 2:
+            rows = self.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+            return self.reshape(self.matmul(rows, b), (*a.shape[:-1], b.shape[-1]))
+        try:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise BroadcastError(a.shape, b.shape, operation="matmul") from None
+        out = self.temporary((*batch, a.shape[-2], b.shape[-1]))
+        if out.size:
+            operands = {name: self.broadcast(x, (*batch, *x.shape[-2:])) for name, x in (("a", a), ("b", b))}
+            self.instructions.append(BatchMatmul(operands=operands, results={"out": out}))
         return out
 
     def elementwise(self, name: str, a: Symbol, b: Symbol | None = None, factor: float = 1.0) -> Symbol:
@@ -160,15 +186,18 @@ class Builder:
             raise InvalidShape(f"axes {tuple(axes)} of shape {x.shape}", operation="squeeze", hint=hint)
         return _with_axes(x, [i for i in range(len(x.shape)) if i not in axes])
 
-    def placed(self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape) -> Symbol:
-        """An array with a symbol in each of some slices, and 0 elsewhere."""
+    def placed(
+        self, parts: Sequence[tuple[Symbol, Sequence[tuple[int, int, int]]]], shape: Shape, value: float = 0.0
+    ) -> Symbol:
+        """An array with a symbol in each of some slices, and a value elsewhere."""
         for symbol, spans in parts:
             if symbol.shape != tuple(count for _, count, _ in spans) or not _fits(spans, shape):
                 hint = "give as many rows as were recorded"
                 raise InvalidShape(f"{symbol.shape} into {shape} at {tuple(spans)}", operation="slice", hint=hint)
         out = self.temporary(shape)
         if sum(symbol.size for symbol, _ in parts) < out.size:
-            self._scale(Symbol((), (), Buffer("constant", 1, array=np.zeros(1, self.dtype), name="0")), 1.0, out)
+            filling = Buffer("constant", 1, array=np.full(1, value, self.dtype), name=f"{value:g}")
+            self._scale(Symbol((), (), filling), 1.0, out)
         for symbol, spans in parts:
             self._scale(symbol, 1.0, self.slice(out, spans))
         return out
@@ -207,6 +236,24 @@ class Builder:
             Sum(operands={"x": x}, results={"out": out}, sizes=sizes, divisor=1 if rest else divisor)
         )
         return self.sum(out, rest, divisor) if rest else out
+
+    def extreme(self, name: str, x: Symbol, axes: Sequence[int]) -> Symbol:
+        """The largest or smallest elements along some axes, which are left with the size 1."""
+        check_elements(name, x.shape, axes)
+        for axis in axes:
+            x = self._along(name, x, axis, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+        return x
+
+    def running_sums(self, name: str, x: Symbol, axis: int) -> Symbol:
+        """The sums up to each element along an axis, or from it on."""
+        return self._along(name, x, axis, x.shape)
+
+    def _along(self, name: str, x: Symbol, axis: int, shape: Shape) -> Symbol:
+        out = self.temporary(shape)
+        if out.size:
+            sizes, operands = _around(x.shape, axis), {"x": self.whole(x)}
+            self.instructions.append(Along(operands=operands, results={"out": out}, name=name, sizes=sizes))
+        return out
 
     def take(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
         """The elements of an axis at some indices; NaN where there is none."""

@@ -11,6 +11,8 @@ import numpy as np
 from viva_tensor.kernels.updates import Rule
 from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
 from viva_tensor.program.instructions import (
+    Along,
+    BatchMatmul,
     Buffer,
     Clip,
     Dropout,
@@ -121,6 +123,27 @@ def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
     )
 
 
+def _batch_matmul(to: Emitter, one: BatchMatmul, planned: Planned, team: Team) -> None:
+    a, b, out = one.operands["a"], one.operands["b"], one.results["out"]
+    planned.path = to.executor.batch_matmul(
+        (out.shape[-2], out.shape[-1], a.shape[-1]),
+        (to.location(a), a.strides[-2], a.strides[-1], 0, 0),
+        (to.location(b), b.strides[-2], b.strides[-1], 0, 0),
+        to.address(out),
+        _offsets(a),
+        _offsets(b),
+        team,
+    )
+
+
+def _offsets(symbol: Symbol) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return where each matrix of a batch begins, from the first one."""
+    found = np.zeros((), np.int64)
+    for size, step in zip(symbol.shape[:-2], symbol.strides[:-2], strict=True):
+        found = found[..., None] + np.arange(size) * step
+    return found.ravel()
+
+
 def _pairs(to: Emitter, one: Elementwise | Rows, planned: Planned, team: Team) -> None:
     a, out = to.matrix(one.operands["a"]), one.results["out"]
     to.executor.pairs(
@@ -139,6 +162,10 @@ def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
     update = to.step(one) if "update" in one.fused else None
     total = to.address(one.results["out"]) if update is None else None
     to.executor.sum(one.sizes, to.location(one.operands["x"]), total, one.divisor, update, team)
+
+
+def _along(to: Emitter, one: Along, planned: Planned, team: Team) -> None:
+    to.executor.along(one.name, one.sizes, to.location(one.operands["x"]), to.address(one.results["out"]), team)
 
 
 def _take(to: Emitter, one: Take | TakeBackward, planned: Planned, team: Team) -> None:
@@ -199,9 +226,11 @@ def _update(to: Emitter, one: Update, planned: Planned, team: Team) -> None:
 
 EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None]] = {
     Matmul: _matmul,
+    BatchMatmul: _batch_matmul,
     Elementwise: _pairs,
     Rows: _pairs,
     Sum: _sum,
+    Along: _along,
     Take: _take,
     TakeBackward: _take,
     Dropout: _dropout,

@@ -170,6 +170,24 @@ class Matmul(Instruction):
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class BatchMatmul(Instruction):
+    """The products of the last two axes; operands are repeated along the other ones by strides of 0."""
+
+    kind = "batch_matmul"
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.results["out"].size * self.operands["a"].shape[-1]
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.multiply_adds
+
+    def threads(self, most: int, limits: Thresholds) -> tuple[int, bool]:
+        return max(1, min(most, self.multiply_adds // limits.product)), False
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Elementwise(Instruction):
     """A formula of each pair of elements. ``aligned``: equal layouts, so threads may own rows, and all be in panels."""
 
@@ -232,6 +250,20 @@ class Sum(Instruction):
 
     def takes_panels(self, name: str) -> bool:
         return name == "x" and self.over_rows
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Along(Instruction):
+    """The extremes or running sums along the second of the three axes of a contiguous x of these ``sizes``."""
+
+    name: str
+    sizes: tuple[int, int, int]
+
+    kind = "along"
+
+    @property
+    def label(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from viva_tensor.autograd.operations.base import Axis, OpenSize, Operation, Shap
 from viva_tensor.autograd.operations.curves import *
 from viva_tensor.autograd.operations.indexing import *
 from viva_tensor.autograd.operations.losses import *
+from viva_tensor.autograd.operations.products import *
+from viva_tensor.autograd.operations.reductions import *
 from viva_tensor.autograd.operations.shapes import *
 
 __all__ = ["Axis", "OpenSize", "Operation", "Shape", "Span", "Value"]

@@ -1,9 +1,7 @@
-"""Arithmetic of elements under broadcasting, sums and means over axes, and matrix products."""
+"""Arithmetic of elements under broadcasting, comparisons and choices."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,10 +9,8 @@ import numpy as np
 
 from viva_tensor import kernels
 from viva_tensor.autograd.operations.base import (
-    Axis,
     Do,
     Operation,
-    Shape,
     Value,
     elementwise,
     leaf,
@@ -39,12 +35,8 @@ __all__ = [
     "GREATER",
     "LESS",
     "LESS_EQUAL",
-    "LINEAR",
     "LOG",
-    "MATMUL",
     "MAXIMUM",
-    "MEAN",
-    "MEAN_BACKWARD",
     "MINIMUM",
     "MUL",
     "POW",
@@ -54,11 +46,9 @@ __all__ = [
     "SIN",
     "SQRT",
     "SUB",
-    "SUM",
-    "SUM_BACKWARD",
-    "TRANSPOSE",
     "UNBROADCAST",
     "VARIABLE",
+    "fitted",
     "negative",
 ]
 
@@ -68,7 +58,7 @@ def negative(do: Do, x: Value) -> Any:
     return do(SCALE, x, factor=-1.0)
 
 
-def _fit(do: Do, grad: Value, operand: Value) -> Any:
+def fitted(do: Do, grad: Value, operand: Value) -> Any:
     """Sum the gradient of a broadcast operand to the operand's shape.
 
     An axis of size 1 may be one row of a batch that has more in a program, so it is always recorded.
@@ -79,32 +69,6 @@ def _fit(do: Do, grad: Value, operand: Value) -> Any:
 def _repeat(do: Do, tangent: Value, out: Value) -> Any:
     """Repeat the tangent of a broadcast operand to the output's shape."""
     return tangent if tangent.shape == out.shape and 1 not in out.shape else do(BROADCAST, tangent, out)
-
-
-def _axes(axis: Axis, dimensions: int) -> tuple[int, ...]:
-    if axis is None:
-        return tuple(range(dimensions))
-    return tuple(sorted(i % dimensions for i in ((axis,) if isinstance(axis, int) else axis)))
-
-
-def _summed(x: Shape, axis: Axis, keepdims: bool) -> Shape:
-    axes = _axes(axis, len(x))
-    if keepdims:
-        return tuple(1 if i in axes else size for i, size in enumerate(x))
-    return tuple(size for i, size in enumerate(x) if i not in axes)
-
-
-def _lower_sum(build: Any, x: Value, axis: Axis, keepdims: bool, mean: bool) -> Any:
-    axes = _axes(axis, len(x.shape))
-    count = math.prod(x.shape[i] for i in axes)
-    total = build.sum(x, axes, count if mean else 1)
-    return build.reshape(total, _summed(x.shape, axis, keepdims)) if keepdims else total
-
-
-def _lower_sum_backward(build: Any, grad: Value, x: Value, axis: Axis, keepdims: bool, mean: bool) -> Any:
-    count = math.prod(x.shape[i] for i in _axes(axis, len(x.shape)))
-    whole = build.reshape(grad, _summed(x.shape, axis, True))
-    return build.scaled(whole, 1 / count if mean and count else 1.0, x.shape)
 
 
 def _lower_unbroadcast(build: Any, grad: Value, operand: Value) -> Any:
@@ -126,35 +90,12 @@ def _repeated(x: Array, other: Array) -> Array:
     return x if x.shape == other.shape else np.broadcast_to(x, other.shape).copy()
 
 
-def _reduction(name: str, forward: Any, backward: Any, mean: bool) -> tuple[Operation, Operation]:
-    """Return a sum or mean over axes, and what repeats its gradient."""
-
-    def repeat(do: Do, grad: Value, out: Value, x: Value, axis: Axis, keepdims: bool) -> Any:
-        return do(back, grad, x, axis=axis, keepdims=keepdims)
-
-    def reduce(do: Do, upstream: Value, out: Value, grad: Value, x: Value, axis: Axis, keepdims: bool) -> Any:
-        return do(reduction, upstream, axis=axis, keepdims=keepdims)
-
-    back = Operation(
-        f"{name}_backward",
-        like,
-        lambda grad, x, axis, keepdims: backward(grad, x.shape, axis, keepdims),
-        (reduce, None),
-        partial(_lower_sum_backward, mean=mean),
-        ("linear", None),
-    )
-    reduction = Operation(name, _summed, forward, (repeat,), partial(_lower_sum, mean=mean), ("linear",))
-    return reduction, back
-
-
 CONSTANT = Operation("constant", leaf, leaf)
 VARIABLE = Operation("variable", leaf, leaf)
 
 SCALE: Operation = elementwise(
     "scale", kernels.scale, lambda do, grad, out, x, factor: do(SCALE, grad, factor=factor), factor="factor"
 )
-SUM, SUM_BACKWARD = _reduction("sum", kernels.sum, kernels.sum_backward, mean=False)
-MEAN, MEAN_BACKWARD = _reduction("mean", kernels.mean, kernels.mean_backward, mean=True)
 UNBROADCAST: Operation = Operation(
     "unbroadcast",
     like,
@@ -175,8 +116,8 @@ BROADCAST: Operation = Operation(
 ADD = pairs(
     "add",
     kernels.add,
-    lambda do, grad, out, a, b: _fit(do, grad, a),
-    lambda do, grad, out, a, b: _fit(do, grad, b),
+    lambda do, grad, out, a, b: fitted(do, grad, a),
+    lambda do, grad, out, a, b: fitted(do, grad, b),
     tangents=(
         lambda do, tangent, out, a, b: _repeat(do, tangent, out),
         lambda do, tangent, out, a, b: _repeat(do, tangent, out),
@@ -185,8 +126,8 @@ ADD = pairs(
 SUB = pairs(
     "sub",
     kernels.sub,
-    lambda do, grad, out, a, b: _fit(do, grad, a),
-    lambda do, grad, out, a, b: negative(do, _fit(do, grad, b)),
+    lambda do, grad, out, a, b: fitted(do, grad, a),
+    lambda do, grad, out, a, b: negative(do, fitted(do, grad, b)),
     tangents=(
         lambda do, tangent, out, a, b: _repeat(do, tangent, out),
         lambda do, tangent, out, a, b: negative(do, _repeat(do, tangent, out)),
@@ -199,8 +140,8 @@ def _product(name: str, forward: Any) -> Operation:
     operation: Operation = pairs(
         name,
         forward,
-        lambda do, grad, out, a, b: _fit(do, do(operation, grad, b), a),
-        lambda do, grad, out, a, b: _fit(do, do(operation, grad, a), b),
+        lambda do, grad, out, a, b: fitted(do, do(operation, grad, b), a),
+        lambda do, grad, out, a, b: fitted(do, do(operation, grad, a), b),
         tangents=("linear", "linear"),
     )
     return operation
@@ -215,8 +156,8 @@ def _quotient(name: str, forward: Any) -> Operation:
     return pairs(
         name,
         forward,
-        lambda do, grad, out, a, b: _fit(do, do(CHAIN_DIV, grad, b), a),
-        lambda do, grad, out, a, b: negative(do, _fit(do, by_divisor(do, grad, out, b), b)),
+        lambda do, grad, out, a, b: fitted(do, do(CHAIN_DIV, grad, b), a),
+        lambda do, grad, out, a, b: negative(do, fitted(do, by_divisor(do, grad, out, b), b)),
         tangents=(
             lambda do, tangent, out, a, b: do(CHAIN_DIV, tangent, b),
             lambda do, tangent, out, a, b: negative(do, by_divisor(do, tangent, out, b)),
@@ -239,8 +180,8 @@ def _extreme(name: str, forward: Any, smaller: bool) -> Operation:
     return pairs(
         name,
         forward,
-        lambda do, grad, out, a, b: _fit(do, share(do, grad, a, b), a),
-        lambda do, grad, out, a, b: _fit(do, share(do, grad, b, a), b),
+        lambda do, grad, out, a, b: fitted(do, share(do, grad, a, b), a),
+        lambda do, grad, out, a, b: fitted(do, share(do, grad, b, a), b),
         tangents=(
             lambda do, tangent, out, a, b: share(do, tangent, a, b),
             lambda do, tangent, out, a, b: share(do, tangent, b, a),
@@ -253,7 +194,7 @@ def _choice(name: str, forward: Any) -> Operation:
     operation: Operation = pairs(
         name,
         forward,
-        lambda do, grad, out, x, condition: _fit(do, do(operation, grad, condition), x),
+        lambda do, grad, out, x, condition: fitted(do, do(operation, grad, condition), x),
         None,
         tangents=("linear", None),
     )
@@ -285,52 +226,4 @@ POW: Operation = elementwise(
         else do(SCALE, grad, factor=0.0)  # 1 everywhere, also where x⁻¹ is infinite
     ),
     factor="exponent",
-)
-
-
-def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
-    if axes is None:
-        return None
-    positive = [axis % len(axes) for axis in axes]
-    return tuple(positive.index(i) for i in range(len(axes)))
-
-
-def _transposed(x: Array, axes: Sequence[int] | None) -> Array:
-    return x.T if axes is None else x.transpose(axes)
-
-
-TRANSPOSE: Operation = Operation(
-    "transpose",
-    lambda x, axes: tuple(x[i] for i in (axes if axes is not None else reversed(range(len(x))))),
-    _transposed,
-    (lambda do, grad, out, x, axes: do(TRANSPOSE, grad, axes=_inverse(axes)),),
-    lambda build, x, axes: build.transpose(x, axes),
-    ("linear",),
-)
-MATMUL: Operation = Operation(
-    "matmul",
-    lambda a, b: (a[0], b[1]),
-    kernels.matmul,
-    (
-        lambda do, grad, out, a, b: do(MATMUL, grad, do(TRANSPOSE, b, axes=None)),
-        lambda do, grad, out, a, b: do(MATMUL, do(TRANSPOSE, a, axes=None), grad),
-    ),
-    lambda build, a, b: build.matmul(a, b),
-    ("linear", "linear"),
-)
-LINEAR = Operation(
-    "linear",
-    lambda x, w, b: (x[0], w[0]),
-    kernels.linear,
-    (
-        lambda do, grad, out, x, w, b: do(MATMUL, grad, w),
-        lambda do, grad, out, x, w, b: do(MATMUL, do(TRANSPOSE, grad, axes=None), x),
-        lambda do, grad, out, x, w, b: do(SUM, grad, axis=0, keepdims=False),
-    ),
-    lambda build, x, w, b: build.matmul(x, build.transpose(w, None), b),
-    (
-        lambda do, tangent, out, x, w, b: do(MATMUL, tangent, do(TRANSPOSE, w, axes=None)),
-        lambda do, tangent, out, x, w, b: do(MATMUL, x, do(TRANSPOSE, tangent, axes=None)),
-        lambda do, tangent, out, x, w, b: do(BROADCAST, tangent, out),
-    ),
 )

@@ -15,12 +15,10 @@ from viva_tensor.autograd.operations.arithmetic import (
     EXP,
     GREATER,
     LESS_EQUAL,
-    MEAN,
     MUL,
     SCALE,
     SQRT,
     SUB,
-    SUM,
     negative,
 )
 from viva_tensor.autograd.operations.base import (
@@ -33,6 +31,7 @@ from viva_tensor.autograd.operations.base import (
     lowered,
     same,
 )
+from viva_tensor.autograd.operations.reductions import MEAN, SUM
 
 __all__ = [
     "ABS",

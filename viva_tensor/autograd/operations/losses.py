@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from viva_tensor import kernels
-from viva_tensor.autograd.operations.arithmetic import BROADCAST, MEAN, MEAN_BACKWARD, MUL, SCALE, SUB, SUM, negative
+from viva_tensor.autograd.operations.arithmetic import BROADCAST, MUL, SCALE, SUB, negative
 from viva_tensor.autograd.operations.base import Do, OpenSize, Operation, Value, like, same
 from viva_tensor.autograd.operations.curves import LOG_SOFTMAX, SIGMOID, SOFTMAX, SOFTMAX_BACKWARD
+from viva_tensor.autograd.operations.reductions import MEAN, MEAN_BACKWARD, SUM
 from viva_tensor.autograd.operations.shapes import RESHAPE
 
 __all__ = [

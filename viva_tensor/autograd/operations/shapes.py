@@ -13,7 +13,18 @@ from viva_tensor.autograd.operations.base import Do, OpenSize, Operation, Shape,
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, empty
 
-__all__ = ["DROPOUT", "EXPAND_DIMS", "PLACE", "RESHAPE", "RESHAPE_BACKWARD", "SLICE", "SQUEEZE", "concatenation"]
+__all__ = [
+    "DROPOUT",
+    "EXPAND_DIMS",
+    "PAD",
+    "PLACE",
+    "RESHAPE",
+    "RESHAPE_BACKWARD",
+    "SLICE",
+    "SQUEEZE",
+    "TRANSPOSE",
+    "concatenation",
+]
 
 
 def _sliced(x: Array, spans: Sequence[Span]) -> Array:
@@ -30,6 +41,22 @@ def _placed(grad: Array, whole: Array, spans: Sequence[Span]) -> Array:
     out = np.zeros(whole.shape, grad.dtype)
     _sliced(out, spans)[...] = grad
     return out
+
+
+def _padded(x: Array, widths: Sequence[tuple[int, int]], value: float) -> Array:
+    shape = tuple(before + size + after for size, (before, after) in zip(x.shape, widths, strict=True))
+    out = empty("pad", shape, x.dtype)
+    out.fill(value)
+    _sliced(out, _within(x.shape, widths))[...] = x
+    return out
+
+
+def _within(shape: Shape, widths: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
+    """Return the position of an array in what it is padded to."""
+    return tuple(
+        (before, size, 1) if before or after else OpenSize((0, size, 1))
+        for size, (before, after) in zip(shape, widths, strict=True)
+    )
 
 
 def _joined_shape(*shapes: Shape, axis: int) -> Shape:
@@ -63,6 +90,25 @@ def _reshaping(name: str, shape: Any, forward: Any, lower: Any) -> Operation:
     return Operation(name, shape, forward, (gradient,), lower, ("linear",))
 
 
+def _inverse(axes: Sequence[int] | None) -> tuple[int, ...] | None:
+    if axes is None:
+        return None
+    positive = [axis % len(axes) for axis in axes]
+    return tuple(positive.index(i) for i in range(len(axes)))
+
+
+def _transposed(x: Array, axes: Sequence[int] | None) -> Array:
+    return x.T if axes is None else x.transpose(axes)
+
+
+TRANSPOSE: Operation = Operation(
+    "transpose",
+    lambda x, axes: tuple(x[i] for i in (axes if axes is not None else reversed(range(len(x))))),
+    _transposed,
+    (lambda do, grad, out, x, axes: do(TRANSPOSE, grad, axes=_inverse(axes)),),
+    lambda build, x, axes: build.transpose(x, axes),
+    ("linear",),
+)
 RESHAPE = _reshaping(
     "reshape",
     lambda x, shape: shape,
@@ -104,6 +150,18 @@ SLICE: Operation = Operation(
     (lambda do, grad, out, x, spans: do(PLACE, grad, x, spans=spans),),
     lambda build, x, spans: build.slice(x, spans),
     ("linear",),
+)
+PAD: Operation = Operation(
+    "pad",
+    lambda x, widths, value: tuple(before + size + after for size, (before, after) in zip(x, widths, strict=True)),
+    _padded,
+    (lambda do, grad, out, x, widths, value: do(SLICE, grad, spans=_within(x.shape, widths)),),
+    lambda build, x, widths, value: build.placed(
+        [(x, _within(x.shape, widths))],
+        tuple(before + size + after for size, (before, after) in zip(x.shape, widths, strict=True)),
+        value,
+    ),
+    (lambda do, tangent, out, x, widths, value: do(PAD, tangent, widths=widths, value=0.0),),
 )
 DROPOUT: Operation = Operation(
     "dropout",

@@ -80,6 +80,7 @@ include "rows.pxi"
 include "pair_rows.pxi"
 include "norms.pxi"
 include "indexing.pxi"
+include "along.pxi"
 include "peak.pxi"
 
 
@@ -87,12 +88,14 @@ cdef Cores cores
 cores.matmul_plan = matmul_plan
 cores.matmul_rectangle = rectangle
 cores.matmul = matmul
+cores.matmul_batch = matmul_batch
 cores.pair = pair
 cores.pair_rows = pair_rows
 cores.dropout = dropout
 cores.sum_chunks = sum_chunks
 cores.sum = sum_
 cores.sum_join = sum_join
+cores.along = along_axis
 cores.take = take
 cores.take_backward = take_backward
 cores.squared_error = squared_error

@@ -261,3 +261,19 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
                 a.first += a.size
             begin += depth
         b.first += b.size
+
+
+cdef void matmul_batch(const void* packed, int thread, int threads) noexcept nogil:
+    """Compute products that groups of threads share out, each of them as `matmul` does."""
+    cdef const BatchArgs* args = <const BatchArgs*> packed
+    cdef int group = min(args.group, threads), groups = threads // group, which = thread // group
+    cdef MatmulArgs each = args.each
+    cdef Py_ssize_t i
+    if which >= groups:
+        return
+    each.workspace = args.each.workspace + which * group * each.workspace_bytes
+    for i in range(args.count * which // groups, args.count * (which + 1) // groups):
+        each.a.data = <real*> args.each.a.data + args.a[i]
+        each.b.data = <real*> args.each.b.data + args.b[i]
+        each.out.data = <real*> args.each.out.data + i * args.out
+        matmul(&each, thread - which * group, group)

@@ -1,0 +1,5 @@
+from viva_tensor.kernels.arrays import Array
+
+RULES: dict[str, int]
+
+def along(rule: str, x: Array, out: Array, axis: int) -> None: ...
