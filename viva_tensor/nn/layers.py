@@ -15,18 +15,15 @@ from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, TensorError
-from viva_tensor.kernels.arrays import empty, float_dtype, same_shape
-from viva_tensor.kernels.checks import is_iterable, is_whole, real, shown
+from viva_tensor.kernels.arrays import same_shape
+from viva_tensor.kernels.checks import is_iterable, real, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.initializers import generator, initial_weight
 from viva_tensor.nn.losses import mse_loss
 
 __all__ = [
-    "LayerNorm",
     "Linear",
     "dropout",
-    "layer_norm",
-    "layer_norm_forward",
     "linear",
     "linear_forward",
     "mlp",
@@ -330,81 +327,3 @@ def dropout(tape: Tape, x: Variable, rate: float, *, rng: np.random.Generator | 
     node_of(tape, x, "dropout")
     seed = int(rng.integers(1 << 64, dtype=np.uint64))
     return autograd.record(tape, operations.DROPOUT, x, rate=real("dropout", "rate", rate), seed=seed)
-
-
-@refuses(ARITHMETIC)
-class LayerNorm(NamedTuple):
-    """Scale and shift of normalised features.
-
-    Attributes
-    ----------
-    w, b : Variable, shape [features]
-    """
-
-    w: Variable
-    b: Variable
-
-
-def layer_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Traced[LayerNorm]:
-    """Record a new layer normalisation, with scale 1 and shift 0.
-
-    Raises
-    ------
-    InvalidShape
-        If there are no features.
-    DtypeError
-        If the dtype is neither float32 nor float64.
-
-    Examples
-    --------
-    >>> layer, tape = layer_norm(autograd.new_tape(), 2)
-    >>> layer.w.data, layer.b.data
-    (array([1., 1.], dtype=float32), array([0., 0.], dtype=float32))
-    """
-    if not (is_whole(features) and features >= 1):
-        hint = "a layer has at least one feature"
-        raise InvalidShape(f"features={shown(features)}", operation="layer_norm", hint=hint)
-    float_dtype("layer_norm", dtype)
-    empty("layer_norm", (features,), dtype)  # refuses more than memory holds
-    w, tape = autograd.new_variable(tape, np.ones(features, dtype))
-    b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
-    return Traced(LayerNorm(w, b), tape)
-
-
-def layer_norm_forward(tape: Tape, layer: LayerNorm, x: Variable, *, epsilon: float = 1e-5) -> Traced[Variable]:
-    r"""Normalise along the last axis, :math:`w (x - \mu) / \sqrt{\sigma^2 + \varepsilon} + b` [1]_.
-
-    Parameters
-    ----------
-    tape : Tape
-    layer : LayerNorm
-    x : Variable [..., features]
-    epsilon : float
-        ε, at least 0.
-
-    Raises
-    ------
-    ShapeMismatch
-        If the number of features differs.
-    InvalidValue, DimensionError, DtypeError, ForeignVariable
-
-    References
-    ----------
-    .. [1] J. L. Ba, J. R. Kiros and G. E. Hinton, Layer normalization, arXiv:1607.06450, 2016.
-
-    Examples
-    --------
-    >>> layer, tape = layer_norm(autograd.new_tape(), 2)
-    >>> x, tape = autograd.new_constant(tape, [[1.0, 3.0]])
-    >>> layer_norm_forward(tape, layer, x, epsilon=0).value.data
-    array([[-1.,  1.]], dtype=float32)
-    """
-    check_layer("layer_norm_forward", layer, LayerNorm)
-    shape = node_of(tape, x, "layer_norm_forward").output.data.shape
-    for name, variable in zip(LayerNorm._fields, layer, strict=True):
-        got = node_of(tape, variable, "layer_norm_forward").output.data.shape
-        same_shape("layer_norm_forward", shape[-1:], got, f"{name} has one element for each feature of x {shape}")
-    epsilon = real("layer_norm_forward", "epsilon", epsilon)
-    normal, tape = autograd.record(tape, operations.NORMALIZE, x, epsilon=epsilon)
-    scaled, tape = autograd.mul(tape, normal, layer.w)
-    return autograd.add(tape, scaled, layer.b)
