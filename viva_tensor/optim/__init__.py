@@ -11,6 +11,7 @@
 
 from viva_tensor.optim import schedules
 from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from viva_tensor.optim.quasi_newton import Minimum, lbfgs
 from viva_tensor.optim.steps import State, clip_by_norm, init, update
 from viva_tensor.optim.trees import leaves, replaced
 
@@ -18,11 +19,13 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Minimum",
     "Optimizer",
     "RMSprop",
     "State",
     "clip_by_norm",
     "init",
+    "lbfgs",
     "leaves",
     "replaced",
     "schedules",
