@@ -46,6 +46,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each 
     "adam": (optim.Adam, 0.001),
     "adamw": (optim.AdamW, 0.001),
     "rmsprop": (optim.RMSprop, 0.001),
+    "lion": (optim.Lion, 0.0003),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from viva_tensor import autograd, error, optim
 from viva_tensor.error import InvalidValue
-from viva_tensor.optim import SGD, Adam, AdamW, RMSprop
+from viva_tensor.optim import SGD, Adam, AdamW, Lion, RMSprop
 
 OPTIMIZERS = {
     "sgd": SGD(lr=0.05),
@@ -19,6 +19,8 @@ OPTIMIZERS = {
     "adam, decay": Adam(lr=0.02, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1),
     "adam, no memory": Adam(lr=0.02, betas=(0.0, 0.0)),
     "adamw": AdamW(lr=0.02, weight_decay=0.1),
+    "lion": Lion(lr=0.02, weight_decay=0.1),
+    "lion, other memory": Lion(lr=0.02, betas=(0.5, 0.8)),
     "rmsprop": RMSprop(lr=0.02),
     "rmsprop, momentum": RMSprop(lr=0.02, alpha=0.9, eps=1e-6, momentum=0.9, weight_decay=0.1),
 }
@@ -42,13 +44,17 @@ def in_numpy(optimizer, weights, gradients):
             grads = [grad * min(1, optimizer.clip_norm / (norm + 1e-6)) for grad in grads]
         for i, g in enumerate(grads):
             w = weights[i]
-            if isinstance(optimizer, AdamW):
+            if isinstance(optimizer, (AdamW, Lion)):
                 w = w - optimizer.lr * optimizer.weight_decay * w
             else:
                 g = g + optimizer.weight_decay * w
             if isinstance(optimizer, SGD):
                 v[i] = optimizer.momentum * v[i] + g
                 d = g + optimizer.momentum * v[i] if optimizer.nesterov else v[i]
+            elif isinstance(optimizer, Lion):
+                first, second = optimizer.betas
+                d = np.sign(first * v[i] + (1 - first) * g)
+                v[i] = second * v[i] + (1 - second) * g
             elif isinstance(optimizer, RMSprop):
                 s[i] = optimizer.alpha * s[i] + (1 - optimizer.alpha) * g**2
                 v[i] = optimizer.momentum * v[i] + g / (np.sqrt(s[i]) + optimizer.eps)
@@ -114,7 +120,7 @@ def test_ten_steps_follow_the_formula(name, dtype):
     assert_close(optimizer, ours(optimizer, weights, gradients), in_numpy(optimizer, weights, gradients), dtype)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS | CLIPPED)
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS | CLIPPED if "lion" not in name])  # which it lacks
 def test_ten_steps_are_those_of_pytorch(name, dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     optimizer = (OPTIMIZERS | CLIPPED)[name]
@@ -136,10 +142,19 @@ def test_adam_keeps_its_memory_of_a_large_gradient_and_of_a_small_one(dtype):
     assert np.allclose(w.data[1], 0.8)
 
 
+KINDS = (SGD, Adam, AdamW, RMSprop, Lion)
 BAD = [
-    *((kind, {"lr": value}) for kind in (SGD, Adam, AdamW, RMSprop) for value in (0, -1, np.nan, np.inf, "1", None)),
-    *((kind, {"clip_norm": value}) for kind in (SGD, Adam, AdamW, RMSprop) for value in (0, -1.0, np.nan, np.inf, "1")),
-    *((kind, {"weight_decay": value}) for kind in (SGD, Adam, AdamW, RMSprop) for value in (-1e-9, np.nan, np.inf)),
+    *(
+        (kind, {"lr": value})
+        for kind in (SGD, Adam, AdamW, RMSprop, Lion)
+        for value in (0, -1, np.nan, np.inf, "1", None)
+    ),
+    *((kind, {"clip_norm": value}) for kind in KINDS for value in (0, -1.0, np.nan, np.inf, "1")),
+    *(
+        (kind, {"weight_decay": value})
+        for kind in (SGD, Adam, AdamW, RMSprop, Lion)
+        for value in (-1e-9, np.nan, np.inf)
+    ),
     *((kind, {"momentum": value}) for kind in (SGD, RMSprop) for value in (-0.1, 1, 2.0, np.nan, None)),
     *((kind, {"eps": value}) for kind in (Adam, AdamW, RMSprop) for value in (-1e-9, np.nan, np.inf, "1")),
     *(
@@ -174,7 +189,7 @@ def test_betas_from_a_file_are_equal_to_those_given_as_a_tuple():
 
 
 @pytest.mark.parametrize("value", [True, "x", None, 10**400])
-@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop])
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Lion])
 def test_a_rate_is_a_finite_number_and_no_bool(make, value):
     with pytest.raises(InvalidValue, match="lr="):
         make(lr=value)

@@ -29,6 +29,21 @@ def test_a_cosine_falls_from_its_rate_and_stays_above_zero_to_its_last_step():
     assert rates[-1] == 0
 
 
+@pytest.mark.parametrize(("steps", "rise"), [(12, 0.3), (10, 0.5), (100, 0.1), (30, 0.9)])
+def test_one_cycle_is_that_of_pytorch(steps, rise):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    stepper = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(stepper, 0.1, total_steps=steps, pct_start=rise)
+    rate = schedules.one_cycle(0.1, steps, rise)
+    for step in range(1, steps + 1):
+        assert rate(step) == pytest.approx(stepper.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+        stepper.step()
+        if step < steps:
+            theirs.step()
+    assert rate(steps + 5) == rate(steps) == 0.1 * 4e-6
+    assert schedules.one_cycle(0.1, steps, rise=0.0)(1) == 0.1
+
+
 def test_pytorch_has_the_same_rates():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     stepper = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -54,6 +69,9 @@ def test_pytorch_has_the_same_rates():
         *(lambda lr=lr: schedules.cosine(lr, 10) for lr in (0, math.inf)),
         *(lambda steps=steps: schedules.cosine(0.1, steps) for steps in (0, 2.5, math.inf)),
         *(lambda final=final: schedules.cosine(0.1, 10, final) for final in (-0.1, 0.2, math.nan)),
+        *(lambda lr=lr: schedules.one_cycle(lr, 10) for lr in (0, math.nan)),
+        *(lambda rise=rise: schedules.one_cycle(0.1, 10, rise) for rise in (-0.1, 1.0, math.nan)),
+        *(lambda factor=factor: schedules.one_cycle(0.1, 10, 0.3, factor) for factor in (0, 1.1)),
         *(lambda steps=steps: schedules.warm_up(schedules.constant(1), steps) for steps in (0, 0.5)),
         lambda: schedules.warm_up(0.1, 10),
     ],

@@ -28,6 +28,7 @@ optimizers = st.one_of(
         clip_norm=st.sampled_from([None, 0.1]),
     ),
     st.builds(optim.AdamW, lr=st.just(0.1), clip_norm=st.sampled_from([None, 0.1])),
+    st.builds(optim.Lion, lr=st.just(0.01), weight_decay=st.sampled_from([0.0, 0.1])),
     st.builds(
         optim.RMSprop,
         lr=st.just(0.1),

@@ -186,7 +186,7 @@ def matmul_update(a, b, sums, Rule rule, real[:, ::1] w, real[:, ::1] first=None
     update.w = update.new_w = weights(&args, w)
     update.first = update.new_first = weights(&args, first)
     update.second = update.new_second = weights(&args, second)
-    update.rule = &rule.values
+    update.rule, update.rate_factor, update.decay_factor = &rule.values, 1, 1
     args.update = &update
     multiply(&args, sums, kind)
 

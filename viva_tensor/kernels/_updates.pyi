@@ -23,7 +23,13 @@ class Rule:
     def next_step(self) -> None: ...
 
 def update(
-    rule: Rule, w: Array, grad: Array, first: Array | None = None, second: Array | None = None, scale: float = 1.0
+    rule: Rule,
+    w: Array,
+    grad: Array,
+    first: Array | None = None,
+    second: Array | None = None,
+    scale: float = 1.0,
+    factors: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Array, Array | None, Array | None]: ...
 def squared_norm(x: Array, before: float = 0.0) -> float: ...
 def clipping(squared_norm: float, max_norm: float) -> float: ...

@@ -17,6 +17,7 @@ from viva_tensor.kernels._views cimport aligned, kind_of, memory_of
 from viva_tensor.kernels.cores cimport (
     ADAM,
     DESCENT,
+    LION,
     RMSPROP,
     Cores,
     SquaredNormArgs,
@@ -27,7 +28,7 @@ from viva_tensor.kernels.cores cimport (
 )
 
 cdef object FLOAT = dtype("float32"), DOUBLE = dtype("float64")
-cdef dict KINDS = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
+cdef dict KINDS = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP, "lion": LION}
 
 
 cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
@@ -44,12 +45,10 @@ cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
 cdef void next_step(UpdateRule* rule) noexcept nogil:
     """Count a step and set the numbers that depend on the count."""
     rule.steps += 1
-    rule.rate, rule.correction, rule.kept = rule.lr, 1, 1
+    rule.rate, rule.correction = rule.lr, 1
     if rule.kind == ADAM:
         rule.rate /= 1 - power(rule.momentum, rule.steps)
         rule.correction = 1 / sqrt(1 - power(rule.square_momentum, rule.steps))
-        if rule.decoupled:
-            rule.kept -= rule.lr * rule.decay
 
 
 @cython.final
@@ -117,8 +116,11 @@ cdef object replaced(object array, object shape, char wanted, const void** old, 
     return result
 
 
-def update(Rule rule, w, grad, first=None, second=None, double scale=1):
-    """Return the new weights and moments after the current step of `rule`; the gradient is multiplied by a scale."""
+def update(Rule rule, w, grad, first=None, second=None, double scale=1, tuple factors=(1, 1)):
+    """Return the new weights and moments after the current step of `rule`.
+
+    The gradient is multiplied by a scale, and the rule's rate and decay by factors.
+    """
     cdef UpdateArgs args
     cdef Py_ssize_t size
     cdef char kind, other
@@ -127,13 +129,15 @@ def update(Rule rule, w, grad, first=None, second=None, double scale=1):
     shape = w.shape
     flat(w, &args.w, &args.size, &kind)
     flat(grad, &args.grad, &size, &other)
-    if other != kind or grad.shape != shape or (second is None) != (rule.values.kind == DESCENT) \
-            or (first is None and rule.values.kind == ADAM):
+    squares = rule.values.kind == ADAM or rule.values.kind == RMSPROP
+    means = rule.values.kind == ADAM or rule.values.kind == LION
+    if other != kind or grad.shape != shape or (second is not None) != squares or (first is None and means):
         raise ValueError
     new_w = replaced(w, shape, kind, &args.w, &args.new_w)
     new_first = replaced(first, shape, kind, &args.first, &args.new_first)
     new_second = replaced(second, shape, kind, &args.second, &args.new_second)
     args.rule = &rule.values
+    args.rate_factor, args.decay_factor = factors
     if scale != 1:
         args.scale = <void*> &single if kind == b"f" else <void*> &scale
     if args.size:

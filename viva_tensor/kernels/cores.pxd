@@ -25,7 +25,7 @@ cdef struct Matrix:
 
 
 cdef enum UpdateKind:
-    DESCENT, ADAM, RMSPROP
+    DESCENT, ADAM, RMSPROP, LION
 
 
 cdef struct UpdateRule:     # an optimiser and the number of its step, for all parameters; see updates.pxi
@@ -33,12 +33,11 @@ cdef struct UpdateRule:     # an optimiser and the number of its step, for all p
     bint nesterov
     bint decoupled          # weights decay apart from the gradient
     double lr, decay, epsilon
-    double momentum         # Adam's β₁ too
-    double square_momentum  # Adam's β₂, RMSprop's α
+    double momentum         # β₁ of Adam and Lion too
+    double square_momentum  # β₂ of Adam and Lion, RMSprop's α
     Py_ssize_t steps        # with the current one; the fields below are for this step
     double rate             # lr, by Adam's correction of the first moment
     double correction       # Adam's, of the root of the second moment
-    double kept             # the factor of weights whose decay is decoupled
 
 
 cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
@@ -47,8 +46,10 @@ cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
     const void* w
     const void* grad
     const void* scale       # one element, a factor of the gradient; NULL: none
-    const void* first       # velocity, or Adam's first moment; NULL: none
-    const void* second      # running mean of the squared gradient; NULL: gradient descent
+    double rate_factor      # of the rule's rate and decay, for these weights
+    double decay_factor
+    const void* first       # velocity, or the first moment; NULL: none
+    const void* second      # running mean of the squared gradient; NULL: none
     void* new_w             # each may be the array that it replaces
     void* new_first
     void* new_second

@@ -15,7 +15,7 @@ from viva_tensor.kernels._updates import sum_chunks as sum_chunks
 from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
 from viva_tensor.kernels.checks import is_step_count
 
-__all__ = ["adam", "norm", "rmsprop", "sgd"]
+__all__ = ["adam", "lion", "norm", "rmsprop", "sgd"]
 
 
 def sgd(
@@ -189,6 +189,47 @@ def rmsprop(
     return new_w, cast(Array, new_square), new_velocity
 
 
+def lion(
+    w: Array,
+    grad: Array,
+    first: Array,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    *,
+    weight_decay: float = 0.0,
+) -> tuple[Array, Array]:
+    r"""Make one step of Lion.
+
+    .. math::
+
+        w' = (1 - \eta \lambda) w - \eta \, \mathrm{sign}(\beta_1 m + (1 - \beta_1) g), \quad
+        m' = \beta_2 m + (1 - \beta_2) g
+
+    The result is the new weights and moment; other parameters and errors are as in :func:`sgd`.
+
+    Parameters
+    ----------
+    first : ndarray of the same shape and dtype
+        m: zeros before the first step.
+    lr, betas : float, (float, float)
+        η and (β₁, β₂).
+
+    References
+    ----------
+    .. [1] X. Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, arXiv:2302.06675.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lion(np.array([1.0]), np.array([-5.0]), np.zeros(1), lr=0.25)
+    (array([1.25]), array([-0.05]))
+    """
+    rule = Rule("lion", lr, momentum=betas[0], square_momentum=betas[1], decay=weight_decay, decoupled=True)
+    rule.next_step()
+    new_w, new_first, _ = updated("lion", rule, w, grad, first)
+    return cast(tuple[Array, Array], (new_w, new_first))
+
+
 def updated(
     operation: str,
     rule: Rule,
@@ -197,17 +238,21 @@ def updated(
     first: Array | None = None,
     second: Array | None = None,
     scale: float = 1.0,
+    factors: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Array, Array | None, Array | None]:
-    """Return the new weights and moments after the current step of a rule, with scale·grad as gradient."""
+    """Return the new weights and moments after the current step of a rule, with scale·grad as gradient.
+
+    ``factors`` are those of the rule's rate and decay.
+    """
     try:
-        return _updates.update(rule, w, grad, first, second, scale)
+        return _updates.update(rule, w, grad, first, second, scale, factors)
     except UNSUITABLE:
         arrays = as_arrays(operation, w, grad, *(one for one in (first, second) if one is not None))
         for array in arrays[1:]:
             same_shape(operation, arrays[0].shape, array.shape, "weights, gradient and moments have one shape")
         w, grad, *moments = (np.ascontiguousarray(array).reshape(array.shape) for array in arrays)
         first, second = (None if one is None else moments.pop(0) for one in (first, second))
-        return _updates.update(rule, w, grad, first, second, scale)
+        return _updates.update(rule, w, grad, first, second, scale, factors)
 
 
 def norm(arrays: Iterable[Array]) -> float:

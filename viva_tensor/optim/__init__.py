@@ -10,7 +10,8 @@
 """
 
 from viva_tensor.optim import schedules
-from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from viva_tensor.optim.factors import Factors
+from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Lion, Optimizer, RMSprop
 from viva_tensor.optim.quasi_newton import Minimum, lbfgs
 from viva_tensor.optim.steps import State, clip_by_norm, init, update
 from viva_tensor.optim.trees import leaves, replaced
@@ -19,6 +20,8 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Factors",
+    "Lion",
     "Minimum",
     "Optimizer",
     "RMSprop",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, share
@@ -144,13 +144,7 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         name = type(self).__name__
-        pair = tuple(self.betas) if is_iterable(self.betas) else ()
-        if len(pair) != 2:
-            hint = "(0.9, 0.999) is usual"
-            raise InvalidValue(f"betas={self.betas!r}, wanted two numbers", operation=name, hint=hint)
-        for beta in pair:
-            share(name, "β", beta)
-        object.__setattr__(self, "betas", pair)  # a list, as read from a file, would make records unequal
+        object.__setattr__(self, "betas", _pair_of_shares(name, self.betas))
         at_least_0(name, "eps", self.eps)
         at_least_0(name, "weight_decay", self.weight_decay)
 
@@ -250,9 +244,77 @@ class RMSprop(Optimizer):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Lion(Optimizer):
+    r"""Lion: steps of one length, in the direction of the sign of a mean gradient.
+
+    .. math::
+
+        w \leftarrow (1 - \eta \lambda) w - \eta \, \mathrm{sign}(\beta_1 m + (1 - \beta_1) g), \quad
+        m \leftarrow \beta_2 m + (1 - \beta_2) g
+
+    It keeps half of what Adam keeps. The rate is usually a third to a tenth of Adam's, and the decay as many times
+    larger. ``clip_norm`` and errors are those of :class:`SGD`.
+
+    Parameters
+    ----------
+    lr : float
+        η, above 0.
+    betas : (float, float)
+        β₁ and β₂, each from 0 up to but not including 1.
+    weight_decay : float
+        λ, at least 0; decoupled, as in :class:`AdamW`.
+
+    References
+    ----------
+    .. [1] X. Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, arXiv:2302.06675.
+
+    Examples
+    --------
+    >>> Lion()
+    Lion(lr=0.0001, betas=(0.9, 0.99), weight_decay=0.0, clip_norm=None)
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        object.__setattr__(self, "betas", _pair_of_shares("Lion", self.betas))
+        at_least_0("Lion", "weight_decay", self.weight_decay)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("first",)
+
+    def rule(self, steps: int = 0) -> Rule:
+        return Rule(
+            "lion",
+            self.lr,
+            momentum=self.betas[0],
+            square_momentum=self.betas[1],
+            decay=self.weight_decay,
+            decoupled=True,
+            steps=steps,
+        )
+
+
+def _pair_of_shares(name: str, betas: Any) -> tuple[float, float]:
+    """Return β₁ and β₂ as a tuple, checked: a list, as read from a file, would make records unequal."""
+    pair = tuple(betas) if is_iterable(betas) else ()
+    if len(pair) != 2:
+        hint = "(0.9, 0.999) is usual"
+        raise InvalidValue(f"betas={betas!r}, wanted two numbers", operation=name, hint=hint)
+    for beta in pair:
+        share(name, "β", beta)
+    return pair
+
+
 def check_optimizer(operation: str, optimizer: object) -> None:
     """Raise unless ``optimizer`` is one of the records."""
     if not isinstance(optimizer, Optimizer):
         name = getattr(optimizer, "__name__", type(optimizer).__name__)
-        hint = "give an SGD, Adam, AdamW or RMSprop record"
+        hint = "give an SGD, Adam, AdamW, RMSprop or Lion record"
         raise InvalidValue(f"{name} is no optimiser", operation=operation, hint=hint)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from functools import partial
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import check_count, check_number, positive
+from viva_tensor.kernels.checks import check_count, check_number, positive, share
 
-__all__ = ["Schedule", "constant", "cosine", "step_decay", "warm_up"]
+__all__ = ["Schedule", "constant", "cosine", "one_cycle", "step_decay", "warm_up"]
 
 Schedule = Callable[[int], float]
 
@@ -106,6 +106,46 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
     return partial(_cosine, lr, steps, final)
 
 
+def one_cycle(
+    lr: float, steps: int, rise: float = 0.3, start_factor: float = 0.04, final_factor: float = 4e-6
+) -> Schedule:
+    r"""Rise to a rate and fall again, both along half a cosine, in one cycle of N steps.
+
+    Parameters
+    ----------
+    lr : float
+        The highest rate, above 0.
+    steps : int
+        N, at least 1. From step N on, the rate is the last.
+    rise : float
+        The share of the steps that rise, from 0 up to but not including 1.
+    start_factor, final_factor : float
+        Of the highest rate: the first and the last; above 0 and at most 1. The defaults are PyTorch's.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range.
+
+    References
+    ----------
+    .. [1] L. N. Smith and N. Topin, Super-convergence: very fast training of neural networks using large learning
+       rates, arXiv:1708.07120, 2017.
+
+    Examples
+    --------
+    >>> rate = one_cycle(0.5, steps=11, rise=0.4)
+    >>> [round(rate(step), 3) for step in (1, 2, 4, 8, 11)]
+    [0.02, 0.16, 0.495, 0.202, 0.0]
+    """
+    positive("one_cycle", "lr", lr)
+    steps = check_count("one_cycle", "steps", steps)
+    share("one_cycle", "rise", rise)
+    for name, factor in (("start_factor", start_factor), ("final_factor", final_factor)):
+        check_number("one_cycle", name, factor, f"0 < {name} ≤ 1", lambda number: 0 < number <= 1)
+    return partial(_one_cycle, lr, steps, rise, start_factor, final_factor)
+
+
 def warm_up(schedule: Schedule, steps: int) -> Schedule:
     r"""Let another schedule s first rise from zero: :math:`\eta_n = s(n) \min(1, n / N)`.
 
@@ -151,7 +191,22 @@ def _cosine(lr: float, steps: int, final: float, step: int) -> float:
     step = check_count("cosine", "step", step)
     if step > steps:
         return final
-    return final + (lr - final) / 2 * (1 + math.cos(math.pi * (step - 1) / steps))
+    return _between(lr, final, (step - 1) / steps)
+
+
+def _one_cycle(lr: float, steps: int, rise: float, start_factor: float, final_factor: float, step: int) -> float:
+    at = check_count("one_cycle", "step", step) - 1
+    top, last = max(rise * steps - 1, 0.0), steps - 1.0
+    if at >= last:
+        return lr * final_factor
+    if at <= top and top:
+        return _between(lr * start_factor, lr, at / top)
+    return _between(lr, lr * final_factor, (at - top) / (last - top))
+
+
+def _between(start: float, end: float, part: float) -> float:
+    """Return a number between two, along half a cosine."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
 def _warm_up(schedule: Schedule, steps: int, step: int) -> float:

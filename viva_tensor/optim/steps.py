@@ -14,6 +14,7 @@ from viva_tensor.error import InvalidValue, NoGradient
 from viva_tensor.kernels.arrays import Array, freeze
 from viva_tensor.kernels.checks import is_step_count, positive
 from viva_tensor.kernels.updates import clipping, squared_norm, updated
+from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import Optimizer, check_optimizer
 from viva_tensor.optim.trees import leaves, replaced
 
@@ -23,9 +24,9 @@ P = TypeVar("P")
 class State(NamedTuple):
     """The state of an optimiser between steps: their number, its moments, and the name of its class.
 
-    ``moments`` holds for each kind of moment (SGD: v, if it has momentum; Adam: m, s; RMSprop: s, and v with momentum)
-    a tuple of arrays, one for each parameter in the order of :func:`leaves`. ``optimizer`` is the name of the class, or
-    None in a state made by hand, which suits every optimiser with such moments.
+    ``moments`` holds for each kind of moment (SGD: v, if it has momentum; Adam: m, s; RMSprop: s, and v with momentum;
+    Lion: m) a tuple of arrays, one for each parameter in the order of :func:`leaves`. ``optimizer`` is the name of the
+    class, or None in a state made by hand, which suits every optimiser with such moments.
     """
 
     steps: int
@@ -38,7 +39,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
 
     Parameters
     ----------
-    optimizer : SGD, Adam, AdamW or RMSprop
+    optimizer : SGD, Adam, AdamW, RMSprop or Lion
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
 
     Raises
@@ -62,7 +63,7 @@ def init(optimizer: Optimizer, params: Any) -> State:
 
 
 def update(
-    tape: Tape, optimizer: Optimizer, state: State, params: P, grads: Mapping[int, Array]
+    tape: Tape, optimizer: Optimizer, state: State, params: P, grads: Mapping[int, Array], factors: Any = None
 ) -> Traced[tuple[P, State]]:
     """Take one step, and return new parameters, recorded on the given tape, and a new state; nothing is changed.
 
@@ -70,13 +71,16 @@ def update(
     ----------
     tape : Tape
         Where the new parameters are recorded; usually ``autograd.new_tape()``, so that the old step can be freed.
-    optimizer : SGD, Adam, AdamW or RMSprop
+    optimizer : SGD, Adam, AdamW, RMSprop or Lion
     state : State
         From :func:`init` or the previous step.
     params
         As for :func:`init`.
     grads : Gradients
         From :func:`viva_tensor.autograd.backward` on the tape of these parameters.
+    factors : Factors, or a tree of them, optional
+        Factors of rate and decay for some parameters: a tree like ``params``, in which one record may stand for a
+        whole branch.
 
     Raises
     ------
@@ -121,11 +125,12 @@ def update(
     gradient: Callable[[Variable], Array] = grads.__getitem__ if isinstance(grads, Gradients) else _by_id(grads)
     arrays = [gradient(variable) for variable in variables]
     scale = 1.0 if optimizer.clip_norm is None else clipping(squared_norm(arrays), optimizer.clip_norm)
+    each = factors_of("update", factors, params) or ((1.0, 1.0),) * len(variables)
     rule = optimizer.rule(state.steps)
     rule.next_step()
     made = [
-        updated(name, rule, variable.data, array, mean, square, scale)
-        for variable, array, mean, square in zip(variables, arrays, first, second, strict=True)
+        updated(name, rule, variable.data, array, mean, square, scale, own)
+        for variable, array, mean, square, own in zip(variables, arrays, first, second, each, strict=True)
     ]
     weights, tape = new_variables(tape, [one[0] for one in made])
     new = dict(zip(variables, weights, strict=True))

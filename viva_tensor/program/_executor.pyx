@@ -326,9 +326,9 @@ cdef class Executor:
         self.held.append(item)
 
     cdef UpdateArgs* update_args(self, tuple update) except NULL:
-        """Return the arguments of an optimiser's step (scale, w, size, and the addresses of the moments)."""
+        """Return the arguments of an optimiser's step (scale, w, size, the addresses of the moments, two factors)."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
-        scale, w, args.size, first, second = update
+        scale, w, args.size, first, second, (args.rate_factor, args.decay_factor) = update
         args.rule = self.rule
         self.write(&args.new_w, w)
         args.w = args.new_w

@@ -12,6 +12,7 @@ from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.checks import flag
 from viva_tensor.optim import Optimizer, leaves
+from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.program.source import source_of
@@ -28,6 +29,7 @@ def compile_step(
     params: Any,
     inputs: Sequence[Variable],
     optimizer: Optimizer,
+    factors: Any = None,
     rng: np.random.Generator | None = None,
     comm: Intracomm | None = None,
     overlap: bool = False,
@@ -45,7 +47,10 @@ def compile_step(
         What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
         Leaves that each call replaces.
-    optimizer : SGD, Adam, AdamW or RMSprop
+    optimizer : SGD, Adam, AdamW, RMSprop or Lion
+    factors : Factors, or a tree of them, optional
+        Factors of rate and decay for some parameters: a tree like ``params``, in which one record may stand for a
+        whole branch. What is left out of ``params`` stays as it is.
     rng : numpy.random.Generator, optional
         Needed if the tape holds dropouts: each step draws new seeds from it, in recorded order, as recording the step
         again with this generator would.
@@ -117,7 +122,8 @@ def compile_step(
         variables = tuple(leaves(params))
         if not variables:
             raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
-        source = source_of("compile_step", tape, (loss,), inputs, variables, optimizer)
+        each = factors_of("compile_step", factors, params)
+        source = source_of("compile_step", tape, (loss,), inputs, variables, optimizer, each)
         if loss.data.shape != ():
             raise DimensionError(
                 f"the loss has shape {loss.data.shape}, wanted a scalar",

@@ -50,6 +50,7 @@ class Holdings:
     layouts: Mapping[int, Panels] = field(default_factory=dict)  # of the parameters, and their moments, in panels
     moments: Mapping[str, Sequence[np.ndarray[Any, Any]]] = field(default_factory=dict)  # for each slot
     rule: Rule | None = None  # the optimiser
+    factors: Sequence[tuple[float, float]] = ()  # of its rate and decay for each parameter; none: 1
     guard: Guard | None = None
     seeds: np.ndarray[Any, Any] | None = None  # one number for each dropout
 
@@ -97,7 +98,8 @@ class Emitter:
             self.held.moments[slot][w.buffer.index].ctypes.data if slot in self.held.moments else 0
             for slot in ("first", "second")
         )
-        return None if scale is None else self.location(scale), self.address(w), w.size, first, second
+        factors = self.held.factors[w.buffer.index] if self.held.factors else (1.0, 1.0)
+        return None if scale is None else self.location(scale), self.address(w), w.size, first, second, factors
 
 
 def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:

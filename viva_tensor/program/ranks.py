@@ -95,6 +95,7 @@ class RankStep(Step):
                 "the parameters' shapes": [variable.data.shape for variable in source.params],
                 "the inputs' shapes": [variable.data.shape[1:] for variable in source.inputs],
                 "optimizer": optimizer,
+                "factors": source.factors,
                 "overlap": bool(overlap),
                 "shard_state": bool(shard_state),
             },
@@ -353,6 +354,7 @@ class RankStep(Step):
             updated = [index for index in range(count) if arrays[index].size]
             grads, params = [symbols[count + index] for index in updated], [symbols[index] for index in updated]
             build.updates(grads, params, scale, optimizer)
-            held = Holdings(arrays, moments=store.moments, rule=self._rule)
+            factors = self._source.factors
+            held = Holdings(arrays, moments=store.moments, rule=self._rule, factors=factors)
             self._updates[threads] = plan(build.instructions, symbols[0], (), self._source.dtype, threads, held)
         return self._updates[threads]

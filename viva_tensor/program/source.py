@@ -31,6 +31,7 @@ class Source:
     params: tuple[Variable, ...]
     dtype: np.dtype[Any]
     optimizer: Optimizer | None
+    factors: tuple[tuple[float, float], ...]  # of the optimiser's rate and decay, for each parameter; none: 1
     seeds: tuple[int, ...]  # of all dropouts on the tape, used or not; none if the output depends on no dropout
 
     @property
@@ -95,6 +96,7 @@ def source_of(
     inputs: Sequence[Variable],
     params: tuple[Variable, ...],
     optimizer: Optimizer | None,
+    factors: tuple[tuple[float, float], ...] = (),
 ) -> Source:
     """Return the part of a tape that a program is made of, checked."""
     inputs = several(operation, "inputs", inputs)
@@ -125,7 +127,7 @@ def source_of(
     if len(dtypes) > 1:
         raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
     seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
-    return Source(kept, outputs, inputs, params, dtypes.pop(), optimizer, tuple(seeds))
+    return Source(kept, outputs, inputs, params, dtypes.pop(), optimizer, factors, tuple(seeds))
 
 
 def _seeds(nodes: Iterable[Node]) -> list[int]:

@@ -49,7 +49,9 @@ class Step:
         source = self._source
         lowered = source.instructions(shapes)
         store = ParameterStore(source, of_parameters(lowered[0], source.dtype), self._optimizer)
-        held = Holdings(store.params.arrays, store.layouts, store.moments, self._rule, self._lock, self._seeds)
+        held = Holdings(
+            store.params.arrays, store.layouts, store.moments, self._rule, source.factors, self._lock, self._seeds
+        )
         plans = Plans(source.instructions, source.dtype, held)
         plans.at(shapes, lowered)
         return store, plans

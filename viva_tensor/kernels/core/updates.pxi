@@ -10,12 +10,14 @@ cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
     cdef const UpdateRule* rule = args.rule
     cdef Numbers numbers
     numbers.scale = 1 if args.scale == NULL else (<const real*> args.scale)[0]
-    numbers.decay, numbers.kept, numbers.rate = <real> rule.decay, <real> rule.kept, <real> rule.rate
+    cdef double decay = rule.decay * args.decay_factor
+    numbers.decay, numbers.rate = <real> decay, <real> (rule.rate * args.rate_factor)
+    numbers.kept = <real> (1 - rule.lr * args.rate_factor * decay if rule.decoupled else 1)
     numbers.momentum, numbers.rest = <real> rule.momentum, <real> (1 - rule.momentum)
     numbers.square_momentum, numbers.square_rest = <real> rule.square_momentum, <real> (1 - rule.square_momentum)
     numbers.correction, numbers.epsilon = <real> rule.correction, <real> rule.epsilon
     numbers.scales, numbers.nesterov, numbers.decoupled = args.scale != NULL, rule.nesterov, rule.decoupled
-    numbers.decays = numbers.decay != 0 and not (rule.kind == ADAM and rule.decoupled)
+    numbers.decays = numbers.decay != 0 and not rule.decoupled
     return numbers
 
 
@@ -40,6 +42,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     Descent: w' = w - lr·g; with momentum v' = momentum·v + g, w' = w - lr·v', or with Nesterov's look ahead
     w' = w - lr·(g + momentum·v').
     Adam: m' = β₁·m + (1-β₁)·g, s' = β₂·s + (1-β₂)·g², w' = kept·w - rate·m' / (√s'·correction + ε).
+    Lion: w' = kept·w - rate·sign(β₁·m + (1-β₁)·g), m' = β₂·m + (1-β₂)·g.
     RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as in descent, with d for g.
     """
     cdef vec w = loaded(args.w, at, size), mean, square
@@ -47,7 +50,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         grad = grad * numbers.scale
     if numbers.decays:
         grad = fused(w, splat(numbers.decay), grad)
-    if kind != DESCENT:
+    if kind == ADAM or kind == RMSPROP:
         square = fused(loaded(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
         store(args.new_second, at, square, size)
     if kind == ADAM:
@@ -56,6 +59,12 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         grad = quotient(mean, fused(root_of(square), splat(numbers.correction), splat(numbers.epsilon)))
         if numbers.decoupled:
             w = w * numbers.kept
+    elif kind == LION:
+        mean = loaded(args.first, at, size)
+        square = fused(mean, splat(numbers.square_momentum), grad * numbers.square_rest)
+        store(args.new_first, at, square, size)
+        grad = formula_sign(fused(mean, splat(numbers.momentum), grad * numbers.rest), ZERO, 0)
+        w = w * numbers.kept
     else:
         if kind == RMSPROP:
             grad = quotient(grad, root_of(square) + numbers.epsilon)
@@ -88,6 +97,8 @@ cdef void update_rows(const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row, con
         update_kind(DESCENT, args, at, row, grad, grad_row, rows, size)
     elif args.rule.kind == ADAM:
         update_kind(ADAM, args, at, row, grad, grad_row, rows, size)
+    elif args.rule.kind == LION:
+        update_kind(LION, args, at, row, grad, grad_row, rows, size)
     else:
         update_kind(RMSPROP, args, at, row, grad, grad_row, rows, size)
 
