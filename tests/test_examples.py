@@ -28,3 +28,27 @@ def test_cancer(capsys):
 
     assert cancer.main(max_iter=100, folds=2) > 0.93
     assert "malignant" in capsys.readouterr().out
+
+
+def test_burgers_equation(capsys):
+    from viva_tensor.examples import burgers
+
+    # a solution without the front, or with it elsewhere, is off by more than half
+    assert burgers.main(steps=500, iterations=1500) < 0.45
+    assert "L-BFGS" in capsys.readouterr().out
+
+
+def test_molecule(capsys):
+    from viva_tensor.examples import molecule
+
+    without, both = molecule.main(iterations=300)
+    assert both.force < 0.75 * without.force
+    assert both.energy < 0.75 * without.energy
+    assert "meV" in capsys.readouterr().out
+
+
+def test_uncertainty(capsys):
+    from viva_tensor.examples import uncertainty
+
+    assert uncertainty.main(rows=8000, size=3, epochs=10) < 0.05
+    assert "intervals hold" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_bad_choices_are_refused(name):
     loss = nn.cross_entropy if name == "cross-entropy" else LOSSES[name][0]
     p, t = np.zeros((3, 2)), np.array([[1.0, 0.0]] * 3)
     with pytest.raises(error.InvalidValue, match="choose one of mean, sum"):
-        value(loss, p, t, reduction="none")
+        value(loss, p, t, reduction="each")
     for weights in ([1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
         with pytest.raises(error.InvalidValue, match="of row 1; weights are at least 0"):
             value(loss, p, t, np.array(weights))
@@ -141,8 +141,8 @@ def test_formulas_reductions_and_weights_of_others(name, rng):
     assert value(loss, p, t, reduction="sum")[0] == pytest.approx(each.sum(), rel=1e-12)
     with pytest.raises(error.ShapeMismatch, match="one target for each prediction"):
         value(loss, p, t[:, :1])
-    with pytest.raises(error.InvalidValue, match="reduction='none'"):
-        value(loss, p, t, reduction="none")
+    with pytest.raises(error.InvalidValue, match="reduction='each'"):
+        value(loss, p, t, reduction="each")
 
 
 def test_likelihoods_are_those_of_pytorch(rng):

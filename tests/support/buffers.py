@@ -167,6 +167,7 @@ KERNELS = {
         nesterov=st.booleans(),
     ),
     "adam": kernel("adam", alike(4), step=st.integers(1, 9), lr=st.just(0.1), decoupled=st.booleans()),
+    "lion": kernel("lion", alike(3), lambda w, g, m: kernels.lion(w, g, m, 0.1)),
     "rmsprop": kernel(
         "rmsprop", alike(4), lambda w, g, s, v: kernels.rmsprop(w, g, s, 0.1, momentum=0.5, velocity=v)
     ),

@@ -18,6 +18,30 @@ def entropy_of_classes(tape, x, **weights):
     return nn.cross_entropy(tape, x, labels, **weights)
 
 
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+
+
+def kept_where(comparison):
+    """a where it compares so with b, else 0: comparisons themselves have no slope."""
+
+    def record(tape, a, b):
+        holds, tape = getattr(autograd, comparison)(tape, a, b)
+        return mul(tape, holds, a)
+
+    return record
+
+
+def normalised_batch(tape, x, w, b):
+    running = nn.BatchStatistics(np.zeros(w.shape, w.dtype), np.ones(w.shape, w.dtype))
+    (y, _), tape = nn.batch_norm_forward(tape, nn.BatchNorm(w, b), x, running)
+    return nn.batch_norm_apply(tape, nn.BatchNorm(b, w), y, running)
+
+
+def network(tape, x, w, b, v, c):
+    layers = (nn.Linear(w, b), nn.Linear(v, c))
+    return nn.mlp_forward(tape, layers, x, activation="tanh")
+
+
 CASES = {
     "add": (add, [(4, 3), (4, 3)]),
     "add a row": (add, [(4, 3), (3,)]),
@@ -72,6 +96,7 @@ CASES = {
     "minimum with a row": (autograd.minimum, [(3,), (4, 3)]),
     "square of a value": (autograd.square, [(4, 3)]),
     "sign": (lambda t, x: sequence(autograd.sign(t, x), lambda t, s: mul(t, s, x)), [(4, 3)]),
+    **{name: (kept_where(name), [(4, 3), (4, 3)]) for name in COMPARISONS},
     "where": (lambda t, a, b: autograd.where(t, np.arange(12).reshape(4, 3) % 3 == 1, a, b), [(4, 3), (4, 3)]),
     "where by a variable": (
         lambda t, c, a, b: sequence(autograd.less(t, c, a), lambda t, holds: autograd.where(t, holds, a, b)),
@@ -142,6 +167,13 @@ CASES = {
     "log softmax": (nn.log_softmax, [(2, 3, 10)]),
     "normalize": (lambda t, x: autograd.record(t, operations.NORMALIZE, x, epsilon=1e-5), [(4, 37)]),
     "layer norm": (lambda t, x, w, b: nn.layer_norm_forward(t, nn.LayerNorm(w, b), x), [(6, 5), (5,), (5,)]),
+    "root mean square norm": (lambda t, x, w: nn.rms_norm_forward(t, nn.RMSNorm(w), x), [(6, 5), (5,)]),
+    "group norm": (lambda t, x, w, b: nn.group_norm_forward(t, nn.GroupNorm(w, b), x, 2), [(3, 4, 5), (4,), (4,)]),
+    "batch norm": (normalised_batch, [(6, 5), (5,), (5,)]),
+    "embedding": (lambda t, w: nn.embedding_forward(t, nn.Embedding(w), [2, 0, 2]), [(3, 4)]),
+    "layer": (lambda t, x, w, b: nn.linear_forward(t, nn.Linear(w, b), x), [(4, 3), (5, 3), (5,)]),
+    "layers": (network, [(4, 3), (5, 3), (5,), (2, 5), (2,)]),
+    "identity": (nn.activations.identity, [(4, 3)]),
     "dropout": (lambda t, x: nn.dropout(t, x, 0.4, rng=np.random.default_rng(3)), [(4, 37)]),
     "huber": (lambda t, p, y: nn.huber_loss(t, p, y, 0.7), [(4, 3), (4, 3)]),
     "log cosh": (nn.log_cosh_loss, [(4, 37), (4, 37)]),

@@ -22,6 +22,7 @@ from viva_tensor.autograd.derivatives import gradient, hessian, hvp, jacobian, j
 from viva_tensor.autograd.functions import *
 from viva_tensor.autograd.gradcheck import check_gradients
 from viva_tensor.autograd.indexing import *
+from viva_tensor.autograd.per_example import per_example_gradients
 from viva_tensor.autograd.products import *
 from viva_tensor.autograd.reductions import *
 from viva_tensor.autograd.shaping import *
@@ -53,6 +54,7 @@ __all__ = [
     "new_constant",
     "new_tape",
     "new_variable",
+    "per_example_gradients",
     "record",
     "sequence",
 ]

@@ -89,10 +89,10 @@ cdef class Nodes:
         return output
 
 
-def empty(kind, blocks):
-    """Return a tape of this class without nodes."""
+def made(kind, blocks, Py_ssize_t full, tuple last):
+    """Return a tape of this class with nodes in full blocks, and the last ones."""
     cdef Nodes tape = Nodes.__new__(kind)
-    tape._blocks, tape._full, tape._last = blocks, 0, ()
+    tape._blocks, tape._full, tape._last = blocks, full, last
     return tape
 
 

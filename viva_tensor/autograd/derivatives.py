@@ -25,7 +25,7 @@ Values = Variable | ArrayLike
 Found = dict[int, Variable]  # gradients or tangents, by the ids of their variables
 
 
-class _Recorder:
+class Recorder:
     """A tape that grows as rules call ``do``."""
 
     def __init__(self, tape: Tape, dtype: np.dtype[Any]) -> None:
@@ -106,12 +106,12 @@ def gradient(
     >>> float(first.data), float(second.data)    # 3x² and 6x
     (12.0, 12.0)
     """
-    ends, starts = _named("gradient", "outputs", tape, outputs), _named("gradient", "inputs", tape, inputs)
-    recorder = _Recorder(tape, ends[0].data.dtype)
+    ends, starts = named("gradient", "outputs", tape, outputs), named("gradient", "inputs", tape, inputs)
+    recorder = Recorder(tape, ends[0].data.dtype)
     found: Found = {}
     for output, seed in zip(ends, _given("gradient", ends, outputs, seeds), strict=True):
         recorder.add(found, output, _valued(recorder, "gradient", output, seed))
-    nodes, reached = _between(tape, starts, ends)
+    nodes, reached = between(tape, starts, ends)
     for node in reversed(nodes):
         grad = found.get(node.output.id)
         if grad is None:
@@ -160,14 +160,14 @@ def jvp(tape: Tape, outputs: Variables, inputs: Variables, tangents: Values | Se
     >>> jvp(tape, square, x, [1.0, 10.0]).value.data
     array([ 2., 40.], dtype=float32)
     """
-    ends, starts = _named("jvp", "outputs", tape, outputs), _named("jvp", "inputs", tape, inputs)
-    recorder = _Recorder(tape, starts[0].data.dtype)
+    ends, starts = named("jvp", "outputs", tape, outputs), named("jvp", "inputs", tape, inputs)
+    recorder = Recorder(tape, starts[0].data.dtype)
     found: Found = {}
     for variable, tangent in zip(starts, _given("jvp", starts, inputs, tangents), strict=True):
         if tangent is None:
             raise InvalidValue("an input has no tangent", operation="jvp", hint="give one for each input")
         recorder.add(found, variable, _valued(recorder, "jvp", variable, tangent))
-    for node in _between(tape, starts, ends)[0]:
+    for node in between(tape, starts, ends)[0]:
         for index, variable in enumerate(node.inputs):
             if variable.id in found:
                 if not node.operation.tangents:
@@ -296,7 +296,7 @@ def hessian(tape: Tape, loss: Variable, variable: Variable) -> Traced[Variable]:
     return jacobian(tape, grad, variable)
 
 
-def _named(operation: str, name: str, tape: Tape, variables: Variables) -> tuple[Variable, ...]:
+def named(operation: str, name: str, tape: Tape, variables: Variables) -> tuple[Variable, ...]:
     """Return one or several variables as a tuple, checked."""
     found = (variables,) if isinstance(variables, Variable) else several(operation, name, variables)
     if not found:
@@ -320,7 +320,7 @@ def _given(operation: str, variables: Sequence[Variable], given: Variables, valu
     return found
 
 
-def _valued(recorder: _Recorder, operation: str, variable: Variable, value: Values | None) -> Variable:
+def _valued(recorder: Recorder, operation: str, variable: Variable, value: Values | None) -> Variable:
     """Return a seed or tangent of a variable, recorded; 1 if none is given for one element."""
     data = variable.data
     if value is None:
@@ -339,7 +339,7 @@ def _valued(recorder: _Recorder, operation: str, variable: Variable, value: Valu
     return recorder.do(operations.BROADCAST, seed, variable)  # so that programs know whose rows it has
 
 
-def _between(tape: Tape, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> tuple[list[Node], set[int]]:
+def between(tape: Tape, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> tuple[list[Node], set[int]]:
     """Return the nodes on the way from inputs to outputs, and the ids of all that depend on the inputs."""
     reached = {variable.id for variable in inputs}
     first, last = min(reached), max(variable.id for variable in outputs)
@@ -351,7 +351,7 @@ def _between(tape: Tape, inputs: Sequence[Variable], outputs: Sequence[Variable]
     return found, reached
 
 
-def _returned(recorder: _Recorder, given: Variables, found: tuple[Variable, ...]) -> Traced[Any]:
+def _returned(recorder: Recorder, given: Variables, found: tuple[Variable, ...]) -> Traced[Any]:
     """Return one variable where one was given, else a tuple."""
     return Traced(found[0] if isinstance(given, Variable) else found, recorder.tape)
 

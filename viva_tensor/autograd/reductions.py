@@ -192,7 +192,7 @@ def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False
     Examples
     --------
     >>> x, tape = new_variable(new_tape(), [1000.0, 1000.0])
-    >>> float(logsumexp(tape, x).value.data.round(3))
+    >>> round(float(logsumexp(tape, x).value.data), 3)
     1000.693
     """
     top, tape = max(tape, x, axis, keepdims=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -92,6 +93,13 @@ def _unpickled(number: int, data: Array) -> Variable:
     return Variable(number, data)
 
 
+def _unpickled_tape(nodes: tuple[Node, ...]) -> Tape:
+    blocks, full = _Blocks(), len(nodes) // _tape.BLOCK * _tape.BLOCK
+    for start in range(0, full, _tape.BLOCK):
+        blocks = blocks.followed(nodes[start : start + _tape.BLOCK])
+    return _tape.made(Tape, blocks, full, nodes[full:])
+
+
 @refuses(ARITHMETIC)
 class Traced(NamedTuple, Generic[T]):
     """A result and the tape that ends with it; unpacks as a pair."""
@@ -109,6 +117,13 @@ class Node(NamedTuple):
     output: Variable
     wanted: tuple[bool, ...]  # for each input, whether a gradient must flow to it
     tracked: bool  # whether a gradient can flow to the output
+
+    def __reduce__(self) -> tuple[Callable[..., Node], tuple[Any, ...]]:
+        return _node, (self.operation, self.inputs, dict(self.attributes), *self[3:])
+
+
+def _node(operation: Operation, inputs: tuple[Variable, ...], attributes: dict[str, Any], *rest: Any) -> Node:
+    return Node(operation, inputs, MappingProxyType(attributes), *rest)
 
 
 _tape.derived(Variable, Node, Traced, operations.VARIABLE)
@@ -162,7 +177,7 @@ class Tape(Unchanging, Nodes):
         return _EMPTY
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise InvalidValue("a tape holds functions", operation="pickle", hint="pickle the data of its variables")
+        return _unpickled_tape, (self.nodes(),)
 
     def __len__(self) -> int:
         return self._full + len(self._last)
@@ -215,7 +230,7 @@ class Tape(Unchanging, Nodes):
         )
 
 
-_EMPTY: Tape = _tape.empty(Tape, _Blocks())
+_EMPTY: Tape = _tape.made(Tape, _Blocks(), 0, ())
 
 
 def node_of(tape: Tape, variable: Variable, operation: str) -> Node:

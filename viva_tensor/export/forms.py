@@ -161,6 +161,7 @@ FORMS: dict[str, Form] = {
     "at_least": lambda graph, node, x: graph.add("Max", x, graph.number(node.attributes["bound"], node)),
     "at_most": lambda graph, node, x: graph.add("Min", x, graph.number(node.attributes["bound"], node)),
     "batch_matmul": _plain("MatMul"),
+    "broadcast": lambda graph, node, x, other: graph.add("Expand", x, graph.add("Shape", other)),
     "chosen": _let_through(where_zero=False),
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
     "cos": _plain("Cos"),

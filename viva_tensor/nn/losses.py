@@ -30,7 +30,7 @@ def mse_loss(
     tape : Tape
     pred, target : Variable, of one shape and dtype
         Nothing is broadcast: predictions (n, 1) and targets (n,) raise instead of comparing each with each.
-    reduction : {"mean", "sum"}
+    reduction : {"mean", "sum", "none"}
     sample_weight : Variable [rows], optional
 
     Returns

@@ -34,10 +34,12 @@ def check_targets(operation: str, target: Variable, fine: Array, hint: str) -> N
 def reduced(
     operation: str, tape: Tape, losses: Variable, reduction: str, sample_weight: Variable | None
 ) -> Traced[Variable]:
-    """Record the mean or sum of losses, each row times its weight if there are weights."""
-    if reduction not in ("mean", "sum"):
-        raise InvalidValue(f"reduction={reduction!r}", operation=operation, hint="choose one of mean, sum")
+    """Record the mean or sum of losses, or each, every row times its weight if there are weights."""
+    if reduction not in ("mean", "sum", "none"):
+        raise InvalidValue(f"reduction={reduction!r}", operation=operation, hint="choose one of mean, sum, none")
     if sample_weight is None:
+        if reduction == "none":
+            return Traced(losses, tape)
         return autograd.mean(tape, losses) if reduction == "mean" else autograd.sum(tape, losses)
     shape = losses.data.shape
     weights = node_of(tape, sample_weight, operation).output.data
@@ -45,6 +47,9 @@ def reduced(
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
+    if reduction == "none":
+        columns, tape = autograd.reshape(tape, sample_weight, (-1, *[1] * (len(shape) - 1)))
+        return autograd.mul(tape, losses, columns)
     if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))

@@ -59,8 +59,8 @@ def strong_wolfe(
 
     Examples
     --------
-    >>> strong_wolfe(lambda t: ((t - 3) ** 2, 2 * (t - 3)), Point(0.0, 9.0, -6.0), 1.0).step
-    3.0
+    >>> strong_wolfe(lambda t: ((t - 3) ** 2, 2 * (t - 3)), Point(0.0, 9.0, -6.0), step=0.1).step
+    0.5
     """
     promised = DECREASE * start.slope
     best, other, bracketed, lowering = start, start, False, True  # lowering: no step has yet decreased enough

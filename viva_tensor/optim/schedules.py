@@ -136,7 +136,7 @@ def one_cycle(
     --------
     >>> rate = one_cycle(0.5, steps=11, rise=0.4)
     >>> [round(rate(step), 3) for step in (1, 2, 4, 8, 11)]
-    [0.02, 0.16, 0.495, 0.202, 0.0]
+    [0.02, 0.115, 0.484, 0.214, 0.0]
     """
     positive("one_cycle", "lr", lr)
     steps = check_count("one_cycle", "steps", steps)

@@ -67,6 +67,9 @@ class Forward:
             found.append(data.view(source.dtype).reshape(symbol.shape))
         return Ready(key, made, None, tuple(found)) if self._several else Ready(key, made, found[0])
 
+    def __reduce__(self) -> tuple[type[Forward], tuple[Source, bool]]:
+        return Forward, (self._source, self._several)
+
     def __call__(self, *inputs: ArrayLike) -> Any:
         """Return the output for a batch as a new array, or a tuple of them if a tuple was compiled.
 

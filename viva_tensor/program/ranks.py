@@ -302,6 +302,10 @@ class RankStep(Step):
         """Return this rank's times over the steps that were :attr:`timed`."""
         return self._clock.times()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        hint = "pickle its state(), and compile the step on each rank"
+        raise InvalidValue("a step of several ranks belongs to them", operation="pickle", hint=hint)
+
     def state(self) -> State:
         """Return a copy of all that a step changes; if the optimiser's state is sharded, every rank makes this call."""
         shard = self._store.shard

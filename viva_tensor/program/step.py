@@ -233,6 +233,9 @@ class Step:
             self._optimizer = self._optimizer.at_rate(value)
             self._rule.lr = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self._source, self._tree, self._optimizer, self._rng, self.state())
+
     def params(self, tape: Tape) -> Traced[Any]:
         """Return the parameters as new variables on a tape, in the tree given to ``compile_step``."""
         new: dict[Variable, Variable] = {}
@@ -286,3 +289,11 @@ class Step:
 
     def __str__(self) -> str:
         return report.listing(self._plans.current, self._source.dtype)
+
+
+def _unpickled(
+    source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None, state: State
+) -> Step:
+    step = Step(source, params, optimizer, rng)
+    step.restore(state)
+    return step

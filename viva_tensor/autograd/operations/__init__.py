@@ -10,12 +10,17 @@ divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
 """
 
 from viva_tensor.autograd.operations.arithmetic import *
-from viva_tensor.autograd.operations.base import Axis, OpenSize, Operation, Shape, Span, Value
+from viva_tensor.autograd.operations.base import Axis, OpenSize, Operation, Shape, Span, Value, remember
 from viva_tensor.autograd.operations.curves import *
 from viva_tensor.autograd.operations.indexing import *
 from viva_tensor.autograd.operations.losses import *
 from viva_tensor.autograd.operations.products import *
 from viva_tensor.autograd.operations.reductions import *
 from viva_tensor.autograd.operations.shapes import *
+from viva_tensor.autograd.operations.shapes import concatenation
 
 __all__ = ["Axis", "OpenSize", "Operation", "Shape", "Span", "Value"]
+
+for _operation in [_value for _value in vars().values() if isinstance(_value, Operation)]:
+    remember(_operation)
+remember(concatenation(1), concatenation)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 
 Shape = tuple[int, ...]
@@ -59,6 +60,8 @@ class Operation:
         One for each input, for :func:`viva_tensor.autograd.jvp`. "linear": the tangent takes the input's place.
         "symmetric": the Jacobian is, so the gradient rule serves. A callable: ``rule(do, tangent, output, *inputs,
         **attributes)``.
+    pointwise : bool
+        Whether each element of the output depends on the element of each input at its place alone.
 
     Examples
     --------
@@ -75,6 +78,7 @@ class Operation:
     gradients: tuple[Rule | None, ...] = ()
     lower: Callable[..., Any] | None = None
     tangents: tuple[Tangent, ...] = ()
+    pointwise: bool = False
 
     @property
     def broadcasts(self) -> bool:
@@ -90,8 +94,27 @@ class Operation:
             rule = self.gradients[index]
         return None if rule is None else rule(do, tangent, output, *inputs, **attributes)
 
+    def __reduce__(self) -> tuple[Callable[[str, int], Operation | None], tuple[str, int]]:
+        count = len(self.gradients)
+        if _known(self.name, count) is not self:
+            hint = "pickle the data of its variables"
+            raise InvalidValue(f"{self.name} is no operation of this library", operation="pickle", hint=hint)
+        return _known, (self.name, count)
+
     def __repr__(self) -> str:
         return f"Operation({self.name!r})"
+
+
+_KNOWN: dict[str, Callable[[int], Operation]] = {}  # what gives the operation of a name, for a number of inputs
+
+
+def remember(operation: Operation, of_inputs: Callable[[int], Operation] | None = None) -> None:
+    """Let pickles find an operation by its name; one of any number of inputs by what gives it for a number."""
+    _KNOWN[operation.name] = of_inputs or (lambda inputs: operation)
+
+
+def _known(name: str, inputs: int) -> Operation | None:
+    return _KNOWN[name](inputs) if name in _KNOWN else None
 
 
 def same(x: Shape, *others: Shape, **attributes: Any) -> Shape:
@@ -127,7 +150,7 @@ def lowered(formula: str, factor: str = "", primitive: str = "elementwise") -> C
 def elementwise(name: str, forward: Any, *rules: Rule | None, factor: str = "") -> Operation:
     """Return an operation on each element of one or more inputs of one shape."""
     tangents: tuple[Tangent, ...] = tuple("symmetric" for _ in rules)
-    return Operation(name, same, forward, rules, lowered(name, factor), tangents)
+    return Operation(name, same, forward, rules, lowered(name, factor), tangents, pointwise=True)
 
 
 def pairs(name: str, forward: Any, *rules: Rule | None, tangents: tuple[Tangent, ...]) -> Operation:
@@ -153,7 +176,8 @@ def gradient_kernel(
         return do(operation, upstream, x, **attributes)
 
     lower = lowered(name, factor, primitive)
-    operation = Operation(name, same, kernel, (of_grad, bend), lower, ("linear", tangent))
+    pointwise = primitive == "elementwise"
+    operation = Operation(name, same, kernel, (of_grad, bend), lower, ("linear", tangent), pointwise)
     return operation
 
 
@@ -165,4 +189,5 @@ def curve(
     def gradient(do: Do, grad: Value, out: Value, x: Value, **attributes: Any) -> Any:
         return do(back, grad, out if of_output else x, **attributes)
 
-    return Operation(name, same, forward, (gradient,), lowered(name, factor, primitive), ("symmetric",))
+    lower = lowered(name, factor, primitive)
+    return Operation(name, same, forward, (gradient,), lower, ("symmetric",), primitive == "elementwise")

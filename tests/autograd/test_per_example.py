@@ -1,0 +1,126 @@
+"""Gradients of each example's loss: against gradients of one row alone, compiled, and what mixes rows."""
+
+import numpy as np
+import pytest
+from support.tapes import recorded
+
+from viva_tensor import autograd, error, nn, program
+
+ROWS = 6
+
+
+def network(tape, params, x, y):
+    layers = [nn.Linear(*params[:2]), nn.Linear(*params[2:])]
+    out, tape = nn.mlp_forward(tape, layers, x, activation="tanh")
+    losses, tape = nn.mse_loss(tape, out, y, reduction="none")
+    return autograd.mean(tape, losses, axis=1)
+
+
+def normalised(tape, params, x, y):
+    w, scale, shift = params
+    turned, tape = autograd.transpose(tape, w)
+    h, tape = autograd.matmul(tape, x, turned)
+    h, tape = nn.layer_norm_forward(tape, nn.LayerNorm(scale, shift), h)
+    h, tape = nn.softmax(tape, h)
+    off, tape = autograd.sub(tape, h, y)
+    return autograd.norm(tape, off, axis=1)
+
+
+def embedded(tape, params, x, y):
+    table, w = params
+    indices = (np.arange(2 * ROWS).reshape(ROWS, 2) * 3 % 4)[: len(x.data)]
+    rows, tape = autograd.take(tape, table, indices - 4 * (indices == 1))
+    parts, tape = autograd.matmul(tape, rows, w)
+    flat, tape = autograd.reshape(tape, parts, (-1, 6))
+    first, tape = autograd.slice(tape, flat, np.s_[:, 1:4])
+    scaled, tape = autograd.mul(tape, first, y)
+    return autograd.sum(tape, scaled, axis=-1)
+
+
+def classes(tape, params, x, y):
+    w, b = params
+    logits, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
+    weights, tape = nn.softmax(tape, y)
+    return nn.cross_entropy(tape, logits, weights, reduction="none")
+
+
+CASES = {
+    "network": (network, [(7, 4), (7,), (3, 7), (3,)]),
+    "normalised": (normalised, [(3, 4), (3,), (3,)]),
+    "embedded": (embedded, [(4, 5), (5, 3)]),
+    "classes": (classes, [(3, 4), (3,)]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_is_the_gradient_of_one_row_alone(name, rng):
+    function, shapes = CASES[name]
+    arrays = [rng.standard_normal((ROWS, 4)), rng.standard_normal((ROWS, 3))]
+    arrays += [rng.standard_normal(shape) for shape in shapes]
+    x, y, *params, tape = recorded(*arrays, constants=2)
+    losses, tape = function(tape, params, x, y)
+    found, tape = autograd.per_example_gradients(tape, losses, params)
+    assert [one.shape for one in found] == [(ROWS, *shape) for shape in shapes]
+    for row in range(ROWS):
+        seed = np.eye(ROWS)[row]
+        alone, _ = autograd.gradient(tape, losses, params, seed)
+        for ours, wanted in zip(found, alone, strict=True):
+            assert np.allclose(ours.data[row], wanted.data, rtol=1e-12, atol=1e-14)
+    forward = program.compile_forward(tape, output=found, inputs=(x, y))
+    for ours, compiled in zip(found, forward(*arrays[:2]), strict=True):
+        assert np.array_equal(ours.data, compiled)
+
+
+def test_programs_follow_other_batches(rng):
+    x, y, *params, tape = recorded(
+        rng.standard_normal((4, 4)), rng.standard_normal((4, 3)), *map(np.ones, CASES["network"][1]), constants=2
+    )
+    losses, tape = network(tape, params, x, y)
+    found, tape = autograd.per_example_gradients(tape, losses, params)
+    forward = program.compile_forward(tape, output=found, inputs=(x, y))
+    X, Y = rng.standard_normal((9, 4)), rng.standard_normal((9, 3))
+    more = forward(X, Y)
+    x, y, *params, tape = recorded(X, Y, *map(np.ones, CASES["network"][1]), constants=2)
+    losses, tape = network(tape, params, x, y)
+    expected, tape = autograd.per_example_gradients(tape, losses, params)
+    assert all(np.array_equal(a, b.data) for a, b in zip(more, expected, strict=True))
+
+
+def test_what_the_losses_do_not_depend_on_has_zeros(rng):
+    w, unused, tape = recorded(np.ones(3), np.ones((2, 2)))
+    x, tape = autograd.new_constant(tape, rng.standard_normal((5, 3)))
+    losses, tape = autograd.matmul(tape, x, w)
+    found, tape = autograd.per_example_gradients(tape, losses, (w, unused))
+    assert np.array_equal(found[0].data, x.data)
+    assert np.array_equal(found[1].data, np.zeros((5, 2, 2)))
+
+
+def centred(tape, h):
+    middle, tape = autograd.mean(tape, h, axis=0)
+    return autograd.sub(tape, h, middle)
+
+
+MIXING = {
+    "mean over the batch": centred,
+    "running sums": lambda tape, h: autograd.cumsum(tape, h, axis=0),
+    "rows turned": lambda tape, h: autograd.flip(tape, h, 0),
+    "softmax over the batch": lambda tape, h: autograd.sequence(
+        autograd.transpose(tape, h), nn.softmax, autograd.transpose
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_what_mixes_rows_is_refused(name, rng):
+    x, w, tape = recorded(rng.standard_normal((5, 3)), np.ones((3, 5)), constants=1)
+    h, tape = autograd.matmul(tape, x, w)
+    h, tape = MIXING[name](tape, h)
+    losses, tape = autograd.sum(tape, h, axis=1)
+    with pytest.raises(error.TensorError, match=r"per_example_gradients: .*use jacobian"):
+        autograd.per_example_gradients(tape, losses, w)
+
+
+def test_losses_are_a_vector():
+    w, tape = recorded(np.ones((3, 2)))
+    with pytest.raises(error.DimensionError, match="one for each row"):
+        autograd.per_example_gradients(tape, w, w)
