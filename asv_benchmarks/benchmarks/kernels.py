@@ -113,6 +113,61 @@ class Sum(OnArrays):
         self.timed(partial(kernels.sum_backward, 1.0, self.x.shape))
 
 
+class Along(OnArrays):
+    """The largest of each column and row, and running sums down columns."""
+
+    def time_max_of_columns(self, *_):
+        self.timed(partial(kernels.max, self.x, 0))
+
+    def time_max_of_rows(self, *_):
+        self.timed(partial(kernels.max, self.x, 1))
+
+    def time_running_sums(self, *_):
+        self.timed(partial(kernels.cumsum, self.x))
+
+
+class Take(OnArrays):
+    """Rows in another order, and what comes back to each of them."""
+
+    def setup(self, shape, threads):
+        super().setup(shape, threads)
+        self.rows = self.rng.integers(0, shape[0], shape[0]).astype("f4")
+
+    def time_forward(self, *_):
+        self.timed(partial(kernels.take, self.x, self.rows))
+
+    def time_backward(self, *_):
+        self.timed(partial(kernels.take_backward, self.y, self.x, self.rows))
+
+
+class Batches(Benchmark):
+    """Products of batches of matrices."""
+
+    param_names = ("count, size", "threads")
+    params = (((64, 64), (512, 16)), THREADS)
+
+    def setup(self, sizes, threads):
+        super().setup(threads)
+        count, size = sizes
+        self.a, self.b = self.floats(count, size, size), self.floats(count, size, size)
+
+    def time_matmul(self, *_):
+        self.timed(partial(kernels.matmul, self.a, self.b))
+
+
+class Curves(OnArrays):
+    """Curves with kernels of their own."""
+
+    def time_sin(self, *_):
+        self.timed(partial(kernels.sin, self.x))
+
+    def time_elu(self, *_):
+        self.timed(partial(kernels.elu, self.x))
+
+    def time_log_cosh(self, *_):
+        self.timed(partial(kernels.log_cosh, self.x))
+
+
 class MeanSquaredError(OnArrays):
     def time_forward(self, *_):
         self.timed(partial(kernels.mean_squared_error, self.x, self.y))
@@ -133,6 +188,9 @@ class AdamUpdate(OnArrays):
     def time_adam(self, *_):
         square = self.y * self.y
         self.timed(partial(kernels.adam, self.x, self.y, self.y, square, 10, 0.001))
+
+    def time_lion(self, *_):
+        self.timed(partial(kernels.lion, self.x, self.y, self.y, 0.001))
 
     def time_adamw(self, *_):
         square = self.y * self.y
