@@ -120,6 +120,48 @@ def test_what_mixes_rows_is_refused(name, rng):
         autograd.per_example_gradients(tape, losses, w)
 
 
+def test_what_leaves_the_rows_and_comes_back_is_refused():
+    x, w, tape = recorded(np.arange(6.0).reshape(3, 2) ** 2, np.array([[2.0], [1.0]]), constants=1)
+    y, tape = autograd.matmul(tape, x, w)
+    turned, tape = autograd.transpose(tape, y)
+    off, tape = autograd.sub(tape, y, turned)
+    squares, tape = autograd.square(tape, off)
+    losses, tape = autograd.sum(tape, squares, axis=1)
+    with pytest.raises(error.TensorError, match=r"no row for each example.*use jacobian"):
+        autograd.per_example_gradients(tape, losses, w)
+
+
+def test_losses_without_a_batch_are_refused():
+    w, tape = recorded(np.array([2.0, 3.0]))
+    losses, tape = autograd.square(tape, w)
+    for one in (losses, w):
+        with pytest.raises(error.TensorError, match=r"use jacobian"):
+            autograd.per_example_gradients(tape, one, w)
+
+
+def test_indices_may_be_an_input():
+    ids, table, tape = recorded(np.array([0.0, 1.0, -1.0]), np.ones((3, 2)), constants=1)
+    rows, tape = autograd.take(tape, table, ids)
+    losses, tape = autograd.sum(tape, rows, axis=1)
+    found, tape = autograd.per_example_gradients(tape, losses, table)
+    forward = program.compile_forward(tape, output=found, inputs=(ids,))
+    for places in ([0, 1, 2], [2, 2, -3]):
+        wanted = np.zeros((3, 3, 2))
+        wanted[np.arange(3), places] = 1
+        assert np.array_equal(forward(np.array(places, float)), wanted)
+    with pytest.raises(error.TensorError):
+        forward(np.array([0.0, 1.0]))
+
+
+def test_many_parts_are_joined(rng):
+    x, w, tape = recorded(rng.standard_normal((4, 3)), rng.standard_normal((3, 2)), constants=1)
+    h, tape = autograd.matmul(tape, x, w)
+    joined, tape = autograd.concatenate(tape, [h] * 20, axis=1)
+    losses, tape = autograd.sum(tape, joined, axis=1)
+    found, tape = autograd.per_example_gradients(tape, losses, w)
+    assert np.allclose(found.data, 20 * np.repeat(x.data[:, :, None], 2, axis=2))
+
+
 def test_losses_are_a_vector():
     w, tape = recorded(np.ones((3, 2)))
     with pytest.raises(error.DimensionError, match="one for each row"):

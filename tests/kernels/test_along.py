@@ -77,6 +77,12 @@ def test_gradients_where_they_are_not_unique():
     assert np.allclose(grad[0], wanted)
 
 
+def test_a_missing_number_has_no_gradient():
+    x, tape = autograd.new_variable(autograd.new_tape(), np.array([1.0, np.nan]))
+    top, tape = autograd.max(tape, x)
+    assert np.isnan(autograd.backward(tape, top)[x]).all()
+
+
 def test_a_norm_has_an_order_from_one_on():
     x, tape = autograd.new_variable(autograd.new_tape(), np.array([3.0, -4.0]))
     for order, wanted in ((1, 7.0), (2, 5.0), (3, 91 ** (1 / 3)), (np.inf, 4.0)):

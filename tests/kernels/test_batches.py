@@ -79,6 +79,15 @@ def test_of_a_program_batches_may_have_other_rows(rng):
         assert np.allclose(forward(a, b), np.einsum("bij,bkj->b", a @ b @ w.data, a @ b @ w.data))
 
 
+def test_of_a_program_a_single_batch_is_not_repeated():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 2, 3)))
+    product, tape = autograd.matmul(tape, x, np.ones((4, 3, 2)))
+    forward = program.compile_forward(tape, output=product, inputs=(x,))
+    assert forward(np.ones((4, 2, 3))).shape == (4, 2, 2)
+    with pytest.raises(error.InvalidShape, match="would be repeated"):
+        forward(np.ones((1, 2, 3)))
+
+
 @st.composite
 def sums_of_products(draw):
     letters = draw(st.lists(st.sampled_from("abcdEF"), min_size=1, max_size=5, unique=True))

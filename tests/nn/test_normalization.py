@@ -90,6 +90,8 @@ def test_what_fits_no_features_is_refused(rng):
         nn.batch_norm_forward(tape, layer, x, None)
     with pytest.raises(error.ShapeMismatch, match="one number for each feature"):
         nn.batch_norm_apply(tape, layer, x, BatchStatistics(np.zeros(4), np.ones(4)))
+    with pytest.raises(error.DtypeError, match="batch_norm_apply: running statistics of float32, x of float64"):
+        nn.batch_norm_apply(tape, layer, x, BatchStatistics(np.zeros(3, "f4"), np.ones(3, "f4")))
     narrow, tape = autograd.slice(tape, x, np.s_[:, :2])
     with pytest.raises(error.ShapeMismatch, match=r"w has one element for each feature of x \(6, 2\)"):
         nn.batch_norm_apply(tape, layer, narrow, running)

@@ -90,6 +90,22 @@ def test_trees_that_do_not_fit_are_refused(factors, rng):
         optim.update(tape, SGD(), optim.init(SGD(), params), params, autograd.backward(tape, loss), factors)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_factor_of_0_holds_still_whatever_the_gradient(name):
+    w, tape = autograd.new_variable(autograd.new_tape(), [0.0, 1.0])
+    root, tape = autograd.sqrt(tape, w)  # with an infinite slope
+    loss, tape = autograd.sum(tape, root)
+    grads, optimizer = autograd.backward(tape, loss), OPTIMIZERS[name]
+    state = optim.init(optimizer, w)
+    (new, after), _ = optim.update(autograd.new_tape(), optimizer, state, w, grads, Factors(lr=0))
+    assert np.array_equal(new.data, w.data)
+    assert all(np.array_equal(a, b) for a, b in zip(after.moments, state.moments, strict=True))
+    unused, tape = autograd.new_constant(tape, np.ones(1, "f4"))
+    step = program.compile_step(tape, loss=loss, params=w, inputs=(unused,), optimizer=optimizer, factors=Factors(lr=0))
+    step(unused.data)
+    assert np.array_equal(step.params(autograd.new_tape()).value.data, w.data)
+
+
 def test_a_shared_parameter_has_one_rate():
     w, tape = autograd.new_variable(autograd.new_tape(), [1.0])
     loss, tape = autograd.sum(tape, w)

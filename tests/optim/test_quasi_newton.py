@@ -115,6 +115,30 @@ def test_a_loss_without_inputs_and_shared_parameters(rng):
     assert np.allclose(params["a"].data, [1.0, 3.0])
 
 
+def test_a_gradient_may_be_written_over_the_last_one():
+    buffer, scales = np.empty(3), np.array([1.0, 10.0, 100.0])
+
+    def reused(x):
+        np.multiply(scales, x - 1, out=buffer)
+        return 0.5 * float(scales @ (x - 1) ** 2), buffer
+
+    found = lbfgs(reused, np.zeros(3))
+    assert found.evaluations < 30
+    assert np.allclose(found.x, 1, atol=1e-5)
+
+
+def test_losses_and_rows_of_one(rng):
+    w, tape = autograd.new_variable(autograd.new_tape(), np.array([[1.0], [2.0]]))
+    x, tape = autograd.new_constant(tape, np.ones((1, 2)))
+    y, tape = autograd.matmul(tape, x, w)
+    squares, tape = autograd.square(tape, y)
+    loss, tape = autograd.mean(tape, squares, axis=1)
+    objective = program.compile_objective(tape, loss=loss, params=w, inputs=(x,))
+    assert objective(objective.start, np.ones((1, 2)))[0] == 9.0
+    with pytest.raises(error.InvalidValue, match="make what is to be found with new_variable"):
+        program.compile_objective(tape, loss=loss, params=y)
+
+
 def test_why_it_stops():
     assert lbfgs(rosenbrock, [-1.2, 1.0], max_iterations=3).reason == "the most iterations were made"
     few = lbfgs(rosenbrock, [-1.2, 1.0], max_evaluations=5)

@@ -82,15 +82,20 @@ class _Walk:
     def __init__(self, tape: Tape, losses: Variable, shared: set[int], nodes: Sequence[Node]) -> None:
         self.recorder = Recorder(tape, losses.data.dtype)
         self._count = len(losses.data)
-        self._shared = set(shared)  # without rows: the inputs, and what is made of them alone
-        self._rows: set[int] = set()  # with a row for each example
+        self._shared = set(shared)  # the inputs, and what is made of them alone
+        self._rows: set[int] = set()  # with a row for each example, of which loss i reads only row i
         self._found = {losses.id: self.recorder.do(operations.BROADCAST, 1.0, losses)}
         self._by_example: dict[int, Variable] = {}  # gradients of what is shared, with an axis of examples in front
+        self._neither: set[int] = set()  # what no gradient may reach
         for node in nodes:
             output = node.output
-            of_shared = all(one.id in self._shared for one in node.inputs)
-            has_rows = output.ndim and output.shape[0] == self._count and not of_shared
-            (self._rows if has_rows else self._shared).add(output.id)
+            if all(one.id in self._shared for one in node.inputs):
+                self._shared.add(output.id)
+            else:
+                has_rows = output.ndim and output.shape[0] == self._count
+                (self._rows if has_rows else self._neither).add(output.id)
+        if losses.id in self._shared:
+            raise _mixed(tape.node(losses), "makes losses of what examples share alone")
 
     def gradient(self, variable: Variable) -> Variable:
         """Return the gradients of an input, zeros if there are none."""
@@ -112,6 +117,8 @@ class _Walk:
         for index, (one, rule) in enumerate(zip(node.inputs, node.operation.gradients, strict=True)):
             if rule is None:
                 continue
+            if one.id in self._neither:
+                raise _mixed(node, f"takes {one.shape}, which has no row for each example")
             if one.id in self._rows:
                 self._check_rows(node, index)
                 more = rule(self.recorder.do, grad, output, *node.inputs, **node.attributes)
@@ -122,7 +129,8 @@ class _Walk:
     def _check_rows(self, node: Node, index: int) -> None:
         """Raise if a row of the result depends on other rows of the operand."""
         operand, output = node.inputs[index], node.output
-        test = _KEEPS_ROWS.get(node.operation, _elementwise)
+        joins = node.operation.name == "concatenate"
+        test = _not_rows if joins else _KEEPS_ROWS.get(node.operation, _elementwise)
         if not (operand.ndim and output.ndim and operand.shape[0] == output.shape[0] == self._count) or not test(
             node, index
         ):
@@ -173,8 +181,8 @@ class _Walk:
             raise _mixed(node, f"takes rows at indices of shape {indices.shape}")
         do, size = self.recorder.do, table.shape[0]
         first = np.arange(self._count, dtype=np.float64).reshape(-1, *[1] * (indices.ndim - 1)) * size
-        positive = indices.data + size * (indices.data < 0)
-        places = self.recorder.constant(positive + first)
+        wrapped = do(operations.SCALE, do(operations.LESS, indices, 0.0), factor=float(size))
+        places = do(operations.ADD, do(operations.ADD, indices, wrapped), self.recorder.constant(first))
         tables = self.recorder.constant(np.zeros((self._count * size, *table.shape[1:])))
         added = do(operations.TAKE_BACKWARD, grad, tables, places, axis=0)
         return do(operations.RESHAPE, added, shape=(self._count, *table.shape))
@@ -206,6 +214,10 @@ def _along_others(node: Node, index: int) -> bool:
     return all(one % dimensions for one in axes)
 
 
+def _not_rows(node: Node, index: int) -> bool:
+    return bool(node.attributes["axis"] > 0)
+
+
 def _whole_first(node: Node, index: int) -> bool:
     return tuple(node.attributes["spans"][0]) == (0, node.inputs[index].shape[0], 1)
 
@@ -233,12 +245,11 @@ _KEEPS_ROWS: dict[Operation, Test] = {
     operations.SLICE: _whole_first,
     operations.RESHAPE: _ALWAYS,  # the number of rows stays, and so what is in each
     operations.SQUEEZE: _ALWAYS,
-    operations.EXPAND_DIMS: lambda node, index: node.attributes["axis"] > 0,
+    operations.EXPAND_DIMS: _not_rows,
     operations.TRANSPOSE: lambda node, index: (node.attributes["axes"] or (-1,))[0] == 0,
     operations.PAD: lambda node, index: node.attributes["widths"][0] == (0, 0),
     operations.DROPOUT: _ALWAYS,
     operations.STOP_GRADIENT: _ALWAYS,
-    **{operations.concatenation(count): lambda node, index: node.attributes["axis"] > 0 for count in range(1, 17)},
 }
 
 

@@ -138,7 +138,8 @@ def min(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
 def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record the norm of all elements or along the given axes, :math:`(\sum |x|^p)^{1/p}`.
 
-    Several axes are taken as one, so that of a matrix this is the norm of Frobenius. The gradient at 0 is 0.
+    Several axes are taken as one, so that of a matrix this is the norm of Frobenius. The gradient at 0 is 0. Powers are
+    added as they are: beyond the root of the largest number they overflow, and below that of the smallest they vanish.
 
     Parameters
     ----------
@@ -181,6 +182,8 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: b
 
 def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record :math:`\ln \sum e^{x}` over all elements or over the given axes, without overflow.
+
+    The gradient is the softmax; where all elements are -∞, it is NaN.
 
     Raises
     ------

@@ -155,6 +155,8 @@ def _let_through(where_zero: bool) -> Form:
     return form
 
 
+_norm = _reduced("ReduceL2")
+
 FORMS: dict[str, Form] = {
     "abs": _plain("Abs"),
     "add": _plain("Add"),
@@ -188,7 +190,7 @@ FORMS: dict[str, Form] = {
     "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),
     "mul": _plain("Mul"),
-    "norm": _reduced("ReduceL2"),
+    "norm": lambda graph, node, x: graph.add("Abs", x) if node.attributes["axis"] == () else _norm(graph, node, x),
     "normalize": _normalize,
     "pad": _pad,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),

@@ -12,7 +12,7 @@ from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import node_of
-from viva_tensor.error import DimensionError, InvalidShape, InvalidValue
+from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array, empty, float_dtype, same_shape
 from viva_tensor.kernels.checks import at_least_0, is_whole, real, shown
 from viva_tensor.nn.layers import check_layer
@@ -402,6 +402,9 @@ def _check_batch(operation: str, tape: Tape, layer: BatchNorm, x: Variable, runn
         hint = "give the statistics that batch_norm or the last batch returned"
         raise InvalidValue(f"running is {type(running).__name__}", operation=operation, hint=hint)
     for one in running:
+        if getattr(one, "dtype", None) != x.dtype:
+            got = f"running statistics of {getattr(one, 'dtype', type(one).__name__)}, x of {x.dtype}"
+            raise DtypeError(got, operation=operation, hint="give statistics of the dtype of x")
         same_shape(operation, x.shape[1:], np.shape(one), "running statistics have one number for each feature")
 
 

@@ -10,6 +10,7 @@
 """
 
 from viva_tensor.optim import schedules
+from viva_tensor.optim.averages import Average, average_init, average_params, average_update, averaged_gradients
 from viva_tensor.optim.factors import Factors
 from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Lion, Optimizer, RMSprop
 from viva_tensor.optim.quasi_newton import Minimum, lbfgs
@@ -20,12 +21,17 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Average",
     "Factors",
     "Lion",
     "Minimum",
     "Optimizer",
     "RMSprop",
     "State",
+    "average_init",
+    "average_params",
+    "average_update",
+    "averaged_gradients",
     "clip_by_norm",
     "init",
     "lbfgs",

@@ -21,7 +21,7 @@ class Factors:
     Parameters
     ----------
     lr : float
-        At least 0; with 0 a parameter stays as it is.
+        At least 0; with 0 a parameter and its moments stay as they are, whatever its gradient.
     weight_decay : float
         At least 0.
 

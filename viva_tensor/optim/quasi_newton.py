@@ -135,7 +135,7 @@ def lbfgs(
             continue
         before, iterations = value, iterations + 1
         step, (value, new) = found.step * direction, counted.last
-        x += step
+        x = x + step
         memory.add(step, new - gradient)
         gradient = new
         if np.abs(gradient).max() <= flat:
@@ -179,7 +179,7 @@ class _Counted:
     def __call__(self, x: Float64Array) -> tuple[float, Float64Array]:
         value, gradient = self._function(x)
         self.calls += 1
-        found = as_numbers("lbfgs", "the gradient", gradient, np.float64)
+        found = as_numbers("lbfgs", "the gradient", gradient, np.float64).copy()  # which may be overwritten
         if found.shape != x.shape:
             hint = "the gradient has the shape of the start"
             raise ShapeMismatch(x.shape, found.shape, operation="lbfgs", hint=hint)

@@ -129,7 +129,9 @@ def update(
     rule = optimizer.rule(state.steps)
     rule.next_step()
     made = [
-        updated(name, rule, variable.data, array, mean, square, scale, own)
+        (variable.data, mean, square)
+        if own[0] == 0
+        else updated(name, rule, variable.data, array, mean, square, scale, own)
         for variable, array, mean, square, own in zip(variables, arrays, first, second, each, strict=True)
     ]
     weights, tape = new_variables(tape, [one[0] for one in made])

@@ -27,9 +27,11 @@ def shares(one: Planned) -> list[float]:
         return [(end - start) / rows for start, end in pairwise(starts)]
     if isinstance(instruction, BatchMatmul):
         count = math.prod(result.shape[:-2])
-        groups = min(count, threads)
+        together = max(1, threads // count)  # as many work at one product
+        groups = min(threads // together, count)
         parts = [(count * (group + 1) // groups - count * group // groups) / count for group in range(groups)]
-        return [part / (threads // groups) for part in parts for _ in range(threads // groups)]
+        found = [part / together for part in parts for _ in range(together)]
+        return found + [0.0] * (threads - len(found))
     if instruction.multiply_adds:
         rows, columns = result.shape
         blocks = [rectangle(rows, columns, thread, threads) for thread in range(threads)]

@@ -113,8 +113,10 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
 
 def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None:
     """Raise InvalidShape if an input's single row would be repeated, while as many as the result's were recorded."""
+    kept = 2 if node.operation is operations.BATCH_MATMUL else 0  # last axes, which are not repeated
     for variable, value in zip(node.inputs, values, strict=True):
-        shapes = variable.data.shape, value.shape, node.output.data.shape, result.shape
+        whole_shapes = variable.data.shape, value.shape, node.output.data.shape, result.shape
+        shapes = [shape[: len(shape) - kept] for shape in whole_shapes]
         axes = zip(*map(reversed, shapes), strict=False)
         if any(recorded == whole != 1 and now == 1 != wanted for recorded, now, whole, wanted in axes):
             raise InvalidShape(
@@ -122,6 +124,14 @@ def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None
                 operation=node.operation.name,
                 hint="give as many rows as were recorded, or make an input of what has that many",
             )
+
+
+def _check_taken(node: Node, x: Symbol, indices: Symbol) -> None:
+    """Raise InvalidShape if recorded indices are of an axis that has another size now."""
+    axis, recorded = node.attributes["axis"], node.inputs[0].data.shape
+    if indices.buffer.kind == "constant" and x.shape[axis] != recorded[axis]:
+        hint = "give as many rows as were recorded, or make the indices an input"
+        raise InvalidShape(f"{x.shape}, recorded as rows of {recorded}", operation="take", hint=hint)
 
 
 def lower(
@@ -153,8 +163,10 @@ def lower(
             continue
         if node.inputs:
             values = [symbols[variable.id] for variable in node.inputs]
+            if node.operation is operations.TAKE:
+                _check_taken(node, *values)
             result = _lower(build, node.operation, *values, **stretched(node, leading(node, values).shape))
-            if node.operation.broadcasts or node.operation is operations.BROADCAST:
+            if node.operation.broadcasts or node.operation in (operations.BROADCAST, operations.BATCH_MATMUL):
                 _check_repeats(node, values, result)
             symbols[node.output.id] = result
         else:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor import autograd
-from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.arrays import as_numbers, same_shape
@@ -29,8 +29,8 @@ class Objective:
         The recorded parameters.
     """
 
-    def __init__(self, forward: Forward, params: Any) -> None:
-        self._forward, self._params, self._leaves = forward, params, leaves(params)
+    def __init__(self, forward: Forward, params: Any, as_row: bool) -> None:
+        self._forward, self._params, self._leaves, self._as_row = forward, params, leaves(params), as_row
         self.start: Float64Array = np.concatenate([one.data.ravel() for one in self._leaves]).astype(np.float64)
 
     def __call__(self, x: ArrayLike, *inputs: ArrayLike) -> tuple[float, Float64Array]:
@@ -43,8 +43,8 @@ class Objective:
         """
         flat = as_numbers("objective", "x", x, self._leaves[0].dtype)
         same_shape("objective", self.start.shape, flat.shape, "x has an element for each of the parameters")
-        loss, gradient = self._forward(*inputs, flat[None])
-        return float(loss), gradient.astype(np.float64)
+        loss, gradient = self._forward(*inputs, flat[None] if self._as_row else flat)
+        return loss.item(), gradient.astype(np.float64)
 
     def params(self, tape: Tape, x: ArrayLike) -> Traced[Any]:
         """Record the elements of x as parameters, in the tree that was given.
@@ -108,11 +108,16 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     variables = leaves(params)
     for one in (loss, *given, *variables):
         node_of(tape, one, "compile_objective")
+    for one in variables:
+        if node_of(tape, one, "compile_objective").operation is not operations.VARIABLE:
+            hint = "make what is to be found with new_variable"
+            raise InvalidValue(f"parameter {one.id} is none", operation="compile_objective", hint=hint)
     if loss.data.size != 1:
         raise DimensionError(f"a loss of shape {loss.shape}", operation="compile_objective", hint="reduce it first")
     if not variables:
         raise InvalidValue("no parameters", operation="compile_objective", hint="give a tree of variables")
-    (vector, made), again = _of_one_vector(tape, (loss, *given), variables)
+    as_row = not (given and given[0].shape[:1] == (1,))  # so that no program takes the vector for rows of a batch
+    (vector, made), again = _of_one_vector(tape, (loss, *given), variables, as_row)
     gradients, again = autograd.gradient(again, made[loss.id], [made[one.id] for one in variables])
     rows = []
     for one in gradients:
@@ -120,23 +125,20 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
         rows.append(row)
     gradient, again = autograd.concatenate(again, rows)
     fed = (*(made[one.id] for one in given), vector)
-    return Objective(compile_forward(again, output=(made[loss.id], gradient), inputs=fed), params)
+    return Objective(compile_forward(again, output=(made[loss.id], gradient), inputs=fed), params, as_row)
 
 
 def _of_one_vector(
-    tape: Tape, wanted: Sequence[Variable], params: Sequence[Variable]
+    tape: Tape, wanted: Sequence[Variable], params: Sequence[Variable], as_row: bool
 ) -> Traced[tuple[Variable, dict[int, Variable]]]:
-    """Record again what is wanted, with parameters that are parts of one vector; return it and the new variables.
-
-    The vector is one row, which no program takes for the rows of a batch.
-    """
+    """Record again what is wanted, with parameters that are parts of one vector; return it and the new variables."""
     flat = np.concatenate([one.data.ravel() for one in params])
-    vector, again = autograd.new_constant(autograd.new_tape(), flat[None])
+    vector, again = autograd.new_constant(autograd.new_tape(), flat[None] if as_row else flat)
     made: dict[int, Variable] = {}
     start = 0
     for one in params:
         end = start + one.data.size
-        part, again = autograd.slice(again, vector, np.s_[0, start:end])
+        part, again = autograd.slice(again, vector, np.s_[0, start:end] if as_row else np.s_[start:end])
         made[one.id], again = autograd.reshape(again, part, one.shape)
         start = end
     for node in needed(tape.nodes(), wanted):

@@ -178,6 +178,7 @@ def gradient_kernel(
     lower = lowered(name, factor, primitive)
     pointwise = primitive == "elementwise"
     operation = Operation(name, same, kernel, (of_grad, bend), lower, ("linear", tangent), pointwise)
+    remember(operation)
     return operation
 
 

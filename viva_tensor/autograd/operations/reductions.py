@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from viva_tensor import kernels
-from viva_tensor.autograd.operations.arithmetic import CHAIN_DIV, CHAIN_MUL, DIV, EQUAL
+from viva_tensor.autograd.operations.arithmetic import CHAIN_DIV, CHAIN_MUL, DIV, EQUAL, MUL
 from viva_tensor.autograd.operations.base import Axis, Do, Operation, Shape, Value, like, same
 from viva_tensor.kernels.arrays import Array
 
@@ -93,11 +93,11 @@ def _extreme(name: str, forward: Any) -> Operation:
 
     def gradient(do: Do, grad: Value, out: Value, x: Value, **reduced: Any) -> Any:
         mask, count = chosen(do, out, x, **reduced)
-        return do(CHAIN_MUL, mask, do(SUM_BACKWARD, do(DIV, grad, count), x, **reduced))
+        return do(MUL, mask, do(SUM_BACKWARD, do(DIV, grad, count), x, **reduced))
 
     def tangent(do: Do, change: Value, out: Value, x: Value, **reduced: Any) -> Any:
         mask, count = chosen(do, out, x, **reduced)
-        return do(DIV, do(SUM, do(CHAIN_MUL, mask, change), **reduced), count)
+        return do(DIV, do(SUM, do(MUL, mask, change), **reduced), count)
 
     return Operation(name, reduced_shape, forward, (gradient,), partial(_lower_extreme, name=name), (tangent,))
 

@@ -266,7 +266,8 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
 cdef void matmul_batch(const void* packed, int thread, int threads) noexcept nogil:
     """Compute products that groups of threads share out, each of them as `matmul` does."""
     cdef const BatchArgs* args = <const BatchArgs*> packed
-    cdef int group = min(args.group, threads), groups = threads // group, which = thread // group
+    cdef int group = min(args.group, threads), which = thread // group
+    cdef int groups = <int> min(<Py_ssize_t> (threads // group), args.count)
     cdef MatmulArgs each = args.each
     cdef Py_ssize_t i
     if which >= groups:

@@ -93,6 +93,8 @@ cdef inline void update_kind(UpdateKind kind, const UpdateArgs* args, Py_ssize_t
 cdef void update_rows(const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row, const real* grad, Py_ssize_t grad_row,
                       Py_ssize_t rows, Py_ssize_t size) noexcept nogil:
     """Update runs of `size` weights, the first from `at` on and each `row` after the last, by their gradient."""
+    if args.rate_factor == 0:
+        return
     if args.rule.kind == DESCENT:
         update_kind(DESCENT, args, at, row, grad, grad_row, rows, size)
     elif args.rule.kind == ADAM:
@@ -109,7 +111,8 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
 
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
     """Return whether an update is so short that `descend` can make it while the gradients are in registers."""
-    return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL
+    return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL \
+        and args.rate_factor != 0
 
 
 cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
