@@ -105,8 +105,8 @@ def average_params(tape: Tape, average: Average, params: Any) -> Traced[Any]:
     --------
     >>> from viva_tensor.autograd import new_tape, new_variable
     >>> w, tape = new_variable(new_tape(), [1.0])
-    >>> average_params(tape, Average((np.array([3.0]),), 2), {"w": w}).value["w"].data
-    array([3.])
+    >>> average_params(tape, Average((np.array([3.0], "f4"),), 2), {"w": w}).value["w"].data
+    array([3.], dtype=float32)
     """
     if not isinstance(tape, Tape):
         raise no_tape("average_params", tape)
