@@ -50,7 +50,7 @@ def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
     (axis,) = axes_of("take", (axis,), x.shape)
     indices = as_indices("take", x, indices, x.shape[axis])
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    return _moved("take", x, indices, shape, _split(x.shape, axis))
+    return _moved("take", x, indices, shape, around(x.shape, axis))
 
 
 def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
@@ -83,7 +83,7 @@ def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int =
     indices = as_indices("take_backward", x, indices, x.shape[axis])
     expected = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     same_shape("take_backward", expected, grad.shape, "give one gradient for each element that was taken")
-    return _moved("take_backward", grad, indices, x.shape, _split(x.shape, axis), backward=True)
+    return _moved("take_backward", grad, indices, x.shape, around(x.shape, axis), backward=True)
 
 
 def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array:
@@ -110,8 +110,14 @@ def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array
     return found.astype(x.dtype, copy=False)
 
 
-def _split(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    """Return the numbers of elements before, along and after an axis."""
+def around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """Return the numbers of elements before, along and after an axis.
+
+    Examples
+    --------
+    >>> around((2, 3, 4, 5), 1)
+    (2, 3, 20)
+    """
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
 from viva_tensor.kernels.along import check_elements
+from viva_tensor.kernels.indexing import around
 from viva_tensor.kernels.updates import sum_chunks
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.instructions import (
@@ -251,7 +252,7 @@ class Builder:
     def _along(self, name: str, x: Symbol, axis: int, shape: Shape) -> Symbol:
         out = self.temporary(shape)
         if out.size:
-            sizes, operands = _around(x.shape, axis), {"x": self.whole(x)}
+            sizes, operands = around(x.shape, axis), {"x": self.whole(x)}
             self.instructions.append(Along(operands=operands, results={"out": out}, name=name, sizes=sizes))
         return out
 
@@ -260,7 +261,7 @@ class Builder:
         operands = {"x": self.whole(x), "indices": self.whole(indices)}
         out = self.temporary((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
         if out.size:
-            self.instructions.append(Take(operands=operands, results={"out": out}, sizes=_around(x.shape, axis)))
+            self.instructions.append(Take(operands=operands, results={"out": out}, sizes=around(x.shape, axis)))
         return out
 
     def taken_back(self, grad: Symbol, shape: Shape, indices: Symbol, axis: int) -> Symbol:
@@ -268,7 +269,7 @@ class Builder:
         operands = {"grad": self.whole(grad), "indices": self.whole(indices)}
         out = self.temporary(shape)
         if out.size:
-            self.instructions.append(TakeBackward(operands=operands, results={"out": out}, sizes=_around(shape, axis)))
+            self.instructions.append(TakeBackward(operands=operands, results={"out": out}, sizes=around(shape, axis)))
         return out
 
     def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:
@@ -314,11 +315,6 @@ class Builder:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
-
-
-def _around(shape: Shape, axis: int) -> tuple[int, int, int]:
-    """Return the numbers of elements before, along and after an axis."""
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
 def _fits(spans: Sequence[tuple[int, int, int]], shape: Shape) -> bool:

@@ -12,7 +12,7 @@ from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, InvalidValue
-from viva_tensor.kernels.arrays import as_numbers, same_shape
+from viva_tensor.kernels.arrays import Array, as_numbers, same_shape
 from viva_tensor.optim import leaves, replaced
 from viva_tensor.program.forward import Forward, compile_forward
 from viva_tensor.program.lowering import needed
@@ -41,8 +41,7 @@ class Objective:
         ShapeMismatch, DimensionError, DtypeError
             If x is another vector than the parameters; if the inputs are not like the recorded ones.
         """
-        flat = as_numbers("objective", "x", x, self._leaves[0].dtype)
-        same_shape("objective", self.start.shape, flat.shape, "x has an element for each of the parameters")
+        flat = self._flat(x)
         loss, gradient = self._forward(*inputs, flat[None] if self._as_row else flat)
         return loss.item(), gradient.astype(np.float64)
 
@@ -54,14 +53,19 @@ class Objective:
         ShapeMismatch
             If x is another vector than the parameters.
         """
-        flat = as_numbers("objective", "x", x, self._leaves[0].dtype)
-        same_shape("objective", self.start.shape, flat.shape, "x has an element for each of the parameters")
+        flat = self._flat(x)
         made, start = {}, 0
         for one in self._leaves:
             end = start + one.data.size
             made[one.id], tape = autograd.new_variable(tape, flat[start:end].reshape(one.shape))
             start = end
         return Traced(replaced(self._params, lambda variable: made[variable.id]), tape)
+
+    def _flat(self, x: ArrayLike) -> Array:
+        """Return a vector of parameters in their dtype, checked."""
+        flat = as_numbers("objective", "x", x, self._leaves[0].dtype)
+        same_shape("objective", self.start.shape, flat.shape, "x has an element for each of the parameters")
+        return flat
 
 
 def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequence[Variable] = ()) -> Objective:
@@ -106,7 +110,7 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     """
     given = several("compile_objective", "inputs", inputs)
     variables = leaves(params)
-    for one in (loss, *given, *variables):
+    for one in (loss, *given):
         node_of(tape, one, "compile_objective")
     for one in variables:
         if node_of(tape, one, "compile_objective").operation is not operations.VARIABLE:

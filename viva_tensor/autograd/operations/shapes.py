@@ -43,9 +43,12 @@ def _placed(grad: Array, whole: Array, spans: Sequence[Span]) -> Array:
     return out
 
 
+def _padded_shape(x: Shape, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Shape:
+    return tuple(before + size + after for size, (before, after) in zip(x, widths, strict=True))
+
+
 def _padded(x: Array, widths: Sequence[tuple[int, int]], value: float) -> Array:
-    shape = tuple(before + size + after for size, (before, after) in zip(x.shape, widths, strict=True))
-    out = empty("pad", shape, x.dtype)
+    out = empty("pad", _padded_shape(x.shape, widths), x.dtype)
     out.fill(value)
     _sliced(out, _within(x.shape, widths))[...] = x
     return out
@@ -153,13 +156,11 @@ SLICE: Operation = Operation(
 )
 PAD: Operation = Operation(
     "pad",
-    lambda x, widths, value: tuple(before + size + after for size, (before, after) in zip(x, widths, strict=True)),
+    _padded_shape,
     _padded,
     (lambda do, grad, out, x, widths, value: do(SLICE, grad, spans=_within(x.shape, widths)),),
     lambda build, x, widths, value: build.placed(
-        [(x, _within(x.shape, widths))],
-        tuple(before + size + after for size, (before, after) in zip(x.shape, widths, strict=True)),
-        value,
+        [(x, _within(x.shape, widths))], _padded_shape(x.shape, widths), value
     ),
     (lambda do, tangent, out, x, widths, value: do(PAD, tangent, widths=widths, value=0.0),),
 )
