@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -135,10 +136,22 @@ def _spread(x: Array, batch: tuple[int, ...]) -> tuple[Array, Offsets]:
     if any(step % x.itemsize for step in x.strides):
         x = np.ascontiguousarray(x)
     whole = np.broadcast_to(x, (*batch, *x.shape[-2:]))
-    offsets = np.zeros((), np.int64)
-    for size, step in zip(batch, whole.strides, strict=False):
-        offsets = offsets[..., None] + np.arange(size) * (step // x.itemsize)
-    return x[(0,) * (x.ndim - 2)], offsets.ravel()
+    steps = [step // x.itemsize for step in whole.strides[: len(batch)]]
+    return x[(0,) * (x.ndim - 2)], offsets_of(batch, steps)
+
+
+def offsets_of(sizes: Sequence[int], steps: Sequence[int]) -> Offsets:
+    """Return where each element of an array with these sizes and strides lies, from the first one, in row-major order.
+
+    Examples
+    --------
+    >>> offsets_of((2, 3), (10, 1))
+    array([ 0,  1,  2, 10, 11, 12])
+    """
+    found = np.zeros((), np.int64)
+    for size, step in zip(sizes, steps, strict=True):
+        found = found[..., None] + np.arange(size) * step
+    return found.ravel()
 
 
 def matmul_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:

@@ -53,12 +53,7 @@ class Builder:
     def matmul(self, a: Symbol, b: Symbol, bias: Symbol | None = None) -> Symbol:
         """a · b (+ bias), with any strides."""
         if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
-            raise ShapeMismatch(
-                (a.shape[-1], *b.shape[1:]),
-                b.shape,
-                operation=f"matmul of {a.shape} and {b.shape}",
-                hint="the columns of the first operand must equal the rows of the second",
-            )
+            raise _unfit(a, b)
         if bias is not None and bias.shape != b.shape[1:]:
             hint = "give one number for each column of the product"
             raise ShapeMismatch(b.shape[1:], bias.shape, operation="linear", hint=hint)
@@ -71,13 +66,7 @@ class Builder:
     def batch_matmul(self, a: Symbol, b: Symbol) -> Symbol:
         """The products of the last two axes, with the others broadcast; as the eager kernel, one if b is a matrix."""
         if a.shape[-1] != b.shape[-2]:
-            hint = "the columns of the first operand must equal the rows of the second"
-            raise ShapeMismatch(
-                (*b.shape[:-2], a.shape[-1], b.shape[-1]),
-                b.shape,
-                operation=f"matmul of {a.shape} and {b.shape}",
-                hint=hint,
-            )
+            raise _unfit(a, b)
         if len(b.shape) == 2:
             rows = self.reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
             return self.reshape(self.matmul(rows, b), (*a.shape[:-1], b.shape[-1]))
@@ -315,6 +304,13 @@ class Builder:
             hint = "give one target for each prediction, of the same shape"
             raise ShapeMismatch(pred.shape, target.shape, operation="loss", hint=hint)
         return pred, target
+
+
+def _unfit(a: Symbol, b: Symbol) -> ShapeMismatch:
+    """Return the error of matrices, or batches of them, that cannot be multiplied."""
+    expected = (*b.shape[:-2], a.shape[-1], *b.shape[len(b.shape[:-2]) + 1 :])
+    hint = "the columns of the first operand must equal the rows of the second"
+    return ShapeMismatch(expected, b.shape, operation=f"matmul of {a.shape} and {b.shape}", hint=hint)
 
 
 def _fits(spans: Sequence[tuple[int, int, int]], shape: Shape) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from viva_tensor.kernels.products import offsets_of
 from viva_tensor.kernels.updates import Rule
 from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
 from viva_tensor.program.instructions import (
@@ -132,18 +133,10 @@ def _batch_matmul(to: Emitter, one: BatchMatmul, planned: Planned, team: Team) -
         (to.location(a), a.strides[-2], a.strides[-1], 0, 0),
         (to.location(b), b.strides[-2], b.strides[-1], 0, 0),
         to.address(out),
-        _offsets(a),
-        _offsets(b),
+        offsets_of(a.shape[:-2], a.strides[:-2]),
+        offsets_of(b.shape[:-2], b.strides[:-2]),
         team,
     )
-
-
-def _offsets(symbol: Symbol) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return where each matrix of a batch begins, from the first one."""
-    found = np.zeros((), np.int64)
-    for size, step in zip(symbol.shape[:-2], symbol.strides[:-2], strict=True):
-        found = found[..., None] + np.arange(size) * step
-    return found.ravel()
 
 
 def _pairs(to: Emitter, one: Elementwise | Rows, planned: Planned, team: Team) -> None:
