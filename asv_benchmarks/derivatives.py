@@ -3,9 +3,11 @@
 usage: python asv_benchmarks/derivatives.py [--seconds 0.3] [--rounds 7]
 
 A step of Adam on the residual of Burgers' equation, with a second derivative, by a network of 4 x 50 units at 1,000
-points; forces, minus the gradient of an energy, by a network of 3 x 64 units at 256 points; and products of batches of
-matrices. On two threads, in float32, from the same weights: the values are compared first. Each library pauses before
-its turn, so that threads of the last one sleep. Prints medians in microseconds, and ratios to ours.
+points; forces, minus the gradient of an energy, by a network of 3 x 64 units at 256 points; for a network of
+32-64-64-1 units and 128 rows, the product of the Hessian of its loss with a vector, and the gradients of each row's
+loss; and products of batches of matrices. On two threads, in float32, from the same weights: the values are compared
+first. Each library pauses before its turn, so that threads of the last one sleep. Prints medians in microseconds, and
+ratios to ours.
 """
 
 import argparse
@@ -148,6 +150,92 @@ def forces() -> Case:
     }
 
 
+def in_torch_function(model: torch.nn.Sequential, tensors: Any, x: Any, y: Any) -> Any:
+    names = [name for name, _ in model.named_parameters()]
+    out = torch.func.functional_call(model, dict(zip(names, tensors, strict=True)), (x,))
+    return ((out[..., 0] - y) ** 2).mean()
+
+
+def regression() -> Any:
+    """Return weights, rows and targets."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((128, 32)).astype("f4"), rng.standard_normal(128).astype("f4")
+    return weights_of((32, 64, 64, 1)), x, y
+
+
+def squares(weights: Any, X: Any, Y: Any) -> Any:
+    """Return the squared error of each row, layers, inputs and a tape."""
+    layers, tape = on_tape(weights)
+    x, tape = autograd.new_constant(tape, X)
+    y, tape = autograd.new_constant(tape, Y[:, None])
+    out, tape = nn.mlp_forward(tape, layers, x, activation="tanh")
+    miss, tape = autograd.sub(tape, out, y)
+    square, tape = autograd.square(tape, miss)
+    square, tape = autograd.reshape(tape, square, (-1,))
+    return square, layers, (x, y), tape
+
+
+def hessian_products() -> Case:
+    """Return the product of a Hessian with a vector, for all parameters."""
+    weights, x, y = regression()
+    square, layers, inputs, tape = squares(weights, x, y)
+    loss, tape = autograd.mean(tape, square)
+    variables = optim.leaves(layers)
+    arrays = [np.random.default_rng(2).standard_normal(one.shape).astype("f4") for one in variables]
+    vectors = []
+    for array in arrays:
+        vector, tape = autograd.new_constant(tape, array)
+        vectors.append(vector)
+    products, tape = autograd.hvp(tape, loss, variables, vectors)
+    forward = program.compile_forward(tape, output=products, inputs=(*inputs, *vectors))
+    column = y[:, None]
+    held, rows = jax.tree.map(jnp.asarray, weights), (jnp.asarray(x), jnp.asarray(y))
+    jax_vectors = [tuple(map(jnp.asarray, arrays[i : i + 2])) for i in range(0, len(arrays), 2)]
+    slopes = jax.grad(lambda weights: jnp.mean((in_jax(weights, rows[0]) - rows[1]) ** 2))
+    jitted = jax.jit(lambda vectors: jax.jvp(slopes, (held,), (vectors,))[1])
+    model = in_torch(weights)
+    tensors, given = tuple(model.parameters()), (torch.tensor(x), torch.tensor(y))
+    torch_vectors = tuple(map(torch.tensor, arrays))
+
+    def of_torch() -> Any:
+        loss = ((model(given[0])[:, 0] - given[1]) ** 2).mean()
+        slopes = torch.autograd.grad(loss, tensors, create_graph=True)
+        return torch.autograd.grad(slopes, tensors, torch_vectors)
+
+    return {
+        "viva_tensor": lambda: forward(x, column, *arrays),
+        "JAX": lambda: jax.block_until_ready(jitted(jax_vectors)),
+        "PyTorch": of_torch,
+    }
+
+
+def gradients_of_rows() -> Case:
+    """Return the gradients of each row's loss."""
+    weights, x, y = regression()
+    square, layers, inputs, tape = squares(weights, x, y)
+    each, tape = autograd.per_example_gradients(tape, square, optim.leaves(layers))
+    forward = program.compile_forward(tape, output=each, inputs=inputs)
+    column = y[:, None]
+    held, rows = jax.tree.map(jnp.asarray, weights), (jnp.asarray(x), jnp.asarray(y))
+    slope = jax.grad(lambda weights, x, y: (in_jax(weights, x) - y) ** 2)
+    jitted = jax.jit(jax.vmap(lambda x, y: slope(held, x, y)))
+    model = in_torch(weights)
+    tensors, given = tuple(one.detach() for one in model.parameters()), (torch.tensor(x), torch.tensor(y))
+    of_rows = torch.func.vmap(torch.func.grad(lambda *args: in_torch_function(model, *args)), in_dims=(None, 0, 0))
+    return {
+        "viva_tensor": lambda: forward(x, column),
+        "JAX": lambda: jax.block_until_ready(jitted(*rows)),
+        "PyTorch": lambda: of_rows(tensors, *given),
+    }
+
+
+def as_vector(value: Any) -> Any:
+    """Return all numbers of an array, or of a tree of them."""
+    return np.concatenate(
+        [np.ravel(leaf.detach() if hasattr(leaf, "detach") else leaf) for leaf in jax.tree.leaves(value)]
+    )
+
+
 def batches(count: int, size: int) -> Case:
     """Return products of square matrices."""
     a, b = np.random.default_rng(1).standard_normal((2, count, size, size)).astype("f4")
@@ -166,7 +254,7 @@ def batches(count: int, size: int) -> Case:
 
 def measured(case: Case, seconds: float, rounds: int) -> dict[str, float]:
     """Return the median time of each library's call in microseconds."""
-    values = [np.asarray(call()) for call in case.values()]
+    values = [as_vector(call()) for call in case.values()]
     for value in values[1:]:
         np.testing.assert_allclose(value, values[0], rtol=2e-3, atol=2e-4)
     times: dict[str, list[float]] = {library: [] for library in case}
@@ -191,6 +279,8 @@ def main() -> None:
     cases = {
         "Burgers step": burgers(),
         "forces": forces(),
+        "Hessian times vector": hessian_products(),
+        "gradients of 128 rows": gradients_of_rows(),
         "64 products of 64 x 64": batches(64, 64),
         "512 products of 16 x 16": batches(512, 16),
     }

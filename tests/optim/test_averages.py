@@ -1,10 +1,13 @@
 """Averages of weights and gradients: PyTorch's, whole batches, and what is refused."""
 
+import copy
+
 import numpy as np
 import pytest
+from support.steps import network, same
 from support.tapes import recorded
 
-from viva_tensor import autograd, error, nn, optim
+from viva_tensor import autograd, error, nn, optim, program
 from viva_tensor.optim import Average
 
 
@@ -69,3 +72,38 @@ def test_what_is_no_average_is_refused():
     for parts, weights in (([], None), ([one, {1: np.ones(2)}], None), ([one], [1, 2]), ([one], [-1]), ([one], 0)):
         with pytest.raises(error.InvalidValue, match="averaged_gradients"):
             optim.averaged_gradients(parts, weights)
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.1), optim.Adam(lr=0.01)])
+@pytest.mark.parametrize("decay", [None, 0.0, 0.9])
+def test_a_compiled_step_keeps_the_average_of_the_tape(decay, optimizer):
+    x, y, layers, loss, tape = network((5, 40, 1), 8)
+    X, Y = x.data, y.data
+    given = {"loss": loss, "params": layers, "inputs": (x, y), "optimizer": optimizer}
+    step = program.compile_step(tape, average=optim.Averaging(decay), **given)
+    plain = program.compile_step(tape, **given)
+    average = optim.average_init(layers)
+    losses = [plain(X, Y)]
+    average = optim.average_update(average, plain.params(tape).value, decay)
+    for _ in range(3):
+        losses.append(plain(X[:5], Y[:5]))
+        average = optim.average_update(average, plain.params(tape).value, decay)
+    found = [step(X, Y), *step.run(X[:5], Y[:5], batch_size=5, epochs=2, shuffle=False)]
+    going = copy.deepcopy(step)
+    found.append(going(X[:5], Y[:5]))
+    assert found == losses
+    wanted, _ = optim.average_params(tape, average, layers)
+    assert same(going.average_params(autograd.new_tape()).value, wanted)
+    assert same(going.params(autograd.new_tape()).value, plain.params(tape).value)
+    with pytest.raises(error.InvalidValue, match="another program"):
+        plain.restore(step.state())
+
+
+def test_a_step_without_an_average_says_so():
+    x, y, layers, loss, tape = network((5, 4, 1), 8)
+    given = {"loss": loss, "params": layers, "inputs": (x, y), "optimizer": optim.SGD()}
+    with pytest.raises(error.InvalidValue, match=r"keeps no average; compile it with average="):
+        program.compile_step(tape, **given).average_params(tape)
+    for wrong in (0.9, optim.Averaging):
+        with pytest.raises(error.InvalidValue, match=r"average is a .*give optim\.Averaging"):
+            program.compile_step(tape, average=wrong, **given)

@@ -311,3 +311,24 @@ def test_a_run_refuses_what_does_not_fit_before_its_first_step(wrong):
     with pytest.raises(error.InvalidValue, match=next(iter(wrong))):
         step.run(X, Y, **{"batch_size": 1, "rng": np.random.default_rng(0)} | wrong)
     assert step.steps == 0
+
+
+def test_several_losses_are_summed_and_each_is_told():
+    x, y, layers, loss, tape = network((5, 16, 1), 8)
+    square, tape = autograd.mul(tape, layers[0].w, layers[0].w)
+    penalty, tape = autograd.mean(tape, square)
+    total, tape = autograd.add(tape, loss, penalty)
+    given = {"params": layers, "inputs": (x, y), "optimizer": optim.SGD(lr=0.05)}
+    step = program.compile_step(tape, loss=(loss, penalty), **given)
+    twin = program.compile_step(tape, loss=total, **given)
+    assert np.isnan(step.losses).tolist() == [True, True]
+    assert step(x.data, y.data) == float(total.data) == twin(x.data, y.data)
+    assert step.losses == (float(loss.data), float(penalty.data))
+    assert twin.losses == (float(total.data),)
+    losses = [one.run(x.data, y.data, batch_size=8, epochs=3, shuffle=False) for one in (step, twin)]
+    assert losses[0] == losses[1]
+    assert same_state(step.state(), twin.state())
+    assert sum(step.losses) == pytest.approx(losses[0][-1], rel=1e-6)
+    for wrong in ((), (loss, square), 3, (loss, 3)):
+        with pytest.raises(error.TensorError, match="compile_step"):
+            program.compile_step(tape, loss=wrong, **given)

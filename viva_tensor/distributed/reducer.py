@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # The least bytes of a bucket. They take 0.1 ms to 1 ms at the 1 to 10 GB/s of memory and usual networks, many times the
 # 1 to 50 µs that any sum takes to begin; larger buckets would leave less to compute meanwhile.
 BUCKET = 1 << 20
-HEADER_SIZE = 7  # numbers; the rate takes three, for float32 has not half the digits of float64
+HEADER_SIZE = 10  # numbers; rate and decay take three each, for float32 has not half the digits of float64
 
 
 def cut(begins: Sequence[int], size: int, smallest: int) -> list[tuple[int, int]]:
@@ -41,9 +41,9 @@ class Header(NamedTuple):
     Examples
     --------
     >>> numbers = np.zeros(HEADER_SIZE, np.float32)
-    >>> Header(loss=3.0, rows=4, failed=0, timed=1, rate=0.1).write(numbers)
+    >>> Header(loss=3.0, rows=4, failed=0, timed=1, rate=0.1, decay=0.01).write(numbers)
     >>> Header.read(numbers)
-    Header(loss=3.0, rows=4.0, failed=0.0, timed=1.0, rate=0.1)
+    Header(loss=3.0, rows=4.0, failed=0.0, timed=1.0, rate=0.1, decay=0.01)
     """
 
     loss: float  # the mean over its rows, times their number
@@ -51,21 +51,23 @@ class Header(NamedTuple):
     failed: float  # how many ranks have failed
     timed: float  # how many ask for times
     rate: float  # the learning rate on rank 0, and 0 on all others
+    decay: float  # the weight decay, likewise
 
     def write(self, numbers: np.ndarray[Any, Any]) -> None:
         """Write the record into its numbers."""
-        *counts, rate = self
+        *counts, rate, decay = self
         parts = []
-        for _ in range(3):
-            parts.append(float(numbers.dtype.type(rate)))
-            rate -= parts[-1] if np.isfinite(parts[-1]) else rate
+        for rest in (rate, decay):
+            for _ in range(3):
+                parts.append(float(numbers.dtype.type(rest)))
+                rest -= parts[-1] if np.isfinite(parts[-1]) else rest
         numbers[:] = *counts, *parts
 
     @classmethod
     def read(cls, numbers: np.ndarray[Any, Any]) -> Header:
         """Return the record in these numbers."""
         loss, rows, failed, timed, *parts = map(float, numbers)
-        return cls(loss, rows, failed, timed, sum(reversed(parts)))
+        return cls(loss, rows, failed, timed, sum(reversed(parts[:3])), sum(reversed(parts[3:])))
 
 
 class GradientReducer:

@@ -107,8 +107,10 @@ def dropout(x, double rate, uint64_t seed):
     """Return x / (1 - rate) where an element is kept, else 0."""
     cdef DropoutArgs args
     cdef Operand operand
+    cdef double one = 1
     read(&operand, x, ndarray)
-    args.rows, args.columns, args.rate, args.seed = operand.rows, operand.columns, rate, &seed
+    args.rows, args.columns = operand.rows, operand.columns
+    args.rate, args.factor, args.seed = rate, &one, &seed
     if not adjacent(&operand):
         raise ValueError
     out = empty((args.rows, args.columns), FLOAT if operand.kind == b"f" else DOUBLE)

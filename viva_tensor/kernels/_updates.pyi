@@ -5,6 +5,7 @@ from viva_tensor.kernels.arrays import Array
 @final
 class Rule:
     lr: float
+    decay: float
     steps: int
 
     def __init__(

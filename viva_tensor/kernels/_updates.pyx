@@ -72,6 +72,14 @@ cdef class Rule:
         self.values.lr = value
 
     @property
+    def decay(self):
+        return self.values.decay
+
+    @decay.setter
+    def decay(self, double value):
+        self.values.decay = value
+
+    @property
     def steps(self):
         return self.values.steps
 

@@ -133,6 +133,7 @@ cdef struct DropoutArgs:    # out = x / (1 - rate) where an element is kept, els
     const void* x
     void* out
     double rate
+    const double* factor    # of the rate
     const uint64_t* seed
 
 

@@ -10,10 +10,18 @@
 """
 
 from viva_tensor.optim import schedules
-from viva_tensor.optim.averages import Average, average_init, average_params, average_update, averaged_gradients
+from viva_tensor.optim.averages import (
+    Average,
+    Averaging,
+    average_init,
+    average_params,
+    average_update,
+    averaged_gradients,
+)
 from viva_tensor.optim.factors import Factors
 from viva_tensor.optim.optimizers import SGD, Adam, AdamW, Lion, Optimizer, RMSprop
 from viva_tensor.optim.quasi_newton import Minimum, lbfgs
+from viva_tensor.optim.schedules import Rates
 from viva_tensor.optim.steps import State, clip_by_norm, init, update
 from viva_tensor.optim.trees import leaves, replaced
 
@@ -22,11 +30,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "Average",
+    "Averaging",
     "Factors",
     "Lion",
     "Minimum",
     "Optimizer",
     "RMSprop",
+    "Rates",
     "State",
     "average_init",
     "average_params",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from viva_tensor.kernels.arrays import Array, as_numbers, freeze
 from viva_tensor.kernels.checks import share
 from viva_tensor.optim.trees import leaves, replaced
 
-__all__ = ["Average", "average_init", "average_params", "average_update", "averaged_gradients"]
+__all__ = ["Average", "Averaging", "average_init", "average_params", "average_update", "averaged_gradients"]
 
 
 class Average(NamedTuple):
@@ -31,6 +32,43 @@ class Average(NamedTuple):
 
     arrays: tuple[Array, ...]
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Averaging:
+    r"""How a compiled step averages its parameters: after each step, :math:`a \leftarrow a + (1 - d)(w - a)`.
+
+    Parameters
+    ----------
+    decay : float, optional
+        d, as for :func:`average_update`; by default the parameters before the first step and after each weigh the same.
+
+    Raises
+    ------
+    InvalidValue
+        If the decay is out of its range.
+
+    Examples
+    --------
+    >>> Averaging(decay=0.999)
+    Averaging(decay=0.999)
+    """
+
+    decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.decay is not None:
+            share("Averaging", "decay", self.decay)
+
+    def kept(self, number: int) -> float:
+        """Return d for an average of so many sets of parameters.
+
+        Examples
+        --------
+        >>> Averaging().kept(3)
+        0.75
+        """
+        return number / (number + 1) if self.decay is None else self.decay
 
 
 def average_init(params: Any) -> Average:
@@ -82,8 +120,9 @@ def average_update(average: Average, params: Any, decay: float | None = None) ->
     >>> average_update(average_init(first), second)
     Average(arrays=(array([1.5], dtype=float32),), number=2)
     """
-    kept = average.number / (average.number + 1) if decay is None else decay
-    share("average_update", "decay", kept)
+    if decay is not None:
+        share("average_update", "decay", decay)
+    kept = Averaging(decay).kept(average.number)
     arrays = [variable.data for variable in leaves(params)]
     _check_alike("average_update", average, arrays)
     made = []

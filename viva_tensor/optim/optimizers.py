@@ -11,11 +11,12 @@ from viva_tensor.kernels.updates import Rule
 
 
 class Optimizer:
-    """The base of the records. All have a learning rate, and a norm to clip to or None."""
+    """The base of the records. All have a learning rate, weight decay, and a norm to clip to or None."""
 
     __slots__ = ()
 
     lr: float
+    weight_decay: float
     clip_norm: float | None
 
     def __post_init__(self) -> None:

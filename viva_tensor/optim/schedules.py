@@ -1,6 +1,7 @@
 """Learning rates as functions of the step's number, from 1, for ``Step.run(schedule=...)``.
 
-Each is a plain function that can be pickled, and raises InvalidValue if the step is not a whole number from 1.
+Each is a plain function that can be pickled, and raises InvalidValue if the step is not a whole number from 1. A
+function that returns :class:`Rates` changes weight decay and dropout from step to step, too.
 
 >>> rate = warm_up(cosine(0.1, steps=1000), steps=10)
 >>> [round(rate(step), 4) for step in (1, 10, 500, 1000)]
@@ -11,14 +12,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import check_count, check_number, positive, share
+from viva_tensor.kernels.checks import at_least_0, check_count, check_number, positive, share
+from viva_tensor.optim.optimizers import Optimizer
 
-__all__ = ["Schedule", "constant", "cosine", "one_cycle", "step_decay", "warm_up"]
+__all__ = ["Rates", "Schedule", "constant", "cosine", "one_cycle", "step_decay", "warm_up"]
 
 Schedule = Callable[[int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The numbers of a step that may change from one to the next.
+
+    Parameters
+    ----------
+    lr : float
+        The learning rate, above 0.
+    weight_decay : float, optional
+        At least 0; by default that of the optimiser.
+    dropout_factor : float
+        Of the rate of each dropout, from 0 to 1.
+
+    Raises
+    ------
+    InvalidValue
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> def falling(step):
+    ...     part = cosine(1.0, steps=100)(step)
+    ...     return Rates(0.01 * part, weight_decay=0.1 * part, dropout_factor=part)
+    >>> falling(1)
+    Rates(lr=0.01, weight_decay=0.1, dropout_factor=1.0)
+    """
+
+    lr: float
+    weight_decay: float | None = None
+    dropout_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive("Rates", "lr", self.lr)
+        if self.weight_decay is not None:
+            at_least_0("Rates", "weight_decay", self.weight_decay)
+        check_number("Rates", "dropout_factor", self.dropout_factor, "from 0 to 1", lambda number: 0 <= number <= 1)
 
 
 def constant(lr: float) -> Schedule:
@@ -175,6 +216,19 @@ def warm_up(schedule: Schedule, steps: int) -> Schedule:
         raise InvalidValue(f"schedule={schedule!r}, wanted a function of the step", operation="warm_up")
     steps = check_count("warm_up", "steps", steps)
     return partial(_warm_up, schedule, steps)
+
+
+def rates_of(optimizer: Optimizer, value: float | Rates) -> Rates:
+    """Return all rates of a step with an optimiser, from a learning rate or the rates that a schedule gave.
+
+    Examples
+    --------
+    >>> from viva_tensor.optim import AdamW
+    >>> rates_of(AdamW(), 0.5)
+    Rates(lr=0.5, weight_decay=0.01, dropout_factor=1.0)
+    """
+    rates = value if isinstance(value, Rates) else Rates(optimizer.at_rate(value).lr)
+    return replace(rates, weight_decay=optimizer.weight_decay) if rates.weight_decay is None else rates
 
 
 def _constant(lr: float, step: int) -> float:

@@ -436,11 +436,11 @@ cdef class Executor:
         self.write(<void**> &args.out, out)
         self.add(self.cores.take_backward if backward else self.cores.take, args, team)
 
-    def dropout(self, shape, x, out, double rate, uintptr_t seed, tuple team):
-        """Add a dropout by a seed that may change between steps."""
+    def dropout(self, shape, x, out, double rate, uintptr_t factor, uintptr_t seed, tuple team):
+        """Add a dropout by a seed, and a factor of its rate, that may change between steps."""
         cdef DropoutArgs* args = <DropoutArgs*> self.memory(sizeof(DropoutArgs))
         args.rows, args.columns = shape
-        args.rate, args.seed = rate, <const uint64_t*> seed
+        args.rate, args.factor, args.seed = rate, <const double*> factor, <const uint64_t*> seed
         self.read(&args.x, x)
         self.write(<void**> &args.out, out)
         self.add(self.cores.dropout, args, team)

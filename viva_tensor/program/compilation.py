@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from viva_tensor.autograd import Tape, Variable
+from viva_tensor import autograd
+from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.checks import flag
-from viva_tensor.optim import Optimizer, leaves
+from viva_tensor.optim import Averaging, Optimizer, leaves
 from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import check_optimizer
 from viva_tensor.program.ranks import RankStep
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 def compile_step(
     tape: Tape,
     *,
-    loss: Variable,
+    loss: Variable | Sequence[Variable],
     params: Any,
     inputs: Sequence[Variable],
     optimizer: Optimizer,
     factors: Any = None,
+    average: Averaging | None = None,
     rng: np.random.Generator | None = None,
     comm: Intracomm | None = None,
     overlap: bool = False,
@@ -41,8 +44,8 @@ def compile_step(
     ----------
     tape : Tape
         Holds one forward pass, on a batch of the usual size.
-    loss : Variable
-        A scalar on the tape.
+    loss : Variable, or a sequence of them
+        A scalar on the tape, or several, of which the sum is minimised and each is in ``Step.losses`` after a step.
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
         What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
@@ -51,6 +54,8 @@ def compile_step(
     factors : Factors, or a tree of them, optional
         Factors of rate and decay for some parameters: a tree like ``params``, in which one record may stand for a
         whole branch. What is left out of ``params`` stays as it is.
+    average : Averaging, optional
+        Keeps an average of the parameters over the steps, for ``Step.average_params``.
     rng : numpy.random.Generator, optional
         Needed if the tape holds dropouts: each step draws new seeds from it, in recorded order, as recording the step
         again with this generator would.
@@ -122,14 +127,12 @@ def compile_step(
         variables = tuple(leaves(params))
         if not variables:
             raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
+        if not (average is None or isinstance(average, Averaging)):
+            got = f"average is a {type(average).__name__}"
+            raise InvalidValue(got, operation="compile_step", hint="give optim.Averaging(), or None")
         each = factors_of("compile_step", factors, params)
-        source = source_of("compile_step", tape, (loss,), inputs, variables, optimizer, each)
-        if loss.data.shape != ():
-            raise DimensionError(
-                f"the loss has shape {loss.data.shape}, wanted a scalar",
-                operation="compile_step",
-                hint="reduce it with sum or mean",
-            )
+        total, tape = _total(tape, loss)
+        source = source_of("compile_step", tape, total, inputs, variables, optimizer, each)
         if source.seeds and not isinstance(rng, np.random.Generator):
             raise InvalidValue(
                 f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",
@@ -138,5 +141,24 @@ def compile_step(
             )
     rng = rng if source.seeds else None
     if ranks.comm is None:
-        return Step(source, params, optimizer, rng)
-    return RankStep(source, params, optimizer, rng, ranks.comm, overlap, shard_state)
+        return Step(source, params, optimizer, rng, average)
+    return RankStep(source, params, optimizer, rng, ranks.comm, overlap, shard_state, average)
+
+
+def _total(tape: Tape, loss: Variable | Sequence[Variable]) -> Traced[tuple[Variable, ...]]:
+    """Return what is minimised, and after it each loss if there are several."""
+    losses = (loss,) if isinstance(loss, Variable) else several("compile_step", "loss", loss)
+    if not losses:
+        raise InvalidValue("no loss", operation="compile_step", hint="give a scalar on the tape, or several")
+    for one in losses:
+        node_of(tape, one, "compile_step")
+        if one.data.shape != ():
+            raise DimensionError(
+                f"the loss has shape {one.data.shape}, wanted a scalar",
+                operation="compile_step",
+                hint="reduce it with sum or mean",
+            )
+    total, *others = losses
+    for one in others:
+        total, tape = autograd.add(tape, total, one)
+    return Traced((total, *losses) if others else losses, tape)

@@ -54,6 +54,7 @@ class Holdings:
     factors: Sequence[tuple[float, float]] = ()  # of its rate and decay for each parameter; none: 1
     guard: Guard | None = None
     seeds: np.ndarray[Any, Any] | None = None  # one number for each dropout
+    dropout_factor: np.ndarray[Any, Any] | None = None  # of the rates of dropouts, one number
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +180,12 @@ def _take(to: Emitter, one: Take | TakeBackward, planned: Planned, team: Team) -
 
 
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
-    assert to.held.seeds is not None
-    seed = to.held.seeds.ctypes.data + one.seed * to.held.seeds.itemsize
-    out = one.results["out"]
-    to.executor.dropout(out.shape, to.location(one.operands["x"]), to.address(out), one.rate, seed, team)
+    seeds, factor, out = to.held.seeds, to.held.dropout_factor, one.results["out"]
+    assert seeds is not None
+    assert factor is not None
+    seed = seeds.ctypes.data + one.seed * seeds.itemsize
+    x, address = to.location(one.operands["x"]), to.address(out)
+    to.executor.dropout(out.shape, x, address, one.rate, factor.ctypes.data, seed, team)
 
 
 def _to_panels(to: Emitter, one: ToPanels, planned: Planned, team: Team) -> None:

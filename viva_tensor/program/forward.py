@@ -60,12 +60,8 @@ class Forward:
         source, (shapes, threads) = self._source, key
         instructions, output, parts = source.lowered(shapes)
         made = plan(instructions, output, shapes, source.dtype, threads, Holdings())
-        found = []
-        for symbol in parts:
-            start = made.offsets[symbol.buffer] + symbol.offset * source.dtype.itemsize
-            data = made.arena[start : start + symbol.size * source.dtype.itemsize]
-            found.append(data.view(source.dtype).reshape(symbol.shape))
-        return Ready(key, made, None, tuple(found)) if self._several else Ready(key, made, found[0])
+        found = tuple(map(made.array, parts))
+        return Ready(key, made, None, found) if self._several else Ready(key, made, found[0])
 
     def __reduce__(self) -> tuple[type[Forward], tuple[Source, bool]]:
         return Forward, (self._source, self._several)

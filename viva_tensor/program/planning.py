@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import observation
 from viva_tensor.program._executor import Executor
@@ -37,10 +38,18 @@ class Plan:
     planned: list[Planned]
     offsets: dict[Buffer, int]  # of temporaries, in bytes from the start of the arena
     arena: np.ndarray[Any, Any]
+    output: Symbol
+    dtype: np.dtype[Any]
     threads: int
     executor: Executor
     flops: int  # of one step
     cuts: tuple[int, ...] = ()  # numbers of calls of cores after which something else is done
+
+    def array(self, symbol: Symbol) -> Array:
+        """Return a temporary where it lies."""
+        start = self.offsets[symbol.buffer] + symbol.offset * self.dtype.itemsize
+        data = self.arena[start : start + symbol.size * self.dtype.itemsize]
+        return data.view(self.dtype).reshape(symbol.shape)
 
 
 class Plans:
@@ -96,7 +105,11 @@ def plan(
     executor = Executor(dtype.char, widest, threads, shapes, held.guard, held.rule)
     executor.keep(arena)
     _emit(planned, output, Emitter(dtype.itemsize, executor, arena.ctypes.data, memory.offsets, held))
-    return Plan(planned, memory.offsets, arena, widest, executor, sum(one.instruction.flops for one in planned))
+    flops = sum(one.instruction.flops for one in planned)
+    made = Plan(planned, memory.offsets, arena, output, dtype, widest, executor, flops)
+    if output.buffer in memory.offsets:  # and no parameter
+        made.array(output)[...] = np.nan  # until a call
+    return made
 
 
 def _fastest(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any], most: int) -> Dealt:

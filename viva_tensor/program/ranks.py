@@ -23,7 +23,7 @@ from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.build import isa
 from viva_tensor.kernels.threads import get_num_threads
-from viva_tensor.optim import Optimizer
+from viva_tensor.optim import Averaging, Optimizer
 from viva_tensor.program._executor import put
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.emission import Holdings
@@ -65,6 +65,7 @@ class RankStep(Step):
         comm: Intracomm,
         overlap: bool = False,
         shard_state: bool = False,
+        average: Averaging | None = None,
     ) -> None:
         from mpi4py import MPI
 
@@ -98,12 +99,15 @@ class RankStep(Step):
                 "factors": source.factors,
                 "overlap": bool(overlap),
                 "shard_state": bool(shard_state),
+                "average": average,
             },
         )
         with fail_together(comm, "compile_step"):
-            super().__init__(source, params, optimizer, rng)
+            super().__init__(source, params, optimizer, rng, average)
         require_equal(comm, "compile_step", {"the layout of parameters": self._store.layouts})
         comm.Bcast(self._store.params.memory)
+        if average is not None:
+            self._store.start_average()
         require_equal(comm, "compile_step", {"parameters": self.fingerprint()})
 
     def fingerprint(self) -> str:
@@ -118,10 +122,12 @@ class RankStep(Step):
         lowered = self._lowered(shapes)
         clipped = optimizer.clip_norm is not None  # the norm is of gradients in rows
         layouts = {} if clipped else layouts_with_gradients(lowered[0], count, source.dtype)
-        store = ParameterStore(source, layouts, optimizer, self._comm if self._sharded else None)
+        comm = self._comm if self._sharded else None
+        store = ParameterStore(source, layouts, optimizer, comm, averaged=self._averaging is not None)
         self._reducer = GradientReducer(self._comm, *store.block(HEADER_SIZE), self._bucket)
         layouts = layouts | {count + index: panels for index, panels in layouts.items()}
-        held = Holdings((*store.params.arrays, *self._reducer.gradients), layouts, seeds=self._seeds)
+        arrays = (*store.params.arrays, *self._reducer.gradients)
+        held = Holdings(arrays, layouts, seeds=self._seeds, dropout_factor=self._dropout_factor)
         firsts = self._reducer.firsts
         plans = Plans(self._lowered, source.dtype, held, lambda planned: complete(planned, count, firsts))
         plans.at(shapes, lowered)
@@ -168,7 +174,7 @@ class RankStep(Step):
 
     def _shared_settings(self, run: Run) -> dict[str, object]:
         """Return the settings of a run that must be equal on all ranks."""
-        settings: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "lr": self._optimizer.lr}
+        settings: dict[str, object] = {"epochs": run.epochs, "shared": run.shared, "rates": self._rates}
         if run.shared:
             if not (run.rng is None or isinstance(run.rng, np.random.Generator)):
                 hint = "give np.random.default_rng(seed), with the same seed on every rank"
@@ -201,8 +207,7 @@ class RankStep(Step):
 
             def batch(begin: int = begin) -> list[Array]:
                 if run.schedule is not None:
-                    rate = self._interrupts.interruptible(run.schedule, self.steps + 1)
-                    self._rule.lr = self._optimizer.at_rate(rate).lr
+                    self._follow(self._interrupts.interruptible(run.schedule, self.steps + 1))
                 rows = slice(begin, min(begin + size, run.count))
                 if run.shared:
                     local = local_slice(rows.stop - begin, self._comm.rank, self._comm.size)
@@ -240,8 +245,8 @@ class RankStep(Step):
             if clock.running:
                 self._comm.Barrier()
                 clock.count("wait")
-            rate = self._rule.lr if self._comm.rank == 0 else 0.0
-            Header(loss * rows, rows, failure is not None, self._asked, rate).write(reducer.header)
+            own = (self._rule.lr, self._rule.decay) if self._comm.rank == 0 else (0.0, 0.0)
+            Header(loss * rows, rows, failure is not None, self._asked, *own).write(reducer.header)
             reducer.finish()
             clock.count("reduce")
             total = Header.read(reducer.header)
@@ -251,11 +256,12 @@ class RankStep(Step):
                     self._rng.bit_generator.state = drawn
                 raise_on_all(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
-            self._rule.lr = total.rate
+            self._rule.lr, self._rule.decay = total.rate, total.decay
             self._scale[...] = 1 / total.rows
             if self._optimizer.clip_norm is not None:
                 reducer.memory *= self._scale  # clipping needs the norm of the mean
             update.run((), True, 0, update.calls())
+            self._average()
             clock.count("compute")
             if self._store.shard is not None:
                 self._store.shard.gather(self._store.params.memory)

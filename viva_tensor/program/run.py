@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.optim import Rates
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Run:
     batch_size: int
     epochs: int
     rng: np.random.Generator | None  # None: the rows in their order
-    schedule: Callable[[int], float] | None
+    schedule: Callable[[int], float | Rates] | None
     callback: Callable[[int, float], object] | None
     shared: bool
 

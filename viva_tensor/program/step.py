@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from viva_tensor.autograd import Tape, Traced, Variable, new_variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import check_count, flag
-from viva_tensor.optim import Optimizer, replaced
+from viva_tensor.optim import Averaging, Optimizer, Rates, replaced
+from viva_tensor.optim.schedules import rates_of
 from viva_tensor.program import report
 from viva_tensor.program._executor import Guard, put
 from viva_tensor.program.emission import Holdings
@@ -28,29 +30,46 @@ from viva_tensor.program.store import ParameterStore, State
 class Step:
     """One training step as a program, made by :func:`viva_tensor.program.compile_step`.
 
-    A call with a batch runs forward, loss, backward and update, and returns the loss before the update. The step owns
-    the parameters; :meth:`params` returns their values. ``print(step)`` shows the program.
+    A call with a batch runs forward, loss, backward and update, and returns the loss before the update, or the sum of
+    several; :attr:`losses` has each. The step owns the parameters; :meth:`params` returns their values, and
+    :meth:`average_params` their average. ``print(step)`` shows the program.
     """
 
     def __init__(
-        self, source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None = None
+        self,
+        source: Source,
+        params: Any,
+        optimizer: Optimizer,
+        rng: np.random.Generator | None = None,
+        average: Averaging | None = None,
     ) -> None:
         self._source = source
+        self._averaging = average
         self._tree = params
         self._optimizer = optimizer
+        self._rates = rates_of(optimizer, optimizer.lr)
         self._rule = optimizer.rule()
         self._lock = Guard()
         self._rng = rng
         self._seeds = np.zeros(len(source.seeds), np.uint64)
+        self._dropout_factor = np.ones(())
         self._store, self._plans = self._compiled(tuple(variable.data.shape for variable in source.inputs))
 
     def _compiled(self, shapes: Shapes) -> tuple[ParameterStore, Plans]:
         """Return parameters and moments, and plans of the step, one of them for these shapes."""
         source = self._source
         lowered = source.instructions(shapes)
-        store = ParameterStore(source, of_parameters(lowered[0], source.dtype), self._optimizer)
+        layouts = of_parameters(lowered[0], source.dtype)
+        store = ParameterStore(source, layouts, self._optimizer, averaged=self._averaging is not None)
         held = Holdings(
-            store.params.arrays, store.layouts, store.moments, self._rule, source.factors, self._lock, self._seeds
+            store.params.arrays,
+            store.layouts,
+            store.moments,
+            self._rule,
+            source.factors,
+            self._lock,
+            self._seeds,
+            self._dropout_factor,
         )
         plans = Plans(source.instructions, source.dtype, held)
         plans.at(shapes, lowered)
@@ -75,7 +94,8 @@ class Step:
         ShapeMismatch, DimensionError, DtypeError
             If the inputs are not like the recorded ones. Nothing is then changed.
         """
-        loss = self._plans.current.executor.run(inputs) if self._rng is None else None
+        simple = self._rng is None and self._averaging is None
+        loss = self._plans.current.executor.run(inputs) if simple else None
         if loss is None:
             arrays = self._source.arrays("step", inputs)
             shapes = self._source.shapes("step", arrays)
@@ -84,7 +104,13 @@ class Step:
                 self._draw()
                 while loss is None:  # again if another thread has changed the number of threads
                     loss = self._plans.at(shapes).executor.run(arrays, True)
+                self._average()
         return loss
+
+    def _average(self) -> None:
+        """Take the parameters after a step into their average, if one is kept."""
+        if self._averaging is not None:
+            self._store.average(self._averaging.kept(self.steps))
 
     def _draw(self) -> None:
         """Draw the seeds of the next step, in the order in which its dropouts were recorded."""
@@ -99,7 +125,7 @@ class Step:
         rng: np.random.Generator | None = None,
         shuffle: bool = True,
         callback: Callable[[int, float], object] | None = None,
-        schedule: Callable[[int], float] | None = None,
+        schedule: Callable[[int], float | Rates] | None = None,
         rows: ArrayLike | None = None,
         shared: bool = False,
     ) -> list[float]:
@@ -120,7 +146,8 @@ class Step:
             Called as ``callback(epoch, loss)`` after every epoch, from 1; it may read :meth:`params`.
         schedule : callable, optional
             The learning rate of each step, counted from 1 since the step was compiled: one of
-            :mod:`viva_tensor.optim.schedules`, or any function of the number.
+            :mod:`viva_tensor.optim.schedules`, or any function of the number. It may return
+            :class:`viva_tensor.optim.Rates`, for weight decay and dropout that change, too.
         rows : array_like of int, optional
             Indices of the rows to train on, in this order if not shuffled; all rows by default.
         shared : bool
@@ -160,7 +187,7 @@ class Step:
         try:
             return self._train(checked)
         finally:
-            self._rule.lr = self._optimizer.lr
+            self._set(self.rates)
 
     def _rows(self, inputs: Sequence[ArrayLike], batch_size: int) -> list[Array]:
         """Return all rows of each input, checked."""
@@ -193,19 +220,28 @@ class Step:
         begin = 0
         while begin < count:
             size = min(run.batch_size, count - begin)
-            end = begin + size if schedule or self._rng is not None else begin + (count - begin) // size * size
+            one_by_one = schedule or self._rng is not None or self._averaging is not None
+            end = begin + size if one_by_one else begin + (count - begin) // size * size
             shapes = tuple((size, *array.shape[1:]) for array in run.arrays)
             losses = 0.0
             while begin < end:
-                rate = None if schedule is None else self._optimizer.at_rate(schedule(self.steps + 1)).lr
+                scheduled = self._rates if schedule is None else schedule(self.steps + 1)
                 with self._lock:
                     planned = self._plans.at(shapes)
+                    if schedule is not None:
+                        self._follow(scheduled)
                     self._draw()
-                    if rate is not None:
-                        self._rule.lr = rate
                     losses, begin = planned.executor.run_batches(run.arrays, order, begin, end, planned.flops, losses)
+                    self._average()
             total += size * losses
         return total / count
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Each loss given to ``compile_step``, of the latest step on this rank's rows; NaN before the first step."""
+        with self._lock:
+            values = self._plans.current.array(self._plans.current.output).ravel().tolist()
+        return tuple(values[1:] or values)  # of several, the first is their sum
 
     @property
     def steps(self) -> int:
@@ -225,23 +261,66 @@ class Step:
     @property
     def lr(self) -> float:
         """The learning rate; it may be set between steps."""
-        return self._optimizer.lr
+        return self._rates.lr
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self.rates = replace(self.rates, lr=self._optimizer.at_rate(value).lr)
+
+    @property
+    def rates(self) -> Rates:
+        """The learning rate, the weight decay and the factor of dropout rates; they may be set between steps."""
+        return self._rates
+
+    @rates.setter
+    def rates(self, value: Rates) -> None:
         with self._lock:
-            self._optimizer = self._optimizer.at_rate(value)
-            self._rule.lr = value
+            self._rates = rates_of(self._optimizer, value)
+            self._set(self._rates)
+
+    def _set(self, rates: Rates) -> None:
+        assert rates.weight_decay is not None
+        self._rule.lr, self._rule.decay = rates.lr, rates.weight_decay
+        self._dropout_factor[...] = rates.dropout_factor
+
+    def _follow(self, scheduled: float | Rates) -> None:
+        """Set what a schedule gave, a learning rate or all rates, for the next step."""
+        if isinstance(scheduled, Rates):
+            self._set(rates_of(self._optimizer, scheduled))
+        else:
+            lr = self._optimizer.at_rate(scheduled).lr
+            self._set(self._rates)
+            self._rule.lr = lr
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self._source, self._tree, self._optimizer, self._rng, self.state())
+        made = (self._source, self._tree, self._optimizer, self._rng, self._averaging)
+        return _unpickled, (made, self.state(), self._rates)
 
     def params(self, tape: Tape) -> Traced[Any]:
         """Return the parameters as new variables on a tape, in the tree given to ``compile_step``."""
-        new: dict[Variable, Variable] = {}
         with self._lock:
             copies = self._store.values()
-        for variable, data in zip(self._source.params, copies, strict=True):
+        return self._recorded(tape, copies)
+
+    def average_params(self, tape: Tape) -> Traced[Any]:
+        """Return the average of the parameters over the steps, as :meth:`params` returns the parameters.
+
+        If the optimiser's state is sharded, every rank makes this call.
+
+        Raises
+        ------
+        InvalidValue
+            If the step was compiled without ``average``.
+        """
+        if self._averaging is None:
+            hint = "compile it with average=optim.Averaging()"
+            raise InvalidValue("the step keeps no average", operation="average_params", hint=hint)
+        return self._recorded(tape, self.state().moments[-1])
+
+    def _recorded(self, tape: Tape, arrays: Iterable[Array]) -> Traced[Any]:
+        """Record arrays as variables, in the tree of the parameters."""
+        new: dict[Variable, Variable] = {}
+        for variable, data in zip(self._source.params, arrays, strict=True):
             data.setflags(write=False)
             new[variable], tape = new_variable(tape, data)
         return Traced(replaced(self._tree, new.__getitem__), tape)
@@ -291,9 +370,8 @@ class Step:
         return report.listing(self._plans.current, self._source.dtype)
 
 
-def _unpickled(
-    source: Source, params: Any, optimizer: Optimizer, rng: np.random.Generator | None, state: State
-) -> Step:
-    step = Step(source, params, optimizer, rng)
+def _unpickled(made: tuple[Any, ...], state: State, rates: Rates) -> Step:
+    step = Step(*made)
     step.restore(state)
+    step.rates = rates
     return step

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from viva_tensor import kernels
 from viva_tensor.distributed.shards import Shard
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels import build
@@ -29,7 +30,7 @@ class State(NamedTuple):
     """Copies of all that a step changes: its parameters, the optimiser's moments, and the number of steps made.
 
     Moments and the name of the optimiser's class are as in :class:`viva_tensor.optim.State`: for each kind of moment a
-    tuple of arrays, one for each parameter.
+    tuple of arrays, one for each parameter; the last is the average of the parameters if the step keeps one.
     """
 
     params: tuple[Array, ...]
@@ -48,11 +49,17 @@ class Block(NamedTuple):
 class ParameterStore:
     """The parameters in a block, each in its layout, and such a block for each kind of moment.
 
-    With ``comm``, each rank keeps only its shard of the moments.
+    With ``comm``, each rank keeps only its shard of the moments. With ``averaged``, the last kind of moment is an
+    average of the parameters.
     """
 
     def __init__(
-        self, source: Source, layouts: Mapping[int, Panels], optimizer: Optimizer, comm: Intracomm | None = None
+        self,
+        source: Source,
+        layouts: Mapping[int, Panels],
+        optimizer: Optimizer,
+        comm: Intracomm | None = None,
+        averaged: bool = False,
     ) -> None:
         self._source, self._optimizer, self.layouts = source, type(optimizer).__name__, layouts
         self.params = self.block()
@@ -64,8 +71,26 @@ class ParameterStore:
             slice(0, array.size) if self.shard is None else self.shard.span(begin, array.size)
             for begin, array in zip(begins, arrays, strict=True)
         ]
-        self._kept = [self.block() if self.shard is None else self._piece(self.shard, begins) for _ in optimizer.slots]
-        self.moments = {slot: block.arrays for slot, block in zip(optimizer.slots, self._kept, strict=True)}
+        slots = (*optimizer.slots, *["average"] * averaged)
+        self._kept = [self.block() if self.shard is None else self._piece(self.shard, begins) for _ in slots]
+        self.moments = {slot: block.arrays for slot, block in zip(slots, self._kept, strict=True)}
+        if averaged:
+            self.start_average()
+
+    @property
+    def _local(self) -> slice:
+        """The elements of the parameters' memory that are updated on this rank."""
+        return slice(None) if self.shard is None else slice(self.shard.begin, self.shard.end)
+
+    def start_average(self) -> None:
+        """Make the parameters their average."""
+        self._kept[-1].memory[...] = self.params.memory[self._local]
+
+    def average(self, kept: float) -> None:
+        """Take the parameters into their average, of which this share is kept."""
+        old = self._kept[-1].memory
+        change = kernels.sub(self.params.memory[self._local], old)
+        kernels.add(old, kernels.scale(change, 1 - kept, out=change), out=old)
 
     def block(self, more: int = 0) -> Block:
         """Return zeros for the parameters, each from the start of a cache line.
@@ -159,8 +184,7 @@ class ParameterStore:
 
     def copies(self, ready: Sequence[Block]) -> Array:
         """Return the copies that :func:`viva_tensor.program._executor.put` makes to restore a prepared state."""
-        local = slice(None) if self.shard is None else slice(self.shard.begin, self.shard.end)
         params, *moments = ready
         pairs = [(params.memory, self.params.memory)]
-        pairs += [(new.memory[local], kept.memory) for new, kept in zip(moments, self._kept, strict=True)]
+        pairs += [(new.memory[self._local], kept.memory) for new, kept in zip(moments, self._kept, strict=True)]
         return np.array([(new.ctypes.data, old.ctypes.data, old.nbytes) for new, old in pairs], np.int64)

@@ -103,12 +103,13 @@ def of_one_layer(dtype: str, comm: MPI.Intracomm, factor: float = 1) -> Any:
 
 
 def rate_of_rank_0(dtype: str) -> None:
-    """Give the ranks other rates, and numbers beyond the dtype; nothing warns."""
+    """Give the ranks other rates of learning and decay, and numbers beyond the dtype; nothing warns."""
     warnings.simplefilter("error")
     X, Y = np.ones((4, 3), dtype), np.ones((4, 2), dtype)
     step, twin = of_one_layer(dtype, comm), of_one_layer(dtype, comm)
-    step.run(X, Y, batch_size=2, shuffle=False, schedule=lambda number: 0.1 / 3 * (1 + rank))
-    twin.run(X, Y, batch_size=2, shuffle=False, schedule=lambda number: 0.1 / 3)
+    for one, factor in ((step, 1 + rank), (twin, 1)):
+        rates = optim.Rates(0.1 / 3 * factor, weight_decay=0.7 / 3 * factor)
+        one.run(X, Y, batch_size=2, shuffle=False, schedule=lambda number, rates=rates: rates)
     step.lr = 0.7 + rank
     twin.lr = 0.7
     step(X, Y)

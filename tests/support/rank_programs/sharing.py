@@ -9,11 +9,12 @@ import numpy as np
 import viva_tensor as vt
 from support.called import called
 from support.rank_programs.common import OPTIMIZERS, attempt, comm, compiled, rank, size, small_buckets, tell
-from support.steps import same_state
-from viva_tensor import optim
+from support.steps import same, same_state
+from viva_tensor import autograd, optim
 from viva_tensor.distributed.agreement import local_slice
 
 SIZES = (8, 64, 200, 3)
+AVERAGE = optim.Averaging(decay=0.9)
 
 
 def overlapping_sums() -> None:
@@ -81,9 +82,11 @@ def sharded_state() -> None:
 
 
 def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[object]:
-    """Return what holds of a sharded state, compared with a whole one."""
+    """Return what holds of a sharded state, compared with a whole one; where sums overlap, with an average."""
+    average = AVERAGE if overlap else None
     plain, sharding = (
-        compiled(optimizer, comm, overlap=overlap, shard_state=shard, sizes=SIZES) for shard in (False, True)
+        compiled(optimizer, comm, overlap=overlap, shard_state=shard, sizes=SIZES, average=average)
+        for shard in (False, True)
     )
     losses = [tuple(step(X, Y) for step in (plain, sharding)) for _ in range(4)]
     runs = (
@@ -93,6 +96,12 @@ def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[o
     losses += zip(*runs, strict=True)
     state = sharding.state()
     equal = all(a == b for a, b in losses) and same_state(state, plain.state())
+    if average is not None:
+        mean, now = (
+            one.value for one in (sharding.average_params(autograd.new_tape()), sharding.params(autograd.new_tape()))
+        )
+        told = [variable.data for variable in optim.leaves(mean)]
+        equal = equal and not same(mean, now) and all(map(np.array_equal, state.moments[-1], told))
     full = sum(array.nbytes for slot in plain._store.moments.values() for array in slot)
     local = sum(block.memory.nbytes for block in sharding._store._kept)
     views = all(
@@ -102,11 +111,12 @@ def sharded(optimizer: optim.Optimizer, overlap: bool, X: Any, Y: Any) -> list[o
         if array.size
     )
     # a state goes on in steps with and without shards, and on one rank
-    other, again = compiled(optimizer, comm), compiled(optimizer, comm, shard_state=True, sizes=SIZES)
+    other = compiled(optimizer, comm)
+    again = compiled(optimizer, comm, shard_state=True, sizes=SIZES, average=average)
     again.restore(state)
     refused = attempt(lambda: other.restore(state))
     going = [step(X, Y) for step in (plain, sharding, again)]
-    alone = compiled(optimizer, None, sizes=SIZES)
+    alone = compiled(optimizer, None, sizes=SIZES, average=average)
     alone.restore(state)
     goes_on = going[0] == going[1] == going[2] and same_state(plain.state(), again.state())
     return [equal, [full, local], views, goes_on, refused, same_state(alone.state(), state)]

@@ -16,8 +16,9 @@ cdef void dropout(const void* packed, int thread, int threads) noexcept nogil:
     cdef const DropoutArgs* args = <const DropoutArgs*> packed
     cdef const real* x = <const real*> args.x
     cdef real* out = <real*> args.out
-    cdef uint64_t seed = args.seed[0], least = <uint64_t> (args.rate * 18446744073709551616.0)
-    cdef real factor = <real> (1 / (1 - args.rate))
+    cdef double rate = args.rate * args.factor[0]
+    cdef uint64_t seed = args.seed[0], least = <uint64_t> (rate * 18446744073709551616.0)
+    cdef real factor = <real> (1 / (1 - rate))
     cdef Py_ssize_t i, end = row_share(args.rows, thread + 1, threads) * args.columns
     for i in range(row_share(args.rows, thread, threads) * args.columns, end):
         out[i] = x[i] * factor if split_mix(seed, <uint64_t> i) >= least else 0

@@ -1,0 +1,92 @@
+"""Rates that change from step to step: learning rate, weight decay and dropout, with the bits of the tape."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.steps import copied, same
+
+from viva_tensor import autograd, error, kernels, nn, optim, program
+
+OPTIMIZERS = {
+    "SGD": optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.3),
+    "AdamW": optim.AdamW(lr=0.01, weight_decay=0.3),
+    "Lion": optim.Lion(lr=0.01),
+}
+DROPOUT = 0.4
+
+
+def rates(number):
+    return optim.Rates(0.02 / number, weight_decay=0.4 / number, dropout_factor=1 - number / 8)
+
+
+def record(tape, layers, X, Y, rng, rate):
+    x, tape = autograd.new_constant(tape, X)
+    y, tape = autograd.new_constant(tape, Y)
+    out, tape = nn.mlp_forward(tape, layers, x, dropout_rate=rate, rng=rng)
+    loss, tape = nn.mse_loss(tape, out, y)
+    return (x, y), loss, tape
+
+
+def compiled(optimizer):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((40, 12)).astype("f4"), rng.standard_normal((40, 2)).astype("f4")
+    layers, tape = nn.mlp(autograd.new_tape(), (12, 30, 2), rng=rng)
+    inputs, loss, tape = record(tape, layers, X, Y, np.random.default_rng(1), DROPOUT)
+    again = np.random.default_rng(5)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer, rng=again)
+    return X, Y, layers, step
+
+
+def eager(optimizer, layers, X, Y, steps):
+    layers, tape = copied(layers)
+    state, rng, losses = optim.init(optimizer, layers), np.random.default_rng(5), []
+    for own in steps:
+        _, loss, tape = record(tape, layers, X, Y, rng, DROPOUT * own.dropout_factor)
+        losses.append(float(loss.data))
+        now = replace(optimizer, lr=own.lr, weight_decay=own.weight_decay)
+        grads = autograd.backward(tape, loss)
+        (layers, state), tape = optim.update(autograd.new_tape(), now, state, layers, grads)
+    return losses, layers
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_schedule_of_all_rates_has_the_bits_of_a_loop_on_the_tape(optimizer, threads):
+    with kernels.num_threads(threads):
+        X, Y, layers, step = compiled(optimizer)
+        found = step.run(X, Y, batch_size=40, epochs=6, shuffle=False, schedule=rates)
+    losses, trained = eager(optimizer, layers, X, Y, map(rates, range(1, 7)))
+    assert found == losses
+    assert same(step.params(autograd.new_tape()).value, trained)
+
+
+def test_after_a_schedule_the_rates_are_those_set_before():
+    X, Y, layers, step = compiled(OPTIMIZERS["AdamW"])
+    assert step.rates == optim.Rates(0.01, weight_decay=0.3)
+    step.rates = own = optim.Rates(0.5, weight_decay=0.0, dropout_factor=0.5)
+    assert step.lr == 0.5
+    step.run(X, Y, batch_size=40, shuffle=False, schedule=rates)
+    step.run(X, Y, batch_size=40, shuffle=False, schedule=lambda number: 0.25)  # the learning rate alone
+    twin = copy.deepcopy(step)
+    assert twin.rates == step.rates == own
+    losses, trained = eager(OPTIMIZERS["AdamW"], layers, X, Y, [rates(1), replace(own, lr=0.25), own])
+    assert [step(X, Y), twin(X, Y)] == [losses[2]] * 2
+    assert same(step.params(autograd.new_tape()).value, trained)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"weight_decay": -1.0}, {"dropout_factor": 1.5}, {"lr": "0.1"}])
+def test_rates_out_of_range_are_refused(wrong):
+    with pytest.raises(error.InvalidValue, match=next(iter(wrong))):
+        optim.Rates(**({"lr": 0.1} | wrong))
+
+
+def test_a_schedule_of_no_rate_changes_nothing():
+    X, Y, _, step = compiled(OPTIMIZERS["Lion"])
+    before, drawn = step.state(), copy.deepcopy(step)
+    for given in (None, "fast", 0.0):
+        with pytest.raises(error.InvalidValue, match="lr="):
+            step.run(X, Y, batch_size=40, shuffle=False, schedule=lambda number, given=given: given)
+    assert step.state().steps == before.steps == 0
+    assert step(X, Y) == drawn(X, Y)
