@@ -294,11 +294,23 @@ cdef inline int up_to_line(const real* address) noexcept nogil:
     return <int> ((vector - <Py_ssize_t> (<uintptr_t> address % vector)) % vector // <Py_ssize_t> sizeof(real))
 
 
+cdef void fill(real* out, Py_ssize_t size, vec value) noexcept nogil:
+    """Store one value in adjacent elements."""
+    cdef Py_ssize_t i = 0
+    while i + LANES <= size:
+        store_part(out + i, value, LANES)
+        i += LANES
+    store_part(out + i, value, <int> (size - i))
+
+
 cdef inline void along(Formula formula, Py_ssize_t size, Line a, Line b, Line out, double factor) noexcept nogil:
     """Apply a formula along a row. The common steps have loops of their own, which write aligned vectors."""
     cdef Py_ssize_t i = 0, whole = 0
     cdef vec fixed
     cdef int part = 0, k
+    if out.step == 1 and a.step == 0 and b.step == 0:
+        fill(out.data, size, apply(formula, splat(a.data[0]), splat(b.data[0]), factor))
+        return
     if out.step == 1 and size >= 8 * LANES:
         part = up_to_line(out.data)
     while True:
