@@ -192,15 +192,28 @@ class Builder:
             self._scale(symbol, 1.0, self.slice(out, spans))
         return out
 
-    def joined(self, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[Symbol, ...]]:
-        """Copies of symbols one after another in one array, and each of them."""
+    def joined(self, symbols: Sequence[Symbol], in_place: bool) -> tuple[Symbol, tuple[Symbol, ...]]:
+        """Symbols one after another in one array, and each of them, as copies.
+
+        With ``in_place``, whole temporaries are made there instead; nothing may be built from them afterwards.
+        """
         out = self.temporary((sum(symbol.size for symbol in symbols),))
-        parts, start = [], 0
+        parts: list[Symbol] = []
+        moved: dict[Buffer, int] = {}
+        start = 0
         for symbol in symbols:
-            part = Symbol(symbol.shape, row_major(symbol.shape), out.buffer, start)
-            self._scale(symbol, 1.0, part)
-            parts.append(part)
+            parts.append(Symbol(symbol.shape, row_major(symbol.shape), out.buffer, start))
+            whole = symbol.contiguous and symbol.size == symbol.buffer.size
+            if in_place and whole and symbol.buffer.kind == "temporary" and symbol.buffer not in moved:
+                moved[symbol.buffer] = start
+            else:
+                self._scale(symbol, 1.0, parts[-1])
             start += symbol.size
+        known = {id(symbol): symbol for one in self.instructions for symbol in one.symbols}
+        for symbol in known.values():
+            if symbol.buffer in moved:
+                symbol.offset += moved[symbol.buffer]
+                symbol.buffer = out.buffer
         return out, tuple(parts)
 
     def reshape(self, x: Symbol, shape: Shape) -> Symbol:

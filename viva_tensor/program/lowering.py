@@ -171,7 +171,7 @@ def lower(
             symbols[node.output.id] = result
         else:
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
-    result, parts = _outputs(build, [symbols[output.id] for output in outputs])
+    result, parts = _outputs(build, [symbols[output.id] for output in outputs], in_place=optimizer is None)
     if optimizer is not None:
         known = _backward(build, nodes, outputs[0], symbols, {variable.id for variable in params}, weight)
         grads = []
@@ -185,7 +185,7 @@ def lower(
     return Lowered(build.instructions, result, parts)
 
 
-def _outputs(build: Builder, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[Symbol, ...]]:
+def _outputs(build: Builder, symbols: Sequence[Symbol], in_place: bool) -> tuple[Symbol, tuple[Symbol, ...]]:
     """Return what stays in memory after a call: one output as it is, several one after another in one buffer."""
     if len(symbols) == 1:
         (result,) = symbols
@@ -193,7 +193,7 @@ def _outputs(build: Builder, symbols: Sequence[Symbol]) -> tuple[Symbol, tuple[S
         if not result.contiguous or result.buffer.kind != "temporary":
             result = build.scaled(result, 1.0, result.shape)
         return result, (result,)
-    return build.joined(symbols)
+    return build.joined(symbols, in_place)
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import chain
 
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol
 
@@ -42,32 +43,50 @@ class _Since:
 
     def __init__(self, sharing: Sharing) -> None:
         self._sharing = sharing
-        self._read: dict[Buffer, list[Planned]] = {}
+        self._read: dict[Buffer, list[tuple[Planned, Symbol]]] = {}
         self._written: dict[Buffer, list[tuple[Planned, Symbol]]] = {}
 
     def add(self, one: Planned) -> None:
         for symbol in one.instruction.operands.values():
-            self._read.setdefault(symbol.buffer, []).append(one)
+            self._read.setdefault(symbol.buffer, []).append((one, symbol))
         for symbol in one.instruction.results.values():
             self._written.setdefault(symbol.buffer, []).append((one, symbol))
 
     def conflict(self, one: Planned, first: int) -> bool:
         """Return whether an instruction, its threads counted from `first`, must wait for another thread."""
 
-        def apart(before: Planned) -> bool:
-            return not (before.threads == one.threads == 1 and before.first == first)
+        def meet(before: Planned, theirs: Symbol, own: Symbol) -> bool:
+            alone = before.threads == one.threads == 1 and before.first == first
+            return not (alone or _disjoint(theirs, own))
 
         for name, symbol in one.instruction.operands.items():
             for buffer in self._sharing(symbol.buffer):
                 for before, written in self._written.get(buffer, ()):
-                    if apart(before) and not _reads_local_rows(before, one, written, name, symbol):
+                    if meet(before, written, symbol) and not _reads_local_rows(before, one, written, name, symbol):
                         return True
         for symbol in one.instruction.results.values():
             for buffer in self._sharing(symbol.buffer):
-                written_by = (before for before, _ in self._written.get(buffer, ()))
-                if any(map(apart, (*written_by, *self._read.get(buffer, ())))):
-                    return True
+                for before, other in chain(self._written.get(buffer, ()), self._read.get(buffer, ())):
+                    if meet(before, other, symbol):
+                        return True
         return False
+
+
+def _disjoint(one: Symbol, other: Symbol) -> bool:
+    """Return whether two symbols of a buffer lie one after the other in it."""
+    if one.buffer is not other.buffer or one.down or one.across or other.down or other.across:
+        return False
+    (first, last), (start, end) = _extent(one), _extent(other)
+    return last < start or end < first
+
+
+def _extent(symbol: Symbol) -> tuple[int, int]:
+    """Return the places of the first and the last element of a symbol in its buffer."""
+    first = last = symbol.offset
+    for size, stride in zip(symbol.shape, symbol.strides, strict=True):
+        reach = (size - 1) * stride
+        first, last = first + min(reach, 0), last + max(reach, 0)
+    return first, last
 
 
 def _reads_local_rows(before: Planned, after: Planned, written: Symbol, name: str, read: Symbol) -> bool:

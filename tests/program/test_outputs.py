@@ -1,0 +1,56 @@
+"""Several outputs of one program: made where they stay, whatever they are to each other."""
+
+import numpy as np
+import pytest
+
+from viva_tensor import autograd, kernels, program
+from viva_tensor.program import thresholds
+
+
+def recorded(x, c):
+    """The input, and outputs: temporaries, one of them twice, views, a slice, the input and a constant."""
+    x, tape = autograd.new_constant(autograd.new_tape(), x)
+    c, tape = autograd.new_constant(tape, c)
+    y, tape = autograd.mul(tape, x, x)
+    z, tape = autograd.exp(tape, y)  # reads an output
+    row, tape = autograd.reshape(tape, y, (-1,))
+    some, tape = autograd.slice(tape, z, np.s_[:, 1:])
+    turned, tape = autograd.transpose(tape, z)
+    total, tape = autograd.sum(tape, some)
+    return x, (z, y, z, row, some, x, c, turned, total), tape
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows", [6, 1, 0])
+def test_outputs_have_the_values_of_the_tape(rows, threads, dtype, rng):
+    c, given = rng.standard_normal(2).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
+    x, outputs, tape = recorded(rng.standard_normal((4, 3)).astype(dtype), c)
+    with kernels.num_threads(threads), thresholds.changed(**thresholds.EVERYWHERE):
+        forward = program.compile_forward(tape, output=outputs, inputs=(x,))
+        first, second = forward(given), forward(-2 * given)
+    for found, batch in ((first, given), (second, -2 * given)):
+        _, wanted, _ = recorded(batch, c)
+        assert [one.shape for one in found] == [one.shape for one in wanted]
+        for one, variable in zip(found, wanted, strict=True):
+            assert np.array_equal(one, variable.data)
+    assert not any(np.shares_memory(one, other) for one in first for other in second)
+
+
+def test_temporaries_are_made_where_outputs_stay_and_only_the_rest_is_copied(rng):
+    x, outputs, tape = recorded(rng.standard_normal((4, 3)), rng.standard_normal(2))
+    forward = program.compile_forward(tape, output=outputs[:2], inputs=(x,))
+    assert "scale" not in str(forward)
+    forward = program.compile_forward(tape, output=(*outputs[:2], x), inputs=(x,))
+    assert str(forward).count(" = scale(") == 1
+
+
+def test_parts_of_an_array_are_written_by_all_threads(rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 64, 1)))
+    y, tape = autograd.new_constant(tape, rng.standard_normal((8, 1, 64)))
+    z, tape = autograd.mul(tape, x, y)  # an instruction for each of 8 matrices, for one thread
+    wide, tape = autograd.exp(tape, z)
+    with kernels.num_threads(2), thresholds.changed(**thresholds.EVERYWHERE | {"elements": 1 << 14}):
+        forward = program.compile_forward(tape, output=(z, wide), inputs=(x, y))
+        for one, other in zip(forward(x.data, y.data), (z, wide), strict=True):
+            assert np.array_equal(one, other.data)
+        assert "1 barrier, balance 100%" in str(forward)
