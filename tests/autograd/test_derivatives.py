@@ -211,3 +211,34 @@ def test_mistakes_are_named():
     z, tape = autograd.record(tape, own, x)
     with pytest.raises(error.TensorError, match="'own' has none"):
         jvp(tape, z, x, np.ones(2, "f4"))
+
+
+@pytest.mark.parametrize("ord", [1, 1.5, 2, 3])
+@pytest.mark.parametrize("size", [0.0, 1e-25])
+def test_derivatives_are_0_where_a_norm_is(ord, size):
+    """Squares and cubes of 1e-25 vanish in float32."""
+    x, tape = new_variable(new_tape(), np.full((2, 2), size, "f4"))
+    length, tape = autograd.norm(tape, x, ord=ord, axis=1)
+    assert bool(length.data.any()) is (size > 0 and ord < 2)
+    total, tape = autograd.sum(tape, length)
+    found = [autograd.backward(tape, total)[x]]
+    found += [function(tape, total, x).value.data for function in (gradient, hessian)]
+    found += [function(tape, total, x, np.ones((2, 2), "f4")).value.data for function in (jvp, hvp)]
+    if not length.data.any():
+        assert not np.any(np.concatenate([one.ravel() for one in found]))
+    else:
+        assert np.isfinite(found[0]).all()
+
+
+def test_a_norm_of_some_rows_that_vanish_leaves_the_others(dtype):
+    x, tape = new_variable(new_tape(), np.array([[0.0, 0.0], [3.0, 4.0], [np.nan, 1.0]], dtype))
+    length, tape = autograd.norm(tape, x, axis=1)
+    total, tape = autograd.sum(tape, length)
+    slope, tape = gradient(tape, total, x)
+    wanted = np.array([[0, 0], [3 * (1 / length.data[1]), 4 * (1 / length.data[1])], [np.nan, np.nan]], dtype)
+    assert np.array_equal(slope.data, wanted, equal_nan=True)
+    bends, tape = hvp(tape, total, x, np.ones((3, 2), dtype))
+    np.testing.assert_allclose(bends.data[:2], [[0, 0], [4 / 125, -3 / 125]], rtol=1e-4)
+    cubes, tape = autograd.norm(tape, x, ord=3, axis=1)
+    assert cubes.data[:1].tobytes() == np.zeros(1, dtype).tobytes()  # no negative zero
+    assert np.isnan(cubes.data[2])

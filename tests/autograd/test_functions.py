@@ -187,3 +187,10 @@ def test_slices_without_sense_are_refused_in_words(index):
     x, tape = variables([1.0, 2.0])
     with pytest.raises(error.DimensionError, match=r"slice: the index .*bounds and steps are integers"):
         autograd.slice(tape, x, index)
+
+
+def test_the_logarithm_of_a_sum_of_nothing_is_refused_in_its_name():
+    x, tape = variables(np.ones((0, 2)))
+    with pytest.raises(InvalidShape, match=r"^logsumexp: .*at least one element"):
+        autograd.logsumexp(tape, x, axis=-2)
+    assert autograd.logsumexp(tape, x, axis=1).value.shape == (0,)

@@ -95,6 +95,19 @@ def test_what_the_losses_do_not_depend_on_has_zeros(rng):
     assert np.array_equal(found[1].data, np.zeros((5, 2, 2)))
 
 
+@pytest.mark.parametrize("recorded_rows", [0, 1, 4])
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3)])
+def test_zeros_follow_other_batches(recorded_rows, shape):
+    x, w, unused, tape = recorded(np.ones((recorded_rows, 2)), np.ones(2), np.full(shape, np.inf), constants=1)
+    losses, tape = autograd.matmul(tape, x, w)
+    found, tape = autograd.per_example_gradients(tape, losses, (w, unused))
+    forward = program.compile_forward(tape, output=found, inputs=(x,))
+    for rows in (recorded_rows, 1, 7):
+        slopes, zeros = forward(np.ones((rows, 2)))
+        assert np.array_equal(slopes, np.ones((rows, 2)))
+        assert np.array_equal(zeros, np.zeros((rows, *shape)))
+
+
 def centred(tape, h):
     middle, tape = autograd.mean(tape, h, axis=0)
     return autograd.sub(tape, h, middle)

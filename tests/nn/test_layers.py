@@ -231,3 +231,10 @@ def test_features_are_whole_numbers(features):
 def test_a_dtype_that_is_none_is_refused(dtype):
     with pytest.raises(DtypeError, match="layer_norm"):
         nn.layer_norm(autograd.new_tape(), 2, dtype=dtype)
+
+
+@pytest.mark.parametrize("shape", [(), (4, 3)])
+def test_what_has_no_two_halves_is_refused(shape):
+    x, tape = autograd.new_variable(autograd.new_tape(), np.ones(shape))
+    with pytest.raises(error.InvalidShape, match=r"glu: x of shape .*; give an even number of features"):
+        nn.glu(tape, x)

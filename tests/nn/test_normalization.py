@@ -62,6 +62,8 @@ def test_batches_and_their_running_statistics(rng):
     other = rng.standard_normal((9, 3))
     normal = (other - other.mean(0)) / np.sqrt(other.var(0) + 0.1)
     assert np.allclose(forward(other), normal * layer.w.data + layer.b.data)
+    with pytest.raises(error.InvalidShape, match=r"batch_norm_forward: .*\(1, 3\).*use batch_norm_apply"):
+        forward(other[:1])
 
 
 @pytest.mark.parametrize("kind", ["rms", "group", "batch"])

@@ -108,10 +108,11 @@ def test_a_loss_without_inputs_and_shared_parameters(rng):
     off, tape = autograd.sub(tape, w, np.array([1.0, 3.0]))
     loss, tape = autograd.norm(tape, off)
     loss, tape = autograd.square(tape, loss)
-    objective = program.compile_objective(tape, loss=loss, params={"a": w, "b": [w]})
+    objective = program.compile_objective(tape, loss=loss, params={"a": w, "b": [w, w]})
     found = lbfgs(objective, objective.start)
     params, tape = objective.params(autograd.new_tape(), found.x)
-    assert params["a"] is params["b"][0]
+    assert params["a"] is params["b"][0] is params["b"][1]
+    assert objective.start.shape == (2,)
     assert np.allclose(params["a"].data, [1.0, 3.0])
 
 
@@ -125,6 +126,16 @@ def test_a_gradient_may_be_written_over_the_last_one():
     found = lbfgs(reused, np.zeros(3))
     assert found.evaluations < 30
     assert np.allclose(found.x, 1, atol=1e-5)
+
+
+def test_the_argument_may_be_overwritten():
+    def careless(x):
+        value = (x**2).sum()
+        x *= 2
+        return value, x
+
+    found, careful = lbfgs(careless, [3.0, 1.0]), lbfgs(lambda x: ((x**2).sum(), 2 * x), [3.0, 1.0])
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, careful, strict=True))
 
 
 def test_losses_and_rows_of_one(rng):
@@ -147,6 +158,8 @@ def test_why_it_stops():
     wrong = lbfgs(lambda x: (float(x @ x), -2 * x), np.ones(2))
     assert (wrong.converged, wrong.reason) == (False, "no step along the gradient decreases the value")
     assert np.array_equal(wrong.x, np.ones(2))
+    edge = lbfgs(lambda x: (float(x @ x) if x @ x < 4 else math.nan, -2 * x), np.ones(2))
+    assert edge.reason == wrong.reason
 
     def stop(found):
         if found.iterations == 4:
@@ -171,6 +184,54 @@ def test_it_steps_back_from_where_a_function_is_not_finite():
     assert abs(found.gradient).max() <= 1e-4
 
 
+def root(x):
+    return np.sqrt(x - 1).sum(), 0.5 / np.sqrt(x - 1)
+
+
+def steep_root(x):
+    return np.sqrt(abs(x - 1)).sum() - x.sum() * (x < 1).any(), 0.5 / np.sqrt(x - 1)
+
+
+def exponential(x):
+    return -np.exp(x).sum(), -np.exp(x)
+
+
+def square_beyond_1(x):
+    return x @ x if x @ x >= 1 else math.nan, 2 * x
+
+
+def falling_for_ever(x):
+    return -(x**4).sum(), -4 * x**3
+
+
+@pytest.mark.parametrize(
+    ("function", "start", "reason"),
+    [
+        (root, [5.0], "the value is not finite along the line"),
+        (exponential, [0.0, 1.0], "the value is not finite along the line"),
+        (exponential, [300.0], "the slope is not finite along the line"),
+        (exponential, [460.0], "the slope is not finite along the line"),
+        (steep_root, [5.0], "the gradient is not finite along the line"),
+        (square_beyond_1, [1.0], "the value is not finite along the line"),
+        (square_beyond_1, [5.0], "the value is not finite along the line"),
+        (falling_for_ever, [1.0, 2.0], "no step along the gradient fulfils the Wolfe conditions"),
+    ],
+)
+@np.errstate(all="ignore")
+def test_a_search_without_a_step_leaves_the_lowest_finite_point(function, start, reason):
+    seen = []
+
+    def noted(x):
+        value, gradient = function(x)
+        seen.append((value, *x) if np.isfinite([value, *gradient]).all() else (math.inf,))
+        return value, gradient
+
+    found = lbfgs(noted, start)
+    assert (found.converged, found.reason, found.evaluations) == (False, reason, len(seen))
+    assert (found.value, *found.x) == min(seen)
+    assert np.array_equal(found.gradient, function(found.x)[1])
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
@@ -179,7 +240,11 @@ def test_it_steps_back_from_where_a_function_is_not_finite():
         ({"gradient_tolerance": -1}, error.InvalidValue, "gradient_tolerance"),
         ({"start": [[1.0]]}, error.DimensionError, r"start has shape \(1, 1\)"),
         ({"start": ["a"]}, error.DtypeError, "start"),
-        ({"start": [math.nan, 0.0]}, error.InvalidValue, "start where the function is finite"),
+        ({"start": [math.nan, 0.0]}, error.InvalidValue, "the value at the start is nan; start where the function is"),
+        ({"function": lambda x: (1.0, x * math.nan)}, error.InvalidValue, "the gradient at the start contains nan"),
+        ({"function": lambda x: (1.0, [0, -math.inf])}, error.InvalidValue, "the gradient at the start contains -inf"),
+        ({"function": 3}, error.InvalidValue, "function is a int; give a function"),
+        ({"function": lambda x: 1 / 0, "callback": 3}, error.InvalidValue, "callback=3, wanted a function or None"),
         ({"function": lambda x: (0.0, np.zeros(3))}, error.ShapeMismatch, "the gradient has the shape of the start"),
     ],
 )
@@ -189,17 +254,57 @@ def test_bad_arguments_are_refused(change, kind, message):
         lbfgs(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [
+        (1.0, r"a float"),
+        (None, r"None"),
+        (np.float64(1.0), r"a float64"),
+        ((1.0, np.zeros(2), 0), r"3 results"),
+        ((1.0, None), r"the gradient None"),
+        ((np.array([1.0]), np.zeros(2)), r"a value of shape \(1,\)"),
+        ((None, np.zeros(2)), r"the value None"),
+        ((1j, np.zeros(2)), r"the value 1j"),
+        ((np.complex64(1), np.zeros(2)), r"the value .*1\+0j.*"),
+        (("1", np.zeros(2)), r"the value '1'"),
+        ((np.array("1", object), np.zeros(2)), r"the value '1'"),
+        ((True, np.zeros(2)), r"the value True"),
+        ((10**400, np.zeros(2)), r"the value an int of 1329 bits"),
+    ],
+)
+def test_what_is_no_value_with_a_gradient_is_refused(result, got):
+    with pytest.raises(error.InvalidValue, match=rf"returned {got}, wanted \(value, gradient\); return a number"):
+        lbfgs(lambda x: result, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("number", [np.float32, np.array, lambda value: np.array(value, object)])
+def test_a_value_may_be_any_number(number):
+    assert lbfgs(lambda x: [number(float(x @ x)), list(2 * x)], [1.0, 2.0]).converged
+
+
 def test_objectives_refuse_what_is_no_loss_and_no_vector(rng):
     tape, loss, layers, (x, y) = recorded_network("f4", rng)
     with pytest.raises(error.DimensionError, match="reduce it first"):
         program.compile_objective(tape, loss=x, params=layers)
     with pytest.raises(error.InvalidValue, match="no parameters"):
         program.compile_objective(tape, loss=loss, params=())
+    with pytest.raises(error.InvalidValue, match="loss is a tuple, wanted one variable; give the loss itself"):
+        program.compile_objective(tape, loss=(loss, loss), params=layers)
+    for inputs in ((x, layers[0].w), (x, x)):
+        with pytest.raises(error.InvalidValue, match="compile_objective: a variable is named twice among inputs and"):
+            program.compile_objective(tape, loss=loss, params=layers, inputs=inputs)
     objective = program.compile_objective(tape, loss=loss, params=layers, inputs=(x, y))
     with pytest.raises(error.ShapeMismatch, match="an element for each of the parameters"):
         objective(objective.start[1:], x.data, y.data)
     with pytest.raises(error.ShapeMismatch, match="an element for each of the parameters"):
         objective.params(autograd.new_tape(), [1.0])
+    for batch in ((), (x.data,), (x.data, y.data, y.data)):
+        wanted = rf"got {len(batch)} inputs after the vector of parameters, wanted 2 of shapes \(80, 5\), \(80, 3\);"
+        with pytest.raises(error.DimensionError, match=wanted):
+            objective(objective.start, *batch)
+    without = program.compile_objective(tape, loss=loss, params=layers)
+    with pytest.raises(error.DimensionError, match="got 1 inputs after the vector of parameters, wanted none"):
+        without(without.start, x.data)
 
 
 @pytest.mark.parametrize("step", [1e-3, 0.1, 1.0, 10.0])

@@ -1,5 +1,7 @@
 """Gradients in programs: as outputs, and in losses, with the bits of the tape."""
 
+import re
+
 import numpy as np
 import pytest
 from support.operation_cases import CASES
@@ -225,3 +227,55 @@ def test_other_batches_have_the_bits_of_the_tape_or_are_refused(name, recorded_r
         else:
             assert np.array_equal(found.reshape(expected.shape), expected)
             assert found.shape == expected.shape or name == "squeezed"  # which leaves out a single row by itself
+
+
+def of_weights(tape, x):
+    w, tape = autograd.new_variable(tape, np.array([2.0, 3.0]))
+    y, tape = autograd.matmul(tape, x, w)
+    return autograd.jacobian(tape, y, w)
+
+
+def of_rows(tape, x):
+    w, tape = autograd.new_constant(tape, np.ones((2, 3)))
+    y, tape = autograd.sequence(autograd.matmul(tape, x, w), autograd.sin)
+    total, tape = autograd.sum(tape, y, axis=0)
+    return autograd.jacobian(tape, total, x)
+
+
+def of_a_number(tape, x):
+    y, tape = autograd.sequence(autograd.sin(tape, x), autograd.sum)
+    return autograd.jacobian(tape, y, x)
+
+
+def bends(tape, x):
+    y, tape = autograd.sequence(autograd.sin(tape, x), autograd.sum)
+    return autograd.hessian(tape, y, x)
+
+
+@pytest.mark.parametrize("recorded_rows", [0, 1, 4])
+@pytest.mark.parametrize("function", [of_weights, of_rows, of_a_number, bends])
+def test_a_jacobian_is_refused_for_another_batch(function, recorded_rows, rng):
+    """Recorded with one row, its units were repeated, and so it was a sum over rows; with none, it stayed empty."""
+    x, tape = recorded(rng.standard_normal((recorded_rows, 2)), constants=1)
+    wanted, tape = function(tape, x)
+    call = program.compile_forward(tape, output=wanted, inputs=(x,))
+    assert np.array_equal(call(x.data), wanted.data)
+    for rows in (2, 3):
+        with pytest.raises(error.InvalidShape, match="give as many rows as were recorded"):
+            call(np.ones((rows, 2)))
+
+
+def test_a_seed_or_tangent_for_another_batch_is_named():
+    x, seed, w, tape = recorded(np.ones((4, 2)), np.ones(4), np.ones(2), constants=2)
+    y, tape = autograd.matmul(tape, x, w)
+    slope, with_seed = gradient(tape, y, w, np.ones(4))
+    change, with_tangent = jvp(tape, y, x, np.ones((4, 2)))
+    for output, longer, shape in ((slope, with_seed, "(4,)"), (change, with_tangent, "(4, 2)")):
+        call = program.compile_forward(longer, output=output, inputs=(x,))
+        wanted = re.escape(f"recorded with a seed or tangent of {shape}; ") + ".*make the seed an input"
+        for rows in (0, 1, 7):
+            with pytest.raises(error.InvalidShape, match=wanted):
+                call(np.ones((rows, 2)))
+    slope, tape = gradient(tape, y, w, seed)
+    call = program.compile_forward(tape, output=slope, inputs=(x, seed))
+    assert call(np.ones((7, 2)), np.ones(7)).tolist() == [7, 7]

@@ -139,3 +139,31 @@ def test_what_has_one_row_when_recorded_is_repeated_for_any_batch():
     for rows in ROWS:
         X = np.full((rows, 3), 0.5)
         assert np.array_equal(predict(X), X + b.data)
+
+
+@pytest.mark.parametrize("name", ["var", "std"])
+@pytest.mark.parametrize("slope", [False, True])
+def test_a_batch_of_no_more_rows_than_degrees_of_freedom_is_refused(name, slope, rng):
+    """The divisor would be 0 or negative, and a variance NaN, infinite or negative."""
+    x, tape = recorded(rng.standard_normal((4, 2)))
+    y, tape = getattr(autograd, name)(tape, x, axis=-2, ddof=3)
+    if slope:
+        y, tape = autograd.gradient(tape, y, x, np.ones(2))
+    call = program.compile_forward(tape, output=y, inputs=(x,))
+    assert np.array_equal(call(x.data), y.data)
+    for rows in (0, 2, 3):
+        wanted = rf"{name}: shape \({rows}, 2\) has {rows} along axes \(0,\), wanted at least 4; .*ddof=3"
+        with pytest.raises(error.InvalidShape, match=wanted):
+            call(np.ones((rows, 2)))
+    assert call(np.ones((5, 2))).any() == 0
+
+
+def test_a_batch_without_rows_has_a_deviation_but_no_logarithm_of_a_sum():
+    x, tape = recorded(np.ones((4, 2)))
+    spread, tape = autograd.std(tape, x, axis=0)
+    size, tape = autograd.logsumexp(tape, x, axis=0)
+    call = program.compile_forward(tape, output=spread, inputs=(x,))
+    assert np.isnan(call(np.ones((0, 2)))).all()
+    call = program.compile_forward(tape, output=size, inputs=(x,))
+    with pytest.raises(error.InvalidShape, match=r"logsumexp: shape \(0, 2\) has 0 along axes \(0,\)"):
+        call(np.ones((0, 2)))

@@ -227,7 +227,8 @@ def jacobian(tape: Tape, output: Variable, variable: Variable) -> Traced[Variabl
     r"""Record all derivatives of an output's elements, :math:`J_{ij} = \partial y_i / \partial x_j`.
 
     Row by row in reverse mode if the output has fewer elements than the variable, else column by column in forward
-    mode.
+    mode. One row or column is recorded for each element, so programs take no other number of rows where these are
+    elements of the batch.
 
     Returns
     -------
@@ -251,8 +252,10 @@ def jacobian(tape: Tape, output: Variable, variable: Variable) -> Traced[Variabl
     for one in (output, variable):
         node_of(tape, one, "jacobian")
     by_rows = output.data.size < variable.data.size
+    whose = output if by_rows else variable
     parts = []
-    for unit in _units(output if by_rows else variable):
+    for array in _units(whose):
+        unit, tape = _of_shape(tape, array, whose)
         if by_rows:
             part, tape = gradient(tape, output, variable, unit)
         else:
@@ -261,7 +264,8 @@ def jacobian(tape: Tape, output: Variable, variable: Variable) -> Traced[Variabl
         parts.append(part)
     shape = output.shape + variable.shape
     if not parts:
-        return new_constant(tape, np.zeros(shape, output.dtype))
+        nothing, tape = _of_shape(tape, np.zeros(whose.shape, whose.dtype), whose)
+        return reshape(tape, nothing, shape)
     whole, tape = concatenate(tape, parts)
     if not by_rows:
         whole, tape = transpose(tape, whole)
@@ -354,6 +358,12 @@ def between(tape: Tape, inputs: Sequence[Variable], outputs: Sequence[Variable])
 def _returned(recorder: Recorder, given: Variables, found: tuple[Variable, ...]) -> Traced[Any]:
     """Return one variable where one was given, else a tuple."""
     return Traced(found[0] if isinstance(given, Variable) else found, recorder.tape)
+
+
+def _of_shape(tape: Tape, array: np.ndarray[Any, Any], variable: Variable) -> Traced[Variable]:
+    """Record an array of the shape of a variable, which programs refuse if the variable has another shape there."""
+    constant, tape = new_constant(tape, array)
+    return record(tape, operations.BROADCAST, constant, variable, exact=True)
 
 
 def _units(variable: Variable) -> Iterator[np.ndarray[Any, Any]]:

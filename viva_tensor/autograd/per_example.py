@@ -81,7 +81,7 @@ class _Walk:
 
     def __init__(self, tape: Tape, losses: Variable, shared: set[int], nodes: Sequence[Node]) -> None:
         self.recorder = Recorder(tape, losses.data.dtype)
-        self._count = len(losses.data)
+        self._losses, self._count = losses, len(losses.data)
         self._shared = set(shared)  # the inputs, and what is made of them alone
         self._rows: set[int] = set()  # with a row for each example, of which loss i reads only row i
         self._found = {losses.id: self.recorder.do(operations.BROADCAST, 1.0, losses)}
@@ -101,7 +101,9 @@ class _Walk:
         """Return the gradients of an input, zeros if there are none."""
         if variable.id in self._by_example:
             return self._by_example[variable.id]
-        return self.recorder.constant(np.zeros((self._count, *variable.shape)))
+        do = self.recorder.do  # of the losses and the input, so that programs know how many rows there are
+        column = do(operations.RESHAPE, self._losses, shape=operations.OpenSize((self._count, *[1] * variable.ndim)))
+        return do(operations.ADD, do(operations.BROADCAST, 0.0, column), do(operations.BROADCAST, 0.0, variable))
 
     def back(self, node: Node) -> None:
         """Pass the gradient of a node's output on to its operands."""

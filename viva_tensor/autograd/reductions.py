@@ -10,7 +10,7 @@ import numpy as np
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.choices import equal, stop_gradient, where
 from viva_tensor.autograd.functions import abs, add, div, exp, log, pow, sqrt, square, sub
-from viva_tensor.autograd.operations import Axis
+from viva_tensor.autograd.operations import Axis, Counted
 from viva_tensor.autograd.shaping import frozen, squeeze
 from viva_tensor.autograd.tape import (
     Tape,
@@ -86,7 +86,7 @@ def var(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: boo
     if ddof == 0:
         return mean(tape, squares, axis, keepdims)
     total, tape = sum(tape, squares, axis, keepdims)
-    count, tape = _count(tape, x, axis, ddof, keepdims)
+    count, tape = _count("var", tape, x, axis, ddof, keepdims)
     return div(tape, total, count)
 
 
@@ -104,7 +104,7 @@ def std(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: boo
     _check_ddof("std", tape, x, axis, ddof)
     off, tape = _off_mean(tape, x, axis)
     size, tape = norm(tape, off, axis=axis, keepdims=keepdims)
-    count, tape = _count(tape, x, axis, ddof, keepdims)
+    count, tape = _count("std", tape, x, axis, ddof, keepdims)
     root, tape = sqrt(tape, count)
     return div(tape, size, root)
 
@@ -138,8 +138,9 @@ def min(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
 def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record the norm of all elements or along the given axes, :math:`(\sum |x|^p)^{1/p}`.
 
-    Several axes are taken as one, so that of a matrix this is the norm of Frobenius. The gradient at 0 is 0. Powers are
-    added as they are: beyond the root of the largest number they overflow, and below that of the smallest they vanish.
+    Several axes are taken as one, so that of a matrix this is the norm of Frobenius. Powers are added as they are:
+    beyond the root of the largest number they overflow, and below that of the smallest they vanish. Where the norm is
+    0, its derivatives are 0.
 
     Parameters
     ----------
@@ -177,7 +178,8 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: b
         return max(tape, sizes, axis, keepdims)
     powers, tape = pow(tape, sizes, p)
     total, tape = sum(tape, powers, axis, keepdims)
-    return pow(tape, total, 1 / p)
+    root, tape = pow(tape, total, 1 / p)
+    return where(tape, total, root, 0.0)  # the slope of the root is infinite at 0
 
 
 def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
@@ -198,7 +200,10 @@ def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False
     >>> round(float(logsumexp(tape, x).value.data), 3)
     1000.693
     """
-    top, tape = max(tape, x, axis, keepdims=True)
+    shape = node_of(tape, x, "logsumexp").output.data.shape
+    axes = Counted(axes_of("logsumexp", axis, shape), "logsumexp", 1, "give at least one element along each axis")
+    axes.check(shape)
+    top, tape = record(tape, operations.MAX, x, axis=axes, keepdims=True)
     rest, tape = sub(tape, top, top)
     finite, tape = equal(tape, rest, 0.0)
     top, tape = where(tape, finite, top, 0.0)  # an infinite one would give ∞ - ∞
@@ -208,7 +213,7 @@ def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False
     total, tape = sum(tape, powers, axis, keepdims)
     logarithm, tape = log(tape, total)
     if not flag("logsumexp", "keepdims", keepdims):
-        top, tape = squeeze(tape, top, axes_of("logsumexp", axis, x.shape))
+        top, tape = squeeze(tape, top, axes)
     return add(tape, logarithm, top)
 
 
@@ -239,9 +244,11 @@ def _off_mean(tape: Tape, x: Variable, axis: Axis) -> Traced[Variable]:
     return sub(tape, x, middle)
 
 
-def _count(tape: Tape, x: Variable, axis: Axis, ddof: int, keepdims: bool) -> Traced[Variable]:
-    """Record the number of elements less ddof, since a program may see other numbers of rows."""
+def _count(operation: str, tape: Tape, x: Variable, axis: Axis, ddof: int, keepdims: bool) -> Traced[Variable]:
+    """Record the number of elements less ddof, since a program may see other numbers of rows, but not too few."""
+    least = int(ddof) + 1 if ddof else 0  # the variance of nothing is NaN
+    axes = Counted(axes_of(operation, axis, x.shape), operation, least, f"give more elements than ddof={shown(ddof)}")
     one, tape = new_constant(tape, np.ones((), x.dtype))
     ones, tape = record(tape, operations.BROADCAST, one, x)
-    number, tape = sum(tape, ones, axis, keepdims)
+    number, tape = record(tape, operations.SUM, ones, axis=axes, keepdims=flag(operation, "keepdims", keepdims))
     return sub(tape, number, float(ddof))

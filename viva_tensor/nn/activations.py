@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations, relu
-from viva_tensor.error import InvalidValue
+from viva_tensor.autograd.tape import node_of
+from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.checks import real
 
 __all__ = [
@@ -175,6 +176,9 @@ def glu(tape: Tape, x: Variable) -> Traced[Variable]:
     >>> glu(tape, x).value.data
     array([1.5], dtype=float32)
     """
+    shape = node_of(tape, x, "glu").output.data.shape
+    if not shape or shape[-1] % 2:
+        raise InvalidShape(f"x of shape {shape}", operation="glu", hint="give an even number of features, two halves")
     (value, gate), tape = autograd.split(tape, x, 2, axis=-1)
     gate, tape = sigmoid(tape, gate)
     return autograd.mul(tape, value, gate)

@@ -331,13 +331,13 @@ def batch_norm_forward(
     share = real("batch_norm_forward", "momentum", momentum)
     if not 0 <= share <= 1:
         raise InvalidValue(f"momentum={momentum}", operation="batch_norm_forward", hint="give a number from 0 to 1")
-    if len(x.data) < 2:
-        hint = "a batch has at least two rows; for single ones use batch_norm_apply"
-        raise InvalidShape(f"x of shape {x.shape}", operation="batch_norm_forward", hint=hint)
+    hint = "a batch has at least two rows; for single ones use batch_norm_apply"
+    rows = operations.Counted((0,), "batch_norm_forward", 2, hint)  # programs refuse single rows, too
+    rows.check(x.shape)
     mean, tape = autograd.mean(tape, x, axis=0)
     off, tape = autograd.sub(tape, x, mean)
     squares, tape = autograd.square(tape, off)
-    var, tape = autograd.mean(tape, squares, axis=0)
+    var, tape = autograd.record(tape, operations.MEAN, squares, axis=rows, keepdims=False)
     root, tape = _deviation("batch_norm_forward", tape, var, epsilon)
     normal, tape = autograd.div(tape, off, root)
     y, tape = _scaled(tape, normal, layer.w, layer.b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import as_numbers
+from viva_tensor.kernels.arrays import NO_NUMBERS, as_numbers
 from viva_tensor.kernels.checks import at_least_0, is_whole, shown
 from viva_tensor.optim.line_search import Point, strong_wolfe
 
@@ -17,6 +18,8 @@ __all__ = ["Minimum", "lbfgs"]
 
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 Objective = Callable[[Float64Array], tuple[float, ArrayLike]]
+
+NO_VALUES = (*NO_NUMBERS, bool, np.bool_)  # most of which float() would take
 
 
 class Minimum(NamedTuple):
@@ -66,8 +69,8 @@ def lbfgs(
     Parameters
     ----------
     function : callable
-        Takes a vector of float64 and returns the value and the gradient there. For a recorded loss, see
-        :func:`viva_tensor.program.compile_objective`.
+        Takes a vector of float64, which it may overwrite, and returns the value and the gradient there. For a recorded
+        loss, see :func:`viva_tensor.program.compile_objective`.
     start : array_like [n]
     history : int
         The number of steps that are remembered, at least 1.
@@ -81,13 +84,16 @@ def lbfgs(
     Returns
     -------
     Minimum
+        If a line search ends without a step, as at the edge of where the function is finite, the lowest finite point
+        that it tried.
 
     Raises
     ------
     DimensionError, ShapeMismatch
         If the start is no vector; if a gradient has another shape.
     InvalidValue
-        If an option is out of its range; if the value or gradient at the start is not finite.
+        If an option is out of its range; if the function returns no pair of a number and a gradient; if the value or
+        gradient at the start is not finite.
 
     References
     ----------
@@ -110,81 +116,167 @@ def lbfgs(
     _check_count("max_evaluations", max_evaluations, 0)
     flat = at_least_0("lbfgs", "gradient_tolerance", gradient_tolerance)
     level = at_least_0("lbfgs", "value_tolerance", value_tolerance)
-    x = as_numbers("lbfgs", "start", start, np.float64).copy()
-    if x.ndim != 1:
-        raise DimensionError(f"start has shape {x.shape}", operation="lbfgs", hint="give a vector")
+    if not (callback is None or callable(callback)):
+        raise InvalidValue(f"callback={shown(callback)}, wanted a function or None", operation="lbfgs")
     counted = _Counted(function)
-    value, gradient = counted(x)
-    if not (np.isfinite(value) and np.isfinite(gradient).all()):
-        hint = "start where the function is finite"
-        raise InvalidValue(f"the value at the start is {value}", operation="lbfgs", hint=hint)
-    memory = _Memory(history, x.size)
-    done, iterations = float(np.abs(gradient).max(initial=0)) <= flat, 0
+    at = lowest = _started(counted, start)
+    memory = _Memory(history, at.x.size)
+    done, iterations = float(np.abs(at.gradient).max(initial=0)) <= flat, 0
     reason = "the gradient is small" if done else ""
     while not reason:
         if iterations >= max_iterations or counted.calls >= max_evaluations:
             reason = f"the most {'iterations' if iterations >= max_iterations else 'evaluations'} were made"
             break
-        direction = memory.direction(gradient)
-        found = _searched(counted, x, Point(0.0, value, float(gradient @ direction)), direction, bool(memory))
+        line = _Line(counted, at, memory.direction(at.gradient), lowest)
+        found = line.searched(scaled=bool(memory))
         if found is None:
+            lowest = line.lowest
             if not memory:
-                reason = "no step along the gradient decreases the value"
+                reason = line.why()
                 break
-            memory = _Memory(history, x.size)  # once more, along the gradient
+            memory = _Memory(history, at.x.size)  # once more, along the gradient
             continue
-        before, iterations = value, iterations + 1
-        step, (value, new) = found.step * direction, counted.last
-        x = x + step
-        memory.add(step, new - gradient)
-        gradient = new
-        if np.abs(gradient).max() <= flat:
+        before, iterations = at, iterations + 1
+        at = lowest = line.last
+        memory.add(found.step * line.direction, at.gradient - before.gradient)
+        if np.abs(at.gradient).max() <= flat:
             done, reason = True, "the gradient is small"
-        elif before - value <= level * max(abs(before), abs(value), 1.0):
+        elif before.value - at.value <= level * max(abs(before.value), abs(at.value), 1.0):
             done, reason = True, "the value hardly changes"
         if callback is not None:
             try:
-                callback(Minimum(x.copy(), value, gradient.copy(), iterations, counted.calls, done, reason))
+                callback(Minimum(at.x.copy(), at.value, at.gradient.copy(), iterations, counted.calls, done, reason))
             except StopIteration:
                 reason = reason or "the callback stopped it"
-    return Minimum(x, value, gradient, iterations, counted.calls, done, reason)
+    return Minimum(*lowest, iterations, counted.calls, done, reason)
 
 
 def _check_count(name: str, count: int, least: int) -> None:
+    """Raise unless an option is a whole number of at least this."""
     if not (is_whole(count) and count >= least):
         hint = f"give a whole number of at least {least}"
         raise InvalidValue(f"{name}={shown(count)}", operation="lbfgs", hint=hint)
 
 
-def _searched(function: _Counted, x: Float64Array, start: Point, direction: Float64Array, scaled: bool) -> Point | None:
-    """Return the step to take along a direction; None if there is none. The first steps have at most the length 1."""
-    if not start.slope < 0:
-        return None
-    first = 1.0 if scaled else min(1.0, 1 / float(np.sqrt(direction @ direction)))
+class _At(NamedTuple):
+    """A point, with the value and the gradient there."""
 
-    def along(step: float) -> tuple[float, float]:
-        value, gradient = function(x + step * direction)
-        return value, float(gradient @ direction)
+    x: Float64Array
+    value: float
+    gradient: Float64Array
 
-    return strong_wolfe(along, start, first)
+    def unfit(self) -> str:
+        """Return what of it is not finite, if anything."""
+        if not math.isfinite(self.value):
+            return "value"
+        return "" if np.isfinite(self.gradient).all() else "gradient"
 
 
 class _Counted:
-    """A function whose results are checked, counted and remembered."""
+    """A function whose results are checked and counted."""
 
     def __init__(self, function: Objective) -> None:
+        if not callable(function):
+            hint = "give a function that takes a vector and returns (value, gradient)"
+            raise InvalidValue(f"function is a {type(function).__name__}", operation="lbfgs", hint=hint)
         self._function = function
         self.calls = 0
 
-    def __call__(self, x: Float64Array) -> tuple[float, Float64Array]:
-        value, gradient = self._function(x)
+    def __call__(self, x: Float64Array) -> _At:
+        """Return x with the value and the gradient there."""
+        result: Any = self._function(x.copy())  # which the function may overwrite
         self.calls += 1
+        try:
+            value, gradient = result
+        except (TypeError, ValueError):
+            alone = "None" if result is None else f"a {type(result).__name__}"
+            raise _no_pair(f"{len(result)} results" if isinstance(result, tuple | list) else alone) from None
+        if gradient is None:  # which would become NaN
+            raise _no_pair("the gradient None")
         found = as_numbers("lbfgs", "the gradient", gradient, np.float64).copy()  # which may be overwritten
         if found.shape != x.shape:
             hint = "the gradient has the shape of the start"
             raise ShapeMismatch(x.shape, found.shape, operation="lbfgs", hint=hint)
-        self.last = float(value), found
-        return self.last
+        return _At(x, _number(value), found)
+
+
+def _number(value: Any) -> float:
+    """Return a value of the function as a float; NaN and infinities pass."""
+    if getattr(value, "ndim", 0) != 0:
+        raise _no_pair(f"a value of shape {tuple(value.shape)}")
+    one = value[()] if isinstance(value, np.ndarray) else value  # an array may hold text
+    if not isinstance(one, NO_VALUES):
+        try:
+            return float(one)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            pass
+    raise _no_pair(f"the value {shown(one)}")
+
+
+def _no_pair(got: str) -> InvalidValue:
+    """Return the error for what is no pair of a number and a gradient."""
+    hint = "return a number, and the gradient as a vector like the start"
+    return InvalidValue(f"the function returned {got}, wanted (value, gradient)", operation="lbfgs", hint=hint)
+
+
+def _started(function: _Counted, start: ArrayLike) -> _At:
+    """Return the point to start from, checked."""
+    x = as_numbers("lbfgs", "start", start, np.float64).copy()
+    if x.ndim != 1:
+        raise DimensionError(f"start has shape {x.shape}", operation="lbfgs", hint="give a vector")
+    at = function(x)
+    unfit = at.unfit()
+    if unfit:
+        bad = f"is {at.value}" if unfit == "value" else f"contains {at.gradient[~np.isfinite(at.gradient)][0]}"
+        hint = "start where the function is finite, and its gradient"
+        raise InvalidValue(f"the {unfit} at the start {bad}", operation="lbfgs", hint=hint)
+    return at
+
+
+class _Line:
+    """The function along a line, with what a search has seen there."""
+
+    def __init__(self, function: _Counted, start: _At, direction: Float64Array, lowest: _At) -> None:
+        self._function, self._start, self.direction = function, start, direction
+        self.last = start
+        self.lowest = lowest  # finite point, of this search and those before it from the same start
+        self._tried: list[tuple[float, str]] = []  # steps, with what was not finite there, if anything
+
+    def searched(self, *, scaled: bool) -> Point | None:
+        """Return the step to take; None if there is none. The first steps have at most the length 1."""
+        start = Point(0.0, self._start.value, self._slope(self._start))
+        if not math.isfinite(start.slope):
+            self._tried.append((0.0, "slope"))
+        if not -math.inf < start.slope < 0:
+            return None
+        first = 1.0 if scaled else min(1.0, 1 / float(np.sqrt(self.direction @ self.direction)))
+        return strong_wolfe(self._along, start, first)
+
+    def _along(self, step: float) -> tuple[float, float]:
+        """Return the value and the slope after a step."""
+        self.last = self._function(self._start.x + step * self.direction)
+        unfit = self.last.unfit()
+        slope = math.nan if unfit else self._slope(self.last)
+        if not unfit and self.last.value < self.lowest.value:
+            self.lowest = self.last
+        if not np.array_equal(self.last.x, self._start.x):  # steps that rounding takes away say nothing
+            self._tried.append((step, unfit or ("" if math.isfinite(slope) else "slope")))
+        return self.last.value, slope
+
+    def _slope(self, at: _At) -> float:
+        """Return the slope at a point, which may overflow where the gradient is finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(at.gradient @ self.direction)
+
+    def why(self) -> str:
+        """Return why there is no step. If values rise at once, it does not matter that others are not finite."""
+        lower = self.lowest is not self._start
+        unfit = [what for _, what in sorted(self._tried)]  # the nearest first
+        if any(unfit[:1]) or (lower and any(unfit)):
+            return f"the {next(filter(None, unfit))} is not finite along the line"
+        if lower:
+            return "no step along the gradient fulfils the Wolfe conditions"
+        return "no step along the gradient decreases the value"
 
 
 class _Memory:

@@ -134,6 +134,40 @@ def _check_taken(node: Node, x: Symbol, indices: Symbol) -> None:
         raise InvalidShape(f"{x.shape}, recorded as rows of {recorded}", operation="take", hint=hint)
 
 
+def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
+    """Raise InvalidShape if a seed or tangent was recorded for other rows than there are now.
+
+    One for a single row is repeated for all of them, but not the units of a Jacobian, which are for single elements.
+    """
+    given, recorded = (variable.data.shape for variable in node.inputs)
+    if given != recorded or seed.shape == whole.shape:
+        return
+    if node.attributes.get("exact"):
+        raise InvalidShape(
+            f"{whole.shape}, recorded as {recorded}, element by element",
+            operation="jacobian",
+            hint="give as many rows as were recorded",
+        )
+    fits = all(size in (1, now) for size, now in zip(seed.shape, whole.shape, strict=True))
+    if seed.buffer.kind == "constant" and not fits:
+        raise InvalidShape(
+            f"{whole.shape}, recorded with a seed or tangent of {recorded}",
+            operation="gradient or jvp",
+            hint="give as many rows as were recorded, or make the seed an input",
+        )
+
+
+def _check_before(node: Node, values: Sequence[Symbol]) -> None:
+    """Raise InvalidShape if what was recorded cannot be done to inputs of these shapes, or would give nonsense."""
+    axis = node.attributes.get("axis")
+    if isinstance(axis, operations.Counted):
+        axis.check(values[-1].shape)  # what is reduced, or was, comes last
+    if node.operation is operations.TAKE:
+        _check_taken(node, *values)
+    if node.operation is operations.BROADCAST:
+        _check_seed(node, *values)
+
+
 def lower(
     nodes: Sequence[Node],
     outputs: Sequence[Variable],
@@ -163,8 +197,7 @@ def lower(
             continue
         if node.inputs:
             values = [symbols[variable.id] for variable in node.inputs]
-            if node.operation is operations.TAKE:
-                _check_taken(node, *values)
+            _check_before(node, values)
             result = _lower(build, node.operation, *values, **stretched(node, leading(node, values).shape))
             if node.operation.broadcasts or node.operation in (operations.BROADCAST, operations.BATCH_MATMUL):
                 _check_repeats(node, values, result)

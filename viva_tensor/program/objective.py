@@ -15,6 +15,7 @@ from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_numbers, same_shape
 from viva_tensor.optim import leaves, replaced
 from viva_tensor.program.forward import Forward, compile_forward
+from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.lowering import needed
 
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -29,8 +30,9 @@ class Objective:
         The recorded parameters.
     """
 
-    def __init__(self, forward: Forward, params: Any, as_row: bool) -> None:
+    def __init__(self, forward: Forward, params: Any, shapes: Shapes, as_row: bool) -> None:
         self._forward, self._params, self._leaves, self._as_row = forward, params, leaves(params), as_row
+        self._shapes = shapes  # of the recorded inputs
         self.start: Float64Array = np.concatenate([one.data.ravel() for one in self._leaves]).astype(np.float64)
 
     def __call__(self, x: ArrayLike, *inputs: ArrayLike) -> tuple[float, Float64Array]:
@@ -42,6 +44,10 @@ class Objective:
             If x is another vector than the parameters; if the inputs are not like the recorded ones.
         """
         flat = self._flat(x)
+        if len(inputs) != len(self._shapes):  # the program would count the vector among its inputs
+            wanted = f"{len(self._shapes)} of shapes {', '.join(map(str, self._shapes))}" if self._shapes else "none"
+            got = f"got {len(inputs)} inputs after the vector of parameters, wanted {wanted}"
+            raise DimensionError(got, operation="objective", hint="give those of compile_objective, in their order")
         loss, gradient = self._forward(*inputs, flat[None] if self._as_row else flat)
         return loss.item(), gradient.astype(np.float64)
 
@@ -79,6 +85,7 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     loss : Variable
         One number.
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
+        One that is there twice has its elements in the vector once.
     inputs : sequence of Variable
         Leaves that each call replaces; everything else stays as recorded.
 
@@ -110,12 +117,19 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     """
     given = several("compile_objective", "inputs", inputs)
     variables = leaves(params)
+    if isinstance(loss, tuple | list):
+        hint = "give the loss itself, or add several with autograd.add"
+        raise InvalidValue(
+            f"loss is a {type(loss).__name__}, wanted one variable", operation="compile_objective", hint=hint
+        )
     for one in (loss, *given):
         node_of(tape, one, "compile_objective")
     for one in variables:
         if node_of(tape, one, "compile_objective").operation is not operations.VARIABLE:
             hint = "make what is to be found with new_variable"
             raise InvalidValue(f"parameter {one.id} is none", operation="compile_objective", hint=hint)
+    if len(set(given)) < len(given) or set(given) & set(variables):
+        raise InvalidValue("a variable is named twice among inputs and parameters", operation="compile_objective")
     if loss.data.size != 1:
         raise DimensionError(f"a loss of shape {loss.shape}", operation="compile_objective", hint="reduce it first")
     if not variables:
@@ -128,8 +142,9 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
         row, again = autograd.reshape(again, one, (-1,))
         rows.append(row)
     gradient, again = autograd.concatenate(again, rows)
+    shapes = tuple(one.shape for one in given)
     fed = (*(made[one.id] for one in given), vector)
-    return Objective(compile_forward(again, output=(made[loss.id], gradient), inputs=fed), params, as_row)
+    return Objective(compile_forward(again, output=(made[loss.id], gradient), inputs=fed), params, shapes, as_row)
 
 
 def _of_one_vector(

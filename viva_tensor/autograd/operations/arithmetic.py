@@ -84,10 +84,14 @@ def _lower_unbroadcast(build: Any, grad: Value, operand: Value) -> Any:
     return build.reshape(build.sum(grad, (*range(lead), *repeated)), shape)
 
 
-def _repeated(x: Array, other: Array) -> Array:
+def _repeated(x: Array, other: Array, exact: bool = False) -> Array:
     """Return x repeated to the shape of another array."""
     x = as_arrays("broadcast", x, other)[0]
     return x if x.shape == other.shape else np.broadcast_to(x, other.shape).copy()
+
+
+def _lower_broadcast(build: Any, x: Value, other: Value, exact: bool = False) -> Any:
+    return x if x.shape == other.shape else build.scaled(x, 1.0, other.shape)
 
 
 CONSTANT = Operation("constant", leaf, leaf)
@@ -104,12 +108,13 @@ UNBROADCAST: Operation = Operation(
     _lower_unbroadcast,
     ("linear", None),
 )
+# With exact=True, programs refuse to repeat what has the shape already, such as the single row of a recorded batch.
 BROADCAST: Operation = Operation(
     "broadcast",
     like,
     _repeated,
-    (lambda do, grad, out, x, other: do(UNBROADCAST, grad, x), None),
-    lambda build, x, other: x if x.shape == other.shape else build.scaled(x, 1.0, other.shape),
+    (lambda do, grad, out, x, other, exact=False: do(UNBROADCAST, grad, x), None),
+    _lower_broadcast,
     ("linear", None),
 )
 

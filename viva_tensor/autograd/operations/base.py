@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
-from viva_tensor.error import InvalidValue
+from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array
 
 Shape = tuple[int, ...]
@@ -29,6 +30,44 @@ class OpenSize(tuple[int, ...]):
     >>> OpenSize((0, 4, 1)) == (0, 4, 1)
     True
     """
+
+
+class Counted(tuple[int, ...]):
+    """Axes to reduce along which an operation needs at least so many elements, in a program's batches, too.
+
+    Attributes
+    ----------
+    operation : str
+        What errors name.
+    least : int
+        The smallest number of elements along all of the axes together.
+    hint : str
+        How to mend it if there are fewer.
+
+    Examples
+    --------
+    >>> axes = Counted((0,), "var", 2, "give more rows")
+    >>> axes.check((2, 3))
+    >>> axes.check((1, 3))
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidShape: var: shape (1, 3) has 1 along axes (0,), wanted at least 2; give more rows
+    """
+
+    operation: str
+    least: int
+    hint: str
+
+    def __new__(cls, axes: Iterable[int], operation: str = "", least: int = 0, hint: str = "") -> Self:
+        made = super().__new__(cls, axes)
+        made.operation, made.least, made.hint = operation, least, hint
+        return made
+
+    def check(self, shape: Shape) -> None:
+        """Raise InvalidShape if an array of this shape has fewer elements along the axes."""
+        count = math.prod(shape[axis] for axis in self)
+        if count < self.least:
+            got = f"shape {shape} has {count} along axes {tuple(self)}, wanted at least {self.least}"
+            raise InvalidShape(got, operation=self.operation, hint=self.hint)
 
 
 class Value(Protocol):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from viva_tensor import kernels
-from viva_tensor.autograd.operations.arithmetic import CHAIN_DIV, CHAIN_MUL, DIV, EQUAL, MUL
+from viva_tensor.autograd.operations.arithmetic import ADD, CHAIN_DIV, CHAIN_MUL, DIV, EQUAL, MUL, REJECTED
 from viva_tensor.autograd.operations.base import Axis, Do, Operation, Shape, Value, like, same
 from viva_tensor.kernels.arrays import Array
 
@@ -107,12 +107,18 @@ def _norm(x: Array, axis: Axis, keepdims: bool) -> Array:
 
 
 def _norm_gradient(do: Do, grad: Value, out: Value, x: Value, **reduced: Any) -> Any:
-    """Return ∂·x/‖x‖, and 0 where x is 0."""
-    return do(CHAIN_MUL, x, do(SUM_BACKWARD, do(CHAIN_DIV, grad, out), x, **reduced))
+    """Return ∂·x/‖x‖, and 0 where the norm is 0, as it is if x is 0 or its squares vanish."""
+    return do(CHAIN_MUL, x, do(SUM_BACKWARD, do(CHAIN_DIV, grad, _divisor(do, out)), x, **reduced))
 
 
 def _norm_tangent(do: Do, change: Value, out: Value, x: Value, **reduced: Any) -> Any:
-    return do(SUM, do(CHAIN_MUL, x, do(CHAIN_DIV, change, do(SUM_BACKWARD, out, x, **reduced))), **reduced)
+    whole = do(SUM_BACKWARD, _divisor(do, out), x, **reduced)
+    return do(SUM, do(CHAIN_MUL, x, do(CHAIN_DIV, change, whole)), **reduced)
+
+
+def _divisor(do: Do, norm: Value) -> Any:
+    """Return a norm, ∞ where it is 0: what is divided by it is 0 there, and so are all derivatives of that."""
+    return do(ADD, norm, do(REJECTED, math.inf, norm))
 
 
 SUM, SUM_BACKWARD = _reduction("sum", kernels.sum, kernels.sum_backward, mean=False)
