@@ -18,6 +18,7 @@ import click
 import pandas as pd
 import safetensors  # noqa: F401  # if missing, the error comes before the table is read
 import tqdm  # noqa: F401
+from click.core import ParameterSource
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
@@ -25,7 +26,7 @@ from viva_tensor import nn, optim
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import data, preparing, reading, report, runs, saving, streaming
+from viva_tensor.tabular import data, members, preparing, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import settings_for, sgd
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.model import WEIGHTS, load
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 DEFAULTS = training.DEFAULTS
 CHECKPOINT = "checkpoint.safetensors"
+PRESETS = ("fast", "default")
+OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
@@ -186,6 +189,13 @@ def check_options(file: Path, way: Reading) -> None:
 @click.option("--numeric", metavar="COLUMN,...", callback=names, help="Columns to keep that only number the rows.")
 @reading_options
 @click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="default: the mean of several networks, each trained without a part of the rows, with settings of their own, "
+    "for tables of 1,000 to 100,000 rows in memory; else, and with fast, one network with the settings below.  "
+    "[default: fast with any of these settings or --resume]",
+)
+@click.option(
     "--hidden",
     metavar="N,N,...",
     default=",".join(map(str, DEFAULTS.hidden)),
@@ -247,6 +257,7 @@ def train(
     file: Path | None,
     target: str | None,
     task_name: str | None,
+    preset: str | None,
     optimizer: str,
     lr: float | None,
     momentum: float,
@@ -279,6 +290,7 @@ def train(
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
+    preset = preset_of(preset, resume)
     check_output(output, checkpoint, resume, force)  # before the work, not after it
     task = preparing.Task(
         target,
@@ -298,13 +310,15 @@ def train(
         source = streaming.read_or_stream(file, way, expected, None if memory is None else 1e9 * memory)
         rows = source.rows if isinstance(source, streaming.Stream) else len(source.table)
         options["optimizer"] = optimizer_for(optimizer, rows, lr, momentum)
+        streamed = isinstance(source, streaming.Stream)
+        one = preset == "fast" or ranks.size > 1 or streamed or not members.suits(rows)
         run = runs.run(
             source,
             task,
-            settings_for(rows, options),
+            settings_for(rows, options) if one else members.Members(seed=options["seed"]),
             started=lambda prepared: click.echo(report.opening(prepared, file.name)),
             progress=True,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint if one else None,
             resume=resume,
             comm=comm,
             shared_folder=output,
@@ -321,6 +335,17 @@ def train(
     if run.fit.times:
         click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
+
+
+def preset_of(preset: str | None, resume: bool) -> str:
+    """Return the preset in force: one network if settings of one, or its resumption, are asked for."""
+    context = click.get_current_context()
+    said = [name for name in OF_ONE if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    said += ["resume"] * resume
+    if preset == "default" and said:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise Failure(f"{named} is for one network, with --preset fast; several networks have settings of their own")
+    return preset or ("fast" if said else "default")
 
 
 def optimizer_for(name: str, rows: int, lr: float | None, momentum: float) -> optim.Optimizer:

@@ -18,6 +18,7 @@ True
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load
 from viva_tensor.tabular.preparing import Task
 from viva_tensor.tabular.reading import Reading, Source, read
@@ -30,6 +31,7 @@ from viva_tensor.tabular.typed_columns import Expected
 __all__ = [
     "DataError",
     "Expected",
+    "Members",
     "Model",
     "Reading",
     "Roles",

@@ -25,7 +25,9 @@ DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 class Numeric:
     """A number or boolean as ``(value - mean) / std``, clipped to ±10, with `median` for a missing value.
 
-    If `missing`, a second feature is 1 where the value is missing. Training rows had values from `low` to `high`.
+    Between `edges`, if there are any, lie bins, each with a feature that rises from 0 to 1 within it (Gorishniy et al.,
+    On embeddings for numerical features in tabular deep learning, NeurIPS 2022, arXiv:2203.05556). If `missing`, a last
+    feature is 1 where the value is missing. Training rows had values from `low` to `high`.
     """
 
     name: str
@@ -35,10 +37,17 @@ class Numeric:
     missing: bool = False
     low: float = -math.inf
     high: float = math.inf
+    edges: tuple[float, ...] = ()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        return (self.name, f"{self.name}={MISSING}") if self.missing else (self.name,)
+        bins = (f"{self.name} from {edge:g}" for edge in self.edges[:-1])
+        return (self.name, *bins, *[f"{self.name}={MISSING}"] * self.missing)
+
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """Whether each feature is that of a bin."""
+        return (False, *[True] * len(self.edges[:-1]), *[False] * self.missing)
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         if pd.api.types.is_bool_dtype(column) and not (self.low >= 0 and self.high <= 1) and math.isfinite(self.low):
@@ -48,9 +57,14 @@ class Numeric:
     def scale(self, values: Float64Array) -> Float64Array:
         """Return the features of values, NaN where missing."""
         absent = np.isnan(values)
+        values = np.where(absent, self.median, values)
         with np.errstate(over="ignore"):
-            scaled = np.clip((np.where(absent, self.median, values) - self.mean) / self.std, -CLIP, CLIP)
-        return np.column_stack([scaled, absent] if self.missing else [scaled])
+            scaled = np.clip((values - self.mean) / self.std, -CLIP, CLIP)
+        parts = [scaled]
+        if self.edges:
+            edges = np.array(self.edges)
+            parts.append(np.clip((values[:, None] - edges[:-1]) / np.diff(edges), 0, 1))
+        return np.column_stack([*parts, absent] if self.missing else parts)
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values beyond those of the training rows, if there are any."""
@@ -91,6 +105,11 @@ class Date:
         cycles = (f"{self.name}: {wave} of the {cycle}" for cycle in self.cycles for wave in ("sine", "cosine"))
         return (*self.days.feature_names, *cycles)
 
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """Whether each feature is that of a bin."""
+        return (*self.days.binned, *[False] * (2 * len(self.cycles)))
+
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         days = numbers_of(column, self.origin)
         start = numbers_of(pd.Series([pd.Timestamp(self.origin)]), EPOCH)[0]
@@ -123,6 +142,11 @@ class Categorical:
     def feature_names(self) -> tuple[str, ...]:
         labels = (*self.categories, MISSING) if self.missing else self.categories
         return tuple(f"{self.name}={label}" for label in labels)
+
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """Whether each feature is that of a bin."""
+        return (False,) * len(self.feature_names)
 
     def encode(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
         return self.one_hot[self.codes(column)]
@@ -206,4 +230,7 @@ def _numeric_from_dict(record: Mapping[str, Any]) -> Numeric:
     if not (np.isfinite([median, mean, std]).all() and std > 0):
         raise ValueError(f"column {record['name']!r} has no finite median, mean and positive std")
     low, high = float(record.get("low", -math.inf)), float(record.get("high", math.inf))
-    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high)
+    edges = tuple(map(float, record.get("edges", ())))
+    if not np.isfinite(edges).all() or (np.diff(edges) <= 0).any() or len(edges) == 1:
+        raise ValueError(f"the bins of column {record['name']!r} have no rising edges")
+    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high, edges)

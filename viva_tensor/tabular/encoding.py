@@ -84,6 +84,11 @@ class Encoding:
     def feature_names(self) -> tuple[str, ...]:
         return tuple(name for column in self.columns for name in column.feature_names)
 
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """Whether each feature is that of a bin."""
+        return tuple(is_bin for column in self.columns for is_bin in column.binned)
+
     def encode(self, table: Table) -> npt.NDArray[np.float32]:
         """Return the features of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
 
@@ -160,10 +165,12 @@ def fit_encoding(
     target: str | None = None,
     ranks: Ranks = ALONE,
     roles: Roles = Roles(),  # frozen
+    bins: int = 0,
 ) -> Encoding:
     """Choose the encoding of every column of `table` but the target from the training rows, or from all rows.
 
-    Numbers, booleans and dates are standardised; dates also have their place in the year, the week and the day; the 64
+    Numbers, booleans and dates are standardised, and with ``bins`` also have a feature for each of so many bins, which
+    hold as many rows each; dates also have their place in the year, the week and the day; the 64
     most frequent texts or categories are one-hot encoded. A column is left out if it is constant, all missing, of
     another kind, a text that differs in nearly every row, or integers that number the rows. Each rank looks at some of
     the columns.
@@ -177,7 +184,7 @@ def fit_encoding(
     with ranks.fail_together("fit_encoding"):
         looked_at = names[ranks.local_slice(len(names))]
         bar = counted(looked_at, "looking at columns", len(looked_at))
-        local = {name: _fit_column(table[name], rows, roles) for name in bar}
+        local = {name: _fit_column(table[name], rows, roles, bins) for name in bar}
     fitted = {name: column for share in ranks.all(local) for name, column in share.items()}
     if any(not isinstance(one.column, str) and not one.numbers_rows for one in fitted.values()):
         fitted = {name: one.without_row_numbers() for name, one in fitted.items()}
@@ -201,7 +208,7 @@ class _Fitted(NamedTuple):
         return _Fitted("it numbers the rows; --numeric keeps it") if self.numbers_rows else self
 
 
-def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles) -> _Fitted:
+def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, bins: int) -> _Fitted:
     name = str(column.name)
     selected = column if rows is None else column.iloc[rows]
     kind = "text" if name in roles.categorical else kind_of(selected)
@@ -214,8 +221,8 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles) -
             fitted = _fit_categorical(name, selected, keep=name in roles.categorical)
             return _Fitted(fitted, note=_rest(fitted, selected))
         case "date":
-            return _Fitted(_fit_date(name, selected))
-    scaled = _fit_numeric(name, numbers_of(selected))
+            return _Fitted(_fit_date(name, selected, bins))
+    scaled = _fit_numeric(name, numbers_of(selected), bins)
     return _Fitted(
         scaled,
         numbers_rows=kind == "number" and name not in roles.numeric and _numbers_rows(column),
@@ -280,7 +287,7 @@ def _infinite(column: pd.Series[Any]) -> str:
     return f"{column.name}: infinite values count as missing ({count:,})" if count else ""
 
 
-def _fit_numeric(name: str, values: Float64Array) -> Numeric | str:
+def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
     absent = np.isnan(values)
     if absent.all():
         return "all values missing"
@@ -289,19 +296,28 @@ def _fit_numeric(name: str, values: Float64Array) -> Numeric | str:
         median = float(np.median(values[~absent]))
         values = np.where(absent, median, values)
         low, high = float(values.min()), float(values.max())
+        edges = _edges(values[~absent], bins)
         values = np.clip(values, *_bounds(values))
         mean, std = float(values.mean()), 1.0 if low == high else float(values.std())
     if low == high and not missing:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return "values too large or too close together for float64"
-    return Numeric(name, median, mean, std, missing, low, high)
+    return Numeric(name, median, mean, std, missing, low, high, edges)
 
 
-def _fit_date(name: str, column: pd.Series[Any]) -> Date | str:
+def _edges(values: Float64Array, bins: int) -> tuple[float, ...]:
+    """Return the edges of bins with as many values each, or all distinct values if they are few; none for two."""
+    distinct = np.unique(values)
+    if bins and len(distinct) > bins + 1:
+        distinct = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+    return tuple(distinct.tolist()) if bins and len(distinct) > 2 else ()
+
+
+def _fit_date(name: str, column: pd.Series[Any], bins: int) -> Date | str:
     origin = pd.to_datetime(column, utc=True).min()
     days = numbers_of(column, origin.isoformat())
-    scaled = _fit_numeric(name, days)
+    scaled = _fit_numeric(name, days, bins)
     if isinstance(scaled, str):
         return scaled
     present = days[~np.isnan(days)] + numbers_of(pd.Series([origin]), EPOCH)[0]

@@ -22,9 +22,16 @@ STEPS = 600  # of logistic regression
 
 
 def linear_start(
-    x: Float32Array | Packed, y: Float32Array, target: Target, settings: Settings, rows: IndexArray
+    x: Float32Array | Packed,
+    y: Float32Array,
+    target: Target,
+    settings: Settings,
+    rows: IndexArray,
+    columns: IndexArray | slice = slice(None),
 ) -> list[Array] | None:
     """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
+
+    The linear model is one of some columns of the features.
 
     Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
     for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
@@ -35,11 +42,14 @@ def linear_start(
     if settings.hidden and min(settings.hidden) < 2 * outputs + 1:
         return None
     rows = rows[:MOST_ROWS]
+    some = x[rows][:, columns]
     if isinstance(target, Classes):
-        w, b = _logistic(x[rows], y[rows], outputs, settings.seed)
+        w, b = _logistic(some, y[rows], outputs, settings.seed)
     else:
-        w, b = _ridge(x[rows], y[rows, 0].astype(np.float64))
-    return _embedded(w, b, settings)
+        w, b = _ridge(some, y[rows, 0].astype(np.float64))
+    wide = np.zeros((len(w), features), w.dtype)
+    wide[:, columns] = w
+    return _embedded(wide, b, settings)
 
 
 def _logistic(x: Float32Array, y: Float32Array, classes: int, seed: int) -> tuple[Array, Array]:

@@ -214,6 +214,7 @@ class Run:
     )  # row (in the table, from 0), its name if it has one, actual, predicted, and for classes their probabilities
     scores: Mapping[str, Scores]
     insight: Insight | None = None
+    members: int = 1  # networks of which the network is the mean
 
     @property
     def model(self) -> Model:

@@ -68,11 +68,11 @@ class Prepared(NamedTuple):
     rows: dict[str, int]  # how many there are of each kind
 
 
-def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE) -> Prepared:
+def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE, bins: int = 0) -> Prepared:
     """Choose target, features, and training, validation and test rows; rows without a target are left out.
 
-    The encoding and the scaling of the target are fitted on the training rows; those of classes have each class in its
-    share.
+    Numbers get ``bins`` beside their value (:func:`fit_encoding`). The encoding and the scaling of the target are
+    fitted on the training rows; those of classes have each class in its share.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
     target = fit_target(task.target, values[split.train], labels)
-    encoding = fit_encoding(table, split.train, task.target, ranks, roles)
+    encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
     notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)

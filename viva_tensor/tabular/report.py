@@ -83,6 +83,7 @@ def record(run: Run) -> dict[str, Any]:
         "times": [one._asdict() for one in run.fit.times],
         "threads": run.threads,
         "ranks": run.ranks,
+        "networks": run.members,
     }
 
 
@@ -156,6 +157,10 @@ def speed(run: Run) -> str:
         best = ", kept the linear model that it began as"
     ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
     trained = f"Trained on {run.rows['train']:,} rows for {number_of(epochs, 'epoch')}{ranks}"
+    if run.members > 1:
+        part = f"{run.members - 1} of {run.members} parts of {run.rows['train']:,} rows"
+        trained = f"Trained {run.members} networks, each on {part}, for up to {number_of(epochs, 'epoch')}"
+        best = ", kept the linear models that they began as" if kept == 0 else ""
     return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
 
 

@@ -28,6 +28,7 @@ from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
+from viva_tensor.tabular.members import Members, fit_members, suits
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 def run(
     source: Source | Stream | Table,
     task: Task | str,
-    settings: Settings | None = None,
+    settings: Settings | Members | None = None,
     *,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
@@ -59,14 +60,18 @@ def run(
     The network begins as a linear model where its activation allows that. If it becomes no better than that on the
     validation rows, beyond chance, the linear model is kept.
 
+    By default several networks are trained, as :class:`viva_tensor.tabular.Members` says, each without a part of the
+    rows by which it is validated; the result is one network whose outputs are the mean of theirs.
+
     Parameters
     ----------
     source : Source, Stream, or DataFrame of pandas or polars, or another table with Arrow's interface
     task : Task, or str
         What to learn, or the name of the column to predict.
-    settings : Settings, optional
-        By default those that suit the number of rows. Its loss is replaced by mean squared error for numbers and
-        cross-entropy for classes.
+    settings : Settings or Members, optional
+        Of one network, or of several. By default ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the
+        settings of one network that suit the number of rows; with a checkpoint, several ranks or ``start`` always one.
+        A loss is replaced by mean squared error for numbers and cross-entropy for classes.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -95,14 +100,22 @@ def run(
         raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
     source = source.source if isinstance(source, Stream) else source
     source = source if isinstance(source, Source) else Source(as_table(source))
-    settings = settings or settings_for(len(source.table) if stream is None else stream.rows)
-    with encoded(prepare(source, task, settings, ranks), stream, ranks, shared_folder) as features:
+    count = len(source.table) if stream is None else stream.rows
+    alone = stream is None and ranks.size == 1 and checkpoint is None and start is None
+    if settings is None:
+        settings = Members() if alone and suits(count) else settings_for(count)
+    members, settings = _members(settings, count, task, alone)
+    bins = 0 if members is None else members.bins_for(count, len(source.table.columns))
+    with encoded(prepare(source, task, settings, ranks, bins), stream, ranks, shared_folder) as features:
         prepared = features.prepared
         if started is not None and ranks.first:
             started(prepared)
         suited = dataclasses.replace(settings, loss=prepared.target.loss)
         options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
-        result = _trained(features, suited, ranks, options, start)
+        if members is None:
+            result = _trained(features, suited, ranks, options, start)
+        else:
+            result = fit_members(features, suited, members)
         with ranks.fail_together("predict"):
             test = prepared.split.test
             local = in_blocks(result.predict, features.x, test[ranks.local_slice(len(test))])
@@ -122,14 +135,25 @@ def run(
         encoding=prepared.encoding,
         origin=prepared.origin,
         fit=result,
-        rows=prepared.rows,
+        rows=prepared.rows if members is None else members.told(prepared.rows),
         notes=prepared.notes,
         threads=kernels.get_num_threads(),
         ranks=ranks.size,
         test=named if stream is None else named.assign(row=stream.indices[test]),
         scores=scores,
         insight=insight,
+        members=1 if members is None else members.count,
     )
+
+
+def _members(settings: Settings | Members, rows: int, task: Task, alone: bool) -> tuple[Members | None, Settings]:
+    """Return how several networks are trained, if that is wanted, and the settings of each."""
+    if isinstance(settings, Settings):
+        return None, settings
+    if not alone:
+        hint = "give Settings for one network"
+        raise DataError(f"several networks with a checkpoint, on several ranks, or to go on from a model; {hint}")
+    return settings, settings.settings(round(rows * (1 - task.test_fraction)))
 
 
 def _trained(

@@ -1,0 +1,131 @@
+"""Several networks that become one: their parts of the rows, their mean, and what a run makes of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import autograd, kernels, nn, tabular
+from viva_tensor.tabular import members
+from viva_tensor.tabular.members import Members
+from viva_tensor.train import parameters, predict, record_layers
+
+QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
+
+
+def waves(rows, seed=0):
+    """Two columns, of which one bends the target, and one a bit of it."""
+    rng = np.random.default_rng(seed)
+    x, z = rng.uniform(-1, 1, rows), rng.normal(size=rows)
+    return pd.DataFrame({"x": x, "z": z, "y": np.sin(6 * x) + 0.3 * z + 0.05 * rng.normal(size=rows)})
+
+
+@pytest.mark.parametrize("sizes", [(4, 2), (4, 5, 1), (4, 5, 7, 3)])
+def test_one_network_has_the_mean_of_the_outputs_of_several(sizes, rng):
+    networks = [nn.mlp(autograd.new_tape(), sizes, rng=rng, dtype="float64").value for _ in range(3)]
+    x = rng.standard_normal((20, 4))
+    whole = record_layers(autograd.new_tape(), members.mean_network(networks)).value
+    wanted = np.mean([predict(one, x, "tanh") for one in networks], axis=0)
+    np.testing.assert_allclose(predict(whole, x, "tanh"), wanted, rtol=1e-12, atol=1e-14)
+    assert members.mean_network(networks[:1])[0].shape == networks[0][0].w.shape
+
+
+def test_parts_share_out_the_rows_and_each_class(rng):
+    rows, classes = np.flatnonzero(rng.random(400) < 0.8), rng.integers(0, 4, 400).astype("f4")
+    parts = members._parts(rows, 5, 3, classes)
+    assert sorted(np.concatenate(parts)) == list(rows)
+    counts = np.array([np.bincount(classes[part].astype(int), minlength=4) for part in parts])
+    assert np.ptp(counts, axis=0).max() <= 1
+    assert [list(part) for part in members._parts(rows, 5, 3, classes)] == [list(part) for part in parts]
+    assert list(members._parts(rows, 5, 4, None)[0]) != list(members._parts(rows, 5, 3, None)[0])
+
+
+def test_a_table_is_learned_by_several_networks_that_are_saved_as_one(tmp_path):
+    table, new = waves(1000), waves(1000, seed=1)
+    run = tabular.run(table, "y")
+    assert run.members == 5
+    assert [layer.w.shape[0] for layer in run.fit.layers] == [640, 640, 1]
+    assert run.scores["network"].r2 > 0.98
+    assert run.rows["train"] + run.rows["test"] == 1000
+    assert run.rows["validation"] == 0
+    tabular.save(run, tmp_path)
+    found = tabular.load(tmp_path).predict(new)
+    pd.testing.assert_frame_equal(found, run.model.predict(new))
+    left = new["y"] - found["predicted"]
+    assert 1 - left.var() / new["y"].var() > 0.98
+    assert "Trained 5 networks, each on 4 of 5 parts of 800 rows" in (tmp_path / "report.md").read_text()
+
+
+def test_the_same_bits_on_any_number_of_threads():
+    table, bits = waves(300), []
+    for threads in (1, 2, 1):
+        with kernels.num_threads(threads):
+            bits.append(parameters(tabular.run(table, "y", QUICK).fit.layers))
+    assert all(np.array_equal(a, b) for other in bits[1:] for a, b in zip(bits[0], other, strict=True))
+    other = tabular.run(table, "y", replace(QUICK, seed=1))
+    assert not np.array_equal(parameters(other.fit.layers)[0][:, :3], bits[0][0][:, :3])
+
+
+def test_classes_are_learned_too():
+    table = waves(500).assign(
+        y=lambda one: np.where(one["y"] > 0.3, "high", np.where(one["y"] < -0.5, "low", "middle"))
+    )
+    run = tabular.run(table, "y", QUICK)
+    assert run.scores["network"].accuracy > 0.85
+    assert run.scores["network"].log_loss < run.scores["most frequent class"].log_loss / 2
+
+
+def test_where_a_line_does_as_well_the_mean_of_lines_is_kept(rng):
+    x = rng.normal(size=(120, 2))
+    table = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": x @ [1.0, -2.0] + rng.normal(size=120)})
+    run = tabular.run(table, "y", replace(QUICK, bins=0))
+    assert run.fit.best_epoch == 0
+    assert run.scores["network"].rmse == pytest.approx(run.scores["least squares"].rmse, rel=0.02)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_an_interruption_keeps_the_networks_that_are_trained(after, monkeypatch):
+    trained, made = members._cycles, []
+
+    def stopping(*arguments):
+        if len(made) == after:
+            raise KeyboardInterrupt
+        made.append(trained(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(members, "_cycles", stopping)
+    if not after:
+        with pytest.raises(KeyboardInterrupt):
+            tabular.run(waves(100), "y", QUICK)
+        return
+    with pytest.warns(UserWarning, match="interrupted; 2 networks of 3 are kept"):
+        run = tabular.run(waves(100), "y", QUICK)
+    assert run.fit.layers[0].w.shape[0] == 32
+
+
+def test_bins_are_fewer_for_large_and_wide_tables():
+    assert Members().bins_for(1000, 10) == 64
+    assert Members().bins_for(80, 10) == 10
+    assert Members().bins_for(100_000, 10) == 20
+    assert Members().bins_for(1000, 200) == 10
+    assert Members().bins_for(1000, 1000) == 0
+    assert Members(bins=0).bins_for(1000, 10) == 0
+
+
+def test_several_networks_are_for_one_process_without_a_checkpoint(tmp_path):
+    with pytest.raises(tabular.DataError, match=r"several networks with a checkpoint.*give Settings for one network"):
+        tabular.run(waves(100), "y", QUICK, checkpoint=tmp_path / "checkpoint.safetensors")
+    assert tabular.run(waves(100), "y").members == 1
+    run = tabular.run(waves(1000), "y", checkpoint=tmp_path / "checkpoint.safetensors")
+    assert run.members == 1
+
+
+def test_large_tables_of_categories_are_trained_packed(monkeypatch):
+    from viva_tensor.tabular import features
+
+    table = waves(300).assign(c=lambda one: one["z"].round(0).astype(str))
+    dense = tabular.run(table, "y", QUICK)
+    monkeypatch.setattr(features, "DENSE", 1)
+    packed = tabular.run(table, "y", QUICK)
+    assert packed.scores["network"].rmse < 1.2 * dense.scores["network"].rmse

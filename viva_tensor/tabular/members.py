@@ -1,0 +1,240 @@
+"""Several networks, each trained without a part of the rows, by which its training is stopped; together one network."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from viva_tensor import autograd, optim
+from viva_tensor.kernels.arrays import Array, Float32Array
+from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.features import Features
+from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
+from viva_tensor.tabular.packed import Packed, PackedRows, in_blocks
+from viva_tensor.tabular.progress import counted
+from viva_tensor.tabular.targets import Classes
+from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
+
+LEAST_ROWS = 1000  # of a table, below which one network is no worse, and need not wait for its parts
+MOST_ROWS = 100_000  # beyond which one learns as well in less time and memory
+ROWS_OF_BIN = 8
+BATCHES = ((600, 32), (1500, 64), (8000, 128), (30_000, 256))  # up to so many rows, rows in one step
+FIRST_EPOCHS = 20  # of the first cycle, at most
+LARGEST_BATCH = 512
+LEAST_BINS = 4
+MOST_BINNED = 2_000_000  # rows times bins of a column
+
+
+@dataclass(frozen=True)
+class Members:
+    """How several networks are trained.
+
+    Attributes
+    ----------
+    count : int
+        Networks, each trained without one of as many parts of the rows.
+    bins : int
+        Features for parts of the range of each number, beside the number, at most.
+    hidden : tuple of int
+        Widths of the hidden layers of each.
+    optimizer : Optimizer
+        Its rate is the highest of each cycle.
+    steps : int
+        Of the first cycle, which has at most 20 epochs; each next one has twice as many.
+    cycles : int
+        At most. A cycle begins with the best weights so far; after one without better weights training ends.
+    seed : int
+        Of the split of the rows, the weights and the order of the rows.
+
+    Examples
+    --------
+    >>> Members().settings(rows=1000).epochs
+    19
+    >>> Members().bins_for(rows=1000, columns=11), Members().bins_for(rows=80_000, columns=11)
+    (64, 25)
+    """
+
+    count: int = 5
+    bins: int = 64
+    hidden: tuple[int, ...] = (128, 128)
+    optimizer: optim.Optimizer = optim.AdamW(lr=4e-3, weight_decay=0.1)  # noqa: RUF009  # frozen
+    steps: int = 250
+    cycles: int = 4
+    seed: int = 0
+
+    def bins_for(self, rows: int, columns: int) -> int:
+        """Return the number of bins of each number of a table, so that its features stay few and take little memory."""
+        fitting = min(self.bins, rows // ROWS_OF_BIN, MOST_BINNED // max(rows, 1), MOST_FEATURES // max(columns, 1))
+        return fitting if fitting >= LEAST_BINS else 0
+
+    def told(self, rows: Mapping[str, int]) -> dict[str, int]:
+        """Return the numbers of rows of each kind: all that are not for the test are trained on."""
+        return {**rows, "train": rows["train"] + rows["validation"], "validation": 0}
+
+    def settings(self, rows: int) -> Settings:
+        """Return the settings of the first cycle for so many rows."""
+        batch = next((size for most, size in BATCHES if rows <= most), LARGEST_BATCH)
+        steps = math.ceil(rows * (1 - 1 / self.count) / batch)  # of an epoch
+        epochs = min(FIRST_EPOCHS, max(1, round(self.steps / steps)))
+        return Settings(
+            hidden=self.hidden,
+            optimizer=self.optimizer,
+            batch_size=batch,
+            epochs=epochs,
+            patience=epochs,  # so that the best weights are kept
+            validation_fraction=0.0,
+            seed=self.seed,
+        )
+
+
+def suits(rows: int) -> bool:
+    """Return whether several networks are the usual choice for a table of so many rows in memory."""
+    return LEAST_ROWS <= rows <= MOST_ROWS
+
+
+def fit_members(features: Features, settings: Settings, members: Members) -> Fit:
+    """Train networks on the training and validation rows of a table, and return one network, which is their mean.
+
+    If they are not better than linear models on the rows that each has not seen, beyond chance, these are returned. On
+    an interruption from the keyboard the networks that are trained are returned, with a warning.
+    """
+    target, y = features.prepared.target, features.y
+    classes = target.outputs if isinstance(target, Classes) else None
+    rows = np.concatenate(features.prepared.split[:2])
+    parts = _parts(rows, members.count, settings.seed, None if classes is None else y)
+    plain = np.flatnonzero(np.logical_not(features.prepared.encoding.binned))  # linear models need no bins
+    networks: list[Fit] = []
+    linear: list[Layers] = []
+    for number in counted(range(members.count), "training networks", members.count):
+        held_out = parts[number]
+        others = np.concatenate([part for part in parts if part is not held_out])
+        own = replace(settings, seed=settings.seed + number)
+        arrays = linear_start(features.x, y, target, own, others, plain)
+        start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
+        try:
+            given = {**_rows(features, others, held_out), "classes": classes}
+            networks.append(_cycles(given, own, start, members.cycles))
+        except KeyboardInterrupt:
+            if not networks:
+                raise
+            warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
+            break
+        if start is not None:
+            linear.append(start)
+        if networks[-1].interrupted:
+            break
+    if linear:
+        seen = parts[: len(linear)]
+        ours, theirs = (
+            _unseen(layers, settings.activation, features, seen)
+            for layers in ([one.layers for one in networks], linear)
+        )
+        if not is_better(ours, theirs, y[np.concatenate(seen)], target):
+            networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
+    return _together(networks)
+
+
+def _unseen(
+    networks: Sequence[Layers], activation: str, features: Features, parts: Sequence[IndexArray]
+) -> Float32Array:
+    """Return the outputs of each network for the rows that it was trained without."""
+    network = Network(activation)
+    return np.concatenate(
+        [in_blocks(partial(network, layers), features.x, part) for layers, part in zip(networks, parts, strict=True)]
+    )
+
+
+def _parts(rows: IndexArray, count: int, seed: int, classes: Float32Array | None) -> list[IndexArray]:
+    """Return the rows in parts of equal size at random, each with its share of each class."""
+    order = np.random.default_rng(seed).permutation(rows)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    return [order[number::count] for number in range(count)]
+
+
+def _rows(features: Features, train: IndexArray, validation: IndexArray) -> dict[str, Any]:
+    """Return rows to train on and for validation as arguments of :func:`viva_tensor.train.fit`."""
+    x, y = features.x, features.y
+    if isinstance(x, Packed):
+        return {"x": PackedRows(x, train), "validation": (x[validation], y[validation])}
+    return {"x": x, "y": y, "rows": train, "validation": validation}
+
+
+def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int) -> Fit:
+    """Train in cycles of the learning rate, each twice as long as the one before, while they make a network better."""
+    whole: Fit | None = None
+    for cycle in range(most):
+        epochs = settings.epochs << cycle
+        one = fit(**rows, settings=replace(settings, epochs=epochs, patience=epochs), start=start)
+        whole = one if whole is None else _joined(whole, one)
+        if one.interrupted or (cycle and not one.best_epoch):
+            break
+        start = one.layers
+    assert whole is not None
+    return whole
+
+
+def _joined(first: Fit, second: Fit) -> Fit:
+    """Return a fit that went on where another ended."""
+    before = len(first.history["epoch"])
+    history = {name: column + second.history[name] for name, column in first.history.items()}
+    history["epoch"] = [float(number + 1) for number in range(len(history["epoch"]))]
+    best = before + second.best_epoch if second.best_epoch else first.best_epoch
+    return second._replace(history=history, best_epoch=best, seconds=first.seconds + second.seconds)
+
+
+def _together(networks: Sequence[Fit]) -> Fit:
+    """Return the fit of the mean of networks, with the mean of their histories, each up to its end."""
+    longest = max(networks, key=lambda one: len(one.history["epoch"])).history
+    history = {name: list(column) for name, column in longest.items()}
+    for name in history.keys() - {"epoch", "learning_rate"}:
+        columns = [one.history[name] for one in networks]
+        history[name] = [
+            float(np.mean([column[i] for column in columns if i < len(column)])) for i in range(len(longest["epoch"]))
+        ]
+    seconds = sum(one.seconds for one in networks)
+    trained = sum(one.rows_per_second * one.seconds for one in networks)
+    return networks[0]._replace(
+        layers=record_layers(autograd.new_tape(), mean_network([one.layers for one in networks])).value,
+        history=history,
+        best_epoch=round(float(np.mean([one.best_epoch for one in networks]))),
+        seconds=seconds,
+        rows_per_second=trained / seconds if seconds else 0.0,
+        interrupted=any(one.interrupted for one in networks),
+    )
+
+
+def mean_network(networks: Sequence[Layers]) -> list[Array]:
+    """Return the arrays of one network whose outputs are the mean of those of several of the same widths.
+
+    Its hidden layers hold the units of all side by side; weights from one network to another are 0.
+
+    Examples
+    --------
+    >>> from viva_tensor import nn
+    >>> one, tape = nn.mlp(autograd.new_tape(), (2, 3, 3, 1), rng=np.random.default_rng(0))
+    >>> other, tape = nn.mlp(tape, (2, 3, 3, 1), rng=np.random.default_rng(1))
+    >>> [array.shape for array in mean_network([one, other])]
+    [(6, 2), (6,), (6, 6), (6,), (1, 6), (1,)]
+    """
+    depth, made = len(networks[0]), []
+    for i in range(depth):
+        weights, biases = ([layers[i][part].data for layers in networks] for part in (0, 1))
+        if i == depth - 1:
+            made += [np.concatenate(weights, axis=1) / len(networks), np.mean(biases, axis=0, dtype=biases[0].dtype)]
+            if depth == 1:
+                made[0] = np.mean(weights, axis=0, dtype=weights[0].dtype)
+            continue
+        height, width = weights[0].shape
+        wide = np.zeros((height * len(networks), width if i == 0 else width * len(networks)), weights[0].dtype)
+        for number, own in enumerate(weights):
+            left = 0 if i == 0 else number * width
+            wide[number * height : (number + 1) * height, left : left + width] = own
+        made += [wide, np.concatenate(biases)]
+    return made
