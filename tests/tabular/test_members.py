@@ -47,6 +47,8 @@ def test_a_table_is_learned_by_several_networks_that_are_saved_as_one(tmp_path):
     assert run.members == 5
     assert [layer.w.shape[0] for layer in run.fit.layers] == [640, 640, 1]
     assert run.scores["network"].r2 > 0.98
+    plain = tabular.run(table, "y", tabular.settings_for(1000, {"epochs": 1})).scores["least squares"]
+    assert run.scores["least squares"].rmse == pytest.approx(plain.rmse, rel=0.01)  # without bins
     assert run.rows["train"] + run.rows["test"] == 1000
     assert run.rows["validation"] == 0
     tabular.save(run, tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.packed import Packed, PackedRows, in_blocks
-from viva_tensor.tabular.progress import counted
+from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
 
@@ -111,24 +111,26 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     plain = np.flatnonzero(np.logical_not(features.prepared.encoding.binned))  # linear models need no bins
     networks: list[Fit] = []
     linear: list[Layers] = []
-    for number in counted(range(members.count), "training networks", members.count):
-        held_out = parts[number]
-        others = np.concatenate([part for part in parts if part is not held_out])
-        own = replace(settings, seed=settings.seed + number)
-        arrays = linear_start(features.x, y, target, own, others, plain)
-        start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
-        try:
-            given = {**_rows(features, others, held_out), "classes": classes}
-            networks.append(_cycles(given, own, start, members.cycles))
-        except KeyboardInterrupt:
-            if not networks:
-                raise
-            warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
-            break
-        if start is not None:
-            linear.append(start)
-        if networks[-1].interrupted:
-            break
+    epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
+    with bar_of("training", members.count * epochs) as bar:
+        for number, held_out in enumerate(parts):
+            others = np.concatenate([part for part in parts if part is not held_out])
+            own = replace(settings, seed=settings.seed + number)
+            arrays = linear_start(features.x, y, target, own, others, plain)
+            start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
+            given = {**_rows(features, others, held_out), "classes": classes, "callback": _shown(bar, number, members)}
+            try:
+                networks.append(_cycles(given, own, start, members.cycles))
+            except KeyboardInterrupt:
+                if not networks:
+                    raise
+                warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
+                break
+            bar.update((number + 1) * epochs - bar.n)
+            if start is not None:
+                linear.append(start)
+            if networks[-1].interrupted:
+                break
     if linear:
         seen = parts[: len(linear)]
         ours, theirs = (
@@ -138,6 +140,17 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         if not is_better(ours, theirs, y[np.concatenate(seen)], target):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
     return _together(networks)
+
+
+def _shown(bar: Any, number: int, members: Members) -> Callable[[Mapping[str, float]], None]:
+    """Return what shows the losses of an epoch of a network on a bar."""
+
+    def show(values: Mapping[str, float]) -> None:
+        losses = {name: f"{values[name]:.4g}" for name in ("train_loss", "validation_loss")}
+        bar.set_postfix({"network": f"{number + 1} of {members.count}", **losses}, refresh=False)
+        bar.update()
+
+    return show
 
 
 def _unseen(

@@ -39,6 +39,13 @@ def counted(items: Iterable[T], what: str, total: int, size: Callable[[T], int] 
 
 
 @contextmanager
+def bar_of(what: str, total: int) -> Iterator[tqdm[Any]]:
+    """Show a bar that is moved by hand."""
+    with tqdm(total=total, **_style(what)) as bar:
+        yield bar
+
+
+@contextmanager
 def bytes_counted(file: IO[bytes], what: str) -> Iterator[IO[bytes]]:
     """Yield a file whose read bytes are counted; how often it is read is not known."""
     if not _wanted.get():

@@ -219,10 +219,11 @@ def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
     """Return the scores of the network's outputs for test rows, and of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
     some, actual = split.train[:FITTED], values[split.test]
-    x, y = features.x[some], values[some]
+    plain = np.flatnonzero(np.logical_not(features.prepared.encoding.binned))  # what a person would give them
+    x, y = features.x[some][:, plain], values[some]
 
     def predicted(model: Baseline) -> Float64Array:
-        return in_blocks(model, features.x, split.test)
+        return in_blocks(lambda rows: model(rows[:, plain]), features.x, split.test)
 
     if isinstance(target, Number):
         numbers = {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
