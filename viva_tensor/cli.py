@@ -310,8 +310,7 @@ def train(
         source = streaming.read_or_stream(file, way, expected, None if memory is None else 1e9 * memory)
         rows = source.rows if isinstance(source, streaming.Stream) else len(source.table)
         options["optimizer"] = optimizer_for(optimizer, rows, lr, momentum)
-        streamed = isinstance(source, streaming.Stream)
-        one = preset == "fast" or ranks.size > 1 or streamed or not members.suits(rows)
+        one = preset == "fast" or ranks.size > 1 or isinstance(source, streaming.Stream) or not members.suits(rows)
         run = runs.run(
             source,
             task,

@@ -85,9 +85,9 @@ class Encoding:
         return tuple(name for column in self.columns for name in column.feature_names)
 
     @property
-    def binned(self) -> tuple[bool, ...]:
-        """Whether each feature is that of a bin."""
-        return tuple(is_bin for column in self.columns for is_bin in column.binned)
+    def plain(self) -> IndexArray:
+        """The indices of the features that are no bins, which linear models and trees do not need."""
+        return np.flatnonzero([not is_bin for column in self.columns for is_bin in column.binned])
 
     def encode(self, table: Table) -> npt.NDArray[np.float32]:
         """Return the features of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.

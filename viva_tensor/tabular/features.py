@@ -12,7 +12,7 @@ import numpy as np
 from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.columns import Categorical
-from viva_tensor.tabular.data import DataError, Table, rows_of
+from viva_tensor.tabular.data import DataError, IndexArray, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.packed import Packed, PackedRows
 from viva_tensor.tabular.preparing import Prepared
@@ -39,7 +39,7 @@ class Features(NamedTuple):
     y : ndarray
         Targets.
     training : RowSource, optional
-        The rows to train on, if these are not read from x.
+        The rows to train on, if these are not rows of x.
     """
 
     prepared: Prepared
@@ -51,8 +51,14 @@ class Features(NamedTuple):
         """Return the rows to train on and those for validation, as arguments of :func:`viva_tensor.train.fit`."""
         train, validation, _ = self.prepared.split
         if self.training is None:
-            return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
+            return self.rows_to_fit(train, validation)
         return {"x": self.training, "validation": (self.x[validation], self.y[validation])}
+
+    def rows_to_fit(self, train: IndexArray, validation: IndexArray) -> dict[str, Any]:
+        """Return some rows of x to train on and some for validation, as arguments of the same function."""
+        if isinstance(self.x, Packed):
+            return {"x": PackedRows(self.x, train), "validation": (self.x[validation], self.y[validation])}
+        return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
 
 
 @contextmanager
@@ -74,8 +80,7 @@ def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str
         with _shared(table, encoding, ranks, folder) as x:
             yield Features(prepared, x, y)
     elif _spreads_much(table, encoding):
-        packed = Packed(encoding, table, y)
-        yield Features(prepared, packed, y, PackedRows(packed, prepared.split.train))
+        yield Features(prepared, Packed(encoding, table, y), y)
     else:
         yield Features(prepared, encoding.encode(table), y)
 

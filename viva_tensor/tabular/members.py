@@ -16,7 +16,7 @@ from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
-from viva_tensor.tabular.packed import Packed, PackedRows, in_blocks
+from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
@@ -108,7 +108,6 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     classes = target.outputs if isinstance(target, Classes) else None
     rows = np.concatenate(features.prepared.split[:2])
     parts = _parts(rows, members.count, settings.seed, None if classes is None else y)
-    plain = np.flatnonzero(np.logical_not(features.prepared.encoding.binned))  # linear models need no bins
     networks: list[Fit] = []
     linear: list[Layers] = []
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
@@ -116,9 +115,13 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         for number, held_out in enumerate(parts):
             others = np.concatenate([part for part in parts if part is not held_out])
             own = replace(settings, seed=settings.seed + number)
-            arrays = linear_start(features.x, y, target, own, others, plain)
+            arrays = linear_start(features.x, y, target, own, others, features.prepared.encoding.plain)
             start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
-            given = {**_rows(features, others, held_out), "classes": classes, "callback": _shown(bar, number, members)}
+            given = {
+                **features.rows_to_fit(others, held_out),
+                "classes": classes,
+                "callback": _shown(bar, number, members),
+            }
             try:
                 networks.append(_cycles(given, own, start, members.cycles))
             except KeyboardInterrupt:
@@ -169,14 +172,6 @@ def _parts(rows: IndexArray, count: int, seed: int, classes: Float32Array | None
     if classes is not None:
         order = order[np.argsort(classes[order], kind="stable")]
     return [order[number::count] for number in range(count)]
-
-
-def _rows(features: Features, train: IndexArray, validation: IndexArray) -> dict[str, Any]:
-    """Return rows to train on and for validation as arguments of :func:`viva_tensor.train.fit`."""
-    x, y = features.x, features.y
-    if isinstance(x, Packed):
-        return {"x": PackedRows(x, train), "validation": (x[validation], y[validation])}
-    return {"x": x, "y": y, "rows": train, "validation": validation}
 
 
 def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int) -> Fit:
@@ -236,18 +231,25 @@ def mean_network(networks: Sequence[Layers]) -> list[Array]:
     >>> [array.shape for array in mean_network([one, other])]
     [(6, 2), (6,), (6, 6), (6,), (1, 6), (1,)]
     """
-    depth, made = len(networks[0]), []
+    count, depth, made = len(networks), len(networks[0]), []
     for i in range(depth):
         weights, biases = ([layers[i][part].data for layers in networks] for part in (0, 1))
-        if i == depth - 1:
-            made += [np.concatenate(weights, axis=1) / len(networks), np.mean(biases, axis=0, dtype=biases[0].dtype)]
-            if depth == 1:
-                made[0] = np.mean(weights, axis=0, dtype=weights[0].dtype)
-            continue
-        height, width = weights[0].shape
-        wide = np.zeros((height * len(networks), width if i == 0 else width * len(networks)), weights[0].dtype)
-        for number, own in enumerate(weights):
-            left = 0 if i == 0 else number * width
-            wide[number * height : (number + 1) * height, left : left + width] = own
-        made += [wide, np.concatenate(biases)]
+        last = i == depth - 1
+        if depth == 1:
+            wide = np.mean(weights, axis=0, dtype=weights[0].dtype)
+        elif last:
+            wide = np.concatenate(weights, axis=1) / count
+        else:
+            wide = np.concatenate(weights) if i == 0 else _block_diagonal(weights)
+        made.append(wide)
+        made.append(np.mean(biases, axis=0, dtype=biases[0].dtype) if last else np.concatenate(biases))
     return made
+
+
+def _block_diagonal(blocks: Sequence[Array]) -> Array:
+    """Return a matrix of matrices of one shape along its diagonal, and 0 elsewhere."""
+    count, (rows, columns) = len(blocks), blocks[0].shape
+    whole = np.zeros((count, rows, count, columns), blocks[0].dtype)
+    for i, block in enumerate(blocks):
+        whole[i, :, i] = block
+    return whole.reshape(count * rows, count * columns)

@@ -219,7 +219,7 @@ def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
     """Return the scores of the network's outputs for test rows, and of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
     some, actual = split.train[:FITTED], values[split.test]
-    plain = np.flatnonzero(np.logical_not(features.prepared.encoding.binned))  # what a person would give them
+    plain = features.prepared.encoding.plain
     x, y = features.x[some][:, plain], values[some]
 
     def predicted(model: Baseline) -> Float64Array:
