@@ -12,10 +12,11 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.distributed.ranks import Ranks
 from viva_tensor.error import DimensionError, InvalidValue
-from viva_tensor.kernels.checks import flag
+from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.optim import Averaging, Optimizer, leaves
 from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import check_optimizer
+from viva_tensor.program.accumulation import AccumulatingStep
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.program.source import source_of
 from viva_tensor.program.step import Step
@@ -34,6 +35,7 @@ def compile_step(
     factors: Any = None,
     average: Averaging | None = None,
     rng: np.random.Generator | None = None,
+    micro_batch: int | None = None,
     comm: Intracomm | None = None,
     overlap: bool = False,
     shard_state: bool = False,
@@ -59,6 +61,11 @@ def compile_step(
     rng : numpy.random.Generator, optional
         Needed if the tape holds dropouts: each step draws new seeds from it, in recorded order, as recording the step
         again with this generator would.
+    micro_batch : int, optional
+        Batches are computed in parts of at most so many rows, one after another in the memory of one, and their
+        gradients added up for one update: the step of the whole batch, for a loss that is a mean over rows, up to
+        rounding. Each part draws its own dropouts. Inputs with as many rows as the first are divided; others are given
+        to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
         for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; the number
@@ -124,6 +131,7 @@ def compile_step(
     ranks = Ranks(comm, "compile_step")
     with ranks.fail_together("compile_step"):
         check_optimizer("compile_step", optimizer)
+        micro_batch = None if micro_batch is None else check_count("compile_step", "micro_batch", micro_batch)
         variables = tuple(leaves(params))
         if not variables:
             raise InvalidValue("no parameters", operation="compile_step", hint="give the layers to train")
@@ -140,9 +148,11 @@ def compile_step(
                 hint="give rng=np.random.default_rng(seed), from which each step draws",
             )
     rng = rng if source.seeds else None
-    if ranks.comm is None:
-        return Step(source, params, optimizer, rng, average)
-    return RankStep(source, params, optimizer, rng, ranks.comm, overlap, shard_state, average)
+    if ranks.comm is not None:
+        return RankStep(source, params, optimizer, rng, ranks.comm, overlap, shard_state, average, micro_batch)
+    if micro_batch is not None:
+        return AccumulatingStep(source, params, optimizer, rng, average, micro_batch)
+    return Step(source, params, optimizer, rng, average)
 
 
 def _total(tape: Tape, loss: Variable | Sequence[Variable]) -> Traced[tuple[Variable, ...]]:

@@ -22,18 +22,13 @@ from viva_tensor.distributed.reducer import BUCKET, HEADER_SIZE, GradientReducer
 from viva_tensor.error import InvalidValue, RankError
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.build import isa
-from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Averaging, Optimizer
 from viva_tensor.program._executor import put
-from viva_tensor.program.builder import Builder
-from viva_tensor.program.emission import Holdings
-from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts_with_gradients
-from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
-from viva_tensor.program.planning import Plan, Plans, plan
+from viva_tensor.program.accumulation import AccumulatingStep
+from viva_tensor.program.planning import Plan
 from viva_tensor.program.run import Run
 from viva_tensor.program.source import Source
-from viva_tensor.program.step import Step
-from viva_tensor.program.store import ParameterStore, State
+from viva_tensor.program.store import Block, ParameterStore, State
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -43,7 +38,7 @@ def _digest(arrays: Iterable[ArrayLike]) -> str:
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-class RankStep(Step):
+class RankStep(AccumulatingStep):
     """A step on the rows of one rank, with the loss and the update of all rows of all ranks.
 
     :func:`viva_tensor.program.compile_step` makes it if given ``comm``. All ranks begin with the parameters of rank 0
@@ -66,18 +61,17 @@ class RankStep(Step):
         overlap: bool = False,
         shard_state: bool = False,
         average: Averaging | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         from mpi4py import MPI
 
         self._comm = comm
         self._bucket = BUCKET if overlap else 0
-        self._sharded = shard_state
+        self._sharing = comm if shard_state else None
         self._interrupts = Interrupts()
         self._clock = Clock()
         self._asked = self._timing = False
         self._failure: BaseException | None = None
-        self._scale = np.ones((), source.dtype)
-        self._updates: dict[int, Plan] = {}
         level = min(comm.allgather(MPI.Query_thread()))
         if level < MPI.THREAD_FUNNELED:
             raise RankError(
@@ -103,7 +97,7 @@ class RankStep(Step):
             },
         )
         with fail_together(comm, "compile_step"):
-            super().__init__(source, params, optimizer, rng, average)
+            super().__init__(source, params, optimizer, rng, average, micro_batch)
         require_equal(comm, "compile_step", {"the layout of parameters": self._store.layouts})
         comm.Bcast(self._store.params.memory)
         if average is not None:
@@ -115,29 +109,12 @@ class RankStep(Step):
         with self._lock:
             return _digest(self._store.values())
 
-    def _compiled(self, shapes: Shapes) -> tuple[ParameterStore, Plans]:
-        """Return parameters and moments, and plans up to the gradients, which are in the reducer's memory."""
-        source, optimizer = self._source, self._optimizer
-        count = len(source.params)
-        lowered = self._lowered(shapes)
-        clipped = optimizer.clip_norm is not None  # the norm is of gradients in rows
-        layouts = {} if clipped else layouts_with_gradients(lowered[0], count, source.dtype)
-        comm = self._comm if self._sharded else None
-        store = ParameterStore(source, layouts, optimizer, comm, averaged=self._averaging is not None)
-        self._reducer = GradientReducer(self._comm, *store.block(HEADER_SIZE), self._bucket)
-        layouts = layouts | {count + index: panels for index, panels in layouts.items()}
-        arrays = (*store.params.arrays, *self._reducer.gradients)
-        held = Holdings(arrays, layouts, seeds=self._seeds, dropout_factor=self._dropout_factor)
-        firsts = self._reducer.firsts
-        plans = Plans(self._lowered, source.dtype, held, lambda planned: complete(planned, count, firsts))
-        plans.at(shapes, lowered)
-        return store, plans
-
-    def _lowered(self, shapes: Shapes) -> tuple[list[Instruction], Symbol]:
-        """Return the instructions up to the gradients, times this rank's number of rows, and the loss."""
-        rows = shapes[0][0] if shapes[0] else 1
-        instructions, output = self._source.instructions(shapes, SEPARATE, float(rows))
-        return gradients(instructions, len(self._source.params), self._source.dtype), output
+    def _new_gradients(self, store: ParameterStore) -> Block:
+        """Return memory for the gradients that the reducer sums over the ranks."""
+        block = store.block(HEADER_SIZE)
+        self._reducer = GradientReducer(self._comm, *block, self._bucket)
+        self._firsts = self._reducer.firsts
+        return Block(block.memory, block.arrays[1:])
 
     def __call__(self, *inputs: ArrayLike) -> float:
         """Make one step on this rank's rows, which may be none if others have some; return the loss of all rows.
@@ -257,11 +234,7 @@ class RankStep(Step):
                 raise_on_all(self._comm, "step", failure)
                 raise InvalidValue("no rank has any rows", operation="step")
             self._rule.lr, self._rule.decay = total.rate, total.decay
-            self._scale[...] = 1 / total.rows
-            if self._optimizer.clip_norm is not None:
-                reducer.memory *= self._scale  # clipping needs the norm of the mean
-            update.run((), True, 0, update.calls())
-            self._average()
+            self._apply(update, total.rows)
             clock.count("compute")
             if self._store.shard is not None:
                 self._store.shard.gather(self._store.params.memory)
@@ -271,16 +244,15 @@ class RankStep(Step):
 
     def _backward(self, inputs: Sequence[ArrayLike]) -> tuple[float, int]:
         """Compute this rank's gradients and start their sums; return the loss, and the number of rows."""
-        arrays = self._source.arrays("step", inputs)
-        shapes = self._source.shapes("step", arrays)
-        rows = shapes[0][0] if shapes[0] else 1
-        self._draw()
+        loss, rows = super()._backward(inputs)
         if not rows:
             self._reducer.memory[:] = 0
-            return 0.0, 0
-        planned = self._plans.at(shapes)
+        return loss, rows
+
+    def _run_part(self, planned: Plan, arrays: tuple[Array, ...], alone: bool) -> float:
+        """Compute the gradients of a part of a batch, whose sums begin as they are made if it is the only one."""
         executor, begin = planned.executor, 0
-        for end in planned.cuts:
+        for end in planned.cuts if alone else ():
             if end > begin:
                 executor.run(arrays, True, begin, end)
             self._reducer.start()
@@ -288,7 +260,7 @@ class RankStep(Step):
             begin = end
         loss = executor.run(arrays, True, begin, executor.calls())
         assert loss is not None  # arrays are plain, and of these shapes
-        return loss, rows
+        return loss
 
     @property
     def timed(self) -> bool:
@@ -345,26 +317,3 @@ class RankStep(Step):
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """As :meth:`Step.profile`, for this rank's instructions up to the gradients, without the other ranks."""
         return self._profile(inputs, times)
-
-    def _update(self) -> Plan:
-        """Return the plan of the update of this rank's shard of the parameters, or of all."""
-        threads = get_num_threads()
-        if threads not in self._updates:
-            store, whole, optimizer = self._store, self._reducer.gradients, self._optimizer
-            arrays = (*store.local(store.params.arrays), *store.local(whole), *whole)
-            symbols = [
-                Symbol((array.size,), (1,), Buffer("parameter", array.size, index))
-                for index, array in enumerate(arrays)
-            ]
-            count = len(whole)
-            build = Builder(self._source.dtype)
-            scale = Symbol((), (), Buffer("constant", 1, array=self._scale))
-            if optimizer.clip_norm is not None:
-                scale = build.clipping(symbols[2 * count :], optimizer.clip_norm)
-            updated = [index for index in range(count) if arrays[index].size]
-            grads, params = [symbols[count + index] for index in updated], [symbols[index] for index in updated]
-            build.updates(grads, params, scale, optimizer)
-            factors = self._source.factors
-            held = Holdings(arrays, moments=store.moments, rule=self._rule, factors=factors)
-            self._updates[threads] = plan(build.instructions, symbols[0], (), self._source.dtype, threads, held)
-        return self._updates[threads]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +19,18 @@ from viva_tensor.program._executor import INPUTS_AT_MOST
 from viva_tensor.program.instructions import Instruction, Shapes, Symbol
 from viva_tensor.program.lowering import Lowered, lower, needed
 from viva_tensor.program.passes import PASSES, Pass
+
+
+class Part(NamedTuple):
+    """Some rows of a batch."""
+
+    rows: int
+    arrays: tuple[Array, ...]
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each array."""
+        return tuple(array.shape for array in self.arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +92,35 @@ class Source:
             if array.ndim and array.shape[0] != recorded[0]:
                 rows = array.shape[0]
         if rows is not None:
-            batch = next(variable.data.shape[0] for variable in self.inputs if variable.data.ndim)
-            for array, variable in zip(arrays, self.inputs, strict=True):
+            for array, variable, batched in zip(arrays, self.inputs, self.batched, strict=True):
                 recorded = variable.data.shape
-                want = (rows, *recorded[1:]) if recorded and recorded[0] == batch else recorded
+                want = (rows, *recorded[1:]) if batched else recorded
                 if array.shape != want:
                     raise ShapeMismatch(want, array.shape, operation=operation, hint="give as many rows in each input")
         return tuple(array.shape for array in arrays)
+
+    @property
+    def batched(self) -> tuple[bool, ...]:
+        """Whether each input has a row for each of a batch: as many as were recorded in the first that has rows."""
+        recorded = [variable.data.shape for variable in self.inputs]
+        batch = next((shape[:1] for shape in recorded if shape), None)
+        return tuple(bool(shape) and shape[:1] == batch for shape in recorded)
+
+    def parts(self, arrays: Sequence[Array], rows: int | None) -> list[Part]:
+        """Return the parts of a batch, of so many rows and the last of what is left; None: one part of all."""
+        count = next((len(array) for array, batched in zip(arrays, self.batched, strict=True) if batched), 1)
+        if rows is None or count <= rows or not any(self.batched):
+            return [Part(count, tuple(arrays))] if count else []
+        return [
+            Part(
+                min(rows, count - begin),
+                tuple(
+                    array[begin : begin + rows] if batched else array
+                    for array, batched in zip(arrays, self.batched, strict=True)
+                ),
+            )
+            for begin in range(0, count, rows)
+        ]
 
 
 def source_of(

@@ -20,7 +20,7 @@ from viva_tensor.program._executor import Guard, put
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.layouts import of_parameters
-from viva_tensor.program.planning import Plans
+from viva_tensor.program.planning import Plan, Plans
 from viva_tensor.program.run import Run, chosen_rows
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Source
@@ -240,7 +240,11 @@ class Step:
     def losses(self) -> tuple[float, ...]:
         """Each loss given to ``compile_step``, of the latest step on this rank's rows; NaN before the first step."""
         with self._lock:
-            values = self._plans.current.array(self._plans.current.output).ravel().tolist()
+            return self._losses_of(self._plans.current)
+
+    def _losses_of(self, plan: Plan) -> tuple[float, ...]:
+        """Return each loss as a plan left it."""
+        values = plan.array(plan.output).ravel().tolist()
         return tuple(values[1:] or values)  # of several, the first is their sum
 
     @property
@@ -293,8 +297,11 @@ class Step:
             self._rule.lr = lr
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made = (self._source, self._tree, self._optimizer, self._rng, self._averaging)
-        return _unpickled, (made, self.state(), self._rates)
+        return _unpickled, (type(self), self._made(), self.state(), self._rates)
+
+    def _made(self) -> tuple[Any, ...]:
+        """Return what the step was made of."""
+        return self._source, self._tree, self._optimizer, self._rng, self._averaging
 
     def params(self, tape: Tape) -> Traced[Any]:
         """Return the parameters as new variables on a tape, in the tree given to ``compile_step``."""
@@ -370,8 +377,8 @@ class Step:
         return report.listing(self._plans.current, self._source.dtype)
 
 
-def _unpickled(made: tuple[Any, ...], state: State, rates: Rates) -> Step:
-    step = Step(*made)
+def _unpickled(kind: type[Step], made: tuple[Any, ...], state: State, rates: Rates) -> Step:
+    step = kind(*made)
     step.restore(state)
     step.rates = rates
     return step

@@ -1,0 +1,131 @@
+"""Batches that are computed in parts: the bits of a loop on the tape, and the step of the whole batch."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from support.steps import copied, same, same_state
+
+from viva_tensor import autograd, error, kernels, nn, optim, program
+
+OPTIMIZERS = {
+    "SGD": optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.3),
+    "AdamW": optim.AdamW(lr=0.01, weight_decay=0.3),
+    "clipped": optim.AdamW(lr=0.01, clip_norm=0.05),
+}
+
+
+def record(tape, layers, X, Y, rng=None, rate=0.0):
+    x, tape = autograd.new_constant(tape, X)
+    y, tape = autograd.new_constant(tape, Y)
+    out, tape = nn.mlp_forward(tape, layers, x, dropout_rate=rate, rng=rng)
+    loss, tape = nn.mse_loss(tape, out, y)
+    return (x, y), loss, tape
+
+
+def compiled(optimizer, rate=0.0, dtype="float32", rows=50, **options):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((50, 12)).astype(dtype), rng.standard_normal((50, 2)).astype(dtype)
+    layers, tape = nn.mlp(autograd.new_tape(), (12, 30, 2), rng=rng, dtype=dtype)
+    inputs, loss, tape = record(tape, layers, X[:rows], Y[:rows], np.random.default_rng(1), rate)
+    again = np.random.default_rng(5)
+    step = program.compile_step(
+        tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer, rng=again, **options
+    )
+    return X, Y, layers, step
+
+
+def eager(optimizer, layers, batches, rows, rate):
+    """Losses, and layers after a step on each batch, whose gradients are added up over parts of so many rows."""
+    layers, tape = copied(layers)
+    state, rng, losses = optim.init(optimizer, layers), np.random.default_rng(5), []
+    for X, Y in batches:
+        total, sums = 0.0, {}
+        for begin in range(0, len(X), rows):
+            part = X[begin : begin + rows], Y[begin : begin + rows]
+            _, loss, longer = record(tape, layers, *part, rng, rate)
+            total += len(part[0]) * float(loss.data)
+            grads = autograd.backward(longer, loss, seed=np.float32(len(part[0])))
+            sums = {key: kernels.add(sums[key], one) if key in sums else one for key, one in dict(grads).items()}
+        mean = {key: kernels.scale(one, float(np.float32(1 / len(X)))) for key, one in sums.items()}
+        losses.append(total / len(X))
+        (layers, state), tape = optim.update(autograd.new_tape(), optimizer, state, layers, mean)
+    return losses, layers
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_parts_have_the_bits_of_a_loop_on_the_tape(optimizer, threads, rate):
+    with kernels.num_threads(threads):
+        X, Y, layers, step = compiled(optimizer, rate, micro_batch=16)
+        batches = [(X, Y), (X[:32], Y[:32]), (X[:5], Y[:5])]  # with a smaller last part, without, in one part
+        losses = [step(*batch) for batch in batches]
+    wanted, trained = eager(optimizer, layers, batches, 16, rate)
+    assert losses == wanted
+    assert same(step.params(autograd.new_tape()).value, trained)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_parts_make_the_step_of_the_whole_batch(optimizer):
+    X, Y, _, parts = compiled(optimizer, dtype="float64", micro_batch=7)
+    *_, whole = compiled(optimizer, dtype="float64")
+    settings = {"batch_size": 30, "epochs": 3, "schedule": lambda number: 0.01 / number}
+    found, wanted = (step.run(X, Y, rng=np.random.default_rng(2), **settings) for step in (parts, whole))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)  # rounding of float64 in some twenty sums
+    for layer, other in zip(*(step.params(autograd.new_tape()).value for step in (parts, whole)), strict=True):
+        np.testing.assert_allclose(layer.w.data, other.w.data, rtol=1e-9)
+    assert parts.steps == whole.steps == 6
+
+
+def test_the_memory_is_that_of_one_part():
+    *_, parts = compiled(OPTIMIZERS["SGD"], micro_batch=5)
+    small = compiled(OPTIMIZERS["SGD"], rows=5, micro_batch=5)[-1]
+    whole = compiled(OPTIMIZERS["SGD"], micro_batch=50)[-1]
+    assert parts._plans.current.arena.size == small._plans.current.arena.size < whole._plans.current.arena.size
+
+
+def test_each_of_several_losses_is_the_mean_over_all_rows_and_inputs_without_rows_stay_whole():
+    X, factors = np.arange(10, dtype="f4")[:, None], np.array([[2.0], [3.0], [5.0]], "f4")
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    scale, tape = autograd.new_constant(tape, factors)
+    w, tape = autograd.new_variable(tape, np.ones((1, 1), "f4"))
+    product, tape = autograd.mul(tape, x, w)
+    first, tape = autograd.mean(tape, product)
+    second, tape = autograd.sum(tape, scale)
+    second, tape = autograd.mul(tape, second, first)
+    step = program.compile_step(
+        tape, loss=(first, second), params=w, inputs=(x, scale), optimizer=optim.SGD(lr=0.5), micro_batch=4
+    )
+    assert all(np.isnan(step.losses))
+    assert step(X, factors) == 11 * 4.5
+    assert step.losses == (4.5, 45.0)
+    assert step.params(autograd.new_tape()).value.data == 1 - 0.5 * 11 * 4.5
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))])
+def test_a_copy_goes_on_alike(again):
+    X, Y, _, step = compiled(OPTIMIZERS["AdamW"], micro_batch=16, average=optim.Averaging(0.9))
+    step(X, Y)
+    twin = again(step)
+    assert type(twin) is type(step)
+    assert step(X, Y) == twin(X, Y)
+    assert same_state(step.state(), twin.state())
+    assert same(step.average_params(autograd.new_tape()).value, twin.average_params(autograd.new_tape()).value)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "8", True])
+def test_parts_that_are_no_number_of_rows_are_refused(wrong):
+    with pytest.raises(error.InvalidValue, match=r"compile_step: micro_batch="):
+        compiled(OPTIMIZERS["SGD"], micro_batch=wrong)
+
+
+def test_a_batch_that_is_refused_changes_nothing():
+    X, Y, _, step = compiled(OPTIMIZERS["SGD"], rate=0.4, micro_batch=16)
+    *_, twin = compiled(OPTIMIZERS["SGD"], rate=0.4, micro_batch=16)
+    for wrong in ((X[:0], Y[:0]), (X, Y[:20]), (X[:, :3], Y), (X.astype("f8"), Y)):
+        with pytest.raises(error.TensorError, match=r"step: "):
+            step(*wrong)
+    assert step(X, Y) == twin(X, Y)
+    assert same_state(step.state(), twin.state())
