@@ -150,6 +150,23 @@ def test_losses_and_rows_of_one(rng):
         program.compile_objective(tape, loss=loss, params=y)
 
 
+@pytest.mark.parametrize("features", [1, 2])
+@pytest.mark.parametrize("recorded", [1, 2, 3])
+def test_a_vector_as_long_as_the_recorded_rows_is_not_taken_for_a_batch(recorded, features, rng):
+    w, tape = autograd.new_variable(autograd.new_tape(), np.arange(1.0, features + 1)[:, None])
+    x, tape = autograd.new_constant(tape, np.ones((recorded, features)))
+    y, tape = autograd.matmul(tape, x, w)
+    squares, tape = autograd.square(tape, y)
+    loss, tape = autograd.mean(tape, squares)
+    objective = program.compile_objective(tape, loss=loss, params=w, inputs=(x,))
+    for rows in (1, 2, 3, 4):
+        X = rng.standard_normal((rows, features))
+        value, gradient = objective(objective.start, X)
+        outputs = X @ objective.start
+        assert value == pytest.approx((outputs**2).mean())
+        assert gradient == pytest.approx(2 / rows * X.T @ outputs)
+
+
 def test_why_it_stops():
     assert lbfgs(rosenbrock, [-1.2, 1.0], max_iterations=3).reason == "the most iterations were made"
     few = lbfgs(rosenbrock, [-1.2, 1.0], max_evaluations=5)

@@ -30,8 +30,9 @@ class Objective:
         The recorded parameters.
     """
 
-    def __init__(self, forward: Forward, params: Any, shapes: Shapes, as_row: bool) -> None:
-        self._forward, self._params, self._leaves, self._as_row = forward, params, leaves(params), as_row
+    def __init__(self, forward: Forward, params: Any, shapes: Shapes, fed: tuple[int, ...]) -> None:
+        self._forward, self._params, self._leaves = forward, params, leaves(params)
+        self._fed = fed  # the shape in which the program takes the vector
         self._shapes = shapes  # of the recorded inputs
         self.start: Float64Array = np.concatenate([one.data.ravel() for one in self._leaves]).astype(np.float64)
 
@@ -48,7 +49,7 @@ class Objective:
             wanted = f"{len(self._shapes)} of shapes {', '.join(map(str, self._shapes))}" if self._shapes else "none"
             got = f"got {len(inputs)} inputs after the vector of parameters, wanted {wanted}"
             raise DimensionError(got, operation="objective", hint="give those of compile_objective, in their order")
-        loss, gradient = self._forward(*inputs, flat[None] if self._as_row else flat)
+        loss, gradient = self._forward(*inputs, flat.reshape(self._fed))
         return loss.item(), gradient.astype(np.float64)
 
     def params(self, tape: Tape, x: ArrayLike) -> Traced[Any]:
@@ -134,8 +135,7 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
         raise DimensionError(f"a loss of shape {loss.shape}", operation="compile_objective", hint="reduce it first")
     if not variables:
         raise InvalidValue("no parameters", operation="compile_objective", hint="give a tree of variables")
-    as_row = not (given and given[0].shape[:1] == (1,))  # so that no program takes the vector for rows of a batch
-    (vector, made), again = _of_one_vector(tape, (loss, *given), variables, as_row)
+    (vector, made), again = _of_one_vector(tape, (loss, *given), variables)
     gradients, again = autograd.gradient(again, made[loss.id], [made[one.id] for one in variables])
     rows = []
     for one in gradients:
@@ -144,20 +144,24 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     gradient, again = autograd.concatenate(again, rows)
     shapes = tuple(one.shape for one in given)
     fed = (*(made[one.id] for one in given), vector)
-    return Objective(compile_forward(again, output=(made[loss.id], gradient), inputs=fed), params, shapes, as_row)
+    program = compile_forward(again, output=(made[loss.id], gradient), inputs=fed)
+    return Objective(program, params, shapes, vector.shape)
 
 
 def _of_one_vector(
-    tape: Tape, wanted: Sequence[Variable], params: Sequence[Variable], as_row: bool
+    tape: Tape, wanted: Sequence[Variable], params: Sequence[Variable]
 ) -> Traced[tuple[Variable, dict[int, Variable]]]:
     """Record again what is wanted, with parameters that are parts of one vector; return it and the new variables."""
     flat = np.concatenate([one.data.ravel() for one in params])
-    vector, again = autograd.new_constant(autograd.new_tape(), flat[None] if as_row else flat)
+    rows = wanted[1].shape[:1] if len(wanted) > 1 else ()
+    shape = (1, flat.size) if rows != (1,) else flat.shape  # so that no program takes the vector for rows of a batch
+    vector, again = autograd.new_constant(autograd.new_tape(), flat.reshape(() if shape == rows else shape))
+    line, again = autograd.reshape(again, vector, flat.shape)
     made: dict[int, Variable] = {}
     start = 0
     for one in params:
         end = start + one.data.size
-        part, again = autograd.slice(again, vector, np.s_[0, start:end] if as_row else np.s_[start:end])
+        part, again = autograd.slice(again, line, np.s_[start:end])
         made[one.id], again = autograd.reshape(again, part, one.shape)
         start = end
     for node in needed(tape.nodes(), wanted):
