@@ -192,7 +192,44 @@ class Categorical:
         )
 
 
-Column = Numeric | Date | Categorical
+@dataclass(frozen=True)
+class Effect:
+    """What the target tends to be for each value of a column, in addition to the features of the column itself.
+
+    `means` has a number for each output of each of `values`, which are labels in their normal form. It is 0 for missing
+    values and those not in training.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    means: tuple[tuple[float, ...], ...]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        outputs = len(self.means[0])
+        return tuple(f"{self.name}: effect" + f" {i + 1}" * (outputs > 1) for i in range(outputs))
+
+    @property
+    def binned(self) -> tuple[bool, ...]:
+        """Whether each feature is that of a bin."""
+        return (False,) * len(self.means[0])
+
+    def encode(self, column: pd.Series[Any]) -> Float64Array:
+        means = np.array([*self.means, (0.0,) * len(self.means[0])])
+        return means[self.codes(column)]  # code -1 finds the last entry
+
+    def codes(self, column: pd.Series[Any]) -> IndexArray:
+        """Return the index of each row's value, -1 where it is missing or was not in training."""
+        codes, labels = labels_of(column)
+        place = {value: i for i, value in enumerate(self.values)}
+        return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
+
+    def unfamiliar(self, column: pd.Series[Any]) -> str:
+        """Return nothing: the column itself tells."""
+        return ""
+
+
+Column = Numeric | Date | Categorical | Effect
 
 
 def column_from_dict(record: Mapping[str, Any]) -> Column:
@@ -207,6 +244,8 @@ def column_from_dict(record: Mapping[str, Any]) -> Column:
     match record["kind"]:
         case "categorical":
             return Categorical(name, tuple(map(str, record["categories"])), bool(record["missing"]))
+        case "effect":
+            return _effect_from_dict(name, record)
         case "date":
             cycles = tuple(record["cycles"])
             if not set(cycles) <= DAYS.keys():
@@ -217,6 +256,14 @@ def column_from_dict(record: Mapping[str, Any]) -> Column:
             # models of version 0.1 have dates so
             return numeric if record.get("origin") is None else Date(name, _time(record["origin"]), numeric)
     raise ValueError(f"unknown kind {record['kind']!r}")
+
+
+def _effect_from_dict(name: str, record: Mapping[str, Any]) -> Effect:
+    means = tuple(tuple(map(float, row)) for row in record["means"])
+    values = tuple(map(str, record["values"]))
+    if not values or len(values) != len(means) or len(set(map(len, means))) != 1 or not np.isfinite(means).all():
+        raise ValueError(f"the effects of column {name!r} are not a number for each output of each value")
+    return Effect(name, values, means)
 
 
 def _time(text: Any) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Numeric, column_from_dict
+from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Effect, Numeric, column_from_dict
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
 from viva_tensor.tabular.progress import counted
 
@@ -85,9 +85,21 @@ class Encoding:
         return tuple(name for column in self.columns for name in column.feature_names)
 
     @property
-    def plain(self) -> IndexArray:
-        """The indices of the features that are no bins, which linear models and trees do not need."""
+    def unbinned(self) -> IndexArray:
+        """The indices of the features that are no bins, which linear models do not need."""
         return np.flatnonzero([not is_bin for column in self.columns for is_bin in column.binned])
+
+    @property
+    def plain(self) -> IndexArray:
+        """The indices of the features that are neither bins nor effects: what other learners would be given."""
+        effects = [isinstance(column, Effect) for column in self.columns for _ in column.feature_names]
+        return np.setdiff1d(self.unbinned, np.flatnonzero(effects))
+
+    @property
+    def places(self) -> dict[str, IndexArray]:
+        """The indices of the features of each column of the table."""
+        names = np.array([column.name for column in self.columns for _ in column.feature_names])
+        return {name: np.flatnonzero(names == name) for name in dict.fromkeys(column.name for column in self.columns)}
 
     def encode(self, table: Table) -> npt.NDArray[np.float32]:
         """Return the features of `table`: a C-contiguous float32 array [rows, features] without NaN or infinity.
@@ -120,7 +132,7 @@ class Encoding:
         ------
         DataError
         """
-        absent = [column.name for column in self.columns if column.name not in table.columns]
+        absent = [name for name in dict.fromkeys(one.name for one in self.columns) if name not in table.columns]
         if absent:
             raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
 

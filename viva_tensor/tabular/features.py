@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from viva_tensor.distributed import Ranks
-from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError, IndexArray, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
@@ -59,6 +59,14 @@ class Features(NamedTuple):
         if isinstance(self.x, Packed):
             return {"x": PackedRows(self.x, train), "validation": (self.x[validation], self.y[validation])}
         return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
+
+    def put(self, column: int, rows: IndexArray, values: Float64Array) -> None:
+        """Put other values in the features of a column, by its index in the encoding, of some rows."""
+        if isinstance(self.x, Packed):
+            self.x.put(column, rows, values)
+            return
+        begin = sum(len(one.feature_names) for one in self.prepared.encoding.columns[:column])
+        self.x[rows, begin : begin + values.shape[1]] = values
 
 
 @contextmanager

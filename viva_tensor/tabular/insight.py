@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.tabular.columns import Categorical, Column, Date
+from viva_tensor.tabular.columns import Categorical, Column, Date, Effect
 from viva_tensor.tabular.data import IndexArray, Table, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import Classes, Target
@@ -80,25 +80,22 @@ def examine(
     """
     x, actual, rows = np.array(x[:EXAMINED]), actual[:EXAMINED], rows[:EXAMINED]
     rng = np.random.default_rng(seed)
-    stops = np.cumsum([len(column.feature_names) for column in encoding.columns])
-    slices = [
-        slice(stop - len(column.feature_names), stop) for stop, column in zip(stops, encoding.columns, strict=True)
-    ]
+    places = encoding.places
     base = _error(outputs(x), actual, target)
     importances = []
-    for column, features in list(zip(encoding.columns, slices, strict=True))[:MOST_COLUMNS]:
+    for name, features in list(places.items())[:MOST_COLUMNS]:
         grown = []
         for _ in range(REPEATS):
             shuffled = x.copy()
-            shuffled[:, features] = x[rng.permutation(len(x)), features]
+            shuffled[:, features] = x[rng.permutation(len(x))][:, features]
             grown.append(_error(outputs(shuffled), actual, target) - base)
-        importances.append(Importance(column.name, float(np.mean(grown)), float(np.std(grown))))
+        importances.append(Importance(name, float(np.mean(grown)), float(np.std(grown))))
     importances.sort(key=lambda one: -one.mean)
-    by_name = {column.name: (column, features) for column, features in zip(encoding.columns, slices, strict=True)}
-    curves = [
-        _dependence(outputs, x[:CURVE_ROWS], target, *by_name[one.column], table[one.column].iloc[rows])
-        for one in importances[:FOLLOWED]
-    ]
+    curves = []
+    for one in importances[:FOLLOWED]:
+        columns = [column for column in encoding.columns if column.name == one.column]
+        present = table[one.column].iloc[rows]
+        curves.append(_dependence(outputs, x[:CURVE_ROWS], target, columns, places[one.column], present))
     return Insight(importances, curves)
 
 
@@ -109,10 +106,17 @@ def _error(outputs: Float32Array, actual: Float64Array, target: Target) -> float
 
 
 def _dependence(
-    outputs: Outputs, x: Float32Array, target: Target, column: Column, features: slice, present: pd.Series[Any]
+    outputs: Outputs,
+    x: Float32Array,
+    target: Target,
+    columns: list[Column],
+    features: IndexArray,
+    present: pd.Series[Any],
 ) -> Dependence:
+    column = columns[0]
     values = _grid(column, present)
-    encoded = column.encode(pd.Series(values, name=column.name))
+    given = pd.Series(values, name=column.name)
+    encoded = np.column_stack([one.encode(given) for one in columns])
     predicted = []
     for one in encoded:
         changed = x.copy()
@@ -130,6 +134,7 @@ def _grid(column: Column, present: pd.Series[Any]) -> list[Any]:
         codes, labels = labels_of(present)
         counts = Counter(labels[code] for code in codes if code >= 0)
         return [label for label, _ in counts.most_common() if label in column.categories][:MOST_CATEGORIES]
+    assert not isinstance(column, Effect)  # it comes after the column itself
     numbers = numbers_of(present, column.origin if isinstance(column, Date) else None)
     order = np.argsort(numbers, kind="stable")[: np.isfinite(numbers).sum()]
     if not len(order):

@@ -14,6 +14,7 @@ import numpy as np
 from viva_tensor import autograd, optim
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.packed import in_blocks
@@ -110,12 +111,14 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     parts = _parts(rows, members.count, settings.seed, None if classes is None else y)
     networks: list[Fit] = []
     linear: list[Layers] = []
+    effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     with bar_of("training", members.count * epochs) as bar:
         for number, held_out in enumerate(parts):
+            effects.put(held_out=number)
             others = np.concatenate([part for part in parts if part is not held_out])
             own = replace(settings, seed=settings.seed + number)
-            arrays = linear_start(features.x, y, target, own, others, features.prepared.encoding.plain)
+            arrays = linear_start(features.x, y, target, own, others, features.prepared.encoding.unbinned)
             start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
             given = {
                 **features.rows_to_fit(others, held_out),
@@ -134,6 +137,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
                 linear.append(start)
             if networks[-1].interrupted:
                 break
+    effects.put()
     if linear:
         seen = parts[: len(linear)]
         ours, theirs = (

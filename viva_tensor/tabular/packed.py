@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from viva_tensor.kernels.arrays import Float32Array
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import IndexArray, Table
 from viva_tensor.tabular.encoding import Encoding, pieces
@@ -83,6 +83,11 @@ class Packing:
                 records[field][rows, where] = encode(values)
         return records
 
+    def put(self, records: Records, column: int, rows: IndexArray, values: Float64Array) -> None:
+        """Put other values in the features of a column of numbers, by its index in the encoding, of some records."""
+        field, where = self._fields[column]
+        records[field][rows, where] = values
+
     def spread(self, records: Records) -> Float32Array:
         """Return the features [rows, features] of some records, as :meth:`Encoding.encode` returns them."""
         features = np.zeros((len(records), self.features), np.float32)
@@ -117,6 +122,10 @@ class Packed:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.records), self.packing.features
+
+    def put(self, column: int, rows: IndexArray, values: Float64Array) -> None:
+        """Put other values in the features of a column of numbers, by its index in the encoding, of some rows."""
+        self.packing.put(self.records, column, rows, values)
 
     def __getitem__(self, rows: IndexArray | slice | list[int]) -> Float32Array:
         return self.packing.spread(self.records[rows])

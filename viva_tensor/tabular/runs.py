@@ -25,6 +25,7 @@ from viva_tensor.tabular.baselines import (
 )
 from viva_tensor.tabular.data import DataError, Table, as_table
 from viva_tensor.tabular.defaults import settings_for
+from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
@@ -106,7 +107,10 @@ def run(
         settings = Members() if alone and suits(count) else settings_for(count)
     members, settings = _members(settings, count, task, alone)
     bins = 0 if members is None else members.bins_for(count, len(source.table.columns))
-    with encoded(prepare(source, task, settings, ranks, bins), stream, ranks, shared_folder) as features:
+    prepared = prepare(source, task, settings, ranks, bins)
+    if members is not None:
+        prepared = with_effects(prepared)
+    with encoded(prepared, stream, ranks, shared_folder) as features:
         prepared = features.prepared
         if started is not None and ranks.first:
             started(prepared)

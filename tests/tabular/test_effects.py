@@ -1,0 +1,140 @@
+"""Effects of the values of a column: what is estimated, where they are used, and that no row is told its target."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import f_oneway
+
+from viva_tensor import tabular
+from viva_tensor.distributed import Ranks
+from viva_tensor.tabular import Task, effects
+from viva_tensor.tabular.columns import Effect
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.effects import CrossFitting, with_effects
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.features import encoded
+from viva_tensor.tabular.members import Members
+from viva_tensor.tabular.preparing import prepare
+from viva_tensor.train import Settings
+
+QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
+
+
+def persons(rows=3000, people=150, seed=0, spread=1.0):
+    """Numbers and names of persons, who differ; a number whose order tells, and one that tells nothing."""
+    rng = np.random.default_rng(seed)
+    own = spread * np.random.default_rng(99).normal(size=people)
+    person, age, noise = rng.integers(0, people, rows), rng.integers(18, 95, rows), rng.integers(0, 200, rows)
+    y = own[person] + np.sin(age / 12) + 0.5 * rng.normal(size=rows)
+    return pd.DataFrame({"person": person, "age": age, "noise": noise, "name": [f"p{i}" for i in person], "y": y})
+
+
+def prepared(table, **options):
+    settings = QUICK.settings(len(table))
+    return with_effects(prepare(table, Task("y", **options), settings, bins=16))
+
+
+def found(ready):
+    return {one.name: one for one in ready.encoding.columns if isinstance(one, Effect)}
+
+
+def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
+    ready = prepared(persons())
+    assert list(found(ready)) == ["person", "name"]
+    assert "person: 150 values; the mean of y for each is a feature" in ready.notes
+    assert not found(prepared(persons(people=60)))  # few enough for a feature or a bin each
+    assert not found(prepared(persons(rows=400)))  # too few rows of each
+    assert not found(prepared(persons(spread=0.0)))
+    half = persons().assign(person=lambda table: table["person"] + 0.5).drop(columns="name")
+    assert not found(prepared(half))
+
+
+@pytest.mark.parametrize(("labels", "outputs"), [(2, 1), (3, 3), (effects.MOST_CLASSES + 1, 0)])
+def test_classes_have_an_effect_each_two_have_one(labels, outputs):
+    table = persons()
+    table["y"] = pd.qcut(table["y"], labels, labels=[f"c{i}" for i in range(labels)]).astype(str)
+    taken = found(prepared(table))
+    assert {len(one.means[0]) for one in taken.values()} == ({outputs} if outputs else set())
+
+
+def test_the_estimates_are_those_of_an_analysis_of_variance(rng):
+    groups = [rng.normal(rng.normal(), 2.0, size) for size in rng.integers(4, 30, 80)]
+    wanted = np.concatenate(groups)
+    wanted -= wanted.mean()
+    counts = np.array([len(group) for group in groups], float)
+    sums = np.array([part.sum() for part in np.split(wanted, np.cumsum(counts).astype(int)[:-1])])
+    estimate = effects._estimated(counts, sums[:, None], wanted[:, None])
+    ratio = f_oneway(*groups).statistic
+    assert estimate.significance[0] == pytest.approx((ratio - 1) * 79 / np.sqrt(2 * 79))
+    typical = (counts.sum() - (counts**2).sum() / counts.sum()) / 79
+    assert estimate.shrinkage[0] == pytest.approx(typical / (ratio - 1))  # σ² / τ²
+    assert estimate.roughness[0] == pytest.approx(1.0, abs=0.5)  # values in no order
+    made = effects._shrunk(counts, sums[:, None], estimate)[:, 0]
+    np.testing.assert_allclose(np.average(made**2, weights=counts), 1.0)
+    ratio_of_two = sums[0] / (counts[0] + estimate.shrinkage[0]) * (counts[1] + estimate.shrinkage[0]) / sums[1]
+    assert made[0] / made[1] == pytest.approx(ratio_of_two)
+
+
+def test_values_whose_order_tells_all_are_not_rough(rng):
+    value = rng.integers(0, 100, 5000)
+    wanted = np.sin(value / 15) + 0.3 * rng.normal(size=5000)
+    counts, sums = effects._sums(value, wanted[:, None] - wanted.mean(), 100)
+    estimate = effects._estimated(counts, sums, wanted[:, None] - wanted.mean())
+    assert estimate.tells(ordered=False)
+    assert not estimate.tells(ordered=True)
+    assert estimate.roughness[0] < 0.02
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeypatch):
+    if packed:
+        monkeypatch.setattr("viva_tensor.tabular.features.DENSE", 0)
+    ready = prepared(persons())
+    parts = np.array_split(np.concatenate(ready.split[:2]), 3)
+    place = ready.encoding.places["person"][-1]
+    fixed = effects._Estimate(*np.ones((5, 1)))  # which all targets go into
+    monkeypatch.setattr(effects, "_estimated", lambda *given: fixed)
+
+    def features(values, held_out):
+        with encoded(ready._replace(values=values), None, Ranks(None), None) as made:
+            CrossFitting(made, parts).put(held_out)
+            return [made.x[part][:, place].copy() for part in parts]
+
+    before, of_all = features(ready.values, 2), features(ready.values, None)
+    for number in range(3):
+        values = ready.values.copy()
+        values[parts[number]] = values[parts[number]][::-1]  # of the same mean
+        after = features(values, 2)
+        same = [np.array_equal(one, other) for one, other in zip(before, after, strict=True)]
+        assert same == [number in (own, 2) for own in range(3)]
+        after = features(values, None)
+        assert [np.array_equal(a, b) for a, b in zip(of_all, after, strict=True)] == [number == i for i in range(3)]
+
+
+def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):
+    table, new = persons(), persons(seed=1)
+    new.loc[0, "person"] = 9999
+    run = tabular.run(table.drop(columns="name"), "y", QUICK)
+    alone = tabular.run(table.drop(columns="name"), "y", Settings(hidden=(16,), epochs=10))
+    assert run.scores["network"].r2 > max(0.8, alone.scores["network"].r2 + 0.1)
+    assert run.scores["boosted trees"].rmse == pytest.approx(alone.scores["boosted trees"].rmse, rel=0.05)
+    assert run.insight.importances[0].column == "person"
+    tabular.save(run, tmp_path)
+    predicted = tabular.load(tmp_path).predict(new)["predicted"]
+    pd.testing.assert_series_equal(predicted, run.model.predict(new)["predicted"])
+    left = (new["y"] - predicted)[1:]
+    assert 1 - left.var() / new["y"].var() > 0.8
+
+
+def test_an_effect_is_its_own_record():
+    effect = Effect("person", ("7", "x"), ((0.5,), (-1.25,)))
+    encoding = Encoding((effect,))
+    record = json.loads(json.dumps(encoding.to_dict()))
+    assert Encoding.from_dict(record) == encoding
+    column = pd.Series([7.0, "X", None, 8, "7"], name="person", dtype=object)
+    assert effect.encode(column).tolist() == [[0.5], [-1.25], [0.0], [0.0], [0.5]]
+    for wrong in ({"means": [[1.0]]}, {"means": [[1.0], [2.0, 3.0]]}, {"means": [[1.0], [None]]}, {"values": []}):
+        with pytest.raises(DataError, match=r"not the description of an encoding"):
+            Encoding.from_dict({**record, "columns": [{**record["columns"][0], **wrong}]})
