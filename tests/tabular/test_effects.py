@@ -116,11 +116,12 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
 def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):
     table, new = persons(), persons(seed=1)
     new.loc[0, "person"] = 9999
-    run = tabular.run(table.drop(columns="name"), "y", QUICK)
-    alone = tabular.run(table.drop(columns="name"), "y", Settings(hidden=(16,), epochs=10))
+    run = tabular.run(table, "y", QUICK)
+    alone = tabular.run(table, "y", Settings(hidden=(16,), epochs=10))
     assert run.scores["network"].r2 > max(0.8, alone.scores["network"].r2 + 0.1)
     assert run.scores["boosted trees"].rmse == pytest.approx(alone.scores["boosted trees"].rmse, rel=0.05)
-    assert run.insight.importances[0].column == "person"
+    assert sorted(one.column for one in run.insight.importances) == ["age", "name", "noise", "person"]
+    assert run.insight.importances[-1].column == "noise"
     tabular.save(run, tmp_path)
     predicted = tabular.load(tmp_path).predict(new)["predicted"]
     pd.testing.assert_series_equal(predicted, run.model.predict(new)["predicted"])

@@ -91,7 +91,7 @@ class Model:
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table whose columns of text are numbers and dates where the model wants them."""
-        wanted = {column.name for column in self.encoding.columns if not isinstance(column, Categorical)}
+        wanted = {column.name for column in self.encoding.columns if isinstance(column, Numeric | Date)}
         texts = [name for name in table.columns if name in wanted and kind_of(table[name]) == "text"]
         usual = {column.name: Dates() for column in self.encoding.columns if isinstance(column, Date)}
         written = usual | dict(self.origin.notations)
