@@ -1,6 +1,9 @@
 """Several networks that become one: their parts of the rows, their mean, and what a run makes of them."""
 
+import signal
+import threading
 from dataclasses import replace
+from time import sleep
 
 import numpy as np
 import pandas as pd
@@ -86,24 +89,40 @@ def test_where_a_line_does_as_well_the_mean_of_lines_is_kept(rng):
     assert run.scores["network"].rmse == pytest.approx(run.scores["least squares"].rmse, rel=0.02)
 
 
-@pytest.mark.parametrize("after", [0, 2])
-def test_an_interruption_keeps_the_networks_that_are_trained(after, monkeypatch):
-    trained, made = members._cycles, []
+def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in_training(monkeypatch):
+    trained, epochs = members._cycles, []
 
     def stopping(*arguments):
-        if len(made) == after:
-            raise KeyboardInterrupt
-        made.append(trained(*arguments))
-        return made[-1]
+        sharing = arguments[-1]
+        if len(epochs) == 2:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while not sharing.stopped:
+                sleep(0.001)
+        fit = trained(*arguments)
+        epochs.append(len(fit.history["epoch"]))
+        return fit
 
     monkeypatch.setattr(members, "_cycles", stopping)
-    if not after:
-        with pytest.raises(KeyboardInterrupt):
-            tabular.run(waves(100), "y", QUICK)
-        return
-    with pytest.warns(UserWarning, match="interrupted; 2 networks of 3 are kept"):
-        run = tabular.run(waves(100), "y", QUICK)
-    assert run.fit.layers[0].w.shape[0] == 32
+    with kernels.num_threads(1), pytest.warns(UserWarning, match="interrupted; 3 networks of 5 are kept"):
+        run = tabular.run(waves(100), "y", replace(QUICK, count=5))
+    assert run.fit.interrupted
+    assert run.fit.layers[0].w.shape[0] == 3 * 16
+    assert len(epochs) == 3
+    assert epochs[2] == 1 < min(epochs[:2])
+
+
+@pytest.mark.parametrize("wrong", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_error_in_a_network_ends_the_others(wrong, monkeypatch):
+    begun = []
+
+    def failing(*arguments):
+        begun.append(arguments)
+        raise wrong
+
+    monkeypatch.setattr(members, "_cycles", failing)
+    with kernels.num_threads(1), pytest.raises(wrong):
+        tabular.run(waves(100), "y", QUICK)
+    assert len(begun) == 1
 
 
 def test_bins_are_fewer_for_large_and_wide_tables():

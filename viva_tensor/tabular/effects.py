@@ -22,7 +22,7 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
-ROWS_OF_VALUE = 4
+ROWS_OF_VALUE = 6
 MOST_CLASSES = 10
 SIGNIFICANT = 5.0  # standard deviations of chance
 ROUGH = 0.2  # the share of the variance between values that lies between neighbours; 1 where their order tells nothing
@@ -166,7 +166,6 @@ class CrossFitting:
     Parameters
     ----------
     features : Features
-        Changed by :meth:`put`.
     parts : sequence of ndarray
         The rows that effects are made of, in parts.
     """
@@ -192,10 +191,14 @@ class CrossFitting:
             estimate = _estimated(counts.sum(axis=0), sums.sum(axis=0), wanted[present])
             self._columns.append((index, codes, counts, sums, estimate))
 
-    def put(self, held_out: int | None = None) -> None:
-        """Make the effects of each part anew, of the targets of all parts but itself and one that is held out."""
+    def without(self, held_out: int | None = None) -> Features:
+        """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
+        if not self._columns:
+            return self._features
+        features = self._features.copy()
         for index, codes, counts, sums, estimate in self._columns:
             for number, rows in enumerate(self._parts):
                 used = [i for i in range(len(self._parts)) if i not in (number, held_out)]
                 means = _shrunk(counts[used].sum(axis=0), sums[used].sum(axis=0), estimate)
-                self._features.put(index, rows, np.append(means, np.zeros((1, means.shape[1])), axis=0)[codes[number]])
+                features.put(index, rows, np.append(means, np.zeros((1, means.shape[1])), axis=0)[codes[number]])
+        return features

@@ -60,6 +60,10 @@ class Features(NamedTuple):
             return {"x": PackedRows(self.x, train), "validation": (self.x[validation], self.y[validation])}
         return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
 
+    def copy(self) -> Features:
+        """Return the same features in other memory."""
+        return self._replace(x=self.x.copy())
+
     def put(self, column: int, rows: IndexArray, values: Float64Array) -> None:
         """Put other values in the features of a column, by its index in the encoding, of some rows."""
         if isinstance(self.x, Packed):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.progress import bar_of
+from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
 
@@ -106,58 +107,91 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     an interruption from the keyboard the networks that are trained are returned, with a warning.
     """
     target, y = features.prepared.target, features.y
-    classes = target.outputs if isinstance(target, Classes) else None
     rows = np.concatenate(features.prepared.split[:2])
-    parts = _parts(rows, members.count, settings.seed, None if classes is None else y)
-    networks: list[Fit] = []
-    linear: list[Layers] = []
+    parts = _parts(rows, members.count, settings.seed, y if isinstance(target, Classes) else None)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     with bar_of("training", members.count * epochs) as bar:
-        for number, held_out in enumerate(parts):
-            effects.put(held_out=number)
-            others = np.concatenate([part for part in parts if part is not held_out])
+
+        def job(number: int) -> Callable[[Sharing], _Member]:
             own = replace(settings, seed=settings.seed + number)
-            arrays = linear_start(features.x, y, target, own, others, features.prepared.encoding.unbinned)
-            start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
-            given = {
-                **features.rows_to_fit(others, held_out),
-                "classes": classes,
-                "callback": _shown(bar, number, members),
-            }
-            try:
-                networks.append(_cycles(given, own, start, members.cycles))
-            except KeyboardInterrupt:
-                if not networks:
-                    raise
-                warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
-                break
-            bar.update((number + 1) * epochs - bar.n)
-            if start is not None:
-                linear.append(start)
-            if networks[-1].interrupted:
-                break
-    effects.put()
+            shown = _Shown(bar, epochs, number, members)
+            others = np.concatenate([part for i, part in enumerate(parts) if i != number])
+
+            def train(sharing: Sharing) -> _Member:
+                given = effects.without(number)
+                member = _member(given, own, others, parts[number], members.cycles, _Watch(sharing, shown))
+                shown.end()
+                return member
+
+            return train
+
+        trained = side_by_side([job(number) for number in range(members.count)])
+    if not trained:
+        raise KeyboardInterrupt
+    if trained.interrupted:
+        warnings.warn(f"interrupted; {len(trained)} networks of {members.count} are kept", stacklevel=2)
+    networks = [one.fit for one in trained]
+    linear = [one.start for one in trained if one.start is not None]
     if linear:
-        seen = parts[: len(linear)]
+        seen, given = [one.held_out for one in trained], effects.without()
         ours, theirs = (
-            _unseen(layers, settings.activation, features, seen)
-            for layers in ([one.layers for one in networks], linear)
+            _unseen(layers, settings.activation, given, seen) for layers in ([one.layers for one in networks], linear)
         )
         if not is_better(ours, theirs, y[np.concatenate(seen)], target):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
-    return _together(networks)
+    return _together(networks)._replace(interrupted=trained.interrupted)
 
 
-def _shown(bar: Any, number: int, members: Members) -> Callable[[Mapping[str, float]], None]:
-    """Return what shows the losses of an epoch of a network on a bar."""
+class _Member(NamedTuple):
+    """A trained network, the linear model that it began as if it did, and the rows that it was trained without."""
 
-    def show(values: Mapping[str, float]) -> None:
+    fit: Fit
+    start: Layers | None
+    held_out: IndexArray
+
+
+class _Shown:
+    """The losses of a network's epochs on the bar of all networks."""
+
+    def __init__(self, bar: Any, epochs: int, number: int, members: Members) -> None:
+        self._bar, self._left, self._name = bar, epochs, f"{number + 1} of {members.count}"
+
+    def epoch(self, values: Mapping[str, float]) -> None:
+        """Show the losses of an epoch."""
         losses = {name: f"{values[name]:.4g}" for name in ("train_loss", "validation_loss")}
-        bar.set_postfix({"network": f"{number + 1} of {members.count}", **losses}, refresh=False)
-        bar.update()
+        self._bar.set_postfix({"network": self._name, **losses}, refresh=False)
+        self._bar.update()
+        self._left -= 1
 
-    return show
+    def end(self) -> None:
+        """Count the epochs that were not needed."""
+        self._bar.update(self._left)
+
+
+class _Watch(NamedTuple):
+    """What looks at the training of a network: the jobs beside it, and the bar."""
+
+    sharing: Sharing
+    shown: _Shown
+
+    def epoch(self, values: Mapping[str, float]) -> bool:
+        """Show the losses of an epoch; return whether training is to stop."""
+        self.shown.epoch(values)
+        return self.sharing.stopped
+
+
+def _member(
+    features: Features, settings: Settings, rows: IndexArray, held_out: IndexArray, cycles: int, watch: _Watch
+) -> _Member:
+    """Train a network on some rows, validated on those held out."""
+    prepared = features.prepared
+    with watch.sharing.share():
+        arrays = linear_start(features.x, features.y, prepared.target, settings, rows, prepared.encoding.unbinned)
+    start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
+    classes = prepared.target.outputs if isinstance(prepared.target, Classes) else None
+    given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}
+    return _Member(_cycles(given, settings, start, cycles, watch.sharing), start, held_out)
 
 
 def _unseen(
@@ -178,14 +212,15 @@ def _parts(rows: IndexArray, count: int, seed: int, classes: Float32Array | None
     return [order[number::count] for number in range(count)]
 
 
-def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int) -> Fit:
+def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int, sharing: Sharing) -> Fit:
     """Train in cycles of the learning rate, each twice as long as the one before, while they make a network better."""
     whole: Fit | None = None
     for cycle in range(most):
         epochs = settings.epochs << cycle
-        one = fit(**rows, settings=replace(settings, epochs=epochs, patience=epochs), start=start)
+        with sharing.share():
+            one = fit(**rows, settings=replace(settings, epochs=epochs, patience=epochs), start=start)
         whole = one if whole is None else _joined(whole, one)
-        if one.interrupted or (cycle and not one.best_epoch):
+        if sharing.stopped or (cycle and not one.best_epoch):
             break
         start = one.layers
     assert whole is not None
@@ -218,7 +253,6 @@ def _together(networks: Sequence[Fit]) -> Fit:
         best_epoch=round(float(np.mean([one.best_epoch for one in networks]))),
         seconds=seconds,
         rows_per_second=trained / seconds if seconds else 0.0,
-        interrupted=any(one.interrupted for one in networks),
     )
 
 

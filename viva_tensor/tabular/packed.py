@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import TypeVar
 
 import numpy as np
@@ -122,6 +123,12 @@ class Packed:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.records), self.packing.features
+
+    def copy(self) -> Packed:
+        """Return the same features in other memory."""
+        other = copy(self)
+        other.records = self.records.copy()
+        return other
 
     def put(self, column: int, rows: IndexArray, values: Float64Array) -> None:
         """Put other values in the features of a column of numbers, by its index in the encoding, of some rows."""

@@ -1,0 +1,88 @@
+"""Jobs that train side by side: small steps get more done on a thread each than all threads on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Generic, TypeVar
+
+from viva_tensor import kernels
+
+LOOK = 0.2  # seconds until an interruption is seen where the system does not wake a thread that waits
+T = TypeVar("T")
+
+
+class Sharing:
+    """The threads that are left for each of several jobs, and whether they are to stop."""
+
+    def __init__(self, jobs: int) -> None:
+        self.threads = kernels.get_num_threads()
+        self.unfinished = jobs
+        self.stopped = False
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+        return max(1, min(self.threads, self.unfinished))
+
+    def share(self) -> AbstractContextManager[None]:
+        """Give the calling thread its share of the threads; once few jobs are left, each has more."""
+        return kernels.num_threads(max(1, self.threads // self.workers))
+
+
+class Results(list[T], Generic[T]):
+    """The results of the jobs that ended, in the order of the jobs; and whether an interruption stopped the others."""
+
+    interrupted = False
+
+
+def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
+    """Call each job, as many at a time as there are threads, and return their results.
+
+    On an interruption from the keyboard, jobs that have begun are told to stop, and what they return is kept; others do
+    not begin. An error of a job stops the others, and is raised.
+
+    Examples
+    --------
+    >>> side_by_side([lambda sharing, i=i: i * i for i in range(4)])
+    [0, 1, 4, 9]
+    """
+    sharing = Sharing(len(jobs))
+    results: Results[T] = Results()
+
+    def call(job: Callable[[Sharing], T]) -> T:
+        if sharing.stopped:
+            raise CancelledError
+        try:
+            return job(sharing)
+        except BaseException:
+            sharing.stopped = True
+            raise
+        finally:
+            sharing.unfinished -= 1  # one bytecode too many is harmless: it only shares out threads
+
+    with ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
+        futures = [pool.submit(call, job) for job in jobs]
+        for future in futures:
+            try:
+                while not future.done():
+                    try:
+                        wait([future], timeout=LOOK)
+                    except KeyboardInterrupt:
+                        _stop(sharing, futures)
+                        results.interrupted = True
+                results.append(future.result())
+            except CancelledError:
+                continue
+            except BaseException:
+                _stop(sharing, futures)
+                raise
+    return results
+
+
+def _stop(sharing: Sharing, futures: Sequence[Future[T]]) -> None:
+    """Tell the jobs that run to stop, and the others not to begin."""
+    sharing.stopped = True
+    for one in futures:
+        one.cancel()
