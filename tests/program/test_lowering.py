@@ -5,6 +5,7 @@ import pytest
 from support.tapes import recorded
 
 from viva_tensor import autograd, error, optim, program
+from viva_tensor.autograd import operations
 
 ROWS = [1, 3, 4, 5, 40]
 
@@ -30,6 +31,10 @@ OF_ROWS = {
         autograd.reshape(t, x, (-1, 3, 2)),
         lambda t, x: autograd.transpose(t, x, (1, 0, 2)),
         lambda t, x: autograd.slice(t, x, np.s_[1, :, 1]),
+    ),
+    "rows in groups": lambda t, x: autograd.sequence(
+        autograd.reshape(t, x, (-1, 2)),
+        lambda t, x: autograd.record(t, operations.RESHAPE, x, shape=operations.RowGroups((row_count(x) // 3, 3, 2))),
     ),
 }
 # operations that would take other elements, or none, of a batch of another size
@@ -167,3 +172,13 @@ def test_a_batch_without_rows_has_a_deviation_but_no_logarithm_of_a_sum():
     call = program.compile_forward(tape, output=size, inputs=(x,))
     with pytest.raises(error.InvalidShape, match=r"logsumexp: shape \(0, 2\) has 0 along axes \(0,\)"):
         call(np.ones((0, 2)))
+
+
+@pytest.mark.parametrize("rows", [2, 64])
+def test_axes_that_cannot_be_joined_are_few_instructions(rows, rng):
+    """Of three axes, along each of which another operand repeats, the longest but the last is not unrolled."""
+    x, r, tape = recorded(rng.standard_normal((rows, 1, 5)), rng.standard_normal((4, 5)))
+    y, tape = autograd.mul(tape, x, r)
+    predict = program.compile_forward(tape, output=y, inputs=(x, r))
+    assert np.array_equal(predict(x.data, r.data), x.data * r.data)
+    assert str(predict).count(" = mul(") == min(rows, 4)

@@ -340,7 +340,7 @@ def _with_axes(x: Symbol, axes: Sequence[int]) -> Symbol:
 
 
 def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
-    """Return symbols of one shape as matrices: axes that all of them can join are joined, leading ones unrolled."""
+    """Return symbols of one shape as matrices: axes that all can join are joined, others unrolled but the longest."""
     axes: list[tuple[int, list[int]]] = []  # the size, and the stride of each symbol
     for axis, size in enumerate(symbols[0].shape):
         steps = [symbol.strides[axis] for symbol in symbols]
@@ -348,7 +348,8 @@ def _matrices(*symbols: Symbol) -> list[tuple[Symbol, ...]]:
             axes[-1] = axes[-1][0] * size, steps
         elif size != 1:
             axes.append((size, steps))
-    *outer, rows, columns = [(1, [0] * len(symbols))] * (2 - len(axes)) + axes
+    *leading, columns = [(1, [0] * len(symbols))] * (2 - len(axes)) + axes
+    *outer, rows = sorted(leading, key=lambda axis: axis[0])  # elements are computed in any order
     shape = rows[0], columns[0]
 
     def matrix(n: int, index: tuple[int, ...]) -> Symbol:

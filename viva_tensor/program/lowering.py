@@ -99,6 +99,8 @@ def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[i
     """
     first, *others = wanted or (1,)
     rest = math.prod(others)
+    if isinstance(wanted, operations.RowGroups):
+        return operations.RowGroups((math.prod(shape) // rest, *others))
     rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
     if isinstance(wanted, operations.OpenSize) and rest and math.prod(shape[rows + 1 :]) % rest == 0:
         return operations.OpenSize((math.prod(shape) // rest, *others))

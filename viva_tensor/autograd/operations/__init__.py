@@ -10,7 +10,17 @@ divide by CHAIN_DIV. In mul itself 0 · ∞ is NaN, as in NumPy.
 """
 
 from viva_tensor.autograd.operations.arithmetic import *
-from viva_tensor.autograd.operations.base import Axis, Counted, OpenSize, Operation, Shape, Span, Value, remember
+from viva_tensor.autograd.operations.base import (
+    Axis,
+    Counted,
+    OpenSize,
+    Operation,
+    RowGroups,
+    Shape,
+    Span,
+    Value,
+    remember,
+)
 from viva_tensor.autograd.operations.curves import *
 from viva_tensor.autograd.operations.indexing import *
 from viva_tensor.autograd.operations.losses import *
@@ -19,7 +29,7 @@ from viva_tensor.autograd.operations.reductions import *
 from viva_tensor.autograd.operations.shapes import *
 from viva_tensor.autograd.operations.shapes import concatenation
 
-__all__ = ["Axis", "Counted", "OpenSize", "Operation", "Shape", "Span", "Value"]
+__all__ = ["Axis", "Counted", "OpenSize", "Operation", "RowGroups", "Shape", "Span", "Value"]
 
 for _operation in [_value for _value in vars().values() if isinstance(_value, Operation)]:
     remember(_operation)

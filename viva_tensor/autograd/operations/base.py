@@ -32,6 +32,16 @@ class OpenSize(tuple[int, ...]):
     """
 
 
+class RowGroups(OpenSize):
+    """A shape for rows in groups, each of as many rows as the sizes after the first say: none counts the batch.
+
+    Examples
+    --------
+    >>> RowGroups((8, 4, 3)) == (8, 4, 3)
+    True
+    """
+
+
 class Counted(tuple[int, ...]):
     """Axes to reduce along which an operation needs at least so many elements, in a program's batches, too.
 
