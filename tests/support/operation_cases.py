@@ -42,6 +42,19 @@ def network(tape, x, w, b, v, c):
     return nn.mlp_forward(tape, layers, x, activation="tanh")
 
 
+ROWS = np.array([[0, 5], [2, 3], [0, 4], [1, 3]])  # of two features with three bins each
+
+
+def piecewise(tape, fractions, *weights, x=None):
+    layer = nn.PiecewiseLinear(*weights) if x is None else nn.PiecewiseLinearB(*weights)
+    return nn.piecewise_linear_forward(tape, layer, nn.Located(ROWS, fractions, x))
+
+
+def mini(tape, x, r, w, b):
+    layer = nn.TabMMini(r, (nn.Linear(w, b),))
+    return nn.tabm_mini_forward(tape, layer, x, activation="tanh")
+
+
 CASES = {
     "add": (add, [(4, 3), (4, 3)]),
     "add a row": (add, [(4, 3), (3,)]),
@@ -171,6 +184,41 @@ CASES = {
     "group norm": (lambda t, x, w, b: nn.group_norm_forward(t, nn.GroupNorm(w, b), x, 2), [(3, 4, 5), (4,), (4,)]),
     "batch norm": (normalised_batch, [(6, 5), (5,), (5,)]),
     "embedding": (lambda t, w: nn.embedding_forward(t, nn.Embedding(w), [2, 0, 2]), [(3, 4)]),
+    "piecewise linear": (piecewise, [(4, 2), (2, 3, 5), (2, 5)]),
+    "piecewise linear B": (
+        lambda t, x, f, w, v, b: piecewise(t, f, w, v, b, x=x),
+        [(4, 2), (4, 2), (2, 3, 5), (2, 5), (2, 5)],
+    ),
+    "periodic": (
+        lambda t, x, c, w, b: nn.periodic_forward(t, nn.Periodic(c, w, b), x),
+        [(4, 3), (3, 5), (3, 10, 6), (3, 6)],
+    ),
+    "periodic with one map": (
+        lambda t, x, c, w, b: nn.periodic_forward(t, nn.Periodic(c, w, b), x),
+        [(4, 3), (3, 5), (10, 6), (6,)],
+    ),
+    "pbld": (
+        lambda t, x, c, p, w, b: nn.pbld_forward(t, nn.PBLD(c, p, w, b), x),
+        [(4, 3), (3, 5), (3, 5), (3, 5, 2), (3, 2)],
+    ),
+    "batch ensemble": (
+        lambda t, x, w, r, s, b: nn.batch_ensemble_forward(t, nn.BatchEnsemble(w, r, s, b), x),
+        [(4, 3), (5, 3), (2, 3), (2, 5), (2, 5)],
+    ),
+    "batch ensemble of members": (
+        lambda t, x, w, r, s, b: nn.batch_ensemble_forward(t, nn.BatchEnsemble(w, r, s, b), x),
+        [(4, 2, 3), (5, 3), (2, 3), (2, 5), (2, 5)],
+    ),
+    "linear ensemble": (
+        lambda t, x, w, b: nn.linear_ensemble_forward(t, nn.LinearEnsemble(w, b), x),
+        [(4, 2, 3), (2, 3, 5), (2, 5)],
+    ),
+    "mini ensemble": (mini, [(4, 3), (2, 3), (5, 3), (5,)]),
+    "ensemble loss": (
+        lambda t, x, y, w: on_positive(t, w, lambda t, w: nn.ensemble_loss(t, nn.mse_loss, x, y, sample_weight=w)),
+        [(4, 2, 3), (4, 3), (4,)],
+    ),
+    "ensemble mean": (lambda t, x: nn.ensemble_mean(t, x, link="softmax"), [(4, 2, 3)]),
     "layer": (lambda t, x, w, b: nn.linear_forward(t, nn.Linear(w, b), x), [(4, 3), (5, 3), (5,)]),
     "layers": (network, [(4, 3), (5, 3), (5,), (2, 5), (2,)]),
     "identity": (nn.activations.identity, [(4, 3)]),

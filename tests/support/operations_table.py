@@ -19,7 +19,17 @@ from support.tapes import recorded
 from viva_tensor import autograd, nn
 from viva_tensor.autograd import choices, functions, indexing, products, reductions, shaping
 from viva_tensor.export.forms import FORMS
-from viva_tensor.nn import activations, embeddings, likelihoods, losses, normalization
+from viva_tensor.nn import (
+    activations,
+    embeddings,
+    ensembles,
+    likelihoods,
+    losses,
+    normalization,
+    numeric_embeddings,
+    periodic_embeddings,
+    tabm,
+)
 
 Function = Callable[..., Any]
 cases: dict[str, tuple[Any, Any]] = CASES
@@ -31,7 +41,7 @@ GROUPS: dict[str, tuple[Any, Any]] = {
     "Shapes": (autograd, shaping),
     "Indices": (autograd, indexing),
     "Activations": (nn, activations),
-    "Layers": (nn, (nn.layers, embeddings, normalization)),
+    "Layers": (nn, (nn.layers, embeddings, normalization, numeric_embeddings, periodic_embeddings, ensembles, tabm)),
     "Losses": (nn, (losses, likelihoods)),
 }
 HEAD = """# Operations
@@ -62,7 +72,7 @@ def names(modules: Any) -> list[str]:
 def makes_layers(function: Function) -> bool:
     """Whether it records new parameters instead of working on what is recorded."""
     second = list(inspect.signature(function).parameters)[1]
-    return second in ("features", "in_features", "channels", "categories", "sizes")
+    return second in ("features", "in_features", "channels", "categories", "sizes", "edges")
 
 
 def uses() -> dict[str, set[str]]:

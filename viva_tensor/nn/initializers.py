@@ -206,6 +206,40 @@ def initial_weight(
     return weight
 
 
+def root_uniform(operation: str, rng: object, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike) -> Array:
+    r"""Draw an array uniformly on :math:`\pm 1 / \sqrt{n_{in}}`, as weights and biases of layers in PyTorch.
+
+    Raises
+    ------
+    InvalidShape, InvalidValue, DtypeError
+        If no memory holds it; as :func:`viva_tensor.nn.linear`.
+
+    Examples
+    --------
+    >>> bias = root_uniform("linear", np.random.default_rng(0), (3,), 4, "float32")
+    >>> bias.shape, bias.dtype, bool(abs(bias).max() <= 0.5)
+    ((3,), dtype('float32'), True)
+    """
+    drawn = empty(operation, shape, float_dtype(operation, dtype))
+    drawn[...] = generator(operation, rng).uniform(-(fan_in**-0.5), fan_in**-0.5, shape)
+    return drawn
+
+
+def check_sizes(operation: str, **sizes: object) -> None:
+    """Raise InvalidShape unless each size is a whole number of at least 1.
+
+    Examples
+    --------
+    >>> check_sizes("linear", in_features=3, out_features=2)
+    """
+    for name, size in sizes.items():
+        if not (is_whole(size) and size >= 1):  # type: ignore[operator]
+            hint = (
+                f"{' and '.join(sizes)} {'are whole numbers' if len(sizes) > 1 else 'is a whole number'} of at least 1"
+            )
+            raise InvalidShape(f"{name}={shown(size)}", operation=operation, hint=hint)
+
+
 def generator(operation: str, rng: object) -> np.random.Generator:
     """Return ``rng``, or a new generator with fresh entropy for None; raise if it is neither."""
     if rng is None:
