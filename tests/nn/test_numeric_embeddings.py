@@ -317,6 +317,10 @@ class TestNew:
         assert 3.1 < abs(phase).max() <= np.pi
         assert abs(phase.std() - np.pi / 3**0.5) < 0.03
 
+    def test_small_numpy_integers_are_sizes_like_any_other(self):
+        (c, w, b), _ = nn.periodic(autograd.new_tape(), np.uint8(2), np.int8(3), frequencies=np.uint8(200))
+        assert (c.shape, w.shape, b.shape) == ((2, 200), (2, 400, 3), (2, 3))
+
     def test_the_seed_decides(self):
         for kind in KINDS:
             one, same, other = (leaves(new(kind, np.random.default_rng(seed)).value)[-1] for seed in (1, 1, 2))

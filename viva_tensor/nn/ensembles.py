@@ -124,7 +124,9 @@ def batch_ensemble(
     (True, True)
     """
     operation = "batch_ensemble"
-    check_sizes(operation, in_features=in_features, out_features=out_features, members=members)
+    in_features, out_features, members = check_sizes(
+        operation, in_features=in_features, out_features=out_features, members=members
+    )
     rng = generator(operation, rng)
     r = first_scales(operation, rng, (members, in_features), scale, chunks, dtype)
     w = root_uniform(operation, rng, (out_features, in_features), in_features, dtype)
@@ -219,7 +221,9 @@ def linear_ensemble(
     ((4, 3, 1), (4, 1))
     """
     operation = "linear_ensemble"
-    check_sizes(operation, in_features=in_features, out_features=out_features, members=members)
+    in_features, out_features, members = check_sizes(
+        operation, in_features=in_features, out_features=out_features, members=members
+    )
     rng = generator(operation, rng)
     w = root_uniform(operation, rng, (members, in_features, out_features), in_features, dtype)
     b = root_uniform(operation, rng, (members, out_features), in_features, dtype)

@@ -7,6 +7,8 @@ Every function returns an ndarray of float64 and shape (fan_out, fan_in).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -225,19 +227,24 @@ def root_uniform(operation: str, rng: object, shape: tuple[int, ...], fan_in: in
     return drawn
 
 
-def check_sizes(operation: str, **sizes: object) -> None:
-    """Raise InvalidShape unless each size is a whole number of at least 1.
+def check_sizes(operation: str, **sizes: Any) -> tuple[int, ...]:
+    """Return sizes as ints, whose products do not overflow as those of NumPy's small integers do.
+
+    Raises
+    ------
+    InvalidShape
+        Unless each is a whole number of at least 1.
 
     Examples
     --------
-    >>> check_sizes("linear", in_features=3, out_features=2)
+    >>> check_sizes("linear", in_features=3, out_features=np.uint8(200))
+    (3, 200)
     """
     for name, size in sizes.items():
-        if not (is_whole(size) and size >= 1):  # type: ignore[operator]
-            hint = (
-                f"{' and '.join(sizes)} {'are whole numbers' if len(sizes) > 1 else 'is a whole number'} of at least 1"
-            )
+        if not (is_whole(size) and size >= 1):
+            hint = f"give a whole number of at least 1 for {' and '.join(sizes)}"
             raise InvalidShape(f"{name}={shown(size)}", operation=operation, hint=hint)
+    return tuple(map(int, sizes.values()))
 
 
 def generator(operation: str, rng: object) -> np.random.Generator:

@@ -247,7 +247,7 @@ def piecewise_linear(
     >>> layer.w.data.shape, layer.slope.data.shape, bool(layer.w.data.any())
     ((2, 2, 4), (2, 4), False)
     """
-    check_sizes("piecewise_linear", width=width)
+    (width,) = check_sizes("piecewise_linear", width=width)
     checked = _edges("piecewise_linear", edges)
     if version not in ("A", "B"):
         raise InvalidValue(f"version={version!r}", operation="piecewise_linear", hint="choose A or B")

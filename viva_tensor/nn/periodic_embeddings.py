@@ -89,7 +89,7 @@ def periodic(
     >>> layer.c.data.shape, layer.w.data.shape, bool(abs(layer.c.data).max() <= 0.3)
     ((3, 16), (3, 32, 8), True)
     """
-    check_sizes("periodic", features=features, width=width, frequencies=frequencies)
+    features, width, frequencies = check_sizes("periodic", features=features, width=width, frequencies=frequencies)
     positive("periodic", "sigma", sigma)
     own = () if flag("periodic", "lite", lite) else (features,)
     rng, dtype = generator("periodic", rng), float_dtype("periodic", dtype)
@@ -210,7 +210,7 @@ def pbld(
     >>> [variable.data.shape for variable in layer]
     [(5, 16), (5, 16), (5, 16, 3), (5, 3)]
     """
-    check_sizes("pbld", features=features, hidden=hidden, width=width)
+    features, hidden, width = check_sizes("pbld", features=features, hidden=hidden, width=width)
     if width < 2:
         hint = "the last of a vector is the number itself, beside at least one other"
         raise InvalidShape(f"width={width}", operation="pbld", hint=hint)

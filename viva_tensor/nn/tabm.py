@@ -76,9 +76,8 @@ def tabm_mini(
     if not is_iterable(sizes) or len(sizes := tuple(sizes)) < 2:
         hint = "name the features of the input and of each hidden layer"
         raise InvalidShape(f"sizes={shown(sizes)}", operation="tabm_mini", hint=hint)
-    check_sizes("tabm_mini", members=members)
-    for size in sizes:
-        check_sizes("tabm_mini", sizes=size)
+    (members,) = check_sizes("tabm_mini", members=members)
+    sizes = [check_sizes("tabm_mini", sizes=size)[0] for size in sizes]
     rng = generator("tabm_mini", rng)
     scales = first_scales("tabm_mini", rng, (members, sizes[0]), scale, chunks, dtype)
     r, tape = autograd.new_variable(tape, scales)
