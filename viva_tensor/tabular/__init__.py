@@ -21,6 +21,7 @@ from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load
 from viva_tensor.tabular.preparing import Task
+from viva_tensor.tabular.presets import PRESETS, Choice
 from viva_tensor.tabular.reading import Reading, Source, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.runs import run
@@ -29,6 +30,8 @@ from viva_tensor.tabular.streaming import Stream, stream
 from viva_tensor.tabular.typed_columns import Expected
 
 __all__ = [
+    "PRESETS",
+    "Choice",
     "DataError",
     "Expected",
     "Members",

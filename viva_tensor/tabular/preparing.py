@@ -25,6 +25,7 @@ from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
+from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 TEST_FRACTION = 0.2
@@ -53,6 +54,13 @@ class Task:
     test_fraction: float = TEST_FRACTION
     roles: Roles = Roles()  # noqa: RUF009  # frozen
     writing: Writing = Writing()  # noqa: RUF009  # frozen
+
+    @property
+    def expected(self) -> Expected:
+        """What the columns of a file must hold for it, to be read so."""
+        named = [self.roles.id] if self.roles.id else []
+        text = [*self.roles.categorical, *named, *([self.target] if self.kind == "class" else [])]
+        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
 
 
 class Prepared(NamedTuple):

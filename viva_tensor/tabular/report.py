@@ -31,7 +31,7 @@ def summary(run: Run) -> str:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
     lines += [f"  {line}" for line in verdict(run)]
-    return "\n".join([*lines, "", speed(run)])
+    return "\n".join([*lines, "", speed(run), preset(run)])
 
 
 def shares(times: Sequence[Times]) -> str:
@@ -57,7 +57,16 @@ def markdown(run: Run, source: str) -> str:
     head, *rows = score_table(run)
     lines = [f"# {run.target.name} of {source}", "", overview(run, source) + "."]
     lines += [*(f"- {line}" for line in findings(run)), ""]
-    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", speed(run) + ".", ""]
+    lines += [
+        _markdown_row(head),
+        "|---" * len(head) + "|",
+        *map(_markdown_row, rows),
+        "",
+        speed(run) + ".",
+        "",
+        preset(run) + ".",
+        "",
+    ]
     lines += ["| setting | value |", "|---|---|"]
     lines += [_markdown_row([name, str(value)]) for name, value in settings(run).items()]
     return "\n".join(lines) + "\n"
@@ -84,6 +93,7 @@ def record(run: Run) -> dict[str, Any]:
         "threads": run.threads,
         "ranks": run.ranks,
         "networks": run.members,
+        "preset": run.preset._asdict(),
     }
 
 
@@ -162,6 +172,15 @@ def speed(run: Run) -> str:
         trained = f"Trained {run.members} networks, each on {part}, for up to {number_of(epochs, 'epoch')}"
         best = ", kept the linear models that they began as" if kept == 0 else ""
     return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
+
+
+def preset(run: Run) -> str:
+    """Return the preset of a run, why it meant so many networks, and its numbers in a line."""
+    name, why, networks, bins, epochs = run.preset
+    parts = [number_of(networks, "network")]
+    parts += [f"at most {number_of(bins, 'bin')} of each number"] if bins else []
+    parts += [f"at most {number_of(epochs, 'epoch')}"] if epochs else []
+    return f"{f'Preset {name}' if name else 'No preset'} ({why}): {', '.join(parts)}"
 
 
 def _quantity(name: str, value: float) -> str:

@@ -24,14 +24,14 @@ from viva_tensor.tabular.baselines import (
     logistic_regression,
 )
 from viva_tensor.tabular.data import DataError, Table, as_table
-from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.linear_start import is_better, linear_start
-from viva_tensor.tabular.members import Members, fit_members, suits
+from viva_tensor.tabular.members import Members, fit_members
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare
+from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, Number, Target
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 def run(
     source: Source | Stream | Table,
     task: Task | str,
-    settings: Settings | Members | None = None,
+    settings: Settings | Members | Choice | None = None,
     *,
+    preset: str | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -68,10 +69,12 @@ def run(
     source : Source, Stream, or DataFrame of pandas or polars, or another table with Arrow's interface
     task : Task, or str
         What to learn, or the name of the column to predict.
-    settings : Settings or Members, optional
-        Of one network, or of several. By default ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the
-        settings of one network that suit the number of rows; with a checkpoint, several ranks or ``start`` always one.
-        A loss is replaced by mean squared error for numbers and cross-entropy for classes.
+    settings : Settings, Members or Choice, optional
+        Of one network, or of several, instead of those that a preset chooses. A loss is replaced by mean squared error
+        for numbers and cross-entropy for classes.
+    preset : {"default", "fast"}, optional
+        "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
+        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is always one.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -89,22 +92,21 @@ def run(
     Raises
     ------
     DataError
-        If the table cannot be used, or another encoding of it than that of ``start`` is fitted.
+        If the table cannot be used, there is no such preset, or another encoding than that of ``start`` is fitted.
     DivergenceError
         If the loss becomes infinite or NaN.
     """
     task = Task(task) if isinstance(task, str) else task
     ranks = Ranks(comm)
-    stream = source if isinstance(source, Stream) else None
+    if not isinstance(source, Source | Stream):
+        source = Source(as_table(source))
+    situation = Situation.of(source, ranks=ranks.size, checkpoint=checkpoint is not None, start=start is not None)
+    stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
     if stream is not None and ranks.size > 1:
         raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
-    source = source.source if isinstance(source, Stream) else source
-    source = source if isinstance(source, Source) else Source(as_table(source))
-    count = len(source.table) if stream is None else stream.rows
-    alone = stream is None and ranks.size == 1 and checkpoint is None and start is None
-    if settings is None:
-        settings = Members() if alone and suits(count) else settings_for(count)
-    members, settings = _members(settings, count, task, alone)
+    count = situation.rows
+    choice = chosen(settings, preset, situation)
+    members, settings = choice.members, choice.of_each(round(count * (1 - task.test_fraction)))
     bins = 0 if members is None else members.bins_for(count, len(source.table.columns))
     with encoded(prepare(source, task, settings, ranks, bins), stream, ranks, shared_folder) as features:
         prepared = features.prepared
@@ -142,18 +144,8 @@ def run(
         test=named if stream is None else named.assign(row=stream.indices[test]),
         scores=scores,
         insight=insight,
-        members=1 if members is None else members.count,
+        preset=choice.told(settings, bins),
     )
-
-
-def _members(settings: Settings | Members, rows: int, task: Task, alone: bool) -> tuple[Members | None, Settings]:
-    """Return how several networks are trained, if that is wanted, and the settings of each."""
-    if isinstance(settings, Settings):
-        return None, settings
-    if not alone:
-        hint = "give Settings for one network"
-        raise DataError(f"several networks with a checkpoint, on several ranks, or to go on from a model; {hint}")
-    return settings, settings.settings(round(rows * (1 - task.test_fraction)))
 
 
 def _trained(
