@@ -60,11 +60,12 @@ def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
         ({"preset": "best"}, r"no preset 'best'\. The presets are: fast, default"),
         ({"preset": 3}, "no preset 3"),
         ({"preset": "fast", "settings": QUICK}, "preset='fast' beside settings; give one of them"),
+        ({"task": tabular.Task("y", test_fraction=0.0)}, r"no rows to test on; .* without a test: tabular\.fit"),
     ],
 )
 def test_refused_before_training(arguments, message):
     with pytest.raises(tabular.DataError, match=message):
-        tabular.run(plane(100), "y", **arguments)
+        tabular.run(plane(100), **{"task": "y", **arguments})
 
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):

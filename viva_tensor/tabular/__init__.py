@@ -18,6 +18,7 @@ True
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.fitting import Fitted, fit
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load
 from viva_tensor.tabular.preparing import Task
@@ -34,6 +35,7 @@ __all__ = [
     "Choice",
     "DataError",
     "Expected",
+    "Fitted",
     "Members",
     "Model",
     "Reading",
@@ -43,6 +45,7 @@ __all__ = [
     "Stream",
     "Task",
     "Writing",
+    "fit",
     "load",
     "read",
     "run",

@@ -115,7 +115,7 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
     split = Split(*(kept[part] for part in parts))
     target = fit_target(task.target, values[split.train], labels)
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
-    notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
+    notes = [*source.notes, *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
     counts = {name: len(part) for name, part in split._asdict().items()}
