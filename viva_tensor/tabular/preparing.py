@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
@@ -27,6 +28,7 @@ from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
 from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
+from viva_tensor.train.rows import shares_of
 
 TEST_FRACTION = 0.2
 
@@ -74,18 +76,28 @@ class Prepared(NamedTuple):
     origin: Origin
     notes: tuple[str, ...]
     rows: dict[str, int]  # how many there are of each kind
+    weights: Float64Array | None = None  # of all rows of the table, if they differ
 
 
-def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE, bins: int = 0) -> Prepared:
+def prepare(
+    source: Source | Table,
+    task: Task,
+    settings: Settings,
+    ranks: Ranks = ALONE,
+    bins: int = 0,
+    weights: npt.ArrayLike | None = None,
+) -> Prepared:
     """Choose target, features, and training, validation and test rows; rows without a target are left out.
 
     Numbers get ``bins`` beside their value (:func:`fit_encoding`). The encoding and the scaling of the target are
-    fitted on the training rows; those of classes have each class in its share.
+    fitted on the training rows; those of classes have each class in its share. Rows of weight 0 are left out, too.
 
     Raises
     ------
     DataError
         If the table cannot be used.
+    DtypeError, ShapeMismatch, InvalidValue
+        If the weights are not a number for each row, of at least 0.
     """
     source = source if isinstance(source, Source) else Source(as_table(source))
     table, roles = source.table, task.roles
@@ -109,7 +121,12 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
     values, labels = values_of(column, task.kind or found)
-    kept = np.flatnonzero(np.isfinite(values))
+    present = kept = np.flatnonzero(np.isfinite(values))
+    shares = None
+    if weights is not None and len(kept):
+        shares = shares_of("fit", weights, len(table), kept)
+        kept = kept[shares[kept] > 0]
+        shares = None if (shares[kept] == 1).all() else shares
     classes = values[kept] if labels else None
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
@@ -119,8 +136,10 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
     counts = {name: len(part) for name, part in split._asdict().items()}
-    rows = {"read": len(table), "without_target": len(table) - len(kept), **counts}
-    return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows)
+    if len(kept) < len(present):
+        notes.append(f"left out: {number_of(len(present) - len(kept), 'row')} of weight 0")
+    rows = {"read": len(table), "without_target": len(table) - len(present), **counts}
+    return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows, shares)
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

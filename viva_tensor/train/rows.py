@@ -110,7 +110,7 @@ def checked_rows(
     target = target if target.ndim == 2 or loss == "cross_entropy" else target[:, None]
     if weights is None:
         return Rows(features, target, chosen)
-    shares = _shares(operation, weights, len(features), chosen)
+    shares = shares_of(operation, weights, len(features), chosen)
     chosen = chosen[shares[chosen] > 0]
     alike = bool((shares[chosen] == 1).all())
     return Rows(features, target, chosen, None if alike else shares.astype(dtype))
@@ -134,8 +134,14 @@ def check_weights(operation: str, weights: npt.ArrayLike, rows: int) -> Float64A
     return numbers
 
 
-def _shares(operation: str, weights: npt.ArrayLike, rows: int, chosen: IntArray) -> Float64Array:
-    """Return weights divided by the largest of the chosen rows, 0 where next to nothing is left."""
+def shares_of(operation: str, weights: npt.ArrayLike, rows: int, chosen: IntArray) -> Float64Array:
+    """Return weights divided by the largest of the chosen rows, 0 where next to nothing is left.
+
+    Raises
+    ------
+    DtypeError, ShapeMismatch, InvalidValue
+        As :func:`check_weights`, or if no row has a weight above 0.
+    """
     numbers = check_weights(operation, weights, rows)
     largest = numbers[chosen].max()
     if not largest:
