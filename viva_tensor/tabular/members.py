@@ -115,7 +115,8 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         for number, held_out in enumerate(parts):
             others = np.concatenate([part for part in parts if part is not held_out])
             own = replace(settings, seed=settings.seed + number)
-            arrays = linear_start(features.x, y, target, own, others, features.prepared.encoding.plain)
+            plain = features.prepared.encoding.plain
+            arrays = linear_start(features.x, y, target, own, others, plain, features.prepared.weights)
             start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
             given = {
                 **features.rows_to_fit(others, held_out),
@@ -140,7 +141,8 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
             _unseen(layers, settings.activation, features, seen)
             for layers in ([one.layers for one in networks], linear)
         )
-        if not is_better(ours, theirs, y[np.concatenate(seen)], target):
+        rows, weights = np.concatenate(seen), features.prepared.weights
+        if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
     return _together(networks)
 
