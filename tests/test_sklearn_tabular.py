@@ -25,8 +25,13 @@ QUICK = Settings(hidden=(8,), epochs=5, batch_size=16)
 BOTH = pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier])
 
 
+def expected_failures(estimator):
+    """A weight of 2 counts like a row twice in the loss, but two rows come to batches and to validation apart."""
+    return {"check_sample_weight_equivalence_on_dense_data": "batches and validation rows are drawn from the rows"}
+
+
 @pytest.mark.filterwarnings("ignore")  # the suite provokes warnings and tests for those that matter itself
-@parametrize_with_checks([TabularRegressor(), TabularClassifier()])
+@parametrize_with_checks([TabularRegressor(), TabularClassifier()], expected_failed_checks=expected_failures)
 def test_suite_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -241,6 +246,51 @@ class TestHabits:
         X, y = shop(60)
         with pytest.raises(ValueError, match=next(iter(parameters)) + "|seed"):
             kind(**parameters).fit(X, classes_of(y) if kind is TabularClassifier else y)
+
+
+class TestWeights:
+    @BOTH
+    def test_weight_0_is_no_row_and_1_is_no_weight(self, kind):
+        X, y = shop()
+        actual = classes_of(y) if kind is TabularClassifier else y.to_numpy()
+        kept = np.arange(len(X)) % 3 > 0
+        model = kind("fast", random_state=0)
+        some = model.fit(X[kept], actual[kept]).predict(X)
+        np.testing.assert_array_equal(model.fit(X, actual, sample_weight=2.5 * kept).predict(X), some)
+        whole = model.fit(X, actual).predict(X)
+        np.testing.assert_array_equal(model.fit(X, actual, sample_weight=[1] * len(X)).predict(X), whole)
+
+    def test_a_class_without_weight_is_none(self):
+        X, y = shop()
+        labels = classes_of(y)
+        model = TabularClassifier("fast", random_state=0).fit(X, labels, sample_weight=labels != "dear")
+        assert model.classes_.tolist() == ["cheap", "fair"]
+
+    @pytest.mark.parametrize("preset", ["fast", Members(2, 8, (16,), steps=60, cycles=2)])
+    def test_heavy_rows_have_their_way(self, preset):
+        rng = np.random.default_rng(0)
+        X = pd.DataFrame({"a": rng.uniform(-1, 1, 400), "b": rng.normal(size=400)})
+        up = rng.random(400) < 0.5
+        y = np.where(up, 3, -3) * X["a"]  # two halves contradict each other
+        given = {"preset": preset} if preset == "fast" else {"settings": preset}
+        for heavy, slope in ((up, 3), (~up, -3)):
+            model = TabularRegressor(**given, random_state=0).fit(X, y, sample_weight=np.where(heavy, 1.0, 1e-4))
+            assert np.abs(model.predict(X) - slope * X["a"]).max() < 0.3
+            classifier = TabularClassifier(**given, random_state=0)
+            classifier.fit(X, y > 0, sample_weight=np.where(heavy, 1.0, 1e-4))
+            assert np.mean(classifier.predict(X) == (slope * X["a"] > 0)) > 0.95
+
+    @BOTH
+    @pytest.mark.parametrize(
+        ("weights", "message"),
+        [(-1.0, "weight of row 5 is -1"), (np.nan, "weight of row 5 is nan"), (None, "one weight for each row")],
+    )
+    def test_refused(self, kind, weights, message):
+        X, y = shop(60)
+        given = np.ones(60)
+        given[5] = 1 if weights is None else weights
+        with pytest.raises(ValueError, match=message):
+            kind(settings=QUICK).fit(X, classes_of(y), sample_weight=given[:50] if weights is None else given)
 
 
 class TestPipeline:

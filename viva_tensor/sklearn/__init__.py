@@ -8,7 +8,8 @@ Of the other two, parameters, defaults and attributes are scikit-learn's. For a 
 initial weights, the batches and the updates: on the same rows both take the same steps, up to the rounding of float32,
 in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
 
-Not supported: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
+Not supported by them: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and
+cross-entropy.
 """
 
 from typing import TYPE_CHECKING, Any

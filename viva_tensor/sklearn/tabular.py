@@ -27,6 +27,7 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.train import Settings
+from viva_tensor.train.rows import check_weights
 
 SEEDS = 1 << 31
 
@@ -59,31 +60,44 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Return checked targets as a column without a name."""
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train on a table X [rows, columns] and targets y [rows].
 
         Parameters
         ----------
         X : DataFrame of pandas or polars, another table with Arrow's interface, or array_like
         y : array_like
+        sample_weight : array_like [rows], optional
+            How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
+            good as none.
 
         Raises
         ------
         ValueError
-            If X or y cannot be learned from, they differ in their number of rows, or a parameter is out of its range.
+            If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
+            range.
         """
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
-        column = self._targets(y)
-        check_consistent_length(frame.table, column)
+        table, y_kept, weights = frame.table, y, None
+        if sample_weight is not None:
+            check_consistent_length(table, y)
+            weights = check_weights("fit", sample_weight, len(table))
+            kept = weights > 0
+            if not kept.any():
+                hint = "Sample weights must contain at least one non-zero number"
+                raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
+            table, y_kept, weights = table[kept], np.asarray(y)[kept], weights[kept]
+        column = self._targets(y_kept)
+        check_consistent_length(table, column)
         target = _name_of(y, frame.table)
         roles = Roles(categorical=self._categorical(frame))
         writing = Writing(missing=tuple(map(str, self.missing or ())))
-        table = frame.table.assign(**{target: column.to_numpy()})
+        table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing)
         with bars(self.verbose):
-            fitted = fit(table, task, choice(len(table)), progress=self.verbose, started=self._tell)
+            fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
+
 from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
-from viva_tensor.kernels.arrays import Array, Float32Array
+from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, Table, as_table
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.features import Features, encoded
@@ -69,6 +71,7 @@ def fit(
     settings: Settings | Members | Choice | None = None,
     *,
     preset: str | None = None,
+    weights: npt.ArrayLike | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
 ) -> Fitted:
@@ -78,6 +81,9 @@ def fit(
     ----------
     source, task, settings, preset, started, progress
         See :func:`viva_tensor.tabular.run`. The test fraction of a task does not count.
+    weights : array_like [rows], optional
+        How much each row counts, from 0, in training and validation, as in :func:`viva_tensor.train.fit`. The scales of
+        columns and the parts of the rows do not depend on them.
 
     Returns
     -------
@@ -87,6 +93,8 @@ def fit(
     ------
     DataError, DivergenceError
         As :func:`viva_tensor.tabular.run`.
+    DtypeError, ShapeMismatch, InvalidValue
+        If the weights are not a number for each row, of at least 0.
 
     Examples
     --------
@@ -101,7 +109,7 @@ def fit(
     """
     task = dataclasses.replace(Task(task) if isinstance(task, str) else task, test_fraction=0.0)
     options = {"progress": progress}
-    with learned(source, task, settings, preset, options=options, started=started) as result:
+    with learned(source, task, settings, preset, options=options, started=started, weights=weights) as result:
         prepared = result.features.prepared
         return Fitted(result.model, result.fit, result.preset, prepared.rows, prepared.notes)
 
@@ -118,6 +126,7 @@ def learned(
     ranks: Ranks = ALONE,
     shared_folder: Any = None,
     start: Model | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Iterator[Learned]:
     """Yield the network that learned a table, and the features that it learned from, which may lie in a file.
 
@@ -128,6 +137,8 @@ def learned(
     options : mapping
         More arguments of :func:`viva_tensor.train.fit`.
     ranks : Ranks
+    weights : array_like [rows], optional
+        Of a table in memory, on one process.
     """
     if not isinstance(source, Source | Stream):
         source = Source(as_table(source))
@@ -139,7 +150,7 @@ def learned(
     choice = chosen(settings, preset, situation)
     members, own = choice.members, choice.of_each(round(situation.rows * (1 - task.test_fraction)))
     bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
-    with encoded(prepare(source, task, own, ranks, bins), stream, ranks, shared_folder) as features:
+    with encoded(prepare(source, task, own, ranks, bins, weights), stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)
         suited = dataclasses.replace(own, loss=features.prepared.target.loss)
@@ -157,9 +168,11 @@ def _trained(
 ) -> Fit:
     """Train a network that begins as a linear model or an earlier one, and return what is better of the two."""
     target, (train, validation, _) = features.prepared.target, features.prepared.split
-    x, y = features.x, features.y
+    x, y, weights = features.x, features.y, features.prepared.weights
     if earlier is None:
-        start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train)))
+        start = _layers(
+            ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train, weights=weights))
+        )
     else:
         start = _continued(earlier, features.prepared, settings)
     classes = target.outputs if isinstance(target, Classes) else None
@@ -167,13 +180,16 @@ def _trained(
     result = fit_network(**features.to_fit(), settings=settings, **options)
     if start is None:
         return result
-    return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target))
+    shares = None if weights is None else weights[validation]
+    return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target, shares))
 
 
-def _chosen(result: Fit, start: Layers, x: Float32Array, y: Float32Array, target: Target) -> Fit:
+def _chosen(
+    result: Fit, start: Layers, x: Float32Array, y: Float32Array, target: Target, weights: Float64Array | None
+) -> Fit:
     """Return a fit, or the linear model that it began as if it is no better on validation rows."""
     linear = result._replace(layers=start, best_epoch=0)
-    return result if is_better(result.predict(x), linear.predict(x), y, target) else linear
+    return result if is_better(result.predict(x), linear.predict(x), y, target, weights) else linear
 
 
 def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers:
