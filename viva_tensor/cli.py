@@ -27,6 +27,7 @@ from viva_tensor.error import TensorError
 from viva_tensor.tabular import data, preparing, presets, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import OPTIMIZERS
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.model import WEIGHTS, load
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Reading
@@ -40,6 +41,7 @@ CHECKPOINT = "checkpoint.safetensors"
 OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience", "resume")
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 class Failure(click.ClickException):
@@ -164,6 +166,10 @@ def repeating(arguments: Sequence[str]) -> str:
     type=click.Choice(["regression", "classification"]),
     help="How to treat the target.  [default: classification of text, categories and booleans]",
 )
+@click.option(
+    "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
+)
+@click.option("--quantile", type=SHARE, default=0.5, help="Of the rows, below predictions with --loss quantile.")
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
 @click.option("--categorical", metavar="COLUMN,...", callback=names, help="Columns whose numbers are categories.")
@@ -208,12 +214,7 @@ def repeating(arguments: Sequence[str]) -> str:
     help="Stop after this many epochs without a better validation loss, and keep the best.  [default: on tables below "
     "20,000 rows 20, or a quarter of the epochs if that is more]",
 )
-@click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=preparing.TEST_FRACTION,
-    help="Share of the rows kept for the test.",
-)
+@click.option("--test-fraction", type=SHARE, default=preparing.TEST_FRACTION, help="Of the rows, kept for the test.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Seed of the split, the weights and the order."
 )
@@ -239,7 +240,6 @@ def train(
     target: str | None,
     task_name: str | None,
     preset: str | None,
-    test_fraction: float,
     memory: float | None,
     threads: int | None,
     output: Path,
@@ -266,18 +266,16 @@ def train(
         reading.check_reading(file, way)
     if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
+    if options["loss"] != QUANTILE and options["quantile"] != preparing.Task.quantile:
+        raise Failure(f"--quantile {options['quantile']:g} is for --loss quantile")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
     with failures():  # before the work, not after it
         preset = presets.named(preset, of_one(click.get_current_context()))
         check_output(output, checkpoint, resume, force)
-    task = preparing.Task(
-        target,
-        {"regression": "number", "classification": "class", None: None}[task_name],
-        test_fraction,
-        roles,
-        way.writing,
-    )
+    kind = {"regression": "number", "classification": "class", None: None}[task_name]
+    asked = {name: options.pop(name) for name in ("test_fraction", "loss", "quantile")}
+    task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
         memory = math.inf if ranks.size > 1 else memory  # each reads its share
         source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)

@@ -8,7 +8,7 @@ from sklearn.model_selection import LeaveOneOut
 
 from viva_tensor import tabular
 from viva_tensor.tabular import features, linear_start
-from viva_tensor.tabular.targets import Number
+from viva_tensor.tabular.targets import Classes, Number
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=8, batch_size=16, patience=8)
@@ -43,10 +43,11 @@ def test_ridge_is_that_of_scikit_learn_with_weights(rows, monkeypatch):
 
 def test_logistic_regression_is_about_that_of_scikit_learn_with_weights(rows):
     x, y, w = rows
-    found = linear_start._logistic(x, (y > 0).astype("f4"), 2, 0, w)[0]
+    target = Classes("y", ("low", "high"))
+    found = linear_start._descended(x, (y > 0).astype("f4"), target, 0, w)[0]
     wanted = LogisticRegression(C=2.0).fit(x, y > 0, sample_weight=w / w.mean()).coef_[0]
     np.testing.assert_allclose(found[1] - found[0], wanted, atol=0.35)
-    apart = linear_start._logistic(x, (y > 0).astype("f4"), 2, 0, None)[0]
+    apart = linear_start._descended(x, (y > 0).astype("f4"), target, 0, None)[0]
     assert np.abs(found - apart).max() > 0.01
 
 

@@ -44,6 +44,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         settings: Settings | Members | None = None,
         categorical: Sequence[str | int] | None = None,
         missing: Sequence[Any] | None = None,
+        loss: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -52,6 +53,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.settings = settings
         self.categorical = categorical
         self.missing = missing
+        self.loss = loss
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
@@ -95,7 +97,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         roles = Roles(categorical=self._categorical(frame))
         writing = Writing(missing=tuple(map(str, self.missing or ())))
         table = table.assign(**{target: column.to_numpy()})
-        task = Task(target, self._kind, roles=roles, writing=writing)
+        quantile = getattr(self, "quantile", Task.quantile)  # of numbers
+        task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, quantile=quantile)
         with bars(self.verbose):
             fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
@@ -189,6 +192,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         Columns of numbers that are categories, by name or index.
     missing : sequence, optional
         Words or numbers that stand for missing values, besides NaN and None.
+    loss : {"squared", "absolute", "huber", "poisson", "quantile"}, optional
+        What is minimised, "squared" by default; see :class:`viva_tensor.tabular.Task`.
     validation_fraction : float, optional
         The share of the rows by which the training of one network is stopped; by default what suits their number. Of
         several networks each is validated by its own part. Settings have their own.
@@ -197,6 +202,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         an int, at any number of threads.
     verbose : bool
         Print what the columns are taken for, and show a bar while training.
+    quantile : float
+        The share of rows that lie below the predictions, with ``loss="quantile"``.
 
     Attributes
     ----------
@@ -221,6 +228,31 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 
     _kind = "number"
 
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        settings: Settings | Members | None = None,
+        categorical: Sequence[str | int] | None = None,
+        missing: Sequence[Any] | None = None,
+        loss: str | None = None,
+        quantile: float = 0.5,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            preset,
+            settings=settings,
+            categorical=categorical,
+            missing=missing,
+            loss=loss,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.quantile = quantile
+
     def predict(self, X: Any) -> Float64Array:
         """Return a number for each row of a table.
 
@@ -239,7 +271,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     """Classification of rows of tables as they are, with scikit-learn's interface.
 
-    Parameters and attributes are those of :class:`TabularRegressor`; columns are treated as there.
+    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile`` and with "log-loss" as the
+    only loss; columns are treated as there.
 
     Attributes
     ----------

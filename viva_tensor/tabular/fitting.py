@@ -18,7 +18,7 @@ from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.members import Members, fit_members
 from viva_tensor.tabular.model import Model
-from viva_tensor.tabular.preparing import Prepared, Task, prepare
+from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
@@ -71,6 +71,8 @@ def fit(
     settings: Settings | Members | Choice | None = None,
     *,
     preset: str | None = None,
+    loss: str | None = None,
+    quantile: float | None = None,
     weights: npt.ArrayLike | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
@@ -79,7 +81,7 @@ def fit(
 
     Parameters
     ----------
-    source, task, settings, preset, started, progress
+    source, task, settings, preset, loss, quantile, started, progress
         See :func:`viva_tensor.tabular.run`. The test fraction of a task does not count.
     weights : array_like [rows], optional
         How much each row counts, from 0, in training and validation, as in :func:`viva_tensor.train.fit`. The scales of
@@ -107,7 +109,7 @@ def fit(
     >>> bool(abs(fitted.model.predict(frame)["predicted"] - frame["price"]).max() < 10)
     True
     """
-    task = dataclasses.replace(Task(task) if isinstance(task, str) else task, test_fraction=0.0)
+    task = dataclasses.replace(task_of(task, loss, quantile), test_fraction=0.0)
     options = {"progress": progress}
     with learned(source, task, settings, preset, options=options, started=started, weights=weights) as result:
         prepared = result.features.prepared

@@ -10,6 +10,7 @@ from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train import Settings, fit, parameters
+from viva_tensor.train.settings import LOSSES
 
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
 PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
@@ -45,8 +46,8 @@ def linear_start(
     rows = rows[:MOST_ROWS]
     some = x[rows][:, columns]
     shares = None if weights is None else weights[rows]
-    if isinstance(target, Classes):
-        w, b = _logistic(some, y[rows], outputs, settings.seed, shares)
+    if target.loss != "mse":
+        w, b = _descended(some, y[rows], target, settings.seed, shares)
     else:
         w, b = _ridge(some, y[rows, 0].astype(np.float64), shares)
     wide = np.zeros((len(w), features), w.dtype)
@@ -54,20 +55,21 @@ def linear_start(
     return _embedded(wide, b, settings)
 
 
-def _logistic(
-    x: Float32Array, y: Float32Array, classes: int, seed: int, weights: Float64Array | None
+def _descended(
+    x: Float32Array, y: Float32Array, target: Target, seed: int, weights: Float64Array | None
 ) -> tuple[Array, Array]:
-    """Return weights [classes, features] and biases of logistic regression, with half the square of both as penalty."""
+    """Return weights [outputs, features] and biases of least loss, with half the square of both as penalty."""
     batch = min(len(x), 1024)
     settings = Settings(
         hidden=(),
-        loss="cross_entropy",
+        loss=target.loss,
         optimizer=optim.Adam(lr=0.05, weight_decay=1 / len(x)),
         epochs=max(1, STEPS * batch // len(x)),
         batch_size=batch,
         validation_fraction=0.0,
         seed=seed,
     )
+    classes = target.outputs if isinstance(target, Classes) else None
     fitted = fit(x, y, settings, classes=classes, weights=weights)
     if fitted.interrupted:
         raise KeyboardInterrupt
@@ -159,5 +161,11 @@ def _losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Ar
         probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
         losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
         return losses
-    squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
-    return squared
+    if target.loss == "mse":
+        squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
+        return squared
+    pred, tape = autograd.new_constant(autograd.new_tape(), outputs.astype(np.float64))
+    actual, tape = autograd.new_constant(tape, y.astype(np.float64))
+    loss = LOSSES[target.loss] if isinstance(target.loss, str) else target.loss
+    each: Float64Array = loss(tape, pred, actual, reduction="none").value.data[:, 0]
+    return each

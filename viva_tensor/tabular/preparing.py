@@ -21,6 +21,7 @@ from viva_tensor.tabular.data import (
     target_kind,
 )
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
+from viva_tensor.tabular.losses import loss_of
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
@@ -49,6 +50,11 @@ class Task:
         What the user says about the other columns.
     writing : Writing
         What the user said about how values are written, to be kept for other files.
+    loss : {"squared", "absolute", "huber", "poisson", "quantile", "log-loss"}, optional
+        What is minimised: of numbers "squared" by default, of classes always "log-loss". Numbers are divided by their
+        standard deviation, from which on "huber" is linear. "poisson" predicts the mean of counts as an exponential.
+    quantile : float
+        The share of rows that lie below the predictions, with the loss "quantile".
     """
 
     target: str
@@ -56,6 +62,8 @@ class Task:
     test_fraction: float = TEST_FRACTION
     roles: Roles = Roles()  # noqa: RUF009  # frozen
     writing: Writing = Writing()  # noqa: RUF009  # frozen
+    loss: str | None = None
+    quantile: float = 0.5
 
     @property
     def expected(self) -> Expected:
@@ -63,6 +71,19 @@ class Task:
         named = [self.roles.id] if self.roles.id else []
         text = [*self.roles.categorical, *named, *([self.target] if self.kind == "class" else [])]
         return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
+
+
+def task_of(task: Task | str, loss: str | None = None, quantile: float | None = None) -> Task:
+    """Return a task, or that of predicting the column of this name, with another loss if one is given.
+
+    Examples
+    --------
+    >>> task_of("price", "quantile", 0.9).quantile
+    0.9
+    """
+    task = Task(task) if isinstance(task, str) else task
+    quantile = task.quantile if quantile is None else quantile
+    return dataclasses.replace(task, loss=task.loss if loss is None else loss, quantile=quantile)
 
 
 class Prepared(NamedTuple):
@@ -121,6 +142,7 @@ def prepare(
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
     values, labels = values_of(column, task.kind or found)
+    loss = loss_of(task.loss, task.quantile, bool(labels), task.target)
     present = kept = np.flatnonzero(np.isfinite(values))
     shares = None
     if weights is not None and len(kept):
@@ -130,7 +152,7 @@ def prepare(
     classes = values[kept] if labels else None
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
-    target = fit_target(task.target, values[split.train], labels)
+    target = fit_target(task.target, values[split.train], labels, loss)
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
     notes = [*source.notes, *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))

@@ -9,6 +9,7 @@ from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.data import number_of
+from viva_tensor.tabular.losses import Quantile
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
@@ -147,12 +148,16 @@ def score_table(run: Run) -> list[list[str]]:
 
 
 def verdict(run: Run) -> list[str]:
-    """Say so if the network is no better than something simpler: by its RMSE or log loss, to a hundredth."""
+    """Say so if the network is no better than something simpler: by the error that was minimised, to a hundredth."""
     lines = []
     if run.fit.best_epoch == 0:
         lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
         lines[0] += " the linear model was kept."
-    name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
+    loss = run.target.loss
+    if isinstance(loss, Quantile):
+        below = float((run.test["actual"] < run.test["predicted"]).mean())
+        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]
+    name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
         lines.append("The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")

@@ -29,7 +29,7 @@ from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.preparing import Prepared, Task
+from viva_tensor.tabular.preparing import Prepared, Task, task_of
 from viva_tensor.tabular.presets import Choice
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
@@ -46,6 +46,8 @@ def run(
     settings: Settings | Members | Choice | None = None,
     *,
     preset: str | None = None,
+    loss: str | None = None,
+    quantile: float | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -69,11 +71,13 @@ def run(
     task : Task, or str
         What to learn, or the name of the column to predict.
     settings : Settings, Members or Choice, optional
-        Of one network, or of several, instead of those that a preset chooses. A loss is replaced by mean squared error
-        for numbers and cross-entropy for classes.
+        Of one network, or of several, instead of those that a preset chooses. A loss of theirs is replaced by that of
+        the task.
     preset : {"default", "fast"}, optional
         "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
         suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is always one.
+    loss, quantile : str, float, optional
+        Those of the task: what is minimised; see :class:`Task`.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -95,7 +99,7 @@ def run(
     DivergenceError
         If the loss becomes infinite or NaN.
     """
-    task = Task(task) if isinstance(task, str) else task
+    task = task_of(task, loss, quantile)
     ranks = Ranks(comm)
     if not task.test_fraction > 0:
         raise DataError("no rows to test on; give a test fraction above 0, or train without a test: tabular.fit")

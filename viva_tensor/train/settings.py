@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NoReturn, Self
 
 from viva_tensor import nn, optim
@@ -138,6 +138,8 @@ class Settings:
 def _named(value: Any) -> Any:
     if isinstance(value, str) or not callable(value):
         return value
+    if is_dataclass(value) and not isinstance(value, type):  # with what it was made of
+        return f"{type(value).__module__}.{value!r}"
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
