@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from viva_tensor import kernels
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.kernels.peak import fma_peak
 
-__all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "measure", "plot"]
+__all__ = ["ELEMENTS", "SIZES", "Rates", "compare", "fma_peak", "libraries", "measure", "plot", "table"]
 
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 ELEMENTS = tuple(1 << power for power in range(12, 25, 2))  # 16 KiB to 64 MiB of float32
@@ -128,6 +128,25 @@ def _best_time(function: Callable[[], object], seconds: float) -> float:
         now = perf_counter()
         best = min(best, now - start)
     return best
+
+
+def table(rates: Mapping[str, Rates], peak: float) -> str:
+    """Return the rates of libraries side by side, those of products also as shares of the FMA peak.
+
+    Examples
+    --------
+    >>> print(table({"numpy": Rates([50.0] * len(SIZES), [9.0] * len(ELEMENTS))}, peak=100.0).splitlines()[1])
+      32 x 32 x 32                    50.0    50%
+    """
+    lines = [f"{'matrix product, GFLOPS':<24}" + "".join(f"{name:>14} (peak)" for name in rates)]
+    for i, size in enumerate(SIZES):
+        cells = (f"{one.products[i]:>14,.1f} {one.products[i] / peak:>6.0%}" for one in rates.values())
+        lines.append(f"  {f'{size} x {size} x {size}':<22}" + "".join(cells))
+    lines += ["", f"{'relu, GB/s':<24}" + "".join(f"{name:>14}" + " " * 7 for name in rates).rstrip()]
+    for i, elements in enumerate(ELEMENTS):
+        cells = (f"{one.bandwidths[i]:>14,.1f}" + " " * 7 for one in rates.values())
+        lines.append((f"  {f'{elements * 4 / 1024:,.0f} KiB':<22}" + "".join(cells)).rstrip())
+    return "\n".join(lines)
 
 
 def plot(path: str | Path, peak: float, rates: dict[str, Rates], threads: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import shlex
 import sys
 import warnings
@@ -15,42 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 import safetensors  # noqa: F401  # if missing, the error comes before the table is read
 import tqdm  # noqa: F401
 from click.core import ParameterSource
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
-from viva_tensor import nn, optim
+from viva_tensor import nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import data, members, preparing, reading, report, runs, saving, streaming
-from viva_tensor.tabular.defaults import settings_for, sgd
+from viva_tensor.tabular import data, preparing, presets, reading, report, runs, saving, streaming
+from viva_tensor.tabular.defaults import OPTIMIZERS
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.model import WEIGHTS, load
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.typed_columns import Expected
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 DEFAULTS = training.DEFAULTS
 CHECKPOINT = "checkpoint.safetensors"
-PRESETS = ("fast", "default")
-OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
+OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience", "resume")
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
-OPTIMIZERS: dict[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
-    "sgd": (optim.SGD, 0.05),
-    "adam": (optim.Adam, 0.001),
-    "adamw": (optim.AdamW, 0.001),
-    "rmsprop": (optim.RMSprop, 0.001),
-    "lion": (optim.Lion, 0.0003),
-}
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 class Failure(click.ClickException):
@@ -166,14 +157,6 @@ def repeating(arguments: Sequence[str]) -> str:
     return shlex.join(["viva-tensor", *kept, "--force"])
 
 
-def check_options(file: Path, way: Reading) -> None:
-    """Raise if options of text files are given for a file that needs none."""
-    kind = reading.check_file(file)
-    text = dataclasses.replace(way, writing=Writing())
-    if (kind not in reading.TEXT and text != Reading()) or (kind == "parquet" and way != Reading()):
-        raise Failure(f"{file} says itself how it is written; options such as --sep and --missing are for other files")
-
-
 @cli.command(context_settings={"show_default": True})
 @click.argument("file", type=PATH, required=False)
 @click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
@@ -183,6 +166,10 @@ def check_options(file: Path, way: Reading) -> None:
     type=click.Choice(["regression", "classification"]),
     help="How to treat the target.  [default: classification of text, categories and booleans]",
 )
+@click.option(
+    "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
+)
+@click.option("--quantile", type=SHARE, default=0.5, help="Of the rows, below predictions with --loss quantile.")
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
 @click.option("--categorical", metavar="COLUMN,...", callback=names, help="Columns whose numbers are categories.")
@@ -190,7 +177,7 @@ def check_options(file: Path, way: Reading) -> None:
 @reading_options
 @click.option(
     "--preset",
-    type=click.Choice(PRESETS),
+    type=click.Choice(presets.PRESETS),
     help="default: the mean of several networks, each trained without a part of the rows, with settings of their own, "
     "for tables of 1,000 to 100,000 rows in memory; else, and with fast, one network with the settings below.  "
     "[default: fast with any of these settings or --resume]",
@@ -227,12 +214,7 @@ def check_options(file: Path, way: Reading) -> None:
     help="Stop after this many epochs without a better validation loss, and keep the best.  [default: on tables below "
     "20,000 rows 20, or a quarter of the epochs if that is more]",
 )
-@click.option(
-    "--test-fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=preparing.TEST_FRACTION,
-    help="Share of the rows kept for the test.",
-)
+@click.option("--test-fraction", type=SHARE, default=preparing.TEST_FRACTION, help="Of the rows, kept for the test.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Seed of the split, the weights and the order."
 )
@@ -258,17 +240,13 @@ def train(
     target: str | None,
     task_name: str | None,
     preset: str | None,
-    optimizer: str,
-    lr: float | None,
-    momentum: float,
-    test_fraction: float,
     memory: float | None,
     threads: int | None,
     output: Path,
     resume: bool,
     force: bool,
     timed: bool,
-    **options: Any,  # of columns, of reading, and the other fields of Settings
+    **options: Any,  # of columns, of reading, and what settings_for takes
 ) -> None:
     """Train a network on FILE and test it on rows kept for the test.
 
@@ -285,39 +263,31 @@ def train(
         file, target = data.diamonds_path(), target or "price"
     with failures():
         way = reading_of(options)
-        check_options(file, way)
+        reading.check_reading(file, way)
     if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
+    if options["loss"] != QUANTILE and options["quantile"] != preparing.Task.quantile:
+        raise Failure(f"--quantile {options['quantile']:g} is for --loss quantile")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
-    preset = preset_of(preset, resume)
-    check_output(output, checkpoint, resume, force)  # before the work, not after it
-    task = preparing.Task(
-        target,
-        {"regression": "number", "classification": "class", None: None}[task_name],
-        test_fraction,
-        roles,
-        way.writing,
-    )
-    named = [roles.id] if roles.id else []
-    expected = Expected(
-        text=[*roles.categorical, *named, *([target] if task.kind == "class" else [])],
-        numbers=roles.numeric,
-        unused=roles.drop,
-    )
+    with failures():  # before the work, not after it
+        preset = presets.named(preset, of_one(click.get_current_context()))
+        check_output(output, checkpoint, resume, force)
+    kind = {"regression": "number", "classification": "class", None: None}[task_name]
+    asked = {name: options.pop(name) for name in ("test_fraction", "loss", "quantile")}
+    task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
         memory = math.inf if ranks.size > 1 else memory  # each reads its share
-        source = streaming.read_or_stream(file, way, expected, None if memory is None else 1e9 * memory)
-        rows = source.rows if isinstance(source, streaming.Stream) else len(source.table)
-        options["optimizer"] = optimizer_for(optimizer, rows, lr, momentum)
-        one = preset == "fast" or ranks.size > 1 or isinstance(source, streaming.Stream) or not members.suits(rows)
+        source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
+        situation = presets.Situation.of(source, ranks=ranks.size)
+        choice = presets.choose(preset, situation, options)
         run = runs.run(
             source,
             task,
-            settings_for(rows, options) if one else members.Members(seed=options["seed"]),
+            choice,
             started=lambda prepared: click.echo(report.opening(prepared, file.name)),
             progress=True,
-            checkpoint=checkpoint if one else None,
+            checkpoint=checkpoint if choice.members is None else None,
             resume=resume,
             comm=comm,
             shared_folder=output,
@@ -336,23 +306,10 @@ def train(
     click.echo("Wrote " + "\n      ".join(map(str, written)))
 
 
-def preset_of(preset: str | None, resume: bool) -> str:
-    """Return the preset in force: one network if settings of one, or its resumption, are asked for."""
-    context = click.get_current_context()
-    said = [name for name in OF_ONE if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
-    said += ["resume"] * resume
-    if preset == "default" and said:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-        raise Failure(f"{named} is for one network, with --preset fast; several networks have settings of their own")
-    return preset or ("fast" if said else "default")
-
-
-def optimizer_for(name: str, rows: int, lr: float | None, momentum: float) -> optim.Optimizer:
-    """Return the optimiser of this name, with a usual learning rate if none is given."""
-    if name == "sgd":
-        return sgd(rows, lr, momentum)
-    kind, usual = OPTIMIZERS[name]
-    return kind(lr=lr or usual)
+def of_one(context: click.Context) -> list[str]:
+    """Return the options given that are for one network."""
+    given = [name for name in OF_ONE if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 @cli.command(name="report")
@@ -372,16 +329,9 @@ def report_command(folder: Path, shown: bool) -> None:
         raise Failure(f"no browser was found; open {page} in one")
 
 
-def as_written(file: Path, way: Reading) -> pd.DataFrame:
-    """Return the columns of a file as text where they are text in it."""
-    names = reading.read(file, way, Expected(only=()), whole=False).table.columns
-    table = reading.read(file, way, Expected(text=names, only=())).table
-    return data.rows_of(table, 0, len(table))
-
-
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
     """Raise if a run cannot be written to a folder, or would replace another that is there."""
-    check_folder(output)
+    saving.check_folder(output)
     if resume:
         if not checkpoint.is_file():
             raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
@@ -390,13 +340,6 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
             raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")
         if (output / WEIGHTS).exists():
             raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise if a folder can neither be written to nor made."""
-    above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
-        raise Failure(f"cannot write to {folder}: {above} is not a folder to write in")
 
 
 @cli.command(context_settings={"show_default": True})
@@ -422,14 +365,14 @@ def predict(
     are written as CSV: the index of the row, from 0, its name if it has one, the prediction, and for classes the
     probability of each. Values unlike those of the training rows are counted on stderr.
     """
-    if output is not None:
-        check_folder(output.absolute().parent)
     with failures(), vt.num_threads(threads) if threads else nullcontext():
+        if output is not None:
+            saving.check_folder(output.absolute().parent)
         model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
         said = reading_of(options)
-        check_options(file, said)
+        reading.check_reading(file, said)
         way = dataclasses.replace(said, writing=said.writing.or_else(model.origin.writing))
         source = reading.read(file, way, model.expected(said.writing))
         table = data.rows_of(source.table, 0, len(source.table))
@@ -437,16 +380,12 @@ def predict(
             data.check_column(table, id)
         predictions = model.predict(table)
         lines = [*source.notes, *model.unfamiliar(table)]
-    unused = [name for name in table.columns if name not in model.known_columns]
-    if unused:
+    if unused := model.unused(table):
         lines.append(f"Not used, unknown to the model: {', '.join(unused)}")
     for line in lines:
         click.echo(line, err=True)
     if append:
-        known = [name for name in ("row", model.origin.id) if name in predictions]
-        predictions = predictions.drop(columns=known)
-        twice = {name: f"{name} of the model" for name in predictions if name in table}
-        predictions = pd.concat([as_written(file, said), predictions.rename(columns=twice)], axis=1)
+        predictions = saving.appended(reading.as_written(file, said), predictions, model.origin.id)
     try:
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:
@@ -475,15 +414,7 @@ def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
             rates = benchmark.compare(count, benchmark.libraries(), seconds)
         except RuntimeError as error:
             raise Failure(f"cannot measure {error}") from error
-        click.echo(f"{'matrix product, GFLOPS':<24}" + "".join(f"{name:>14} (peak)" for name in rates))
-        for i, size in enumerate(benchmark.SIZES):
-            cells = (f"{one.products[i]:>14,.1f} {one.products[i] / peak:>6.0%}" for one in rates.values())
-            click.echo(f"  {f'{size} x {size} x {size}':<22}" + "".join(cells))
-        click.echo(f"\n{'relu, GB/s':<24}" + "".join(f"{name:>14}" + " " * 7 for name in rates).rstrip())
-        for i, elements in enumerate(benchmark.ELEMENTS):
-            cells = (f"{one.bandwidths[i]:>14,.1f}" + " " * 7 for one in rates.values())
-            click.echo((f"  {f'{elements * 4 / 1024:,.0f} KiB':<22}" + "".join(cells)).rstrip())
-        click.echo()
+        click.echo(benchmark.table(rates, peak) + "\n")
     if plot:
         try:
             benchmark.plot(plot, peak, rates, counts[-1])

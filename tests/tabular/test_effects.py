@@ -65,7 +65,7 @@ def test_the_estimates_are_those_of_an_analysis_of_variance(rng):
     wanted -= wanted.mean()
     counts = np.array([len(group) for group in groups], float)
     sums = np.array([part.sum() for part in np.split(wanted, np.cumsum(counts).astype(int)[:-1])])
-    estimate = effects._estimated(counts, sums[:, None], wanted[:, None])
+    estimate = effects._estimated(counts, sums[:, None], wanted[:, None], np.ones(len(wanted)))
     ratio = f_oneway(*groups).statistic
     assert estimate.significance[0] == pytest.approx((ratio - 1) * 79 / np.sqrt(2 * 79))
     typical = (counts.sum() - (counts**2).sum() / counts.sum()) / 79
@@ -77,11 +77,25 @@ def test_the_estimates_are_those_of_an_analysis_of_variance(rng):
     assert made[0] / made[1] == pytest.approx(ratio_of_two)
 
 
+def test_weights_count_rows_as_often():
+    table = persons()
+    weights = 2.0 * (np.random.default_rng(1).permutation(len(table)) % 2)  # 1 in the mean
+    settings = QUICK.settings(len(table))
+    ready = prepare(table, Task("y", test_fraction=0.0), settings, bins=16)
+    repeated = table.loc[np.repeat(np.arange(len(table)), weights.astype(int))].reset_index(drop=True)
+    twice = prepare(repeated, Task("y", test_fraction=0.0), settings, bins=16)
+    target = ready.target  # of both, whose means differ
+    ones = [found(with_effects(one._replace(target=target))) for one in (ready._replace(weights=weights), twice)]
+    for name in ("person", "name"):
+        np.testing.assert_allclose(ones[0][name].means, ones[1][name].means, rtol=1e-9)
+
+
 def test_values_whose_order_tells_all_are_not_rough(rng):
     value = rng.integers(0, 100, 5000)
     wanted = np.sin(value / 15) + 0.3 * rng.normal(size=5000)
-    counts, sums = effects._sums(value, wanted[:, None] - wanted.mean(), 100)
-    estimate = effects._estimated(counts, sums, wanted[:, None] - wanted.mean())
+    wanted, shares = wanted[:, None] - wanted.mean(), np.ones(5000)
+    counts, sums = effects._sums(value, wanted, shares, 100)
+    estimate = effects._estimated(counts, sums, wanted, shares)
     assert estimate.tells(ordered=False)
     assert not estimate.tells(ordered=True)
     assert estimate.roughness[0] < 0.02

@@ -135,7 +135,7 @@ def test_bins_are_fewer_for_large_and_wide_tables():
 
 
 def test_several_networks_are_for_one_process_without_a_checkpoint(tmp_path):
-    with pytest.raises(tabular.DataError, match=r"several networks with a checkpoint.*give Settings for one network"):
+    with pytest.raises(tabular.DataError, match=r"where a checkpoint is kept; give Settings for one network"):
         tabular.run(waves(100), "y", QUICK, checkpoint=tmp_path / "checkpoint.safetensors")
     assert tabular.run(waves(100), "y").members == 1
     run = tabular.run(waves(1000), "y", checkpoint=tmp_path / "checkpoint.safetensors")

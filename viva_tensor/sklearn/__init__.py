@@ -1,12 +1,30 @@
-"""Estimators for scikit-learn: its ``MLPRegressor`` and ``MLPClassifier``, on compiled training steps.
+"""Estimators for scikit-learn: of tables as they are, and its ``MLPRegressor`` and ``MLPClassifier``.
 
-Parameters, defaults and attributes are scikit-learn's. For a given ``random_state`` so are the initial weights, the
-batches and the updates: on the same rows both take the same steps, up to the rounding of float32, in which everything
-is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
+``TabularRegressor`` and ``TabularClassifier`` take data frames with text, categories, dates and missing values, as
+:func:`viva_tensor.tabular.run` does; they need ``pip install "viva-tensor[train,sklearn]"``, and are imported when they
+are first used.
 
-Not supported: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and cross-entropy.
+Of the other two, parameters, defaults and attributes are scikit-learn's. For a given ``random_state`` so are the
+initial weights, the batches and the updates: on the same rows both take the same steps, up to the rounding of float32,
+in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
+
+Not supported by them: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and
+cross-entropy.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+if TYPE_CHECKING:
+    from viva_tensor.sklearn.tabular import TabularClassifier, TabularRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegressor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("TabularClassifier", "TabularRegressor"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from viva_tensor.sklearn import tabular  # needs pandas
+
+    return getattr(tabular, name)

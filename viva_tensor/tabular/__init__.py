@@ -18,9 +18,11 @@ True
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Roles
+from viva_tensor.tabular.fitting import Fitted, fit
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load
 from viva_tensor.tabular.preparing import Task
+from viva_tensor.tabular.presets import PRESETS, Choice
 from viva_tensor.tabular.reading import Reading, Source, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.runs import run
@@ -29,8 +31,11 @@ from viva_tensor.tabular.streaming import Stream, stream
 from viva_tensor.tabular.typed_columns import Expected
 
 __all__ = [
+    "PRESETS",
+    "Choice",
     "DataError",
     "Expected",
+    "Fitted",
     "Members",
     "Model",
     "Reading",
@@ -40,6 +45,7 @@ __all__ = [
     "Stream",
     "Task",
     "Writing",
+    "fit",
     "load",
     "read",
     "run",

@@ -126,6 +126,7 @@ def split_rows(
     """Divide the rows of a table at random into training, validation and test rows.
 
     Test rows are drawn from all rows, validation rows from the rest; there is at least one of each, and two to train.
+    With a test fraction of 0 there are no test rows.
     With the class number of each row, each part has its share of each class, and training rows have at least one row of
     each.
 
@@ -139,13 +140,12 @@ def split_rows(
     >>> [len(part) for part in split_rows(100)]
     [72, 8, 20]
     """
-    n_test = max(1, round(n_rows * test_fraction))
+    n_test = max(1, round(n_rows * test_fraction)) if test_fraction else 0
     n_validation = max(1, round((n_rows - n_test) * validation_fraction))
     if n_rows - n_test - n_validation < 2:
-        raise DataError(
-            f"{n_rows} {'row' if n_rows == 1 else 'rows'} with a target are too few to split into training, "
-            f"validation and test rows with a test fraction of {test_fraction:g}"
-        )
+        parts = "training, validation and test rows" if n_test else "training and validation rows"
+        share = f" with a test fraction of {test_fraction:g}" if n_test else ""
+        raise DataError(f"{number_of(n_rows, 'row')} with a target are too few to split into {parts}{share}")
     rng = np.random.default_rng(seed)
     order = rng.permutation(n_rows)
     if classes is not None:

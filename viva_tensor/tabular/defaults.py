@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from viva_tensor import optim
 from viva_tensor.train import DEFAULTS, Settings
@@ -15,6 +15,33 @@ WATCHED = 20_000  # rows, below which the weights of the best epoch are kept
 LEAST_STEPS = 1000
 MOST_EPOCHS = 400
 LEAST_BATCH = 16
+OPTIMIZERS: Mapping[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
+    "sgd": (optim.SGD, 0.05),
+    "adam": (optim.Adam, 0.001),
+    "adamw": (optim.AdamW, 0.001),
+    "rmsprop": (optim.RMSprop, 0.001),
+    "lion": (optim.Lion, 0.0003),
+}
+
+
+class Preset(NamedTuple):
+    """What a run was trained with, for its report.
+
+    Attributes
+    ----------
+    name : str
+        Of the preset; empty if settings were given instead.
+    why : str
+        Why it meant so many networks.
+    networks, bins, epochs : int
+        How many were trained; features for parts of the range of a number, at most; epochs of each, at most.
+    """
+
+    name: str
+    why: str
+    networks: int
+    bins: int
+    epochs: int
 
 
 def sgd(rows: int, lr: float | None = None, momentum: float = 0.9) -> optim.SGD:
@@ -24,8 +51,18 @@ def sgd(rows: int, lr: float | None = None, momentum: float = 0.9) -> optim.SGD:
     return optim.SGD(lr=lr or 0.05, momentum=momentum)
 
 
+def _optimizer(name: str, rows: int, lr: float | None, momentum: float) -> optim.Optimizer:
+    """Return the optimiser of this name for a table, with a usual learning rate if none is given."""
+    if name == "sgd":
+        return sgd(rows, lr, momentum)
+    kind, usual = OPTIMIZERS[name]
+    return kind(lr=lr or usual)
+
+
 def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
     """Return settings for a table of so many rows; what the user said of them goes first.
+
+    The optimiser may be one of OPTIMIZERS by name, beside its ``lr``, and ``momentum`` for "sgd".
 
     Small tables get smaller batches, so that an epoch has some 16 steps, more epochs for 1,000 steps in all, a lower
     rate, clipped gradients and a larger share of validation rows; below 20,000 rows the weights of the best epoch are
@@ -41,8 +78,13 @@ def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
     True
     >>> settings_for(200, {"epochs": 5}).epochs
     5
+    >>> settings_for(200, {"optimizer": "adam", "lr": 0.01}).optimizer.lr
+    0.01
     """
     given = {name: value for name, value in (said or {}).items() if value is not None}
+    lr, momentum = given.pop("lr", None), given.pop("momentum", 0.9)
+    if isinstance(name := given.get("optimizer", "sgd"), str):
+        given["optimizer"] = _optimizer(name, rows, lr, momentum)
     batch = given.get("batch_size") or min(
         DEFAULTS.batch_size, max(LEAST_BATCH, 1 << int(math.log2(max(rows / LEAST_BATCH, 1))))
     )
@@ -51,7 +93,6 @@ def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
     suited = {
         "batch_size": batch,
         "epochs": epochs,
-        "optimizer": sgd(rows),
         "validation_fraction": 0.2 if rows < SHORT else DEFAULTS.validation_fraction,
         "patience": max(20, epochs // 4) if rows < WATCHED else None,
     }

@@ -58,10 +58,11 @@ def with_effects(prepared: Prepared) -> Prepared:
     if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
         return prepared
     rows = np.concatenate(prepared.split[:2])
-    wanted = _centred(prepared.values[rows], target)
+    shares = _shares(prepared, rows)
+    wanted = _centred(prepared.values[rows], target, shares)
     effects, notes = [], []
     for column in encoding.columns:
-        effect = _effect(column, prepared.table[column.name].iloc[rows], wanted)
+        effect = _effect(column, prepared.table[column.name].iloc[rows], wanted, shares)
         if effect is not None:
             effects.append(effect)
             notes.append(
@@ -71,18 +72,25 @@ def with_effects(prepared: Prepared) -> Prepared:
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
 
-def _centred(values: Float64Array, target: Target) -> Float64Array:
+def _shares(prepared: Prepared, rows: IndexArray) -> Float64Array:
+    """Return how much each of some rows counts: 1 in the mean."""
+    if prepared.weights is None:
+        return np.ones(len(rows))
+    return prepared.weights[rows] / max(float(prepared.weights[rows].mean()), 1e-300)
+
+
+def _centred(values: Float64Array, target: Target, shares: Float64Array) -> Float64Array:
     """Return what effects are means of, less the mean of all rows: a number, or whether a row is of each class."""
     if not isinstance(target, Classes):
         numbers = target.encode(values).astype(np.float64)
     else:
         numbers = np.eye(target.outputs)[values.astype(int)]
         numbers = numbers[:, 1:] if target.outputs == 2 else numbers
-    numbers -= numbers.mean(axis=0)
+    numbers -= np.average(numbers, axis=0, weights=shares)
     return numbers
 
 
-def _effect(column: Column, values: pd.Series, wanted: Float64Array) -> Effect | None:
+def _effect(column: Column, values: pd.Series, wanted: Float64Array, shares: Float64Array) -> Effect | None:
     """Return the effects of a column's values, or None if they are few or tell nothing."""
     if not isinstance(column, Categorical | Numeric):
         return None
@@ -92,8 +100,9 @@ def _effect(column: Column, values: pd.Series, wanted: Float64Array) -> Effect |
     present = codes >= 0
     if len(labels) < LEAST_VALUES or present.sum() < ROWS_OF_VALUE * len(labels):
         return None
-    counts, sums = _sums(codes[present], wanted[present], len(labels))
-    estimate = _estimated(counts, sums, wanted[present])
+    codes, wanted, shares = codes[present], wanted[present], shares[present]
+    counts, sums = _sums(codes, wanted, shares, len(labels))
+    estimate = _estimated(counts, sums, wanted, shares)
     if not estimate.tells(ordered=isinstance(column, Numeric)):
         return None
     means = _shrunk(counts, sums, estimate)
@@ -123,18 +132,24 @@ def _in_order(form: str) -> tuple[float, str]:
         return np.inf, form
 
 
-def _sums(codes: IndexArray, wanted: Float64Array, values: int) -> tuple[Float64Array, Float64Array]:
+def _sums(
+    codes: IndexArray, wanted: Float64Array, shares: Float64Array, values: int
+) -> tuple[Float64Array, Float64Array]:
     """Return the rows of each value [values], and the sums over them [values, outputs]."""
-    counts = np.bincount(codes, minlength=values).astype(np.float64)
-    return counts, np.stack([np.bincount(codes, one, minlength=values) for one in wanted.T], axis=1)
+    counts: Float64Array = np.bincount(codes, shares, minlength=values).astype(np.float64)
+    sums: Float64Array = np.stack([np.bincount(codes, one * shares, minlength=values) for one in wanted.T], axis=1)
+    return counts, sums
 
 
-def _estimated(counts: Float64Array, sums: Float64Array, wanted: Float64Array) -> _Estimate:
-    """Return what the sums over the rows of each value, all of which have some, tell."""
-    rows, values = len(wanted), len(counts)
+def _estimated(counts: Float64Array, sums: Float64Array, wanted: Float64Array, shares: Float64Array) -> _Estimate:
+    """Return what the sums over the rows of each value tell."""
+    counts, sums = counts[counts > 0], sums[counts > 0]
+    rows, values = shares.sum(), len(counts)
     means = sums / counts[:, None]
     between = (counts[:, None] * means**2).sum(axis=0) - sums.sum(axis=0) ** 2 / rows
-    within = ((wanted**2).sum(axis=0) - (counts[:, None] * means**2).sum(axis=0)) / max(rows - values, 1)
+    within = ((shares[:, None] * wanted**2).sum(axis=0) - (counts[:, None] * means**2).sum(axis=0)) / max(
+        rows - values, 1
+    )
     freedom = values - 1
     typical = (rows - (counts**2).sum() / rows) / freedom  # rows of a value
     apart = 1 / (1 / counts[1:] + 1 / counts[:-1])  # rows that the difference of two neighbours counts for
@@ -160,6 +175,16 @@ def _shrunk(counts: Float64Array, sums: Float64Array, estimate: _Estimate) -> Fl
     return np.nan_to_num(effects, nan=0.0, posinf=0.0, neginf=0.0)
 
 
+class _Summed(NamedTuple):
+    """The sums over each part of the rows of a column, by its index in the encoding."""
+
+    column: int
+    codes: list[IndexArray]  # of each part's rows
+    counts: Float64Array  # [parts, values]
+    sums: Float64Array  # [parts, values, outputs]
+    estimate: _Estimate
+
+
 class CrossFitting:
     """The effects among features, made for each part of the rows without its own targets.
 
@@ -172,33 +197,41 @@ class CrossFitting:
 
     def __init__(self, features: Features, parts: Sequence[IndexArray]) -> None:
         self._features, self._parts = features, parts
-        self._columns: list[tuple[int, list[IndexArray], Float64Array, Float64Array, _Estimate]] = []
-        prepared = features.prepared
-        effects = [i for i, one in enumerate(prepared.encoding.columns) if isinstance(one, Effect)]
-        if not effects:
-            return
-        wanted = _centred(prepared.values[np.concatenate(parts)], prepared.target)
-        each = np.split(wanted, np.cumsum([len(part) for part in parts])[:-1])
-        for index in effects:
-            column = prepared.encoding.columns[index]
-            assert isinstance(column, Effect)
-            codes = [column.codes(prepared.table[column.name].iloc[part]) for part in parts]
-            of_parts = [
-                _sums(own[own >= 0], some[own >= 0], len(column.values)) for own, some in zip(codes, each, strict=True)
-            ]
-            counts, sums = (np.array(one) for one in zip(*of_parts, strict=True))
-            present = np.concatenate(codes) >= 0
-            estimate = _estimated(counts.sum(axis=0), sums.sum(axis=0), wanted[present])
-            self._columns.append((index, codes, counts, sums, estimate))
+        prepared, rows = features.prepared, np.concatenate(parts)
+        shares = _shares(prepared, rows)
+        wanted = _centred(prepared.values[rows], prepared.target, shares) if self._effects else np.empty((0, 0))
+        self._columns = [self._summed(index, column, wanted, shares) for index, column in self._effects]
+
+    @property
+    def _effects(self) -> list[tuple[int, Effect]]:
+        columns = self._features.prepared.encoding.columns
+        return [(index, column) for index, column in enumerate(columns) if isinstance(column, Effect)]
+
+    def _summed(self, index: int, column: Effect, wanted: Float64Array, shares: Float64Array) -> _Summed:
+        """Return the sums over each part of the rows of a column."""
+        values = self._features.prepared.table[column.name]
+        codes = [column.codes(values.iloc[part]) for part in self._parts]
+        counts, sums = [], []
+        begin = 0
+        for own in codes:
+            present, rows = own >= 0, slice(begin, begin + len(own))
+            count, total = _sums(own[present], wanted[rows][present], shares[rows][present], len(column.values))
+            counts.append(count)
+            sums.append(total)
+            begin += len(own)
+        known = np.concatenate(codes) >= 0
+        estimate = _estimated(np.sum(counts, axis=0), np.sum(sums, axis=0), wanted[known], shares[known])
+        return _Summed(index, codes, np.array(counts), np.array(sums), estimate)
 
     def without(self, held_out: int | None = None) -> Features:
         """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
         if not self._columns:
             return self._features
         features = self._features.copy()
-        for index, codes, counts, sums, estimate in self._columns:
+        for one in self._columns:
             for number, rows in enumerate(self._parts):
                 used = [i for i in range(len(self._parts)) if i not in (number, held_out)]
-                means = _shrunk(counts[used].sum(axis=0), sums[used].sum(axis=0), estimate)
-                features.put(index, rows, np.append(means, np.zeros((1, means.shape[1])), axis=0)[codes[number]])
+                means = _shrunk(one.counts[used].sum(axis=0), one.sums[used].sum(axis=0), one.estimate)
+                means = np.append(means, np.zeros((1, means.shape[1])), axis=0)  # which code -1 finds
+                features.put(one.column, rows, means[one.codes[number]])
         return features

@@ -56,9 +56,12 @@ class Features(NamedTuple):
 
     def rows_to_fit(self, train: IndexArray, validation: IndexArray) -> dict[str, Any]:
         """Return some rows of x to train on and some for validation, as arguments of the same function."""
+        weights = self.prepared.weights
         if isinstance(self.x, Packed):
-            return {"x": PackedRows(self.x, train), "validation": (self.x[validation], self.y[validation])}
-        return {"x": self.x, "y": self.y, "rows": train, "validation": validation}
+            held_out = () if weights is None else (weights[validation],)
+            source = PackedRows(self.x, train, weights)
+            return {"x": source, "validation": (self.x[validation], self.y[validation], *held_out)}
+        return {"x": self.x, "y": self.y, "weights": weights, "rows": train, "validation": validation}
 
     def copy(self) -> Features:
         """Return the same features in other memory."""

@@ -10,6 +10,7 @@ from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train import Settings, fit, parameters
+from viva_tensor.train.settings import LOSSES
 
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
 PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
@@ -28,10 +29,11 @@ def linear_start(
     settings: Settings,
     rows: IndexArray,
     columns: IndexArray | slice = slice(None),
+    weights: Float64Array | None = None,
 ) -> list[Array] | None:
     """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
 
-    The linear model is one of some columns of the features.
+    The linear model is one of some columns of the features, and minimises a weighted mean if rows have weights.
 
     Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
     for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
@@ -43,56 +45,66 @@ def linear_start(
         return None
     rows = rows[:MOST_ROWS]
     some = x[rows][:, columns]
-    if isinstance(target, Classes):
-        w, b = _logistic(some, y[rows], outputs, settings.seed)
+    shares = None if weights is None else weights[rows]
+    if target.loss != "mse":
+        w, b = _descended(some, y[rows], target, settings.seed, shares)
     else:
-        w, b = _ridge(some, y[rows, 0].astype(np.float64))
+        w, b = _ridge(some, y[rows, 0].astype(np.float64), shares)
     wide = np.zeros((len(w), features), w.dtype)
     wide[:, columns] = w
     return _embedded(wide, b, settings)
 
 
-def _logistic(x: Float32Array, y: Float32Array, classes: int, seed: int) -> tuple[Array, Array]:
-    """Return weights [classes, features] and biases of logistic regression, with half the square of both as penalty."""
+def _descended(
+    x: Float32Array, y: Float32Array, target: Target, seed: int, weights: Float64Array | None
+) -> tuple[Array, Array]:
+    """Return weights [outputs, features] and biases of least loss, with half the square of both as penalty."""
     batch = min(len(x), 1024)
     settings = Settings(
         hidden=(),
-        loss="cross_entropy",
+        loss=target.loss,
         optimizer=optim.Adam(lr=0.05, weight_decay=1 / len(x)),
         epochs=max(1, STEPS * batch // len(x)),
         batch_size=batch,
         validation_fraction=0.0,
         seed=seed,
     )
-    fitted = fit(x, y, settings, classes=classes)
+    classes = target.outputs if isinstance(target, Classes) else None
+    fitted = fit(x, y, settings, classes=classes, weights=weights)
     if fitted.interrupted:
         raise KeyboardInterrupt
     w, b = parameters(fitted.layers)
     return w, b
 
 
-def _ridge(x: Float32Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
+def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None) -> tuple[Float64Array, Float64Array]:
     """Return weights [1, features] and bias of ridge regression, with the penalty of least leave-one-out error.
 
     The error of a row that is left out is its residual divided by one minus its leverage (Allen, 1974).
     """
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
-    means, mean = x.mean(axis=0, dtype=np.float64), float(y.mean())
-    centred = x - means
-    variances, axes = np.linalg.eigh(centred.T @ centred / len(x))
+    if weights is None:
+        shares, means, mean = np.ones(1), x.mean(axis=0, dtype=np.float64), float(y.mean())
+        centred = weighed = x - means
+    else:
+        shares = weights[finite] / weights[finite].mean()
+        means, mean = np.average(x, axis=0, weights=shares), float(np.average(y, weights=shares))
+        centred = x - means
+        weighed = centred * shares[:, None]
+    variances, axes = np.linalg.eigh(weighed.T @ centred / len(x))
     kept = variances > 1e-10 * max(variances.max(), 1e-300)
     variances, axes = variances[kept], axes[:, kept]
     components = centred @ axes
-    along = components.T @ (y - mean) / len(x)
+    along = components.T @ (shares * (y - mean)) / len(x)
     best, weights = float("inf"), np.zeros(len(variances))
     for penalty in (np.inf, *PENALTIES):
         shrunk = np.zeros(len(variances)) if penalty == np.inf else 1 / (variances + penalty * variances.mean())
-        leverage = 1 / len(x) + (components**2) @ shrunk / len(x)
+        leverage = shares * (1 / len(x) + (components**2) @ shrunk / len(x))
         if penalty != np.inf and (leverage > MOST_LEVERAGE).any():
             continue  # a row that the model passes through says nothing about others
         left_out = (y - mean - components @ (shrunk * along)) / (1 - leverage)
-        error = float(np.mean(left_out**2))
+        error = float(np.mean(shares * left_out**2))
         if error < best:
             best, weights = error, shrunk * along
     w = axes @ weights
@@ -119,17 +131,29 @@ def _embedded(w: Array, b: Array, settings: Settings) -> list[Array]:
     return arrays
 
 
-def is_better(network: Float32Array, linear: Float32Array, y: Float32Array, target: Target) -> bool:
+def is_better(
+    network: Float32Array,
+    linear: Float32Array,
+    y: Float32Array,
+    target: Target,
+    weights: Float64Array | None = None,
+) -> bool:
     """Return whether one model's outputs for validation rows [rows, outputs] are better than another's beyond chance.
 
     The mean difference of the losses of a row must be above its standard error, and of few rows more than that, for the
     epoch was chosen on the same rows.
     """
-    if len(y) < LEAST_ROWS:
+    rows = len(y) if weights is None else float(weights.sum() ** 2 / np.sum(weights**2))  # as good as so many alike
+    if rows < LEAST_ROWS:
         return False
     gain = _losses(linear, y, target) - _losses(network, y, target)
-    chance = float(gain.std(ddof=1)) / np.sqrt(len(gain))
-    return bool(gain.mean() > (1 + 5 / len(gain)) * chance)
+    mean, parts = gain.mean(), gain
+    if weights is not None:
+        shares = weights / weights.mean()
+        mean = np.mean(shares * gain)
+        parts = shares * (gain - mean)  # whose mean is the error of that mean
+    chance = float(parts.std(ddof=1)) / np.sqrt(len(gain))
+    return bool(mean > (1 + 5 / rows) * chance)
 
 
 def _losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:
@@ -137,5 +161,11 @@ def _losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Ar
         probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
         losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
         return losses
-    squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
-    return squared
+    if target.loss == "mse":
+        squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
+        return squared
+    pred, tape = autograd.new_constant(autograd.new_tape(), outputs.astype(np.float64))
+    actual, tape = autograd.new_constant(tape, y.astype(np.float64))
+    loss = LOSSES[target.loss] if isinstance(target.loss, str) else target.loss
+    each: Float64Array = loss(tape, pred, actual, reduction="none").value.data[:, 0]
+    return each

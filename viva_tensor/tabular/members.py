@@ -138,7 +138,8 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         ours, theirs = (
             _unseen(layers, settings.activation, given, seen) for layers in ([one.layers for one in networks], linear)
         )
-        if not is_better(ours, theirs, y[np.concatenate(seen)], target):
+        rows, weights = np.concatenate(seen), features.prepared.weights
+        if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
     return _together(networks)._replace(interrupted=trained.interrupted)
 
@@ -187,7 +188,8 @@ def _member(
     """Train a network on some rows, validated on those held out."""
     prepared = features.prepared
     with watch.sharing.share():
-        arrays = linear_start(features.x, features.y, prepared.target, settings, rows, prepared.encoding.unbinned)
+        columns, weights = prepared.encoding.unbinned, prepared.weights
+        arrays = linear_start(features.x, features.y, prepared.target, settings, rows, columns, weights)
     start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
     classes = prepared.target.outputs if isinstance(prepared.target, Classes) else None
     given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}

@@ -15,6 +15,7 @@ from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
 from viva_tensor.tabular.columns import Categorical, Date, Numeric
 from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
+from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_dict, notation_to_dict
@@ -88,6 +89,10 @@ class Model:
     def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
         """Describe values unlike those of the training rows, a line for each column that has some."""
         return self.encoding.unfamiliar(self._parsed(table))
+
+    def unused(self, table: pd.DataFrame) -> list[str]:
+        """Return the columns of a table that the model does not know."""
+        return [name for name in table.columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table whose columns of text are numbers and dates where the model wants them."""
@@ -214,7 +219,12 @@ class Run:
     )  # row (in the table, from 0), its name if it has one, actual, predicted, and for classes their probabilities
     scores: Mapping[str, Scores]
     insight: Insight | None = None
-    members: int = 1  # networks of which the network is the mean
+    preset: Preset = Preset("", "settings as given", 1, 0, 0)  # noqa: RUF009  # frozen
+
+    @property
+    def members(self) -> int:
+        """Networks of which the network is the mean."""
+        return self.preset.networks
 
     @property
     def model(self) -> Model:

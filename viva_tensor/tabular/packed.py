@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import IndexArray, Table
 from viva_tensor.tabular.encoding import Encoding, pieces
@@ -147,15 +147,19 @@ def in_blocks(
 
 
 class PackedRows:
-    """Some rows of a packed table as a source for training."""
+    """Some rows of a packed table as a source for training, perhaps with weights."""
 
-    def __init__(self, packed: Packed, rows: IndexArray) -> None:
-        self._packed, self._rows = packed, rows
+    def __init__(self, packed: Packed, rows: IndexArray, weights: Float64Array | None = None) -> None:
+        self._packed, self._rows, self._weights = packed, rows, weights
         self.shape = len(rows), packed.shape[1]
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, ...]]:
         """Yield all rows in a new order, a few at a time."""
-        return spread_pieces(self._packed.packing, self._packed.records, self._rows[rng.permutation(len(self._rows))])
+        order, done = self._rows[rng.permutation(len(self._rows))], 0
+        for x, y in spread_pieces(self._packed.packing, self._packed.records, order):
+            rows = order[done : done + len(x)]
+            yield (x, y) if self._weights is None else (x, y, self._weights[rows])
+            done += len(x)
 
 
 def taken(records: Records, rows: IndexArray) -> Records:

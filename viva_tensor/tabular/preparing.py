@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
@@ -20,12 +21,15 @@ from viva_tensor.tabular.data import (
     target_kind,
 )
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
+from viva_tensor.tabular.losses import loss_of
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
+from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
+from viva_tensor.train.rows import shares_of
 
 TEST_FRACTION = 0.2
 
@@ -46,6 +50,11 @@ class Task:
         What the user says about the other columns.
     writing : Writing
         What the user said about how values are written, to be kept for other files.
+    loss : {"squared", "absolute", "huber", "poisson", "quantile", "log-loss"}, optional
+        What is minimised: of numbers "squared" by default, of classes always "log-loss". Numbers are divided by their
+        standard deviation, from which on "huber" is linear. "poisson" predicts the mean of counts as an exponential.
+    quantile : float
+        The share of rows that lie below the predictions, with the loss "quantile".
     """
 
     target: str
@@ -53,6 +62,28 @@ class Task:
     test_fraction: float = TEST_FRACTION
     roles: Roles = Roles()  # noqa: RUF009  # frozen
     writing: Writing = Writing()  # noqa: RUF009  # frozen
+    loss: str | None = None
+    quantile: float = 0.5
+
+    @property
+    def expected(self) -> Expected:
+        """What the columns of a file must hold for it, to be read so."""
+        named = [self.roles.id] if self.roles.id else []
+        text = [*self.roles.categorical, *named, *([self.target] if self.kind == "class" else [])]
+        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
+
+
+def task_of(task: Task | str, loss: str | None = None, quantile: float | None = None) -> Task:
+    """Return a task, or that of predicting the column of this name, with another loss if one is given.
+
+    Examples
+    --------
+    >>> task_of("price", "quantile", 0.9).quantile
+    0.9
+    """
+    task = Task(task) if isinstance(task, str) else task
+    quantile = task.quantile if quantile is None else quantile
+    return dataclasses.replace(task, loss=task.loss if loss is None else loss, quantile=quantile)
 
 
 class Prepared(NamedTuple):
@@ -66,18 +97,28 @@ class Prepared(NamedTuple):
     origin: Origin
     notes: tuple[str, ...]
     rows: dict[str, int]  # how many there are of each kind
+    weights: Float64Array | None = None  # of all rows of the table, if they differ
 
 
-def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks = ALONE, bins: int = 0) -> Prepared:
+def prepare(
+    source: Source | Table,
+    task: Task,
+    settings: Settings,
+    ranks: Ranks = ALONE,
+    bins: int = 0,
+    weights: npt.ArrayLike | None = None,
+) -> Prepared:
     """Choose target, features, and training, validation and test rows; rows without a target are left out.
 
     Numbers get ``bins`` beside their value (:func:`fit_encoding`). The encoding and the scaling of the target are
-    fitted on the training rows; those of classes have each class in its share.
+    fitted on the training rows; those of classes have each class in its share. Rows of weight 0 are left out, too.
 
     Raises
     ------
     DataError
         If the table cannot be used.
+    DtypeError, ShapeMismatch, InvalidValue
+        If the weights are not a number for each row, of at least 0.
     """
     source = source if isinstance(source, Source) else Source(as_table(source))
     table, roles = source.table, task.roles
@@ -101,18 +142,26 @@ def prepare(source: Source | Table, task: Task, settings: Settings, ranks: Ranks
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
     values, labels = values_of(column, task.kind or found)
-    kept = np.flatnonzero(np.isfinite(values))
+    loss = loss_of(task.loss, task.quantile, bool(labels), task.target)
+    present = kept = np.flatnonzero(np.isfinite(values))
+    shares = None
+    if weights is not None and len(kept):
+        shares = shares_of("fit", weights, len(table), kept)
+        kept = kept[shares[kept] > 0]
+        shares = None if (shares[kept] == 1).all() else shares
     classes = values[kept] if labels else None
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
-    target = fit_target(task.target, values[split.train], labels)
+    target = fit_target(task.target, values[split.train], labels, loss)
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
-    notes = [*source.notes, *encoding.notes, *_rare(target, values, split)]
+    notes = [*source.notes, *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
     counts = {name: len(part) for name, part in split._asdict().items()}
-    rows = {"read": len(table), "without_target": len(table) - len(kept), **counts}
-    return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows)
+    if len(kept) < len(present):
+        notes.append(f"left out: {number_of(len(present) - len(kept), 'row')} of weight 0")
+    rows = {"read": len(table), "without_target": len(table) - len(present), **counts}
+    return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows, shares)
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

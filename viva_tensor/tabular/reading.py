@@ -12,13 +12,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, Table, check_names, one_line
+from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
 from viva_tensor.tabular.layout import SEPARATORS
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
@@ -257,3 +257,31 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+
+
+def check_reading(path: Path, way: Reading) -> None:
+    """Raise if something is said about how a file is written that says so itself.
+
+    Raises
+    ------
+    DataError
+    """
+    kind = check_file(path)
+    text = replace(way, writing=Writing())
+    if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != Reading()):
+        raise DataError(
+            f"{path} says itself how it is written; options such as --sep and --missing are for other files"
+        )
+
+
+def as_written(path: str | Path, way: Reading) -> pd.DataFrame:
+    """Return the columns of a file as text where they are text in it.
+
+    Raises
+    ------
+    DataError
+        As :func:`read`.
+    """
+    names = read(path, way, Expected(only=()), whole=False).table.columns
+    table = read(path, way, Expected(text=names, only=())).table
+    return rows_of(table, 0, len(table))

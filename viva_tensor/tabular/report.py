@@ -9,6 +9,7 @@ from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.data import number_of
+from viva_tensor.tabular.losses import Quantile
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
@@ -31,7 +32,7 @@ def summary(run: Run) -> str:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
     lines += [f"  {line}" for line in verdict(run)]
-    return "\n".join([*lines, "", speed(run)])
+    return "\n".join([*lines, "", speed(run), preset(run)])
 
 
 def shares(times: Sequence[Times]) -> str:
@@ -57,7 +58,16 @@ def markdown(run: Run, source: str) -> str:
     head, *rows = score_table(run)
     lines = [f"# {run.target.name} of {source}", "", overview(run, source) + "."]
     lines += [*(f"- {line}" for line in findings(run)), ""]
-    lines += [_markdown_row(head), "|---" * len(head) + "|", *map(_markdown_row, rows), "", speed(run) + ".", ""]
+    lines += [
+        _markdown_row(head),
+        "|---" * len(head) + "|",
+        *map(_markdown_row, rows),
+        "",
+        speed(run) + ".",
+        "",
+        preset(run) + ".",
+        "",
+    ]
     lines += ["| setting | value |", "|---|---|"]
     lines += [_markdown_row([name, str(value)]) for name, value in settings(run).items()]
     return "\n".join(lines) + "\n"
@@ -84,6 +94,7 @@ def record(run: Run) -> dict[str, Any]:
         "threads": run.threads,
         "ranks": run.ranks,
         "networks": run.members,
+        "preset": run.preset._asdict(),
     }
 
 
@@ -137,12 +148,16 @@ def score_table(run: Run) -> list[list[str]]:
 
 
 def verdict(run: Run) -> list[str]:
-    """Say so if the network is no better than something simpler: by its RMSE or log loss, to a hundredth."""
+    """Say so if the network is no better than something simpler: by the error that was minimised, to a hundredth."""
     lines = []
     if run.fit.best_epoch == 0:
         lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
         lines[0] += " the linear model was kept."
-    name = "rmse" if "rmse" in next(iter(run.scores.values()))._fields else "log_loss"
+    loss = run.target.loss
+    if isinstance(loss, Quantile):
+        below = float((run.test["actual"] < run.test["predicted"]).mean())
+        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]
+    name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
         lines.append("The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
@@ -162,6 +177,15 @@ def speed(run: Run) -> str:
         trained = f"Trained {run.members} networks, each on {part}, for up to {number_of(epochs, 'epoch')}"
         best = ", kept the linear models that they began as" if kept == 0 else ""
     return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
+
+
+def preset(run: Run) -> str:
+    """Return the preset of a run, why it meant so many networks, and its numbers in a line."""
+    name, why, networks, bins, epochs = run.preset
+    parts = [number_of(networks, "network")]
+    parts += [f"at most {number_of(bins, 'bin')} of each number"] if bins else []
+    parts += [f"at most {number_of(epochs, 'epoch')}"] if epochs else []
+    return f"{f'Preset {name}' if name else 'No preset'} ({why}): {', '.join(parts)}"
 
 
 def _quantity(name: str, value: float) -> str:

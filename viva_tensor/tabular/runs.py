@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from viva_tensor import autograd, kernels
+from viva_tensor import kernels
 from viva_tensor.distributed import Ranks
-from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.baselines import (
     FITTED,
     MOST_CLASSES,
@@ -23,20 +22,19 @@ from viva_tensor.tabular.baselines import (
     least_squares,
     logistic_regression,
 )
-from viva_tensor.tabular.data import DataError, Table, as_table
-from viva_tensor.tabular.defaults import settings_for
-from viva_tensor.tabular.effects import with_effects
-from viva_tensor.tabular.features import Features, encoded
+from viva_tensor.tabular.data import DataError, Table
+from viva_tensor.tabular.features import Features
+from viva_tensor.tabular.fitting import learned
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
-from viva_tensor.tabular.linear_start import is_better, linear_start
-from viva_tensor.tabular.members import Members, fit_members, suits
+from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.preparing import Prepared, Task, prepare
+from viva_tensor.tabular.preparing import Prepared, Task, task_of
+from viva_tensor.tabular.presets import Choice
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Classes, Number, Target
-from viva_tensor.train import DivergenceError, Fit, Layers, Network, Settings, fit, record_layers
+from viva_tensor.tabular.targets import Number
+from viva_tensor.train import DivergenceError, Fit, Network, Settings
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -45,8 +43,11 @@ if TYPE_CHECKING:
 def run(
     source: Source | Stream | Table,
     task: Task | str,
-    settings: Settings | Members | None = None,
+    settings: Settings | Members | Choice | None = None,
     *,
+    preset: str | None = None,
+    loss: str | None = None,
+    quantile: float | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -69,10 +70,14 @@ def run(
     source : Source, Stream, or DataFrame of pandas or polars, or another table with Arrow's interface
     task : Task, or str
         What to learn, or the name of the column to predict.
-    settings : Settings or Members, optional
-        Of one network, or of several. By default ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the
-        settings of one network that suit the number of rows; with a checkpoint, several ranks or ``start`` always one.
-        A loss is replaced by mean squared error for numbers and cross-entropy for classes.
+    settings : Settings, Members or Choice, optional
+        Of one network, or of several, instead of those that a preset chooses. A loss of theirs is replaced by that of
+        the task.
+    preset : {"default", "fast"}, optional
+        "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
+        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is always one.
+    loss, quantile : str, float, optional
+        Those of the task: what is minimised; see :class:`Task`.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -90,92 +95,56 @@ def run(
     Raises
     ------
     DataError
-        If the table cannot be used, or another encoding of it than that of ``start`` is fitted.
+        If the table cannot be used, there is no such preset, or another encoding than that of ``start`` is fitted.
     DivergenceError
         If the loss becomes infinite or NaN.
     """
-    task = Task(task) if isinstance(task, str) else task
+    task = task_of(task, loss, quantile)
     ranks = Ranks(comm)
-    stream = source if isinstance(source, Stream) else None
-    if stream is not None and ranks.size > 1:
-        raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
-    source = source.source if isinstance(source, Stream) else source
-    source = source if isinstance(source, Source) else Source(as_table(source))
-    count = len(source.table) if stream is None else stream.rows
-    alone = stream is None and ranks.size == 1 and checkpoint is None and start is None
-    if settings is None:
-        settings = Members() if alone and suits(count) else settings_for(count)
-    members, settings = _members(settings, count, task, alone)
-    bins = 0 if members is None else members.bins_for(count, len(source.table.columns))
-    prepared = prepare(source, task, settings, ranks, bins)
-    if members is not None:
-        prepared = with_effects(prepared)
-    with encoded(prepared, stream, ranks, shared_folder) as features:
+    if not task.test_fraction > 0:
+        raise DataError("no rows to test on; give a test fraction above 0, or train without a test: tabular.fit")
+    options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
+    with learned(
+        source,
+        task,
+        settings,
+        preset,
+        options=options,
+        started=started,
+        ranks=ranks,
+        shared_folder=shared_folder,
+        start=start,
+    ) as result:
+        features, fitted = result.features, result.fit
         prepared = features.prepared
-        if started is not None and ranks.first:
-            started(prepared)
-        suited = dataclasses.replace(settings, loss=prepared.target.loss)
-        options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
-        if members is None:
-            result = _trained(features, suited, ranks, options, start)
-        else:
-            result = fit_members(features, suited, members)
         with ranks.fail_together("predict"):
             test = prepared.split.test
-            local = in_blocks(result.predict, features.x, test[ranks.local_slice(len(test))])
+            local = in_blocks(fitted.predict, features.x, test[ranks.local_slice(len(test))])
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
         scores = ranks.from_first("score", lambda: _scores(features, output))
-        insight = _insight(features, result) if ranks.first else None
+        insight = _insight(features, fitted) if ranks.first else None
     target = prepared.target
     predicted = target.decode(output)
     predicted.insert(0, "actual", target.actual(prepared.values[test]))
     named = name_rows(predicted, test, prepared.table, task.roles.id)
     return Run(
-        settings=result.settings,
+        settings=fitted.settings,
         test_fraction=task.test_fraction,
         target=target,
         encoding=prepared.encoding,
         origin=prepared.origin,
-        fit=result,
-        rows=prepared.rows if members is None else members.told(prepared.rows),
+        fit=fitted,
+        rows=prepared.rows,
         notes=prepared.notes,
         threads=kernels.get_num_threads(),
         ranks=ranks.size,
-        test=named if stream is None else named.assign(row=stream.indices[test]),
+        test=named.assign(row=source.indices[test]) if isinstance(source, Stream) else named,
         scores=scores,
         insight=insight,
-        members=1 if members is None else members.count,
+        preset=result.preset,
     )
-
-
-def _members(settings: Settings | Members, rows: int, task: Task, alone: bool) -> tuple[Members | None, Settings]:
-    """Return how several networks are trained, if that is wanted, and the settings of each."""
-    if isinstance(settings, Settings):
-        return None, settings
-    if not alone:
-        hint = "give Settings for one network"
-        raise DataError(f"several networks with a checkpoint, on several ranks, or to go on from a model; {hint}")
-    return settings, settings.settings(round(rows * (1 - task.test_fraction)))
-
-
-def _trained(
-    features: Features, settings: Settings, ranks: Ranks, options: Mapping[str, Any], earlier: Model | None
-) -> Fit:
-    """Train a network that begins as a linear model or an earlier one, and return what is better of the two."""
-    target, (train, validation, _) = features.prepared.target, features.prepared.split
-    x, y = features.x, features.y
-    if earlier is None:
-        start = _layers(ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train)))
-    else:
-        start = _continued(earlier, features.prepared, settings)
-    classes = target.outputs if isinstance(target, Classes) else None
-    options = {**options, "classes": classes, "start": start}
-    result = fit(**features.to_fit(), settings=settings, **options)
-    if start is None:
-        return result
-    return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target))
 
 
 def _insight(features: Features, result: Fit) -> Insight:
@@ -191,32 +160,6 @@ def _insight(features: Features, result: Fit) -> Insight:
         some,
         result.settings.seed,
     )
-
-
-def _chosen(result: Fit, start: Layers, x: Float32Array, y: Float32Array, target: Target) -> Fit:
-    """Return a fit, or the linear model that it began as if it is no better on validation rows."""
-    linear = result._replace(layers=start, best_epoch=0)
-    return result if is_better(result.predict(x), linear.predict(x), y, target) else linear
-
-
-def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers:
-    """Return the layers of an earlier model of the same columns."""
-    if not isinstance(earlier, Model):
-        raise DataError(
-            f"start is a {type(earlier).__name__}, wanted a Model, such as run.model or tabular.load(folder)"
-        )
-    if (earlier.target, earlier.encoding, earlier.activation) != (
-        prepared.target,
-        prepared.encoding,
-        settings.activation,
-    ):
-        hint = "take the same table, task, seed and activation, or train anew"
-        raise DataError(f"the model to go on from has other columns, scales or classes than this table gives; {hint}")
-    return earlier.layers
-
-
-def _layers(arrays: Sequence[Array] | None) -> Layers | None:
-    return None if arrays is None else record_layers(autograd.new_tape(), arrays).value
 
 
 def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -13,6 +14,7 @@ import pandas as pd
 from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
+from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.model import Run
 from viva_tensor.train import plot_losses
 
@@ -45,6 +47,33 @@ def save(run: Run, folder: str | Path, source: str = "the table", command: str =
     folder = Path(folder)
     model = run.model.save(folder)
     return [*model, *(files.replace(folder / name, content) for name, content in contents.items())]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise if a folder can neither be written to nor made.
+
+    Raises
+    ------
+    DataError
+    """
+    above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not (os.path.isdir(above) and os.access(above, os.W_OK)):
+        raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
+
+
+def appended(table: pd.DataFrame, predictions: pd.DataFrame, id: str | None = None) -> pd.DataFrame:
+    """Return the columns of a table and the predictions for its rows; of two columns of a name, one is the model's.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"size": [2.0], "predicted": [7.5]})
+    >>> appended(table, pd.DataFrame({"row": [0], "predicted": [8.0]})).columns.tolist()
+    ['size', 'predicted', 'predicted of the model']
+    """
+    new = predictions.drop(columns=[name for name in ("row", id) if name in predictions])
+    return pd.concat(
+        [table, new.rename(columns={name: f"{name} of the model" for name in new if name in table})], axis=1
+    )
 
 
 def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
+from viva_tensor.train.settings import Loss
 
+LARGEST = 600.0  # logarithm of a prediction
 CLIP = 1e6  # standard deviations; training rows are within √rows
 
 
@@ -49,8 +52,8 @@ class Number:
     name: str
     mean: float
     std: float
+    loss: str | Loss = field(default="mse", compare=False)  # of training; prediction does not need it
 
-    loss = "mse"
     outputs = 1
 
     def encode(self, values: Float64Array) -> Float32Array:
@@ -78,6 +81,39 @@ class Number:
             spread = float(np.sum((values - values.mean()) ** 2))
             r2 = 1 - float(np.sum(error**2)) / spread if spread else math.nan
             return NumberScores(float(np.sqrt(np.mean(error**2))), float(np.mean(np.abs(error))), r2)
+
+
+@dataclass(frozen=True)
+class Count(Number):
+    """A number of at least 0, learned as the logarithm of its mean over that of all rows, by the Poisson loss.
+
+    Examples
+    --------
+    >>> target = Count("calls", mean=4.0, std=2.0)
+    >>> target.encode(np.array([0.0, 8.0])).tolist()
+    [[0.0], [2.0]]
+    >>> target.decode(np.array([[0.0]], np.float32))
+       predicted
+    0        4.0
+    """
+
+    loss: str | Loss = field(default=nn.poisson_loss, compare=False)
+
+    def encode(self, values: Float64Array) -> Float32Array:
+        """Return the targets of training [rows, 1]: values [rows] as multiples of the mean, at most 10⁶.
+
+        Raises
+        ------
+        DataError
+            If a value is below 0.
+        """
+        if (values < 0).any():
+            raise DataError(f"column {self.name!r} holds {values[values < 0][0]:g}; the Poisson loss is for counts")
+        return np.minimum(values / self.mean, CLIP).astype(np.float32)[:, None]
+
+    def decode(self, output: Float32Array) -> pd.DataFrame:
+        """Return predicted means for the network's outputs [rows, 1]."""
+        return pd.DataFrame({"predicted": np.exp(np.minimum(output[:, 0].astype(np.float64), LARGEST)) * self.mean})
 
 
 @dataclass(frozen=True)
@@ -162,8 +198,8 @@ def values_of(column: pd.Series[Any], kind: str) -> tuple[Float64Array, tuple[st
     return np.array([*(index[label] for label in labels), np.nan])[codes], ordered  # code -1 finds the last entry
 
 
-def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Target:
-    """Return the target with its labels or scaling fitted on training rows.
+def fit_target(name: str, values: Float64Array, labels: tuple[str, ...], loss: str | Loss = "mse") -> Target:
+    """Return the target with its labels or scaling fitted on training rows, and the loss that numbers are learned by.
 
     Raises
     ------
@@ -186,12 +222,18 @@ def fit_target(name: str, values: Float64Array, labels: tuple[str, ...]) -> Targ
         mean, std = float(values.mean()), float(values.std())
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
         raise DataError(f"the values of the target {name!r} are too large or too close together for float64")
-    return Number(name, mean, std)
+    if loss is nn.poisson_loss:
+        if not mean > 0:
+            raise DataError(f"the mean of {name!r} is {mean:g} in the training rows; the Poisson loss is for counts")
+        return Count(name, mean, std)
+    return Number(name, mean, std, loss)
 
 
 def target_to_dict(target: Target) -> dict[str, Any]:
     """Return the target as numbers, strings, lists and dicts for JSON."""
-    return {"kind": type(target).__name__.lower(), **asdict(target)}
+    record = {"kind": type(target).__name__.lower(), **asdict(target)}
+    record.pop("loss", None)
+    return record
 
 
 def target_from_dict(record: Mapping[str, Any]) -> Target:
@@ -209,6 +251,8 @@ def target_from_dict(record: Mapping[str, Any]) -> Target:
         mean, std = float(record["mean"]), float(record["std"])
         if record["kind"] == "number" and math.isfinite(mean) and math.isfinite(std) and std > 0:
             return Number(name, mean, std)
+        if record["kind"] == "count" and math.isfinite(mean) and mean > 0:
+            return Count(name, mean, std)
         raise ValueError("neither a finite mean and a positive std nor several labels")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"not the description of a target: {one_line(error)}") from error

@@ -40,7 +40,8 @@ def fit(
     y: npt.ArrayLike | None = None,
     settings: Settings = DEFAULTS,
     *,
-    validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+    validation: tuple[npt.ArrayLike, ...] | npt.ArrayLike | None = None,
     classes: int | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -62,14 +63,18 @@ def fit(
     Parameters
     ----------
     x : array_like [rows, features], or RowSource
-        A source gives features and targets in pieces, so that not all are in memory at a time; it takes the place of y,
-        ``rows`` and ``validation_fraction``, and trains on one process.
+        A source gives features, targets and perhaps weights in pieces, so that not all are in memory at a time; it
+        takes the place of y, ``rows`` and ``validation_fraction``, and trains on one process.
     y : array_like [rows] or [rows, outputs]
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning. Classes may be text, of which
         ``Fit.labels`` keeps the distinct ones.
     settings : Settings
-    validation : (x, y), or array_like of int, optional
+    weights : array_like [rows], optional
+        How much each row counts, from 0. The loss of a batch is :math:`\\sum_i w_i \\ell_i / \\sum_i w_i` over its rows
+        [1]_; validation rows are weighted alike. Only ratios of weights matter: rows of weight 0, and below 2⁻¹⁰⁰ of
+        the largest, are left out, and weights that are all alike are as good as none. On one process only.
+    validation : (x, y), (x, y, weights), or array_like of int, optional
         Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
         train on.
     classes : int, optional
@@ -117,6 +122,10 @@ def fit(
     RankError
         If ranks differ in what must agree, or another rank has failed.
 
+    References
+    ----------
+    .. [1] As the networks of scikit-learn since version 1.7, sklearn.neural_network.MLPRegressor.fit.
+
     Examples
     --------
     >>> import numpy as np
@@ -131,7 +140,9 @@ def fit(
             flag("fit", name, value)
         _check(x, settings, validation, classes, checkpoint, resume)
         if is_source(x):
-            _check_source(y, rows, validation, ranks)
+            _check_source(y, rows, weights, validation, ranks)
+        if weights is not None and ranks.size > 1:
+            _refuse(f"weights on {ranks.size} ranks", "train on one process, or without weights")
     labels: Labels = ()
     if not is_source(x):
         with ranks.fail_together("fit on rows"):  # converted once, for everything below
@@ -143,7 +154,7 @@ def fit(
             shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
             ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
             warn_of_affinity(ranks)
-    chosen, held_out, outputs = _rows(x, y, settings, validation, classes, rows, ranks)
+    chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
     kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
     calmer = _ever_calmer(settings)
     if kept is not None and resume:
@@ -224,8 +235,8 @@ def _check(
         _refuse(f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)")
     if classes is not None:
         check_count("fit", "classes", classes)
-    if isinstance(validation, tuple) and len(validation) != 2:
-        _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), or indices of rows")
+    if isinstance(validation, tuple) and len(validation) not in (2, 3):
+        _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), (x, y, weights), or indices of rows")
     fraction = 0.0 if is_source(x) else settings.validation_fraction
     watched = "patience" if settings.patience is not None else "metric" if settings.metric is not None else ""
     if validation is None and not fraction and watched:
@@ -249,15 +260,16 @@ def _labelled(y: Any, validation: Any, settings: Settings, classes: int | None) 
         got, hint = f"y holds text such as {labels[0]!r}", 'train with Settings(loss="cross_entropy") to learn classes'
         raise DtypeError(f"{got}, wanted real numbers", operation="fit", hint=hint)
     if isinstance(validation, tuple):
-        validation = validation[0], numbers_of("validation rows", validation[1], labels)
+        validation = validation[0], numbers_of("validation rows", validation[1], labels), *validation[2:]
     return numbers_of("rows", y, labels), validation, labels
 
 
-def _check_source(y: object, rows: object, validation: object, ranks: Ranks) -> None:
+def _check_source(y: object, rows: object, weights: object, validation: object, ranks: Ranks) -> None:
     """Raise if an option is for arrays, and the rows come from a source."""
-    for name, given in (("y", y), ("rows", rows)):
+    for name, given in (("y", y), ("rows", rows), ("weights", weights)):
         if given is not None:
-            _refuse(f"{name} beside a source of rows", "the source itself gives targets, and only the rows to train on")
+            hint = "the source itself gives targets and weights, and only the rows to train on"
+            _refuse(f"{name} beside a source of rows", hint)
     if validation is not None and not isinstance(validation, tuple):
         _refuse("indices of validation rows of a source", "give validation=(x, y)")
     if ranks.size > 1:
@@ -271,8 +283,9 @@ def _refuse(reason: str, hint: str = "") -> NoReturn:
 def _rows(
     x: Any,
     y: Any,
+    weights: Any,
     settings: Settings,
-    validation: tuple[npt.ArrayLike, npt.ArrayLike] | npt.ArrayLike | None,
+    validation: tuple[npt.ArrayLike, ...] | npt.ArrayLike | None,
     classes: int | None,
     rows: npt.ArrayLike | None,
     ranks: Ranks,
@@ -283,8 +296,8 @@ def _rows(
     if is_source(x):
         chosen = SourcedRows(x, settings, classes)
     else:
-        chosen = checked_rows("rows", x, y, settings, classes, rows, ranks)
-    _, target = chosen.take(slice(1))
+        chosen = checked_rows("rows", x, y, settings, classes, rows, ranks, weights)
+    target = chosen.take(slice(1))[1]
     if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:
         _refuse(f"classes={classes}, and y has columns for {target.shape[1]}")
     outputs = target.shape[1] if target.ndim == 2 else classes or _classes(chosen)
@@ -292,8 +305,10 @@ def _rows(
         if isinstance(chosen, SourcedRows) or not settings.validation_fraction:
             return chosen, None, outputs
         return (*split(chosen, settings.validation_fraction, settings.seed), outputs)
-    features, targets, indices = (*validation, None) if isinstance(validation, tuple) else (x, y, validation)
-    held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks)
+    features, targets, shares, indices = x, y, weights, None if isinstance(validation, tuple) else validation
+    if isinstance(validation, tuple):
+        features, targets, shares = (*validation, None)[:3]
+    held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks, shares)
     wanted, got = ((part.features, *part.take(slice(1))[1].shape[1:]) for part in (chosen, held_out))
     if got != wanted:
         raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")

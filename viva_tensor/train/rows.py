@@ -10,24 +10,32 @@ import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import Float32Array, as_numbers
+from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
 from viva_tensor.program.run import chosen_rows
 from viva_tensor.train.settings import Settings
 
 IntArray = npt.NDArray[np.int64]
+Arrays = tuple[Float32Array, ...]  # features, targets and perhaps weights
 
 CLASSIFYING = ("cross_entropy", "binary_cross_entropy")  # losses whose targets are classes, and outputs logits
 MOST_CLASSES = 1 << 24  # float32 holds each class number up to this
 CHECKED = 65536  # rows checked at a time
+LEAST_WEIGHT = 2.0**-100  # of the largest; far enough from 0 to divide by in float32
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Checked float32 features [rows, features] and targets, and the indices of the rows to use."""
+    """Checked features [rows, features], targets and perhaps weights [rows], and the indices of the rows to use."""
 
     x: Float32Array
     y: Float32Array
     indices: IntArray
+    weights: Float32Array | None = None
+
+    @property
+    def arrays(self) -> Arrays:
+        """Features, targets and, if there are some, weights of all rows."""
+        return (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights)
 
     @property
     def count(self) -> int:
@@ -39,10 +47,10 @@ class Rows:
         """How many features a row has."""
         return int(self.x.shape[1])
 
-    def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
-        """Return the features and targets of some of the rows to use."""
+    def take(self, which: slice) -> Arrays:
+        """Return the features, targets and perhaps weights of some of the rows to use."""
         indices = self.indices[which]
-        return self.x[indices], self.y[indices]
+        return tuple(array[indices] for array in self.arrays)
 
 
 def checked_rows(
@@ -53,9 +61,11 @@ def checked_rows(
     classes: int | None,
     indices: npt.ArrayLike | None = None,
     ranks: Ranks = ALONE,
+    weights: npt.ArrayLike | None = None,
 ) -> Rows:
     """Return all rows or those at some indices, checked; rows without a finite target are left out, with a warning.
 
+    So are those of weight 0, without one. Weights are divided by the largest; if they are all alike there are none.
     Each rank checks the features of its share of the rows.
     """
     operation, loss, dtype = f"fit on {what}", settings.loss, settings.dtype
@@ -97,7 +107,47 @@ def checked_rows(
         chosen = chosen[kept]
     if loss in CLASSIFYING:
         _check_labels(operation, target, chosen, str(loss), classes)
-    return Rows(features, target if target.ndim == 2 or loss == "cross_entropy" else target[:, None], chosen)
+    target = target if target.ndim == 2 or loss == "cross_entropy" else target[:, None]
+    if weights is None:
+        return Rows(features, target, chosen)
+    shares = shares_of(operation, weights, len(features), chosen)
+    chosen = chosen[shares[chosen] > 0]
+    alike = bool((shares[chosen] == 1).all())
+    return Rows(features, target, chosen, None if alike else shares.astype(dtype))
+
+
+def check_weights(operation: str, weights: npt.ArrayLike, rows: int) -> Float64Array:
+    """Return weights, one for each row, as float64.
+
+    Raises
+    ------
+    DtypeError, ShapeMismatch, InvalidValue
+        If they are not as many numbers as there are rows, or one is negative, infinite or NaN.
+    """
+    numbers: Float64Array = as_numbers(operation, "weights", weights, "float64")
+    if numbers.shape != (rows,):
+        raise ShapeMismatch((rows,), numbers.shape, operation=operation, hint="give one weight for each row")
+    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
+    if len(bad):
+        hint = "weights are finite and at least 0"
+        raise InvalidValue(f"the weight of row {bad[0]} is {numbers[bad[0]]}", operation=operation, hint=hint)
+    return numbers
+
+
+def shares_of(operation: str, weights: npt.ArrayLike, rows: int, chosen: IntArray) -> Float64Array:
+    """Return weights divided by the largest of the chosen rows, 0 where next to nothing is left.
+
+    Raises
+    ------
+    DtypeError, ShapeMismatch, InvalidValue
+        As :func:`check_weights`, or if no row has a weight above 0.
+    """
+    numbers = check_weights(operation, weights, rows)
+    largest = numbers[chosen].max()
+    if not largest:
+        raise InvalidValue("no row has a weight above 0", operation=operation)
+    shares: Float64Array = np.minimum(numbers / largest, 1.0)  # others than the chosen may have larger ones
+    return np.where(shares < LEAST_WEIGHT, 0.0, shares)
 
 
 def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss: str, classes: int | None) -> None:

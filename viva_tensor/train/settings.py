@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NoReturn, Self
 
 from viva_tensor import nn, optim
@@ -12,7 +13,7 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_iterable, is_number, is_whole, shown
 
-Loss = Callable[[Tape, Variable, Variable], Traced[Variable]]
+Loss = Callable[..., Traced[Variable]]  # of a tape, outputs and targets, and with weights sample_weight=
 LOSSES: Mapping[str, Loss] = {
     "mse": nn.mse_loss,
     "mae": nn.mae_loss,
@@ -38,7 +39,7 @@ class Settings:
     loss : {"mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"} or callable
         "cross_entropy" and "binary_cross_entropy" take outputs as logits. A function of the tape, such as
         :func:`viva_tensor.nn.huber_loss`, is called as ``loss(tape, output, target)`` with batches [rows, outputs] and
-        returns a scalar and the longer tape.
+        returns a scalar and the longer tape; with weights also with ``sample_weight=``, a variable [rows].
     metric : str or callable, optional
         As ``loss``: what is computed of validation rows besides, and tells which epoch is best; less is better.
     optimizer : optim.SGD, optim.Adam, ...
@@ -137,18 +138,35 @@ class Settings:
 def _named(value: Any) -> Any:
     if isinstance(value, str) or not callable(value):
         return value
+    if is_dataclass(value) and not isinstance(value, type):  # with what it was made of
+        return f"{type(value).__module__}.{value!r}"
     return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
-def recorded(loss: str | Loss, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
-    """Record a loss of outputs.
+def _takes(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def recorded(
+    loss: str | Loss, tape: Tape, output: Variable, target: Variable, weights: Variable | None = None
+) -> Traced[Variable]:
+    """Record a loss of outputs, of rows with weights if there are some.
 
     Raises
     ------
     InvalidValue
-        If a function returns something else than a scalar and a tape.
+        If a function takes no weights, or returns something else than a scalar and a tape.
     """
-    traced: Any = (LOSSES[loss] if isinstance(loss, str) else loss)(tape, output, target)
+    function: Callable[..., Any] = LOSSES[loss] if isinstance(loss, str) else loss
+    given = {} if weights is None else {"sample_weight": weights}
+    if given and not _takes(function, tape, output, target, **given):
+        got = f"{_named(loss)} takes no sample_weight, and rows have weights"
+        raise InvalidValue(got, operation="fit", hint="add the argument, as losses of nn do")
+    traced: Any = function(tape, output, target, **given)
     if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], Variable)):
         got = f"{_named(loss)} returned a {type(traced).__name__}"
         raise InvalidValue(got, operation="fit", hint="return a scalar variable and the longer tape")

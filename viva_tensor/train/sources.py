@@ -11,10 +11,10 @@ import numpy.typing as npt
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.kernels.checks import is_whole
-from viva_tensor.train.rows import checked_rows
+from viva_tensor.train.rows import LEAST_WEIGHT, Arrays, check_weights, checked_rows
 from viva_tensor.train.settings import Settings
 
-Piece = tuple[npt.ArrayLike, npt.ArrayLike]
+Piece = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
 
 class RowSource(Protocol):
@@ -42,7 +42,10 @@ class RowSource(Protocol):
     def shape(self) -> tuple[int, int]: ...
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Piece]:
-        """Yield all rows once, in pieces (x, y), shuffled by the generator; y as for :func:`fit`."""
+        """Yield all rows once, in pieces (x, y) or (x, y, weights), shuffled by the generator; y as for :func:`fit`.
+
+        Weights are above 0.
+        """
         ...
 
 
@@ -57,6 +60,7 @@ class SourcedRows:
     def __init__(self, source: RowSource, settings: Settings, classes: int | None) -> None:
         self._source, self._settings, self._classes = source, settings, classes
         self._seen = False  # and so checked
+        self._parts = 0  # of a piece: two arrays, or three
         shape = getattr(source, "shape", None)
         if not (isinstance(shape, tuple) and len(shape) == 2 and all(map(is_whole, shape))):
             hint = "give it (rows, features)"
@@ -68,33 +72,36 @@ class SourcedRows:
         first = next(self._pieces(np.random.default_rng(0)), None)  # any piece
         if first is None:
             raise InvalidValue("the source has no rows in its epoch", operation="fit")
-        self._first = first[0].copy(), first[1].copy()
+        self._first = tuple(array.copy() for array in first)
 
-    def take(self, which: slice) -> tuple[Float32Array, Float32Array]:
-        """Return the features and targets of some of the first rows."""
-        x, y = self._first
-        return x[which], y[which]
+    def take(self, which: slice) -> Arrays:
+        """Return the features, targets and perhaps weights of some of the first rows."""
+        return tuple(array[which] for array in self._first)
 
-    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[tuple[Float32Array, Float32Array]]:
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[Arrays]:
         """Yield the rows of an epoch in pieces of whole batches but for the last."""
         done = 0
-        for x, y in whole_batches(self._pieces(rng), batch_size):
-            done += len(x)
+        for arrays in whole_batches(self._pieces(rng), batch_size):
+            done += len(arrays[0])
             if done > self.count:
                 break
-            yield x, y
+            yield arrays
         if done != self.count:
             raise InvalidValue(
                 f"the source has {done} rows or more in an epoch, and said {self.count}", operation="fit"
             )
         self._seen = True
 
-    def _pieces(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
+    def _pieces(self, rng: np.random.Generator) -> Iterator[Arrays]:
         what = "rows of a source"
         for piece in self._source.epoch(rng):
-            if not (isinstance(piece, tuple) and len(piece) == 2):
+            if not (isinstance(piece, tuple) and len(piece) in (2, 3)):
                 got = f"the source yields a {type(piece).__name__}"
-                raise InvalidValue(got, operation="fit", hint="yield features and targets, (x, y)")
+                raise InvalidValue(got, operation="fit", hint="yield features and targets, (x, y), or (x, y, weights)")
+            self._parts = self._parts or len(piece)
+            if len(piece) != self._parts:
+                got = f"the source yields pieces of {self._parts} and of {len(piece)} arrays"
+                raise InvalidValue(got, operation="fit", hint="give all rows weights, or none")
             features = as_numbers(f"fit on {what}", "x", piece[0], self._settings.dtype)
             targets = as_numbers(f"fit on {what}", "y", piece[1], self._settings.dtype)
             if not self._seen:
@@ -104,12 +111,18 @@ class SourcedRows:
                     hint = f"give {self.features} features, and only rows with a target"
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
             targets = targets if targets.ndim == 2 or self._settings.loss == "cross_entropy" else targets[:, None]
-            yield features, targets
+            yield features, targets, *(self._weights(f"fit on {what}", one, len(features)) for one in piece[2:])
+
+    def _weights(self, operation: str, weights: npt.ArrayLike, rows: int) -> Float32Array:
+        numbers = check_weights(operation, weights, rows)
+        if not (numbers >= LEAST_WEIGHT).all():
+            row = int(np.argmin(numbers))
+            got, hint = f"the weight of row {row} of a piece is {numbers[row]}", "leave rows of weight 0 out"
+            raise InvalidValue(got, operation=operation, hint=hint)
+        return numbers.astype(self._settings.dtype)
 
 
-def whole_batches(
-    pieces: Iterable[tuple[Float32Array, Float32Array]], batch_size: int
-) -> Iterator[tuple[Float32Array, Float32Array]]:
+def whole_batches(pieces: Iterable[Arrays], batch_size: int) -> Iterator[Arrays]:
     """Yield the same rows in pieces of whole batches, but for the last.
 
     Examples
@@ -118,13 +131,14 @@ def whole_batches(
     >>> [len(x) for x, _ in whole_batches(pieces, 4)]
     [4, 8]
     """
-    left: tuple[Float32Array, Float32Array] | None = None
-    for x, y in pieces:
+    left: Arrays | None = None
+    for piece in pieces:
+        arrays = piece
         if left is not None and len(left[0]):
-            x, y = np.concatenate([left[0], x]), np.concatenate([left[1], y])
-        whole = len(x) // batch_size * batch_size
+            arrays = tuple(np.concatenate(both) for both in zip(left, piece, strict=True))
+        whole = len(arrays[0]) // batch_size * batch_size
         if whole:
-            yield x[:whole], y[:whole]
-        left = x[whole:].copy(), y[whole:].copy()  # for the source may fill its arrays anew
+            yield tuple(array[:whole] for array in arrays)
+        left = tuple(array[whole:].copy() for array in arrays)  # for the source may fill its arrays anew
     if left is not None and len(left[0]):
         yield left

@@ -20,7 +20,7 @@ from viva_tensor.nn.layers import is_linear
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.labels import Labels
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
-from viva_tensor.train.rows import CLASSIFYING, Rows
+from viva_tensor.train.rows import CLASSIFYING, Arrays, Rows
 from viva_tensor.train.settings import DEFAULTS, Settings, rates, recorded
 from viva_tensor.train.sources import SourcedRows
 
@@ -38,7 +38,8 @@ class Fit(NamedTuple):
         The layers after the last epoch, or with ``patience`` after the best.
     history : dict of list
         Columns with a value for each epoch, ready for ``pandas.DataFrame``: epoch, learning_rate (of the last step),
-        train_loss (the mean over the rows, taken before each batch's update); with validation rows also
+        train_loss (the mean over the rows, of rows with weights the mean of the batches' weighted means, taken before
+        each batch's update); with validation rows also
         validation_loss and, for classes, validation_accuracy; with a metric validation_metric.
     best_epoch : int
         The epoch of ``layers``; 0 for those it started from.
@@ -124,14 +125,14 @@ class Training:
         if start is not None:
             self.layers, tape = record_layers(autograd.new_tape(), _alike(start, self.layers))
         batch = ranks.local_slice(min(settings.batch_size, rows.count))
-        features, targets = rows.take(slice(max(1, batch.stop - batch.start)))
-        self.step = self._compile(tape, features, targets)
-        self.flops = self.step.flops * rows.count / len(features) / ranks.size  # of an epoch, on this rank
+        first = rows.take(slice(max(1, batch.stop - batch.start)))
+        self.step = self._compile(tape, first)
+        self.flops = self.step.flops * rows.count / len(first[0]) / ranks.size  # of an epoch, on this rank
         self.steps = math.ceil(rows.count / settings.batch_size)  # of an epoch
         self.rate = rates(settings, self.steps)
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
-        self._validation_arrays: tuple[Float32Array, Float32Array] | None = None  # this rank's share
+        self._validation_arrays: Arrays | None = None  # this rank's share
         if validation is not None:
             self._validation_arrays = validation.take(ranks.local_slice(len(validation.indices)))
             self.history["validation_loss"] = []
@@ -144,16 +145,19 @@ class Training:
             self.best_loss = self._watched(self._validate(*self._validation_arrays))
         self.seconds = 0.0
 
-    def _compile(self, tape: Tape, features: Float32Array, targets: Float32Array) -> program.Step:
-        x, tape = autograd.new_constant(tape, features)
-        y, tape = autograd.new_constant(tape, targets)
+    def _compile(self, tape: Tape, arrays: Arrays) -> program.Step:
+        inputs = []
+        for array in arrays:
+            one, tape = autograd.new_constant(tape, array)
+            inputs.append(one)
+        x, y, *weights = inputs
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
-        loss, tape = recorded(self.settings.loss, tape, output, y)
+        loss, tape = recorded(self.settings.loss, tape, output, y, *weights)
         return program.compile_step(
             tape,
             loss=loss,
             params=self.layers,
-            inputs=(x, y),
+            inputs=tuple(inputs),
             optimizer=self.settings.optimizer,
             comm=self.ranks.comm,
         )
@@ -200,25 +204,28 @@ class Training:
         size, rows = self.settings.batch_size, self.rows
         if isinstance(rows, Rows):
             (loss,) = self.step.run(
-                rows.x, rows.y, rows=rows.indices, batch_size=size, rng=self.rng, schedule=rate, shared=True
+                *rows.arrays, rows=rows.indices, batch_size=size, rng=self.rng, schedule=rate, shared=True
             )
             return loss
         total = 0.0
-        for x, y in rows.epoch(self.rng, size):
-            (loss,) = self.step.run(x, y, batch_size=size, shuffle=False, schedule=rate)
-            total += loss * len(x)
+        for arrays in rows.epoch(self.rng, size):
+            (loss,) = self.step.run(*arrays, batch_size=size, shuffle=False, schedule=rate)
+            total += loss * len(arrays[0])
         return total / rows.count
 
-    def _validate(self, x: Float32Array, y: Float32Array) -> dict[str, float]:
+    def _validate(self, x: Float32Array, y: Float32Array, weights: Float32Array | None = None) -> dict[str, float]:
         loss = accurate = metric = 0.0
         if len(x):
             output = self.network(self.layers, x)
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
-            loss = float(recorded(self.settings.loss, tape, pred, target).value.data)
+            shares = None
+            if weights is not None:
+                shares, tape = autograd.new_constant(tape, weights)
+            loss = float(recorded(self.settings.loss, tape, pred, target, shares).value.data)
             if self.settings.metric is not None:
-                metric = float(recorded(self.settings.metric, tape, pred, target).value.data)
-            accurate = _accuracy(self.settings.loss, output, y) if self.settings.loss in CLASSIFYING else 0.0
+                metric = float(recorded(self.settings.metric, tape, pred, target, shares).value.data)
+            accurate = _accuracy(self.settings.loss, output, y, weights) if self.settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
             loss, accurate, metric, count = self.ranks.sum(loss * len(x), accurate * len(x), metric * len(x), len(x))
             loss, accurate, metric = loss / count, accurate / count, metric / count
@@ -262,9 +269,12 @@ def _alike(start: Layers, layers: Layers) -> list[Array]:
     return [array.astype(parameters(layers)[0].dtype) for array in arrays]
 
 
-def _accuracy(loss: str, output: Float32Array, target: Float32Array) -> float:
+def _accuracy(loss: str, output: Float32Array, target: Float32Array, weights: Float32Array | None = None) -> float:
     """Return the share of right classes; for "binary_cross_entropy", an output above 0 means 1."""
     if loss == "binary_cross_entropy":
-        return float(np.mean((output > 0) == (target > 0.5)))
-    actual = target if target.ndim == 1 else target.argmax(axis=1)
-    return float(np.mean(output.argmax(axis=1) == actual))
+        right = (output > 0) == (target > 0.5)
+    else:
+        right = output.argmax(axis=1) == (target if target.ndim == 1 else target.argmax(axis=1))
+    if weights is None:
+        return float(np.mean(right))
+    return float(np.average(right.reshape(len(right), -1).mean(axis=1), weights=weights))

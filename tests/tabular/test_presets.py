@@ -1,0 +1,99 @@
+"""Which preset a table is learned with, and what a run says of it."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from viva_tensor import tabular
+from viva_tensor.cli import cli
+from viva_tensor.tabular import presets
+from viva_tensor.tabular.presets import Situation
+
+QUICK = tabular.Members(count=2, hidden=(8,), steps=20, cycles=1)
+
+
+def plane(rows):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=rows), "b": rng.normal(size=rows)})
+    return table.assign(y=lambda one: one["a"] - 2 * one["b"])
+
+
+@pytest.mark.parametrize("rows", [999, 1000, 100_000, 100_001])
+def test_several_networks_learn_tables_of_some_size(rows):
+    choice = presets.choose("default", Situation(rows))
+    assert (choice.members is not None) == (1000 <= rows <= 100_000)
+    assert presets.choose("fast", Situation(rows)).settings == tabular.settings_for(rows)
+
+
+@pytest.mark.parametrize(
+    ("why", "situation"),
+    [
+        ("the table is read in blocks", {"streamed": True}),
+        ("several processes train together", {"ranks": 2}),
+        ("a checkpoint is kept", {"checkpoint": True}),
+        ("training goes on from a model", {"start": True}),
+    ],
+)
+def test_where_several_cannot_be_trained_it_is_one(why, situation):
+    choice = presets.choose("default", Situation(5000, **situation))
+    assert (choice.preset, choice.why, choice.members) == ("default", why, None)
+    assert choice.settings == tabular.settings_for(5000)
+    with pytest.raises(tabular.DataError, match=f"several networks cannot be trained where {why}"):
+        presets.chosen(QUICK, None, Situation(5000, **situation))
+
+
+def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
+    said = {"seed": 7, "epochs": 3, "optimizer": "adam", "lr": None}
+    one = presets.choose("fast", Situation(5000), said).settings
+    assert (one.seed, one.epochs, one.optimizer.lr) == (7, 3, 0.001)
+    assert presets.choose("default", Situation(5000), said).members.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "fats"}, "no preset 'fats'; did you mean 'fast'"),
+        ({"preset": "best"}, r"no preset 'best'\. The presets are: fast, default"),
+        ({"preset": 3}, "no preset 3"),
+        ({"preset": "fast", "settings": QUICK}, "preset='fast' beside settings; give one of them"),
+        ({"task": tabular.Task("y", test_fraction=0.0)}, r"no rows to test on; .* without a test: tabular\.fit"),
+    ],
+)
+def test_refused_before_training(arguments, message):
+    with pytest.raises(tabular.DataError, match=message):
+        tabular.run(plane(100), **{"task": "y", **arguments})
+
+
+def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):
+    run = tabular.run(plane(100), "y", preset="fast")
+    assert run.preset == ("fast", "one network as asked for", 1, 0, run.settings.epochs)
+    tabular.save(run, tmp_path)
+    line = f"Preset fast (one network as asked for): 1 network, at most {run.settings.epochs} epochs"
+    assert line in (tmp_path / "report.md").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "one network as asked for"
+    several = tabular.run(plane(200), "y", QUICK)
+    assert several.preset == ("", "settings as given", 2, 25, several.settings.epochs)
+
+
+def test_the_preset_of_the_api_and_of_the_command_line_are_one(tmp_path, monkeypatch):
+    plane(150).to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.setattr(sys, "argv", ["viva-tensor"])
+    for preset in tabular.PRESETS:
+        flags = ["--target", "y", "--preset", preset, "--output", str(tmp_path / preset)]
+        result = CliRunner().invoke(cli, ["train", str(tmp_path / "t.csv"), *flags])
+        assert result.exit_code == 0, result.output
+        assert f"Preset {preset} (" in result.stdout
+        run = tabular.run(tabular.read(tmp_path / "t.csv"), "y", preset=preset)
+        pd.testing.assert_frame_equal(tabular.load(tmp_path / preset).predict(plane(9)), run.model.predict(plane(9)))
+
+
+def test_several_networks_beside_what_is_for_one(tmp_path):
+    plane(50).to_csv(tmp_path / "t.csv", index=False)
+    flags = ["--preset", "default", "--epochs", "3", "--lr", "0.1"]
+    result = CliRunner().invoke(cli, ["train", str(tmp_path / "t.csv"), "--target", "y", *flags])
+    assert result.exit_code == 2
+    assert "--epochs, --lr is for one network, with preset fast" in result.stderr

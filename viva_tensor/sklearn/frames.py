@@ -1,0 +1,77 @@
+"""What estimators of tables take for X, as data frames with a name for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_array
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.tabular.data import as_table, rows_of
+
+
+class Frame(NamedTuple):
+    """A table.
+
+    Attributes
+    ----------
+    table : DataFrame
+        With text as the names of its columns.
+    given : DataFrame or ndarray
+        The same as scikit-learn sees it, with or without names.
+    named : bool
+        Whether the names are the user's.
+    """
+
+    table: pd.DataFrame
+    given: Any
+    named: bool
+
+
+def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Frame:
+    """Return a data frame for a table or array; the cells that hold one of the words for `missing` do not hold a value.
+
+    It has at least so many rows.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows, or no columns, an array is not a matrix, or two columns have one name.
+
+    Examples
+    --------
+    >>> as_frame([[1, "a"], ["?", "b"]], missing=["?"]).table.isna().sum().tolist()
+    [1, 0]
+    >>> as_frame(np.zeros((2, 3))).table.columns.tolist()
+    ['x0', 'x1', 'x2']
+    """
+    if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | None):
+        raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
+    two = len(getattr(X, "shape", ())) == 2
+    if two and hasattr(X, "__arrow_c_stream__"):
+        table = as_table(X)
+        table = rows_of(table, 0, len(table))
+        if len(table) < rows or not len(table.columns):  # raises in scikit-learn's words
+            check_array(np.zeros(table.shape), ensure_min_samples=rows)
+        named = all(isinstance(name, str) for name in table.columns)
+        given: Any = table
+    else:
+        given = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=rows)
+        table = pd.DataFrame(given)
+        table = table.infer_objects() if given.dtype == object else table
+        named = False
+    if not named:
+        table = table.set_axis([f"x{i}" for i in range(table.shape[1])], axis=1)
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise InvalidValue(f"X has two columns named {twice!r}", operation="fit", hint="rename one")
+    return Frame(table if missing is None else _without(table, list(missing)), given, named)
+
+
+def _without(table: pd.DataFrame, words: list[Any]) -> pd.DataFrame:
+    """Return a table in which the cells that hold one of some words or numbers are missing."""
+    others = [name for name in table.columns if not pd.api.types.is_bool_dtype(table[name])]  # True == 1
+    return table.assign(**{name: table[name].mask(table[name].isin(words)) for name in others})

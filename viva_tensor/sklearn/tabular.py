@@ -1,0 +1,342 @@
+"""Estimators of tables as they are: data frames of numbers, text, categories, booleans and dates, with missing values.
+
+They train as :func:`viva_tensor.tabular.run` does, on all rows that they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array, Float64Array
+from viva_tensor.kernels.checks import is_number
+from viva_tensor.sklearn.frames import Frame, as_frame
+from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
+from viva_tensor.tabular.data import labels_of
+from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.presets import Choice, Situation, choose
+from viva_tensor.tabular.progress import bars
+from viva_tensor.train import Settings
+from viva_tensor.train.rows import check_weights
+
+SEEDS = 1 << 31
+
+
+class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The common base of both estimators: everything but the targets."""
+
+    _kind: str  # of the target, as Task names it
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        settings: Settings | Members | None = None,
+        categorical: Sequence[str | int] | None = None,
+        missing: Sequence[Any] | None = None,
+        loss: str | None = None,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.preset = preset
+        self.settings = settings
+        self.categorical = categorical
+        self.missing = missing
+        self.loss = loss
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _targets(self, y: Any) -> pd.Series[Any]:
+        """Return checked targets as a column without a name."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
+        """Train on a table X [rows, columns] and targets y [rows].
+
+        Parameters
+        ----------
+        X : DataFrame of pandas or polars, another table with Arrow's interface, or array_like
+        y : array_like
+        sample_weight : array_like [rows], optional
+            How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
+            good as none.
+
+        Raises
+        ------
+        ValueError
+            If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
+            range.
+        """
+        choice = self._choice
+        frame = as_frame(X, self.missing, rows=2)
+        validate_data(self, frame.given, y, skip_check_array=True)
+        table, y_kept, weights = frame.table, y, None
+        if sample_weight is not None:
+            check_consistent_length(table, y)
+            weights = check_weights("fit", sample_weight, len(table))
+            kept = weights > 0
+            if not kept.any():
+                hint = "Sample weights must contain at least one non-zero number"
+                raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
+            table, y_kept, weights = table[kept], np.asarray(y)[kept], weights[kept]
+        column = self._targets(y_kept)
+        check_consistent_length(table, column)
+        target = _name_of(y, frame.table)
+        roles = Roles(categorical=self._categorical(frame))
+        writing = Writing(missing=tuple(map(str, self.missing or ())))
+        table = table.assign(**{target: column.to_numpy()})
+        quantile = getattr(self, "quantile", Task.quantile)  # of numbers
+        task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, quantile=quantile)
+        with bars(self.verbose):
+            fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
+        self.model_ = fitted.model
+        self.preset_ = fitted.preset
+        self.history_ = fitted.fit.history
+        return self
+
+    @property
+    def _choice(self) -> Callable[[int], Choice]:
+        """Return, for a number of rows, how they are learned; raise now if a parameter is out of its range."""
+        if not isinstance(self.verbose, bool | np.bool_):
+            raise InvalidValue(f"verbose={self.verbose!r}, wanted True or False", operation="fit")
+        if not (self.settings is None or isinstance(self.settings, Settings | Members)):
+            got = f"settings={self.settings!r}, wanted train.Settings, tabular.Members or None"
+            raise InvalidValue(got, operation="fit")
+        fraction = self.validation_fraction
+        if not (fraction is None or (is_number(fraction) and 0 < fraction < 1)):
+            got = f"validation_fraction={fraction!r}, wanted a number between 0 and 1, or None"
+            raise InvalidValue(got, operation="fit")
+        state, settings = self.random_state, self.settings
+        whole = isinstance(state, int | np.integer)
+        said: dict[str, Any] = {"seed": int(cast(int, state)) if whole else check_random_state(state).randint(SEEDS)}
+        if settings is not None:
+            return lambda rows: Choice(settings if state is None else replace(settings, **said))
+        if fraction is not None:
+            said["validation_fraction"] = fraction
+        return lambda rows: choose(self.preset, Situation(rows), said)
+
+    def _categorical(self, frame: Frame) -> tuple[str, ...]:
+        """Return the names of columns that are said to be categories, by name or index."""
+        given = self.categorical
+        if given is None:
+            return ()
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index):
+            raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
+        names = list(frame.table.columns)
+        by_index = dict(enumerate(names))
+        for one in given:
+            if one not in by_index and one not in names:
+                got = f"categorical has {one!r}, which is no column"
+                hint = f"the columns are {', '.join(names)}, or indices from 0"
+                raise InvalidValue(got, operation="fit", hint=hint)
+        return tuple(by_index[one] if one in by_index else str(one) for one in given)
+
+    def _tell(self, prepared: Prepared) -> None:
+        if self.verbose:
+            print(report.opening(prepared, type(self).__name__))
+
+    def _predicted(self, X: Any) -> pd.DataFrame:
+        """Return the predictions of the model for a table with the columns of the training, in any order."""
+        check_is_fitted(self)
+        frame = as_frame(X, self.missing)
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and frame.named:
+            lacking = [name for name in names if name not in frame.table.columns]
+            if lacking:
+                raise InvalidValue(
+                    f"X lacks columns that it had in fit: {', '.join(lacking)}",
+                    operation="predict",
+                    hint="The feature names should match those that were passed during fit",
+                )
+            table = frame.table[list(names)]
+            frame = Frame(table, table, named=True)
+        validate_data(self, frame.given, reset=False, skip_check_array=True)
+        if names is not None:
+            frame.table.columns = pd.Index(names)
+        return self.model_.predict(frame.table)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
+    """Regression on tables as they are, with scikit-learn's interface.
+
+    Numbers, booleans and dates are standardised, text and categories one-hot encoded, missing values marked and filled,
+    all fitted in ``fit``: nothing need be done before. What is trained is one network, or the mean of five, as
+    :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
+
+    Parameters
+    ----------
+    preset : {"default", "fast"}
+        See :func:`viva_tensor.tabular.run`.
+    settings : Settings or Members, optional
+        Of one network or of several, instead of a preset.
+    categorical : sequence of str or int, optional
+        Columns of numbers that are categories, by name or index.
+    missing : sequence, optional
+        Words or numbers that stand for missing values, besides NaN and None.
+    loss : {"squared", "absolute", "huber", "poisson", "quantile"}, optional
+        What is minimised, "squared" by default; see :class:`viva_tensor.tabular.Task`.
+    validation_fraction : float, optional
+        The share of the rows by which the training of one network is stopped; by default what suits their number. Of
+        several networks each is validated by its own part. Settings have their own.
+    random_state : int, RandomState or None
+        Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
+        an int, at any number of threads.
+    verbose : bool
+        Print what the columns are taken for, and show a bar while training.
+    quantile : float
+        The share of rows that lie below the predictions, with ``loss="quantile"``.
+
+    Attributes
+    ----------
+    model_ : viva_tensor.tabular.Model
+        The trained network with the encoding of its columns; ``model_.save(folder)`` writes both.
+    preset_ : viva_tensor.tabular.defaults.Preset
+        How many networks were trained, and why.
+    history_ : dict of list
+        The losses after each epoch.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns of X; the names exist if X was a data frame. Then later ones may have them in any order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"size": [i / 2 for i in range(60)], "kind": ["a", "b", None] * 20})
+    >>> y = 10.0 * X["size"] + (X["kind"] == "a") * 50
+    >>> model = TabularRegressor(random_state=0).fit(X, y)
+    >>> model.score(X, y) > 0.99
+    True
+    """
+
+    _kind = "number"
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        settings: Settings | Members | None = None,
+        categorical: Sequence[str | int] | None = None,
+        missing: Sequence[Any] | None = None,
+        loss: str | None = None,
+        quantile: float = 0.5,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            preset,
+            settings=settings,
+            categorical=categorical,
+            missing=missing,
+            loss=loss,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.quantile = quantile
+
+    def predict(self, X: Any) -> Float64Array:
+        """Return a number for each row of a table.
+
+        Raises
+        ------
+        ValueError
+            If a column of the training is missing, or holds something else.
+        """
+        return self._predicted(X)["predicted"].to_numpy(np.float64)
+
+    def _targets(self, y: Any) -> pd.Series[Any]:
+        numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        return pd.Series(column_or_1d(numbers, warn=True))
+
+
+class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
+    """Classification of rows of tables as they are, with scikit-learn's interface.
+
+    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile`` and with "log-loss" as the
+    only loss; columns are treated as there.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        The distinct values of y, sorted.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"weight": [float(i % 10) for i in range(90)], "legs": ["two", "four", "four"] * 30})
+    >>> y = ["bird" if legs == "two" else "dog" for legs in X["legs"]]
+    >>> model = TabularClassifier(random_state=0).fit(X, y)
+    >>> model.predict(X[:2]).tolist(), model.classes_.tolist()
+    (['bird', 'dog'], ['bird', 'dog'])
+    """
+
+    _kind = "class"
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:
+        """Return the most probable class of each row of a table.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`TabularRegressor.predict`.
+        """
+        most = self.predict_proba(X).argmax(axis=1)
+        return cast(npt.NDArray[Any], self.classes_[most])
+
+    def predict_proba(self, X: Any) -> Float64Array:
+        """Return probabilities [rows, classes] in the order of ``classes_``."""
+        predicted = self._predicted(X)
+        target = self.model_.target
+        columns = [f"{target.name}={label}" for label in self._labels()]
+        return predicted[columns].to_numpy(np.float64)
+
+    def predict_log_proba(self, X: Any) -> Float64Array:
+        """Return logarithms of :meth:`predict_proba`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _labels(self) -> list[str]:
+        """Return the name of each class in the model."""
+        return labels_of(pd.Series(self.classes_))[1]
+
+    def _targets(self, y: Any) -> pd.Series[Any]:
+        values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+        if pd.isna(values).any():
+            raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a class out")
+        check_classification_targets(values)
+        self.classes_, codes = np.unique(values, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InvalidValue(
+                f"y holds one class, {self.classes_.tolist()[0]!r}, wanted at least two classes",
+                operation="fit",
+                hint="give rows of others",
+            )
+        return pd.Series(np.array(self._labels(), dtype=object)[codes])
+
+
+def _name_of(y: Any, table: pd.DataFrame) -> str:
+    """Return a name for the target that no column of the table has: its own, if it has one."""
+    name = getattr(y, "name", None)
+    name = name if isinstance(name, str) and name else "y"
+    while name in table.columns:
+        name += "_"
+    return name

@@ -1,0 +1,218 @@
+"""Training a network on a table that is ready: of one network or several what is kept, and a model without a test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy.typing as npt
+
+from viva_tensor import autograd
+from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
+from viva_tensor.tabular.data import DataError, Table, as_table
+from viva_tensor.tabular.defaults import Preset
+from viva_tensor.tabular.effects import with_effects
+from viva_tensor.tabular.features import Features, encoded
+from viva_tensor.tabular.linear_start import is_better, linear_start
+from viva_tensor.tabular.members import Members, fit_members
+from viva_tensor.tabular.model import Model
+from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
+from viva_tensor.tabular.presets import Choice, Situation, chosen
+from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.streaming import Stream
+from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.train import Fit, Layers, Settings, record_layers
+from viva_tensor.train import fit as fit_network
+
+
+class Learned(NamedTuple):
+    """A network trained on a table, how it was chosen, and the features that it was trained on."""
+
+    fit: Fit
+    preset: Preset
+    features: Features
+
+    @property
+    def model(self) -> Model:
+        """The network with all that its use on other tables takes."""
+        return model_of(self.features.prepared, self.fit)
+
+
+class Fitted(NamedTuple):
+    """A model of a table, the course of its training, and what a person should know of both.
+
+    Attributes
+    ----------
+    model : Model
+    fit : viva_tensor.train.Fit
+    preset : Preset
+    rows : dict of int
+        How many there are of each kind.
+    notes : tuple of str
+    """
+
+    model: Model
+    fit: Fit
+    preset: Preset
+    rows: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def model_of(prepared: Prepared, fitted: Fit) -> Model:
+    """Return a trained network with what a table was made ready by."""
+    return Model(prepared.target, prepared.encoding, fitted.layers, fitted.settings.activation, prepared.origin)
+
+
+def fit(
+    source: Source | Table,
+    task: Task | str,
+    settings: Settings | Members | Choice | None = None,
+    *,
+    preset: str | None = None,
+    loss: str | None = None,
+    quantile: float | None = None,
+    weights: npt.ArrayLike | None = None,
+    started: Callable[[Prepared], object] | None = None,
+    progress: bool = False,
+) -> Fitted:
+    """Train a network on all rows of a table to predict a column, without a test; else as :func:`run` does.
+
+    Parameters
+    ----------
+    source, task, settings, preset, loss, quantile, started, progress
+        See :func:`viva_tensor.tabular.run`. The test fraction of a task does not count.
+    weights : array_like [rows], optional
+        How much each row counts, from 0, in training and validation, as in :func:`viva_tensor.train.fit`. The scales of
+        columns and the parts of the rows do not depend on them.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    DataError, DivergenceError
+        As :func:`viva_tensor.tabular.run`.
+    DtypeError, ShapeMismatch, InvalidValue
+        If the weights are not a number for each row, of at least 0.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"size": [i / 2 for i in range(60)], "kind": ["a", "b", "c"] * 20})
+    >>> frame["price"] = 10.0 * frame["size"] + (frame["kind"] == "a") * 50
+    >>> fitted = fit(frame, "price", preset="fast")
+    >>> fitted.rows["train"], fitted.rows["validation"], fitted.rows["test"]
+    (48, 12, 0)
+    >>> bool(abs(fitted.model.predict(frame)["predicted"] - frame["price"]).max() < 10)
+    True
+    """
+    task = dataclasses.replace(task_of(task, loss, quantile), test_fraction=0.0)
+    options = {"progress": progress}
+    with learned(source, task, settings, preset, options=options, started=started, weights=weights) as result:
+        prepared = result.features.prepared
+        return Fitted(result.model, result.fit, result.preset, prepared.rows, prepared.notes)
+
+
+@contextmanager
+def learned(
+    source: Source | Stream | Table,
+    task: Task,
+    settings: Settings | Members | Choice | None,
+    preset: str | None,
+    *,
+    options: Mapping[str, Any],
+    started: Callable[[Prepared], object] | None = None,
+    ranks: Ranks = ALONE,
+    shared_folder: Any = None,
+    start: Model | None = None,
+    weights: npt.ArrayLike | None = None,
+) -> Iterator[Learned]:
+    """Yield the network that learned a table, and the features that it learned from, which may lie in a file.
+
+    Parameters
+    ----------
+    source, task, settings, preset, started, shared_folder, start
+        See :func:`viva_tensor.tabular.run`.
+    options : mapping
+        More arguments of :func:`viva_tensor.train.fit`.
+    ranks : Ranks
+    weights : array_like [rows], optional
+        Of a table in memory, on one process.
+    """
+    if not isinstance(source, Source | Stream):
+        source = Source(as_table(source))
+    checkpoint = options.get("checkpoint") is not None
+    situation = Situation.of(source, ranks=ranks.size, checkpoint=checkpoint, start=start is not None)
+    stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
+    if stream is not None and ranks.size > 1:
+        raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
+    choice = chosen(settings, preset, situation)
+    members, own = choice.members, choice.of_each(round(situation.rows * (1 - task.test_fraction)))
+    bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
+    prepared = prepare(source, task, own, ranks, bins, weights)
+    if members is not None:
+        prepared = with_effects(prepared)
+    with encoded(prepared, stream, ranks, shared_folder) as features:
+        if started is not None and ranks.first:
+            started(features.prepared)
+        suited = dataclasses.replace(own, loss=features.prepared.target.loss)
+        if members is None:
+            result = _trained(features, suited, ranks, options, start)
+        else:
+            result = fit_members(features, suited, members)
+            rows = members.told(features.prepared.rows)
+            features = features._replace(prepared=features.prepared._replace(rows=rows))
+        yield Learned(result, choice.told(own, bins), features)
+
+
+def _trained(
+    features: Features, settings: Settings, ranks: Ranks, options: Mapping[str, Any], earlier: Model | None
+) -> Fit:
+    """Train a network that begins as a linear model or an earlier one, and return what is better of the two."""
+    target, (train, validation, _) = features.prepared.target, features.prepared.split
+    x, y, weights = features.x, features.y, features.prepared.weights
+    if earlier is None:
+        start = _layers(
+            ranks.from_first("linear_start", lambda: linear_start(x, y, target, settings, train, weights=weights))
+        )
+    else:
+        start = _continued(earlier, features.prepared, settings)
+    classes = target.outputs if isinstance(target, Classes) else None
+    options = {**options, "classes": classes, "start": start}
+    result = fit_network(**features.to_fit(), settings=settings, **options)
+    if start is None:
+        return result
+    shares = None if weights is None else weights[validation]
+    return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target, shares))
+
+
+def _chosen(
+    result: Fit, start: Layers, x: Float32Array, y: Float32Array, target: Target, weights: Float64Array | None
+) -> Fit:
+    """Return a fit, or the linear model that it began as if it is no better on validation rows."""
+    linear = result._replace(layers=start, best_epoch=0)
+    return result if is_better(result.predict(x), linear.predict(x), y, target, weights) else linear
+
+
+def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers:
+    """Return the layers of an earlier model of the same columns."""
+    if not isinstance(earlier, Model):
+        raise DataError(
+            f"start is a {type(earlier).__name__}, wanted a Model, such as run.model or tabular.load(folder)"
+        )
+    if (earlier.target, earlier.encoding, earlier.activation) != (
+        prepared.target,
+        prepared.encoding,
+        settings.activation,
+    ):
+        hint = "take the same table, task, seed and activation, or train anew"
+        raise DataError(f"the model to go on from has other columns, scales or classes than this table gives; {hint}")
+    return earlier.layers
+
+
+def _layers(arrays: Sequence[Array] | None) -> Layers | None:
+    return None if arrays is None else record_layers(autograd.new_tape(), arrays).value

@@ -1,0 +1,168 @@
+"""Presets: whether one network learns a table or the mean of several, with which settings, and why."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.defaults import Preset, settings_for
+from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, Members, suits
+from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.streaming import Stream
+from viva_tensor.train import Settings
+
+FAST, DEFAULT = "fast", "default"
+PRESETS = (FAST, DEFAULT)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What decides, besides the preset, how a table is learned.
+
+    Attributes
+    ----------
+    rows : int
+    streamed : bool
+        Whether the table is read in blocks.
+    ranks : int
+        Processes that train together.
+    checkpoint, start : bool
+        Whether a checkpoint is kept, and whether training goes on from a model.
+    """
+
+    rows: int
+    streamed: bool = False
+    ranks: int = 1
+    checkpoint: bool = False
+    start: bool = False
+
+    @classmethod
+    def of(cls, source: Source | Stream, **others: Any) -> Situation:
+        """Return the situation of a table that was read, or is read in blocks."""
+        streamed = isinstance(source, Stream)
+        return cls(source.rows if isinstance(source, Stream) else len(source.table), streamed, **others)
+
+    @property
+    def obstacle(self) -> str:
+        """Why several networks cannot be trained, or nothing."""
+        reasons = {
+            "the table is read in blocks": self.streamed,
+            "several processes train together": self.ranks > 1,
+            "a checkpoint is kept": self.checkpoint,
+            "training goes on from a model": self.start,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    @property
+    def size(self) -> str:
+        """How the number of rows compares with those that several networks suit."""
+        if self.rows < LEAST_ROWS:
+            return f"fewer than {LEAST_ROWS:,} rows"
+        return f"{LEAST_ROWS:,} to {MOST_ROWS:,} rows" if suits(self.rows) else f"more than {MOST_ROWS:,} rows"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings of one network, or how several are trained, with the preset that chose them and why.
+
+    Attributes
+    ----------
+    settings : Settings or Members
+    preset : str
+        Empty if nothing but the settings was given.
+    why : str
+    """
+
+    settings: Settings | Members
+    preset: str = ""
+    why: str = "settings as given"
+
+    @property
+    def members(self) -> Members | None:
+        """How several networks are trained, if there are several."""
+        return self.settings if isinstance(self.settings, Members) else None
+
+    def of_each(self, rows: int) -> Settings:
+        """Return the settings of each network, for so many rows to train on; of several those of the first cycle."""
+        return self.settings.settings(rows) if isinstance(self.settings, Members) else self.settings
+
+    def told(self, settings: Settings, bins: int) -> Preset:
+        """Return what a report says of the choice, with the settings of each network."""
+        if self.members is None:
+            return Preset(self.preset, self.why, 1, bins, settings.epochs)
+        return Preset(self.preset, self.why, self.members.count, bins, settings.epochs * (2**self.members.cycles - 1))
+
+
+def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
+    """Return the preset in force: by default several networks, or one if anything is said that is `of_one` network.
+
+    Raises
+    ------
+    DataError
+        If there is no such preset, or several networks are asked for beside what is for one.
+
+    Examples
+    --------
+    >>> named(None), named(None, of_one=["epochs"])
+    ('default', 'fast')
+    >>> named("fats")
+    Traceback (most recent call last):
+    ...
+    viva_tensor.tabular.data.DataError: no preset 'fats'; did you mean 'fast'? The presets are: fast, default
+    """
+    if preset is not None and preset not in PRESETS:
+        near = difflib.get_close_matches(str(preset), PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
+    if preset == DEFAULT and of_one:
+        hint = f"with preset {FAST}; several networks have settings of their own"
+        raise DataError(f"{', '.join(of_one)} is for one network, {hint}")
+    return preset or (FAST if of_one else DEFAULT)
+
+
+def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = None) -> Choice:
+    """Return what a preset makes of a table; of what the user `said` of one network, several take the seed alone.
+
+    "fast" is one network with the settings that suit the number of rows, :func:`settings_for`. "default" is the mean of
+    several networks, :class:`Members`, for tables of 1,000 to 100,000 rows in memory that one process learns from the
+    beginning without a checkpoint, else the same as "fast".
+
+    Raises
+    ------
+    DataError
+        If there is no such preset.
+
+    Examples
+    --------
+    >>> choose("default", Situation(rows=5000)).members.count
+    5
+    >>> one = choose("default", Situation(rows=500))
+    >>> one.members, one.settings.batch_size, one.why
+    (None, 16, 'fewer than 1,000 rows')
+    """
+    name = named(preset)
+    if name == DEFAULT and not situation.obstacle and suits(situation.rows):
+        return Choice(Members(seed=(said or {}).get("seed", Members.seed)), name, situation.size)
+    why = "one network as asked for" if name == FAST else situation.obstacle or situation.size
+    return Choice(settings_for(situation.rows, said), name, why)
+
+
+def chosen(settings: Settings | Members | Choice | None, preset: str | None, situation: Situation) -> Choice:
+    """Return the choice that settings are, or else that of a preset.
+
+    Raises
+    ------
+    DataError
+        If both are given, if there is no such preset, or several networks are wanted where only one can be trained.
+    """
+    if settings is None:
+        return choose(named(preset), situation)
+    if preset is not None:
+        raise DataError(f"preset={preset!r} beside settings; give one of them")
+    choice = settings if isinstance(settings, Choice) else Choice(settings)
+    if choice.members is not None and situation.obstacle:
+        raise DataError(f"several networks cannot be trained where {situation.obstacle}; give Settings for one network")
+    return choice
