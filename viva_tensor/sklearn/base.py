@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.sklearn.parameters import ACTIVATIONS, hidden_widths
+from viva_tensor.sklearn.parameters import ACTIVATIONS, CONSTRAINTS, hidden_widths
 from viva_tensor.train import Layers, Network
 from viva_tensor.train.network import record_layers
 
@@ -70,7 +70,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
-    n_iter_no_change: int = 10
+    n_iter_no_change: float = 10
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the compiled step, which is compiled again when needed."""
@@ -105,9 +107,11 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return self._fit(X, y, incremental=False)
 
     def _fit(self, X: Any, y: Any, incremental: bool) -> Self:
-        hidden = hidden_widths(self)
+        operation = "partial_fit" if incremental else "fit"
+        hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
-            raise InvalidValue("early_stopping=True", operation="partial_fit", hint="use it with fit")
+            reason = "partial_fit does not support early_stopping=True"
+            raise InvalidValue(reason, operation=operation, hint="use it with fit")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         with np.errstate(over="ignore"):  # becomes infinite, which is refused
             X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True, reset=first)
@@ -129,15 +133,15 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             )
         validation: tuple[Array, Array] | None = None
         if self.early_stopping:
-            strata = target if is_classifier(self) and outputs == 1 else None
+            strata = target.astype(bool) if is_classifier(self) and outputs == 1 else None
             X, x_validation, target, y_validation = train_test_split(
                 X, target, random_state=state, test_size=self.validation_fraction, stratify=strata
             )
             if len(x_validation) < 2:
                 raise InvalidValue(
-                    f"{len(x_validation)} rows for validation",
+                    f"The validation set is too small, it has {len(x_validation)} rows",
                     operation="fit",
-                    hint="The validation set is too small: raise validation_fraction or give more rows",
+                    hint="raise validation_fraction or give more rows",
                 )
             X, target = np.ascontiguousarray(X), np.ascontiguousarray(target)
             validation = x_validation, y_validation
@@ -307,7 +311,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.intercepts_ = [layer.b.data.copy() for layer in layers]
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise InvalidValue(
-                "the weights became infinite or NaN",
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed.",
                 operation="fit",
                 hint="standardise the columns of X and y, or lower learning_rate_init",
             )

@@ -165,14 +165,15 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         """
         known = hasattr(self, "classes_")
         if classes is None and not known:
-            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
+            reason = "classes must be passed on the first call to partial_fit"
+            raise InvalidValue(reason, operation="partial_fit", hint="name all labels that may occur")
         if classes is not None:
             labels = unique_labels(classes)
             if not known:
                 self._set_classes(labels, type_of_target(y).startswith("multilabel"))
             elif not np.array_equal(self.classes_, labels):
-                reason = f"classes={labels}, fitted before were {self.classes_}"
-                raise InvalidValue(reason, operation="partial_fit", hint="give the same classes")
+                reason = f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+                raise InvalidValue(reason, operation="partial_fit", hint="give the same classes, or none")
         return self._fit(X, y, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
@@ -215,10 +216,16 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         labels = unique_labels(y)
         if not keep:
             self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
+        if keep and self.warm_start and set(labels) != set(self.classes_):
             raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {unknown}",
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {labels}",
+                operation="fit",
+                hint="give y with these classes, or warm_start=False",
+            )
+        if np.setdiff1d(labels, self.classes_).size:
+            raise InvalidValue(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {labels}",
                 operation="fit",
                 hint="name all classes in the first call",
             )
