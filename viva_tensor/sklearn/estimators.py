@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self, cast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from viva_tensor import nn
-from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor import kernels
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.sklearn.base import MLP, scaled
+from viva_tensor.sklearn.base import MLP
+from viva_tensor.sklearn.parameters import CONSTRAINTS, LOSSES, takes_batches
 
 
+@dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for regression, with scikit-learn's interface.
 
     Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
-    \right)` over batches of n rows, in float32.
+    \right)` over batches of n rows; for counts half the Poisson deviance in place of half the squared error. With
+    weights of rows, the sum is weighted and n is the sum of the weights. If X is float32, all is computed in float32,
+    else in float64.
 
     Parameters
     ----------
+    loss : {"squared_error", "poisson"}
+        With "poisson" the outputs are logarithms of the predictions, and y is at least 0.
     hidden_layer_sizes : int or sequence of int
         Units of the hidden layers.
     activation : {"relu", "tanh", "logistic", "identity"}
@@ -63,8 +71,8 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     Attributes
     ----------
-    coefs_, intercepts_ : list of ndarray of float32
-        Weights [in, out] and biases [out] of each layer.
+    coefs_, intercepts_ : list of ndarray
+        Weights [in, out] and biases [out] of each layer, in the dtype of the X of the first fit.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
         The mean loss over the batches of the last epoch, of each epoch, and the lowest (None with ``early_stopping``).
     validation_scores_, best_validation_score_ : list of float or None, float or None
@@ -77,7 +85,8 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     Notes
     -----
-    With several outputs the loss is their sum, like the gradient in scikit-learn, which reports their mean as the loss.
+    With several outputs their squared errors are added up and minimised, but ``loss_`` and ``loss_curve_`` have their
+    mean, as in scikit-learn.
 
     Examples
     --------
@@ -91,30 +100,41 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     True
     """
 
-    out_activation_ = "identity"
+    loss: str = "squared_error"
+    hidden_layer_sizes: int | Iterable[int] = (100,)
+    activation: str = "relu"
 
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train for one more epoch on the given rows."""
-        return self._fit(X, y, incremental=True)
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"loss": LOSSES, **CONSTRAINTS}
+
+    @available_if(takes_batches)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
+        """Train for one more epoch on the given rows; see :meth:`fit`."""
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """Return predictions [rows] or [rows, outputs], computed in float32; as float32 if X is, else as float64."""
-        output, dtype = self._output(X)
-        return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
+        """Return predictions [rows] or [rows, outputs]; as float32 if X and the weights are, else as float64."""
+        predicted = self._predicted(self._output(X))
+        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
 
-    def _targets(self, y: Array, keep: bool) -> Array:
+    def _predicted(self, output: Array) -> Array:
+        return kernels.exp(output, out=output) if self.out_activation_ == "exp" else output
+
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
+        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         with np.errstate(over="ignore"):
-            target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
+            target = np.ascontiguousarray(y, dtype).reshape(len(y), -1)
         if not np.isfinite(target).all():
-            raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
+            raise InvalidValue(
+                f"y contains values too large for {target.dtype}", operation="fit", hint="standardise it"
+            )
+        if self.loss == "poisson" and target.min() < 0:
+            reason = f"y contains {target.min()}, wanted counts of at least 0 for loss='poisson'"
+            raise InvalidValue(reason, operation="fit", hint="use loss='squared_error'")
         return target
 
-    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
-        loss, tape = nn.mse_loss(tape, output, target)
-        return scaled(tape, loss, output.data.shape[1] / 2)
-
-    def _validation_score(self, output: Array, target: Array) -> float:
-        return float(r2_score(target, output)) if np.isfinite(output).all() else math.nan
+    def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
+        predicted = self._predicted(output)
+        return float(r2_score(target, predicted, sample_weight=weight)) if np.isfinite(predicted).all() else math.nan
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -122,12 +142,14 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         return tags
 
 
+@dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for classification, with scikit-learn's interface.
 
     Minimises the cross-entropy of the classes plus :math:`\frac{\alpha}{2n} \sum_W \lVert W \rVert^2` over batches of
-    n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
-    is multilabel: one output for each label, independent of the others.
+    n rows, or of weighted rows as :class:`MLPRegressor`, in the dtype of X. Two classes share one output; more have one
+    each (softmax). A y of zeros and ones [rows, labels] is multilabel: one output for each label, independent of the
+    others.
 
     Parameters are as in :class:`MLPRegressor`. With ``early_stopping`` the score is the accuracy, and the validation
     rows of two classes are stratified, as in scikit-learn.
@@ -153,12 +175,24 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     (178, 3)
     """
 
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
+    hidden_layer_sizes: int | Iterable[int] = (100,)
+    activation: str = "relu"
+
+    loss: ClassVar[str] = "log_loss"
+
+    @available_if(takes_batches)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        classes: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on the given rows.
 
         Parameters
         ----------
-        X, y : array_like
+        X, y, sample_weight : array_like
             As in :meth:`fit`.
         classes : array_like, optional
             All labels that may occur in any call; needed in the first call only.
@@ -174,21 +208,21 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             elif not np.array_equal(self.classes_, labels):
                 reason = f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
                 raise InvalidValue(reason, operation="partial_fit", hint="give the same classes, or none")
-        return self._fit(X, y, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
-        return self._labels(self._output(X)[0])
+        return self._labels(self._output(X))
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Return probabilities [rows, classes] in the order of ``classes_``; of each label for multilabel targets."""
-        output, dtype = self._output(X)
-        return np.exp(self._log_proba(output)).astype(dtype)
+        output = self._output(X)
+        return np.exp(self._log_proba(output)).astype(output.dtype, copy=False)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
         """Return logarithms of :meth:`predict_proba`, exact even where the probability rounds to 0."""
-        output, dtype = self._output(X)
-        return self._log_proba(output).astype(dtype)
+        output = self._output(X)
+        return self._log_proba(output).astype(output.dtype, copy=False)
 
     def _log_proba(self, output: Array) -> Array:
         logits = output.astype(np.float64)
@@ -211,7 +245,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         self._multilabel = multilabel
         self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
 
-    def _targets(self, y: Array, keep: bool) -> Array:
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
         check_classification_targets(y)
         labels = unique_labels(y)
         if not keep:
@@ -230,19 +264,13 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
                 hint="name all classes in the first call",
             )
         if self._multilabel:
-            return np.ascontiguousarray(y, np.float32)
-        indices = np.searchsorted(self.classes_, y).astype(np.float32)
+            return np.ascontiguousarray(y, dtype)
+        indices = np.searchsorted(self.classes_, y).astype(dtype)
         return indices if self.out_activation_ == "softmax" else indices[:, None]
 
-    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
-        if self.out_activation_ == "softmax":
-            return nn.cross_entropy(tape, output, target)
-        loss, tape = nn.binary_cross_entropy(tape, output, target)
-        return scaled(tape, loss, output.data.shape[1])
-
-    def _validation_score(self, output: Array, target: Array) -> float:
+    def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
         actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
-        return float(accuracy_score(actual, self._labels(output)))
+        return float(accuracy_score(actual, self._labels(output), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -58,7 +58,18 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "beta_2": [_FROM_0_BELOW_1],
     "epsilon": [_ABOVE_0],
     "n_iter_no_change": [_at_least(1), Options(Real, {math.inf})],
+    "max_fun": [_at_least(1)],
 }
+
+LOSSES = [StrOptions({"squared_error", "poisson"})]  # of regression
+
+
+def takes_batches(estimator: BaseEstimator) -> bool:
+    """Return whether the solver takes batches, so that there is ``partial_fit``; raise AttributeError if not."""
+    if estimator.solver not in STOCHASTIC:
+        reason = f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        raise AttributeError(reason)
+    return True
 
 
 def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:
