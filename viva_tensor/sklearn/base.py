@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.forward import outputs
-from viva_tensor.sklearn.parameters import CONSTRAINTS, hidden_widths
+from viva_tensor.sklearn.parameters import CONSTRAINTS, STOCHASTIC, hidden_widths
+from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
 
@@ -105,8 +106,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if issparse(y):
             y = y.toarray()
         dtype = X.dtype if first else _computed_in(self.coefs_[0])
-        target = self._targets(y, incremental or not first, dtype)
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=dtype)
+        inner = dtype if self.solver in STOCHASTIC else np.float64
+        target = self._targets(y, incremental or not first, inner)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=inner)
         self.n_outputs_ = int(target.shape[1]) if target.ndim == 2 else len(self.classes_)
         sizes = (X.shape[1], *hidden, self.n_outputs_)
         random = check_random_state(self.random_state)
@@ -118,9 +120,13 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 operation=operation,
                 hint="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
             )
-        if first or not hasattr(self, "loss_curve_"):
-            begin_stochastic(self)
-        fit_stochastic(self, Rows(X.astype(dtype, copy=False), target, weight), random, incremental)
+        rows = Rows(X.astype(inner, copy=False), target, weight)
+        if self.solver in STOCHASTIC:
+            if first or not hasattr(self, "loss_curve_"):
+                begin_stochastic(self)
+            fit_stochastic(self, rows, random, incremental)
+        else:
+            fit_lbfgs(self, rows, dtype)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise InvalidValue(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -139,6 +145,23 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self.intercepts_.append(random.uniform(-bound, bound, n_out).astype(dtype))
         self.n_layers_ = len(sizes)
         self.n_iter_ = self.t_ = 0
+
+    def _loss_grad_lbfgs(
+        self, packed_coef_inter: Array, X: Any, y: Array, sample_weight: Array | None = None, *_: Any
+    ) -> tuple[float, Array]:
+        """Return the loss of L-BFGS and its gradient for weights in one vector: scikit-learn's method of this name.
+
+        As there, y has a column for each output. The arrays for results that may follow are not used.
+        """
+        target = np.asarray(y.argmax(axis=1) if self.out_activation_ == "softmax" else y, np.float64)
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        rows = Rows(X.astype(np.float64, copy=False), target, weight)
+        shapes = [coef.shape for coef in self.coefs_]
+        key = "lbfgs", self.alpha, self.activation, self.out_activation_, rows.sparse, weight is None, shapes
+        kept = getattr(self, "_compiled", None)
+        if kept is None or kept[0] != key:
+            kept = self._compiled = key, Objective(self, rows)
+        return cast(Objective, kept[1])(packed_coef_inter, rows)
 
     def _output(self, X: Any) -> Array:
         """Return outputs [rows, outputs] before the last activation, in the wider dtype of X and the weights."""

@@ -38,8 +38,9 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         Units of the hidden layers.
     activation : {"relu", "tanh", "logistic", "identity"}
         The activation after each hidden layer.
-    solver : {"adam", "sgd"}
-        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
+    solver : {"adam", "sgd", "lbfgs"}
+        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD` on batches, or
+        :func:`viva_tensor.optim.lbfgs` on all rows, which computes in float64 whatever the dtype of X.
     alpha : float
         Strength of the L2 penalty on weights, not on biases.
     batch_size : int or "auto"
@@ -48,24 +49,25 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     learning_rate_init, power_t : float
         The initial rate, above 0. With ``solver="sgd"`` it stays; or is divided by (rows seen + 1) ** ``power_t`` after
         each epoch; or is divided by 5 whenever training would otherwise end, down to 1e-6.
-    max_iter : int
-        The largest number of epochs.
+    max_iter, max_fun : int
+        The largest number of epochs; with ``solver="lbfgs"`` of steps, and of evaluations of the loss and its gradient.
     shuffle : bool
         Shuffle the rows in every epoch.
     random_state : int, RandomState or None
         Determines weights, validation rows and orders.
     tol, n_iter_no_change : float, int
         Training ends when the loss, or with ``early_stopping`` the score, does not improve by ``tol`` for more than
-        ``n_iter_no_change`` epochs.
+        ``n_iter_no_change`` epochs; with ``solver="lbfgs"`` when no element of the gradient is larger than ``tol``, or
+        the loss hardly changes.
     verbose : bool
-        Print the loss of each epoch.
+        Print the loss of each epoch, or step of L-BFGS.
     warm_start : bool
         Let ``fit`` continue from the weights of the last call.
     momentum, nesterovs_momentum : float, bool
         For ``solver="sgd"``.
     early_stopping, validation_fraction : bool, float
         Keep this fraction of the rows, between 0 and 1, for validation, and return the weights with the best score on
-        them.
+        them. Not for ``solver="lbfgs"``.
     beta_1, beta_2, epsilon : float
         For ``solver="adam"``.
 
@@ -75,10 +77,11 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         Weights [in, out] and biases [out] of each layer, in the dtype of the X of the first fit.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
         The mean loss over the batches of the last epoch, of each epoch, and the lowest (None with ``early_stopping``).
+        With ``solver="lbfgs"`` there is only the first: the loss that was reached.
     validation_scores_, best_validation_score_ : list of float or None, float or None
         With ``early_stopping``: the score on the validation rows after each epoch, and the best.
     n_iter_, t_ : int
-        Epochs of the last fit, and rows seen in total.
+        Epochs of the last fit, or steps of L-BFGS, and rows seen in batches in total.
     n_features_in_, feature_names_in_ : int, ndarray of str
         Columns of X; the names exist if X was a data frame.
     n_layers_, n_outputs_, out_activation_ : int, int, str
@@ -220,9 +223,11 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return np.exp(self._log_proba(output)).astype(output.dtype, copy=False)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Return logarithms of :meth:`predict_proba`, exact even where the probability rounds to 0."""
+        """Return logarithms of :meth:`predict_proba`, also where the probability rounds to 0."""
         output = self._output(X)
-        return self._log_proba(output).astype(output.dtype, copy=False)
+        logarithms = self._log_proba(output).astype(output.dtype, copy=False)
+        proba = np.exp(logarithms)
+        return np.where(proba > 0.5, np.log(np.maximum(proba, 0.5)), logarithms)  # 0 for a probability that rounds to 1
 
     def _log_proba(self, output: Array) -> Array:
         logits = output.astype(np.float64)

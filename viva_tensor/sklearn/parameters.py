@@ -38,7 +38,7 @@ _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", _at_least(1)],
     "activation": [StrOptions(set(ACTIVATIONS))],
-    "solver": [StrOptions({*STOCHASTIC})],
+    "solver": [StrOptions({*STOCHASTIC, "lbfgs"})],
     "alpha": [_at_least(0, Real)],
     "batch_size": [StrOptions({"auto"}), _at_least(1)],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
