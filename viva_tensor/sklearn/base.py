@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.forward import outputs
-from viva_tensor.sklearn.parameters import CONSTRAINTS, STOCHASTIC, hidden_widths
+from viva_tensor.sklearn.parameters import CONSTRAINTS, STOCHASTIC, check_parameters, hidden_widths
 from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
@@ -92,6 +92,7 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         operation = "partial_fit" if incremental else "fit"
+        check_parameters(self, operation)
         hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
             reason = "partial_fit does not support early_stopping=True"

@@ -18,7 +18,7 @@ from viva_tensor import kernels
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.base import MLP
-from viva_tensor.sklearn.parameters import CONSTRAINTS, LOSSES, takes_batches
+from viva_tensor.sklearn.parameters import CONSTRAINTS, LOSSES, check_parameters, takes_batches
 
 
 @dataclass(eq=False, repr=False)
@@ -142,6 +142,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
 
@@ -200,6 +201,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         classes : array_like, optional
             All labels that may occur in any call; needed in the first call only.
         """
+        check_parameters(self, "partial_fit")
         known = hasattr(self, "classes_")
         if classes is None and not known:
             reason = "classes must be passed on the first call to partial_fit"
@@ -223,7 +225,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return np.exp(self._log_proba(output)).astype(output.dtype, copy=False)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Return logarithms of :meth:`predict_proba`, also where the probability rounds to 0."""
+        """Return logarithms of :meth:`predict_proba`; finite also where the probability rounds to 0."""
         output = self._output(X)
         logarithms = self._log_proba(output).astype(output.dtype, copy=False)
         proba = np.exp(logarithms)

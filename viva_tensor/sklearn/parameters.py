@@ -72,21 +72,20 @@ def takes_batches(estimator: BaseEstimator) -> bool:
     return True
 
 
-def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:
-    """Return the widths of the hidden layers.
+def check_parameters(estimator: BaseEstimator, operation: str) -> None:
+    """Raise InvalidParameter if a parameter is out of its range."""
+    if get_config()["skip_parameter_validation"]:
+        return
+    try:
+        validate_parameter_constraints(
+            estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
+        )
+    except InvalidParameterError as error:
+        raise InvalidParameter(str(error), operation=operation) from None
 
-    Raises
-    ------
-    InvalidParameter
-        If a parameter is out of its range.
-    """
-    if not get_config()["skip_parameter_validation"]:
-        try:
-            validate_parameter_constraints(
-                estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
-            )
-        except InvalidParameterError as error:
-            raise InvalidParameter(str(error), operation=operation) from None
+
+def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:
+    """Return the widths of the hidden layers; raise InvalidParameter for what is no width."""
     sizes = estimator.hidden_layer_sizes
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not all(is_whole(width) and width >= 1 for width in widths):
