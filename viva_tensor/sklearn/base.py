@@ -86,7 +86,8 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         ------
         ValueError
             If X or numbers in y are not finite, y does not hold labels where they are needed, X and y differ in their
-            number of rows, or a parameter is out of its range; if the weights become infinite or NaN.
+            number of rows, a parameter is out of its range, or the weights of the rows of a batch sum to 0; if the
+            network's weights become infinite or NaN.
         """
         return self._fit(X, y, sample_weight, incremental=False)
 

@@ -165,6 +165,12 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     coefs_, intercepts_, loss_, loss_curve_, ...
         As in :class:`MLPRegressor`.
 
+    Notes
+    -----
+    Losses and logarithms of probabilities are computed from the outputs before the last activation. So they are finite
+    and exact where a probability rounds to 0: scikit-learn's loss has a largest value there, and its logarithm is -inf.
+    If y has one class only, ``predict_proba`` has one column.
+
     Examples
     --------
     >>> from sklearn.datasets import load_wine

@@ -10,7 +10,8 @@ from scipy.sparse import issparse
 
 from viva_tensor import kernels
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.train.network import PREDICT_ROWS
+
+BLOCK_ROWS = 1024  # whose activations stay in a cache from one layer to the next
 
 BENDS: dict[str, Callable[..., Array] | None] = {
     "relu": kernels.relu,
@@ -33,10 +34,10 @@ def outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], activat
         The name that scikit-learn has for the activation between the layers.
     """
     count = x.shape[0]
-    if count <= PREDICT_ROWS:
+    if count <= BLOCK_ROWS:
         return _outputs(x, coefs, intercepts, BENDS[activation])
     bend = BENDS[activation]
-    parts = [_outputs(x[i : i + PREDICT_ROWS], coefs, intercepts, bend) for i in range(0, count, PREDICT_ROWS)]
+    parts = [_outputs(x[i : i + BLOCK_ROWS], coefs, intercepts, bend) for i in range(0, count, BLOCK_ROWS)]
     return np.concatenate(parts)
 
 
