@@ -103,6 +103,23 @@ def test_a_network_is_fitted_as_by_scipy(rng):
     assert [one.value for one in seen] == sorted((one.value for one in seen), reverse=True)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_every_point_that_is_tried_is_scipys(scale):
+    """The first step has the length 1 for any gradient, also one that is shorter."""
+
+    def recorded(points):
+        def function(x):
+            points.append(x.copy())
+            return scale * scipy_optimize.rosen(x), scale * scipy_optimize.rosen_der(x)
+
+        return function
+
+    ours, theirs = [], []
+    lbfgs(recorded(ours), np.array([1.3, 0.7, 0.8]), max_iterations=8)
+    scipys(recorded(theirs), np.array([1.3, 0.7, 0.8]), maxiter=8)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
 def test_a_loss_without_inputs_and_shared_parameters(rng):
     w, tape = autograd.new_variable(autograd.new_tape(), np.array([2.0, -1.0]))
     off, tape = autograd.sub(tape, w, np.array([1.0, 3.0]))

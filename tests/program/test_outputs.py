@@ -54,3 +54,17 @@ def test_parts_of_an_array_are_written_by_all_threads(rng):
         for one, other in zip(forward(x.data, y.data), (z, wide), strict=True):
             assert np.array_equal(one, other.data)
         assert "1 barrier, balance 100%" in str(forward)
+
+
+def test_a_sum_over_a_matrix_in_panels_writes_nothing_over_the_outputs_behind_it(dtype, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((16, 8)).astype(dtype))
+    w, tape = autograd.new_constant(tape, rng.standard_normal((8, 6)).astype(dtype))
+    v, tape = autograd.new_constant(tape, rng.standard_normal((6, 8)).astype(dtype))
+    product, tape = autograd.matmul(tape, x, w)  # lies in panels, which are wider than it
+    total, tape = autograd.sum(tape, product, axis=0)
+    last, tape = autograd.matmul(tape, product, v)
+    other, tape = autograd.matmul(tape, last, w)
+    outputs = total, last, other
+    forward = program.compile_forward(tape, output=outputs, inputs=(x, w, v))
+    for one, wanted in zip(forward(x.data, w.data, v.data), outputs, strict=True):
+        assert np.array_equal(one, wanted.data)

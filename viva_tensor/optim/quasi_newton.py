@@ -243,13 +243,13 @@ class _Line:
         self._tried: list[tuple[float, str]] = []  # steps, with what was not finite there, if anything
 
     def searched(self, *, scaled: bool) -> Point | None:
-        """Return the step to take; None if there is none. The first steps have at most the length 1."""
+        """Return the step to take; None if there is none. The first that is tried without memory has the length 1."""
         start = Point(0.0, self._start.value, self._slope(self._start))
         if not math.isfinite(start.slope):
             self._tried.append((0.0, "slope"))
         if not -math.inf < start.slope < 0:
             return None
-        first = 1.0 if scaled else min(1.0, 1 / float(np.sqrt(self.direction @ self.direction)))
+        first = 1.0 if scaled else 1 / float(np.sqrt(self.direction @ self.direction))
         return strong_wolfe(self._along, start, first)
 
     def _along(self, step: float) -> tuple[float, float]:

@@ -181,7 +181,7 @@ def _with_copies(instructions: Sequence[Instruction], output: Symbol, dtype: np.
             if symbol.buffer in copies:
                 panels, copying = copies[symbol.buffer]
                 by_product = isinstance(one, Matmul) and name in ("a", "b")
-                if by_product or (isinstance(one, Sum) and one.over_rows and panels.holds(symbol)):
+                if by_product or (isinstance(one, Sum) and one.over_rows and _whole(one) and panels.holds(symbol)):
                     if copying not in changed:
                         changed.append(copying)
                     operands[name] = replace(symbol, buffer=copying.results["out"].buffer)
@@ -203,12 +203,19 @@ def _chosen(instructions: Sequence[Instruction], dtype: np.dtype[Any], kinds: se
         chosen = found.get(symbol.buffer)
         if chosen is not None and not (
             one.takes_panels(name)
+            and (not isinstance(one, Sum) or _whole(one))
             and not (symbol.buffer.kind == "parameter" and one.alike and not isinstance(one, Matmul))
             and chosen.holds(symbol)
             and (isinstance(one, Matmul) or not chosen.transposed)  # others go row by row
         ):
             del found[symbol.buffer]
     return found
+
+
+def _whole(one: Sum) -> bool:
+    """Return whether nothing lies behind the result of a sum, which of panels is as long as they are wide."""
+    out = one.results["out"]
+    return out.size == out.buffer.size
 
 
 def _keep_alike(instructions: Iterable[Instruction], chosen: dict[Buffer, Panels]) -> None:

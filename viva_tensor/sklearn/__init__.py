@@ -4,12 +4,12 @@
 :func:`viva_tensor.tabular.run` does; they need ``pip install "viva-tensor[train,sklearn]"``, and are imported when they
 are first used.
 
-Of the other two, parameters, defaults and attributes are scikit-learn's. For a given ``random_state`` so are the
-initial weights, the batches and the updates: on the same rows both take the same steps, up to the rounding of float32,
-in which everything is computed here. Needs ``pip install "viva-tensor[sklearn]"``.
+Of the other two, parameters, defaults and attributes are scikit-learn's, and its own tests of both estimators pass.
+For a given ``random_state`` the initial weights, the batches and the updates are scikit-learn's, too: on the same
+rows both take the same steps, up to rounding, in the dtype of X, float32 or float64. Only Adam's ε is added to the
+root after its correction, before it in scikit-learn. Rows may have weights, and may be sparse.
 
-Not supported by them: ``solver="lbfgs"``, sparse matrices, sample weights, losses other than squared error and
-cross-entropy.
+Needs ``pip install "viva-tensor[sklearn]"``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Self, cast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
-from viva_tensor import nn
-from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor import kernels
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.sklearn.base import MLP, scaled
+from viva_tensor.sklearn.base import MLP
+from viva_tensor.sklearn.parameters import CONSTRAINTS, LOSSES, check_parameters, takes_batches
 
 
+@dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for regression, with scikit-learn's interface.
 
     Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
-    \right)` over batches of n rows, in float32.
+    \right)` over batches of n rows; for counts half the Poisson deviance in place of half the squared error. With
+    weights of rows, the sum is weighted and n is the sum of the weights. If X is float32, all is computed in float32,
+    else in float64.
 
     Parameters
     ----------
+    loss : {"squared_error", "poisson"}
+        With "poisson" the outputs are logarithms of the predictions, and y is at least 0.
     hidden_layer_sizes : int or sequence of int
         Units of the hidden layers.
     activation : {"relu", "tanh", "logistic", "identity"}
         The activation after each hidden layer.
-    solver : {"adam", "sgd"}
-        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD`.
+    solver : {"adam", "sgd", "lbfgs"}
+        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD` on batches, or
+        :func:`viva_tensor.optim.lbfgs` on all rows, which computes in float64 whatever the dtype of X.
     alpha : float
         Strength of the L2 penalty on weights, not on biases.
     batch_size : int or "auto"
@@ -40,44 +49,47 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     learning_rate_init, power_t : float
         The initial rate, above 0. With ``solver="sgd"`` it stays; or is divided by (rows seen + 1) ** ``power_t`` after
         each epoch; or is divided by 5 whenever training would otherwise end, down to 1e-6.
-    max_iter : int
-        The largest number of epochs.
+    max_iter, max_fun : int
+        The largest number of epochs; with ``solver="lbfgs"`` of steps, and of evaluations of the loss and its gradient.
     shuffle : bool
         Shuffle the rows in every epoch.
     random_state : int, RandomState or None
         Determines weights, validation rows and orders.
     tol, n_iter_no_change : float, int
         Training ends when the loss, or with ``early_stopping`` the score, does not improve by ``tol`` for more than
-        ``n_iter_no_change`` epochs.
+        ``n_iter_no_change`` epochs; with ``solver="lbfgs"`` when no element of the gradient is larger than ``tol``, or
+        the loss hardly changes.
     verbose : bool
-        Print the loss of each epoch.
+        Print the loss of each epoch, or step of L-BFGS.
     warm_start : bool
         Let ``fit`` continue from the weights of the last call.
     momentum, nesterovs_momentum : float, bool
         For ``solver="sgd"``.
     early_stopping, validation_fraction : bool, float
         Keep this fraction of the rows, between 0 and 1, for validation, and return the weights with the best score on
-        them.
+        them. Not for ``solver="lbfgs"``.
     beta_1, beta_2, epsilon : float
         For ``solver="adam"``.
 
     Attributes
     ----------
-    coefs_, intercepts_ : list of ndarray of float32
-        Weights [in, out] and biases [out] of each layer.
+    coefs_, intercepts_ : list of ndarray
+        Weights [in, out] and biases [out] of each layer, in the dtype of the X of the first fit.
     loss_, loss_curve_, best_loss_ : float, list of float, float or None
         The mean loss over the batches of the last epoch, of each epoch, and the lowest (None with ``early_stopping``).
+        With ``solver="lbfgs"`` there is only the first: the loss that was reached.
     validation_scores_, best_validation_score_ : list of float or None, float or None
         With ``early_stopping``: the score on the validation rows after each epoch, and the best.
     n_iter_, t_ : int
-        Epochs of the last fit, and rows seen in total.
+        Epochs of the last fit, or steps of L-BFGS, and rows seen in batches in total.
     n_features_in_, feature_names_in_ : int, ndarray of str
         Columns of X; the names exist if X was a data frame.
     n_layers_, n_outputs_, out_activation_ : int, int, str
 
     Notes
     -----
-    With several outputs the loss is their sum, like the gradient in scikit-learn, which reports their mean as the loss.
+    With several outputs their squared errors are added up and minimised, but ``loss_`` and ``loss_curve_`` have their
+    mean, as in scikit-learn.
 
     Examples
     --------
@@ -91,43 +103,57 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     True
     """
 
-    out_activation_ = "identity"
+    loss: str = "squared_error"
+    hidden_layer_sizes: int | Iterable[int] = (100,)
+    activation: str = "relu"
 
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Train for one more epoch on the given rows."""
-        return self._fit(X, y, incremental=True)
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"loss": LOSSES, **CONSTRAINTS}
+
+    @available_if(takes_batches)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
+        """Train for one more epoch on the given rows; see :meth:`fit`."""
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """Return predictions [rows] or [rows, outputs], computed in float32; as float32 if X is, else as float64."""
-        output, dtype = self._output(X)
-        return (output[:, 0] if self.n_outputs_ == 1 else output).astype(dtype)
+        """Return predictions [rows] or [rows, outputs]; as float32 if X and the weights are, else as float64."""
+        predicted = self._predicted(self._output(X))
+        return predicted[:, 0] if predicted.shape[1] == 1 else predicted
 
-    def _targets(self, y: Array, keep: bool) -> Array:
+    def _predicted(self, output: Array) -> Array:
+        return kernels.exp(output, out=output) if self.out_activation_ == "exp" else output
+
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
+        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         with np.errstate(over="ignore"):
-            target = np.ascontiguousarray(y, np.float32).reshape(len(y), -1)
+            target = np.ascontiguousarray(y, dtype).reshape(len(y), -1)
         if not np.isfinite(target).all():
-            raise InvalidValue("y contains values too large for float32", operation="fit", hint="standardise it")
+            raise InvalidValue(
+                f"y contains values too large for {target.dtype}", operation="fit", hint="standardise it"
+            )
+        if self.loss == "poisson" and target.min() < 0:
+            reason = f"y contains {target.min()}, wanted counts of at least 0 for loss='poisson'"
+            raise InvalidValue(reason, operation="fit", hint="use loss='squared_error'")
         return target
 
-    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
-        loss, tape = nn.mse_loss(tape, output, target)
-        return scaled(tape, loss, output.data.shape[1] / 2)
-
-    def _validation_score(self, output: Array, target: Array) -> float:
-        return float(r2_score(target, output)) if np.isfinite(output).all() else math.nan
+    def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
+        predicted = self._predicted(output)
+        return float(r2_score(target, predicted, sample_weight=weight)) if np.isfinite(predicted).all() else math.nan
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags
 
 
+@dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for classification, with scikit-learn's interface.
 
     Minimises the cross-entropy of the classes plus :math:`\frac{\alpha}{2n} \sum_W \lVert W \rVert^2` over batches of
-    n rows, in float32. Two classes share one output; more have one each (softmax). A y of zeros and ones [rows, labels]
-    is multilabel: one output for each label, independent of the others.
+    n rows, or of weighted rows as :class:`MLPRegressor`, in the dtype of X. Two classes share one output; more have one
+    each (softmax). A y of zeros and ones [rows, labels] is multilabel: one output for each label, independent of the
+    others.
 
     Parameters are as in :class:`MLPRegressor`. With ``early_stopping`` the score is the accuracy, and the validation
     rows of two classes are stratified, as in scikit-learn.
@@ -138,6 +164,12 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         The labels, sorted.
     coefs_, intercepts_, loss_, loss_curve_, ...
         As in :class:`MLPRegressor`.
+
+    Notes
+    -----
+    Losses and logarithms of probabilities are computed from the outputs before the last activation. So they are finite
+    and exact where a probability rounds to 0: scikit-learn's loss has a largest value there, and its logarithm is -inf.
+    If y has one class only, ``predict_proba`` has one column.
 
     Examples
     --------
@@ -153,41 +185,57 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     (178, 3)
     """
 
-    def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> Self:
+    hidden_layer_sizes: int | Iterable[int] = (100,)
+    activation: str = "relu"
+
+    loss: ClassVar[str] = "log_loss"
+
+    @available_if(takes_batches)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        classes: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train for one more epoch on the given rows.
 
         Parameters
         ----------
-        X, y : array_like
+        X, y, sample_weight : array_like
             As in :meth:`fit`.
         classes : array_like, optional
             All labels that may occur in any call; needed in the first call only.
         """
+        check_parameters(self, "partial_fit")
         known = hasattr(self, "classes_")
         if classes is None and not known:
-            raise InvalidValue("no classes", operation="partial_fit", hint="classes must be passed on the first call")
+            reason = "classes must be passed on the first call to partial_fit"
+            raise InvalidValue(reason, operation="partial_fit", hint="name all labels that may occur")
         if classes is not None:
             labels = unique_labels(classes)
             if not known:
                 self._set_classes(labels, type_of_target(y).startswith("multilabel"))
             elif not np.array_equal(self.classes_, labels):
-                reason = f"classes={labels}, fitted before were {self.classes_}"
-                raise InvalidValue(reason, operation="partial_fit", hint="give the same classes")
-        return self._fit(X, y, incremental=True)
+                reason = f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+                raise InvalidValue(reason, operation="partial_fit", hint="give the same classes, or none")
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
-        return self._labels(self._output(X)[0])
+        return self._labels(self._output(X))
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Return probabilities [rows, classes] in the order of ``classes_``; of each label for multilabel targets."""
-        output, dtype = self._output(X)
-        return np.exp(self._log_proba(output)).astype(dtype)
+        output = self._output(X)
+        return np.exp(self._log_proba(output)).astype(output.dtype, copy=False)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Return logarithms of :meth:`predict_proba`, exact even where the probability rounds to 0."""
-        output, dtype = self._output(X)
-        return self._log_proba(output).astype(dtype)
+        """Return logarithms of :meth:`predict_proba`; finite also where the probability rounds to 0."""
+        output = self._output(X)
+        logarithms = self._log_proba(output).astype(output.dtype, copy=False)
+        proba = np.exp(logarithms)
+        return np.where(proba > 0.5, np.log(np.maximum(proba, 0.5)), logarithms)  # 0 for a probability that rounds to 1
 
     def _log_proba(self, output: Array) -> Array:
         logits = output.astype(np.float64)
@@ -210,32 +258,32 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         self._multilabel = multilabel
         self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
 
-    def _targets(self, y: Array, keep: bool) -> Array:
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
         check_classification_targets(y)
         labels = unique_labels(y)
         if not keep:
             self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
+        if keep and self.warm_start and set(labels) != set(self.classes_):
             raise InvalidValue(
-                f"`y` has classes not in `self.classes_`: {unknown}",
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {labels}",
+                operation="fit",
+                hint="give y with these classes, or warm_start=False",
+            )
+        if np.setdiff1d(labels, self.classes_).size:
+            raise InvalidValue(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {labels}",
                 operation="fit",
                 hint="name all classes in the first call",
             )
         if self._multilabel:
-            return np.ascontiguousarray(y, np.float32)
-        indices = np.searchsorted(self.classes_, y).astype(np.float32)
+            return np.ascontiguousarray(y, dtype)
+        indices = np.searchsorted(self.classes_, y).astype(dtype)
         return indices if self.out_activation_ == "softmax" else indices[:, None]
 
-    def _loss(self, tape: Tape, output: Variable, target: Variable) -> Traced[Variable]:
-        if self.out_activation_ == "softmax":
-            return nn.cross_entropy(tape, output, target)
-        loss, tape = nn.binary_cross_entropy(tape, output, target)
-        return scaled(tape, loss, output.data.shape[1])
-
-    def _validation_score(self, output: Array, target: Array) -> float:
+    def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
         actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
-        return float(accuracy_score(actual, self._labels(output)))
+        return float(accuracy_score(actual, self._labels(output), sample_weight=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

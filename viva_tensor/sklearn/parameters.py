@@ -1,57 +1,94 @@
-"""The values that the parameters of the estimators may have."""
+"""The values that the parameters of the estimators may have, in scikit-learn's terms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
+from sklearn import get_config
 from sklearn.base import BaseEstimator
-
-from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import is_number, is_whole
-
-ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
-
-
-def _whole(value: Any) -> bool:
-    return is_whole(value) and bool(value >= 1)
-
-
-def _at_least_0(value: Any) -> bool:
-    return is_number(value) and bool(value >= 0)
-
-
-def _one_of(choices: Iterable[str]) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in choices, f"one of {', '.join(map(repr, choices))}"
-
-
-# names of parameters, the check of their values, and the values wanted in words
-CONSTRAINTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("activation", *_one_of(ACTIVATIONS)),
-    ("solver", *_one_of(("sgd", "adam"))),
-    ("learning_rate", *_one_of(("constant", "invscaling", "adaptive"))),
-    ("batch_size", lambda value: value == "auto" or _whole(value), "'auto' or an integer of at least 1"),
-    ("max_iter n_iter_no_change", lambda value: value == math.inf or _whole(value), "an integer of at least 1"),
-    ("alpha tol power_t", _at_least_0, "a finite number of at least 0"),
-    ("learning_rate_init epsilon", lambda value: _at_least_0(value) and value > 0, "a finite number above 0"),
-    ("momentum beta_1 beta_2", lambda value: _at_least_0(value) and value < 1, "a number from 0 to below 1"),
-    ("validation_fraction", lambda value: _at_least_0(value) and 0 < value < 1, "a number between 0 and 1"),
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
 )
 
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.checks import is_whole
 
-def hidden_widths(estimator: BaseEstimator) -> tuple[int, ...]:
-    """Return the widths of the hidden layers; raise if a parameter is out of its range."""
+ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+STOCHASTIC = ("sgd", "adam")  # solvers that take batches
+
+
+class InvalidParameter(InvalidValue, InvalidParameterError):  # type: ignore[misc]  # scikit-learn has no types
+    """A parameter of an estimator that is out of its range: an error of this library and of scikit-learn."""
+
+
+def _at_least(least: int, kind: type = Integral) -> Any:
+    return Interval(kind, least, None, closed="left")
+
+
+_FROM_0_BELOW_1 = Interval(Real, 0, 1, closed="left")
+_ABOVE_0 = Interval(Real, 0, None, closed="neither")
+
+CONSTRAINTS: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", _at_least(1)],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "solver": [StrOptions({*STOCHASTIC, "lbfgs"})],
+    "alpha": [_at_least(0, Real)],
+    "batch_size": [StrOptions({"auto"}), _at_least(1)],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [_ABOVE_0],
+    "power_t": [_at_least(0, Real)],
+    "max_iter": [_at_least(1)],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [_at_least(0, Real)],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [_FROM_0_BELOW_1],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [_FROM_0_BELOW_1],
+    "beta_1": [_FROM_0_BELOW_1],
+    "beta_2": [_FROM_0_BELOW_1],
+    "epsilon": [_ABOVE_0],
+    "n_iter_no_change": [_at_least(1), Options(Real, {math.inf})],
+    "max_fun": [_at_least(1)],
+}
+
+LOSSES = [StrOptions({"squared_error", "poisson"})]  # of regression
+
+
+def takes_batches(estimator: BaseEstimator) -> bool:
+    """Return whether the solver takes batches, so that there is ``partial_fit``; raise AttributeError if not."""
+    if estimator.solver not in STOCHASTIC:
+        reason = f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        raise AttributeError(reason)
+    return True
+
+
+def check_parameters(estimator: BaseEstimator, operation: str) -> None:
+    """Raise InvalidParameter if a parameter is out of its range."""
+    if get_config()["skip_parameter_validation"]:
+        return
+    try:
+        validate_parameter_constraints(
+            estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
+        )
+    except InvalidParameterError as error:
+        raise InvalidParameter(str(error), operation=operation) from None
+
+
+def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:
+    """Return the widths of the hidden layers; raise InvalidParameter for what is no width."""
     sizes = estimator.hidden_layer_sizes
     widths = list(sizes) if isinstance(sizes, Iterable) else [sizes]
-    if not all(_whole(width) for width in widths):
-        _refuse("hidden_layer_sizes", sizes, "integers above 0")
-    for names, fits, wanted in CONSTRAINTS:
-        for name in names.split():
-            if not fits(getattr(estimator, name)):
-                _refuse(name, getattr(estimator, name), wanted)
+    if not all(is_whole(width) and width >= 1 for width in widths):
+        hint = "give a whole number for each hidden layer"
+        raise InvalidParameter(f"hidden_layer_sizes must be > 0, got {sizes}", operation=operation, hint=hint)
     return tuple(int(width) for width in widths)
-
-
-def _refuse(name: str, got: object, wanted: str) -> NoReturn:
-    raise InvalidValue(f"{name}={got!r}, wanted {wanted}", operation="fit")

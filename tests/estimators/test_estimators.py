@@ -1,0 +1,115 @@
+"""What users of scikit-learn do with an estimator: go on, pickle, search, and read warnings."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import neural_network
+from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from support.estimators import SHORT, fitted
+
+from viva_tensor import program
+from viva_tensor.sklearn import MLPClassifier, MLPRegressor
+
+
+class TestGoingOn:
+    def test_partial_fits_are_the_epochs_of_a_fit(self, diabetes):
+        whole = fitted(MLPRegressor(**SHORT, shuffle=False), *diabetes)
+        parts = MLPRegressor(**SHORT, shuffle=False)
+        for _ in range(5):
+            parts = pickle.loads(pickle.dumps(parts.partial_fit(*diabetes)))  # the moments survive, bit for bit
+        assert parts.loss_curve_ == whole.loss_curve_
+        np.testing.assert_array_equal(parts.predict(diabetes[0]), whole.predict(diabetes[0]))
+
+    def test_fit_begins_anew_unless_warm(self, diabetes):
+        cold = fitted(fitted(MLPRegressor(**SHORT), *diabetes), *diabetes)
+        assert cold.loss_curve_ == fitted(MLPRegressor(**SHORT), *diabetes).loss_curve_
+        warm = fitted(fitted(MLPRegressor(**SHORT, warm_start=True), *diabetes), *diabetes)
+        assert len(warm.loss_curve_) == 10
+        assert warm.loss_curve_[5] < warm.loss_curve_[0] / 1.1
+
+    def test_another_kind_of_target_of_the_same_size(self, wine):
+        X, y = wine
+        model = fitted(MLPClassifier(**SHORT), X, np.eye(3, dtype=int)[y])
+        assert fitted(model, X, y).loss_curve_ == fitted(MLPClassifier(**SHORT), X, y).loss_curve_
+
+    def test_pickles_predict_the_same(self, wine):
+        model = fitted(MLPClassifier(**SHORT), *wine)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(wine[0]), model.predict_proba(wine[0]))
+
+    def test_interruption_keeps_what_was_learned(self, diabetes, monkeypatch):
+        run, calls = program.Step.run, []
+
+        def press(step, *arguments, **options):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return run(step, *arguments, **options)
+
+        monkeypatch.setattr(program.Step, "run", press)
+        with pytest.warns(UserWarning, match="interrupted"):
+            model = MLPRegressor(**SHORT).fit(*diabetes)
+        assert len(model.loss_curve_) == 2
+        monkeypatch.undo()
+        two = fitted(MLPRegressor(**SHORT | {"max_iter": 2}), *diabetes)
+        np.testing.assert_array_equal(model.predict(diabetes[0]), two.predict(diabetes[0]))
+
+
+class TestHabits:
+    def test_grid_search_over_a_pipeline(self, wine):
+        pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SHORT | {"max_iter": 20}, batch_size=8))
+        search = GridSearchCV(pipeline, {"mlpclassifier__learning_rate_init": [1e-6, 0.01]}, cv=3)
+        fitted(search, *load_wine(return_X_y=True))
+        assert search.best_params_ == {"mlpclassifier__learning_rate_init": 0.01}
+        assert search.best_score_ > 0.9
+
+    def test_cross_validation_of_a_regressor(self, diabetes):
+        model = MLPRegressor(max_iter=40, learning_rate_init=0.005, random_state=0, tol=0.01)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert cross_val_score(model, *diabetes, cv=3).mean() > 0.4
+
+    def test_data_frames_give_their_names(self, diabetes):
+        X = pd.DataFrame(diabetes[0]).add_prefix("c")
+        model = fitted(MLPRegressor(**SHORT), X, pd.Series(diabetes[1]))
+        assert model.feature_names_in_.tolist() == list(X)
+        with pytest.raises(ValueError, match="feature names"):
+            model.predict(X[X.columns[::-1]])
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "float16"])
+    def test_dtypes(self, diabetes, wine, dtype):
+        """Weights have the dtype of X, results the wider one of both, as in scikit-learn."""
+        for ours, theirs, (X, y) in (
+            (MLPRegressor, neural_network.MLPRegressor, diabetes),
+            (MLPClassifier, neural_network.MLPClassifier, wine),
+        ):
+            ours, theirs = (fitted(kind(**SHORT), X.astype(dtype), y) for kind in (ours, theirs))
+            assert {array.dtype for array in (*ours.coefs_, *ours.intercepts_)} == {theirs.coefs_[0].dtype}
+            for other in ("float32", "float64", "int64", "float16"):
+                one, two = (getattr(model, "predict_proba", model.predict)(X.astype(other)) for model in (ours, theirs))
+                assert one.dtype == two.dtype, other
+        assert [coef.shape for coef in ours.coefs_] == [(13, 8), (8, 6), (6, 3)]
+
+    def test_logarithms_of_probabilities_that_round_to_zero(self, cancer, wine):
+        for X, y in (cancer, wine):
+            model = fitted(MLPClassifier(**SHORT), X, y)
+            model.coefs_[-1] = model.coefs_[-1] * 10_000
+            logs = model.predict_log_proba(X)
+            assert np.isfinite(logs).all()
+            assert logs.min() < -1000
+            assert model.predict_proba(X).min() == 0
+
+    def test_verbose(self, diabetes, capsys):
+        fitted(MLPRegressor(**SHORT, verbose=True), *diabetes)
+        assert capsys.readouterr().out.count("Iteration") == 5
+
+    def test_not_converged_is_a_warning(self, diabetes):
+        with pytest.warns(ConvergenceWarning, match=r"Maximum iterations \(5\)"):
+            MLPRegressor(**SHORT).fit(*diabetes)

@@ -1,0 +1,54 @@
+"""Outputs of a network whose weights are arrays, as scikit-learn keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from scipy.sparse import issparse
+
+from viva_tensor import kernels
+from viva_tensor.kernels.arrays import Array
+
+BLOCK_ROWS = 1024  # whose activations stay in a cache from one layer to the next
+
+BENDS: dict[str, Callable[..., Array] | None] = {
+    "relu": kernels.relu,
+    "tanh": kernels.tanh,
+    "logistic": kernels.sigmoid,
+    "identity": None,
+}
+
+
+def outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], activation: str) -> Array:
+    """Return outputs [rows, out], before the last activation, for rows x [rows, in].
+
+    Parameters
+    ----------
+    x : ndarray or sparse matrix of rows
+        A sparse one is multiplied as it is.
+    coefs, intercepts : sequence of ndarray
+        Weights [in, out] and biases [out] of each layer, in the dtype of x.
+    activation : str
+        The name that scikit-learn has for the activation between the layers.
+    """
+    count = x.shape[0]
+    if count <= BLOCK_ROWS:
+        return _outputs(x, coefs, intercepts, BENDS[activation])
+    bend = BENDS[activation]
+    parts = [_outputs(x[i : i + BLOCK_ROWS], coefs, intercepts, bend) for i in range(0, count, BLOCK_ROWS)]
+    return np.concatenate(parts)
+
+
+def _outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], bend: Callable[..., Array] | None) -> Array:
+    hidden: Any = x
+    for layer, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        if layer and bend is not None:
+            hidden = bend(hidden, out=hidden)
+        if issparse(hidden):
+            product = hidden @ w
+            hidden = kernels.add(product, b, out=product)
+        else:
+            hidden = kernels.linear(hidden, w.T, b)
+    return cast(Array, hidden)

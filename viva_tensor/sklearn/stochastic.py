@@ -1,0 +1,249 @@
+"""Training by batches, in the same steps as scikit-learn."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+
+from viva_tensor import autograd, nn, optim, program
+from viva_tensor.autograd import Variable
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.forward import outputs
+from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
+from viva_tensor.sklearn.parameters import ACTIVATIONS
+from viva_tensor.sklearn.rows import Rows
+from viva_tensor.train.network import record_layers
+
+SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
+MOST_ROWS = 200  # of batch_size="auto"
+
+
+class Rates:
+    """The learning rate of an estimator, how it changes, and the optimiser's moments between calls of ``partial_fit``.
+
+    Attributes
+    ----------
+    solver : str
+    learning_rate_init, learning_rate : float
+        The rate to begin with, and that of the next step.
+    moments : tuple of tuples of ndarray, or None
+        For each kind of moment an array for each parameter; None before the first step.
+    steps : int
+    """
+
+    def __init__(self, mlp: Any) -> None:
+        self.solver: str = mlp.solver
+        self.learning_rate_init = self.learning_rate = float(mlp.learning_rate_init)
+        self.moments: tuple[tuple[Array, ...], ...] | None = None
+        self.steps = 0
+
+    def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State) -> None:
+        """Let a step go on from these moments, or begin anew, with the given weights."""
+        if self.moments is not None:
+            moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in self.moments)
+            new = new._replace(moments=moments, steps=self.steps)
+        step.restore(new._replace(params=weights))
+        step.lr = self.learning_rate
+
+    def keep(self, step: program.Step) -> None:
+        """Keep the moments of a step."""
+        state = step.state()
+        self.moments, self.steps = state.moments, state.steps
+
+    def change(self, step: program.Step, rate: float) -> None:
+        """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""
+        state = step.state()
+        moments = tuple(tuple(array * (self.learning_rate / rate) for array in kind) for kind in state.moments)
+        step.restore(state._replace(moments=moments))
+        self.learning_rate = step.lr = rate
+
+
+def begin_stochastic(mlp: Any) -> None:
+    """Give an estimator that has weights the attributes that count epochs and keep what they reached."""
+    mlp.loss_curve_ = []
+    mlp.best_loss_ = None if mlp.early_stopping else math.inf
+    mlp.validation_scores_ = [] if mlp.early_stopping else None
+    mlp.best_validation_score_ = -math.inf if mlp.early_stopping else None
+    mlp._no_improvement_count = 0
+
+
+def fit_stochastic(mlp: Any, rows: Rows, random: np.random.RandomState, incremental: bool) -> None:
+    """Train an estimator that has weights for up to ``max_iter`` epochs, or for one in ``partial_fit``."""
+    if not (incremental and hasattr(mlp, "_optimizer") and mlp._optimizer.solver == mlp.solver):
+        mlp._optimizer = Rates(mlp)
+    validation: Rows | None = None
+    if mlp.early_stopping:
+        rows, validation = rows.split(mlp.validation_fraction, is_classifier(mlp) and mlp.n_outputs_ == 1, random)
+        if mlp.validation_scores_ is None:  # fitted before without
+            mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
+        if not mlp.validation_scores_:
+            mlp._best = mlp.coefs_, mlp.intercepts_
+    batch = _batch(mlp, len(rows))
+    step = _step(mlp, rows, batch)
+    try:
+        _train(mlp, step, rows, batch, validation, random, incremental)
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    mlp._optimizer.keep(step)
+    mlp.coefs_, mlp.intercepts_ = mlp._best if mlp.early_stopping else _weights_of(step)
+
+
+def _batch(mlp: Any, rows: int) -> int:
+    if isinstance(mlp.batch_size, str):
+        return min(MOST_ROWS, rows)
+    if mlp.batch_size > rows:
+        what = f"batch_size={mlp.batch_size} is larger than the {rows} rows"
+        warnings.warn(f"Got `batch_size` larger than sample size, {what}; it is clipped", stacklevel=5)
+    return min(int(mlp.batch_size), rows)
+
+
+def _optimizer(mlp: Any) -> optim.Optimizer:
+    if mlp.solver == "adam":
+        betas = (mlp.beta_1, mlp.beta_2)
+        return optim.Adam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
+    nesterov = bool(mlp.nesterovs_momentum) and mlp.momentum > 0
+    return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
+
+
+def _step(mlp: Any, rows: Rows, batch: int) -> program.Step:
+    """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
+    optimizer = _optimizer(mlp)
+    dtype = rows.target.dtype
+    weights = [np.asarray(a, dtype) for w, b in zip(mlp.coefs_, mlp.intercepts_, strict=True) for a in (w.T, b)]
+    shapes = [array.shape for array in weights]
+    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, rows.weight is None, dtype, shapes
+    kept = getattr(mlp, "_compiled", None)
+    if kept is None or kept[0] != key:
+        step = _compile(mlp, rows.batch(slice(batch)), weights, optimizer)
+        kept = mlp._compiled = key, step, step.state()
+    _, step, new = kept
+    mlp._optimizer.resume(step, tuple(weights), new)
+    return step
+
+
+def _compile(mlp: Any, batch: tuple[Array, ...], weights: list[Array], optimizer: optim.Optimizer) -> program.Step:
+    layers, tape = record_layers(autograd.new_tape(), map(np.ascontiguousarray, weights))
+    x, tape = autograd.new_constant(tape, batch[0])
+    y, tape = autograd.new_constant(tape, batch[1])
+    weight: Variable | None = None
+    inputs: tuple[Variable, ...] = (x, y)
+    if len(batch) > 2:
+        weight, tape = autograd.new_constant(tape, np.ones_like(batch[2]))  # some losses take no negative ones
+        inputs = (x, y, weight)
+    output, tape = nn.mlp_forward(tape, layers, x, activation=ACTIVATIONS[mlp.activation])
+    loss, tape = record_loss(tape, mlp.out_activation_, output, y, weight)
+    if mlp.out_activation_ == "identity":
+        loss, tape = record_mean_over_outputs(tape, loss, output.data.shape[1])
+    if mlp.alpha:
+        penalty, tape = record_penalty(tape, layers, mlp.alpha, y, weight)
+        loss, tape = autograd.add(tape, loss, penalty)
+    return program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer)
+
+
+def _train(
+    mlp: Any,
+    step: program.Step,
+    rows: Rows,
+    batch: int,
+    validation: Rows | None,
+    random: np.random.RandomState,
+    incremental: bool,
+) -> None:
+    order = np.arange(len(rows))
+    mlp.n_iter_ = 0
+    while mlp.n_iter_ < mlp.max_iter:
+        if mlp.shuffle:  # each order shuffles the one before, as scikit-learn draws them
+            indices = np.arange(len(rows))
+            random.shuffle(indices)
+            order = order[indices]
+        mlp.loss_ = _epoch(step, rows, order, batch, shuffled=mlp.shuffle)
+        mlp.n_iter_ += 1
+        mlp.t_ += len(rows)
+        mlp.loss_curve_.append(mlp.loss_)
+        _print(mlp, f"Iteration {mlp.n_iter_}, loss = {mlp.loss_:.8f}")
+        worse = _worse_loss(mlp) if validation is None else _worse_score(mlp, step, validation)
+        mlp._no_improvement_count = mlp._no_improvement_count + 1 if worse else 0
+        if _converged(mlp, step) or incremental:
+            break
+        if validation is None and math.isnan(mlp.loss_) and not _finite(step):
+            break  # weights that are not finite stay so
+    else:
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization hasn't "
+            "converged yet.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+
+def _epoch(step: program.Step, rows: Rows, order: Array, batch: int, shuffled: bool) -> float:
+    """Train for one epoch; return the mean over the rows of the loss of their batch."""
+    rows.check_weights(order, batch)
+    if not rows.sparse:
+        return step.run(*rows.all(), batch_size=batch, shuffle=False, rows=order if shuffled else None)[0]
+    total = 0.0
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        total += len(chosen) * step(*rows.batch(chosen))
+    return total / len(order)
+
+
+def _print(mlp: Any, line: str) -> None:
+    if mlp.verbose:
+        print(line)
+
+
+def _worse_loss(mlp: Any) -> bool:
+    """Keep the lowest loss so far, and return whether this epoch's is not lower by ``tol``."""
+    least = math.inf if mlp.best_loss_ is None else mlp.best_loss_
+    mlp.best_loss_ = min(least, mlp.loss_)
+    return bool(mlp.loss_ > least - mlp.tol)
+
+
+def _worse_score(mlp: Any, step: program.Step, validation: Rows) -> bool:
+    """Keep the best score so far and its weights, and return whether this epoch's is not higher by ``tol``."""
+    best = mlp.best_validation_score_
+    weights = _weights_of(step)
+    output = outputs(validation.x, *weights, mlp.activation)
+    score = mlp._validation_score(output, validation.target, validation.weight)
+    mlp.validation_scores_.append(score)
+    _print(mlp, f"Validation score: {score:f}")
+    if score > best:
+        mlp.best_validation_score_, mlp._best = score, weights
+    return bool(score < best + mlp.tol)
+
+
+def _converged(mlp: Any, step: program.Step) -> bool:
+    """Set the learning rate of the next epoch, and return whether training ends for lack of improvement."""
+    rates = mlp._optimizer
+    if mlp.solver == "sgd" and mlp.learning_rate == "invscaling":
+        rates.change(step, rates.learning_rate_init / (mlp.t_ + 1) ** mlp.power_t)
+    if mlp._no_improvement_count <= mlp.n_iter_no_change:
+        return False
+    what = "Validation score" if mlp.early_stopping else "Training loss"
+    reason = f"{what} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
+    if mlp.solver != "sgd" or mlp.learning_rate != "adaptive":
+        _print(mlp, f"{reason} Stopping.")
+        return True
+    if rates.learning_rate <= SMALLEST_RATE:
+        _print(mlp, f"{reason} Learning rate too small. Stopping.")
+        return True
+    rates.change(step, rates.learning_rate / 5)
+    mlp._no_improvement_count = 0
+    _print(mlp, f"{reason} Setting learning rate to {rates.learning_rate:f}")
+    return False
+
+
+def _weights_of(step: program.Step) -> tuple[list[Array], list[Array]]:
+    """Return copies of the weights [in, out] and the biases of a step."""
+    layers, _ = step.params(autograd.new_tape())
+    return [np.array(layer.w.data.T, order="C") for layer in layers], [layer.b.data.copy() for layer in layers]
+
+
+def _finite(step: program.Step) -> bool:
+    return all(np.isfinite(one).all() for kind in _weights_of(step) for one in kind)
