@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,7 +110,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
     parts = _parts(rows, members.count, settings.seed, y if isinstance(target, Classes) else None)
-    effects = CrossFitting(features, parts)
+    effects, begun = CrossFitting(features, parts), perf_counter()
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     with bar_of("training", members.count * epochs) as bar:
 
@@ -141,7 +142,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         rows, weights = np.concatenate(seen), features.prepared.weights
         if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
-    return _together(networks)._replace(interrupted=trained.interrupted)
+    return _together(networks, perf_counter() - begun)._replace(interrupted=trained.interrupted)
 
 
 class _Member(NamedTuple):
@@ -238,7 +239,7 @@ def _joined(first: Fit, second: Fit) -> Fit:
     return second._replace(history=history, best_epoch=best, seconds=first.seconds + second.seconds)
 
 
-def _together(networks: Sequence[Fit]) -> Fit:
+def _together(networks: Sequence[Fit], seconds: float) -> Fit:
     """Return the fit of the mean of networks, with the mean of their histories, each up to its end."""
     longest = max(networks, key=lambda one: len(one.history["epoch"])).history
     history = {name: list(column) for name, column in longest.items()}
@@ -247,7 +248,6 @@ def _together(networks: Sequence[Fit]) -> Fit:
         history[name] = [
             float(np.mean([column[i] for column in columns if i < len(column)])) for i in range(len(longest["epoch"]))
         ]
-    seconds = sum(one.seconds for one in networks)
     trained = sum(one.rows_per_second * one.seconds for one in networks)
     return networks[0]._replace(
         layers=record_layers(autograd.new_tape(), mean_network([one.layers for one in networks])).value,
