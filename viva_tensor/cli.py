@@ -28,6 +28,7 @@ from viva_tensor.tabular import data, preparing, presets, reading, report, runs,
 from viva_tensor.tabular.defaults import OPTIMIZERS
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
+from viva_tensor.tabular.metrics import METRICS
 from viva_tensor.tabular.model import WEIGHTS, load
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Reading
@@ -169,6 +170,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
 )
+@click.option("--metric", type=click.Choice(METRICS), help="Tells which epoch is best.  [default: the loss]")
 @click.option("--quantile", type=SHARE, default=0.5, help="Of the rows, below predictions with --loss quantile.")
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
@@ -274,7 +276,7 @@ def train(
         preset = presets.named(preset, of_one(click.get_current_context()))
         check_output(output, checkpoint, resume, force)
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
-    asked = {name: options.pop(name) for name in ("test_fraction", "loss", "quantile")}
+    asked = {name: options.pop(name) for name in ("test_fraction", "loss", "quantile", "metric")}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
         memory = math.inf if ranks.size > 1 else memory  # each reads its share

@@ -45,6 +45,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         categorical: Sequence[str | int] | None = None,
         missing: Sequence[Any] | None = None,
         loss: str | None = None,
+        metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -54,6 +55,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.categorical = categorical
         self.missing = missing
         self.loss = loss
+        self.metric = metric
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
@@ -98,7 +100,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         writing = Writing(missing=tuple(map(str, self.missing or ())))
         table = table.assign(**{target: column.to_numpy()})
         quantile = getattr(self, "quantile", Task.quantile)  # of numbers
-        task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, quantile=quantile)
+        task = Task(target, self._kind, roles=roles, writing=writing)
+        task = replace(task, loss=self.loss, quantile=quantile, metric=self.metric)
         with bars(self.verbose):
             fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
@@ -194,6 +197,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         Words or numbers that stand for missing values, besides NaN and None.
     loss : {"squared", "absolute", "huber", "poisson", "quantile"}, optional
         What is minimised, "squared" by default; see :class:`viva_tensor.tabular.Task`.
+    metric : {"rmse", "mae", "r2"}, optional
+        What tells on validation rows which epoch is best, instead of the loss.
     validation_fraction : float, optional
         The share of the rows by which the training of one network is stopped; by default what suits their number. Of
         several networks each is validated by its own part. Settings have their own.
@@ -237,6 +242,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         missing: Sequence[Any] | None = None,
         loss: str | None = None,
         quantile: float = 0.5,
+        metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -247,6 +253,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
             categorical=categorical,
             missing=missing,
             loss=loss,
+            metric=metric,
             validation_fraction=validation_fraction,
             random_state=random_state,
             verbose=verbose,
@@ -271,8 +278,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     """Classification of rows of tables as they are, with scikit-learn's interface.
 
-    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile`` and with "log-loss" as the
-    only loss; columns are treated as there.
+    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile``, with "log-loss" as the
+    only loss, and the metrics "accuracy", "log-loss" and "auc"; columns are treated as there.
 
     Attributes
     ----------

@@ -18,6 +18,7 @@ from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.members import Members, fit_members
+from viva_tensor.tabular.metrics import metric_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
@@ -74,6 +75,7 @@ def fit(
     preset: str | None = None,
     loss: str | None = None,
     quantile: float | None = None,
+    metric: str | None = None,
     weights: npt.ArrayLike | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
@@ -82,7 +84,7 @@ def fit(
 
     Parameters
     ----------
-    source, task, settings, preset, loss, quantile, started, progress
+    source, task, settings, preset, loss, quantile, metric, started, progress
         See :func:`viva_tensor.tabular.run`. The test fraction of a task does not count.
     weights : array_like [rows], optional
         How much each row counts, from 0, in training and validation, as in :func:`viva_tensor.train.fit`. The scales of
@@ -110,7 +112,7 @@ def fit(
     >>> bool(abs(fitted.model.predict(frame)["predicted"] - frame["price"]).max() < 10)
     True
     """
-    task = dataclasses.replace(task_of(task, loss, quantile), test_fraction=0.0)
+    task = dataclasses.replace(task_of(task, loss, quantile, metric), test_fraction=0.0)
     options = {"progress": progress}
     with learned(source, task, settings, preset, options=options, started=started, weights=weights) as result:
         prepared = result.features.prepared
@@ -159,7 +161,11 @@ def learned(
     with encoded(prepared, stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)
-        suited = dataclasses.replace(own, loss=features.prepared.target.loss)
+        target = features.prepared.target
+        suited = dataclasses.replace(own, loss=target.loss)
+        if task.metric is not None:
+            metric = metric_of(task.metric, target)
+            suited = dataclasses.replace(suited, metric=metric, patience=own.patience or own.epochs)
         if members is None:
             result = _trained(features, suited, ranks, options, start)
         else:

@@ -77,7 +77,7 @@ def _descended(
     return w, b
 
 
-def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None) -> tuple[Float64Array, Float64Array]:
+def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None = None) -> tuple[Float64Array, Float64Array]:
     """Return weights [1, features] and bias of ridge regression, with the penalty of least leave-one-out error.
 
     The error of a row that is left out is its residual divided by one minus its leverage (Allen, 1974).

@@ -221,6 +221,8 @@ class Run:
     insight: Insight | None = None
     preset: Preset = Preset("", "settings as given", 1, 0, 0)  # noqa: RUF009  # frozen
 
+    metric: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the test rows, if one was asked for
+
     @property
     def members(self) -> int:
         """Networks of which the network is the mean."""

@@ -55,6 +55,10 @@ class Task:
         standard deviation, from which on "huber" is linear. "poisson" predicts the mean of counts as an exponential.
     quantile : float
         The share of rows that lie below the predictions, with the loss "quantile".
+    metric : {"rmse", "mae", "r2", "accuracy", "log-loss", "auc"}, optional
+        What tells on the validation rows which epoch is best, instead of the loss, and is told of the test rows. Of
+        several ranks it is the mean over their validation rows. Needs
+        ``pip install "viva-tensor[sklearn]"``.
     """
 
     target: str
@@ -64,6 +68,7 @@ class Task:
     writing: Writing = Writing()  # noqa: RUF009  # frozen
     loss: str | None = None
     quantile: float = 0.5
+    metric: str | None = None
 
     @property
     def expected(self) -> Expected:
@@ -73,8 +78,10 @@ class Task:
         return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
 
 
-def task_of(task: Task | str, loss: str | None = None, quantile: float | None = None) -> Task:
-    """Return a task, or that of predicting the column of this name, with another loss if one is given.
+def task_of(
+    task: Task | str, loss: str | None = None, quantile: float | None = None, metric: str | None = None
+) -> Task:
+    """Return a task, or that of predicting the column of this name, with another loss or metric if one is given.
 
     Examples
     --------
@@ -83,7 +90,8 @@ def task_of(task: Task | str, loss: str | None = None, quantile: float | None = 
     """
     task = Task(task) if isinstance(task, str) else task
     quantile = task.quantile if quantile is None else quantile
-    return dataclasses.replace(task, loss=task.loss if loss is None else loss, quantile=quantile)
+    loss, metric = task.loss if loss is None else loss, task.metric if metric is None else metric
+    return dataclasses.replace(task, loss=loss, quantile=quantile, metric=metric)
 
 
 class Prepared(NamedTuple):

@@ -14,7 +14,7 @@ from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
 
-HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss"}
+HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
@@ -95,6 +95,7 @@ def record(run: Run) -> dict[str, Any]:
         "ranks": run.ranks,
         "networks": run.members,
         "preset": run.preset._asdict(),
+        "metric": dict(run.metric),
     }
 
 
@@ -149,10 +150,10 @@ def score_table(run: Run) -> list[list[str]]:
 
 def verdict(run: Run) -> list[str]:
     """Say so if the network is no better than something simpler: by the error that was minimised, to a hundredth."""
-    lines = []
+    lines = [f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}" for name, value in run.metric.items()]
     if run.fit.best_epoch == 0:
         lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
-        lines[0] += " the linear model was kept."
+        lines[-1] += " the linear model was kept."
     loss = run.target.loss
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())

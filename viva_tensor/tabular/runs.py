@@ -27,6 +27,7 @@ from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import learned
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.members import Members
+from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, task_of
@@ -48,6 +49,7 @@ def run(
     preset: str | None = None,
     loss: str | None = None,
     quantile: float | None = None,
+    metric: str | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -76,8 +78,8 @@ def run(
     preset : {"default", "fast"}, optional
         "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
         suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is always one.
-    loss, quantile : str, float, optional
-        Those of the task: what is minimised; see :class:`Task`.
+    loss, quantile, metric : str, float, str, optional
+        Those of the task: what is minimised, and what tells which epoch is best; see :class:`Task`.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
     progress, checkpoint, resume, comm, timed
@@ -99,7 +101,7 @@ def run(
     DivergenceError
         If the loss becomes infinite or NaN.
     """
-    task = task_of(task, loss, quantile)
+    task = task_of(task, loss, quantile, metric)
     ranks = Ranks(comm)
     if not task.test_fraction > 0:
         raise DataError("no rows to test on; give a test fraction above 0, or train without a test: tabular.fit")
@@ -125,6 +127,8 @@ def run(
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
         scores = ranks.from_first("score", lambda: _scores(features, output))
         insight = _insight(features, fitted) if ranks.first else None
+        watched = fitted.settings.metric
+        told = {watched.name: watched.value(output, features.y[test])} if isinstance(watched, Metric) else {}
     target = prepared.target
     predicted = target.decode(output)
     predicted.insert(0, "actual", target.actual(prepared.values[test]))
@@ -144,6 +148,7 @@ def run(
         scores=scores,
         insight=insight,
         preset=result.preset,
+        metric=told,
     )
 
 

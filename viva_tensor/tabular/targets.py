@@ -68,6 +68,10 @@ class Number:
     def actual(self, values: Float64Array) -> Float64Array:
         return values
 
+    def values(self, encoded: Float32Array) -> Float64Array:
+        """Return the values [rows] of targets of training [rows, 1]."""
+        return encoded[:, 0].astype(np.float64) * self.std + self.mean
+
     def score(self, values: Float64Array, predicted: Float64Array) -> NumberScores:
         """Return the errors of predictions [rows].
 
@@ -110,6 +114,10 @@ class Count(Number):
         if (values < 0).any():
             raise DataError(f"column {self.name!r} holds {values[values < 0][0]:g}; the Poisson loss is for counts")
         return np.minimum(values / self.mean, CLIP).astype(np.float32)[:, None]
+
+    def values(self, encoded: Float32Array) -> Float64Array:
+        """Return the values [rows] of targets of training [rows, 1]."""
+        return encoded[:, 0].astype(np.float64) * self.mean
 
     def decode(self, output: Float32Array) -> pd.DataFrame:
         """Return predicted means for the network's outputs [rows, 1]."""
