@@ -113,6 +113,15 @@ class TestColumns:
         integers = pd.DataFrame(array, columns=range(5))
         np.testing.assert_array_equal(model.predict(integers), model.predict(array))
 
+    @BOTH
+    def test_with_names_for_a_model_without_are_taken_in_order(self, kind):
+        X, y = shop()
+        array = X[["size", "kind"]].to_numpy()
+        model = fitted(kind, array, y, settings=QUICK)
+        with pytest.warns(UserWarning, match="X has feature names, but Tabular.* was fitted without"):
+            predicted = model.predict(X[["size", "kind"]])
+        np.testing.assert_array_equal(predicted, model.predict(array))
+
     def test_of_numbers_may_be_categories(self):
         rng = np.random.default_rng(0)
         X = pd.DataFrame({"code": rng.integers(0, 6, 300), "z": rng.normal(size=300)})
@@ -166,6 +175,12 @@ class TestTargets:
                 TabularRegressor().fit(X, bad)
         with pytest.raises(ValueError, match="NaN"):
             TabularClassifier().fit(X, [None, *classes_of(y)[1:]])
+        absent = pd.Series(classes_of(y), dtype="string").mask(y > 100)
+        for column in (absent, absent.astype(object), absent.tolist()):  # with pandas' NA
+            with pytest.raises(InvalidValue, match="Input y contains NaN"):
+                TabularClassifier().fit(X, column)
+        with pytest.raises(InvalidValue, match="Input y contains NaN"):
+            TabularRegressor().fit(X, y.astype(object).where(y < 100, pd.NA))
         with pytest.raises(InvalidValue, match=r"one class, 'a'.*at least two"):
             TabularClassifier().fit(X, ["a"] * len(X))
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
