@@ -188,6 +188,18 @@ class TestTargets:
         with pytest.raises(ValueError, match="Unknown label type"):
             TabularClassifier().fit(X, y)
 
+    @BOTH
+    def test_what_is_refused_changes_nothing(self, kind):
+        X, y = shop()
+        model = fitted(kind, X, y, settings=QUICK)
+        before = dict(vars(model))
+        few = ["a", "b", "c", "a"] if kind is TabularClassifier else np.ones(4)
+        with pytest.raises(ValueError, match=r"several rows of each class|constant"):
+            model.fit(X[:4].assign(more=1), few)
+        assert vars(model).keys() == before.keys()
+        assert all(value is before[name] for name, value in vars(model).items())
+        assert len(model.predict(X)) == len(X)
+
     def test_the_model_has_the_names_and_is_saved(self, tmp_path):
         X, y = shop()
         for kind in (TabularRegressor, TabularClassifier):

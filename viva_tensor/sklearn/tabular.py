@@ -77,8 +77,17 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         ------
         ValueError
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
-            range.
+            range. The estimator is then as before.
         """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, sample_weight)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
@@ -104,7 +113,6 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.model_ = fitted.model
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
-        return self
 
     @property
     def _choice(self) -> Callable[[int], Choice]:
