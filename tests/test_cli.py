@@ -128,6 +128,16 @@ class TestReport:
 
 
 class TestResume:
+    def test_interrupted_without_a_checkpoint_says_that_nothing_is_left(self, csv, tmp_path, monkeypatch):
+        def press(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("viva_tensor.tabular.runs.run", press)
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "a")
+        assert result.exit_code == 130
+        assert "interrupted; nothing was written" in result.stderr
+        assert not (tmp_path / "a").exists()
+
     def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
         command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]
         advance = training.training.Training.advance

@@ -100,13 +100,13 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def interruptions(checkpoint: Path) -> Iterator[None]:
-    """Tell how to resume after an interruption from the keyboard, if a new checkpoint was written."""
+    """After an interruption from the keyboard, tell how to resume if a checkpoint was written, or that nothing was."""
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
     try:
         yield
     except KeyboardInterrupt:
         if not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-            raise
+            raise Interrupted("interrupted; nothing was written") from None
         raise Interrupted(f"interrupted; the same command with --resume goes on from {checkpoint}") from None
 
 

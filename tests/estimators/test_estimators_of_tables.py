@@ -113,6 +113,15 @@ class TestColumns:
         integers = pd.DataFrame(array, columns=range(5))
         np.testing.assert_array_equal(model.predict(integers), model.predict(array))
 
+    @BOTH
+    def test_with_names_for_a_model_without_are_taken_in_order(self, kind):
+        X, y = shop()
+        array = X[["size", "kind"]].to_numpy()
+        model = fitted(kind, array, y, settings=QUICK)
+        with pytest.warns(UserWarning, match="X has feature names, but Tabular.* was fitted without"):
+            predicted = model.predict(X[["size", "kind"]])
+        np.testing.assert_array_equal(predicted, model.predict(array))
+
     def test_of_numbers_may_be_categories(self):
         rng = np.random.default_rng(0)
         X = pd.DataFrame({"code": rng.integers(0, 6, 300), "z": rng.normal(size=300)})
@@ -166,12 +175,30 @@ class TestTargets:
                 TabularRegressor().fit(X, bad)
         with pytest.raises(ValueError, match="NaN"):
             TabularClassifier().fit(X, [None, *classes_of(y)[1:]])
+        absent = pd.Series(classes_of(y), dtype="string").mask(y > 100)
+        for column in (absent, absent.astype(object), absent.tolist()):  # with pandas' NA
+            with pytest.raises(InvalidValue, match="Input y contains NaN"):
+                TabularClassifier().fit(X, column)
+        with pytest.raises(InvalidValue, match="Input y contains NaN"):
+            TabularRegressor().fit(X, y.astype(object).where(y < 100, pd.NA))
         with pytest.raises(InvalidValue, match=r"one class, 'a'.*at least two"):
             TabularClassifier().fit(X, ["a"] * len(X))
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             TabularRegressor().fit(X, y[:-1])
         with pytest.raises(ValueError, match="Unknown label type"):
             TabularClassifier().fit(X, y)
+
+    @BOTH
+    def test_what_is_refused_changes_nothing(self, kind):
+        X, y = shop()
+        model = fitted(kind, X, y, settings=QUICK)
+        before = dict(vars(model))
+        few = ["a", "b", "c", "a"] if kind is TabularClassifier else np.ones(4)
+        with pytest.raises(ValueError, match=r"several rows of each class|constant"):
+            model.fit(X[:4].assign(more=1), few)
+        assert vars(model).keys() == before.keys()
+        assert all(value is before[name] for name, value in vars(model).items())
+        assert len(model.predict(X)) == len(X)
 
     def test_the_model_has_the_names_and_is_saved(self, tmp_path):
         X, y = shop()

@@ -153,3 +153,23 @@ def test_an_effect_is_its_own_record():
     for wrong in ({"means": [[1.0]]}, {"means": [[1.0], [2.0, 3.0]]}, {"means": [[1.0], [None]]}, {"values": []}):
         with pytest.raises(DataError, match=r"not the description of an encoding"):
             Encoding.from_dict({**record, "columns": [{**record["columns"][0], **wrong}]})
+
+
+def test_values_with_an_effect_are_familiar_though_no_category_has_them():
+    ready = prepared(persons(people=150).drop(columns="noise"))
+    assert list(found(ready)) == ["person", "name"]
+    known = persons(people=150)
+    assert ready.encoding.unfamiliar(known) == ()  # most names are of no category
+    new = known.astype({"name": object})
+    new.loc[7:8, "name"] = "nobody"
+    new["person"] = new["person"].where(new["person"] != known["person"][5], 70.5)  # in the range, but nobody's
+    new.loc[9, "person"] = 1e9
+    rows = (new["person"] != known["person"]).sum()
+    assert ready.encoding.unfamiliar(new) == (
+        f"person: {rows} of 3,000 values were not in training, the first in row 5: '70.5'",
+        "name: 2 of 3,000 values were not in training, the first in row 7: 'nobody'",
+    )
+    new.loc[2, "name"] = None
+    assert "name: 1 of 3,000 values are missing, as none was in training, the first in row 2" in (
+        ready.encoding.unfamiliar(new)
+    )

@@ -79,8 +79,17 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         ------
         ValueError
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
-            range.
+            range. The estimator is then as before.
         """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, sample_weight)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
@@ -107,7 +116,6 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         self.model_ = fitted.model
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
-        return self
 
     @property
     def _choice(self) -> Callable[[int], Choice]:
@@ -166,9 +174,9 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             table = frame.table[list(names)]
             frame = Frame(table, table, named=True)
         validate_data(self, frame.given, reset=False, skip_check_array=True)
-        if names is not None:
-            frame.table.columns = pd.Index(names)
-        return self.model_.predict(frame.table)
+        if names is None:
+            names = [f"x{i}" for i in range(frame.table.shape[1])]
+        return self.model_.predict(frame.table.set_axis(list(names), axis=1))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -271,6 +279,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         return self._predicted(X)["predicted"].to_numpy(np.float64)
 
     def _targets(self, y: Any) -> pd.Series[Any]:
+        _check_present(y)
         numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return pd.Series(column_or_1d(numbers, warn=True))
 
@@ -326,9 +335,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         return labels_of(pd.Series(self.classes_))[1]
 
     def _targets(self, y: Any) -> pd.Series[Any]:
+        _check_present(y)
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
-        if pd.isna(values).any():
-            raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a class out")
         check_classification_targets(values)
         self.classes_, codes = np.unique(values, return_inverse=True)
         if len(self.classes_) < 2:
@@ -338,6 +346,12 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
                 hint="give rows of others",
             )
         return pd.Series(np.array(self._labels(), dtype=object)[codes])
+
+
+def _check_present(y: Any) -> None:
+    """Raise if a target is missing: also as pandas' NA, which scikit-learn does not know in text."""
+    if np.any(pd.isna(np.asarray(y, dtype=object))):
+        raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:

@@ -225,8 +225,15 @@ class Effect:
         return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
-        """Return nothing: the column itself tells."""
-        return ""
+        """Describe values that were not in training, if there are any."""
+        unseen = (self.codes(column) < 0) & column.notna().to_numpy()
+        if not unseen.any():
+            return ""
+        row = int(np.argmax(unseen))
+        return (
+            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values were not in training, the first in row {row}: "
+            f"{str(column.iloc[row])!r}"
+        )
 
 
 Column = Numeric | Date | Categorical | Effect

@@ -121,9 +121,20 @@ class Encoding:
         return features
 
     def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
-        """Describe values unlike those of the training rows: beyond their range, or in none of their categories."""
+        """Describe values unlike those of the training rows: beyond their range, or in none of their categories.
+
+        Where each value has an effect, all others are unlike.
+        """
         self.check(table)
-        return tuple(line for column in self.columns if (line := column.unfamiliar(table[column.name])))
+        effects = {column.name for column in self.columns if isinstance(column, Effect)}
+        lines = []
+        for column in self.columns:
+            values = table[column.name]
+            if column.name in effects and isinstance(column, Numeric | Categorical):  # the effect tells, but of missing
+                usual = column.median if isinstance(column, Numeric) else column.categories[0]
+                values = values.astype(object).where(values.isna(), usual)
+            lines.append(column.unfamiliar(values))
+        return tuple(filter(None, lines))
 
     def check(self, table: Table) -> None:
         """Raise if a table lacks a column.
