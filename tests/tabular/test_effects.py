@@ -33,7 +33,7 @@ def persons(rows=3000, people=150, seed=0, spread=1.0):
 
 def prepared(table, **options):
     settings = QUICK.settings(len(table))
-    return with_effects(prepare(table, Task("y", **options), settings, bins=16))
+    return with_effects(prepare(table, Task("y", **options), settings, bins=16), QUICK.count)
 
 
 def found(ready):
@@ -85,7 +85,7 @@ def test_rows_of_weight_0_count_as_none_and_others_by_their_ratios():
     ready = prepare(table, Task("y", test_fraction=0.0), settings, bins=16)
     fewer = prepare(table[weights > 0].reset_index(drop=True), Task("y", test_fraction=0.0), settings, bins=16)
     target = ready.target  # of both, whose means differ
-    ones = [found(with_effects(one._replace(target=target))) for one in (ready._replace(weights=weights), fewer)]
+    ones = [found(with_effects(one._replace(target=target), 3)) for one in (ready._replace(weights=weights), fewer)]
     for name in ("person", "name"):
         np.testing.assert_allclose(ones[0][name].means, ones[1][name].means, rtol=1e-9)
 
@@ -139,6 +139,13 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
         assert same == [number in (own, 2) for own in range(3)]
         after = features(values, None)
         assert [np.array_equal(a, b) for a, b in zip(of_all, after, strict=True)] == [number == i for i in range(3)]
+
+
+def test_of_two_networks_none_has_targets_to_make_effects_of():
+    table = persons(900, people=80)
+    fitted = tabular.fit(table, "y", Members(count=2, hidden=(8,), steps=10, cycles=1))
+    assert not any(isinstance(one, Effect) for one in fitted.model.encoding.columns)
+    assert found(prepared(table))
 
 
 def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):

@@ -23,6 +23,7 @@ from viva_tensor.tabular.targets import Classes, Target
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
 ROWS_OF_VALUE = 6
+LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
 SIGNIFICANT = 5.0  # standard deviations of chance
 ROUGH = 0.2  # the share of the variance between values that lies between neighbours; 1 where their order tells nothing
@@ -45,8 +46,11 @@ class _Estimate(NamedTuple):
         return bool(told.any())
 
 
-def with_effects(prepared: Prepared) -> Prepared:
+def with_effects(prepared: Prepared, parts: int) -> Prepared:
     """Return a prepared table whose encoding also has effects of the columns of many values that tell something.
+
+    Its rows are for :class:`CrossFitting` in so many parts; of fewer than three there are none that are neither a row's
+    own nor held out, and nothing is added.
 
     The effect of a value is the mean of the target over its rows beyond the mean of all, shrunk to 0 as empirical
     Bayes does (Efron and Morris, Data analysis using Stein's estimator, 1975): n (mean − mean of all) / (n + σ²/τ²)
@@ -56,7 +60,7 @@ def with_effects(prepared: Prepared) -> Prepared:
     of persons or places (von Neumann's ratio of successive differences, 1941).
     """
     encoding, target = prepared.encoding, prepared.target
-    if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
+    if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
         return prepared
     rows = np.concatenate(prepared.split[:2])
     shares = _shares(prepared, rows)
