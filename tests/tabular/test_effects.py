@@ -55,7 +55,9 @@ def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
 def test_classes_have_an_effect_each_two_have_one(labels, outputs):
     table = persons()
     table["y"] = pd.qcut(table["y"], labels, labels=[f"c{i}" for i in range(labels)]).astype(str)
-    taken = found(prepared(table))
+    ready = prepared(table)
+    taken, note = found(ready), "person: 150 values; the share of each class of y for each is a feature"
+    assert (note in ready.notes) == bool(outputs)
     assert {len(one.means[0]) for one in taken.values()} == ({outputs} if outputs else set())
 
 

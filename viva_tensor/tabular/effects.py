@@ -56,8 +56,8 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     Bayes does (Efron and Morris, Data analysis using Stein's estimator, 1975): n (mean − mean of all) / (n + σ²/τ²)
     for n rows of the value, σ² the variance within values and τ² that between them, estimated as in an analysis of
     variance. With weights, n is (Σ w)² / Σ w² (Kish, Survey sampling, 1965), as many rows as would vary as much. Only
-    columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, as numbers
-    of persons or places (von Neumann's ratio of successive differences, 1941).
+    columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, such as
+    the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941).
     """
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
@@ -65,14 +65,13 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     rows = np.concatenate(prepared.split[:2])
     shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
+    what = "the share of each class" if isinstance(target, Classes) else "the mean"
     effects, notes = [], []
     for column in encoding.columns:
         effect = _effect(column, prepared.table[column.name].iloc[rows], wanted, shares)
         if effect is not None:
             effects.append(effect)
-            notes.append(
-                f"{column.name}: {len(effect.values):,} values; the mean of {target.name} for each is a feature"
-            )
+            notes.append(f"{column.name}: {len(effect.values):,} values; {what} of {target.name} for each is a feature")
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
