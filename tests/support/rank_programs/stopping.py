@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 from viva_tensor import train
 from viva_tensor.__main__ import main
-from viva_tensor.tabular import runs
+from viva_tensor.tabular import fitting, runs
 from viva_tensor.train import training
 
 
@@ -38,5 +38,5 @@ if __name__ == "__main__":
         advance(self, *arguments)
 
     training.Training.advance = stopping  # type: ignore[assignment, method-assign]
-    runs.fit = partial(train.fit, checkpoint_epochs=1)  # type: ignore[attr-defined]
+    fitting.fit_network = partial(train.fit, checkpoint_epochs=1)  # type: ignore[attr-defined]
     main()
