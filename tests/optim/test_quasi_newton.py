@@ -184,6 +184,20 @@ def test_a_vector_as_long_as_the_recorded_rows_is_not_taken_for_a_batch(recorded
         assert gradient == pytest.approx(2 / rows * X.T @ outputs)
 
 
+def test_nor_is_it_one_beside_an_input_without_rows(rng):
+    scale, tape = autograd.new_constant(autograd.new_tape(), np.float64(2.0))
+    x, tape = autograd.new_constant(tape, np.ones((1, 3)))
+    w, tape = autograd.new_variable(tape, np.ones((3, 1)))
+    y, tape = autograd.matmul(tape, x, w)
+    y, tape = autograd.mul(tape, y, scale)
+    loss, tape = autograd.mean(tape, y)
+    objective = program.compile_objective(tape, loss=loss, params=w, inputs=(scale, x))
+    X = rng.standard_normal((5, 3))
+    value, gradient = objective(objective.start, 3.0, X)
+    assert value == pytest.approx(3 * X.sum() / 5)
+    assert gradient == pytest.approx(3 * X.mean(axis=0))
+
+
 def test_why_it_stops():
     assert lbfgs(rosenbrock, [-1.2, 1.0], max_iterations=3).reason == "the most iterations were made"
     few = lbfgs(rosenbrock, [-1.2, 1.0], max_evaluations=5)

@@ -129,3 +129,23 @@ def test_a_batch_that_is_refused_changes_nothing():
             step(*wrong)
     assert step(X, Y) == twin(X, Y)
     assert same_state(step.state(), twin.state())
+
+
+def test_another_thread_may_change_the_number_of_threads_between_plan_and_step(monkeypatch):
+    X, Y, _, step = compiled(OPTIMIZERS["SGD"], micro_batch=16)
+    *_, twin = compiled(OPTIMIZERS["SGD"], micro_batch=16)
+    plan, changes = step._plans.at, [1, 2, 1]
+
+    def interfered(shapes):
+        planned = plan(shapes)
+        if changes:
+            kernels.set_num_threads(changes.pop())
+        return planned
+
+    before = kernels.get_num_threads()
+    monkeypatch.setattr(step._plans, "at", interfered)
+    try:
+        assert step(X, Y) == twin(X, Y)
+    finally:
+        kernels.set_num_threads(before)
+    assert not changes

@@ -33,7 +33,7 @@ def persons(rows=3000, people=150, seed=0, spread=1.0):
 
 def prepared(table, **options):
     settings = QUICK.settings(len(table))
-    return with_effects(prepare(table, Task("y", **options), settings, bins=16))
+    return with_effects(prepare(table, Task("y", **options), settings, bins=16), QUICK.count)
 
 
 def found(ready):
@@ -55,7 +55,9 @@ def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
 def test_classes_have_an_effect_each_two_have_one(labels, outputs):
     table = persons()
     table["y"] = pd.qcut(table["y"], labels, labels=[f"c{i}" for i in range(labels)]).astype(str)
-    taken = found(prepared(table))
+    ready = prepared(table)
+    taken, note = found(ready), "person: 150 values; the share of each class of y for each is a feature"
+    assert (note in ready.notes) == bool(outputs)
     assert {len(one.means[0]) for one in taken.values()} == ({outputs} if outputs else set())
 
 
@@ -64,38 +66,52 @@ def test_the_estimates_are_those_of_an_analysis_of_variance(rng):
     wanted = np.concatenate(groups)
     wanted -= wanted.mean()
     counts = np.array([len(group) for group in groups], float)
-    sums = np.array([part.sum() for part in np.split(wanted, np.cumsum(counts).astype(int)[:-1])])
-    estimate = effects._estimated(counts, sums[:, None], wanted[:, None], np.ones(len(wanted)))
+    codes, shares = np.repeat(np.arange(80), counts.astype(int)), np.ones(len(wanted))
+    sums = effects._sums(codes, wanted[:, None], shares, 80)
+    estimate = effects._estimated(sums, wanted[:, None], shares)
     ratio = f_oneway(*groups).statistic
     assert estimate.significance[0] == pytest.approx((ratio - 1) * 79 / np.sqrt(2 * 79))
     typical = (counts.sum() - (counts**2).sum() / counts.sum()) / 79
     assert estimate.shrinkage[0] == pytest.approx(typical / (ratio - 1))  # σ² / τ²
     assert estimate.roughness[0] == pytest.approx(1.0, abs=0.5)  # values in no order
-    made = effects._shrunk(counts, sums[:, None], estimate)[:, 0]
+    made, totals = effects._shrunk(sums, estimate)[:, 0], [wanted[codes == i].sum() for i in range(2)]
     np.testing.assert_allclose(np.average(made**2, weights=counts), 1.0)
-    ratio_of_two = sums[0] / (counts[0] + estimate.shrinkage[0]) * (counts[1] + estimate.shrinkage[0]) / sums[1]
+    ratio_of_two = totals[0] / (counts[0] + estimate.shrinkage[0]) * (counts[1] + estimate.shrinkage[0]) / totals[1]
     assert made[0] / made[1] == pytest.approx(ratio_of_two)
 
 
-def test_weights_count_rows_as_often():
+def test_rows_of_weight_0_count_as_none_and_others_by_their_ratios():
     table = persons()
-    weights = 2.0 * (np.random.default_rng(1).permutation(len(table)) % 2)  # 1 in the mean
+    weights = 2.0 * (np.random.default_rng(1).permutation(len(table)) % 2)
     settings = QUICK.settings(len(table))
     ready = prepare(table, Task("y", test_fraction=0.0), settings, bins=16)
-    repeated = table.loc[np.repeat(np.arange(len(table)), weights.astype(int))].reset_index(drop=True)
-    twice = prepare(repeated, Task("y", test_fraction=0.0), settings, bins=16)
+    fewer = prepare(table[weights > 0].reset_index(drop=True), Task("y", test_fraction=0.0), settings, bins=16)
     target = ready.target  # of both, whose means differ
-    ones = [found(with_effects(one._replace(target=target))) for one in (ready._replace(weights=weights), twice)]
+    ones = [found(with_effects(one._replace(target=target), 3)) for one in (ready._replace(weights=weights), fewer)]
     for name in ("person", "name"):
         np.testing.assert_allclose(ones[0][name].means, ones[1][name].means, rtol=1e-9)
+
+
+def test_rows_with_weights_tell_as_much_as_fewer_rows(rng):
+    codes, shares = np.repeat(np.arange(3000), 10), rng.exponential(size=30_000)
+    noise = 2 * rng.normal(size=30_000)
+    own = noise + rng.normal(size=3000)[codes]  # σ²/τ² is 4
+
+    def estimate(wanted):
+        wanted = (wanted - np.average(wanted, weights=shares))[:, None]
+        return effects._estimated(effects._sums(codes, wanted, shares, 3000), wanted, shares)
+
+    nothing = estimate(noise)
+    assert abs(nothing.significance[0]) < 3
+    assert abs(nothing.rough_significance[0]) < 3
+    assert estimate(own).shrinkage[0] == pytest.approx(4, rel=0.1)
 
 
 def test_values_whose_order_tells_all_are_not_rough(rng):
     value = rng.integers(0, 100, 5000)
     wanted = np.sin(value / 15) + 0.3 * rng.normal(size=5000)
     wanted, shares = wanted[:, None] - wanted.mean(), np.ones(5000)
-    counts, sums = effects._sums(value, wanted, shares, 100)
-    estimate = effects._estimated(counts, sums, wanted, shares)
+    estimate = effects._estimated(effects._sums(value, wanted, shares, 100), wanted, shares)
     assert estimate.tells(ordered=False)
     assert not estimate.tells(ordered=True)
     assert estimate.roughness[0] < 0.02
@@ -125,6 +141,13 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
         assert same == [number in (own, 2) for own in range(3)]
         after = features(values, None)
         assert [np.array_equal(a, b) for a, b in zip(of_all, after, strict=True)] == [number == i for i in range(3)]
+
+
+def test_of_two_networks_none_has_targets_to_make_effects_of():
+    table = persons(900, people=80)
+    fitted = tabular.fit(table, "y", Members(count=2, hidden=(8,), steps=10, cycles=1))
+    assert not any(isinstance(one, Effect) for one in fitted.model.encoding.columns)
+    assert found(prepared(table))
 
 
 def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):

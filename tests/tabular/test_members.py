@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor import autograd, kernels, nn, tabular
+from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members
 from viva_tensor.tabular.members import Members
 from viva_tensor.train import parameters, predict, record_layers
@@ -46,9 +47,9 @@ def test_parts_share_out_the_rows_and_each_class(rng):
 
 def test_a_table_is_learned_by_several_networks_that_are_saved_as_one(tmp_path):
     table, new = waves(1000), waves(1000, seed=1)
-    run = tabular.run(table, "y")
+    run = tabular.run(table, "y", Members(hidden=(24, 24), steps=120, cycles=2))
     assert run.members == 5
-    assert [layer.w.shape[0] for layer in run.fit.layers] == [640, 640, 1]
+    assert [layer.w.shape[0] for layer in run.fit.layers] == [120, 120, 1]
     assert run.scores["network"].r2 > 0.98
     plain = tabular.run(table, "y", tabular.settings_for(1000, {"epochs": 1})).scores["least squares"]
     assert run.scores["least squares"].rmse == pytest.approx(plain.rmse, rel=0.01)  # without bins
@@ -123,6 +124,21 @@ def test_an_error_in_a_network_ends_the_others(wrong, monkeypatch):
     with kernels.num_threads(1), pytest.raises(wrong):
         tabular.run(waves(100), "y", QUICK)
     assert len(begun) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"count": 1}, {"count": 2.5}, {"bins": -1}, {"steps": 0}, {"cycles": 0}])
+def test_too_few_of_anything_are_refused(wrong):
+    with pytest.raises(InvalidValue, match=f"Members: {next(iter(wrong))}="):
+        Members(**wrong)
+
+
+def test_the_seconds_are_those_that_pass(monkeypatch):
+    ticks = iter([100.0, 104.0])
+    monkeypatch.setattr(members, "perf_counter", lambda: next(ticks))
+    run = tabular.run(waves(100), "y", QUICK)
+    assert run.fit.seconds == 4
+    epochs = run.fit.rows_per_second * 4 / (80 * 2 / 3)  # of all networks, each on two of three parts of 80 rows
+    assert len(run.fit.history["epoch"]) <= epochs <= 3 * len(run.fit.history["epoch"])
 
 
 def test_bins_are_fewer_for_large_and_wide_tables():

@@ -84,6 +84,8 @@ def test_only_ratios_count_and_weight_0_is_no_row(rows):
     assert same_bits(train.fit(x, y, PARTS, weights=3.0 * kept), train.fit(x[kept], y[kept], PARTS))
     tiny = np.where(kept, w, 1e-40 * w.max())
     assert same_bits(fitted, train.fit(x, y, PARTS, weights=tiny))
+    large = np.where(kept, 2.0**-1000 * w, 1e300)  # beyond float64 by the largest of the rows that are trained on
+    assert same_bits(fitted, train.fit(x, y, PARTS, weights=large, rows=np.flatnonzero(kept)))
 
 
 def test_batches_of_next_to_no_weight_train(rows):

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import NO_NUMBERS, as_numbers
+from viva_tensor.kernels.arrays import NO_NUMBERS, Float64Array, as_numbers
 from viva_tensor.kernels.checks import at_least_0, is_whole, shown
 from viva_tensor.optim.line_search import Point, strong_wolfe
 
 __all__ = ["Minimum", "lbfgs"]
 
-Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 Objective = Callable[[Float64Array], tuple[float, ArrayLike]]
 
 NO_VALUES = (*NO_NUMBERS, bool, np.bool_)  # most of which float() would take

@@ -20,7 +20,7 @@ from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.planning import Plan, Plans, plan
 from viva_tensor.program.run import Run
-from viva_tensor.program.source import Source
+from viva_tensor.program.source import Part, Source
 from viva_tensor.program.step import Step
 from viva_tensor.program.store import Block, ParameterStore
 
@@ -134,22 +134,21 @@ class AccumulatingStep(Step):
             self._draw()  # as often as other ranks do
         for part in parts:
             self._draw()
-            planned = self._plans.at(part.shapes)
-            loss = self._run_part(planned, part.arrays, alone=len(parts) == 1)
+            loss = self._run_part(part, alone=len(parts) == 1)
             seen += part.rows
             total += part.rows * loss
-            losses += part.rows * np.array(self._losses_of(planned))
+            losses += part.rows * np.array(self._losses_of(self._plans.current))
             if len(parts) > 1:
                 self._add(first=part is parts[0], last=part is parts[-1])
         if seen:
             self._latest = tuple((losses / seen).tolist())
         return (total / seen if seen else 0.0), int(seen)
 
-    def _run_part(self, planned: Plan, arrays: tuple[Array, ...], alone: bool) -> float:
+    def _run_part(self, part: Part, alone: bool) -> float:
         """Compute the gradients of a part of a batch; return its loss."""
         loss = None
         while loss is None:  # again if another thread has changed the number of threads
-            loss = planned.executor.run(arrays, True)
+            loss = self._plans.at(part.shapes).executor.run(part.arrays, True)
         return loss
 
     def _add(self, first: bool, last: bool) -> None:

@@ -64,8 +64,8 @@ def compile_step(
     micro_batch : int, optional
         Batches are computed in parts of at most so many rows, one after another in the memory of one, and their
         gradients added up for one update: the step of the whole batch, for a loss that is a mean over rows, up to
-        rounding. Each part draws its own dropouts. Inputs with as many rows as the first are divided; others are given
-        to each part whole.
+        rounding; of a weighted mean, weights count within their part alone. Each part draws its own dropouts. Inputs
+        with as many rows as the first that has any are divided; others are given to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
         for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; the number

@@ -12,13 +12,11 @@ from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.tape import node_of, several
 from viva_tensor.error import DimensionError, InvalidValue
-from viva_tensor.kernels.arrays import Array, as_numbers, same_shape
+from viva_tensor.kernels.arrays import Array, Float64Array, as_numbers, same_shape
 from viva_tensor.optim import leaves, replaced
 from viva_tensor.program.forward import Forward, compile_forward
 from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.lowering import needed
-
-Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Objective:
@@ -153,7 +151,7 @@ def _of_one_vector(
 ) -> Traced[tuple[Variable, dict[int, Variable]]]:
     """Record again what is wanted, with parameters that are parts of one vector; return it and the new variables."""
     flat = np.concatenate([one.data.ravel() for one in params])
-    rows = wanted[1].shape[:1] if len(wanted) > 1 else ()
+    rows = next((one.shape[:1] for one in wanted[1:] if one.shape), ())
     shape = (1, flat.size) if rows != (1,) else flat.shape  # so that no program takes the vector for rows of a batch
     vector, again = autograd.new_constant(autograd.new_tape(), flat.reshape(() if shape == rows else shape))
     line, again = autograd.reshape(again, vector, flat.shape)

@@ -25,9 +25,8 @@ from viva_tensor.kernels.build import isa
 from viva_tensor.optim import Averaging, Optimizer
 from viva_tensor.program._executor import put
 from viva_tensor.program.accumulation import AccumulatingStep
-from viva_tensor.program.planning import Plan
 from viva_tensor.program.run import Run
-from viva_tensor.program.source import Source
+from viva_tensor.program.source import Part, Source
 from viva_tensor.program.store import Block, ParameterStore, State
 
 if TYPE_CHECKING:
@@ -249,16 +248,17 @@ class RankStep(AccumulatingStep):
             self._reducer.memory[:] = 0
         return loss, rows
 
-    def _run_part(self, planned: Plan, arrays: tuple[Array, ...], alone: bool) -> float:
+    def _run_part(self, part: Part, alone: bool) -> float:
         """Compute the gradients of a part of a batch, whose sums begin as they are made if it is the only one."""
+        planned = self._plans.at(part.shapes)
         executor, begin = planned.executor, 0
         for end in planned.cuts if alone else ():
             if end > begin:
-                executor.run(arrays, True, begin, end)
+                executor.run(part.arrays, True, begin, end)
             self._reducer.start()
             self._interrupts.check()
             begin = end
-        loss = executor.run(arrays, True, begin, executor.calls())
+        loss = executor.run(part.arrays, True, begin, executor.calls())
         assert loss is not None  # arrays are plain, and of these shapes
         return loss
 

@@ -12,15 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 from viva_tensor import autograd, kernels, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.sklearn.losses import record_loss
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rows import Rows
 
 RECORDED_ROWS = 16  # enough to record with; the program is planned for all rows at its first call
-
-Vector = np.ndarray[Any, np.dtype[np.float64]]
+Evaluation = Callable[[Float64Array, Rows], tuple[float, Float64Array]]
 
 
 class Objective:
@@ -44,26 +43,26 @@ class Objective:
         make = self._of_sparse if rows.sparse else self._of_dense
         self._evaluate = make(mlp, rows.batch(slice(RECORDED_ROWS)))
 
-    def __call__(self, flat: Vector, rows: Rows) -> tuple[float, Vector]:
+    def __call__(self, flat: Float64Array, rows: Rows) -> tuple[float, Float64Array]:
         """Return the loss with the penalty, and its gradient."""
         value, gradient = self._evaluate(flat, rows)
         factor = self._alpha / (len(rows) if rows.weight is None else float(rows.weight.sum()))
         gradient[: self._penalised] += factor * flat[: self._penalised]
         return value + self.penalty(flat, rows), gradient
 
-    def penalty(self, flat: Vector, rows: Rows) -> float:
+    def penalty(self, flat: Float64Array, rows: Rows) -> float:
         """Return the part of the loss that keeps weights small."""
         coefs = flat[: self._penalised]
         return self._alpha / 2 * float(coefs @ coefs) / (len(rows) if rows.weight is None else rows.weight.sum())
 
-    def arrays(self, flat: Vector) -> tuple[list[Array], list[Array]]:
+    def arrays(self, flat: Float64Array) -> tuple[list[Array], list[Array]]:
         """Return ``coefs_`` and ``intercepts_`` that are parts of a vector."""
         shapes = [one.shape for one in (*self._coefs, *self._intercepts)]
         ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
         parts = [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
         return parts[: len(self._coefs)], parts[len(self._coefs) :]
 
-    def _of_dense(self, mlp: Any, batch: tuple[Array, ...]) -> Callable[[Vector, Rows], tuple[float, Vector]]:
+    def _of_dense(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
         x, tape = autograd.new_constant(autograd.new_tape(), batch[0])
         coefs, tape = _recorded(tape, self._coefs)
         intercepts, tape = _recorded(tape, self._intercepts)
@@ -72,7 +71,7 @@ class Objective:
         objective = program.compile_objective(tape, loss=loss, params=(coefs, intercepts), inputs=(x, *others))
         return lambda flat, rows: objective(flat, *rows.all())
 
-    def _of_sparse(self, mlp: Any, batch: tuple[Array, ...]) -> Callable[[Vector, Rows], tuple[float, Vector]]:
+    def _of_sparse(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
         first, *rest = self._coefs
         product, tape = autograd.new_variable(autograd.new_tape(), kernels.matmul(batch[0], first))
         coefs, tape = _recorded(tape, rest)
@@ -82,7 +81,7 @@ class Objective:
         slopes, tape = autograd.gradient(tape, loss, inner)
         forward = program.compile_forward(tape, output=(loss, *slopes), inputs=(product, *others, *inner[1:]))
 
-        def evaluate(flat: Vector, rows: Rows) -> tuple[float, Vector]:
+        def evaluate(flat: Float64Array, rows: Rows) -> tuple[float, Float64Array]:
             (w, *more), biases = self.arrays(flat)
             x, *given = rows.all()
             value, slope, *gradients = forward(x @ w, *given, *more, *biases)

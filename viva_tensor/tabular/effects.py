@@ -23,6 +23,7 @@ from viva_tensor.tabular.targets import Classes, Target
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
 ROWS_OF_VALUE = 6
+LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
 SIGNIFICANT = 5.0  # standard deviations of chance
 ROUGH = 0.2  # the share of the variance between values that lies between neighbours; 1 where their order tells nothing
@@ -45,29 +46,32 @@ class _Estimate(NamedTuple):
         return bool(told.any())
 
 
-def with_effects(prepared: Prepared) -> Prepared:
+def with_effects(prepared: Prepared, parts: int) -> Prepared:
     """Return a prepared table whose encoding also has effects of the columns of many values that tell something.
+
+    Its rows are for :class:`CrossFitting` in so many parts; of fewer than three there are none that are neither a row's
+    own nor held out, and nothing is added.
 
     The effect of a value is the mean of the target over its rows beyond the mean of all, shrunk to 0 as empirical
     Bayes does (Efron and Morris, Data analysis using Stein's estimator, 1975): n (mean − mean of all) / (n + σ²/τ²)
     for n rows of the value, σ² the variance within values and τ² that between them, estimated as in an analysis of
-    variance. Only columns are taken whose values differ by more than chance; and of numbers only those whose neighbours
-    do, as numbers of persons or places (von Neumann's ratio of successive differences, 1941).
+    variance. With weights, n is (Σ w)² / Σ w² (Kish, Survey sampling, 1965), as many rows as would vary as much. Only
+    columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, such as
+    the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941).
     """
     encoding, target = prepared.encoding, prepared.target
-    if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
+    if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
         return prepared
     rows = np.concatenate(prepared.split[:2])
     shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
+    what = "the share of each class" if isinstance(target, Classes) else "the mean"
     effects, notes = [], []
     for column in encoding.columns:
         effect = _effect(column, prepared.table[column.name].iloc[rows], wanted, shares)
         if effect is not None:
             effects.append(effect)
-            notes.append(
-                f"{column.name}: {len(effect.values):,} values; the mean of {target.name} for each is a feature"
-            )
+            notes.append(f"{column.name}: {len(effect.values):,} values; {what} of {target.name} for each is a feature")
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
@@ -101,11 +105,11 @@ def _effect(column: Column, values: pd.Series, wanted: Float64Array, shares: Flo
     if len(labels) < LEAST_VALUES or present.sum() < ROWS_OF_VALUE * len(labels):
         return None
     codes, wanted, shares = codes[present], wanted[present], shares[present]
-    counts, sums = _sums(codes, wanted, shares, len(labels))
-    estimate = _estimated(counts, sums, wanted, shares)
+    sums = _sums(codes, wanted, shares, len(labels))
+    estimate = _estimated(sums, wanted, shares)
     if not estimate.tells(ordered=isinstance(column, Numeric)):
         return None
-    means = _shrunk(counts, sums, estimate)
+    means = _shrunk(sums, estimate)
     return Effect(column.name, tuple(labels), tuple(map(tuple, means.tolist())))
 
 
@@ -127,51 +131,72 @@ def _coded(values: pd.Series) -> tuple[IndexArray, list[str]]:
 
 def _in_order(form: str) -> tuple[float, str]:
     try:
-        return float(form), form
+        number = float(form)
     except ValueError:
         return np.inf, form
+    return (np.inf if np.isnan(number) else number), form
 
 
-def _sums(
-    codes: IndexArray, wanted: Float64Array, shares: Float64Array, values: int
-) -> tuple[Float64Array, Float64Array]:
-    """Return the rows of each value [values], and the sums over them [values, outputs]."""
-    counts: Float64Array = np.bincount(codes, shares, minlength=values).astype(np.float64)
-    sums: Float64Array = np.stack([np.bincount(codes, one * shares, minlength=values) for one in wanted.T], axis=1)
-    return counts, sums
+class _Sums(NamedTuple):
+    """The sums over the rows of each value: of their shares and the squares of these, and of what effects are of."""
+
+    shares: Float64Array  # [values]
+    squares: Float64Array  # [values]
+    wanted: Float64Array  # [values, outputs]
+
+    @property
+    def chance(self) -> Float64Array:
+        """The variance of the sum over a value [values, 1], by that of a row and the shares: 1 where all are alike."""
+        return (self.squares / self.shares)[:, None]
 
 
-def _estimated(counts: Float64Array, sums: Float64Array, wanted: Float64Array, shares: Float64Array) -> _Estimate:
-    """Return what the sums over the rows of each value tell."""
-    counts, sums = counts[counts > 0], sums[counts > 0]
-    rows, values = shares.sum(), len(counts)
-    means = sums / counts[:, None]
-    between = (counts[:, None] * means**2).sum(axis=0) - sums.sum(axis=0) ** 2 / rows
-    within = ((shares[:, None] * wanted**2).sum(axis=0) - (counts[:, None] * means**2).sum(axis=0)) / max(
-        rows - values, 1
-    )
-    freedom = values - 1
-    typical = (rows - (counts**2).sum() / rows) / freedom  # rows of a value
-    apart = 1 / (1 / counts[1:] + 1 / counts[:-1])  # rows that the difference of two neighbours counts for
-    steps = (apart[:, None] * np.diff(means, axis=0) ** 2).sum(axis=0)
+def _sums(codes: IndexArray, wanted: Float64Array, shares: Float64Array, values: int) -> _Sums:
+    """Return the sums over the rows of each of so many values."""
+
+    def summed(given: Float64Array) -> Float64Array:
+        sums: Float64Array = np.bincount(codes, given, minlength=values).astype(np.float64)
+        return sums
+
+    return _Sums(summed(shares), summed(shares**2), np.stack([summed(shares * one) for one in wanted.T], axis=1))
+
+
+def _added(parts: Sequence[_Sums]) -> _Sums:
+    """Return the sums over the rows of several parts."""
+    return _Sums(*(np.sum(one, axis=0) for one in zip(*parts, strict=True)))
+
+
+def _estimated(sums: _Sums, wanted: Float64Array, shares: Float64Array) -> _Estimate:
+    """Return what the sums over the rows of each value tell; rows vary alike, whatever their shares."""
+    sums = _Sums(*(one[sums.shares > 0] for one in sums))
+    counts, chance = sums.shares[:, None], sums.chance
+    rows, neighbours = shares.sum(), len(counts) - 1
+    means = sums.wanted / counts
+    between = (counts * means**2).sum(axis=0) - sums.wanted.sum(axis=0) ** 2 / rows
+    within = ((shares[:, None] * wanted**2).sum(axis=0) - (counts * means**2).sum(axis=0)) / max(rows - chance.sum(), 1)
+    common = sums.squares.sum() / rows
+    freedom = chance.sum() - common  # the mean of between by within, where only chance tells values apart
+    spread = (chance**2).sum() - 2 * (counts * chance**2).sum() / rows + common**2  # and half its variance
+    apart = 1 / (chance[1:] / counts[1:] + chance[:-1] / counts[:-1])  # rows that a difference of neighbours counts for
+    steps = (apart * np.diff(means, axis=0) ** 2).sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
+        typical = (rows - (counts**2).sum() / rows) / freedom  # rows of a value
         variance = (between / freedom - within) / typical
         shrinkage = np.where(variance > 0, within / variance, np.inf)
-        rough = (steps - freedom * within) / (2 * apart.sum())
-        effects = sums / (counts[:, None] + shrinkage)
+        rough = (steps - neighbours * within) / (2 * apart.sum())
+        effects = sums.wanted / (counts + chance * shrinkage)
         return _Estimate(
             shrinkage,
-            np.sqrt((counts[:, None] * effects**2).sum(axis=0) / rows),
-            (between / within - freedom) / np.sqrt(2 * freedom),
+            np.sqrt((counts * effects**2).sum(axis=0) / rows),
+            (between / within - freedom) / np.sqrt(2 * spread),
             np.where(variance > 0, rough / variance, 0.0),
-            (steps / within - freedom) / np.sqrt(3 * freedom),  # neighbours' differences are correlated
+            (steps / within - neighbours) / np.sqrt(3 * neighbours),  # neighbours' differences are correlated
         )
 
 
-def _shrunk(counts: Float64Array, sums: Float64Array, estimate: _Estimate) -> Float64Array:
+def _shrunk(sums: _Sums, estimate: _Estimate) -> Float64Array:
     """Return the effects of each value [values, outputs], so that those of all training rows have variance 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        effects = sums / (counts[:, None] + estimate.shrinkage) / estimate.spread
+        effects = sums.wanted / (sums.shares[:, None] + sums.chance * estimate.shrinkage) / estimate.spread
     return np.nan_to_num(effects, nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -180,8 +205,7 @@ class _Summed(NamedTuple):
 
     column: int
     codes: list[IndexArray]  # of each part's rows
-    counts: Float64Array  # [parts, values]
-    sums: Float64Array  # [parts, values, outputs]
+    sums: list[_Sums]  # of each part
     estimate: _Estimate
 
 
@@ -211,17 +235,13 @@ class CrossFitting:
         """Return the sums over each part of the rows of a column."""
         values = self._features.prepared.table[column.name]
         codes = [column.codes(values.iloc[part]) for part in self._parts]
-        counts, sums = [], []
-        begin = 0
+        sums, begin = [], 0
         for own in codes:
             present, rows = own >= 0, slice(begin, begin + len(own))
-            count, total = _sums(own[present], wanted[rows][present], shares[rows][present], len(column.values))
-            counts.append(count)
-            sums.append(total)
+            sums.append(_sums(own[present], wanted[rows][present], shares[rows][present], len(column.values)))
             begin += len(own)
         known = np.concatenate(codes) >= 0
-        estimate = _estimated(np.sum(counts, axis=0), np.sum(sums, axis=0), wanted[known], shares[known])
-        return _Summed(index, codes, np.array(counts), np.array(sums), estimate)
+        return _Summed(index, codes, sums, _estimated(_added(sums), wanted[known], shares[known]))
 
     def without(self, held_out: int | None = None) -> Features:
         """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
@@ -230,8 +250,8 @@ class CrossFitting:
         features = self._features.copy()
         for one in self._columns:
             for number, rows in enumerate(self._parts):
-                used = [i for i in range(len(self._parts)) if i not in (number, held_out)]
-                means = _shrunk(one.counts[used].sum(axis=0), one.sums[used].sum(axis=0), one.estimate)
+                used = [sums for i, sums in enumerate(one.sums) if i not in (number, held_out)]
+                means = _shrunk(_added(used), one.estimate)
                 means = np.append(means, np.zeros((1, means.shape[1])), axis=0)  # which code -1 finds
                 features.put(one.column, rows, means[one.codes[number]])
         return features

@@ -157,7 +157,7 @@ def learned(
     bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
     prepared = prepare(source, task, own, ranks, bins, weights)
     if members is not None:
-        prepared = with_effects(prepared)
+        prepared = with_effects(prepared, members.count)
     with encoded(prepared, stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)

@@ -14,6 +14,7 @@ import numpy as np
 
 from viva_tensor import autograd, optim
 from viva_tensor.kernels.arrays import Array, Float32Array
+from viva_tensor.kernels.checks import check_count
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
@@ -41,7 +42,7 @@ class Members:
     Attributes
     ----------
     count : int
-        Networks, each trained without one of as many parts of the rows.
+        Networks, at least two, each trained without one of as many parts of the rows.
     bins : int
         Features for parts of the range of each number, beside the number, at most.
     hidden : tuple of int
@@ -54,6 +55,11 @@ class Members:
         At most. A cycle begins with the best weights so far; after one without better weights training ends.
     seed : int
         Of the split of the rows, the weights and the order of the rows.
+
+    Raises
+    ------
+    InvalidValue
+        If a number of these is too low, or none.
 
     Examples
     --------
@@ -70,6 +76,10 @@ class Members:
     steps: int = 250
     cycles: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("count", 2), ("bins", 0), ("steps", 1), ("cycles", 1)):
+            check_count("Members", name, getattr(self, name), least=least)
 
     def bins_for(self, rows: int, columns: int) -> int:
         """Return the number of bins of each number of a table, so that its features stay few and take little memory."""
@@ -110,8 +120,9 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
     parts = _parts(rows, members.count, settings.seed, y if isinstance(target, Classes) else None)
-    effects, begun = CrossFitting(features, parts), perf_counter()
+    effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
+    begin = perf_counter()
     with bar_of("training", members.count * epochs) as bar:
 
         def job(number: int) -> Callable[[Sharing], _Member]:
@@ -128,6 +139,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
             return train
 
         trained = side_by_side([job(number) for number in range(members.count)])
+    seconds = perf_counter() - begin
     if not trained:
         raise KeyboardInterrupt
     if trained.interrupted:
@@ -142,7 +154,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         rows, weights = np.concatenate(seen), features.prepared.weights
         if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
-    return _together(networks, perf_counter() - begun)._replace(interrupted=trained.interrupted)
+    return _together(networks, seconds)._replace(interrupted=trained.interrupted)
 
 
 class _Member(NamedTuple):
@@ -236,11 +248,18 @@ def _joined(first: Fit, second: Fit) -> Fit:
     history = {name: column + second.history[name] for name, column in first.history.items()}
     history["epoch"] = [float(number + 1) for number in range(len(history["epoch"]))]
     best = before + second.best_epoch if second.best_epoch else first.best_epoch
-    return second._replace(history=history, best_epoch=best, seconds=first.seconds + second.seconds)
+    seconds = first.seconds + second.seconds
+    speed = _rows(first, second) / seconds if seconds else 0.0
+    return second._replace(history=history, best_epoch=best, seconds=seconds, rows_per_second=speed)
+
+
+def _rows(*fits: Fit) -> float:
+    """Return how many rows were trained on in all epochs of fits."""
+    return sum(one.rows_per_second * one.seconds for one in fits)
 
 
 def _together(networks: Sequence[Fit], seconds: float) -> Fit:
-    """Return the fit of the mean of networks, with the mean of their histories, each up to its end."""
+    """Return the fit of the mean of networks that took so long: the mean of their histories, each up to its end."""
     longest = max(networks, key=lambda one: len(one.history["epoch"])).history
     history = {name: list(column) for name, column in longest.items()}
     for name in history.keys() - {"epoch", "learning_rate"}:
@@ -248,13 +267,12 @@ def _together(networks: Sequence[Fit], seconds: float) -> Fit:
         history[name] = [
             float(np.mean([column[i] for column in columns if i < len(column)])) for i in range(len(longest["epoch"]))
         ]
-    trained = sum(one.rows_per_second * one.seconds for one in networks)
     return networks[0]._replace(
         layers=record_layers(autograd.new_tape(), mean_network([one.layers for one in networks])).value,
         history=history,
         best_epoch=round(float(np.mean([one.best_epoch for one in networks]))),
         seconds=seconds,
-        rows_per_second=trained / seconds if seconds else 0.0,
+        rows_per_second=_rows(*networks) / seconds,
     )
 
 

@@ -146,7 +146,7 @@ def shares_of(operation: str, weights: npt.ArrayLike, rows: int, chosen: IntArra
     largest = numbers[chosen].max()
     if not largest:
         raise InvalidValue("no row has a weight above 0", operation=operation)
-    shares: Float64Array = np.minimum(numbers / largest, 1.0)  # others than the chosen may have larger ones
+    shares: Float64Array = np.minimum(numbers, largest) / largest  # others than the chosen may have larger ones
     return np.where(shares < LEAST_WEIGHT, 0.0, shares)
 
 
