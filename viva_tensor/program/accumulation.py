@@ -131,7 +131,7 @@ class AccumulatingStep(Step):
         total = seen = 0.0
         losses = np.zeros(len(self._latest))
         if not parts:
-            self._draw()  # as often as other ranks do
+            self._draw()  # a rank without rows draws, too
         for part in parts:
             self._draw()
             loss = self._run_part(part, alone=len(parts) == 1)

@@ -64,25 +64,19 @@ def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
 
     with ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
         futures = [pool.submit(call, job) for job in jobs]
-        for future in futures:
+        waiting = True
+        while waiting:
             try:
-                while not future.done():
-                    try:
-                        wait([future], timeout=LOOK)
-                    except KeyboardInterrupt:
-                        _stop(sharing, futures)
-                        results.interrupted = True
-                results.append(future.result())
-            except CancelledError:
-                continue
-            except BaseException:
-                _stop(sharing, futures)
-                raise
+                while not all(future.done() for future in futures):
+                    wait(futures, timeout=LOOK)
+                waiting = False
+            except KeyboardInterrupt:
+                results.interrupted = sharing.stopped = True
+                for future in futures:
+                    future.cancel()
+        results.extend(future.result() for future in futures if not _cancelled(future))
     return results
 
 
-def _stop(sharing: Sharing, futures: Sequence[Future[T]]) -> None:
-    """Tell the jobs that run to stop, and the others not to begin."""
-    sharing.stopped = True
-    for one in futures:
-        one.cancel()
+def _cancelled(future: Future[T]) -> bool:
+    return future.cancelled() or isinstance(future.exception(), CancelledError)
