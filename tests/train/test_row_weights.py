@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from support.fits import same_bits
 
 from viva_tensor import autograd, kernels, nn, optim, train
@@ -23,6 +22,8 @@ def rows(rng):
 
 
 def losses_of_torch(name):
+    import torch
+
     pick = torch.nn.functional
     if name == "cross_entropy":
         return lambda output, y: pick.cross_entropy(output, y[:, 0].long(), reduction="none")
@@ -33,6 +34,7 @@ def losses_of_torch(name):
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber", "cross_entropy", "binary_cross_entropy"])
 def test_the_same_steps_as_pytorch_with_weights(rows, loss):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x, y, w = rows
     targets = {"cross_entropy": (y[:, :1] > 0) * 1.0, "binary_cross_entropy": (y > 0) * 1.0}.get(loss, y)
     outputs = 2
