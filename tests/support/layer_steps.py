@@ -3,6 +3,7 @@
 import numpy as np
 
 from viva_tensor import autograd, checkpoint, optim, program
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.optim import trees
 
 
@@ -25,11 +26,7 @@ def filled(layers, rng, dtype="float64"):
 
 
 def constants(tape, arrays):
-    made = []
-    for array in arrays:
-        variable, tape = autograd.new_constant(tape, array)
-        made.append(variable)
-    return made, tape
+    return new_leaves(tape, arrays, autograd.new_constant)
 
 
 def on_the_tape(layers, tape, record, batches, optimizer):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd.backward import backward
-from viva_tensor.autograd.tape import Tape, Variable, new_tape, new_variable
+from viva_tensor.autograd.tape import Tape, Variable, new_leaves, new_tape
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, freeze
 
@@ -129,11 +129,8 @@ def _difference(
         return float((seed * (results[0] - results[1])).sum()) / (ends[0] - ends[1])
 
 
-def _recorded(function: Callable[..., Any], points: Sequence[Array]) -> tuple[Variable, list[Variable], Tape]:
-    variables, tape = [], new_tape()
-    for point in points:
-        variable, tape = new_variable(tape, point)
-        variables.append(variable)
+def _recorded(function: Callable[..., Any], points: Sequence[Array]) -> tuple[Variable, tuple[Variable, ...], Tape]:
+    variables, tape = new_leaves(new_tape(), points)
     traced = function(tape, *variables)
     if not (isinstance(traced, tuple) and len(traced) == 2 and isinstance(traced[0], Variable)):
         raise InvalidValue(

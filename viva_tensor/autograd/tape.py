@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
@@ -318,6 +318,24 @@ def new_constant(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     True
     """
     return _leaf("new_constant", tape, operations.CONSTANT, data)
+
+
+def new_leaves(
+    tape: Tape, arrays: Iterable[ArrayLike], new: Callable[[Tape, Any], Traced[Variable]] = new_variable
+) -> Traced[tuple[Variable, ...]]:
+    """Record a leaf for each array, by :func:`new_variable` or :func:`new_constant`.
+
+    Examples
+    --------
+    >>> (w, b), tape = new_leaves(new_tape(), ([1.0, 2.0], 0.0))
+    >>> w.shape, len(tape)
+    ((2,), 2)
+    """
+    made = []
+    for array in arrays:
+        variable, tape = new(tape, array)
+        made.append(variable)
+    return Traced(tuple(made), tape)
 
 
 def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Traced[Variable]:

@@ -4,6 +4,7 @@ Hidden values are [batch, members, width]. In this order the rows of all members
 product with the weights that they share, and what a member has of its own repeats along rows, for batches of any size.
 A head is a product for each member.
 
+>>> from viva_tensor.nn import mse_loss
 >>> tape = autograd.new_tape()
 >>> hidden, tape = batch_ensemble(tape, 3, 8, members=4, scale="signs")
 >>> head, tape = linear_ensemble(tape, 8, 1, members=4)
@@ -32,15 +33,13 @@ from numpy.typing import DTypeLike
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
-from viva_tensor.autograd.tape import node_of
+from viva_tensor.autograd.tape import new_leaves, node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array, empty, float_dtype, same_shape
 from viva_tensor.kernels.checks import is_iterable, is_whole, shown
 from viva_tensor.nn.activations import sigmoid, softmax
 from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
 from viva_tensor.nn.layers import check_layer
-from viva_tensor.nn.losses import mse_loss  # noqa: F401  # in the example
-from viva_tensor.nn.numeric_embeddings import new_variables
 
 __all__ = [
     "BatchEnsemble",
@@ -133,7 +132,7 @@ def batch_ensemble(
     s, b = (empty(operation, (members, out_features), r.dtype) for _ in range(2))
     s.fill(1)
     b[...] = root_uniform(operation, rng, (out_features,), in_features, dtype)
-    variables, tape = new_variables(tape, w, r, s, b)
+    variables, tape = new_leaves(tape, (w, r, s, b))
     return Traced(BatchEnsemble(*variables), tape)
 
 
@@ -227,7 +226,7 @@ def linear_ensemble(
     rng = generator(operation, rng)
     w = root_uniform(operation, rng, (members, in_features, out_features), in_features, dtype)
     b = root_uniform(operation, rng, (members, out_features), in_features, dtype)
-    variables, tape = new_variables(tape, w, b)
+    variables, tape = new_leaves(tape, (w, b))
     return Traced(LinearEnsemble(*variables), tape)
 
 

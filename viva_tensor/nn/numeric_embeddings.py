@@ -11,7 +11,7 @@ depends on no weights: :func:`locate` computes both in NumPy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
-from viva_tensor.autograd.tape import node_of
+from viva_tensor.autograd.tape import new_leaves, node_of
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, empty, float_dtype, same_shape
 from viva_tensor.kernels.checks import check_count, is_iterable
@@ -258,12 +258,12 @@ def piecewise_linear(
             root_uniform("piecewise_linear", rng, shape, bins, dtype)
             for shape in ((features, bins, width), (features, width))
         ]
-        (w, b), tape = new_variables(tape, *arrays)
+        (w, b), tape = new_leaves(tape, arrays)
         return Traced(PiecewiseLinear(w, b), tape)
     nothing = empty("piecewise_linear", (features, bins, width), float_dtype("piecewise_linear", dtype))
     nothing.fill(0)
     line = [root_uniform("piecewise_linear", rng, (features, width), width, dtype) for _ in range(2)]
-    (w, slope, b), tape = new_variables(tape, nothing, *line)
+    (w, slope, b), tape = new_leaves(tape, (nothing, *line))
     return Traced(PiecewiseLinearB(w, slope, b), tape)
 
 
@@ -330,22 +330,6 @@ def piecewise_linear_forward(
         line, tape = autograd.mul(tape, x, layer.slope)
         vector, tape = autograd.add(tape, vector, line)
     return autograd.add(tape, vector, layer.b)
-
-
-def new_variables(tape: Tape, *arrays: Array) -> Traced[Any]:
-    """Record a variable for each array.
-
-    Examples
-    --------
-    >>> (w, b), tape = new_variables(autograd.new_tape(), np.ones(3), np.zeros(2))
-    >>> w.shape, len(tape)
-    ((3,), 2)
-    """
-    made = []
-    for array in arrays:
-        variable, tape = autograd.new_variable(tape, array)
-        made.append(variable)
-    return Traced(tuple(made), tape)
 
 
 def as_column(tape: Tape, operation: str, x: Variable | Array, features: int) -> Traced[Variable]:

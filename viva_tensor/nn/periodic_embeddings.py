@@ -15,12 +15,13 @@ from numpy.typing import DTypeLike
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidShape
 from viva_tensor.kernels.arrays import empty, float_dtype
 from viva_tensor.kernels.checks import flag, positive
 from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
 from viva_tensor.nn.layers import check_layer
-from viva_tensor.nn.numeric_embeddings import as_column, new_variables
+from viva_tensor.nn.numeric_embeddings import as_column
 
 __all__ = ["PBLD", "Periodic", "pbld", "pbld_forward", "periodic", "periodic_forward"]
 
@@ -100,7 +101,7 @@ def periodic(
     c *= sigma
     w = root_uniform("periodic", rng, (*own, 2 * frequencies, width), 2 * frequencies, dtype)
     b = root_uniform("periodic", rng, (*own, width), 2 * frequencies, dtype)
-    variables, tape = new_variables(tape, c, w, b)
+    variables, tape = new_leaves(tape, (c, w, b))
     return Traced(Periodic(*variables), tape)
 
 
@@ -221,7 +222,7 @@ def pbld(
     phase[...] = rng.uniform(-math.pi, math.pi, c.shape)
     w = root_uniform("pbld", rng, (features, hidden, width - 1), hidden, dtype)
     b = root_uniform("pbld", rng, (features, width - 1), hidden, dtype)
-    variables, tape = new_variables(tape, c, phase, w, b)
+    variables, tape = new_leaves(tape, (c, phase, w, b))
     return Traced(PBLD(*variables), tape)
 
 

@@ -16,13 +16,13 @@ from numpy.typing import DTypeLike
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidShape
 from viva_tensor.kernels.checks import is_iterable, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.ensembles import first_scales, scaled_inputs
 from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
 from viva_tensor.nn.layers import Linear, check_layer, dropout, linear_forward
-from viva_tensor.nn.numeric_embeddings import new_variables
 
 __all__ = ["TabMMini", "tabm_mini", "tabm_mini_forward"]
 
@@ -84,7 +84,7 @@ def tabm_mini(
     layers = []
     for inputs, outputs in pairwise(sizes):
         arrays = (root_uniform("tabm_mini", rng, shape, inputs, dtype) for shape in ((outputs, inputs), (outputs,)))
-        variables, tape = new_variables(tape, *arrays)
+        variables, tape = new_leaves(tape, arrays)
         layers.append(Linear(*variables))
     return Traced(TabMMini(r, tuple(layers)), tape)
 

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from viva_tensor import autograd, kernels, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.nn.activations import activation_of
@@ -64,8 +65,8 @@ class Objective:
 
     def _of_dense(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
         x, tape = autograd.new_constant(autograd.new_tape(), batch[0])
-        coefs, tape = _recorded(tape, self._coefs)
-        intercepts, tape = _recorded(tape, self._intercepts)
+        coefs, tape = new_leaves(tape, self._coefs)
+        intercepts, tape = new_leaves(tape, self._intercepts)
         product, tape = autograd.matmul(tape, x, coefs[0])
         (loss, others), tape = _record(tape, mlp, product, coefs, intercepts, batch[1:])
         objective = program.compile_objective(tape, loss=loss, params=(coefs, intercepts), inputs=(x, *others))
@@ -74,8 +75,8 @@ class Objective:
     def _of_sparse(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
         first, *rest = self._coefs
         product, tape = autograd.new_variable(autograd.new_tape(), kernels.matmul(batch[0], first))
-        coefs, tape = _recorded(tape, rest)
-        intercepts, tape = _recorded(tape, self._intercepts)
+        coefs, tape = new_leaves(tape, rest)
+        intercepts, tape = new_leaves(tape, self._intercepts)
         inner = (product, *coefs, *intercepts)
         (loss, others), tape = _record(tape, mlp, product, (product, *coefs), intercepts, batch[1:])
         slopes, tape = autograd.gradient(tape, loss, inner)
@@ -131,14 +132,6 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any) -> None:
 
 def _weights(mlp: Any) -> tuple[list[Array], list[Array]]:
     return mlp.coefs_, mlp.intercepts_
-
-
-def _recorded(tape: Tape, arrays: list[Array]) -> Traced[tuple[Variable, ...]]:
-    variables = []
-    for array in arrays:
-        variable, tape = autograd.new_variable(tape, array)
-        variables.append(variable)
-    return Traced(tuple(variables), tape)
 
 
 def _record(

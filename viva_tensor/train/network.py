@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float32Array, as_numbers, wants
 from viva_tensor.nn.layers import is_linear
@@ -27,10 +28,7 @@ def record_layers(
     tape: Tape, arrays: Iterable[Array], leaf: Callable[[Tape, Array], Traced[Variable]] = autograd.new_variable
 ) -> Traced[Layers]:
     """Record arrays, the weight and bias of each layer in turn, as layers."""
-    leaves = []
-    for array in arrays:
-        variable, tape = leaf(tape, array)
-        leaves.append(variable)
+    leaves, tape = new_leaves(tape, arrays, leaf)
     return Traced(tuple(nn.Linear(w, b) for w, b in zip(leaves[::2], leaves[1::2], strict=True)), tape)
 
 

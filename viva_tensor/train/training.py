@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
 from viva_tensor.error import InvalidShape, InvalidValue, TensorError
@@ -146,10 +147,7 @@ class Training:
         self.seconds = 0.0
 
     def _compile(self, tape: Tape, arrays: Arrays) -> program.Step:
-        inputs = []
-        for array in arrays:
-            one, tape = autograd.new_constant(tape, array)
-            inputs.append(one)
+        inputs, tape = new_leaves(tape, arrays, autograd.new_constant)
         x, y, *weights = inputs
         output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
         loss, tape = recorded(self.settings.loss, tape, output, y, *weights)
@@ -157,7 +155,7 @@ class Training:
             tape,
             loss=loss,
             params=self.layers,
-            inputs=tuple(inputs),
+            inputs=inputs,
             optimizer=self.settings.optimizer,
             comm=self.ranks.comm,
         )
