@@ -18,7 +18,13 @@ from viva_tensor.tabular.notation import normal
 
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
 MISSING = "(missing)"
+NEWLY_MISSING = "are missing, as none was in training"
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
+
+
+def _told(name: str, which: npt.NDArray[np.bool_], what: str) -> str:
+    """Describe some values of a column: how many they are of all, and where the first is."""
+    return f"{name}: {which.sum():,} of {len(which):,} values {what}, the first in row {int(np.argmax(which))}"
 
 
 @dataclass(frozen=True)
@@ -74,18 +80,11 @@ class Numeric:
         beyond = (values < self.low) | (values > self.high)
         absent = np.isnan(values)
         if absent.any() and not self.missing:
-            row = int(np.argmax(absent))
-            return (
-                f"{self.name}: {absent.sum():,} of {len(values):,} values are missing, as none was in training, the "
-                f"first in row {row}; the median of training stands for them"
-            )
+            return _told(self.name, absent, NEWLY_MISSING) + "; the median of training stands for them"
         if not beyond.any():
             return ""
-        row = int(np.argmax(beyond))
-        return (
-            f"{self.name}: {beyond.sum():,} of {len(values):,} values lie beyond those of the training rows "
-            f"({limits}), the first in row {row}: {column.iloc[row]}"
-        )
+        what = f"lie beyond those of the training rows ({limits})"
+        return f"{_told(self.name, beyond, what)}: {column[beyond].iloc[0]}"
 
 
 @dataclass(frozen=True)
@@ -178,18 +177,11 @@ class Categorical:
         unseen = indices < 0
         absent = indices == len(self.categories)
         if absent.any() and not self.missing:
-            row = int(np.argmax(absent))
-            return (
-                f"{self.name}: {absent.sum():,} of {len(absent):,} values are missing, as none was in training, the "
-                f"first in row {row}"
-            )
+            return _told(self.name, absent, NEWLY_MISSING)
         if not unseen.any():
             return ""
-        row = int(np.argmax(unseen))
-        return (
-            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values are in no category that was learned, the "
-            f"first in row {row}: {str(column.iloc[row])!r}"
-        )
+        what = "are in no category that was learned"
+        return f"{_told(self.name, unseen, what)}: {str(column[unseen].iloc[0])!r}"
 
 
 @dataclass(frozen=True)
@@ -229,11 +221,7 @@ class Effect:
         unseen = (self.codes(column) < 0) & column.notna().to_numpy()
         if not unseen.any():
             return ""
-        row = int(np.argmax(unseen))
-        return (
-            f"{self.name}: {unseen.sum():,} of {len(unseen):,} values were not in training, the first in row {row}: "
-            f"{str(column.iloc[row])!r}"
-        )
+        return f"{_told(self.name, unseen, 'were not in training')}: {str(column[unseen].iloc[0])!r}"
 
 
 Column = Numeric | Date | Categorical | Effect
