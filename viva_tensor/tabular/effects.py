@@ -233,15 +233,17 @@ class CrossFitting:
 
     def _summed(self, index: int, column: Effect, wanted: Float64Array, shares: Float64Array) -> _Summed:
         """Return the sums over each part of the rows of a column."""
-        values = self._features.prepared.table[column.name]
-        codes = [column.codes(values.iloc[part]) for part in self._parts]
-        sums, begin = [], 0
-        for own in codes:
-            present, rows = own >= 0, slice(begin, begin + len(own))
-            sums.append(_sums(own[present], wanted[rows][present], shares[rows][present], len(column.values)))
-            begin += len(own)
-        known = np.concatenate(codes) >= 0
-        return _Summed(index, codes, sums, _estimated(_added(sums), wanted[known], shares[known]))
+        rows, ends = np.concatenate(self._parts), np.cumsum([len(part) for part in self._parts])[:-1]
+        codes = column.codes(self._features.prepared.table[column.name].iloc[rows])
+        known = codes >= 0
+        sums = [
+            _sums(own[here], some[here], share[here], len(column.values))
+            for own, some, share, here in zip(
+                *(np.split(one, ends) for one in (codes, wanted, shares, known)), strict=True
+            )
+        ]
+        estimate = _estimated(_added(sums), wanted[known], shares[known])
+        return _Summed(index, np.split(codes, ends), sums, estimate)
 
     def without(self, held_out: int | None = None) -> Features:
         """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
