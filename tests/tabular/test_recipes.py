@@ -81,7 +81,7 @@ def test_predictions_do_not_depend_on_how_many_rows_there_are(recipe, table):
     whole = fitted.predict(x, codes)
     for rows in (slice(1), slice(2), slice(7, 70)):
         assert np.allclose(fitted.predict(x[rows], codes[rows]), whole[rows], rtol=1e-5, atol=1e-5)
-    again = pickle.loads(pickle.dumps(fitted))
+    again = pickle.loads(pickle.dumps(fitted))  # as scikit-learn's estimators are kept
     assert np.array_equal(again.predict(x, codes), whole)
 
 
@@ -281,3 +281,9 @@ def test_a_table_whose_columns_tell_nothing_is_refused():
 def test_constants_out_of_range_are_refused(kind, given, message):
     with pytest.raises(error.InvalidValue, match=message):
         kind(**given)
+
+
+@each
+def test_progress_changes_nothing(recipe, table, capsys):
+    assert same(recipe.fit(*table), recipe.fit(*table, progress=True))
+    assert not capsys.readouterr().err  # not a terminal

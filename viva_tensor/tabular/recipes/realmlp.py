@@ -26,7 +26,7 @@ from viva_tensor.tabular.recipes.training import Course
 
 LEAST_RATE = 1e-30  # where a schedule is 0: moments go on, and no weight changes
 DRAWN = 5  # rows, of whose values a first bias is a mean
-MOST_INITIAL = 1 << 27  # numbers of a layer's outputs, from which first weights are made
+MOST_INITIAL = 1 << 25  # numbers of a layer's outputs, from which first weights are made
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class RealMLPNetwork(TableNetwork):
         return tuple(array for array in found if array.shape[1])
 
     def new(self, inputs: Sequence[Array], rng: np.random.Generator) -> Traced[RealMLPLayers]:
-        """Record new layers whose units have variance 1 over these inputs, and bends among them."""
+        """Record new layers whose units have variance 1 over these inputs, and bends among them, dropout included."""
         recipe, tape = self.recipe, autograd.new_tape()
         dtype = inputs[0].dtype
         numbers: nn.PBLD | tuple[()] = ()
