@@ -1,4 +1,4 @@
-"""Operations on each element of matrices, where an operand with one row or one column is repeated, and on whole rows.
+"""Operations on each element of matrices or vectors, of which the second may be repeated, and on whole rows.
 
 Arguments that do not fit raise a bare ValueError; the Python wrapper converts or explains them. `out` may
 be an operand.
@@ -41,7 +41,7 @@ cdef inline void transpose(Matrix* matrix) noexcept nogil:
 
 
 def apply(str formula, a, b, out=None, double factor=1):
-    """Write formula(a, b) to an array, by default a new one of the shape of a, and return it."""
+    """Write formula(a, b) to an array, by default a new one of the shape of a, and return it; b may be a row of it."""
     cdef PairArgs args
     cdef Operand x, y, target
     read(&x, a, ndarray)
@@ -49,17 +49,18 @@ def apply(str formula, a, b, out=None, double factor=1):
         y = x
     else:
         read(&y, b, ndarray)
-    if x.kind != y.kind or x.dimensions != 2 or 0 in (x.rows, x.columns, y.rows, y.columns):
+    if x.kind != y.kind or x.dimensions == 0 or y.dimensions > x.dimensions or y.dimensions == 0 \
+            or 0 in (x.rows, x.columns, y.rows, y.columns):
         raise ValueError
     args.formula, args.a, args.b, args.factor, args.by_rows = CODES[formula], x.at, y.at, factor, False
     if out is None:
         args.rows, args.columns = x.rows, x.columns
-        out = empty((args.rows, args.columns), FLOAT if x.kind == b"f" else DOUBLE)
+        out = empty((args.rows, args.columns)[2 - x.dimensions:], FLOAT if x.kind == b"f" else DOUBLE)
         args.out.data, args.out.row, args.out.column = memory_of(out), args.columns, 1
     else:
         read(&target, out)
-        if target.kind != x.kind or target.dimensions != 2 or target.readonly or 0 in (target.rows, target.columns) \
-                or not distinct(&target):
+        if target.kind != x.kind or target.dimensions != x.dimensions or target.readonly \
+                or 0 in (target.rows, target.columns) or not distinct(&target):
             raise ValueError
         args.rows, args.columns, args.out = target.rows, target.columns, target.at
     if not (repeat(&args.a, &x, &args) and repeat(&args.b, &y, &args)):

@@ -64,7 +64,7 @@ static const viva_real viva_erfcx[] = {
 #define VIVA_TAYLOR 7
 #define VIVA_ATANH_TERMS 5
 #define VIVA_ERF_TERMS 6
-#define VIVA_SINE_TERMS 6
+#define VIVA_SINE_TERMS 5
 #define VIVA_TURN_MAX 1e4f
 #if defined(VIVA_FUSED_REAL_IS_EXACT)
 static const viva_real viva_quarter[] = {0x1.921fb6p+0f, -0x1.777a5cp-25f, -0x1.ee59dap-50f};
@@ -189,9 +189,16 @@ VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) {
     return (viva_vec)(((viva_bits)(n + (viva_real)VIVA_ROUNDER) << VIVA_MANTISSA) + (viva_unsigned)VIVA_ONE_BITS);
 }
 
-/* -x for odd integers n, x for even ones */
-VIVA_FUNCTION viva_vec viva_alternated(viva_vec x, viva_vec n) {
-    return (viva_vec)((viva_bits)x ^ ((viva_bits)(n + (viva_real)VIVA_ROUNDER) << (VIVA_REAL_BITS - 1)));
+/* x turned by half a turn for each two of n quarters: -x if the integer below n / 2 is odd, else x */
+VIVA_FUNCTION viva_vec viva_turned_half(viva_vec x, viva_vec n) {
+    viva_bits halves = (viva_bits)(n + (viva_real)VIVA_ROUNDER) >> 1;
+    return (viva_vec)((viva_bits)x ^ (halves << (VIVA_REAL_BITS - 1)));
+}
+
+/* a for odd n, else b */
+VIVA_FUNCTION viva_vec viva_if_odd(viva_vec n, viva_vec a, viva_vec b) {
+    viva_mask odd = -((viva_mask)(n + (viva_real)VIVA_ROUNDER) & 1);
+    return (viva_vec)(((viva_mask)a & odd) | ((viva_mask)b & ~odd));
 }
 
 /* x·2ⁿ, rounded once, for 1/2 < x < 2 and any integer n within twice the range of exponents; the result may be subnormal
@@ -225,7 +232,8 @@ VIVA_FUNCTION viva_vec viva_abs(viva_vec x) { return (viva_real)fabs(x); }
 VIVA_FUNCTION viva_vec viva_copysign(viva_vec a, viva_vec sign) { return (viva_real)copysign(a, sign); }
 VIVA_FUNCTION viva_vec viva_nearest(viva_vec x, viva_real factor) { return (viva_real)nearbyint(x * factor); }
 VIVA_FUNCTION viva_vec viva_two_to(viva_vec n) { return n == n ? (viva_real)ldexp(1, (int)n) : n; }
-VIVA_FUNCTION viva_vec viva_alternated(viva_vec x, viva_vec n) { return fmod(n, 2) == 0 ? x : -x; }
+VIVA_FUNCTION viva_vec viva_turned_half(viva_vec x, viva_vec n) { return fmod(floor(n / 2), 2) == 0 ? x : -x; }
+VIVA_FUNCTION viva_vec viva_if_odd(viva_vec n, viva_vec a, viva_vec b) { return fmod(n, 2) == 0 ? b : a; }
 VIVA_FUNCTION viva_vec viva_split(viva_vec x, viva_vec *m) {
     int k = 0;
     viva_real half = (viva_real)frexp(x, &k);

@@ -16,7 +16,8 @@ cdef extern from "functions.h" nogil:
     vec quotient "viva_quotient" (vec a, vec b)
     vec root_of "viva_sqrt" (vec x)
     vec power_of "viva_pow" (vec x, double exponent)
-    vec alternated "viva_alternated" (vec x, vec n)     # -x for odd integers n
+    vec turned_half "viva_turned_half" (vec x, vec n)   # -x for integers n of which n // 2 is odd
+    vec if_odd "viva_if_odd" (vec n, vec a, vec b)
     vec turned "viva_turned" (vec x, vec y, bint cosine)
     bint some_beyond "viva_some_beyond" (vec size, real bound)
     real LN2_HIGH "VIVA_LN2_HIGH"
@@ -120,12 +121,11 @@ cdef inline vec sigmoid_of(vec x) noexcept nogil:
 
 cdef inline vec turn_of(vec x, bint cosine) noexcept nogil:
     """Return sin(x) from x = n·π/2 + r, |r| ≤ π/4: ±sin(r) for even n, ±cos(r) for odd n; cos(x) = sin(x + π/2)."""
-    cdef vec n, r, z, value, half
+    cdef vec n, z, value, r = x
     cdef vec sines = splat(inverse_factorial[2 * SINE_TERMS - 1])
     cdef vec cosines = splat(inverse_factorial[2 * SINE_TERMS - 2])
     cdef int i
-    r = at_least(at_most(x, TURN_MAX), -TURN_MAX)
-    n = nearest(r, <real> 0.6366197723675814)
+    n = nearest(x, <real> 0.6366197723675814)
     for i in range(QUARTERS):
         r = fused_from(r, n, splat(quarter[i]))
     z = r * r
@@ -136,8 +136,7 @@ cdef inline vec turn_of(vec x, bint cosine) noexcept nogil:
     cosines = fused_from(splat(<real> 1), cosines, z)
     if cosine:
         n = n + <real> 1
-    half = nearest(n - <real> 0.5, <real> 0.5)      # the integer below n / 2
-    value = alternated(if_less(half + half, n, cosines, sines), half)
+    value = turned_half(if_odd(n, cosines, sines), n)
     if not cosine:
         value = if_at_most(abs_of(x), ZERO, x, value)   # the sign of a zero is kept
     if some_beyond(abs_of(x), TURN_MAX):    # infinite ones, too
