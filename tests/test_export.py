@@ -88,6 +88,12 @@ def rows_of_a_table(tape, x):
     return autograd.take(tape, table, chosen)
 
 
+def weighted_rows_of_a_table(tape, x):
+    table, tape = autograd.new_constant(tape, np.arange(10, dtype=x.dtype).reshape(2, 5))
+    chosen, tape = autograd.less(tape, x, 0.3)
+    return autograd.embedding_bag(tape, table, chosen, x)
+
+
 # one operation each: name, what is recorded, shapes of its operands; those of four rows are batches
 CASES = {
     "abs": (of(operations.ABS), [(4, 3)]),
@@ -159,6 +165,8 @@ CASES = {
     "sum of exponentials": (by_axes(autograd.logsumexp, axis=1), [(4, 3)]),
     "pad": (by_axes(autograd.pad, ((0, 0), (1, 2)), 0.5), [(4, 3)]),
     "stop gradient": (autograd.stop_gradient, [(4, 3)]),
+    "cumulative sums in runs": (by_axes(autograd.cumsum, axis=1, starts=(0, 2)), [(4, 5)]),
+    "embedding bag": (weighted_rows_of_a_table, [(4, 3)]),
     "take of features": (by_axes(autograd.take, [2, 0, -1], axis=1), [(4, 3)]),
     "take of rows of a table": (rows_of_a_table, [(4, 3)]),
     "tanh": (of(operations.TANH), [(4, 3)]),

@@ -107,3 +107,30 @@ def test_rows_may_be_padded_in_programs_of_any_batch():
     batch = np.arange(6.0).reshape(3, 2)
     by_numpy = np.pad(np.pad(batch, ((0, 0), (1, 2)), constant_values=7.0), ((1, 0), (0, 0)))
     assert np.array_equal(forward(batch), by_numpy)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("starts", [(), (0,), (2,), (0, 1, 3), (1, 2, 3, 4)], ids=str)
+def test_running_sums_begin_anew(axis, starts, rng):
+    x = rng.standard_normal((5, 6, 20))
+    runs = np.split(x, starts, axis)
+    np.testing.assert_allclose(
+        kernels.cumsum(x, axis, starts), np.concatenate([run.cumsum(axis) for run in runs], axis), rtol=1e-12
+    )
+    turned = np.concatenate([np.flip(np.flip(run, axis).cumsum(axis), axis) for run in runs], axis)
+    np.testing.assert_allclose(kernels.cumsum_backward(x, axis, starts), turned, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("starts", "kind", "words"),
+    [
+        ((2, 1), error.InvalidValue, "the start 1 after 2"),
+        ((-1,), error.InvalidValue, "the start -1"),
+        ((0.5,), error.InvalidValue, "the start 0.5"),
+        (3, error.InvalidValue, "starts=3"),
+        ((3,), error.IndexOutOfBounds, "cumsum"),
+    ],
+)
+def test_starts_that_are_none_are_named(starts, kind, words):
+    with pytest.raises(kind, match=words):
+        kernels.cumsum(np.ones(3), 0, starts)

@@ -108,3 +108,57 @@ def test_recorded_indices_are_refused_for_batches_of_other_rows():
     for count in (3, 5):
         with pytest.raises(error.InvalidShape, match=r"recorded as rows of \(4, 2\)"):
             forward(np.ones((count, 2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "entries", "size", "width"), [(9, 7, 50, 131), (33, 1, 3, 8), (64, 30, 40, 200)])
+def test_embedding_bags_are_those_of_pytorch(rows, entries, size, width, dtype, rng):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch")
+    table, weights = (rng.standard_normal(shape).astype(dtype) for shape in ((size, width), (rows, entries)))
+    indices = rng.integers(0, size, (rows, entries))
+    grad = rng.standard_normal((rows, width)).astype(dtype)
+    theirs = torch.from_numpy(table.copy()).requires_grad_()
+    sums = torch.nn.functional.embedding_bag(
+        torch.from_numpy(indices), theirs, mode="sum", per_sample_weights=torch.from_numpy(weights)
+    )
+    sums.backward(torch.from_numpy(grad))
+    u = np.finfo(dtype).eps / 2
+    size_of_sums = kernels.embedding_bag(abs(table), indices, abs(weights))
+    found = kernels.embedding_bag(table, indices, weights)
+    assert (abs(found - sums.detach().numpy()) <= 2 * (entries + 1) * u * size_of_sums).all()
+    size_of_grads = kernels.embedding_bag_backward(abs(grad), table, indices, abs(weights))
+    back = kernels.embedding_bag_backward(grad, table, indices, weights)
+    assert (abs(back - theirs.grad.numpy()) <= 2 * (rows * entries + 1) * u * size_of_grads).all()
+
+
+@pytest.mark.parametrize("width", [3, 16, 64])
+def test_bags_have_the_same_bits_on_any_number_of_threads(width, rng):
+    table, weights = rng.standard_normal((300, width)), rng.standard_normal((500, 20))
+    indices, grad = rng.integers(-300, 300, (500, 20)), rng.standard_normal((500, width))
+    found = []
+    for threads in (1, 2, 3, 5):
+        with kernels.num_threads(threads):
+            sums = kernels.embedding_bag(table, indices, weights)
+            found.append((sums, kernels.embedding_bag_backward(grad, table, indices, weights)))
+    for sums, back in found[1:]:
+        assert np.array_equal(sums, found[0][0])
+        assert np.array_equal(back, found[0][1])
+
+
+def test_bags_without_entries_are_zero_and_a_weight_of_zero_keeps_what_is_not_finite():
+    assert kernels.embedding_bag(np.ones((3, 2)), np.ones((4, 0)), np.ones((4, 0))).tolist() == [[0, 0]] * 4
+    assert np.isnan(kernels.embedding_bag([[np.inf, 1.0]], [[0]], [[0.0]])[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("indices", "weights", "kind", "words"),
+    [
+        ([[3]], [[1.0]], error.IndexOutOfBounds, "embedding_bag"),
+        ([[0.5]], [[1.0]], error.InvalidValue, "the index 0.5"),
+        ([0], [1.0], error.DimensionError, "weights has shape"),
+        ([[0, 1]], [[1.0]], error.ShapeMismatch, "one index for each weight"),
+    ],
+)
+def test_what_is_no_bag_is_named(indices, weights, kind, words):
+    with pytest.raises(kind, match=words):
+        kernels.embedding_bag(np.ones((3, 2), np.float32), indices, weights)

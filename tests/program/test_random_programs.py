@@ -16,7 +16,7 @@ from viva_tensor import autograd, optim, program
 
 def test_programs_have_the_bits_of_the_tape_and_the_values_of_numpy():
     chosen = settings(
-        max_examples=60,
+        max_examples=100,
         stateful_step_count=20,
         deadline=None,
         derandomize=True,  # a suite that fails by chance says nothing of a change

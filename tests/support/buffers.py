@@ -87,6 +87,11 @@ def lettered(draw, *names):
     return shapes if max(map(math.prod, shapes)) < MOST_ELEMENTS else tuple((1,) * len(name) for name in names)
 
 
+def _places(weights):
+    """An index for each weight, of the first two rows of a table."""
+    return np.arange(math.prod(shape_of(weights))).reshape(shape_of(weights)) % 2
+
+
 class Kernel(NamedTuple):
     call: Any
     shapes: Any
@@ -140,6 +145,16 @@ KERNELS = {
         "take_backward",
         lettered("bc", "ac"),
         lambda grad, x: kernels.take_backward(grad, x, np.arange(math.prod(shape_of(grad)[:1])) % 2),
+    ),
+    "embedding_bag": kernel(
+        "embedding_bag",
+        lettered("ab", "cd"),
+        lambda table, weights: kernels.embedding_bag(table, _places(weights), weights),
+    ),
+    "embedding_bag_backward": kernel(
+        "embedding_bag_backward",
+        lettered("cb", "ab", "cd"),
+        lambda grad, table, weights: kernels.embedding_bag_backward(grad, table, _places(weights), weights),
     ),
     "dropout": kernel("dropout", ONE, rate=RATES, seed=SEEDS),
     "dropout_backward": kernel("dropout_backward", ONE, rate=RATES, seed=SEEDS),

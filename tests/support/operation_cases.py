@@ -142,6 +142,10 @@ CASES = {
     "take rows": (lambda t, x: autograd.take(t, x, [[2, 0, 2], [-1, 1, 2]]), [(4, 3)]),
     "take columns": (lambda t, x: autograd.take(t, x, [3, -3, 0, 3], axis=-1), [(2, 3, 4)]),
     "take one": (lambda t, x: autograd.take(t, x, 1, axis=1), [(4, 3, 2)]),
+    "embedding bag": (
+        lambda t, table, w: autograd.embedding_bag(t, table, [[0, 2, 2], [-1, 1, 0]], w),
+        [(4, 37), (2, 3)],
+    ),
     "max": (autograd.max, [(4, 37)]),
     "max down columns": (lambda t, x: autograd.max(t, x, axis=0, keepdims=True), [(5, 3)]),
     "min over two axes": (lambda t, x: autograd.min(t, x, axis=(0, 2)), [(2, 3, 4)]),
@@ -155,6 +159,8 @@ CASES = {
     "logsumexp of columns": (lambda t, x: autograd.logsumexp(t, x, axis=0), [(4, 3)]),
     "running sums": (autograd.cumsum, [(5, 3)]),
     "running sums of rows": (lambda t, x: autograd.cumsum(t, x, axis=-1), [(2, 5, 3)]),
+    "running sums in runs": (lambda t, x: autograd.cumsum(t, x, starts=(0, 1, 4)), [(6, 3)]),
+    "running sums in runs of rows": (lambda t, x: autograd.cumsum(t, x, axis=1, starts=[3]), [(2, 5, 3)]),
     "no slope": (
         lambda t, x: sequence(autograd.sign(t, x), autograd.stop_gradient, lambda t, y: mul(t, x, y)),
         [(4, 3)],

@@ -253,7 +253,8 @@ class Operations(RuleBasedStateMachine):
     def added_up(self, data):
         x = self.any(data, len)
         axis = data.draw(st.integers(0, len(self.shape(x)) - 1))
-        self.call("cumsum", lambda tape, rng, x: autograd.cumsum(tape, x, axis), x)
+        starts = data.draw(st.sampled_from([(), (self.shape(x)[axis] // 2,)])) if self.shape(x)[axis] else ()
+        self.call("cumsum", lambda tape, rng, x: autograd.cumsum(tape, x, axis, starts), x)
 
     @rule(value=st.sampled_from([0.0, 1.0]), data=st.data())
     def padded(self, value, data):
@@ -304,8 +305,13 @@ class Operations(RuleBasedStateMachine):
                 indices = data.draw(st.sampled_from(classes))
                 self.call("take", lambda tape, rng, x, own: autograd.take(tape, x, own, axis), x, indices)
             return
-        indices = data.draw(st.lists(st.integers(-size, size - 1), max_size=9))
-        self.call("take", lambda tape, rng, x: autograd.take(tape, x, np.array(indices, int), axis), x)
+        indices = np.array(data.draw(st.lists(st.integers(-size, size - 1), max_size=9)), int)
+        if axis == 0 and len(self.shape(x)) == 2 and len(indices) % 2 == 0:
+            pairs = indices.reshape(-1, 2)
+            weights = np.where(pairs % 2, 0.5, -1.5)
+            self.call("bag", lambda tape, rng, x: autograd.embedding_bag(tape, x, pairs, weights.astype(x.dtype)), x)
+            return
+        self.call("take", lambda tape, rng, x: autograd.take(tape, x, indices, axis), x)
 
     @rule(count=st.integers(1, 3), data=st.data())
     def joined(self, count, data):

@@ -101,9 +101,10 @@ def slice_backward(g, x, spans):
     return [exact(value)]
 
 
-def from_each(g, axis):
-    """The sums from each element on."""
-    return np.flip(np.flip(g, axis).cumsum(axis), axis)
+def from_each(g, axis, starts):
+    """The sums from each element to the end of its run."""
+    parts = [np.flip(np.flip(run, axis).cumsum(axis), axis) for run in np.split(g, starts, axis)]
+    return np.concatenate(parts, axis)
 
 
 def extreme_backward(reduced):
@@ -125,6 +126,15 @@ def take_backward(g, x, indices, axis):
     for total, grad in ((value, g), (size, np.abs(g))):
         np.add.at(total, (slice(None),) * axis + (indices.astype(int),), grad)
     return [Found(value, size, indices.size), None]
+
+
+def embedding_bag_backward(g, table, indices, weights):
+    places, value, size = indices.astype(int), np.zeros(table.shape), np.zeros(table.shape)
+    for total, grad, factors in ((value, g, weights), (size, np.abs(g), np.abs(weights))):
+        np.add.at(total, places, factors[..., None] * grad[:, None])
+    rows = table[places]
+    of_weights = Found((rows * g[:, None]).sum(2), (np.abs(rows) * np.abs(g)[:, None]).sum(2), table.shape[1])
+    return [Found(value, size, indices.size), None, of_weights]
 
 
 def concatenate_backward(g, *arrays, axis):
@@ -219,10 +229,13 @@ BACKWARD = {
     "reshape": lambda g, x, shape: [exact(g.reshape(x.shape))],
     "slice": slice_backward,
     "take": take_backward,
+    "embedding_bag": embedding_bag_backward,
     "max": extreme_backward(np.max),
     "min": extreme_backward(np.min),
     "norm": norm_backward,
-    "cumsum": lambda g, x, axis: [Found(from_each(g, axis), from_each(np.abs(g), axis), x.shape[axis])],
+    "cumsum": lambda g, x, axis, starts: [
+        Found(from_each(g, axis, starts), from_each(np.abs(g), axis, starts), x.shape[axis])
+    ],
     "stop_gradient": lambda g, x: [exact(0 * x)],
     "pad": lambda g, x, widths, value: [
         exact(g[tuple(slice(before, before + size) for size, (before, _) in zip(x.shape, widths, strict=True))])

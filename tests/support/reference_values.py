@@ -110,6 +110,17 @@ def norm(x, axis, keepdims):
     return exact(np.sqrt((x * x).sum(axis, keepdims=keepdims)), x.size)
 
 
+def in_runs(x, axis, starts):
+    """The sums up to each element, from the last start on."""
+    return np.concatenate([run.cumsum(axis) for run in np.split(x, starts, axis)], axis)
+
+
+def embedding_bag(table, indices, weights):
+    rows = table[indices.astype(int)]
+    total, size = ((a * b[..., None]).sum(1) for a, b in ((rows, weights), (np.abs(rows), np.abs(weights))))
+    return Found(total, size, indices.shape[1])
+
+
 def gelu(x):
     y = x * 0.5 * ERFC(-x / math.sqrt(2))
     return Found(y, np.abs(y) * (1 + x**2))
@@ -187,10 +198,11 @@ FORWARD = {
     "max": lambda x, axis, keepdims: exact(x.max(axis, keepdims=keepdims)),
     "min": lambda x, axis, keepdims: exact(x.min(axis, keepdims=keepdims)),
     "norm": norm,
-    "cumsum": lambda x, axis: Found(x.cumsum(axis), np.abs(x).cumsum(axis), x.shape[axis]),
+    "cumsum": lambda x, axis, starts: Found(in_runs(x, axis, starts), in_runs(np.abs(x), axis, starts), x.shape[axis]),
     "stop_gradient": exact,
     "pad": lambda x, widths, value: exact(np.pad(x, widths, constant_values=value)),
     "take": lambda x, indices, axis: exact(np.take(x, indices.astype(int), axis)),
+    "embedding_bag": embedding_bag,
     "expand_dims": lambda x, axis: exact(np.expand_dims(x, axis)),
     "squeeze": lambda x, axes: exact(x.squeeze(axes)),
     "concatenate": lambda *arrays, axis: exact(np.concatenate(arrays, axis)),

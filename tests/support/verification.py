@@ -199,7 +199,9 @@ class _Memory:
         x = self.span(given["x"]).reshape(one.sizes)
         if one.name.startswith("cumsum"):
             way = slice(None, None, -1 if one.name.endswith("backward") else 1)
-            found = x[:, way].cumsum(1)[:, way] / (1 + np.arange(one.sizes[1]))[None, way, None] ** 0.5
+            runs = np.split(x, one.starts, axis=1)
+            found = np.concatenate([run[:, way].cumsum(1)[:, way] for run in runs], axis=1)
+            found = found / (1 + np.arange(one.sizes[1]))[None, way, None] ** 0.5
         else:
             found = getattr(x, one.name)(1)
         self.span(made["out"])[...] = found.ravel()
@@ -215,6 +217,21 @@ class _Memory:
         total, grad = np.zeros(one.sizes), self.span(given["grad"]).reshape(outer, len(at), inner)
         for i, position in enumerate(at):
             total[:, position] += grad[:, i]
+        self.span(made["out"])[...] = np.nan if missing.any() else total.ravel() / (1 + len(at) / size)
+
+    def _embedding_bag(self, one: Any, given: Any, made: Any) -> None:
+        (size, _), (rows, entries) = given["x"].shape, given["indices"].shape
+        at, missing = _positions(self.span(given["indices"]), size)
+        taken = self.span(given["x"]).reshape(size, -1)[at] * self.span(given["weights"])[:, None]
+        taken[missing] = np.nan
+        self.span(made["out"])[...] = taken.reshape(rows, entries, -1).sum(1).ravel() / (1 + entries)
+
+    def _embedding_bag_backward(self, one: Any, given: Any, made: Any) -> None:
+        (size, width), (rows, entries) = made["out"].shape, given["indices"].shape
+        at, missing = _positions(self.span(given["indices"]), size)
+        grad = np.repeat(self.span(given["x"]).reshape(rows, width), entries, axis=0)
+        total = np.zeros((size, width))
+        np.add.at(total, at, grad * self.span(given["weights"])[:, None])
         self.span(made["out"])[...] = np.nan if missing.any() else total.ravel() / (1 + len(at) / size)
 
     def _dropout(self, one: Any, given: Any, made: Any) -> None:

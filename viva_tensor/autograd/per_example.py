@@ -149,6 +149,8 @@ class _Walk:
             return do(operations.BATCH_MATMUL, do(operations.TRANSPOSE, others[0], axes=(0, 2, 1)), grad)
         if node.operation is operations.TAKE and index == 0 and node.attributes["axis"] == 0:
             return self._scattered(node, grad)
+        if node.operation is operations.EMBEDDING_BAG and index == 0:
+            return self._scattered(node, grad)
         if node.operation.broadcasts and node.output.ndim and node.output.shape[0] == self._count:
             if operand.ndim == node.output.ndim and operand.shape[0] != 1:
                 raise _mixed(node, f"takes {operand.shape} for rows of {node.output.shape}")
@@ -178,7 +180,7 @@ class _Walk:
 
     def _scattered(self, node: Node, grad: Variable) -> Variable:
         """Return the gradients of a table: each example's rows are added to a table of its own."""
-        table, indices = node.inputs
+        table, indices, *weights = node.inputs
         if not (indices.ndim and indices.shape[0] == self._count):
             raise _mixed(node, f"takes rows at indices of shape {indices.shape}")
         do, size = self.recorder.do, table.shape[0]
@@ -186,7 +188,10 @@ class _Walk:
         wrapped = do(operations.SCALE, do(operations.LESS, indices, 0.0), factor=float(size))
         places = do(operations.ADD, do(operations.ADD, indices, wrapped), self.recorder.constant(first))
         tables = self.recorder.constant(np.zeros((self._count * size, *table.shape[1:])))
-        added = do(operations.TAKE_BACKWARD, grad, tables, places, axis=0)
+        if weights:
+            added = do(operations.EMBEDDING_BAG_BACKWARD, grad, tables, places, *weights)
+        else:
+            added = do(operations.TAKE_BACKWARD, grad, tables, places, axis=0)
         return do(operations.RESHAPE, added, shape=(self._count, *table.shape))
 
     def _through_shared(self, node: Node, grad: Variable) -> None:
@@ -244,6 +249,7 @@ _KEEPS_ROWS: dict[Operation, Test] = {
     operations.NORM: _along_others,
     operations.CUMSUM: _along_others,
     operations.TAKE: _along_others,
+    operations.EMBEDDING_BAG: lambda node, index: index > 0,  # which row of the table is no matter of rows
     operations.SLICE: _whole_first,
     operations.RESHAPE: _ALWAYS,  # the number of rows stays, and so what is in each
     operations.SQUEEZE: _ALWAYS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from viva_tensor.autograd.tape import (
     record,
 )
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.along import as_starts
 from viva_tensor.kernels.arrays import axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
 
@@ -217,8 +219,8 @@ def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False
     return add(tape, logarithm, top)
 
 
-def cumsum(tape: Tape, x: Variable, axis: int = 0) -> Traced[Variable]:
-    """Record the sums up to each element along an axis; see :func:`viva_tensor.kernels.cumsum`.
+def cumsum(tape: Tape, x: Variable, axis: int = 0, starts: Sequence[int] = ()) -> Traced[Variable]:
+    """Record the sums up to each element along an axis, from the last start on; see :func:`viva_tensor.kernels.cumsum`.
 
     Examples
     --------
@@ -226,8 +228,9 @@ def cumsum(tape: Tape, x: Variable, axis: int = 0) -> Traced[Variable]:
     >>> cumsum(tape, x).value.data
     array([1., 3., 6.], dtype=float32)
     """
-    (axis,) = axes_of("cumsum", (axis,), node_of(tape, x, "cumsum").output.data.shape)
-    return record(tape, operations.CUMSUM, x, axis=axis)
+    shape = node_of(tape, x, "cumsum").output.data.shape
+    (axis,) = axes_of("cumsum", (axis,), shape)
+    return record(tape, operations.CUMSUM, x, axis=axis, starts=as_starts("cumsum", starts, shape[axis]))
 
 
 def _check_ddof(operation: str, tape: Tape, x: Variable, axis: Axis, ddof: int) -> None:

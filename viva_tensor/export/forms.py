@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,26 @@ def _slice(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Slice", x, *map(graph.integers, (starts, ends, axes, steps)))
 
 
+def _running_sums(graph: Graph, node: Node, x: str) -> str:
+    """Sums in runs are differences of sums in one run only up to rounding, so each run has sums of its own."""
+    axis, size = graph.integers(node.attributes["axis"]), node.inputs[0].shape[node.attributes["axis"]]
+    bounds = sorted({0, *node.attributes["starts"], size})
+    if len(bounds) < 3:
+        return graph.add("CumSum", x, axis)
+    runs = [
+        graph.add("CumSum", graph.add("Slice", x, graph.integers([start]), graph.integers([stop]), along), axis)
+        for along in [graph.integers([node.attributes["axis"]])]
+        for start, stop in pairwise(bounds)
+    ]
+    return graph.add("Concat", *runs, axis=node.attributes["axis"])
+
+
+def _embedding_bag(graph: Graph, node: Node, table: str, indices: str, weights: str) -> str:
+    rows = graph.add("Gather", table, graph.add("Cast", indices, to=INT64), axis=0)
+    weighted = graph.add("Mul", rows, graph.add("Unsqueeze", weights, graph.integers([2])))
+    return graph.add("ReduceSum", weighted, graph.integers([1]), keepdims=0)
+
+
 def _pad(graph: Graph, node: Node, x: str) -> str:
     before, after = np.array(node.attributes["widths"], np.int64).reshape(-1, 2).T
     return graph.add("Pad", x, graph.integers([*before, *after]), graph.number(node.attributes["value"], node))
@@ -167,9 +188,10 @@ FORMS: dict[str, Form] = {
     "chosen": _let_through(where_zero=False),
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
     "cos": _plain("Cos"),
-    "cumsum": lambda graph, node, x: graph.add("CumSum", x, graph.integers(node.attributes["axis"])),
+    "cumsum": _running_sums,
     "div": _plain("Div"),
     "elu": _elu,
+    "embedding_bag": _embedding_bag,
     "equal": _compared("Equal"),
     "erf": _plain("Erf"),
     "exp": _plain("Exp"),

@@ -13,14 +13,15 @@ RULES = {
 }
 
 
-def along(str rule, x, out, Py_ssize_t axis):
-    """Set out along the axis of x [outer·axis, inner], all with elements."""
+def along(str rule, x, out, Py_ssize_t axis, const Py_ssize_t[::1] starts):
+    """Set out along the axis of x [outer·axis, inner], all with elements; running sums begin anew at each start."""
     cdef Operand source, target
     cdef AlongArgs args
     read(&source, x)
     read(&target, out)
     args.rule = <AlongRule> <int> RULES[rule]
     args.outer, args.axis, args.inner = source.rows // axis, axis, source.columns
+    args.runs, args.starts = starts.shape[0], &starts[0] if starts.shape[0] else NULL
     args.x, args.out = source.at.data, target.at.data
     if source.kind != target.kind or not (adjacent(&source) and adjacent(&target)) or target.columns != args.inner \
             or target.rows != (args.outer if args.rule <= MIN_ALONG else source.rows):

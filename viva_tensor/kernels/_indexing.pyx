@@ -3,7 +3,7 @@
 from viva_tensor.kernels._dispatch cimport cores_for
 from viva_tensor.kernels._team cimport call_for_elements
 from viva_tensor.kernels._views cimport Operand, adjacent, read
-from viva_tensor.kernels.cores cimport Cores, TakeArgs
+from viva_tensor.kernels.cores cimport BagArgs, Cores, TakeArgs
 
 
 cdef int read_flat(Operand* operand, object array) except -1:
@@ -31,3 +31,24 @@ def take(x, indices, out, Py_ssize_t outer, Py_ssize_t size, Py_ssize_t inner, b
     args.x, args.indices, args.out = source.at.data, chosen.at.data, target.at.data
     cores = cores_for(source.kind)
     call_for_elements(cores.take_backward if backward else cores.take, &args, <double> args.rows * inner)
+
+
+def embedding_bag(x, indices, weights, out, bint backward=False):
+    """Set out [n, h] to sums of the rows of x [m, h] at indices [n, k], weighted; or sum x [n, h] to out [m, h]."""
+    cdef Operand source, chosen, factors, target
+    cdef BagArgs args
+    cdef const Cores* cores
+    read_flat(&source, x)
+    read_flat(&chosen, indices)
+    read_flat(&factors, weights)
+    read_flat(&target, out)
+    args.rows, args.entries = chosen.rows, chosen.columns
+    args.size, args.columns = (target if backward else source).rows, source.columns
+    if not source.kind == chosen.kind == factors.kind == target.kind or target.columns != args.columns \
+            or factors.rows != args.rows or factors.columns != args.entries \
+            or (source if backward else target).rows != args.rows:
+        raise ValueError
+    args.x, args.indices, args.weights, args.out = source.at.data, chosen.at.data, factors.at.data, target.at.data
+    cores = cores_for(source.kind)
+    call_for_elements(cores.embedding_bag_backward if backward else cores.embedding_bag, &args,
+                      <double> args.rows * args.entries * args.columns)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.error import InvalidShape
+from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _along
 from viva_tensor.kernels.arrays import Array, as_array, axes_of, empty
-from viva_tensor.kernels.checks import flag
+from viva_tensor.kernels.checks import flag, is_iterable, is_whole
 
 __all__ = ["cumsum", "cumsum_backward", "max", "min"]
 
@@ -58,31 +59,62 @@ def min(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _extreme("min", x, axis, keepdims)
 
 
-def cumsum(x: ArrayLike, axis: int = 0) -> Array:
-    r"""Return the sums up to each element along an axis, :math:`y_i = \sum_{j \le i} x_j`, added in this order.
+def cumsum(x: ArrayLike, axis: int = 0, starts: Sequence[int] = ()) -> Array:
+    r"""Return the sums up to each element along an axis, :math:`y_i = \sum_{s \le j \le i} x_j`, added in this order.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+    axis : int
+    starts : sequence of int
+        Where sums begin anew, in ascending order: s is the last of them up to i, or 0.
 
     Raises
     ------
     IndexOutOfBounds, InvalidValue, DtypeError
-        If x has no such axis; if it is not a whole number; if the dtype is neither float32 nor float64.
+        If x has no such axis, or nothing to start at; if that is not a whole number, or starts do not ascend; if the
+        dtype is neither float32 nor float64.
 
     Examples
     --------
     >>> cumsum([1.0, 2.0, 3.0])
     array([1., 3., 6.], dtype=float32)
+    >>> cumsum([1.0, 2.0, 3.0, 4.0], starts=[2])
+    array([1., 3., 3., 7.], dtype=float32)
     """
-    return _sums("cumsum", x, axis)
+    return _sums("cumsum", x, axis, starts)
 
 
-def cumsum_backward(grad: ArrayLike, axis: int = 0) -> Array:
-    r"""Return the gradient of :func:`cumsum`, the sums from each element on: :math:`\sum_{j \ge i} g_j`.
+def cumsum_backward(grad: ArrayLike, axis: int = 0, starts: Sequence[int] = ()) -> Array:
+    r"""Return the gradient of :func:`cumsum`, the sums from each element to the next start: :math:`\sum_{j \ge i} g_j`.
 
     Examples
     --------
     >>> cumsum_backward([1.0, 2.0, 3.0])
     array([6., 5., 3.], dtype=float32)
     """
-    return _sums("cumsum_backward", grad, axis)
+    return _sums("cumsum_backward", grad, axis, starts)
+
+
+def as_starts(operation: str, starts: Sequence[int], size: int) -> tuple[int, ...]:
+    """Return where sums along an axis of so many elements begin anew, checked.
+
+    Examples
+    --------
+    >>> as_starts("cumsum", np.array([0, 2]), 3)
+    (0, 2)
+    """
+    if not is_iterable(starts):
+        hint = "give whole numbers in ascending order, such as (2, 5)"
+        raise InvalidValue(f"starts={starts!r}", operation=operation, hint=hint)
+    numbers = tuple(starts)
+    for last, one in itertools.pairwise((-1, *numbers)):
+        if not is_whole(one) or one <= last:
+            hint = "starts are whole numbers in ascending order"
+            raise InvalidValue(f"the start {one!r} after {last!r}", operation=operation, hint=hint)
+        if one >= size:
+            raise IndexOutOfBounds(int(one), size, operation=operation)
+    return tuple(map(int, numbers))
 
 
 def check_elements(operation: str, shape: tuple[int, ...], axes: Sequence[int]) -> None:
@@ -110,15 +142,16 @@ def _extreme(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, kee
     return array.reshape(kept if flag(operation, "keepdims", keepdims) else dropped)
 
 
-def _sums(operation: str, x: ArrayLike, axis: int) -> Array:
+def _sums(operation: str, x: ArrayLike, axis: int, starts: Sequence[int]) -> Array:
     array = as_array(operation, x)
     (axis,) = axes_of(operation, (axis,), array.shape)
-    return _along_axis(operation, array, axis, array.shape)
+    return _along_axis(operation, array, axis, array.shape, as_starts(operation, starts, array.shape[axis]))
 
 
-def _along_axis(operation: str, x: Array, axis: int, shape: tuple[int, ...]) -> Array:
+def _along_axis(operation: str, x: Array, axis: int, shape: tuple[int, ...], starts: tuple[int, ...] = ()) -> Array:
     out = empty(operation, shape, x.dtype)
     if out.size:
         inner = math.prod(shape[axis + 1 :])
-        _along.along(operation, np.ascontiguousarray(x).reshape(-1, inner), out.reshape(-1, inner), x.shape[axis])
+        rows, result = np.ascontiguousarray(x).reshape(-1, inner), out.reshape(-1, inner)
+        _along.along(operation, rows, result, x.shape[axis], np.array(starts, np.intp))
     return out

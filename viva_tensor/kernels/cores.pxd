@@ -155,6 +155,14 @@ cdef struct TakeArgs:       # out[outer, count, inner] = x[outer, size, inner] a
     void* out               # back: [outer, size, inner]
 
 
+cdef struct BagArgs:        # out[rows, columns] = Σ weights[rows, entries] · x[size, columns] at indices[rows, entries]
+    Py_ssize_t rows, entries, size, columns
+    const void* x           # back: the gradient [rows, columns]
+    const void* indices
+    const void* weights
+    void* out               # back: [size, columns]
+
+
 cdef enum AlongRule:
     MAX_ALONG, MIN_ALONG        # out[outer, inner]
     RUNNING_SUMS, SUMS_FROM     # out[outer, axis, inner]: up to each element, and from it on
@@ -163,6 +171,8 @@ cdef enum AlongRule:
 cdef struct AlongArgs:      # along the axis of x[outer, axis, inner], contiguous as out is
     AlongRule rule
     Py_ssize_t outer, axis, inner
+    Py_ssize_t runs             # of running sums, which begin anew at each; 0: one
+    const Py_ssize_t* starts
     const void* x
     void* out
 
@@ -205,6 +215,8 @@ cdef struct Cores:
     Core along
     Core take
     Core take_backward
+    Core embedding_bag
+    Core embedding_bag_backward
     Core squared_error
     Core update
     Core squared_norm

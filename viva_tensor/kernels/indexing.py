@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _indexing
-from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, same_shape
+from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, same_shape, wants
 
-__all__ = ["take", "take_backward"]
+__all__ = ["embedding_bag", "embedding_bag_backward", "take", "take_backward"]
 
 
 def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
@@ -84,6 +84,92 @@ def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int =
     expected = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     same_shape("take_backward", expected, grad.shape, "give one gradient for each element that was taken")
     return _moved("take_backward", grad, indices, x.shape, around(x.shape, axis), backward=True)
+
+
+def embedding_bag(table: ArrayLike, indices: ArrayLike, weights: ArrayLike) -> Array:
+    r"""Return weighted sums of rows of a table, :math:`y_{ih} = \sum_j w_{ij} t_{n_{ij} h}`, added in the order of j.
+
+    It is the product of a sparse matrix, of which each row has as many entries, and the table.
+
+    Parameters
+    ----------
+    table : array_like, shape (m, h), float32 or float64
+    indices : array_like, shape (n, k)
+        Whole numbers, as integers or in the dtype of the table. Negative ones count from the end. A row may have the
+        same one several times.
+    weights : array_like, shape (n, k)
+        What is multiplied by 0 is still added: infinite and NaN rows make NaN, as in a product.
+
+    Returns
+    -------
+    ndarray, shape (n, h)
+
+    Raises
+    ------
+    DimensionError, ShapeMismatch
+        If an operand is no matrix, or indices and weights differ in shape.
+    IndexOutOfBounds, InvalidValue, InvalidShape, DtypeError
+        As :func:`take`.
+
+    Examples
+    --------
+    >>> embedding_bag([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [[0, 2], [1, 1]], [[1.0, 10.0], [0.5, 0.25]])
+    array([[51.  , 62.  ],
+           [ 2.25,  3.  ]], dtype=float32)
+    """
+    table, indices, weights = _bags("embedding_bag", table, indices, weights)
+    out = empty("embedding_bag", (len(indices), table.shape[1]), table.dtype)
+    if out.size and indices.size:
+        _indexing.embedding_bag(table, indices, weights, out)
+    else:
+        out.fill(0)
+    return out
+
+
+def embedding_bag_backward(grad: ArrayLike, table: ArrayLike, indices: ArrayLike, weights: ArrayLike) -> Array:
+    r"""Return the gradient of the table of :func:`embedding_bag`, :math:`\sum_{ij: n_{ij} = p} w_{ij} g_{ih}`.
+
+    The terms are added in the order of i, then of j, so that the bits do not depend on the number of threads.
+
+    Parameters
+    ----------
+    grad : array_like, shape (n, h)
+    table : array_like, shape (m, h)
+        Gives its shape alone.
+    indices, weights : array_like, shape (n, k)
+
+    Raises
+    ------
+    ShapeMismatch
+        If the gradient has another shape than the output; and as :func:`embedding_bag`.
+
+    Examples
+    --------
+    >>> embedding_bag_backward([[1.0], [2.0]], [[0.0], [0.0]], [[0, 1], [1, 1]], [[1.0, 10.0], [0.5, 0.25]])
+    array([[ 1. ],
+           [11.5]], dtype=float32)
+    """
+    operation = "embedding_bag_backward"
+    grad, table = as_arrays(operation, grad, table)
+    table, indices, weights = _bags(operation, table, indices, weights)
+    expected = (len(indices), table.shape[1])
+    same_shape(operation, expected, grad.shape, "give one gradient for each sum")
+    out = empty(operation, table.shape, table.dtype)
+    if out.size and indices.size:
+        _indexing.embedding_bag(np.ascontiguousarray(grad), indices, weights, out, True)
+    else:
+        out.fill(0)
+    return out
+
+
+def _bags(operation: str, table: ArrayLike, indices: ArrayLike, weights: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return a table, and indices and weights of its rows, as matrices without gaps."""
+    table, weights = as_arrays(operation, table, weights)
+    for array, name in ((table, "the table"), (weights, "weights")):
+        wants(operation, 2, array, name)
+    indices = as_indices(operation, table, indices, len(table))
+    same_shape(operation, weights.shape, indices.shape, "give one index for each weight")
+    return tuple(map(np.ascontiguousarray, (table, indices, weights)))  # type: ignore[return-value]
 
 
 def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array:

@@ -87,7 +87,19 @@ class Executor:
         update: UpdateStep | None,
         team: Team,
     ) -> None: ...
-    def along(self, rule: str, sizes: tuple[int, int, int], x: Location, out: Address, team: Team) -> None: ...
+    def along(
+        self, rule: str, sizes: tuple[int, int, int], starts: tuple[int, ...], x: Location, out: Address, team: Team
+    ) -> None: ...
+    def embedding_bag(
+        self,
+        sizes: tuple[int, ...],
+        x: Location,
+        indices: Location,
+        weights: Location,
+        out: Address,
+        backward: bool,
+        team: Team,
+    ) -> None: ...
     def take(
         self,
         sizes: tuple[int, int, int, int],

@@ -33,6 +33,7 @@ from viva_tensor.kernels._updates cimport Rule, next_step
 from viva_tensor.kernels.cores cimport (
     AlongArgs,
     AlongRule,
+    BagArgs,
     BatchArgs,
     ClipArgs,
     Core,
@@ -417,9 +418,17 @@ cdef class Executor:
         if args.partials != NULL:
             self.add(self.cores.sum_join, args, (0, 1, True) if team[1] > 1 else (team[0], 1, False))
 
-    def along(self, str rule, sizes, x, out, tuple team):
-        """Add what reduces a contiguous x along the second of three axes, or adds up its elements."""
+    def along(self, str rule, sizes, tuple starts, x, out, tuple team):
+        """Add what reduces a contiguous x along the second of three axes, or adds it up from each start on."""
         cdef AlongArgs* args = <AlongArgs*> self.memory(sizeof(AlongArgs))
+        cdef Py_ssize_t* positions = NULL
+        cdef Py_ssize_t i
+        args.runs = len(starts)
+        if args.runs:
+            positions = <Py_ssize_t*> self.memory(args.runs * sizeof(Py_ssize_t))
+        for i in range(args.runs):
+            positions[i] = starts[i]
+        args.starts = positions
         args.rule = <AlongRule> <int> RULES[rule]
         args.outer, args.axis, args.inner = sizes
         self.read(&args.x, x)
@@ -435,6 +444,16 @@ cdef class Executor:
         self.read(&args.indices, indices)
         self.write(<void**> &args.out, out)
         self.add(self.cores.take_backward if backward else self.cores.take, args, team)
+
+    def embedding_bag(self, sizes, x, indices, weights, out, bint backward, tuple team):
+        """Add what sums rows of a table, weighted, by their indices, or what lands on each row of the table."""
+        cdef BagArgs* args = <BagArgs*> self.memory(sizeof(BagArgs))
+        args.rows, args.entries, args.size, args.columns = sizes
+        self.read(&args.x, x)
+        self.read(&args.indices, indices)
+        self.read(&args.weights, weights)
+        self.write(<void**> &args.out, out)
+        self.add(self.cores.embedding_bag_backward if backward else self.cores.embedding_bag, args, team)
 
     def dropout(self, shape, x, out, double rate, uintptr_t factor, uintptr_t seed, tuple team):
         """Add a dropout by a seed, and a factor of its rate, that may change between steps."""

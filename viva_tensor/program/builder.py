@@ -20,6 +20,8 @@ from viva_tensor.program.instructions import (
     Clip,
     Dropout,
     Elementwise,
+    EmbeddingBag,
+    EmbeddingBagBackward,
     Instruction,
     Matmul,
     Rows,
@@ -247,15 +249,16 @@ class Builder:
             x = self._along(name, x, axis, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
         return x
 
-    def running_sums(self, name: str, x: Symbol, axis: int) -> Symbol:
-        """The sums up to each element along an axis, or from it on."""
-        return self._along(name, x, axis, x.shape)
+    def running_sums(self, name: str, x: Symbol, axis: int, starts: tuple[int, ...]) -> Symbol:
+        """The sums up to each element along an axis, or from it on, which begin anew at some positions."""
+        return self._along(name, x, axis, x.shape, starts)
 
-    def _along(self, name: str, x: Symbol, axis: int, shape: Shape) -> Symbol:
+    def _along(self, name: str, x: Symbol, axis: int, shape: Shape, starts: tuple[int, ...] = ()) -> Symbol:
         out = self.temporary(shape)
         if out.size:
             sizes, operands = around(x.shape, axis), {"x": self.whole(x)}
-            self.instructions.append(Along(operands=operands, results={"out": out}, name=name, sizes=sizes))
+            one = Along(operands=operands, results={"out": out}, name=name, sizes=sizes, starts=starts)
+            self.instructions.append(one)
         return out
 
     def take(self, x: Symbol, indices: Symbol, axis: int) -> Symbol:
@@ -272,6 +275,22 @@ class Builder:
         out = self.temporary(shape)
         if out.size:
             self.instructions.append(TakeBackward(operands=operands, results={"out": out}, sizes=around(shape, axis)))
+        return out
+
+    def embedding_bag(self, table: Symbol, indices: Symbol, weights: Symbol) -> Symbol:
+        """Weighted sums of rows of a table at some indices; NaN where there is none."""
+        operands = {"x": self.whole(table), "indices": self.whole(indices), "weights": self.whole(weights)}
+        out = self.temporary((indices.shape[0], table.shape[1]))
+        if out.size:
+            self.instructions.append(EmbeddingBag(operands=operands, results={"out": out}))
+        return out
+
+    def embedding_bag_back(self, grad: Symbol, shape: Shape, indices: Symbol, weights: Symbol) -> Symbol:
+        """The sums of what each row of a table of a shape was weighted and added to."""
+        operands = {"x": self.whole(grad), "indices": self.whole(indices), "weights": self.whole(weights)}
+        out = self.temporary(shape)
+        if out.size:
+            self.instructions.append(EmbeddingBagBackward(operands=operands, results={"out": out}))
         return out
 
     def squared_error(self, pred: Symbol, target: Symbol) -> Symbol:

@@ -18,6 +18,8 @@ from viva_tensor.program.instructions import (
     Clip,
     Dropout,
     Elementwise,
+    EmbeddingBag,
+    EmbeddingBagBackward,
     Instruction,
     Matmul,
     Rows,
@@ -161,7 +163,8 @@ def _sum(to: Emitter, one: Sum, planned: Planned, team: Team) -> None:
 
 
 def _along(to: Emitter, one: Along, planned: Planned, team: Team) -> None:
-    to.executor.along(one.name, one.sizes, to.location(one.operands["x"]), to.address(one.results["out"]), team)
+    x, out = to.location(one.operands["x"]), to.address(one.results["out"])
+    to.executor.along(one.name, one.sizes, one.starts, x, out, team)
 
 
 def _take(to: Emitter, one: Take | TakeBackward, planned: Planned, team: Team) -> None:
@@ -177,6 +180,14 @@ def _take(to: Emitter, one: Take | TakeBackward, planned: Planned, team: Team) -
         backward,
         team,
     )
+
+
+def _embedding_bag(to: Emitter, one: EmbeddingBag | EmbeddingBagBackward, planned: Planned, team: Team) -> None:
+    x, indices, weights = (to.location(one.operands[name]) for name in ("x", "indices", "weights"))
+    table = one.operands["x"] if isinstance(one, EmbeddingBag) else one.results["out"]
+    sizes = (*one.operands["indices"].shape, *table.shape)
+    backward = isinstance(one, EmbeddingBagBackward)
+    to.executor.embedding_bag(sizes, x, indices, weights, to.address(one.results["out"]), backward, team)
 
 
 def _dropout(to: Emitter, one: Dropout, planned: Planned, team: Team) -> None:
@@ -231,6 +242,8 @@ EMITTED: Mapping[type[Instruction], Callable[[Emitter, Any, Planned, Team], None
     Along: _along,
     Take: _take,
     TakeBackward: _take,
+    EmbeddingBag: _embedding_bag,
+    EmbeddingBagBackward: _embedding_bag,
     Dropout: _dropout,
     ToPanels: _to_panels,
     SquaredError: _squared_error,

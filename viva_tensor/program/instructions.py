@@ -254,10 +254,14 @@ class Sum(Instruction):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Along(Instruction):
-    """The extremes or running sums along the second of the three axes of a contiguous x of these ``sizes``."""
+    """The extremes or running sums along the second of the three axes of a contiguous x of these ``sizes``.
+
+    Running sums begin anew at each of ``starts``.
+    """
 
     name: str
     sizes: tuple[int, int, int]
+    starts: tuple[int, ...] = ()
 
     kind = "along"
 
@@ -293,6 +297,29 @@ class TakeBackward(Instruction):
     sizes: tuple[int, int, int]
 
     kind = "take_backward"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class EmbeddingBag(Instruction):
+    """Weighted sums of rows of a table x, by their indices."""
+
+    kind = "embedding_bag"
+    row_operands = frozenset({"indices", "weights"})
+
+    @property
+    def elements(self) -> int:
+        return self.operands["indices"].size * self.results["out"].shape[1]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class EmbeddingBagBackward(Instruction):
+    """The sums of rows of x, weighted, that land on each row of a table: the gradient of ``EmbeddingBag``."""
+
+    kind = "embedding_bag_backward"
+
+    @property
+    def elements(self) -> int:
+        return 2 * self.operands["indices"].size * self.results["out"].shape[1]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

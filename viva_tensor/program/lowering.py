@@ -136,6 +136,16 @@ def _check_taken(node: Node, x: Symbol, indices: Symbol) -> None:
         raise InvalidShape(f"{x.shape}, recorded as rows of {recorded}", operation="take", hint=hint)
 
 
+def _check_bags(node: Node, table: Symbol, indices: Symbol, weights: Symbol) -> None:
+    """Raise InvalidShape if recorded indices are of a table of another size now, or of as many rows as there were."""
+    if indices.buffer.kind == "constant" and table.shape != node.inputs[0].data.shape:
+        got, hint = f"a table of {table.shape}, recorded as {node.inputs[0].data.shape}", "make the indices an input"
+        raise InvalidShape(got, operation="embedding_bag", hint=hint)
+    if indices.shape != weights.shape:
+        got, hint = f"indices of {indices.shape} and weights of {weights.shape}", "make both inputs, or neither"
+        raise InvalidShape(got, operation="embedding_bag", hint=hint)
+
+
 def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
     """Raise InvalidShape if a seed or tangent was recorded for other rows than there are now.
 
@@ -166,6 +176,8 @@ def _check_before(node: Node, values: Sequence[Symbol]) -> None:
         axis.check(values[-1].shape)  # what is reduced, or was, comes last
     if node.operation is operations.TAKE:
         _check_taken(node, *values)
+    if node.operation is operations.EMBEDDING_BAG:
+        _check_bags(node, *values)
     if node.operation is operations.BROADCAST:
         _check_seed(node, *values)
 

@@ -15,13 +15,14 @@ from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError, IndexArray, Table, rows_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.packed import Packed, PackedRows
+from viva_tensor.tabular.packing import Packing
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.streamed_rows import written
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.train import RowSource
+from viva_tensor.train import RowSource, SparseRows
 
 FILE = "features.f32"
-DENSE = 64 << 20  # bytes of features that may hold a number for each category
+DENSE = 64 << 20  # bytes of features that are held as networks take them
 # This many float32 rows fill whole pages, whatever the number of features. Two ranks must not write to one page, since
 # a file system of several hosts would not keep their writes apart.
 TOGETHER = 1024
@@ -52,16 +53,19 @@ class Features(NamedTuple):
         train, validation, _ = self.prepared.split
         if self.training is None:
             return self.rows_to_fit(train, validation)
-        return {"x": self.training, "validation": (self.x[validation], self.y[validation])}
+        return {"x": self.training, "validation": (self._to_learn(validation), self.y[validation])}
 
     def rows_to_fit(self, train: IndexArray, validation: IndexArray) -> dict[str, Any]:
         """Return some rows of x to train on and some for validation, as arguments of the same function."""
         weights = self.prepared.weights
-        if isinstance(self.x, Packed):
+        if isinstance(self.x, Packed) and self.x.bytes_to_learn > DENSE:
             held_out = () if weights is None else (weights[validation],)
             source = PackedRows(self.x, train, weights)
-            return {"x": source, "validation": (self.x[validation], self.y[validation], *held_out)}
-        return {"x": self.x, "y": self.y, "weights": weights, "rows": train, "validation": validation}
+            return {"x": source, "validation": (self._to_learn(validation), self.y[validation], *held_out)}
+        return {"x": self._to_learn(), "y": self.y, "weights": weights, "rows": train, "validation": validation}
+
+    def _to_learn(self, rows: IndexArray | slice = slice(None)) -> Float32Array | SparseRows:
+        return self.x.to_learn(rows) if isinstance(self.x, Packed) else self.x[rows]
 
     def copy(self) -> Features:
         """Return the same features in other memory."""
@@ -80,9 +84,9 @@ class Features(NamedTuple):
 def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str | Path | None) -> Iterator[Features]:
     """Yield the features of a table.
 
-    Several ranks encode their shares of the rows into one file, which all of them then map. Large tables with
-    categories are packed, so that these are never spread over all rows. The training rows of a stream are written to a
-    temporary file.
+    Several ranks encode their shares of the rows into one file, which all of them then map. Tables with many bins, and
+    large ones with categories, are packed, so that these are never spread over all rows. The training rows of a stream
+    are written to a temporary file.
     """
     table, encoding, y = prepared.table, prepared.encoding, prepared.target.encode(prepared.values)
     if stream is not None:
@@ -94,15 +98,17 @@ def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str
     elif ranks.size > 1:
         with _shared(table, encoding, ranks, folder) as x:
             yield Features(prepared, x, y)
-    elif _spreads_much(table, encoding):
+    elif _is_packed(table, encoding):
         yield Features(prepared, Packed(encoding, table, y), y)
     else:
         yield Features(prepared, encoding.encode(table), y)
 
 
-def _spreads_much(table: Table, encoding: Encoding) -> bool:
+def _is_packed(table: Table, encoding: Encoding) -> bool:
+    """Return whether rows have few entries, or categories would take much memory."""
     categories = any(isinstance(column, Categorical) for column in encoding.columns)
-    return categories and 4 * len(table) * len(encoding.feature_names) > DENSE
+    much = categories and 4 * len(table) * len(encoding.feature_names) > DENSE
+    return much or Packing(encoding, ()).sparse
 
 
 @contextmanager

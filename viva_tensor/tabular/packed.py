@@ -1,105 +1,22 @@
-"""Features in few bytes: a float32 for each number and a byte for each category, spread only where they are used."""
+"""The features of a table in few bytes, spread only where they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.columns import Categorical
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray, Table
-from viva_tensor.tabular.encoding import Encoding, pieces
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.packing import PIECE, Packing, Records
+from viva_tensor.train import SparseRows
 
-PIECE = 8192  # rows spread at a time, to stay in the caches
 BLOCK = 65_536  # rows whose features are held
 F = TypeVar("F", bound=np.generic)
-Records = npt.NDArray[np.void]
-
-
-class Packing:
-    """How the features and the target of a row are kept in a record.
-
-    Parameters
-    ----------
-    encoding : Encoding
-    target : tuple of int
-        The shape of the target of one row.
-
-    Attributes
-    ----------
-    dtype : numpy.dtype
-        Fields ``numbers``, ``target`` and ``codes``.
-    features : int
-    """
-
-    def __init__(self, encoding: Encoding, target: tuple[int, ...]) -> None:
-        self._encoding = encoding
-        self.features = len(encoding.feature_names)
-        self._fields: list[tuple[str, slice | int]] = []  # of each column: where its part of a record is
-        self._spread: list[tuple[slice, slice]] = []  # where features go to, and where they are among numbers
-        self._codes: list[int] = [0]  # of each categorical column, where its codes begin among those of all
-        places: list[IndexArray] = []  # of each code of each column
-        ones: list[npt.NDArray[np.bool_]] = []
-        count = begin = 0
-        for column in encoding.columns:
-            end = begin + len(column.feature_names)
-            if isinstance(column, Categorical):
-                one_hot = np.asarray(column.one_hot)
-                self._fields.append(("codes", len(places)))
-                self._codes.append(self._codes[-1] + len(one_hot))
-                places.append(begin + one_hot.argmax(axis=1))
-                ones.append(np.atleast_1d(one_hot.any(axis=1)))
-            else:
-                after = count + end - begin
-                self._fields.append(("numbers", slice(count, after)))
-                if self._spread and self._spread[-1][0].stop == begin:  # one run of features
-                    to, of = self._spread.pop()
-                    self._spread.append((slice(to.start, end), slice(of.start, after)))
-                else:
-                    self._spread.append((slice(begin, end), slice(count, after)))
-                count = after
-            begin = end
-        fields = [("numbers", "<f4", (count,)), ("target", "<f4", target), ("codes", "u1", (len(places),))]
-        self.dtype = np.dtype(fields, align=True)
-        self._places = np.concatenate([*places, []]).astype(np.int32)
-        self._ones = np.concatenate([*ones, []]).astype(np.float32)
-
-    def pack(self, table: Table, targets: Float32Array) -> Records:
-        """Return the records of a table's rows.
-
-        Raises
-        ------
-        DataError
-            As :meth:`Encoding.encode`.
-        """
-        records = np.zeros(len(table), self.dtype)
-        records["target"] = targets
-        for (column, blocks), (field, where) in zip(pieces(self._encoding, table), self._fields, strict=True):
-            encode = column.codes if isinstance(column, Categorical) else column.encode
-            for rows, values in blocks:
-                records[field][rows, where] = encode(values)
-        return records
-
-    def put(self, records: Records, column: int, rows: IndexArray, values: Float64Array) -> None:
-        """Put other values in the features of a column of numbers, by its index in the encoding, of some records."""
-        field, where = self._fields[column]
-        records[field][rows, where] = values
-
-    def spread(self, records: Records) -> Float32Array:
-        """Return the features [rows, features] of some records, as :meth:`Encoding.encode` returns them."""
-        features = np.zeros((len(records), self.features), np.float32)
-        begins = np.arange(min(len(records), PIECE), dtype=np.int32)[:, None] * self.features
-        for start in range(0, len(records), PIECE):
-            some, part = records[start : start + PIECE], features[start : start + PIECE]
-            for to, of in self._spread:
-                part[:, to] = some["numbers"][:, of]
-            codes = some["codes"] + np.array(self._codes[:-1], np.int32)
-            np.put(part, self._places[codes] + begins[: len(some)], self._ones[codes])
-        return features
 
 
 class Packed:
@@ -137,6 +54,15 @@ class Packed:
     def __getitem__(self, rows: IndexArray | slice | list[int]) -> Float32Array:
         return self.packing.spread(self.records[rows])
 
+    @property
+    def bytes_to_learn(self) -> int:
+        """How much memory takes what :meth:`to_learn` returns for all rows."""
+        return 4 * len(self.records) * (2 * self.packing.entries if self.packing.sparse else self.packing.features)
+
+    def to_learn(self, rows: IndexArray | slice = slice(None)) -> Float32Array | SparseRows:
+        """Return the features of some rows as networks learn from them in less time."""
+        return self.packing.to_learn(self.records[rows])
+
 
 def in_blocks(
     function: Callable[[Float32Array], npt.NDArray[F]], features: Float32Array | Packed, rows: IndexArray
@@ -153,10 +79,10 @@ class PackedRows:
         self._packed, self._rows, self._weights = packed, rows, weights
         self.shape = len(rows), packed.shape[1]
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Array, ...]]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
         """Yield all rows in a new order, a few at a time."""
         order, done = self._rows[rng.permutation(len(self._rows))], 0
-        for x, y in spread_pieces(self._packed.packing, self._packed.records, order):
+        for x, y in in_pieces(self._packed.packing, self._packed.records, order):
             rows = order[done : done + len(x)]
             yield (x, y) if self._weights is None else (x, y, self._weights[rows])
             done += len(x)
@@ -168,8 +94,10 @@ def taken(records: Records, rows: IndexArray) -> Records:
     return words.take(rows, axis=0).view(records.dtype)[:, 0]
 
 
-def spread_pieces(packing: Packing, records: Records, order: IndexArray) -> Iterator[tuple[Float32Array, Float32Array]]:
+def in_pieces(
+    packing: Packing, records: Records, order: IndexArray
+) -> Iterator[tuple[Float32Array | SparseRows, Float32Array]]:
     """Yield the features and targets of some records in an order, a few at a time."""
     for start in range(0, len(order), PIECE):
         some = taken(records, order[start : start + PIECE])
-        yield packing.spread(some), np.ascontiguousarray(some["target"])
+        yield packing.to_learn(some), np.ascontiguousarray(some["target"])

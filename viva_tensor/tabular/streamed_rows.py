@@ -18,12 +18,14 @@ from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
 from viva_tensor.tabular.model import expected_columns
 from viva_tensor.tabular.notation import is_plain, normal
-from viva_tensor.tabular.packed import Packing, Records, spread_pieces
+from viva_tensor.tabular.packed import in_pieces
+from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, values_of
 from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.train import SparseRows
 
 BLOCK = 16_384  # rows read in one piece
 WINDOW = 64  # blocks drawn at random, whose rows are shuffled together
@@ -42,7 +44,7 @@ class FileRows:
     def shape(self) -> tuple[int, int]:
         return self.count, self.packing.features
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array, Float32Array]]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Float32Array | SparseRows, Float32Array]]:
         """Yield all rows once; the next window is read while one is used."""
         blocks = rng.permutation(-(-self.count // BLOCK))
         several = max(1, min(WINDOW, BYTES // (BLOCK * self.packing.dtype.itemsize)))
@@ -53,7 +55,7 @@ class FileRows:
                 records = following.result()
                 if after is not None:
                     following = pool.submit(self._read, after)
-                yield from spread_pieces(self.packing, records, rng.permutation(len(records)))
+                yield from in_pieces(self.packing, records, rng.permutation(len(records)))
 
     def _read(self, blocks: IndexArray) -> Records:
         size = self.packing.dtype.itemsize

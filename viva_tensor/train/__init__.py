@@ -8,6 +8,7 @@ from viva_tensor.train.fitting import fit
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
 from viva_tensor.train.settings import DEFAULTS, Settings, rates
 from viva_tensor.train.sources import RowSource
+from viva_tensor.train.sparse import SparseRows
 from viva_tensor.train.training import DivergenceError, Fit
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Network",
     "RowSource",
     "Settings",
+    "SparseRows",
     "fit",
     "parameters",
     "plot_losses",

@@ -22,6 +22,7 @@ from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import SourcedRows
+from viva_tensor.train.sparse import SparseRows
 from viva_tensor.train.training import Training
 
 DIGESTED = 65536  # rows in one digest
@@ -141,7 +142,7 @@ class Checkpointer:
         if kept.rng is not None:
             training.rng = kept.rng
         training.step.restore(kept.state)
-        training.layers = training.step.params(autograd.new_tape()).value
+        training.layers = training.latest
 
 
 def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
@@ -150,7 +151,10 @@ def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
     local = []
     for start in starts[ranks.local_slice(len(starts))]:
         digest = hashlib.sha256()
-        for array in rows.take(slice(start, start + DIGESTED)):
+        some = rows.take(slice(start, start + DIGESTED))
+        if isinstance(some.x, SparseRows):
+            digest.update(f"{some.x.features} features, runs from {some.x.starts}".encode())
+        for array in some.arrays:
             digest.update(f"{array.shape}".encode())
             digest.update(array.data)
         local.append(digest.hexdigest())

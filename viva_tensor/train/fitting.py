@@ -23,9 +23,10 @@ from viva_tensor.train.checkpointing import Checkpointer, Kept
 from viva_tensor.train.labels import Labels, labels_of, numbers_of
 from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
-from viva_tensor.train.rows import Rows, checked_rows, split
+from viva_tensor.train.rows import Rows, checked_rows, numbers_of_x, split
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import RowSource, SourcedRows, is_source
+from viva_tensor.train.sparse import SparseRows
 from viva_tensor.train.training import DivergenceError, Fit, Training
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ CLIP_NORM = 1.0
 
 
 def fit(
-    x: npt.ArrayLike | RowSource,
+    x: npt.ArrayLike | SparseRows | RowSource,
     y: npt.ArrayLike | None = None,
     settings: Settings = DEFAULTS,
     *,
@@ -62,9 +63,10 @@ def fit(
 
     Parameters
     ----------
-    x : array_like [rows, features], or RowSource
-        A source gives features, targets and perhaps weights in pieces, so that not all are in memory at a time; it
-        takes the place of y, ``rows`` and ``validation_fraction``, and trains on one process.
+    x : array_like [rows, features], SparseRows, or RowSource
+        For each of sparse rows the first layer adds up a few rows of its weights. A source gives features, targets and
+        perhaps weights in pieces, so that not all are in memory at a time; it takes the place of y, ``rows`` and
+        ``validation_fraction``, and trains on one process.
     y : array_like [rows] or [rows, outputs]
         For "cross_entropy" class numbers [rows] or probabilities [rows, classes]; for "binary_cross_entropy" numbers
         from 0 to 1. Rows with a NaN or infinite target are left out, with a warning. Classes may be text, of which
@@ -147,11 +149,11 @@ def fit(
     if not is_source(x):
         with ranks.fail_together("fit on rows"):  # converted once, for everything below
             y, validation, labels = _labelled(y, validation, settings, classes)
-            x = as_numbers("fit on rows", "x", cast(npt.ArrayLike, x), settings.dtype)
+            x = numbers_of_x("fit on rows", x, settings)
             y = as_numbers("fit on rows", "y", y, settings.dtype)
             classes = classes or len(labels) or None
         if ranks.size > 1:
-            shapes = {"the shape of x": x.shape, "the shape of y": y.shape}
+            shapes = {"the shape of x": cast(Any, x).shape, "the shape of y": y.shape}
             ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
@@ -297,7 +299,7 @@ def _rows(
         chosen = SourcedRows(x, settings, classes)
     else:
         chosen = checked_rows("rows", x, y, settings, classes, rows, ranks, weights)
-    target = chosen.take(slice(1))[1]
+    target = chosen.take(slice(1)).y
     if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:
         _refuse(f"classes={classes}, and y has columns for {target.shape[1]}")
     outputs = target.shape[1] if target.ndim == 2 else classes or _classes(chosen)
@@ -309,9 +311,13 @@ def _rows(
     if isinstance(validation, tuple):
         features, targets, shares = (*validation, None)[:3]
     held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks, shares)
-    wanted, got = ((part.features, *part.take(slice(1))[1].shape[1:]) for part in (chosen, held_out))
+    firsts = [part.take(slice(1)) for part in (chosen, held_out)]
+    wanted, got = ((one.features, *one.y.shape[1:]) for one in firsts)
     if got != wanted:
         raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")
+    kinds = [getattr(one.x, "starts", "an array") for one in firsts]
+    if kinds[0] != kinds[1]:
+        _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
     return chosen, held_out, outputs
 
 

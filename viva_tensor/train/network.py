@@ -13,6 +13,7 @@ from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float32Array, as_numbers, wants
 from viva_tensor.nn.layers import is_linear
+from viva_tensor.train.sparse import SparseRows, arrays_of, forward, turned
 
 Layers = tuple[nn.Linear, ...]
 
@@ -35,6 +36,8 @@ def record_layers(
 class Network:
     """A network's forward passes, for any weights of the same shapes, compiled once for each number of rows.
 
+    Rows are always arrays, or always sparse with runs of the same features.
+
     Examples
     --------
     >>> layers, tape = nn.mlp(autograd.new_tape(), (3, 4, 2), rng=np.random.default_rng(0))
@@ -46,22 +49,22 @@ class Network:
         self.activation = activation
         self._compiled: dict[int, program.Forward] = {}
 
-    def __call__(self, layers: Layers, x: Float32Array) -> Float32Array:
+    def __call__(self, layers: Layers, x: Float32Array | SparseRows) -> Float32Array:
         """Return outputs [rows, out] for x [rows, in]."""
-        weights = parameters(layers)
+        weights = turned(parameters(layers), isinstance(x, SparseRows))
         parts = []
         for start in range(0, max(len(x), 1), PREDICT_ROWS):
             rows = x[start : start + PREDICT_ROWS]
             if len(rows) not in self._compiled:
                 self._compiled[len(rows)] = self._compile(rows, weights)
-            parts.append(self._compiled[len(rows)](rows, *weights))
+            parts.append(self._compiled[len(rows)](*arrays_of(rows), *weights))
         return np.concatenate(parts)
 
-    def _compile(self, rows: Float32Array, weights: list[Array]) -> program.Forward:
-        x, tape = autograd.new_constant(autograd.new_tape(), rows)
+    def _compile(self, rows: Float32Array | SparseRows, weights: list[Array]) -> program.Forward:
+        x, tape = new_leaves(autograd.new_tape(), arrays_of(rows), autograd.new_constant)
         layers, tape = record_layers(tape, weights, autograd.new_constant)
-        output, tape = nn.mlp_forward(tape, layers, x, activation=self.activation)
-        inputs = (x, *(variable for layer in layers for variable in layer))
+        output, tape = forward(tape, layers, x, rows, self.activation)
+        inputs = (*x, *(variable for layer in layers for variable in layer))
         return program.compile_forward(tape, output=output, inputs=inputs)
 
 

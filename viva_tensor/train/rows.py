@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeM
 from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
 from viva_tensor.program.run import chosen_rows
 from viva_tensor.train.settings import Settings
+from viva_tensor.train.sparse import SparseRows, arrays_of
 
 IntArray = npt.NDArray[np.int64]
 Arrays = tuple[Float32Array, ...]  # features, targets and perhaps weights
@@ -27,15 +29,16 @@ LEAST_WEIGHT = 2.0**-100  # of the largest; far enough from 0 to divide by in fl
 class Rows:
     """Checked features [rows, features], targets and perhaps weights [rows], and the indices of the rows to use."""
 
-    x: Float32Array
+    x: Float32Array | SparseRows
     y: Float32Array
     indices: IntArray
     weights: Float32Array | None = None
 
     @property
     def arrays(self) -> Arrays:
-        """Features, targets and, if there are some, weights of all rows."""
-        return (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights)
+        """What a compiled step takes of all rows: features, targets and, if there are some, weights."""
+        others = (self.y,) if self.weights is None else (self.y, self.weights)
+        return (*arrays_of(self.x), *others)
 
     @property
     def count(self) -> int:
@@ -47,15 +50,16 @@ class Rows:
         """How many features a row has."""
         return int(self.x.shape[1])
 
-    def take(self, which: slice) -> Arrays:
-        """Return the features, targets and perhaps weights of some of the rows to use."""
+    def take(self, which: slice) -> Rows:
+        """Return some of the rows to use, without the others."""
         indices = self.indices[which]
-        return tuple(array[indices] for array in self.arrays)
+        weights = None if self.weights is None else self.weights[indices]
+        return Rows(self.x[indices], self.y[indices], np.arange(len(indices)), weights)
 
 
 def checked_rows(
     what: str,
-    x: npt.ArrayLike,
+    x: npt.ArrayLike | SparseRows,
     y: npt.ArrayLike,
     settings: Settings,
     classes: int | None,
@@ -70,7 +74,7 @@ def checked_rows(
     """
     operation, loss, dtype = f"fit on {what}", settings.loss, settings.dtype
     with ranks.fail_together(operation):
-        features, target = as_numbers(operation, "x", x, dtype), as_numbers(operation, "y", y, dtype)
+        features, target = numbers_of_x(operation, x, settings), as_numbers(operation, "y", y, dtype)
     shapes = f"x has shape {features.shape}, y {target.shape}"
     if features.ndim != 2 or target.ndim not in (1, 2):
         hint = "x is [rows, features], y is [rows] or [rows, outputs]"
@@ -83,16 +87,7 @@ def checked_rows(
     chosen = np.arange(len(features)) if indices is None else chosen_rows(operation, indices, len(features))
     with ranks.fail_together(operation):
         local = chosen[ranks.local_slice(len(chosen))]
-        for start in range(0, len(local), CHECKED):
-            block = local[start : start + CHECKED]
-            bad = np.argwhere(~np.isfinite(features[block]))
-            if len(bad):
-                row, column = block[bad[0, 0]], bad[0, 1]
-                raise InvalidValue(
-                    f"x[{row}, {column}] is {features[row, column]}",
-                    operation=operation,
-                    hint=f"fill in missing values, and scale values too large for {dtype}",
-                )
+        _check_finite(operation, features, local)
     kept = np.logical_and.reduce(np.isfinite(target).reshape(len(target), -1), axis=1)[chosen]
     if not kept.all():
         missing = chosen[~kept]
@@ -114,6 +109,26 @@ def checked_rows(
     chosen = chosen[shares[chosen] > 0]
     alike = bool((shares[chosen] == 1).all())
     return Rows(features, target, chosen, None if alike else shares.astype(dtype))
+
+
+def numbers_of_x(operation: str, x: Any, settings: Settings) -> Any:
+    """Return features of rows in the dtype of the settings."""
+    if isinstance(x, SparseRows):
+        return x.astype(settings.dtype)
+    return as_numbers(operation, "x", x, settings.dtype)
+
+
+def _check_finite(operation: str, features: Float32Array | SparseRows, rows: IntArray) -> None:
+    """Raise if a feature of some rows is infinite or NaN."""
+    numbers = arrays_of(features)[-1]
+    for start in range(0, len(rows), CHECKED):
+        block = rows[start : start + CHECKED]
+        bad = np.argwhere(~np.isfinite(numbers[block]))
+        if len(bad):
+            row, place = block[bad[0, 0]], bad[0, 1]
+            column = int(features.indices[row, place]) if isinstance(features, SparseRows) else place
+            hint = f"fill in missing values, and scale values too large for {features.dtype}"
+            raise InvalidValue(f"x[{row}, {column}] is {numbers[row, place]}", operation=operation, hint=hint)
 
 
 def check_weights(operation: str, weights: npt.ArrayLike, rows: int) -> Float64Array:

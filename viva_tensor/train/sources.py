@@ -11,10 +11,12 @@ import numpy.typing as npt
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.kernels.checks import is_whole
-from viva_tensor.train.rows import LEAST_WEIGHT, Arrays, check_weights, checked_rows
+from viva_tensor.train.rows import LEAST_WEIGHT, Arrays, Rows, check_weights, checked_rows, numbers_of_x
 from viva_tensor.train.settings import Settings
+from viva_tensor.train.sparse import SparseRows
 
-Piece = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+Features = npt.ArrayLike | SparseRows
+Piece = tuple[Features, npt.ArrayLike] | tuple[Features, npt.ArrayLike, npt.ArrayLike]
 
 
 class RowSource(Protocol):
@@ -42,9 +44,9 @@ class RowSource(Protocol):
     def shape(self) -> tuple[int, int]: ...
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Piece]:
-        """Yield all rows once, in pieces (x, y) or (x, y, weights), shuffled by the generator; y as for :func:`fit`.
+        """Yield all rows once, in pieces (x, y) or (x, y, weights), shuffled by the generator.
 
-        Weights are above 0.
+        They are as for :func:`fit`, but weights are above 0.
         """
         ...
 
@@ -72,16 +74,16 @@ class SourcedRows:
         first = next(self._pieces(np.random.default_rng(0)), None)  # any piece
         if first is None:
             raise InvalidValue("the source has no rows in its epoch", operation="fit")
-        self._first = tuple(array.copy() for array in first)
+        self._first = first.take(slice(None))
 
-    def take(self, which: slice) -> Arrays:
-        """Return the features, targets and perhaps weights of some of the first rows."""
-        return tuple(array[which] for array in self._first)
+    def take(self, which: slice) -> Rows:
+        """Return some of the first rows."""
+        return self._first.take(which)
 
     def epoch(self, rng: np.random.Generator, batch_size: int) -> Iterator[Arrays]:
         """Yield the rows of an epoch in pieces of whole batches but for the last."""
         done = 0
-        for arrays in whole_batches(self._pieces(rng), batch_size):
+        for arrays in whole_batches((rows.arrays for rows in self._pieces(rng)), batch_size):
             done += len(arrays[0])
             if done > self.count:
                 break
@@ -92,7 +94,7 @@ class SourcedRows:
             )
         self._seen = True
 
-    def _pieces(self, rng: np.random.Generator) -> Iterator[Arrays]:
+    def _pieces(self, rng: np.random.Generator) -> Iterator[Rows]:
         what = "rows of a source"
         for piece in self._source.epoch(rng):
             if not (isinstance(piece, tuple) and len(piece) in (2, 3)):
@@ -102,7 +104,7 @@ class SourcedRows:
             if len(piece) != self._parts:
                 got = f"the source yields pieces of {self._parts} and of {len(piece)} arrays"
                 raise InvalidValue(got, operation="fit", hint="give all rows weights, or none")
-            features = as_numbers(f"fit on {what}", "x", piece[0], self._settings.dtype)
+            features = numbers_of_x(f"fit on {what}", piece[0], self._settings)
             targets = as_numbers(f"fit on {what}", "y", piece[1], self._settings.dtype)
             if not self._seen:
                 rows = checked_rows(what, features, targets, self._settings, self._classes)
@@ -111,7 +113,8 @@ class SourcedRows:
                     hint = f"give {self.features} features, and only rows with a target"
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
             targets = targets if targets.ndim == 2 or self._settings.loss == "cross_entropy" else targets[:, None]
-            yield features, targets, *(self._weights(f"fit on {what}", one, len(features)) for one in piece[2:])
+            weights = self._weights(f"fit on {what}", piece[2], len(features)) if len(piece) == 3 else None
+            yield Rows(features, targets, np.arange(len(features)), weights)
 
     def _weights(self, operation: str, weights: npt.ArrayLike, rows: int) -> Float32Array:
         numbers = check_weights(operation, weights, rows)

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, program
-from viva_tensor.autograd import Tape
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.clock import Times
@@ -21,9 +20,10 @@ from viva_tensor.nn.layers import is_linear
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.labels import Labels
 from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
-from viva_tensor.train.rows import CLASSIFYING, Arrays, Rows
+from viva_tensor.train.rows import CLASSIFYING, Rows
 from viva_tensor.train.settings import DEFAULTS, Settings, rates, recorded
 from viva_tensor.train.sources import SourcedRows
+from viva_tensor.train.sparse import SparseRows, arrays_of, forward, turned
 
 
 class DivergenceError(TensorError, ArithmeticError):
@@ -119,42 +119,43 @@ class Training:
         start: Layers | None = None,
     ) -> None:
         self.rows, self.validation, self.settings, self.ranks = rows, validation, settings, ranks
-        self.rng = np.random.default_rng(settings.seed)
+        self.rng, self.sparse = np.random.default_rng(settings.seed), isinstance(rows.take(slice(1)).x, SparseRows)
         sizes = (rows.features, *settings.hidden, outputs)
         new, dtype = autograd.new_tape(), settings.dtype
-        self.layers, tape = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
+        self.layers, _ = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
         if start is not None:
-            self.layers, tape = record_layers(autograd.new_tape(), _alike(start, self.layers))
+            self.layers, _ = record_layers(autograd.new_tape(), _alike(start, self.layers))
         batch = ranks.local_slice(min(settings.batch_size, rows.count))
         first = rows.take(slice(max(1, batch.stop - batch.start)))
-        self.step = self._compile(tape, first)
-        self.flops = self.step.flops * rows.count / len(first[0]) / ranks.size  # of an epoch, on this rank
+        self.step = self._compile(first)
+        self.flops = self.step.flops * rows.count / first.count / ranks.size  # of an epoch, on this rank
         self.steps = math.ceil(rows.count / settings.batch_size)  # of an epoch
         self.rate = rates(settings, self.steps)
         self.network = Network(settings.activation)
         self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
-        self._validation_arrays: Arrays | None = None  # this rank's share
+        self._validation: Rows | None = None  # this rank's share
         if validation is not None:
-            self._validation_arrays = validation.take(ranks.local_slice(len(validation.indices)))
+            self._validation = validation.take(ranks.local_slice(len(validation.indices)))
             self.history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
                 self.history["validation_accuracy"] = []
             if settings.metric is not None:
                 self.history["validation_metric"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
-        if start is not None and self._validation_arrays is not None:
-            self.best_loss = self._watched(self._validate(*self._validation_arrays))
+        if start is not None and self._validation is not None:
+            self.best_loss = self._watched(self._validate(self._validation))
         self.seconds = 0.0
 
-    def _compile(self, tape: Tape, arrays: Arrays) -> program.Step:
-        inputs, tape = new_leaves(tape, arrays, autograd.new_constant)
-        x, y, *weights = inputs
-        output, tape = nn.mlp_forward(tape, self.layers, x, activation=self.settings.activation)
-        loss, tape = recorded(self.settings.loss, tape, output, y, *weights)
+    def _compile(self, rows: Rows) -> program.Step:
+        layers, tape = record_layers(autograd.new_tape(), turned(parameters(self.layers), self.sparse))
+        inputs, tape = new_leaves(tape, rows.arrays, autograd.new_constant)
+        width = len(arrays_of(rows.x))
+        output, tape = forward(tape, layers, inputs[:width], rows.x, self.settings.activation)
+        loss, tape = recorded(self.settings.loss, tape, output, *inputs[width:])
         return program.compile_step(
             tape,
             loss=loss,
-            params=self.layers,
+            params=layers,
             inputs=inputs,
             optimizer=self.settings.optimizer,
             comm=self.ranks.comm,
@@ -164,6 +165,14 @@ class Training:
     def epoch(self) -> int:
         """The number of epochs done."""
         return len(self.history["epoch"])
+
+    @property
+    def latest(self) -> Layers:
+        """The layers as the last step left them."""
+        layers: Layers = self.step.params(autograd.new_tape()).value
+        if not self.sparse:
+            return layers
+        return record_layers(autograd.new_tape(), turned(parameters(layers), self.sparse)).value
 
     @property
     def ended(self) -> bool:
@@ -182,14 +191,14 @@ class Training:
 
         start = perf_counter()
         loss = self._epoch(rate)
-        self.layers = self.step.params(autograd.new_tape()).value
+        self.layers = self.latest
         values = {
             "epoch": self.epoch + 1,
             "learning_rate": latest,
             "train_loss": self._finite(loss),
         }
-        if self._validation_arrays is not None:
-            values |= self._validate(*self._validation_arrays)
+        if self._validation is not None:
+            values |= self._validate(self._validation)
         if self.validation is None or self._watched(values) < self.best_loss:
             self.best_loss = self._watched(values)
             self.best, self.best_epoch = self.layers, self.epoch + 1
@@ -211,10 +220,11 @@ class Training:
             total += loss * len(arrays[0])
         return total / rows.count
 
-    def _validate(self, x: Float32Array, y: Float32Array, weights: Float32Array | None = None) -> dict[str, float]:
+    def _validate(self, rows: Rows) -> dict[str, float]:
+        y, weights, count = rows.y, rows.weights, rows.count
         loss = accurate = metric = 0.0
-        if len(x):
-            output = self.network(self.layers, x)
+        if count:
+            output = self.network(self.layers, rows.x)
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
             shares = None
@@ -225,8 +235,8 @@ class Training:
                 metric = float(recorded(self.settings.metric, tape, pred, target, shares).value.data)
             accurate = _accuracy(self.settings.loss, output, y, weights) if self.settings.loss in CLASSIFYING else 0.0
         if self.ranks.size > 1:
-            loss, accurate, metric, count = self.ranks.sum(loss * len(x), accurate * len(x), metric * len(x), len(x))
-            loss, accurate, metric = loss / count, accurate / count, metric / count
+            loss, accurate, metric, total = self.ranks.sum(loss * count, accurate * count, metric * count, count)
+            loss, accurate, metric = loss / total, accurate / total, metric / total
         return {"validation_loss": self._finite(loss), "validation_accuracy": accurate, "validation_metric": metric}
 
     def _watched(self, values: Mapping[str, float]) -> float:

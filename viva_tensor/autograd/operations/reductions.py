@@ -130,16 +130,16 @@ CUMSUM: Operation = Operation(
     "cumsum",
     same,
     kernels.cumsum,
-    (lambda do, grad, out, x, axis: do(CUMSUM_BACKWARD, grad, axis=axis),),
-    lambda build, x, axis: build.running_sums("cumsum", x, axis),
+    (lambda do, grad, out, x, axis, starts: do(CUMSUM_BACKWARD, grad, axis=axis, starts=starts),),
+    lambda build, x, axis, starts: build.running_sums("cumsum", x, axis, starts),
     ("linear",),
 )
 CUMSUM_BACKWARD: Operation = Operation(
     "cumsum_backward",
     same,
     kernels.cumsum_backward,
-    (lambda do, upstream, out, grad, axis: do(CUMSUM, upstream, axis=axis),),
-    lambda build, grad, axis: build.running_sums("cumsum_backward", grad, axis),
+    (lambda do, upstream, out, grad, axis, starts: do(CUMSUM, upstream, axis=axis, starts=starts),),
+    lambda build, grad, axis, starts: build.running_sums("cumsum_backward", grad, axis, starts),
     ("linear",),
 )
 STOP_GRADIENT = Operation("stop_gradient", same, lambda x: x, (None,), lambda build, x: x, (None,))

@@ -57,11 +57,32 @@ cdef inline void extremes(bint largest, const real* x, Py_ssize_t row, Py_ssize_
 cdef inline void running_sums(const real* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns,
                               real* out) noexcept nogil:
     """Write the sums down columns up to each row; rows are `step` apart, backwards if it is negative."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k
     memcpy(out, x, columns * sizeof(real))
     for i in range(1, rows):
-        memcpy(out + i * step, out + (i - 1) * step, columns * sizeof(real))
-        added(x + i * step, columns, out + i * step)
+        x += step
+        out += step
+        k = 0
+        while k + LANES <= columns:
+            (<vec*> (out + k))[0] = (<const vec*> (out + k - step))[0] + (<const vec*> (x + k))[0]
+            k += LANES
+        while k < columns:
+            out[k] = out[k - step] + x[k]
+            k += 1
+
+
+cdef inline void sums_in_runs(const AlongArgs* args, const real* x, Py_ssize_t columns, real* out) noexcept nogil:
+    """Write the sums down columns of x[axis, inner] up to each row of a run, or from it on."""
+    cdef Py_ssize_t run, begin = 0, end, step = args.inner
+    for run in range(args.runs + 1):
+        end = args.starts[run] if run < args.runs else args.axis
+        if end == begin:
+            continue
+        if args.rule == RUNNING_SUMS:
+            running_sums(x + begin * step, step, end - begin, columns, out + begin * step)
+        else:
+            running_sums(x + (end - 1) * step, -step, end - begin, columns, out + (end - 1) * step)
+        begin = end
 
 
 cdef void along_axis(const void* packed, int thread, int threads) noexcept nogil:
@@ -69,7 +90,7 @@ cdef void along_axis(const void* packed, int thread, int threads) noexcept nogil
     cdef const AlongArgs* args = <const AlongArgs*> packed
     cdef const real* x
     cdef real* out
-    cdef Py_ssize_t first = 0, last = args.outer, left = 0, right = args.inner, end = (args.axis - 1) * args.inner, o
+    cdef Py_ssize_t first = 0, last = args.outer, left = 0, right = args.inner, o
     cdef bint largest = args.rule == MAX_ALONG, reduces = args.rule == MAX_ALONG or args.rule == MIN_ALONG
     if args.outer >= threads:
         first, last = share(args.outer, 1, thread, threads), share(args.outer, 1, thread + 1, threads)
@@ -85,7 +106,5 @@ cdef void along_axis(const void* packed, int thread, int threads) noexcept nogil
             out[0] = extreme_of(largest, x, args.axis)
         elif reduces:
             extremes(largest, x, args.inner, args.axis, right - left, out)
-        elif args.rule == RUNNING_SUMS:
-            running_sums(x, args.inner, args.axis, right - left, out)
         else:
-            running_sums(x + end, -args.inner, args.axis, right - left, out + end)
+            sums_in_runs(args, x, right - left, out)

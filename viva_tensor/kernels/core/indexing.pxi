@@ -1,5 +1,6 @@
-# Elements of an axis by their indices, and the sums of what lands on each element. Indices are numbers like all others;
-# negative ones count from the end. A sum adds its terms in the order of the indices, whoever adds them.
+# Elements of an axis by their indices, weighted sums of them, and the sums of what lands on each element. Indices are
+# numbers like all others; negative ones count from the end. A sum adds its terms in the order of the indices, whoever
+# adds them.
 
 
 cdef inline Py_ssize_t position_of(real index, Py_ssize_t size) noexcept nogil:
@@ -78,3 +79,92 @@ cdef void take_backward(const void* packed, int thread, int threads) noexcept no
             position = position_of((<const real*> args.indices)[i], args.size)
             if low <= position < high:
                 added(x + i * args.inner + left, right - left, out + position * args.inner + left)
+
+
+cdef inline void bag_of(const BagArgs* args, Py_ssize_t row, Py_ssize_t column, int vecs) noexcept nogil:
+    """Set so many vectors of a row of out, which stay in registers until all entries are added."""
+    cdef vec sums[8]
+    cdef vec weight
+    cdef const real* x
+    cdef Py_ssize_t j, position
+    cdef real* out = <real*> args.out + row * args.columns + column
+    cdef int v
+    for v in range(vecs):
+        sums[v] = ZERO
+    for j in range(row * args.entries, (row + 1) * args.entries):
+        position = position_of((<const real*> args.indices)[j], args.size)
+        weight = splat((<const real*> args.weights)[j] if position >= 0 else NOT_A_NUMBER)
+        x = <const real*> args.x + max(position, 0) * args.columns + column
+        for v in range(vecs):
+            sums[v] = fused(weight, (<const vec*> (x + v * LANES))[0], sums[v])
+    for v in range(vecs):
+        (<vec*> (out + v * LANES))[0] = sums[v]
+
+
+cdef inline void rest_of_bag(const BagArgs* args, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
+    """Set the last columns of a row of out, which fill no vector."""
+    cdef vec total = ZERO, weight
+    cdef Py_ssize_t j, position
+    cdef int left = <int> (args.columns - column)
+    for j in range(row * args.entries, (row + 1) * args.entries):
+        position = position_of((<const real*> args.indices)[j], args.size)
+        weight = splat((<const real*> args.weights)[j] if position >= 0 else NOT_A_NUMBER)
+        total = fused(
+            weight, load_part(<const real*> args.x + max(position, 0) * args.columns + column, left), total)
+    store_part(<real*> args.out + row * args.columns + column, total, left)
+
+
+cdef void embedding_bag(const void* packed, int thread, int threads) noexcept nogil:
+    """Set out[i, :] = Σ weights[i, j] · x[indices[i, j], :], in the order of j; NaN where there is no such index."""
+    cdef const BagArgs* args = <const BagArgs*> packed
+    cdef Py_ssize_t row, column
+    for row in range(row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)):
+        column = 0
+        while column + 8 * LANES <= args.columns:
+            bag_of(args, row, column, 8)
+            column += 8 * LANES
+        if column + 4 * LANES <= args.columns:
+            bag_of(args, row, column, 4)
+            column += 4 * LANES
+        while column + LANES <= args.columns:
+            bag_of(args, row, column, 1)
+            column += LANES
+        if column < args.columns:
+            rest_of_bag(args, row, column)
+
+
+cdef inline void weighed(real weight, const real* x, Py_ssize_t size, real* out) noexcept nogil:
+    """Add weight · x to out."""
+    cdef vec factor = splat(weight)
+    cdef Py_ssize_t k = 0
+    cdef int left
+    while k + LANES <= size:
+        (<vec*> (out + k))[0] = fused(factor, (<const vec*> (x + k))[0], (<const vec*> (out + k))[0])
+        k += LANES
+    left = <int> (size - k)
+    if left:
+        store_part(out + k, fused(factor, load_part(x + k, left), load_part(out + k, left)), left)
+
+
+cdef void embedding_bag_backward(const void* packed, int thread, int threads) noexcept nogil:
+    """Set out[p, :] = Σ weights[i, j] · x[i, :] over the i, j with indices[i, j] = p, in their order."""
+    cdef const BagArgs* args = <const BagArgs*> packed
+    cdef Py_ssize_t unit = 64 // sizeof(real), left = 0, right = args.columns, low = 0, high = args.size
+    cdef Py_ssize_t row, j, position
+    cdef const real* x
+    cdef real* out = <real*> args.out
+    if args.columns >= unit * threads:
+        left, right = share(args.columns, unit, thread, threads), share(args.columns, unit, thread + 1, threads)
+    else:
+        low, high = share(args.size, 1, thread, threads), share(args.size, 1, thread + 1, threads)
+    if right - left == args.columns:
+        memset(out + low * args.columns, 0, (high - low) * args.columns * sizeof(real))
+    else:
+        for position in range(args.size):
+            memset(out + position * args.columns + left, 0, (right - left) * sizeof(real))
+    for row in range(args.rows):
+        x = <const real*> args.x + row * args.columns + left
+        for j in range(row * args.entries, (row + 1) * args.entries):
+            position = position_of((<const real*> args.indices)[j], args.size)
+            if low <= position < high:
+                weighed((<const real*> args.weights)[j], x, right - left, out + position * args.columns + left)
