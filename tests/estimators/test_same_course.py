@@ -150,6 +150,9 @@ def test_partial_fit(wine):
 @pytest.mark.parametrize("kind", [MLPRegressor, MLPClassifier])
 def test_parameters_and_defaults(kind):
     theirs = getattr(neural_network, kind.__name__)().get_params()
-    assert kind().get_params() == theirs
-    ours, theirs = (list(inspect.signature(one).parameters) for one in (kind, getattr(neural_network, kind.__name__)))
-    assert ours == theirs
+    more = {"dropout": 0.0, "scoring": None, "callback": None}
+    more |= {"class_weight": None} if kind is MLPClassifier else {}
+    assert kind().get_params() == theirs | more
+    ours, theirs = (inspect.signature(one).parameters for one in (kind, getattr(neural_network, kind.__name__)))
+    assert list(ours) == [*theirs, *more]
+    assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in more)

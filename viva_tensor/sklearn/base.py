@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Self, cast
@@ -14,10 +15,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
+from viva_tensor import optim
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_callbacks
 from viva_tensor.sklearn.forward import outputs
-from viva_tensor.sklearn.parameters import CONSTRAINTS, STOCHASTIC, check_parameters, hidden_widths
+from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
 from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
@@ -26,11 +29,11 @@ FLOATS = (np.float64, np.float32)  # other numbers become the first
 
 
 @dataclass(eq=False, repr=False)
-class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The common base of both estimators: everything but the targets and the score."""
 
     _: KW_ONLY
-    solver: str = "adam"
+    solver: str | optim.Optimizer = "adam"
     alpha: float = 0.0001
     batch_size: int | str = "auto"
     learning_rate: str = "constant"
@@ -51,6 +54,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     epsilon: float = 1e-8
     n_iter_no_change: float = 10
     max_fun: int = 15_000
+    dropout: float = 0.0
+    scoring: str | Callable[..., float] | None = None
+    callback: Callable[[dict[str, float]], object] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
@@ -60,16 +66,35 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     # Defined by each estimator, with out_activation_ and, for labels, classes_
 
-    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
-        """Return checked targets [rows, outputs], or class indices [rows]; ``keep`` retains known classes."""
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike, whole: bool = True) -> Array:
+        """Return checked targets [rows, outputs], or class indices [rows].
+
+        With ``keep`` known classes are retained; those that are ``whole`` have all of them if there is a warm start.
+        """
         raise NotImplementedError
 
     def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
         raise NotImplementedError
 
+    def _given(self, target: Array) -> Array:
+        """Return targets as ``fit`` was given them: the reverse of ``_targets``."""
+        raise NotImplementedError
+
+    def _weights(self, y: Array, weight: Array | None, operation: str) -> Array | None:
+        """Return the weights of rows, with those of their classes if there are some."""
+        return weight
+
     # Training
 
-    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        validation_data: tuple[Any, ...] | None = None,
+    ) -> Self:
         """Train on rows X [rows, features] and y.
 
         Parameters
@@ -81,18 +106,21 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             [rows, labels].
         sample_weight : array_like [rows], optional
             Losses are averaged with these weights in each batch, and scores of validation rows.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            With ``early_stopping``, the rows to validate on; then none are split off. A pipeline hands them on as they
+            are, without the steps before.
 
         Raises
         ------
         ValueError
             If X or numbers in y are not finite, y does not hold labels where they are needed, X and y differ in their
             number of rows, a parameter is out of its range, or the weights of the rows of a batch sum to 0; if the
-            network's weights become infinite or NaN.
+            network's weights become infinite or NaN; if there are validation rows but no ``early_stopping``.
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, "fit", validation_data)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
-        operation = "partial_fit" if incremental else "fit"
+    def _fit(self, X: Any, y: Any, sample_weight: Any, operation: str, validation_data: Any = None) -> Self:
+        incremental, given = operation == "partial_fit", (X, y, sample_weight)
         check_parameters(self, operation)
         hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
@@ -108,9 +136,10 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if issparse(y):
             y = y.toarray()
         dtype = X.dtype if first else _computed_in(self.coefs_[0])
-        inner = dtype if self.solver in STOCHASTIC else np.float64
+        inner = dtype if is_stochastic(self.solver) else np.float64
         target = self._targets(y, incremental or not first, inner)
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=inner)
+        rows = self._rows(X, y, target, sample_weight, operation)
+        validation = None if validation_data is None else self._validation_rows(validation_data, rows)
         self.n_outputs_ = int(target.shape[1]) if target.ndim == 2 else len(self.classes_)
         sizes = (X.shape[1], *hidden, self.n_outputs_)
         random = check_random_state(self.random_state)
@@ -122,13 +151,13 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 operation=operation,
                 hint="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
             )
-        rows = Rows(X.astype(inner, copy=False), target, weight)
-        if self.solver in STOCHASTIC:
+        watch = Watch(self, *given, whole=not incremental)
+        if is_stochastic(self.solver):
             if first or not hasattr(self, "loss_curve_"):
                 begin_stochastic(self)
-            fit_stochastic(self, rows, random, incremental)
+            fit_stochastic(self, rows, random, incremental, watch, validation)
         else:
-            fit_lbfgs(self, rows, dtype)
+            fit_lbfgs(self, rows, dtype, watch)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise InvalidValue(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -136,7 +165,41 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 operation=operation,
                 hint="standardise the columns of X and y, or lower learning_rate_init",
             )
+        watch.done()
         return self
+
+    def _rows(self, X: Any, y: Array, target: Array, sample_weight: Any, operation: str) -> Rows:
+        """Return checked rows in the dtype of their targets, with weights if they or their classes have some."""
+        dtype = target.dtype
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=dtype)
+        weight = self._weights(y, weight, operation)
+        return Rows(X.astype(dtype, copy=False), target, None if weight is None else weight.astype(dtype, copy=False))
+
+    def _validation_rows(self, given: Any, training: Rows) -> Rows:
+        """Return rows for validation that were given, checked like those of the training."""
+        if not (self.early_stopping and is_stochastic(self.solver)):
+            got = f"validation_data with early_stopping={self.early_stopping} and solver={self.solver!r}"
+            hint = "set early_stopping=True, with a solver that takes batches, or give none"
+            raise InvalidValue(got, operation="fit", hint=hint)
+        if not (isinstance(given, tuple | list) and len(given) in (2, 3)):
+            got = f"validation_data is a {type(given).__name__}, wanted (X, y) or (X, y, sample_weight)"
+            raise InvalidValue(got, operation="fit", hint="give a tuple")
+        X, y, *weight = given
+        numeric = not isinstance(self, ClassifierMixin)
+        X, y = validate_data(
+            self, X, y, accept_sparse="csr", dtype=FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=False
+        )
+        y = y.toarray() if issparse(y) else y
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        target = self._targets(y, keep=True, dtype=training.target.dtype, whole=False)
+        if target.shape[1:] != training.target.shape[1:]:
+            got = f"y of validation_data has the shape {y.shape}, which is not like that of training"
+            raise InvalidValue(got, operation="fit", hint="give it the same outputs")
+        rows = self._rows(X, y, target, weight[0] if weight else None, "fit")
+        if rows.weight is not None and not rows.weight.sum():
+            hint = "give rows that count"
+            raise InvalidValue("the weights of validation_data sum to 0", operation="fit", hint=hint)
+        return rows
 
     def _initialise(self, sizes: tuple[int, ...], random: np.random.RandomState, dtype: npt.DTypeLike) -> None:
         """Draw parameters as scikit-learn does: uniform within √(6 / (in + out)), or √(2 / (in + out)) for logistic."""

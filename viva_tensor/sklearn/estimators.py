@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
@@ -18,7 +19,7 @@ from viva_tensor import kernels
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.base import MLP
-from viva_tensor.sklearn.parameters import CONSTRAINTS, LOSSES, check_parameters, takes_batches
+from viva_tensor.sklearn.parameters import CLASS_WEIGHTS, CONSTRAINTS, LOSSES, check_parameters, takes_batches
 
 
 @dataclass(eq=False, repr=False)
@@ -36,11 +37,14 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         With "poisson" the outputs are logarithms of the predictions, and y is at least 0.
     hidden_layer_sizes : int or sequence of int
         Units of the hidden layers.
-    activation : {"relu", "tanh", "logistic", "identity"}
+    activation : {"relu", "tanh", "logistic", "identity", "leaky_relu", "gelu", "silu", "elu", "selu", "mish", \
+"softplus"}
         The activation after each hidden layer.
-    solver : {"adam", "sgd", "lbfgs"}
+    solver : {"adam", "sgd", "lbfgs"} or optim.Optimizer
         :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD` on batches, or
-        :func:`viva_tensor.optim.lbfgs` on all rows, which computes in float64 whatever the dtype of X.
+        :func:`viva_tensor.optim.lbfgs` on all rows, which computes in float64 whatever the dtype of X. Another
+        optimiser on batches is an object, such as ``optim.AdamW(lr=0.01)``; its rate is kept, and the parameters of
+        "sgd" and "adam" are not used.
     alpha : float
         Strength of the L2 penalty on weights, not on biases.
     batch_size : int or "auto"
@@ -67,9 +71,18 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         For ``solver="sgd"``.
     early_stopping, validation_fraction : bool, float
         Keep this fraction of the rows, between 0 and 1, for validation, and return the weights with the best score on
-        them. Not for ``solver="lbfgs"``.
+        them. Not for ``solver="lbfgs"``. Rows that ``fit`` is given as ``validation_data`` take their place.
     beta_1, beta_2, epsilon : float
         For ``solver="adam"``.
+    dropout : float
+        Share of each hidden layer's outputs that is set to 0 in training, below 1. Not for ``solver="lbfgs"``.
+    scoring : str or callable, optional
+        With ``early_stopping``, the score on the validation rows: a scorer's name, or a function of the estimator, X
+        and y, more being better. By default R², or the accuracy of a classifier. Rows reach it as arrays.
+    callback : callable, optional
+        Called after each epoch, or step of L-BFGS, with a dict of "epoch", "train_loss" and, with ``early_stopping``,
+        "validation_score"; if it returns True, training stops. Callbacks of scikit-learn 1.9 and later are set by
+        ``set_callbacks``, and told of each epoch of ``fit``.
 
     Attributes
     ----------
@@ -112,7 +125,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     @available_if(takes_batches)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train for one more epoch on the given rows; see :meth:`fit`."""
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, "partial_fit")
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return predictions [rows] or [rows, outputs]; as float32 if X and the weights are, else as float64."""
@@ -122,7 +135,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     def _predicted(self, output: Array) -> Array:
         return kernels.exp(output, out=output) if self.out_activation_ == "exp" else output
 
-    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike, whole: bool = True) -> Array:
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         with np.errstate(over="ignore"):
             target = np.ascontiguousarray(y, dtype).reshape(len(y), -1)
@@ -138,6 +151,9 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
         predicted = self._predicted(output)
         return float(r2_score(target, predicted, sample_weight=weight)) if np.isfinite(predicted).all() else math.nan
+
+    def _given(self, target: Array) -> Array:
+        return target[:, 0] if target.shape[1] == 1 else target
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -155,8 +171,14 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     each (softmax). A y of zeros and ones [rows, labels] is multilabel: one output for each label, independent of the
     others.
 
-    Parameters are as in :class:`MLPRegressor`. With ``early_stopping`` the score is the accuracy, and the validation
-    rows of two classes are stratified, as in scikit-learn.
+    Parameters are as in :class:`MLPRegressor`, without ``loss``. With ``early_stopping`` the score is the accuracy,
+    and the validation rows of two classes are stratified, as in scikit-learn.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or list of dict, optional
+        What the weights of a class's rows are multiplied by, in training and validation: by label, others by 1; or with
+        "balanced" n / (classes · rows of the class), not for ``partial_fit``. Several labels have a dict each.
 
     Attributes
     ----------
@@ -188,7 +210,11 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     hidden_layer_sizes: int | Iterable[int] = (100,)
     activation: str = "relu"
 
+    class_weight: dict[Any, float] | list[dict[Any, float]] | str | None = field(default=None, kw_only=True)
+
     loss: ClassVar[str] = "log_loss"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {**CONSTRAINTS, "class_weight": CLASS_WEIGHTS}
 
     @available_if(takes_batches)  # type: ignore[untyped-decorator]
     def partial_fit(
@@ -219,7 +245,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             elif not np.array_equal(self.classes_, labels):
                 reason = f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
                 raise InvalidValue(reason, operation="partial_fit", hint="give the same classes, or none")
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, "partial_fit")
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
@@ -258,12 +284,12 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         self._multilabel = multilabel
         self.out_activation_ = "logistic" if multilabel or len(classes) < 3 else "softmax"
 
-    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike) -> Array:
+    def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike, whole: bool = True) -> Array:
         check_classification_targets(y)
         labels = unique_labels(y)
         if not keep:
             self._set_classes(labels, type_of_target(y).startswith("multilabel"))
-        if keep and self.warm_start and set(labels) != set(self.classes_):
+        if keep and whole and self.warm_start and set(labels) != set(self.classes_):
             raise InvalidValue(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
                 f"Previously got {self.classes_}, `y` has {labels}",
@@ -282,8 +308,27 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return indices if self.out_activation_ == "softmax" else indices[:, None]
 
     def _validation_score(self, output: Array, target: Array, weight: Array | None) -> float:
-        actual = target if self._multilabel else self.classes_[target.ravel().astype(int)]
-        return float(accuracy_score(actual, self._labels(output), sample_weight=weight))
+        return float(accuracy_score(self._given(target), self._labels(output), sample_weight=weight))
+
+    def _given(self, target: Array) -> Array:
+        return target if self._multilabel else cast(Array, self.classes_[target.ravel().astype(int)])
+
+    def _weights(self, y: Array, weight: Array | None, operation: str) -> Array | None:
+        if self.class_weight is None:
+            return weight
+        if operation == "partial_fit" and isinstance(self.class_weight, str):
+            hint = "give a dict, from sklearn.utils.class_weight.compute_class_weight of all rows"
+            got = f"class_weight={self.class_weight!r}, which needs all rows at once"
+            raise InvalidValue(got, operation=operation, hint=hint)
+        try:
+            of_classes = compute_sample_weight(self.class_weight, y)
+        except (ValueError, TypeError) as error:
+            hint = 'give "balanced", or a dict of labels and numbers'
+            raise InvalidValue(f"class_weight: {error}", operation=operation, hint=hint) from None
+        if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
+            got = f"class_weight={self.class_weight!r}, wanted finite numbers of at least 0"
+            raise InvalidValue(got, operation=operation, hint="leave a label out for a weight of 1")
+        return cast(Array, of_classes if weight is None else of_classes * weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

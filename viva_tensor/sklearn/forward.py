@@ -8,12 +8,25 @@ from typing import Any, cast
 import numpy as np
 from scipy.sparse import issparse
 
-from viva_tensor import kernels
+from viva_tensor import autograd, kernels, nn
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.parameters import ACTIVATIONS
 
 BLOCK_ROWS = 1024  # whose activations stay in a cache from one layer to the next
 
+
+def _recorded(bend: Callable[..., Any]) -> Callable[..., Array]:
+    """Return an activation of variables as one of arrays; ``out`` is where its result may lie, and is not used."""
+
+    def function(x: Array, out: Array | None = None) -> Array:
+        variable, tape = autograd.new_constant(autograd.new_tape(), x)
+        return cast(Array, bend(tape, variable).value.data)
+
+    return function
+
+
 BENDS: dict[str, Callable[..., Array] | None] = {
+    **{name: _recorded(nn.ACTIVATIONS[ours]) for name, ours in ACTIVATIONS.items()},
     "relu": kernels.relu,
     "tanh": kernels.tanh,
     "logistic": kernels.sigmoid,

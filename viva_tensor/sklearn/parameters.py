@@ -17,10 +17,11 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
+from viva_tensor import nn, optim
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_whole
 
-ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}
+ACTIVATIONS = {"logistic": "sigmoid"} | {name: name for name in nn.ACTIVATIONS if name != "sigmoid"}  # as nn names them
 STOCHASTIC = ("sgd", "adam")  # solvers that take batches
 
 
@@ -38,7 +39,7 @@ _ABOVE_0 = Interval(Real, 0, None, closed="neither")
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", _at_least(1)],
     "activation": [StrOptions(set(ACTIVATIONS))],
-    "solver": [StrOptions({*STOCHASTIC, "lbfgs"})],
+    "solver": [StrOptions({*STOCHASTIC, "lbfgs"}), optim.Optimizer],
     "alpha": [_at_least(0, Real)],
     "batch_size": [StrOptions({"auto"}), _at_least(1)],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -59,14 +60,23 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "epsilon": [_ABOVE_0],
     "n_iter_no_change": [_at_least(1), Options(Real, {math.inf})],
     "max_fun": [_at_least(1)],
+    "dropout": [_FROM_0_BELOW_1],
+    "scoring": [str, callable, None],
+    "callback": [callable, None],
 }
 
 LOSSES = [StrOptions({"squared_error", "poisson"})]  # of regression
+CLASS_WEIGHTS = [StrOptions({"balanced"}), dict, list, None]  # a list for several labels
+
+
+def is_stochastic(solver: Any) -> bool:
+    """Return whether a solver takes batches."""
+    return isinstance(solver, optim.Optimizer) or solver in STOCHASTIC
 
 
 def takes_batches(estimator: BaseEstimator) -> bool:
     """Return whether the solver takes batches, so that there is ``partial_fit``; raise AttributeError if not."""
-    if estimator.solver not in STOCHASTIC:
+    if not is_stochastic(estimator.solver):
         reason = f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         raise AttributeError(reason)
     return True
@@ -82,6 +92,15 @@ def check_parameters(estimator: BaseEstimator, operation: str) -> None:
         )
     except InvalidParameterError as error:
         raise InvalidParameter(str(error), operation=operation) from None
+    stochastic, stops = is_stochastic(estimator.solver), bool(estimator.early_stopping)
+    why = f"solver={estimator.solver!r}"
+    if estimator.dropout and not stochastic:
+        hint = "choose a solver that takes batches, such as 'adam'"
+        raise InvalidParameter(f"dropout={estimator.dropout} has no effect with {why}", operation=operation, hint=hint)
+    if estimator.scoring is not None and not (stochastic and stops):
+        got = f"scoring={estimator.scoring!r} has no effect with {why} and early_stopping={stops}"
+        hint = "leave it out, or fit with early_stopping=True and a solver that takes batches"
+        raise InvalidParameter(got, operation=operation, hint=hint)
 
 
 def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.nn.activations import activation_of
+from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.losses import record_loss
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rows import Rows
@@ -91,7 +92,7 @@ class Objective:
         return evaluate
 
 
-def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any) -> None:
+def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     """Train an estimator that has weights on rows of float64; its weights then have this dtype."""
     rows.check_weights(np.arange(len(rows)), len(rows))
     objective = Objective(mlp, rows)
@@ -99,7 +100,23 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any) -> None:
     def told(at: optim.Minimum) -> None:
         if mlp.verbose:
             print(f"Iteration {at.iterations}, loss = {at.value:.8f}")
+        if watch.end({"epoch": at.iterations, "train_loss": told_loss(at)}, lambda: weights_at(at.x)):
+            stopped.append(at.iterations)
+            raise StopIteration
+        watch.begin()
 
+    def told_loss(at: optim.Minimum) -> Any:
+        if mlp.out_activation_ != "identity":
+            return at.value
+        penalty = objective.penalty(at.x, rows)  # the rest is told as the mean over outputs
+        return (at.value - penalty) / mlp.n_outputs_ + penalty
+
+    def weights_at(flat: Float64Array) -> tuple[list[Array], list[Array]]:
+        coefs, intercepts = ([one.astype(dtype) for one in kind] for kind in objective.arrays(flat))
+        return coefs, intercepts
+
+    stopped: list[int] = []
+    watch.begin()
     try:
         found = optim.lbfgs(
             lambda flat: objective(flat, rows),
@@ -113,11 +130,10 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any) -> None:
         hint = "standardise the columns of X and y"
         raise InvalidValue(f"at the initial weights, {error.reason}", operation="fit", hint=hint) from None
     mlp.n_iter_ = found.iterations
-    mlp.loss_ = found.value
-    if mlp.out_activation_ == "identity":  # told as the mean over outputs
-        penalty = objective.penalty(found.x, rows)
-        mlp.loss_ = (found.value - penalty) / mlp.n_outputs_ + penalty
-    mlp.coefs_, mlp.intercepts_ = ([one.astype(dtype) for one in kind] for kind in objective.arrays(found.x))
+    mlp.loss_ = told_loss(found)
+    mlp.coefs_, mlp.intercepts_ = weights_at(found.x)
+    if stopped:
+        return
     reason = "" if found.converged else found.reason
     if found.evaluations > mlp.max_fun or found.iterations >= mlp.max_iter:  # as in SciPy even if it just converged
         reason = f"max_iter={mlp.max_iter} or max_fun={mlp.max_fun} was reached"

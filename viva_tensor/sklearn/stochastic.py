@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import numbers
 import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Variable
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
@@ -34,13 +39,16 @@ class Rates:
     moments : tuple of tuples of ndarray, or None
         For each kind of moment an array for each parameter; None before the first step.
     steps : int
+    rng : Generator or None
+        What dropouts are drawn from.
     """
 
-    def __init__(self, mlp: Any) -> None:
-        self.solver: str = mlp.solver
-        self.learning_rate_init = self.learning_rate = float(mlp.learning_rate_init)
+    def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
+        self.solver: str | optim.Optimizer = mlp.solver
+        self.learning_rate_init = self.learning_rate = float(_optimizer(mlp).lr)
         self.moments: tuple[tuple[Array, ...], ...] | None = None
         self.steps = 0
+        self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
 
     def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State) -> None:
         """Let a step go on from these moments, or begin anew, with the given weights."""
@@ -72,13 +80,23 @@ def begin_stochastic(mlp: Any) -> None:
     mlp._no_improvement_count = 0
 
 
-def fit_stochastic(mlp: Any, rows: Rows, random: np.random.RandomState, incremental: bool) -> None:
-    """Train an estimator that has weights for up to ``max_iter`` epochs, or for one in ``partial_fit``."""
+def fit_stochastic(
+    mlp: Any,
+    rows: Rows,
+    random: np.random.RandomState,
+    incremental: bool,
+    watch: Watch,
+    validation: Rows | None,
+) -> None:
+    """Train an estimator that has weights for up to ``max_iter`` epochs, or for one in ``partial_fit``.
+
+    With ``early_stopping``, rows for validation are split off if none are given.
+    """
     if not (incremental and hasattr(mlp, "_optimizer") and mlp._optimizer.solver == mlp.solver):
-        mlp._optimizer = Rates(mlp)
-    validation: Rows | None = None
-    if mlp.early_stopping:
+        mlp._optimizer = Rates(mlp, random)
+    if mlp.early_stopping and validation is None:
         rows, validation = rows.split(mlp.validation_fraction, is_classifier(mlp) and mlp.n_outputs_ == 1, random)
+    if mlp.early_stopping:
         if mlp.validation_scores_ is None:  # fitted before without
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
         if not mlp.validation_scores_:
@@ -86,7 +104,7 @@ def fit_stochastic(mlp: Any, rows: Rows, random: np.random.RandomState, incremen
     batch = _batch(mlp, len(rows))
     step = _step(mlp, rows, batch)
     try:
-        _train(mlp, step, rows, batch, validation, random, incremental)
+        _train(mlp, step, rows, batch, validation, random, incremental, watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     mlp._optimizer.keep(step)
@@ -103,6 +121,8 @@ def _batch(mlp: Any, rows: int) -> int:
 
 
 def _optimizer(mlp: Any) -> optim.Optimizer:
+    if isinstance(mlp.solver, optim.Optimizer):
+        return mlp.solver
     if mlp.solver == "adam":
         betas = (mlp.beta_1, mlp.beta_2)
         return optim.Adam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
@@ -116,13 +136,18 @@ def _step(mlp: Any, rows: Rows, batch: int) -> program.Step:
     dtype = rows.target.dtype
     weights = [np.asarray(a, dtype) for w, b in zip(mlp.coefs_, mlp.intercepts_, strict=True) for a in (w.T, b)]
     shapes = [array.shape for array in weights]
-    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, rows.weight is None, dtype, shapes
+    rates = mlp._optimizer
+    if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
+        rates.rng = np.random.default_rng(rates.steps)
+    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, rows.weight is None, dtype, shapes
     kept = getattr(mlp, "_compiled", None)
     if kept is None or kept[0] != key:
         step = _compile(mlp, rows.batch(slice(batch)), weights, optimizer)
-        kept = mlp._compiled = key, step, step.state()
-    _, step, new = kept
-    mlp._optimizer.resume(step, tuple(weights), new)
+        kept = mlp._compiled = key, step, step.state(), rates.rng
+    _, step, new, rng = kept
+    if mlp.dropout and rng is not rates.rng:  # the step draws from its own
+        rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
+    rates.resume(step, tuple(weights), new)
     return step
 
 
@@ -135,14 +160,17 @@ def _compile(mlp: Any, batch: tuple[Array, ...], weights: list[Array], optimizer
     if len(batch) > 2:
         weight, tape = autograd.new_constant(tape, np.ones_like(batch[2]))  # some losses take no negative ones
         inputs = (x, y, weight)
-    output, tape = nn.mlp_forward(tape, layers, x, activation=ACTIVATIONS[mlp.activation])
+    activation, drawn = ACTIVATIONS[mlp.activation], np.random.default_rng(0)  # seeds that each step replaces
+    output, tape = nn.mlp_forward(tape, layers, x, activation=activation, dropout_rate=mlp.dropout, rng=drawn)
     loss, tape = record_loss(tape, mlp.out_activation_, output, y, weight)
     if mlp.out_activation_ == "identity":
         loss, tape = record_mean_over_outputs(tape, loss, output.data.shape[1])
     if mlp.alpha:
         penalty, tape = record_penalty(tape, layers, mlp.alpha, y, weight)
         loss, tape = autograd.add(tape, loss, penalty)
-    return program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer)
+    return program.compile_step(
+        tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer, rng=mlp._optimizer.rng
+    )
 
 
 def _train(
@@ -153,10 +181,12 @@ def _train(
     validation: Rows | None,
     random: np.random.RandomState,
     incremental: bool,
+    watch: Watch,
 ) -> None:
     order = np.arange(len(rows))
     mlp.n_iter_ = 0
     while mlp.n_iter_ < mlp.max_iter:
+        watch.begin()
         if mlp.shuffle:  # each order shuffles the one before, as scikit-learn draws them
             indices = np.arange(len(rows))
             random.shuffle(indices)
@@ -168,10 +198,13 @@ def _train(
         _print(mlp, f"Iteration {mlp.n_iter_}, loss = {mlp.loss_:.8f}")
         worse = _worse_loss(mlp) if validation is None else _worse_score(mlp, step, validation)
         mlp._no_improvement_count = mlp._no_improvement_count + 1 if worse else 0
-        if _converged(mlp, step) or incremental:
+        ended = _converged(mlp, step) or incremental
+        ended |= validation is None and math.isnan(mlp.loss_) and not _finite(step)  # such weights stay so
+        values = {"epoch": mlp.n_iter_, "train_loss": mlp.loss_}
+        if validation is not None:
+            values["validation_score"] = mlp.validation_scores_[-1]
+        if watch.end(values, lambda: _weights_of(step)) or ended:
             break
-        if validation is None and math.isnan(mlp.loss_) and not _finite(step):
-            break  # weights that are not finite stay so
     else:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({mlp.max_iter}) reached and the optimization hasn't "
@@ -209,13 +242,29 @@ def _worse_score(mlp: Any, step: program.Step, validation: Rows) -> bool:
     """Keep the best score so far and its weights, and return whether this epoch's is not higher by ``tol``."""
     best = mlp.best_validation_score_
     weights = _weights_of(step)
-    output = outputs(validation.x, *weights, mlp.activation)
-    score = mlp._validation_score(output, validation.target, validation.weight)
+    score = _score(mlp, weights, validation)
     mlp.validation_scores_.append(score)
     _print(mlp, f"Validation score: {score:f}")
     if score > best:
         mlp.best_validation_score_, mlp._best = score, weights
     return bool(score < best + mlp.tol)
+
+
+def _score(mlp: Any, weights: tuple[list[Array], list[Array]], validation: Rows) -> float:
+    """Return the score of an estimator with these weights on validation rows; more is better."""
+    if mlp.scoring is None:
+        output = outputs(validation.x, *weights, mlp.activation)
+        return float(mlp._validation_score(output, validation.target, validation.weight))
+    judged = copy.copy(mlp)
+    judged.coefs_, judged.intercepts_ = weights
+    vars(judged).pop("feature_names_in_", None)  # these rows have lost theirs
+    scorer = check_scoring(judged, mlp.scoring)
+    given = {} if validation.weight is None else {"sample_weight": validation.weight}
+    score: Any = scorer(judged, validation.x, mlp._given(validation.target), **given)
+    if not isinstance(score, numbers.Real):
+        got = f"scoring={mlp.scoring!r} returned {score!r}, wanted a number"
+        raise InvalidValue(got, operation="fit", hint="give a scorer's name, or a function of estimator, X and y")
+    return float(score)
 
 
 def _converged(mlp: Any, step: program.Step) -> bool:
