@@ -3,8 +3,8 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
-import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.metrics import log_loss, mean_absolute_error
@@ -18,6 +18,7 @@ from viva_tensor.sklearn import MLPClassifier, MLPRegressor
 from viva_tensor.sklearn.parameters import ACTIVATIONS, InvalidParameter
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 STOPPING = SHORT | {"early_stopping": True}
 TORCH = {
     "logistic": torch.sigmoid, "tanh": torch.tanh, "identity": lambda x: x, "softplus": torch.nn.functional.softplus,
@@ -243,6 +244,14 @@ class TestScoring:
         model = fitted(MLPClassifier(**STOPPING, scoring=score), *wine)
         assert model.validation_scores_ == [1, 2, 3, 4, 5]
         assert not np.array_equal(seen[0], seen[1])
+
+    @pytest.mark.filterwarnings("error:X does not have valid feature names")
+    def test_of_frames(self, diabetes):
+        X, y = pd.DataFrame(diabetes[0]).add_prefix("c"), diabetes[1]
+        model = MLPRegressor(**STOPPING, scoring="r2").fit(X[:300], y[:300], validation_data=(X[300:], y[300:]))
+        assert model.best_validation_score_ == pytest.approx(model.score(X[300:], y[300:]), rel=1e-12)
+        with pytest.raises(ValueError, match="feature names"):
+            model.fit(X, y, validation_data=(X[X.columns[::-1]], y))
 
     def test_refused(self, wine):
         with pytest.raises(InvalidParameter, match="scoring='accuracy' has no effect with solver='adam'"):
