@@ -50,6 +50,8 @@ class TestWeightsOfClasses:
         model = MLPClassifier(**SHORT, class_weight={1: 4.0}).partial_fit(X, y, classes=[0, 1, 2])
         weight = np.where(y == 1, 4.0, 1.0)
         assert same(model, MLPClassifier(**SHORT).partial_fit(X, y, weight, classes=[0, 1, 2]))
+        model.partial_fit(X[y != 1], y[y != 1])  # these rows lack the class that has a weight
+        assert len(model.loss_curve_) == 2
         with pytest.raises(InvalidValue, match="needs all rows at once"):
             MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
@@ -62,7 +64,14 @@ class TestWeightsOfClasses:
         model = fitted(MLPClassifier(**SHORT, class_weight=[{0: 1, 1: 2}, {0: 1, 1: 5}]), X, labels)
         assert same(model, fitted(MLPClassifier(**SHORT), X, labels, np.array([2.0, 5.0, 1.0])[y]))
 
-    @pytest.mark.parametrize("wrong", ["even", {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
+    def test_of_validation_rows(self, cancer):
+        X, y = cancer
+        model = MLPClassifier(**STOPPING, class_weight={1: 5.0}).fit(X, y, validation_data=(X, y))
+        expected = model.score(X, y, np.where(y == 1, 5.0, 1.0))
+        assert model.best_validation_score_ == pytest.approx(expected, rel=1e-12)
+        assert expected != pytest.approx(model.score(X, y), rel=1e-6)
+
+    @pytest.mark.parametrize("wrong", ["even", {5: 2.0}, {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
     def test_refused(self, wine, wrong):
         with pytest.raises(InvalidValue, match="class_weight"):
             MLPClassifier(class_weight=wrong).fit(*wine)
