@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
@@ -48,6 +49,8 @@ class TestWeightsOfClasses:
         model = MLPClassifier(**SHORT, class_weight={1: 4.0}).partial_fit(X, y, classes=[0, 1, 2])
         weight = np.where(y == 1, 4.0, 1.0)
         assert same(model, MLPClassifier(**SHORT).partial_fit(X, y, weight, classes=[0, 1, 2]))
+        model.partial_fit(X[y != 1], y[y != 1])  # these rows lack the class that has a weight
+        assert len(model.loss_curve_) == 2
         with pytest.raises(InvalidValue, match="needs all rows at once"):
             MLPClassifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
 
@@ -60,7 +63,14 @@ class TestWeightsOfClasses:
         model = fitted(MLPClassifier(**SHORT, class_weight=[{0: 1, 1: 2}, {0: 1, 1: 5}]), X, labels)
         assert same(model, fitted(MLPClassifier(**SHORT), X, labels, np.array([2.0, 5.0, 1.0])[y]))
 
-    @pytest.mark.parametrize("wrong", ["even", {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
+    def test_of_validation_rows(self, cancer):
+        X, y = cancer
+        model = MLPClassifier(**STOPPING, class_weight={1: 5.0}).fit(X, y, validation_data=(X, y))
+        expected = model.score(X, y, np.where(y == 1, 5.0, 1.0))
+        assert model.best_validation_score_ == pytest.approx(expected, rel=1e-12)
+        assert expected != pytest.approx(model.score(X, y), rel=1e-6)
+
+    @pytest.mark.parametrize("wrong", ["even", {5: 2.0}, {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
     def test_refused(self, wine, wrong):
         with pytest.raises(InvalidValue, match="class_weight"):
             MLPClassifier(class_weight=wrong).fit(*wine)
@@ -244,6 +254,14 @@ class TestScoring:
         model = fitted(MLPClassifier(**STOPPING, scoring=score), *wine)
         assert model.validation_scores_ == [1, 2, 3, 4, 5]
         assert not np.array_equal(seen[0], seen[1])
+
+    @pytest.mark.filterwarnings("error:X does not have valid feature names")
+    def test_of_frames(self, diabetes):
+        X, y = pd.DataFrame(diabetes[0]).add_prefix("c"), diabetes[1]
+        model = MLPRegressor(**STOPPING, scoring="r2").fit(X[:300], y[:300], validation_data=(X[300:], y[300:]))
+        assert model.best_validation_score_ == pytest.approx(model.score(X[300:], y[300:]), rel=1e-12)
+        with pytest.raises(ValueError, match="feature names"):
+            model.fit(X, y, validation_data=(X[X.columns[::-1]], y))
 
     def test_refused(self, wine):
         with pytest.raises(InvalidParameter, match="scoring='accuracy' has no effect with solver='adam'"):

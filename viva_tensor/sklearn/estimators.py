@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
@@ -321,10 +321,14 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             got = f"class_weight={self.class_weight!r}, which needs all rows at once"
             raise InvalidValue(got, operation=operation, hint=hint)
         try:
-            of_classes = compute_sample_weight(self.class_weight, y)
+            if isinstance(self.class_weight, dict) and not self._multilabel:  # these rows may lack some classes
+                each = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+                of_classes = each[np.searchsorted(self.classes_, y)]
+            else:
+                of_classes = compute_sample_weight(self.class_weight, y)
         except (ValueError, TypeError) as error:
-            hint = 'give "balanced", or a dict of labels and numbers'
-            raise InvalidValue(f"class_weight: {error}", operation=operation, hint=hint) from None
+            hint = 'give "balanced", a dict of labels and numbers, or for several labels a list with a dict for each'
+            raise InvalidValue(f"class_weight: {str(error).rstrip('.')}", operation=operation, hint=hint) from None
         if not (np.isfinite(of_classes).all() and (of_classes >= 0).all()):
             got = f"class_weight={self.class_weight!r}, wanted finite numbers of at least 0"
             raise InvalidValue(got, operation=operation, hint="leave a label out for a weight of 1")

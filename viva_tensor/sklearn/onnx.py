@@ -1,0 +1,136 @@
+"""How skl2onnx writes the networks, alone and in pipelines."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
+
+__all__ = ["register"]
+
+FLOAT, INT64, STRING, DOUBLE = 1, 7, 8, 11  # the numbers that ONNX has for types
+
+PLAIN = {
+    "relu": "Relu",
+    "tanh": "Tanh",
+    "logistic": "Sigmoid",
+    "elu": "Elu",
+    "selu": "Selu",
+    "softplus": "Softplus",
+    "leaky_relu": "LeakyRelu",  # its default slope is ours, too
+    "exp": "Exp",
+}
+
+
+class _Nodes:
+    """What is added to a model, under names that nothing else in it has."""
+
+    def __init__(self, scope: Any, operator: Any, container: Any) -> None:
+        self._scope, self._container = scope, container
+        from skl2onnx.common.data_types import guess_proto_type
+
+        self._dtype = DOUBLE if guess_proto_type(operator.inputs[0].type) == DOUBLE else FLOAT
+        self.input = self.add("Cast", operator.inputs[0].full_name, to=self._dtype)
+
+    def add(self, kind: str, *inputs: str, result: str | None = None, **attributes: Any) -> str:
+        """Add a node and return the name of its result."""
+        result = result or self._scope.get_unique_variable_name(kind.lower())
+        if kind == "ArrayFeatureExtractor":
+            attributes["op_domain"] = "ai.onnx.ml"
+        name = self._scope.get_unique_operator_name(kind)
+        self._container.add_node(kind, list(inputs), result, name=name, **attributes)
+        return result
+
+    def constant(self, values: Any, kind: int | None = None) -> str:
+        """Add numbers in the dtype of the computation, or in one that ONNX has this number for."""
+        name: str = self._scope.get_unique_variable_name("constant")
+        array = np.asarray(values)
+        self._container.add_initializer(name, kind or self._dtype, list(array.shape), array.ravel().tolist())
+        return name
+
+    def bend(self, kind: str, x: str) -> str:
+        """Add an activation, by its name among the parameters."""
+        if kind == "identity":
+            return x
+        if kind == "silu":
+            return self.add("Mul", x, self.add("Sigmoid", x))
+        if kind == "mish":
+            return self.add("Mul", x, self.add("Tanh", self.add("Softplus", x)))
+        if kind == "gelu":
+            share = self.add("Erf", self.add("Mul", x, self.constant([math.sqrt(0.5)])))
+            half = self.add("Mul", x, self.constant([0.5]))
+            return self.add("Add", half, self.add("Mul", half, share))
+        return self.add(PLAIN[kind], x)
+
+    def outputs(self, mlp: Any) -> str:
+        """Add the layers, and return the name of the outputs before the last activation."""
+        x = self.input
+        for layer, (w, b) in enumerate(zip(mlp.coefs_, mlp.intercepts_, strict=True)):
+            x = self.bend(mlp.activation, x) if layer else x
+            x = self.add("Add", self.add("MatMul", x, self.constant(w)), self.constant(b))
+        return x
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    mlp, nodes = operator.raw_operator, _Nodes(scope, operator, container)
+    x = nodes.bend(mlp.out_activation_, nodes.outputs(mlp))
+    nodes.add("Identity", x, result=operator.outputs[0].full_name)
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    mlp, nodes = operator.raw_operator, _Nodes(scope, operator, container)
+    if mlp._multilabel or len(mlp.classes_) < 2:
+        got = "a classifier of several labels" if mlp._multilabel else "a classifier of one class"
+        raise InvalidValue(f"{got} has no form here", operation="to_onnx", hint="convert one of at least two classes")
+    labels, probabilities = (output.full_name for output in operator.outputs)
+    x = nodes.outputs(mlp)
+    if mlp.out_activation_ == "softmax":
+        nodes.add("Softmax", x, result=probabilities, axis=1)
+    else:  # the other class by the sigmoid of -x: exact where 1 - p would be 0
+        both = nodes.add("Sigmoid", nodes.add("Neg", x)), nodes.add("Sigmoid", x)
+        nodes.add("Concat", *both, result=probabilities, axis=1)
+    best = nodes.add("ArgMax", probabilities, axis=1, keepdims=0)
+    whole = mlp.classes_.dtype.kind in "biuf"  # skl2onnx takes labels that are numbers for integers, and refuses others
+    classes = mlp.classes_.astype(np.int64) if whole else np.array([str(one).encode() for one in mlp.classes_])
+    known = nodes.constant(classes, INT64 if whole else STRING)
+    found = nodes.add("ArrayFeatureExtractor", known, best)
+    nodes.add("Reshape", found, nodes.constant([-1], INT64), result=labels)
+
+
+def register() -> None:
+    """Tell skl2onnx how to convert :class:`MLPRegressor` and :class:`MLPClassifier`, alone or at the end of pipelines.
+
+    The model computes in the dtype of its input, float32 or float64. Classifiers of several labels at once, or of one
+    class, are refused. Needs ``pip install skl2onnx``.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    Examples
+    --------
+    >>> from skl2onnx import to_onnx  # doctest: +SKIP
+    >>> register()  # doctest: +SKIP
+    >>> model = to_onnx(pipeline, X[:1].astype(np.float32))  # doctest: +SKIP
+    """
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common import shape_calculator
+
+    update_registered_converter(
+        MLPRegressor,
+        "VivaTensorMLPRegressor",
+        shape_calculator.calculate_linear_regressor_output_shapes,
+        _convert_regressor,
+    )
+    update_registered_converter(
+        MLPClassifier,
+        "VivaTensorMLPClassifier",
+        shape_calculator.calculate_linear_classifier_output_shapes,
+        _convert_classifier,
+        options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
+    )
