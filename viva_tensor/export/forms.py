@@ -130,9 +130,9 @@ def _running_sums(graph: Graph, node: Node, x: str) -> str:
     bounds = sorted({0, *node.attributes["starts"], size})
     if len(bounds) < 3:
         return graph.add("CumSum", x, axis)
+    along = graph.integers([node.attributes["axis"]])
     runs = [
         graph.add("CumSum", graph.add("Slice", x, graph.integers([start]), graph.integers([stop]), along), axis)
-        for along in [graph.integers([node.attributes["axis"]])]
         for start, stop in pairwise(bounds)
     ]
     return graph.add("Concat", *runs, axis=node.attributes["axis"])

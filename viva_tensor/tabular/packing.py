@@ -64,6 +64,8 @@ class Packing:
         self._places = np.concatenate([*places, []]).astype(np.int32)
         self._ones = np.concatenate([*ones, []]).astype(np.float32)
         self._runs = _runs(self._plain, self._numbers)
+        inside = {bins.feature + i for bins in self._bins for i in range(1, bins.size)}
+        self._starts = tuple(i for i in range(self.features) if i not in inside) if inside else None
 
     def _add_numbers(self, binned: Sequence[bool], feature: int, number: int) -> int:
         """Note where the features of a column, from this one on, are among the numbers; return where they end."""
@@ -142,9 +144,7 @@ class Packing:
         plain = np.broadcast_to(np.array(self._plain, np.float32), (len(records), len(self._plain)))
         indices = [plain, firsts + last, firsts + np.maximum(last - 1, 0), self._places[codes].astype(np.float32)]
         values = [numbers[:, self._numbers], shares, before, self._ones[codes]]
-        inside = {bins.feature + i for bins in self._bins for i in range(1, bins.size)}
-        starts = tuple(i for i in range(self.features) if i not in inside) if inside else None
-        return SparseRows(np.hstack(indices), np.hstack(values), self.features, starts)
+        return SparseRows(np.hstack(indices), np.hstack(values), self.features, self._starts)
 
 
 class _Bins(NamedTuple):

@@ -88,11 +88,6 @@ class SparseRows:
         return len(self.values), self.features
 
     @property
-    def pays(self) -> bool:
-        """Whether sums of rows of the weights take less time than a product with all features."""
-        return bool(self.features >= CHEAPER * self.values.shape[1])
-
-    @property
     def ndim(self) -> int:
         """2, as of any matrix."""
         return 2
