@@ -214,3 +214,14 @@ def test_booleans_are_no_numbers_for_a_model_of_numbers():
     with pytest.raises(DataError, match=r"'a' must hold numbers \(0 to 5\), not booleans"):
         column.encode(pd.Series([True, False]))
     assert Numeric("a", 0.0, 0.5, 1.0, low=0.0, high=1.0).encode(pd.Series([True]))[0, 0] == 0.5
+
+
+def test_memory_for_arrow_comes_from_where_it_came_before_when_a_file_has_been_read(tmp_path):
+    before = pa.default_memory_pool().backend_name
+    (tmp_path / "right.csv").write_text("a,b\n1,2\n3,4\n")
+    (tmp_path / "wrong.csv").write_text('a,b\n1,2\n"3,4\n5,6\n')
+    read_table(tmp_path / "right.csv")
+    assert pa.default_memory_pool().backend_name == before
+    with pytest.raises(DataError):
+        read_table(tmp_path / "wrong.csv")
+    assert pa.default_memory_pool().backend_name == before

@@ -203,7 +203,8 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
             values = days.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise DataError(f"column {column.name!r} must hold {wanted}: {one_line(error)}") from error
-    return np.where(np.isfinite(values), values, np.nan)
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, np.nan)
 
 
 def _in_range(value: Any) -> Any:

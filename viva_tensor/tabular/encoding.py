@@ -316,10 +316,10 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
         return "all values missing"
     missing = bool(absent.any())
     with np.errstate(over="ignore", invalid="ignore"):
-        median = float(np.median(values[~absent]))
-        values = np.where(absent, median, values)
+        median = float(np.median(values[~absent] if missing else values))
+        values = np.where(absent, median, values) if missing else values
         low, high = float(values.min()), float(values.max())
-        edges = _edges(values[~absent], bins)
+        edges = _edges(values[~absent], bins) if bins else ()
         values = np.clip(values, *_bounds(values))
         mean, std = float(values.mean()), 1.0 if low == high else float(values.std())
     if low == high and not missing:
@@ -332,9 +332,9 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
 def _edges(values: Float64Array, bins: int) -> tuple[float, ...]:
     """Return the edges of bins with as many values each, or all distinct values if they are few; none for two."""
     distinct = np.unique(values)
-    if bins and len(distinct) > bins + 1:
+    if len(distinct) > bins + 1:
         distinct = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
-    return tuple(distinct.tolist()) if bins and len(distinct) > 2 else ()
+    return tuple(distinct.tolist()) if len(distinct) > 2 else ()
 
 
 def _fit_date(name: str, column: pd.Series[Any], bins: int) -> Date | str:

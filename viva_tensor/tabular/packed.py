@@ -15,7 +15,7 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.packing import PIECE, Packing, Records
 from viva_tensor.train import SparseRows
 
-BLOCK = 65_536  # rows whose features are held
+BLOCK = 8192  # rows whose features are held
 F = TypeVar("F", bound=np.generic)
 
 

@@ -55,12 +55,12 @@ def _by_columns(once: list[pa.Table]) -> pd.DataFrame:
     table = once.pop()
     large = table.nbytes > LARGE
     while table.num_columns:
-        if large:
-            pa.default_memory_pool().release_unused()  # else Arrow keeps what it was given
         name, stored = table.column_names[0], table.column(0)
         table = table.remove_column(0)
         columns[str(name)] = _exact(stored, stored.to_pandas(date_as_object=False))
         del stored
+        if large:
+            pa.default_memory_pool().release_unused()  # else Arrow keeps what it was given
     return pd.DataFrame(columns, copy=False)
 
 

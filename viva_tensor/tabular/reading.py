@@ -231,9 +231,22 @@ def _other_sheets(path: Path, kind: str) -> list[str]:
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
-    with opened(path, reading.encoding) as content:
+    with opened(path, reading.encoding) as content, _memory_given_back():
         file = TextFile(path, content, [reading.separator] if reading.separator else separators, reading.header)
         return read_columns(file, reading, expected)
+
+
+@contextmanager
+def _memory_given_back() -> Iterator[None]:
+    """Let Arrow take memory from the system itself: its own pools keep pages until all columns that share them go."""
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
 
 
 def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source:
