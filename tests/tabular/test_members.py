@@ -126,7 +126,10 @@ def test_an_error_in_a_network_ends_the_others(wrong, monkeypatch):
     assert len(begun) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"count": 1}, {"count": 2.5}, {"bins": -1}, {"steps": 0}, {"cycles": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"count": 2.5}, {"bins": -1}, {"steps": 0}, {"cycles": 0}, {"parts": 4}, {"parts": 0, "count": 1}],
+)
 def test_too_few_of_anything_are_refused(wrong):
     with pytest.raises(InvalidValue, match=f"Members: {next(iter(wrong))}="):
         Members(**wrong)

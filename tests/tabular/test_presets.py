@@ -1,5 +1,6 @@
 """Which preset a table is learned with, and what a run says of it."""
 
+import dataclasses
 import json
 import sys
 
@@ -26,7 +27,24 @@ def plane(rows):
 def test_several_networks_learn_tables_of_some_size(rows):
     choice = presets.choose("default", Situation(rows))
     assert (choice.members is not None) == (1000 <= rows <= 100_000)
-    assert presets.choose("fast", Situation(rows)).settings == tabular.settings_for(rows)
+    assert presets.choose("", Situation(rows)).settings == tabular.settings_for(rows)
+
+
+@pytest.mark.parametrize("rows", [999, 1000])
+def test_fast_is_one_network_that_is_validated_by_a_tenth_of_the_rows(rows):
+    choice = presets.choose("fast", Situation(rows), {"seed": 3})
+    if rows < 1000:
+        assert choice.settings == tabular.settings_for(rows, {"seed": 3})
+    else:
+        assert (choice.members.count, choice.members.shares, choice.members.seed) == (1, 10, 3)
+
+
+def test_one_of_several_networks_is_trained_on_all_parts_of_the_rows_but_one(tmp_path):
+    run = tabular.run(plane(200), "y", dataclasses.replace(QUICK, count=1, parts=4))
+    assert run.rows == {"read": 200, "without_target": 0, "train": 120, "validation": 40, "test": 40}
+    assert run.preset[2:4] == (1, 25)
+    tabular.save(run, tmp_path)
+    assert "Trained on 120 rows for" in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +66,7 @@ def test_where_several_cannot_be_trained_it_is_one(why, situation):
 
 def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
     said = {"seed": 7, "epochs": 3, "optimizer": "adam", "lr": None}
-    one = presets.choose("fast", Situation(5000), said).settings
+    one = presets.choose("", Situation(5000), said).settings
     assert (one.seed, one.epochs, one.optimizer.lr) == (7, 3, 0.001)
     assert presets.choose("default", Situation(5000), said).members.seed == 7
 
@@ -70,13 +88,13 @@ def test_refused_before_training(arguments, message):
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):
     run = tabular.run(plane(100), "y", preset="fast")
-    assert run.preset == ("fast", "one network as asked for", 1, 0, run.settings.epochs)
+    assert run.preset == ("fast", "fewer than 1,000 rows", 1, 0, run.settings.epochs, 0)
     tabular.save(run, tmp_path)
-    line = f"Preset fast (one network as asked for): 1 network, at most {run.settings.epochs} epochs"
+    line = f"Preset fast (fewer than 1,000 rows): 1 network, at most {run.settings.epochs} epochs"
     assert line in (tmp_path / "report.md").read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "one network as asked for"
+    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "fewer than 1,000 rows"
     several = tabular.run(plane(200), "y", QUICK)
-    assert several.preset == ("", "settings as given", 2, 25, several.settings.epochs)
+    assert several.preset == ("", "settings as given", 2, 25, several.settings.epochs, 2)
 
 
 def test_the_preset_of_the_api_and_of_the_command_line_are_one(tmp_path, monkeypatch):
@@ -96,4 +114,4 @@ def test_several_networks_beside_what_is_for_one(tmp_path):
     flags = ["--preset", "default", "--epochs", "3", "--lr", "0.1"]
     result = CliRunner().invoke(cli, ["train", str(tmp_path / "t.csv"), "--target", "y", *flags])
     assert result.exit_code == 2
-    assert "--epochs, --lr is for one network, with preset fast" in result.stderr
+    assert "--epochs, --lr is for one network, without the preset default" in result.stderr

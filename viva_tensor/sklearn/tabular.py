@@ -24,7 +24,7 @@ from viva_tensor.sklearn.frames import Frame, as_frame
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
-from viva_tensor.tabular.presets import Choice, Situation, choose
+from viva_tensor.tabular.presets import FAST, ONE, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
@@ -136,6 +136,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             return lambda rows: Choice(settings if state is None else replace(settings, **said))
         if fraction is not None:
             said["validation_fraction"] = fraction
+            if self.preset == FAST:
+                return lambda rows: choose(ONE, Situation(rows), said)
         return lambda rows: choose(self.preset, Situation(rows), said)
 
     def _categorical(self, frame: Frame) -> tuple[str, ...]:

@@ -33,8 +33,9 @@ class Preset(NamedTuple):
         Of the preset; empty if settings were given instead.
     why : str
         Why it meant so many networks.
-    networks, bins, epochs : int
-        How many were trained; features for parts of the range of a number, at most; epochs of each, at most.
+    networks, bins, epochs, parts : int
+        How many were trained; features for parts of the range of a number, at most; epochs of each, at most; parts of
+        the rows, of which each lacked one, or 0 for one network as usual.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Preset(NamedTuple):
     networks: int
     bins: int
     epochs: int
+    parts: int = 0
 
 
 def sgd(rows: int, lr: float | None = None, momentum: float = 0.9) -> optim.SGD:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -132,6 +133,7 @@ def learned(
     shared_folder: Any = None,
     start: Model | None = None,
     weights: npt.ArrayLike | None = None,
+    beside: Callable[[Features], object] | None = None,
 ) -> Iterator[Learned]:
     """Yield the network that learned a table, and the features that it learned from, which may lie in a file.
 
@@ -144,6 +146,8 @@ def learned(
     ranks : Ranks
     weights : array_like [rows], optional
         Of a table in memory, on one process.
+    beside : callable, optional
+        Other work on the features, which is done while several networks are trained, and not done for one.
     """
     if not isinstance(source, Source | Stream):
         source = Source(as_table(source))
@@ -157,7 +161,7 @@ def learned(
     bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
     prepared = prepare(source, task, own, ranks, bins, weights)
     if members is not None:
-        prepared = with_effects(prepared, members.count)
+        prepared = with_effects(prepared, members.shares)
     with encoded(prepared, stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)
@@ -169,7 +173,7 @@ def learned(
         if members is None:
             result = _trained(features, suited, ranks, options, start)
         else:
-            result = fit_members(features, suited, members)
+            result = fit_members(features, suited, members, None if beside is None else partial(beside, features))
             rows = members.told(features.prepared.rows)
             features = features._replace(prepared=features.prepared._replace(rows=rows))
         yield Learned(result, choice.told(own, bins), features)

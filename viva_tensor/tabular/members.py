@@ -42,7 +42,7 @@ class Members:
     Attributes
     ----------
     count : int
-        Networks, at least two, each trained without one of as many parts of the rows.
+        Networks, each trained without another part of the rows.
     bins : int
         Features for parts of the range of each number, beside the number, at most.
     hidden : tuple of int
@@ -55,11 +55,13 @@ class Members:
         At most. A cycle begins with the best weights so far; after one without better weights training ends.
     seed : int
         Of the split of the rows, the weights and the order of the rows.
+    parts : int
+        Of the rows, at least two; 0 means as many as networks.
 
     Raises
     ------
     InvalidValue
-        If a number of these is too low, or none.
+        If a number of these is too low, or none, or there are fewer parts than networks.
 
     Examples
     --------
@@ -67,6 +69,8 @@ class Members:
     19
     >>> Members().bins_for(rows=1000, columns=11), Members().bins_for(rows=80_000, columns=11)
     (64, 25)
+    >>> Members().shares, Members(count=1, parts=10).told({"train": 900, "validation": 0})
+    (5, {'train': 810, 'validation': 90})
     """
 
     count: int = 5
@@ -76,10 +80,18 @@ class Members:
     steps: int = 250
     cycles: int = 4
     seed: int = 0
+    parts: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 2), ("bins", 0), ("steps", 1), ("cycles", 1)):
+        for name, least in (("count", 1), ("bins", 0), ("steps", 1), ("cycles", 1), ("parts", 0)):
             check_count("Members", name, getattr(self, name), least=least)
+        if self.parts or self.count < 2:
+            check_count("Members", "parts", self.parts, least=max(2, self.count))
+
+    @property
+    def shares(self) -> int:
+        """Parts of the rows, of which each network is trained without one."""
+        return self.parts or self.count
 
     def bins_for(self, rows: int, columns: int) -> int:
         """Return the number of bins of each number of a table, so that its features stay few and take little memory."""
@@ -87,13 +99,15 @@ class Members:
         return fitting if fitting >= LEAST_BINS else 0
 
     def told(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """Return the numbers of rows of each kind: all that are not for the test are trained on."""
-        return {**rows, "train": rows["train"] + rows["validation"], "validation": 0}
+        """Return the numbers of rows of each kind: with several networks, all that are not for the test train some."""
+        given = rows["train"] + rows["validation"]
+        held_out = -(-given // self.shares) if self.count == 1 else 0
+        return {**rows, "train": given - held_out, "validation": held_out}
 
     def settings(self, rows: int) -> Settings:
         """Return the settings of the first cycle for so many rows."""
         batch = next((size for most, size in BATCHES if rows <= most), LARGEST_BATCH)
-        steps = math.ceil(rows * (1 - 1 / self.count) / batch)  # of an epoch
+        steps = math.ceil(rows * (1 - 1 / self.shares) / batch)  # of an epoch
         epochs = min(FIRST_EPOCHS, max(1, round(self.steps / steps)))
         return Settings(
             hidden=self.hidden,
@@ -111,15 +125,17 @@ def suits(rows: int) -> bool:
     return LEAST_ROWS <= rows <= MOST_ROWS
 
 
-def fit_members(features: Features, settings: Settings, members: Members) -> Fit:
+def fit_members(
+    features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
+) -> Fit:
     """Train networks on the training and validation rows of a table, and return one network, which is their mean.
 
-    If they are not better than linear models on the rows that each has not seen, beyond chance, these are returned. On
+    Work to do `beside` them fills a thread when fewer networks are left than there are threads. If they are not better than linear models on the rows that each has not seen, beyond chance, these are returned. On
     an interruption from the keyboard the networks that are trained are returned, with a warning.
     """
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
-    parts = _parts(rows, members.count, settings.seed, y if isinstance(target, Classes) else None)
+    parts = _parts(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     begin = perf_counter()
@@ -138,11 +154,15 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
 
             return train
 
-        trained = side_by_side([job(number) for number in range(members.count)])
+        jobs: list[Callable[[Sharing], _Member | None]] = [job(number) for number in range(members.count)]
+        if beside is not None:
+            jobs.append(lambda _: None if beside() else None)
+        results = side_by_side(jobs)
+        trained = [one for one in results if one is not None]
     seconds = perf_counter() - begin
     if not trained:
         raise KeyboardInterrupt
-    if trained.interrupted:
+    if results.interrupted:
         warnings.warn(f"interrupted; {len(trained)} networks of {members.count} are kept", stacklevel=2)
     networks = [one.fit for one in trained]
     linear = [one.start for one in trained if one.start is not None]
@@ -154,7 +174,7 @@ def fit_members(features: Features, settings: Settings, members: Members) -> Fit
         rows, weights = np.concatenate(seen), features.prepared.weights
         if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
-    return _together(networks, seconds)._replace(interrupted=trained.interrupted)
+    return _together(networks, seconds)._replace(interrupted=results.interrupted)
 
 
 class _Member(NamedTuple):

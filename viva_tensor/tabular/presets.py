@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from viva_tensor.tabular.data import DataError
@@ -16,6 +16,8 @@ from viva_tensor.train import Settings
 
 FAST, DEFAULT = "fast", "default"
 PRESETS = (FAST, DEFAULT)
+ONE = ""  # no preset: one network with the settings given
+FASTER = Members(count=1, parts=10, cycles=2)
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,13 @@ class Choice:
         """Return what a report says of the choice, with the settings of each network."""
         if self.members is None:
             return Preset(self.preset, self.why, 1, bins, settings.epochs)
-        return Preset(self.preset, self.why, self.members.count, bins, settings.epochs * (2**self.members.cycles - 1))
+        members = self.members
+        epochs = settings.epochs * (2**members.cycles - 1)
+        return Preset(self.preset, self.why, members.count, bins, epochs, members.shares)
 
 
 def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
-    """Return the preset in force: by default several networks, or one if anything is said that is `of_one` network.
+    """Return the preset in force: by default several networks, or none if anything is said that is `of_one` network.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
     Examples
     --------
     >>> named(None), named(None, of_one=["epochs"])
-    ('default', 'fast')
+    ('default', '')
     >>> named("fats")
     Traceback (most recent call last):
     ...
@@ -118,17 +122,18 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
     if preset == DEFAULT and of_one:
-        hint = f"with preset {FAST}; several networks have settings of their own"
+        hint = f"without the preset {DEFAULT}; several networks have settings of their own"
         raise DataError(f"{', '.join(of_one)} is for one network, {hint}")
-    return preset or (FAST if of_one else DEFAULT)
+    return ONE if of_one else preset or DEFAULT
 
 
 def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = None) -> Choice:
-    """Return what a preset makes of a table; of what the user `said` of one network, several take the seed alone.
+    """Return what a preset makes of a table; of what the user `said` of one network, :class:`Members` take the seed.
 
-    "fast" is one network with the settings that suit the number of rows, :func:`settings_for`. "default" is the mean of
-    several networks, :class:`Members`, for tables of 1,000 to 100,000 rows in memory that one process learns from the
-    beginning without a checkpoint, else the same as "fast".
+    "default" is the mean of five networks, ``Members()``, for tables of 1,000 to 100,000 rows in memory that one process
+    learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two cycles
+    without a tenth of the rows. On other tables, and without a preset, it is one network with the settings that suit
+    the number of rows, :func:`settings_for`.
 
     Raises
     ------
@@ -143,11 +148,13 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
     >>> one.members, one.settings.batch_size, one.why
     (None, 16, 'fewer than 1,000 rows')
     """
+    if preset == ONE:
+        return Choice(settings_for(situation.rows, said))
     name = named(preset)
-    if name == DEFAULT and not situation.obstacle and suits(situation.rows):
-        return Choice(Members(seed=(said or {}).get("seed", Members.seed)), name, situation.size)
-    why = "one network as asked for" if name == FAST else situation.obstacle or situation.size
-    return Choice(settings_for(situation.rows, said), name, why)
+    if not situation.obstacle and suits(situation.rows):
+        members = FASTER if name == FAST else Members()
+        return Choice(replace(members, seed=(said or {}).get("seed", Members.seed)), name, situation.size)
+    return Choice(settings_for(situation.rows, said), name, situation.obstacle or situation.size)
 
 
 def chosen(settings: Settings | Members | Choice | None, preset: str | None, situation: Situation) -> Choice:

@@ -174,7 +174,7 @@ def speed(run: Run) -> str:
     ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
     trained = f"Trained on {run.rows['train']:,} rows for {number_of(epochs, 'epoch')}{ranks}"
     if run.members > 1:
-        part = f"{run.members - 1} of {run.members} parts of {run.rows['train']:,} rows"
+        part = f"{run.preset.parts - 1} of {run.preset.parts} parts of {run.rows['train']:,} rows"
         trained = f"Trained {run.members} networks, each on {part}, for up to {number_of(epochs, 'epoch')}"
         best = ", kept the linear models that they began as" if kept == 0 else ""
     return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
@@ -182,7 +182,7 @@ def speed(run: Run) -> str:
 
 def preset(run: Run) -> str:
     """Return the preset of a run, why it meant so many networks, and its numbers in a line."""
-    name, why, networks, bins, epochs = run.preset
+    name, why, networks, bins, epochs, _ = run.preset
     parts = [number_of(networks, "network")]
     parts += [f"at most {number_of(bins, 'bin')} of each number"] if bins else []
     parts += [f"at most {number_of(epochs, 'epoch')}"] if epochs else []

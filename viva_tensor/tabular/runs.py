@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,8 @@ from viva_tensor.train import DivergenceError, Fit, Network, Settings
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+T = TypeVar("T")
 
 
 def run(
@@ -77,7 +79,8 @@ def run(
         the task.
     preset : {"default", "fast"}, optional
         "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
-        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is always one.
+        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network, see
+        :func:`viva_tensor.tabular.presets.choose`.
     loss, quantile, metric : str, float, str, optional
         Those of the task: what is minimised, and what tells which epoch is best; see :class:`Task`.
     started : callable, optional
@@ -106,6 +109,7 @@ def run(
     if not task.test_fraction > 0:
         raise DataError("no rows to test on; give a test fraction above 0, or train without a test: tabular.fit")
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "comm": comm, "timed": timed}
+    baselines = _once(_baseline_scores)  # fitted while networks are trained, where that costs no time
     with learned(
         source,
         task,
@@ -116,6 +120,7 @@ def run(
         ranks=ranks,
         shared_folder=shared_folder,
         start=start,
+        beside=baselines,
     ) as result:
         features, fitted = result.features, result.fit
         prepared = features.prepared
@@ -125,7 +130,7 @@ def run(
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
-        scores = ranks.from_first("score", lambda: _scores(features, output))
+        scores = ranks.from_first("score", lambda: {**_network_scores(features, output), **baselines(features)})
         insight = _insight(features, fitted) if ranks.first else None
         watched = fitted.settings.metric
         told = {watched.name: watched.value(output, features.y[test])} if isinstance(watched, Metric) else {}
@@ -167,8 +172,28 @@ def _insight(features: Features, result: Fit) -> Insight:
     )
 
 
-def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
-    """Return the scores of the network's outputs for test rows, and of baselines fitted on training rows."""
+def _once(function: Callable[[Features], T]) -> Callable[[Features], T]:
+    """Return a function that does its work when it is first called, and returns the same from then on."""
+    found: list[T] = []
+
+    def called(features: Features) -> T:
+        if not found:
+            found.append(function(features))
+        return found[0]
+
+    return called
+
+
+def _network_scores(features: Features, output: Float32Array) -> dict[str, Scores]:
+    """Return the scores of the network's outputs for test rows."""
+    target, actual = features.prepared.target, features.prepared.values[features.prepared.split.test]
+    if isinstance(target, Number):
+        return {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
+    return {"network": target.score(actual, target.probabilities(output))}
+
+
+def _baseline_scores(features: Features) -> dict[str, Scores]:
+    """Return the scores for test rows of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
     some, actual = split.train[:FITTED], values[split.test]
     plain = features.prepared.encoding.plain
@@ -178,14 +203,14 @@ def _scores(features: Features, output: Float32Array) -> dict[str, Scores]:
         return in_blocks(lambda rows: model(rows[:, plain]), features.x, split.test)
 
     if isinstance(target, Number):
-        numbers = {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
+        numbers = {}
         if find_spec("sklearn"):
             numbers["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y)))
         numbers["least squares"] = target.score(actual, predicted(least_squares(x, y)))
         numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
         return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
-    scores: dict[str, Scores] = {"network": target.score(actual, target.probabilities(output))}
+    scores: dict[str, Scores] = {}
     if find_spec("sklearn") and target.outputs <= MOST_CLASSES:
         scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, target.outputs)))
         scores["logistic regression"] = target.score(actual, predicted(logistic_regression(x, y, target.outputs)))
