@@ -136,7 +136,7 @@ def test_too_few_of_anything_are_refused(wrong):
 
 
 def test_the_seconds_are_those_that_pass(monkeypatch):
-    ticks = iter([100.0, 104.0])
+    ticks = iter([100.0, 101.0, 104.0, 103.0])
     monkeypatch.setattr(members, "perf_counter", lambda: next(ticks))
     run = tabular.run(waves(100), "y", QUICK)
     assert run.fit.seconds == 4

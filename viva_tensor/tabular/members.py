@@ -130,15 +130,16 @@ def fit_members(
 ) -> Fit:
     """Train networks on the training and validation rows of a table, and return one network, which is their mean.
 
-    Work to do `beside` them fills a thread when fewer networks are left than there are threads. If they are not better than linear models on the rows that each has not seen, beyond chance, these are returned. On
-    an interruption from the keyboard the networks that are trained are returned, with a warning.
+    Work to do `beside` several fills a thread when fewer of them are left than there are threads. If the networks are not
+    better than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption
+    from the keyboard the networks that are trained are returned, with a warning.
     """
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
     parts = _parts(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
-    begin = perf_counter()
+    begin, ends = perf_counter(), [0.0]
     with bar_of("training", members.count * epochs) as bar:
 
         def job(number: int) -> Callable[[Sharing], _Member]:
@@ -150,18 +151,23 @@ def fit_members(
                 given = effects.without(number)
                 member = _member(given, own, others, parts[number], members.cycles, _Watch(sharing, shown))
                 shown.end()
+                ends.append(perf_counter())
                 return member
 
             return train
 
         jobs: list[Callable[[Sharing], _Member | None]] = [job(number) for number in range(members.count)]
-        if beside is not None:
-            jobs.append(lambda _: None if beside() else None)
+        if beside is not None and members.count > 1:
+
+            def other(_: Sharing) -> None:
+                beside()
+
+            jobs.append(other)
         results = side_by_side(jobs)
         trained = [one for one in results if one is not None]
-    seconds = perf_counter() - begin
     if not trained:
         raise KeyboardInterrupt
+    seconds = max(ends) - begin
     if results.interrupted:
         warnings.warn(f"interrupted; {len(trained)} networks of {members.count} are kept", stacklevel=2)
     networks = [one.fit for one in trained]

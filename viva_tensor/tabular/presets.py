@@ -130,10 +130,10 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
 def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = None) -> Choice:
     """Return what a preset makes of a table; of what the user `said` of one network, :class:`Members` take the seed.
 
-    "default" is the mean of five networks, ``Members()``, for tables of 1,000 to 100,000 rows in memory that one process
-    learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two cycles
-    without a tenth of the rows. On other tables, and without a preset, it is one network with the settings that suit
-    the number of rows, :func:`settings_for`.
+    "default" is the mean of five networks, ``Members()``, for tables of 1,000 to 100,000 rows in memory that one
+    process learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two
+    cycles without a tenth of the rows. On other tables, and without a preset, it is one network with the settings that
+    suit the number of rows, :func:`settings_for`.
 
     Raises
     ------
