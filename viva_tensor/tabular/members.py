@@ -130,9 +130,9 @@ def fit_members(
 ) -> Fit:
     """Train networks on the training and validation rows of a table, and return one network, which is their mean.
 
-    Work to do `beside` several fills a thread when fewer of them are left than there are threads. If they are not better
-    than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption
-    from the keyboard the networks that are trained are returned, with a warning.
+    Work to do `beside` several fills a thread when fewer of them are left than there are threads. If they are no better
+    than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption from
+    the keyboard the networks that are trained are returned, with a warning.
     """
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
