@@ -181,8 +181,14 @@ def repeating(arguments: Sequence[str]) -> str:
     "--preset",
     type=click.Choice(presets.PRESETS),
     help="For tables of 1,000 to 100,000 rows in memory. default: the mean of several networks, each trained without a "
-    "part of the rows, with settings of their own; fast: one such network, in a tenth of the time. Else one network "
-    "with the settings below.  [default: none with any of these settings or --resume]",
+    "part of the rows, with settings of their own; fast: one such network, in a tenth of the time; best: several kinds "
+    "of networks, and boosted trees where scikit-learn is installed, blended, for --minutes. Else one network with the "
+    "settings below.  [default: none with any of these settings or --resume]",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Of training with --preset best, after which nothing new is begun.  [default: 10]",
 )
 @click.option(
     "--hidden",
@@ -272,6 +278,8 @@ def train(
         raise Failure(f"--quantile {options['quantile']:g} is for --loss quantile")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
+    if options["minutes"] is not None and preset != presets.BEST:
+        raise Failure(f"--minutes {options['minutes']:g} is for --preset {presets.BEST}")
     with failures():  # before the work, not after it
         preset = presets.named(preset, of_one(click.get_current_context()))
         check_output(output, checkpoint, resume, force)

@@ -12,6 +12,7 @@ import pytest
 from viva_tensor import autograd, kernels, nn, tabular
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members
+from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.members import Members
 from viva_tensor.train import parameters, predict, record_layers
 
@@ -26,23 +27,23 @@ def waves(rows, seed=0):
 
 
 @pytest.mark.parametrize("sizes", [(4, 2), (4, 5, 1), (4, 5, 7, 3)])
-def test_one_network_has_the_mean_of_the_outputs_of_several(sizes, rng):
+def test_one_network_has_the_weighted_sum_of_the_outputs_of_several(sizes, rng):
     networks = [nn.mlp(autograd.new_tape(), sizes, rng=rng, dtype="float64").value for _ in range(3)]
     x = rng.standard_normal((20, 4))
-    whole = record_layers(autograd.new_tape(), members.mean_network(networks)).value
-    wanted = np.mean([predict(one, x, "tanh") for one in networks], axis=0)
+    whole = record_layers(autograd.new_tape(), joined_network(networks, [0.5, 0.3, 0.2])).value
+    wanted = sum(w * predict(one, x, "tanh") for w, one in zip((0.5, 0.3, 0.2), networks, strict=True))
     np.testing.assert_allclose(predict(whole, x, "tanh"), wanted, rtol=1e-12, atol=1e-14)
-    assert members.mean_network(networks[:1])[0].shape == networks[0][0].w.shape
+    assert joined_network(networks[:1], [1.0])[0].shape == networks[0][0].w.shape
 
 
 def test_parts_share_out_the_rows_and_each_class(rng):
     rows, classes = np.flatnonzero(rng.random(400) < 0.8), rng.integers(0, 4, 400).astype("f4")
-    parts = members._parts(rows, 5, 3, classes)
+    parts = members.parts_of(rows, 5, 3, classes)
     assert sorted(np.concatenate(parts)) == list(rows)
     counts = np.array([np.bincount(classes[part].astype(int), minlength=4) for part in parts])
     assert np.ptp(counts, axis=0).max() <= 1
-    assert [list(part) for part in members._parts(rows, 5, 3, classes)] == [list(part) for part in parts]
-    assert list(members._parts(rows, 5, 4, None)[0]) != list(members._parts(rows, 5, 3, None)[0])
+    assert [list(part) for part in members.parts_of(rows, 5, 3, classes)] == [list(part) for part in parts]
+    assert list(members.parts_of(rows, 5, 4, None)[0]) != list(members.parts_of(rows, 5, 3, None)[0])
 
 
 def test_a_table_is_learned_by_several_networks_that_are_saved_as_one(tmp_path):

@@ -197,7 +197,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 
     Parameters
     ----------
-    preset : {"default", "fast"}
+    preset : {"default", "fast", "best"}
         See :func:`viva_tensor.tabular.run`.
     settings : Settings or Members, optional
         Of one network or of several, instead of a preset.

@@ -15,6 +15,7 @@ True
 ['row', 'predicted']
 """
 
+from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
 from viva_tensor.tabular.encoding import Roles
@@ -32,6 +33,7 @@ from viva_tensor.tabular.typed_columns import Expected
 
 __all__ = [
     "PRESETS",
+    "Best",
     "Choice",
     "DataError",
     "Expected",

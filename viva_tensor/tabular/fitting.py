@@ -13,6 +13,7 @@ import numpy.typing as npt
 from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
+from viva_tensor.tabular.blending import Best, fit_best
 from viva_tensor.tabular.data import DataError, Table, as_table
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
@@ -26,6 +27,7 @@ from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.tabular.trees import Trees
 from viva_tensor.train import Fit, Layers, Settings, record_layers
 from viva_tensor.train import fit as fit_network
 
@@ -36,11 +38,13 @@ class Learned(NamedTuple):
     fit: Fit
     preset: Preset
     features: Features
+    trees: Trees | None = None
 
     @property
     def model(self) -> Model:
-        """The network with all that its use on other tables takes."""
-        return model_of(self.features.prepared, self.fit)
+        """The network, and the trees, with all that their use on other tables takes."""
+        prepared, activation = self.features.prepared, self.fit.settings.activation
+        return Model(prepared.target, prepared.encoding, self.fit.layers, activation, prepared.origin, self.trees)
 
 
 class Fitted(NamedTuple):
@@ -61,11 +65,6 @@ class Fitted(NamedTuple):
     preset: Preset
     rows: dict[str, int]
     notes: tuple[str, ...]
-
-
-def model_of(prepared: Prepared, fitted: Fit) -> Model:
-    """Return a trained network with what a table was made ready by."""
-    return Model(prepared.target, prepared.encoding, fitted.layers, fitted.settings.activation, prepared.origin)
 
 
 def fit(
@@ -170,13 +169,19 @@ def learned(
         if task.metric is not None:
             metric = metric_of(task.metric, target)
             suited = dataclasses.replace(suited, metric=metric, patience=own.patience or own.epochs)
+        trees, told = None, choice.told(own, bins)
         if members is None:
             result = _trained(features, suited, ranks, options, start)
         else:
-            result = fit_members(features, suited, members, None if beside is None else partial(beside, features))
+            if isinstance(members, Best):
+                blend = fit_best(features, suited, members)
+                result, trees = blend.fit, blend.trees
+                told = told._replace(why=f"{told.why}; {blend.shares}", networks=blend.networks)
+            else:
+                result = fit_members(features, suited, members, None if beside is None else partial(beside, features))
             rows = members.told(features.prepared.rows)
             features = features._replace(prepared=features.prepared._replace(rows=rows))
-        yield Learned(result, choice.told(own, bins), features)
+        yield Learned(result, told, features, trees)
 
 
 def _trained(
@@ -214,6 +219,8 @@ def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers
         raise DataError(
             f"start is a {type(earlier).__name__}, wanted a Model, such as run.model or tabular.load(folder)"
         )
+    if earlier.trees is not None:
+        raise DataError("the model to go on from is a blend with trees, which cannot be trained on; train anew")
     if (earlier.target, earlier.encoding, earlier.activation) != (
         prepared.target,
         prepared.encoding,

@@ -7,10 +7,10 @@ import numpy as np
 from viva_tensor import autograd, nn, optim
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train import Settings, fit, parameters
-from viva_tensor.train.settings import LOSSES
 
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
 PASSED_ON = {"relu": 1.0, "leaky_relu": 1.01, "gelu": 1.0, "silu": 1.0, "softplus": 1.0, "identity": 2.0}
@@ -146,7 +146,7 @@ def is_better(
     rows = len(y) if weights is None else float(weights.sum() ** 2 / np.sum(weights**2))  # as good as so many alike
     if rows < LEAST_ROWS:
         return False
-    gain = _losses(linear, y, target) - _losses(network, y, target)
+    gain = row_losses(linear, y, target) - row_losses(network, y, target)
     mean, parts = gain.mean(), gain
     if weights is not None:
         shares = weights / weights.mean()
@@ -154,18 +154,3 @@ def is_better(
         parts = shares * (gain - mean)  # whose mean is the error of that mean
     chance = float(parts.std(ddof=1)) / np.sqrt(len(gain))
     return bool(mean > (1 + 5 / rows) * chance)
-
-
-def _losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:
-    if isinstance(target, Classes):
-        probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
-        losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
-        return losses
-    if target.loss == "mse":
-        squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
-        return squared
-    pred, tape = autograd.new_constant(autograd.new_tape(), outputs.astype(np.float64))
-    actual, tape = autograd.new_constant(tape, y.astype(np.float64))
-    loss = LOSSES[target.loss] if isinstance(target.loss, str) else target.loss
-    each: Float64Array = loss(tape, pred, actual, reduction="none").value.data[:, 0]
-    return each

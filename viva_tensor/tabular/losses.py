@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from viva_tensor import nn
+import numpy as np
+
+from viva_tensor import autograd, nn
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.train.settings import LOSSES as NAMED
 from viva_tensor.train.settings import Loss
 
 SQUARED, QUANTILE, POISSON, LOG_LOSS = "squared", "quantile", "poisson", "log-loss"
@@ -66,3 +71,19 @@ def loss_of(name: str | None, quantile: float, classes: bool, target: str) -> st
         others = ", ".join(one for one in LOSSES if one != LOG_LOSS)
         raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number: {others}")
     return Quantile(float(quantile)) if name == QUANTILE else OF_NUMBERS[name or SQUARED]
+
+
+def row_losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:
+    """Return the loss of each row, for outputs [rows, outputs] and encoded targets."""
+    if isinstance(target, Classes):
+        probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
+        losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
+        return losses
+    if target.loss == "mse":
+        squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2
+        return squared
+    pred, tape = autograd.new_constant(autograd.new_tape(), outputs.astype(np.float64))
+    actual, tape = autograd.new_constant(tape, y.astype(np.float64))
+    loss = NAMED[target.loss] if isinstance(target.loss, str) else target.loss
+    each: Float64Array = loss(tape, pred, actual, reduction="none").value.data[:, 0]
+    return each

@@ -18,6 +18,7 @@ from viva_tensor.kernels.checks import check_count
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
+from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.progress import bar_of
@@ -128,7 +129,55 @@ def suits(rows: int) -> bool:
 def fit_members(
     features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
 ) -> Fit:
-    """Train networks on the training and validation rows of a table, and return one network, which is their mean.
+    """Train networks as :func:`train_members` does, and return one network, which is their mean."""
+    trained = train_members(features, settings, members, beside)
+    networks = [one.layers for one in trained.networks]
+    return trained.with_layers(joined_network(networks, [1 / len(networks)] * len(networks)))
+
+
+class Trained(NamedTuple):
+    """Networks that were each trained without some rows, and their outputs for these.
+
+    Attributes
+    ----------
+    networks : list of Fit
+    rows : ndarray of int
+        Those that a network was trained without, each once.
+    outputs : ndarray [rows, outputs]
+    seconds : float
+    interrupted : bool
+    """
+
+    networks: list[Fit]
+    rows: IndexArray
+    outputs: Float32Array
+    seconds: float
+    interrupted: bool
+
+    def with_layers(self, arrays: Sequence[Array]) -> Fit:
+        """Return the fit of a network that was made of them: the mean of their histories, each up to its end."""
+        longest = max(self.networks, key=lambda one: len(one.history["epoch"])).history
+        history = {name: list(column) for name, column in longest.items()}
+        for name in history.keys() - {"epoch", "learning_rate"}:
+            columns = [one.history[name] for one in self.networks]
+            history[name] = [
+                float(np.mean([column[i] for column in columns if i < len(column)]))
+                for i in range(len(longest["epoch"]))
+            ]
+        return self.networks[0]._replace(
+            layers=record_layers(autograd.new_tape(), arrays).value,
+            history=history,
+            best_epoch=round(float(np.mean([one.best_epoch for one in self.networks]))),
+            seconds=self.seconds,
+            rows_per_second=_rows(*self.networks) / self.seconds,
+            interrupted=self.interrupted,
+        )
+
+
+def train_members(
+    features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
+) -> Trained:
+    """Train networks on the training and validation rows of a table, each without another part of them.
 
     Work to do `beside` several fills a thread when fewer of them are left than there are threads. If they are no better
     than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption from
@@ -136,7 +185,7 @@ def fit_members(
     """
     target, y = features.prepared.target, features.y
     rows = np.concatenate(features.prepared.split[:2])
-    parts = _parts(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
+    parts = parts_of(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     begin, ends = perf_counter(), [0.0]
@@ -171,16 +220,16 @@ def fit_members(
     if results.interrupted:
         warnings.warn(f"interrupted; {len(trained)} networks of {members.count} are kept", stacklevel=2)
     networks = [one.fit for one in trained]
+    seen, given = [one.held_out for one in trained], effects.without()
+    unseen = partial(_unseen, activation=settings.activation, features=given, parts=seen)
+    outputs, rows = unseen([one.layers for one in networks]), np.concatenate(seen)
     linear = [one.start for one in trained if one.start is not None]
     if linear:
-        seen, given = [one.held_out for one in trained], effects.without()
-        ours, theirs = (
-            _unseen(layers, settings.activation, given, seen) for layers in ([one.layers for one in networks], linear)
-        )
-        rows, weights = np.concatenate(seen), features.prepared.weights
-        if not is_better(ours, theirs, y[rows], target, None if weights is None else weights[rows]):
+        theirs, weights = unseen(linear), features.prepared.weights
+        if not is_better(outputs, theirs, y[rows], target, None if weights is None else weights[rows]):
+            outputs = theirs
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
-    return _together(networks, seconds)._replace(interrupted=results.interrupted)
+    return Trained(networks, rows, outputs, seconds, results.interrupted)
 
 
 class _Member(NamedTuple):
@@ -245,7 +294,7 @@ def _unseen(
     )
 
 
-def _parts(rows: IndexArray, count: int, seed: int, classes: Float32Array | None) -> list[IndexArray]:
+def parts_of(rows: IndexArray, count: int, seed: int, classes: Float32Array | None) -> list[IndexArray]:
     """Return the rows in parts of equal size at random, each with its share of each class."""
     order = np.random.default_rng(seed).permutation(rows)
     if classes is not None:
@@ -282,58 +331,3 @@ def _joined(first: Fit, second: Fit) -> Fit:
 def _rows(*fits: Fit) -> float:
     """Return how many rows were trained on in all epochs of fits."""
     return sum(one.rows_per_second * one.seconds for one in fits)
-
-
-def _together(networks: Sequence[Fit], seconds: float) -> Fit:
-    """Return the fit of the mean of networks that took so long: the mean of their histories, each up to its end."""
-    longest = max(networks, key=lambda one: len(one.history["epoch"])).history
-    history = {name: list(column) for name, column in longest.items()}
-    for name in history.keys() - {"epoch", "learning_rate"}:
-        columns = [one.history[name] for one in networks]
-        history[name] = [
-            float(np.mean([column[i] for column in columns if i < len(column)])) for i in range(len(longest["epoch"]))
-        ]
-    return networks[0]._replace(
-        layers=record_layers(autograd.new_tape(), mean_network([one.layers for one in networks])).value,
-        history=history,
-        best_epoch=round(float(np.mean([one.best_epoch for one in networks]))),
-        seconds=seconds,
-        rows_per_second=_rows(*networks) / seconds,
-    )
-
-
-def mean_network(networks: Sequence[Layers]) -> list[Array]:
-    """Return the arrays of one network whose outputs are the mean of those of several of the same widths.
-
-    Its hidden layers hold the units of all side by side; weights from one network to another are 0.
-
-    Examples
-    --------
-    >>> from viva_tensor import nn
-    >>> one, tape = nn.mlp(autograd.new_tape(), (2, 3, 3, 1), rng=np.random.default_rng(0))
-    >>> other, tape = nn.mlp(tape, (2, 3, 3, 1), rng=np.random.default_rng(1))
-    >>> [array.shape for array in mean_network([one, other])]
-    [(6, 2), (6,), (6, 6), (6,), (1, 6), (1,)]
-    """
-    count, depth, made = len(networks), len(networks[0]), []
-    for i in range(depth):
-        weights, biases = ([layers[i][part].data for layers in networks] for part in (0, 1))
-        last = i == depth - 1
-        if depth == 1:
-            wide = np.mean(weights, axis=0, dtype=weights[0].dtype)
-        elif last:
-            wide = np.concatenate(weights, axis=1) / count
-        else:
-            wide = np.concatenate(weights) if i == 0 else _block_diagonal(weights)
-        made.append(wide)
-        made.append(np.mean(biases, axis=0, dtype=biases[0].dtype) if last else np.concatenate(biases))
-    return made
-
-
-def _block_diagonal(blocks: Sequence[Array]) -> Array:
-    """Return a matrix of matrices of one shape along its diagonal, and 0 elsewhere."""
-    count, (rows, columns) = len(blocks), blocks[0].shape
-    whole = np.zeros((count, rows, count, columns), blocks[0].dtype)
-    for i, block in enumerate(blocks):
-        whole[i, :, i] = block
-    return whole.reshape(count * rows, count * columns)

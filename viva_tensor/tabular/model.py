@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import safetensors.numpy
 
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.columns import Categorical, Date, Numeric
 from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
@@ -21,10 +24,11 @@ from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target, target_from_dict, target_to_dict
+from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Fit, Layers, Settings, predict
 
-PREPROCESSING, WEIGHTS = "preprocessing.json", "model.safetensors"
+PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
 
 Scores = NumberScores | ClassScores
 
@@ -57,6 +61,12 @@ class Model:
     layers: Layers
     activation: str
     origin: Origin = Origin()
+    trees: Trees | None = None  # whose outputs are added to those of the network
+
+    def outputs(self, features: Float32Array) -> Float32Array:
+        """Return the outputs [rows, outputs] for features: of the network, and of the trees if there are any."""
+        found: Float32Array = predict(self.layers, features, self.activation)
+        return found if self.trees is None else found + self.trees(features).astype(found.dtype)
 
     def expected(self, writing: Writing | None = None) -> Expected:
         """Return what is known of the columns of other files; see :func:`expected_columns`."""
@@ -83,7 +93,7 @@ class Model:
         """
         table = rows_of(as_table(table), 0, len(table))
         encoded = self.encoding.encode(self._parsed(table))
-        decoded = self.target.decode(predict(self.layers, encoded, self.activation))
+        decoded = self.target.decode(self.outputs(encoded))
         return name_rows(decoded, np.arange(len(table)), table, self.origin.id)
 
     def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
@@ -108,6 +118,8 @@ class Model:
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
         - ``preprocessing.json``: how columns become features, and what the outputs mean
+        - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
+          outputs are to be added to those of the network
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +131,13 @@ class Model:
             "origin": _origin_to_dict(self.origin),
             "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
         }
-        return [weights, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+        written = [weights]
+        if self.trees is not None:
+            written.append(files.replace(folder / TREES, safetensors.numpy.save(self.trees.arrays())))
+            preprocessing["trees"] = hashlib.sha256((folder / TREES).read_bytes()).hexdigest()
+        else:
+            (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
+        return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
 
 
 def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None = None) -> Expected:
@@ -168,7 +186,26 @@ def load(folder: str | Path) -> Model:
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
         raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
-    return Model(target, encoding, layers, preprocessing["activation"], _origin_from_dict(preprocessing.get("origin")))
+    origin = _origin_from_dict(preprocessing.get("origin"))
+    trees = _trees(folder / TREES, preprocessing["trees"], features, outputs) if "trees" in preprocessing else None
+    return Model(target, encoding, layers, preprocessing["activation"], origin, trees)
+
+
+def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:
+    """Return the trees of a file that goes with a model of so many features and outputs."""
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise DataError(f"{path} is of another run than {PREPROCESSING}; train anew")
+        trees = trees_of(safetensors.numpy.load(content))
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise DataError(f"cannot read the trees in {path}: {one_line(error)}") from error
+    if (trees.features, len(trees.base)) != (features, outputs):
+        raise DataError(
+            f"{path} takes {trees.features} features and gives {len(trees.base)} outputs; {PREPROCESSING} "
+            f"wants {features} and {outputs}"
+        )
+    return trees
 
 
 def _origin_to_dict(origin: Origin) -> dict[str, Any]:
@@ -222,6 +259,7 @@ class Run:
     preset: Preset = Preset("", "settings as given", 1, 0, 0)  # noqa: RUF009  # frozen
 
     metric: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the test rows, if one was asked for
+    trees: Trees | None = None
 
     @property
     def members(self) -> int:
@@ -230,4 +268,5 @@ class Run:
 
     @property
     def model(self) -> Model:
-        return Model(self.target, self.encoding, self.fit.layers, self.settings.activation, self.origin)
+        layers, activation = self.fit.layers, self.settings.activation
+        return Model(self.target, self.encoding, layers, activation, self.origin, self.trees)

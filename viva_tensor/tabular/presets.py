@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import Preset, settings_for
 from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, Members, suits
@@ -14,10 +15,10 @@ from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.train import Settings
 
-FAST, DEFAULT = "fast", "default"
-PRESETS = (FAST, DEFAULT)
+FAST, DEFAULT, BEST = "fast", "default", "best"
+PRESETS = (FAST, DEFAULT, BEST)
 ONE = ""  # no preset: one network with the settings given
-FASTER = Members(count=1, parts=10, cycles=2)
+KINDS: Mapping[str, Members] = {FAST: Members(count=1, parts=10, cycles=2), DEFAULT: Members(), BEST: Best()}
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
     >>> named("fats")
     Traceback (most recent call last):
     ...
-    viva_tensor.tabular.data.DataError: no preset 'fats'; did you mean 'fast'? The presets are: fast, default
+    viva_tensor.tabular.data.DataError: no preset 'fats'; did you mean 'fast'? The presets are: fast, default, best
     """
     if preset is not None and preset not in PRESETS:
         near = difflib.get_close_matches(str(preset), PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
-    if preset == DEFAULT and of_one:
-        hint = f"without the preset {DEFAULT}; several networks have settings of their own"
+    if preset in (DEFAULT, BEST) and of_one:
+        hint = f"without the preset {preset}; several networks have settings of their own"
         raise DataError(f"{', '.join(of_one)} is for one network, {hint}")
     return ONE if of_one else preset or DEFAULT
 
@@ -132,8 +133,9 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
 
     "default" is the mean of five networks, ``Members()``, for tables of 1,000 to 100,000 rows in memory that one
     process learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two
-    cycles without a tenth of the rows. On other tables, and without a preset, it is one network with the settings that
-    suit the number of rows, :func:`settings_for`.
+    cycles without a tenth of the rows; "best" is a blend of several kinds of networks and boosted trees, :class:`Best`,
+    of which the user may have `said` how many minutes they may take. On other tables, and without a preset, it is one
+    network with the settings that suit the number of rows, :func:`settings_for`.
 
     Raises
     ------
@@ -149,12 +151,18 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
     (None, 16, 'fewer than 1,000 rows')
     """
     if preset == ONE:
-        return Choice(settings_for(situation.rows, said))
+        return Choice(settings_for(situation.rows, _of_one(said)))
     name = named(preset)
     if not situation.obstacle and suits(situation.rows):
-        members = FASTER if name == FAST else Members()
-        return Choice(replace(members, seed=(said or {}).get("seed", Members.seed)), name, situation.size)
-    return Choice(settings_for(situation.rows, said), name, situation.obstacle or situation.size)
+        own = {"seed", "minutes"} if name == BEST else {"seed"}
+        changes = {one: value for one, value in (said or {}).items() if one in own and value is not None}
+        return Choice(replace(KINDS[name], **changes), name, situation.size)
+    return Choice(settings_for(situation.rows, _of_one(said)), name, situation.obstacle or situation.size)
+
+
+def _of_one(said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the user said that is for one network."""
+    return {name: value for name, value in (said or {}).items() if name != "minutes"}
 
 
 def chosen(settings: Settings | Members | Choice | None, preset: str | None, situation: Situation) -> Choice:

@@ -110,6 +110,9 @@ def describe(model: Model) -> str:
         f"{sum(layer.w.data.size + layer.b.data.size for layer in model.layers):,} weights",
         f"columns   {', '.join(column.name for column in model.encoding.columns)}",
     ]
+    if model.trees is not None:
+        count, nodes = len(model.trees.root), len(model.trees.value)
+        lines.insert(2, f"trees     {count:,}, whose outputs are added: {nodes:,} nodes")
     return "\n".join(lines + [f"left out  {name} ({reason})" for name, reason in model.encoding.left_out.items()])
 
 

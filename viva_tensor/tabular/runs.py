@@ -24,7 +24,7 @@ from viva_tensor.tabular.baselines import (
 )
 from viva_tensor.tabular.data import DataError, Table
 from viva_tensor.tabular.features import Features
-from viva_tensor.tabular.fitting import learned
+from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.metrics import Metric
@@ -35,7 +35,7 @@ from viva_tensor.tabular.presets import Choice
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Number
-from viva_tensor.train import DivergenceError, Fit, Network, Settings
+from viva_tensor.train import DivergenceError, Network, Settings
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -77,9 +77,10 @@ def run(
     settings : Settings, Members or Choice, optional
         Of one network, or of several, instead of those that a preset chooses. A loss of theirs is replaced by that of
         the task.
-    preset : {"default", "fast"}, optional
+    preset : {"default", "fast", "best"}, optional
         "default" is ``Members()`` for tables of 1,000 to 100,000 rows in memory, else the settings of one network that
-        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network, see
+        suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network,
+        "best" a blend of several kinds with boosted trees, for 10 minutes or as ``Best(minutes=...)`` says; see
         :func:`viva_tensor.tabular.presets.choose`.
     loss, quantile, metric : str, float, str, optional
         Those of the task: what is minimised, and what tells which epoch is best; see :class:`Task`.
@@ -126,12 +127,12 @@ def run(
         prepared = features.prepared
         with ranks.fail_together("predict"):
             test = prepared.split.test
-            local = in_blocks(fitted.predict, features.x, test[ranks.local_slice(len(test))])
+            local = in_blocks(result.model.outputs, features.x, test[ranks.local_slice(len(test))])
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
         scores = ranks.from_first("score", lambda: {**_network_scores(features, output), **baselines(features)})
-        insight = _insight(features, fitted) if ranks.first else None
+        insight = _insight(result) if ranks.first else None
         watched = fitted.settings.metric
         told = {watched.name: watched.value(output, features.y[test])} if isinstance(watched, Metric) else {}
     target = prepared.target
@@ -154,21 +155,23 @@ def run(
         insight=insight,
         preset=result.preset,
         metric=told,
+        trees=result.trees,
     )
 
 
-def _insight(features: Features, result: Fit) -> Insight:
+def _insight(result: Learned) -> Insight:
+    features, fitted, trees = result.features, result.fit, result.trees
     prepared, some = features.prepared, features.prepared.split.test[:EXAMINED]
-    network = partial(Network(result.settings.activation), result.layers)
+    network = partial(Network(fitted.settings.activation), fitted.layers)
     return examine(
-        network,
-        features.x[some].astype(result.layers[0].w.data.dtype, copy=False),
+        network if trees is None else lambda x: network(x) + trees(x).astype(x.dtype),
+        features.x[some].astype(fitted.layers[0].w.data.dtype, copy=False),
         prepared.values[some],
         prepared.target,
         prepared.encoding,
         prepared.table,
         some,
-        result.settings.seed,
+        fitted.settings.seed,
     )
 
 

@@ -1,0 +1,175 @@
+"""The preset "best": networks of several kinds and boosted trees, blended by rows that each has not seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from viva_tensor import num_threads, tabular
+from viva_tensor.cli import cli
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn import TabularClassifier, TabularRegressor
+from viva_tensor.tabular import blending, boosting
+from viva_tensor.tabular.blending import TREES, Best
+from viva_tensor.train import Settings
+
+QUICK = Best(count=3, hidden=(8, 8), steps=30, cycles=1, minutes=0.001)  # the first networks alone
+
+
+def steps(rows, seed=0):
+    """Return a table whose target is different things on either side of 0, which trees learn sooner than networks."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"a": rng.uniform(-1, 1, rows), "b": rng.normal(size=rows), "c": rng.integers(0, 3, rows)})
+    y = np.where(table["b"] > 0, 3 * np.sign(np.sin(9 * table["a"])), table["c"] - 2) + 0.2 * table["b"]
+    return table.assign(y=y, kind=np.where(y > 0.5, "up", "down"))
+
+
+@pytest.fixture
+def enough(monkeypatch):
+    """Make time for the trees, and for the second kind of networks, but no more."""
+    monkeypatch.setattr(blending, "KINDS", ((None, 1.0), ((6, 5), 3.0)))
+    return Best(count=3, hidden=(8, 8), steps=30, cycles=1, minutes=10)
+
+
+@pytest.mark.parametrize("target", ["y", "kind"])
+def test_a_blend_is_what_its_parts_weigh_and_no_worse_than_each_on_rows_not_seen(target, enough, tmp_path):
+    table = steps(300)
+    run = tabular.run(table, target, enough)
+    shares = [one.split("% ") for one in run.preset.why.split("; ")[1].split(", ")]
+    weights = {name: float(share) / 100 for share, name in shares}
+    assert weights[TREES] > 0.1
+    assert sum(weights.values()) == pytest.approx(1, abs=0.02)
+    assert run.preset.networks == 6
+    score = "rmse" if target == "y" else "log_loss"
+    alone = tabular.run(table, target, QUICK)
+    assert alone.model.trees is None
+    assert getattr(run.scores["network"], score) < getattr(alone.scores["network"], score)
+    tabular.save(run, tmp_path)
+    new = steps(50, seed=1)
+    loaded = tabular.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.predict(new), run.model.predict(new))
+    features = run.encoding.encode(new)
+    network = tabular.Model(run.target, run.encoding, run.fit.layers, "relu").outputs(features)
+    np.testing.assert_allclose(run.model.outputs(features), network + run.model.trees(features), rtol=1e-5, atol=1e-6)
+    again = tabular.run(table, target, QUICK)
+    tabular.save(again, tmp_path)  # in place of it
+    assert not (tmp_path / "trees.safetensors").exists()
+    pd.testing.assert_frame_equal(tabular.load(tmp_path).predict(new), again.model.predict(new))
+
+
+def test_the_first_networks_are_trained_whatever_time_it_takes_and_nothing_after():
+    best, several = (
+        tabular.run(steps(200), "y", QUICK),
+        tabular.run(steps(200), "y", tabular.Members(count=3, hidden=(8, 8), steps=30, cycles=1)),
+    )
+    assert best.preset.networks == 3
+    np.testing.assert_allclose(best.test["predicted"], several.test["predicted"], rtol=1e-6)
+
+
+def test_weights_are_those_of_least_loss_on_a_grid(enough):
+    rng = np.random.default_rng(0)
+    run = tabular.run(steps(200), "y", QUICK)
+    y = rng.normal(size=(200, 1)).astype(np.float32)
+
+    class Prepared:
+        split, target, weights = (np.arange(150), np.arange(150, 200), np.empty(0, int)), run.target, None
+
+    class Given:
+        prepared = Prepared
+
+    Given.y = y
+    noise = rng.normal(size=(2, 200, 1))
+    found = blending._weights({"one": y + noise[0], "other": y + 2 * noise[1], "wrong": y + 100.0}, Given)
+    losses = [np.mean((share * noise[0] + 2 * (1 - share) * noise[1]) ** 2) for share in np.linspace(0, 1, 26)]
+    assert set(found) == {"one", "other"}
+    assert losses[round(25 * found["one"])] < 1.01 * min(losses)
+
+
+@pytest.mark.parametrize("loss", ["squared", "absolute", "quantile", "huber", "poisson"])
+def test_losses_that_trees_do_not_know_are_left_to_networks(loss, enough, monkeypatch):
+    grow, grown = boosting.grow, []
+
+    def seen(*arguments):
+        grown.append(arguments[2].loss)
+        return grow(*arguments)
+
+    monkeypatch.setattr(boosting, "grow", seen)
+    run = tabular.run(steps(200).assign(y=lambda one: one["y"] + 5), "y", enough, loss=loss)
+    assert grown == [run.target.loss] * (0 if loss in ("huber", "poisson") else 3)
+
+
+def test_a_class_of_one_row_leaves_no_trees(enough):
+    table = steps(200)
+    table.loc[0, "kind"] = "rare"
+    run = tabular.fit(table, "kind", enough)
+    assert TREES not in run.preset.why
+    assert np.isfinite(run.model.predict(table).filter(like="kind=").to_numpy()).all()
+
+
+def test_without_scikit_learn_networks_alone_are_blended(enough, monkeypatch):
+    monkeypatch.setattr(blending, "find_spec", lambda _: None)
+    assert TREES not in tabular.fit(steps(200), "y", enough).preset.why
+
+
+def test_the_same_bits_on_any_number_of_threads(enough):
+    outputs = []
+    for threads in (1, 2):
+        with num_threads(threads):
+            outputs.append(tabular.fit(steps(200), "y", enough).model.predict(steps(20, 1))["predicted"])
+    pd.testing.assert_series_equal(*outputs, check_exact=True)
+
+
+def test_an_interruption_keeps_what_is_whole(enough, monkeypatch):
+    trained = blending.train_members
+
+    def interrupted(*arguments):
+        found = trained(*arguments)
+        return found._replace(interrupted=True) if arguments[2].hidden == (6, 5) else found
+
+    monkeypatch.setattr(blending, "train_members", interrupted)
+    fitted = tabular.fit(steps(200), "y", enough)
+    assert (fitted.preset.networks, "6-5" in fitted.preset.why) == (3, False)
+    assert "8-8" in tabular.fit(steps(200), "y", replace(QUICK, seed=1)).preset.why
+
+
+def test_weights_of_rows_count_in_trees_and_in_the_blend(enough):
+    table = pd.concat([steps(200), steps(200).assign(y=50.0)])
+    weights = np.repeat([1.0, 1e-9], 200)
+    run = tabular.fit(table, "y", enough, weights=weights)
+    assert TREES in run.preset.why
+    assert abs(run.model.predict(steps(200))["predicted"]).max() < 10
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, np.inf, np.nan, "10", True])
+def test_minutes_that_are_none_are_refused(minutes):
+    with pytest.raises(InvalidValue, match=r"Best: minutes=.*, wanted a number above 0"):
+        Best(minutes=minutes)
+
+
+def test_minutes_are_for_the_preset_best(tmp_path):
+    steps(60).to_csv(tmp_path / "t.csv", index=False)
+    for flags in (["--minutes", "1"], ["--minutes", "1", "--preset", "fast"]):
+        result = CliRunner().invoke(cli, ["train", str(tmp_path / "t.csv"), "--target", "y", *flags])
+        assert result.exit_code == 2
+        assert "--minutes 1 is for --preset best" in result.stderr
+    assert tabular.presets.choose("best", tabular.presets.Situation(5000), {"minutes": 2}).members.minutes == 2
+    assert tabular.presets.choose("best", tabular.presets.Situation(500), {"minutes": 2}).members is None
+
+
+def test_a_blend_cannot_be_trained_on():
+    table = steps(200)
+    one = tabular.run(table, "y", Settings(epochs=1))
+    blended = replace(one.model, trees=blending.Trees.constant(np.zeros(1), 5))
+    with pytest.raises(tabular.DataError, match="a blend with trees, which cannot be trained on"):
+        tabular.run(table, "y", one.settings, start=blended)
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier])
+def test_estimators_take_it(kind, enough):
+    table = steps(200)
+    y = table["y"] if kind is TabularRegressor else table["kind"]
+    model = kind(settings=enough, random_state=3).fit(table[["a", "b", "c"]], y)
+    assert TREES in model.preset_.why
+    assert model.score(table[["a", "b", "c"]], y) > 0.7

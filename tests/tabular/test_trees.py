@@ -1,0 +1,127 @@
+"""Boosted trees as arrays, against scikit-learn, which grew them; and files of them that are not whole."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from viva_tensor import nn
+from viva_tensor.tabular import DataError, boosting
+from viva_tensor.tabular.boosting import Rows, grow
+from viva_tensor.tabular.losses import Quantile
+from viva_tensor.tabular.targets import Classes, Number
+from viva_tensor.tabular.trees import Trees, sum_of, trees_of
+
+TARGETS = {
+    "squared": Number("y", 0.0, 1.0),
+    "absolute": Number("y", 0.0, 1.0, "mae"),
+    "quantile": Number("y", 0.0, 1.0, Quantile(0.8)),
+    "two classes": Classes("y", ("a", "b")),
+    "three classes": Classes("y", ("a", "b", "c")),
+}
+
+
+def rows(count, target, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 3)).astype(np.float32)
+    raw = np.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.3 * rng.normal(size=count)
+    if isinstance(target, Classes):
+        return Rows(x, np.digitize(raw, np.linspace(-0.5, 0.5, target.outputs + 1)[1:-1]).astype(np.float32))
+    return Rows(x, raw.astype(np.float32)[:, None])
+
+
+def grown_by_scikit_learn(target, train, rounds):
+    given = {"learning_rate": boosting.RATE, "early_stopping": False, "max_iter": rounds, "random_state": 0}
+    if isinstance(target, Classes):
+        return HistGradientBoostingClassifier(**given).fit(train.x, train.y.astype(int))
+    loss = {"mse": "squared_error", "mae": "absolute_error"}.get(target.loss, "quantile")
+    given |= {"quantile": 0.8} if loss == "quantile" else {}
+    return HistGradientBoostingRegressor(loss=loss, **given).fit(train.x, train.y[:, 0])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_outputs_are_those_of_scikit_learn_with_as_many_trees(name):
+    target = TARGETS[name]
+    train, held_out, new = (rows(count, target, seed) for seed, count in enumerate((400, 150, 100)))
+    trees = grow(train, held_out, target)
+    each = 1 if target.outputs < 3 else 3
+    theirs = grown_by_scikit_learn(target, train, len(trees.root) // each)
+    if isinstance(target, Classes):
+        probabilities = target.probabilities(trees(new.x).astype(np.float32))
+        np.testing.assert_allclose(probabilities, theirs.predict_proba(new.x), rtol=1e-5)
+    else:
+        np.testing.assert_allclose(trees(new.x)[:, 0], theirs.predict(new.x), rtol=1e-12)
+
+
+def test_as_many_are_grown_as_suit_the_rows_held_out_best():
+    target = TARGETS["squared"]
+    train, held_out = rows(300, target), rows(100, target, 1)
+    trees = grow(train, held_out, target)
+    rounds = boosting.CHUNK * (1 + len(trees.root) // boosting.CHUNK)
+    staged = grown_by_scikit_learn(target, train, rounds).staged_predict(held_out.x)
+    losses = [np.mean((one - held_out.y[:, 0]) ** 2) for one in staged]
+    assert 0 < len(trees.root) == 1 + np.argmin(losses) < rounds
+
+
+def test_growing_ends_in_time_and_without_rounds_that_do_harm():
+    target = TARGETS["squared"]
+    train, held_out = rows(300, target), rows(100, target, 1)
+    assert len(grow(train, held_out, target, until=0.0).root) <= boosting.CHUNK
+    wrong = held_out._replace(y=-held_out.y)
+    assert len(grow(train, wrong, target).root) < boosting.CHUNK
+
+
+def test_weights_are_scikit_learns():
+    target = TARGETS["squared"]
+    train, held_out = rows(300, target), rows(100, target, 1)
+    weights = np.random.default_rng(2).uniform(0, 2, 300)
+    trees = grow(train._replace(weights=weights), held_out, target)
+    given = {"learning_rate": boosting.RATE, "early_stopping": False, "max_iter": len(trees.root), "random_state": 0}
+    theirs = HistGradientBoostingRegressor(**given).fit(train.x, train.y[:, 0], sample_weight=weights)
+    np.testing.assert_allclose(trees(held_out.x)[:, 0], theirs.predict(held_out.x), rtol=1e-12)
+
+
+def test_sums_multiples_and_other_columns():
+    target = TARGETS["three classes"]
+    train, held_out = rows(300, target), rows(100, target, 1)
+    one, other = grow(train, held_out, target), grow(rows(300, target, 5), held_out, target)
+    x = held_out.x
+    np.testing.assert_allclose(sum_of([one, other.scaled(2.0)])(x), one(x) + 2 * other(x), rtol=1e-12)
+    wide = np.insert(x, [0, 1], 7.0, axis=1)  # 7, first, 7, second, third
+    np.testing.assert_array_equal(one.of_columns(np.array([1, 3, 4]), 5)(wide), one(x))
+    assert one(x[:0]).shape == (0, 3)
+    many = np.tile(x, (40, 1))
+    np.testing.assert_array_equal(one(many), np.tile(one(x), (40, 1)))  # in blocks
+
+
+def test_trees_for_losses_that_scikit_learn_has():
+    assert boosting.can_grow(TARGETS["quantile"])
+    assert not boosting.can_grow(Number("y", 0.0, 1.0, "huber"))
+    assert not boosting.can_grow(Number("y", 0.0, 1.0, nn.poisson_loss))
+    assert not boosting.can_grow(Classes("y", tuple(map(str, range(21)))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("value", None, "trees need arrays feature, left"),
+        ("threshold", np.zeros(3, np.int32), "trees need arrays"),
+        ("depth", np.zeros(1, np.int64), "trees need arrays"),
+        ("value", np.zeros(2), "trees of 2 nodes and 1 roots hold 3 of"),
+        ("output", np.zeros(2, np.int32), "hold 2 of output"),
+        ("left", np.array([1, 1, 3], np.int32), "an index of left that is not below 3"),
+        ("feature", np.array([-1, 0, 0], np.int32), "an index of feature that is not below 2"),
+        ("output", np.array([1], np.int32), "an index of output that is not below 1"),
+        ("depth", np.array(4), "trees of 3 nodes cannot be 4 deep"),
+    ],
+)
+def test_arrays_that_are_not_whole_are_refused(name, value, message):
+    tree = Trees(
+        feature=np.array([1, 0, 0], np.int32), left=np.array([1, 1, 2], np.int32), right=np.array([2, 1, 2], np.int32),
+        threshold=np.array([0.5, 0, 0]), value=np.array([0.0, -1, 2]), root=np.array([0], np.int32),
+        output=np.array([0], np.int32), base=np.zeros(1), features=2, depth=1,
+    )  # fmt: skip
+    arrays = tree.arrays()
+    np.testing.assert_array_equal(trees_of(arrays)(np.eye(2, dtype=np.float32)), [[-1.0], [2.0]])
+    arrays.pop(name) if value is None else arrays.update({name: value})
+    with pytest.raises(DataError, match=message):
+        trees_of(arrays)

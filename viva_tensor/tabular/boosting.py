@@ -1,0 +1,104 @@
+"""Growing boosted trees with scikit-learn for the blend of a table, stopped by the rows that they are not grown on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.tabular.losses import Quantile, row_losses
+from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.tabular.trees import Trees, sum_of
+
+RATE = 0.06
+CHUNK, MOST = 50, 800  # rounds that are grown before a look at the rows held out, and in all
+MOST_CLASSES = 20  # of which each round grows a tree
+LOSSES: dict[Any, str] = {"mse": "squared_error", "mae": "absolute_error", "cross_entropy": "log_loss"}
+
+
+class Rows(NamedTuple):
+    """Some rows: their features, encoded targets, and weights if they differ."""
+
+    x: Float32Array
+    y: Float32Array
+    weights: Float64Array | None = None
+
+
+def can_grow(target: Target) -> bool:
+    """Return whether there are boosted trees for the loss of a target."""
+    few = not isinstance(target, Classes) or target.outputs <= MOST_CLASSES
+    return few and (isinstance(target.loss, Quantile) or target.loss in LOSSES)
+
+
+def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: float = np.inf) -> Trees:
+    """Return boosted trees of scikit-learn, as many as make the loss of the rows held out least.
+
+    There must be some of these, and rows of each class to grow on. The outputs of the trees are on the scale of a
+    network's: numbers as they are encoded, logits of classes. No more are grown when `perf_counter` is beyond `until`.
+    """
+    from threadpoolctl import threadpool_limits
+
+    y = train.y.astype(int) if isinstance(target, Classes) else train.y[:, 0].astype(np.float64)
+    model, features = _model(target, seed), train.x.shape[1]
+    grown: list[Trees] = []  # the base, and then the trees of each round
+    losses: list[float] = []
+    outputs = np.zeros((len(held_out.x), target.outputs))
+    with threadpool_limits(1):
+        for rounds in range(CHUNK, MOST + 1, CHUNK):
+            model.set_params(max_iter=rounds).fit(train.x, y, sample_weight=train.weights)
+            new = list(_grown(model, rounds - CHUNK, target, features))
+            for trees in new if grown else [Trees.constant(_base(model, target), features), *new]:
+                grown.append(trees)
+                outputs += trees(held_out.x)
+                each = row_losses(outputs.astype(np.float32), held_out.y, target)
+                losses.append(float(np.average(each, weights=held_out.weights)))
+            best = int(np.argmin(losses))
+            if best <= rounds - CHUNK or perf_counter() > until:
+                break
+    return sum_of(grown[: best + 1])
+
+
+def _model(target: Target, seed: int) -> Any:
+    """Return scikit-learn's estimator for a target, to be grown on."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    usual = {"learning_rate": RATE, "early_stopping": False, "warm_start": True, "random_state": seed}
+    if isinstance(target, Classes):
+        return HistGradientBoostingClassifier(**usual)
+    if isinstance(target.loss, Quantile):
+        return HistGradientBoostingRegressor(loss="quantile", quantile=target.loss.quantile, **usual)
+    return HistGradientBoostingRegressor(loss=LOSSES[target.loss], **usual)
+
+
+def _base(model: Any, target: Target) -> Float64Array:
+    """Return what an estimator predicts before its first tree, for each output; of two classes it has the second's."""
+    base = np.ravel(model._baseline_prediction)
+    return np.append(np.zeros(target.outputs - len(base)), base)
+
+
+def _grown(model: Any, begin: int, target: Target, features: int) -> Iterator[Trees]:
+    """Yield the trees of each round from one on."""
+    skipped = target.outputs - model.n_trees_per_iteration_
+    for grown in model._predictors[begin:]:
+        yield sum_of([_tree(one.nodes, skipped + i, target.outputs, features) for i, one in enumerate(grown)])
+
+
+def _tree(nodes: Any, output: int, outputs: int, features: int) -> Trees:
+    """Return a tree whose nodes are a structured array of scikit-learn's."""
+    own, leaf = np.arange(len(nodes), dtype=np.int32), nodes["is_leaf"].astype(bool)
+    left, right = (np.where(leaf, own, nodes[side]).astype(np.int32) for side in ("left", "right"))
+    return Trees(
+        feature=np.where(leaf, 0, nodes["feature_idx"]).astype(np.int32),
+        left=left,
+        right=right,
+        threshold=np.where(leaf, 0.0, nodes["num_threshold"]),
+        value=np.where(leaf, nodes["value"], 0.0),
+        root=own[:1],
+        output=np.array([output], np.int32),
+        base=np.zeros(outputs),
+        features=features,
+        depth=int(nodes["depth"].max()),
+    )
