@@ -180,7 +180,7 @@ def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array
     >>> as_indices("take", np.zeros(3), [0, -1], 3)
     array([ 0., -1.])
     """
-    whole = read(f"{operation}, indices", indices)
+    whole = indices if type(indices) is np.ndarray else read(f"{operation}, indices", indices)
     if size > 1 << np.finfo(x.dtype).nmant + 1:
         hint = "work in float64, or in parts"
         raise InvalidShape(f"{size} elements, more than {x.dtype} can count", operation=operation, hint=hint)
