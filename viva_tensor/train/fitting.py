@@ -314,10 +314,12 @@ def _rows(
     held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks, shares)
     firsts = [part.take(slice(1)) for part in (chosen, held_out)]
     wanted, got = ((one.features, *one.y.shape[1:]) for one in firsts)
-    if got != wanted:
-        raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")
-    if kind_of(firsts[0].x) != kind_of(firsts[1].x):
-        _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
+    with ranks.fail_together("fit on validation rows"):
+        if got != wanted:
+            hint = "give the same features and outputs"
+            raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint=hint)
+        if kind_of(firsts[0].x) != kind_of(firsts[1].x):
+            _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
     return chosen, held_out, outputs
 
 

@@ -49,6 +49,8 @@ def sparse_rows() -> None:
         found += [attempt(one, y, settings, comm=comm, validation=(one[:1], y[:1])) for one in (x, x.dense())]
     for other in (x.dense(), SparseRows(indices, values, 9)):
         found.append(attempt(other if rank else x, y, settings, comm=comm))
+    found.append(attempt(x, y, settings, comm=comm, validation=(x.dense() if rank else x, y)))
+    found.append(attempt(x, y, settings, comm=comm, validation=(x, y[:, None].repeat(2 if rank else 1, axis=1))))
     tell(found=found)
 
 
