@@ -115,7 +115,8 @@ class IndexOutOfBounds(TensorError, IndexError):
     """
 
     def __init__(self, index: int, size: int, *, operation: str = "", hint: str = "") -> None:
-        super().__init__(f"index {index} is out of bounds for size {size}", operation=operation, hint=hint)
+        named = index if index.bit_length() <= 256 else f"of {index.bit_length()} bits"  # no longer number can be shown
+        super().__init__(f"index {named} is out of bounds for size {size}", operation=operation, hint=hint)
         self.args = (index, size)
         self.index = index
         self.size = size

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from support.launch import launch, needs_mpi
+from support.launch import launch, needs_mpi, ranks
 
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.tabular import runs
@@ -125,6 +125,20 @@ def test_fit_takes_its_part_of_mapped_rows(tmp_path):
     assert first[3].startswith("RankError fit: settings is Settings(hidden=(8,)")
     assert first[4].startswith("FileNotFoundError")
     assert second[4].startswith("RankError fit: rank 0 failed with FileNotFoundError")
+
+
+@needs_mpi
+def test_ranks_learn_from_sparse_rows_as_one_and_refuse_different_ones():
+    first, second = (one["found"] for one in ranks(2, "fitting.sparse_rows"))
+    for alone, together, dense, few, few_dense in zip(*[iter(first[:10])] * 5, strict=True):
+        assert together == [pytest.approx(part, rel=1e-9) for part in alone]
+        assert together == [pytest.approx(part, rel=1e-9) for part in dense]
+        assert few == [pytest.approx(part, rel=1e-9) for part in few_dense]  # a rank has no row for validation
+    assert first[:12] == second[:12]
+    assert [one.partition(" is ")[0] for one in first[10:12]] == ["RankError fit: the kind of x"] * 2
+    for one, other, words in zip(first[12:], second[12:], ["InvalidValue fit: rows", "ShapeMismatch fit"], strict=True):
+        assert one.startswith("RankError fit on validation rows: rank 1 failed with " + words.replace(" ", ": ", 1))
+        assert other.startswith(words)
 
 
 def test_a_parquet_file_is_read_in_parts_as_it_is_read_whole(table, tmp_path):

@@ -128,6 +128,8 @@ def test_running_sums_begin_anew(axis, starts, rng):
         ((-1,), error.InvalidValue, "the start -1"),
         ((0.5,), error.InvalidValue, "the start 0.5"),
         (3, error.InvalidValue, "starts=3"),
+        ((10**5000,), error.IndexOutOfBounds, "index of 16610 bits is out of bounds for size 3; sums begin"),
+        ((-(10**5000),), error.InvalidValue, "the start an int of 16610 bits"),
         ((3,), error.IndexOutOfBounds, "cumsum"),
     ],
 )

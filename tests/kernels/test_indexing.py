@@ -157,8 +157,14 @@ def test_bags_without_entries_are_zero_and_a_weight_of_zero_keeps_what_is_not_fi
         ([[0.5]], [[1.0]], error.InvalidValue, "the index 0.5"),
         ([0], [1.0], error.DimensionError, "weights has shape"),
         ([[0, 1]], [[1.0]], error.ShapeMismatch, "one index for each weight"),
+        ([[0], [0, 1]], [[1.0]], error.InvalidShape, "embedding_bag, indices: no array can be made"),
+        (np.ma.masked_array([[0]], [[True]]), [[1.0]], error.DtypeError, "a masked array"),
     ],
 )
 def test_what_is_no_bag_is_named(indices, weights, kind, words):
+    table = np.ones((3, 2), np.float32)
     with pytest.raises(kind, match=words):
-        kernels.embedding_bag(np.ones((3, 2), np.float32), indices, weights)
+        kernels.embedding_bag(table, indices, weights)
+    variable, tape = autograd.new_variable(autograd.new_tape(), table)
+    with pytest.raises(kind, match="embedding_bag"):
+        autograd.embedding_bag(tape, variable, indices, weights)

@@ -8,6 +8,7 @@ import pytest
 
 from viva_tensor.tabular.encoding import fit_encoding
 from viva_tensor.tabular.packed import Packed
+from viva_tensor.tabular.packing import Packing
 from viva_tensor.train import SparseRows
 
 
@@ -34,7 +35,7 @@ def test_features_and_entries_are_those_of_the_encoding(table, bins):
     new.loc[[310, 320], "weight"] = [1e6, -1e6]  # beyond all bins
     new.loc[330, "colour"] = "unseen"
     wanted = encoding.encode(new)
-    packed = Packed(encoding, new, np.zeros((len(new), 1), np.float32))
+    packed = Packed(Packing(encoding, (1,)), new, np.zeros((len(new), 1), np.float32))
     np.testing.assert_allclose(packed[:], wanted, rtol=1e-6, atol=32 * 2.0**-24)  # a sum of 32 bins rounds once
     entries = packed.packing.rows(packed.records)
     assert entries.values.shape == (len(new), packed.packing.entries)
@@ -44,7 +45,8 @@ def test_features_and_entries_are_those_of_the_encoding(table, bins):
 
 
 def test_networks_are_given_entries_where_there_are_few(table):
-    few, many = (Packed(fit_encoding(table, bins=bins), table, np.zeros((400, 1), np.float32)) for bins in (4, 32))
+    packings = [Packing(fit_encoding(table, bins=bins), (1,)) for bins in (4, 32)]
+    few, many = (Packed(packing, table, np.zeros((400, 1), np.float32)) for packing in packings)
     assert not isinstance(few.to_learn(), SparseRows)
     assert isinstance(many.to_learn(), SparseRows)
     assert many.to_learn(np.array([5, 3])).indices.tolist() == many.to_learn().indices[[5, 3]].tolist()

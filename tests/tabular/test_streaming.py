@@ -18,6 +18,7 @@ from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.encoding import fit_encoding
 from viva_tensor.tabular.packed import Packed
+from viva_tensor.tabular.packing import Packing
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.streaming import Stream, read_or_stream, sample, stream
@@ -294,7 +295,7 @@ class TestPacked:
         encoding = fit_encoding(table)
         other = table.assign(kind=np.where(np.arange(500) % 7, table["kind"], "new"))
         other.loc[3, "kind"] = None
-        packed = Packed(encoding, other, np.zeros((500, 1), np.float32))
+        packed = Packed(Packing(encoding, (1,)), other, np.zeros((500, 1), np.float32))
         np.testing.assert_array_equal(packed[:], encoding.encode(other))
         assert packed.records.itemsize < 4 * len(encoding.feature_names)
 

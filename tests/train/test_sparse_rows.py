@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from viva_tensor import kernels, optim
-from viva_tensor.error import InvalidShape, InvalidValue, ShapeMismatch
+from viva_tensor.error import DtypeError, IndexOutOfBounds, InvalidShape, InvalidValue, ShapeMismatch
 from viva_tensor.train import Network, Settings, SparseRows, fit, parameters
 
 EXACT = Settings(hidden=(16, 8), optimizer=optim.Adam(lr=1e-3), epochs=3, batch_size=32, dtype="float64", seed=3)
@@ -126,14 +126,80 @@ def test_the_same_bits_on_any_number_of_threads(rows, rng):
         (([0], [1.0], 3), InvalidShape, r"indices have shape \(1,\)"),
         (([[0]], [[1.0]], 0), InvalidValue, "features=0"),
         (([[0]], [[1.0]], 1 << 25), InvalidValue, "wanted at most 16777216"),
-        (([[0]], [[1.0]], 3, (2, 1)), InvalidValue, r"starts=\(2, 1\); give whole numbers from 0 to 2"),
-        (([[0]], [[1.0]], 3, (3,)), InvalidValue, r"starts=\(3,\)"),
-        (([[0]], [[1.0]], 3, (0.5,)), InvalidValue, r"starts=\(0.5,\)"),
+        (([[]], [[]], 3), InvalidShape, r"some of value 0"),
+        (([[0]], [[1.0]], 3, (2, 1)), InvalidValue, "SparseRows: the start 1 after 2"),
+        (([[0]], [[1.0]], 3, (3,)), IndexOutOfBounds, "SparseRows: index 3 is out of bounds for size 3"),
+        (([[0]], [[1.0]], 3, (0.5,)), InvalidValue, "SparseRows: the start 0.5"),
+        (([[0]], [[1.0]], 3, 0), InvalidValue, "SparseRows: starts=0"),
     ],
 )
 def test_what_is_no_such_matrix_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         SparseRows(*arguments)
+
+
+@pytest.mark.parametrize(
+    "some", [3, None, True, "a", 1.5, [[1, 2]], [150], np.ones(7, bool), (slice(None), slice(1)), (0, 1)], ids=str
+)
+def test_what_is_no_choice_of_rows_is_refused(some, rng):
+    with pytest.raises(InvalidValue, match=r"SparseRows: of 150 rows those at .*; give a slice"):
+        drawn(rng, None)[some]
+
+
+def test_rows_are_chosen_as_those_of_an_array_even_none(rows):
+    dense = rows.dense()
+    for some in (slice(0), slice(140, 200), [3, 3, -1], [], np.arange(150) % 2 == 0, slice(None, None, -1)):
+        np.testing.assert_array_equal(rows[some].dense(), dense[some])
+
+
+def test_values_beyond_a_dtype_are_infinite_without_a_warning_and_other_dtypes_are_refused():
+    rows = SparseRows([[0], [1]], np.array([[1e300], [1.0]]), 2)
+    assert rows.astype(np.float32).dense().tolist() == [[np.inf, 0.0], [0.0, 1.0]]
+    assert rows.values[0, 0] == 1e300
+    for wrong in (int, complex, "nothing", None):
+        with pytest.raises(DtypeError, match=r"SparseRows: .*wanted float32 or float64"):
+            rows.astype(wrong)
+
+
+def test_a_trained_network_predicts_them(rows, rng):
+    settings = replace(EXACT, loss="cross_entropy")
+    fitted = fit(rows, rng.choice(["a", "b"], len(rows)), settings)
+    np.testing.assert_allclose(fitted.predict(rows), fitted.predict(rows.dense()), rtol=1e-10, atol=1e-12)
+    assert fitted.predict_classes(rows).tolist() == fitted.predict_classes(rows.dense()).tolist()
+    assert fitted.predict(rows[:0]).shape == (0, 2)
+    for features in (39, 41):  # whose indices might all be right
+        other = SparseRows(np.minimum(rows.indices, 38), rows.values, features)
+        with pytest.raises(ShapeMismatch, match=rf"predict: expected shape \(150, 40\), got \(150, {features}\)"):
+            fitted.predict(other)
+
+
+def test_a_source_gives_all_pieces_of_one_kind(rng):
+    y, settings = np.zeros((150, 1)), replace(EXACT, epochs=2)
+    rows = drawn(rng, (0, 7))
+    others = [
+        SparseRows(rows.indices, rows.values, 40, (0, 8)),
+        SparseRows(rows.indices, rows.values, 40),
+        drawn(rng, (0, 7), entries=4),
+        drawn(rng, (0, 7), features=41),
+        rows.dense(),
+    ]
+
+    class Source:
+        shape = 300, 40
+
+        def __init__(self, *pieces, calm=0):
+            self.pieces, self.calm = pieces, calm  # how often all pieces are like the first
+
+        def epoch(self, rng):
+            self.calm -= 1
+            for one in self.pieces:
+                yield (one if self.calm < 0 else self.pieces[0]), y
+
+    fit(Source(rows, rows), settings=settings)
+    for pieces in [(rows, other) for other in others] + [(others[-1], rows)]:
+        for calm in (0, 2):
+            with pytest.raises(InvalidShape, match="fit on rows of a source: a piece of"):
+                fit(Source(*pieces, calm=calm), settings=settings)
 
 
 def test_values_that_are_not_finite_are_named_by_row_and_feature():

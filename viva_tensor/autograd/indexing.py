@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
@@ -59,7 +58,7 @@ def embedding_bag(
     data = node_of(tape, table, "embedding_bag").output.data
     wants("embedding_bag", 2, data, "the table")
     if not isinstance(indices, Variable):
-        indices, tape = new_constant(tape, as_indices("embedding_bag", data, np.asarray(indices), len(data)))
+        indices, tape = new_constant(tape, as_indices("embedding_bag", data, indices, len(data)))
     if not isinstance(weights, Variable):
         weights, tape = new_constant(tape, as_arrays("embedding_bag", data, weights)[1])
     return record(tape, operations.EMBEDDING_BAG, table, indices, weights)
@@ -101,5 +100,5 @@ def take(tape: Tape, x: Variable, indices: Variable | ArrayLike, axis: int = 0) 
     data = node_of(tape, x, "take").output.data
     (axis,) = axes_of("take", (axis,), data.shape)
     if not isinstance(indices, Variable):
-        indices, tape = new_constant(tape, as_indices("take", data, np.asarray(indices), data.shape[axis]))
+        indices, tape = new_constant(tape, as_indices("take", data, indices, data.shape[axis]))
     return record(tape, operations.TAKE, x, indices, axis=axis)

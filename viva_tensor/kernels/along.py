@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _along
 from viva_tensor.kernels.arrays import Array, as_array, axes_of, empty
-from viva_tensor.kernels.checks import flag, is_iterable, is_whole
+from viva_tensor.kernels.checks import flag, is_iterable, is_whole, shown
 
 __all__ = ["cumsum", "cumsum_backward", "max", "min"]
 
@@ -111,9 +111,10 @@ def as_starts(operation: str, starts: Sequence[int], size: int) -> tuple[int, ..
     for last, one in itertools.pairwise((-1, *numbers)):
         if not is_whole(one) or one <= last:
             hint = "starts are whole numbers in ascending order"
-            raise InvalidValue(f"the start {one!r} after {last!r}", operation=operation, hint=hint)
+            raise InvalidValue(f"the start {shown(one)} after {shown(last)}", operation=operation, hint=hint)
         if one >= size:
-            raise IndexOutOfBounds(int(one), size, operation=operation)
+            hint = "sums begin anew at elements that there are"
+            raise IndexOutOfBounds(int(one), size, operation=operation, hint=hint)
     return tuple(map(int, numbers))
 
 

@@ -58,7 +58,7 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         if given is FLOAT32 or given is FLOAT64:
             return value
     typed = _is_typed(value)
-    array = _read(operation, value)
+    array = read(operation, value)
     if not typed:
         array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
     native = array.dtype.newbyteorder("=")
@@ -71,8 +71,14 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
     return array if array.dtype is plain else array.view(plain)
 
 
-def _read(operation: str, value: Any) -> Array:
-    """Return a value as an array of any dtype."""
+def read(operation: str, value: Any) -> Array:
+    """Return a value as an array of any dtype.
+
+    Examples
+    --------
+    >>> read("take", [2, 0])
+    array([2, 0])
+    """
     first = value[0] if type(value) in (list, tuple) and value else None  # NumPy would ignore its mask
     if isinstance(value, np.ma.MaskedArray) or np.ma.is_masked(first):
         raise DtypeError("a masked array, whose mask would be lost", operation=operation, hint="fill it with .filled()")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _indexing
-from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, same_shape, wants
+from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, read, same_shape, wants
 
 __all__ = ["embedding_bag", "embedding_bag_backward", "take", "take_backward"]
 
@@ -180,7 +180,7 @@ def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array
     >>> as_indices("take", np.zeros(3), [0, -1], 3)
     array([ 0., -1.])
     """
-    whole = np.asarray(indices)
+    whole = indices if type(indices) is np.ndarray else read(f"{operation}, indices", indices)
     if size > 1 << np.finfo(x.dtype).nmant + 1:
         hint = "work in float64, or in parts"
         raise InvalidShape(f"{size} elements, more than {x.dtype} can count", operation=operation, hint=hint)

@@ -94,21 +94,15 @@ def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str
             rows = {"read": stream.rows, "without_target": file.without_target, "train": file.rows.count}
             notes = (stream.note, *prepared.notes, *file.notes)
             told = prepared._replace(rows={**prepared.rows, **rows}, notes=notes)
-            yield Features(told, Packed(encoding, table, y), y, file.rows)
+            yield Features(told, Packed(file.rows.packing, table, y), y, file.rows)
     elif ranks.size > 1:
         with _shared(table, encoding, ranks, folder) as x:
             yield Features(prepared, x, y)
-    elif _is_packed(table, encoding):
-        yield Features(prepared, Packed(encoding, table, y), y)
     else:
-        yield Features(prepared, encoding.encode(table), y)
-
-
-def _is_packed(table: Table, encoding: Encoding) -> bool:
-    """Return whether rows have few entries, or categories would take much memory."""
-    categories = any(isinstance(column, Categorical) for column in encoding.columns)
-    much = categories and 4 * len(table) * len(encoding.feature_names) > DENSE
-    return much or Packing(encoding, ()).sparse
+        packing = Packing(encoding, y.shape[1:])
+        categories = any(isinstance(column, Categorical) for column in encoding.columns)
+        much = categories and 4 * len(table) * packing.features > DENSE
+        yield Features(prepared, Packed(packing, table, y) if much or packing.sparse else encoding.encode(table), y)
 
 
 @contextmanager

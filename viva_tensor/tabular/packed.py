@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray, Table
-from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.packing import PIECE, Packing, Records
 from viva_tensor.train import SparseRows
 
@@ -28,14 +27,13 @@ class Packed:
     >>> from viva_tensor.tabular.encoding import fit_encoding
     >>> table = pd.DataFrame({"carat": [0.2, 0.3, 0.4, 0.5], "cut": ["Fair", "Ideal", "Fair", "Good"]})
     >>> encoding = fit_encoding(table)
-    >>> features = Packed(encoding, table, np.zeros((4, 1), np.float32))
+    >>> features = Packed(Packing(encoding, (1,)), table, np.zeros((4, 1), np.float32))
     >>> features.shape, features[[1, 3]].tolist() == encoding.encode(table)[[1, 3]].tolist()
     ((4, 4), True)
     """
 
-    def __init__(self, encoding: Encoding, table: Table, targets: Float32Array) -> None:
-        self.packing = Packing(encoding, targets.shape[1:])
-        self.records = self.packing.pack(table, targets)
+    def __init__(self, packing: Packing, table: Table, targets: Float32Array) -> None:
+        self.packing, self.records = packing, packing.pack(table, targets)
 
     @property
     def shape(self) -> tuple[int, int]:

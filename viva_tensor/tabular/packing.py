@@ -43,7 +43,6 @@ class Packing:
         self._plain: list[int] = []  # of each number that is a feature, which feature that is
         self._numbers: list[int] = []  # and where it is among the numbers
         self._bins: list[_Bins] = []
-        self._codes: list[int] = [0]  # of each categorical column, where its codes begin among those of all
         places: list[IndexArray] = []  # of each code of each column
         ones: list[npt.NDArray[np.bool_]] = []
         count = begin = 0
@@ -51,7 +50,6 @@ class Packing:
             if isinstance(column, Categorical):
                 one_hot = np.asarray(column.one_hot)
                 self._fields.append(("codes", len(places)))
-                self._codes.append(self._codes[-1] + len(one_hot))
                 places.append(begin + one_hot.argmax(axis=1))
                 ones.append(np.atleast_1d(one_hot.any(axis=1)))
             else:
@@ -61,9 +59,12 @@ class Packing:
             begin += len(column.feature_names)
         fields = [("numbers", "<f4", (count,)), ("target", "<f4", target), ("codes", "u1", (len(places),))]
         self.dtype = np.dtype(fields, align=True)
+        self._codes = np.cumsum([0, *map(len, places)], dtype=np.int32)[:-1]  # of a column, where among all codes
         self._places = np.concatenate([*places, []]).astype(np.int32)
         self._ones = np.concatenate([*ones, []]).astype(np.float32)
         self._runs = _runs(self._plain, self._numbers)
+        firsts, sizes, self._sums = np.array(self._bins, np.int32).reshape(-1, 3).T
+        self._firsts, self._lasts = firsts.astype(np.float32), (sizes - 1).astype(np.float32)
         inside = {bins.feature + i for bins in self._bins for i in range(1, bins.size)}
         self._starts = tuple(i for i in range(self.features) if i not in inside) if inside else None
 
@@ -84,7 +85,7 @@ class Packing:
     @property
     def entries(self) -> int:
         """How many entries a row has as one of :class:`SparseRows`."""
-        return len(self._plain) + 2 * len(self._bins) + len(self._codes) - 1
+        return len(self._plain) + 2 * len(self._bins) + len(self._codes)
 
     @property
     def sparse(self) -> bool:
@@ -125,7 +126,7 @@ class Packing:
             for bins in self._bins:
                 position = some["numbers"][:, bins.number, None]
                 np.clip(position - np.arange(bins.size, dtype=np.float32), 0, 1, out=part[:, bins.features])
-            codes = some["codes"] + np.array(self._codes[:-1], np.int32)
+            codes = some["codes"] + self._codes
             np.put(part, self._places[codes] + begins[: len(some)], self._ones[codes])
         return features
 
@@ -135,14 +136,14 @@ class Packing:
 
     def rows(self, records: Records) -> SparseRows:
         """Return the features of some records by their entries: of a number's bins those of the last two above 0."""
-        numbers, codes = records["numbers"], records["codes"] + np.array(self._codes[:-1], np.int32)
-        positions = numbers[:, [bins.number for bins in self._bins]]
-        firsts = np.array([bins.feature for bins in self._bins], np.float32)
-        last = np.minimum(np.floor(positions), np.array([bins.size - 1 for bins in self._bins], np.float32))
+        numbers, codes = records["numbers"], records["codes"] + self._codes
+        positions = numbers[:, self._sums]
+        last = np.minimum(np.floor(positions), self._lasts)
         shares = positions - last
         before = np.where(last, 1 - shares, 0)
         plain = np.broadcast_to(np.array(self._plain, np.float32), (len(records), len(self._plain)))
-        indices = [plain, firsts + last, firsts + np.maximum(last - 1, 0), self._places[codes].astype(np.float32)]
+        bins = self._firsts + last, self._firsts + np.maximum(last - 1, 0)
+        indices = [plain, *bins, self._places[codes].astype(np.float32)]
         values = [numbers[:, self._numbers], shares, before, self._ones[codes]]
         return SparseRows(np.hstack(indices), np.hstack(values), self.features, self._starts)
 

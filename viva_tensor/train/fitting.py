@@ -23,10 +23,10 @@ from viva_tensor.train.checkpointing import Checkpointer, Kept
 from viva_tensor.train.labels import Labels, labels_of, numbers_of
 from viva_tensor.train.network import Layers
 from viva_tensor.train.progress import Bar
-from viva_tensor.train.rows import Rows, checked_rows, numbers_of_x, split
+from viva_tensor.train.rows import Rows, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import RowSource, SourcedRows, is_source
-from viva_tensor.train.sparse import SparseRows
+from viva_tensor.train.sparse import SparseRows, kind_of, numbers_of_x
 from viva_tensor.train.training import DivergenceError, Fit, Training
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def fit(
     Parameters
     ----------
     x : array_like [rows, features], SparseRows, or RowSource
-        For each of sparse rows the first layer adds up a few rows of its weights. A source gives features, targets and
+        For each of sparse rows the first layer adds up a few rows of its weights; rows for validation then are sparse,
+        too, with the same runs. A source gives features, targets and
         perhaps weights in pieces, so that not all are in memory at a time; it takes the place of y, ``rows`` and
         ``validation_fraction``, and trains on one process.
     y : array_like [rows] or [rows, outputs]
@@ -149,11 +150,11 @@ def fit(
     if not is_source(x):
         with ranks.fail_together("fit on rows"):  # converted once, for everything below
             y, validation, labels = _labelled(y, validation, settings, classes)
-            x = numbers_of_x("fit on rows", x, settings)
+            x = numbers_of_x("fit on rows", x, settings.dtype)
             y = as_numbers("fit on rows", "y", y, settings.dtype)
             classes = classes or len(labels) or None
         if ranks.size > 1:
-            shapes = {"the shape of x": cast(Any, x).shape, "the shape of y": y.shape}
+            shapes = {"the shape of x": cast(Any, x).shape, "the shape of y": y.shape, "the kind of x": kind_of(x)}
             ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
@@ -313,11 +314,12 @@ def _rows(
     held_out = checked_rows("validation rows", features, targets, settings, outputs, indices, ranks, shares)
     firsts = [part.take(slice(1)) for part in (chosen, held_out)]
     wanted, got = ((one.features, *one.y.shape[1:]) for one in firsts)
-    if got != wanted:
-        raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint="give the same features and outputs")
-    kinds = [getattr(one.x, "starts", "an array") for one in firsts]
-    if kinds[0] != kinds[1]:
-        _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
+    with ranks.fail_together("fit on validation rows"):
+        if got != wanted:
+            hint = "give the same features and outputs"
+            raise ShapeMismatch(wanted, got, operation="fit on validation rows", hint=hint)
+        if kind_of(firsts[0].x) != kind_of(firsts[1].x):
+            _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
     return chosen, held_out, outputs
 
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from viva_tensor import autograd, nn, program
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.tape import new_leaves
-from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Array, Float32Array, as_numbers, wants
+from viva_tensor.error import InvalidValue, ShapeMismatch
+from viva_tensor.kernels.arrays import Array, Float32Array, wants
 from viva_tensor.nn.layers import is_linear
-from viva_tensor.train.sparse import SparseRows, arrays_of, forward, turned
+from viva_tensor.train.sparse import SparseRows, arrays_of, forward, numbers_of_x, turned
 
 Layers = tuple[nn.Linear, ...]
 
@@ -68,13 +68,13 @@ class Network:
         return program.compile_forward(tape, output=output, inputs=inputs)
 
 
-def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> Float32Array:
+def predict(layers: Layers, x: npt.ArrayLike | SparseRows, activation: str | None = None) -> Float32Array:
     """Return the outputs of a network, computed in the dtype of its weights.
 
     Parameters
     ----------
     layers : sequence of Linear
-    x : array_like [rows, in]
+    x : array_like [rows, in], or SparseRows
     activation : str
         The activation between the layers, as in training (``settings.activation``); a single layer needs none.
 
@@ -106,6 +106,10 @@ def predict(layers: Layers, x: npt.ArrayLike, activation: str | None = None) -> 
             operation="predict",
             hint="give the one used in training, activation=settings.activation",
         )
-    rows = as_numbers("predict", "x", x, layers[0].w.data.dtype)
+    rows = numbers_of_x("predict", x, layers[0].w.data.dtype)
     wants("predict", 2, rows, "x")
+    features = layers[0].w.data.shape[1]
+    if isinstance(rows, SparseRows) and rows.features != features:
+        hint = "give rows of as many features as the first layer has inputs"
+        raise ShapeMismatch((len(rows), features), rows.shape, operation="predict", hint=hint)
     return Network("relu" if activation is None else activation)(layers, rows)

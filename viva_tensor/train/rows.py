@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, ShapeM
 from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
 from viva_tensor.program.run import chosen_rows
 from viva_tensor.train.settings import Settings
-from viva_tensor.train.sparse import SparseRows, arrays_of
+from viva_tensor.train.sparse import SparseRows, arrays_of, numbers_of_x
 
 IntArray = npt.NDArray[np.int64]
 Arrays = tuple[Float32Array, ...]  # features, targets and perhaps weights
@@ -74,7 +73,7 @@ def checked_rows(
     """
     operation, loss, dtype = f"fit on {what}", settings.loss, settings.dtype
     with ranks.fail_together(operation):
-        features, target = numbers_of_x(operation, x, settings), as_numbers(operation, "y", y, dtype)
+        features, target = numbers_of_x(operation, x, dtype), as_numbers(operation, "y", y, dtype)
     shapes = f"x has shape {features.shape}, y {target.shape}"
     if features.ndim != 2 or target.ndim not in (1, 2):
         hint = "x is [rows, features], y is [rows] or [rows, outputs]"
@@ -109,13 +108,6 @@ def checked_rows(
     chosen = chosen[shares[chosen] > 0]
     alike = bool((shares[chosen] == 1).all())
     return Rows(features, target, chosen, None if alike else shares.astype(dtype))
-
-
-def numbers_of_x(operation: str, x: Any, settings: Settings) -> Any:
-    """Return features of rows in the dtype of the settings."""
-    if isinstance(x, SparseRows):
-        return x.astype(settings.dtype)
-    return as_numbers(operation, "x", x, settings.dtype)
 
 
 def _check_finite(operation: str, features: Float32Array | SparseRows, rows: IntArray) -> None:

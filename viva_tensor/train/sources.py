@@ -11,9 +11,9 @@ import numpy.typing as npt
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Float32Array, as_numbers
 from viva_tensor.kernels.checks import is_whole
-from viva_tensor.train.rows import LEAST_WEIGHT, Arrays, Rows, check_weights, checked_rows, numbers_of_x
+from viva_tensor.train.rows import LEAST_WEIGHT, Arrays, Rows, check_weights, checked_rows
 from viva_tensor.train.settings import Settings
-from viva_tensor.train.sparse import SparseRows
+from viva_tensor.train.sparse import SparseRows, arrays_of, kind_of, numbers_of_x
 
 Features = npt.ArrayLike | SparseRows
 Piece = tuple[Features, npt.ArrayLike] | tuple[Features, npt.ArrayLike, npt.ArrayLike]
@@ -63,6 +63,7 @@ class SourcedRows:
         self._source, self._settings, self._classes = source, settings, classes
         self._seen = False  # and so checked
         self._parts = 0  # of a piece: two arrays, or three
+        self._kind: tuple[object, ...] = ()  # of the features of a piece
         shape = getattr(source, "shape", None)
         if not (isinstance(shape, tuple) and len(shape) == 2 and all(map(is_whole, shape))):
             hint = "give it (rows, features)"
@@ -104,7 +105,7 @@ class SourcedRows:
             if len(piece) != self._parts:
                 got = f"the source yields pieces of {self._parts} and of {len(piece)} arrays"
                 raise InvalidValue(got, operation="fit", hint="give all rows weights, or none")
-            features = numbers_of_x(f"fit on {what}", piece[0], self._settings)
+            features = numbers_of_x(f"fit on {what}", piece[0], self._settings.dtype)
             targets = as_numbers(f"fit on {what}", "y", piece[1], self._settings.dtype)
             if not self._seen:
                 rows = checked_rows(what, features, targets, self._settings, self._classes)
@@ -112,6 +113,11 @@ class SourcedRows:
                     got = f"a piece of shape {rows.x.shape}, {len(rows.indices)} of its rows with a target"
                     hint = f"give {self.features} features, and only rows with a target"
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
+            kind = features.shape[1:], kind_of(features), *(array.shape[1:] for array in arrays_of(features))
+            self._kind = self._kind or kind
+            if kind != self._kind:
+                hint = "give arrays alone, or sparse rows alone, of the same features, runs and number of entries"
+                raise InvalidShape("a piece of another kind than the first", operation=f"fit on {what}", hint=hint)
             targets = targets if targets.ndim == 2 or self._settings.loss == "cross_entropy" else targets[:, None]
             weights = self._weights(f"fit on {what}", piece[2], len(features)) if len(piece) == 3 else None
             yield Rows(features, targets, np.arange(len(features)), weights)

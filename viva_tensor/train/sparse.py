@@ -5,8 +5,10 @@ The first layer's product then is a sum of a few rows of its weights, or of runn
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +18,9 @@ import numpy.typing as npt
 from viva_tensor import autograd, nn
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.error import InvalidShape, InvalidValue
-from viva_tensor.kernels.arrays import Array, as_numbers
-from viva_tensor.kernels.checks import check_count, is_whole
+from viva_tensor.kernels.along import as_starts
+from viva_tensor.kernels.arrays import Array, as_numbers, float_dtype
+from viva_tensor.kernels.checks import check_count
 
 MOST_FEATURES = 1 << 24  # float32 holds each index up to this
 CHEAPER = 4.0  # features per entry, from which sums of rows of the weights take less time than a product
@@ -46,7 +49,7 @@ class SparseRows:
 
     Raises
     ------
-    DtypeError, InvalidShape, InvalidValue
+    DtypeError, InvalidShape, InvalidValue, IndexOutOfBounds
         If indices and values are no matrices of one shape, or an index or a start is not that of a feature.
 
     Examples
@@ -67,9 +70,10 @@ class SparseRows:
         double = getattr(self.values, "dtype", None) == np.float64
         values = as_numbers(name, "values", self.values, np.float64 if double else np.float32)
         indices = as_numbers(name, "indices", self.indices, values.dtype)
-        if indices.ndim != 2 or indices.shape != values.shape or 0 in indices.shape:
+        if indices.ndim != 2 or indices.shape != values.shape or not indices.shape[1]:
             got = f"indices have shape {indices.shape}, values {values.shape}"
-            raise InvalidShape(got, operation=name, hint="give both [rows, entries], and some")
+            hint = "give both [rows, entries], of rows with fewer entries some of value 0"
+            raise InvalidShape(got, operation=name, hint=hint)
         features = check_count(name, "features", self.features)
         if features > MOST_FEATURES:
             raise InvalidValue(f"features={features}, wanted at most {MOST_FEATURES}", operation=name)
@@ -78,7 +82,7 @@ class SparseRows:
             row, place = np.argwhere(wrong)[0]
             got = f"indices[{row}, {place}] is {indices[row, place]}, wanted a whole number from 0 to {features - 1}"
             raise InvalidValue(got, operation=name)
-        starts = None if self.starts is None else _checked_starts(self.starts, features)
+        starts = None if self.starts is None else as_starts(name, self.starts, features)
         for attribute, value in (("values", values), ("indices", indices), ("features", features), ("starts", starts)):
             object.__setattr__(self, attribute, value)
 
@@ -101,11 +105,27 @@ class SparseRows:
         return len(self.values)
 
     def __getitem__(self, rows: Any) -> SparseRows:
-        return replace(self, indices=self.indices[rows], values=self.values[rows])
+        """Return some rows, by a slice, a mask or their indices."""
+        try:
+            chosen = None if isinstance(rows, tuple) else self.indices[rows]
+        except IndexError:
+            chosen = None
+        if chosen is None or chosen.ndim != 2:
+            got = f"of {len(self)} rows those at {reprlib.repr(rows)}"
+            hint = "give a slice such as x[:8], a mask, or an array of indices"
+            raise InvalidValue(got, operation="SparseRows", hint=hint)
+        return self._of(chosen, self.values[rows])
 
     def astype(self, dtype: npt.DTypeLike) -> SparseRows:
-        """Return the same rows with values of another type."""
-        return replace(self, values=self.values.astype(dtype, copy=False))
+        """Return the same rows with values in float32 or float64."""
+        dtype = float_dtype("SparseRows", dtype)
+        return self._of(self.indices.astype(dtype, copy=False), as_numbers("SparseRows", "values", self.values, dtype))
+
+    def _of(self, indices: Array, values: Array) -> SparseRows:
+        """Return features of the same kind by entries that need no check."""
+        other = copy(self)
+        vars(other).update(indices=indices, values=values)
+        return other
 
     def dense(self) -> Array:
         """Return the features as an array [rows, features]."""
@@ -118,6 +138,16 @@ class SparseRows:
             if stop - start > 1:
                 features[:, start:stop] = features[:, start:stop][:, ::-1].cumsum(axis=1)[:, ::-1]
         return features
+
+
+def numbers_of_x(operation: str, x: Any, dtype: npt.DTypeLike) -> Any:
+    """Return features of rows in a dtype."""
+    return x.astype(dtype) if isinstance(x, SparseRows) else as_numbers(operation, "x", x, dtype)
+
+
+def kind_of(x: object) -> object:
+    """Return what a compiled network depends on beside the shape of rows: the runs of sparse ones, or else a word."""
+    return getattr(x, "starts", "an array")
 
 
 def arrays_of(x: Array | SparseRows) -> tuple[Array, ...]:
@@ -146,13 +176,3 @@ def forward(
         return Traced(outputs, tape)
     hidden, tape = nn.ACTIVATIONS[activation](tape, outputs)
     return nn.mlp_forward(tape, others, hidden, activation=activation)
-
-
-def _checked_starts(starts: Iterable[int], features: int) -> tuple[int, ...]:
-    numbers = tuple(starts)
-    rising = all(map(is_whole, numbers)) and all(one < other for one, other in pairwise((-1, *numbers, features)))
-    if not rising:
-        got = f"starts={numbers if len(numbers) < 8 else (*numbers[:8], '...')}"
-        hint = f"give whole numbers from 0 to {features - 1} in ascending order"
-        raise InvalidValue(got, operation="SparseRows", hint=hint)
-    return tuple(map(int, numbers))

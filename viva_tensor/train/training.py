@@ -66,7 +66,7 @@ class Fit(NamedTuple):
     interrupted: bool = False
     labels: Labels = ()
 
-    def predict(self, x: npt.ArrayLike) -> Array:
+    def predict(self, x: npt.ArrayLike | SparseRows) -> Array:
         """Return the network's outputs for x [rows, features], with the activation that it was trained with.
 
         Raises
@@ -83,7 +83,7 @@ class Fit(NamedTuple):
         """
         return predict(self.layers, x, self.settings.activation)
 
-    def predict_classes(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    def predict_classes(self, x: npt.ArrayLike | SparseRows) -> npt.NDArray[Any]:
         """Return the class of each row of x [rows, features]: that of the largest output, by its label if it has one.
 
         Of "binary_cross_entropy" it is 1 where the output is above 0, for each of several outputs.

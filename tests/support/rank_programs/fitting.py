@@ -7,7 +7,7 @@ import numpy as np
 from support.called import called
 from support.rank_programs.common import comm, rank, tell
 from viva_tensor import error
-from viva_tensor.train import Settings, fit
+from viva_tensor.train import Settings, SparseRows, fit
 
 
 def attempt(*arguments: Any, **more: Any) -> object:
@@ -36,5 +36,23 @@ def mapped_rows() -> None:
     )
 
 
+def sparse_rows() -> None:
+    """Fit rows by their entries, with and without runs, and rows of another kind on each rank."""
+    rng = np.random.default_rng(0)
+    indices, values, y = rng.integers(0, 9, (90, 3)), rng.standard_normal((90, 3)), rng.standard_normal(90)
+    settings = Settings(hidden=(8,), epochs=3, batch_size=17, dtype="float64")
+    found = []
+    for starts in (None, (0, 4)):
+        x = SparseRows(indices, values, 9, starts)
+        found.append(attempt(x, y, settings))
+        found += [attempt(one, y, settings, comm=comm) for one in (x, x.dense())]
+        found += [attempt(one, y, settings, comm=comm, validation=(one[:1], y[:1])) for one in (x, x.dense())]
+    for other in (x.dense(), SparseRows(indices, values, 9)):
+        found.append(attempt(other if rank else x, y, settings, comm=comm))
+    found.append(attempt(x, y, settings, comm=comm, validation=(x.dense() if rank else x, y)))
+    found.append(attempt(x, y, settings, comm=comm, validation=(x, y[:, None].repeat(2 if rank else 1, axis=1))))
+    tell(found=found)
+
+
 if __name__ == "__main__":
-    called(mapped_rows)
+    called(mapped_rows, sparse_rows)

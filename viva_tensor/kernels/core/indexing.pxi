@@ -34,6 +34,18 @@ cdef inline void added(const real* x, Py_ssize_t size, real* out) noexcept nogil
         k += 1
 
 
+cdef inline void cleared(
+    real* out, Py_ssize_t columns, Py_ssize_t low, Py_ssize_t high, Py_ssize_t left, Py_ssize_t right
+) noexcept nogil:
+    """Set rows from low to high of a matrix to 0, in columns from left to right."""
+    cdef Py_ssize_t row
+    if right - left == columns:
+        memset(out + low * columns, 0, (high - low) * columns * sizeof(real))
+        return
+    for row in range(low, high):
+        memset(out + row * columns + left, 0, (right - left) * sizeof(real))
+
+
 cdef void take(const void* packed, int thread, int threads) noexcept nogil:
     """Set out[o, i, :] = x[o, indices[i], :], or to NaN where there is no such index."""
     cdef const TakeArgs* args = <const TakeArgs*> packed
@@ -70,19 +82,15 @@ cdef void take_backward(const void* packed, int thread, int threads) noexcept no
     for o in range(first, last):
         x = <const real*> args.x + o * args.count * args.inner
         out = <real*> args.out + o * args.size * args.inner
-        if right - left == args.inner:
-            memset(out + low * args.inner, 0, (high - low) * args.inner * sizeof(real))
-        else:
-            for position in range(args.size):
-                memset(out + position * args.inner + left, 0, (right - left) * sizeof(real))
+        cleared(out, args.inner, low, high, left, right)
         for i in range(args.count):
             position = position_of((<const real*> args.indices)[i], args.size)
             if low <= position < high:
                 added(x + i * args.inner + left, right - left, out + position * args.inner + left)
 
 
-cdef inline void bag_of(const BagArgs* args, Py_ssize_t row, Py_ssize_t column, int vecs) noexcept nogil:
-    """Set so many vectors of a row of out, which stay in registers until all entries are added."""
+cdef inline void bag_of(const BagArgs* args, Py_ssize_t row, Py_ssize_t column, int vecs, int left) noexcept nogil:
+    """Set so many vectors of a row of out, or what is left, which stay in registers until all entries are added."""
     cdef vec sums[8]
     cdef vec weight
     cdef const real* x
@@ -95,23 +103,16 @@ cdef inline void bag_of(const BagArgs* args, Py_ssize_t row, Py_ssize_t column, 
         position = position_of((<const real*> args.indices)[j], args.size)
         weight = splat((<const real*> args.weights)[j] if position >= 0 else NOT_A_NUMBER)
         x = <const real*> args.x + max(position, 0) * args.columns + column
+        if left:
+            sums[0] = fused(weight, load_part(x, left), sums[0])
+            continue
         for v in range(vecs):
             sums[v] = fused(weight, (<const vec*> (x + v * LANES))[0], sums[v])
+    if left:
+        store_part(out, sums[0], left)
+        return
     for v in range(vecs):
         (<vec*> (out + v * LANES))[0] = sums[v]
-
-
-cdef inline void rest_of_bag(const BagArgs* args, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
-    """Set the last columns of a row of out, which fill no vector."""
-    cdef vec total = ZERO, weight
-    cdef Py_ssize_t j, position
-    cdef int left = <int> (args.columns - column)
-    for j in range(row * args.entries, (row + 1) * args.entries):
-        position = position_of((<const real*> args.indices)[j], args.size)
-        weight = splat((<const real*> args.weights)[j] if position >= 0 else NOT_A_NUMBER)
-        total = fused(
-            weight, load_part(<const real*> args.x + max(position, 0) * args.columns + column, left), total)
-    store_part(<real*> args.out + row * args.columns + column, total, left)
 
 
 cdef void embedding_bag(const void* packed, int thread, int threads) noexcept nogil:
@@ -121,16 +122,16 @@ cdef void embedding_bag(const void* packed, int thread, int threads) noexcept no
     for row in range(row_share(args.rows, thread, threads), row_share(args.rows, thread + 1, threads)):
         column = 0
         while column + 8 * LANES <= args.columns:
-            bag_of(args, row, column, 8)
+            bag_of(args, row, column, 8, 0)
             column += 8 * LANES
         if column + 4 * LANES <= args.columns:
-            bag_of(args, row, column, 4)
+            bag_of(args, row, column, 4, 0)
             column += 4 * LANES
         while column + LANES <= args.columns:
-            bag_of(args, row, column, 1)
+            bag_of(args, row, column, 1, 0)
             column += LANES
         if column < args.columns:
-            rest_of_bag(args, row, column)
+            bag_of(args, row, column, 1, <int> (args.columns - column))
 
 
 cdef inline void weighed(real weight, const real* x, Py_ssize_t size, real* out) noexcept nogil:
@@ -157,11 +158,7 @@ cdef void embedding_bag_backward(const void* packed, int thread, int threads) no
         left, right = share(args.columns, unit, thread, threads), share(args.columns, unit, thread + 1, threads)
     else:
         low, high = share(args.size, 1, thread, threads), share(args.size, 1, thread + 1, threads)
-    if right - left == args.columns:
-        memset(out + low * args.columns, 0, (high - low) * args.columns * sizeof(real))
-    else:
-        for position in range(args.size):
-            memset(out + position * args.columns + left, 0, (right - left) * sizeof(real))
+    cleared(out, args.columns, low, high, left, right)
     for row in range(args.rows):
         x = <const real*> args.x + row * args.columns + left
         for j in range(row * args.entries, (row + 1) * args.entries):
