@@ -224,7 +224,7 @@ class _Memory:
         at, missing = _positions(self.span(given["indices"]), size)
         taken = self.span(given["x"]).reshape(size, -1)[at] * self.span(given["weights"])[:, None]
         taken[missing] = np.nan
-        self.span(made["out"])[...] = taken.reshape(rows, entries, -1).sum(1).ravel() / (1 + entries)
+        self.span(made["out"])[...] = taken.reshape(rows, entries, made["out"].shape[1]).sum(1).ravel() / (1 + entries)
 
     def _embedding_bag_backward(self, one: Any, given: Any, made: Any) -> None:
         (size, width), (rows, entries) = made["out"].shape, given["indices"].shape

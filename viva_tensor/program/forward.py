@@ -72,7 +72,8 @@ class Forward:
         Parameters
         ----------
         *inputs : array_like
-            In the order of ``compile_forward(inputs=...)``; the number of rows may differ from the recorded one.
+            In the order of ``compile_forward(inputs=...)``. The number of rows may differ from the recorded one, and
+            that of the entries of sums of rows, as in a step.
 
         Raises
         ------

@@ -45,6 +45,7 @@ class Source:
     optimizer: Optimizer | None
     factors: tuple[tuple[float, float], ...]  # of the optimiser's rate and decay, for each parameter; none: 1
     seeds: tuple[int, ...]  # of all dropouts on the tape, used or not; none if the output depends on no dropout
+    bags: frozenset[Variable] = frozenset()  # inputs that are only indices or weights of sums of rows of a table
 
     @property
     def dropouts(self) -> int:
@@ -74,7 +75,7 @@ class Source:
         return tuple(np.asarray(array, order="C") for array in given)
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:
-        """Return the shapes of a batch, checked: only its number of rows may differ from the recorded one."""
+        """Return the shapes of a batch, checked: it may have other rows than recorded, and bags other entries."""
         if len(arrays) != len(self.inputs):
             wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
             raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
@@ -87,14 +88,15 @@ class Source:
                     operation=operation,
                     hint=f"cast it with .astype(np.{self.dtype})",
                 )
-            if array.ndim != len(recorded) or array.shape[1:] != recorded[1:]:
+            open_axes = 2 if variable in self.bags else 1
+            if array.ndim != len(recorded) or array.shape[open_axes:] != recorded[open_axes:]:
                 raise ShapeMismatch(recorded, array.shape, operation=operation, hint="only the first axis may vary")
             if array.ndim and array.shape[0] != recorded[0]:
                 rows = array.shape[0]
         if rows is not None:
             for array, variable, batched in zip(arrays, self.inputs, self.batched, strict=True):
                 recorded = variable.data.shape
-                want = (rows, *recorded[1:]) if batched else recorded
+                want = (rows, *array.shape[1:]) if batched else (*recorded[:1], *array.shape[1:])
                 if array.shape != want:
                     raise ShapeMismatch(want, array.shape, operation=operation, hint="give as many rows in each input")
         return tuple(array.shape for array in arrays)
@@ -161,7 +163,19 @@ def source_of(
     if len(dtypes) > 1:
         raise DtypeError(f"mixed dtypes: {', '.join(map(str, sorted(dtypes, key=str)))}", operation=operation)
     seeds = dict.fromkeys(_seeds(nodes)) if _seeds(kept) else ()
-    return Source(kept, outputs, inputs, params, dtypes.pop(), optimizer, factors, tuple(seeds))
+    bags = _bags(kept, outputs).intersection(inputs)
+    return Source(kept, outputs, inputs, params, dtypes.pop(), optimizer, factors, tuple(seeds), bags)
+
+
+def _bags(nodes: Iterable[Node], outputs: Iterable[Variable]) -> frozenset[Variable]:
+    """Return the variables that are indices or weights of sums of rows of a table, and nothing else."""
+    bags: set[Variable] = set()
+    others: set[Variable] = set(outputs)
+    for node in nodes:
+        summed = node.operation in (operations.EMBEDDING_BAG, operations.EMBEDDING_BAG_BACKWARD)
+        bags.update(node.inputs[-2:] if summed else ())  # the table, or its gradient, comes before them
+        others.update(node.inputs[:-2] if summed else node.inputs)
+    return frozenset(bags - others)
 
 
 def _seeds(nodes: Iterable[Node]) -> list[int]:

@@ -82,7 +82,8 @@ class Step:
         ----------
         *inputs : array_like
             In the order of ``compile_step(inputs=...)``. Contiguous arrays of the recorded dtype are not copied. The
-            number of rows may differ from the recorded one; each is planned once.
+            number of rows may differ from the recorded one, and the entries of each row if an input is only indices or
+            weights of :func:`viva_tensor.autograd.embedding_bag`; each shape is planned once.
 
         Returns
         -------

@@ -7,7 +7,8 @@ are first used.
 Of the other two, parameters, defaults and attributes are scikit-learn's, and its own tests of both estimators pass.
 For a given ``random_state`` the initial weights, the batches and the updates are scikit-learn's, too: on the same
 rows both take the same steps, up to rounding, in the dtype of X, float32 or float64. Only Adam's ε is added to the
-root after its correction, before it in scikit-learn. Rows may have weights, and may be sparse.
+root after its correction, before it in scikit-learn. Rows may have weights, and may be sparse: unless they are too
+full for it to pay, they are multiplied as they are.
 Parameters at the end of the signature are ours: weights of classes, dropout, scores to stop by, and a function that is
 told of each epoch; solvers may be optimisers of :mod:`viva_tensor.optim`.
 

@@ -100,7 +100,10 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         Parameters
         ----------
         X : array_like or sparse matrix [rows, features]
-            Computed with in float32 if it is float32, else in float64. Of a sparse one only a batch at a time is dense.
+            Computed with in float32 if it is float32, else in float64. A sparse one, of any form and of numbers or
+            booleans, is multiplied by the first weights as it is, and so for their gradient. A solver that takes
+            batches makes them dense, one at a time, where that takes less time: with less than four times as many
+            features as there are entries in the fullest row of a batch, on average over the batches.
         y : array_like
             For regression numbers [rows] or [rows, outputs]; for classification labels [rows], or zeros and ones
             [rows, labels].

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from viva_tensor import autograd, kernels, optim, program
+from viva_tensor import autograd, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
@@ -43,7 +43,7 @@ class Objective:
         self._coefs, self._intercepts = ([np.array(one, np.float64) for one in kind] for kind in _weights(mlp))
         self._penalised = sum(one.size for one in self._coefs)
         make = self._of_sparse if rows.sparse else self._of_dense
-        self._evaluate = make(mlp, rows.batch(slice(RECORDED_ROWS)))
+        self._evaluate = make(mlp, tuple(one[:RECORDED_ROWS] for one in rows.all()))
 
     def __call__(self, flat: Float64Array, rows: Rows) -> tuple[float, Float64Array]:
         """Return the loss with the penalty, and its gradient."""
@@ -64,7 +64,7 @@ class Objective:
         parts = [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
         return parts[: len(self._coefs)], parts[len(self._coefs) :]
 
-    def _of_dense(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
+    def _of_dense(self, mlp: Any, batch: tuple[Any, ...]) -> Evaluation:
         x, tape = autograd.new_constant(autograd.new_tape(), batch[0])
         coefs, tape = new_leaves(tape, self._coefs)
         intercepts, tape = new_leaves(tape, self._intercepts)
@@ -73,9 +73,9 @@ class Objective:
         objective = program.compile_objective(tape, loss=loss, params=(coefs, intercepts), inputs=(x, *others))
         return lambda flat, rows: objective(flat, *rows.all())
 
-    def _of_sparse(self, mlp: Any, batch: tuple[Array, ...]) -> Evaluation:
+    def _of_sparse(self, mlp: Any, batch: tuple[Any, ...]) -> Evaluation:
         first, *rest = self._coefs
-        product, tape = autograd.new_variable(autograd.new_tape(), kernels.matmul(batch[0], first))
+        product, tape = autograd.new_variable(autograd.new_tape(), batch[0] @ first)
         coefs, tape = new_leaves(tape, rest)
         intercepts, tape = new_leaves(tape, self._intercepts)
         inner = (product, *coefs, *intercepts)

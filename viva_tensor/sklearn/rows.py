@@ -33,17 +33,12 @@ class Rows:
 
     @property
     def sparse(self) -> bool:
-        """Whether only batches of the features are to be dense."""
+        """Whether the features are a sparse matrix."""
         return bool(issparse(self.x))
 
     def all(self) -> tuple[Any, ...]:
-        """Return what a compiled step takes, all rows of it."""
+        """Return features, targets, and weights if there are some."""
         return (self.x, self.target) if self.weight is None else (self.x, self.target, self.weight)
-
-    def batch(self, indices: Array | slice) -> tuple[Array, ...]:
-        """Return what a compiled step takes, for some rows, whose features are then dense."""
-        x, *others = (one[indices] for one in self.all())
-        return (x.toarray() if self.sparse else x, *others)
 
     def check_weights(self, order: Array, batch_size: int) -> None:
         """Raise if the weights of a batch sum to 0, so that there is no mean."""

@@ -13,16 +13,19 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 
-from viva_tensor import autograd, nn, optim, program
+from viva_tensor import autograd, optim, program
 from viva_tensor.autograd import Variable
+from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.batches import Batches, batches_of
 from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.network import record_layers
+from viva_tensor.train.sparse import arrays_of, forward, turned
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
@@ -38,6 +41,8 @@ class Rates:
         The rate to begin with, and that of the next step.
     moments : tuple of tuples of ndarray, or None
         For each kind of moment an array for each parameter; None before the first step.
+    by_entries : bool
+        Whether they are of a step on entries, whose first weights are [in, out]; else all are [out, in].
     steps : int
     rng : Generator or None
         What dropouts are drawn from.
@@ -47,21 +52,23 @@ class Rates:
         self.solver: str | optim.Optimizer = mlp.solver
         self.learning_rate_init = self.learning_rate = float(_optimizer(mlp).lr)
         self.moments: tuple[tuple[Array, ...], ...] | None = None
+        self.by_entries = False
         self.steps = 0
         self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
 
-    def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State) -> None:
+    def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State, by_entries: bool) -> None:
         """Let a step go on from these moments, or begin anew, with the given weights."""
         if self.moments is not None:
-            moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in self.moments)
+            kinds = (turned(kind, by_entries != self.by_entries) for kind in self.moments)
+            moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in kinds)
             new = new._replace(moments=moments, steps=self.steps)
         step.restore(new._replace(params=weights))
         step.lr = self.learning_rate
 
-    def keep(self, step: program.Step) -> None:
+    def keep(self, step: program.Step, by_entries: bool) -> None:
         """Keep the moments of a step."""
         state = step.state()
-        self.moments, self.steps = state.moments, state.steps
+        self.moments, self.steps, self.by_entries = state.moments, state.steps, by_entries
 
     def change(self, step: program.Step, rate: float) -> None:
         """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""
@@ -101,14 +108,14 @@ def fit_stochastic(
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
         if not mlp.validation_scores_:
             mlp._best = mlp.coefs_, mlp.intercepts_
-    batch = _batch(mlp, len(rows))
-    step = _step(mlp, rows, batch)
+    batches = batches_of(rows, _batch(mlp, len(rows)), mlp.shuffle)
+    step = _step(mlp, batches)
     try:
-        _train(mlp, step, rows, batch, validation, random, incremental, watch)
+        _train(mlp, step, batches, validation, random, incremental, watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
-    mlp._optimizer.keep(step)
-    mlp.coefs_, mlp.intercepts_ = mlp._best if mlp.early_stopping else _weights_of(step)
+    mlp._optimizer.keep(step, batches.by_entries)
+    mlp.coefs_, mlp.intercepts_ = mlp._best if mlp.early_stopping else _weights_of(step, batches)
 
 
 def _batch(mlp: Any, rows: int) -> int:
@@ -130,38 +137,42 @@ def _optimizer(mlp: Any) -> optim.Optimizer:
     return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
 
 
-def _step(mlp: Any, rows: Rows, batch: int) -> program.Step:
+def _step(mlp: Any, batches: Batches) -> program.Step:
     """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
-    optimizer = _optimizer(mlp)
+    optimizer, rows, by_entries = _optimizer(mlp), batches.rows, batches.by_entries
     dtype = rows.target.dtype
     weights = [np.asarray(a, dtype) for w, b in zip(mlp.coefs_, mlp.intercepts_, strict=True) for a in (w.T, b)]
+    if by_entries:
+        weights[0] = weights[0].T
     shapes = [array.shape for array in weights]
     rates = mlp._optimizer
     if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
         rates.rng = np.random.default_rng(rates.steps)
-    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, rows.weight is None, dtype, shapes
+    weighted = rows.weight is not None
+    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, weighted, dtype, shapes, by_entries
     kept = getattr(mlp, "_compiled", None)
     if kept is None or kept[0] != key:
-        step = _compile(mlp, rows.batch(slice(batch)), weights, optimizer)
+        step = _compile(mlp, batches, weights, optimizer)
         kept = mlp._compiled = key, step, step.state(), rates.rng
     _, step, new, rng = kept
     if mlp.dropout and rng is not rates.rng:  # the step draws from its own
         rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
-    rates.resume(step, tuple(weights), new)
+    rates.resume(step, tuple(weights), new, by_entries)
     return step
 
 
-def _compile(mlp: Any, batch: tuple[Array, ...], weights: list[Array], optimizer: optim.Optimizer) -> program.Step:
+def _compile(mlp: Any, batches: Batches, weights: list[Array], optimizer: optim.Optimizer) -> program.Step:
+    like, others = batches.first()
     layers, tape = record_layers(autograd.new_tape(), map(np.ascontiguousarray, weights))
-    x, tape = autograd.new_constant(tape, batch[0])
-    y, tape = autograd.new_constant(tape, batch[1])
+    x, tape = new_leaves(tape, arrays_of(like), autograd.new_constant)
+    y, tape = autograd.new_constant(tape, others[0])
     weight: Variable | None = None
-    inputs: tuple[Variable, ...] = (x, y)
-    if len(batch) > 2:
-        weight, tape = autograd.new_constant(tape, np.ones_like(batch[2]))  # some losses take no negative ones
-        inputs = (x, y, weight)
-    activation, drawn = ACTIVATIONS[mlp.activation], np.random.default_rng(0)  # seeds that each step replaces
-    output, tape = nn.mlp_forward(tape, layers, x, activation=activation, dropout_rate=mlp.dropout, rng=drawn)
+    inputs: tuple[Variable, ...] = (*x, y)
+    if len(others) > 1:
+        weight, tape = autograd.new_constant(tape, np.ones_like(others[1]))  # some losses take no negative ones
+        inputs = (*inputs, weight)
+    drawn = np.random.default_rng(0)  # seeds that each step replaces
+    output, tape = forward(tape, layers, x, like, ACTIVATIONS[mlp.activation], mlp.dropout, drawn)
     loss, tape = record_loss(tape, mlp.out_activation_, output, y, weight)
     if mlp.out_activation_ == "identity":
         loss, tape = record_mean_over_outputs(tape, loss, output.data.shape[1])
@@ -176,34 +187,35 @@ def _compile(mlp: Any, batch: tuple[Array, ...], weights: list[Array], optimizer
 def _train(
     mlp: Any,
     step: program.Step,
-    rows: Rows,
-    batch: int,
+    batches: Batches,
     validation: Rows | None,
     random: np.random.RandomState,
     incremental: bool,
     watch: Watch,
 ) -> None:
-    order = np.arange(len(rows))
+    count = len(batches.rows)
+    order = np.arange(count)
     mlp.n_iter_ = 0
     while mlp.n_iter_ < mlp.max_iter:
         watch.begin()
         if mlp.shuffle:  # each order shuffles the one before, as scikit-learn draws them
-            indices = np.arange(len(rows))
+            indices = np.arange(count)
             random.shuffle(indices)
             order = order[indices]
-        mlp.loss_ = _epoch(step, rows, order, batch, shuffled=mlp.shuffle)
+        mlp.loss_ = _epoch(step, batches, order, shuffled=mlp.shuffle)
         mlp.n_iter_ += 1
-        mlp.t_ += len(rows)
+        mlp.t_ += count
         mlp.loss_curve_.append(mlp.loss_)
         _print(mlp, f"Iteration {mlp.n_iter_}, loss = {mlp.loss_:.8f}")
-        worse = _worse_loss(mlp) if validation is None else _worse_score(mlp, step, validation)
+        worse = _worse_loss(mlp) if validation is None else _worse_score(mlp, _weights_of(step, batches), validation)
         mlp._no_improvement_count = mlp._no_improvement_count + 1 if worse else 0
         ended = _converged(mlp, step) or incremental
-        ended |= validation is None and math.isnan(mlp.loss_) and not _finite(step)  # such weights stay so
+        if validation is None and math.isnan(mlp.loss_):  # weights that are not finite stay so
+            ended |= not _finite(_weights_of(step, batches))
         values = {"epoch": mlp.n_iter_, "train_loss": mlp.loss_}
         if validation is not None:
             values["validation_score"] = mlp.validation_scores_[-1]
-        if watch.end(values, lambda: _weights_of(step)) or ended:
+        if watch.end(values, lambda: _weights_of(step, batches)) or ended:
             break
     else:
         warnings.warn(
@@ -214,15 +226,16 @@ def _train(
         )
 
 
-def _epoch(step: program.Step, rows: Rows, order: Array, batch: int, shuffled: bool) -> float:
+def _epoch(step: program.Step, batches: Batches, order: Array, shuffled: bool) -> float:
     """Train for one epoch; return the mean over the rows of the loss of their batch."""
-    rows.check_weights(order, batch)
-    if not rows.sparse:
-        return step.run(*rows.all(), batch_size=batch, shuffle=False, rows=order if shuffled else None)[0]
+    size = batches.size
+    batches.rows.check_weights(order, size)
+    if batches.whole is not None:
+        return step.run(*batches.whole, batch_size=size, shuffle=False, rows=order if shuffled else None)[0]
     total = 0.0
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        total += len(chosen) * step(*rows.batch(chosen))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        total += len(chosen) * step(*batches(chosen))
     return total / len(order)
 
 
@@ -238,10 +251,9 @@ def _worse_loss(mlp: Any) -> bool:
     return bool(mlp.loss_ > least - mlp.tol)
 
 
-def _worse_score(mlp: Any, step: program.Step, validation: Rows) -> bool:
+def _worse_score(mlp: Any, weights: tuple[list[Array], list[Array]], validation: Rows) -> bool:
     """Keep the best score so far and its weights, and return whether this epoch's is not higher by ``tol``."""
     best = mlp.best_validation_score_
-    weights = _weights_of(step)
     score = _score(mlp, weights, validation)
     mlp.validation_scores_.append(score)
     _print(mlp, f"Validation score: {score:f}")
@@ -288,11 +300,14 @@ def _converged(mlp: Any, step: program.Step) -> bool:
     return False
 
 
-def _weights_of(step: program.Step) -> tuple[list[Array], list[Array]]:
+def _weights_of(step: program.Step, batches: Batches) -> tuple[list[Array], list[Array]]:
     """Return copies of the weights [in, out] and the biases of a step."""
     layers, _ = step.params(autograd.new_tape())
-    return [np.array(layer.w.data.T, order="C") for layer in layers], [layer.b.data.copy() for layer in layers]
+    coefs = [layer.w.data.T for layer in layers]
+    if batches.by_entries:
+        coefs[0] = coefs[0].T
+    return [np.array(coef, order="C") for coef in coefs], [layer.b.data.copy() for layer in layers]
 
 
-def _finite(step: program.Step) -> bool:
-    return all(np.isfinite(one).all() for kind in _weights_of(step) for one in kind)
+def _finite(weights: tuple[list[Array], list[Array]]) -> bool:
+    return all(np.isfinite(one).all() for kind in weights for one in kind)

@@ -162,11 +162,20 @@ def turned(arrays: Iterable[Array], sparse: bool) -> list[Array]:
 
 
 def forward(
-    tape: Tape, layers: tuple[nn.Linear, ...], inputs: tuple[Variable, ...], like: Array | SparseRows, activation: str
+    tape: Tape,
+    layers: tuple[nn.Linear, ...],
+    inputs: tuple[Variable, ...],
+    like: Array | SparseRows,
+    activation: str,
+    dropout_rate: float = 0.0,
+    rng: np.random.Generator | None = None,
 ) -> Traced[Variable]:
-    """Record the outputs of a network for inputs as :func:`arrays_of` gives them, with weights :func:`turned`."""
+    """Record the outputs of a network for inputs as :func:`arrays_of` gives them, with weights :func:`turned`.
+
+    Dropouts are those of :func:`viva_tensor.nn.mlp_forward`.
+    """
     if not isinstance(like, SparseRows):
-        return nn.mlp_forward(tape, layers, *inputs, activation=activation)
+        return nn.mlp_forward(tape, layers, *inputs, activation=activation, dropout_rate=dropout_rate, rng=rng)
     (table, bias), *others = layers
     if like.starts is not None:
         table, tape = autograd.cumsum(tape, table, axis=0, starts=like.starts)
@@ -175,4 +184,6 @@ def forward(
     if not others:
         return Traced(outputs, tape)
     hidden, tape = nn.ACTIVATIONS[activation](tape, outputs)
-    return nn.mlp_forward(tape, others, hidden, activation=activation)
+    if dropout_rate:
+        hidden, tape = nn.dropout(tape, hidden, dropout_rate, rng=rng)
+    return nn.mlp_forward(tape, others, hidden, activation=activation, dropout_rate=dropout_rate, rng=rng)

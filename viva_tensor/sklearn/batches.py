@@ -1,0 +1,99 @@
+"""Batches as a compiled step takes them: of sparse rows the entries alone, where that takes less time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.kernels.arrays import Array
+from viva_tensor.sklearn.rows import Rows
+from viva_tensor.train.sparse import CHEAPER, MOST_FEATURES, SparseRows
+
+FEW_ZEROS = 1.5  # places for each entry, up to which all rows are kept with as many places
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Rows to train on in batches.
+
+    Attributes
+    ----------
+    rows : Rows
+    size : int
+        Rows of a batch; the last of an epoch may have fewer.
+    by_entries : bool
+        Whether features are given as the indices and values of their entries, so that they are never dense.
+    whole : tuple of ndarray, or None
+        What a compiled step takes of all rows at once; None if it is made for each batch.
+    """
+
+    rows: Rows
+    size: int
+    by_entries: bool
+    whole: tuple[Array, ...] | None
+
+    def __call__(self, indices: Array | slice) -> tuple[Array, ...]:
+        """Return what a compiled step takes of some rows: features or entries, targets, weights if there are some."""
+        if self.whole is not None:
+            return tuple(one[indices] for one in self.whole)
+        x, *others = (one[indices] for one in self.rows.all())
+        return (*(padded(x) if self.by_entries else (x.toarray(),)), *others)
+
+    def first(self) -> tuple[Array | SparseRows, list[Array]]:
+        """Return the features of the first batch to record with, and its targets, and weights if there are some."""
+        x, *others = self(slice(self.size))
+        if not self.by_entries:
+            return x, others
+        values, *others = others
+        return SparseRows(x, values, self.rows.x.shape[1]), others
+
+
+def batches_of(rows: Rows, size: int, shuffled: bool) -> Batches:
+    """Return rows in batches of a size.
+
+    Sparse rows are given by their entries if the features are at least :data:`viva_tensor.train.sparse.CHEAPER` times
+    as many as the entries of a batch's fullest row, on average over the batches of an epoch.
+    """
+    if not rows.sparse:
+        return Batches(rows, size, by_entries=False, whole=rows.all())
+    counts = np.diff(rows.x.indptr)
+    if shuffled:
+        counts = np.random.default_rng(0).permutation(counts)  # any order, but always the same
+    fullest = np.maximum.reduceat(counts, range(0, len(counts), size))
+    features = rows.x.shape[1]
+    if features > MOST_FEATURES or features < CHEAPER * max(fullest.mean(), 1):
+        return Batches(rows, size, by_entries=False, whole=None)
+    even = len(rows) * int(fullest.max()) <= FEW_ZEROS * max(rows.x.nnz, len(rows))
+    whole = (*padded(rows.x), *rows.all()[1:]) if even else None
+    return Batches(rows, size, by_entries=True, whole=whole)
+
+
+def padded(x: Any) -> tuple[Array, Array]:
+    """Return indices and values [rows, places] of the entries of a matrix in CSR form, with 0 in places left over.
+
+    There are a few more places than the fullest row needs, so that few programs are planned for batches that differ.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> indices, values = padded(csr_array([[0.0, 5.0, 6.0], [0.0, 0.0, 0.0], [7.0, 0.0, 0.0]]))
+    >>> indices.tolist(), values.tolist()
+    ([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]], [[5.0, 6.0], [0.0, 0.0], [7.0, 0.0]])
+    """
+    counts = np.diff(x.indptr)
+    width = _rounded(int(counts.max()))
+    indices, values = x.indices[: x.nnz], x.data[: x.nnz]
+    if x.nnz == len(counts) * width:  # of a coder of categories, say
+        return indices.reshape(-1, width).astype(x.dtype), values.reshape(-1, width)
+    there = np.arange(width) < counts[:, None]
+    spread = np.zeros((2, *there.shape), x.dtype)
+    spread[0][there], spread[1][there] = indices, values
+    return spread[0], spread[1]
+
+
+def _rounded(width: int) -> int:
+    """Return a width up to a quarter larger of which there are four from one power of 2 to the next; at least 1."""
+    unit = 1 << max(width.bit_length() - 3, 0)
+    return max(-(-width // unit) * unit, 1)
