@@ -1,7 +1,6 @@
 """Estimators of tables: scikit-learn's own checks, columns of every kind, and the pipeline of tabular.run behind."""
 
 import pickle
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -325,18 +324,12 @@ class TestWeights:
 
 class TestPipeline:
     def test_the_preset_decides(self, monkeypatch):
-        @dataclass(frozen=True)
-        class Short(Members):
-            hidden: tuple[int, ...] = (8,)
-            steps: int = 20
-            cycles: int = 1
-
         X, y = shop(1100)
         few = Members(2, 8, (8,), steps=20, cycles=1)
         assert fitted(TabularRegressor, X[:200], y[:200]).preset_.why == "fewer than 1,000 rows"
         assert fitted(TabularRegressor, X[:200], y[:200], settings=few).preset_.networks == 2
         assert fitted(TabularRegressor, X, y, preset="fast").preset_.networks == 1
-        monkeypatch.setattr(tabular.presets, "Members", Short)
+        monkeypatch.setitem(tabular.presets.KINDS, "default", Members(5, 64, (8,), steps=20, cycles=1))
         assert fitted(TabularRegressor, X, y).preset_[:3] == ("default", "1,000 to 100,000 rows", 5)
 
     def test_the_share_of_rows_for_validation(self):
