@@ -48,11 +48,12 @@ class Rates:
         What dropouts are drawn from.
     """
 
+    by_entries = False  # also of estimators that were pickled before there were entries
+
     def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
         self.solver: str | optim.Optimizer = mlp.solver
         self.learning_rate_init = self.learning_rate = float(_optimizer(mlp).lr)
         self.moments: tuple[tuple[Array, ...], ...] | None = None
-        self.by_entries = False
         self.steps = 0
         self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
 
