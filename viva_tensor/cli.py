@@ -7,7 +7,7 @@ import math
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import safetensors  # noqa: F401  # if missing, the error comes before the table is read
 import tqdm  # noqa: F401
-from click.core import ParameterSource
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
@@ -24,6 +23,19 @@ from viva_tensor import nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
+from viva_tensor.options import (
+    COUNT,
+    PATH,
+    SHARE,
+    Failure,
+    class_weights,
+    names,
+    of_one,
+    parse_hidden,
+    reading_of,
+    reading_options,
+    shares,
+)
 from viva_tensor.tabular import data, preparing, presets, reading, report, runs, saving, streaming
 from viva_tensor.tabular.defaults import OPTIMIZERS
 from viva_tensor.tabular.encoding import Roles
@@ -31,35 +43,13 @@ from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
 from viva_tensor.tabular.model import WEIGHTS, load
 from viva_tensor.tabular.progress import bars
-from viva_tensor.tabular.reading import Reading
-from viva_tensor.tabular.recognition import Writing
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 DEFAULTS = training.DEFAULTS
 CHECKPOINT = "checkpoint.safetensors"
-OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience", "resume")
-PATH = click.Path(path_type=Path)
-COUNT = click.IntRange(min=1)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
-
-
-class Failure(click.ClickException):
-    """A failure shown as one line on stderr with exit code 2, as for a wrong option."""
-
-    exit_code = 2
-
-
-def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Return layer widths from a comma-separated list."""
-    try:
-        widths = tuple(int(width) for width in text.split(","))
-    except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
-        raise Failure(f"--hidden takes layer widths such as 128,64; got {text!r}")
-    return widths
+OF_TASK = ("test_fraction", "loss", "quantile", "metric", "interval", "class_weight")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,37 +111,6 @@ def info(folder: Path | None) -> None:
         click.echo(report.describe(load(folder)))
 
 
-def names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """Return names from a comma-separated list."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
-
-
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a file is written."""
-    for option in reversed(
-        (
-            click.option("--sep", metavar="CHAR", help="Between columns.  [default: the one that fits]"),
-            click.option("--encoding", metavar="NAME", help="Of a text file.  [default: utf-8]"),
-            click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
-            click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
-            click.option("--missing", metavar="WORD,...", callback=names, help="Words for a missing value."),
-            click.option("--date-format", metavar="FORMAT", help="Of dates, such as %d.%m.%Y.  [default: ISO 8601]"),
-            click.option(
-                "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def reading_of(said: dict[str, Any]) -> Reading:
-    """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
-    separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
-    writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
-    return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
-
-
 def repeating(arguments: Sequence[str]) -> str:
     """Return the command that does the same again, from its beginning and in place of what it wrote."""
     kept = [one for one in arguments if one not in ("--resume", "--force")]
@@ -171,7 +130,21 @@ def repeating(arguments: Sequence[str]) -> str:
     "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
 )
 @click.option("--metric", type=click.Choice(METRICS), help="Tells which epoch is best.  [default: the loss]")
-@click.option("--quantile", type=SHARE, default=0.5, help="Of the rows, below predictions with --loss quantile.")
+@click.option(
+    "--quantile",
+    metavar="SHARE,...",
+    default="0.5",
+    callback=shares,
+    help="Of the rows, below predictions with --loss quantile; of several that nearest to 0.5 is the prediction.",
+)
+@click.option("--interval", type=SHARE, help="Of the rows, between the columns lower and upper of predictions.")
+@click.option(
+    "--class-weight",
+    metavar="LABEL=NUMBER",
+    multiple=True,
+    callback=class_weights,
+    help="How much rows of a class count, or balanced: all classes alike.  [default: 1]",
+)
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
 @click.option("--categorical", metavar="COLUMN,...", callback=names, help="Columns whose numbers are categories.")
@@ -274,8 +247,8 @@ def train(
         reading.check_reading(file, way)
     if target is None:
         raise Failure(f"name the column to predict: viva-tensor train {file} --target COLUMN")
-    if options["loss"] != QUANTILE and options["quantile"] != preparing.Task.quantile:
-        raise Failure(f"--quantile {options['quantile']:g} is for --loss quantile")
+    if options["loss"] != QUANTILE and options["quantile"] != (preparing.Task.quantile,):
+        raise Failure(f"--quantile {','.join(map(str, options['quantile']))} is for --loss quantile")
     roles = Roles(*(options.pop(name) for name in ("drop", "categorical", "numeric", "id")))
     checkpoint = output / CHECKPOINT
     if options["minutes"] is not None and preset != presets.BEST:
@@ -284,7 +257,7 @@ def train(
         preset = presets.named(preset, of_one(click.get_current_context()))
         check_output(output, checkpoint, resume, force)
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
-    asked = {name: options.pop(name) for name in ("test_fraction", "loss", "quantile", "metric")}
+    asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
         memory = math.inf if ranks.size > 1 else memory  # each reads its share
@@ -314,12 +287,6 @@ def train(
     if run.fit.times:
         click.echo("\n" + report.shares(run.fit.times))
     click.echo("Wrote " + "\n      ".join(map(str, written)))
-
-
-def of_one(context: click.Context) -> list[str]:
-    """Return the options given that are for one network."""
-    given = [name for name in OF_ONE if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
-    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 @cli.command(name="report")

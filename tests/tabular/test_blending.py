@@ -13,6 +13,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import blending, boosting
 from viva_tensor.tabular.blending import TREES, Best
+from viva_tensor.tabular.data import Split
 from viva_tensor.train import Settings
 
 QUICK = Best(count=3, hidden=(8, 8), steps=30, cycles=1, minutes=0.001)  # the first networks alone
@@ -35,7 +36,8 @@ def enough(monkeypatch):
 
 @pytest.mark.parametrize("target", ["y", "kind"])
 def test_a_blend_is_what_its_parts_weigh_and_no_worse_than_each_on_rows_not_seen(target, enough, tmp_path):
-    table = steps(300)
+    other = {"y": "kind", "kind": "y"}[target]  # which tells it
+    table = steps(300).drop(columns=other)
     run = tabular.run(table, target, enough)
     shares = [one.split("% ") for one in run.preset.why.split("; ")[1].split(", ")]
     weights = {name: float(share) / 100 for share, name in shares}
@@ -74,7 +76,7 @@ def test_weights_are_those_of_least_loss_on_a_grid(enough):
     y = rng.normal(size=(200, 1)).astype(np.float32)
 
     class Prepared:
-        split, target, weights = (np.arange(150), np.arange(150, 200), np.empty(0, int)), run.target, None
+        split, target, weights = Split(np.arange(150), np.arange(150, 200), np.empty(0, int)), run.target, None
 
     class Given:
         prepared = Prepared
@@ -129,9 +131,63 @@ def test_an_interruption_keeps_what_is_whole(enough, monkeypatch):
         return found._replace(interrupted=True) if arguments[2].hidden == (6, 5) else found
 
     monkeypatch.setattr(blending, "train_members", interrupted)
-    fitted = tabular.fit(steps(200), "y", enough)
-    assert (fitted.preset.networks, "6-5" in fitted.preset.why) == (3, False)
+    with pytest.warns(UserWarning, match="interrupted; blended is what was done: networks of 8-8 units, boosted trees"):
+        fitted = tabular.fit(steps(200), "y", enough)
+    assert (fitted.preset.networks, "6-5" in fitted.preset.why, fitted.fit.interrupted) == (3, False, True)
     assert "8-8" in tabular.fit(steps(200), "y", replace(QUICK, seed=1)).preset.why
+
+
+@pytest.mark.parametrize("during", ["train_members", "_grown"])
+def test_an_interruption_before_anything_of_a_kind_is_done_ends_training_and_keeps_the_others(
+    during, enough, monkeypatch
+):
+    before, trained = getattr(blending, during), []
+
+    def interrupted(*arguments):
+        trained.append(during)
+        if during == "_grown" or len(trained) > 1:
+            raise KeyboardInterrupt
+        return before(*arguments)
+
+    monkeypatch.setattr(blending, during, interrupted)
+    with pytest.warns(UserWarning, match="interrupted; blended is what was done"):
+        fitted = tabular.fit(steps(200), "y", enough)
+    assert (fitted.preset.networks, fitted.fit.interrupted) == (3, True)
+    assert (TREES in fitted.preset.why) == (during == "train_members")
+
+
+def test_an_interruption_of_the_first_networks_keeps_those_that_are_done(monkeypatch):
+    trained = blending.train_members
+
+    def interrupted(*arguments):
+        found = trained(*arguments)
+        rows = np.isin(found.rows, found.rows[: len(found.rows) // 2])
+        return found._replace(
+            interrupted=True, networks=found.networks[:2], rows=found.rows[rows], outputs=found.outputs[rows]
+        )
+
+    monkeypatch.setattr(blending, "train_members", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        fitted = tabular.fit(steps(200), "y", replace(QUICK, minutes=10))
+    assert fitted.preset.networks == 2
+    assert np.isfinite(fitted.model.predict(steps(20))["predicted"]).all()
+
+
+def test_an_interruption_before_anything_is_done_is_one(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blending, "train_members", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tabular.fit(steps(200), "y", QUICK)
+
+
+def test_leaves_of_sure_classes_stay_small():
+    table = pd.DataFrame({"a": np.arange(400.0), "kind": np.where(np.arange(400) < 200, "low", "high")})
+    target = tabular.run(table, "kind", Settings(epochs=1)).target
+    x, y = table[["a"]].to_numpy(np.float32), (table["kind"] == "low").to_numpy(np.float32)
+    trees = boosting.grow(boosting.Rows(x, y), boosting.Rows(x, y), target)
+    assert np.abs(trees(x)).max() < 25
 
 
 def test_weights_of_rows_count_in_trees_and_in_the_blend(enough):

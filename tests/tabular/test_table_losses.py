@@ -14,7 +14,7 @@ from viva_tensor import tabular
 from viva_tensor.cli import cli
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import linear_start
-from viva_tensor.tabular.losses import Quantile
+from viva_tensor.tabular.quantiles import Quantile
 from viva_tensor.tabular.targets import Count, Number, target_from_dict, target_to_dict
 from viva_tensor.train import Settings
 

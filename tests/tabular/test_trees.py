@@ -7,7 +7,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from viva_tensor import nn
 from viva_tensor.tabular import DataError, boosting
 from viva_tensor.tabular.boosting import Rows, grow
-from viva_tensor.tabular.losses import Quantile
+from viva_tensor.tabular.quantiles import Quantile
 from viva_tensor.tabular.targets import Classes, Number
 from viva_tensor.tabular.trees import Trees, sum_of, trees_of
 
@@ -30,7 +30,13 @@ def rows(count, target, seed=0):
 
 
 def grown_by_scikit_learn(target, train, rounds):
-    given = {"learning_rate": boosting.RATE, "early_stopping": False, "max_iter": rounds, "random_state": 0}
+    given = {
+        "learning_rate": boosting.RATE,
+        "l2_regularization": boosting.L2,
+        "early_stopping": False,
+        "max_iter": rounds,
+        "random_state": 0,
+    }
     if isinstance(target, Classes):
         return HistGradientBoostingClassifier(**given).fit(train.x, train.y.astype(int))
     loss = {"mse": "squared_error", "mae": "absolute_error"}.get(target.loss, "quantile")
@@ -75,7 +81,13 @@ def test_weights_are_scikit_learns():
     train, held_out = rows(300, target), rows(100, target, 1)
     weights = np.random.default_rng(2).uniform(0, 2, 300)
     trees = grow(train._replace(weights=weights), held_out, target)
-    given = {"learning_rate": boosting.RATE, "early_stopping": False, "max_iter": len(trees.root), "random_state": 0}
+    given = {
+        "learning_rate": boosting.RATE,
+        "l2_regularization": boosting.L2,
+        "early_stopping": False,
+        "max_iter": len(trees.root),
+        "random_state": 0,
+    }
     theirs = HistGradientBoostingRegressor(**given).fit(train.x, train.y[:, 0], sample_weight=weights)
     np.testing.assert_allclose(trees(held_out.x)[:, 0], theirs.predict(held_out.x), rtol=1e-12)
 

@@ -165,7 +165,7 @@ class _Walk:
         """Return the outer product of each pair of rows."""
         column = self.recorder.do(operations.EXPAND_DIMS, a, axis=2)
         row = self.recorder.do(operations.EXPAND_DIMS, b, axis=1)
-        return self.recorder.do(operations.MUL, column, row)
+        return self.recorder.do(operations.BATCH_MATMUL, column, row)
 
     def _summed(self, grad: Variable, operand: Variable) -> Variable:
         """Sum a gradient over the axes along which the operand was repeated, but not over the rows."""

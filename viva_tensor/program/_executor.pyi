@@ -23,7 +23,7 @@ class InputOffset:
 Location = Address | InputOffset
 Strided = tuple[Location, int, int, int, int]  # then the strides of rows and columns, and of panels of them
 # scale, w, size, the addresses of the moments, and factors of rate and decay
-UpdateStep = tuple[Location | None, Address, int, int, int, tuple[float, float]]
+UpdateStep = tuple[Location | None, Location, int, int, int, tuple[float, float]]
 Team = tuple[int, int, bool]  # first thread, threads, and whether a barrier comes before
 
 class Guard:
@@ -41,6 +41,7 @@ class Executor:
         inputs: tuple[tuple[int, ...], ...],
         guard: Guard | None,
         rule: Rule | None,
+        returned: int = 0,
     ) -> None: ...
     def keep(self, item: Any) -> None: ...
     def matmul(
@@ -62,7 +63,7 @@ class Executor:
         sizes: tuple[int, int, int],
         a: Strided,
         b: Strided,
-        out: Address,
+        out: Location,
         a_offsets: np.ndarray[Any, np.dtype[np.int64]],
         b_offsets: np.ndarray[Any, np.dtype[np.int64]],
         team: Team,
@@ -82,13 +83,13 @@ class Executor:
         self,
         sizes: tuple[int, int, int],
         x: Location,
-        out: Address | None,
+        out: Location | None,
         divisor: float,
         update: UpdateStep | None,
         team: Team,
     ) -> None: ...
     def along(
-        self, rule: str, sizes: tuple[int, int, int], starts: tuple[int, ...], x: Location, out: Address, team: Team
+        self, rule: str, sizes: tuple[int, int, int], starts: tuple[int, ...], x: Location, out: Location, team: Team
     ) -> None: ...
     def embedding_bag(
         self,
@@ -96,7 +97,7 @@ class Executor:
         x: Location,
         indices: Location,
         weights: Location,
-        out: Address,
+        out: Location,
         backward: bool,
         team: Team,
     ) -> None: ...
@@ -106,28 +107,28 @@ class Executor:
         rows: int,
         x: Location,
         indices: Location,
-        out: Address,
+        out: Location,
         backward: bool,
         team: Team,
     ) -> None: ...
     def dropout(
-        self, shape: tuple[int, ...], x: Location, out: Address, rate: float, factor: int, seed: int, team: Team
+        self, shape: tuple[int, ...], x: Location, out: Location, rate: float, factor: int, seed: int, team: Team
     ) -> None: ...
-    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Address, team: Team) -> None: ...
+    def to_panels(self, shape: tuple[int, ...], x: Strided, out: Location, team: Team) -> None: ...
     def squared_error(
         self,
         rows: int,
         size: int,
         a: Location,
         b: Location,
-        loss: Address | None,
-        out: Address | None,
+        loss: Location | None,
+        out: Location | None,
         grad: Location | None,
         team: Team,
     ) -> None: ...
-    def squared_norm(self, size: int, x: Location, out: Address, team: Team) -> None: ...
+    def squared_norm(self, size: int, x: Location, out: Location, team: Team) -> None: ...
     def clip(
-        self, partials: list[Location], chunks: tuple[int, ...], max_norm: float, out: Address, team: Team
+        self, partials: list[Location], chunks: tuple[int, ...], max_norm: float, out: Location, team: Team
     ) -> None: ...
     def update(self, grad: Location, update: UpdateStep, team: Team) -> None: ...
     def finish(self, output: Address | None) -> None: ...

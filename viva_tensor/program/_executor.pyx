@@ -219,7 +219,7 @@ cdef class Address:
 @cython.auto_pickle(False)
 @cython.final
 cdef class InputOffset:
-    """The offset of an array within an input, whose address is another in each step."""
+    """The offset of an array within an input or a returned array, whose address is another in each call."""
 
     cdef readonly int slot
     cdef readonly Py_ssize_t offset     # in bytes
@@ -229,7 +229,10 @@ cdef class InputOffset:
 
 
 cdef class Executor:
-    """Instructions for one dtype, one shape of each input, and one number of threads."""
+    """Instructions for one dtype, one shape of each input, and one number of threads.
+
+    The last `returned` of the arrays of a call are written, the others are inputs.
+    """
 
     cdef Program program
     cdef const Cores* cores
@@ -237,7 +240,7 @@ cdef class Executor:
     cdef Patch* patches
     cdef UpdateRule* rule
     cdef Py_ssize_t size, count, patch_count, capacity
-    cdef int threads, allowed, input_count
+    cdef int threads, allowed, input_count, read_only
     cdef char letter
     cdef readonly tuple inputs
     cdef const void* output
@@ -245,11 +248,12 @@ cdef class Executor:
     cdef Guard guard
     cdef Py_ssize_t* dims       # of each input: the number of axes, and their sizes
 
-    def __cinit__(self, str dtype, int threads, int allowed, tuple inputs, Guard guard, Rule rule):
+    def __cinit__(self, str dtype, int threads, int allowed, tuple inputs, Guard guard, Rule rule, int returned=0):
         self.letter = ord(dtype)
         self.cores = float_cores if dtype == "f" else double_cores
         self.size = 4 if dtype == "f" else 8
         self.threads, self.allowed, self.inputs, self.input_count = threads, allowed, inputs, len(inputs)
+        self.read_only = self.input_count - returned
         if self.input_count > MOST_INPUTS:
             raise ValueError
         self.held = [rule]
@@ -295,7 +299,7 @@ cdef class Executor:
         return 0
 
     cdef int read(self, const void** field, object where) except -1:
-        """Set where an instruction reads; within an input, each step sets it again."""
+        """Set where an instruction reads; within an array of a call, each call sets it again."""
         if isinstance(where, Address):
             field[0] = <const void*> (<Address> where).at
             return 0
@@ -308,8 +312,9 @@ cdef class Executor:
 
     cdef int write(self, void** field, object where) except -1:
         """Set where an instruction writes: never in an input."""
-        field[0] = <void*> (<Address?> where).at
-        return 0
+        if isinstance(where, InputOffset) and (<InputOffset> where).slot < self.read_only:
+            raise ValueError
+        return self.read(<const void**> field, where)
 
     cdef int read_matrix(self, Matrix* matrix, tuple where) except -1:
         if where is not None:
@@ -528,7 +533,7 @@ cdef class Executor:
         self.add(self.cores.update, args, team)
 
     def finish(self, Address output):
-        """Give the products a workspace for each thread, which they use in turn; None: the output has no elements."""
+        """Give the products a workspace for each thread, which they use in turn; None: the output is no number here."""
         cdef Py_ssize_t i, most = 0, phases = 0
         cdef MatmulArgs* args
         cdef char* workspace
@@ -583,7 +588,7 @@ cdef class Executor:
         return (<const float*> self.output)[0] if self.size == 4 else (<const double*> self.output)[0]
 
     def run(self, tuple arrays, bint held=False, Py_ssize_t first=0, Py_ssize_t last=-1):
-        """Run once on arrays of the planned shapes, holding the guard if there is one; return the loss.
+        """Run once on arrays of the planned shapes, then those to return, holding the guard if any; return the loss.
 
         Return None if they are not plain arrays of these shapes, or if the number of threads is not the planned one.
         With `held`, the caller holds the guard. With `last`, only the calls from `first` up to `last` are made, with

@@ -60,6 +60,30 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """Parts of the output that each call writes to arrays of its own, which come after its inputs.
+
+    Attributes
+    ----------
+    slot : int
+        Of the first part.
+    parts : tuple of Symbol
+        Some of those that an output is made of, each in a stretch of its buffer that is written as one.
+    """
+
+    slot: int = 0
+    parts: tuple[Symbol, ...] = ()
+
+    def location(self, symbol: Symbol, itemsize: int) -> InputOffset | None:
+        """Return where in one of the arrays a symbol lies, if it does."""
+        for number, part in enumerate(self.parts):
+            within = symbol.offset - part.offset
+            if symbol.buffer is part.buffer and 0 <= within < part.size:
+                return InputOffset(self.slot + number, within * itemsize)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Emitter:
     """The addresses of symbols, and the executor whose calls instructions become."""
 
@@ -68,6 +92,7 @@ class Emitter:
     arena: int  # its address
     offsets: Mapping[Buffer, int]  # of temporaries, in bytes from the start of the arena
     held: Holdings
+    returned: Returned = Returned()
 
     def emit(self, one: Planned) -> None:
         """Append the calls of an instruction."""
@@ -79,9 +104,12 @@ class Emitter:
             return InputOffset(symbol.buffer.index, symbol.offset * self.itemsize)
         return self.address(symbol)
 
-    def address(self, symbol: Symbol) -> Address:
+    def address(self, symbol: Symbol) -> Location:
         """Return where a symbol is written: never in an input."""
         buffer = symbol.buffer
+        found = self.returned.location(symbol, self.itemsize)
+        if found is not None:
+            return found
         if buffer.kind == "parameter":
             start = self.held.parameters[buffer.index].ctypes.data
         elif buffer.array is not None:

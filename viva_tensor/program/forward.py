@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Tape, Variable
@@ -28,20 +29,32 @@ Result = Array | tuple[Array, ...]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A plan, which one thread at a time may run, and where its output lies, or each of several."""
+    """A plan, which one thread at a time may run, and where its output lies, or each of several.
+
+    Large outputs lie nowhere: each call makes new arrays, which the plan writes.
+    """
 
     key: Key
     plan: Plan
     output: Array | None
-    outputs: tuple[Array, ...] = ()
+    outputs: tuple[Array | None, ...] = ()
 
     def run(self, inputs: tuple[ArrayLike, ...]) -> Result | None:
-        """Return a copy of the output; None for anything but plain arrays of the planned shapes, and threads."""
-        if self.plan.executor.run(inputs) is None:
+        """Return the output in a new array; None for anything but plain arrays of the planned shapes, and threads."""
+        plan = self.plan
+        if not plan.returned:
+            if plan.executor.run(inputs) is None:
+                return None
+            if self.output is not None:
+                return self.output.copy()
+            return tuple(output.copy() for output in self.outputs if output is not None)
+        given = tuple([np.empty(part.shape, plan.dtype) for part in plan.returned])
+        if plan.executor.run(inputs + given) is None:
             return None
-        if self.output is not None:
-            return self.output.copy()
-        return tuple(output.copy() for output in self.outputs)
+        if not self.outputs:
+            return given[0]
+        new = iter(given)
+        return tuple(next(new) if output is None else output.copy() for output in self.outputs)
 
 
 class Forward:
@@ -59,8 +72,8 @@ class Forward:
     def _planned(self, key: Key) -> Ready:
         source, (shapes, threads) = self._source, key
         instructions, output, parts = source.lowered(shapes)
-        made = plan(instructions, output, shapes, source.dtype, threads, Holdings())
-        found = tuple(map(made.array, parts))
+        made = plan(instructions, output, shapes, source.dtype, threads, Holdings(), parts)
+        found = tuple(None if part in made.returned else made.array(part) for part in parts)
         return Ready(key, made, None, found) if self._several else Ready(key, made, found[0])
 
     def __reduce__(self) -> tuple[type[Forward], tuple[Source, bool]]:

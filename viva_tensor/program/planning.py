@@ -14,9 +14,9 @@ import numpy as np
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import observation
-from viva_tensor.program._executor import Executor
+from viva_tensor.program._executor import INPUTS_AT_MOST, Address, Executor
 from viva_tensor.program.balance import seconds
-from viva_tensor.program.emission import Emitter, Holdings
+from viva_tensor.program.emission import Emitter, Holdings, Returned
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.layouts import in_panels
 from viva_tensor.program.memory import Arena, aligned, laid_out, unshared_size
@@ -28,6 +28,7 @@ Lowered = tuple[list[Instruction], Symbol]
 Dealt = tuple[list[Planned], Arena, int]  # in order, their temporaries, and the threads of the widest
 
 MANY_THREADS = 8  # from which the cost of barriers is weighed against the work
+RETURNED_BYTES = 16 << 10  # of an output, from which copying it takes longer than a new array in each call
 MOST_PLANS = 16  # that a program keeps, for different batch sizes and numbers of threads
 
 
@@ -43,6 +44,7 @@ class Plan:
     threads: int
     executor: Executor
     flops: int  # of one step
+    returned: tuple[Symbol, ...] = ()  # parts of the output that each call writes to an array of its own
     cuts: tuple[int, ...] = ()  # numbers of calls of cores after which something else is done
 
     def array(self, symbol: Symbol) -> Array:
@@ -90,8 +92,12 @@ def plan(
     dtype: np.dtype[Any],
     threads: int,
     held: Holdings,
+    parts: Sequence[Symbol] = (),
 ) -> Plan:
-    """Return the plan of instructions for inputs of these shapes and a number of threads."""
+    """Return the plan of instructions for inputs of these shapes and a number of threads.
+
+    Of the parts of the output, if any are given, large ones are written to arrays that are given to each call.
+    """
     most = _useful_threads(instructions, threads)
     observer = observation.observe(instructions, output, dtype)
     if most == 1:
@@ -102,12 +108,17 @@ def plan(
     planned, memory, widest = _fastest(instructions, output, dtype, most)
     observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
     arena = aligned(memory.size)
-    executor = Executor(dtype.char, widest, threads, shapes, held.guard, held.rule)
+    returned = _returned(parts, dtype)[: INPUTS_AT_MOST - len(shapes)]
+    given = (*shapes, *(part.shape for part in returned))
+    executor = Executor(dtype.char, widest, threads, given, held.guard, held.rule, len(returned))
     executor.keep(arena)
-    _emit(planned, output, Emitter(dtype.itemsize, executor, arena.ctypes.data, memory.offsets, held))
+    emitter = Emitter(
+        dtype.itemsize, executor, arena.ctypes.data, memory.offsets, held, Returned(len(shapes), returned)
+    )
+    _emit(planned, output, emitter)
     flops = sum(one.instruction.flops for one in planned)
-    made = Plan(planned, memory.offsets, arena, output, dtype, widest, executor, flops)
-    if output.buffer in memory.offsets:  # and no parameter
+    made = Plan(planned, memory.offsets, arena, output, dtype, widest, executor, flops, returned)
+    if output.buffer in memory.offsets and not parts:  # and no parameter
         made.array(output)[...] = np.nan  # until a call
     return made
 
@@ -133,6 +144,14 @@ def _dealt(instructions: list[Instruction], output: Symbol, dtype: np.dtype[Any]
     return planned, memory, widest
 
 
+def _returned(parts: Sequence[Symbol], dtype: np.dtype[Any]) -> tuple[Symbol, ...]:
+    """Return the parts of an output that are large, if all of them are parts of one temporary and fill it."""
+    whole = bool(parts) and sum(part.size for part in parts) == parts[0].buffer.size
+    if not whole or any(part.buffer is not parts[0].buffer or part.buffer.kind != "temporary" for part in parts):
+        return ()
+    return tuple(part for part in parts if part.size * dtype.itemsize >= RETURNED_BYTES)
+
+
 def _useful_threads(instructions: Sequence[Instruction], threads: int) -> int:
     """Return the number of threads that pay for a program."""
     work = sum(one.multiply_adds for one in instructions) or sum(one.elements for one in instructions)
@@ -147,4 +166,5 @@ def _emit(planned: Sequence[Planned], output: Symbol, emitter: Emitter) -> None:
         emitter.emit(one)
         one.calls = emitter.executor.calls() - before
         pending = one.barrier and not one.calls
-    emitter.executor.finish(emitter.address(output) if output.size else None)
+    where = emitter.address(output) if output.size else None
+    emitter.executor.finish(where if isinstance(where, Address) else None)

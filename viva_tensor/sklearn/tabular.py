@@ -5,7 +5,7 @@ They train as :func:`viva_tensor.tabular.run` does, on all rows that they are gi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
 
@@ -64,6 +64,10 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         """Return checked targets as a column without a name."""
         raise NotImplementedError
 
+    def _asked(self) -> dict[str, Any]:
+        """Return what is asked of a task of this kind alone."""
+        raise NotImplementedError
+
     def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train on a table X [rows, columns] and targets y [rows].
 
@@ -108,9 +112,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         roles = Roles(categorical=self._categorical(frame))
         writing = Writing(missing=tuple(map(str, self.missing or ())))
         table = table.assign(**{target: column.to_numpy()})
-        quantile = getattr(self, "quantile", Task.quantile)  # of numbers
-        task = Task(target, self._kind, roles=roles, writing=writing)
-        task = replace(task, loss=self.loss, quantile=quantile, metric=self.metric)
+        task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
+        task = replace(task, **self._asked())
         with bars(self.verbose):
             fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
@@ -217,8 +220,11 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         an int, at any number of threads.
     verbose : bool
         Print what the columns are taken for, and show a bar while training.
-    quantile : float
-        The share of rows that lie below the predictions, with ``loss="quantile"``.
+    quantile : float or sequence of float
+        The share of rows that lie below the predictions, with ``loss="quantile"``; of several that nearest to the
+        median is what :meth:`predict` returns.
+    interval : float, optional
+        The share of rows whose value is to lie in the intervals of :meth:`predict_interval`.
 
     Attributes
     ----------
@@ -251,7 +257,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         categorical: Sequence[str | int] | None = None,
         missing: Sequence[Any] | None = None,
         loss: str | None = None,
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
+        interval: float | None = None,
         metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -269,6 +276,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
             verbose=verbose,
         )
         self.quantile = quantile
+        self.interval = interval
 
     def predict(self, X: Any) -> Float64Array:
         """Return a number for each row of a table.
@@ -280,6 +288,41 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         """
         return self._predicted(X)["predicted"].to_numpy(np.float64)
 
+    def predict_interval(self, X: Any) -> Float64Array:
+        """Return the lower and upper ends [rows, 2] of an interval for each row of a table.
+
+        The share ``interval`` of the rows of ``fit`` lies in theirs, by what networks say that did not learn from them,
+        as in conformalized quantile regression (Romano et al., 2019). Other rows of the same kind do about as often.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`, or if the estimator was fitted without ``interval``.
+        """
+        predicted = self._predicted(X)
+        if "lower" not in predicted:
+            hint = "give interval=0.9, say, and fit again"
+            raise InvalidValue("fitted without an interval", operation="predict_interval", hint=hint)
+        return predicted[["lower", "upper"]].to_numpy(np.float64)
+
+    def predict_quantiles(self, X: Any) -> Float64Array:
+        """Return the quantiles [rows, quantiles] of each row of a table, rising, of an estimator with several.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`, or if the estimator was fitted without several quantiles.
+        """
+        predicted = self._predicted(X)
+        columns = [name for name in map(str, predicted.columns) if name.endswith("%")]
+        if not columns:
+            hint = 'give loss="quantile", quantile=(0.1, 0.5, 0.9), say, and fit again'
+            raise InvalidValue("fitted without several quantiles", operation="predict_quantiles", hint=hint)
+        return predicted[columns].to_numpy(np.float64)
+
+    def _asked(self) -> dict[str, Any]:
+        return {"quantile": self.quantile, "interval": self.interval}
+
     def _targets(self, y: Any) -> pd.Series[Any]:
         _check_present(y)
         numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -289,8 +332,13 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
 class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     """Classification of rows of tables as they are, with scikit-learn's interface.
 
-    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile``, with "log-loss" as the
-    only loss, and the metrics "accuracy", "log-loss" and "auc"; columns are treated as there.
+    Parameters and attributes are those of :class:`TabularRegressor`, without ``quantile`` and ``interval``, with
+    "log-loss" as the only loss, and the metrics "accuracy", "log-loss" and "auc"; columns are treated as there.
+
+    Parameters
+    ----------
+    class_weight : dict or "balanced", optional
+        How much rows of a class count, 1 for those not named; balanced ones have n / (classes · rows of the class).
 
     Attributes
     ----------
@@ -308,6 +356,33 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     """
 
     _kind = "class"
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        settings: Settings | Members | None = None,
+        categorical: Sequence[str | int] | None = None,
+        missing: Sequence[Any] | None = None,
+        loss: str | None = None,
+        metric: str | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            preset,
+            settings=settings,
+            categorical=categorical,
+            missing=missing,
+            loss=loss,
+            metric=metric,
+            validation_fraction=validation_fraction,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the most probable class of each row of a table.
@@ -331,6 +406,18 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         """Return logarithms of :meth:`predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    def _asked(self) -> dict[str, Any]:
+        """Return the weights of classes, by the name of each in the model."""
+        given = self.class_weight
+        if not isinstance(given, Mapping):
+            return {"class_weight": given}
+        labels = dict(zip(self.classes_.tolist(), self._labels(), strict=True))
+        unknown = [one for one in given if one not in labels]
+        if unknown:
+            got, hint = f"class_weight has {unknown[0]!r}, which y has not", f"its classes are {list(labels)}"
+            raise InvalidValue(got, operation="fit", hint=hint)
+        return {"class_weight": {labels[one]: weight for one, weight in given.items()}}
 
     def _labels(self) -> list[str]:
         """Return the name of each class in the model."""

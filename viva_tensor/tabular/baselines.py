@@ -15,7 +15,6 @@ Baseline = Callable[[Float32Array], Float64Array]
 
 FITTED = 50_000  # rows that baselines are fitted on
 ROWS_FOR_THREADS = 10_000
-MOST_CLASSES = 20  # for boosted trees, which grow as many in each iteration
 
 
 def least_squares(x: Float32Array, y: Float64Array) -> Baseline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.losses import row_losses
-from viva_tensor.tabular.members import Members, Trained, parts_of, train_members
+from viva_tensor.tabular.members import Joined, Members, Trained, all_but, parts_of, train_members
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
@@ -87,14 +88,15 @@ class Blend(NamedTuple):
 
     Attributes
     ----------
-    fit : Fit
+    joined : Joined
+        The network, and what it and the trees say of rows by those that did not see these.
     trees : Trees, optional
     weights : dict of float
     networks : int
         How many were trained.
     """
 
-    fit: Fit
+    joined: Joined
     trees: Trees | None
     weights: dict[str, float]
     networks: int
@@ -116,26 +118,36 @@ def fit_best(features: Features, settings: Settings, best: Best) -> Blend:
     kinds: dict[str, Trained] = {}
     trees: list[Trees] = []
     outputs: dict[str, Float64Array] = {}  # of all rows, by what did not see them
-    for name, members in best.kinds():
-        started = perf_counter()
-        if kinds and started + longest > until:
-            break
-        own = replace(settings, hidden=members.hidden, optimizer=members.optimizer, seed=members.seed)
-        trained = train_members(features, own, members)
-        if trained.interrupted:
-            if not kinds:
-                return Blend(_joined({name: trained}, {name: 1.0}), None, {name: 1.0}, len(trained.networks))
-            break
-        longest = max(longest, perf_counter() - started)
-        kinds[name], outputs[name] = trained, trained.outputs[np.argsort(trained.rows)].astype(np.float64)
-        if len(kinds) == 1 and perf_counter() < until:
-            trees, unseen = _grown(features, best, until)
-            outputs |= {TREES: unseen} if trees else {}
-    weights = _weights(outputs, features)
-    fit = _joined(kinds, weights)._replace(seconds=perf_counter() - begin)
+    interrupted = False
+    try:
+        for name, members in best.kinds():
+            started = perf_counter()
+            if kinds and started + longest > until:
+                break
+            own = replace(settings, hidden=members.hidden, optimizer=members.optimizer, seed=members.seed)
+            trained = train_members(features, own, members)
+            if trained.interrupted and kinds:
+                raise KeyboardInterrupt
+            order = np.argsort(trained.rows)
+            kinds[name], rows, outputs[name] = trained, trained.rows[order], trained.outputs[order].astype(np.float64)
+            if trained.interrupted:
+                raise KeyboardInterrupt
+            longest = max(longest, perf_counter() - started)
+            if len(kinds) == 1 and perf_counter() < until:
+                trees, unseen = _grown(features, best, until)
+                outputs |= {TREES: unseen} if trees else {}
+    except KeyboardInterrupt:
+        if not kinds:
+            raise
+        interrupted = True
+        warnings.warn(f"interrupted; blended is what was done: {', '.join(outputs)}", stacklevel=2)
+    weights = _weights(outputs, features) if len(outputs) > 1 else dict.fromkeys(outputs, 1.0)
+    fit = _joined(kinds, weights)._replace(seconds=perf_counter() - begin, interrupted=interrupted)
     share = weights.get(TREES, 0.0)
     whole = sum_of([one.scaled(share / len(trees)) for one in trees]) if share else None
-    return Blend(fit, whole, weights, sum(len(one.networks) for one in kinds.values()))
+    unseen = np.sum([weight * outputs[name] for name, weight in weights.items()], axis=0, dtype=np.float32)
+    joined = Joined(fit, rows, unseen)
+    return Blend(joined, whole, weights, sum(len(one.networks) for one in kinds.values()))
 
 
 def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> Fit:
@@ -151,14 +163,14 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     """Return trees grown without each part of the rows, and their outputs for that part, of all rows in their order.
 
     There are none if scikit-learn is missing, has no such loss, or a class is missing in what they would be grown on.
+    On an interruption from the keyboard KeyboardInterrupt is raised.
     """
     prepared, y = features.prepared, features.y
     target, none = prepared.target, (list[Trees](), np.zeros(0))
-    rows = np.concatenate(prepared.split[:2])
-    parts = parts_of(rows, best.shares, best.seed, y if isinstance(target, Classes) else None)
+    parts = parts_of(prepared.split.given, best.shares, best.seed, y if isinstance(target, Classes) else None)
     if not (find_spec("sklearn") and boosting.can_grow(target)):
         return none
-    others = [np.concatenate([part for i, part in enumerate(parts) if i != number]) for number in range(len(parts))]
+    others = [all_but(parts, number) for number in range(len(parts))]
     if isinstance(target, Classes) and any(len(np.unique(y[some])) < target.outputs for some in others):
         return none
     plain = np.arange(features.x.shape[1])[prepared.encoding.plain]
@@ -167,7 +179,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
         weights = None if prepared.weights is None else prepared.weights[some]
         return boosting.Rows(in_blocks(lambda x: x[:, plain], features.x, some), y[some], weights)
 
-    def job(number: int) -> Callable[[Sharing], tuple[Trees, Float64Array] | None]:
+    def job(number: int) -> Callable[[Sharing], tuple[Trees, Float64Array]]:
         def grow(sharing: Sharing) -> tuple[Trees, Float64Array]:
             held_out = rows_of(parts[number])
             trees = boosting.grow(rows_of(others[number]), held_out, target, best.seed + number, until)
@@ -177,9 +189,9 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
         return grow
 
     with bar_of("growing trees", len(parts)) as shown:
-        found = [one for one in side_by_side([job(number) for number in range(len(parts))]) if one is not None]
-    if len(found) < len(parts):  # interrupted
-        return none
+        found = side_by_side([job(number) for number in range(len(parts))])
+    if found.interrupted:
+        raise KeyboardInterrupt
     unseen = np.concatenate([outputs for _, outputs in found])
     return [trees for trees, _ in found], unseen[np.argsort(np.concatenate(parts))]
 
@@ -189,7 +201,7 @@ def _weights(outputs: Mapping[str, Float64Array], features: Features) -> dict[st
 
     Weights grow by a 25th where that helps most (Caruana et al., Ensemble selection from libraries of models, 2004).
     """
-    rows = np.sort(np.concatenate(features.prepared.split[:2]))
+    rows = np.sort(features.prepared.split.given)
     target, y, shares = features.prepared.target, features.y[rows], features.prepared.weights
     counts, total = dict.fromkeys(outputs, 0), np.zeros_like(next(iter(outputs.values())))
 
@@ -197,7 +209,7 @@ def _weights(outputs: Mapping[str, Float64Array], features: Features) -> dict[st
         mean = ((total + outputs[name]) / (1 + sum(counts.values()))).astype(np.float32)
         return float(np.average(row_losses(mean, y, target), weights=None if shares is None else shares[rows]))
 
-    for _ in range(STEPS if len(outputs) > 1 else 1):
+    for _ in range(STEPS):
         best = min(outputs, key=loss)
         counts[best] += 1
         total = total + outputs[best]

@@ -33,6 +33,11 @@ class Split(NamedTuple):
     validation: IndexArray
     test: IndexArray
 
+    @property
+    def given(self) -> IndexArray:
+        """All rows that are not for the test."""
+        return np.concatenate([self.train, self.validation])
+
 
 def diamonds_path() -> Path:
     """Return the path of the bundled table: 53,940 diamonds, each with nine properties and a price in US dollars."""

@@ -62,7 +62,7 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
         return prepared
-    rows = np.concatenate(prepared.split[:2])
+    rows = prepared.split.given
     shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
     what = "the share of each class" if isinstance(target, Classes) else "the mean"

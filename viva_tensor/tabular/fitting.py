@@ -14,7 +14,7 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.blending import Best, fit_best
-from viva_tensor.tabular.data import DataError, Table, as_table
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
@@ -26,7 +26,7 @@ from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.tabular.targets import Classes, Ranged, Target
 from viva_tensor.tabular.trees import Trees
 from viva_tensor.train import Fit, Layers, Settings, record_layers
 from viva_tensor.train import fit as fit_network
@@ -74,8 +74,10 @@ def fit(
     *,
     preset: str | None = None,
     loss: str | None = None,
-    quantile: float | None = None,
+    quantile: float | Sequence[float] | None = None,
     metric: str | None = None,
+    interval: float | None = None,
+    class_weight: str | Mapping[str, float] | None = None,
     weights: npt.ArrayLike | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
@@ -84,7 +86,7 @@ def fit(
 
     Parameters
     ----------
-    source, task, settings, preset, loss, quantile, metric, started, progress
+    source, task, settings, preset, loss, quantile, metric, interval, class_weight, started, progress
         See :func:`viva_tensor.tabular.run`. The test fraction of a task does not count.
     weights : array_like [rows], optional
         How much each row counts, from 0, in training and validation, as in :func:`viva_tensor.train.fit`. The scales of
@@ -112,7 +114,8 @@ def fit(
     >>> bool(abs(fitted.model.predict(frame)["predicted"] - frame["price"]).max() < 10)
     True
     """
-    task = dataclasses.replace(task_of(task, loss, quantile, metric), test_fraction=0.0)
+    task = task_of(task, loss=loss, quantile=quantile, metric=metric, interval=interval, class_weight=class_weight)
+    task = dataclasses.replace(task, test_fraction=0.0)
     options = {"progress": progress}
     with learned(source, task, settings, preset, options=options, started=started, weights=weights) as result:
         prepared = result.features.prepared
@@ -155,9 +158,13 @@ def learned(
     stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
     if stream is not None and ranks.size > 1:
         raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")
+    if task.class_weight is not None and (stream is not None or ranks.size > 1):
+        raise DataError("class weights are for a table in memory, on one process; give more --memory, or one process")
     choice = chosen(settings, preset, situation)
     members, own = choice.members, choice.of_each(round(situation.rows * (1 - task.test_fraction)))
     bins = 0 if members is None else members.bins_for(situation.rows, len(source.table.columns))
+    if task.interval is not None and members is None and not own.validation_fraction:
+        raise DataError("an interval needs rows that were not learned from; give a validation fraction above 0")
     prepared = prepare(source, task, own, ranks, bins, weights)
     if members is not None:
         prepared = with_effects(prepared, members.shares)
@@ -172,16 +179,29 @@ def learned(
         trees, told = None, choice.told(own, bins)
         if members is None:
             result = _trained(features, suited, ranks, options, start)
+            held_out = features.prepared.split.validation
+            if isinstance(target, Ranged):
+                outputs = result.predict(features.x[held_out])
+                target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, outputs))
         else:
             if isinstance(members, Best):
                 blend = fit_best(features, suited, members)
-                result, trees = blend.fit, blend.trees
+                joined, trees = blend.joined, blend.trees
                 told = told._replace(why=f"{told.why}; {blend.shares}", networks=blend.networks)
             else:
-                result = fit_members(features, suited, members, None if beside is None else partial(beside, features))
-            rows = members.told(features.prepared.rows)
-            features = features._replace(prepared=features.prepared._replace(rows=rows))
-        yield Learned(result, told, features, trees)
+                joined = fit_members(features, suited, members, None if beside is None else partial(beside, features))
+            result, target = joined.fit, _calibrated(features, joined.rows, joined.outputs)
+        rows = features.prepared.rows if members is None else members.told(features.prepared.rows)
+        prepared = features.prepared._replace(rows=rows, target=target)
+        yield Learned(result, told, features._replace(prepared=prepared), trees)
+
+
+def _calibrated(features: Features, rows: IndexArray, outputs: Float32Array) -> Target:
+    """Return the target of a table, if it has intervals with their margin by outputs for rows not learned from."""
+    target, weights = features.prepared.target, features.prepared.weights
+    if not (isinstance(target, Ranged) and target.level is None):
+        return target
+    return target.calibrated(outputs, features.y[rows], None if weights is None else weights[rows])
 
 
 def _trained(

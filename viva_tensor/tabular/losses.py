@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from viva_tensor import autograd, nn
-from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.quantiles import Several, at, between
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train.settings import LOSSES as NAMED
 from viva_tensor.train.settings import Loss
@@ -23,23 +22,39 @@ LOSSES = (*OF_NUMBERS, QUANTILE, LOG_LOSS)
 
 
 @dataclass(frozen=True)
-class Quantile:
-    """The pinball loss of a quantile, :func:`viva_tensor.nn.quantile_loss`."""
+class Aim:
+    """What is minimised, as a user says it.
 
-    quantile: float
+    Attributes
+    ----------
+    loss : {"squared", "absolute", "huber", "poisson", "quantile", "log-loss"}, optional
+    quantile : float or sequence of float
+        Between 0 and 1, for "quantile"; of several that nearest to the median is the prediction.
+    interval : float, optional
+        The share of rows that are to lie in an interval that is learned beside the prediction, between 0 and 1.
+    """
 
-    def __call__(self, tape: Tape, output: Variable, target: Variable, **options: Any) -> Traced[Variable]:
-        return nn.quantile_loss(tape, output, target, self.quantile, **options)
+    loss: str | None = None
+    quantile: float | Sequence[float] = 0.5
+    interval: float | None = None
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The quantiles, checked."""
+        given = self.quantile if isinstance(self.quantile, Sequence | np.ndarray) else (self.quantile,)
+        levels = tuple(given) if not isinstance(given, str) else ()
+        if not (levels and all(is_number(one) and 0 < one < 1 for one in levels) and len(set(levels)) == len(levels)):
+            wanted = "a number between 0 and 1, or several that differ"
+            raise DataError(f"quantile={self.quantile!r}, wanted {wanted}")
+        return tuple(map(float, levels))
 
 
-def loss_of(name: str | None, quantile: float, classes: bool, target: str) -> str | Loss:
-    """Return the loss of this name for a target of numbers or classes, by default the usual one.
+def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
+    """Return the loss for a target of numbers or classes, by default the usual one.
 
     Parameters
     ----------
-    name : {"squared", "absolute", "huber", "poisson", "quantile", "log-loss"}, optional
-    quantile : float
-        Between 0 and 1, for "quantile".
+    aim : Aim
     classes : bool
         Whether the target is classes.
     target : str
@@ -48,29 +63,38 @@ def loss_of(name: str | None, quantile: float, classes: bool, target: str) -> st
     Raises
     ------
     DataError
-        If there is no such loss or quantile, or the target is not what the loss is for.
+        If there is no such loss, quantile or interval, or the target is not what the loss is for.
 
     Examples
     --------
-    >>> loss_of("absolute", 0.5, classes=False, target="price"), loss_of(None, 0.5, classes=True, target="cut")
+    >>> loss_of(Aim("absolute"), classes=False, target="price"), loss_of(Aim(), classes=True, target="cut")
     ('mae', 'cross_entropy')
-    >>> loss_of("absolute", 0.5, classes=True, target="cut")
+    >>> loss_of(Aim("absolute"), classes=True, target="cut")
     Traceback (most recent call last):
     ...
     viva_tensor.tabular.data.DataError: the loss absolute is for numbers, and 'cut' is learned as classes: log-loss
     """
+    name, levels, interval = aim.loss, aim.levels, aim.interval
     if name is not None and name not in LOSSES:
         raise DataError(f"no loss {name!r}. The losses are: {', '.join(LOSSES)}")
-    if not (is_number(quantile) and 0 < quantile < 1):
-        raise DataError(f"quantile={quantile!r}, wanted a number between 0 and 1")
+    if not (interval is None or (is_number(interval) and 0 < interval < 1)):
+        raise DataError(f"interval={interval!r}, wanted a number between 0 and 1")
     if classes:
         if name not in (None, LOG_LOSS):
             raise DataError(f"the loss {name} is for numbers, and {target!r} is learned as classes: {LOG_LOSS}")
+        if interval is not None:
+            raise DataError(f"an interval is for a number, and {target!r} is learned as classes, with probabilities")
         return "cross_entropy"
     if name == LOG_LOSS:
         others = ", ".join(one for one in LOSSES if one != LOG_LOSS)
         raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number: {others}")
-    return Quantile(float(quantile)) if name == QUANTILE else OF_NUMBERS[name or SQUARED]
+    loss = at(levels) if name == QUANTILE else OF_NUMBERS[name or SQUARED]
+    if interval is None:
+        return loss
+    if name == POISSON or isinstance(loss, Several):
+        what = "the loss poisson" if name == POISSON else "several quantiles"
+        raise DataError(f"an interval beside {what}; give one of them, or another loss")
+    return between(loss, float(interval))
 
 
 def row_losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:

@@ -126,13 +126,34 @@ def suits(rows: int) -> bool:
     return LEAST_ROWS <= rows <= MOST_ROWS
 
 
+class Joined(NamedTuple):
+    """One network made of several, and what it says of rows by those of them that did not see these.
+
+    Attributes
+    ----------
+    fit : Fit
+    rows : ndarray of int
+    outputs : ndarray [rows, outputs]
+    """
+
+    fit: Fit
+    rows: IndexArray
+    outputs: Float32Array
+
+
 def fit_members(
     features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
-) -> Fit:
-    """Train networks as :func:`train_members` does, and return one network, which is their mean."""
+) -> Joined:
+    """Train networks as :func:`train_members` does, and return one network, which is their mean.
+
+    On an interruption from the keyboard it is that of the networks that are trained, with a warning.
+    """
     trained = train_members(features, settings, members, beside)
     networks = [one.layers for one in trained.networks]
-    return trained.with_layers(joined_network(networks, [1 / len(networks)] * len(networks)))
+    if trained.interrupted:
+        warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
+    fit = trained.with_layers(joined_network(networks, [1 / len(networks)] * len(networks)))
+    return Joined(fit, trained.rows, trained.outputs)
 
 
 class Trained(NamedTuple):
@@ -181,10 +202,10 @@ def train_members(
 
     Work to do `beside` several fills a thread when fewer of them are left than there are threads. If they are no better
     than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption from
-    the keyboard the networks that are trained are returned, with a warning.
+    the keyboard the networks that are trained are returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
-    rows = np.concatenate(features.prepared.split[:2])
+    rows = features.prepared.split.given
     parts = parts_of(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
@@ -194,11 +215,12 @@ def train_members(
         def job(number: int) -> Callable[[Sharing], _Member]:
             own = replace(settings, seed=settings.seed + number)
             shown = _Shown(bar, epochs, number, members)
-            others = np.concatenate([part for i, part in enumerate(parts) if i != number])
 
             def train(sharing: Sharing) -> _Member:
                 given = effects.without(number)
-                member = _member(given, own, others, parts[number], members.cycles, _Watch(sharing, shown))
+                member = _member(
+                    given, own, all_but(parts, number), parts[number], members.cycles, _Watch(sharing, shown)
+                )
                 shown.end()
                 ends.append(perf_counter())
                 return member
@@ -217,8 +239,6 @@ def train_members(
     if not trained:
         raise KeyboardInterrupt
     seconds = max(ends) - begin
-    if results.interrupted:
-        warnings.warn(f"interrupted; {len(trained)} networks of {members.count} are kept", stacklevel=2)
     networks = [one.fit for one in trained]
     seen, given = [one.held_out for one in trained], effects.without()
     unseen = partial(_unseen, activation=settings.activation, features=given, parts=seen)
@@ -300,6 +320,11 @@ def parts_of(rows: IndexArray, count: int, seed: int, classes: Float32Array | No
     if classes is not None:
         order = order[np.argsort(classes[order], kind="stable")]
     return [order[number::count] for number in range(count)]
+
+
+def all_but(parts: Sequence[IndexArray], number: int) -> IndexArray:
+    """Return the rows of all parts but one."""
+    return np.concatenate([part for i, part in enumerate(parts) if i != number])
 
 
 def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int, sharing: Sharing) -> Fit:

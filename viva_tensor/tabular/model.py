@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target, target_from_dict, target_to_dict
 from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.tabular.typed_columns import Expected
-from viva_tensor.train import Fit, Layers, Settings, predict
+from viva_tensor.train import Fit, Layers, Network, Settings
 
 PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
 
@@ -63,10 +63,19 @@ class Model:
     origin: Origin = Origin()
     trees: Trees | None = None  # whose outputs are added to those of the network
 
+    def forward(self) -> Callable[[Float32Array], Float32Array]:
+        """Return a function of features that gives :meth:`outputs`, compiled once for each number of rows."""
+        network, dtype = Network(self.activation), self.layers[0].w.data.dtype
+
+        def outputs(features: Float32Array) -> Float32Array:
+            found = network(self.layers, features.astype(dtype, copy=False))
+            return found if self.trees is None else found + self.trees(features).astype(dtype)
+
+        return outputs
+
     def outputs(self, features: Float32Array) -> Float32Array:
         """Return the outputs [rows, outputs] for features: of the network, and of the trees if there are any."""
-        found: Float32Array = predict(self.layers, features, self.activation)
-        return found if self.trees is None else found + self.trees(features).astype(found.dtype)
+        return self.forward()(features)
 
     def expected(self, writing: Writing | None = None) -> Expected:
         """Return what is known of the columns of other files; see :func:`expected_columns`."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.class_weights import weights_of_classes
 from viva_tensor.tabular.data import (
     DataError,
     Split,
@@ -21,7 +23,7 @@ from viva_tensor.tabular.data import (
     target_kind,
 )
 from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding
-from viva_tensor.tabular.losses import loss_of
+from viva_tensor.tabular.losses import Aim, loss_of
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
@@ -32,6 +34,7 @@ from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 
 TEST_FRACTION = 0.2
+PREDICTED = ("row", "actual", "predicted", "lower", "upper")  # columns of predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,16 @@ class Task:
     loss : {"squared", "absolute", "huber", "poisson", "quantile", "log-loss"}, optional
         What is minimised: of numbers "squared" by default, of classes always "log-loss". Numbers are divided by their
         standard deviation, from which on "huber" is linear. "poisson" predicts the mean of counts as an exponential.
-    quantile : float
-        The share of rows that lie below the predictions, with the loss "quantile".
+    quantile : float or sequence of float
+        The share of rows that lie below the predictions, with the loss "quantile". Several are learned at once: that
+        nearest to the median is the prediction, and each is a column of predictions such as "90%".
+    interval : float, optional
+        The share of rows whose value is to lie between the columns "lower" and "upper" of predictions, of a number.
+        Both quantiles are learned beside the prediction, and moved by a margin that gives them this share on rows that
+        were not learned from.
+    class_weight : "balanced" or mapping of str to float, optional
+        How much rows of a class count in training and validation, by label, 1 for those not named; balanced ones have
+        n / (classes · rows of the class). Of a table in memory, on one process.
     metric : {"rmse", "mae", "r2", "accuracy", "log-loss", "auc"}, optional
         What tells on the validation rows which epoch is best, instead of the loss, and is told of the test rows. Of
         several ranks it is the mean over their validation rows. Needs
@@ -67,8 +78,15 @@ class Task:
     roles: Roles = Roles()  # noqa: RUF009  # frozen
     writing: Writing = Writing()  # noqa: RUF009  # frozen
     loss: str | None = None
-    quantile: float = 0.5
+    quantile: float | Sequence[float] = 0.5
     metric: str | None = None
+    interval: float | None = None
+    class_weight: str | Mapping[str, float] | None = dataclasses.field(default=None, hash=False)
+
+    @property
+    def aim(self) -> Aim:
+        """What is minimised."""
+        return Aim(self.loss, self.quantile, self.interval)
 
     @property
     def expected(self) -> Expected:
@@ -78,20 +96,16 @@ class Task:
         return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
 
 
-def task_of(
-    task: Task | str, loss: str | None = None, quantile: float | None = None, metric: str | None = None
-) -> Task:
-    """Return a task, or that of predicting the column of this name, with another loss or metric if one is given.
+def task_of(task: Task | str, **others: Any) -> Task:
+    """Return a task, or that of predicting the column of this name, with other attributes where they are not None.
 
     Examples
     --------
-    >>> task_of("price", "quantile", 0.9).quantile
+    >>> task_of("price", loss="quantile", quantile=0.9).quantile
     0.9
     """
     task = Task(task) if isinstance(task, str) else task
-    quantile = task.quantile if quantile is None else quantile
-    loss, metric = task.loss if loss is None else loss, task.metric if metric is None else metric
-    return dataclasses.replace(task, loss=loss, quantile=quantile, metric=metric)
+    return dataclasses.replace(task, **{name: value for name, value in others.items() if value is not None})
 
 
 class Prepared(NamedTuple):
@@ -139,7 +153,7 @@ def prepare(
         raise DataError(
             f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
         ) from None
-    if roles.id in ("row", "actual", "predicted"):
+    if roles.id in PREDICTED:
         raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
     if task.target in roles.drop:
         raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
@@ -150,7 +164,7 @@ def prepare(
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
     values, labels = values_of(column, task.kind or found)
-    loss = loss_of(task.loss, task.quantile, bool(labels), task.target)
+    loss = loss_of(task.aim, bool(labels), task.target)
     present = kept = np.flatnonzero(np.isfinite(values))
     shares = None
     if weights is not None and len(kept):
@@ -161,11 +175,17 @@ def prepare(
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
     target = fit_target(task.target, values[split.train], labels, loss)
+    of_class = None
+    if task.class_weight is not None:
+        of_class = weights_of_classes(task.class_weight, target, values[split.given])
+        shares = of_class.of_rows(values) * (1.0 if shares is None else shares)
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
     notes = [*source.notes, *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
     counts = {name: len(part) for name, part in split._asdict().items()}
+    if of_class is not None:
+        notes.append(str(of_class))
     if len(kept) < len(present):
         notes.append(f"left out: {number_of(len(present) - len(kept), 'row')} of weight 0")
     rows = {"read": len(table), "without_target": len(table) - len(present), **counts}

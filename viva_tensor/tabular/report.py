@@ -9,10 +9,10 @@ from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.data import number_of
-from viva_tensor.tabular.losses import Quantile
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
-from viva_tensor.tabular.targets import Classes
+from viva_tensor.tabular.quantiles import Quantile
+from viva_tensor.tabular.targets import Classes, Ranged
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
@@ -158,6 +158,12 @@ def verdict(run: Run) -> list[str]:
         lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
         lines[-1] += " the linear model was kept."
     loss = run.target.loss
+    if isinstance(run.target, Ranged):
+        if run.target.level is None:
+            lines.append(f"Intervals are to hold {run.target.coverage:.4g} of the rows.")
+            loss = getattr(loss, "first", loss)
+        else:
+            return lines
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
         return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]

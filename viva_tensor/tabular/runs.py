@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,12 +15,12 @@ from viva_tensor.distributed import Ranks
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.baselines import (
     FITTED,
-    MOST_CLASSES,
     Baseline,
     boosted_trees,
     least_squares,
     logistic_regression,
 )
+from viva_tensor.tabular.boosting import MOST_CLASSES
 from viva_tensor.tabular.data import DataError, Table
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
@@ -34,8 +33,8 @@ from viva_tensor.tabular.preparing import Prepared, Task, task_of
 from viva_tensor.tabular.presets import Choice
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Number
-from viva_tensor.train import DivergenceError, Network, Settings
+from viva_tensor.tabular.targets import Number, Ranged
+from viva_tensor.train import DivergenceError, Settings
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -50,8 +49,10 @@ def run(
     *,
     preset: str | None = None,
     loss: str | None = None,
-    quantile: float | None = None,
+    quantile: float | Sequence[float] | None = None,
     metric: str | None = None,
+    interval: float | None = None,
+    class_weight: str | Mapping[str, float] | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -82,7 +83,7 @@ def run(
         suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network,
         "best" a blend of several kinds with boosted trees, for 10 minutes or as ``Best(minutes=...)`` says; see
         :func:`viva_tensor.tabular.presets.choose`.
-    loss, quantile, metric : str, float, str, optional
+    loss, quantile, metric, interval, class_weight : optional
         Those of the task: what is minimised, and what tells which epoch is best; see :class:`Task`.
     started : callable, optional
         Called before training with what :func:`prepare` returned, on the first rank.
@@ -105,7 +106,7 @@ def run(
     DivergenceError
         If the loss becomes infinite or NaN.
     """
-    task = task_of(task, loss, quantile, metric)
+    task = task_of(task, loss=loss, quantile=quantile, metric=metric, interval=interval, class_weight=class_weight)
     ranks = Ranks(comm)
     if not task.test_fraction > 0:
         raise DataError("no rows to test on; give a test fraction above 0, or train without a test: tabular.fit")
@@ -127,7 +128,7 @@ def run(
         prepared = features.prepared
         with ranks.fail_together("predict"):
             test = prepared.split.test
-            local = in_blocks(result.model.outputs, features.x, test[ranks.local_slice(len(test))])
+            local = in_blocks(result.model.forward(), features.x, test[ranks.local_slice(len(test))])
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
@@ -137,6 +138,8 @@ def run(
         told = {watched.name: watched.value(output, features.y[test])} if isinstance(watched, Metric) else {}
     target = prepared.target
     predicted = target.decode(output)
+    if isinstance(target, Ranged):
+        told |= target.measures(prepared.values[test], predicted)
     predicted.insert(0, "actual", target.actual(prepared.values[test]))
     named = name_rows(predicted, test, prepared.table, task.roles.id)
     return Run(
@@ -160,18 +163,16 @@ def run(
 
 
 def _insight(result: Learned) -> Insight:
-    features, fitted, trees = result.features, result.fit, result.trees
-    prepared, some = features.prepared, features.prepared.split.test[:EXAMINED]
-    network = partial(Network(fitted.settings.activation), fitted.layers)
+    prepared, some = result.features.prepared, result.features.prepared.split.test[:EXAMINED]
     return examine(
-        network if trees is None else lambda x: network(x) + trees(x).astype(x.dtype),
-        features.x[some].astype(fitted.layers[0].w.data.dtype, copy=False),
+        result.model.forward(),
+        result.features.x[some],
         prepared.values[some],
         prepared.target,
         prepared.encoding,
         prepared.table,
         some,
-        fitted.settings.seed,
+        result.fit.settings.seed,
     )
 
 

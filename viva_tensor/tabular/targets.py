@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
+from viva_tensor.tabular.quantiles import Quantile, Several
 from viva_tensor.train.settings import Loss
 
 LARGEST = 600.0  # logarithm of a prediction
@@ -54,7 +55,9 @@ class Number:
     std: float
     loss: str | Loss = field(default="mse", compare=False)  # of training; prediction does not need it
 
-    outputs = 1
+    @property
+    def outputs(self) -> int:
+        return 1
 
     def encode(self, values: Float64Array) -> Float32Array:
         """Return the targets of training [rows, 1] for values [rows], within ±10⁶, since losses square them."""
@@ -122,6 +125,112 @@ class Count(Number):
     def decode(self, output: Float32Array) -> pd.DataFrame:
         """Return predicted means for the network's outputs [rows, 1]."""
         return pd.DataFrame({"predicted": np.exp(np.minimum(output[:, 0].astype(np.float64), LARGEST)) * self.mean})
+
+
+@dataclass(frozen=True)
+class Ranged(Number):
+    """A number with quantiles of the values that rows like it have, or an interval between two of them.
+
+    The network has an output for the prediction and one for each quantile after it. Outputs for quantiles are sorted
+    [1]_, so that they never cross.
+
+    Attributes
+    ----------
+    levels : tuple of float
+        The quantiles, rising.
+    level : float, optional
+        The quantile that is the prediction; if it is none, the two levels are the ends of an interval.
+    margin : float
+        By how many standard deviations of the target each end of an interval lies further out, :meth:`calibrated`.
+
+    References
+    ----------
+    .. [1] V. Chernozhukov, I. Fernandez-Val and A. Galichon, Quantile and probability curves without crossing,
+       Econometrica 78(3), 2010.
+
+    Examples
+    --------
+    >>> target = Ranged("price", mean=10.0, std=2.0, levels=(0.05, 0.95), margin=0.5)
+    >>> target.decode(np.array([[0.0, -1.0, 2.0]], np.float32))
+       predicted  lower  upper
+    0       10.0    7.0   15.0
+    >>> Ranged("price", mean=10.0, std=2.0, levels=(0.1, 0.9), level=0.5).decode(np.array([[0, 2, -1]], np.float32))
+       predicted  10%   50%   90%
+    0       10.0  8.0  10.0  14.0
+    """
+
+    levels: tuple[float, ...] = (0.05, 0.95)
+    level: float | None = None
+    margin: float = 0.0
+
+    @property
+    def outputs(self) -> int:
+        return 1 + len(self.levels)
+
+    @property
+    def coverage(self) -> float:
+        """The share of rows that are to lie within the interval."""
+        return self.levels[-1] - self.levels[0]
+
+    def encode(self, values: Float64Array) -> Float32Array:
+        """Return the targets of training [rows, outputs], the same for each output."""
+        return np.repeat(super().encode(values), self.outputs, axis=1)
+
+    def decode(self, output: Float32Array) -> pd.DataFrame:
+        """Return predictions, and the ends of intervals or quantiles, for the network's outputs [rows, outputs]."""
+        if self.level is None:
+            lower, upper = self._ends(output)
+            ends = {"lower": lower * self.std + self.mean, "upper": upper * self.std + self.mean}
+            return super().decode(output).assign(**ends)
+        levels = sorted((self.level, *self.levels))
+        quantiles = np.sort(output.astype(np.float64), axis=1) * self.std + self.mean
+        columns = {f"{100 * level:.6g}%": quantiles[:, i] for i, level in enumerate(levels)}
+        return pd.DataFrame({"predicted": quantiles[:, levels.index(self.level)], **columns})
+
+    def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
+        """Return the share of rows within their intervals and the mean width of these, or the shares below quantiles.
+
+        Examples
+        --------
+        >>> target = Ranged("price", mean=0.0, std=1.0)
+        >>> decoded = target.decode(np.array([[0.0, -1.0, 2.0], [0.0, -1.0, 1.0]], np.float32))
+        >>> target.measures(np.array([1.5, 1.5]), decoded)
+        {'coverage': 0.5, 'width': 2.5}
+        """
+        if self.level is None:
+            within = (decoded["lower"] <= values) & (values <= decoded["upper"])
+            return {"coverage": float(within.mean()), "width": float((decoded["upper"] - decoded["lower"]).mean())}
+        return {f"below {name}": float((values < decoded[name]).mean()) for name in decoded.columns[1:]}
+
+    def calibrated(self, output: Float32Array, encoded: Float32Array, weights: Float64Array | None = None) -> Ranged:
+        """Return the target with the margin by which intervals of rows that were not learned from hold their share.
+
+        It is that of conformalized quantile regression [1]_, from outputs and targets [rows, outputs] of such rows.
+
+        References
+        ----------
+        .. [1] Y. Romano, E. Patterson and E. Candes, Conformalized quantile regression, NeurIPS 2019.
+
+        Examples
+        --------
+        >>> target = Ranged("price", mean=0.0, std=1.0, levels=(0.1, 0.9))
+        >>> y = np.repeat(np.arange(-5, 5, dtype=np.float32)[:, None], 3, axis=1)
+        >>> target.calibrated(np.zeros((10, 3), np.float32), y).margin
+        4.0
+        """
+        plain, y = replace(self, margin=0.0), encoded[:, 0].astype(np.float64)
+        lower, upper = plain._ends(output)
+        outside = np.maximum(lower - y, y - upper)
+        shares = np.ones(len(y)) if weights is None else weights
+        order = np.argsort(outside, kind="stable")
+        reached = np.cumsum(shares[order]) >= min(self.coverage * (1 + 1 / len(y)), 1.0) * shares.sum() * (1 - 1e-12)
+        return replace(self, margin=float(outside[order[np.argmax(reached)]]))
+
+    def _ends(self, output: Float32Array) -> tuple[Float64Array, Float64Array]:
+        """Return both ends of each row's interval, in standard deviations."""
+        lower, upper = np.sort(output[:, 1:].astype(np.float64), axis=1).T
+        margin = np.maximum(self.margin, (lower - upper) / 2)  # ends that come nearer meet in the middle
+        return lower - margin, upper + margin
 
 
 @dataclass(frozen=True)
@@ -234,6 +343,9 @@ def fit_target(name: str, values: Float64Array, labels: tuple[str, ...], loss: s
         if not mean > 0:
             raise DataError(f"the mean of {name!r} is {mean:g} in the training rows; the Poisson loss is for counts")
         return Count(name, mean, std)
+    if isinstance(loss, Several):
+        level = loss.first.quantile if isinstance(loss.first, Quantile) and not loss.interval else None
+        return Ranged(name, mean, std, loss, loss.levels, level)
     return Number(name, mean, std, loss)
 
 
@@ -259,8 +371,20 @@ def target_from_dict(record: Mapping[str, Any]) -> Target:
         mean, std = float(record["mean"]), float(record["std"])
         if record["kind"] == "number" and math.isfinite(mean) and math.isfinite(std) and std > 0:
             return Number(name, mean, std)
+        if record["kind"] == "ranged" and math.isfinite(mean) and math.isfinite(std) and std > 0:
+            return _ranged_from_dict(name, mean, std, record)
         if record["kind"] == "count" and math.isfinite(mean) and mean > 0:
             return Count(name, mean, std)
         raise ValueError("neither a finite mean and a positive std nor several labels")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"not the description of a target: {one_line(error)}") from error
+
+
+def _ranged_from_dict(name: str, mean: float, std: float, record: Mapping[str, Any]) -> Ranged:
+    levels, margin = tuple(map(float, record["levels"])), float(record["margin"])
+    level = None if record["level"] is None else float(record["level"])
+    every = sorted(levels if level is None else (level, *levels))
+    rising = all(low < high for low, high in zip([0.0, *every], [*every, 1.0], strict=True))
+    if not (rising and levels == tuple(sorted(levels)) and math.isfinite(margin) and (level or len(levels) == 2)):
+        raise ValueError("no quantiles between 0 and 1 that rise")
+    return Ranged(name, mean, std, levels=levels, level=level, margin=margin)

@@ -165,6 +165,7 @@ cdef inline void outer_strip(const MatmulArgs* args, Py_ssize_t top, Py_ssize_t 
                              Py_ssize_t columns) noexcept nogil:
     """Set out[i, j] = a[i]·b[j], added to zero like every sum, in at most a panel's columns."""
     cdef const real* b = at(&args.b, 0, column)
+    cdef const real* a = at(&args.a, top, 0)
     cdef const real* mask = at(&args.mask, top, column) if args.has_mask else NULL
     cdef real* out = at(&args.out, top, column)
     cdef vec value
@@ -174,6 +175,14 @@ cdef inline void outer_strip(const MatmulArgs* args, Py_ssize_t top, Py_ssize_t 
     cdef int j, size
     for j in range(TILE_VECS):
         line[j] = load_part(b + j * LANES, lanes_of(columns, j))
+    if columns == TILE_COLUMNS and mask == NULL and plain(&args.a):
+        for i in range(top, bottom):
+            value = splat(a[0])
+            for j in range(TILE_VECS):
+                (<vec*> (out + j * LANES))[0] = fused(line[j], value, ZERO)
+            a += args.a.row
+            out += args.out.row
+        return
     for i in range(top, bottom):
         factor = at(&args.a, i, 0)[0]
         for j in range(TILE_VECS):

@@ -1,0 +1,103 @@
+"""Weights of the classes of a table: as good as rows that are there more often, and words for what they are not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sklearn.utils.class_weight import compute_class_weight
+
+from viva_tensor import tabular
+from viva_tensor.cli import cli
+from viva_tensor.sklearn import TabularClassifier
+from viva_tensor.tabular.class_weights import weights_of_classes
+from viva_tensor.tabular.targets import Classes, Number
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(8,), epochs=6, batch_size=32, validation_fraction=0.2)
+SEVERAL = tabular.Members(3, 8, (8,), steps=40, cycles=1)
+
+
+def rare(rows, seed=0):
+    """Return a table in which one row of twenty is of the class yes, the more often the larger x."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(rows)
+    return pd.DataFrame({"x": x, "kind": np.where(rng.random(rows) < 0.1 / (1 + np.exp(-x)), "yes", "no")})
+
+
+@pytest.mark.parametrize("settings", [QUICK, SEVERAL])
+@pytest.mark.parametrize("given", ["balanced", {"yes": 19.0}])
+def test_probabilities_are_those_of_a_table_with_so_many_rows(settings, given):
+    table, new = rare(1500), rare(4000, 1)
+    plain = tabular.fit(table, "kind", settings).model.predict(new)["kind=yes"]
+    weighed = tabular.fit(table, "kind", settings, class_weight=given)
+    found = weighed.model.predict(new)["kind=yes"]
+    assert plain.mean() == pytest.approx(0.05, abs=0.03)
+    assert found.mean() == pytest.approx(0.5, abs=0.1)
+    assert any("rows of a class count as no" in note for note in weighed.notes)
+
+
+def test_as_good_as_weights_of_the_rows():
+    table = rare(400)
+    by_class = tabular.fit(table, "kind", QUICK, class_weight={"yes": 4.0})
+    by_row = tabular.fit(table, "kind", QUICK, weights=np.where(table["kind"] == "yes", 4.0, 1.0))
+    both = tabular.fit(
+        table, "kind", QUICK, class_weight={"yes": 2.0}, weights=np.where(table["kind"] == "yes", 2.0, 1.0)
+    )
+    new = rare(50, 1)
+    for other in (by_row, both):
+        np.testing.assert_allclose(
+            by_class.model.predict(new)["kind=yes"], other.model.predict(new)["kind=yes"], rtol=1e-4
+        )
+
+
+def test_balanced_is_that_of_scikit_learn(rng):
+    codes = rng.choice(3, 50, p=[0.7, 0.2, 0.1]).astype(float)
+    found = weights_of_classes("balanced", Classes("y", ("a", "b", "c")), codes).weights
+    np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.unique(codes), y=codes))
+
+
+def test_estimators_take_classes_as_y_has_them():
+    table = rare(300)
+    y = (table["kind"] == "yes").astype(int)
+    by_name = TabularClassifier(settings=QUICK, class_weight={1: 4.0}).fit(table[["x"]], y)
+    other = TabularClassifier(settings=QUICK).fit(table[["x"]], y, sample_weight=np.where(y == 1, 4.0, 1.0))
+    np.testing.assert_allclose(by_name.predict_proba(table[["x"]]), other.predict_proba(table[["x"]]), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"class_weight has 2, which y has not; its classes are \[0, 1\]"):
+        TabularClassifier(settings=QUICK, class_weight={2: 4.0}).fit(table[["x"]], y)
+
+
+def test_the_command_line_has_them(tmp_path):
+    table = rare(300)
+    table["kind"] = table["kind"].replace("yes", "a=b")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    flags = ["train", str(tmp_path / "t.csv"), "--target", "kind", "--output", str(tmp_path / "run"), "--force"]
+    for given, wanted in ((["a=b=3"], "count as a=b 3, no 1:"), (["a=b=3", "no=2"], "count as a=b 3, no 2:")):
+        result = CliRunner().invoke(cli, [*flags, *(flag for one in given for flag in ("--class-weight", one))])
+        assert result.exit_code == 0, result.output
+        assert wanted in result.stdout
+    result = CliRunner().invoke(cli, [*flags, "--class-weight", "balanced"])
+    assert result.exit_code == 0, result.output
+    for wrong in (["a=b"], ["balanced", "no=2"]):
+        result = CliRunner().invoke(cli, [*flags, *(flag for one in wrong for flag in ("--class-weight", one))])
+        assert result.exit_code == 2
+        assert "--class-weight takes balanced alone, or a label and a number such as yes=2; got" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"task": "x", "class_weight": "balanced"}, "class weights are for classes, and 'x' is learned as a number"),
+        ({"class_weight": "even"}, "class_weight='even', wanted 'balanced' or a weight for each label"),
+        ({"class_weight": {"maybe": 2.0}}, "a class weight for 'maybe'; the classes of 'kind' are 'no', 'yes'"),
+        ({"class_weight": {"yes": 0.0}}, r"the class weight of 'yes' is 0\.0, wanted a number above 0"),
+        ({"class_weight": {"yes": "2"}}, "the class weight of 'yes' is '2', wanted a number above 0"),
+    ],
+)
+def test_refused(given, message):
+    with pytest.raises(tabular.DataError, match=message):
+        tabular.run(rare(120), **{"task": "kind", "settings": QUICK, **given})
+
+
+def test_numbers_have_no_classes():
+    with pytest.raises(tabular.DataError, match="class weights are for classes"):
+        weights_of_classes({"1": 2.0}, Number("y", 0.0, 1.0), np.zeros(3))

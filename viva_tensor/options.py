@@ -1,0 +1,101 @@
+"""Options of the command line that several commands have, and what their text means."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from viva_tensor.tabular.reading import Reading
+from viva_tensor.tabular.recognition import Writing
+
+OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience", "resume")
+PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=1)
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+class Failure(click.ClickException):
+    """A failure shown as one line on stderr with exit code 2, as for a wrong option."""
+
+    exit_code = 2
+
+
+def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    """Return layer widths from a comma-separated list."""
+    try:
+        widths = tuple(int(width) for width in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise Failure(f"--hidden takes layer widths such as 128,64; got {text!r}")
+    return widths
+
+
+def names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """Return names from a comma-separated list."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def shares(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    """Return shares from a comma-separated list."""
+    return tuple(_share(one, parameter, context) for one in text.split(","))
+
+
+def _share(text: str, parameter: click.Parameter, context: click.Context) -> float:
+    found: float = SHARE.convert(text.strip(), parameter, context)  # type: ignore[arg-type]  # it takes text, too
+    return found
+
+
+def class_weights(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, float] | str | None:
+    """Return what is said of the weights of classes: label=number several times, or balanced."""
+    if given == ("balanced",):
+        return "balanced"
+    weights = {}
+    for one in given:
+        label, equals, number = one.rpartition("=")
+        try:
+            weights[label] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise Failure(f"--class-weight takes balanced alone, or a label and a number such as yes=2; got {one!r}")
+    return weights or None
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a file is written."""
+    for option in reversed(
+        (
+            click.option("--sep", metavar="CHAR", help="Between columns.  [default: the one that fits]"),
+            click.option("--encoding", metavar="NAME", help="Of a text file.  [default: utf-8]"),
+            click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
+            click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
+            click.option("--missing", metavar="WORD,...", callback=names, help="Words for a missing value."),
+            click.option("--date-format", metavar="FORMAT", help="Of dates, such as %d.%m.%Y.  [default: ISO 8601]"),
+            click.option(
+                "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def reading_of(said: dict[str, Any]) -> Reading:
+    """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
+    separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
+    writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
+    return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
+
+
+def of_one(context: click.Context) -> list[str]:
+    """Return the options given that are for one network."""
+    given = [name for name in OF_ONE if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    return [f"--{name.replace('_', '-')}" for name in given]
