@@ -243,6 +243,15 @@ def test_threads_share_rows_where_sharing_each_row_would_cost_more_than_packing_
         assert by_rows == [0, 64]
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (5, 17), (64, 64), (33, 100), (200, 32)])
+@pytest.mark.parametrize("of_a", ["c", "fortran"])
+def test_outer_products_are_exact(shape, of_a, dtype, rng):
+    m, n = shape
+    a, b = laid_out(rng.standard_normal((7, m)).astype(dtype), of_a), rng.standard_normal((7, n)).astype(dtype)
+    assert np.array_equal(kernels.matmul(a[:, :, None], b[:, None, :]), a[:, :, None] * b[:, None, :])
+    assert np.array_equal(kernels.matmul(a[0][:, None], b[0][None]), np.outer(a[0], b[0]))
+
+
 @pytest.mark.parametrize(
     ("shape", "of_a", "of_b", "path"),
     [

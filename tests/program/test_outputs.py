@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, kernels, program
-from viva_tensor.program import thresholds
+from viva_tensor.program import forward as compiled
+from viva_tensor.program import planning, thresholds
 
 
 def recorded(x, c):
@@ -34,6 +35,61 @@ def test_outputs_have_the_values_of_the_tape(rows, threads, dtype, rng):
         for one, variable in zip(found, wanted, strict=True):
             assert np.array_equal(one, variable.data)
     assert not any(np.shares_memory(one, other) for one in first for other in second)
+
+
+class Fenced:
+    """NumPy, but what `empty` returns has numbers around it that tell whether something wrote there."""
+
+    def __init__(self):
+        self.made = []
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype):
+        size = int(np.prod(shape))
+        raw = np.full(size + 48, 12345, dtype)
+        self.made.append((raw, size))
+        return raw[16 : 16 + size].reshape(shape)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows", [6, 1, 0, 40])
+def test_large_outputs_are_written_where_they_are_returned_and_nothing_beside_them(
+    rows, threads, dtype, rng, monkeypatch
+):
+    fenced = Fenced()
+    monkeypatch.setattr(planning, "RETURNED_BYTES", 0)
+    monkeypatch.setattr(compiled, "np", fenced)
+    c, given = rng.standard_normal(2).astype(dtype), rng.standard_normal((rows, 3)).astype(dtype)
+    x, outputs, tape = recorded(rng.standard_normal((4, 3)).astype(dtype), c)
+    _, wanted, _ = recorded(given, c)
+    with kernels.num_threads(threads), thresholds.changed(**thresholds.EVERYWHERE):
+        for some in (slice(9), slice(2), slice(8, 9), slice(4, 5)):
+            forward = program.compile_forward(tape, output=outputs[some], inputs=(x,))
+            for one, variable in zip(forward(given), wanted[some], strict=True):
+                assert np.array_equal(one, variable.data)
+        forward = program.compile_forward(tape, output=outputs[0], inputs=(x,))
+        assert np.array_equal(forward(given), wanted[0].data)
+    assert len(fenced.made) >= 9 + 2 + 1 + 1 + 1
+    for raw, size in fenced.made:
+        assert (raw[:16] == 12345).all()
+        assert (raw[16 + size :] == 12345).all()
+
+
+def test_only_large_outputs_are_returned_and_their_slots_end_with_those_of_inputs(rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 4096)).astype("f4"))
+    outputs = []
+    for factor in range(20):
+        one, tape = autograd.mul(tape, x, float(factor))
+        outputs.append(one)
+    total, tape = autograd.sum(tape, outputs[3])
+    forward = program.compile_forward(tape, output=(total, *outputs), inputs=(x,))
+    found = forward(x.data)
+    assert len(forward._recent[-1].plan.returned) == 15
+    assert found[0] == total.data
+    for factor, one in enumerate(found[1:]):
+        assert np.array_equal(one, x.data * np.float32(factor))
 
 
 def test_temporaries_are_made_where_outputs_stay_and_only_the_rest_is_copied(rng):

@@ -96,3 +96,11 @@ def test_no_instruction_writes_into_an_input_and_no_output_lies_in_one():
     ):
         with pytest.raises(TypeError, match=r"Address|InputOffset"):
             call()
+    executor = Executor("f", 1, 1, ((4,), (2,)), None, None, 1)  # of which the second array is returned
+    executor.sum((1, 2, 2), InputOffset(0, 0), InputOffset(1, 0), 1.0, None, team)
+    with pytest.raises(TypeError, match="an input, wanted an Address or the InputOffset of a returned array"):
+        executor.sum((1, 2, 2), InputOffset(0, 0), InputOffset(0, 0), 1.0, None, team)
+    executor.finish(None)
+    x, out = np.arange(4, dtype="f4"), np.zeros(2, "f4")
+    assert executor.run((x, out)) == 0.0
+    assert out.tolist() == [2.0, 4.0]

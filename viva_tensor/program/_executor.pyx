@@ -313,7 +313,7 @@ cdef class Executor:
     cdef int write(self, void** field, object where) except -1:
         """Set where an instruction writes: never in an input."""
         if isinstance(where, InputOffset) and (<InputOffset> where).slot < self.read_only:
-            raise ValueError
+            raise TypeError("an input, wanted an Address or the InputOffset of a returned array")
         return self.read(<const void**> field, where)
 
     cdef int read_matrix(self, Matrix* matrix, tuple where) except -1:

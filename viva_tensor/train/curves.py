@@ -16,8 +16,8 @@ def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
     """
     import matplotlib.figure
 
-    figure = matplotlib.figure.Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure = matplotlib.figure.Figure(figsize=(8, 5))
+    axes = figure.add_axes((0.13, 0.1, 0.85, 0.87))  # a computed layout takes a third of the time
     for name in ("train_loss", "validation_loss"):
         if name in history:
             axes.plot(history["epoch"], history[name], label=name.replace("_", " "))
