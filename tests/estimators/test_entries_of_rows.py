@@ -195,21 +195,42 @@ def test_weights_that_are_lost_end_the_training(X, targets):
     assert model.n_iter_ < 50
 
 
-@pytest.mark.parametrize("most", [10, 30], ids=["even", "uneven"])
-def test_memory_of_a_wide_matrix(rng, most, never_dense):
-    counts = np.full(200_000, 10) if most == 10 else rng.integers(0, 20, 200_000)
-    ends = np.append(0, counts.cumsum())
+def wide(rng, counts):
+    """Rows of so many entries of 20,000 features."""
+    ends = np.append(0, np.cumsum(counts))
     indices = rng.integers(0, 20_000, ends[-1])
-    X = sparse.csr_array((np.ones(ends[-1], np.float32), indices, ends), shape=(200_000, 20_000))
-    y = rng.random(200_000)
-    model = MLPRegressor(hidden_layer_sizes=(2,), max_iter=1, batch_size=2000, early_stopping=True)
+    return sparse.csr_array((np.ones(ends[-1], np.float32), indices, ends), shape=(len(counts), 20_000))
+
+
+def peak_of(work):
+    """Bytes that Python and NumPy held at most during some work."""
     tracemalloc.start()
     try:
-        fitted(model, X, y).predict(X)
-        peak = tracemalloc.get_traced_memory()[1]
+        work()
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("most", "others"), [(10, 10), (28, 9), (105, 5)], ids=["even", "nearly even", "uneven"]
+)  # some 10 on average
+def test_memory_of_a_wide_matrix(rng, most, others, never_dense):
+    X, y = wide(rng, np.where(rng.random(200_000) < 0.05, most, others)), rng.random(200_000)
+    model = MLPRegressor(hidden_layer_sizes=(2,), max_iter=1, batch_size=2000, early_stopping=True)
+    peak = peak_of(lambda: fitted(model, X, y).predict(X))
     assert peak < 150e6  # 16 GB if it were dense, and 160 MB for a batch
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_memory_of_a_full_row_among_empty_ones(rng, solver, never_dense):
+    counts = np.where(rng.random(100_000) < 0.05, 3, 0)
+    counts[50_000] = 20_000
+    X, y = wide(rng, counts), np.arange(100_000) % 2
+    model = MLPClassifier(hidden_layer_sizes=(2,), max_iter=1, solver=solver)
+    peak = peak_of(lambda: fitted(model, X, y).predict(X))
+    assert peak < 100e6  # 8 GB if it were dense; 33 MB for the batch with the full row
+    assert np.isfinite(model.coefs_[0]).all()
 
 
 class TestChoice:
@@ -247,6 +268,14 @@ class TestChoice:
             dense = np.zeros((3, FEATURES))
             np.add.at(dense, (np.arange(3)[:, None], indices.astype(int)), values)
             np.testing.assert_allclose(dense, X.toarray()[[3, 17, 5]], rtol=1e-15)
+
+    def test_they_are_kept_up_to_three_places_for_each_entry(self, rng):
+        for most, whole in ((30, True), (32, False)):
+            X = wide(rng, [most, *[10] * 200, 20 - most // 2, 20 - (most + 1) // 2])  # 10 on average
+            batches = self.of(X)
+            assert (batches.whole is not None) == whole
+            if whole:
+                assert X.nnz < batches.whole[0].size <= 1.25 * 3 * X.nnz
 
     def test_more_features_than_float32_has_indices_for(self):
         X = sparse.csr_array((np.ones(2, np.float32), [0, 1 << 24], [0, 1, 2]), shape=(2, (1 << 24) + 1))

@@ -35,6 +35,20 @@ def test_steps_are_scikit_learns(diabetes, cancer, wine, activation, form):
             np.testing.assert_allclose(ours.score(X, y), theirs.score(X, y), rtol=1e-6)
 
 
+@pytest.mark.parametrize("widths", [(16,), (5, 16), (16, 17, 18), (17, 16)], ids=str)
+@pytest.mark.parametrize("rows", [16, 17, 200])
+def test_sparse_rows_and_layers_as_wide_as_the_rows_recorded(diabetes, widths, rows):
+    X, y = diabetes[0][:rows], diabetes[1][:rows]
+    Y = np.column_stack([y * power for power in range(1, 17)])
+    parameters = LONG | {"hidden_layer_sizes": widths, "max_iter": 3}
+    ours, theirs = both_fitted(MLPRegressor, parameters, sparse.csr_array(X), y)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-6, atol=1e-9)
+    sparsely, densely = (
+        fitted(MLPRegressor(**SHORT | parameters), form(X), Y) for form in (sparse.csr_array, np.array)
+    )
+    np.testing.assert_allclose(sparsely.predict(X), densely.predict(X), rtol=1e-6, atol=1e-9)
+
+
 def test_several_outputs_end_where_scikit_learn_does(diabetes):
     X, y = diabetes
     Y = np.column_stack([y, X[:, 2] + y**2])

@@ -11,7 +11,7 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.sparse import CHEAPER, MOST_FEATURES, SparseRows
 
-FEW_ZEROS = 1.5  # places for each entry, up to which all rows are kept with as many places
+FEW_ZEROS = 3.0  # places for each entry, up to which all rows are kept with as many: an epoch is one call then
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,8 @@ def batches_of(rows: Rows, size: int, shuffled: bool) -> Batches:
     """Return rows in batches of a size.
 
     Sparse rows are given by their entries if the features are at least :data:`viva_tensor.train.sparse.CHEAPER` times
-    as many as the entries of a batch's fullest row, on average over the batches of an epoch.
+    as many as the entries of a batch's fullest row, on average over the batches of an epoch. If all rows then take at
+    most :data:`FEW_ZEROS` places for each entry, or up to a quarter more as their number is rounded, they are kept so.
     """
     if not rows.sparse:
         return Batches(rows, size, by_entries=False, whole=rows.all())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from viva_tensor.sklearn.losses import record_loss
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rows import Rows
 
-RECORDED_ROWS = 16  # enough to record with; the program is planned for all rows at its first call
+RECORDED_ROWS = 16  # at least, to record with; the program is planned for all rows at its first call
 Evaluation = Callable[[Float64Array, Rows], tuple[float, Float64Array]]
 
 
@@ -43,7 +44,8 @@ class Objective:
         self._coefs, self._intercepts = ([np.array(one, np.float64) for one in kind] for kind in _weights(mlp))
         self._penalised = sum(one.size for one in self._coefs)
         make = self._of_sparse if rows.sparse else self._of_dense
-        self._evaluate = make(mlp, tuple(one[:RECORDED_ROWS] for one in rows.all()))
+        count = _rows_to_record(self._coefs + self._intercepts)
+        self._evaluate = make(mlp, tuple(one[:count] for one in rows.all()))
 
     def __call__(self, flat: Float64Array, rows: Rows) -> tuple[float, Float64Array]:
         """Return the loss with the penalty, and its gradient."""
@@ -144,6 +146,12 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
             ConvergenceWarning,
             stacklevel=4,
         )
+
+
+def _rows_to_record(weights: Sequence[Array]) -> int:
+    """Return a number of rows that no weights have: a program takes all inputs of as many rows for a batch."""
+    lengths = {len(one) for one in weights}
+    return next(count for count in itertools.count(RECORDED_ROWS) if count not in lengths)
 
 
 def _weights(mlp: Any) -> tuple[list[Array], list[Array]]:
