@@ -88,6 +88,8 @@ def test_the_command_line_has_them(tmp_path):
     [
         ({"task": "x", "class_weight": "balanced"}, "class weights are for classes, and 'x' is learned as a number"),
         ({"class_weight": "even"}, "class_weight='even', wanted 'balanced' or a weight for each label"),
+        ({"class_weight": 3.0}, r"class_weight=3\.0, wanted 'balanced' or a weight for each label"),
+        ({"class_weight": ()}, r"class_weight=\(\), wanted 'balanced' or a weight for each label"),
         ({"class_weight": {"maybe": 2.0}}, "a class weight for 'maybe'; the classes of 'kind' are 'no', 'yes'"),
         ({"class_weight": {"yes": 0.0}}, r"the class weight of 'yes' is 0\.0, wanted a number above 0"),
         ({"class_weight": {"yes": "2"}}, "the class weight of 'yes' is '2', wanted a number above 0"),

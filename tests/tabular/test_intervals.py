@@ -1,6 +1,7 @@
 """Intervals and quantiles of numbers in tables: that they hold the share that they say, in files and on every way."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,32 @@ def test_the_loss_is_the_sum_of_its_parts_and_its_gradient(rng):
     assert at((0.5, 0.1)) == Several(Quantile(0.5), (0.1,))
 
 
+@pytest.mark.parametrize("tail", [0.05, 0.1, 0.2, 0.3, 0.45])
+def test_of_quantiles_as_near_to_the_median_the_lower_is_the_prediction(tail):
+    for given in ((tail, 1 - tail), (1 - tail, tail)):
+        assert at(given) == Several(Quantile(tail), (1 - tail,))
+
+
+def test_a_model_with_intervals_is_trained_on_and_gets_a_margin_of_its_own():
+    table = spreading(400)
+    earlier = tabular.run(table, "y", ONE, interval=0.8).model
+    wide = replace(earlier, target=replace(earlier.target, margin=5.0))
+    again = tabular.run(table, "y", ONE, interval=0.8, start=wide).model
+    assert abs(again.target.margin) < 1
+    assert replace(again.target, margin=5.0) == wide.target
+    with pytest.raises(tabular.DataError, match="other columns, scales or classes"):
+        tabular.run(table, "y", ONE, interval=0.9, start=earlier)
+
+
+def test_effects_of_values_are_those_of_a_number_alone_and_not_once_for_each_output():
+    people = np.random.default_rng(1).integers(0, 300, 2000)
+    table = spreading(2000).assign(who=[f"p{one}" for one in people])
+    table["y"] += people % 7 * 3
+    alone, beside = (tabular.fit(table, "y", SEVERAL, interval=one).model.encoding for one in (None, 0.8))
+    assert "who: effect" in alone.feature_names
+    assert beside == alone
+
+
 def test_targets_come_back_from_their_description():
     for target in (
         Ranged("y", 1.0, 2.0, levels=(0.1, 0.9), margin=-0.25),
@@ -164,6 +191,7 @@ def test_the_command_line_has_them(tmp_path):
             r"quantile=\(\), wanted a number between 0 and 1, or",
         ),
         ({"loss": "quantile", "quantile": (0.1, 0.1)}, "or several that differ"),
+        ({"loss": "quantile", "quantile": (0.5, 0.50000001)}, "or several that differ"),
         ({"loss": "quantile", "quantile": "0.5"}, "quantile='0.5', wanted a number"),
         ({"loss": "quantile", "quantile": (0.1, 0.5), "interval": 0.5}, "an interval beside several quantiles"),
         ({"loss": "poisson", "interval": 0.5}, "an interval beside the loss poisson"),

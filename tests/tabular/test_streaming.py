@@ -1,6 +1,7 @@
 """Files in blocks: what they give is what reading them as a whole gives."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -337,3 +338,18 @@ class TestMemory:
         assert memory.granted(tmp_path, "0::/job/step\n") == [500]
         assert memory.granted(tmp_path, "4:memory:/job\n") == []
         assert memory.free_memory() > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns"),
+    [({"interval": 0.8}, ["lower", "upper"]), ({"loss": "quantile", "quantile": (0.1, 0.5)}, ["10%", "50%"])],
+)
+def test_intervals_and_quantiles_are_learned_from_rows_in_blocks(asked, columns, tmp_path):
+    made().assign(price=lambda table: table["price"] + np.random.default_rng(1).normal(size=len(table))).to_csv(
+        tmp_path / "table.csv", index=False
+    )
+    run = tabular.run(stream(tmp_path / "table.csv"), "price", replace(QUICK, epochs=6), **asked)
+    assert run.rows["train"] > 2000
+    assert (run.test[columns[0]] < run.test[columns[1]]).mean() > 0.9
+    assert list(run.test.columns[-2:]) == columns
+    assert all(0.5 < value < 1 for name, value in run.metric.items() if name == "coverage")

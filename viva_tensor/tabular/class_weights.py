@@ -48,8 +48,8 @@ def weights_of_classes(given: str | Mapping[str, float], target: Target, values:
     """
     if not isinstance(target, Classes):
         raise DataError(f"class weights are for classes, and {target.name!r} is learned as a number")
-    if isinstance(given, str):
-        if given != BALANCED:
+    if not isinstance(given, Mapping):
+        if not (isinstance(given, str) and given == BALANCED):
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
         counts = np.bincount(values.astype(int), minlength=target.outputs)
         return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))

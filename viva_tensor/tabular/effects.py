@@ -86,7 +86,7 @@ def _shares(prepared: Prepared, rows: IndexArray) -> Float64Array:
 def _centred(values: Float64Array, target: Target, shares: Float64Array) -> Float64Array:
     """Return what effects are means of, less the mean of all rows: a number, or whether a row is of each class."""
     if not isinstance(target, Classes):
-        numbers = target.encode(values).astype(np.float64)
+        numbers = target.encode(values)[:, :1].astype(np.float64)  # the same for each output
     else:
         numbers = np.eye(target.outputs)[values.astype(int)]
         numbers = numbers[:, 1:] if target.outputs == 2 else numbers

@@ -241,11 +241,10 @@ def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers
         )
     if earlier.trees is not None:
         raise DataError("the model to go on from is a blend with trees, which cannot be trained on; train anew")
-    if (earlier.target, earlier.encoding, earlier.activation) != (
-        prepared.target,
-        prepared.encoding,
-        settings.activation,
-    ):
+    target = earlier.target
+    if isinstance(target, Ranged):
+        target = dataclasses.replace(target, margin=0.0)  # which is found anew
+    if (target, earlier.encoding, earlier.activation) != (prepared.target, prepared.encoding, settings.activation):
         hint = "take the same table, task, seed and activation, or train anew"
         raise DataError(f"the model to go on from has other columns, scales or classes than this table gives; {hint}")
     return earlier.layers

@@ -11,7 +11,7 @@ from viva_tensor import autograd, nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.quantiles import Several, at, between
+from viva_tensor.tabular.quantiles import Several, at, between, percent
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.train.settings import LOSSES as NAMED
 from viva_tensor.train.settings import Loss
@@ -43,7 +43,8 @@ class Aim:
         """The quantiles, checked."""
         given = self.quantile if isinstance(self.quantile, Sequence | np.ndarray) else (self.quantile,)
         levels = tuple(given) if not isinstance(given, str) else ()
-        if not (levels and all(is_number(one) and 0 < one < 1 for one in levels) and len(set(levels)) == len(levels)):
+        right = levels and all(is_number(one) and 0 < one < 1 for one in levels)
+        if not right or len(set(map(percent, levels))) < len(levels):
             wanted = "a number between 0 and 1, or several that differ"
             raise DataError(f"quantile={self.quantile!r}, wanted {wanted}")
         return tuple(map(float, levels))

@@ -51,6 +51,17 @@ class Several:
         return Traced(total, tape)
 
 
+def percent(level: float) -> str:
+    """Return the name of a quantile among the columns of predictions.
+
+    Examples
+    --------
+    >>> percent(0.1), percent(0.025)
+    ('10%', '2.5%')
+    """
+    return f"{100 * level:.6g}%"
+
+
 def between(first: str | Loss, interval: float) -> Several:
     """Return the loss of a prediction and of the two quantiles around the share of an interval.
 
@@ -66,11 +77,13 @@ def between(first: str | Loss, interval: float) -> Several:
 def at(levels: Sequence[float]) -> Quantile | Several:
     """Return the loss of one quantile or several, of which that nearest to the median is the prediction.
 
+    Of two that are as near it is the lower one.
+
     Examples
     --------
     >>> at((0.9, 0.1, 0.4))
     Several(first=Quantile(quantile=0.4), levels=(0.1, 0.9), interval=False)
     """
-    middle = min(levels, key=lambda level: abs(level - 0.5))
+    middle = min(sorted(levels), key=lambda level: round(abs(level - 0.5), 9))  # 0.05 and 0.95 are as near
     others = tuple(sorted(level for level in levels if level != middle))
     return Several(Quantile(middle), others) if others else Quantile(middle)

@@ -87,7 +87,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
     with TemporaryDirectory(prefix="features-", dir=folder) as temporary:
         path = Path(temporary) / "rows"
         target, split = prepared.target, prepared.split
-        packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (1,)))
+        packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (target.outputs,)))
         held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
         count = lacking = seen = 0
         unknown: Counter[str] = Counter()

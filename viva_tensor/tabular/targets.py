@@ -14,7 +14,7 @@ import pandas as pd
 from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
-from viva_tensor.tabular.quantiles import Quantile, Several
+from viva_tensor.tabular.quantiles import Quantile, Several, percent
 from viva_tensor.train.settings import Loss
 
 LARGEST = 600.0  # logarithm of a prediction
@@ -184,7 +184,7 @@ class Ranged(Number):
             return super().decode(output).assign(**ends)
         levels = sorted((self.level, *self.levels))
         quantiles = np.sort(output.astype(np.float64), axis=1) * self.std + self.mean
-        columns = {f"{100 * level:.6g}%": quantiles[:, i] for i, level in enumerate(levels)}
+        columns = {percent(level): quantiles[:, i] for i, level in enumerate(levels)}
         return pd.DataFrame({"predicted": quantiles[:, levels.index(self.level)], **columns})
 
     def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
