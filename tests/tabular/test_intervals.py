@@ -127,6 +127,14 @@ def test_the_loss_is_the_sum_of_its_parts_and_its_gradient(rng):
     assert at((0.5, 0.1)) == Several(Quantile(0.5), (0.1,))
 
 
+def test_names_of_rows_may_be_called_as_the_ends_of_intervals_where_there_are_none():
+    table = spreading(80).assign(lower=[f"row {i}" for i in range(80)])
+    task = tabular.Task("y", roles=tabular.Roles(id="lower"))
+    assert tabular.run(table, task, ONE).test["lower"].str.startswith("row ").all()
+    with pytest.raises(tabular.DataError, match="'lower' that names rows has the name of a column of predictions"):
+        tabular.run(table, task, ONE, interval=0.5)
+
+
 @pytest.mark.parametrize("tail", [0.05, 0.1, 0.2, 0.3, 0.45])
 def test_of_quantiles_as_near_to_the_median_the_lower_is_the_prediction(tail):
     for given in ((tail, 1 - tail), (1 - tail, tail)):

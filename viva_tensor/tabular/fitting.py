@@ -180,7 +180,7 @@ def learned(
         if members is None:
             result = _trained(features, suited, ranks, options, start)
             held_out = features.prepared.split.validation
-            if isinstance(target, Ranged):
+            if isinstance(target, Ranged) and target.level is None:
                 outputs = result.predict(features.x[held_out])
                 target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, outputs))
         else:

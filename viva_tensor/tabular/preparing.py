@@ -34,7 +34,7 @@ from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 
 TEST_FRACTION = 0.2
-PREDICTED = ("row", "actual", "predicted", "lower", "upper")  # columns of predictions
+PREDICTED, ENDS = ("row", "actual", "predicted"), ("lower", "upper")  # columns of predictions, and of intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def prepare(
         raise DataError(
             f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
         ) from None
-    if roles.id in PREDICTED:
+    if roles.id in PREDICTED or (task.interval is not None and roles.id in ENDS):
         raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
     if task.target in roles.drop:
         raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
