@@ -22,6 +22,7 @@ from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.members import Members, fit_members
 from viva_tensor.tabular.metrics import metric_of
 from viva_tensor.tabular.model import Model
+from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
@@ -181,8 +182,8 @@ def learned(
             result = _trained(features, suited, ranks, options, start)
             held_out = features.prepared.split.validation
             if isinstance(target, Ranged) and target.level is None:
-                outputs = result.predict(features.x[held_out])
-                target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, outputs))
+                unseen = partial(in_blocks, result.predict, features.x, held_out)
+                target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, unseen()))
         else:
             if isinstance(members, Best):
                 blend = fit_best(features, suited, members)
