@@ -60,6 +60,8 @@ def class_weights(
     weights = {}
     for one in given:
         label, equals, number = one.rpartition("=")
+        if label in weights:
+            raise Failure(f"--class-weight has two weights for {label!r}, wanted one")
         try:
             weights[label] = float(number)
         except ValueError:

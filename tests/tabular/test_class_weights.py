@@ -81,6 +81,18 @@ def test_the_command_line_has_them(tmp_path):
         result = CliRunner().invoke(cli, [*flags, *(flag for one in wrong for flag in ("--class-weight", one))])
         assert result.exit_code == 2
         assert "--class-weight takes balanced alone, or a label and a number such as yes=2; got" in result.stderr
+    result = CliRunner().invoke(cli, [*flags, "--class-weight", "no=2", "--class-weight", "no=3"])
+    assert result.exit_code == 2
+    assert "--class-weight has two weights for 'no', wanted one" in result.stderr
+
+
+@pytest.mark.parametrize("scale", [2.0**600, 2.0**-600])
+def test_weights_whose_squares_are_infinite_or_zero_are_as_good_as_others(scale):
+    table = rare(300)
+    other, plain = (
+        tabular.fit(table, "kind", QUICK, class_weight={"yes": 4 * one, "no": one}).model for one in (scale, 1.0)
+    )
+    np.testing.assert_array_equal(other.predict(table)["kind=yes"], plain.predict(table)["kind=yes"])
 
 
 @pytest.mark.parametrize(

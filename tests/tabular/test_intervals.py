@@ -12,6 +12,7 @@ from sklearn.metrics import mean_pinball_loss
 from viva_tensor import autograd, tabular
 from viva_tensor.cli import cli
 from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.tabular.losses import Aim
 from viva_tensor.tabular.quantiles import Quantile, Several, at, between
 from viva_tensor.tabular.targets import Ranged, target_from_dict, target_to_dict
 from viva_tensor.train import Settings
@@ -135,6 +136,25 @@ def test_names_of_rows_may_be_called_as_the_ends_of_intervals_where_there_are_no
         tabular.run(table, task, ONE, interval=0.5)
 
 
+def test_a_name_of_rows_like_a_column_of_predictions_is_refused_before_training():
+    table = spreading(80).assign(**{"50%": range(80), "kind=a": range(80), "kind": ["a", "b"] * 40})
+    for given in (
+        {"task": tabular.Task("y", roles=tabular.Roles(id="50%")), "loss": "quantile", "quantile": (0.1, 0.5)},
+        {"task": tabular.Task("kind", roles=tabular.Roles(id="kind=a"))},
+    ):
+        started = []
+        with pytest.raises(tabular.DataError, match="that names rows has the name of a column of predictions"):
+            tabular.run(table, settings=ONE, started=started.append, **given)
+        assert not started
+
+
+def test_quantiles_may_be_arrays():
+    found = [Aim("quantile", one).levels for one in (np.array(0.25), np.float32(0.25), np.array([0.25]), [0.25])]
+    assert found == [(0.25,)] * 4
+    with pytest.raises(tabular.DataError, match="wanted a number between 0 and 1, or several that differ"):
+        _ = Aim("quantile", np.array([[0.25]])).levels
+
+
 @pytest.mark.parametrize("tail", [0.05, 0.1, 0.2, 0.3, 0.45])
 def test_of_quantiles_as_near_to_the_median_the_lower_is_the_prediction(tail):
     for given in ((tail, 1 - tail), (1 - tail, tail)):
@@ -184,8 +204,12 @@ def test_the_command_line_has_them(tmp_path):
     result = CliRunner().invoke(cli, ["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert {"predicted", "lower", "upper"} <= set(pd.read_csv(out).columns)
+    told = CliRunner().invoke(cli, ["info", str(tmp_path / "run")]).stdout
+    assert "predicts  y: a number, with an interval that is to hold 0.9 of the rows\n" in told
     result = CliRunner().invoke(cli, [*flags, "--loss", "quantile", "--quantile", "0.1, 0.9,0.5"])
     assert result.exit_code == 0, result.output
+    told = CliRunner().invoke(cli, ["info", str(tmp_path / "run")]).stdout
+    assert "predicts  y: a number, with the quantiles 10%, 50%, 90%\n" in told
     assert "below 90% of the test rows: " in result.stdout
 
 

@@ -41,8 +41,8 @@ class Aim:
     @property
     def levels(self) -> tuple[float, ...]:
         """The quantiles, checked."""
-        given = self.quantile if isinstance(self.quantile, Sequence | np.ndarray) else (self.quantile,)
-        levels = tuple(given) if not isinstance(given, str) else ()
+        given = np.asarray(self.quantile, dtype=object)
+        levels = given.ravel().tolist() if given.ndim < 2 else []
         right = levels and all(is_number(one) and 0 < one < 1 for one in levels)
         if not right or len(set(map(percent, levels))) < len(levels):
             wanted = "a number between 0 and 1, or several that differ"

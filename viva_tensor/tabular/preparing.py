@@ -34,7 +34,7 @@ from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 
 TEST_FRACTION = 0.2
-PREDICTED, ENDS = ("row", "actual", "predicted"), ("lower", "upper")  # columns of predictions, and of intervals
+PREDICTED = ("row", "actual")  # columns of predictions beside those of the target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +153,6 @@ def prepare(
         raise DataError(
             f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
         ) from None
-    if roles.id in PREDICTED or (task.interval is not None and roles.id in ENDS):
-        raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
     if task.target in roles.drop:
         raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
     column = table[task.target]
@@ -175,10 +173,13 @@ def prepare(
     parts = split_rows(len(kept), task.test_fraction, settings.validation_fraction, settings.seed, classes)
     split = Split(*(kept[part] for part in parts))
     target = fit_target(task.target, values[split.train], labels, loss)
+    if roles.id in (*PREDICTED, *target.decode(np.zeros((0, target.outputs), np.float32)).columns):
+        raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
     of_class = None
     if task.class_weight is not None:
         of_class = weights_of_classes(task.class_weight, target, values[split.given])
         shares = of_class.of_rows(values) * (1.0 if shares is None else shares)
+        shares /= shares[kept].max()  # so that sums of squares are finite
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
     notes = [*source.notes, *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))

@@ -11,7 +11,7 @@ from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.data import number_of
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
-from viva_tensor.tabular.quantiles import Quantile
+from viva_tensor.tabular.quantiles import Quantile, percent
 from viva_tensor.tabular.targets import Classes, Ranged
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
@@ -104,6 +104,10 @@ def describe(model: Model) -> str:
     sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
+    if isinstance(target, Ranged):
+        levels = ", ".join(percent(level) for level in sorted((target.level or 0.0, *target.levels)))
+        interval = f"an interval that is to hold {target.coverage:.4g} of the rows"
+        gives += f", with {interval if target.level is None else f'the quantiles {levels}'}"
     lines = [
         f"predicts  {target.name}: {gives}",
         f"network   {'-'.join(map(str, sizes))}, {model.activation}: "
