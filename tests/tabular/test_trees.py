@@ -103,6 +103,7 @@ def test_sums_multiples_and_other_columns():
     assert one(x[:0]).shape == (0, 3)
     many = np.tile(x, (40, 1))
     np.testing.assert_array_equal(one(many), np.tile(one(x), (40, 1)))  # in blocks
+    np.testing.assert_array_equal(np.concatenate([one(x[start : start + 3]) for start in range(0, 100, 3)]), one(x))
 
 
 def test_trees_for_losses_that_scikit_learn_has():

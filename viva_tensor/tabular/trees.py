@@ -72,11 +72,16 @@ class Trees:
         return self.value[node]
 
     def __call__(self, x: Float32Array) -> Float64Array:
-        """Return outputs [rows, outputs] for features x [rows, features]."""
-        whose = np.equal.outer(self.output, np.arange(len(self.base))).astype(np.float64)
+        """Return outputs [rows, outputs] for features x [rows, features]; rows beside a row do not change its bits."""
         block = max(1, TOGETHER // max(1, len(self.root)))
-        parts = [self.leaves(x[start : start + block]) @ whose for start in range(0, max(len(x), 1), block)]
-        return np.concatenate(parts) + self.base
+        return np.concatenate([self._block(x[start : start + block]) for start in range(0, max(len(x), 1), block)])
+
+    def _block(self, x: Float32Array) -> Float64Array:
+        leaves, outputs = self.leaves(x), np.empty((len(x), len(self.base)))
+        for output, base in enumerate(self.base):
+            terms = np.column_stack([np.full(len(x), base), leaves[:, self.output == output]])
+            outputs[:, output] = np.cumsum(terms, axis=1)[:, -1]  # one after another; a product's order is BLAS's own
+        return outputs
 
     def scaled(self, factor: float) -> Trees:
         """Return trees whose outputs are a multiple."""
