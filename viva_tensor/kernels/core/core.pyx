@@ -14,8 +14,7 @@ cdef extern from "vector.h" nogil:
     vec fused "viva_fused" (vec a, vec b, vec c)               # a·b + c
     vec fused_from "viva_fused_from" (vec c, vec a, vec b)     # c - a·b
     real fused_real "VIVA_FUSED_REAL" (real a, real b, real c)
-    vec zip_low "VIVA_ZIP_LOW" (vec a, vec b)
-    vec zip_high "VIVA_ZIP_HIGH" (vec a, vec b)
+    void transpose "viva_transpose" (vec* rows)     # LANES of them
     vec relu_of "VIVA_RELU" (vec x)
     vec masked "VIVA_MASKED" (vec a, vec x)
     vec load_part "VIVA_LOAD_PART" (const real* source, int size)      # of the first `size` of LANES elements
@@ -24,7 +23,6 @@ cdef extern from "vector.h" nogil:
     void prefetch "VIVA_PREFETCH" (const void* address)
     enum:
         LANES "VIVA_VEC_LANES"
-        LOG_LANES "VIVA_LOG_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
         TILE_VECS "VIVA_TILE_VECS"
         EXACT_TILES "VIVA_EXACT_TILES"
@@ -52,18 +50,6 @@ cdef inline Py_ssize_t row_share(Py_ssize_t rows, int thread, int threads) noexc
 cdef inline int lanes_of(Py_ssize_t columns, int j) noexcept nogil:
     """Return the number of elements of vector j that lie within so many columns."""
     return <int> max(0, min(<Py_ssize_t> LANES, columns - j * LANES))
-
-
-cdef inline void transpose(vec* rows) noexcept nogil:
-    """Transpose LANES rows of LANES elements in registers: after LOG_LANES perfect shuffles each column is a row."""
-    cdef vec shuffled[LANES]
-    cdef int i
-    for _ in range(LOG_LANES):
-        for i in range(LANES // 2):
-            shuffled[2 * i] = zip_low(rows[i], rows[i + LANES // 2])
-            shuffled[2 * i + 1] = zip_high(rows[i], rows[i + LANES // 2])
-        for i in range(LANES):
-            rows[i] = shuffled[i]
 
 
 include "packing.pxi"

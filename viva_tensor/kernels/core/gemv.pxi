@@ -4,6 +4,9 @@
 cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
     AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
+    STREAMS = 8         # rows of b that are read side by side for one row
+    RUN = 256           # vectors of one row whose sums stay in the first-level cache
+    GROUPS = 3          # groups of columns whose sums of one row hide each other's latency
 
 
 cdef inline int vecs_of(int height) noexcept nogil:
@@ -40,6 +43,12 @@ cdef inline void transposed_end(int height, const vec* sums, int stride, const M
     for j in range(LANES):
         if j < part.columns:
             store_part(out + j * args.out.column, lines[j], <int> part.rows)
+
+
+cdef inline bint stores_only(const MatmulArgs* args) noexcept nogil:
+    """Return whether finished sums go to adjacent elements of the output as they are."""
+    return (args.out.column == 1 and not args.has_bias and not args.relu and not args.has_mask
+            and args.update == NULL)
 
 
 cdef inline void rows_end(int height, int vecs, const vec* sums, const MatmulArgs* args, Part part) noexcept nogil:
@@ -84,13 +93,15 @@ cdef inline Py_ssize_t starts(int height, const MatmulArgs* args, const Part* pa
     return args.a.column
 
 
-cdef inline void rows_beside(int height, int vecs, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Compute `vecs` vectors of a few rows from b with adjacent columns; the last may be a part vector."""
+cdef inline void rows_beside(int height, int vecs, bint whole, const MatmulArgs* args,
+                             const Part* part) noexcept nogil:
+    """Compute `vecs` vectors of a few rows from b with adjacent columns; the last may be a part vector if not whole."""
     cdef vec sums[FEW_ROWS * ROW_VECS]
     cdef vec totals[FEW_ROWS * ROW_VECS]
     cdef vec line[ROW_VECS]
     cdef const real* a[FEW_ROWS]
     cdef const real* b
+    cdef const real* source
     cdef real copied[CHUNK]
     cdef Py_ssize_t chunk = 0, k, step
     cdef real value
@@ -103,9 +114,10 @@ cdef inline void rows_beside(int height, int vecs, const MatmulArgs* args, const
                 sums[i * vecs + j] = ZERO
         for k in range(min(CHUNK, args.depth - chunk)):
             for j in range(vecs):
-                line[j] = load_part(b + j * LANES // PANEL * args.b.across + j * LANES % PANEL,
-                                    lanes_of(part.columns, j))
-                prefetch(b + AHEAD * args.b.row + j * LANES // PANEL * args.b.across + j * LANES % PANEL)
+                source = b + j * LANES // PANEL * args.b.across + j * LANES % PANEL
+                line[j] = (<const vec*> source)[0] if whole else load_part(source, lanes_of(part.columns, j))
+                if j * LANES * <int> sizeof(real) % LINE == 0:
+                    prefetch(source + AHEAD * args.b.row)
             for i in range(height):
                 value = a[i][k * step]
                 for j in range(vecs):
@@ -115,7 +127,67 @@ cdef inline void rows_beside(int height, int vecs, const MatmulArgs* args, const
             for j in range(vecs):
                 totals[i * vecs + j] = sums[i * vecs + j] if chunk == 0 else totals[i * vecs + j] + sums[i * vecs + j]
         chunk += CHUNK
-    rows_end(height, vecs, totals, args, part[0])
+    if whole and stores_only(args):
+        for i in range(min(<Py_ssize_t> height, part.rows)):
+            for j in range(vecs):
+                (<vec*> at(&args.out, part.row + i, part.column + j * LANES))[0] = totals[i * vecs + j]
+    else:
+        rows_end(height, vecs, totals, args, part[0])
+
+
+cdef inline void add_rows(int streams, const real* b, Py_ssize_t row, const real* a, Py_ssize_t step, Py_ssize_t vecs,
+                          vec* sums) noexcept nogil:
+    """Add some rows of b, each times its element of a, to sums in memory."""
+    cdef vec values[STREAMS]
+    cdef vec value
+    cdef Py_ssize_t j
+    cdef int i
+    for i in range(streams):
+        values[i] = splat(a[i * step])
+    for j in range(vecs):
+        value = sums[j]
+        for i in range(streams):
+            value = fused((<const vec*> (b + i * row + j * LANES))[0], values[i], value)
+        sums[j] = value
+
+
+cdef void one_row(const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Compute RUN whole vectors of one row at most from b with adjacent columns, of which some are read at a time.
+
+    Where rows of b lie far apart, memory and its translation take longer for strips that are a few vectors wide.
+    """
+    cdef vec sums[RUN]
+    cdef vec totals[RUN]
+    cdef const real* a[FEW_ROWS]
+    cdef const real* b
+    cdef real copied[CHUNK]
+    cdef Py_ssize_t chunk = 0, k, end, step, j, vecs = part.columns // LANES
+    cdef Part piece = part[0]
+    while chunk < args.depth:
+        step = starts(1, args, part, chunk, a, copied)
+        b = at(&args.b, chunk, part.column)
+        end = min(<Py_ssize_t> CHUNK, args.depth - chunk)
+        for j in range(vecs):
+            sums[j] = ZERO
+        k = 0
+        while k + STREAMS <= end:
+            add_rows(STREAMS, b, args.b.row, a[0] + k * step, step, vecs, sums)
+            b += STREAMS * args.b.row
+            k += STREAMS
+        while k < end:
+            add_rows(1, b, args.b.row, a[0] + k * step, step, vecs, sums)
+            b += args.b.row
+            k += 1
+        for j in range(vecs):
+            totals[j] = sums[j] if chunk == 0 else totals[j] + sums[j]
+        chunk += CHUNK
+    if stores_only(args) and plain(&args.out):
+        memcpy(at(&args.out, part.row, part.column), totals, part.columns * sizeof(real))
+        return
+    while piece.column < part.column + part.columns:
+        piece.columns = min(<Py_ssize_t> TILE_COLUMNS, part.column + part.columns - piece.column)
+        epilogue_in_any_layout(totals + (piece.column - part.column) // LANES, args, &piece)
+        piece.column += TILE_COLUMNS
 
 
 cdef inline void rows_across(int height, const MatmulArgs* args, const Part* part) noexcept nogil:
@@ -159,6 +231,66 @@ cdef inline void rows_across(int height, const MatmulArgs* args, const Part* par
             totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
         chunk += CHUNK
     rows_end(height, 1, totals, args, part[0])
+
+
+cdef inline void transposed_block(const real* b, Py_ssize_t column, int size, vec* lines) noexcept nogil:
+    """Load the first `size` elements of LANES columns that are each contiguous, transposed."""
+    cdef int j
+    for j in range(LANES):
+        if size == LANES:
+            lines[j] = (<const vec*> (b + j * column))[0]
+            prefetch(b + j * column + AHEAD * LANES)
+        else:
+            lines[j] = load_part(b + j * column, size)
+    transpose(lines)
+
+
+cdef void one_row_across(const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Compute three times LANES columns of one row from b whose columns are contiguous: sums that do not wait."""
+    cdef vec first[LANES]
+    cdef vec second[LANES]
+    cdef vec third[LANES]
+    cdef vec sums[GROUPS]
+    cdef vec totals[GROUPS]
+    cdef vec value
+    cdef const real* a[FEW_ROWS]
+    cdef const real* b
+    cdef const real* from_a
+    cdef real copied[CHUNK]
+    cdef Py_ssize_t chunk = 0, end, k, step, column = args.b.column
+    cdef int i, j, size
+    while chunk < args.depth:
+        step = starts(1, args, part, chunk, a, copied)
+        from_a = a[0]
+        b = at(&args.b, chunk, part.column)
+        for i in range(GROUPS):
+            sums[i] = ZERO
+        end = min(<Py_ssize_t> CHUNK, args.depth - chunk)
+        for k in range(end // LANES):
+            transposed_block(b, column, LANES, first)
+            transposed_block(b + LANES * column, column, LANES, second)
+            transposed_block(b + 2 * LANES * column, column, LANES, third)
+            for j in range(LANES):
+                value = splat(from_a[j * step])
+                sums[0] = fused(first[j], value, sums[0])
+                sums[1] = fused(second[j], value, sums[1])
+                sums[2] = fused(third[j], value, sums[2])
+            b += LANES
+            from_a += LANES * step
+        size = <int> (end % LANES)
+        if size:
+            transposed_block(b, column, size, first)
+            transposed_block(b + LANES * column, column, size, second)
+            transposed_block(b + 2 * LANES * column, column, size, third)
+            for j in range(size):
+                value = splat(from_a[j * step])
+                sums[0] = fused(first[j], value, sums[0])
+                sums[1] = fused(second[j], value, sums[1])
+                sums[2] = fused(third[j], value, sums[2])
+        for i in range(GROUPS):
+            totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
+        chunk += CHUNK
+    rows_end(1, GROUPS, totals, args, part[0])
 
 
 cdef inline void outer_strip(const MatmulArgs* args, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t column,
@@ -252,21 +384,33 @@ cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) n
 cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, with as many chains as their width allows."""
     cdef int vecs = vecs_of(height)
+    part.columns = GROUPS * LANES
+    while height == 1 and args.path == ROWS_ACROSS and plain(&args.b) and part.column + part.columns <= end:
+        one_row_across(args, &part)
+        part.column += part.columns
     while args.path == ROWS_ACROSS and part.column < end:
         part.columns = min(<Py_ssize_t> LANES, end - part.column)
         rows_across(height, args, &part)
         part.column += LANES
+    while height == 1 and plain(&args.b) and part.column + 2 * vecs * LANES <= end:
+        part.columns = min(<Py_ssize_t> RUN, (end - part.column) // LANES) * LANES
+        one_row(args, &part)
+        part.column += part.columns
+    part.columns = vecs * LANES
+    while part.column + part.columns <= end:
+        rows_beside(height, vecs, True, args, &part)
+        part.column += part.columns
     while part.column + vecs * LANES // 2 < end:
         part.columns = min(vecs * <Py_ssize_t> LANES, end - part.column)
-        rows_beside(height, vecs, args, &part)
+        rows_beside(height, vecs, False, args, &part)
         part.column += vecs * LANES
     while height == 1 and part.column + LANES < end:
         part.columns = min(vecs * <Py_ssize_t> LANES // 2, end - part.column)
-        rows_beside(height, vecs // 2, args, &part)
+        rows_beside(height, vecs // 2, False, args, &part)
         part.column += vecs * LANES // 2
     while part.column < end:
         part.columns = min(<Py_ssize_t> LANES, end - part.column)
-        rows_beside(height, 1, args, &part)
+        rows_beside(height, 1, False, args, &part)
         part.column += LANES
 
 

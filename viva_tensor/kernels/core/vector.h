@@ -84,7 +84,7 @@ typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /*
 #define VIVA_RELU(x) ((viva_vec)((viva_mask)(x) & ~(viva_mask)((x) < VIVA_ZERO)))
 #define VIVA_MASKED(a, x) ((viva_vec)((viva_mask)(a) & ~(viva_mask)((x) <= VIVA_ZERO)))
 
-/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high does the same with the upper halves: the steps of a transpose in registers. */
+/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high does the same with the upper halves: the steps of viva_transpose. */
 #if VIVA_VEC_LANES == 2
 #define VIVA_LOG_LANES 1
 #define VIVA_LOW 0, 2
@@ -161,6 +161,43 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused_from(vi
 #endif
 }
 
+/* Transpose LANES rows of LANES elements in registers. */
+static inline __attribute__((always_inline, unused)) void viva_transpose(viva_vec *rows) {
+#if defined(__AVX2__) && VIVA_VEC_BYTES == 32 /* a zip across the halves of a register would take two instructions */
+    viva_vec halves[VIVA_VEC_LANES];
+    for (int i = 0; i < VIVA_VEC_LANES / 2; i++) {
+        __m256 low = (__m256)rows[i], high = (__m256)rows[i + VIVA_VEC_LANES / 2];
+        halves[i] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x20);
+        halves[i + VIVA_VEC_LANES / 2] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x31);
+    }
+#if VIVA_REAL_BITS == 64
+    for (int i = 0; i < 4; i += 2) {
+        rows[i] = (viva_vec)_mm256_unpacklo_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
+        rows[i + 1] = (viva_vec)_mm256_unpackhi_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
+    }
+#else
+    for (int i = 0; i < 8; i += 4) {
+        __m256 a = (__m256)halves[i], b = (__m256)halves[i + 1], c = (__m256)halves[i + 2], d = (__m256)halves[i + 3];
+        __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+        __m256 above = _mm256_unpackhi_ps(a, b), beyond = _mm256_unpackhi_ps(c, d);
+        rows[i] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0x44);
+        rows[i + 1] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0xee);
+        rows[i + 2] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0x44);
+        rows[i + 3] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0xee);
+    }
+#endif
+#else /* after log2(LANES) perfect shuffles each column is a row */
+    viva_vec shuffled[VIVA_VEC_LANES];
+    for (int step = 0; step < VIVA_LOG_LANES; step++) {
+        for (int i = 0; i < VIVA_VEC_LANES / 2; i++) {
+            shuffled[2 * i] = VIVA_ZIP_LOW(rows[i], rows[i + VIVA_VEC_LANES / 2]);
+            shuffled[2 * i + 1] = VIVA_ZIP_HIGH(rows[i], rows[i + VIVA_VEC_LANES / 2]);
+        }
+        for (int i = 0; i < VIVA_VEC_LANES; i++) rows[i] = shuffled[i];
+    }
+#endif
+}
+
 /* The first n of a vector's elements, 0 ≤ n ≤ LANES, the others zero; nothing beyond them is accessed. For n = 0 not even
  * the address is used: a masked access to a page that is not mapped takes microseconds. */
 #if defined(__AVX512F__) && VIVA_REAL_BITS == 64
@@ -176,14 +213,21 @@ static const viva_int viva_first[2 * VIVA_VEC_LANES] = {
 #if VIVA_REAL_BITS == 64
     -1, -1, -1, -1
 #define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm256_maskload_pd(from, VIVA_FIRST(n)))
-#define VIVA_STORE_MASKED(to, v, n) _mm256_maskstore_pd(to, VIVA_FIRST(n), (__m256d)(v))
+#define VIVA_STORE_SOME(to, v, n) _mm256_maskstore_pd(to, VIVA_FIRST(n), (__m256d)(v))
 #else
     -1, -1, -1, -1, -1, -1, -1, -1
 #define VIVA_LOAD_MASKED(from, n) ((viva_vec)_mm256_maskload_ps(from, VIVA_FIRST(n)))
-#define VIVA_STORE_MASKED(to, v, n) _mm256_maskstore_ps(to, VIVA_FIRST(n), (__m256)(v))
+#define VIVA_STORE_SOME(to, v, n) _mm256_maskstore_ps(to, VIVA_FIRST(n), (__m256)(v))
 #endif
 };
 #define VIVA_FIRST(n) _mm256_loadu_si256((const __m256i *)(viva_first + VIVA_VEC_LANES - (n)))
+#define VIVA_STORE_MASKED(to, v, n) /* AMD's processors take a dozen cycles for a masked store, even of all */ \
+    do {                                  \
+        if ((n) == VIVA_VEC_LANES)        \
+            *(viva_vec *)(to) = (v);      \
+        else                              \
+            VIVA_STORE_SOME(to, v, n);    \
+    } while (0)
 #endif
 #if defined(VIVA_LOAD_MASKED) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define VIVA_LOAD_PART(from, n) ((n) > 0 ? VIVA_LOAD_MASKED(from, n) : VIVA_ZERO)
@@ -220,11 +264,9 @@ typedef viva_real viva_vec;
 #define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
 #define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
 #define VIVA_PREFETCH(address) ((void)(address))
-#define VIVA_LOG_LANES 0
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
-#define VIVA_ZIP_LOW(a, b) (a)
-#define VIVA_ZIP_HIGH(a, b) (b)
+#define viva_transpose(rows) ((void)(rows))
 #endif
 
 #endif
