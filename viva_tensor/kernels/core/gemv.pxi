@@ -6,12 +6,14 @@ cdef enum:
     AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
     STREAMS = 8         # rows of b that are read side by side for one row
     RUN = 256           # vectors of one row whose sums stay in the first-level cache
+    SET_STRIDE = 4096   # bytes from one cache line to the next of the same set of the first-level cache
     GROUPS = 3          # groups of columns whose sums of one row hide each other's latency
 
 
 cdef inline int vecs_of(int height) noexcept nogil:
-    """Return the vectors of sums of each of a few rows: as many as registers hold."""
-    return min(ROW_VECS, max(1, (ROW_VECS * 2 if TILE_ROWS * TILE_VECS >= 2 * ROW_VECS else ROW_VECS) // height))
+    """Return the vectors of sums of each of a few rows: as many as registers hold, at least a tile's."""
+    cdef int least = TILE_VECS if height <= TILE_ROWS else 1
+    return min(ROW_VECS, max(least, (ROW_VECS * 2 if TILE_ROWS * TILE_VECS >= 2 * ROW_VECS else ROW_VECS) // height))
 
 
 cdef inline Part part_of(Py_ssize_t row, Py_ssize_t column, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
@@ -230,7 +232,11 @@ cdef inline void rows_across(int height, const MatmulArgs* args, const Part* par
         for i in range(height):
             totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
         chunk += CHUNK
-    rows_end(height, 1, totals, args, part[0])
+    if stores_only(args) and part.columns == LANES:
+        for i in range(min(<Py_ssize_t> height, part.rows)):
+            (<vec*> at(&args.out, part.row + i, part.column))[0] = totals[i]
+    else:
+        rows_end(height, 1, totals, args, part[0])
 
 
 cdef inline void transposed_block(const real* b, Py_ssize_t column, int size, vec* lines) noexcept nogil:
@@ -243,6 +249,11 @@ cdef inline void transposed_block(const real* b, Py_ssize_t column, int size, ve
         else:
             lines[j] = load_part(b + j * column, size)
     transpose(lines)
+
+
+cdef inline bint lies_apart(const Matrix* b) noexcept nogil:
+    """Return whether columns that are read side by side do not evict each other: theirs would be the same cache set."""
+    return plain(b) and b.column * <Py_ssize_t> sizeof(real) % SET_STRIDE != 0
 
 
 cdef void one_row_across(const MatmulArgs* args, const Part* part) noexcept nogil:
@@ -385,7 +396,7 @@ cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ss
     """Compute a few rows of the output from a column on, with as many chains as their width allows."""
     cdef int vecs = vecs_of(height)
     part.columns = GROUPS * LANES
-    while height == 1 and args.path == ROWS_ACROSS and plain(&args.b) and part.column + part.columns <= end:
+    while height == 1 and args.path == ROWS_ACROSS and lies_apart(&args.b) and part.column + part.columns <= end:
         one_row_across(args, &part)
         part.column += part.columns
     while args.path == ROWS_ACROSS and part.column < end:
@@ -422,7 +433,9 @@ cdef void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogi
         along_rows(2, args, part, local.right)
     elif 2 < part.rows <= 4:
         along_rows(4, args, part, local.right)
-    elif part.rows > 4:
+    elif 4 < part.rows <= 6:
+        along_rows(6, args, part, local.right)
+    elif part.rows > 6:
         along_rows(FEW_ROWS, args, part, local.right)
 
 
