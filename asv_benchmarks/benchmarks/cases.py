@@ -157,7 +157,7 @@ OTHERS: dict[str, tuple[str, Callable[[Arrays], object]]] = {
 PRODUCTS = {
     "no depth": ("no_depth", 256, 0, 256, False, False),
     "8³": ("row_by_row", 8, 8, 8, False, False),
-    "outer": ("outer_product", 256, 1, 256, False, False),
+    "outer": ("shallow", 256, 1, 256, False, False),
     "few rows": ("rows_beside", 4, 512, 512, False, False),
     "few rows, transposed": ("rows_across", 4, 512, 512, False, True),
     "256³": ("packed", 256, 256, 256, False, False),
@@ -241,7 +241,7 @@ def _compile(rng: np.random.Generator) -> Function:
 
 SGD, MOMENTUM = optim.SGD(lr=1e-3), optim.SGD(lr=1e-3, momentum=0.9)
 SQUARE = Workload(256, (256, 256))
-FEW = frozenset({"matmul rows_beside", "matmul rows_across", "matmul row_by_row", "matmul outer_product", "call"})
+FEW = frozenset({"matmul rows_beside", "matmul rows_across", "matmul row_by_row", "matmul shallow", "call"})
 TILES = frozenset({"matmul packed", "matmul strided", "matmul column_panels", "matmul row_panels"})
 STEP = FEW | TILES | {"squared_error", "sum"}
 CLASSIFIER = STEP | {"normalize", "normalize_backward", "gelu", "gelu_backward", "dropout", "update adam", "mul", "add"}

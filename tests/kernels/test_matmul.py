@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -257,12 +259,26 @@ def test_outer_products_are_exact(shape, of_a, dtype, rng):
     assert np.array_equal(kernels.matmul(a[0][:, None], b[0][None]), np.outer(a[0], b[0]))
 
 
+@pytest.mark.parametrize("layouts", [("c", "c"), ("c", "fortran"), ("fortran", "c"), ("fortran", "fortran")])
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 15, 16])
+def test_a_product_of_few_steps_has_the_bits_of_one_with_zeros_after_them(steps, layouts, dtype, rng):
+    for m, n in product((1, 4, 5, 8, 9, 40, 67), (1, 3, 5, 16, 17, 31, 33, 70)):
+        a, b, bias = np.zeros((m, 40), dtype), np.zeros((40, n), dtype), rng.standard_normal(n).astype(dtype)
+        a[:, :steps], b[:steps] = rng.standard_normal((m, steps)), rng.standard_normal((steps, n))
+        few, more = [laid_out(a[:, :steps], layouts[0]), laid_out(b[:steps], layouts[1])], [a, b]
+        assert np.array_equal(kernels.matmul(*few), kernels.matmul(*more))
+        assert np.array_equal(kernels.linear(few[0], few[1].T, bias), kernels.linear(a, b.T, bias))
+
+
 @pytest.mark.parametrize(
     ("shape", "of_a", "of_b", "path"),
     [
         ((3, 0, 5), "c", "c", "no depth"),
         ((4, 4, 2), "c", "c", "row by row"),
-        ((40, 1, 40), "c", "c", "outer product"),
+        ((40, 1, 40), "c", "c", "few steps"),
+        ((40, 16, 40), "fortran", "fortran", "few steps"),
+        ((5, 16, 40), "c", "fortran", "few rows along b's columns"),
+        ((100, 16, 5), "fortran", "c", "transposed, few rows along b's rows"),
         ((1, 300, 40), "c", "c", "few rows along b's rows"),
         ((1, 300, 40), "c", "fortran", "few rows along b's columns"),
         ((40, 300, 1), "c", "c", "transposed, few rows along b's columns"),

@@ -78,7 +78,7 @@ cdef inline double clip_factor(double squared_norm, double max_norm) noexcept no
 cdef enum Path:             # how a product is computed, as `path_of` in matmul.pxi chooses
     NO_DEPTH                # nothing to sum
     ROW_BY_ROW              # a few multiply-adds
-    OUTER_PRODUCT           # a depth of one
+    SHALLOW                 # a depth of a few steps
     ROWS_BESIDE             # a few rows, b read along its rows
     ROWS_ACROSS             # a few rows, b read along its columns
     PACKED                  # tiles, as all paths below; a is copied into panels of TILE_ROWS

@@ -21,6 +21,7 @@ cdef extern from "vector.h" nogil:
     void store_part "VIVA_STORE_PART" (real* target, vec value, int size)
     bint known "VIVA_KNOWN" (Py_ssize_t x)     # while compiling
     void prefetch "VIVA_PREFETCH" (const void* address)
+    void stays_in_memory "VIVA_STAYS_IN_MEMORY" (vec* array)
     enum:
         LANES "VIVA_VEC_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
@@ -60,6 +61,7 @@ include "updates.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
 include "gemv.pxi"
+include "untiled.pxi"
 include "dropout.pxi"
 include "sums.pxi"
 include "rows.pxi"

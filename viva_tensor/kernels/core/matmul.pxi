@@ -21,7 +21,8 @@ cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/
     PACKING = 16            # multiply-adds that take as long as packing an element
     SEAM = 2048             # multiply-adds that take as long as a cache line on its way between two threads
     FEW_ROWS = 8            # rows that take no tiles
-    SHALLOW = 32            # depth up to which a large output takes more time than the operands
+    FEW_STEPS = 16          # depth that takes no tiles
+    OUTPUT_BOUND = 32       # depth up to which a large output takes more time than the operands
     LARGE = BLOCK_B // 2    # elements of an output beyond the second-level cache
     WIDE = 8 * TILE_COLUMNS     # columns so many that the strips below a panel of b lie far apart
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
@@ -72,10 +73,16 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
     local.right = share(columns, TILE_COLUMNS, index + 1, count)
 
 
-cdef inline bint is_outer_product(const MatmulArgs* args) noexcept nogil:
-    """Return whether a product has a depth of one and only a mask besides; panels of columns are dealt out whole."""
-    return (args.depth == 1 and args.out.column == 1 and args.b.column == 1 and not args.has_bias
-            and not args.relu and (not args.has_mask or args.mask.column == 1) and args.update == NULL
+cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
+    """Return whether a product has a few steps, all in one panel of its operands, and writes to adjacent elements.
+
+    Panels of columns are dealt out whole.
+    """
+    return (args.depth <= FEW_STEPS and args.out.column == 1 and args.update == NULL
+            and (not args.has_bias or args.bias.column == 1)
+            and (not args.has_mask or (args.mask.column == 1 and joined(&args.mask)))
+            and (args.b.column == 1 or (plain(&args.b) and (args.rows > FEW_ROWS or args.depth <= LANES // 4)))
+            and (args.depth == 1 or (args.a.across == PANEL * args.a.column and joined(&args.b)))
             and not (args.by_rows and args.swapped))
 
 
@@ -86,8 +93,8 @@ cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
     if args.rows * args.columns * args.depth <= FEW and args.columns <= LANES and args.b.column == 1 \
             and plain(&args.a) and plain(&args.b):
         return ROW_BY_ROW
-    if is_outer_product(args):
-        return OUTER_PRODUCT
+    if is_shallow(args):
+        return SHALLOW
     if args.rows == 1 or (args.rows <= FEW_ROWS and plain(&args.a)):
         if args.b.column == 1:
             return ROWS_BESIDE
@@ -135,6 +142,8 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     cdef Py_ssize_t few = 1 if args.rows * args.columns * args.depth <= FEW else FEW_ROWS
     if not plain(&args.out):
         return args.out.down != PANEL * args.out.row
+    if is_shallow(args):
+        return args.rows > 1 and plain(&args.b) and (args.columns == 1 or (args.columns <= few and args.a.row == 1))
     if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):
         return False
     if args.columns == 1 and (args.a.row == 1 or args.a.column == 1):
@@ -217,9 +226,9 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
             column_panel_tiles(args, a, panel, begin, depth, part)
 
 
-cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
+cdef inline bint is_output_bound(const MatmulArgs* args) noexcept nogil:
     """Return whether a large output in rows takes more time than the operands."""
-    return args.depth <= SHALLOW and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out)
+    return args.depth <= OUTPUT_BOUND and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out)
 
 
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
@@ -245,7 +254,7 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
-    if not a.padded and is_shallow(args):
+    if not a.padded and is_output_bound(args):
         rows = TILE_ROWS        # the output is written row after row
     columns = block_size(BLOCK_B, TILE_COLUMNS, args.depth)
     b.first = local.left

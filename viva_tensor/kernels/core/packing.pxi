@@ -17,6 +17,11 @@ cdef inline bint plain(const Matrix* matrix) noexcept nogil:
     return matrix.down == PANEL * matrix.row and matrix.across == PANEL * matrix.column
 
 
+cdef inline bint joined(const Matrix* matrix) noexcept nogil:
+    """Return whether the stride from one row to the next is the same across panels of rows."""
+    return matrix.down == PANEL * matrix.row
+
+
 cdef inline real* at(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
     return <real*> matrix.data + (row // PANEL * matrix.down + row % PANEL * matrix.row
                                   + column // PANEL * matrix.across + column % PANEL * matrix.column)

@@ -251,6 +251,8 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 
 /* Into the second-level cache: rows a power of two apart would evict each other from the first-level cache. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
+/* Registers are for the sums of a chunk: GCC would also keep those of the chunks before in them. */
+#define VIVA_STAYS_IN_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
 /* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
@@ -264,6 +266,7 @@ typedef viva_real viva_vec;
 #define VIVA_LOAD_PART(from, n) ((n) ? *(from) : 0)
 #define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
 #define VIVA_PREFETCH(address) ((void)(address))
+#define VIVA_STAYS_IN_MEMORY(array) ((void)(array))
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
 #define viva_transpose(rows) ((void)(rows))
