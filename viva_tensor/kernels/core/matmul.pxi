@@ -228,7 +228,8 @@ cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* 
 
 cdef inline bint is_output_bound(const MatmulArgs* args) noexcept nogil:
     """Return whether a large output in rows takes more time than the operands."""
-    return args.depth <= OUTPUT_BOUND and args.columns >= WIDE and args.rows * args.columns >= LARGE and plain(&args.out)
+    return (args.depth <= OUTPUT_BOUND and args.columns >= WIDE and args.rows * args.columns >= LARGE
+            and plain(&args.out))
 
 
 cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:

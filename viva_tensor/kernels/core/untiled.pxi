@@ -5,7 +5,7 @@ cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
 
-cdef struct Strip:      # a few columns of a product of a few steps: where its operands lie
+cdef struct Strip:      # columns of a product of a few steps: where its operands lie
     Py_ssize_t depth
     const real* a
     Py_ssize_t a_row, a_step    # from one row, and from one step of the depth, to the next
@@ -40,83 +40,127 @@ cdef inline Strip strip_of(int vecs, const MatmulArgs* args, const Part* part, r
     return strip
 
 
-cdef inline void finish_strip(int height, int vecs, const Strip* strip, vec* sums) noexcept nogil:
-    """Apply bias, relu and mask to the sums of a few rows of a strip."""
+cdef inline bint finishes(const Strip* strip) noexcept nogil:
+    return strip.bias != NULL or strip.relu or strip.mask != NULL
+
+
+cdef inline void finish_strip(int height, int vecs, const Strip* strip, Py_ssize_t row, Py_ssize_t column,
+                              const vec* sums, real* out) noexcept nogil:
+    """Write the sums of a few rows, from a row and a column of a strip on, after bias, relu and mask."""
+    cdef vec value
     cdef int i, j, size
-    for j in range(vecs):
-        size = lanes_of(strip.columns, j)
-        for i in range(height):
+    for i in range(height):
+        for j in range(vecs):
+            value, size = sums[i * TILE_VECS + j], lanes_of(strip.columns - column, j)
             if strip.bias != NULL:
-                sums[i * TILE_VECS + j] += load_part(strip.bias + j * LANES, size)
+                value += load_part(strip.bias + column + j * LANES, size)
             if strip.relu:
-                sums[i * TILE_VECS + j] = relu_of(sums[i * TILE_VECS + j])
+                value = relu_of(value)
             if strip.mask != NULL:
-                sums[i * TILE_VECS + j] = masked(sums[i * TILE_VECS + j],
-                                                 load_part(strip.mask + i * strip.mask_row + j * LANES, size))
+                value = masked(value, load_part(strip.mask + (row + i) * strip.mask_row + column + j * LANES,
+                                                size))
+            store_part(out + i * strip.out_row + j * LANES, value, size)
 
 
-cdef inline void strip_rows(int height, int vecs, bint whole, Strip* strip, Py_ssize_t rows) noexcept nogil:
-    """Compute rows of a strip, some at a time; `whole` vectors take no masks."""
+cdef inline void strip_rows(int height, int vecs, bint whole, const Strip* strip, Py_ssize_t first,
+                            Py_ssize_t end) noexcept nogil:
+    """Compute rows of a strip, some at a time down each of its panels; `whole` vectors take no masks."""
     cdef vec sums[STRIP_ROWS * TILE_VECS]
-    cdef const real* a = strip.a
+    cdef vec finished[STRIP_ROWS * TILE_VECS]   # in memory: only what is there has an address
+    cdef const real* a
     cdef const real* b
-    cdef real* out = strip.out
+    cdef real* out
     cdef Py_ssize_t a_row = strip.a_row, a_step = strip.a_step, b_step = strip.b_step, out_row = strip.out_row
-    cdef Py_ssize_t k, depth = strip.depth
+    cdef Py_ssize_t columns = strip.columns, column = 0, row, k, depth = strip.depth
     cdef int i, j
-    cdef bint finishes = strip.bias != NULL or strip.relu or strip.mask != NULL
-    while rows >= height:
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * TILE_VECS + j] = ZERO
-        b = strip.b
-        for k in range(depth):
-            multiply_step(height, vecs, a + k * a_step, a_row, b, sums)
-            b += b_step
-        if finishes:
-            finish_strip(height, vecs, strip, sums)
-            strip.mask += height * strip.mask_row
-        for i in range(height):
-            for j in range(vecs):
-                if whole:
-                    (<vec*> (out + j * LANES))[0] = sums[i * TILE_VECS + j]
-                else:
-                    store_part(out + j * LANES, sums[i * TILE_VECS + j], lanes_of(strip.columns, j))
+    while column < columns:
+        row = first
+        a = strip.a + first * a_row
+        out = strip.out + first * out_row + column
+        while row + height <= end:
+            for i in range(height):
+                for j in range(vecs):
+                    sums[i * TILE_VECS + j] = ZERO
+            b = strip.b + column
+            for k in range(depth):
+                multiply_step(height, vecs, a + k * a_step, a_row, b, sums)
+                b += b_step
+            if finishes(strip):
+                copy_sums(height, vecs, sums, finished)
+                finish_strip(height, vecs, strip, row, column, finished, out)
+            else:
+                for i in range(height):
+                    for j in range(vecs):
+                        if whole:
+                            (<vec*> (out + i * out_row + j * LANES))[0] = sums[i * TILE_VECS + j]
+                        else:
+                            store_part(out + i * out_row + j * LANES, sums[i * TILE_VECS + j], lanes_of(columns, j))
+            row += height
+            a += height * a_row
+            out += height * out_row
+        column += vecs * LANES
+
+
+cdef inline void outer_rows(const Strip* strip, Py_ssize_t rows) noexcept nogil:
+    """Set out[i, j] = a[i]·b[j], added to zero like every sum, in whole panels: no loads between stores but of a."""
+    cdef vec line[TILE_VECS]
+    cdef vec value
+    cdef const real* a
+    cdef real* out
+    cdef Py_ssize_t column = 0, columns = strip.columns, a_row = strip.a_row, out_row = strip.out_row, i
+    cdef int j
+    while column < columns:
+        for j in range(TILE_VECS):
+            line[j] = (<const vec*> (strip.b + column + j * LANES))[0]
+        a = strip.a
+        out = strip.out + column
+        for i in range(rows):
+            value = splat(a[0])
+            for j in range(TILE_VECS):
+                (<vec*> (out + j * LANES))[0] = fused(line[j], value, ZERO)
+            a += a_row
             out += out_row
-        a += height * a_row
-        rows -= height
-    strip.a, strip.out = a, out
+        column += TILE_COLUMNS
 
 
 cdef inline void shallow_strip(int vecs, bint whole, const MatmulArgs* args, const Part* part) noexcept nogil:
     cdef real copied[FEW_STEPS * TILE_COLUMNS]
     cdef Strip strip = strip_of(vecs, args, part, copied)
-    strip_rows(STRIP_ROWS, vecs, whole, &strip, part.rows)
-    strip_rows(1, vecs, whole, &strip, part.rows % STRIP_ROWS)
+    cdef Py_ssize_t high = part.rows // STRIP_ROWS * STRIP_ROWS
+    if whole and strip.depth == 1 and not finishes(&strip):
+        outer_rows(&strip, part.rows)
+        return
+    strip_rows(STRIP_ROWS, vecs, whole, &strip, 0, high)
+    if high < part.rows:
+        strip_rows(1, vecs, whole, &strip, high, part.rows)
 
 
-cdef inline Py_ssize_t rows_at_once(const MatmulArgs* args, Py_ssize_t row, Py_ssize_t columns) noexcept nogil:
-    """Return the rows after which a strip gives way to the next: as far as a panel of a, in rows with others beside."""
-    if not joined(&args.a):
-        return PANEL - row % PANEL
-    if columns <= TILE_COLUMNS or not plain(&args.out):
-        return args.rows
-    return ROWS_OF_COPY
+cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
+    """Return whether b, the output and the mask have whole rows of adjacent elements."""
+    return (args.b.column == 1 and plain(&args.b) and plain(&args.out)
+            and (not args.has_mask or plain(&args.mask)))
 
 
 cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Compute a product of a few steps, some rows at a time from left to right; in panels, one panel after another."""
+    """Compute a product of a few steps: a few rows after others where all lies in rows, else a panel after another."""
     cdef Part part = part_of(local.top, local.left, 0, 0)
+    cdef bint in_rows = lie_in_rows(args)
+    cdef Py_ssize_t at_once = args.rows
+    if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
+        at_once = FEW_ROWS if in_rows else ROWS_OF_COPY
     while part.row < local.bottom:
-        part.rows = min(rows_at_once(args, part.row, local.right - local.left), local.bottom - part.row)
+        part.rows = min(at_once, local.bottom - part.row)
+        if not joined(&args.a):
+            part.rows = min(part.rows, PANEL - part.row % PANEL)
         part.column = local.left
         while part.column < local.right:
             part.columns = local.right - part.column
             if part.columns >= TILE_COLUMNS:
-                part.columns = TILE_COLUMNS
+                part.columns = part.columns // TILE_COLUMNS * TILE_COLUMNS if in_rows else TILE_COLUMNS
                 shallow_strip(TILE_VECS, True, args, &part)
+            elif part.columns > LANES:
+                shallow_strip(TILE_VECS, False, args, &part)
             else:
-                part.columns = min(<Py_ssize_t> LANES, part.columns)
                 shallow_strip(1, False, args, &part)
             part.column += part.columns
         part.row += part.rows
