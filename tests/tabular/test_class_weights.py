@@ -66,6 +66,19 @@ def test_estimators_take_classes_as_y_has_them():
         TabularClassifier(settings=QUICK, class_weight={2: 4.0}).fit(table[["x"]], y)
 
 
+def test_classes_are_named_by_their_values(rng):
+    table = rare(300)
+    table["kind"] = (table["kind"] == "yes").astype(int)
+    task = tabular.Task("kind", kind="class")
+    told = [
+        [note for note in tabular.fit(table, task, QUICK, class_weight=given).notes if "count as" in note]
+        for given in ({1: 4.0}, {1.0: 4.0}, {"1": 4.0})
+    ]
+    assert told[0] == told[1] == told[2] != []
+    with pytest.raises(tabular.DataError, match="has a class twice"):
+        tabular.fit(table, task, QUICK, class_weight={1: 4.0, "1": 4.0})
+
+
 def test_the_command_line_has_them(tmp_path):
     table = rare(300)
     table["kind"] = table["kind"].replace("yes", "a=b")

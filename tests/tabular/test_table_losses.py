@@ -134,3 +134,8 @@ def test_classes_take_their_own_alone():
     assert TabularClassifier(settings=quick, loss="log-loss").fit(X, y).predict_proba(X).shape == (60, 2)
     with pytest.raises(ValueError, match="the loss poisson is for numbers"):
         TabularClassifier(loss="poisson").fit(X, y)
+
+
+def test_tasks_are_keys_whatever_they_ask_for():
+    several = [tabular.Task("y", loss="quantile", quantile=levels) for levels in ([0.1, 0.5], [0.1, 0.5], [0.2, 0.5])]
+    assert len({*several, tabular.Task("y", class_weight={1: 2.0})}) == 3

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, label_of
 from viva_tensor.tabular.targets import Classes, Target
 
 BALANCED = "balanced"
@@ -33,13 +33,13 @@ class ClassWeights(NamedTuple):
         return f"rows of a class count as {each}: probabilities are those of a table with so many"
 
 
-def weights_of_classes(given: str | Mapping[str, float], target: Target, values: Float64Array) -> ClassWeights:
+def weights_of_classes(given: str | Mapping[Any, float], target: Target, values: Float64Array) -> ClassWeights:
     """Return the weight of each class of a target, by what a user says and the indices of the classes of rows.
 
     Raises
     ------
     DataError
-        If the target is a number, a label is none of its own, or a weight is not a number above 0.
+        If the target is a number, a label is none of its own or given twice, or a weight is not a number above 0.
 
     Examples
     --------
@@ -53,14 +53,17 @@ def weights_of_classes(given: str | Mapping[str, float], target: Target, values:
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
         counts = np.bincount(values.astype(int), minlength=target.outputs)
         return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))
-    unknown = [label for label in given if label not in target.labels]
+    named = {label_of(value): weight for value, weight in given.items()}
+    if len(named) < len(given):
+        raise DataError(f"class_weight={given!r} has a class twice; its values are named {', '.join(named)}")
+    unknown = [label for label in named if label not in target.labels]
     if unknown:
         labels = _some([repr(label) for label in target.labels])
         raise DataError(f"a class weight for {unknown[0]!r}; the classes of {target.name!r} are {labels}")
-    for label, weight in given.items():
+    for label, weight in named.items():
         if not (is_number(weight) and 0 < weight < np.inf):
             raise DataError(f"the class weight of {label!r} is {weight!r}, wanted a number above 0")
-    return ClassWeights(target.labels, np.array([float(given.get(label, 1.0)) for label in target.labels]))
+    return ClassWeights(target.labels, np.array([float(named.get(label, 1.0)) for label in target.labels]))
 
 
 def _some(words: Sequence[str]) -> str:

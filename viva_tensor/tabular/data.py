@@ -226,8 +226,18 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
     (array([ 0, -1,  1,  0]), ['True', 'False'])
     """
     codes, values = pd.factorize(column)
-    # a missing value turns integers into floats, which must not change their label
-    return codes, [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+    return codes, [label_of(value) for value in values]
+
+
+def label_of(value: object) -> str:
+    """Return the label of a value of a column.
+
+    Examples
+    --------
+    >>> label_of(1), label_of(1.0), label_of(True), label_of("1")  # a missing value turns integers into floats
+    ('1', '1', 'True', '1')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def number_of(count: int, noun: str) -> str:

@@ -78,7 +78,7 @@ def fit(
     quantile: float | Sequence[float] | None = None,
     metric: str | None = None,
     interval: float | None = None,
-    class_weight: str | Mapping[str, float] | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
     weights: npt.ArrayLike | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,

@@ -63,9 +63,9 @@ class Task:
         The share of rows whose value is to lie between the columns "lower" and "upper" of predictions, of a number.
         Both quantiles are learned beside the prediction, and moved by a margin that gives them this share on rows that
         were not learned from.
-    class_weight : "balanced" or mapping of str to float, optional
-        How much rows of a class count in training and validation, by label, 1 for those not named; balanced ones have
-        n / (classes · rows of the class). Of a table in memory, on one process.
+    class_weight : "balanced" or mapping to float, optional
+        How much rows of a class count in training and validation, by its value, 1 for those not named; balanced ones
+        have n / (classes · rows of the class). Of a table in memory, on one process.
     metric : {"rmse", "mae", "r2", "accuracy", "log-loss", "auc"}, optional
         What tells on the validation rows which epoch is best, instead of the loss, and is told of the test rows. Of
         several ranks it is the mean over their validation rows. Needs
@@ -78,10 +78,10 @@ class Task:
     roles: Roles = Roles()  # noqa: RUF009  # frozen
     writing: Writing = Writing()  # noqa: RUF009  # frozen
     loss: str | None = None
-    quantile: float | Sequence[float] = 0.5
+    quantile: float | Sequence[float] = dataclasses.field(default=0.5, hash=False)
     metric: str | None = None
     interval: float | None = None
-    class_weight: str | Mapping[str, float] | None = dataclasses.field(default=None, hash=False)
+    class_weight: str | Mapping[Any, float] | None = dataclasses.field(default=None, hash=False)
 
     @property
     def aim(self) -> Aim:

@@ -56,10 +56,10 @@ def percent(level: float) -> str:
 
     Examples
     --------
-    >>> percent(0.1), percent(0.025)
-    ('10%', '2.5%')
+    >>> percent(0.07), percent(0.025), percent(0.9999999)
+    ('7%', '2.5%', '99.99999%')
     """
-    return f"{100 * level:.6g}%"
+    return f"{100 * level:.12g}%"  # as many digits as were meant: 100 · 0.07 has others after its fifteenth
 
 
 def between(first: str | Loss, interval: float) -> Several:

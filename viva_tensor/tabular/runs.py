@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def run(
     quantile: float | Sequence[float] | None = None,
     metric: str | None = None,
     interval: float | None = None,
-    class_weight: str | Mapping[str, float] | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
     started: Callable[[Prepared], object] | None = None,
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
