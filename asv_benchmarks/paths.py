@@ -42,7 +42,7 @@ def ladder(title: str, shapes: list[tuple[int, int, int]], transposed: bool = Fa
 
 def main() -> None:
     kernels.set_num_threads(1)
-    ladder("FEW: multiply-adds, row by row or as a tile", [(m, 8, 8) for m in (2, 4, 6, 8, 9, 12, 16, 32)])
+    ladder("FEW: multiply-adds, row by row or in a few steps", [(m, 8, 8) for m in (2, 4, 6, 8, 9, 12, 16, 32)])
     ladder("READ_AGAIN: columns of b, a packed or not", [(512, 512, n) for n in (64, 96, 128, 129, 160, 256)])
     ladder("READ_AGAIN: rows of a, b packed or not", [(m, 512, 512) for m in (64, 96, 128, 129, 160, 256)])
     ladder("the same, of aᵀ", [(512, 512, n) for n in (64, 96, 128, 129, 160, 256)], transposed=True)

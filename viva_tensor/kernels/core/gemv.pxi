@@ -1,4 +1,4 @@
-# Products with few rows (a plan turns a few columns into rows): sums of whole rows in registers, from b as it lies.
+# Products with few rows (a plan turns a few columns into rows), from b as it lies: some columns of all rows at a time.
 
 cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
@@ -6,7 +6,7 @@ cdef enum:
     STREAMS = 8         # rows of b that are read side by side for one row
     RUN = 256           # vectors of one row whose sums stay in the first-level cache
     SET_STRIDE = 4096   # bytes from one cache line to the next of the same set of the first-level cache
-    SHORT = 1024        # elements of a column up to which the next columns are prefetched, not what follows in these
+    SHORT = 1024        # elements of columns that end before a prefetch arrives: then the next columns are prefetched
     GROUPS = 3          # groups of columns whose sums of one row hide each other's latency
 
 
@@ -54,7 +54,7 @@ cdef inline bint stores_only(const MatmulArgs* args) noexcept nogil:
 
 
 cdef void rows_end(int height, int vecs, const vec* sums, const MatmulArgs* args, Part part) noexcept nogil:
-    """Send the finished sums of a few rows to the output: whole vectors as they are, else a tile's width at a time."""
+    """Send the finished sums of a few rows to the output: as they are, transposed, or a tile's width at a time."""
     cdef vec lines[FEW_ROWS * TILE_VECS]
     cdef Py_ssize_t columns = part.columns
     cdef int i, j, first
@@ -213,7 +213,7 @@ cdef inline void add_block(int height, int groups, int size, const vec* lines, c
 
 
 cdef inline void rows_across(int height, int groups, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Compute `groups` times LANES columns of a few rows, or the last few, from b whose columns are contiguous."""
+    """Compute `groups` times LANES columns of a few rows, or the last few columns, from b in contiguous columns."""
     cdef vec lines[GROUPS * LANES]
     cdef vec sums[FEW_ROWS]
     cdef vec totals[FEW_ROWS]
@@ -289,7 +289,7 @@ cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ss
         part.column += LANES
 
 
-cdef inline void in_either_path(int height, const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+cdef inline void rows_of_height(int height, const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     cdef Part part = part_of(local.top, local.left, local.bottom - local.top, 0)
     if args.path == ROWS_ACROSS:
         along_columns(height, args, part, local.right)
@@ -300,12 +300,12 @@ cdef inline void in_either_path(int height, const MatmulArgs* args, const Rectan
 cdef void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     cdef Py_ssize_t rows = local.bottom - local.top
     if rows == 1:
-        in_either_path(1, args, local)
+        rows_of_height(1, args, local)
     elif rows == 2:
-        in_either_path(2, args, local)
+        rows_of_height(2, args, local)
     elif 2 < rows <= 4:
-        in_either_path(4, args, local)
+        rows_of_height(4, args, local)
     elif 4 < rows <= 6:
-        in_either_path(6, args, local)
+        rows_of_height(6, args, local)
     elif rows > 6:
-        in_either_path(FEW_ROWS, args, local)
+        rows_of_height(FEW_ROWS, args, local)

@@ -17,7 +17,7 @@
 cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py, the others by products.py
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
-    FEW = 512               # multiply-adds that take less time row by row than as a tile
+    FEW = 512               # multiply-adds that take less time row by row than in any other path
     PACKING = 16            # multiply-adds that take as long as packing an element
     SEAM = 2048             # multiply-adds that take as long as a cache line on its way between two threads
     FEW_ROWS = 8            # rows that take no tiles
@@ -74,16 +74,16 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
 
 
 cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
-    """Return whether a product has a few steps, all in one panel of its operands, and writes to adjacent elements.
+    """Return whether a product has a few steps, one stride from each to the next, and writes to adjacent elements.
 
-    Panels of columns are dealt out whole.
+    Where columns of b are not adjacent, a copy of them must serve many rows, or be small.
     """
     return (args.depth <= FEW_STEPS and args.out.column == 1 and args.update == NULL
             and (not args.has_bias or args.bias.column == 1)
             and (not args.has_mask or (args.mask.column == 1 and joined(&args.mask)))
             and (args.b.column == 1 or (plain(&args.b) and (args.rows > FEW_ROWS or args.depth <= LANES // 4)))
-            and (args.depth == 1 or (args.a.across == PANEL * args.a.column and joined(&args.b)))
-            and not (args.by_rows and args.swapped))
+            and (args.depth == 1 or (joined_across(&args.a) and joined(&args.b)))
+            and not (args.by_rows and args.swapped))    # shares of columns then end within panels
 
 
 cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
@@ -141,7 +141,7 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     """Return whether outᵀ = bᵀ · aᵀ is less work; the panels of an output must be panels of its columns."""
     cdef Py_ssize_t few = 1 if args.rows * args.columns * args.depth <= FEW else FEW_ROWS
     if not plain(&args.out):
-        return args.out.down != PANEL * args.out.row
+        return not joined(&args.out)
     if is_shallow(args):
         return args.rows > 1 and plain(&args.b) and (args.columns == 1 or (args.columns <= few and args.a.row == 1))
     if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):

@@ -13,13 +13,18 @@ cdef inline void set_panel_strides(Matrix* matrix) noexcept nogil:
         matrix.across = PANEL * matrix.column
 
 
-cdef inline bint plain(const Matrix* matrix) noexcept nogil:
-    return matrix.down == PANEL * matrix.row and matrix.across == PANEL * matrix.column
-
-
 cdef inline bint joined(const Matrix* matrix) noexcept nogil:
     """Return whether the stride from one row to the next is the same across panels of rows."""
     return matrix.down == PANEL * matrix.row
+
+
+cdef inline bint joined_across(const Matrix* matrix) noexcept nogil:
+    """Return whether the stride from one column to the next is the same across panels of columns."""
+    return matrix.across == PANEL * matrix.column
+
+
+cdef inline bint plain(const Matrix* matrix) noexcept nogil:
+    return joined(matrix) and joined_across(matrix)
 
 
 cdef inline real* at(const Matrix* matrix, Py_ssize_t row, Py_ssize_t column) noexcept nogil:
@@ -107,7 +112,7 @@ cdef inline void pack(const Matrix* vectors, Py_ssize_t first, Py_ssize_t begin,
                       int width, real* target) noexcept nogil:
     """Pack `size` rows of a matrix from row `first` on, their elements from `begin` on."""
     cdef Py_ssize_t used, k, piece, length
-    cdef Py_ssize_t whole = depth if vectors.across == PANEL * vectors.column else PANEL
+    cdef Py_ssize_t whole = depth if joined_across(vectors) else PANEL
     cdef const real* source
     cdef int i
     while size > 0:

@@ -167,15 +167,22 @@ cdef inline void write_output(int height, int vecs, Reach reach, const MatmulArg
         out += args.out.row
 
 
+cdef inline void follow(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
+                        vec* sums) noexcept nogil:
+    """Apply what follows the finished sums of a part of the output."""
+    if args.has_bias:
+        add_bias(height, vecs, reach, args, part, sums)
+    if args.relu:
+        apply_relu(height, vecs, sums)
+    if args.has_mask:
+        apply_mask(height, vecs, reach, args, part, sums)
+
+
 cdef inline void epilogue(int height, int vecs, Reach reach, const MatmulArgs* args, const Part* part,
                           vec* sums) noexcept nogil:
     """Finish the sums of a part of the output: bias, relu, mask, then an update of weights or the output itself."""
-    if part.last and args.has_bias:
-        add_bias(height, vecs, reach, args, part, sums)
-    if part.last and args.relu:
-        apply_relu(height, vecs, sums)
-    if part.last and args.has_mask:
-        apply_mask(height, vecs, reach, args, part, sums)
+    if part.last:
+        follow(height, vecs, reach, args, part, sums)
     if part.last and args.update != NULL:
         update_part(height, vecs, reach, args, part, sums)
     else:
@@ -321,7 +328,6 @@ cdef inline Left left_of(Path walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
                          Py_ssize_t* rows) noexcept nogil:
     """Return the rows of a block from i on as a tile reads them; strides known from `walk` are constants."""
     cdef Left left
-    cdef bint joined = a.vectors.down == PANEL * a.vectors.row    # tiles may reach over the end of a panel of rows
     left.in_panels = walk == ROW_PANELS or walk == COLUMN_PANELS
     if walk == PACKED:
         left.data, left.vector, left.step = a.buffer + i * BROADCAST * depth, BROADCAST, TILE_ROWS * BROADCAST
@@ -333,7 +339,7 @@ cdef inline Left left_of(Path walk, const Operand* a, Py_ssize_t i, Py_ssize_t b
         left.data, left.vector, left.step = at(&a.vectors, a.first + i, begin), PANEL, 1
         left.jump = a.vectors.across - PANEL
     else:
-        if not joined:
+        if not joined(&a.vectors):     # else tiles may reach over the end of a panel of rows
             rows[0] = min(rows[0], PANEL - (a.first + i) % PANEL)
         left.data, left.vector, left.step, left.jump = a.buffer, 1, TILE_ROWS, 0
         if a.packs:

@@ -3,36 +3,23 @@
 
 cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
+    ROWS_AT_ONCE = 8    # rows that are written from left to right before the next
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
 
-cdef struct Strip:      # columns of a product of a few steps: where its operands lie
-    Py_ssize_t depth
-    const real* a
-    Py_ssize_t a_row, a_step    # from one row, and from one step of the depth, to the next
+
+cdef struct Strip:      # b, as wide as a part of the output
     const real* b
-    Py_ssize_t b_step
-    real* out
-    Py_ssize_t out_row
-    const real* mask            # NULL: none
-    Py_ssize_t mask_row
-    const real* bias            # NULL: none
-    bint relu
-    Py_ssize_t columns
+    Py_ssize_t step     # from one step of the depth to the next
 
 
 cdef inline Strip strip_of(int vecs, const MatmulArgs* args, const Part* part, real* copied) noexcept nogil:
-    """Find a part of the output and its operands; b is copied if its columns are not adjacent or not whole vectors."""
+    """Find the columns of b of a part; they are copied if they are not adjacent or not whole vectors."""
     cdef Strip strip
     cdef Py_ssize_t k
     cdef int j
-    strip.depth, strip.columns, strip.relu = args.depth, part.columns, args.relu
-    strip.a, strip.a_row, strip.a_step = at(&args.a, part.row, 0), args.a.row, args.a.column
-    strip.out, strip.out_row = at(&args.out, part.row, part.column), args.out.row
-    strip.mask, strip.mask_row = at(&args.mask, part.row, part.column) if args.has_mask else NULL, args.mask.row
-    strip.bias = at(&args.bias, 0, part.column) if args.has_bias else NULL
-    strip.b, strip.b_step = at(&args.b, 0, part.column), args.b.row
+    strip.b, strip.step = at(&args.b, 0, part.column), args.b.row
     if args.b.column != 1 or part.columns < vecs * LANES:
-        strip.b, strip.b_step = copied, vecs * LANES
+        strip.b, strip.step = copied, vecs * LANES
         for k in range(args.depth):
             for j in range(vecs):
                 (<vec*> (copied + (k * vecs + j) * LANES))[0] = read(&args.b, k, part.column + j * LANES,
@@ -40,81 +27,64 @@ cdef inline Strip strip_of(int vecs, const MatmulArgs* args, const Part* part, r
     return strip
 
 
-cdef inline bint finishes(const Strip* strip) noexcept nogil:
-    return strip.bias != NULL or strip.relu or strip.mask != NULL
-
-
-cdef inline void finish_strip(int height, int vecs, const Strip* strip, Py_ssize_t row, Py_ssize_t column,
-                              const vec* sums, real* out) noexcept nogil:
-    """Write the sums of a few rows, from a row and a column of a strip on, after bias, relu and mask."""
-    cdef vec value
-    cdef int i, j, size
-    for i in range(height):
-        for j in range(vecs):
-            value, size = sums[i * TILE_VECS + j], lanes_of(strip.columns - column, j)
-            if strip.bias != NULL:
-                value += load_part(strip.bias + column + j * LANES, size)
-            if strip.relu:
-                value = relu_of(value)
-            if strip.mask != NULL:
-                value = masked(value, load_part(strip.mask + (row + i) * strip.mask_row + column + j * LANES,
-                                                size))
-            store_part(out + i * strip.out_row + j * LANES, value, size)
-
-
-cdef inline void strip_rows(int height, int vecs, bint whole, const Strip* strip, Py_ssize_t first,
-                            Py_ssize_t end) noexcept nogil:
-    """Compute rows of a strip, some at a time down each of its panels; `whole` vectors take no masks."""
+cdef inline void strip_rows(int height, int vecs, Reach reach, Strip strip, const MatmulArgs* args,
+                            Part part) noexcept nogil:
+    """Compute rows of a part of the output, `height` at a time down each of its panels; the last few are left."""
     cdef vec sums[STRIP_ROWS * TILE_VECS]
     cdef vec finished[STRIP_ROWS * TILE_VECS]   # in memory: only what is there has an address
     cdef const real* a
     cdef const real* b
     cdef real* out
-    cdef Py_ssize_t a_row = strip.a_row, a_step = strip.a_step, b_step = strip.b_step, out_row = strip.out_row
-    cdef Py_ssize_t columns = strip.columns, column = 0, row, k, depth = strip.depth
+    cdef Py_ssize_t a_row = args.a.row, a_step = args.a.column, out_row = args.out.row, depth = args.depth
+    cdef Py_ssize_t end = part.row + part.rows, right = part.column + part.columns, top = part.row, k
+    cdef Py_ssize_t columns = part.columns      # of a strip that is narrower than its vectors
     cdef int i, j
-    while column < columns:
-        row = first
-        a = strip.a + first * a_row
-        out = strip.out + first * out_row + column
-        while row + height <= end:
+    cdef bint plainly = stores_only(args)
+    part.rows = height
+    while part.column < right:
+        part.row, part.columns = top, min(<Py_ssize_t> vecs * LANES, right - part.column)
+        a = at(&args.a, part.row, 0)
+        out = at(&args.out, part.row, part.column)
+        while part.row + height <= end:
             for i in range(height):
                 for j in range(vecs):
                     sums[i * TILE_VECS + j] = ZERO
-            b = strip.b + column
+            b = strip.b
             for k in range(depth):
                 multiply_step(height, vecs, a + k * a_step, a_row, b, sums)
-                b += b_step
-            if finishes(strip):
-                copy_sums(height, vecs, sums, finished)
-                finish_strip(height, vecs, strip, row, column, finished, out)
-            else:
+                b += strip.step
+            if plainly:
                 for i in range(height):
                     for j in range(vecs):
-                        if whole:
+                        if reach == WHOLE:
                             (<vec*> (out + i * out_row + j * LANES))[0] = sums[i * TILE_VECS + j]
                         else:
                             store_part(out + i * out_row + j * LANES, sums[i * TILE_VECS + j], lanes_of(columns, j))
-            row += height
+            else:
+                copy_sums(height, vecs, sums, finished)
+                follow(height, vecs, reach, args, &part, finished)
+                write_output(height, vecs, reach, args, &part, finished)
+            part.row += height
             a += height * a_row
             out += height * out_row
-        column += vecs * LANES
+        part.column += vecs * LANES
+        strip.b += vecs * LANES
 
 
-cdef inline void outer_rows(const Strip* strip, Py_ssize_t rows) noexcept nogil:
+cdef inline void outer_rows(const real* b, const MatmulArgs* args, const Part* part) noexcept nogil:
     """Set out[i, j] = a[i]·b[j], added to zero like every sum, in whole panels: no loads between stores but of a."""
     cdef vec line[TILE_VECS]
     cdef vec value
     cdef const real* a
     cdef real* out
-    cdef Py_ssize_t column = 0, columns = strip.columns, a_row = strip.a_row, out_row = strip.out_row, i
+    cdef Py_ssize_t column = 0, columns = part.columns, a_row = args.a.row, out_row = args.out.row, i
     cdef int j
     while column < columns:
         for j in range(TILE_VECS):
-            line[j] = (<const vec*> (strip.b + column + j * LANES))[0]
-        a = strip.a
-        out = strip.out + column
-        for i in range(rows):
+            line[j] = (<const vec*> (b + column + j * LANES))[0]
+        a = at(&args.a, part.row, 0)
+        out = at(&args.out, part.row, part.column + column)
+        for i in range(part.rows):
             value = splat(a[0])
             for j in range(TILE_VECS):
                 (<vec*> (out + j * LANES))[0] = fused(line[j], value, ZERO)
@@ -123,16 +93,18 @@ cdef inline void outer_rows(const Strip* strip, Py_ssize_t rows) noexcept nogil:
         column += TILE_COLUMNS
 
 
-cdef inline void shallow_strip(int vecs, bint whole, const MatmulArgs* args, const Part* part) noexcept nogil:
+cdef inline void shallow_part(int vecs, Reach reach, const MatmulArgs* args, Part part) noexcept nogil:
+    """Compute a part of the output: whole panels of which each lies beside the next, or a strip that is narrower."""
     cdef real copied[FEW_STEPS * TILE_COLUMNS]
-    cdef Strip strip = strip_of(vecs, args, part, copied)
-    cdef Py_ssize_t high = part.rows // STRIP_ROWS * STRIP_ROWS
-    if whole and strip.depth == 1 and not finishes(&strip):
-        outer_rows(&strip, part.rows)
+    cdef Strip strip = strip_of(vecs, args, &part, copied)
+    if reach == WHOLE and args.depth == 1 and stores_only(args):
+        outer_rows(strip.b, args, &part)
         return
-    strip_rows(STRIP_ROWS, vecs, whole, &strip, 0, high)
-    if high < part.rows:
-        strip_rows(1, vecs, whole, &strip, high, part.rows)
+    strip_rows(STRIP_ROWS, vecs, reach, strip, args, part)
+    part.row += part.rows // STRIP_ROWS * STRIP_ROWS
+    part.rows %= STRIP_ROWS
+    if part.rows:
+        strip_rows(1, vecs, reach, strip, args, part)
 
 
 cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
@@ -142,12 +114,12 @@ cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
 
 
 cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Compute a product of a few steps: a few rows after others where all lies in rows, else a panel after another."""
+    """Compute a product of a few steps: some rows from left to right, then the next; in panels, one after another."""
     cdef Part part = part_of(local.top, local.left, 0, 0)
     cdef bint in_rows = lie_in_rows(args)
     cdef Py_ssize_t at_once = args.rows
     if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
-        at_once = FEW_ROWS if in_rows else ROWS_OF_COPY
+        at_once = ROWS_AT_ONCE if in_rows else ROWS_OF_COPY
     while part.row < local.bottom:
         part.rows = min(at_once, local.bottom - part.row)
         if not joined(&args.a):
@@ -157,11 +129,11 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
             part.columns = local.right - part.column
             if part.columns >= TILE_COLUMNS:
                 part.columns = part.columns // TILE_COLUMNS * TILE_COLUMNS if in_rows else TILE_COLUMNS
-                shallow_strip(TILE_VECS, True, args, &part)
+                shallow_part(TILE_VECS, WHOLE, args, part)
             elif part.columns > LANES:
-                shallow_strip(TILE_VECS, False, args, &part)
+                shallow_part(TILE_VECS, EDGE, args, part)
             else:
-                shallow_strip(1, False, args, &part)
+                shallow_part(1, EDGE, args, part)
             part.column += part.columns
         part.row += part.rows
 
@@ -208,7 +180,7 @@ cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) n
 
 
 cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Compute a thread's share of a product whose path is defined in this file."""
+    """Compute a thread's share of a product that takes no tiles."""
     if args.path == ROW_BY_ROW:
         row_by_row(args, local)
     elif args.path == SHALLOW:

@@ -251,7 +251,8 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 
 /* Into the second-level cache: rows a power of two apart would evict each other from the first-level cache. */
 #define VIVA_PREFETCH(address) __builtin_prefetch(address, 0, 2)
-/* Registers are for the sums of a chunk: GCC would also keep those of the chunks before in them. */
+/* Here an array must have been written to memory. Registers are for the sums of a chunk of the depth: GCC would keep
+ * those of earlier chunks in others, and then lack some. */
 #define VIVA_STAYS_IN_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
 /* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
