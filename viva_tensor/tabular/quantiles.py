@@ -59,7 +59,7 @@ def percent(level: float) -> str:
     >>> percent(0.07), percent(0.025), percent(0.9999999)
     ('7%', '2.5%', '99.99999%')
     """
-    return f"{100 * level:.12g}%"  # as many digits as were meant: 100 · 0.07 has others after its fifteenth
+    return f"{100 * level:.7g}%"  # the digits that float32 tells apart
 
 
 def between(first: str | Loss, interval: float) -> Several:
