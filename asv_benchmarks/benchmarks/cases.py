@@ -165,7 +165,7 @@ PRODUCTS = {
     "256³, b transposed": ("packed", 256, 256, 256, False, True),
     "narrow": ("strided", 256, 256, 64, False, False),
     "few steps": ("shallow", 512, 8, 512, False, False),
-    "shallow": ("packed", 512, 24, 512, False, False),
+    "small depth": ("packed", 512, 24, 512, False, False),
 }
 
 

@@ -171,8 +171,12 @@ def test_thin_products_have_the_bits_of_the_same_outputs_in_a_wide_one(shape, of
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 300, 5), (1, 9, 700), (37, 9, 70), (67, 16, 33), (37, 520, 70), (96, 20, 64), (130, 30, 1), (5, 0, 7)]
-)
+    "shape",
+    [
+        (1, 300, 5), (1, 9, 700), (3, 9, 300), (37, 9, 70), (67, 16, 33), (37, 520, 70), (96, 20, 64), (130, 30, 1),
+        (5, 0, 7),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("of_out", ["c", "fortran"])
 def test_what_follows_a_product_has_the_bits_of_the_operations_one_by_one(shape, of_out, dtype, rng):
     m, k, n = shape

@@ -66,7 +66,7 @@ def test_estimators_take_classes_as_y_has_them():
         TabularClassifier(settings=QUICK, class_weight={2: 4.0}).fit(table[["x"]], y)
 
 
-def test_classes_are_named_by_their_values(rng):
+def test_classes_are_named_by_their_values():
     table = rare(300)
     table["kind"] = (table["kind"] == "yes").astype(int)
     task = tabular.Task("kind", kind="class")
