@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.steps import copied, same
+from support.training import in_threads
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
+from viva_tensor.program import scheduled
 
 OPTIMIZERS = {
     "SGD": optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.3),
@@ -37,6 +39,21 @@ def compiled(optimizer):
     again = np.random.default_rng(5)
     step = program.compile_step(tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer, rng=again)
     return X, Y, layers, step
+
+
+def plain(threads=1):
+    """Return 80 equal batches of 8 rows, and the step of a small network with momentum."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((8, 5)).astype("f4"), rng.standard_normal((8, 2)).astype("f4")
+    layers, tape = nn.mlp(autograd.new_tape(), (5, 16, 2), rng=rng)
+    x, tape = autograd.new_constant(tape, X)
+    y, tape = autograd.new_constant(tape, Y)
+    out, tape = nn.mlp_forward(tape, layers, x)
+    loss, tape = nn.mse_loss(tape, out, y)
+    with kernels.num_threads(threads):
+        sgd = optim.SGD(lr=0.1, momentum=0.5)
+        step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    return np.tile(X, (80, 1)), np.tile(Y, (80, 1)), step
 
 
 def eager(optimizer, layers, X, Y, steps):
@@ -80,6 +97,43 @@ def test_after_a_schedule_the_rates_are_those_set_before():
 def test_rates_out_of_range_are_refused(wrong):
     with pytest.raises(error.InvalidValue, match=next(iter(wrong))):
         optim.Rates(**({"lr": 0.1} | wrong))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_schedule_is_asked_once_for_each_step_also_where_it_is_asked_ahead(threads):
+    asked = []
+    X, Y, step = plain(threads=threads)
+    step.run(X, Y, batch_size=8, epochs=3, shuffle=False, schedule=lambda number: asked.append(number) or 0.1 / number)
+    assert asked == [*range(1, 3 * len(X) // 8 + 1)]
+    assert len(X) // 8 > scheduled.STEPS_AHEAD
+    *_, twin = plain(threads=threads)
+    for number in asked:
+        twin.lr = 0.1 / number
+        twin(X[:8], Y[:8])
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_an_error_of_a_schedule_comes_after_the_steps_before_it():
+    X, Y, step = plain()
+    *_, twin = plain()
+
+    def failing(number):
+        return 0.1 / (number - 5)
+
+    with pytest.raises(ZeroDivisionError):
+        step.run(X, Y, batch_size=8, shuffle=False, schedule=lambda number: -failing(number))
+    twin.run(X[:32], Y[:32], batch_size=8, shuffle=False, schedule=lambda number: -failing(number))
+    assert step.steps == twin.steps == 4
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_two_threads_that_run_a_step_give_each_of_its_steps_its_own_rate():
+    X, Y, step = plain()
+    *_, twin = plain()
+    settings = {"batch_size": 8, "shuffle": False, "schedule": lambda number: 0.1 / number}
+    in_threads(2, lambda _: step.run(X, Y, epochs=20, **settings))
+    twin.run(X, Y, epochs=40, **settings)
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
 def test_a_schedule_of_no_rate_changes_nothing():

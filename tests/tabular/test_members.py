@@ -1,8 +1,10 @@
 """Several networks that become one: their parts of the rows, their mean, and what a run makes of them."""
 
 import signal
+import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from time import sleep
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from viva_tensor import autograd, kernels, nn, tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular import members
+from viva_tensor.tabular import members, runs, side_by_side
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.members import Members
 from viva_tensor.train import parameters, predict, record_layers
@@ -111,6 +113,21 @@ def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in
     assert run.fit.layers[0].w.shape[0] == 3 * 16
     assert len(epochs) == 3
     assert epochs[2] == 1 < min(epochs[:2])
+
+
+def test_baselines_are_the_first_of_the_jobs_and_threads_wait_a_short_time_for_each_other(monkeypatch):
+    usual, begun = sys.getswitchinterval(), []
+    for module, name in ((members, "_cycles"), (runs, "least_squares")):
+
+        def noted(function, name, *arguments):
+            begun.append((name, sys.getswitchinterval()))
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, partial(noted, getattr(module, name), name))
+    with kernels.num_threads(1):
+        tabular.run(waves(100), "y", replace(QUICK, count=2))
+    assert begun == [(name, pytest.approx(side_by_side.TURN)) for name in ("least_squares", "_cycles", "_cycles")]
+    assert sys.getswitchinterval() == usual
 
 
 @pytest.mark.parametrize("wrong", [KeyboardInterrupt, ZeroDivisionError])

@@ -641,19 +641,22 @@ cdef class Executor:
         return True
 
     def run_batches(self, list arrays, const int64_t[::1] order, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t flops,
-                    double total):
+                    double total, const double[:, ::1] rates=None):
         """Run once for each whole batch of rows from `begin` to `end`, in an order if there is one, for a short time.
 
-        Return the sum of `total` and the losses, and the row at which to continue. The caller holds the guard, and
-        checks for Ctrl-C in between. The arrays are plain, with all the rows that the order names.
+        The rates, if given, are those of each batch: the learning rate and the weight decay come first. Return the sum
+        of `total` and the losses, and the row at which to continue. The caller holds the guard, and checks for Ctrl-C
+        in between. The arrays are plain, with all the rows that the order names.
         """
         cdef Py_buffer views[MOST_INPUTS]
         cdef const void* data[MOST_INPUTS]
         cdef char* sources[MOST_INPUTS]
         cdef Py_ssize_t strides[MOST_INPUTS]
-        cdef Py_ssize_t rows = self.inputs[0][0], at = begin, since = 0
+        cdef Py_ssize_t rows = self.inputs[0][0], at = begin, since = 0, batch = 0
         cdef double start = seconds_now()
         cdef int i, got = 0
+        if rates is not None and rates.shape[0] < (end - begin) // rows:
+            raise ValueError
         try:
             for i in range(self.input_count):
                 PyObject_GetBuffer(arrays[i], &views[i], PyBUF_ND | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
@@ -669,6 +672,9 @@ cdef class Executor:
             self.program.gather_count = 0 if order is None else self.input_count
             with nogil:
                 while at + rows <= end:
+                    if rates is not None:
+                        self.rule.lr, self.rule.decay = rates[batch, 0], rates[batch, 1]
+                        batch += 1
                     for i in range(self.input_count):
                         if order is None:
                             data[i] = sources[i] + at * strides[i]

@@ -115,9 +115,9 @@ class AccumulatingStep(Step):
         total = 0.0
         for begin in range(0, run.count, size):
             if run.schedule is not None:
-                scheduled = run.schedule(self.steps + 1)
+                given = run.schedule(self.steps + 1)
                 with self._lock:
-                    self._follow(scheduled)
+                    self._set(given)
             rows = slice(begin, min(begin + size, run.count))
             chosen: Any = rows if order is None else order[rows]
             total += (rows.stop - begin) * self(*(array[chosen] for array in run.arrays))

@@ -22,6 +22,7 @@ from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.layouts import of_parameters
 from viva_tensor.program.planning import Plan, Plans
 from viva_tensor.program.run import Run, chosen_rows
+from viva_tensor.program.scheduled import Scheduled, numbers_of
 from viva_tensor.program.scheduling import Planned
 from viva_tensor.program.source import Source
 from viva_tensor.program.store import ParameterStore, State
@@ -148,7 +149,8 @@ class Step:
         schedule : callable, optional
             The learning rate of each step, counted from 1 since the step was compiled: one of
             :mod:`viva_tensor.optim.schedules`, or any function of the number. It may return
-            :class:`viva_tensor.optim.Rates`, for weight decay and dropout that change, too.
+            :class:`viva_tensor.optim.Rates`, for weight decay and dropout that change, too. It is called once for each
+            step, up to 64 short steps ahead.
         rows : array_like of int, optional
             Indices of the rows to train on, in this order if not shuffled; all rows by default.
         shared : bool
@@ -216,23 +218,31 @@ class Step:
 
     def _epoch(self, run: Run) -> float:
         """Train for one epoch; return the mean loss of all rows."""
-        order, count, schedule = run.order(), run.count, run.schedule
+        order, count = run.order(), run.count
+        scheduled = None if run.schedule is None else Scheduled(run.schedule, self._optimizer, self._rates)
         total = 0.0
         begin = 0
         while begin < count:
             size = min(run.batch_size, count - begin)
-            one_by_one = schedule or self._rng is not None or self._averaging is not None
+            one_by_one = self._rng is not None or self._averaging is not None
             end = begin + size if one_by_one else begin + (count - begin) // size * size
             shapes = tuple((size, *array.shape[1:]) for array in run.arrays)
-            losses = 0.0
+            losses, number, rates = 0.0, 0, None
+            with self._lock:
+                flops = self._plans.at(shapes).flops
             while begin < end:
-                scheduled = self._rates if schedule is None else schedule(self.steps + 1)
+                if scheduled is not None:
+                    number = self.steps + 1
+                    rates = scheduled.of(number, (end - begin) // size, flops)
                 with self._lock:
+                    if scheduled is not None and self.steps + 1 != number:
+                        continue  # another thread has made this step
                     planned = self._plans.at(shapes)
-                    if schedule is not None:
-                        self._follow(scheduled)
+                    if rates is not None:
+                        self._dropout_factor[...] = rates[0, 2]
                     self._draw()
-                    losses, begin = planned.executor.run_batches(run.arrays, order, begin, end, planned.flops, losses)
+                    last = end if rates is None else begin + len(rates) * size
+                    losses, begin = planned.executor.run_batches(run.arrays, order, begin, last, flops, losses, rates)
                     self._average()
             total += size * losses
         return total / count
@@ -283,19 +293,10 @@ class Step:
             self._rates = rates_of(self._optimizer, value)
             self._set(self._rates)
 
-    def _set(self, rates: Rates) -> None:
-        assert rates.weight_decay is not None
-        self._rule.lr, self._rule.decay = rates.lr, rates.weight_decay
-        self._dropout_factor[...] = rates.dropout_factor
-
-    def _follow(self, scheduled: float | Rates) -> None:
-        """Set what a schedule gave, a learning rate or all rates, for the next step."""
-        if isinstance(scheduled, Rates):
-            self._set(rates_of(self._optimizer, scheduled))
-        else:
-            lr = self._optimizer.at_rate(scheduled).lr
-            self._set(self._rates)
-            self._rule.lr = lr
+    def _set(self, given: float | Rates) -> None:
+        """Set all rates, or the learning rate that a schedule gave beside the others, for the next step."""
+        self._rule.lr, self._rule.decay, factor = numbers_of(given, self._optimizer, self._rates)
+        self._dropout_factor[...] = factor
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (type(self), self._made(), self.state(), self._rates)

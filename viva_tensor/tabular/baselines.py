@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.kernels.threads import get_num_threads
 
 # predictions [rows], or probabilities [rows, classes], for features [rows, features]
 Baseline = Callable[[Float32Array], Float64Array]
@@ -39,7 +40,7 @@ def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baselin
     from threadpoolctl import threadpool_limits
 
     # on few rows its threads spend their time on waiting for each other
-    threads = None if len(x) >= ROWS_FOR_THREADS else 1
+    threads = get_num_threads() if len(x) >= ROWS_FOR_THREADS else 1
     with threadpool_limits(threads):
         if not classes:
             regressor = HistGradientBoostingRegressor(random_state=0).fit(x, y)

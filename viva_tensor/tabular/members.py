@@ -200,9 +200,9 @@ def train_members(
 ) -> Trained:
     """Train networks on the training and validation rows of a table, each without another part of them.
 
-    Work to do `beside` several fills a thread when fewer of them are left than there are threads. If they are no better
-    than linear models on the rows that each has not seen, beyond chance, these are returned. On an interruption from
-    the keyboard the networks that are trained are returned; if there are none, KeyboardInterrupt is raised.
+    Work to do `beside` several is the first of the jobs. If they are no better than linear models on the rows that each
+    has not seen, beyond chance, these are returned. On an interruption from the keyboard the networks that are trained
+    are returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
     rows = features.prepared.split.given
@@ -230,10 +230,11 @@ def train_members(
         jobs: list[Callable[[Sharing], _Member | None]] = [job(number) for number in range(members.count)]
         if beside is not None and members.count > 1:
 
-            def other(_: Sharing) -> None:
-                beside()
+            def other(sharing: Sharing) -> None:
+                with sharing.share():
+                    beside()
 
-            jobs.append(other)
+            jobs.insert(0, other)  # at the end, a thread would wait for it, or for a network that began beside it
         results = side_by_side(jobs)
         trained = [one for one in results if one is not None]
     if not trained:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, TypeVar
 
 from viva_tensor import kernels
 
 LOOK = 0.2  # seconds until an interruption is seen where the system does not wake a thread that waits
+TURN = 1e-4  # seconds for which a thread may keep Python's lock from another, which needs it between short steps
 T = TypeVar("T")
 
 
@@ -62,7 +64,7 @@ def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
         finally:
             sharing.unfinished -= 1  # one bytecode too many is harmless: it only shares out threads
 
-    with ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
+    with _short_turns(), ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
         futures = [pool.submit(call, job) for job in jobs]
         waiting = True
         while waiting:
@@ -76,6 +78,17 @@ def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
                     future.cancel()
         results.extend(future.result() for future in futures if not _cancelled(future))
     return results
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Let threads wait for Python's lock for a short time only, whatever the others do with it."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual, TURN))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _cancelled(future: Future[T]) -> bool:
