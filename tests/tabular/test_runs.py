@@ -8,6 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import safetensors.numpy
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_info
 
 from viva_tensor import checkpoint, optim
 from viva_tensor.tabular import baselines, preparing, runs, saving
@@ -46,6 +48,24 @@ def test_least_squares_finds_an_exact_plane():
     x = np.column_stack([x, x[:, 0]])  # a repeated feature, as complementary one-hot features are
     plane = x.astype(np.float64) @ [1, -2, 3, 0] + 4
     np.testing.assert_allclose(baselines.least_squares(x[:12], plane[:12])(x[12:]), plane[12:], rtol=1e-10)
+
+
+def test_trees_are_fitted_without_a_limit_on_threads_that_change_bits_of_what_is_computed_beside_them(monkeypatch, rng):
+    def threads(api):
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == api]
+
+    seen, trees = {}, HistGradientBoostingRegressor.fit
+
+    def noted(self, *arguments):
+        seen.update(blas=threads("blas"), openmp=threads("openmp"))
+        return trees(self, *arguments)
+
+    monkeypatch.setattr(HistGradientBoostingRegressor, "fit", noted)
+    x = rng.standard_normal((40, 2), dtype=np.float32)
+    usual = threads("blas")
+    assert baselines.boosted_trees(x, x[:, 0].astype(float))(x).shape == (40,)
+    assert seen["blas"] == usual
+    assert set(seen["openmp"]) == {1}
 
 
 class TestRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ def least_squares(x: Float32Array, y: Float64Array) -> Baseline:
 def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Baseline:
     """Return scikit-learn's logistic regression, fitted on x [rows, features] and y [rows]."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # threads of its small products would spin between two of them; nothing beside it uses those of NumPy for classes
+    with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore")  # a baseline need not converge
         fitted = LogisticRegression(max_iter=200).fit(x, y.astype(int))
     return lambda x_new: _all_classes(fitted, x_new, classes)
@@ -39,9 +42,9 @@ def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baselin
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits
 
-    # on few rows its threads spend their time on waiting for each other
-    threads = get_num_threads() if len(x) >= ROWS_FOR_THREADS else 1
-    with threadpool_limits(threads):
+    # on few rows its threads spend their time on waiting for each other; a limit on NumPy's would change bits beside it
+    limits = partial(threadpool_limits, get_num_threads() if len(x) >= ROWS_FOR_THREADS else 1, user_api="openmp")
+    with limits():
         if not classes:
             regressor = HistGradientBoostingRegressor(random_state=0).fit(x, y)
         else:
@@ -51,7 +54,7 @@ def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baselin
             classifier.fit(x, y.astype(int))
 
     def predicted(x_new: Float32Array) -> Float64Array:
-        with threadpool_limits(threads):
+        with limits():
             return _all_classes(classifier, x_new, classes) if classes else regressor.predict(x_new)
 
     return predicted

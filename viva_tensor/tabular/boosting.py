@@ -48,7 +48,7 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
     grown: list[Trees] = []  # the base, and then the trees of each round
     losses: list[float] = []
     outputs = np.zeros((len(held_out.x), target.outputs))
-    with threadpool_limits(1):
+    with threadpool_limits(1, user_api="openmp"):
         for rounds in range(CHUNK, MOST + 1, CHUNK):
             model.set_params(max_iter=rounds).fit(train.x, y, sample_weight=train.weights)
             new = list(_grown(model, rounds - CHUNK, target, features))
