@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.kernels.threads import get_num_threads
+from viva_tensor.tabular.boosting import tree_threads
 
 # predictions [rows], or probabilities [rows, classes], for features [rows, features]
 Baseline = Callable[[Float32Array], Float64Array]
 
 FITTED = 50_000  # rows that baselines are fitted on
-ROWS_FOR_THREADS = 10_000
 
 
 def least_squares(x: Float32Array, y: Float64Array) -> Baseline:
@@ -40,11 +38,8 @@ def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Basel
 def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baseline:
     """Return scikit-learn's boosted trees with its defaults, for numbers or classes, fitted on x and y [rows]."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from threadpoolctl import threadpool_limits
 
-    # on few rows its threads spend their time on waiting for each other; a limit on NumPy's would change bits beside it
-    limits = partial(threadpool_limits, get_num_threads() if len(x) >= ROWS_FOR_THREADS else 1, user_api="openmp")
-    with limits():
+    with tree_threads(len(x)):
         if not classes:
             regressor = HistGradientBoostingRegressor(random_state=0).fit(x, y)
         else:
@@ -54,7 +49,7 @@ def boosted_trees(x: Float32Array, y: Float64Array, classes: int = 0) -> Baselin
             classifier.fit(x, y.astype(int))
 
     def predicted(x_new: Float32Array) -> Float64Array:
-        with limits():
+        with tree_threads(len(x)):
             return _all_classes(classifier, x_new, classes) if classes else regressor.predict(x_new)
 
     return predicted

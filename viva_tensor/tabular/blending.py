@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from time import perf_counter
@@ -22,8 +22,7 @@ from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.members import Joined, Members, Trained, all_but, parts_of, train_members
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.progress import bar_of
-from viva_tensor.tabular.side_by_side import Sharing, side_by_side
+from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.tabular.trees import Trees, sum_of
 from viva_tensor.train import Fit, Settings
@@ -179,21 +178,13 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
         weights = None if prepared.weights is None else prepared.weights[some]
         return boosting.Rows(in_blocks(lambda x: x[:, plain], features.x, some), y[some], weights)
 
-    def job(number: int) -> Callable[[Sharing], tuple[Trees, Float64Array]]:
-        def grow(sharing: Sharing) -> tuple[Trees, Float64Array]:
-            held_out = rows_of(parts[number])
-            trees = boosting.grow(rows_of(others[number]), held_out, target, best.seed + number, until)
-            shown.update()
-            return trees.of_columns(plain, features.x.shape[1]), trees(held_out.x)
-
-        return grow
-
-    with bar_of("growing trees", len(parts)) as shown:
-        found = side_by_side([job(number) for number in range(len(parts))])
-    if found.interrupted:
-        raise KeyboardInterrupt
-    unseen = np.concatenate([outputs for _, outputs in found])
-    return [trees for trees, _ in found], unseen[np.argsort(np.concatenate(parts))]
+    grown, unseen = [], []
+    for number, part in counted(enumerate(parts), "growing trees", len(parts)):  # one by one: they filter warnings
+        held_out = rows_of(part)
+        trees = boosting.grow(rows_of(others[number]), held_out, target, best.seed + number, until)
+        grown.append(trees.of_columns(plain, features.x.shape[1]))
+        unseen.append(trees(held_out.x))
+    return grown, np.concatenate(unseen)[np.argsort(np.concatenate(parts))]
 
 
 def _weights(outputs: Mapping[str, Float64Array], features: Features) -> dict[str, float]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.quantiles import Quantile
 from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.tabular.trees import Trees, sum_of
 
+ROWS_FOR_THREADS = 10_000
 RATE = 0.06
 L2 = 5.0  # on the values of leaves: without it those of sure classes grow without bound
 CHUNK, MOST = 50, 800  # rounds that are grown before a look at the rows held out, and in all
@@ -41,14 +44,12 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
     There must be some of these, and rows of each class to grow on. The outputs of the trees are on the scale of a
     network's: numbers as they are encoded, logits of classes. No more are grown when `perf_counter` is beyond `until`.
     """
-    from threadpoolctl import threadpool_limits
-
     y = train.y.astype(int) if isinstance(target, Classes) else train.y[:, 0].astype(np.float64)
     model, features = _model(target, seed), train.x.shape[1]
     grown: list[Trees] = []  # the base, and then the trees of each round
     losses: list[float] = []
     outputs = np.zeros((len(held_out.x), target.outputs))
-    with threadpool_limits(1, user_api="openmp"):
+    with tree_threads(len(train.x)):
         for rounds in range(CHUNK, MOST + 1, CHUNK):
             model.set_params(max_iter=rounds).fit(train.x, y, sample_weight=train.weights)
             new = list(_grown(model, rounds - CHUNK, target, features))
@@ -61,6 +62,19 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
             if best <= rounds - CHUNK or perf_counter() > until:
                 break
     return sum_of(grown[: best + 1])
+
+
+def tree_threads(rows: int) -> AbstractContextManager[object]:
+    """Give scikit-learn's trees the threads of the calling thread; on few rows one, as several would wait a lot.
+
+    NumPy's products keep theirs, whose number changes bits of what is computed beside the trees.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(
+        get_num_threads() if rows >= ROWS_FOR_THREADS else 1, user_api="openmp"
+    )
+    return limits
 
 
 def _model(target: Target, seed: int) -> Any:
