@@ -53,6 +53,23 @@ def test_what_is_not_finite_travels_as_in_numpy(dtype):
     assert np.isinf(second[1:3]).all()
 
 
+def test_moments_without_gradients_end_at_zero_and_subnormal_ones_count_as_0(dtype):
+    tiny = np.finfo(dtype).tiny
+    old = np.tile(np.array([tiny, -tiny, tiny / 2, -tiny / 2, np.nan, 1], dtype), 7)
+    zero, w = np.zeros_like(old), np.ones_like(old)
+    kept = np.tile(np.array([tiny / 2, -tiny / 2, 0, 0, np.nan, 0.5], dtype), 7)
+    moments = {
+        "velocity": kernels.sgd(w, zero, 0.1, momentum=0.5, velocity=old)[1],
+        "first of Adam": kernels.adam(w, zero, old, zero, 3, 0.1, (0.5, 0.5))[1],
+        "second of Adam": kernels.adam(w, zero, zero, old, 3, 0.1, (0.5, 0.5))[2],
+        "of Lion": kernels.lion(w, zero, old, 0.1, (0.5, 0.5))[1],
+        "square of RMSprop": kernels.rmsprop(w, zero, old, 0.1, alpha=0.5)[1],
+        "velocity of RMSprop": kernels.rmsprop(w, zero, zero, 0.1, momentum=0.5, velocity=old)[2],
+    }
+    for name, found in moments.items():
+        assert np.array_equal(found, kept, equal_nan=True), name
+
+
 @pytest.mark.parametrize("bad", [np.ones((2, 3)), np.ones(6), np.ones((3, 2), "f4"), [[1, 2, 3]] * 2])
 def test_arrays_that_do_not_fit_are_refused(bad):
     good = np.ones((3, 2))
