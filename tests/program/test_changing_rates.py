@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support import steps
 from support.steps import copied, same
 from support.training import in_threads
 
@@ -41,25 +42,16 @@ def compiled(optimizer):
     return X, Y, layers, step
 
 
-def plain(threads=1):
+def plain():
     """Return 80 equal batches of 8 rows, and the step of a small network with momentum."""
-    rng = np.random.default_rng(0)
-    X, Y = rng.standard_normal((8, 5)).astype("f4"), rng.standard_normal((8, 2)).astype("f4")
-    layers, tape = nn.mlp(autograd.new_tape(), (5, 16, 2), rng=rng)
-    x, tape = autograd.new_constant(tape, X)
-    y, tape = autograd.new_constant(tape, Y)
-    out, tape = nn.mlp_forward(tape, layers, x)
-    loss, tape = nn.mse_loss(tape, out, y)
-    with kernels.num_threads(threads):
-        sgd = optim.SGD(lr=0.1, momentum=0.5)
-        step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=sgd)
+    X, Y, _, step = steps.compiled(optim.SGD(lr=0.1, momentum=0.5), (5, 16, 2), 8)
     return np.tile(X, (80, 1)), np.tile(Y, (80, 1)), step
 
 
-def eager(optimizer, layers, X, Y, steps):
+def eager(optimizer, layers, X, Y, each):
     layers, tape = copied(layers)
     state, rng, losses = optim.init(optimizer, layers), np.random.default_rng(5), []
-    for own in steps:
+    for own in each:
         _, loss, tape = record(tape, layers, X, Y, rng, DROPOUT * own.dropout_factor)
         losses.append(float(loss.data))
         now = replace(optimizer, lr=own.lr, weight_decay=own.weight_decay)
@@ -102,11 +94,13 @@ def test_rates_out_of_range_are_refused(wrong):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_schedule_is_asked_once_for_each_step_also_where_it_is_asked_ahead(threads):
     asked = []
-    X, Y, step = plain(threads=threads)
-    step.run(X, Y, batch_size=8, epochs=3, shuffle=False, schedule=lambda number: asked.append(number) or 0.1 / number)
+    X, Y, step = plain()
+    settings = {"batch_size": 8, "epochs": 3, "shuffle": False}
+    with kernels.num_threads(threads):
+        step.run(X, Y, **settings, schedule=lambda number: asked.append(number) or 0.1 / number)
     assert asked == [*range(1, 3 * len(X) // 8 + 1)]
     assert len(X) // 8 > scheduled.STEPS_AHEAD
-    *_, twin = plain(threads=threads)
+    *_, twin = plain()
     for number in asked:
         twin.lr = 0.1 / number
         twin(X[:8], Y[:8])
@@ -118,11 +112,11 @@ def test_an_error_of_a_schedule_comes_after_the_steps_before_it():
     *_, twin = plain()
 
     def failing(number):
-        return 0.1 / (number - 5)
+        return 0.1 / (5 - number)
 
     with pytest.raises(ZeroDivisionError):
-        step.run(X, Y, batch_size=8, shuffle=False, schedule=lambda number: -failing(number))
-    twin.run(X[:32], Y[:32], batch_size=8, shuffle=False, schedule=lambda number: -failing(number))
+        step.run(X, Y, batch_size=8, shuffle=False, schedule=failing)
+    twin.run(X[:32], Y[:32], batch_size=8, shuffle=False, schedule=failing)
     assert step.steps == twin.steps == 4
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 

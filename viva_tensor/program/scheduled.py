@@ -11,7 +11,6 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.optim import Optimizer, Rates
 from viva_tensor.optim.schedules import rates_of
 
-Schedule = Callable[[int], float | Rates]
 Numbers = tuple[float, float, float]  # a learning rate, a weight decay and a factor of dropout rates
 
 STEPS_AHEAD = 64  # whose rates are asked for at a time, at most
@@ -39,7 +38,7 @@ class Scheduled:
     [[0.5, 0.5, 1.0]]
     """
 
-    def __init__(self, schedule: Schedule, optimizer: Optimizer, rates: Rates) -> None:
+    def __init__(self, schedule: Callable[[int], float | Rates], optimizer: Optimizer, rates: Rates) -> None:
         self._schedule, self._optimizer, self._given = schedule, optimizer, rates
         self._first, self._rates = 1, np.empty((0, 3))
         self._failure: BaseException | None = None  # of the schedule, after these

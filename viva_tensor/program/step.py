@@ -227,21 +227,20 @@ class Step:
             one_by_one = self._rng is not None or self._averaging is not None
             end = begin + size if one_by_one else begin + (count - begin) // size * size
             shapes = tuple((size, *array.shape[1:]) for array in run.arrays)
-            losses, number, rates = 0.0, 0, None
+            losses = 0.0
             with self._lock:
                 flops = self._plans.at(shapes).flops
             while begin < end:
-                if scheduled is not None:
-                    number = self.steps + 1
-                    rates = scheduled.of(number, (end - begin) // size, flops)
+                number, last = self.steps + 1, end
+                rates = None if scheduled is None else scheduled.of(number, (end - begin) // size, flops)
                 with self._lock:
-                    if scheduled is not None and self.steps + 1 != number:
-                        continue  # another thread has made this step
-                    planned = self._plans.at(shapes)
                     if rates is not None:
+                        if self.steps + 1 != number:
+                            continue  # another thread has made this step
                         self._dropout_factor[...] = rates[0, 2]
+                        last = begin + len(rates) * size
+                    planned = self._plans.at(shapes)
                     self._draw()
-                    last = end if rates is None else begin + len(rates) * size
                     losses, begin = planned.executor.run_batches(run.arrays, order, begin, last, flops, losses, rates)
                     self._average()
             total += size * losses

@@ -179,7 +179,8 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
         return boosting.Rows(in_blocks(lambda x: x[:, plain], features.x, some), y[some], weights)
 
     grown, unseen = [], []
-    for number, part in counted(enumerate(parts), "growing trees", len(parts)):  # one by one: they filter warnings
+    # one after the other: scikit-learn changes the filters of warnings, which threads share
+    for number, part in counted(enumerate(parts), "growing trees", len(parts)):
         held_out = rows_of(part)
         trees = boosting.grow(rows_of(others[number]), held_out, target, best.seed + number, until)
         grown.append(trees.of_columns(plain, features.x.shape[1]))
