@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from viva_tensor.distributed.agreement import fail_together, local_slice, require_equal
@@ -23,6 +23,7 @@ T = TypeVar("T")
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 INTERRUPTED = 130  # exit code of a program that SIGINT ended
 GRACE = 2.0  # seconds in which rank 0 may print a failure of all ranks, and save what an interruption leaves
+FORWARDING = 0.25  # seconds for mpiexec to pass on what a rank printed: MPI_Abort drops what it has not read yet
 
 
 class Ranks:
@@ -127,10 +128,13 @@ def job(comm: Intracomm | None) -> Iterator[None]:
         if any(isinstance(one, RankError) for one in causes):
             time.sleep(GRACE)  # for the rank that has the reason
         elif rank:
-            time.sleep(GRACE if interrupted else GRACE / 4)  # for rank 0
+            time.sleep(GRACE if interrupted else GRACE / 2)  # for rank 0
         if hasattr(error, "show"):  # click's, in one line
             error.show()
         elif not interrupted:
             traceback.print_exception(error)
         print(f"rank {rank} of {comm.Get_size()} ends the job", file=sys.stderr, flush=True)
+        with suppress(OSError):  # of a reader that went away
+            sys.stdout.flush()
+        time.sleep(FORWARDING)
         comm.Abort(code)
