@@ -127,6 +127,7 @@ CASES = {
     "mean along rows": (by_axes(autograd.mean, axis=-1), [(4, 3)]),
     "mean keeping dimensions": (by_axes(autograd.mean, axis=np.int64(1), keepdims=True), [(4, 3)]),
     "minimum": (autograd.minimum, [(4, 3), ()]),
+    "mish": (of(operations.MISH), [(4, 3)]),
     "mul": (autograd.mul, [(4, 3), ()]),
     "normalize": (of(operations.NORMALIZE, epsilon=1e-3), [(4, 8)]),
     "power": (by_axes(autograd.pow, 3), [(4, 3)]),
@@ -176,7 +177,13 @@ CASES = {
     "transpose by axes": (by_axes(autograd.transpose, (1, -1, 0)), [(4, 3, 2)]),
     "transpose three axes": (autograd.transpose, [(4, 3, 2)]),
 }
-NOT_IN_ONNXRUNTIME = {"elu", "erf", "gelu", "softplus"}  # in float64; the evaluator of the package onnx has them
+NOT_IN_ONNXRUNTIME = {
+    "elu",
+    "erf",
+    "gelu",
+    "mish",
+    "softplus",
+}  # float64; the evaluator of the package onnx has them
 POSITIVE = {"log", "sqrt", "power of a fraction"}
 
 
@@ -207,9 +214,8 @@ def test_an_operation_within_rounding(rng, dtype, tmp_path, name):
         if name in NOT_IN_ONNXRUNTIME and dtype == np.float64:
             feeds = {f"input{i}": array for i, array in enumerate(arrays)}
             (found,) = ReferenceEvaluator(str(path)).run(None, feeds)
-            limit = (
-                limit if name == "softplus" else np.finfo(np.float32).eps / np.finfo(dtype).eps
-            )  # its erf is float32
+            if name not in ("mish", "softplus"):  # its erf is float32
+                limit = np.finfo(np.float32).eps / np.finfo(dtype).eps
         else:
             found = run(path, *arrays)
         assert found.shape == wanted.shape

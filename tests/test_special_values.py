@@ -76,6 +76,11 @@ def normal(x):
     return ERFC(-x / math.sqrt(2)) / 2, np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
+def mish_slope(x):
+    t = np.tanh(np.logaddexp(x, 0))
+    return t + x * (1 - t * t) * sigmoid(x)
+
+
 def gelu_tanh_slope(x):
     x = np.clip(x, -1e3, 1e3)  # beyond which it is 0 or 1
     bend, slope = 1.5957691216057308 * (x + 0.044715 * x**3), 1.5957691216057308 * (1 + 0.134145 * x**2)
@@ -110,6 +115,11 @@ ELEMENTWISE = {  # (recorded, value, slope)
         nn.silu,
         lambda x: at_limit(x * sigmoid(x), x, -0.0, np.inf),
         lambda x: at_limit(sigmoid(x) * (1 + x * sigmoid(-x)), x, 0, 1),
+    ),
+    "mish": (
+        nn.mish,
+        lambda x: at_limit(x * np.tanh(np.logaddexp(x, 0)), x, -0.0, np.inf),
+        lambda x: at_limit(mish_slope(x), x, 0, 1),
     ),
     "gelu": (
         nn.gelu,

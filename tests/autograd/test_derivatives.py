@@ -82,6 +82,7 @@ TORCH = {
     "sigmoid": (nn.sigmoid, "sigmoid"),
     "softplus": (nn.softplus, "nn.functional.softplus"),
     "silu": (nn.silu, "nn.functional.silu"),
+    "mish": (nn.mish, "nn.functional.mish"),
     "gelu": (nn.gelu, "nn.functional.gelu"),
     "relu": (autograd.relu, "relu"),
     "exp": (autograd.exp, "exp"),

@@ -10,7 +10,21 @@ from support.instruction_sets import FUSED
 from viva_tensor import error, kernels
 from viva_tensor.kernels import _dispatch
 
-UNARY = ["exp", "log", "sqrt", "abs", "erf", "relu", "leaky_relu", "sigmoid", "tanh", "softplus", "silu", "gelu"]
+UNARY = [
+    "exp",
+    "log",
+    "sqrt",
+    "abs",
+    "erf",
+    "relu",
+    "leaky_relu",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "silu",
+    "mish",
+    "gelu",
+]
 ROWS = ["softmax", "log_softmax", "normalize"]
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.5, -2.5, 1000.0, -1000.0]
 
@@ -44,6 +58,7 @@ def test_exponentials_are_within_four_units_in_the_last_place(dtype, rng):
     e = np.exp(-np.abs(x.astype(np.longdouble)))
     assert ulps(kernels.sigmoid(x), np.where(x < 0, e, 1) / (1 + e)) < 4
     assert ulps(kernels.softplus(x), np.maximum(x, 0) + np.log1p(e)) < 4
+    assert ulps(kernels.mish(x), x * np.tanh(np.maximum(x, 0) + np.log1p(e))) < 4
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="no longer floating point numbers to compare with")
@@ -94,9 +109,10 @@ def test_special_values(name, dtype):
             "tanh": np.tanh,
             "softplus": lambda x: np.logaddexp(x, 0),
             "silu": lambda x: x / (1 + np.exp(-x)),
+            "mish": lambda x: x * np.tanh(np.logaddexp(x, 0)),
             "gelu": lambda x: x * np.vectorize(math.erfc, otypes=["f8"])(x.astype("f8") / -math.sqrt(2)) / 2,
         }[name](x)
-    if name in ("silu", "gelu"):  # of -∞ the formula makes -∞·0, NumPy's too; its limit is wanted
+    if name in ("silu", "mish", "gelu"):  # of -∞ the formula makes -∞·0, NumPy's too; its limit is wanted
         wanted[2] = -0.0
     assert np.allclose(found, wanted, rtol=1e-6, atol=1e-38, equal_nan=True)
     numbers = ~np.isnan(wanted)  # NaN has either sign

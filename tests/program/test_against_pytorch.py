@@ -14,6 +14,7 @@ ACTIVATIONS = {
     "leaky_relu": torch.nn.LeakyReLU(),
     "gelu": torch.nn.GELU(),
     "silu": torch.nn.SiLU(),
+    "mish": torch.nn.Mish(),
     "sigmoid": torch.nn.Sigmoid(),
     "tanh": torch.nn.Tanh(),
     "softplus": torch.nn.Softplus(threshold=100),

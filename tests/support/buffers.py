@@ -119,11 +119,12 @@ KERNELS = {
     **{f"{name}_backward": kernel(f"{name}_backward", TWO, bound=FACTORS) for name in ("at_least", "at_most")},
     **{name: kernel(name, GRADED) for name in ("mul_backward", "div_backward", "maximum_backward")},
     **{name: kernel(name, ONE) for name in ("abs", "sqrt", "exp", "log", "erf", "relu", "sigmoid", "tanh", "softplus")},
-    **{name: kernel(name, ONE) for name in ("silu", "gelu", "softmax", "log_softmax", "normalize", "huber")},
+    **{name: kernel(name, ONE) for name in ("silu", "mish", "gelu", "softmax", "log_softmax", "normalize", "huber")},
     **{
         f"{name}_backward": kernel(f"{name}_backward", TWO)
         for name in ("abs", "sqrt", "exp", "log", "erf", "relu", "sigmoid", "tanh", "softplus", "silu", "gelu", "huber")
     },
+    "mish_backward": kernel("mish_backward", TWO),
     **{f"{name}_backward": kernel(f"{name}_backward", TWO) for name in ("softmax", "log_softmax", "normalize")},
     "add_backward": kernel(
         "add_backward", GRADED, lambda grad, a, b: [kernels.add_backward(grad, shape_of(one)) for one in (a, b)]

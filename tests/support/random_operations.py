@@ -136,6 +136,7 @@ class Operations(RuleBasedStateMachine):
                 "tanh",
                 "softplus",
                 "silu",
+                "mish",
                 "gelu",
                 "relu",
                 "relu",

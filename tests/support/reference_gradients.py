@@ -84,6 +84,12 @@ def silu_backward(g, x):
     return [Found(g * p * (1 + x * (1 - p)), np.abs(g) * p * (1 + np.abs(x)))]
 
 
+def mish_backward(g, x):
+    t = np.tanh(np.logaddexp(x, 0))
+    bent = x * (1 - t * t) * sigmoid(x)
+    return [Found(g * (t + bent), np.abs(g) * (t + np.abs(bent)))]
+
+
 def gelu_backward(g, x):
     density, cdf = np.exp(-x * x / 2) / math.sqrt(2 * math.pi), ERFC(-x / math.sqrt(2)) / 2
     return [Found(g * (cdf + x * density), np.abs(g) * (cdf + np.abs(x) * density) * (1 + x**2))]
@@ -213,6 +219,7 @@ BACKWARD = {
     "tanh": each(lambda x: (1 - np.tanh(x) ** 2, 1 + np.tanh(x) ** 2)),
     "softplus": alone(sigmoid),
     "silu": silu_backward,
+    "mish": mish_backward,
     "gelu": gelu_backward,
     "gelu_tanh": gelu_tanh_backward,
     "huber": alone(lambda x, delta: np.clip(x, -delta, delta)),

@@ -177,6 +177,7 @@ FORWARD = {
     "tanh": lambda x: exact(np.tanh(x)),
     "softplus": lambda x: exact(np.logaddexp(x, 0)),
     "silu": lambda x: exact(x * sigmoid(x)),
+    "mish": lambda x: exact(x * np.tanh(np.logaddexp(x, 0))),
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "huber": lambda x, delta: Found(

@@ -209,6 +209,7 @@ FORMS: dict[str, Form] = {
     "max": _reduced("ReduceMax"),
     "maximum": _plain("Max"),
     "mean": _reduced("ReduceMean"),
+    "mish": _plain("Mish"),
     "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),
     "mul": _plain("Mul"),

@@ -52,7 +52,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     -----
     The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; its results differ from this library's by the
     rounding of sums and exponentials. Not every runtime has every operation in float64: onnxruntime lacks exact GELU,
-    erf and softplus there.
+    erf, Mish and softplus there.
 
     References
     ----------

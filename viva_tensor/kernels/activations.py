@@ -22,6 +22,8 @@ __all__ = [
     "gelu_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "mish",
+    "mish_backward",
     "relu",
     "relu_backward",
     "sigmoid",
@@ -244,6 +246,32 @@ def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
     array([0.5], dtype=float32)
     """
     return unary_backward("silu_backward", grad, x, out)
+
+
+def mish(x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Apply :math:`x \tanh(\ln(1 + e^x)) = x \, \frac{n^2 + 2n}{n^2 + 2n + 2}`, n = eˣ; its limit at -∞ is -0.
+
+    References
+    ----------
+    .. [1] D. Misra, Mish: a self regularized non-monotonic activation function, BMVC 2020, arXiv:1908.08681.
+
+    Examples
+    --------
+    >>> mish([-1.0, 2.0]).round(4)
+    array([-0.3034,  1.944 ], dtype=float32)
+    """
+    return unary("mish", x, out)
+
+
+def mish_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+    r"""Return the gradient of :func:`mish` at x, :math:`g (t + x (1 - t^2) \sigma(x))` with t = tanh(softplus(x)).
+
+    Examples
+    --------
+    >>> mish_backward([1.0], [0.0])
+    array([0.6], dtype=float32)
+    """
+    return unary_backward("mish_backward", grad, x, out)
 
 
 def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:

@@ -104,11 +104,7 @@ def selu(tape: Tape, x: Variable) -> Traced[Variable]:
 
 
 def mish(tape: Tape, x: Variable) -> Traced[Variable]:
-    """Record x · tanh(softplus(x)) [1]_.
-
-    References
-    ----------
-    .. [1] D. Misra, Mish: a self regularized non-monotonic activation function, BMVC 2020, arXiv:1908.08681.
+    """Record x · tanh(softplus(x)); see :func:`viva_tensor.kernels.mish`.
 
     Examples
     --------
@@ -116,8 +112,7 @@ def mish(tape: Tape, x: Variable) -> Traced[Variable]:
     >>> mish(tape, x).value.data.round(4)
     array([-0.3034,  1.944 ], dtype=float32)
     """
-    gate, tape = autograd.sequence(softplus(tape, x), tanh)
-    return autograd.mul(tape, x, gate)
+    return autograd.record(tape, operations.MISH, x)
 
 
 def softsign(tape: Tape, x: Variable) -> Traced[Variable]:

@@ -45,6 +45,7 @@ __all__ = [
     "LEAKY_RELU",
     "LOG_COSH",
     "LOG_SOFTMAX",
+    "MISH",
     "NORMALIZE",
     "RELU",
     "SIGMOID",
@@ -86,6 +87,15 @@ def _bend_of_silu(do: Do, upstream: Value, out: Value, grad: Value, x: Value) ->
     slope = do(SIGMOID_BACKWARD, do(MUL, upstream, grad), s)
     twice = do(SCALE, slope, factor=2.0)
     return do(ADD, twice, do(CHAIN_MUL, do(SUB, slope, do(MUL, twice, s)), x))
+
+
+def _bend_of_mish(do: Do, upstream: Value, out: Value, grad: Value, x: Value) -> Any:
+    """With t = tanh(softplus(x)) and d = (1 - t²)σ: mish″ = 2d + xd(1 - σ - 2tσ)."""
+    t, s = do(TANH, do(SOFTPLUS, x)), do(SIGMOID, x)
+    d = do(MUL, do(TANH_BACKWARD, do(MUL, upstream, grad), t), s)
+    twice = do(SCALE, d, factor=2.0)
+    change = do(SUB, do(SUB, d, do(MUL, d, s)), do(MUL, do(MUL, twice, t), s))
+    return do(ADD, twice, do(CHAIN_MUL, change, x))
 
 
 def _bend_of_gelu(do: Do, upstream: Value, out: Value, grad: Value, x: Value) -> Any:
@@ -208,6 +218,7 @@ SOFTPLUS = curve(
     "softplus", kernels.softplus, gradient_kernel("softplus_backward", kernels.softplus_backward, _bend_of_softplus)
 )
 SILU = curve("silu", kernels.silu, gradient_kernel("silu_backward", kernels.silu_backward, _bend_of_silu))
+MISH = curve("mish", kernels.mish, gradient_kernel("mish_backward", kernels.mish_backward, _bend_of_mish))
 GELU = curve("gelu", kernels.gelu, gradient_kernel("gelu_backward", kernels.gelu_backward, _bend_of_gelu))
 GELU_TANH = curve(
     "gelu_tanh",

@@ -204,6 +204,21 @@ cdef inline vec formula_silu_backward(vec a, vec b, double factor) noexcept nogi
     return a * (c * fused(b, splat(<real> 1) - c, splat(<real> 1)))
 
 
+cdef inline vec formula_mish(vec a, vec b, double factor) noexcept nogil:
+    cdef vec divisor, dividend = mish_ratio(a, decayed(-abs_of(a)), &divisor)
+    return at_least(a, -BEYOND) * quotient(dividend, divisor)
+
+
+cdef inline vec formula_mish_backward(vec a, vec b, double factor) noexcept nogil:
+    """Return a · (t + x·(1 - t²)·σ) for t = tanh(softplus(x)), where (1 - t²)·σ = 4n(1 + n) / (n² + 2n + 2)²."""
+    cdef vec e, divisor, dividend, bent
+    b = within(b)
+    e = decayed(-abs_of(b))
+    dividend = mish_ratio(b, e, &divisor)
+    bent = if_less(b, ZERO, e, e * e) * (e + <real> 1) * <real> 4
+    return a * quotient(fused(b, bent, dividend * divisor), divisor * divisor)
+
+
 cdef inline vec formula_gelu(vec a, vec b, double factor) noexcept nogil:
     return at_least(a, -BEYOND) * normal_cdf(a)
 

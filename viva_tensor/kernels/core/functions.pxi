@@ -166,6 +166,16 @@ cdef inline vec within(vec x) noexcept nogil:
     return at_least(at_most(x, BEYOND), -BEYOND)
 
 
+cdef inline vec mish_ratio(vec x, vec e, vec* divisor) noexcept nogil:
+    """Return the dividend and the divisor of tanh(softplus(x)) = (n² + 2n) / (n² + 2n + 2), where n = eˣ.
+
+    Both are divided by n² for x ≥ 0, so that e = e⁻ˡˣˡ is all they need.
+    """
+    cdef vec dividend = if_less(x, ZERO, e * (e + <real> 2), fused(e, splat(<real> 2), splat(<real> 1)))
+    divisor[0] = fused(if_less(x, ZERO, splat(<real> 1), e * e), splat(<real> 2), dividend)
+    return dividend
+
+
 cdef inline vec bend(vec x) noexcept nogil:
     """Return 2·√(2/π)·(x + 0.044715·x³), whose sigmoid approximates Φ(x)."""
     return x * fused(x * x, splat(<real> 0.07135481627260025), splat(<real> 1.5957691216057308))
