@@ -1,6 +1,10 @@
 """Networks that several ranks train together, by the command line and by ``train.fit``."""
 
+import io
 import json
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +12,7 @@ import pytest
 from support.launch import launch, needs_mpi, ranks
 
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
+from viva_tensor.distributed.ranks import job
 from viva_tensor.tabular import runs
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.reading import read_table
@@ -93,6 +98,19 @@ def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path
         if count == 2:
             for name in ("model.safetensors", "history.csv", "predictions.csv"):
                 assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_failing_rank_ends_the_job_also_without_anywhere_to_print(closed, monkeypatch):
+    aborted = []
+    comm = SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 2, Abort=aborted.append)
+    output = io.StringIO() if closed else None
+    if output is not None:
+        output.close()
+    monkeypatch.setattr(sys, "stdout", output)
+    with suppress(ValueError, AttributeError), job(comm):
+        raise ValueError("of this rank")
+    assert aborted == [1]
 
 
 @needs_mpi

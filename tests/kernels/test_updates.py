@@ -53,7 +53,7 @@ def test_what_is_not_finite_travels_as_in_numpy(dtype):
     assert np.isinf(second[1:3]).all()
 
 
-def test_moments_without_gradients_end_at_zero_and_subnormal_ones_count_as_0(dtype):
+def test_subnormal_moments_without_gradients_count_as_0(dtype):
     tiny = np.finfo(dtype).tiny
     old = np.tile(np.array([tiny, -tiny, tiny / 2, -tiny / 2, np.nan, 1], dtype), 7)
     zero, w = np.zeros_like(old), np.ones_like(old)
@@ -68,6 +68,17 @@ def test_moments_without_gradients_end_at_zero_and_subnormal_ones_count_as_0(dty
     }
     for name, found in moments.items():
         assert np.array_equal(found, kept, equal_nan=True), name
+
+
+def test_squares_of_tiny_gradients_add_up_through_subnormal_moments(dtype):
+    g = 10 * np.sqrt(np.finfo(dtype).tiny)
+    w, grad = np.zeros(3, dtype), np.full(3, g, dtype)
+    moments = [np.zeros(3, dtype), np.zeros(3, dtype)]
+    for number in range(1, 2001):
+        w, *moments = kernels.adam(w, grad, *moments, number, 0.001, (0.9, 0.999), 1e-300)
+    assert 0 < (1 - 0.999) * g * g < np.finfo(dtype).tiny
+    np.testing.assert_allclose(moments[1], (1 - 0.999**2000) * g * g, rtol=1e-3)
+    np.testing.assert_allclose(w, -2.0, rtol=1e-3)  # each step is the learning rate
 
 
 @pytest.mark.parametrize("bad", [np.ones((2, 3)), np.ones(6), np.ones((3, 2), "f4"), [[1, 2, 3]] * 2])

@@ -1,6 +1,8 @@
 """Rates that change from step to step: learning rate, weight decay and dropout, with the bits of the tape."""
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -42,9 +44,9 @@ def compiled(optimizer):
     return X, Y, layers, step
 
 
-def plain():
+def plain(**options):
     """Return 80 equal batches of 8 rows, and the step of a small network with momentum."""
-    X, Y, _, step = steps.compiled(optim.SGD(lr=0.1, momentum=0.5), (5, 16, 2), 8)
+    X, Y, _, step = steps.compiled(optim.SGD(lr=0.1, momentum=0.5), (5, 16, 2), 8, **options)
     return np.tile(X, (80, 1)), np.tile(Y, (80, 1)), step
 
 
@@ -107,6 +109,71 @@ def test_a_schedule_is_asked_once_for_each_step_also_where_it_is_asked_ahead(thr
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
+def test_rates_that_are_asked_ahead_change_from_step_to_step():
+    """Without dropout, whose steps are made one by one."""
+
+    def changing(number):
+        return optim.Rates(0.1 / number, weight_decay=0.5 / number)
+
+    X, Y, step = plain()
+    *_, twin = plain()
+    step.run(X, Y, batch_size=8, shuffle=False, schedule=changing)
+    for number in range(1, len(X) // 8 + 1):
+        twin.rates = changing(number)
+        twin(X[:8], Y[:8])
+    assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
+
+
+def test_few_rates_are_asked_ahead_for_long_steps_and_no_more_than_are_wanted():
+    asked = []
+    ahead = scheduled.Scheduled(lambda number: asked.append(number) or 0.5, optim.SGD(), optim.Rates(0.1, 0.0))
+    assert len(ahead.of(1, 64, scheduled.FLOPS_AHEAD // 3)) == 3
+    assert len(ahead.of(4, 64, 10 * scheduled.FLOPS_AHEAD)) == 1
+    assert len(ahead.of(5, 9, 1)) == 9
+    assert asked == [*range(1, 14)]
+    assert len(ahead.of(6, 2, 1)) == 2  # a step that was restored to an earlier state has fewer left
+    assert asked[-1] == 13
+
+
+def test_a_schedule_may_read_the_step_and_even_make_steps_of_it():
+    X, Y, step = plain()
+    made = []
+
+    def stepping(number):
+        made.append(step(X[:8], Y[:8]))
+        return 0.1 * step.rates.lr
+
+    step.run(X, Y, batch_size=8, shuffle=False, schedule=stepping)
+    assert len(made) == len(X) // 8
+    assert step.steps == 2 * len(made)
+
+
+def test_what_a_failed_schedule_held_is_freed_with_its_error():
+    X, Y, step = plain()
+    gc.collect()
+    gc.disable()
+    try:
+        held = np.ones(3)
+        gone = weakref.ref(held)
+
+        def failing(number, held=held):
+            return held[number]
+
+        del held
+        with pytest.raises(IndexError):
+            step.run(X, Y, batch_size=8, shuffle=False, schedule=failing)
+        del failing
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_profile_in_another_thread_undoes_no_steps():
+    X, Y, step = plain()
+    in_threads(2, lambda i: step.profile(X[:8], Y[:8]) if i else [step(X[:8], Y[:8]) for _ in range(200)])
+    assert step.steps == 200
+
+
 def test_an_error_of_a_schedule_comes_after_the_steps_before_it():
     X, Y, step = plain()
     *_, twin = plain()
@@ -121,9 +188,10 @@ def test_an_error_of_a_schedule_comes_after_the_steps_before_it():
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
-def test_two_threads_that_run_a_step_give_each_of_its_steps_its_own_rate():
-    X, Y, step = plain()
-    *_, twin = plain()
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 3}])
+def test_two_threads_that_run_a_step_give_each_of_its_steps_its_own_rate(options):
+    X, Y, step = plain(**options)
+    *_, twin = plain(**options)
     settings = {"batch_size": 8, "shuffle": False, "schedule": lambda number: 0.1 / number}
     in_threads(2, lambda _: step.run(X, Y, epochs=20, **settings))
     twin.run(X, Y, epochs=40, **settings)

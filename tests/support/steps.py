@@ -21,10 +21,10 @@ def network(sizes, batch, dtype="float32", seed=0):
     return x, y, tuple(layers), loss, tape
 
 
-def compiled(optimizer, sizes, batch, dtype="float32"):
+def compiled(optimizer, sizes, batch, dtype="float32", **options):
     """(X, Y, layers, step) of the step of a network, compiled, and a batch for it."""
     x, y, layers, loss, tape = network(sizes, batch, dtype)
-    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer, **options)
     return x.data, y.data, layers, step
 
 

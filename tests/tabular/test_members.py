@@ -4,12 +4,12 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from functools import partial
 from time import sleep
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.training import in_threads
 
 from viva_tensor import autograd, kernels, nn, tabular
 from viva_tensor.error import InvalidValue
@@ -115,18 +115,51 @@ def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in
     assert epochs[2] == 1 < min(epochs[:2])
 
 
-def test_baselines_are_the_first_of_the_jobs_and_threads_wait_a_short_time_for_each_other(monkeypatch):
-    usual, begun = sys.getswitchinterval(), []
-    for module, name in ((members, "_cycles"), (runs, "least_squares")):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_baselines_are_fitted_beside_the_first_networks_or_on_one_thread_after_the_last(threads, monkeypatch):
+    begun, baselines, cycles = [], runs.least_squares, members._cycles
+    fitted = threading.Event()
 
-        def noted(function, name, *arguments):
-            begun.append((name, sys.getswitchinterval()))
-            return function(*arguments)
+    def noted(*arguments):
+        begun.append(kernels.get_num_threads())
+        fitted.set()
+        return baselines(*arguments)
 
-        monkeypatch.setattr(module, name, partial(noted, getattr(module, name), name))
-    with kernels.num_threads(1):
+    def waiting(*arguments):
+        begun.append("network")
+        if threads > 1:
+            assert fitted.wait(60)
+        return cycles(*arguments)
+
+    monkeypatch.setattr(runs, "least_squares", noted)
+    monkeypatch.setattr(members, "_cycles", waiting)
+    with kernels.num_threads(threads):
         tabular.run(waves(100), "y", replace(QUICK, count=2))
-    assert begun == [(name, pytest.approx(side_by_side.TURN)) for name in ("least_squares", "_cycles", "_cycles")]
+    assert 1 in begun
+    assert threads > 1 or begun == ["network", "network", 1]
+
+
+def test_threads_of_jobs_wait_a_short_time_for_each_other_until_the_last_job_has_ended():
+    usual, first_began, second_began, first_ended = sys.getswitchinterval(), *(threading.Event() for _ in range(3))
+
+    def first(sharing):
+        first_began.set()
+        assert second_began.wait(60)
+
+    def second(sharing):
+        second_began.set()
+        assert first_ended.wait(60)
+        return sys.getswitchinterval()
+
+    def call(index):
+        if index == 0:
+            side_by_side.side_by_side([first])
+            first_ended.set()
+            return sys.getswitchinterval()
+        assert first_began.wait(60)
+        return side_by_side.side_by_side([second])[0]
+
+    assert in_threads(2, call)[1] == pytest.approx(side_by_side.TURN)
     assert sys.getswitchinterval() == usual
 
 

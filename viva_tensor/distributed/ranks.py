@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from viva_tensor.distributed.agreement import fail_together, local_slice, require_equal
@@ -129,12 +129,13 @@ def job(comm: Intracomm | None) -> Iterator[None]:
             time.sleep(GRACE)  # for the rank that has the reason
         elif rank:
             time.sleep(GRACE if interrupted else GRACE / 2)  # for rank 0
-        if hasattr(error, "show"):  # click's, in one line
-            error.show()
-        elif not interrupted:
-            traceback.print_exception(error)
-        print(f"rank {rank} of {comm.Get_size()} ends the job", file=sys.stderr, flush=True)
-        with suppress(OSError):  # of a reader that went away
-            sys.stdout.flush()
-        time.sleep(FORWARDING)
-        comm.Abort(code)
+        try:
+            if hasattr(error, "show"):  # click's, in one line
+                error.show()
+            elif not interrupted:
+                traceback.print_exception(error)
+            print(f"rank {rank} of {comm.Get_size()} ends the job", file=sys.stderr, flush=True)
+            print(end="", flush=True)
+            time.sleep(FORWARDING)
+        finally:  # also if nobody reads any more, or on another interruption
+            comm.Abort(code)

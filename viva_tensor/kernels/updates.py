@@ -36,8 +36,8 @@ def sgd(
     lr, momentum : float
         η and μ.
     velocity : ndarray of the same shape, optional
-        v; without it w' = w - η·g. A subnormal number counts as 0, here and in the moments of the others: those of
-        weights that get no gradients any more end there, and processors take a hundred times as long with them.
+        v; without it w' = w - η·g. A subnormal number counts as 0 where there is no gradient, here and in the moments
+        of the others: without gradients they decay to such numbers, with which processors take far longer.
     nesterov : bool
         Step by g + μ·v' instead of v'.
     weight_decay : float

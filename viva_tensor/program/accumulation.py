@@ -114,13 +114,13 @@ class AccumulatingStep(Step):
         order, size = run.order(), run.batch_size
         total = 0.0
         for begin in range(0, run.count, size):
-            if run.schedule is not None:
-                given = run.schedule(self.steps + 1)
-                with self._lock:
-                    self._set(given)
             rows = slice(begin, min(begin + size, run.count))
             chosen: Any = rows if order is None else order[rows]
-            total += (rows.stop - begin) * self(*(array[chosen] for array in run.arrays))
+            batch = [array[chosen] for array in run.arrays]
+            with self._lock:
+                if run.schedule is not None:
+                    self._set(run.schedule(self.steps + 1))
+                total += (rows.stop - begin) * self(*batch)
         return total / run.count
 
     def _backward(self, inputs: Sequence[ArrayLike]) -> tuple[float, int]:

@@ -14,7 +14,7 @@ from viva_tensor.optim.schedules import rates_of
 Numbers = tuple[float, float, float]  # a learning rate, a weight decay and a factor of dropout rates
 
 STEPS_AHEAD = 64  # whose rates are asked for at a time, at most
-FLOPS_AHEAD = 1_000_000_000  # of these steps: some 10 ms, in which a thread does not have to wait for Python
+FLOPS_AHEAD = 1_000_000_000  # that these steps may take in all: about 10 ms without Python
 
 
 class Scheduled:
@@ -49,15 +49,22 @@ class Scheduled:
         Raises
         ------
         BaseException
-            Of the schedule, once the steps before the number that it was raised for are done.
+            What the schedule raised, after the steps before that number are done.
         """
         known = number - self._first
         if not 0 <= known < len(self._rates):
-            if self._failure is not None:
-                raise self._failure
+            self._raise_failure()
             self._first, known = number, 0
             self._rates = self._asked(min(count, STEPS_AHEAD, max(1, FLOPS_AHEAD // max(flops, 1))))
-        return self._rates[known:]
+        return self._rates[known : known + count]
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # whose traceback has this frame
 
     def _asked(self, count: int) -> Float64Array:
         found: list[Numbers] = []

@@ -149,8 +149,9 @@ class Step:
         schedule : callable, optional
             The learning rate of each step, counted from 1 since the step was compiled: one of
             :mod:`viva_tensor.optim.schedules`, or any function of the number. It may return
-            :class:`viva_tensor.optim.Rates`, for weight decay and dropout that change, too. It is called once for each
-            step, up to 64 short steps ahead.
+            :class:`viva_tensor.optim.Rates`, for weight decay and dropout that change, too. A run calls it once for
+            each of its steps, for short ones up to 64 steps ahead: what it returns should depend on the number alone.
+            Rates that are set meanwhile count from the next epoch on.
         rows : array_like of int, optional
             Indices of the rows to train on, in this order if not shuffled; all rows by default.
         shared : bool
@@ -190,7 +191,8 @@ class Step:
         try:
             return self._train(checked)
         finally:
-            self._set(self.rates)
+            with self._lock:
+                self._set(self._rates)
 
     def _rows(self, inputs: Sequence[ArrayLike], batch_size: int) -> list[Array]:
         """Return all rows of each input, checked."""
@@ -231,12 +233,10 @@ class Step:
             with self._lock:
                 flops = self._plans.at(shapes).flops
             while begin < end:
-                number, last = self.steps + 1, end
-                rates = None if scheduled is None else scheduled.of(number, (end - begin) // size, flops)
+                rates, last = None, end
                 with self._lock:
-                    if rates is not None:
-                        if self.steps + 1 != number:
-                            continue  # another thread has made this step
+                    if scheduled is not None:
+                        rates = scheduled.of(self.steps + 1, (end - begin) // size, flops)
                         self._dropout_factor[...] = rates[0, 2]
                         last = begin + len(rates) * size
                     planned = self._plans.at(shapes)
@@ -356,18 +356,18 @@ class Step:
         Nothing is changed: the state is restored. Each time is the best of ``times``, on a warm cache.
         """
         times = check_count("profile", "times", times)
-        state = self.state()
-        try:
-            return self._profile(inputs, times)
-        finally:
-            self.restore(state)
+        with self._lock:
+            state = self.state()
+            try:
+                return self._profile(inputs, times)
+            finally:
+                self.restore(state)
 
     def _profile(self, inputs: Sequence[ArrayLike], times: int) -> str:
         arrays = self._source.arrays("profile", inputs)
         shapes = self._source.shapes("profile", arrays)
-        with self._lock:
-            planned = self._plans.at(shapes)
-            seconds = planned.executor.profile(arrays, times)
+        planned = self._plans.at(shapes)
+        seconds = planned.executor.profile(arrays, times)
         return report.profile(planned, seconds, self._source.dtype)
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Basel
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    # threads of its small products would spin between two of them; nothing beside it uses those of NumPy for classes
+    # threads would spin between its small products; for classes, nothing that runs meanwhile uses NumPy's
     with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore")  # a baseline need not converge
         fitted = LogisticRegression(max_iter=200).fit(x, y.astype(int))

@@ -65,9 +65,9 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
 
 
 def tree_threads(rows: int) -> AbstractContextManager[object]:
-    """Give scikit-learn's trees the threads of the calling thread; on few rows one, as several would wait a lot.
+    """Give scikit-learn's trees the threads of the calling thread; on few rows one, since several would mostly wait.
 
-    NumPy's products keep theirs, whose number changes bits of what is computed beside the trees.
+    NumPy's products keep theirs: another number would change bits of what is computed beside the trees.
     """
     from threadpoolctl import threadpool_limits
 

@@ -15,6 +15,7 @@ import numpy as np
 from viva_tensor import autograd, optim
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.kernels.checks import check_count
+from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
@@ -200,9 +201,9 @@ def train_members(
 ) -> Trained:
     """Train networks on the training and validation rows of a table, each without another part of them.
 
-    Work to do `beside` several is the first of the jobs. If they are no better than linear models on the rows that each
-    has not seen, beyond chance, these are returned. On an interruption from the keyboard the networks that are trained
-    are returned; if there are none, KeyboardInterrupt is raised.
+    If several are trained, `beside` is called too, as one more job. If they are no better than linear models on the
+    rows that each has not seen, beyond chance, these are returned. On an interruption from the keyboard the networks
+    that are trained are returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
     rows = features.prepared.split.given
@@ -234,7 +235,7 @@ def train_members(
                 with sharing.share():
                     beside()
 
-            jobs.insert(0, other)  # at the end, a thread would wait for it, or for a network that began beside it
+            jobs.insert(0 if get_num_threads() > 1 else len(jobs), other)  # last, it would keep threads waiting
         results = side_by_side(jobs)
         trained = [one for one in results if one is not None]
     if not trained:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from threading import Lock
 from typing import Generic, TypeVar
 
 from viva_tensor import kernels
@@ -13,6 +14,29 @@ from viva_tensor import kernels
 LOOK = 0.2  # seconds until an interruption is seen where the system does not wake a thread that waits
 TURN = 1e-4  # seconds for which a thread may keep Python's lock from another, which needs it between short steps
 T = TypeVar("T")
+
+
+class _ShortTurns:
+    """Shorten the time that threads wait for Python's lock, until the last of those who want that leaves."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._usual = Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual, TURN))
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                sys.setswitchinterval(self._usual)
+
+
+_SHORT_TURNS = _ShortTurns()
 
 
 class Sharing:
@@ -64,7 +88,7 @@ def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
         finally:
             sharing.unfinished -= 1  # one bytecode too many is harmless: it only shares out threads
 
-    with _short_turns(), ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
+    with _SHORT_TURNS, ThreadPoolExecutor(sharing.workers, "viva_tensor") as pool:
         futures = [pool.submit(call, job) for job in jobs]
         waiting = True
         while waiting:
@@ -78,17 +102,6 @@ def side_by_side(jobs: Sequence[Callable[[Sharing], T]]) -> Results[T]:
                     future.cancel()
         results.extend(future.result() for future in futures if not _cancelled(future))
     return results
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let threads wait for Python's lock for a short time only, whatever the others do with it."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, TURN))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 def _cancelled(future: Future[T]) -> bool:

@@ -35,10 +35,10 @@ cdef inline void store(void* target, Py_ssize_t at, vec value, int size) noexcep
         store_part(<real*> target + at, value, size)
 
 
-cdef inline vec moment(const void* source, Py_ssize_t at, int size) noexcept nogil:
-    """Return `size` moments, 0 for subnormal ones: without gradients they end there, and steps take far longer."""
+cdef inline vec moment(const void* source, Py_ssize_t at, vec grad, int size) noexcept nogil:
+    """Return `size` moments, 0 for subnormal ones without a gradient: they decay to these, which make steps slow."""
     cdef vec x = loaded(source, at, size)
-    return if_less(abs_of(x), splat(SMALLEST), ZERO, x)
+    return if_less(abs_of(x) + abs_of(grad), splat(SMALLEST), ZERO, x)
 
 
 cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Numbers* numbers, Py_ssize_t at, vec grad,
@@ -50,7 +50,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     Adam: m' = β₁·m + (1-β₁)·g, s' = β₂·s + (1-β₂)·g², w' = kept·w - rate·m' / (√s'·correction + ε).
     Lion: w' = kept·w - rate·sign(β₁·m + (1-β₁)·g), m' = β₂·m + (1-β₂)·g.
     RMSprop: s' = α·s + (1-α)·g², d = g / (√s' + ε), w' = w - lr·d, or with momentum as in descent, with d for g.
-    Subnormal v, m and s count as 0.
+    Subnormal v, m and s count as 0 where g is 0 or subnormal itself.
     """
     cdef vec w = loaded(args.w, at, size), mean, square
     if numbers.scales:
@@ -58,16 +58,17 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     if numbers.decays:
         grad = fused(w, splat(numbers.decay), grad)
     if kind == ADAM or kind == RMSPROP:
-        square = fused(moment(args.second, at, size), splat(numbers.square_momentum), grad * numbers.square_rest * grad)
+        square = moment(args.second, at, grad, size)
+        square = fused(square, splat(numbers.square_momentum), grad * numbers.square_rest * grad)
         store(args.new_second, at, square, size)
     if kind == ADAM:
-        mean = fused(moment(args.first, at, size), splat(numbers.momentum), grad * numbers.rest)
+        mean = fused(moment(args.first, at, grad, size), splat(numbers.momentum), grad * numbers.rest)
         store(args.new_first, at, mean, size)
         grad = quotient(mean, fused(root_of(square), splat(numbers.correction), splat(numbers.epsilon)))
         if numbers.decoupled:
             w = w * numbers.kept
     elif kind == LION:
-        mean = moment(args.first, at, size)
+        mean = moment(args.first, at, grad, size)
         square = fused(mean, splat(numbers.square_momentum), grad * numbers.square_rest)
         store(args.new_first, at, square, size)
         grad = formula_sign(fused(mean, splat(numbers.momentum), grad * numbers.rest), ZERO, 0)
@@ -76,7 +77,7 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
         if kind == RMSPROP:
             grad = quotient(grad, root_of(square) + numbers.epsilon)
         if args.first != NULL:
-            mean = fused(moment(args.first, at, size), splat(numbers.momentum), grad)
+            mean = fused(moment(args.first, at, grad, size), splat(numbers.momentum), grad)
             store(args.new_first, at, mean, size)
             grad = fused(mean, splat(numbers.momentum), grad) if numbers.nesterov else mean
     store(args.new_w, at, fused_from(w, grad, splat(numbers.rate)), size)
