@@ -1,5 +1,6 @@
 """Parameters that scikit-learn's networks lack: weights of classes, dropout, optimisers, scores and callbacks."""
 
+import math
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import log_loss, mean_absolute_error
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.class_weight import compute_sample_weight
@@ -39,7 +41,11 @@ class TestWeightsOfClasses:
         X, y = wine
         own = np.arange(len(y)) % 3 + 0.5
         of_classes = compute_sample_weight(class_weight, y)
-        for weight, product in ((None, of_classes), (own, own * of_classes)):
+        counted = (own.sum() / (3 * np.bincount(y, own)))[y]  # rows by their weights
+        for weight, product in (
+            (None, of_classes),
+            (own, own * (counted if class_weight == "balanced" else of_classes)),
+        ):
             weighted = fitted(MLPClassifier(**SHORT, solver=solver, class_weight=class_weight), X, y, weight)
             assert same(weighted, fitted(MLPClassifier(**SHORT, solver=solver), X, y, product))
         assert not same(weighted, fitted(MLPClassifier(**SHORT, solver=solver), X, y, own))
@@ -97,8 +103,9 @@ class TestActivations:
 
 class TestOptimisers:
     def test_an_object_is_what_its_name_is(self, diabetes):
-        named = fitted(MLPRegressor(**SHORT, learning_rate_init=0.01), *diabetes)
-        given = fitted(MLPRegressor(**SHORT, solver=optim.Adam(lr=0.01, eps=SHORT["epsilon"])), *diabetes)
+        tiny = 1e-300  # an ε of which it does not matter where it is added
+        named = fitted(MLPRegressor(**SHORT, learning_rate_init=0.01, epsilon=tiny), *diabetes)
+        given = fitted(MLPRegressor(**SHORT, solver=optim.Adam(lr=0.01, eps=tiny)), *diabetes)
         assert same(named, given)
         named = fitted(MLPRegressor(**SHORT, solver="sgd", nesterovs_momentum=False), *diabetes)
         assert same(named, fitted(MLPRegressor(**SHORT, solver=optim.SGD(lr=0.001, momentum=0.9)), *diabetes))
@@ -270,6 +277,23 @@ class TestScoring:
             MLPClassifier(**STOPPING, scoring="nonsense").fit(*wine)
         with pytest.raises(InvalidValue, match="returned 'good', wanted a number"):
             MLPClassifier(**STOPPING, scoring=lambda *_: "good").fit(*wine)
+        with pytest.raises(InvalidValue, match="returned nan, wanted a number"):
+            MLPClassifier(**STOPPING, scoring=lambda *_: math.nan).fit(*wine)
+
+    def test_one_row_has_no_r2(self, diabetes):
+        X, y = diabetes
+        with (
+            pytest.warns(UndefinedMetricWarning),
+            pytest.raises(InvalidValue, match="the score of 1 validation rows is NaN"),
+        ):
+            MLPRegressor(**STOPPING).fit(X, y, validation_data=(X[:1], y[:1]))
+
+    @pytest.mark.parametrize("scoring", ["neg_max_error", lambda model, X, y: model.score(X, y)])
+    def test_without_weights_of_rows_where_it_takes_none(self, diabetes, scoring):
+        X, y = diabetes
+        weight = np.arange(len(y)) % 3 + 0.5
+        model = fitted(MLPRegressor(**STOPPING, scoring=scoring), X, y, weight)
+        assert len(model.validation_scores_) == 5
 
 
 class TestCallback:
@@ -287,6 +311,35 @@ class TestCallback:
         model = MLPRegressor(**SHORT, solver=solver, callback=lambda values: values["epoch"] == 3).fit(*diabetes)
         assert model.n_iter_ == 3
         assert same(model, fitted(MLPRegressor(**SHORT | {"max_iter": 3}, solver=solver), *diabetes))
+
+    def test_numpys_true_stops_too_but_nothing_else_does(self, diabetes):
+        for value, epochs in ((np.True_, 1), (np.False_, 5), (1, 5), (None, 5)):
+            model = fitted(MLPRegressor(**SHORT, callback=lambda values, value=value: value), *diabetes)
+            assert model.n_iter_ == epochs
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+    def test_sees_the_weights_of_the_epoch(self, diabetes, solver):
+        X, y = diabetes
+        scores = []
+        model = MLPRegressor(**SHORT, solver=solver)
+        fitted(model.set_params(callback=lambda values: scores.append(model.score(X, y))), X, y)
+        for epochs, score in enumerate(scores, 1):
+            whole = fitted(MLPRegressor(**SHORT | {"max_iter": epochs}, solver=solver), X, y)
+            assert whole.score(X, y) == pytest.approx(score, rel=1e-12)
+
+    def test_may_change_the_weights(self, diabetes):
+        X, y = diabetes
+        model = MLPRegressor(**SHORT | {"max_iter": 2}, solver="sgd", learning_rate_init=1e-30)
+
+        def halve(values):
+            if values["epoch"] == 1:
+                model.coefs_[0] *= 0.5
+                model.intercepts_ = [np.zeros_like(one) for one in model.intercepts_]
+
+        before = fitted(clone(model), X, y)
+        fitted(model.set_params(callback=halve), X, y)
+        np.testing.assert_allclose(model.coefs_[0], 0.5 * before.coefs_[0], rtol=1e-12)
+        np.testing.assert_allclose(np.concatenate(model.intercepts_), 0, atol=1e-25)
 
     def test_told_of_scores_and_parts(self, wine):
         told = []

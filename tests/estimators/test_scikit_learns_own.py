@@ -32,7 +32,6 @@ def expected_failures(estimator):
     if estimator.solver != "lbfgs" or isinstance(estimator, MLPRegressor):
         return {}
     return {
-        "check_classifiers_train": "logarithms are finite where the probability rounds to 0",
         "check_classifiers_multilabel_output_format_predict_proba": "probabilities round to 1, also scikit-learn's",
     }
 

@@ -19,6 +19,7 @@ class Rule:
         decay: float = 0.0,
         nesterov: bool = False,
         decoupled: bool = False,
+        epsilon_hat: bool = False,
         steps: int = 0,
     ) -> None: ...
     def next_step(self) -> None: ...

@@ -45,10 +45,12 @@ cdef double power(double base, Py_ssize_t exponent) noexcept nogil:
 cdef void next_step(UpdateRule* rule) noexcept nogil:
     """Count a step and set the numbers that depend on the count."""
     rule.steps += 1
-    rule.rate, rule.correction = rule.lr, 1
+    rule.rate, rule.correction, rule.epsilon = rule.lr, 1, rule.eps
     if rule.kind == ADAM:
         rule.rate /= 1 - power(rule.momentum, rule.steps)
         rule.correction = 1 / sqrt(1 - power(rule.square_momentum, rule.steps))
+        if rule.epsilon_hat:
+            rule.epsilon *= rule.correction
 
 
 @cython.final
@@ -57,10 +59,10 @@ cdef class Rule:
     """An optimiser as kernels see it, and the number of steps that it has made."""
 
     def __init__(self, str kind, double lr, *, double momentum=0, double square_momentum=0, double epsilon=0,
-                 double decay=0, bint nesterov=False, bint decoupled=False, Py_ssize_t steps=0):
+                 double decay=0, bint nesterov=False, bint decoupled=False, bint epsilon_hat=False, Py_ssize_t steps=0):
         self.values.kind = <UpdateKind> <int> KINDS[kind]
         self.values.lr, self.values.momentum, self.values.square_momentum = lr, momentum, square_momentum
-        self.values.epsilon, self.values.decay = epsilon, decay
+        self.values.eps, self.values.decay, self.values.epsilon_hat = epsilon, decay, epsilon_hat
         self.values.nesterov, self.values.decoupled, self.values.steps = nesterov, decoupled, steps
 
     @property

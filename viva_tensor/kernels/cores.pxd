@@ -32,12 +32,14 @@ cdef struct UpdateRule:     # an optimiser and the number of its step, for all p
     UpdateKind kind
     bint nesterov
     bint decoupled          # weights decay apart from the gradient
-    double lr, decay, epsilon
+    bint epsilon_hat        # Adam's ε is added to the root before its correction
+    double lr, decay, eps
     double momentum         # β₁ of Adam and Lion too
     double square_momentum  # β₂ of Adam and Lion, RMSprop's α
     Py_ssize_t steps        # with the current one; the fields below are for this step
     double rate             # lr, by Adam's correction of the first moment
     double correction       # Adam's, of the root of the second moment
+    double epsilon          # what is added to the corrected root
 
 
 cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights

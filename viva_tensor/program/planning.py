@@ -29,7 +29,7 @@ Dealt = tuple[list[Planned], Arena, int]  # in order, their temporaries, and the
 
 MANY_THREADS = 8  # from which the cost of barriers is weighed against the work
 RETURNED_BYTES = 16 << 10  # of an output, from which copying it takes longer than a new array in each call
-MOST_PLANS = 16  # that a program keeps, for different batch sizes and numbers of threads
+MOST_PLANS = 32  # that a program keeps, for different batch sizes and numbers of threads
 
 
 @dataclass(eq=False, slots=True)
@@ -79,8 +79,10 @@ class Plans:
             found = plan(instructions, output, shapes, self._dtype, threads, self._held)
             found.cuts = self._cut(found.planned)
             if len(self._made) >= MOST_PLANS:
-                self._made.pop(next(iter(self._made)))
-            self._made[shapes, threads] = found
+                del self._made[next(iter(self._made))]  # not used for longest
+        else:
+            self._made.pop((shapes, threads), None)
+        self._made[shapes, threads] = found
         self.current, self.shapes = found, shapes
         return found
 

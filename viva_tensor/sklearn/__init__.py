@@ -6,18 +6,23 @@ are first used.
 
 Of the other two, parameters, defaults and attributes are scikit-learn's, and its own tests of both estimators pass.
 For a given ``random_state`` the initial weights, the batches and the updates are scikit-learn's, too: on the same
-rows both take the same steps, up to rounding, in the dtype of X, float32 or float64. Only Adam's ε is added to the
-root after its correction, before it in scikit-learn. Rows may have weights, and may be sparse: unless they are too
-full for it to pay, they are multiplied as they are.
+rows both take the same steps, up to rounding, in the dtype of X, float32 or float64. Rows may have weights, and may be
+sparse: unless they are too full for it to pay, they are multiplied as they are.
 Parameters at the end of the signature are ours: weights of classes, dropout, scores to stop by, and a function that is
 told of each epoch; solvers may be optimisers of :mod:`viva_tensor.optim`.
 
 Needs ``pip install "viva-tensor[sklearn]"``.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
+
+if "skl2onnx" in sys.modules:
+    from viva_tensor.sklearn.onnx import register
+
+    register()
 
 if TYPE_CHECKING:
     from viva_tensor.sklearn.tabular import TabularClassifier, TabularRegressor

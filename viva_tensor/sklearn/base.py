@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
@@ -61,8 +62,15 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the compiled step, which is compiled again when needed."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
+        """Return the state without the compiled step and the note of what was checked: both are made again."""
+        made_again = "_compiled", "_checked_parameters"
+        return {name: value for name, value in super().__getstate__().items() if name not in made_again}
+
+    def onnx_parser(self) -> None:
+        """Raise if skl2onnx, which calls this first, has not been told how it converts; else let it go on."""
+        if "viva_tensor.sklearn.onnx" not in sys.modules:
+            got = f"skl2onnx has not been told what a {type(self).__name__} of viva_tensor is"
+            raise InvalidValue(got, operation="to_onnx", hint="import viva_tensor.sklearn.onnx before")
 
     # Defined by each estimator, with out_activation_ and, for labels, classes_
 
@@ -136,6 +144,8 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        if first:
+            self._sparse_labels = issparse(y)
         if issparse(y):
             y = y.toarray()
         dtype = X.dtype if first else _computed_in(self.coefs_[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,41 @@ class Batches:
         Whether features are given as the indices and values of their entries, so that they are never dense.
     whole : tuple of ndarray, or None
         What a compiled step takes of all rows at once; None if it is made for each batch.
+    largest : int
+        If above 0, batches of fewer rows than this get some more, of weight 0, so that few programs are planned for
+        batches of many sizes.
     """
 
     rows: Rows
     size: int
     by_entries: bool
     whole: tuple[Array, ...] | None
+    largest: int = 0
+
+    def in_few_sizes(self, largest: int) -> Batches:
+        """Return batches of rows that have weights, in few sizes up to the largest."""
+        return replace(self, largest=largest)
+
+    def planned(self, count: int) -> int:
+        """Return how many of so many rows are in batches that stay as large as they are."""
+        if not self.largest:
+            return count
+        return count // self.size * self.size if self.size == self.largest else 0
 
     def __call__(self, indices: Array | slice) -> tuple[Array, ...]:
         """Return what a compiled step takes of some rows: features or entries, targets, weights if there are some."""
         if self.whole is not None:
-            return tuple(one[indices] for one in self.whole)
+            return self._filled(tuple(one[indices] for one in self.whole))
         x, *others = (one[indices] for one in self.rows.all())
-        return (*(padded(x) if self.by_entries else (x.toarray(),)), *others)
+        return self._filled((*(padded(x) if self.by_entries else (x.toarray(),)), *others))
+
+    def _filled(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Return the arrays of a batch with rows of zeros, also for weights, up to one of few numbers of rows."""
+        count = len(arrays[0])
+        more = min(_rounded(count, per_octave=2), self.largest) - count
+        if more <= 0:
+            return arrays
+        return tuple(np.concatenate([one, np.zeros((more, *one.shape[1:]), one.dtype)]) for one in arrays)
 
     def first(self) -> tuple[Array | SparseRows, list[Array]]:
         """Return the features of the first batch to record with, and its targets, and weights if there are some."""
@@ -84,7 +106,7 @@ def padded(x: Any) -> tuple[Array, Array]:
     ([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]], [[5.0, 6.0], [0.0, 0.0], [7.0, 0.0]])
     """
     counts = np.diff(x.indptr)
-    width = _rounded(int(counts.max()))
+    width = _rounded(int(counts.max()), per_octave=4)
     indices, values = x.indices[: x.nnz], x.data[: x.nnz]
     if x.nnz == len(counts) * width:  # of a coder of categories, say
         return indices.reshape(-1, width).astype(x.dtype), values.reshape(-1, width)
@@ -94,7 +116,7 @@ def padded(x: Any) -> tuple[Array, Array]:
     return spread[0], spread[1]
 
 
-def _rounded(width: int) -> int:
-    """Return a width up to a quarter larger of which there are four from one power of 2 to the next; at least 1."""
-    unit = 1 << max(width.bit_length() - 3, 0)
-    return max(-(-width // unit) * unit, 1)
+def _rounded(count: int, per_octave: int) -> int:
+    """Return a number at least as large, and 1, of which there are so many from one power of 2 to the next."""
+    unit = 1 << max(count.bit_length() - per_octave.bit_length(), 0)
+    return max(-(-count // unit) * unit, 1)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -178,7 +179,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     ----------
     class_weight : dict, "balanced" or list of dict, optional
         What the weights of a class's rows are multiplied by, in training and validation: by label, others by 1; or with
-        "balanced" n / (classes · rows of the class), not for ``partial_fit``. Several labels have a dict each.
+        "balanced" n / (classes · rows of the class), rows counted by their weights, not for ``partial_fit``. Several
+        labels have a dict each.
 
     Attributes
     ----------
@@ -189,9 +191,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
 
     Notes
     -----
-    Losses and logarithms of probabilities are computed from the outputs before the last activation. So they are finite
-    and exact where a probability rounds to 0: scikit-learn's loss has a largest value there, and its logarithm is -inf.
-    If y has one class only, ``predict_proba`` has one column.
+    Losses are computed from the outputs before the last activation. So they are exact where a probability rounds to 0:
+    scikit-learn's has a largest value there. If y has one class only, ``predict_proba`` has one column.
 
     Examples
     --------
@@ -248,8 +249,13 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, "partial_fit")
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels]."""
-        return self._labels(self._output(X))
+        """Return the most probable label of each row, or for multilabel targets zeros and ones [rows, labels].
+
+        They are sparse if y was in the first fit.
+        """
+        labels = self._labels(self._output(X))
+        sparse = self._multilabel and getattr(self, "_sparse_labels", False)
+        return csr_matrix(labels) if sparse else labels
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Return probabilities [rows, classes] in the order of ``classes_``; of each label for multilabel targets."""
@@ -257,11 +263,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return np.exp(self._log_proba(output)).astype(output.dtype, copy=False)
 
     def predict_log_proba(self, X: npt.ArrayLike) -> Array:
-        """Return logarithms of :meth:`predict_proba`; finite also where the probability rounds to 0."""
-        output = self._output(X)
-        logarithms = self._log_proba(output).astype(output.dtype, copy=False)
-        proba = np.exp(logarithms)
-        return np.where(proba > 0.5, np.log(np.maximum(proba, 0.5)), logarithms)  # 0 for a probability that rounds to 1
+        """Return logarithms of :meth:`predict_proba`; of a probability that rounds to 0, -inf."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
 
     def _log_proba(self, output: Array) -> Array:
         logits = output.astype(np.float64)
@@ -324,6 +328,10 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             if isinstance(self.class_weight, dict) and not self._multilabel:  # these rows may lack some classes
                 each = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
                 of_classes = each[np.searchsorted(self.classes_, y)]
+            elif isinstance(self.class_weight, str) and not self._multilabel and weight is not None:
+                indices = np.searchsorted(self.classes_, y)
+                sums = np.bincount(indices, weight, len(self.classes_))
+                of_classes = (weight.sum() / (np.count_nonzero(sums) * np.where(sums, sums, 1)))[indices]
             else:
                 of_classes = compute_sample_weight(self.class_weight, y)
         except (ValueError, TypeError) as error:

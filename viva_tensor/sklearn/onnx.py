@@ -1,4 +1,4 @@
-"""How skl2onnx writes the networks, alone and in pipelines."""
+"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported."""
 
 from __future__ import annotations
 
@@ -83,11 +83,15 @@ def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     mlp, nodes = operator.raw_operator, _Nodes(scope, operator, container)
-    if mlp._multilabel or len(mlp.classes_) < 2:
-        got = "a classifier of several labels" if mlp._multilabel else "a classifier of one class"
-        raise InvalidValue(f"{got} has no form here", operation="to_onnx", hint="convert one of at least two classes")
+    if len(mlp.classes_) < 2 and not mlp._multilabel:
+        got = "a classifier of one class has no form here"
+        raise InvalidValue(got, operation="to_onnx", hint="convert one of at least two classes")
     labels, probabilities = (output.full_name for output in operator.outputs)
     x = nodes.outputs(mlp)
+    if mlp._multilabel:
+        nodes.add("Sigmoid", x, result=probabilities)
+        nodes.add("Cast", nodes.add("Greater", x, nodes.constant([0])), result=labels, to=INT64)
+        return
     if mlp.out_activation_ == "softmax":
         nodes.add("Softmax", x, result=probabilities, axis=1)
     else:  # the other class by the sigmoid of -x: exact where 1 - p would be 0
@@ -101,11 +105,22 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     nodes.add("Reshape", found, nodes.constant([-1], INT64), result=labels)
 
 
+def _classifier_shapes(operator: Any) -> None:
+    from skl2onnx.common.data_types import Int64TensorType
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+
+    calculate_linear_classifier_output_shapes(operator)
+    mlp = operator.raw_operator
+    if mlp._multilabel:
+        rows = operator.inputs[0].get_first_dimension()
+        operator.outputs[0].type = Int64TensorType([rows, mlp.n_outputs_])
+
+
 def register() -> None:
     """Tell skl2onnx how to convert :class:`MLPRegressor` and :class:`MLPClassifier`, alone or at the end of pipelines.
 
-    The model computes in the dtype of its input, float32 or float64. Classifiers of several labels at once, or of one
-    class, are refused. Needs ``pip install skl2onnx``.
+    The import of this module does so. The model computes in the dtype of its input, float32 or float64. Classifiers of
+    one class are refused. Needs ``pip install skl2onnx``.
 
     Raises
     ------
@@ -114,8 +129,8 @@ def register() -> None:
 
     Examples
     --------
+    >>> import viva_tensor.sklearn.onnx  # doctest: +SKIP
     >>> from skl2onnx import to_onnx  # doctest: +SKIP
-    >>> register()  # doctest: +SKIP
     >>> model = to_onnx(pipeline, X[:1].astype(np.float32))  # doctest: +SKIP
     """
     from skl2onnx import update_registered_converter
@@ -130,7 +145,10 @@ def register() -> None:
     update_registered_converter(
         MLPClassifier,
         "VivaTensorMLPClassifier",
-        shape_calculator.calculate_linear_classifier_output_shapes,
+        _classifier_shapes,
         _convert_classifier,
         options={"zipmap": [True, False, "columns"], "output_class_labels": [False, True], "nocl": [True, False]},
     )
+
+
+register()

@@ -83,13 +83,15 @@ def takes_batches(estimator: BaseEstimator) -> bool:
 
 
 def check_parameters(estimator: BaseEstimator, operation: str) -> None:
-    """Raise InvalidParameter if a parameter is out of its range."""
-    if get_config()["skip_parameter_validation"]:
+    """Raise InvalidParameter if a parameter is out of its range; those that were checked last are not checked again."""
+    parameters = {name: getattr(estimator, name) for name in estimator._parameter_constraints}
+    checked = vars(estimator).get("_checked_parameters", {})
+    same = len(checked) == len(parameters) and all(checked[name] is value for name, value in parameters.items())
+    if same or get_config()["skip_parameter_validation"]:
         return
+    estimator._checked_parameters = {}
     try:
-        validate_parameter_constraints(
-            estimator._parameter_constraints, estimator.get_params(deep=False), type(estimator).__name__
-        )
+        validate_parameter_constraints(estimator._parameter_constraints, parameters, type(estimator).__name__)
     except InvalidParameterError as error:
         raise InvalidParameter(str(error), operation=operation) from None
     stochastic, stops = is_stochastic(estimator.solver), bool(estimator.early_stopping)
@@ -101,6 +103,7 @@ def check_parameters(estimator: BaseEstimator, operation: str) -> None:
         got = f"scoring={estimator.scoring!r} has no effect with {why} and early_stopping={stops}"
         hint = "leave it out, or fit with early_stopping=True and a solver that takes batches"
         raise InvalidParameter(got, operation=operation, hint=hint)
+    estimator._checked_parameters = parameters
 
 
 def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:

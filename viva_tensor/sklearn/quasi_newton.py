@@ -102,6 +102,8 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     def told(at: optim.Minimum) -> None:
         if mlp.verbose:
             print(f"Iteration {at.iterations}, loss = {at.value:.8f}")
+        if mlp.callback is not None:
+            mlp.coefs_, mlp.intercepts_ = weights_at(at.x)
         if watch.end({"epoch": at.iterations, "train_loss": told_loss(at)}, lambda: weights_at(at.x)):
             stopped.append(at.iterations)
             raise StopIteration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class Rows:
     def all(self) -> tuple[Any, ...]:
         """Return features, targets, and weights if there are some."""
         return (self.x, self.target) if self.weight is None else (self.x, self.target, self.weight)
+
+    def weighted(self) -> Rows:
+        """Return the rows with weights, of 1 if they have none."""
+        return self if self.weight is not None else replace(self, weight=np.ones(len(self), self.target.dtype))
 
     def check_weights(self, order: Array, batch_size: int) -> None:
         """Raise if the weights of a batch sum to 0, so that there is no mean."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import numbers
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from viva_tensor.autograd import Variable
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.updates import Rule
 from viva_tensor.sklearn.batches import Batches, batches_of
 from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
@@ -109,14 +112,19 @@ def fit_stochastic(
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
         if not mlp.validation_scores_:
             mlp._best = mlp.coefs_, mlp.intercepts_
-    batches = batches_of(rows, _batch(mlp, len(rows)), mlp.shuffle)
+    batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
+    if incremental:  # with as many rows in each call as there happen to be
+        batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
     step = _step(mlp, batches)
     try:
         _train(mlp, step, batches, validation, random, incremental, watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     mlp._optimizer.keep(step, batches.by_entries)
-    mlp.coefs_, mlp.intercepts_ = mlp._best if mlp.early_stopping else _weights_of(step, batches)
+    if mlp.early_stopping:
+        mlp.coefs_, mlp.intercepts_ = mlp._best
+    else:
+        _put(mlp, _weights_of(step, batches))
 
 
 def _batch(mlp: Any, rows: int) -> int:
@@ -128,12 +136,31 @@ def _batch(mlp: Any, rows: int) -> int:
     return min(int(mlp.batch_size), rows)
 
 
+@dataclass(frozen=True, slots=True)
+class EpsilonHatAdam(optim.Adam):
+    """Adam as scikit-learn has it: ε is added to the root of the second moment before the correction of that."""
+
+    def rule(self, steps: int = 0) -> Rule:
+        """Return the optimiser as kernels see it, after so many steps."""
+        beta_1, beta_2 = self.betas
+        return Rule(
+            "adam",
+            self.lr,
+            momentum=beta_1,
+            square_momentum=beta_2,
+            epsilon=self.eps,
+            decay=self.weight_decay,
+            epsilon_hat=True,
+            steps=steps,
+        )
+
+
 def _optimizer(mlp: Any) -> optim.Optimizer:
     if isinstance(mlp.solver, optim.Optimizer):
         return mlp.solver
     if mlp.solver == "adam":
         betas = (mlp.beta_1, mlp.beta_2)
-        return optim.Adam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
+        return EpsilonHatAdam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
     nesterov = bool(mlp.nesterovs_momentum) and mlp.momentum > 0
     return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
 
@@ -142,9 +169,7 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
     optimizer, rows, by_entries = _optimizer(mlp), batches.rows, batches.by_entries
     dtype = rows.target.dtype
-    weights = [np.asarray(a, dtype) for w, b in zip(mlp.coefs_, mlp.intercepts_, strict=True) for a in (w.T, b)]
-    if by_entries:
-        weights[0] = weights[0].T
+    weights = _params_of(mlp, batches)
     shapes = [array.shape for array in weights]
     rates = mlp._optimizer
     if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
@@ -158,11 +183,20 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     _, step, new, rng = kept
     if mlp.dropout and rng is not rates.rng:  # the step draws from its own
         rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
-    rates.resume(step, tuple(weights), new, by_entries)
+    rates.resume(step, weights, new, by_entries)
     return step
 
 
-def _compile(mlp: Any, batches: Batches, weights: list[Array], optimizer: optim.Optimizer) -> program.Step:
+def _params_of(mlp: Any, batches: Batches) -> tuple[Array, ...]:
+    """Return the weights of an estimator as parameters of a step."""
+    pairs = zip(mlp.coefs_, mlp.intercepts_, strict=True)
+    weights = [np.asarray(a, batches.rows.target.dtype) for w, b in pairs for a in (w.T, b)]
+    if batches.by_entries:
+        weights[0] = weights[0].T
+    return tuple(weights)
+
+
+def _compile(mlp: Any, batches: Batches, weights: tuple[Array, ...], optimizer: optim.Optimizer) -> program.Step:
     like, others = batches.first()
     layers, tape = record_layers(autograd.new_tape(), map(np.ascontiguousarray, weights))
     x, tape = new_leaves(tape, arrays_of(like), autograd.new_constant)
@@ -216,7 +250,7 @@ def _train(
         values = {"epoch": mlp.n_iter_, "train_loss": mlp.loss_}
         if validation is not None:
             values["validation_score"] = mlp.validation_scores_[-1]
-        if watch.end(values, lambda: _weights_of(step, batches)) or ended:
+        if _told(mlp, step, batches, watch, values) or ended:
             break
     else:
         warnings.warn(
@@ -227,14 +261,29 @@ def _train(
         )
 
 
+def _told(mlp: Any, step: program.Step, batches: Batches, watch: Watch, values: dict[str, float]) -> bool:
+    """Tell that an epoch has ended, with the estimator's weights up to date; return whether training is to stop."""
+    if mlp.callback is None:
+        return watch.end(values, lambda: _weights_of(step, batches))
+    mlp.coefs_, mlp.intercepts_ = given = _weights_of(step, batches)
+    copies = [one.copy() for kind in given for one in kind]
+    stop = watch.end(values, lambda: given)
+    if any((one != copy).any() for one, copy in zip((*mlp.coefs_, *mlp.intercepts_), copies, strict=True)):
+        step.restore(step.state()._replace(params=_params_of(mlp, batches)))  # they were changed
+    return stop
+
+
 def _epoch(step: program.Step, batches: Batches, order: Array, shuffled: bool) -> float:
     """Train for one epoch; return the mean over the rows of the loss of their batch."""
     size = batches.size
     batches.rows.check_weights(order, size)
+    begin, total = 0, 0.0
     if batches.whole is not None:
-        return step.run(*batches.whole, batch_size=size, shuffle=False, rows=order if shuffled else None)[0]
-    total = 0.0
-    for start in range(0, len(order), size):
+        begin = batches.planned(len(order))
+        rows = order[:begin] if shuffled or begin < len(order) else None
+        if begin:
+            total = begin * step.run(*batches.whole, batch_size=size, shuffle=False, rows=rows)[0]
+    for start in range(begin, len(order), size):
         chosen = order[start : start + size]
         total += len(chosen) * step(*batches(chosen))
     return total / len(order)
@@ -267,17 +316,29 @@ def _score(mlp: Any, weights: tuple[list[Array], list[Array]], validation: Rows)
     """Return the score of an estimator with these weights on validation rows; more is better."""
     if mlp.scoring is None:
         output = outputs(validation.x, *weights, mlp.activation)
-        return float(mlp._validation_score(output, validation.target, validation.weight))
+        score = float(mlp._validation_score(output, validation.target, validation.weight))
+        if math.isnan(score) and np.isfinite(output).all():
+            got = f"the score of {len(validation)} validation rows is NaN"
+            raise InvalidValue(got, operation="fit", hint="give at least two rows for validation")
+        return score
     judged = copy.copy(mlp)
     judged.coefs_, judged.intercepts_ = weights
     vars(judged).pop("feature_names_in_", None)  # these rows have lost theirs
     scorer = check_scoring(judged, mlp.scoring)
-    given = {} if validation.weight is None else {"sample_weight": validation.weight}
-    score: Any = scorer(judged, validation.x, mlp._given(validation.target), **given)
-    if not isinstance(score, numbers.Real):
+    given = {"sample_weight": validation.weight} if validation.weight is not None and _weighs(scorer) else {}
+    score = scorer(judged, validation.x, mlp._given(validation.target), **given)
+    if not isinstance(score, numbers.Real) or (math.isnan(score) and _finite(weights)):
         got = f"scoring={mlp.scoring!r} returned {score!r}, wanted a number"
         raise InvalidValue(got, operation="fit", hint="give a scorer's name, or a function of estimator, X and y")
     return float(score)
+
+
+def _weighs(scorer: Any) -> bool:
+    """Return whether a scorer takes weights of rows."""
+    if hasattr(scorer, "_accept_sample_weight"):  # made by scikit-learn
+        return bool(scorer._accept_sample_weight())
+    parameters = inspect.signature(scorer).parameters.values()
+    return any(one.name == "sample_weight" or one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _converged(mlp: Any, step: program.Step) -> bool:
@@ -308,6 +369,16 @@ def _weights_of(step: program.Step, batches: Batches) -> tuple[list[Array], list
     if batches.by_entries:
         coefs[0] = coefs[0].T
     return [np.array(coef, order="C") for coef in coefs], [layer.b.data.copy() for layer in layers]
+
+
+def _put(mlp: Any, weights: tuple[list[Array], list[Array]]) -> None:
+    """Give an estimator its weights: in the arrays that it has, as scikit-learn does, if they can be written."""
+    for old, new in zip((mlp.coefs_, mlp.intercepts_), weights, strict=True):
+        for i, (before, after) in enumerate(zip(old, new, strict=True)):
+            if before.dtype == after.dtype and before.flags.writeable:
+                before[...] = after
+            else:
+                old[i] = after
 
 
 def _finite(weights: tuple[list[Array], list[Array]]) -> bool:
