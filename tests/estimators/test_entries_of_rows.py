@@ -15,6 +15,7 @@ from support.estimators import SHORT, assert_same_course, both_fitted, fitted
 
 from viva_tensor import kernels, optim
 from viva_tensor.sklearn import MLPClassifier, MLPRegressor
+from viva_tensor.sklearn import batches as batches_module
 from viva_tensor.sklearn.batches import batches_of, padded
 from viva_tensor.sklearn.rows import Rows
 
@@ -233,6 +234,17 @@ def test_memory_of_a_full_row_among_empty_ones(rng, solver, never_dense):
     assert np.isfinite(model.coefs_[0]).all()
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_in_several_stretches_is_the_same(rng, monkeypatch, shuffle):
+    X, y = even(rng), rng.standard_normal(ROWS)
+    models = []
+    for size in (1 << 22, 22_400):
+        monkeypatch.setattr(batches_module, "LAID_OUT_BYTES", size)
+        models.append(fitted(MLPRegressor(**SHORT, batch_size=40, shuffle=shuffle), X, y))
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+    np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-14)
+
+
 class TestChoice:
     def of(self, X, size=40, shuffled=False):
         return batches_of(Rows(X, np.zeros(X.shape[0])), size, shuffled)
@@ -243,7 +255,7 @@ class TestChoice:
             batches = self.of(X)
             assert not batches.by_entries
             np.testing.assert_array_equal(batches(slice(3, 9))[0], full.toarray()[3:9])
-            assert (batches.whole is None) == sparse.issparse(X)
+            assert batches.stretch == (0 if sparse.issparse(X) else ROWS)
 
     def test_a_row_of_many_entries_counts_for_its_batch_alone(self, rng):
         X = uneven(rng)
@@ -258,24 +270,22 @@ class TestChoice:
         assert self.of(X).by_entries
         assert not self.of(X, shuffled=True).by_entries
 
-    def test_rows_of_about_as_many_entries_are_kept_as_the_step_takes_them(self, rng):
-        for make, whole in ((even, True), (uneven, False)):
+    def test_many_batches_of_rows_with_about_as_many_entries_are_laid_out_at_once(self, rng, monkeypatch):
+        monkeypatch.setattr(batches_module, "LAID_OUT_BYTES", 3.5 * 40 * 5 * 2 * 8)  # an index and a value of 8 bytes
+        for make, stretch in ((even, 3 * 40), (uneven, 0)):
             X = make(rng)
             batches = self.of(X)
-            assert (batches.whole is not None) == whole
+            assert batches.stretch == stretch
             indices, values, target = batches(np.array([3, 17, 5]))
             assert target.shape == (3,)
             dense = np.zeros((3, FEATURES))
             np.add.at(dense, (np.arange(3)[:, None], indices.astype(int)), values)
             np.testing.assert_allclose(dense, X.toarray()[[3, 17, 5]], rtol=1e-15)
 
-    def test_they_are_kept_up_to_three_places_for_each_entry(self, rng):
-        for most, whole in ((30, True), (32, False)):
+    def test_they_are_up_to_three_places_for_each_entry(self, rng):
+        for most, many in ((30, True), (32, False)):
             X = wide(rng, [most, *[10] * 200, 20 - most // 2, 20 - (most + 1) // 2])  # 10 on average
-            batches = self.of(X)
-            assert (batches.whole is not None) == whole
-            if whole:
-                assert X.nnz < batches.whole[0].size <= 1.25 * 3 * X.nnz
+            assert (self.of(X).stretch > 0) == many
 
     def test_more_features_than_float32_has_indices_for(self):
         X = sparse.csr_array((np.ones(2, np.float32), [0, 1 << 24], [0, 1, 2]), shape=(2, (1 << 24) + 1))

@@ -32,7 +32,7 @@ class TestGoingOn:
     def test_batches_of_many_sizes_are_planned_in_few(self, diabetes, wine, monkeypatch):
         planned = []
         plan = planning.plan
-        monkeypatch.setattr(planning, "plan", lambda *given: planned.append(given[2]) or plan(*given))
+        monkeypatch.setattr(planning, "plan", lambda *given, **more: planned.append(given[2]) or plan(*given, **more))
         sizes = [*range(1, 130), 200, 201, 333]
         for kind, (X, y) in (
             (MLPRegressor, diabetes),

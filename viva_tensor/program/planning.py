@@ -19,7 +19,7 @@ from viva_tensor.program.balance import seconds
 from viva_tensor.program.emission import Emitter, Holdings, Returned
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
 from viva_tensor.program.layouts import in_panels
-from viva_tensor.program.memory import Arena, aligned, laid_out, unshared_size
+from viva_tensor.program.memory import Arena, Reserve, aligned, laid_out, unshared_size
 from viva_tensor.program.passes import loss_with_gradient
 from viva_tensor.program.scheduling import Planned, deal, few_barriers
 from viva_tensor.program.thresholds import current
@@ -69,6 +69,7 @@ class Plans:
     ) -> None:
         self._lower, self._dtype, self._held, self._cut = lower, dtype, held, cut
         self._made: dict[tuple[Shapes, int], Plan] = {}
+        self._reserve = Reserve(current().unshared)
 
     def at(self, shapes: Shapes, lowered: Lowered | None = None) -> Plan:
         """Return the plan for these shapes and the threads in force; `lowered` is what `lower` returns, if known."""
@@ -76,7 +77,7 @@ class Plans:
         found = self._made.get((shapes, threads))
         if found is None:
             instructions, output = lowered or self._lower(shapes)
-            found = plan(instructions, output, shapes, self._dtype, threads, self._held)
+            found = plan(instructions, output, shapes, self._dtype, threads, self._held, reserve=self._reserve)
             found.cuts = self._cut(found.planned)
             if len(self._made) >= MOST_PLANS:
                 del self._made[next(iter(self._made))]  # not used for longest
@@ -95,6 +96,7 @@ def plan(
     threads: int,
     held: Holdings,
     parts: Sequence[Symbol] = (),
+    reserve: Callable[[int], np.ndarray[Any, Any]] = aligned,
 ) -> Plan:
     """Return the plan of instructions for inputs of these shapes and a number of threads.
 
@@ -109,7 +111,7 @@ def plan(
     observer.after("in_panels", instructions, held.layouts)
     planned, memory, widest = _fastest(instructions, output, dtype, most)
     observer.after("the plan", [one.instruction for one in planned], held.layouts, memory.offsets)
-    arena = aligned(memory.size)
+    arena = reserve(memory.size)
     returned = _returned(parts, dtype)[: INPUTS_AT_MOST - len(shapes)]
     given = (*shapes, *(part.shape for part in returned))
     executor = Executor(dtype.char, widest, threads, given, held.guard, held.rule, len(returned))

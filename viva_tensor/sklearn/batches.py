@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.program import Step
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.sparse import CHEAPER, MOST_FEATURES, SparseRows
 
-FEW_ZEROS = 3.0  # places for each entry, up to which all rows are kept with as many: an epoch is one call then
+FEW_ZEROS = 3.0  # places for each entry, up to which many batches are laid out at once, with as many in each row
+LAID_OUT_BYTES = 4 << 20  # of entries at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,10 @@ class Batches:
         Rows of a batch; the last of an epoch may have fewer.
     by_entries : bool
         Whether features are given as the indices and values of their entries, so that they are never dense.
-    whole : tuple of ndarray, or None
-        What a compiled step takes of all rows at once; None if it is made for each batch.
+    stretch : int
+        Rows of whole batches that are given to a compiled step at a time; 0 if each batch is laid out by itself.
+    shuffled : bool
+        Whether an epoch's order is not that of the rows.
     largest : int
         If above 0, batches of fewer rows than this get some more, of weight 0, so that few programs are planned for
         batches of many sizes.
@@ -35,25 +39,44 @@ class Batches:
     rows: Rows
     size: int
     by_entries: bool
-    whole: tuple[Array, ...] | None
+    stretch: int
+    shuffled: bool = True
     largest: int = 0
 
     def in_few_sizes(self, largest: int) -> Batches:
         """Return batches of rows that have weights, in few sizes up to the largest."""
         return replace(self, largest=largest)
 
-    def planned(self, count: int) -> int:
-        """Return how many of so many rows are in batches that stay as large as they are."""
-        if not self.largest:
-            return count
-        return count // self.size * self.size if self.size == self.largest else 0
-
     def __call__(self, indices: Array | slice) -> tuple[Array, ...]:
         """Return what a compiled step takes of some rows: features or entries, targets, weights if there are some."""
-        if self.whole is not None:
-            return self._filled(tuple(one[indices] for one in self.whole))
+        return self._filled(self._laid_out(indices))
+
+    def run(self, step: Step, order: Array) -> float:
+        """Make a step with each batch of an order that holds all rows; return the sum of the losses of rows."""
+        begin, total = 0, 0.0
+        while begin < self._planned(len(order)):
+            count = min(self.stretch, self._planned(len(order)) - begin)
+            indices, part = order[begin : begin + count], slice(begin, begin + count)
+            dense = self.shuffled and not self.rows.sparse
+            arrays = self.rows.all() if dense else self._laid_out(indices if self.shuffled else part)
+            rows = indices if dense else None
+            total += count * step.run(*arrays, batch_size=self.size, shuffle=False, rows=rows)[0]
+            begin += count
+        for start in range(begin, len(order), self.size):
+            indices = order[start : start + self.size]
+            total += len(indices) * step(*self(indices))
+        return total
+
+    def _planned(self, count: int) -> int:
+        """Return how many of so many rows are in stretches of batches that stay as large as they are."""
+        if not self.stretch or (self.largest and self.size < self.largest):
+            return 0
+        return count // self.size * self.size if self.largest else count
+
+    def _laid_out(self, indices: Array | slice) -> tuple[Array, ...]:
         x, *others = (one[indices] for one in self.rows.all())
-        return self._filled((*(padded(x) if self.by_entries else (x.toarray(),)), *others))
+        features = padded(x) if self.by_entries else (x.toarray() if self.rows.sparse else x,)
+        return (*features, *others)
 
     def _filled(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
         """Return the arrays of a batch with rows of zeros, also for weights, up to one of few numbers of rows."""
@@ -77,20 +100,23 @@ def batches_of(rows: Rows, size: int, shuffled: bool) -> Batches:
 
     Sparse rows are given by their entries if the features are at least :data:`viva_tensor.train.sparse.CHEAPER` times
     as many as the entries of a batch's fullest row, on average over the batches of an epoch. If all rows then take at
-    most :data:`FEW_ZEROS` places for each entry, or up to a quarter more as their number is rounded, they are kept so.
+    most :data:`FEW_ZEROS` places for each entry, or up to a quarter more as their number is rounded, many batches are
+    laid out at once.
     """
     if not rows.sparse:
-        return Batches(rows, size, by_entries=False, whole=rows.all())
+        return Batches(rows, size, by_entries=False, stretch=len(rows), shuffled=shuffled)
     counts = np.diff(rows.x.indptr)
     if shuffled:
         counts = np.random.default_rng(0).permutation(counts)  # any order, but always the same
     fullest = np.maximum.reduceat(counts, range(0, len(counts), size))
     features = rows.x.shape[1]
     if features > MOST_FEATURES or features < CHEAPER * max(fullest.mean(), 1):
-        return Batches(rows, size, by_entries=False, whole=None)
-    even = len(rows) * int(fullest.max()) <= FEW_ZEROS * max(rows.x.nnz, len(rows))
-    whole = (*padded(rows.x), *rows.all()[1:]) if even else None
-    return Batches(rows, size, by_entries=True, whole=whole)
+        return Batches(rows, size, by_entries=False, stretch=0, shuffled=shuffled)
+    width = int(fullest.max())
+    if len(rows) * width > FEW_ZEROS * max(rows.x.nnz, len(rows)):
+        return Batches(rows, size, by_entries=True, stretch=0, shuffled=shuffled)
+    batch_bytes = 2 * rows.target.itemsize * size * max(width, 1)
+    return Batches(rows, size, by_entries=True, stretch=size * max(LAID_OUT_BYTES // batch_bytes, 1), shuffled=shuffled)
 
 
 def padded(x: Any) -> tuple[Array, Array]:

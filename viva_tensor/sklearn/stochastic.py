@@ -179,7 +179,9 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     kept = getattr(mlp, "_compiled", None)
     if kept is None or kept[0] != key:
         step = _compile(mlp, batches, weights, optimizer)
-        kept = mlp._compiled = key, step, step.state(), rates.rng
+        new = step.state()
+        moments = tuple(tuple(map(np.zeros_like, kind)) for kind in new.moments)  # zeros take no memory until written
+        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng
     _, step, new, rng = kept
     if mlp.dropout and rng is not rates.rng:  # the step draws from its own
         rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
@@ -237,7 +239,7 @@ def _train(
             indices = np.arange(count)
             random.shuffle(indices)
             order = order[indices]
-        mlp.loss_ = _epoch(step, batches, order, shuffled=mlp.shuffle)
+        mlp.loss_ = _epoch(step, batches, order)
         mlp.n_iter_ += 1
         mlp.t_ += count
         mlp.loss_curve_.append(mlp.loss_)
@@ -273,20 +275,10 @@ def _told(mlp: Any, step: program.Step, batches: Batches, watch: Watch, values: 
     return stop
 
 
-def _epoch(step: program.Step, batches: Batches, order: Array, shuffled: bool) -> float:
+def _epoch(step: program.Step, batches: Batches, order: Array) -> float:
     """Train for one epoch; return the mean over the rows of the loss of their batch."""
-    size = batches.size
-    batches.rows.check_weights(order, size)
-    begin, total = 0, 0.0
-    if batches.whole is not None:
-        begin = batches.planned(len(order))
-        rows = order[:begin] if shuffled or begin < len(order) else None
-        if begin:
-            total = begin * step.run(*batches.whole, batch_size=size, shuffle=False, rows=rows)[0]
-    for start in range(begin, len(order), size):
-        chosen = order[start : start + size]
-        total += len(chosen) * step(*batches(chosen))
-    return total / len(order)
+    batches.rows.check_weights(order, batches.size)
+    return batches.run(step, order) / len(order)
 
 
 def _print(mlp: Any, line: str) -> None:
