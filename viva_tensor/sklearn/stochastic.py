@@ -121,6 +121,7 @@ def fit_stochastic(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     mlp._optimizer.keep(step, batches.by_entries)
+    mlp._compiled = *mlp._compiled[:-1], mlp._optimizer.moments
     if mlp.early_stopping:
         mlp.coefs_, mlp.intercepts_ = mlp._best
     else:
@@ -181,12 +182,24 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
         step = _compile(mlp, batches, weights, optimizer)
         new = step.state()
         moments = tuple(tuple(map(np.zeros_like, kind)) for kind in new.moments)  # zeros take no memory until written
-        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng
-    _, step, new, rng = kept
+        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng, None
+    _, step, new, rng, left = kept
     if mlp.dropout and rng is not rates.rng:  # the step draws from its own
         rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
-    rates.resume(step, weights, new, by_entries)
+    if left is None or left is not rates.moments or not _is_at(step, rates, weights):
+        rates.resume(step, weights, new, by_entries)
     return step
+
+
+def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool:
+    """Return whether a step has these weights, rate and number of steps."""
+    layers, _ = step.params(autograd.new_tape())
+    params = (one for layer in layers for one in (layer.w.data, layer.b.data))
+    return (
+        step.steps == rates.steps
+        and step.lr == rates.learning_rate
+        and all(np.array_equal(one, other) for one, other in zip(params, weights, strict=True))
+    )
 
 
 def _params_of(mlp: Any, batches: Batches) -> tuple[Array, ...]:
