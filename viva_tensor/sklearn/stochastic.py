@@ -42,8 +42,10 @@ class Rates:
     solver : str
     learning_rate_init, learning_rate : float
         The rate to begin with, and that of the next step.
+    step : program.Step or None
+        The step that has the moments, as it was left; None before the first.
     moments : tuple of tuples of ndarray, or None
-        For each kind of moment an array for each parameter; None before the first step.
+        Copies: for each kind of moment an array for each parameter; None before the first step.
     by_entries : bool
         Whether they are of a step on entries, whose first weights are [in, out]; else all are [out, in].
     steps : int
@@ -52,27 +54,41 @@ class Rates:
     """
 
     by_entries = False  # also of estimators that were pickled before there were entries
+    _moments: tuple[tuple[Array, ...], ...] | None = None  # of a step that is compiled no longer
 
     def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
         self.solver: str | optim.Optimizer = mlp.solver
         self.learning_rate_init = self.learning_rate = float(_optimizer(mlp).lr)
-        self.moments: tuple[tuple[Array, ...], ...] | None = None
+        self.step: program.Step | None = None
         self.steps = 0
         self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the moments instead of the step, which is compiled again when needed."""
+        return {**vars(self), "step": None, "moments": self.moments}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"step": None} | state)
+        self._moments = vars(self).pop("moments")
+
+    @property
+    def moments(self) -> tuple[tuple[Array, ...], ...] | None:
+        """Copies of the moments."""
+        return self._moments if self.step is None else self.step.state().moments
+
     def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State, by_entries: bool) -> None:
         """Let a step go on from these moments, or begin anew, with the given weights."""
-        if self.moments is not None:
-            kinds = (turned(kind, by_entries != self.by_entries) for kind in self.moments)
+        given = self.moments
+        if given is not None:
+            kinds = (turned(kind, by_entries != self.by_entries) for kind in given)
             moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in kinds)
             new = new._replace(moments=moments, steps=self.steps)
         step.restore(new._replace(params=weights))
         step.lr = self.learning_rate
 
     def keep(self, step: program.Step, by_entries: bool) -> None:
-        """Keep the moments of a step."""
-        state = step.state()
-        self.moments, self.steps, self.by_entries = state.moments, state.steps, by_entries
+        """Leave the moments in a step."""
+        self.step, self.steps, self.by_entries = step, step.steps, by_entries
 
     def change(self, step: program.Step, rate: float) -> None:
         """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""
@@ -121,11 +137,10 @@ def fit_stochastic(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     mlp._optimizer.keep(step, batches.by_entries)
-    mlp._compiled = *mlp._compiled[:-1], mlp._optimizer.moments
     if mlp.early_stopping:
         mlp.coefs_, mlp.intercepts_ = mlp._best
     else:
-        _put(mlp, _weights_of(step, batches))
+        _put(mlp, step, batches)
 
 
 def _batch(mlp: Any, rows: int) -> int:
@@ -182,17 +197,19 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
         step = _compile(mlp, batches, weights, optimizer)
         new = step.state()
         moments = tuple(tuple(map(np.zeros_like, kind)) for kind in new.moments)  # zeros take no memory until written
-        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng, None
-    _, step, new, rng, left = kept
+        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng
+    _, step, new, rng = kept
     if mlp.dropout and rng is not rates.rng:  # the step draws from its own
         rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
-    if left is None or left is not rates.moments or not _is_at(step, rates, weights):
+    if not _is_at(step, rates, weights):
         rates.resume(step, weights, new, by_entries)
     return step
 
 
 def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool:
-    """Return whether a step has these weights, rate and number of steps."""
+    """Return whether a step is as it was left, and has these weights."""
+    if step is not rates.step:
+        return False
     layers, _ = step.params(autograd.new_tape())
     params = (one for layer in layers for one in (layer.w.data, layer.b.data))
     return (
@@ -369,21 +386,27 @@ def _converged(mlp: Any, step: program.Step) -> bool:
 
 def _weights_of(step: program.Step, batches: Batches) -> tuple[list[Array], list[Array]]:
     """Return copies of the weights [in, out] and the biases of a step."""
+    coefs, intercepts = _read(step, batches)
+    return [np.array(coef, order="C") for coef in coefs], [one.copy() for one in intercepts]
+
+
+def _read(step: program.Step, batches: Batches) -> tuple[list[Array], list[Array]]:
+    """Return the weights [in, out], in any order in memory, and the biases of a step, which cannot be written."""
     layers, _ = step.params(autograd.new_tape())
     coefs = [layer.w.data.T for layer in layers]
     if batches.by_entries:
         coefs[0] = coefs[0].T
-    return [np.array(coef, order="C") for coef in coefs], [layer.b.data.copy() for layer in layers]
+    return coefs, [layer.b.data for layer in layers]
 
 
-def _put(mlp: Any, weights: tuple[list[Array], list[Array]]) -> None:
-    """Give an estimator its weights: in the arrays that it has, as scikit-learn does, if they can be written."""
-    for old, new in zip((mlp.coefs_, mlp.intercepts_), weights, strict=True):
+def _put(mlp: Any, step: program.Step, batches: Batches) -> None:
+    """Give an estimator the weights of a step: in the arrays that it has, as in scikit-learn, if they can be written."""
+    for old, new in zip((mlp.coefs_, mlp.intercepts_), _read(step, batches), strict=True):
         for i, (before, after) in enumerate(zip(old, new, strict=True)):
             if before.dtype == after.dtype and before.flags.writeable:
                 before[...] = after
             else:
-                old[i] = after
+                old[i] = np.array(after, order="C")
 
 
 def _finite(weights: tuple[list[Array], list[Array]]) -> bool:
