@@ -400,7 +400,7 @@ def _read(step: program.Step, batches: Batches) -> tuple[list[Array], list[Array
 
 
 def _put(mlp: Any, step: program.Step, batches: Batches) -> None:
-    """Give an estimator the weights of a step: in the arrays that it has, as in scikit-learn, if they can be written."""
+    """Give an estimator the weights of a step, as in scikit-learn in the arrays that it has if they can be written."""
     for old, new in zip((mlp.coefs_, mlp.intercepts_), _read(step, batches), strict=True):
         for i, (before, after) in enumerate(zip(old, new, strict=True)):
             if before.dtype == after.dtype and before.flags.writeable:
