@@ -7,7 +7,6 @@ import inspect
 import math
 import numbers
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,82 +19,18 @@ from viva_tensor.autograd import Variable
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.kernels.updates import Rule
 from viva_tensor.sklearn.batches import Batches, batches_of
 from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
+from viva_tensor.sklearn.rates import Rates, optimizer_of
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.network import record_layers
-from viva_tensor.train.sparse import arrays_of, forward, turned
+from viva_tensor.train.sparse import arrays_of, forward
 
 SMALLEST_RATE = 1e-6  # where learning_rate="adaptive" ends
 MOST_ROWS = 200  # of batch_size="auto"
-
-
-class Rates:
-    """The learning rate of an estimator, how it changes, and the optimiser's moments between calls of ``partial_fit``.
-
-    Attributes
-    ----------
-    solver : str
-    learning_rate_init, learning_rate : float
-        The rate to begin with, and that of the next step.
-    step : program.Step or None
-        The step that has the moments, as it was left; None before the first.
-    moments : tuple of tuples of ndarray, or None
-        Copies: for each kind of moment an array for each parameter; None before the first step.
-    by_entries : bool
-        Whether they are of a step on entries, whose first weights are [in, out]; else all are [out, in].
-    steps : int
-    rng : Generator or None
-        What dropouts are drawn from.
-    """
-
-    by_entries = False  # also of estimators that were pickled before there were entries
-    _moments: tuple[tuple[Array, ...], ...] | None = None  # of a step that is compiled no longer
-
-    def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
-        self.solver: str | optim.Optimizer = mlp.solver
-        self.learning_rate_init = self.learning_rate = float(_optimizer(mlp).lr)
-        self.step: program.Step | None = None
-        self.steps = 0
-        self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the moments instead of the step, which is compiled again when needed."""
-        return {**vars(self), "step": None, "moments": self.moments}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"step": None} | state)
-        self._moments = vars(self).pop("moments")
-
-    @property
-    def moments(self) -> tuple[tuple[Array, ...], ...] | None:
-        """Copies of the moments."""
-        return self._moments if self.step is None else self.step.state().moments
-
-    def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State, by_entries: bool) -> None:
-        """Let a step go on from these moments, or begin anew, with the given weights."""
-        given = self.moments
-        if given is not None:
-            kinds = (turned(kind, by_entries != self.by_entries) for kind in given)
-            moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in kinds)
-            new = new._replace(moments=moments, steps=self.steps)
-        step.restore(new._replace(params=weights))
-        step.lr = self.learning_rate
-
-    def keep(self, step: program.Step, by_entries: bool) -> None:
-        """Leave the moments in a step."""
-        self.step, self.steps, self.by_entries = step, step.steps, by_entries
-
-    def change(self, step: program.Step, rate: float) -> None:
-        """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""
-        state = step.state()
-        moments = tuple(tuple(array * (self.learning_rate / rate) for array in kind) for kind in state.moments)
-        step.restore(state._replace(moments=moments))
-        self.learning_rate = step.lr = rate
 
 
 def begin_stochastic(mlp: Any) -> None:
@@ -152,38 +87,9 @@ def _batch(mlp: Any, rows: int) -> int:
     return min(int(mlp.batch_size), rows)
 
 
-@dataclass(frozen=True, slots=True)
-class EpsilonHatAdam(optim.Adam):
-    """Adam as scikit-learn has it: ε is added to the root of the second moment before the correction of that."""
-
-    def rule(self, steps: int = 0) -> Rule:
-        """Return the optimiser as kernels see it, after so many steps."""
-        beta_1, beta_2 = self.betas
-        return Rule(
-            "adam",
-            self.lr,
-            momentum=beta_1,
-            square_momentum=beta_2,
-            epsilon=self.eps,
-            decay=self.weight_decay,
-            epsilon_hat=True,
-            steps=steps,
-        )
-
-
-def _optimizer(mlp: Any) -> optim.Optimizer:
-    if isinstance(mlp.solver, optim.Optimizer):
-        return mlp.solver
-    if mlp.solver == "adam":
-        betas = (mlp.beta_1, mlp.beta_2)
-        return EpsilonHatAdam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
-    nesterov = bool(mlp.nesterovs_momentum) and mlp.momentum > 0
-    return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
-
-
 def _step(mlp: Any, batches: Batches) -> program.Step:
     """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
-    optimizer, rows, by_entries = _optimizer(mlp), batches.rows, batches.by_entries
+    optimizer, rows, by_entries = optimizer_of(mlp), batches.rows, batches.by_entries
     dtype = rows.target.dtype
     weights = _params_of(mlp, batches)
     shapes = [array.shape for array in weights]
