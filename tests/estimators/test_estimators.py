@@ -1,5 +1,6 @@
 """What users of scikit-learn do with an estimator: go on, pickle, search, and read warnings."""
 
+import copy
 import pickle
 import warnings
 
@@ -47,6 +48,57 @@ class TestGoingOn:
                         model.partial_fit(rows[:size], y[:size], **classes)
                 assert len(planned) < 40
                 np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-7)
+
+    @pytest.mark.parametrize("parameters", [{}, {"solver": "sgd"}, {"dropout": 0.3}])
+    def test_copies_go_on_apart_from_each_other(self, diabetes, parameters):
+        X, y = diabetes
+        model = MLPRegressor(**SHORT, **parameters).partial_fit(X, y)
+        shallow, deep = copy.copy(model), copy.deepcopy(model)
+        fitted(model, X, 1000 * y)
+        for _ in range(2):
+            shallow.partial_fit(X, y)
+            deep.partial_fit(X, y)
+        for one, other in zip(shallow.coefs_, deep.coefs_, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_pickles_do_not_grow(self, diabetes):
+        model = MLPRegressor(**SHORT).partial_fit(*diabetes)
+        first = len(pickle.dumps(model))
+        for _ in range(3):
+            model = pickle.loads(pickle.dumps(model)).partial_fit(*diabetes)
+        assert len(pickle.dumps(model)) < first + 500
+
+    @pytest.mark.parametrize(
+        "change", [{"momentum": 0.0}, {"momentum": 0.5}, {"nesterovs_momentum": False}, {"learning_rate_init": 1.0}]
+    )
+    def test_parts_keep_the_first_optimiser_as_in_scikit_learn(self, diabetes, change):
+        found = []
+        for kind in (MLPRegressor, neural_network.MLPRegressor):
+            model = kind(**SHORT, solver="sgd").partial_fit(*diabetes)
+            found.append(model.set_params(**change).partial_fit(*diabetes).partial_fit(*diabetes))
+        np.testing.assert_allclose(found[0].coefs_[0], found[1].coefs_[0], rtol=1e-9)
+
+    def test_after_an_exception_of_a_callback_parts_go_on(self, diabetes):
+        def failing(values):
+            raise ZeroDivisionError
+
+        model, same = MLPRegressor(**SHORT), MLPRegressor(**SHORT)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                model.set_params(callback=failing).partial_fit(*diabetes)
+            same.partial_fit(*diabetes)
+        np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
+        model.set_params(callback=None).partial_fit(*diabetes)
+        np.testing.assert_array_equal(model.coefs_[0], same.partial_fit(*diabetes).coefs_[0])
+
+    def test_rows_that_fill_a_batch_are_like_those_in_it(self):
+        """Rows of zeros would be far from these, and the exponential of their output infinite."""
+        X = np.random.default_rng(0).normal(1000, 1, (61, 1))
+        model = MLPRegressor(hidden_layer_sizes=1, activation="identity", loss="poisson", alpha=0.0, random_state=0)
+        model.partial_fit(X, np.ones(61))
+        model.coefs_ = [np.array([[-0.8]]), np.array([[1.0]])]
+        model.intercepts_ = [np.zeros(1), np.array([800.0])]
+        assert np.isfinite(model.partial_fit(X, np.ones(61)).loss_)
 
     def test_weights_are_changed_in_place_where_scikit_learn_does(self, diabetes):
         model = MLPRegressor(**SHORT, warm_start=True).partial_fit(*diabetes)

@@ -353,7 +353,8 @@ class Step:
     def profile(self, *inputs: ArrayLike, times: int = 20) -> str:
         """Return a table of the time of each instruction alone on a batch, and its share of the roofline.
 
-        Nothing is changed: the state is restored. Each time is the best of ``times``, on a warm cache.
+        The state is restored; only :attr:`losses` are those of the batch. Each time is the best of ``times``, on a warm
+        cache.
         """
         times = check_count("profile", "times", times)
         with self._lock:

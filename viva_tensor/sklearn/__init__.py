@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
 
-if "skl2onnx" in sys.modules:
+if sys.modules.get("skl2onnx") is not None:
     from viva_tensor.sklearn.onnx import register
 
     register()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
@@ -63,14 +64,14 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the compiled step and the note of what was checked: both are made again."""
-        made_again = "_compiled", "_checked_parameters"
+        made_again = "_compiled", "_objective", "_checked_parameters"
         return {name: value for name, value in super().__getstate__().items() if name not in made_again}
 
     def onnx_parser(self) -> None:
-        """Raise if skl2onnx, which calls this first, has not been told how it converts; else let it go on."""
+        """Warn if skl2onnx, which calls this first, has not been told how it converts; let it go on."""
         if "viva_tensor.sklearn.onnx" not in sys.modules:
-            got = f"skl2onnx has not been told what a {type(self).__name__} of viva_tensor is"
-            raise InvalidValue(got, operation="to_onnx", hint="import viva_tensor.sklearn.onnx before")
+            hint = "import viva_tensor.sklearn.onnx before, or give to_onnx functions of your own"
+            warnings.warn(f"to_onnx: skl2onnx has not been told what {type(self)} is; {hint}", stacklevel=2)
 
     # Defined by each estimator, with out_activation_ and, for labels, classes_
 
@@ -148,7 +149,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             self._sparse_labels = issparse(y)
         if issparse(y):
             y = y.toarray()
-        dtype = X.dtype if first else _computed_in(self.coefs_[0])
+        dtype = X.dtype if first else _computed_in(*self.coefs_, *self.intercepts_)
         inner = dtype if is_stochastic(self.solver) else np.float64
         target = self._targets(y, incremental or not first, inner)
         rows = self._rows(X, y, target, sample_weight, operation)
@@ -171,6 +172,8 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             fit_stochastic(self, rows, random, incremental, watch, validation)
         else:
             fit_lbfgs(self, rows, dtype, watch)
+            if hasattr(self, "_optimizer"):
+                del self._optimizer  # whose moments are those of other weights
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise InvalidValue(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -236,9 +239,9 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         rows = Rows(X.astype(np.float64, copy=False), target, weight)
         shapes = [coef.shape for coef in self.coefs_]
         key = "lbfgs", self.alpha, self.activation, self.out_activation_, rows.sparse, weight is None, shapes
-        kept = getattr(self, "_compiled", None)
+        kept = getattr(self, "_objective", None)
         if kept is None or kept[0] != key:
-            kept = self._compiled = key, Objective(self, rows)
+            kept = self._objective = key, Objective(self, rows)
         return cast(Objective, kept[1])(packed_coef_inter, rows)
 
     def _output(self, X: Any) -> Array:

@@ -79,12 +79,14 @@ class Batches:
         return (*features, *others)
 
     def _filled(self, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Return the arrays of a batch with rows of zeros, also for weights, up to one of few numbers of rows."""
+        """Return the arrays of a batch with copies of its last row, of weight 0, up to one of few numbers of rows."""
         count = len(arrays[0])
         more = min(_rounded(count, per_octave=2), self.largest) - count
         if more <= 0:
             return arrays
-        return tuple(np.concatenate([one, np.zeros((more, *one.shape[1:]), one.dtype)]) for one in arrays)
+        *filled, weight = (np.concatenate([one, np.repeat(one[-1:], more, axis=0)]) for one in arrays)
+        weight[count:] = 0
+        return (*filled, weight)
 
     def first(self) -> tuple[Array | SparseRows, list[Array]]:
         """Return the features of the first batch to record with, and its targets, and weights if there are some."""

@@ -42,10 +42,11 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 "softplus"}
         The activation after each hidden layer.
     solver : {"adam", "sgd", "lbfgs"} or optim.Optimizer
-        :class:`viva_tensor.optim.Adam` or :class:`viva_tensor.optim.SGD` on batches, or
-        :func:`viva_tensor.optim.lbfgs` on all rows, which computes in float64 whatever the dtype of X. Another
-        optimiser on batches is an object, such as ``optim.AdamW(lr=0.01)``; its rate is kept, and the parameters of
-        "sgd" and "adam" are not used.
+        :class:`viva_tensor.optim.Adam`, but with ε added to √s before its correction, or
+        :class:`viva_tensor.optim.SGD` on batches, or :func:`viva_tensor.optim.lbfgs` on all rows, which computes in
+        float64 whatever the dtype of X. Another optimiser on batches is an object, such as ``optim.AdamW(lr=0.01)``;
+        its rate is kept, and the parameters of "sgd" and "adam" are not used. ``partial_fit`` goes on with the
+        optimiser as it was at the first call, unless the solver is another one.
     alpha : float
         Strength of the L2 penalty on weights, not on biases.
     batch_size : int or "auto"
@@ -82,8 +83,9 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         and y, more being better. By default R², or the accuracy of a classifier. Rows reach it as arrays.
     callback : callable, optional
         Called after each epoch, or step of L-BFGS, with a dict of "epoch", "train_loss" and, with ``early_stopping``,
-        "validation_score"; if it returns True, training stops. Callbacks of scikit-learn 1.9 and later are set by
-        ``set_callbacks``, and told of each epoch of ``fit``.
+        "validation_score"; if it returns True, training stops. ``coefs_`` and ``intercepts_`` are those of the epoch,
+        and training goes on from what it makes of them (not with "lbfgs"). Callbacks of scikit-learn 1.9 and later are
+        set by ``set_callbacks``, and told of each epoch of ``fit``.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ def record_penalty(
         total, tape = _scaled(tape, total, alpha / 2)
         count, tape = autograd.sum(tape, weight)
         return autograd.div(tape, total, count)
-    total, tape = _scaled(tape, total, alpha / 2 * target.data.size / len(target.data))
+    total, tape = _scaled(tape, total, alpha / 2 * (target.data.size // len(target.data)))
     zeros, tape = _scaled(tape, target, 0)
     ones, tape = autograd.add(tape, zeros, 1.0)
     count, tape = autograd.sum(tape, ones)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,18 +45,51 @@ def optimizer_of(mlp: Any) -> optim.Optimizer:
     return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
 
 
+@dataclass
+class Compiled:
+    """A compiled step of an estimator, which copies of that share.
+
+    Attributes
+    ----------
+    key : tuple
+        What the step was compiled for.
+    step : program.Step
+    new : program.State
+        To begin with, without parameters.
+    rng : Generator or None
+        What its dropouts are drawn from.
+    """
+
+    key: tuple[Any, ...]
+    step: program.Step
+    new: program.State
+    rng: np.random.Generator | None
+    _holder: weakref.ref[Rates] | None = None
+
+    def hand_over(self, rates: Rates) -> None:
+        """Let these rates have the step; if others left their moments in it, they take them first."""
+        before = None if self._holder is None else self._holder()
+        if before is not None and before is not rates:
+            before.leave()
+        self._holder = weakref.ref(rates)
+        if self.rng is not None and rates.rng is not None and self.rng is not rates.rng:
+            self.rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, self.rng
+
+
 class Rates:
     """The learning rate of an estimator, how it changes, and the optimiser's moments between calls of ``partial_fit``.
 
     Attributes
     ----------
-    solver : str
+    solver : str or optim.Optimizer
+    optimizer : optim.Optimizer
+        As the parameters were at first: like scikit-learn's, it stays.
     learning_rate_init, learning_rate : float
         The rate to begin with, and that of the next step.
     step : program.Step or None
-        The step that has the moments, as it was left; None before the first.
+        The step in which the moments were left, if it was.
     moments : tuple of tuples of ndarray, or None
-        Copies: for each kind of moment an array for each parameter; None before the first step.
+        For each kind of moment an array for each parameter; None before the first step.
     by_entries : bool
         Whether they are of a step on entries, whose first weights are [in, out]; else all are [out, in].
     steps : int
@@ -63,18 +98,20 @@ class Rates:
     """
 
     by_entries = False  # also of estimators that were pickled before there were entries
+    optimizer: optim.Optimizer | None = None  # of those that were pickled before it was kept
     _moments: tuple[tuple[Array, ...], ...] | None = None  # of a step that is compiled no longer
 
     def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
         self.solver: str | optim.Optimizer = mlp.solver
-        self.learning_rate_init = self.learning_rate = float(optimizer_of(mlp).lr)
+        self.optimizer = optimizer_of(mlp)
+        self.learning_rate_init = self.learning_rate = float(self.optimizer.lr)
         self.step: program.Step | None = None
         self.steps = 0
         self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the moments instead of the step, which is compiled again when needed."""
-        return {**vars(self), "step": None, "moments": self.moments}
+        return {**vars(self), "step": None, "_moments": None, "moments": self.moments}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update({"step": None} | state)
@@ -97,7 +134,12 @@ class Rates:
 
     def keep(self, step: program.Step, by_entries: bool) -> None:
         """Leave the moments in a step."""
-        self.step, self.steps, self.by_entries = step, step.steps, by_entries
+        self.step, self.steps, self.by_entries, self._moments = step, step.steps, by_entries, None
+
+    def leave(self) -> None:
+        """Take copies of the moments and of the generator from a step that something else will go on with."""
+        self._moments, self.step = self.moments, None
+        self.rng = copy.deepcopy(self.rng)
 
     def change(self, step: program.Step, rate: float) -> None:
         """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""

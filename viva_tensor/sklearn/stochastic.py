@@ -24,7 +24,7 @@ from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
-from viva_tensor.sklearn.rates import Rates, optimizer_of
+from viva_tensor.sklearn.rates import Compiled, Rates, optimizer_of
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.network import record_layers
 from viva_tensor.train.sparse import arrays_of, forward
@@ -62,7 +62,7 @@ def fit_stochastic(
         if mlp.validation_scores_ is None:  # fitted before without
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
         if not mlp.validation_scores_:
-            mlp._best = mlp.coefs_, mlp.intercepts_
+            mlp._best = _copied(mlp.coefs_, mlp.intercepts_)
     batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
     if incremental:  # with as many rows in each call as there happen to be
         batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
@@ -71,11 +71,12 @@ def fit_stochastic(
         _train(mlp, step, batches, validation, random, incremental, watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
-    mlp._optimizer.keep(step, batches.by_entries)
-    if mlp.early_stopping:
-        mlp.coefs_, mlp.intercepts_ = mlp._best
-    else:
-        _put(mlp, step, batches)
+    finally:  # also after an exception of a callback or a scorer
+        mlp._optimizer.keep(step, batches.by_entries)
+        if mlp.early_stopping:
+            mlp.coefs_, mlp.intercepts_ = mlp._best
+        else:
+            _put(mlp, step, batches)
 
 
 def _batch(mlp: Any, rows: int) -> int:
@@ -89,27 +90,24 @@ def _batch(mlp: Any, rows: int) -> int:
 
 def _step(mlp: Any, batches: Batches) -> program.Step:
     """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
-    optimizer, rows, by_entries = optimizer_of(mlp), batches.rows, batches.by_entries
-    dtype = rows.target.dtype
+    rates, rows, by_entries = mlp._optimizer, batches.rows, batches.by_entries
+    optimizer, dtype = rates.optimizer or optimizer_of(mlp), rows.target.dtype
     weights = _params_of(mlp, batches)
     shapes = [array.shape for array in weights]
-    rates = mlp._optimizer
     if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
         rates.rng = np.random.default_rng(rates.steps)
     weighted = rows.weight is not None
     key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, weighted, dtype, shapes, by_entries
-    kept = getattr(mlp, "_compiled", None)
-    if kept is None or kept[0] != key:
+    compiled = getattr(mlp, "_compiled", None)
+    if compiled is None or compiled.key != key:
         step = _compile(mlp, batches, weights, optimizer)
         new = step.state()
         moments = tuple(tuple(map(np.zeros_like, kind)) for kind in new.moments)  # zeros take no memory until written
-        kept = mlp._compiled = key, step, new._replace(params=(), moments=moments), rates.rng
-    _, step, new, rng = kept
-    if mlp.dropout and rng is not rates.rng:  # the step draws from its own
-        rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, rng
-    if not _is_at(step, rates, weights):
-        rates.resume(step, weights, new, by_entries)
-    return step
+        compiled = mlp._compiled = Compiled(key, step, new._replace(params=(), moments=moments), rates.rng)
+    compiled.hand_over(rates)
+    if not _is_at(compiled.step, rates, weights):
+        rates.resume(compiled.step, weights, compiled.new, by_entries)
+    return compiled.step
 
 
 def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool:
@@ -203,9 +201,9 @@ def _told(mlp: Any, step: program.Step, batches: Batches, watch: Watch, values: 
     """Tell that an epoch has ended, with the estimator's weights up to date; return whether training is to stop."""
     if mlp.callback is None:
         return watch.end(values, lambda: _weights_of(step, batches))
-    mlp.coefs_, mlp.intercepts_ = given = _weights_of(step, batches)
-    copies = [one.copy() for kind in given for one in kind]
-    stop = watch.end(values, lambda: given)
+    _put(mlp, step, batches)
+    copies = [one.copy() for one in (*mlp.coefs_, *mlp.intercepts_)]
+    stop = watch.end(values, lambda: _weights_of(step, batches))
     if any((one != copy).any() for one, copy in zip((*mlp.coefs_, *mlp.intercepts_), copies, strict=True)):
         step.restore(step.state()._replace(params=_params_of(mlp, batches)))  # they were changed
     return stop
@@ -250,7 +248,7 @@ def _score(mlp: Any, weights: tuple[list[Array], list[Array]], validation: Rows)
             raise InvalidValue(got, operation="fit", hint="give at least two rows for validation")
         return score
     judged = copy.copy(mlp)
-    judged.coefs_, judged.intercepts_ = weights
+    judged.coefs_, judged.intercepts_ = _copied(*weights)  # it may keep them
     vars(judged).pop("feature_names_in_", None)  # these rows have lost theirs
     scorer = check_scoring(judged, mlp.scoring)
     given = {"sample_weight": validation.weight} if validation.weight is not None and _weighs(scorer) else {}
@@ -313,6 +311,10 @@ def _put(mlp: Any, step: program.Step, batches: Batches) -> None:
                 before[...] = after
             else:
                 old[i] = np.array(after, order="C")
+
+
+def _copied(coefs: list[Array], intercepts: list[Array]) -> tuple[list[Array], list[Array]]:
+    return [one.copy() for one in coefs], [one.copy() for one in intercepts]
 
 
 def _finite(weights: tuple[list[Array], list[Array]]) -> bool:
