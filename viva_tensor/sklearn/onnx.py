@@ -1,8 +1,9 @@
-"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported."""
+"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported, if it is installed."""
 
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -151,4 +152,5 @@ def register() -> None:
     )
 
 
-register()
+if find_spec("skl2onnx") is not None:
+    register()
