@@ -1,4 +1,4 @@
-"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported, if it is installed."""
+"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported, if installed."""
 
 from __future__ import annotations
 
