@@ -74,15 +74,13 @@ class Plans:
     def at(self, shapes: Shapes, lowered: Lowered | None = None) -> Plan:
         """Return the plan for these shapes and the threads in force; `lowered` is what `lower` returns, if known."""
         threads = get_num_threads()
-        found = self._made.get((shapes, threads))
+        found = self._made.pop((shapes, threads), None)
         if found is None:
             instructions, output = lowered or self._lower(shapes)
             found = plan(instructions, output, shapes, self._dtype, threads, self._held, reserve=self._reserve)
             found.cuts = self._cut(found.planned)
             if len(self._made) >= MOST_PLANS:
                 del self._made[next(iter(self._made))]  # not used for longest
-        else:
-            self._made.pop((shapes, threads), None)
         self._made[shapes, threads] = found
         self.current, self.shapes = found, shapes
         return found

@@ -15,14 +15,13 @@ Needs ``pip install "viva-tensor[sklearn]"``.
 """
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
 
 if sys.modules.get("skl2onnx") is not None:
-    from viva_tensor.sklearn.onnx import register
-
-    register()
+    import_module("viva_tensor.sklearn.onnx")  # which tells it how the networks are converted
 
 if TYPE_CHECKING:
     from viva_tensor.sklearn.tabular import TabularClassifier, TabularRegressor

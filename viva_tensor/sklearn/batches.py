@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,9 @@ class Batches:
 
     def run(self, step: Step, order: Array) -> float:
         """Make a step with each batch of an order that holds all rows; return the sum of the losses of rows."""
-        begin, total = 0, 0.0
-        while begin < self._planned(len(order)):
-            count = min(self.stretch, self._planned(len(order)) - begin)
+        begin, end, total = 0, self._planned(len(order)), 0.0
+        while begin < end:
+            count = min(self.stretch, end - begin)
             indices, part = order[begin : begin + count], slice(begin, begin + count)
             dense = self.shuffled and not self.rows.sparse
             arrays = self.rows.all() if dense else self._laid_out(indices if self.shuffled else part)
@@ -105,20 +106,21 @@ def batches_of(rows: Rows, size: int, shuffled: bool) -> Batches:
     most :data:`FEW_ZEROS` places for each entry, or up to a quarter more as their number is rounded, many batches are
     laid out at once.
     """
+    made = partial(Batches, rows, size, shuffled=shuffled)
     if not rows.sparse:
-        return Batches(rows, size, by_entries=False, stretch=len(rows), shuffled=shuffled)
+        return made(by_entries=False, stretch=len(rows))
     counts = np.diff(rows.x.indptr)
     if shuffled:
         counts = np.random.default_rng(0).permutation(counts)  # any order, but always the same
     fullest = np.maximum.reduceat(counts, range(0, len(counts), size))
     features = rows.x.shape[1]
     if features > MOST_FEATURES or features < CHEAPER * max(fullest.mean(), 1):
-        return Batches(rows, size, by_entries=False, stretch=0, shuffled=shuffled)
+        return made(by_entries=False, stretch=0)
     width = int(fullest.max())
     if len(rows) * width > FEW_ZEROS * max(rows.x.nnz, len(rows)):
-        return Batches(rows, size, by_entries=True, stretch=0, shuffled=shuffled)
+        return made(by_entries=True, stretch=0)
     batch_bytes = 2 * rows.target.itemsize * size * max(width, 1)
-    return Batches(rows, size, by_entries=True, stretch=size * max(LAID_OUT_BYTES // batch_bytes, 1), shuffled=shuffled)
+    return made(by_entries=True, stretch=size * max(LAID_OUT_BYTES // batch_bytes, 1))
 
 
 def padded(x: Any) -> tuple[Array, Array]:

@@ -112,15 +112,15 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
 
 def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool:
     """Return whether a step is as it was left, and has these weights."""
-    if step is not rates.step:
-        return False
+    left = step is rates.step and step.steps == rates.steps and step.lr == rates.learning_rate
+    return left and _has(step, weights)
+
+
+def _has(step: program.Step, weights: tuple[Array, ...]) -> bool:
+    """Return whether the parameters of a step are these."""
     layers, _ = step.params(autograd.new_tape())
     params = (one for layer in layers for one in (layer.w.data, layer.b.data))
-    return (
-        step.steps == rates.steps
-        and step.lr == rates.learning_rate
-        and all(np.array_equal(one, other) for one, other in zip(params, weights, strict=True))
-    )
+    return all(np.array_equal(one, other) for one, other in zip(params, weights, strict=True))
 
 
 def _params_of(mlp: Any, batches: Batches) -> tuple[Array, ...]:
@@ -202,10 +202,10 @@ def _told(mlp: Any, step: program.Step, batches: Batches, watch: Watch, values: 
     if mlp.callback is None:
         return watch.end(values, lambda: _weights_of(step, batches))
     _put(mlp, step, batches)
-    copies = [one.copy() for one in (*mlp.coefs_, *mlp.intercepts_)]
     stop = watch.end(values, lambda: _weights_of(step, batches))
-    if any((one != copy).any() for one, copy in zip((*mlp.coefs_, *mlp.intercepts_), copies, strict=True)):
-        step.restore(step.state()._replace(params=_params_of(mlp, batches)))  # they were changed
+    weights = _params_of(mlp, batches)
+    if not _has(step, weights):  # they were changed
+        step.restore(step.state()._replace(params=weights))
     return stop
 
 
