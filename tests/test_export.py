@@ -161,6 +161,7 @@ CASES = {
     "smallest of each row": (by_axes(autograd.min, axis=-1), [(4, 3)]),
     "deviation of each row": (by_axes(autograd.std, axis=1, ddof=1), [(4, 3)]),
     "broadcast": (of(operations.BROADCAST), [(4, 1), (4, 3)]),
+    "sum of squares": (autograd.sum_of_squares, [(4, 3)]),
     "norm of each element": (by_axes(autograd.norm, axis=()), [(4, 3)]),
     "norm of each row": (by_axes(autograd.norm, axis=1), [(4, 3)]),
     "sum of exponentials": (by_axes(autograd.logsumexp, axis=1), [(4, 3)]),

@@ -305,3 +305,19 @@ def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
     (ready,) = predict._recent
     biases = [one.instruction.operands["bias"] for one in ready.plan.planned if "bias" in one.instruction.operands]
     assert any(bias.buffer.array.size > 1024 for bias in biases)
+
+
+def test_sums_that_begin_anew_at_a_row_that_a_batch_does_not_have(rng):
+    """They ran to where the next would begin, in memory beyond the rows."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 2)))
+    y, tape = autograd.cumsum(tape, x, 0, (5,))
+    loss, tape = autograd.mean(tape, y)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    mean = program.compile_forward(tape, output=loss, inputs=(x,))
+    assert np.array_equal(predict(x.data), y.data)
+    for rows in (3, 5):
+        with pytest.raises(error.IndexOutOfBounds, match=rf"cumsum: index 5 is out of bounds for size {rows}"):
+            predict(x.data[:rows])
+        with pytest.raises(error.IndexOutOfBounds):
+            mean(x.data[:rows])
+    assert np.array_equal(predict(x.data[:6]), kernels.cumsum(x.data[:6], 0, (5,)))

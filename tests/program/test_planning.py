@@ -90,7 +90,7 @@ def test_no_instruction_writes_into_an_input_and_no_output_lies_in_one():
         lambda: executor.finish(within),
         lambda: executor.sum((1, 2, 2), within, within, 1.0, None, team),
         lambda: executor.pairs("scale", (2, 2), square, square, square, 1.0, False, team),
-        lambda: executor.update(within, (None, within, 4, 0, 0, (1.0, 1.0)), team),
+        lambda: executor.update(within, (None, None, within, 4, 0, 0, (1.0, 1.0)), team),
         lambda: executor.squared_norm(4, within, within, team),
         lambda: executor.sum((1, 2, 2), (-1, 4), address, 1.0, None, team),
     ):

@@ -151,6 +151,7 @@ CASES = {
     "min over two axes": (lambda t, x: autograd.min(t, x, axis=(0, 2)), [(2, 3, 4)]),
     "max of equal elements": (lambda t, x: sequence(autograd.clip(t, x, 0.0, 0.5), autograd.max), [(4, 37)]),
     "norm": (autograd.norm, [(4, 3)]),
+    "sum of squares": (autograd.sum_of_squares, [(4, 3)]),
     "norm of rows": (lambda t, x: autograd.norm(t, x, axis=1, keepdims=True), [(4, 3)]),
     "sum of magnitudes": (lambda t, x: autograd.norm(t, x, 1, axis=0), [(4, 3)]),
     "largest magnitude": (lambda t, x: autograd.norm(t, x, np.inf, axis=-1), [(4, 3)]),

@@ -23,7 +23,8 @@ LOW = {  # thresholds at which small programs have several threads, share memory
     "packed_twice": 0,
     "copied": 0,
 }
-ONLY_FOR_THE_RECORDED_ROWS = ("reshape", "slice")  # what programs may refuse and eager code does not
+# what programs may refuse and eager code does not
+ONLY_FOR_THE_RECORDED_ROWS = ("reshape", "slice", "take", "embedding_bag")
 CHECKED_AS_RECORDED = ("mse_loss", "mae_loss", "huber_loss", "layer_norm_forward")
 REPEATED = "would be repeated"  # the same, of a single row beside a constant of many
 

@@ -251,6 +251,11 @@ class Operations(RuleBasedStateMachine):
         self.call(name, lambda tape, rng, x: getattr(autograd, name)(tape, x, axis=axis, keepdims=keepdims), x)
 
     @rule(data=st.data())
+    def squares(self, data):
+        x = self.any(data, leaves=True)
+        self.call("sum_of_squares", lambda tape, rng, x: autograd.sum_of_squares(tape, x), x)
+
+    @rule(data=st.data())
     def added_up(self, data):
         x = self.any(data, len)
         axis = data.draw(st.integers(0, len(self.shape(x)) - 1))
@@ -298,6 +303,8 @@ class Operations(RuleBasedStateMachine):
     @rule(as_variable=st.booleans(), data=st.data())
     def taken(self, as_variable, data):
         x = self.any(data, lambda shape: len(shape) and 0 not in shape, leaves=True)
+        if x is None:
+            return
         axis = data.draw(st.integers(0, len(self.shape(x)) - 1))
         size = self.shape(x)[axis]
         if as_variable:  # of the first element, or of those that a batch of classes names

@@ -7,8 +7,8 @@ import numpy as np
 from viva_tensor import autograd, nn, optim, program
 
 
-def network(sizes, batch, dtype="float32", seed=0):
-    """(x, y, layers, loss, tape) of a recorded step, and arrays for it."""
+def network(sizes, batch, dtype="float32", seed=0, penalty=0.0):
+    """(x, y, layers, loss, tape) of a recorded step, and arrays for it; a penalty is on the squares of the weights."""
     rng = np.random.default_rng(seed)
     X, Y = (rng.standard_normal((batch, size)).astype(dtype) for size in (sizes[0], sizes[-1]))
     x, tape = autograd.new_constant(autograd.new_tape(), X)
@@ -17,26 +17,31 @@ def network(sizes, batch, dtype="float32", seed=0):
     for fan_in, fan_out in pairwise(sizes):
         layer, tape = nn.linear(tape, fan_in, fan_out, rng=rng, dtype=dtype)
         layers.append(layer)
-    loss, tape = forward(tape, layers, x, y)
+    loss, tape = forward(tape, layers, x, y, penalty)
     return x, y, tuple(layers), loss, tape
 
 
-def compiled(optimizer, sizes, batch, dtype="float32", **options):
+def compiled(optimizer, sizes, batch, dtype="float32", penalty=0.0, **options):
     """(X, Y, layers, step) of the step of a network, compiled, and a batch for it."""
-    x, y, layers, loss, tape = network(sizes, batch, dtype)
+    x, y, layers, loss, tape = network(sizes, batch, dtype, penalty=penalty)
     step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer, **options)
     return x.data, y.data, layers, step
 
 
-def forward(tape, layers, x, y):
+def forward(tape, layers, x, y, penalty=0.0):
     for layer in layers[:-1]:
         x, tape = nn.linear_forward(tape, layer, x)
         x, tape = nn.relu(tape, x)
     x, tape = nn.linear_forward(tape, layers[-1], x)
-    return nn.mse_loss(tape, x, y)
+    loss, tape = nn.mse_loss(tape, x, y)
+    for layer in layers if penalty else ():
+        squares, tape = autograd.sum_of_squares(tape, layer.w)
+        scaled, tape = autograd.mul(tape, squares, penalty)
+        loss, tape = autograd.add(tape, loss, scaled)
+    return loss, tape
 
 
-def eager(layers, batches, optimizer):
+def eager(layers, batches, optimizer, penalty=0.0):
     """Losses, and layers after a step on each batch."""
     layers, tape = copied(layers)
     state = optim.init(optimizer, layers)
@@ -44,7 +49,7 @@ def eager(layers, batches, optimizer):
     for X, Y in batches:
         x, tape = autograd.new_constant(tape, X)
         y, tape = autograd.new_constant(tape, Y)
-        loss, tape = forward(tape, layers, x, y)
+        loss, tape = forward(tape, layers, x, y, penalty)
         grads = autograd.backward(tape, loss)
         (layers, state), tape = optim.update(autograd.new_tape(), optimizer, state, layers, grads)
         losses.append(float(loss.data))

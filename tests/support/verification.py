@@ -144,6 +144,8 @@ class _Memory:
     def _stepped(self, w: Array, grad: Array, given: Mapping[str, Symbol]) -> Array:
         """Stands in for an optimiser's step."""
         factor = self.read(given["scale"]) if "scale" in given else 1.0
+        if "penalty" in given:
+            grad = grad + w * self.read(given["penalty"])
         return np.asarray(0.9 * w - factor * grad + 0.01)
 
     def carry_out(self, one: Instruction) -> None:
@@ -256,7 +258,7 @@ class _Memory:
 
     def _squared_norm(self, one: Any, given: Any, made: Any) -> None:
         partials = self.span(made["out"])
-        partials[...] = (self.span(given["grad"]) ** 2).sum() / max(partials.size, 1)
+        partials[...] = (self.span(given["x"]) ** 2).sum() / max(partials.size, 1)
 
     def _clip(self, one: Any, given: Any, made: Any) -> None:
         norm = np.sqrt(sum(self.span(symbol).sum() for symbol in given.values()))
@@ -284,6 +286,8 @@ def _formula(name: str, a: Array, b: Array, factor: float) -> Array:
             return a * factor
         case "add":
             return a + b
+        case "mul":
+            return a * b
     return _mixed(name, a, b, factor)
 
 

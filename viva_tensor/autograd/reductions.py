@@ -28,7 +28,7 @@ from viva_tensor.kernels.along import as_starts
 from viva_tensor.kernels.arrays import axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
 
-__all__ = ["cumsum", "logsumexp", "max", "mean", "min", "norm", "std", "sum", "var"]
+__all__ = ["cumsum", "logsumexp", "max", "mean", "min", "norm", "std", "sum", "sum_of_squares", "var"]
 
 
 def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
@@ -41,6 +41,20 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
     array([4., 6.], dtype=float32)
     """
     return record(tape, operations.SUM, x, axis=frozen(axis), keepdims=flag("sum", "keepdims", keepdims))
+
+
+def sum_of_squares(tape: Tape, x: Variable) -> Traced[Variable]:
+    r"""Record the sum of the squares of all elements, :math:`\sum x^2`; see :func:`viva_tensor.kernels.sum_of_squares`.
+
+    As a penalty on weights it costs a compiled step one look at them: the update adds its gradient.
+
+    Examples
+    --------
+    >>> x, tape = new_variable(new_tape(), [3.0, 4.0])
+    >>> sum_of_squares(tape, x).value.data
+    array(25., dtype=float32)
+    """
+    return record(tape, operations.SUM_OF_SQUARES, x)
 
 
 def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:

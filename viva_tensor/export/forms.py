@@ -233,6 +233,7 @@ FORMS: dict[str, Form] = {
     "stop_gradient": _plain("Identity"),
     "sub": _plain("Sub"),
     "sum": _reduced("ReduceSum"),
+    "sum_of_squares": lambda graph, node, x: graph.add("ReduceSumSquare", x, keepdims=0),
     "take": lambda graph, node, x, indices: graph.add(
         "Gather", x, graph.add("Cast", indices, to=INT64), axis=node.attributes["axis"]
     ),

@@ -12,7 +12,7 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBuffer_Release, 
 from numpy import dtype, empty, ndarray
 
 from viva_tensor.kernels._dispatch cimport cores_for, float_cores
-from viva_tensor.kernels._team cimport call_for_elements, release, workspace
+from viva_tensor.kernels._team cimport call_for_elements
 from viva_tensor.kernels._views cimport aligned, kind_of, memory_of
 from viva_tensor.kernels.cores cimport (
     ADAM,
@@ -155,23 +155,17 @@ def update(Rule rule, w, grad, first=None, second=None, double scale=1, tuple fa
     return new_w, new_first, new_second
 
 
-def squared_norm(x, double before=0):
-    """Return before + Σ x², chunk after chunk, in the order of core/norms.pxi."""
+def chunk_squares(x):
+    """Return Σ x² of each chunk, in the order of core/norms.pxi."""
     cdef SquaredNormArgs args
     cdef const Cores* cores
     cdef char kind
-    cdef Py_ssize_t chunks, k
-    cdef char* partials
     flat(x, &args.x, &args.size, &kind)
     cores = cores_for(kind)
-    chunks = cores.sum_chunks(args.size)
-    partials = workspace(chunks * sizeof(double))
-    args.partials = partials
+    result = empty((cores.sum_chunks(args.size),), FLOAT if kind == b"f" else DOUBLE)
+    args.partials = memory_of(result)
     call_for_elements(cores.squared_norm, &args, args.size)
-    for k in range(chunks):
-        before += (<float*> partials)[k] if kind == b"f" else (<double*> partials)[k]
-    release(partials)
-    return before
+    return result
 
 
 def clipping(double squared_norm, double max_norm):

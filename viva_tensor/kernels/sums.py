@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.kernels import _sums
+from viva_tensor.kernels import _sums, _updates
 from viva_tensor.kernels._broadcasting import broadcast_into, sum_axes
-from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, axes_of, empty, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, axes_of, empty, same_shape
 from viva_tensor.kernels.checks import flag
+from viva_tensor.kernels.elementwise import mul, scale
 
-__all__ = ["mean", "mean_backward", "sum", "sum_backward"]
+__all__ = ["mean", "mean_backward", "sum", "sum_backward", "sum_of_squares", "sum_of_squares_backward"]
 
 
 def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
@@ -67,6 +69,57 @@ def sum_backward(
            [1., 2.]], dtype=float32)
     """
     return _sum_backward("sum_backward", grad, shape, axis, keepdims, divide=False)
+
+
+def sum_of_squares(x: ArrayLike) -> Array:
+    r"""Sum the squares of all elements, :math:`\sum x^2`, in an order that depends on their number alone.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+
+    Returns
+    -------
+    ndarray
+        0-d. Squares are added in the dtype of x, without rounding each of them first.
+
+    Raises
+    ------
+    DtypeError
+        If the dtype is neither float32 nor float64.
+
+    Examples
+    --------
+    >>> sum_of_squares([3.0, 4.0])
+    array(25., dtype=float32)
+    """
+    return sum(chunk_squares("sum_of_squares", x))
+
+
+def sum_of_squares_backward(grad: ArrayLike, x: ArrayLike) -> Array:
+    """Return the gradient of :func:`sum_of_squares`, 2 · grad · x.
+
+    Examples
+    --------
+    >>> sum_of_squares_backward(0.5, [3.0, 4.0])
+    array([3., 4.], dtype=float32)
+    """
+    grad, x = as_arrays("sum_of_squares_backward", grad, x)
+    return mul(x, scale(grad, 2.0))
+
+
+def chunk_squares(operation: str, x: ArrayLike) -> Array:
+    """Return the sum of the squares of each chunk of x, of which there are as many as its size wants.
+
+    Examples
+    --------
+    >>> chunk_squares("norm", [3.0, 4.0])
+    array([25.], dtype=float32)
+    """
+    try:
+        return _updates.chunk_squares(x)
+    except UNSUITABLE:
+        return _updates.chunk_squares(np.ascontiguousarray(as_array(operation, x)))
 
 
 def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:

@@ -12,8 +12,9 @@ from viva_tensor.kernels import _updates
 from viva_tensor.kernels._updates import Rule as Rule
 from viva_tensor.kernels._updates import clipping as clipping
 from viva_tensor.kernels._updates import sum_chunks as sum_chunks
-from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_arrays, same_shape
 from viva_tensor.kernels.checks import is_step_count
+from viva_tensor.kernels.sums import chunk_squares
 
 __all__ = ["adam", "lion", "norm", "rmsprop", "sgd"]
 
@@ -290,8 +291,6 @@ def squared_norm(arrays: Iterable[Array]) -> float:
     """
     total = 0.0
     for array in arrays:
-        try:
-            total = _updates.squared_norm(array, total)
-        except UNSUITABLE:
-            total = _updates.squared_norm(np.ascontiguousarray(as_array("norm", array)), total)
+        for squares in chunk_squares("norm", array).tolist():  # of all arrays, one after another in float64
+            total += squares
     return total

@@ -332,9 +332,9 @@ cdef class Executor:
         self.held.append(item)
 
     cdef UpdateArgs* update_args(self, tuple update) except NULL:
-        """Return the arguments of an optimiser's step (scale, w, size, the addresses of the moments, two factors)."""
+        """Return the arguments of an optimiser's step (scale, penalty, w, size, addresses of moments, two factors)."""
         cdef UpdateArgs* args = <UpdateArgs*> self.memory(sizeof(UpdateArgs))
-        scale, w, args.size, first, second, (args.rate_factor, args.decay_factor) = update
+        scale, penalty, w, args.size, first, second, (args.rate_factor, args.decay_factor) = update
         args.rule = self.rule
         self.write(&args.new_w, w)
         args.w = args.new_w
@@ -342,6 +342,8 @@ cdef class Executor:
         args.second = args.new_second = <void*> <uintptr_t> second
         if scale is not None:
             self.read(&args.scale, scale)
+        if penalty is not None:
+            self.read(&args.penalty, penalty)
         return args
 
     def matmul(self, sizes, a, b, out, bias, bint relu, mask, tuple update, bint padded, bint by_rows, tuple team):

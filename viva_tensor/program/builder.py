@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.error import BroadcastError, InvalidShape, ShapeMismatch
-from viva_tensor.kernels.along import check_elements
+from viva_tensor.kernels.along import as_starts, check_elements
 from viva_tensor.kernels.indexing import around
 from viva_tensor.kernels.updates import sum_chunks
 from viva_tensor.optim import Optimizer
@@ -251,7 +251,7 @@ class Builder:
 
     def running_sums(self, name: str, x: Symbol, axis: int, starts: tuple[int, ...]) -> Symbol:
         """The sums up to each element along an axis, or from it on, which begin anew at some positions."""
-        return self._along(name, x, axis, x.shape, starts)
+        return self._along(name, x, axis, x.shape, as_starts("cumsum", starts, x.shape[axis]))
 
     def _along(self, name: str, x: Symbol, axis: int, shape: Shape, starts: tuple[int, ...] = ()) -> Symbol:
         out = self.temporary(shape)
@@ -306,13 +306,21 @@ class Builder:
         self.instructions.append(SquaredErrorBackward(operands=operands, results={"out": out}))
         return out
 
+    def sum_of_squares(self, x: Symbol) -> Symbol:
+        """The sum of the squares of all elements."""
+        return self.sum(self._chunk_squares(self.whole(x)), (0,))
+
+    def _chunk_squares(self, x: Symbol) -> Symbol:
+        """The sum of the squares of each chunk of a contiguous array."""
+        out = self.temporary((sum_chunks(x.size),))
+        self.instructions.append(SquaredNorm(operands={"x": x}, results={"out": out}))
+        return out
+
     def clipping(self, grads: Sequence[Symbol], max_norm: float) -> Symbol:
         """The factor that scales gradients down to a norm."""
         partials = {}
         for index, grad in enumerate(grads):
-            out = self.temporary((sum_chunks(grad.size),))
-            self.instructions.append(SquaredNorm(operands={"grad": grad}, results={"out": out}))
-            partials[str(index)] = out
+            partials[str(index)] = self._chunk_squares(grad)
         factor = self.temporary(())
         self.instructions.append(Clip(operands=partials, results={"out": factor}, max_norm=max_norm))
         return factor

@@ -125,13 +125,17 @@ class Emitter:
 
     def step(self, one: Instruction) -> UpdateStep:
         """Return the optimiser's step that an instruction makes."""
-        w, scale = one.results["w"], one.operands.get("scale")
+        w = one.results["w"]
+        scale, penalty = (
+            None if (symbol := one.operands.get(name)) is None else self.location(symbol)
+            for name in ("scale", "penalty")
+        )
         first, second = (
             self.held.moments[slot][w.buffer.index].ctypes.data if slot in self.held.moments else 0
             for slot in ("first", "second")
         )
         factors = self.held.factors[w.buffer.index] if self.held.factors else (1.0, 1.0)
-        return None if scale is None else self.location(scale), self.address(w), w.size, first, second, factors
+        return scale, penalty, self.address(w), w.size, first, second, factors
 
 
 def _matmul(to: Emitter, one: Matmul, planned: Planned, team: Team) -> None:
@@ -247,8 +251,8 @@ def _squared_error(to: Emitter, one: SquaredError | SquaredErrorBackward, planne
 
 
 def _squared_norm(to: Emitter, one: SquaredNorm, planned: Planned, team: Team) -> None:
-    grad = one.operands["grad"]
-    to.executor.squared_norm(grad.size, to.location(grad), to.address(one.results["out"]), team)
+    x = one.operands["x"]
+    to.executor.squared_norm(x.size, to.location(x), to.address(one.results["out"]), team)
 
 
 def _clip(to: Emitter, one: Clip, planned: Planned, team: Team) -> None:

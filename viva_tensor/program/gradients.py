@@ -10,11 +10,10 @@ import numpy as np
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Clip, Instruction, Matmul, SquaredNorm, Update
 from viva_tensor.program.layouts import Panels, of_parameters
-from viva_tensor.program.passes import PASSES, update_in_product, update_in_sum
+from viva_tensor.program.passes import PASSES, penalty_in_update, update_in_product, update_in_sum
 from viva_tensor.program.scheduling import Planned
 
-SEPARATE = tuple(improve for improve in PASSES if improve not in (update_in_product, update_in_sum))
-UPDATING = (Update, SquaredNorm, Clip)
+SEPARATE = tuple(improve for improve in PASSES if improve not in (penalty_in_update, update_in_product, update_in_sum))
 
 
 def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[Any]) -> list[Instruction]:
@@ -23,7 +22,14 @@ def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[
     The gradient of parameter i becomes parameter ``params + i``, an array of the caller's; a gradient that is not a
     whole temporary is copied into it.
     """
-    kept = [one for one in instructions if not isinstance(one, UPDATING)]
+    clipping = {symbol.buffer for one in instructions if isinstance(one, Clip) for symbol in one.operands.values()}
+    kept = [
+        one
+        for one in instructions
+        if not (
+            isinstance(one, (Update, Clip)) or (isinstance(one, SquaredNorm) and one.results["out"].buffer in clipping)
+        )
+    ]
     made = {symbol.buffer for one in kept for symbol in one.results.values()}
     for one in instructions:
         if isinstance(one, Update):

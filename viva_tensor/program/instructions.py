@@ -365,7 +365,7 @@ class SquaredErrorBackward(Instruction):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SquaredNorm(Instruction):
-    """Partial sums of the squares of a gradient."""
+    """Partial sums of the squares of an array."""
 
     kind = "squared_norm"
 

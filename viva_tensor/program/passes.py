@@ -19,7 +19,7 @@ from viva_tensor.program.instructions import (
 )
 
 Instructions = list[Instruction]
-Maker = TypeVar("Maker", Matmul, Sum)
+Maker = TypeVar("Maker", Matmul, Sum, Elementwise)
 Pass = Callable[[Instructions, Symbol], Instructions]
 
 
@@ -96,6 +96,46 @@ def mask_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     return kept
 
 
+def penalty_in_update(instructions: Instructions, output: Symbol) -> Instructions:
+    """Let the update add a multiple of the weights to their gradient, which is that of a penalty on their squares."""
+    made = _made_by(Elementwise, instructions)
+    read_by = _readers(instructions)
+    kept = list(instructions)
+    for one in instructions:
+        if not isinstance(one, Update) or "scale" in one.operands:
+            continue
+        total, w = one.operands["grad"], one.results["w"]
+        added = made.get(total.buffer)
+        if not (added and added.name == "add" and _read_once(total, read_by, output) and _same_elements(added, w)):
+            continue
+        for name, other in (("a", "b"), ("b", "a")):
+            gradient, penalty = added.operands.get(other), _multiple_of(w, made.get(added.operands[name].buffer))
+            if (
+                gradient
+                and penalty
+                and _same_elements(added, gradient, added.operands[name])
+                and _read_once(added.operands[name], read_by, output)
+            ):
+                kept.remove(added)
+                kept.remove(made[added.operands[name].buffer])
+                whole = replace(gradient, shape=total.shape, strides=total.strides)
+                operands = {"grad": whole, "penalty": penalty, "w": w}
+                kept[kept.index(one)] = replace(one, operands=operands)
+                break
+    return kept
+
+
+def _multiple_of(w: Symbol, product: Elementwise | None) -> Symbol | None:
+    """Return the number by which a product multiplies weights, if it does."""
+    if product is None or product.name != "mul" or "b" not in product.operands or not _same_elements(product, w):
+        return None
+    a, b = product.operands["a"], product.operands["b"]
+    if not (a.buffer is w.buffer and _same_elements(product, a)):
+        return None
+    number = b.buffer.kind in ("temporary", "constant") and not any(b.strides)
+    return Symbol((), (), b.buffer, b.offset) if number else None
+
+
 def update_in_product(instructions: Instructions, output: Symbol) -> Instructions:
     """Move the update of weights to the write-back of their gradient, after everything else that reads them."""
     return _update_in(Matmul, instructions, output)
@@ -123,10 +163,12 @@ def _update_in(kind: type[Maker], instructions: Instructions, output: Symbol) ->
         last = max((kept.index(other) for other in read_by[w.buffer] if other not in (one, maker)), default=-1)
         read = {symbol.buffer for symbol in maker.operands.values()}
         passed = kept[at + 1 : last + 1]
-        overwritten = {symbol.buffer for other in passed for symbol in other.results.values()}
-        if passed and (kind is Sum or read & overwritten):
+        if passed and (kind is Sum or read & _written(passed)):
             continue  # the gradients of a product of two parameters each read what the other updates
-        operands, results = {**maker.operands, "w": w}, {**maker.results, "w": w}
+        beside = {name: symbol for name, symbol in one.operands.items() if name not in ("grad", "w")}
+        if {symbol.buffer for symbol in beside.values()} & _written(kept[max(at, last) + 1 :]):
+            continue
+        operands, results = {**maker.operands, **beside, "w": w}, {**maker.results, "w": w}
         updating = replace(maker, operands=operands, results=results, fused=("update",), moments=one.moments)
         for buffer in read:
             read_by[buffer] = [updating if other is maker else other for other in read_by[buffer]]
@@ -142,9 +184,14 @@ PASSES: tuple[Pass, ...] = (
     dead,
     relu_in_product,
     mask_in_product,
+    penalty_in_update,
     update_in_product,
     update_in_sum,
 )
+
+
+def _written(instructions: Iterable[Instruction]) -> set[Buffer]:
+    return {symbol.buffer for one in instructions for symbol in one.results.values()}
 
 
 def _made_by(kind: type[Maker], instructions: Instructions) -> dict[Buffer, Maker]:

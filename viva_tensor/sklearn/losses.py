@@ -49,8 +49,7 @@ def record_penalty(
     """Record α/2 times the sum of squared weights, divided by the rows of the actual batch, or the sum of theirs."""
     total, tape = autograd.new_constant(tape, np.zeros((), target.data.dtype))
     for layer in layers:
-        squares, tape = autograd.mul(tape, layer.w, layer.w)
-        size, tape = autograd.sum(tape, squares)
+        size, tape = autograd.sum_of_squares(tape, layer.w)
         total, tape = autograd.add(tape, total, size)
     if weight is not None:
         total, tape = _scaled(tape, total, alpha / 2)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from viva_tensor import kernels
-from viva_tensor.autograd.operations.arithmetic import ADD, CHAIN_DIV, CHAIN_MUL, DIV, EQUAL, MUL, REJECTED
+from viva_tensor.autograd.operations.arithmetic import ADD, CHAIN_DIV, CHAIN_MUL, DIV, EQUAL, MUL, REJECTED, SCALE
 from viva_tensor.autograd.operations.base import Axis, Do, Operation, Shape, Value, like, same
 from viva_tensor.kernels.arrays import Array
 
@@ -22,6 +22,7 @@ __all__ = [
     "STOP_GRADIENT",
     "SUM",
     "SUM_BACKWARD",
+    "SUM_OF_SQUARES",
 ]
 
 
@@ -123,6 +124,14 @@ def _divisor(do: Do, norm: Value) -> Any:
 
 SUM, SUM_BACKWARD = _reduction("sum", kernels.sum, kernels.sum_backward, mean=False)
 MEAN, MEAN_BACKWARD = _reduction("mean", kernels.mean, kernels.mean_backward, mean=True)
+SUM_OF_SQUARES = Operation(
+    "sum_of_squares",
+    lambda x: (),
+    kernels.sum_of_squares,
+    (lambda do, grad, out, x: do(MUL, x, do(SCALE, grad, factor=2.0)),),
+    lambda build, x: build.sum_of_squares(x),
+    (lambda do, change, out, x: do(SCALE, do(SUM, do(MUL, x, change), axis=None, keepdims=False), factor=2.0),),
+)
 MAX = _extreme("max", kernels.max)
 MIN = _extreme("min", kernels.min)
 NORM = Operation("norm", reduced_shape, _norm, (_norm_gradient,), _lower_norm, (_norm_tangent,))

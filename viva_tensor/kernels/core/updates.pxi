@@ -2,21 +2,23 @@
 # one row of a tile in the epilogue of a matrix product.
 
 cdef struct Numbers:    # the numbers of a rule in the element type
-    real scale, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
-    bint scales, decays, nesterov, decoupled
+    real scale, penalty, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
+    bint scales, penalised, decays, nesterov, decoupled
 
 
 cdef inline Numbers numbers_of(const UpdateArgs* args) noexcept nogil:
     cdef const UpdateRule* rule = args.rule
     cdef Numbers numbers
     numbers.scale = 1 if args.scale == NULL else (<const real*> args.scale)[0]
+    numbers.penalty = 0 if args.penalty == NULL else (<const real*> args.penalty)[0]
     cdef double decay = rule.decay * args.decay_factor
     numbers.decay, numbers.rate = <real> decay, <real> (rule.rate * args.rate_factor)
     numbers.kept = <real> (1 - rule.lr * args.rate_factor * decay if rule.decoupled else 1)
     numbers.momentum, numbers.rest = <real> rule.momentum, <real> (1 - rule.momentum)
     numbers.square_momentum, numbers.square_rest = <real> rule.square_momentum, <real> (1 - rule.square_momentum)
     numbers.correction, numbers.epsilon = <real> rule.correction, <real> rule.epsilon
-    numbers.scales, numbers.nesterov, numbers.decoupled = args.scale != NULL, rule.nesterov, rule.decoupled
+    numbers.scales, numbers.penalised = args.scale != NULL, args.penalty != NULL
+    numbers.nesterov, numbers.decoupled = rule.nesterov, rule.decoupled
     numbers.decays = numbers.decay != 0 and not rule.decoupled
     return numbers
 
@@ -43,7 +45,8 @@ cdef inline vec moment(const void* source, Py_ssize_t at, vec grad, int size) no
 
 cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Numbers* numbers, Py_ssize_t at, vec grad,
                                int size) noexcept nogil:
-    """Update `size` weights from `at` on. Their gradient g is scaled; unless decay is decoupled, decay·w is added.
+    """Update `size` weights from `at` on. To their gradient g, penalty·w is added; then it is scaled; unless decay is
+    decoupled, decay·w is added.
 
     Descent: w' = w - lr·g; with momentum v' = momentum·v + g, w' = w - lr·v', or with Nesterov's look ahead
     w' = w - lr·(g + momentum·v').
@@ -53,6 +56,8 @@ cdef inline void update_vector(UpdateKind kind, const UpdateArgs* args, const Nu
     Subnormal v, m and s count as 0 where g is 0 or subnormal itself.
     """
     cdef vec w = loaded(args.w, at, size), mean, square
+    if numbers.penalised:
+        grad = grad + w * numbers.penalty
     if numbers.scales:
         grad = grad * numbers.scale
     if numbers.decays:
@@ -120,7 +125,7 @@ cdef inline void update_run(const UpdateArgs* args, Py_ssize_t at, const real* g
 cdef inline bint plain_descent(const UpdateArgs* args) noexcept nogil:
     """Return whether an update is so short that `descend` can make it while the gradients are in registers."""
     return args.rule.kind == DESCENT and args.rule.decay == 0 and not args.rule.nesterov and args.scale == NULL \
-        and args.rate_factor != 0
+        and args.penalty == NULL and args.rate_factor != 0
 
 
 cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_t at, Py_ssize_t row,
@@ -129,7 +134,7 @@ cdef inline void descend(int height, int vecs, const UpdateArgs* args, Py_ssize_
     cdef UpdateArgs local = args[0]
     cdef Numbers numbers = numbers_of(args)
     cdef int i, j
-    numbers.scales = numbers.decays = numbers.nesterov = False     # known to the compiler too
+    numbers.scales = numbers.penalised = numbers.decays = numbers.nesterov = False     # known to the compiler too
     if local.first == NULL:       # the loop stands twice, so that it need not test this
         for i in range(height):
             for j in range(vecs):
