@@ -54,15 +54,12 @@ class Compiled:
     key : tuple
         What the step was compiled for.
     step : program.Step
-    new : program.State
-        To begin with, without parameters.
     rng : Generator or None
         What its dropouts are drawn from.
     """
 
     key: tuple[Any, ...]
     step: program.Step
-    new: program.State
     rng: np.random.Generator | None
     _holder: weakref.ref[Rates] | None = None
 
@@ -98,7 +95,6 @@ class Rates:
     """
 
     by_entries = False  # also of estimators that were pickled before there were entries
-    optimizer: optim.Optimizer | None = None  # of those that were pickled before it was kept
     _moments: tuple[tuple[Array, ...], ...] | None = None  # of a step that is compiled no longer
 
     def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
@@ -122,14 +118,20 @@ class Rates:
         """Copies of the moments."""
         return self._moments if self.step is None else self.step.state().moments
 
-    def resume(self, step: program.Step, weights: tuple[Array, ...], new: program.State, by_entries: bool) -> None:
+    @property
+    def has_moments(self) -> bool:
+        """Whether there are moments to go on from."""
+        return self.step is not None or self._moments is not None
+
+    def resume(self, step: program.Step, weights: tuple[Array, ...], by_entries: bool) -> None:
         """Let a step go on from these moments, or begin anew, with the given weights."""
-        given = self.moments
-        if given is not None:
+        given, steps = self.moments, self.steps
+        if given is None:  # zeros take no memory until they are written
+            moments, steps = tuple(tuple(map(np.zeros_like, weights)) for _ in self.optimizer.slots), 0
+        else:
             kinds = (turned(kind, by_entries != self.by_entries) for kind in given)
             moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in kinds)
-            new = new._replace(moments=moments, steps=self.steps)
-        step.restore(new._replace(params=weights))
+        step.restore(program.State(weights, moments, steps))
         step.lr = self.learning_rate
 
     def keep(self, step: program.Step, by_entries: bool) -> None:

@@ -56,6 +56,8 @@ def fit_stochastic(
     """
     if not (incremental and hasattr(mlp, "_optimizer") and mlp._optimizer.solver == mlp.solver):
         mlp._optimizer = Rates(mlp, random)
+    elif not hasattr(mlp._optimizer, "optimizer"):  # it was pickled before it had one
+        mlp._optimizer.optimizer = optimizer_of(mlp)
     if mlp.early_stopping and validation is None:
         rows, validation = rows.split(mlp.validation_fraction, is_classifier(mlp) and mlp.n_outputs_ == 1, random)
     if mlp.early_stopping:
@@ -91,23 +93,23 @@ def _batch(mlp: Any, rows: int) -> int:
 def _step(mlp: Any, batches: Batches) -> program.Step:
     """Return the compiled step with the weights of the estimator, and the moments that it goes on from."""
     rates, rows, by_entries = mlp._optimizer, batches.rows, batches.by_entries
-    optimizer, dtype = rates.optimizer or optimizer_of(mlp), rows.target.dtype
+    optimizer, dtype = rates.optimizer, rows.target.dtype
     weights = _params_of(mlp, batches)
     shapes = [array.shape for array in weights]
     if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
         rates.rng = np.random.default_rng(rates.steps)
     weighted = rows.weight is not None
     key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, weighted, dtype, shapes, by_entries
-    compiled = getattr(mlp, "_compiled", None)
-    if compiled is None or compiled.key != key:
-        step = _compile(mlp, batches, weights, optimizer)
-        new = step.state()
-        moments = tuple(tuple(map(np.zeros_like, kind)) for kind in new.moments)  # zeros take no memory until written
-        compiled = mlp._compiled = Compiled(key, step, new._replace(params=(), moments=moments), rates.rng)
-    compiled.hand_over(rates)
-    if not _is_at(compiled.step, rates, weights):
-        rates.resume(compiled.step, weights, compiled.new, by_entries)
-    return compiled.step
+    kept = getattr(mlp, "_compiled", None)
+    made = kept is None or kept.key != key
+    mlp._compiled = Compiled(key, _compile(mlp, batches, weights, optimizer), rates.rng) if made else kept
+    mlp._compiled.hand_over(rates)
+    step: program.Step = mlp._compiled.step
+    if made and not rates.has_moments:  # the step has these weights, and has made no steps
+        step.lr = rates.learning_rate
+    elif not _is_at(step, rates, weights):
+        rates.resume(step, weights, by_entries)
+    return step
 
 
 def _is_at(step: program.Step, rates: Rates, weights: tuple[Array, ...]) -> bool:
