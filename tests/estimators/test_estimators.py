@@ -69,7 +69,14 @@ class TestGoingOn:
         assert len(pickle.dumps(model)) < first + 500
 
     @pytest.mark.parametrize(
-        "change", [{"momentum": 0.0}, {"momentum": 0.5}, {"nesterovs_momentum": False}, {"learning_rate_init": 1.0}]
+        "change",
+        [
+            {"momentum": 0.0},
+            {"momentum": 0.5},
+            {"momentum": 1},
+            {"nesterovs_momentum": False},
+            {"learning_rate_init": 1.0},
+        ],
     )
     def test_parts_keep_the_first_optimiser_as_in_scikit_learn(self, diabetes, change):
         found = []

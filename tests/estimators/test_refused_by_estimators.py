@@ -18,7 +18,7 @@ from viva_tensor.sklearn.parameters import InvalidParameter
         {"activation": "step"}, {"solver": "newton"}, {"max_fun": 0}, {"learning_rate": "magic"}, {"batch_size": 0},
         {"batch_size": "all"}, {"batch_size": 1.5}, {"alpha": -1}, {"alpha": np.nan}, {"learning_rate_init": 0},
         {"learning_rate_init": -0.1}, {"max_iter": 0}, {"tol": -1},
-        {"momentum": 1}, {"momentum": -0.1}, {"beta_1": 1}, {"beta_2": -1}, {"epsilon": 0},
+        {"momentum": 1.1}, {"momentum": -0.1}, {"beta_1": 1}, {"beta_2": -1}, {"epsilon": 0},
         {"validation_fraction": -0.1}, {"validation_fraction": 1}, {"n_iter_no_change": 0}, {"power_t": -1},
     ],
 )  # fmt: skip

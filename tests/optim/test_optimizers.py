@@ -13,6 +13,7 @@ OPTIMIZERS = {
     "sgd": SGD(lr=0.05),
     "sgd, decay": SGD(lr=0.05, weight_decay=0.1),
     "momentum": SGD(lr=0.05, momentum=0.9),
+    "all momentum": SGD(lr=0.05, momentum=1.0),
     "nesterov": SGD(lr=0.05, momentum=0.9, nesterov=True),
     "nesterov, decay": SGD(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
     "adam": Adam(lr=0.02),
@@ -155,7 +156,7 @@ BAD = [
         for kind in (SGD, Adam, AdamW, RMSprop, Lion)
         for value in (-1e-9, np.nan, np.inf)
     ),
-    *((kind, {"momentum": value}) for kind in (SGD, RMSprop) for value in (-0.1, 1, 2.0, np.nan, None)),
+    *((kind, {"momentum": value}) for kind in (SGD, RMSprop) for value in (-0.1, 1.1, 2.0, np.nan, None)),
     *((kind, {"eps": value}) for kind in (Adam, AdamW, RMSprop) for value in (-1e-9, np.nan, np.inf, "1")),
     *(
         (kind, {"betas": value})

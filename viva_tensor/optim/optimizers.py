@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import at_least_0, flag, is_iterable, positive, share
+from viva_tensor.kernels.checks import at_least_0, check_number, flag, is_iterable, positive, share
 from viva_tensor.kernels.updates import Rule
 
 
@@ -50,7 +50,7 @@ class SGD(Optimizer):
     lr : float
         η, above 0.
     momentum : float
-        μ, from 0 up to but not including 1. With 0 nothing is kept between steps.
+        μ, from 0 to 1. With 0 nothing is kept between steps, with 1 every gradient for good.
     nesterov : bool
         Requires momentum.
     weight_decay : float
@@ -83,7 +83,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
-        share("SGD", "momentum", self.momentum)
+        _check_momentum("SGD", self.momentum)
         at_least_0("SGD", "weight_decay", self.weight_decay)
         if flag("SGD", "nesterov", self.nesterov) and not self.momentum:
             hint = "give momentum=0.9, or no nesterov"
@@ -225,7 +225,7 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         share("RMSprop", "alpha", self.alpha)
-        share("RMSprop", "momentum", self.momentum)
+        _check_momentum("RMSprop", self.momentum)
         at_least_0("RMSprop", "eps", self.eps)
         at_least_0("RMSprop", "weight_decay", self.weight_decay)
 
@@ -300,6 +300,11 @@ class Lion(Optimizer):
             decoupled=True,
             steps=steps,
         )
+
+
+def _check_momentum(operation: str, value: Any) -> None:
+    """Raise unless the value is a share of the velocity that a step may keep, from 0 to 1."""
+    check_number(operation, "momentum", value, "0 ≤ momentum ≤ 1", lambda number: 0 <= number <= 1)
 
 
 def _pair_of_shares(name: str, betas: Any) -> tuple[float, float]:

@@ -25,24 +25,25 @@ def aligned(size: int) -> np.ndarray[Any, Any]:
 
 
 class Reserve:
-    """Memory that plans share which never run at once: large ones lie in one arena, with a quarter to grow.
+    """Memory that plans share which never run at once: they lie in one arena, with a quarter to grow.
 
-    Small ones have their own, zeroed, as plans have whose temporaries do not share memory.
+    The first ones have their own, zeroed, up to `own` bytes in all.
 
     Examples
     --------
-    >>> reserve = Reserve(least=100)
+    >>> reserve = Reserve(own=100)
     >>> first, second = reserve(1000), reserve(1200)
     >>> first.ctypes.data == second.ctypes.data, first.nbytes, second.nbytes
     (True, 1000, 1200)
     """
 
-    def __init__(self, least: int) -> None:
-        self._least, self._arena = least, aligned(0)
+    def __init__(self, own: int) -> None:
+        self._left, self._arena = own, aligned(0)
 
     def __call__(self, size: int) -> np.ndarray[Any, Any]:
         """Return memory that begins on a cache line; what it holds may change between calls of a plan."""
-        if size <= self._least:
+        if size <= self._left:
+            self._left -= size
             return aligned(size)
         if self._arena.nbytes < size:
             self._arena = aligned(size + size // 4)

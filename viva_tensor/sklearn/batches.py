@@ -90,11 +90,16 @@ class Batches:
         return (*filled, weight)
 
     def first(self) -> tuple[Array | SparseRows, list[Array]]:
-        """Return the features of the first batch to record with, and its targets, and weights if there are some."""
+        """Return the features of the first batch to record with, and its targets, and weights if there are some.
+
+        Of rows of many entries it has only the first ones: what is recorded stays in memory.
+        """
         x, *others = self(slice(self.size))
         if not self.by_entries:
             return x, others
         values, *others = others
+        if x.nbytes + values.nbytes > LAID_OUT_BYTES:
+            x, values = x[:, :1], values[:, :1]
         return SparseRows(x, values, self.rows.x.shape[1]), others
 
 

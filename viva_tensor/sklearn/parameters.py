@@ -51,7 +51,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "tol": [_at_least(0, Real)],
     "verbose": ["verbose"],
     "warm_start": ["boolean"],
-    "momentum": [_FROM_0_BELOW_1],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
     "nesterovs_momentum": ["boolean"],
     "early_stopping": ["boolean"],
     "validation_fraction": [_FROM_0_BELOW_1],
