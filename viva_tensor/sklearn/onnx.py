@@ -1,4 +1,4 @@
-"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module is imported, if installed."""
+"""How skl2onnx writes the networks, alone and in pipelines: it is told when this module or export is imported."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def _classifier_shapes(operator: Any) -> None:
 def register() -> None:
     """Tell skl2onnx how to convert :class:`MLPRegressor` and :class:`MLPClassifier`, alone or at the end of pipelines.
 
-    The import of this module does so. The model computes in the dtype of its input, float32 or float64. Classifiers of
-    one class are refused. Needs ``pip install skl2onnx``.
+    The import of this module does so, and that of :mod:`viva_tensor.export`. The model computes in the dtype of its
+    input, float32 or float64. Classifiers of one class are refused. Needs ``pip install skl2onnx``.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def register() -> None:
 
     Examples
     --------
-    >>> import viva_tensor.sklearn.onnx  # doctest: +SKIP
+    >>> import viva_tensor.export  # doctest: +SKIP
     >>> from skl2onnx import to_onnx  # doctest: +SKIP
     >>> model = to_onnx(pipeline, X[:1].astype(np.float32))  # doctest: +SKIP
     """
