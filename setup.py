@@ -273,15 +273,21 @@ def write_if_changed(path, text):
         path.write_text(text)
 
 
-modules = ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_along", "_indexing", "_updates", "_peak"]
+MODULES = {
+    "kernels": ["_team", "_dispatch", "_matmul", "_elementwise", "_sums", "_along", "_indexing", "_updates", "_peak"],
+    "autograd": ["_tape"],
+    "optim": ["_trees"],
+    "program": ["_guard", "_calls", "_executor"],
+}
 variants = ["native"] if MARCH else list(INSTRUCTION_SETS)
 setup(
     ext_modules=[
         Extension(SHARED, [f"{KERNELS}/_team.pyx"]),  # a stand-in: Cython writes its source in the build
-        *(Extension(f"viva_tensor.kernels.{name}", [f"{KERNELS}/{name}.pyx"]) for name in modules),
-        Extension("viva_tensor.autograd._tape", ["viva_tensor/autograd/_tape.pyx"]),
-        Extension("viva_tensor.optim._trees", ["viva_tensor/optim/_trees.pyx"]),
-        Extension("viva_tensor.program._executor", ["viva_tensor/program/_executor.pyx"]),
+        *(
+            Extension(f"viva_tensor.{room}.{name}", [f"viva_tensor/{room}/{name}.pyx"])
+            for room, names in MODULES.items()
+            for name in names
+        ),
         *(
             Extension(f"viva_tensor.kernels._core_{bits}_{variant}", [f"{KERNELS}/core/core.pyx"])
             for variant in variants

@@ -6,7 +6,8 @@ from support.steps import compiled
 
 from viva_tensor import kernels, optim
 from viva_tensor.program import thresholds
-from viva_tensor.program._executor import Address, Executor, InputOffset
+from viva_tensor.program._calls import Address, InputOffset
+from viva_tensor.program._executor import Executor
 
 
 def step(sizes, batch, threads):

@@ -10,7 +10,9 @@ import numpy as np
 
 from viva_tensor.kernels.products import offsets_of
 from viva_tensor.kernels.updates import Rule
-from viva_tensor.program._executor import DEPTH_BLOCK, Address, Executor, Guard, InputOffset
+from viva_tensor.program._calls import DEPTH_BLOCK, Address, InputOffset
+from viva_tensor.program._executor import Executor
+from viva_tensor.program._guard import Guard
 from viva_tensor.program.instructions import (
     Along,
     BatchMatmul,
@@ -37,7 +39,7 @@ from viva_tensor.program.layouts import Panels
 from viva_tensor.program.scheduling import Planned
 
 if TYPE_CHECKING:
-    from viva_tensor.program._executor import Location, Strided, Team, UpdateStep
+    from viva_tensor.program._calls import Location, Strided, Team, UpdateStep
 
 
 def sums_in_registers(one: Instruction) -> bool:

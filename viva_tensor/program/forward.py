@@ -16,7 +16,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import report
-from viva_tensor.program._executor import Guard
+from viva_tensor.program._guard import Guard
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.planning import MOST_PLANS, Plan, plan

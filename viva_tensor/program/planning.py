@@ -14,7 +14,8 @@ import numpy as np
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.program import observation
-from viva_tensor.program._executor import INPUTS_AT_MOST, Address, Executor
+from viva_tensor.program._calls import Address
+from viva_tensor.program._executor import INPUTS_AT_MOST, Executor
 from viva_tensor.program.balance import seconds
 from viva_tensor.program.emission import Emitter, Holdings, Returned
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol

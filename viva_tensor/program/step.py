@@ -16,7 +16,8 @@ from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.optim import Averaging, Optimizer, Rates, replaced
 from viva_tensor.optim.schedules import rates_of
 from viva_tensor.program import report
-from viva_tensor.program._executor import Guard, put
+from viva_tensor.program._executor import put
+from viva_tensor.program._guard import Guard
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.instructions import Shapes
 from viva_tensor.program.layouts import of_parameters
