@@ -132,6 +132,14 @@ def test_a_multiple_of_anything_else_stays_in_the_gradient():
     assert written(build, w, grad) == ["mul", "add", "update"]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_gradient_that_is_added_to_itself(scaled):
+    build, w = Builder(), leaf("parameter", (4, 3))
+    half = build.elementwise("mul", w, leaf("constant", ())) if scaled else leaf("input", (4, 3))
+    grad = build.elementwise("add", half)
+    assert written(build, w, grad) == ["mul"] * scaled + ["add", "update"]
+
+
 def test_what_something_else_reads_stays():
     w, number, data = leaf("parameter", (4, 3)), leaf("constant", ()), leaf("input", (4, 3))
     build = Builder()

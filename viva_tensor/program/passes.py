@@ -106,13 +106,14 @@ def penalty_in_update(instructions: Instructions, output: Symbol) -> Instruction
             continue
         total, w = one.operands["grad"], one.results["w"]
         added = made.get(total.buffer)
-        if not (added and added.name == "add" and _read_once(total, read_by, output) and _same_elements(added, w)):
+        if added is None or added.name != "add" or "b" not in added.operands:  # it may add a gradient to itself
+            continue
+        if not (_read_once(total, read_by, output) and _same_elements(added, w)):
             continue
         for name, other in (("a", "b"), ("b", "a")):
-            gradient, penalty = added.operands.get(other), _multiple_of(w, made.get(added.operands[name].buffer))
+            gradient, penalty = added.operands[other], _multiple_of(w, made.get(added.operands[name].buffer))
             if (
-                gradient
-                and penalty
+                penalty
                 and _same_elements(added, gradient, added.operands[name])
                 and _read_once(added.operands[name], read_by, output)
             ):
