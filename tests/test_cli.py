@@ -297,7 +297,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         "flags",
-        [["--epochs", "0"], ["--batch-size", "-1"], ["--lr", "0"], ["--momentum", "1"], ["--test-fraction", "1"],
+        [["--epochs", "0"], ["--batch-size", "-1"], ["--lr", "0"], ["--momentum", "1.1"], ["--test-fraction", "1"],
          ["--seed", "-1"], ["--threads", "0"]],
     )  # fmt: skip
     def test_option_out_of_range(self, csv, flags):

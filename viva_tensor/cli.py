@@ -188,7 +188,7 @@ def repeating(arguments: Sequence[str]) -> str:
     type=click.FloatRange(min=0, min_open=True),
     help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}]",
 )
-@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.9, help="Momentum of sgd.")
+@click.option("--momentum", type=click.FloatRange(0, 1), default=0.9, help="Momentum of sgd.")
 @click.option(
     "--patience",
     type=COUNT,

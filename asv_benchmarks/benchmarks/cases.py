@@ -184,6 +184,21 @@ def _step(workload: str | Workload, optimizer: optim.Optimizer, rng: np.random.G
     return CompiledStep(*problem(workload), optimizer)
 
 
+def _penalised(rng: np.random.Generator) -> Function:
+    """Return a step of layers with a penalty on the squares of their weights."""
+    layers, tape = nn.mlp(autograd.new_tape(), (64, 128, 64, 1), rng=rng)
+    x, tape = autograd.new_constant(tape, _floats(rng, 128, 64))
+    y, tape = autograd.new_constant(tape, _floats(rng, 128, 1))
+    pred, tape = nn.mlp_forward(tape, layers, x)
+    loss, tape = nn.mse_loss(tape, pred, y)
+    for layer in layers:
+        squares, tape = autograd.sum_of_squares(tape, layer.w)
+        penalty, tape = autograd.mul(tape, squares, 1e-4)
+        loss, tape = autograd.add(tape, loss, penalty)
+    step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optim.Adam())
+    return partial(step, x.data, y.data)
+
+
 def _tape_step(workload: str, rng: np.random.Generator) -> Function:
     return TapeStep(*problem(workload))
 
@@ -244,6 +259,7 @@ def _compile(rng: np.random.Generator) -> Function:
 
 SGD, MOMENTUM = optim.SGD(lr=1e-3), optim.SGD(lr=1e-3, momentum=0.9)
 SQUARE = Workload(256, (256, 256))
+NARROW = Workload(128, (10, 100, 5))  # whose gradients are computed transposed
 FEW = frozenset({"matmul rows_beside", "matmul rows_across", "matmul row_by_row", "matmul shallow", "call"})
 TILES = frozenset({"matmul packed", "matmul strided", "matmul column_panels", "matmul row_panels"})
 STEP = FEW | TILES | {"squared_error", "sum"}
@@ -259,6 +275,8 @@ COMPOSED = {
     "step tabular, momentum": Case("program step", partial(_step, "tabular", MOMENTUM), STEP),
     "step tabular, adam": Case("program step", partial(_step, "tabular", optim.Adam()), STEP),
     "step tabular, rmsprop": Case("program step", partial(_step, "tabular", optim.RMSprop(lr=1e-3)), STEP),
+    "step of narrow weights": Case("program step", partial(_step, NARROW, optim.Adam()), STEP),
+    "step with a penalty": Case("program step", _penalised, STEP | {"squared_norm", "mul", "scale", "add"}),
     "step mnist-mlp": Case("program step", partial(_step, "mnist-mlp", SGD), STEP),
     "step bottleneck": Case("program step", partial(_step, "bottleneck", SGD), STEP),
     "step of a classifier": Case("program step", _classifier, CLASSIFIER),

@@ -245,6 +245,16 @@ def test_an_epoch_in_several_stretches_is_the_same(rng, monkeypatch, shuffle):
     np.testing.assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-14)
 
 
+def test_a_large_first_batch_is_recorded_by_one_entry_of_each_row(rng, monkeypatch):
+    X, y = uneven(rng), rng.standard_normal(ROWS)
+    models = []
+    for size in (1 << 22, 100):
+        monkeypatch.setattr(batches_module, "LAID_OUT_BYTES", size)
+        assert (batches_of(Rows(X, y), 40, True).first()[0].indices.shape[1] == 1) == (size == 100)
+        models.append(fitted(MLPRegressor(**SHORT, batch_size=40), X, y))
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+
+
 class TestChoice:
     def of(self, X, size=40, shuffled=False):
         return batches_of(Rows(X, np.zeros(X.shape[0])), size, shuffled)

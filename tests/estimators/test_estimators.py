@@ -61,6 +61,13 @@ class TestGoingOn:
         for one, other in zip(shallow.coefs_, deep.coefs_, strict=True):
             np.testing.assert_array_equal(one, other)
 
+    def test_one_that_was_pickled_before_it_kept_its_optimiser_goes_on(self, diabetes):
+        model, same = (fitted(MLPRegressor(**SHORT), *diabetes) for _ in range(2))
+        del model._optimizer.optimizer
+        for one in (model, same):
+            one.partial_fit(*diabetes)
+        np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
+
     def test_pickles_do_not_grow(self, diabetes):
         model = MLPRegressor(**SHORT).partial_fit(*diabetes)
         first = len(pickle.dumps(model))

@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "lion": Lion(lr=0.02, weight_decay=0.1),
     "lion, other memory": Lion(lr=0.02, betas=(0.5, 0.8)),
     "rmsprop": RMSprop(lr=0.02),
+    "rmsprop, all momentum": RMSprop(lr=0.02, momentum=1.0),
     "rmsprop, momentum": RMSprop(lr=0.02, alpha=0.9, eps=1e-6, momentum=0.9, weight_decay=0.1),
 }
 CLIPPED = {

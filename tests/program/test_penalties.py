@@ -8,7 +8,7 @@ from support import steps
 from support.instruction_sets import FUSED, on_isa
 from support.steps import eager, in_pytorch, same
 
-from viva_tensor import autograd, kernels
+from viva_tensor import autograd, error, kernels, program
 from viva_tensor.optim import SGD, Adam, Lion, RMSprop
 from viva_tensor.program import passes
 from viva_tensor.program.builder import Builder
@@ -24,10 +24,11 @@ OPTIMIZERS = {
     "clipped": Adam(lr=0.01, clip_norm=0.5),
 }
 NETWORKS = {
-    "in panels": ((40, 70, 33, 1), 100),
+    "activations in panels": ((40, 70, 33, 1), 100),
     "deeper than a block": ((24, 40, 10), 1500),
     "on a team": ((200, 300, 300, 10), 150),
     "thin": ((3, 1, 2, 1), 4),
+    "narrow": ((5, 60, 8), 30),  # products that are computed transposed
 }
 PENALTY = 0.03
 
@@ -96,6 +97,29 @@ def test_the_gradients_of_a_batch_in_parts_have_it(clip_norm):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("sizes", [(40, 70), (5, 60)])
+def test_a_penalty_that_was_recorded_before_the_product(sizes, rng):
+    """Its number is computed after the product that makes the gradient, which cannot wait for it."""
+    start = rng.standard_normal(sizes)
+
+    def record(data):
+        x, tape = autograd.new_constant(autograd.new_tape(), np.ones((30, sizes[0])))
+        w, tape = autograd.new_variable(tape, data)
+        squares, tape = autograd.sum_of_squares(tape, w)
+        penalty, tape = autograd.mul(tape, squares, PENALTY)
+        y, tape = autograd.matmul(tape, x, w)
+        loss, tape = autograd.mean(tape, y)
+        return x, w, *autograd.add(tape, loss, penalty)
+
+    x, w, loss, tape = record(start)
+    step = program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=SGD(lr=0.1))
+    for _ in range(3):
+        x, w, loss, tape = record(start)
+        assert step(x.data) == loss.data
+        start = start - 0.1 * autograd.backward(tape, loss)[w]
+    np.testing.assert_allclose(step.params(autograd.new_tape()).value.data, start, rtol=1e-14)
+
+
 def leaf(kind, shape, index=0):
     return Symbol(shape, row_major(shape), Buffer(kind, int(np.prod(shape)), index))
 
@@ -123,7 +147,12 @@ def test_a_number_that_may_change_meanwhile_stays_in_the_gradient(kind):
 
 def test_a_multiple_of_anything_else_stays_in_the_gradient():
     w, number, data = leaf("parameter", (4, 3)), leaf("constant", ()), leaf("input", (4, 3))
-    for other in (leaf("parameter", (4, 3), 1), data, leaf("parameter", (1, 3), 0)):
+    row, square = Symbol((4, 3), (0, 1), w.buffer), leaf("parameter", (3, 3))
+    transposed = Symbol((3, 3), (1, 3), square.buffer)
+    build = Builder()
+    grad = build.elementwise("add", build.elementwise("mul", transposed, number), leaf("input", (3, 3)))
+    assert written(build, square, grad)[-2:] == ["add", "update"]
+    for other in (leaf("parameter", (4, 3), 1), data, row):
         build = Builder()
         grad = build.elementwise("add", build.elementwise("mul", other, number), data)
         assert written(build, w, grad)[-2:] == ["add", "update"]
@@ -138,6 +167,13 @@ def test_a_gradient_that_is_added_to_itself(scaled):
     half = build.elementwise("mul", w, leaf("constant", ())) if scaled else leaf("input", (4, 3))
     grad = build.elementwise("add", half)
     assert written(build, w, grad) == ["mul"] * scaled + ["add", "update"]
+
+
+def test_a_gradient_that_is_added_to_a_view_of_itself():
+    build, w = Builder(), leaf("parameter", (4, 3))
+    multiple = build.elementwise("mul", w, leaf("constant", ()))
+    grad = build.elementwise("add", multiple, Symbol((4, 3), (3, 1), multiple.buffer))
+    assert written(build, w, grad) == ["mul", "add", "update"]
 
 
 def test_what_something_else_reads_stays():
@@ -159,3 +195,5 @@ def test_the_squares_of_an_array_of_any_layout(dtype):
         assert kernels.sum_of_squares(other) == np.square(other, dtype="f8").sum()
         assert kernels.sum_of_squares(other).dtype == dtype
     np.testing.assert_array_equal(kernels.sum_of_squares_backward(0.5, x), x)
+    with pytest.raises(error.ShapeMismatch, match="one number"):
+        kernels.sum_of_squares_backward(x[0], x)

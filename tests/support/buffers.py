@@ -161,7 +161,7 @@ KERNELS = {
     "dropout_backward": kernel("dropout_backward", ONE, rate=RATES, seed=SEEDS),
     "sum": kernel("sum", ONE, axis=AXES, keepdims=st.booleans()),
     "sum_of_squares": kernel("sum_of_squares", ONE),
-    "sum_of_squares_backward": kernel("sum_of_squares_backward", ONE, lambda x: kernels.sum_of_squares_backward(1, x)),
+    "sum_of_squares_backward": kernel("sum_of_squares_backward", ONE.map(lambda shapes: ((), *shapes))),
     "mean": kernel("mean", ONE, axis=AXES, keepdims=st.booleans()),
     "sum_backward": kernel("sum_backward", lettered("ac", "abc"), lambda g, x: kernels.sum_backward(g, shape_of(x), 1)),
     "mean_backward": kernel(

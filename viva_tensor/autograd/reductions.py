@@ -46,7 +46,8 @@ def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
 def sum_of_squares(tape: Tape, x: Variable) -> Traced[Variable]:
     r"""Record the sum of the squares of all elements, :math:`\sum x^2`; see :func:`viva_tensor.kernels.sum_of_squares`.
 
-    As a penalty on weights it costs a compiled step one look at them: the update adds its gradient.
+    A penalty on weights is cheap in a compiled step if it is recorded after the forward pass: the update adds its
+    gradient, unless gradients are clipped, added up over parts of a batch, or averaged over ranks.
 
     Examples
     --------

@@ -48,7 +48,7 @@ cdef struct UpdateArgs:     # a step of an optimiser on `size` adjacent weights
     const void* w
     const void* grad
     const void* scale       # one element, a factor of the gradient; NULL: none
-    const void* penalty     # one element: as many w are added to the gradient; NULL: none
+    const void* penalty     # one element, whose multiple of w is added to the gradient; NULL: none
     double rate_factor      # of the rule's rate and decay, for these weights
     double decay_factor
     const void* first       # velocity, or the first moment; NULL: none

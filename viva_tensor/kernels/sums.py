@@ -99,12 +99,18 @@ def sum_of_squares(x: ArrayLike) -> Array:
 def sum_of_squares_backward(grad: ArrayLike, x: ArrayLike) -> Array:
     """Return the gradient of :func:`sum_of_squares`, 2 · grad · x.
 
+    Raises
+    ------
+    ShapeMismatch
+        If grad is not a single number.
+
     Examples
     --------
     >>> sum_of_squares_backward(0.5, [3.0, 4.0])
     array([3., 4.], dtype=float32)
     """
     grad, x = as_arrays("sum_of_squares_backward", grad, x)
+    same_shape("sum_of_squares_backward", (), grad.shape, "the gradient of a sum over all elements is one number")
     return mul(x, scale(grad, 2.0))
 
 

@@ -22,7 +22,7 @@ class InputOffset:
 
 Location = Address | InputOffset
 Strided = tuple[Location, int, int, int, int]  # then the strides of rows and columns, and of panels of them
-# scale, w, size, the addresses of the moments, and factors of rate and decay
+# scale, penalty, w, size, the addresses of the moments, and factors of rate and decay
 UpdateStep = tuple[Location | None, Location | None, Location, int, int, int, tuple[float, float]]
 Team = tuple[int, int, bool]  # first thread, threads, and whether a barrier comes before
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.program.builder import Builder
-from viva_tensor.program.instructions import Clip, Instruction, Matmul, SquaredNorm, Update
+from viva_tensor.program.instructions import Clip, Instruction, Matmul, Update
 from viva_tensor.program.layouts import Panels, of_parameters
 from viva_tensor.program.passes import PASSES, penalty_in_update, update_in_product, update_in_sum
 from viva_tensor.program.scheduling import Planned
@@ -22,13 +22,11 @@ def gradients(instructions: Sequence[Instruction], params: int, dtype: np.dtype[
     The gradient of parameter i becomes parameter ``params + i``, an array of the caller's; a gradient that is not a
     whole temporary is copied into it.
     """
-    clipping = {symbol.buffer for one in instructions if isinstance(one, Clip) for symbol in one.operands.values()}
+    clipped = {symbol.buffer for one in instructions if isinstance(one, Clip) for symbol in one.operands.values()}
     kept = [
         one
         for one in instructions
-        if not (
-            isinstance(one, (Update, Clip)) or (isinstance(one, SquaredNorm) and one.results["out"].buffer in clipping)
-        )
+        if not isinstance(one, (Update, Clip)) and clipped.isdisjoint(to.buffer for to in one.results.values())
     ]
     made = {symbol.buffer for one in kept for symbol in one.results.values()}
     for one in instructions:

@@ -32,9 +32,9 @@ class Reserve:
     Examples
     --------
     >>> reserve = Reserve(own=100)
-    >>> first, second = reserve(1000), reserve(1200)
-    >>> first.ctypes.data == second.ctypes.data, first.nbytes, second.nbytes
-    (True, 1000, 1200)
+    >>> own, first, second = reserve(60), reserve(1000), reserve(60)
+    >>> own.ctypes.data == second.ctypes.data, first.ctypes.data == second.ctypes.data, second.nbytes
+    (False, True, 60)
     """
 
     def __init__(self, own: int) -> None:

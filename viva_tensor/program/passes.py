@@ -102,7 +102,7 @@ def penalty_in_update(instructions: Instructions, output: Symbol) -> Instruction
     read_by = _readers(instructions)
     kept = list(instructions)
     for one in instructions:
-        if not isinstance(one, Update) or "scale" in one.operands:
+        if not isinstance(one, Update):
             continue
         total, w = one.operands["grad"], one.results["w"]
         added = made.get(total.buffer)
@@ -111,17 +111,18 @@ def penalty_in_update(instructions: Instructions, output: Symbol) -> Instruction
         if not (_read_once(total, read_by, output) and _same_elements(added, w)):
             continue
         for name, other in (("a", "b"), ("b", "a")):
-            gradient, penalty = added.operands[other], _multiple_of(w, made.get(added.operands[name].buffer))
+            gradient, multiple = added.operands[other], added.operands[name]
+            penalty = _multiple_of(w, made.get(multiple.buffer))
             if (
                 penalty
-                and _same_elements(added, gradient, added.operands[name])
-                and _read_once(added.operands[name], read_by, output)
+                and gradient.buffer is not multiple.buffer
+                and _same_elements(added, gradient, multiple)
+                and _read_once(multiple, read_by, output)
             ):
                 kept.remove(added)
-                kept.remove(made[added.operands[name].buffer])
+                kept.remove(made[multiple.buffer])
                 whole = replace(gradient, shape=total.shape, strides=total.strides)
-                operands = {"grad": whole, "penalty": penalty, "w": w}
-                kept[kept.index(one)] = replace(one, operands=operands)
+                kept[kept.index(one)] = replace(one, operands={**one.operands, "grad": whole, "penalty": penalty})
                 break
     return kept
 
@@ -167,8 +168,8 @@ def _update_in(kind: type[Maker], instructions: Instructions, output: Symbol) ->
         if passed and (kind is Sum or read & _written(passed)):
             continue  # the gradients of a product of two parameters each read what the other updates
         beside = {name: symbol for name, symbol in one.operands.items() if name not in ("grad", "w")}
-        if {symbol.buffer for symbol in beside.values()} & _written(kept[max(at, last) + 1 :]):
-            continue
+        if beside and {symbol.buffer for symbol in beside.values()} & _written(kept[max(at, last) + 1 :]):
+            continue  # they are made later
         operands, results = {**maker.operands, **beside, "w": w}, {**maker.results, "w": w}
         updating = replace(maker, operands=operands, results=results, fused=("update",), moments=one.moments)
         for buffer in read:
@@ -192,6 +193,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 def _written(instructions: Iterable[Instruction]) -> set[Buffer]:
+    """Return the buffers that instructions write to."""
     return {symbol.buffer for one in instructions for symbol in one.results.values()}
 
 

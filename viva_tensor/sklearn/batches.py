@@ -92,7 +92,7 @@ class Batches:
     def first(self) -> tuple[Array | SparseRows, list[Array]]:
         """Return the features of the first batch to record with, and its targets, and weights if there are some.
 
-        Of rows of many entries it has only the first ones: what is recorded stays in memory.
+        What is recorded stays in memory: of a batch of more than :data:`LAID_OUT_BYTES` it is one entry of each row.
         """
         x, *others = self(slice(self.size))
         if not self.by_entries:

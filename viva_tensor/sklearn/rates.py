@@ -126,8 +126,9 @@ class Rates:
     def resume(self, step: program.Step, weights: tuple[Array, ...], by_entries: bool) -> None:
         """Let a step go on from these moments, or begin anew, with the given weights."""
         given, steps = self.moments, self.steps
-        if given is None:  # zeros take no memory until they are written
-            moments, steps = tuple(tuple(map(np.zeros_like, weights)) for _ in self.optimizer.slots), 0
+        if given is None:
+            zeros = tuple(np.zeros(one.shape, one.dtype) for one in weights)
+            moments, steps = (zeros,) * len(self.optimizer.slots), 0
         else:
             kinds = (turned(kind, by_entries != self.by_entries) for kind in given)
             moments = tuple(tuple(one.astype(weights[0].dtype) for one in kind) for kind in kinds)

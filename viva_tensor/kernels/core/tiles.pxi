@@ -194,22 +194,17 @@ cdef inline void update_part(int height, int vecs, Reach reach, const MatmulArgs
     """Update the weights whose gradient is a part of the output; the output is then only a buffer for sums."""
     cdef Py_ssize_t offset = at(&args.out, part.row, part.column) - <real*> args.out.data, k
     cdef const real* grads = <const real*> sums
-    cdef real turned[TILE_ROWS * TILE_COLUMNS]
+    cdef real turned[(TILE_ROWS + FEW_ROWS) * TILE_COLUMNS]     # of tiles, or of a few whole rows
     cdef int i, j
     if reach == WHOLE:
         descend(height, vecs, args.update, offset, args.out.row, sums)
     elif args.out.column == 1:
         update_rows(args.update, offset, args.out.row, grads, TILE_COLUMNS, height, part.columns)
-    elif args.out.row == 1:
+    else:       # the rows of a column follow each other, as weights lie in one way or the other
         for k in range(part.columns):
             for i in range(height):
                 turned[k * height + i] = grads[i * TILE_COLUMNS + k]
         update_rows(args.update, offset, args.out.column, turned, height, part.columns, height)
-    else:
-        for i in range(height):
-            for k in range(part.columns):
-                update_run(args.update, offset + i * args.out.row + k * args.out.column,
-                           grads + i * TILE_COLUMNS + k, 1)
 
 
 cdef void epilogue_in_any_layout(vec* sums, const MatmulArgs* args, const Part* part) noexcept nogil:

@@ -1,5 +1,5 @@
 # Optimiser updates: new weights from old ones, in one pass. The same code, with the same bits, serves a whole array and
-# one row of a tile in the epilogue of a matrix product.
+# rows or columns of a tile in the epilogue of a matrix product.
 
 cdef struct Numbers:    # the numbers of a rule in the element type
     real scale, penalty, decay, momentum, rest, square_momentum, square_rest, rate, correction, epsilon, kept
