@@ -176,7 +176,8 @@ def test_kernels_and_programs_hold_on_each_instruction_set(name):
     """The one in force here is tested by the whole suite; the others run what depends on them in a process each."""
     if name == _dispatch.isa or "VIVA_TENSOR_ISA" in os.environ:
         pytest.skip(f"{_dispatch.isa} is in force here, and the test session runs it")
-    parts = ["kernels/matmul", "kernels/elementwise", "kernels/sums", "kernels/updates", "program/random_programs"]
+    parts = ["kernels/matmul", "kernels/elementwise", "kernels/sums", "kernels/updates"]
+    parts += ["program/random_programs", "program/mended_programs"]
     if not (name in FUSED and _dispatch.isa in FUSED):  # those with fused multiply-add are compared bit by bit
         parts += ["program/step", "special_values", "optim/steps"]
     tests = Path(__file__).parents[1]

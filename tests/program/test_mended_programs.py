@@ -307,6 +307,21 @@ def test_a_bias_at_the_end_of_a_constant_is_not_read_beyond_it(rng):
     assert any(bias.buffer.array.size > 1024 for bias in biases)
 
 
+@pytest.mark.parametrize("rows", [1, 5, 7, 13])  # a tile of 4, 6 or 12 rows, and one more
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_band_of_one_row_between_matrices_in_panels(rows, everywhere, dtype, rng):
+    """Three vectors at a time ran over the end of a panel of two, and a row of `a` in panels was always the first."""
+    shapes = ((rows, 400), (296, 400), (296,), (400, 296), (400,))
+    x, w, b, v, c, tape = recorded(*(rng.standard_normal(shape).astype(dtype) for shape in shapes), constants=5)
+    h, tape = nn.linear_forward(tape, nn.Linear(w, b), x)
+    y, tape = nn.linear_forward(tape, nn.Linear(v, c), h)
+    with thresholds.changed(**(thresholds.EVERYWHERE if everywhere else {})):
+        for threads in (1, 2, 3, 8):
+            with kernels.num_threads(threads):
+                predict = program.compile_forward(tape, output=y, inputs=(x, w))
+                assert np.array_equal(predict(x.data, w.data), y.data)
+
+
 def test_sums_that_begin_anew_at_a_row_that_a_batch_does_not_have(rng):
     """They ran to where the next would begin, in memory beyond the rows."""
     x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((8, 2)))

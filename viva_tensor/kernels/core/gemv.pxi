@@ -92,7 +92,7 @@ cdef inline Py_ssize_t starts(int height, const MatmulArgs* args, const Part* pa
     cdef Py_ssize_t k
     if height == 1 and not plain(&args.a):
         for k in range(min(<Py_ssize_t> CHUNK, args.depth - chunk)):
-            line[k] = at(&args.a, 0, chunk + k)[0]
+            line[k] = at(&args.a, part.row, chunk + k)[0]
         a[0] = line
         return 1
     for i in range(height):
@@ -255,7 +255,7 @@ cdef inline bint lies_apart(const Matrix* b) noexcept nogil:
 cdef inline void along_columns(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, from b whose columns are contiguous."""
     part.columns = GROUPS * LANES
-    while height == 1 and lies_apart(&args.b) and part.column + part.columns <= end:
+    while height == 1 and lies_apart(&args.b) and joined_across(&args.out) and part.column + part.columns <= end:
         rows_across(1, GROUPS, args, &part)
         part.column += part.columns
     while part.column < end:
