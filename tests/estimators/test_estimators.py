@@ -63,7 +63,7 @@ class TestGoingOn:
 
     def test_one_that_was_pickled_before_it_kept_its_optimiser_goes_on(self, diabetes):
         model, same = (fitted(MLPRegressor(**SHORT), *diabetes) for _ in range(2))
-        del model._optimizer.optimizer
+        del model._optimizer.optimizer, model._optimizer.schedule
         for one in (model, same):
             one.partial_fit(*diabetes)
         np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
@@ -74,6 +74,17 @@ class TestGoingOn:
         for _ in range(3):
             model = pickle.loads(pickle.dumps(model)).partial_fit(*diabetes)
         assert len(pickle.dumps(model)) < first + 500
+
+    @pytest.mark.parametrize("first", ["constant", "invscaling", "adaptive"])
+    @pytest.mark.parametrize(
+        "change", [{"learning_rate": "constant"}, {"learning_rate": "invscaling"}, {"power_t": 0.9}]
+    )
+    def test_parts_keep_the_first_schedule_as_in_scikit_learn(self, diabetes, first, change):
+        found = []
+        for kind in (MLPRegressor, neural_network.MLPRegressor):
+            model = kind(**SHORT, solver="sgd", learning_rate=first).partial_fit(*diabetes)
+            found.append(model.set_params(**change).partial_fit(*diabetes).partial_fit(*diabetes))
+        np.testing.assert_allclose(found[0].coefs_[0], found[1].coefs_[0], rtol=1e-9)
 
     @pytest.mark.parametrize(
         "change",

@@ -84,5 +84,5 @@ def test_several_labels(wine):
 def test_a_hint_for_those_who_have_not_imported_the_converters(diabetes, monkeypatch):
     model = fitted(MLPRegressor(**SHORT), *diabetes)
     monkeypatch.delitem(sys.modules, "viva_tensor.sklearn.onnx")
-    with pytest.warns(UserWarning, match=r"import viva_tensor\.export before"):
+    with pytest.warns(UserWarning, match=r"import viva_tensor\.sklearn\.onnx before"):
         run(model, np.float32(diabetes[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib.util import find_spec
 
@@ -20,7 +21,7 @@ def load_converters() -> list[str]:
     >>> all(isinstance(name, str) for name in load_converters())
     True
     """
-    if find_spec("skl2onnx") is None:
+    if sys.modules.get("skl2onnx") is None and find_spec("skl2onnx") is None:
         return []
     from importlib.metadata import entry_points  # takes longer than all the rest here
 

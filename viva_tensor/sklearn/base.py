@@ -70,7 +70,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
     def onnx_parser(self) -> None:
         """Warn if skl2onnx, which calls this first, has not been told how it converts; let it go on."""
         if "viva_tensor.sklearn.onnx" not in sys.modules:
-            hint = "import viva_tensor.export before, or give to_onnx functions of your own"
+            hint = "import viva_tensor.sklearn.onnx before, or give to_onnx functions of your own"
             warnings.warn(f"to_onnx: skl2onnx has not been told what {type(self)} is; {hint}", stacklevel=2)
 
     # Defined by each estimator, with out_activation_ and, for labels, classes_

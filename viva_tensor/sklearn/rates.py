@@ -79,8 +79,8 @@ class Rates:
     Attributes
     ----------
     solver : str or optim.Optimizer
-    optimizer : optim.Optimizer
-        As the parameters were at first: like scikit-learn's, it stays.
+    optimizer, schedule, power_t : optim.Optimizer, str, float
+        As the parameters were at first: like scikit-learn's, they stay.
     learning_rate_init, learning_rate : float
         The rate to begin with, and that of the next step.
     step : program.Step or None
@@ -98,12 +98,18 @@ class Rates:
     _moments: tuple[tuple[Array, ...], ...] | None = None  # of a step that is compiled no longer
 
     def __init__(self, mlp: Any, random: np.random.RandomState) -> None:
-        self.solver: str | optim.Optimizer = mlp.solver
-        self.optimizer = optimizer_of(mlp)
+        self.read(mlp)
         self.learning_rate_init = self.learning_rate = float(self.optimizer.lr)
         self.step: program.Step | None = None
         self.steps = 0
         self.rng = np.random.default_rng(random.randint(1 << 31)) if mlp.dropout else None
+
+    def read(self, mlp: Any) -> None:
+        """Take what stays from the parameters of an estimator."""
+        self.solver: str | optim.Optimizer = mlp.solver
+        self.optimizer = optimizer_of(mlp)
+        self.schedule: str = mlp.learning_rate if mlp.solver == "sgd" else "constant"
+        self.power_t: float = mlp.power_t
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the moments instead of the step, which is compiled again when needed."""

@@ -24,7 +24,7 @@ from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
-from viva_tensor.sklearn.rates import Compiled, Rates, optimizer_of
+from viva_tensor.sklearn.rates import Compiled, Rates
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.network import record_layers
 from viva_tensor.train.sparse import arrays_of, forward
@@ -56,8 +56,8 @@ def fit_stochastic(
     """
     if not (incremental and hasattr(mlp, "_optimizer") and mlp._optimizer.solver == mlp.solver):
         mlp._optimizer = Rates(mlp, random)
-    elif not hasattr(mlp._optimizer, "optimizer"):  # it was pickled before it had one
-        mlp._optimizer.optimizer = optimizer_of(mlp)
+    elif not hasattr(mlp._optimizer, "schedule"):  # it was pickled before it had one
+        mlp._optimizer.read(mlp)
     if mlp.early_stopping and validation is None:
         rows, validation = rows.split(mlp.validation_fraction, is_classifier(mlp) and mlp.n_outputs_ == 1, random)
     if mlp.early_stopping:
@@ -272,13 +272,13 @@ def _weighs(scorer: Any) -> bool:
 def _converged(mlp: Any, step: program.Step) -> bool:
     """Set the learning rate of the next epoch, and return whether training ends for lack of improvement."""
     rates = mlp._optimizer
-    if mlp.solver == "sgd" and mlp.learning_rate == "invscaling":
-        rates.change(step, rates.learning_rate_init / (mlp.t_ + 1) ** mlp.power_t)
+    if rates.schedule == "invscaling":
+        rates.change(step, rates.learning_rate_init / (mlp.t_ + 1) ** rates.power_t)
     if mlp._no_improvement_count <= mlp.n_iter_no_change:
         return False
     what = "Validation score" if mlp.early_stopping else "Training loss"
     reason = f"{what} did not improve more than tol={mlp.tol:f} for {mlp.n_iter_no_change} consecutive epochs."
-    if mlp.solver != "sgd" or mlp.learning_rate != "adaptive":
+    if rates.schedule != "adaptive":
         _print(mlp, f"{reason} Stopping.")
         return True
     if rates.learning_rate <= SMALLEST_RATE:
