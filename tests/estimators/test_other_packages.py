@@ -1,6 +1,10 @@
 """The networks inside what scikit-learn and other packages have for any estimator."""
 
 import io
+import pickle
+import shutil
+import subprocess
+import sys
 
 import joblib
 import numpy as np
@@ -19,6 +23,25 @@ from viva_tensor.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 LONGER = SHORT | {"max_iter": 30, "learning_rate_init": 0.01}
+
+
+OTHER_PYTHONS = [f"python3.{minor}" for minor in range(11, 16) if minor != sys.version_info.minor]
+
+
+class Named(pickle.Unpickler):
+    """Notes the modules whose names a pickle asks for."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.modules = set()
+
+    def find_class(self, module, name):
+        self.modules.add(module)
+        return super().find_class(module, name)
+
+
+def has_viva_tensor(python):
+    return not subprocess.run([python, "-c", "import viva_tensor.sklearn"], capture_output=True, check=False).returncode
 
 
 def both(kind, **parameters):
@@ -77,6 +100,28 @@ class TestScikitLearn:
             fitted(make_pipeline(coder, model), X, y).predict(X) for model in both(MLPRegressor, max_iter=60)
         )
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+    def test_a_dump_names_nothing_that_another_python_lacks(self, wine, solver):
+        """Functions, closures and what else is bound to the code of one Python would be names of other modules."""
+        model = fitted(MLPClassifier(**LONGER, solver=solver), *wine)
+        named = Named(io.BytesIO(pickle.dumps(model, protocol=4)))
+        named.load()
+        assert {name.partition(".")[0] for name in named.modules} <= {"viva_tensor", "numpy", "builtins"}
+
+    def test_joblib_across_pythons(self, wine, tmp_path):
+        X, y = wine
+        model = fitted(MLPClassifier(**LONGER), X, y)
+        joblib.dump((model, X), tmp_path / "model")
+        code = (
+            "import joblib, sys; model, X = joblib.load(sys.argv[1]); joblib.dump(model.predict_proba(X), sys.argv[2])"
+        )
+        others = [other for other in map(shutil.which, OTHER_PYTHONS) if other and has_viva_tensor(other)]
+        if not others:
+            pytest.skip("no other Python with viva_tensor and scikit-learn is on the path")
+        for other in others:
+            subprocess.run([other, "-c", code, tmp_path / "model", tmp_path / "found"], check=True, timeout=120)
+            np.testing.assert_allclose(joblib.load(tmp_path / "found"), model.predict_proba(X), rtol=1e-6)
 
     @pytest.mark.parametrize("library", ["pandas", "polars"])
     def test_frames_between_the_steps(self, diabetes, library):

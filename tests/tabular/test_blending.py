@@ -16,7 +16,7 @@ from viva_tensor.tabular.blending import TREES, Best
 from viva_tensor.tabular.data import Split
 from viva_tensor.train import Settings
 
-QUICK = Best(count=3, hidden=(8, 8), steps=30, cycles=1, minutes=0.001)  # the first networks alone
+QUICK = Best(count=3, hidden=(8, 8), steps=30, cycles=1, minutes=1e-9)  # the first networks alone
 
 
 def steps(rows, seed=0):
