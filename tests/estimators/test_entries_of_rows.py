@@ -6,11 +6,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn import neural_network
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sklearn.utils.fixes import parse_version
 from support.estimators import SHORT, assert_same_course, both_fitted, fitted
 
 from viva_tensor import kernels, optim
@@ -103,8 +105,11 @@ def test_as_from_dense_rows(X, targets, target, parameters):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["adam", "sgd", "one hidden layer", "early stopping"])
 def test_the_course_of_scikit_learn(X, targets, name, dtype):
-    for kind, target in ((MLPRegressor, "numbers"), (MLPClassifier, "classes")):
-        ours, theirs = both_fitted(kind, PARAMETERS[name], X.astype(dtype), targets[target])
+    classes = targets["classes"]
+    if parse_version(sklearn.__version__) < parse_version("1.9"):  # its early stopping failed with text
+        classes = np.unique(classes, return_inverse=True)[1]
+    for kind, target in ((MLPRegressor, targets["numbers"]), (MLPClassifier, classes)):
+        ours, theirs = both_fitted(kind, PARAMETERS[name], X.astype(dtype), target)
         assert_same_course(ours, theirs)
 
 

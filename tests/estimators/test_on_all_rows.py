@@ -103,6 +103,9 @@ def test_rows_stay_sparse(diabetes, monkeypatch):
 
 
 def test_no_weight_at_all(diabetes):
-    for weight, message in ((np.zeros(442), "at least one non-zero"), (np.repeat([1.0, -1.0], 221), "sum to 0")):
+    for weight, message in (
+        (np.zeros(442), "at least one non-zero|sum to 0"),
+        (np.repeat([1.0, -1.0], 221), "sum to 0"),
+    ):
         with pytest.raises(ValueError, match=message):
             MLPRegressor(**SHORT | LONG).fit(*diabetes, weight)
