@@ -159,6 +159,9 @@ def main() -> None:
         print(timed(f"`predict` of {count:,} row{'s' if count > 1 else ''}", calls, arguments.rounds), flush=True)
     calls = {kind: parts_of(model, X, y) for kind, model in models.items()}
     print(timed(f"`partial_fit` of {', '.join(map(str, PARTS))} rows", calls, arguments.rounds), flush=True)
+    for count in (10, 1000):
+        calls = {kind: partial(fitted, kind, X[:count], y[:count]) for kind in KINDS}
+        print(timed(f"`fit` of {count:,} rows, one epoch", calls, arguments.rounds), flush=True)
     theirs, ours = (len(pickle.dumps(fitted(kind, X, y))) / 1e3 for kind in KINDS)
     print(f"| pickle | {theirs:,.0f} kB | {ours:,.0f} kB | |", flush=True)
     if Path("/proc/self/status").exists():

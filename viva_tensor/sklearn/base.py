@@ -23,7 +23,7 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_callbacks
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
-from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs
+from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs, objective_key
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
 
@@ -237,8 +237,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         target = np.asarray(y.argmax(axis=1) if self.out_activation_ == "softmax" else y, np.float64)
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         rows = Rows(X.astype(np.float64, copy=False), target, weight)
-        shapes = [coef.shape for coef in self.coefs_]
-        key = "lbfgs", self.alpha, self.activation, self.out_activation_, rows.sparse, weight is None, shapes
+        key = objective_key(self, rows)
         kept = getattr(self, "_objective", None)
         if kept is None or kept[0] != key:
             kept = self._objective = key, Objective(self, rows)

@@ -19,6 +19,7 @@ from viva_tensor.nn.activations import activation_of
 from viva_tensor.sklearn.callbacks import Watch
 from viva_tensor.sklearn.losses import record_loss
 from viva_tensor.sklearn.parameters import ACTIVATIONS
+from viva_tensor.sklearn.reuse import SHELF, is_small
 from viva_tensor.sklearn.rows import Rows
 
 RECORDED_ROWS = 16  # at least, to record with; the program is planned for all rows at its first call
@@ -97,8 +98,11 @@ class Objective:
 def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     """Train an estimator that has weights on rows of float64; its weights then have this dtype."""
     rows.check_weights(np.arange(len(rows)), len(rows))
-    objective = Objective(mlp, rows)
+    with SHELF.lent(objective_key(mlp, rows), lambda: Objective(mlp, rows), is_small(mlp.coefs_)) as objective:
+        _minimise(objective, mlp, rows, dtype, watch)
 
+
+def _minimise(objective: Objective, mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     def told(at: optim.Minimum) -> None:
         if mlp.verbose:
             print(f"Iteration {at.iterations}, loss = {at.value:.8f}")
@@ -146,8 +150,14 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
             f"lbfgs failed to converge after {found.iterations} iterations and {found.evaluations} evaluations: "
             f"{reason}. Raise max_iter or max_fun, or standardise the columns of X and y.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def objective_key(mlp: Any, rows: Rows) -> tuple[Any, ...]:
+    """Return what an objective depends on beside the weights and the rows of each call."""
+    shapes = [coef.shape for coef in mlp.coefs_]
+    return Objective, mlp.alpha, mlp.activation, mlp.out_activation_, rows.sparse, rows.weight is None, shapes
 
 
 def _rows_to_record(weights: Sequence[Array]) -> int:

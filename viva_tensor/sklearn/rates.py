@@ -12,6 +12,7 @@ import numpy as np
 from viva_tensor import optim, program
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.updates import Rule
+from viva_tensor.sklearn.reuse import SHELF
 from viva_tensor.train.sparse import turned
 
 
@@ -62,6 +63,10 @@ class Compiled:
     step: program.Step
     rng: np.random.Generator | None
     _holder: weakref.ref[Rates] | None = None
+
+    def hand_on(self) -> None:
+        """Let the step wait for the next fit of its kind once no estimator has it any more."""
+        weakref.finalize(self, SHELF.put, self.key, self.step).atexit = False
 
     def hand_over(self, rates: Rates) -> None:
         """Let these rates have the step; if others left their moments in it, they take them first."""
@@ -146,9 +151,10 @@ class Rates:
         self.step, self.steps, self.by_entries, self._moments = step, step.steps, by_entries, None
 
     def leave(self) -> None:
-        """Take copies of the moments and of the generator from a step that something else will go on with."""
-        self._moments, self.step = self.moments, None
-        self.rng = copy.deepcopy(self.rng)
+        """Take copies of the moments and of the generator from the step, if any: something else will go on with it."""
+        if self.step is not None:
+            self._moments, self.step = self.moments, None
+            self.rng = copy.deepcopy(self.rng)
 
     def change(self, step: program.Step, rate: float) -> None:
         """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""

@@ -25,6 +25,7 @@ from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.losses import record_loss, record_mean_over_outputs, record_penalty
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 from viva_tensor.sklearn.rates import Compiled, Rates
+from viva_tensor.sklearn.reuse import SHELF, is_small
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.train.network import record_layers
 from viva_tensor.train.sparse import arrays_of, forward
@@ -101,10 +102,17 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     weighted = rows.weight is not None
     key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, weighted, dtype, shapes, by_entries
     kept = getattr(mlp, "_compiled", None)
-    made = kept is None or kept.key != key
-    mlp._compiled = Compiled(key, _compile(mlp, batches, weights, optimizer), rates.rng) if made else kept
-    mlp._compiled.hand_over(rates)
-    step: program.Step = mlp._compiled.step
+    made = False
+    if kept is None or kept.key != key:
+        rates.leave()
+        waiting = None if mlp.dropout else SHELF.take(key)
+        made = waiting is None
+        kept = Compiled(key, waiting or _compile(mlp, batches, weights, optimizer), rates.rng)
+        if not mlp.dropout and is_small(weights):  # without a generator of its own
+            kept.hand_on()
+    mlp._compiled = kept
+    kept.hand_over(rates)
+    step: program.Step = kept.step
     if made and not rates.has_moments:  # the step has these weights, and has made no steps
         step.lr = rates.learning_rate
     elif not _is_at(step, rates, weights):
