@@ -4,9 +4,11 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import neural_network
 from support.estimators import SHORT, fitted
 
@@ -72,12 +74,34 @@ def test_copies_go_on_when_the_first_is_gone(diabetes, compiled):
     X, y = diabetes
     model = MLPRegressor(**SHORT).partial_fit(X, y)
     twin, read = copy.copy(model), pickle.loads(pickle.dumps(model))
+    twin.coefs_, twin.intercepts_ = ([one.copy() for one in kind] for kind in (model.coefs_, model.intercepts_))
     expected = weights(copy.deepcopy(model).partial_fit(X, y))
     del model
     gc.collect()
-    fitted(MLPRegressor(**SHORT | {"random_state": 5}), X, y)
+    for _ in range(3):
+        MLPRegressor(**SHORT | {"random_state": 5}).partial_fit(X, -100 * y)
     for one in (twin, read):
         np.testing.assert_array_equal(weights(one.partial_fit(X, y)), expected)
+
+
+def test_a_small_sparse_fit_before_a_larger_one(rng, compiled):
+    """What was recorded with as many rows as a layer has units took the layer's weights for a batch."""
+    X, y = sparse.random(40, 6, density=0.4, random_state=0, format="csr"), rng.standard_normal(40)
+    for count in (5, 1, 40):
+        fitted(MLPRegressor(**SHORT | {"hidden_layer_sizes": (5, 5)}, solver="lbfgs"), X[:count], y[:count])
+    assert len(compiled) == 0  # by these two functions: programs of sparse rows are forward passes with gradients
+    (kept,) = reuse.SHELF._kept
+    assert kept[0][4]  # of sparse rows
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("number", [np.float32(0.1), np.float16(0.1)])
+def test_numbers_of_fewer_digits_are_other_numbers(diabetes, compiled, solver, number):
+    alone = weights(fitted(MLPRegressor(**SHORT, solver=solver, alpha=number, beta_1=number), *diabetes))
+    reuse.SHELF._kept.clear()
+    fitted(MLPRegressor(**SHORT, solver=solver, alpha=0.1, beta_1=0.1), *diabetes)
+    after = weights(fitted(MLPRegressor(**SHORT, solver=solver, alpha=number, beta_1=number), *diabetes))
+    np.testing.assert_array_equal(after, alone)
 
 
 def test_moments_stay_with_an_estimator_whose_step_changes(diabetes, compiled):
@@ -113,10 +137,32 @@ def test_fits_in_several_threads_at_once(diabetes, compiled):
 
 def test_large_ones_and_those_with_dropout_are_not_kept(rng, compiled):
     X, y = rng.standard_normal((30, 3)), rng.standard_normal(30)
-    for parameters in ({"hidden_layer_sizes": (300, 500)}, {"dropout": 0.5}):
+    for parameters in ({"hidden_layer_sizes": (300, 1000)}, {"dropout": 0.5}):
         fitted(MLPRegressor(**SHORT | parameters), X, y)
+    many = np.repeat(X, 1000, axis=0), np.repeat(y, 1000)
+    for parameters in ({"solver": "lbfgs"}, {"batch_size": 30_000}):
+        fitted(MLPRegressor(**SHORT | {"max_iter": 1} | parameters), *many)
     gc.collect()
     assert not reuse.SHELF._kept
+
+
+def test_garbage_collected_while_one_is_taken():
+    class Cycle:
+        def __init__(self, shelf):
+            self.own = self
+            weakref.finalize(self, shelf.put, 9, "program").atexit = False
+
+    shelf, held, before = Shelf(most=8), [], gc.get_threshold()
+    for number in range(7):
+        shelf.put(number, str(number))
+    gc.set_threshold(50)
+    try:
+        for number in range(5000):
+            held += [(number,) * 7, (number,) * 8]  # so that new tuples are allocated
+            Cycle(shelf)
+            assert shelf.take(77) is None
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_the_first_goes_when_there_are_many():

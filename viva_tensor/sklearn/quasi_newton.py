@@ -46,7 +46,8 @@ class Objective:
         self._penalised = sum(one.size for one in self._coefs)
         make = self._of_sparse if rows.sparse else self._of_dense
         count = _rows_to_record(self._coefs + self._intercepts)
-        self._evaluate = make(mlp, tuple(one[:count] for one in rows.all()))
+        recorded = np.arange(count) % len(rows)
+        self._evaluate = make(mlp, tuple(one[recorded] for one in rows.all()))
 
     def __call__(self, flat: Float64Array, rows: Rows) -> tuple[float, Float64Array]:
         """Return the loss with the penalty, and its gradient."""
@@ -98,7 +99,9 @@ class Objective:
 def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     """Train an estimator that has weights on rows of float64; its weights then have this dtype."""
     rows.check_weights(np.arange(len(rows)), len(rows))
-    with SHELF.lent(objective_key(mlp, rows), lambda: Objective(mlp, rows), is_small(mlp.coefs_)) as objective:
+    with SHELF.lent(
+        objective_key(mlp, rows), lambda: Objective(mlp, rows), is_small(mlp.coefs_, len(rows))
+    ) as objective:
         _minimise(objective, mlp, rows, dtype, watch)
 
 
@@ -157,7 +160,7 @@ def _minimise(objective: Objective, mlp: Any, rows: Rows, dtype: Any, watch: Wat
 def objective_key(mlp: Any, rows: Rows) -> tuple[Any, ...]:
     """Return what an objective depends on beside the weights and the rows of each call."""
     shapes = [coef.shape for coef in mlp.coefs_]
-    return Objective, mlp.alpha, mlp.activation, mlp.out_activation_, rows.sparse, rows.weight is None, shapes
+    return Objective, float(mlp.alpha), mlp.activation, mlp.out_activation_, rows.sparse, rows.weight is None, shapes
 
 
 def _rows_to_record(weights: Sequence[Array]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,22 @@ def optimizer_of(mlp: Any) -> optim.Optimizer:
     if isinstance(mlp.solver, optim.Optimizer):
         return mlp.solver
     if mlp.solver == "adam":
-        betas = (mlp.beta_1, mlp.beta_2)
-        return EpsilonHatAdam(lr=mlp.learning_rate_init, betas=betas, eps=mlp.epsilon)
+        betas = (float(mlp.beta_1), float(mlp.beta_2))
+        return EpsilonHatAdam(lr=float(mlp.learning_rate_init), betas=betas, eps=float(mlp.epsilon))
     nesterov = bool(mlp.nesterovs_momentum) and mlp.momentum > 0
-    return optim.SGD(lr=mlp.learning_rate_init, momentum=mlp.momentum, nesterov=nesterov)
+    return optim.SGD(lr=float(mlp.learning_rate_init), momentum=float(mlp.momentum), nesterov=nesterov)
+
+
+@dataclass
+class Use:
+    """Who has moments in a compiled step, and whether it may wait for others once it is used no more."""
+
+    rates: weakref.ref[Rates] | None = None
+    may_wait: bool = True
+
+    def holder(self) -> Rates | None:
+        """Return the rates whose moments are in the step, if they are still there."""
+        return None if self.rates is None else self.rates()
 
 
 @dataclass
@@ -57,25 +69,35 @@ class Compiled:
     step : program.Step
     rng : Generator or None
         What its dropouts are drawn from.
+    use : Use
     """
 
     key: tuple[Any, ...]
     step: program.Step
     rng: np.random.Generator | None
-    _holder: weakref.ref[Rates] | None = None
+    use: Use = field(default_factory=Use)
 
-    def hand_on(self) -> None:
-        """Let the step wait for the next fit of its kind once no estimator has it any more."""
-        weakref.finalize(self, SHELF.put, self.key, self.step).atexit = False
+    def __post_init__(self) -> None:
+        weakref.finalize(self, _put_aside, self.key, self.step, self.use).atexit = False
 
-    def hand_over(self, rates: Rates) -> None:
-        """Let these rates have the step; if others left their moments in it, they take them first."""
-        before = None if self._holder is None else self._holder()
+    def hand_over(self, rates: Rates, may_wait: bool) -> None:
+        """Let these rates have the step; if others left their moments in it, they take them first.
+
+        Once no estimator has the step any more, it waits for the next fit of its kind if it always was to.
+        """
+        before = self.use.holder()
         if before is not None and before is not rates:
             before.leave()
-        self._holder = weakref.ref(rates)
+        self.use.rates = weakref.ref(rates)
+        self.use.may_wait &= may_wait
         if self.rng is not None and rates.rng is not None and self.rng is not rates.rng:
             self.rng.bit_generator.state, rates.rng = rates.rng.bit_generator.state, self.rng
+
+
+def _put_aside(key: tuple[Any, ...], step: program.Step, use: Use) -> None:
+    """Let a step that no estimator has wait for the next fit; not if the moments of a copy are in it."""
+    if use.may_wait and use.holder() is None:
+        SHELF.put(key, step)
 
 
 class Rates:

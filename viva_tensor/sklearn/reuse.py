@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from viva_tensor.kernels.arrays import Array
 
 MOST_PROGRAMS = 8  # that wait for the next fit of their kind
-MOST_BYTES = 1 << 20  # of the weights of one: compiling a larger one takes little of its training
+MOST_BYTES = 1 << 21  # of one: compiling a larger one takes little of its training
+FOR_EACH_UNIT = 2  # numbers that a program keeps for each unit, its inputs and its outputs of each row
 
 
 class Shelf:
@@ -34,17 +35,15 @@ class Shelf:
 
     @contextmanager
     def lent(self, key: Any, make: Callable[[], Any], keep: bool) -> Iterator[Any]:
-        """Lend a program of this key, or a new one, for a block; with ``keep`` it is put there afterwards."""
+        """Lend a program of this key, or a new one, for a block; with ``keep`` it is put there if all went well."""
         program = self.take(key) or make()
-        try:
-            yield program
-        finally:
-            if keep:
-                self.put(key, program)
+        yield program
+        if keep:
+            self.put(key, program)
 
     def take(self, key: Any) -> Any:
         """Take a program of this key, None if there is none."""
-        for one in tuple(self._kept):
+        for one in self._all():
             if one[0] == key:
                 try:
                     self._kept.remove(one)
@@ -53,17 +52,27 @@ class Shelf:
                 return one[1]
         return None
 
+    def _all(self) -> tuple[tuple[Any, Any], ...]:
+        while True:
+            try:
+                return tuple(self._kept)
+            except RuntimeError:  # garbage was collected meanwhile, and a program of it put there
+                continue
 
-def is_small(weights: Iterable[Array]) -> bool:
-    """Return whether a program of these weights may be kept for others.
+
+def is_small(weights: Sequence[Array], rows: int) -> bool:
+    """Return whether a program of these weights, for so many rows at a time, may be kept for others.
 
     Examples
     --------
     >>> import numpy as np
-    >>> is_small([np.zeros(100)]), is_small([np.zeros(100_000), np.zeros(100_000)])
-    (True, False)
+    >>> weights = [np.zeros((20, 100)), np.zeros((100, 1))]
+    >>> is_small(weights, rows=200), is_small(weights, rows=10_000), is_small([np.zeros((1000, 1000))], rows=1)
+    (True, False, False)
     """
-    return sum(one.nbytes for one in weights) <= MOST_BYTES
+    units = sum(sum(one.shape) for one in weights)
+    numbers = sum(one.size for one in weights) + FOR_EACH_UNIT * rows * units
+    return numbers * weights[0].itemsize <= MOST_BYTES
 
 
 SHELF = Shelf(MOST_PROGRAMS)

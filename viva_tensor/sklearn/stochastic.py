@@ -99,19 +99,19 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     shapes = [array.shape for array in weights]
     if mlp.dropout and rates.rng is None:  # there was none in earlier calls of partial_fit
         rates.rng = np.random.default_rng(rates.steps)
-    weighted = rows.weight is not None
-    key = optimizer, mlp.alpha, mlp.activation, mlp.out_activation_, mlp.dropout, weighted, dtype, shapes, by_entries
+    network = mlp.activation, mlp.out_activation_, mlp.dropout, shapes, by_entries
+    key = optimizer, float(mlp.alpha), rows.weight is None, dtype, network
+    plain = isinstance(mlp.solver, str) and not mlp.dropout  # dropout has a generator of its own
+    may_wait = plain and is_small(weights, rows=max(batches.size, batches.largest))
     kept = getattr(mlp, "_compiled", None)
     made = False
     if kept is None or kept.key != key:
         rates.leave()
-        waiting = None if mlp.dropout else SHELF.take(key)
+        waiting = SHELF.take(key) if may_wait else None
         made = waiting is None
         kept = Compiled(key, waiting or _compile(mlp, batches, weights, optimizer), rates.rng)
-        if not mlp.dropout and is_small(weights):  # without a generator of its own
-            kept.hand_on()
     mlp._compiled = kept
-    kept.hand_over(rates)
+    kept.hand_over(rates, may_wait)
     step: program.Step = kept.step
     if made and not rates.has_moments:  # the step has these weights, and has made no steps
         step.lr = rates.learning_rate
@@ -158,7 +158,7 @@ def _compile(mlp: Any, batches: Batches, weights: tuple[Array, ...], optimizer: 
     if mlp.out_activation_ == "identity":
         loss, tape = record_mean_over_outputs(tape, loss, output.data.shape[1])
     if mlp.alpha:
-        penalty, tape = record_penalty(tape, layers, mlp.alpha, y, weight)
+        penalty, tape = record_penalty(tape, layers, float(mlp.alpha), y, weight)
         loss, tape = autograd.add(tape, loss, penalty)
     return program.compile_step(
         tape, loss=loss, params=layers, inputs=inputs, optimizer=optimizer, rng=mlp._optimizer.rng
