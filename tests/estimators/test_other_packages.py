@@ -15,6 +15,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from support.estimators import SHORT, fitted
@@ -79,6 +80,18 @@ class TestScikitLearn:
         )
         np.testing.assert_allclose(ours.estimator_weights_, theirs.estimator_weights_, rtol=1e-3)
         np.testing.assert_allclose(ours.predict_proba(wine[0]), theirs.predict_proba(wine[0]), atol=1e-3)
+
+    @pytest.mark.parametrize("backend", ["loky", "threading"])
+    def test_a_search_on_two_processors(self, wine, backend):
+        searches = []
+        for jobs in (1, 2):
+            model = MLPClassifier(**LONGER)
+            search = GridSearchCV(model, {"alpha": [1e-4, 1.0], "learning_rate_init": [1e-6, 0.01]}, cv=2, n_jobs=jobs)
+            with joblib.parallel_config(backend=backend):
+                searches.append(search.fit(*wine))
+        one, two = (search.cv_results_["mean_test_score"] for search in searches)
+        np.testing.assert_array_equal(two, one)
+        assert searches[1].best_params_["learning_rate_init"] == 0.01
 
     @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
     def test_joblib(self, wine, solver):
