@@ -248,7 +248,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         X = self._checked(X)
         dtype = _computed_in(X, self.coefs_[0])
         coefs, intercepts = ([np.asarray(one, dtype) for one in kind] for kind in (self.coefs_, self.intercepts_))
-        return outputs(X.astype(dtype, copy=False), coefs, intercepts, self.activation)
+        return outputs(X if X.dtype == dtype else X.astype(dtype), coefs, intercepts, self.activation)
 
     def _checked(self, X: Any) -> Any:
         """Return rows as an array or sparse matrix, after scikit-learn's checks; in short those of a plain array."""

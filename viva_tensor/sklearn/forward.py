@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 
 BLOCK_ROWS = 1024  # whose activations stay in a cache from one layer to the next
+SPARSE_BLOCK_ROWS = 4096  # of sparse rows, which take time to cut out
 
 
 def _recorded(bend: Callable[..., Any]) -> Callable[..., Array]:
@@ -46,20 +48,21 @@ def outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], activat
     activation : str
         The name that scikit-learn has for the activation between the layers.
     """
-    count = x.shape[0]
-    if count <= BLOCK_ROWS:
-        return _outputs(x, coefs, intercepts, BENDS[activation])
-    bend = BENDS[activation]
-    parts = [_outputs(x[i : i + BLOCK_ROWS], coefs, intercepts, bend) for i in range(0, count, BLOCK_ROWS)]
-    return np.concatenate(parts)
+    count, compute = x.shape[0], partial(_outputs, coefs, intercepts, BENDS[activation], issparse(x))
+    block = SPARSE_BLOCK_ROWS if issparse(x) else BLOCK_ROWS
+    if count <= block:
+        return compute(x)
+    return np.concatenate([compute(x[i : i + block]) for i in range(0, count, block)])
 
 
-def _outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], bend: Callable[..., Array] | None) -> Array:
+def _outputs(
+    coefs: Sequence[Array], intercepts: Sequence[Array], bend: Callable[..., Array] | None, sparse: bool, x: Any
+) -> Array:
     hidden: Any = x
     for layer, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
         if layer and bend is not None:
             hidden = bend(hidden, out=hidden)
-        if issparse(hidden):
+        if sparse and layer == 0:
             product = hidden @ w
             hidden = kernels.add(product, b, out=product)
         else:
