@@ -1,13 +1,12 @@
 """Every optimiser in a program: the bits of the tape, clipped and not, at every thread count and instruction set."""
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import steps
 from support.instruction_sets import FUSED, on_isa
-from support.steps import eager, in_pytorch, network, same, same_state
+from support.steps import NETWORKS, eager, in_pytorch, network, same, same_state
 
 from viva_tensor import autograd, error, kernels, optim, program
 from viva_tensor.optim import SGD, Adam, AdamW, Lion, RMSprop
@@ -23,12 +22,6 @@ OPTIMIZERS = {
     "lion, decay": Lion(lr=0.001, weight_decay=0.1),
     "rmsprop": RMSprop(lr=0.001),
     "rmsprop, momentum, decay": RMSprop(lr=0.001, momentum=0.9, weight_decay=0.1),
-}
-NETWORKS = {
-    "in panels": ((40, 70, 33, 1), 100),
-    "deeper than a block": ((24, 40, 10), 1500),
-    "on a team": ((200, 300, 300, 10), 150),
-    "thin": ((3, 1, 2, 1), 4),
 }
 
 
@@ -52,16 +45,12 @@ def test_the_same_bits_as_on_the_tape(name, optimizer, clip_norm, dtype):
 
 def digest():
     """What steps of every optimiser on every network come to."""
-    found = hashlib.sha256()
-    for name in NETWORKS:
-        for optimizer in OPTIMIZERS.values():
-            for clip_norm in (None, 0.5):
-                X, Y, _, step = compiled(name, replace(optimizer, clip_norm=clip_norm))
-                found.update(np.array([step(X, Y) for _ in range(4)]).tobytes())
-                params, moments, *_ = step.state()
-                for array in (*params, *(one for arrays in moments for one in arrays)):
-                    found.update(array.tobytes())
-    return found.hexdigest()
+    return steps.digest(
+        compiled(name, replace(optimizer, clip_norm=clip_norm))
+        for name in NETWORKS
+        for optimizer in OPTIMIZERS.values()
+        for clip_norm in (None, 0.5)
+    )
 
 
 def test_the_same_bits_on_every_instruction_set_with_fused_multiply_add():

@@ -1,10 +1,19 @@
 """A recorded step of a network with relu between its layers, and the same step on the tape."""
 
+import hashlib
 from itertools import pairwise
 
 import numpy as np
 
 from viva_tensor import autograd, nn, optim, program
+
+NETWORKS = {  # sizes of layers, and rows
+    "in panels": ((40, 70, 33, 1), 100),  # weights only without a penalty
+    "deeper than a block": ((24, 40, 10), 1500),
+    "on a team": ((200, 300, 300, 10), 150),
+    "thin": ((3, 1, 2, 1), 4),
+    "narrow": ((5, 60, 8), 30),  # products that are computed transposed
+}
 
 
 def network(sizes, batch, dtype="float32", seed=0, penalty=0.0):
@@ -26,6 +35,17 @@ def compiled(optimizer, sizes, batch, dtype="float32", penalty=0.0, **options):
     x, y, layers, loss, tape = network(sizes, batch, dtype, penalty=penalty)
     step = program.compile_step(tape, loss=loss, params=layers, inputs=(x, y), optimizer=optimizer, **options)
     return x.data, y.data, layers, step
+
+
+def digest(made):
+    """What four steps of each of what :func:`compiled` made come to: losses, parameters and moments."""
+    found = hashlib.sha256()
+    for X, Y, _, step in made:
+        found.update(np.array([step(X, Y) for _ in range(4)]).tobytes())
+        params, moments, *_ = step.state()
+        for array in (*params, *(one for arrays in moments for one in arrays)):
+            found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def forward(tape, layers, x, y, penalty=0.0):

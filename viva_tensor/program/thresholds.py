@@ -22,7 +22,8 @@ class Thresholds:
     elements: int = 65_536  # elements that any other instruction moves, for each thread
     own_rows: int = 262_144  # elements of weights up to which each thread may read them all, to save a barrier
     packed_twice: int = 16_384  # the same, if each thread packs them for itself
-    unshared: int = 1 << 22  # bytes of temporaries up to which none share memory, for fewer barriers, nor first plans
+    # bytes of temporaries up to which those of a plan share no memory, for fewer barriers, nor those of a step's plans
+    unshared: int = 1 << 22
     copied: int = 64  # multiply-adds per element from which a copy in panels pays
     round_trip: float = 1e-7  # seconds in which a cache line comes from another processor core: 40 to 500 ns
     eagerness: float = 1.0  # divisor of the work for each thread in eager kernels

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_callbacks
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
-from viva_tensor.sklearn.quasi_newton import Objective, fit_lbfgs, objective_key
+from viva_tensor.sklearn.quasi_newton import fit_lbfgs, lent_objective
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
 
@@ -64,7 +64,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the compiled step and the note of what was checked: both are made again."""
-        made_again = "_compiled", "_objective", "_checked_parameters"
+        made_again = "_compiled", "_checked_parameters"
         return {name: value for name, value in super().__getstate__().items() if name not in made_again}
 
     def onnx_parser(self) -> None:
@@ -237,11 +237,8 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         target = np.asarray(y.argmax(axis=1) if self.out_activation_ == "softmax" else y, np.float64)
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         rows = Rows(X.astype(np.float64, copy=False), target, weight)
-        key = objective_key(self, rows)
-        kept = getattr(self, "_objective", None)
-        if kept is None or kept[0] != key:
-            kept = self._objective = key, Objective(self, rows)
-        return cast(Objective, kept[1])(packed_coef_inter, rows)
+        with lent_objective(self, rows) as objective:
+            return objective(packed_coef_inter, rows)
 
     def _output(self, X: Any) -> Array:
         """Return outputs [rows, outputs] before the last activation, in the wider dtype of X and the weights."""

@@ -48,8 +48,9 @@ def outputs(x: Any, coefs: Sequence[Array], intercepts: Sequence[Array], activat
     activation : str
         The name that scikit-learn has for the activation between the layers.
     """
-    count, compute = x.shape[0], partial(_outputs, coefs, intercepts, BENDS[activation], issparse(x))
-    block = SPARSE_BLOCK_ROWS if issparse(x) else BLOCK_ROWS
+    count, sparse = x.shape[0], issparse(x)
+    compute = partial(_outputs, coefs, intercepts, BENDS[activation], sparse)
+    block = SPARSE_BLOCK_ROWS if sparse else BLOCK_ROWS
     if count <= block:
         return compute(x)
     return np.concatenate([compute(x[i : i + block]) for i in range(0, count, block)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,7 @@ class Objective:
 def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     """Train an estimator that has weights on rows of float64; its weights then have this dtype."""
     rows.check_weights(np.arange(len(rows)), len(rows))
-    with SHELF.lent(
-        objective_key(mlp, rows), lambda: Objective(mlp, rows), is_small(mlp.coefs_, len(rows))
-    ) as objective:
+    with lent_objective(mlp, rows) as objective:
         _minimise(objective, mlp, rows, dtype, watch)
 
 
@@ -157,10 +156,11 @@ def _minimise(objective: Objective, mlp: Any, rows: Rows, dtype: Any, watch: Wat
         )
 
 
-def objective_key(mlp: Any, rows: Rows) -> tuple[Any, ...]:
-    """Return what an objective depends on beside the weights and the rows of each call."""
-    shapes = [coef.shape for coef in mlp.coefs_]
-    return Objective, float(mlp.alpha), mlp.activation, mlp.out_activation_, rows.sparse, rows.weight is None, shapes
+def lent_objective(mlp: Any, rows: Rows) -> AbstractContextManager[Objective]:
+    """Lend the objective of an estimator for a block, by what it depends on beside its weights and these rows."""
+    network = mlp.activation, mlp.out_activation_, [coef.shape for coef in mlp.coefs_]
+    key = Objective, float(mlp.alpha), rows.sparse, rows.weight is None, network
+    return SHELF.lent(key, lambda: Objective(mlp, rows), is_small(mlp.coefs_, len(rows)))
 
 
 def _rows_to_record(weights: Sequence[Array]) -> int:

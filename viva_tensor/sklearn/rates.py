@@ -173,10 +173,9 @@ class Rates:
         self.step, self.steps, self.by_entries, self._moments = step, step.steps, by_entries, None
 
     def leave(self) -> None:
-        """Take copies of the moments and of the generator from the step, if any: something else will go on with it."""
-        if self.step is not None:
-            self._moments, self.step = self.moments, None
-            self.rng = copy.deepcopy(self.rng)
+        """Take copies of the moments and of the generator from a step that something else will go on with."""
+        self._moments, self.step = self.moments, None
+        self.rng = copy.deepcopy(self.rng)
 
     def change(self, step: program.Step, rate: float) -> None:
         """Set the learning rate and scale the moments: scikit-learn's velocity includes the rate, ours does not."""

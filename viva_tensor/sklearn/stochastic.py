@@ -106,7 +106,6 @@ def _step(mlp: Any, batches: Batches) -> program.Step:
     kept = getattr(mlp, "_compiled", None)
     made = False
     if kept is None or kept.key != key:
-        rates.leave()
         waiting = SHELF.take(key) if may_wait else None
         made = waiting is None
         kept = Compiled(key, waiting or _compile(mlp, batches, weights, optimizer), rates.rng)
