@@ -201,8 +201,7 @@ class BuildExtensions(build_ext):
         )
         for extension, result in zip(chosen, translated, strict=True):
             extension.sources = result.sources
-            headers = ("core/vector.h", "core/functions.h", "teams/clock.h", "teams/pace.h", "teams/team.h")
-            extension.depends = [f"{KERNELS}/{header}" for header in headers]
+            extension.depends = [str(header) for header in sorted(Path(KERNELS).glob("*/*.h"))]
         self.extensions[:] = chosen
         super().build_extensions()
 

@@ -160,6 +160,7 @@ PRODUCTS = {
     "no depth": ("no_depth", 256, 0, 256, False, False),
     "8³": ("row_by_row", 8, 8, 8, False, False),
     "outer": ("shallow", 256, 1, 256, False, False),
+    "few outputs": ("deep", 1, 20000, 1, False, False),
     "few rows": ("rows_beside", 4, 512, 512, False, False),
     "few rows, transposed": ("rows_across", 4, 512, 512, False, True),
     "256³": ("packed", 256, 256, 256, False, False),

@@ -274,6 +274,18 @@ def test_a_product_of_few_steps_has_the_bits_of_one_with_zeros_after_them(steps,
         assert np.array_equal(kernels.linear(few[0], few[1].T, bias), kernels.linear(a, b.T, bias))
 
 
+@pytest.mark.parametrize("depth", [257, 512, 700, 1000, 2048, 4095, 4097, 9000])
+def test_few_outputs_over_a_great_depth_have_the_bits_of_many(depth, dtype, rng):
+    a, b = rng.standard_normal((40, depth)).astype(dtype), rng.standard_normal((depth, 40)).astype(dtype)
+    a[1:3], b[:, 1] = np.sqrt(np.finfo(dtype).tiny) / 2**20, -np.sqrt(np.finfo(dtype).tiny) / 2**20  # sums of -0
+    many = kernels.matmul(a, b)
+    for layout in ("c", "fortran"):
+        for m, n in product((1, 2, 3, 5), (1, 2, 3, 4, 7, 10)):
+            few = kernels.matmul(a[:m], laid_out(b[:, :n], layout))
+            assert np.array_equal(few, many[:m, :n])
+            assert np.array_equal(np.signbit(few), np.signbit(many[:m, :n]))
+
+
 @pytest.mark.parametrize(
     ("shape", "of_a", "of_b", "path"),
     [
@@ -283,6 +295,7 @@ def test_a_product_of_few_steps_has_the_bits_of_one_with_zeros_after_them(steps,
         ((40, 16, 40), "fortran", "fortran", "few steps"),
         ((5, 16, 40), "c", "fortran", "few rows along b's columns"),
         ((100, 16, 5), "fortran", "c", "transposed, few rows along b's rows"),
+        ((1, 600, 1), "c", "c", "few outputs along the depth"),
         ((1, 300, 40), "c", "c", "few rows along b's rows"),
         ((1, 300, 40), "c", "fortran", "few rows along b's columns"),
         ((40, 300, 1), "c", "c", "transposed, few rows along b's columns"),

@@ -82,6 +82,7 @@ cdef enum Path:             # how a product is computed, as `path_of` in matmul.
     NO_DEPTH                # nothing to sum
     ROW_BY_ROW              # a few multiply-adds
     SHALLOW                 # a depth of a few steps
+    DEEP                    # a few outputs over a great depth, a and b read along it
     ROWS_BESIDE             # a few rows, b read along its rows
     ROWS_ACROSS             # a few rows, b read along its columns
     PACKED                  # tiles, as all paths below; a is copied into panels of TILE_ROWS

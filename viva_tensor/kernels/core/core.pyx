@@ -14,7 +14,6 @@ cdef extern from "vector.h" nogil:
     vec fused "viva_fused" (vec a, vec b, vec c)               # a·b + c
     vec fused_from "viva_fused_from" (vec c, vec a, vec b)     # c - a·b
     real fused_real "VIVA_FUSED_REAL" (real a, real b, real c)
-    void transpose "viva_transpose" (vec* rows)     # LANES of them
     vec relu_of "VIVA_RELU" (vec x)
     vec masked "VIVA_MASKED" (vec a, vec x)
     vec load_part "VIVA_LOAD_PART" (const real* source, int size)      # of the first `size` of LANES elements
@@ -30,6 +29,15 @@ cdef extern from "vector.h" nogil:
         BROADCAST "VIVA_BROADCAST"
         BLOCK_A "VIVA_BLOCK_A"
         BLOCK_B "VIVA_BLOCK_B"
+
+cdef extern from "transpose.h" nogil:
+    void transpose "viva_transpose" (vec* rows)     # LANES of them
+    void load_transposed "viva_load_transposed" (const real* source, Py_ssize_t stride, int rows, int size,
+                                                 vec* columns)      # of at most LANES contiguous rows
+    void load_some_transposed "viva_load_some_transposed" (const real* source, Py_ssize_t stride, int rows, int size,
+                                                           vec* columns)    # as variables
+    void store_transposed "viva_store_transposed" (real* target, Py_ssize_t stride, int columns, int rows,
+                                                   const vec* lines)    # to at most LANES contiguous columns
 
 cdef enum:
     TILE_COLUMNS = TILE_VECS * LANES
@@ -61,6 +69,7 @@ include "updates.pxi"
 include "tiles.pxi"
 include "matmul.pxi"
 include "gemv.pxi"
+include "deep.pxi"
 include "untiled.pxi"
 include "dropout.pxi"
 include "sums.pxi"

@@ -4,6 +4,7 @@ cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
     AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
     STREAMS = 8         # rows of b that are read side by side for one row
+    STREAMED_ROWS = 4   # of which the elements for them stay in registers
     RUN = 256           # vectors of one row whose sums stay in the first-level cache
     SET_STRIDE = 4096   # bytes from one cache line to the next of the same set of the first-level cache
     SHORT = 1024        # elements of columns that end before a prefetch arrives: then the next columns are prefetched
@@ -32,19 +33,19 @@ cdef inline bint ends_transposed(const MatmulArgs* args) noexcept nogil:
 cdef inline void transposed_end(int height, const vec* sums, int stride, const MatmulArgs* args,
                                 const Part* part) noexcept nogil:
     """Send a vector of each of a few rows to their places in columns, transposed in registers."""
-    cdef vec lines[LANES]
+    cdef vec lines[FEW_ROWS]
     cdef real* out = at(&args.out, part.row, part.column)
-    cdef int i, j
-    for i in range(LANES):
-        lines[i] = sums[i * stride] if i < height else ZERO
+    cdef int i
+    for i in range(height):
+        lines[i] = sums[i * stride]
         if args.has_bias and i < part.rows:
             lines[i] += splat(at(&args.bias, part.row + i, 0)[0])
         if args.relu:
             lines[i] = relu_of(lines[i])
-    transpose(lines)
-    for j in range(LANES):
-        if j < part.columns:
-            store_part(out + j * args.out.column, lines[j], <int> part.rows)
+    if part.columns == LANES and part.rows == height:
+        store_transposed(out, args.out.column, LANES, height, lines)
+    else:
+        store_transposed(out, args.out.column, <int> part.columns, <int> part.rows, lines)
 
 
 cdef inline bint stores_only(const MatmulArgs* args) noexcept nogil:
@@ -100,61 +101,80 @@ cdef inline Py_ssize_t starts(int height, const MatmulArgs* args, const Part* pa
     return args.a.column
 
 
+cdef inline void add_chunks(int height, int vecs, int chunks, bint whole, const MatmulArgs* args, const Part* part,
+                            Py_ssize_t chunk, vec* sums) noexcept nogil:
+    """Compute the sums of some chunks side by side, whose chains hide each other's latency, from adjacent columns."""
+    cdef vec line[ROW_VECS]
+    cdef const real* a[FEW_ROWS]
+    cdef const real* b = at(&args.b, chunk, part.column)
+    cdef const real* source
+    cdef real copied[CHUNK]
+    cdef Py_ssize_t step = starts(height, args, part, chunk, a, copied), k
+    cdef Py_ssize_t next_a = CHUNK * step, next_b = CHUNK * args.b.row
+    cdef real value
+    cdef int c, i, j
+    for i in range(chunks * height * vecs):
+        sums[i] = ZERO
+    for k in range(min(<Py_ssize_t> CHUNK, args.depth - chunk)):
+        for c in range(chunks):
+            for j in range(vecs):
+                source = b + c * next_b + j * LANES // PANEL * args.b.across + j * LANES % PANEL
+                line[j] = (<const vec*> source)[0] if whole else load_part(source, lanes_of(part.columns, j))
+                if j * LANES * <int> sizeof(real) % LINE == 0:
+                    prefetch(source + AHEAD * args.b.row)
+            for i in range(height):
+                value = a[i][k * step + c * next_a]
+                for j in range(vecs):
+                    sums[(c * height + i) * vecs + j] = fused(line[j], splat(value), sums[(c * height + i) * vecs + j])
+        b += args.b.row
+
+
 cdef inline void rows_beside(int height, int vecs, bint whole, const MatmulArgs* args,
                              const Part* part) noexcept nogil:
     """Compute `vecs` vectors of a few rows from b with adjacent columns; the last may be a part vector if not whole."""
     cdef vec sums[FEW_ROWS * ROW_VECS]
     cdef vec totals[FEW_ROWS * ROW_VECS]
-    cdef vec line[ROW_VECS]
-    cdef const real* a[FEW_ROWS]
-    cdef const real* b
-    cdef const real* source
-    cdef real copied[CHUNK]
-    cdef Py_ssize_t chunk = 0, k, step
-    cdef real value
-    cdef int i, j
+    cdef Py_ssize_t chunk = 0
+    cdef int chunks = max(1, 4 // (height * vecs)), c, i
     while chunk < args.depth:
-        step = starts(height, args, part, chunk, a, copied)
-        b = at(&args.b, chunk, part.column)
-        for i in range(height):
-            for j in range(vecs):
-                sums[i * vecs + j] = ZERO
-        for k in range(min(CHUNK, args.depth - chunk)):
-            for j in range(vecs):
-                source = b + j * LANES // PANEL * args.b.across + j * LANES % PANEL
-                line[j] = (<const vec*> source)[0] if whole else load_part(source, lanes_of(part.columns, j))
-                if j * LANES * <int> sizeof(real) % LINE == 0:
-                    prefetch(source + AHEAD * args.b.row)
-            for i in range(height):
-                value = a[i][k * step]
-                for j in range(vecs):
-                    sums[i * vecs + j] = fused(line[j], splat(value), sums[i * vecs + j])
-            b += args.b.row
-        for i in range(height * vecs):
-            totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
+        if chunks > 1 and plain(&args.a) and plain(&args.b) and chunk + chunks * CHUNK <= args.depth:
+            add_chunks(height, vecs, chunks, whole, args, part, chunk, sums)
+            for c in range(chunks):
+                for i in range(height * vecs):
+                    totals[i] = sums[i] if chunk == 0 and c == 0 else totals[i] + sums[c * height * vecs + i]
+            chunk += chunks * CHUNK
+        else:
+            add_chunks(height, vecs, 1, whole, args, part, chunk, sums)
+            for i in range(height * vecs):
+                totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
+            chunk += CHUNK
         stays_in_memory(totals)
-        chunk += CHUNK
     rows_end(height, vecs, totals, args, part[0])
 
 
-cdef inline void add_rows(int streams, const real* b, Py_ssize_t row, const real* a, Py_ssize_t step, Py_ssize_t vecs,
-                          vec* sums) noexcept nogil:
-    """Add some rows of b, each times its element of a, to sums in memory."""
-    cdef vec values[STREAMS]
+cdef inline void add_streams(int height, int streams, const real* b, Py_ssize_t row, const real** a, Py_ssize_t from_a,
+                             Py_ssize_t step, Py_ssize_t vecs, vec* sums) noexcept nogil:
+    """Add some rows of b, each times its element of each of a few rows of a, to sums in memory."""
+    cdef vec values[STREAMS * STREAMED_ROWS]
+    cdef vec line[STREAMS]
     cdef vec value
     cdef Py_ssize_t j
-    cdef int i
-    for i in range(streams):
-        values[i] = splat(a[i * step])
+    cdef int i, s
+    for i in range(height):
+        for s in range(streams):
+            values[i * streams + s] = splat(a[i][from_a + s * step])
     for j in range(vecs):
-        value = sums[j]
-        for i in range(streams):
-            value = fused((<const vec*> (b + i * row + j * LANES))[0], values[i], value)
-        sums[j] = value
+        for s in range(streams):
+            line[s] = (<const vec*> (b + s * row + j * LANES))[0]
+        for i in range(height):
+            value = sums[i * vecs + j]
+            for s in range(streams):
+                value = fused(line[s], values[i * streams + s], value)
+            sums[i * vecs + j] = value
 
 
-cdef void one_row(const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Compute RUN whole vectors of one row at most from b with adjacent columns, of which some are read at a time.
+cdef inline void rows_streamed(int height, const MatmulArgs* args, const Part* part) noexcept nogil:
+    """Compute RUN whole vectors of a few rows at most from b with adjacent columns, some rows of it at a time.
 
     Where rows of b lie far apart, memory and its translation take longer for strips that are a few vectors wide.
     """
@@ -163,68 +183,71 @@ cdef void one_row(const MatmulArgs* args, const Part* part) noexcept nogil:
     cdef const real* a[FEW_ROWS]
     cdef const real* b
     cdef real copied[CHUNK]
+    cdef int streams = STREAMS if height == 1 else STREAMS // 2
     cdef Py_ssize_t chunk = 0, k, end, step, j, vecs = part.columns // LANES
     while chunk < args.depth:
-        step = starts(1, args, part, chunk, a, copied)
+        step = starts(height, args, part, chunk, a, copied)
         b = at(&args.b, chunk, part.column)
         end = min(<Py_ssize_t> CHUNK, args.depth - chunk)
-        for j in range(vecs):
+        for j in range(height * vecs):
             sums[j] = ZERO
         k = 0
-        while k + STREAMS <= end:
-            add_rows(STREAMS, b, args.b.row, a[0] + k * step, step, vecs, sums)
-            b += STREAMS * args.b.row
-            k += STREAMS
+        while k + streams <= end:
+            add_streams(height, streams, b, args.b.row, a, k * step, step, vecs, sums)
+            b += streams * args.b.row
+            k += streams
         while k < end:
-            add_rows(1, b, args.b.row, a[0] + k * step, step, vecs, sums)
+            add_streams(height, 1, b, args.b.row, a, k * step, step, vecs, sums)
             b += args.b.row
             k += 1
-        for j in range(vecs):
+        for j in range(height * vecs):
             totals[j] = sums[j] if chunk == 0 else totals[j] + sums[j]
         chunk += CHUNK
-    rows_end(1, <int> vecs, totals, args, part[0])
+    rows_end(height, <int> vecs, totals, args, part[0])
 
 
 cdef inline void transposed_block(const Matrix* b, const real* start, Py_ssize_t columns, int size, Py_ssize_t ahead,
                                   vec* lines) noexcept nogil:
-    """Load the first `size` elements of at most LANES columns that are each contiguous, transposed; prefetch others."""
+    """Load the first `size` elements of at most LANES contiguous columns, transposed; prefetch what is so far ahead."""
     cdef int j
     if size == LANES and columns == LANES:
-        for j in range(LANES):
-            lines[j] = (<const vec*> (start + j * b.column))[0]
-            prefetch(start + j * b.column + ahead)
+        load_transposed(start, b.column, LANES, LANES, lines)
+        if ahead:
+            for j in range(LANES):
+                prefetch(start + j * b.column + ahead)
     else:
         for j in range(LANES):
             lines[j] = load_part(start + j * b.column, size) if j < columns else ZERO
-    transpose(lines)
+        transpose(lines)
 
 
-cdef inline void add_block(int height, int groups, int size, const vec* lines, const real** a, Py_ssize_t from_a,
-                           Py_ssize_t step, vec* sums) noexcept nogil:
+cdef inline void add_block(int height, int groups, int size, const vec* lines, const real** a, Py_ssize_t k,
+                           vec* sums) noexcept nogil:
     """Add the first `size` rows of transposed blocks, each times its element of each of a few rows of a."""
     cdef vec value
     cdef int i, j, group
     for j in range(LANES):
         if j < size:
             for i in range(height):
-                value = splat(a[i][from_a + j * step])
+                value = splat(a[i][k + j])
                 for group in range(groups):
                     sums[i * groups + group] = fused(lines[group * LANES + j], value, sums[i * groups + group])
 
 
 cdef inline void rows_across(int height, int groups, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Compute `groups` times LANES columns of a few rows, or the last few columns, from b in contiguous columns."""
+    """Compute `groups` times LANES columns of a few rows, or the last few columns, all contiguous along the depth."""
     cdef vec lines[GROUPS * LANES]
     cdef vec sums[FEW_ROWS]
     cdef vec totals[FEW_ROWS]
     cdef const real* a[FEW_ROWS]
     cdef const real* b
-    cdef real copied[CHUNK]
-    cdef Py_ssize_t chunk = 0, end, k, step, columns = part.columns if groups == 1 else LANES
+    cdef Py_ssize_t chunk = 0, end, k, columns = part.columns if groups == 1 else LANES
     cdef Py_ssize_t ahead = AHEAD * LANES if args.depth > SHORT else groups * LANES * args.b.column
     cdef int i, group, size
+    if args.depth * args.columns <= LARGE:
+        ahead = 0
     while chunk < args.depth:
-        step = starts(height, args, part, chunk, a, copied)
+        starts(height, args, part, chunk, a, NULL)
         for i in range(height * groups):
             sums[i] = ZERO
         end = min(<Py_ssize_t> CHUNK, args.depth - chunk)
@@ -236,9 +259,9 @@ cdef inline void rows_across(int height, int groups, const MatmulArgs* args, con
                 transposed_block(&args.b, b + group * LANES * args.b.column, columns, size, ahead,
                                  lines + group * LANES)
             if size == LANES:
-                add_block(height, groups, LANES, lines, a, k * step, step, sums)
+                add_block(height, groups, LANES, lines, a, k, sums)
             else:
-                add_block(height, groups, size, lines, a, k * step, step, sums)
+                add_block(height, groups, size, lines, a, k, sums)
             k += LANES
         for i in range(height * groups):
             totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
@@ -254,9 +277,10 @@ cdef inline bint lies_apart(const Matrix* b) noexcept nogil:
 
 cdef inline void along_columns(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, from b whose columns are contiguous."""
-    part.columns = GROUPS * LANES
-    while height == 1 and lies_apart(&args.b) and joined_across(&args.out) and part.column + part.columns <= end:
-        rows_across(1, GROUPS, args, &part)
+    cdef int groups = GROUPS if height == 1 else 2
+    part.columns = groups * LANES
+    while height <= 4 and lies_apart(&args.b) and joined_across(&args.out) and part.column + part.columns <= end:
+        rows_across(height, groups, args, &part)
         part.column += part.columns
     while part.column < end:
         part.columns = min(<Py_ssize_t> LANES, end - part.column)
@@ -264,29 +288,52 @@ cdef inline void along_columns(int height, const MatmulArgs* args, Part part, Py
         part.column += LANES
 
 
+cdef inline void strips(int height, int vecs, const MatmulArgs* args, Part* part, Py_ssize_t end) noexcept nogil:
+    """Compute strips of so many vectors from a column on, and a last one that fills more than half of them."""
+    part.columns = vecs * LANES
+    while part.column + part.columns <= end:
+        rows_beside(height, vecs, True, args, part)
+        part.column += part.columns
+    if part.column + vecs // 2 * LANES < end:
+        part.columns = end - part.column
+        rows_beside(height, vecs, False, args, part)
+        part.column = end
+
+
+cdef inline bint streams_pay(int height, const MatmulArgs* args) noexcept nogil:
+    """Return whether a few rows are faster from some rows of b side by side: such products wait for memory."""
+    return plain(&args.b) and (height <= 2 or (height <= STREAMED_ROWS
+                                               and args.b.row * <Py_ssize_t> sizeof(real) >= 2 * SET_STRIDE))
+
+
 cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, from b in rows, with as many chains as their width allows."""
     cdef int vecs = vecs_of(height)
-    while height == 1 and plain(&args.b) and part.column + 2 * vecs * LANES <= end:
-        part.columns = min(<Py_ssize_t> RUN, (end - part.column) // LANES) * LANES
-        one_row(args, &part)
+    while streams_pay(height, args) and part.column + 2 * ROW_VECS * LANES <= end:
+        part.columns = min(<Py_ssize_t> RUN // height, (end - part.column) // LANES) * LANES
+        rows_streamed(height, args, &part)
         part.column += part.columns
-    part.columns = vecs * LANES
-    while part.column + part.columns <= end:
-        rows_beside(height, vecs, True, args, &part)
-        part.column += part.columns
-    if part.column + vecs * LANES // 2 < end:
-        part.columns = min(vecs * <Py_ssize_t> LANES, end - part.column)
-        rows_beside(height, vecs, False, args, &part)
-        part.column += vecs * LANES
-    while height == 1 and part.column + LANES < end:
-        part.columns = min(vecs * <Py_ssize_t> LANES // 2, end - part.column)
-        rows_beside(height, vecs // 2, False, args, &part)
-        part.column += vecs * LANES // 2
-    while part.column < end:
-        part.columns = min(<Py_ssize_t> LANES, end - part.column)
-        rows_beside(height, 1, False, args, &part)
-        part.column += LANES
+    strips(height, vecs, args, &part, end)
+    if vecs >= 2:
+        strips(height, vecs // 2, args, &part, end)
+    if vecs >= 4:
+        strips(height, vecs // 4, args, &part, end)
+    if vecs >= 8:
+        strips(height, vecs // 8, args, &part, end)
+
+
+cdef void copy_lines(Matrix* matrix, Py_ssize_t rows, Py_ssize_t columns, real* buffer) noexcept nogil:
+    """Copy a matrix into rows that are contiguous."""
+    cdef Py_ssize_t row, column
+    cdef const real* source
+    for column in range(columns):
+        source = at(matrix, 0, column)
+        for row in range(rows):
+            buffer[row * columns + column] = source[row * matrix.row]
+    matrix.data = buffer
+    matrix.row, matrix.column = columns, 1
+    matrix.down = matrix.across = 0
+    set_panel_strides(matrix)
 
 
 cdef inline void rows_of_height(int height, const MatmulArgs* args, const Rectangle* local) noexcept nogil:
@@ -297,8 +344,14 @@ cdef inline void rows_of_height(int height, const MatmulArgs* args, const Rectan
         along_rows(height, args, part, local.right)
 
 
-cdef void few_rows(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+cdef void few_rows(const MatmulArgs* whole, const Rectangle* local, real* buffer) noexcept nogil:
+    cdef MatmulArgs lined
+    cdef const MatmulArgs* args = whole
     cdef Py_ssize_t rows = local.bottom - local.top
+    if args.path == ROWS_ACROSS and not in_lines(&args.a):
+        lined = whole[0]
+        copy_lines(&lined.a, lined.rows, lined.depth, buffer)
+        args = &lined
     if rows == 1:
         rows_of_height(1, args, local)
     elif rows == 2:

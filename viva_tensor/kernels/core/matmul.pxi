@@ -86,6 +86,13 @@ cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
             and not (args.by_rows and args.swapped))    # shares of columns then end within panels
 
 
+cdef inline bint is_deep(const MatmulArgs* args) noexcept nogil:
+    """Return whether a product has few outputs for its chunks, and operands that are contiguous along the depth."""
+    cdef Py_ssize_t chunks = min((args.depth + CHUNK - 1) // CHUNK, <Py_ssize_t> LANES)
+    return (4 * (args.rows * args.columns + max(args.rows, args.columns)) <= 5 * chunks and chunks > 1
+            and args.b.row == 1 and plain(&args.b) and (args.rows == 1 or plain(&args.a)) and in_lines(&args.a))
+
+
 cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
     """Return the path of a product: the first whose condition holds. All of them give the same bits."""
     if args.depth == 0:
@@ -95,6 +102,8 @@ cdef inline Path path_of(const MatmulArgs* args) noexcept nogil:
         return ROW_BY_ROW
     if is_shallow(args):
         return SHALLOW
+    if is_deep(args):
+        return DEEP
     if args.rows == 1 or (args.rows <= FEW_ROWS and plain(&args.a)):
         if args.b.column == 1:
             return ROWS_BESIDE
@@ -161,6 +170,7 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
 
 cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
     """Swap the product to outᵀ = bᵀ · aᵀ, with the same sums, where that is less work; set its path and workspace."""
+    cdef Py_ssize_t elements
     set_panel_strides(&args.a)
     set_panel_strides(&args.b)
     set_panel_strides(&args.out)
@@ -181,9 +191,12 @@ cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
         args.b.across = args.out.across = PANEL
     args.path = path_of(args)
     args.packs_b = args.b.column != 1 or (plain(&args.b) and args.rows >= READ_AGAIN)
-    args.workspace_bytes = 0
+    elements = 0
     if args.path >= PACKED:
-        args.workspace_bytes = ((buffer_a(args) + buffer_b(args)) * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+        elements = buffer_a(args) + buffer_b(args)
+    elif args.path == ROWS_ACROSS and not in_lines(&args.a):
+        elements = args.rows * args.depth
+    args.workspace_bytes = (elements * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
 
 
 cdef inline void block(const MatmulArgs* args, const Operand* a, const Operand* b, Py_ssize_t begin,
@@ -246,13 +259,13 @@ cdef void matmul(const void* packed, int thread, int threads) noexcept nogil:
     elif threads > 1:
         rectangle(args.rows, args.columns, args.path == PACKED, args.packs_b and args.path >= PACKED, seam_of(args),
                   thread, threads, &local)
+    a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     if args.path < PACKED:
-        without_tiles(args, &local)
+        without_tiles(args, &local, a.buffer)
         return
     a.vectors, a.packs, a.padded = args.a, args.path == PACKED, not plain(&args.a)
     b.vectors, b.packs, b.padded = args.b, args.packs_b, not plain(&args.b)
     transpose_matrix(&b.vectors)
-    a.buffer = <real*> (args.workspace + thread * args.workspace_bytes)
     b.buffer = a.buffer + buffer_a(args)
     rows = local.bottom - local.top if a.padded else block_size(BLOCK_A // BROADCAST, TILE_ROWS, args.depth)
     if not a.padded and is_output_bound(args):

@@ -23,6 +23,11 @@ cdef inline bint joined_across(const Matrix* matrix) noexcept nogil:
     return matrix.across == PANEL * matrix.column
 
 
+cdef inline bint in_lines(const Matrix* matrix) noexcept nogil:
+    """Return whether rows are contiguous."""
+    return matrix.column == 1 and joined_across(matrix)
+
+
 cdef inline bint plain(const Matrix* matrix) noexcept nogil:
     return joined(matrix) and joined_across(matrix)
 
@@ -90,17 +95,20 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
         begin = group * LANES
         first = source + begin * across
         for k in range(depth // LANES):
-            for i in range(LANES):
-                rows[i] = (<const vec*> (first + i * across + k * LANES))[0] if begin + i < min(used, width) else ZERO
+            if used == width:
+                load_transposed(first + k * LANES, across, min(<int> LANES, width - begin), LANES, rows)
+            else:
+                for i in range(LANES):
+                    rows[i] = (<const vec*> (first + i * across + k * LANES))[0] if begin + i < used else ZERO
+                transpose(rows)
             for i in range(LANES):      # the next group: runs so short that the hardware sees them too late
                 prefetch(first + (LANES + i) * across + k * LANES)
-            transpose(rows)
             for i in range(LANES):
                 (<vec*> (target + (k * LANES + i) * width + begin))[0] = rows[i]
         if size:
             k = depth - size
             for i in range(LANES):
-                rows[i] = load_part(first + i * across + k, size) if begin + i < min(used, width) else ZERO
+                rows[i] = load_part(first + i * across + k, size) if begin + i < used else ZERO
             transpose(rows)
             for i in range(LANES):
                 if i < size:

@@ -12,13 +12,35 @@ cdef struct Strip:      # b, as wide as a part of the output
     Py_ssize_t step     # from one step of the depth to the next
 
 
+cdef inline void copy_transposed(const Matrix* b, Py_ssize_t depth, Py_ssize_t column, int columns, Py_ssize_t step,
+                                 real* copied) noexcept nogil:
+    """Copy a vector's columns of b, each contiguous; what lies beyond the last of them is of no use."""
+    cdef vec lines[LANES]
+    cdef Py_ssize_t k = 0
+    cdef int i, size
+    while columns > 0 and k < depth:
+        size = <int> min(<Py_ssize_t> LANES, depth - k)
+        if columns == LANES:
+            load_transposed(at(b, k, column), b.column, LANES, size, lines)
+        else:
+            load_some_transposed(at(b, k, column), b.column, columns, size, lines)
+        for i in range(size):
+            (<vec*> (copied + (k + i) * step))[0] = lines[i]
+        k += LANES
+
+
 cdef inline Strip strip_of(int vecs, const MatmulArgs* args, const Part* part, real* copied) noexcept nogil:
     """Find the columns of b of a part; they are copied if they are not adjacent or not whole vectors."""
     cdef Strip strip
     cdef Py_ssize_t k
     cdef int j
     strip.b, strip.step = at(&args.b, 0, part.column), args.b.row
-    if args.b.column != 1 or part.columns < vecs * LANES:
+    if args.b.row == 1 and args.b.column != 1 and args.depth > 1:
+        strip.b, strip.step = copied, vecs * LANES
+        for j in range(vecs):
+            copy_transposed(&args.b, args.depth, part.column + j * LANES, lanes_of(part.columns, j), strip.step,
+                            copied + j * LANES)
+    elif args.b.column != 1 or part.columns < vecs * LANES:
         strip.b, strip.step = copied, vecs * LANES
         for k in range(args.depth):
             for j in range(vecs):
@@ -107,6 +129,26 @@ cdef inline void shallow_part(int vecs, Reach reach, const MatmulArgs* args, Par
         strip_rows(1, vecs, reach, strip, args, part)
 
 
+cdef inline Py_ssize_t one_row_across(int most, const MatmulArgs* args, Py_ssize_t column,
+                                      Py_ssize_t end) noexcept nogil:
+    """Compute whole vectors of one row from contiguous columns of at most `most` elements; return where they end."""
+    cdef vec lines[LANES]
+    cdef vec total
+    cdef const real* b = at(&args.b, 0, column)
+    cdef real* out = at(&args.out, 0, column)
+    cdef int depth = <int> args.depth, k
+    while column + LANES <= end:
+        load_transposed(b, args.b.column, LANES, min(depth, most), lines)
+        total = ZERO
+        for k in range(min(depth, most)):
+            total = fused(lines[k], splat(at(&args.a, 0, k)[0]), total)
+        (<vec*> out)[0] = total
+        b += LANES * args.b.column
+        out += LANES
+        column += LANES
+    return column
+
+
 cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
     """Return whether b, the output and the mask have whole rows of adjacent elements."""
     return (args.b.column == 1 and plain(&args.b) and plain(&args.out)
@@ -117,6 +159,13 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
     """Compute a product of a few steps: some rows from left to right, then the next; in panels, one after another."""
     cdef Part part = part_of(local.top, local.left, 0, 0)
     cdef bint in_rows = lie_in_rows(args)
+    cdef Py_ssize_t left = local.left
+    if args.rows == 1 and args.b.row == 1 and args.b.column != 1 and args.depth <= LANES and stores_only(args) and \
+            local.bottom > local.top:
+        if args.depth <= 4:
+            left = one_row_across(4, args, left, local.right)
+        else:
+            left = one_row_across(LANES, args, left, local.right)
     cdef Py_ssize_t at_once = args.rows
     if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
         at_once = ROWS_AT_ONCE if in_rows else ROWS_OF_COPY
@@ -124,7 +173,7 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
         part.rows = min(at_once, local.bottom - part.row)
         if not joined(&args.a):
             part.rows = min(part.rows, PANEL - part.row % PANEL)
-        part.column = local.left
+        part.column = left
         while part.column < local.right:
             part.columns = local.right - part.column
             if part.columns >= TILE_COLUMNS:
@@ -179,7 +228,7 @@ cdef inline void without_depth(const MatmulArgs* args, const Rectangle* local) n
             column += TILE_COLUMNS
 
 
-cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local, real* buffer) noexcept nogil:
     """Compute a thread's share of a product that takes no tiles."""
     if args.path == ROW_BY_ROW:
         row_by_row(args, local)
@@ -187,5 +236,7 @@ cdef inline void without_tiles(const MatmulArgs* args, const Rectangle* local) n
         shallow(args, local)
     elif args.path == NO_DEPTH:
         without_depth(args, local)
+    elif args.path == DEEP:
+        deep(args, local)
     else:
-        few_rows(args, local)
+        few_rows(args, local, buffer)

@@ -84,32 +84,6 @@ typedef viva_unsigned viva_bits __attribute__((vector_size(VIVA_VEC_BYTES))); /*
 #define VIVA_RELU(x) ((viva_vec)((viva_mask)(x) & ~(viva_mask)((x) < VIVA_ZERO)))
 #define VIVA_MASKED(a, x) ((viva_vec)((viva_mask)(a) & ~(viva_mask)((x) <= VIVA_ZERO)))
 
-/* zip_low(a, b) = a0 b0 a1 b1 ..., zip_high does the same with the upper halves: the steps of viva_transpose. */
-#if VIVA_VEC_LANES == 2
-#define VIVA_LOG_LANES 1
-#define VIVA_LOW 0, 2
-#define VIVA_HIGH 1, 3
-#elif VIVA_VEC_LANES == 4
-#define VIVA_LOG_LANES 2
-#define VIVA_LOW 0, 4, 1, 5
-#define VIVA_HIGH 2, 6, 3, 7
-#elif VIVA_VEC_LANES == 8
-#define VIVA_LOG_LANES 3
-#define VIVA_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define VIVA_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#else
-#define VIVA_LOG_LANES 4
-#define VIVA_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define VIVA_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#endif
-#if defined(__clang__)
-#define VIVA_ZIP_LOW(a, b) __builtin_shufflevector(a, b, VIVA_LOW)
-#define VIVA_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, VIVA_HIGH)
-#else
-#define VIVA_ZIP_LOW(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_LOW})
-#define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
-#endif
-
 /* A packed a has each element BROADCAST times. Without AVX, broadcasting an element as it is read would take a shuffle, for
  * which the adders and multipliers would wait. */
 #if VIVA_VEC_BYTES == 16 && defined(__SSE__) && VIVA_REAL_BITS == 32
@@ -158,43 +132,6 @@ static inline __attribute__((always_inline, unused)) viva_vec viva_fused_from(vi
     return (viva_vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return viva_fused(-a, b, c);
-#endif
-}
-
-/* Transpose LANES rows of LANES elements in registers. */
-static inline __attribute__((always_inline, unused)) void viva_transpose(viva_vec *rows) {
-#if defined(__AVX2__) && VIVA_VEC_BYTES == 32 /* a zip across the halves of a register would take two instructions */
-    viva_vec halves[VIVA_VEC_LANES];
-    for (int i = 0; i < VIVA_VEC_LANES / 2; i++) {
-        __m256 low = (__m256)rows[i], high = (__m256)rows[i + VIVA_VEC_LANES / 2];
-        halves[i] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x20);
-        halves[i + VIVA_VEC_LANES / 2] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x31);
-    }
-#if VIVA_REAL_BITS == 64
-    for (int i = 0; i < 4; i += 2) {
-        rows[i] = (viva_vec)_mm256_unpacklo_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
-        rows[i + 1] = (viva_vec)_mm256_unpackhi_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
-    }
-#else
-    for (int i = 0; i < 8; i += 4) {
-        __m256 a = (__m256)halves[i], b = (__m256)halves[i + 1], c = (__m256)halves[i + 2], d = (__m256)halves[i + 3];
-        __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
-        __m256 above = _mm256_unpackhi_ps(a, b), beyond = _mm256_unpackhi_ps(c, d);
-        rows[i] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0x44);
-        rows[i + 1] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0xee);
-        rows[i + 2] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0x44);
-        rows[i + 3] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0xee);
-    }
-#endif
-#else /* after log2(LANES) perfect shuffles each column is a row */
-    viva_vec shuffled[VIVA_VEC_LANES];
-    for (int step = 0; step < VIVA_LOG_LANES; step++) {
-        for (int i = 0; i < VIVA_VEC_LANES / 2; i++) {
-            shuffled[2 * i] = VIVA_ZIP_LOW(rows[i], rows[i + VIVA_VEC_LANES / 2]);
-            shuffled[2 * i + 1] = VIVA_ZIP_HIGH(rows[i], rows[i + VIVA_VEC_LANES / 2]);
-        }
-        for (int i = 0; i < VIVA_VEC_LANES; i++) rows[i] = shuffled[i];
-    }
 #endif
 }
 
@@ -270,7 +207,6 @@ typedef viva_real viva_vec;
 #define VIVA_STAYS_IN_MEMORY(array) ((void)(array))
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
-#define viva_transpose(rows) ((void)(rows))
 #endif
 
 #endif
