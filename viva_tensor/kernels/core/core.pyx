@@ -21,6 +21,7 @@ cdef extern from "vector.h" nogil:
     bint known "VIVA_KNOWN" (Py_ssize_t x)     # while compiling
     void prefetch "VIVA_PREFETCH" (const void* address)
     void stays_in_memory "VIVA_STAYS_IN_MEMORY" (vec* array)
+    void hide_origin "VIVA_HIDE_ORIGIN" (const real* address)
     enum:
         LANES "VIVA_VEC_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"

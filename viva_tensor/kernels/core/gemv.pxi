@@ -3,6 +3,7 @@
 cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
     AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
+    MOST_CHUNKS = 4     # of one row that are summed side by side, with as few registers as their addresses take
     STREAMS = 8         # rows of b that are read side by side for one row
     STREAMED_ROWS = 4   # of which the elements for them stay in registers
     RUN = 256           # vectors of one row whose sums stay in the first-level cache
@@ -135,41 +136,46 @@ cdef inline void rows_beside(int height, int vecs, bint whole, const MatmulArgs*
     cdef vec sums[FEW_ROWS * ROW_VECS]
     cdef vec totals[FEW_ROWS * ROW_VECS]
     cdef Py_ssize_t chunk = 0
-    cdef int chunks = max(1, 4 // (height * vecs)), c, i
+    cdef int chunks = max(1, MOST_CHUNKS // (height * vecs)), beside, c, i
     while chunk < args.depth:
-        if chunks > 1 and plain(&args.a) and plain(&args.b) and chunk + chunks * CHUNK <= args.depth:
+        beside = chunks if plain(&args.a) and plain(&args.b) and chunk + chunks * CHUNK <= args.depth else 1
+        if beside > 1:
             add_chunks(height, vecs, chunks, whole, args, part, chunk, sums)
-            for c in range(chunks):
-                for i in range(height * vecs):
-                    totals[i] = sums[i] if chunk == 0 and c == 0 else totals[i] + sums[c * height * vecs + i]
-            chunk += chunks * CHUNK
         else:
             add_chunks(height, vecs, 1, whole, args, part, chunk, sums)
+        for c in range(beside):
             for i in range(height * vecs):
-                totals[i] = sums[i] if chunk == 0 else totals[i] + sums[i]
-            chunk += CHUNK
+                totals[i] = totals[i] + sums[c * height * vecs + i] if chunk + c else sums[i]
         stays_in_memory(totals)
+        chunk += beside * CHUNK
     rows_end(height, vecs, totals, args, part[0])
 
 
-cdef inline void add_streams(int height, int streams, const real* b, Py_ssize_t row, const real** a, Py_ssize_t from_a,
+cdef inline void add_streams(int height, int streams, const real* b, Py_ssize_t row, const real** a,
                              Py_ssize_t step, Py_ssize_t vecs, vec* sums) noexcept nogil:
-    """Add some rows of b, each times its element of each of a few rows of a, to sums in memory."""
+    """Add some rows of b, each times the next element of each of a few rows of a, to sums in memory."""
     cdef vec values[STREAMS * STREAMED_ROWS]
     cdef vec line[STREAMS]
     cdef vec value
+    cdef const real* beyond = b + STREAMS // 2 * row
+    cdef const real* source
     cdef Py_ssize_t j
     cdef int i, s
     for i in range(height):
         for s in range(streams):
-            values[i * streams + s] = splat(a[i][from_a + s * step])
+            values[i * streams + s] = splat(a[i][s * step])
+        a[i] += streams * step
+    hide_origin(beyond)
     for j in range(vecs):
-        for s in range(streams):
-            line[s] = (<const vec*> (b + s * row + j * LANES))[0]
+        if height > 1:
+            for s in range(streams):
+                line[s] = (<const vec*> (b + s * row + j * LANES))[0]
         for i in range(height):
             value = sums[i * vecs + j]
             for s in range(streams):
-                value = fused(line[s], values[i * streams + s], value)
+                source = b + s * row if s < STREAMS // 2 else beyond + (s - STREAMS // 2) * row
+                value = fused(line[s] if height > 1 else (<const vec*> (source + j * LANES))[0],
+                              values[i * streams + s], value)
             sums[i * vecs + j] = value
 
 
@@ -193,11 +199,11 @@ cdef inline void rows_streamed(int height, const MatmulArgs* args, const Part* p
             sums[j] = ZERO
         k = 0
         while k + streams <= end:
-            add_streams(height, streams, b, args.b.row, a, k * step, step, vecs, sums)
+            add_streams(height, streams, b, args.b.row, a, step, vecs, sums)
             b += streams * args.b.row
             k += streams
         while k < end:
-            add_streams(height, 1, b, args.b.row, a, k * step, step, vecs, sums)
+            add_streams(height, 1, b, args.b.row, a, step, vecs, sums)
             b += args.b.row
             k += 1
         for j in range(height * vecs):

@@ -137,10 +137,10 @@ viva_load_transposed(const viva_real *from, ptrdiff_t stride, int rows, int size
         return;
     }
 #endif
-    const viva_real *lines[VIVA_VEC_BYTES / 16]; /* the first row of each quarter: GCC would compute an address for each */
+    const viva_real *lines[VIVA_VEC_BYTES / 16]; /* the first row of each quarter */
     for (int i = 0; i < VIVA_VEC_BYTES / 16; i++) {
         lines[i] = from + i * VIVA_QUARTER * stride;
-        __asm__("" : "+r"(lines[i]));
+        VIVA_HIDE_ORIGIN(lines[i]);
     }
     for (int at = 0; at < size; at += VIVA_QUARTER, columns += VIVA_QUARTER) {
         viva_singles a = viva_quarters(lines, stride, 0, rows, size - at);

@@ -191,6 +191,8 @@ static inline void viva_store_part(viva_real *to, viva_vec v, int n) {
 /* Here an array must have been written to memory. Registers are for the sums of a chunk of the depth: GCC would keep
  * those of earlier chunks in others, and then lack some. */
 #define VIVA_STAYS_IN_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
+/* Here GCC forgets how an address was computed: it would give each of several rows a register instead of an offset. */
+#define VIVA_HIDE_ORIGIN(address) __asm__("" : "+r"(address))
 /* The cores rely on inlining: a tile's sums live in registers only if its loops are unrolled in place. */
 #undef CYTHON_INLINE
 #define CYTHON_INLINE inline __attribute__((always_inline, unused))
@@ -205,6 +207,7 @@ typedef viva_real viva_vec;
 #define VIVA_STORE_PART(to, v, n) ((void)((n) && (*(to) = (v))))
 #define VIVA_PREFETCH(address) ((void)(address))
 #define VIVA_STAYS_IN_MEMORY(array) ((void)(array))
+#define VIVA_HIDE_ORIGIN(address) ((void)(address))
 #define VIVA_BROADCAST 1
 #define VIVA_KNOWN(x) 1
 #endif
