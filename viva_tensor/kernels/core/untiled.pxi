@@ -5,6 +5,7 @@ cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
     ROWS_AT_ONCE = 8    # rows that are written from left to right before the next
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
+    PAGE = 4096         # bytes of a page of memory, at least
 
 
 cdef struct Strip:      # b, as wide as a part of the output
@@ -187,25 +188,40 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
         part.row += part.rows
 
 
+cdef inline bint reaches_beyond_page(const real* source, int size) noexcept nogil:
+    """Return whether a vector from here lies on two pages and its first elements on one.
+
+    A masked load of such a vector takes a hundred times as long if the second page is not mapped.
+    """
+    return (<uintptr_t> (source + size) - 1) // PAGE != (<uintptr_t> (source + LANES) - 1) // PAGE
+
+
 cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     """Compute a vector for each row: at most LANES columns, adjacent in b."""
+    cdef real copied[FEW + LANES]
     cdef vec sums, total
     cdef const real* a
     cdef const real* b
-    cdef Py_ssize_t i, k, chunk
+    cdef const real* top = <const real*> args.b.data + local.left
+    cdef Py_ssize_t step = args.b.row, i, k, chunk
     cdef Part part = part_of(0, local.left, 1, local.right - local.left)
-    cdef int size = <int> (local.right - local.left)
+    cdef int size = <int> (local.right - local.left), j
+    if size > 0 and reaches_beyond_page(top + (args.depth - 1) * step, size):
+        for k in range(args.depth):
+            for j in range(size):
+                copied[k * size + j] = top[k * step + j]
+        top, step = copied, size
     for i in range(local.top, local.bottom):
         total = ZERO
         chunk = 0
         while chunk < args.depth:
             a = <const real*> args.a.data + i * args.a.row + chunk * args.a.column
-            b = <const real*> args.b.data + chunk * args.b.row + local.left
+            b = top + chunk * step
             sums = ZERO
             for k in range(min(CHUNK, args.depth - chunk)):
                 sums = fused(load_part(b, size), splat(a[0]), sums)
                 a += args.a.column
-                b += args.b.row
+                b += step
             total = sums if chunk == 0 else total + sums
             chunk += CHUNK
         part.row = i
