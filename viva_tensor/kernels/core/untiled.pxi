@@ -4,6 +4,7 @@
 cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
     ROWS_AT_ONCE = 8    # rows that are written from left to right before the next
+    AT_ONCE = 4096
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
     PAGE = 4096         # bytes of a page of memory, at least
 
@@ -169,7 +170,7 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
             left = one_row_across(LANES, args, left, local.right)
     cdef Py_ssize_t at_once = args.rows
     if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
-        at_once = ROWS_AT_ONCE if in_rows else ROWS_OF_COPY
+        at_once = max(<Py_ssize_t> ROWS_AT_ONCE, AT_ONCE // (local.right - local.left)) if in_rows else ROWS_OF_COPY
     while part.row < local.bottom:
         part.rows = min(at_once, local.bottom - part.row)
         if not joined(&args.a):
