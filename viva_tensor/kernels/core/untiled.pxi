@@ -3,8 +3,8 @@
 
 cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
-    ROWS_AT_ONCE = 8    # rows that are written from left to right before the next
-    AT_ONCE = 4096
+    ROWS_AT_ONCE = 8    # rows that are written from left to right before the next, at least
+    AT_ONCE = 4096      # elements of them, which the first-level cache holds
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
     PAGE = 4096         # bytes of a page of memory, at least
 
@@ -151,6 +151,12 @@ cdef inline Py_ssize_t one_row_across(int most, const MatmulArgs* args, Py_ssize
     return column
 
 
+cdef inline bint is_gemv(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Return whether one row is computed from contiguous columns of few elements, and stored as it is."""
+    return (args.rows == 1 and local.bottom > local.top and args.depth <= LANES
+            and args.b.row == 1 and args.b.column != 1 and stores_only(args))
+
+
 cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
     """Return whether b, the output and the mask have whole rows of adjacent elements."""
     return (args.b.column == 1 and plain(&args.b) and plain(&args.out)
@@ -161,14 +167,12 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
     """Compute a product of a few steps: some rows from left to right, then the next; in panels, one after another."""
     cdef Part part = part_of(local.top, local.left, 0, 0)
     cdef bint in_rows = lie_in_rows(args)
-    cdef Py_ssize_t left = local.left
-    if args.rows == 1 and args.b.row == 1 and args.b.column != 1 and args.depth <= LANES and stores_only(args) and \
-            local.bottom > local.top:
+    cdef Py_ssize_t at_once = args.rows, left = local.left
+    if is_gemv(args, local):
         if args.depth <= 4:
             left = one_row_across(4, args, left, local.right)
         else:
             left = one_row_across(LANES, args, left, local.right)
-    cdef Py_ssize_t at_once = args.rows
     if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
         at_once = max(<Py_ssize_t> ROWS_AT_ONCE, AT_ONCE // (local.right - local.left)) if in_rows else ROWS_OF_COPY
     while part.row < local.bottom:
