@@ -87,7 +87,7 @@ def started_by(calls):
 @PARALLEL
 @COUNTED
 def test_a_brief_call_after_a_pause_wakes_nobody_and_a_burst_of_them_does(rng):
-    a = rng.standard_normal((96, 96), np.float32)
+    a = rng.standard_normal((80, 80), np.float32)  # hardly enough for two threads, and brief without wide vectors too
 
     def products(count):
         with vt.num_threads(2):
