@@ -1,6 +1,6 @@
 """On either side of the sizes from which a product takes another path.
 
-The measurement behind FEW and READ_AGAIN in viva_tensor/kernels/core/matmul.pxi, and `copied` in
+The measurement behind FEW, DEEP_QUARTERS and READ_AGAIN in viva_tensor/kernels/core/matmul.pxi, and `copied` in
 viva_tensor/program/thresholds.py.
 
 usage: python asv_benchmarks/paths.py      (on a machine that does nothing else)
@@ -28,13 +28,16 @@ def best(call: Callable[[], object]) -> float:
     return min(seconds_per_call(call, calls) for _ in range(ROUNDS))
 
 
-def ladder(title: str, shapes: list[tuple[int, int, int]], transposed: bool = False) -> None:
-    """Print a line for each product [m, k] · [k, n], of a perhaps read along its columns."""
+def ladder(
+    title: str, shapes: list[tuple[int, int, int]], transposed: bool = False, b_transposed: bool = False
+) -> None:
+    """Print a line for each product [m, k] · [k, n], of a or b perhaps read along its columns."""
     print(title)
     rng = np.random.default_rng(0)
     for m, k, n in shapes:
         a, b = rng.random((m, k), "float32"), rng.random((k, n), "float32")
         a = np.asfortranarray(a) if transposed else a
+        b = np.asfortranarray(b) if b_transposed else b
         out = np.empty((m, n), "float32")
         time = best(lambda a=a, b=b, out=out: kernels.matmul(a, b, out=out))
         print(f"  {m:>5} x {k:>4} x {n:>4}  {1e12 * time / (m * k * n):>9.1f}  {_matmul.path(a, b)}")
@@ -43,6 +46,9 @@ def ladder(title: str, shapes: list[tuple[int, int, int]], transposed: bool = Fa
 def main() -> None:
     kernels.set_num_threads(1)
     ladder("FEW: multiply-adds, row by row or in a few steps", [(m, 8, 8) for m in (2, 4, 6, 8, 9, 12, 16, 32)])
+    for depth in (1000, 4096):
+        outputs = [(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3), (2, 5), (3, 5), (2, 8), (4, 4)]
+        ladder("DEEP_QUARTERS: outputs", [(m, depth, n) for m, n in outputs], b_transposed=True)
     ladder("READ_AGAIN: columns of b, a packed or not", [(512, 512, n) for n in (64, 96, 128, 129, 160, 256)])
     ladder("READ_AGAIN: rows of a, b packed or not", [(m, 512, 512) for m in (64, 96, 128, 129, 160, 256)])
     ladder("the same, of aᵀ", [(512, 512, n) for n in (64, 96, 128, 129, 160, 256)], transposed=True)

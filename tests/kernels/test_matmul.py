@@ -277,7 +277,7 @@ def test_a_product_of_few_steps_has_the_bits_of_one_with_zeros_after_them(steps,
 @pytest.mark.parametrize("depth", [257, 512, 700, 1000, 2048, 4095, 4097, 9000])
 def test_few_outputs_over_a_great_depth_have_the_bits_of_many(depth, dtype, rng):
     a, b = rng.standard_normal((40, depth)).astype(dtype), rng.standard_normal((depth, 40)).astype(dtype)
-    a[1:3], b[:, 1] = np.sqrt(np.finfo(dtype).tiny) / 2**20, -np.sqrt(np.finfo(dtype).tiny) / 2**20  # sums of -0
+    a[1:3], b[:, 1] = np.sqrt(np.finfo(dtype).tiny) / 2**30, -np.sqrt(np.finfo(dtype).tiny) / 2**30  # sums of -0
     many = kernels.matmul(a, b)
     for layout in ("c", "fortran"):
         for m, n in product((1, 2, 3, 5), (1, 2, 3, 4, 7, 10)):

@@ -83,6 +83,8 @@ def broadcastable(draw, gradient=False):
 @st.composite
 def lettered(draw, *names):
     sizes = {letter: draw(SIZES | st.sampled_from([40, 70])) for letter in sorted(set("".join(names)))}
+    if "k" in sizes:
+        sizes["k"] = draw(st.just(sizes["k"]) | st.sampled_from([260, 600, 1100]))  # of several chunks
     shapes = tuple(tuple(sizes[letter] for letter in name) for name in names)
     return shapes if max(map(math.prod, shapes)) < MOST_ELEMENTS else tuple((1,) * len(name) for name in names)
 

@@ -17,8 +17,8 @@ cdef enum:
     ELEMENT = 3
 
 cdef tuple PATHS = (    # in the order of the enum Path
-    "no depth", "row by row", "few steps", "few outputs along the depth", "few rows along b's rows",
-    "few rows along b's columns",
+    "no depth", "row by row", "few steps", "few outputs along the depth",
+    "few rows along b's rows", "few rows along b's columns",
     "tiles of packed a", "tiles of a in panels of its rows", "tiles of a in panels of its columns",
     "tiles of a where it lies",
 )

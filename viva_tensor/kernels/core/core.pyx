@@ -21,7 +21,7 @@ cdef extern from "vector.h" nogil:
     bint known "VIVA_KNOWN" (Py_ssize_t x)     # while compiling
     void prefetch "VIVA_PREFETCH" (const void* address)
     void stays_in_memory "VIVA_STAYS_IN_MEMORY" (vec* array)
-    void hide_origin "VIVA_HIDE_ORIGIN" (const real* address)
+    void hide_origin "VIVA_HIDE_ORIGIN" (const real* address)  # a macro: of a variable
     enum:
         LANES "VIVA_VEC_LANES"
         TILE_ROWS "VIVA_TILE_ROWS"
@@ -36,7 +36,7 @@ cdef extern from "transpose.h" nogil:
     void load_transposed "viva_load_transposed" (const real* source, Py_ssize_t stride, int rows, int size,
                                                  vec* columns)      # of at most LANES contiguous rows
     void load_some_transposed "viva_load_some_transposed" (const real* source, Py_ssize_t stride, int rows, int size,
-                                                           vec* columns)    # as variables
+                                                           vec* columns)    # not known while compiling
     void store_transposed "viva_store_transposed" (real* target, Py_ssize_t stride, int columns, int rows,
                                                    const vec* lines)    # to at most LANES contiguous columns
 

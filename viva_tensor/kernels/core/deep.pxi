@@ -3,22 +3,23 @@
 
 cdef enum:
     DEEP_ROWS = 2       # of a block of outputs, which share what is transposed
-    DEEP_COLUMNS = 4    # is_deep allows no more outputs than fill a vector
+    DEEP_COLUMNS = 4    # a row's totals are lanes of one vector, as is_deep ensures
 
 
-cdef struct Block:      # lines of a few rows of a and columns of b
+cdef struct Lines:      # of a few rows of a and columns of b
     const real* a[DEEP_ROWS]
     const real* b[DEEP_COLUMNS]
 
 
 cdef inline void load(const real* source, Py_ssize_t stride, int rows, int size, vec* columns) noexcept nogil:
+    """Load rows transposed, in place if their number and size are known while compiling."""
     if known(rows) and known(size):
         load_transposed(source, stride, rows, size, columns)
     else:
         load_some_transposed(source, stride, rows, size, columns)
 
 
-cdef inline void add_steps(int height, int width, int chunks, int size, const Block* lines, Py_ssize_t k,
+cdef inline void add_steps(int height, int width, int chunks, int size, const Lines* lines, Py_ssize_t k,
                            vec* sums) noexcept nogil:
     """Add `size` steps of each of some chunks to the sums of a block of outputs."""
     cdef vec a[DEEP_ROWS * LANES]
@@ -35,7 +36,7 @@ cdef inline void add_steps(int height, int width, int chunks, int size, const Bl
                     sums[i * width + j] = fused(a[i * LANES + step], b[j * LANES + step], sums[i * width + j])
 
 
-cdef inline void add_steps_from(int height, int width, int chunks, const Block* lines, Py_ssize_t k, Py_ssize_t end,
+cdef inline void add_steps_from(int height, int width, int chunks, const Lines* lines, Py_ssize_t k, Py_ssize_t end,
                                 vec* sums) noexcept nogil:
     """Add the steps from k to the end of each of some chunks."""
     while k + LANES <= end:
@@ -49,11 +50,11 @@ cdef inline void add_steps_from(int height, int width, int chunks, const Block* 
 
 
 cdef inline void deep_block(int height, int width, const MatmulArgs* args, Part part) noexcept nogil:
-    """Compute a block of outputs; its last row or column may lie beyond a part, and then is the one before again."""
+    """Compute a block of outputs; its last column may lie beyond a part, and then is the one before again."""
     cdef vec sums[DEEP_ROWS * DEEP_COLUMNS]
     cdef vec ended[DEEP_ROWS * DEEP_COLUMNS]    # when the last chunk, which may be shorter, ends
     cdef vec totals[DEEP_ROWS]
-    cdef Block lines
+    cdef Lines lines
     cdef real* total
     cdef real value
     cdef Py_ssize_t chunk = 0, tail
@@ -62,7 +63,7 @@ cdef inline void deep_block(int height, int width, const MatmulArgs* args, Part 
         totals[i] = ZERO
     while chunk < args.depth:
         for i in range(height):
-            lines.a[i] = at(&args.a, part.row + min(<Py_ssize_t> i, part.rows - 1), chunk)
+            lines.a[i] = at(&args.a, part.row + i, chunk)
         for j in range(width):
             lines.b[j] = at(&args.b, chunk, part.column + min(<Py_ssize_t> j, part.columns - 1))
         chunks = <int> min(<Py_ssize_t> LANES, (args.depth - chunk + CHUNK - 1) // CHUNK)
@@ -93,7 +94,7 @@ cdef void deep(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
         part.rows = min(<Py_ssize_t> DEEP_ROWS, local.bottom - part.row)
         part.column = local.left
         while part.column < local.right:
-            part.columns = min(<Py_ssize_t> DEEP_COLUMNS if part.rows == 2 else 2, local.right - part.column)
+            part.columns = min(<Py_ssize_t> (DEEP_COLUMNS if part.rows == DEEP_ROWS else 2), local.right - part.column)
             if part.rows == 1 and part.columns == 1:
                 deep_block(1, 1, args, part)
             elif part.rows == 1:

@@ -3,13 +3,17 @@
 cdef enum:
     ROW_VECS = 8        # vectors of sums of one row: enough chains to hide the latency of a fused multiply-add
     AHEAD = 16          # rows of b, or cache lines of its columns, between reading and prefetching
-    MOST_CHUNKS = 4     # of one row that are summed side by side, with as few registers as their addresses take
-    STREAMS = 8         # rows of b that are read side by side for one row
-    STREAMED_ROWS = 4   # of which the elements for them stay in registers
-    RUN = 256           # vectors of one row whose sums stay in the first-level cache
+    MOST_CHUNKS = 4     # of a single vector, summed side by side; more would need more registers for addresses
+    STREAMS = 8         # rows of b that are read side by side for one row; half as many for more
+    STREAMED_ROWS = 4   # rows of a that share them, whose elements stay in registers
+    ALWAYS_STREAMED = 2     # rows so few that they wait for memory however near rows of b lie
+    FAR_APART = 8192    # bytes between rows of b from which more rows wait too
+    RUN = 256           # vectors of all rows whose sums stay in the first-level cache
     SET_STRIDE = 4096   # bytes from one cache line to the next of the same set of the first-level cache
     SHORT = 1024        # elements of columns that end before a prefetch arrives: then the next columns are prefetched
     GROUPS = 3          # groups of columns whose sums of one row hide each other's latency
+    FEW_GROUPS = 2      # of as many as GROUPED_ROWS rows
+    GROUPED_ROWS = 4
 
 
 cdef inline int vecs_of(int height) noexcept nogil:
@@ -88,11 +92,12 @@ cdef inline Py_ssize_t starts(int height, const MatmulArgs* args, const Part* pa
                               real* line) noexcept nogil:
     """Find where the chunk begins in rows of a, and return the stride of their elements.
 
-    One row that lies in panels is copied into a line. In place of rows beyond the last one, that one stands again.
+    One row that lies in panels is copied into `line`, which others do not need. In place of rows beyond the last one,
+    that one stands again.
     """
     cdef int i
     cdef Py_ssize_t k
-    if height == 1 and not plain(&args.a):
+    if height == 1 and not joined_across(&args.a):
         for k in range(min(<Py_ssize_t> CHUNK, args.depth - chunk)):
             line[k] = at(&args.a, part.row, chunk + k)[0]
         a[0] = line
@@ -157,7 +162,7 @@ cdef inline void add_streams(int height, int streams, const real* b, Py_ssize_t 
     cdef vec values[STREAMS * STREAMED_ROWS]
     cdef vec line[STREAMS]
     cdef vec value
-    cdef const real* beyond = b + STREAMS // 2 * row
+    cdef const real* beyond = b + streams // 2 * row
     cdef const real* source
     cdef Py_ssize_t j
     cdef int i, s
@@ -173,14 +178,14 @@ cdef inline void add_streams(int height, int streams, const real* b, Py_ssize_t 
         for i in range(height):
             value = sums[i * vecs + j]
             for s in range(streams):
-                source = b + s * row if s < STREAMS // 2 else beyond + (s - STREAMS // 2) * row
+                source = b + s * row if s < streams // 2 else beyond + (s - streams // 2) * row
                 value = fused(line[s] if height > 1 else (<const vec*> (source + j * LANES))[0],
                               values[i * streams + s], value)
             sums[i * vecs + j] = value
 
 
 cdef inline void rows_streamed(int height, const MatmulArgs* args, const Part* part) noexcept nogil:
-    """Compute RUN whole vectors of a few rows at most from b with adjacent columns, some rows of it at a time.
+    """Compute whole vectors of a few rows, RUN of them at most, from adjacent columns of some rows of b at a time.
 
     Where rows of b lie far apart, memory and its translation take longer for strips that are a few vectors wide.
     """
@@ -251,7 +256,7 @@ cdef inline void rows_across(int height, int groups, const MatmulArgs* args, con
     cdef Py_ssize_t ahead = AHEAD * LANES if args.depth > SHORT else groups * LANES * args.b.column
     cdef int i, group, size
     if args.depth * args.columns <= LARGE:
-        ahead = 0
+        ahead = 0       # b lies in the second-level cache
     while chunk < args.depth:
         starts(height, args, part, chunk, a, NULL)
         for i in range(height * groups):
@@ -283,11 +288,12 @@ cdef inline bint lies_apart(const Matrix* b) noexcept nogil:
 
 cdef inline void along_columns(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
     """Compute a few rows of the output from a column on, from b whose columns are contiguous."""
-    cdef int groups = GROUPS if height == 1 else 2
+    cdef int groups = GROUPS if height == 1 else FEW_GROUPS
     part.columns = groups * LANES
-    while height <= 4 and lies_apart(&args.b) and joined_across(&args.out) and part.column + part.columns <= end:
-        rows_across(height, groups, args, &part)
-        part.column += part.columns
+    if height <= GROUPED_ROWS and lies_apart(&args.b) and joined_across(&args.out):
+        while part.column + part.columns <= end:
+            rows_across(height, groups, args, &part)
+            part.column += part.columns
     while part.column < end:
         part.columns = min(<Py_ssize_t> LANES, end - part.column)
         rows_across(height, 1, args, &part)
@@ -308,8 +314,8 @@ cdef inline void strips(int height, int vecs, const MatmulArgs* args, Part* part
 
 cdef inline bint streams_pay(int height, const MatmulArgs* args) noexcept nogil:
     """Return whether a few rows are faster from some rows of b side by side: such products wait for memory."""
-    return plain(&args.b) and (height <= 2 or (height <= STREAMED_ROWS
-                                               and args.b.row * <Py_ssize_t> sizeof(real) >= 2 * SET_STRIDE))
+    return plain(&args.b) and (height <= ALWAYS_STREAMED or (
+        height <= STREAMED_ROWS and args.b.row * <Py_ssize_t> sizeof(real) >= FAR_APART))
 
 
 cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ssize_t end) noexcept nogil:
@@ -319,7 +325,7 @@ cdef inline void along_rows(int height, const MatmulArgs* args, Part part, Py_ss
         part.columns = min(<Py_ssize_t> RUN // height, (end - part.column) // LANES) * LANES
         rows_streamed(height, args, &part)
         part.column += part.columns
-    strips(height, vecs, args, &part, end)
+    strips(height, vecs, args, &part, end)      # and halves, down to one vector: constants, so that each is unrolled
     if vecs >= 2:
         strips(height, vecs // 2, args, &part, end)
     if vecs >= 4:
@@ -350,12 +356,15 @@ cdef inline void rows_of_height(int height, const MatmulArgs* args, const Rectan
         along_rows(height, args, part, local.right)
 
 
-cdef void few_rows(const MatmulArgs* whole, const Rectangle* local, real* buffer) noexcept nogil:
+cdef void few_rows(const MatmulArgs* given, const Rectangle* local, real* buffer) noexcept nogil:
+    """Compute a share of a product of few rows, of which a is copied into lines first if b lies along the depth."""
     cdef MatmulArgs lined
-    cdef const MatmulArgs* args = whole
+    cdef const MatmulArgs* args = given
     cdef Py_ssize_t rows = local.bottom - local.top
+    if rows == 0 or local.left == local.right:
+        return
     if args.path == ROWS_ACROSS and not in_lines(&args.a):
-        lined = whole[0]
+        lined = given[0]
         copy_lines(&lined.a, lined.rows, lined.depth, buffer)
         args = &lined
     if rows == 1:

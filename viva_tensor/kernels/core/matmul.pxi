@@ -14,7 +14,8 @@
 # The order of every sum is fixed: each CHUNK of the depth is one chain of sums from zero, and the chunks are added in
 # order. CHUNK therefore belongs to the promised results; every other size here may change without changing a bit.
 
-cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/paths.py, the others by products.py
+# Thresholds are measured by asv_benchmarks/products.py; FEW, DEEP_QUARTERS and READ_AGAIN by paths.py.
+cdef enum:
     CHUNK = 256
     DEPTH_BLOCK = 4 * CHUNK
     FEW = 512               # multiply-adds that take less time row by row than in any other path
@@ -22,8 +23,9 @@ cdef enum:                  # FEW and READ_AGAIN are measured by asv_benchmarks/
     SEAM = 2048             # multiply-adds that take as long as a cache line on its way between two threads
     FEW_ROWS = 8            # rows that take no tiles
     FEW_STEPS = 16          # depth that takes no tiles
+    DEEP_QUARTERS = 5       # quarters of an output for each chunk, up to which chunks in lanes pay
     OUTPUT_BOUND = 32       # depth up to which a large output takes more time than the operands
-    LARGE = BLOCK_B // 2    # elements of an output beyond the second-level cache
+    LARGE = BLOCK_B // 2    # elements beyond the second-level cache
     WIDE = 8 * TILE_COLUMNS     # columns so many that the strips below a panel of b lie far apart
     READ_AGAIN = 129        # rows of a (columns of b) from which packing the other operand pays
 
@@ -87,9 +89,13 @@ cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
 
 
 cdef inline bint is_deep(const MatmulArgs* args) noexcept nogil:
-    """Return whether a product has few outputs for its chunks, and operands that are contiguous along the depth."""
+    """Return whether a product has few outputs for its chunks, and operands that are contiguous along the depth.
+
+    A row of them fits into a vector: 1, 2, 5 or 10 columns at most with 2, 4, 8 or 16 lanes.
+    """
     cdef Py_ssize_t chunks = min((args.depth + CHUNK - 1) // CHUNK, <Py_ssize_t> LANES)
-    return (4 * (args.rows * args.columns + max(args.rows, args.columns)) <= 5 * chunks and chunks > 1
+    cdef Py_ssize_t effort = args.rows * args.columns + max(args.rows, args.columns)    # sums, and lines to transpose
+    return (chunks > 1 and effort * 4 <= chunks * DEEP_QUARTERS
             and args.b.row == 1 and plain(&args.b) and (args.rows == 1 or plain(&args.a)) and in_lines(&args.a))
 
 
@@ -125,7 +131,7 @@ cdef inline Py_ssize_t block_size(Py_ssize_t elements, Py_ssize_t width, Py_ssiz
 
 cdef inline Py_ssize_t buffer_size(Py_ssize_t size, Py_ssize_t block, Py_ssize_t width, bint packed,
                                    Py_ssize_t depth) noexcept nogil:
-    """Return the elements for the packed panels of a block, and for the zeros that packing spills after them."""
+    """Return the elements for the packed panels of a block, and for what packing spills after them."""
     cdef Py_ssize_t count = min(panels(size, width) * width, block_size(block, width, depth)) if packed else width
     return (count * min(depth, DEPTH_BLOCK) + 2 * LANES - 1) // LANES * LANES
 
@@ -170,7 +176,7 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
 
 cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
     """Swap the product to outᵀ = bᵀ · aᵀ, with the same sums, where that is less work; set its path and workspace."""
-    cdef Py_ssize_t elements
+    cdef Py_ssize_t elements = 0
     set_panel_strides(&args.a)
     set_panel_strides(&args.b)
     set_panel_strides(&args.out)
@@ -191,7 +197,6 @@ cdef void matmul_plan(MatmulArgs* args, int threads) noexcept nogil:
         args.b.across = args.out.across = PANEL
     args.path = path_of(args)
     args.packs_b = args.b.column != 1 or (plain(&args.b) and args.rows >= READ_AGAIN)
-    elements = 0
     if args.path >= PACKED:
         elements = buffer_a(args) + buffer_b(args)
     elif args.path == ROWS_ACROSS and not in_lines(&args.a):

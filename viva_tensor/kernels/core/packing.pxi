@@ -84,8 +84,8 @@ cdef inline void pack_transposed(const real* source, Py_ssize_t across, Py_ssize
                                  real* target) noexcept nogil:
     """Copy a panel of vectors that are each contiguous, transposed in registers: LANES vectors by LANES elements.
 
-    A group narrower than a register spills zeros over its neighbour, which is written later: the last group of a panel
-    goes first. The buffer has room for the zeros after the last panel.
+    A group narrower than a register spills what is of no use over its neighbour, which is written later: the last group
+    of a panel goes first. The buffer has room for what spills after the last panel. Beyond `used` vectors are zeros.
     """
     cdef vec rows[LANES]
     cdef const real* first

@@ -67,7 +67,7 @@ cdef void slowed_to_panels(const void* args, int thread, int threads) noexcept n
 include "slowed_names.pxi"  # made by the build
 cdef dict UPDATES = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
 cdef dict PATHS = {
-    "no_depth": NO_DEPTH, "row_by_row": ROW_BY_ROW, "shallow": SHALLOW, "rows_beside": ROWS_BESIDE,
+    "no_depth": NO_DEPTH, "row_by_row": ROW_BY_ROW, "shallow": SHALLOW, "deep": DEEP, "rows_beside": ROWS_BESIDE,
     "rows_across": ROWS_ACROSS, "packed": PACKED, "row_panels": ROW_PANELS, "column_panels": COLUMN_PANELS,
     "strided": STRIDED,
 }

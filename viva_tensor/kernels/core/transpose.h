@@ -43,6 +43,7 @@ viva_store_transposed(viva_real *to, ptrdiff_t stride, int columns, int rows, co
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
+/* Transpose LANES rows of LANES elements in registers. */
 static inline __attribute__((always_inline, unused)) void viva_transpose(viva_vec *rows) {
 #if defined(__AVX2__) && VIVA_VEC_BYTES == 32 /* a zip across the halves of a register would take two instructions */
     viva_vec halves[VIVA_VEC_LANES];
@@ -79,23 +80,27 @@ static inline __attribute__((always_inline, unused)) void viva_transpose(viva_ve
 #endif
 }
 
-
 #if defined(__AVX2__)
 /* Quarters of 16 bytes of rows that lie a quarter's elements apart are joined as they are loaded; what is left to shuffle
  * lies within the quarters. A transpose of whole registers shuffles them twice as often, for which there is one port. */
 #define VIVA_QUARTER (16 / (VIVA_REAL_BITS / 8))
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10 /* which lacks the intrinsic that promises zeros */
+#define VIVA_WIDENED(width, name) width##cast##name
+#else
+#define VIVA_WIDENED(width, name) width##zext##name
+#endif
 #if VIVA_VEC_BYTES == 64
 #define VIVA_WIDE(name) _mm512_##name
 typedef __m512 viva_singles;
 #define VIVA_JOIN(v, quarter, i) v = _mm512_insertf32x4(v, quarter, i)
-#define VIVA_FROM_QUARTER _mm512_zextps128_ps512
+#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm512_, ps128_ps512)
 #define VIVA_FIRST_QUARTER _mm512_castps512_ps128
 #define VIVA_SPLIT _mm512_extractf32x4_ps
 #else
 #define VIVA_WIDE(name) _mm256_##name
 typedef __m256 viva_singles;
 #define VIVA_JOIN(v, quarter, i) v = _mm256_insertf128_ps(v, quarter, i)
-#define VIVA_FROM_QUARTER _mm256_zextps128_ps256
+#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm256_, ps128_ps256)
 #define VIVA_FIRST_QUARTER _mm256_castps256_ps128
 #define VIVA_SPLIT _mm256_extractf128_ps
 #endif
@@ -130,7 +135,7 @@ viva_quarters(const viva_real *const *lines, ptrdiff_t stride, int first, int ro
 /* Set the first `size` columns of 1 to LANES rows, each contiguous; elements of rows beyond the last are of no use. */
 static inline __attribute__((always_inline, unused)) void
 viva_load_transposed(const viva_real *from, ptrdiff_t stride, int rows, int size, viva_vec *columns) {
-#if VIVA_VEC_BYTES == 64 && VIVA_REAL_BITS == 64 /* 24 shuffles of registers, or 24 joins and 8 shuffles */
+#if VIVA_VEC_BYTES == 64 && VIVA_REAL_BITS == 64 /* 24 shuffles; by quarters it would be 24 joins and 8 */
     if (rows == VIVA_VEC_LANES && size == VIVA_VEC_LANES) {
         for (int i = 0; i < VIVA_VEC_LANES; i++) columns[i] = *(const viva_vec *)(from + i * stride);
         viva_transpose(columns);
@@ -139,7 +144,7 @@ viva_load_transposed(const viva_real *from, ptrdiff_t stride, int rows, int size
 #endif
     const viva_real *lines[VIVA_VEC_BYTES / 16]; /* the first row of each quarter */
     for (int i = 0; i < VIVA_VEC_BYTES / 16; i++) {
-        lines[i] = from + i * VIVA_QUARTER * stride;
+        lines[i] = from + (i * VIVA_QUARTER < rows ? i * VIVA_QUARTER : 0) * stride;
         VIVA_HIDE_ORIGIN(lines[i]);
     }
     for (int at = 0; at < size; at += VIVA_QUARTER, columns += VIVA_QUARTER) {
@@ -181,7 +186,7 @@ static inline __attribute__((always_inline, unused)) void viva_store_quarter(viv
 #endif
 }
 
-/* Store some of LANES columns of `rows` rows, each column contiguous and `stride` after the last. */
+/* Store the first of LANES columns, `rows` elements of each, contiguous and `stride` from one column to the next. */
 static inline __attribute__((always_inline, unused)) void
 viva_store_transposed(viva_real *to, ptrdiff_t stride, int columns, int rows, const viva_vec *lines) {
     for (int at = 0; at < rows; at += VIVA_QUARTER, to += VIVA_QUARTER) {

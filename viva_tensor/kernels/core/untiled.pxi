@@ -1,11 +1,12 @@
-# Products for which tiles would be a waste: no depth or a few steps of it, few rows (gemv.pxi), or few multiply-adds in
-# all.
+# Products for which tiles would be a waste: no depth or a few steps of it, few rows (gemv.pxi), few outputs over a
+# great depth (deep.pxi), or few multiply-adds in all.
 
 cdef enum:
     STRIP_ROWS = 4      # rows that share a load of b
     ROWS_AT_ONCE = 8    # rows that are written from left to right before the next, at least
-    AT_ONCE = 4096      # elements of them, which the first-level cache holds
+    BYTES_AT_ONCE = 16384   # of them, half of a first-level cache
     ROWS_OF_COPY = 64   # rows that share a copy of a strip of b
+    STEPS_OF_QUARTER = 4    # that are transposed with one load of each column
     PAGE = 4096         # bytes of a page of memory, at least
 
 
@@ -16,15 +17,17 @@ cdef struct Strip:      # b, as wide as a part of the output
 
 cdef inline void copy_transposed(const Matrix* b, Py_ssize_t depth, Py_ssize_t column, int columns, Py_ssize_t step,
                                  real* copied) noexcept nogil:
-    """Copy a vector's columns of b, each contiguous; what lies beyond the last of them is of no use."""
+    """Copy a vector's columns of b, each contiguous; zeros if there are none, else what is of no use follows them."""
     cdef vec lines[LANES]
     cdef Py_ssize_t k = 0
     cdef int i, size
-    while columns > 0 and k < depth:
+    for i in range(LANES):
+        lines[i] = ZERO
+    while k < depth:
         size = <int> min(<Py_ssize_t> LANES, depth - k)
         if columns == LANES:
             load_transposed(at(b, k, column), b.column, LANES, size, lines)
-        else:
+        elif columns > 0:
             load_some_transposed(at(b, k, column), b.column, columns, size, lines)
         for i in range(size):
             (<vec*> (copied + (k + i) * step))[0] = lines[i]
@@ -151,10 +154,10 @@ cdef inline Py_ssize_t one_row_across(int most, const MatmulArgs* args, Py_ssize
     return column
 
 
-cdef inline bint is_gemv(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
-    """Return whether one row is computed from contiguous columns of few elements, and stored as it is."""
+cdef inline bint is_one_row_across(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
+    """Return whether a shallow product has one row, stored as it is, and contiguous columns of few elements."""
     return (args.rows == 1 and local.bottom > local.top and args.depth <= LANES
-            and args.b.row == 1 and args.b.column != 1 and stores_only(args))
+            and args.b.row == 1 and args.b.column != 1 and plain(&args.out) and stores_only(args))
 
 
 cdef inline bint lie_in_rows(const MatmulArgs* args) noexcept nogil:
@@ -168,13 +171,16 @@ cdef void shallow(const MatmulArgs* args, const Rectangle* local) noexcept nogil
     cdef Part part = part_of(local.top, local.left, 0, 0)
     cdef bint in_rows = lie_in_rows(args)
     cdef Py_ssize_t at_once = args.rows, left = local.left
-    if is_gemv(args, local):
-        if args.depth <= 4:
-            left = one_row_across(4, args, left, local.right)
+    if is_one_row_across(args, local):
+        if args.depth <= STEPS_OF_QUARTER:
+            left = one_row_across(STEPS_OF_QUARTER, args, left, local.right)
         else:
             left = one_row_across(LANES, args, left, local.right)
     if plain(&args.out) and local.right - local.left > TILE_COLUMNS:
-        at_once = max(<Py_ssize_t> ROWS_AT_ONCE, AT_ONCE // (local.right - local.left)) if in_rows else ROWS_OF_COPY
+        at_once = ROWS_OF_COPY
+        if in_rows:
+            at_once = BYTES_AT_ONCE // <Py_ssize_t> sizeof(real) // (local.right - local.left)
+            at_once = max(<Py_ssize_t> ROWS_AT_ONCE, at_once // STRIP_ROWS * STRIP_ROWS)
     while part.row < local.bottom:
         part.rows = min(at_once, local.bottom - part.row)
         if not joined(&args.a):
@@ -198,12 +204,13 @@ cdef inline bint reaches_beyond_page(const real* source, int size) noexcept nogi
 
     A masked load of such a vector takes a hundred times as long if the second page is not mapped.
     """
-    return (<uintptr_t> (source + size) - 1) // PAGE != (<uintptr_t> (source + LANES) - 1) // PAGE
+    cdef uintptr_t start = <uintptr_t> source
+    return (start + size * sizeof(real) - 1) // PAGE != (start + LANES * sizeof(real) - 1) // PAGE
 
 
 cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noexcept nogil:
     """Compute a vector for each row: at most LANES columns, adjacent in b."""
-    cdef real copied[FEW + LANES]
+    cdef real copied[FEW]
     cdef vec sums, total
     cdef const real* a
     cdef const real* b
@@ -211,7 +218,7 @@ cdef inline void row_by_row(const MatmulArgs* args, const Rectangle* local) noex
     cdef Py_ssize_t step = args.b.row, i, k, chunk
     cdef Part part = part_of(0, local.left, 1, local.right - local.left)
     cdef int size = <int> (local.right - local.left), j
-    if size > 0 and reaches_beyond_page(top + (args.depth - 1) * step, size):
+    if size > 0 and reaches_beyond_page(top + (args.depth - 1 if step > 0 else 0) * step, size):
         for k in range(args.depth):
             for j in range(size):
                 copied[k * size + j] = top[k * step + j]
