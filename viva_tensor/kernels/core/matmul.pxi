@@ -75,15 +75,21 @@ cdef void rectangle(Py_ssize_t rows, Py_ssize_t columns, bint packs_a, bint pack
     local.right = share(columns, TILE_COLUMNS, index + 1, count)
 
 
-cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
-    """Return whether a product has a few steps, one stride from each to the next, and writes to adjacent elements.
+cdef inline bint copying_pays(const MatmulArgs* args) noexcept nogil:
+    """Return whether columns of b that are not adjacent are copied in less time than the copy saves."""
+    if not plain(&args.b):
+        return False
+    if args.b.row == 1:     # transposed on their way from memory
+        return args.rows > 2 or args.rows * args.depth <= LANES
+    return args.rows > FEW_ROWS or args.depth <= LANES // 4
 
-    Where columns of b are not adjacent, a copy of them must serve many rows, or be small.
-    """
+
+cdef inline bint is_shallow(const MatmulArgs* args) noexcept nogil:
+    """Return whether a product has a few steps, one stride from each to the next, and writes to adjacent elements."""
     return (args.depth <= FEW_STEPS and args.out.column == 1 and args.update == NULL
             and (not args.has_bias or args.bias.column == 1)
             and (not args.has_mask or (args.mask.column == 1 and joined(&args.mask)))
-            and (args.b.column == 1 or (plain(&args.b) and (args.rows > FEW_ROWS or args.depth <= LANES // 4)))
+            and (args.b.column == 1 or copying_pays(args))
             and (args.depth == 1 or (joined_across(&args.a) and joined(&args.b)))
             and not (args.by_rows and args.swapped))    # shares of columns then end within panels
 
@@ -157,8 +163,9 @@ cdef inline bint pays_to_swap(const MatmulArgs* args) noexcept nogil:
     cdef Py_ssize_t few = 1 if args.rows * args.columns * args.depth <= FEW else FEW_ROWS
     if not plain(&args.out):
         return not joined(&args.out)
-    if is_shallow(args):
-        return args.rows > 1 and plain(&args.b) and (args.columns == 1 or (args.columns <= few and args.a.row == 1))
+    if is_shallow(args):    # columns that fill half a vector are as fast as rows of them are stored
+        return args.rows > 1 and plain(&args.b) and (
+            args.columns == 1 or (args.columns <= min(few, <Py_ssize_t> LANES // 2) and args.a.row == 1))
     if args.rows == 1 and (args.b.row == 1 or args.b.column == 1):
         return False
     if args.columns == 1 and (args.a.row == 1 or args.a.column == 1):
