@@ -99,7 +99,15 @@ def test_losses_that_trees_do_not_know_are_left_to_networks(loss, enough, monkey
 
     monkeypatch.setattr(boosting, "grow", seen)
     run = tabular.run(steps(200).assign(y=lambda one: one["y"] + 5), "y", enough, loss=loss)
-    assert grown == [run.target.loss] * (0 if loss in ("huber", "poisson") else 3)
+    assert grown == [run.target.loss] * (0 if loss == "huber" else 3)
+
+
+def test_counts_that_are_all_0_but_for_a_part_leave_no_trees(enough):
+    table = steps(200).assign(y=0.0)
+    table.loc[3, "y"] = 2.0
+    fitted = tabular.fit(table, "y", enough, loss="poisson")
+    assert TREES not in fitted.preset.why
+    assert np.isfinite(fitted.model.predict(table)["predicted"]).all()
 
 
 def test_a_class_of_one_row_leaves_no_trees(enough):

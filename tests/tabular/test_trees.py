@@ -7,14 +7,15 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from viva_tensor import nn
 from viva_tensor.tabular import DataError, boosting
 from viva_tensor.tabular.boosting import Rows, grow
-from viva_tensor.tabular.quantiles import Quantile
-from viva_tensor.tabular.targets import Classes, Number
+from viva_tensor.tabular.quantiles import Quantile, between
+from viva_tensor.tabular.targets import Classes, Number, Ranged
 from viva_tensor.tabular.trees import Trees, sum_of, trees_of
 
 TARGETS = {
     "squared": Number("y", 0.0, 1.0),
     "absolute": Number("y", 0.0, 1.0, "mae"),
     "quantile": Number("y", 0.0, 1.0, Quantile(0.8)),
+    "counts": Number("y", 0.0, 1.0, nn.poisson_loss),
     "two classes": Classes("y", ("a", "b")),
     "three classes": Classes("y", ("a", "b", "c")),
 }
@@ -26,7 +27,8 @@ def rows(count, target, seed=0):
     raw = np.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.3 * rng.normal(size=count)
     if isinstance(target, Classes):
         return Rows(x, np.digitize(raw, np.linspace(-0.5, 0.5, target.outputs + 1)[1:-1]).astype(np.float32))
-    return Rows(x, raw.astype(np.float32)[:, None])
+    raw = np.exp(raw).round() if target.loss is nn.poisson_loss else raw
+    return Rows(x, np.repeat(raw.astype(np.float32)[:, None], target.outputs, axis=1))
 
 
 def grown_by_scikit_learn(target, train, rounds):
@@ -39,7 +41,8 @@ def grown_by_scikit_learn(target, train, rounds):
     }
     if isinstance(target, Classes):
         return HistGradientBoostingClassifier(**given).fit(train.x, train.y.astype(int))
-    loss = {"mse": "squared_error", "mae": "absolute_error"}.get(target.loss, "quantile")
+    names = {"mse": "squared_error", "mae": "absolute_error", nn.poisson_loss: "poisson"}
+    loss = names.get(target.loss, "quantile")
     given |= {"quantile": 0.8} if loss == "quantile" else {}
     return HistGradientBoostingRegressor(loss=loss, **given).fit(train.x, train.y[:, 0])
 
@@ -55,7 +58,9 @@ def test_outputs_are_those_of_scikit_learn_with_as_many_trees(name):
         probabilities = target.probabilities(trees(new.x).astype(np.float32))
         np.testing.assert_allclose(probabilities, theirs.predict_proba(new.x), rtol=1e-5)
     else:
-        np.testing.assert_allclose(trees(new.x)[:, 0], theirs.predict(new.x), rtol=1e-12)
+        outputs = trees(new.x)[:, 0]
+        predicted = np.exp(outputs) if target.loss is nn.poisson_loss else outputs
+        np.testing.assert_allclose(predicted, theirs.predict(new.x), rtol=1e-12)
 
 
 def test_as_many_are_grown_as_suit_the_rows_held_out_best():
@@ -109,8 +114,16 @@ def test_sums_multiples_and_other_columns():
 def test_trees_for_losses_that_scikit_learn_has():
     assert boosting.can_grow(TARGETS["quantile"])
     assert not boosting.can_grow(Number("y", 0.0, 1.0, "huber"))
-    assert not boosting.can_grow(Number("y", 0.0, 1.0, nn.poisson_loss))
+    assert boosting.can_grow(TARGETS["counts"])
+    assert not boosting.can_grow(Ranged("y", 0.0, 1.0, between("mse", 0.9)))
     assert not boosting.can_grow(Classes("y", tuple(map(str, range(21)))))
+
+
+def test_targets_that_are_too_few_to_grow_on():
+    none, one = np.zeros((4, 1), np.float32), np.eye(4, 1, dtype=np.float32)
+    assert boosting.can_learn(TARGETS["squared"], none)
+    assert [boosting.can_learn(TARGETS["counts"], y) for y in (none, one)] == [False, True]
+    assert [boosting.can_learn(TARGETS["two classes"], y[:, 0]) for y in (none, one)] == [False, True]
 
 
 @pytest.mark.parametrize(

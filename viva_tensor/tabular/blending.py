@@ -161,7 +161,8 @@ def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> Fit:
 def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], Float64Array]:
     """Return trees grown without each part of the rows, and their outputs for that part, of all rows in their order.
 
-    There are none if scikit-learn is missing, has no such loss, or a class is missing in what they would be grown on.
+    There are none if scikit-learn is missing or has no such loss, or what they would be grown on lacks a class, or has
+    no counts but 0.
     On an interruption from the keyboard KeyboardInterrupt is raised.
     """
     prepared, y = features.prepared, features.y
@@ -170,7 +171,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     if not (find_spec("sklearn") and boosting.can_grow(target)):
         return none
     others = [all_but(parts, number) for number in range(len(parts))]
-    if isinstance(target, Classes) and any(len(np.unique(y[some])) < target.outputs for some in others):
+    if not all(boosting.can_learn(target, y[some]) for some in others):
         return none
     plain = np.arange(features.x.shape[1])[prepared.encoding.plain]
 

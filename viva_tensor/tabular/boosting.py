@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.tabular.losses import row_losses
@@ -21,7 +22,7 @@ RATE = 0.06
 L2 = 5.0  # on the values of leaves: without it those of sure classes grow without bound
 CHUNK, MOST = 50, 800  # rounds that are grown before a look at the rows held out, and in all
 MOST_CLASSES = 20  # of which each round grows a tree
-LOSSES: dict[Any, str] = {"mse": "squared_error", "mae": "absolute_error", "cross_entropy": "log_loss"}
+LOSSES: dict[Any, str] = {"mse": "squared_error", "mae": "absolute_error", nn.poisson_loss: "poisson"}
 
 
 class Rows(NamedTuple):
@@ -34,15 +35,24 @@ class Rows(NamedTuple):
 
 def can_grow(target: Target) -> bool:
     """Return whether there are boosted trees for the loss of a target."""
-    few = not isinstance(target, Classes) or target.outputs <= MOST_CLASSES
-    return few and (isinstance(target.loss, Quantile) or target.loss in LOSSES)
+    if isinstance(target, Classes):
+        return target.outputs <= MOST_CLASSES
+    return isinstance(target.loss, Quantile) or target.loss in LOSSES
+
+
+def can_learn(target: Target, y: Float32Array) -> bool:
+    """Return whether these encoded targets are enough to grow on: each class is there, or counts that are not all 0."""
+    if isinstance(target, Classes):
+        return len(np.unique(y)) == target.outputs
+    return target.loss is not nn.poisson_loss or bool(y.any())
 
 
 def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: float = np.inf) -> Trees:
     """Return boosted trees of scikit-learn, as many as make the loss of the rows held out least.
 
-    There must be some of these, and rows of each class to grow on. The outputs of the trees are on the scale of a
-    network's: numbers as they are encoded, logits of classes. No more are grown when `perf_counter` is beyond `until`.
+    There must be some of these, and targets to grow on that :func:`can_learn` accepts. The outputs of the trees are on
+    the scale of a network's: numbers as they are encoded, logarithms of counts, logits of classes. No more are grown
+    when `perf_counter` is beyond `until`.
     """
     y = train.y.astype(int) if isinstance(target, Classes) else train.y[:, 0].astype(np.float64)
     model, features = _model(target, seed), train.x.shape[1]
