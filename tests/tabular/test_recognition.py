@@ -93,6 +93,7 @@ class TestNumbers:
         [
             ["a", "b"],
             ["007", "012", "x"],
+            ["01.2020", "02.2020"],
             ["1st", "2nd", "3rd"],
             ["1/2", "3/4"],
             ["1.2.3", "1.2.4"],
@@ -157,6 +158,12 @@ class TestDates:
         assert values[:2] == [pd.Timestamp(time), pd.Timestamp("2020-01-31")]
         assert pd.isna(values[2])
 
+    def test_of_some_times_with_an_offset_those_without_are_said_to_be_in_utc(self):
+        one, values = found(["2024-03-05T07:30+02:00", "2024-03-05T07:30", "-"])
+        assert values[:2] == [pd.Timestamp("2024-03-05 05:30"), pd.Timestamp("2024-03-05 07:30")]
+        assert ", those without an offset in UTC; row 0 has" in one.note
+        assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
+
     def test_a_word_among_dates_is_refused_with_its_row(self):
         words = [f"2024-01-{day:02}" for day in range(1, 29)]
         with pytest.raises(DataError, match=r"column 'c' holds dates, but not '2024-02-30' in row 28; "):
@@ -171,6 +178,8 @@ class TestDates:
         )
         values = found(words, Writing(date_format="%d.%m.%Y"))[1]
         assert values == [pd.Timestamp("2024-03-05"), pd.Timestamp("2023-12-31")]
+        for word, written in {"03/2024": "%m/%Y", "3-2024": "%m-%Y", "Mar-24": "%b-%y", "March 2024": "%B %Y"}.items():
+            assert found([word])[0].note == f"c: text; if values such as {word!r} are dates: --date-format {written!r}"
         both = found(["05/03/2024", "01/02/2024"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
@@ -186,6 +195,10 @@ def test_record_gives_the_notation_again(notation):
 def test_foreign_record(record):
     with pytest.raises(DataError, match="not the description of how a column is written"):
         notation_from_dict(record)
+
+
+def test_known_numbers_may_begin_with_a_zero():
+    assert Numbers(",").parse(pd.Series(["05,50", "007", "12"])).tolist() == [5.5, 7, 12]
 
 
 def test_a_notation_refuses_what_is_not_written_so():

@@ -54,7 +54,7 @@ class Layout:
     doubt : str
         A field of the header that looks like data, if there is one.
     codes : tuple of str
-        Columns with values such as 007, which name something and are no numbers.
+        Columns with values such as 007 or 01.2020, which name something and are no numbers.
     pointed : bool
         Whether a value has a point that cannot stand between thousands.
     """
@@ -97,7 +97,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         offset = len(sample[: filled[0].offset].encode())
         return Layout(separator, names, filled[0].line, offset, tuple(notes), codes=_codes(names, filled))
     at = 0 if header else _header(filled)
-    notes += [f"line {one.line} is no row and left out: {_shown(one.fields)}" for one in filled[:at]]
+    notes += map(_left_out, filled[:at])
     first, rows = filled[at], filled[at + 1 :]
     fields = [field.strip() for field in first.fields]
     if at or not header:
@@ -116,6 +116,32 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     return Layout(
         separator, names, line, len(sample[:offset].encode()), tuple(notes), doubt, _codes(names, rows), _pointed(rows)
     )
+
+
+def find_names(rows: Sequence[Sequence[str]]) -> tuple[int, tuple[str, ...]]:
+    """Return the index of the row of a sheet that has the names, and what to say of the rows left out before it.
+
+    It is the first that is not blank; or, below rows of one cell alone, the first of several cells, if none of these is
+    a value and most rows from there on have several, too.
+
+    Examples
+    --------
+    >>> find_names([["", ""], ["Sales of May", ""], ["day", "price"], ["1", "2.5"]])
+    (2, ("line 2 is no row and left out: 'Sales of May'",))
+    """
+    records = [Record(list(row), line, 0) for line, row in enumerate(rows, 1)]
+    first = next((record for record in records if record.filled), None)
+    names = next((record for record in records if record.filled > 1), first)
+    if first is None or names is None:
+        return 0, ()
+    below = [record.filled > 1 for record in records[names.line - 1 :] if record.filled]
+    if any(map(_is_value, names.fields)) or sum(below) <= len(below) / 2:
+        names = first
+    return names.line - 1, tuple(_left_out(record) for record in records[: names.line - 1] if record.filled)
+
+
+def _left_out(record: Record) -> str:
+    return f"line {record.line} is no row and left out: {_shown(record.fields)}"
 
 
 def _pointed(rows: Sequence[Record]) -> bool:

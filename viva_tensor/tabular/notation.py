@@ -30,7 +30,8 @@ _NUMBER = re.compile(
     rf"(?P<power>[eE][+-]?\d+)?\s*(?P<suffix>{_UNIT})?"
 )
 _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
-_CODE = re.compile(r"0\d+")
+_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d")
+_OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
@@ -126,10 +127,14 @@ CONVENTIONS = tuple(
 def number_parts(word: str) -> re.Match[str] | None:
     """Return sign, prefix, inner sign, body, power and suffix of a word that may be a number in some convention.
 
-    Digits that begin with a zero, such as 007, are a code.
+    A code such as 007, or a month such as 01.2020, is none.
     """
-    match = _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
+    match = _parts(word)
     return None if match is None or is_code(match["body"]) else match
+
+
+def _parts(word: str) -> re.Match[str] | None:
+    return _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
 
 
 @dataclass(frozen=True)
@@ -171,8 +176,16 @@ class Numbers:
         return pd.Series(numbers[words.codes], index=column.index, name=column.name)
 
     def value(self, word: str) -> int | float | None:
-        """Return the number that a word stands for, or None if it is not written so; the unit may be missing."""
-        parts = number_parts(word)
+        """Return the number that a word stands for, or None if it is not written so; the unit may be missing.
+
+        Where numbers are known to be meant, those that begin with a zero are such, too.
+
+        Examples
+        --------
+        >>> Numbers(decimal=",").value("05,50")
+        5.5
+        """
+        parts = _parts(word)
         if word.startswith("(") and parts is not None and parts["sign"] + parts["inner"]:
             return None  # whether that is negative twice, nobody knows
         if parts is None or (parts["prefix"] or self.prefix, parts["suffix"] or self.suffix) != (
@@ -271,8 +284,36 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
 
 
 def is_code(word: str) -> bool:
-    """Return whether a word is of digits that begin with a zero, such as 007: it names something and counts nothing."""
+    """Return whether a word is of digits that begin with a zero, or a month before a year: it counts nothing.
+
+    Examples
+    --------
+    >>> [is_code(word) for word in ("007", "01.2020", "01.50", "01,5", "0.5", "10.2020")]
+    [True, True, False, False, False, False]
+    """
     return _CODE.fullmatch(word.strip()) is not None
+
+
+def without_zeros(word: str) -> str:
+    """Return a word without the zeros that its digits begin with.
+
+    Examples
+    --------
+    >>> without_zeros("007"), without_zeros("00,50"), without_zeros("0")
+    ('7', '0,50', '0')
+    """
+    return re.sub(r"^\s*0+(?=\d)", "", word)
+
+
+def has_offset(word: str) -> bool:
+    """Return whether a word ends with a time and its offset from UTC.
+
+    Examples
+    --------
+    >>> [has_offset(word) for word in ("2024-01-31T10:00Z", "2024-01-31 10:00:00+02:00", "2024-01-31")]
+    [True, True, False]
+    """
+    return _OFFSET.search(word) is not None
 
 
 def is_date(word: str) -> bool:

@@ -13,18 +13,26 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
-from viva_tensor.tabular.layout import SEPARATORS
+from viva_tensor.tabular.layout import SEPARATORS, find_names
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
-from viva_tensor.tabular.typed_columns import Expected, digit_dates, has_decimal_commas, typed, typed_again
+from viva_tensor.tabular.typed_columns import (
+    Expected,
+    digit_dates,
+    has_decimal_commas,
+    typed,
+    typed_again,
+    without_missing,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,10 +40,11 @@ if TYPE_CHECKING:
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
     "feather": lambda path, _: data_frame(_feather(path)),
-    "json": lambda path, _: data_frame(_json_records(path)),
-    "jsonl": lambda path, _: data_frame(_json_lines(path)),
+    "json": lambda path, expected: _json_records(path, expected),
+    "jsonl": lambda path, expected: _json_lines(path, expected),
     "xlsx": lambda path, expected: _first_sheet(path, expected),
 }
+TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
@@ -133,13 +142,13 @@ def read(
         if kind in TEXT:
             source = _read_text(path, TEXT[kind], reading, expected)
         elif kind == "parquet":
-            rows = ParquetRows(path)
+            rows = ParquetRows(path, partial(without_missing, words=reading.writing.missing))
             source = Source(rows.rows(0, len(rows)) if whole else rows)
         else:
             table = TYPED[kind](path, expected)
             check_names(path, table.columns)
             found = typed(table, reading.writing, expected)
-            source = Source(found.table, found.notations, (*_other_sheets(path, kind), *found.notes))
+            source = Source(found.table, found.notations, (*_sheet_notes(path, kind), *found.notes))
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -189,20 +198,67 @@ def _feather(path: Path) -> pa.Table:
     return pyarrow.feather.read_table(path)
 
 
-def _json_lines(path: Path) -> pa.Table:
+def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
+    import pyarrow as pa
     import pyarrow.json
 
-    return pyarrow.json.read_json(path)
+    try:
+        return data_frame(pyarrow.json.read_json(path))
+    except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
+        return _of_records(path, list(_records(path)), expected)
 
 
-def _json_records(path: Path) -> pa.Table:
-    import pyarrow as pa
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line, object_pairs_hook=_once) if line.strip() else None
+            except ValueError as error:
+                raise DataError(
+                    f"cannot read {path} as JSONL: line {number}: {getattr(error, 'msg', one_line(error))}"
+                ) from error
+            if isinstance(record, dict):
+                yield record
+            elif line.strip():
+                raise DataError(f"cannot read {path}: line {number} is no object, wanted one for each row")
 
+
+def _json_records(path: Path, expected: Expected) -> pd.DataFrame:
     records = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     if not (isinstance(records, list) and all(isinstance(record, dict) for record in records)):
         raise DataError(f"cannot read {path}: wanted a list of objects, one for each row")
-    names = dict.fromkeys(name for record in records for name in record)
-    return pa.table({name: [record.get(name) for record in records] for name in names})
+    return _of_records(path, records, expected)
+
+
+def _of_records(path: Path, records: Sequence[Mapping[str, Any]], expected: Expected) -> pd.DataFrame:
+    """Return objects as rows of a table; a column of text and numbers holds both."""
+    import pyarrow as pa
+
+    columns = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = [record.get(name) for record in records]
+        try:
+            columns[name] = data_frame(pa.table({name: values}))[name]
+        except (pa.ArrowException, OverflowError):  # of several kinds, or integers beyond 64 bits
+            columns[name] = pd.Series(_of_several_kinds(path, name, values, expected), dtype=object)
+    return pd.DataFrame(columns)
+
+
+def _of_several_kinds(path: Path, name: str, values: Sequence[Any], expected: Expected) -> Sequence[Any]:
+    """Return values with words in place of booleans, or raise if some of them are lists or objects."""
+    nested = [isinstance(value, list | dict) for value in values]
+    present = sum(value is not None for value in values)
+    if not any(nested):
+        "".join(value for value in values if isinstance(value, str)).encode()  # else it could not be written again
+        return [str(value).lower() if isinstance(value, bool) else value for value in values]
+    if sum(nested) < present and expected.uses(name):
+        row = nested.index(True)
+        kind = "a list" if isinstance(values[row], list) else "an object"
+        raise DataError(
+            f"cannot read {path}: column {name!r} holds {kind} in row {row}, and other values elsewhere; wanted "
+            f"numbers, text or booleans; --drop {name!r} leaves it out"
+        )
+    return values
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -215,19 +271,28 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _first_sheet(path: Path, expected: Expected) -> pd.DataFrame:
     """Return the first sheet of a workbook; pandas would call the second of two columns "a" "a.1"."""
-    names = pd.read_excel(path, header=None, nrows=1, dtype="str", keep_default_na=False)
-    check_names(path, pd.Index([name for name in names.iloc[0] if name] if len(names) else []))
-    dtype = dict.fromkeys(expected.text, "str")
-    return pd.read_excel(path, keep_default_na=False, na_values=[""], dtype=dtype)
+    with pd.ExcelFile(path) as book:
+        top = _top(book)
+        at, _ = find_names(top)
+        check_names(path, pd.Index([name for name in top[at] if name] if top else []))
+        dtype = dict.fromkeys(expected.text, "str")
+        return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
 
 
-def _other_sheets(path: Path, kind: str) -> list[str]:
-    """Name the sheets of a workbook that are not read."""
+def _top(book: pd.ExcelFile) -> list[list[str]]:
+    """Return the first rows of a workbook as text."""
+    top = pd.read_excel(book, header=None, nrows=TITLES, dtype=object, keep_default_na=False)
+    return [[str(cell) for cell in row] for row in top.itertuples(index=False)]
+
+
+def _sheet_notes(path: Path, kind: str) -> list[str]:
+    """Name the sheets of a workbook that are not read, and rows of the first that are left out."""
     if kind != "xlsx":
         return []
     with pd.ExcelFile(path) as book:
         first, *others = map(str, book.sheet_names)
-    return [f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []
+        _, notes = find_names(_top(book))
+    return [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
@@ -281,9 +346,10 @@ def check_reading(path: Path, way: Reading) -> None:
     """
     kind = check_file(path)
     text = replace(way, writing=Writing())
-    if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != Reading()):
+    missing = Reading(writing=Writing(missing=way.writing.missing))
+    if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != missing):
         raise DataError(
-            f"{path} says itself how it is written; options such as --sep and --missing are for other files"
+            f"{path} says itself how it is written; options such as --sep and --decimal are for other files"
         )
 
 

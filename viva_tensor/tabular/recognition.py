@@ -23,6 +23,7 @@ from viva_tensor.tabular.notation import (
     Notation,
     Numbers,
     Words,
+    has_offset,
     is_code,
     number_parts,
 )
@@ -31,8 +32,8 @@ NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and w
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
 PROBE = 2000  # words looked at before all of a column are
 FORMATS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-           "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%b %Y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y",
-           "%d-%b-%y")  # fmt: skip
+           "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y",
+           "%b-%Y", "%b-%y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,24 @@ class Writing:
 
     def or_else(self, other: Writing) -> Writing:
         """Return what is said here, and of what is left open here what is said in another."""
-        return Writing(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+        decimal, thousands = self.separators(other.decimal, other.thousands)
+        return Writing(self.missing or other.missing, decimal, thousands, self.date_format or other.date_format)
+
+    def separators(self, decimal: str, thousands: str) -> tuple[str, str]:
+        """Return what stands before decimals and between thousands, by what was before and what is said here.
+
+        If what is said of one was the other before, they change places.
+
+        Examples
+        --------
+        >>> Writing(decimal=".").separators(",", "."), Writing(decimal=".").separators(",", " ")
+        (('.', ','), ('.', ' '))
+        """
+        new = self.decimal or decimal, self.thousands or thousands
+        if new[0] and new[0] == new[1]:
+            other = ".,".replace(new[0], "")
+            return (new[0], other) if self.decimal else (other, new[1])
+        return new
 
     def conventions(self) -> tuple[Convention, ...]:
         """Return the conventions that remain possible, the plainest first."""
@@ -84,8 +102,8 @@ def overruled(notation: Notation, writing: Writing) -> Notation:
     notation = replace(notation, missing=(*notation.missing, *writing.missing))
     if isinstance(notation, Dates):
         return replace(notation, format=writing.date_format or notation.format)
-    said = {name: value for name in ("decimal", "thousands") if (value := getattr(writing, name))}
-    return replace(notation, **said)
+    decimal, thousands = writing.separators(notation.decimal, notation.thousands)
+    return replace(notation, decimal=decimal, thousands=thousands)
 
 
 class AmbiguousNumbers(DataError):
@@ -153,14 +171,15 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         note = (
             f"{name}: text, since values such as {code!r} begin with a zero; --numeric {name!r} takes them as numbers"
         )
-        return Recognised(None, note)
+        return Recognised(None, "; ".join([note, *([] if writing.date_format else _date_formats(words))]))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers")
-    return Recognised(None, _unread_dates(name, words) if not writing.date_format else "")
+    dates_perhaps = [] if writing.date_format else _date_formats(words)
+    return Recognised(None, "; ".join([f"{name}: text", *dates_perhaps]) if dates_perhaps else "")
 
 
 def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
@@ -189,9 +208,15 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     )
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
+    said += ["those without an offset in UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)
+
+
+def _some_have_offsets(words: Words) -> bool:
+    """Return whether some words have an offset from UTC, and others none."""
+    return len({has_offset(word) for word, absent in zip(words.words, words.absent, strict=True) if not absent}) == 2
 
 
 def _fit_numbers(words: Sequence[str]) -> BoolArray:
@@ -240,18 +265,16 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     return Numbers(*best[0], *affixes), shown
 
 
-def _unread_dates(name: str, words: Words) -> str:
-    """Return a line about text that may be dates in another format than that of ISO 8601."""
+def _date_formats(words: Words) -> list[str]:
+    """Describe in which formats, other than that of ISO 8601, text may be dates, if in any."""
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
-        return ""
+        return []
     fitting = [
         one for one in FORMATS if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
     ]
-    if not fitting:
-        return ""
     options = " or ".join(f"--date-format {one!r}" for one in fitting)
-    return f"{name}: text; if values such as {some[0]!r} are dates: {options}"
+    return [f"if values such as {some[0]!r} are dates: {options}"] if fitting else []
 
 
 __all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Words, is_plain, normal
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Words, is_plain, normal, without_zeros
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
@@ -100,14 +100,14 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         elif name in expected.text:
             table[name] = _labels(table[name])
         else:
-            open_columns[name] = table[name]
+            open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, decimals)
     for name, one in found.items():
         notes += [one.note] if one.note else []
         _apply(table, notations, name, one)
-    notes += _drop_missing(table, writing.missing, expected)
+    notes += drop_missing(table, writing.missing, expected)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
-        notes.append(f"no column holds dates written as {writing.date_format}")
+        notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
 
 
@@ -140,9 +140,16 @@ def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
-    """Return the columns of integers that are dates, such as 20241231; some may lack a zero that they begin with."""
+    """Return the columns of integers that are dates, such as 20241231 or 202412.
+
+    Some may lack a zero that they begin with.
+    """
     known = {name: one for name, one in expected.notations.items() if isinstance(one, Dates) and one.format != ISO}
-    asked = Dates(writing.date_format) if {"%m", "%d"} <= set(re.findall("%.", writing.date_format)) else None
+    parts = re.findall("%.", writing.date_format)
+    # a year alone would fit any number of four digits
+    asked = Dates(writing.date_format) if sum(part in ("%Y", "%y", "%m", "%d") for part in parts) > 1 else None
+    width = sum(4 if part == "%Y" else 2 for part in parts)
+    least = width if parts[:1] == ["%Y"] else width - 1
     found = []
     for name in table.columns:
         if not (expected.uses(name) and pd.api.types.is_integer_dtype(table[name])):
@@ -151,7 +158,8 @@ def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> li
             found.append(name)
         elif asked is not None and name not in (*expected.text, *expected.numbers, *expected.notations):
             digits = table[name].dropna()[:PROBE].astype("string").tolist()
-            if digits and asked.times(digits).notna().mean() > SOME:
+            fits = asked.times([word if least <= len(word) <= width else "" for word in digits])
+            if fits.notna().mean() > SOME:
                 found.append(name)
     return found
 
@@ -165,6 +173,10 @@ def _is_text(column: pd.Series[Any]) -> bool:
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
     return kind in {"string", "mixed-integer"}
+
+
+def _without_zeros(value: Any) -> Any:
+    return without_zeros(value) if isinstance(value, str) else value
 
 
 def _stripped(value: Any) -> Any:
@@ -181,8 +193,25 @@ def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(labels[words.codes], index=column.index, name=column.name)
 
 
-def _drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected) -> list[str]:
-    """Make the words for missing values missing in columns of numbers and text, and describe how many there were."""
+def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
+    """Return a table in which words that stand for missing values are missing."""
+    table = table.copy(deep=False)
+    drop_missing(table, words)
+    return table
+
+
+def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None) -> list[str]:
+    """Make the words for missing values missing in columns of numbers and text, and describe how many there were.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Is changed.
+    missing : sequence of str
+    expected : Expected, optional
+        What is known of columns; those that are not used stay as they are.
+    """
+    expected = expected or Expected()
     notes = []
     for name in table.columns if missing else ():
         column = table[name]
