@@ -104,6 +104,56 @@ def test_pictures_of_numbers_show_the_test_rows():
     np.testing.assert_allclose(errors, run.test["predicted"] - run.test["actual"])
 
 
+def spreading(rows, **asked):
+    """Return the run of a table whose target scatters the more the larger it is."""
+    rng = np.random.default_rng(2)
+    x = rng.uniform(0, 4, rows)
+    table = pd.DataFrame({"x": x, "y": 3 * x + (1 + x) * rng.standard_normal(rows)})
+    return runs.run(table, "y", QUICK, **asked)
+
+
+@pytest.mark.parametrize(
+    ("heading", "ends", "asked"),
+    [
+        ("Intervals", ("lower", "upper"), {"interval": 0.8}),
+        ("Quantiles", ("10%", "95%"), {"loss": "quantile", "quantile": (0.95, 0.1, 0.5)}),
+        ("Quantiles", ("20%", "70%"), {"loss": "quantile", "quantile": (0.2, 0.7)}),
+    ],
+)
+def test_a_band_lies_between_the_ends_and_its_caption_tells_what_they_hold(heading, ends, asked):
+    run = spreading(300, **asked)
+    one = pictures(run)[heading]
+    plotly.graph_objects.Figure({"data": one.data, "layout": one.layout})
+    rows = run.test.sort_values("predicted", kind="stable")
+    for trace, column in zip(one.data, (*ends, "predicted", "actual"), strict=True):
+        assert trace["x"] == list(range(1, 61))
+        np.testing.assert_array_equal(trace["y"], rows[column])
+    lower, upper = (run.test[name] for name in ends)
+    assert [trace.get("fill") for trace in one.data] == [None, "tonexty", None, None]
+    assert one.data[3]["mode"] == "markers"
+    if heading == "Intervals":
+        within = ((lower <= run.test["actual"]) & (run.test["actual"] <= upper)).mean()
+        assert f"{within:.1%} of the test rows lie within their intervals, which are to hold 80%" in one.caption
+        assert f"the mean width is {(upper - lower).mean():.4g}." in one.caption
+    else:
+        below = [f"{(run.test['actual'] < run.test[name]).mean():.1%}" for name in ends]
+        wanted = f"Of the test rows, {below[0]} lie below the quantile {ends[0]} and {below[1]} below {ends[1]}."
+        assert one.caption.endswith(wanted)
+
+
+def test_a_band_shows_no_more_rows_than_other_pictures_and_tells_of_all(monkeypatch):
+    run = spreading(300, interval=0.8)
+    monkeypatch.setattr(page, "POINTS", 20)
+    one = pictures(run)["Intervals"]
+    np.testing.assert_array_equal(one.data[3]["y"], run.test[:20].sort_values("predicted", kind="stable")["actual"])
+    assert one.caption.startswith("20 test rows in the order of their predictions. ")
+    assert f"{run.metric['coverage']:.1%} of the test rows" in one.caption
+
+
+def test_a_prediction_alone_has_no_band():
+    assert not {"Intervals", "Quantiles"} & set(pictures(spreading(100, loss="quantile", quantile=0.9)))
+
+
 def test_curves_of_classes_agree_with_scikit_learn():
     from sklearn import metrics
 

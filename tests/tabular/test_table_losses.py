@@ -34,10 +34,21 @@ AIMS = {"squared": 2.0, "absolute": 2 * np.log(2), "quantile": -2 * np.log(0.1),
 @pytest.mark.parametrize("loss", AIMS)
 @pytest.mark.parametrize("given", [{"preset": "fast"}, {"settings": SEVERAL}])
 def test_predictions_lie_where_the_loss_aims(skewed, loss, given):
-    model = TabularRegressor(loss=loss, quantile=0.9, random_state=0, **given).fit(skewed[["x"]], skewed["y"])
+    level = 0.9 if loss == "quantile" else 0.5
+    model = TabularRegressor(loss=loss, quantile=level, random_state=0, **given).fit(skewed[["x"]], skewed["y"])
     inner = skewed[skewed["x"].between(0.5, 3.5)]
     found = model.predict(inner[["x"]]) - 3 * inner["x"]
     assert found.mean() == pytest.approx(AIMS[loss], abs=0.4)
+
+
+@pytest.mark.parametrize("loss", [None, "squared", "poisson"])
+def test_a_quantile_is_for_its_loss(skewed, loss):
+    with pytest.raises(
+        ValueError, match=r"quantile=0\.9 is for the loss quantile, and this is (squared|poisson|the usual)"
+    ):
+        TabularRegressor(loss=loss, quantile=0.9).fit(skewed[["x"]], skewed["y"])
+    with pytest.raises(tabular.DataError, match="is for the loss quantile"):
+        tabular.run(skewed, "y", loss=loss, quantile=0.9)
 
 
 def test_huber_is_drawn_less_by_rows_far_out(skewed):
@@ -92,7 +103,7 @@ def test_the_loss_of_a_run_is_told(skewed, tmp_path):
     below = (run.test["actual"] < run.test["predicted"]).mean()
     tabular.save(run, tmp_path)
     assert f"{below:.1%} of the test rows lie below the predictions; wanted are 90.0%." in tabular.report.summary(run)
-    assert "Quantile(quantile=0.9)" in (tmp_path / "report.md").read_text()
+    assert "| loss | quantile 90% |" in (tmp_path / "report.md").read_text()
     assert below == pytest.approx(0.9, abs=0.05)
     again = tabular.run(skewed, tabular.Task("y", loss="quantile", quantile=0.9), preset="fast")
     pd.testing.assert_frame_equal(again.test, run.test)

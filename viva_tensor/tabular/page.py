@@ -16,13 +16,14 @@ from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.insight import Dependence, Importance
 from viva_tensor.tabular.model import Run
-from viva_tensor.tabular.targets import Classes
+from viva_tensor.tabular.quantiles import percent
+from viva_tensor.tabular.targets import Classes, Ranged
 
 POINTS = 2000  # test rows in a picture
 MOST_CLASSES = 8  # with curves of their own
 MOST_LABELS = 30  # in the confusion matrix
 BINS = 10  # of a calibration curve
-INK, GREY = "#1b4d89", "#9aa5b1"
+INK, GREY, PALE = "#1b4d89", "#9aa5b1", "rgba(27, 77, 137, 0.2)"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto; max-width: 60rem; padding: 1rem; }
 h1 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
@@ -58,7 +59,7 @@ def page(run: Run, source: str, command: str = "") -> bytes:
     SubElement(body, "p").text = report.overview(run, source) + "."
     heading, *rows = report.score_table(run)
     _table(body, heading, rows, numbers=True)
-    for line in (*report.verdict(run), report.speed(run) + "."):
+    for line in (*report.remarks(run), report.speed(run) + ".", report.preset(run) + "."):
         SubElement(body, "p").text = line
     pictures = list(_pictures(run))
     for i, picture in enumerate(pictures):
@@ -68,7 +69,7 @@ def page(run: Run, source: str, command: str = "") -> bytes:
         SubElement(figure, "figcaption").text = picture.caption
     _findings(body, run)
     SubElement(body, "h2").text = "Settings"
-    _table(body, ["setting", "value"], [[name, str(value)] for name, value in report.settings(run).items()])
+    _table(body, ["setting", "value"], report.settings_table(run))
     if command:
         SubElement(body, "h2").text = "The same run again"
         SubElement(body, "pre").text = command
@@ -188,6 +189,32 @@ def _of_numbers(run: Run) -> Iterable[Picture]:
     errors = {"x": predicted.tolist(), "y": (predicted - actual).tolist(), "mode": "markers", "marker": _marker()}
     layout = {"xaxis": _axis(f"predicted {name}"), "yaxis": _axis("predicted - actual")}
     yield Picture("Residuals", "A pattern in them is something that the network has not learned.", [errors], layout)
+    if isinstance(run.target, Ranged):
+        yield _band(run, run.target)
+
+
+def _band(run: Run, target: Ranged) -> Picture:
+    """Return the area between the ends of intervals, or the outermost quantiles, by prediction, with actual values."""
+    ends = ["lower", "upper"]
+    if target.level is not None:
+        levels = sorted((target.level, *target.levels))
+        ends = [percent(levels[0]), percent(levels[-1])]
+    some = run.test[:POINTS].sort_values("predicted", kind="stable")
+    x = list(range(1, len(some) + 1))
+
+    def line(column: str, **more: Any) -> dict[str, Any]:
+        return {"x": x, "y": _floats(some[column]).tolist(), "name": column, "mode": "lines", **more}
+
+    data = [
+        line(ends[0], line={"color": PALE, "width": 1}, showlegend=False),
+        line(ends[1], line={"color": PALE, "width": 1}, fill="tonexty", fillcolor=PALE, name=f"{ends[0]} to {ends[1]}"),
+        line("predicted", line={"color": GREY}),
+        line("actual", mode="markers", marker=_marker()),
+    ]
+    layout = {"xaxis": _axis("test rows by prediction"), "yaxis": _axis(_text(target.name))}
+    heading = "Intervals" if target.level is None else "Quantiles"
+    caption = f"{len(some):,} test rows in the order of their predictions. {report.held(run.metric, target, True)}"
+    return Picture(heading, caption, data, layout)
 
 
 def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:

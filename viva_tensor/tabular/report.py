@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from viva_tensor.distributed.clock import Times
 from viva_tensor.tabular.data import number_of
+from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.losses import LOG_LOSS, OF_NUMBERS
+from viva_tensor.tabular.metrics import METRICS, Metric
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
-from viva_tensor.tabular.quantiles import Quantile, percent
+from viva_tensor.tabular.quantiles import Quantile, Several, percent
 from viva_tensor.tabular.targets import Classes, Ranged
+from viva_tensor.train.settings import Loss
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
+NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
@@ -31,7 +36,7 @@ def summary(run: Run) -> str:
     for row in table:
         cells = "".join(f" {cell:>{max(10, width)}}" for cell, width in zip(row[1:], widths, strict=True))
         lines.append(f"{row[0] if row is table[0] else '  ' + row[0]:<30}{cells}")
-    lines += [f"  {line}" for line in verdict(run)]
+    lines += [f"  {line}" for line in remarks(run)]
     return "\n".join([*lines, "", speed(run), preset(run)])
 
 
@@ -63,13 +68,12 @@ def markdown(run: Run, source: str) -> str:
         "|---" * len(head) + "|",
         *map(_markdown_row, rows),
         "",
-        speed(run) + ".",
-        "",
-        preset(run) + ".",
-        "",
     ]
+    said = [f"- {line}" for line in remarks(run)]
+    lines += [*said, ""] if said else []
+    lines += [speed(run) + ".", "", preset(run) + ".", ""]
     lines += ["| setting | value |", "|---|---|"]
-    lines += [_markdown_row([name, str(value)]) for name, value in settings(run).items()]
+    lines += map(_markdown_row, settings_table(run))
     return "\n".join(lines) + "\n"
 
 
@@ -88,6 +92,7 @@ def record(run: Run) -> dict[str, Any]:
         "settings": settings(run),
         "epochs": len(run.fit.history["epoch"]),
         "best_epoch": run.fit.best_epoch,
+        "interrupted": run.fit.interrupted,
         "seconds": run.fit.seconds,
         "rows_per_second": run.fit.rows_per_second,
         "times": [one._asdict() for one in run.fit.times],
@@ -112,7 +117,7 @@ def describe(model: Model) -> str:
         f"predicts  {target.name}: {gives}",
         f"network   {'-'.join(map(str, sizes))}, {model.activation}: "
         f"{sum(layer.w.data.size + layer.b.data.size for layer in model.layers):,} weights",
-        f"columns   {', '.join(column.name for column in model.encoding.columns)}",
+        f"columns   {', '.join(_columns(model.encoding))}",
     ]
     if model.trees is not None:
         count, nodes = len(model.trees.root), len(model.trees.value)
@@ -127,12 +132,38 @@ def settings(run: Run) -> dict[str, Any]:
     return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
 
+def settings_table(run: Run) -> list[list[str]]:
+    """Return the name and value of each setting, for a person."""
+    words = {"loss": loss_in_words(run.settings.loss)}
+    if isinstance(run.settings.metric, Metric):
+        words["metric"] = run.settings.metric.name
+    return [[name, words.get(name, str(value))] for name, value in settings(run).items()]
+
+
+def loss_in_words(loss: str | Loss) -> str:
+    """Return a loss by the name that users give it, with its quantiles.
+
+    Examples
+    --------
+    >>> from viva_tensor.tabular.quantiles import at, between
+    >>> loss_in_words(between("mse", 0.9)), loss_in_words(at((0.9, 0.1, 0.5))), loss_in_words(Quantile(0.9))
+    ('squared, with quantiles 5% and 95%', 'quantiles 10%, 50%, 90%', 'quantile 90%')
+    """
+    if isinstance(loss, Quantile):
+        return f"quantile {percent(loss.quantile)}"
+    if isinstance(loss, Several):
+        if isinstance(loss.first, Quantile) and not loss.interval:
+            return f"quantiles {', '.join(map(percent, sorted((loss.first.quantile, *loss.levels))))}"
+        return f"{loss_in_words(loss.first)}, with quantiles {' and '.join(map(percent, loss.levels))}"
+    return NAMES.get(loss, getattr(loss, "__qualname__", str(loss)))
+
+
 def overview(run: Prepared | Run, source: str) -> str:
     """Return rows, target, columns and features in a line."""
     encoding = run.encoding
     return (
         f"{source}: {number_of(run.rows['read'], 'row')}; {run.target.name} from "
-        f"{number_of(len(encoding.columns), 'column')} as {number_of(len(encoding.feature_names), 'feature')}"
+        f"{number_of(len(_columns(encoding)), 'column')} as {number_of(len(encoding.feature_names), 'feature')}"
     )
 
 
@@ -155,19 +186,54 @@ def score_table(run: Run) -> list[list[str]]:
     return table
 
 
+def remarks(run: Run) -> list[str]:
+    """Return a line for each thing to know beside the scores: an interruption, what was asked for, the verdict."""
+    lines = []
+    if run.fit.interrupted:
+        lines.append("Training was interrupted from the keyboard; this is what it had reached by then.")
+    for name, value in run.metric.items():
+        if name in METRICS:
+            lines.append(f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}")
+    if isinstance(run.target, Ranged):
+        lines.append(held(run.metric, run.target))
+    return [*lines, *verdict(run)]
+
+
+def held(metric: Mapping[str, float], target: Ranged, outermost: bool = False) -> str:
+    """Return how many test rows lie within intervals and how wide these are, or how many lie below quantiles.
+
+    Examples
+    --------
+    >>> held({"coverage": 0.875, "width": 2.5}, Ranged("price", mean=0.0, std=1.0))
+    '87.5% of the test rows lie within their intervals, which are to hold 90%; the mean width is 2.5.'
+    >>> shares = {"below 10%": 0.125, "below 50%": 0.5, "below 90%": 0.875}
+    >>> held(shares, Ranged("price", mean=0.0, std=1.0, levels=(0.1, 0.9), level=0.5), outermost=True)
+    'Of the test rows, 12.5% lie below the quantile 10% and 87.5% below 90%.'
+    """
+    if target.level is None:
+        wanted, width = percent(target.coverage), _quantity("width", metric["width"])
+        within = f"{metric['coverage']:.1%} of the test rows lie within their intervals"
+        return f"{within}, which are to hold {wanted}; the mean width is {width}."
+    names = [percent(level) for level in sorted((target.level, *target.levels))]
+    first, *others = [names[0], names[-1]] if outermost else names
+    shares = [f"{metric[f'below {first}']:.1%} lie below the quantile {first}"]
+    shares += [f"{metric[f'below {name}']:.1%} below {name}" for name in others]
+    return f"Of the test rows, {', '.join(shares[:-1])} and {shares[-1]}."
+
+
 def verdict(run: Run) -> list[str]:
     """Say so if the network is no better than something simpler: by the error that was minimised, to a hundredth."""
-    lines = [f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}" for name, value in run.metric.items()]
+    lines = []
     if run.fit.best_epoch == 0:
-        lines.append("A linear model does as well: the network began as one, got no better on the validation rows, and")
-        lines[-1] += " the linear model was kept."
+        lines.append(
+            "A linear model does as well: the network began as one, got no better on the validation rows, and the "
+            "linear model was kept."
+        )
     loss = run.target.loss
     if isinstance(run.target, Ranged):
-        if run.target.level is None:
-            lines.append(f"Intervals are to hold {run.target.coverage:.4g} of the rows.")
-            loss = getattr(loss, "first", loss)
-        else:
+        if run.target.level is not None:
             return lines
+        loss = getattr(loss, "first", loss)
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
         return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]
@@ -186,10 +252,12 @@ def speed(run: Run) -> str:
         best = ", kept the linear model that it began as"
     ranks = f" on {run.ranks} ranks" if run.ranks > 1 else ""
     trained = f"Trained on {run.rows['train']:,} rows for {number_of(epochs, 'epoch')}{ranks}"
-    if run.members > 1:
+    if run.preset.parts and not run.rows["validation"]:  # of several networks, even if an interruption left but one
         part = f"{run.preset.parts - 1} of {run.preset.parts} parts of {run.rows['train']:,} rows"
-        trained = f"Trained {run.members} networks, each on {part}, for up to {number_of(epochs, 'epoch')}"
-        best = ", kept the linear models that they began as" if kept == 0 else ""
+        each = ", each on" if run.members > 1 else " on"
+        trained = f"Trained {number_of(run.members, 'network')}{each} {part}, for up to {number_of(epochs, 'epoch')}"
+        linear = "models that they" if run.members > 1 else "model that it"
+        best = f", kept the linear {linear} began as" if kept == 0 else ""
     return f"{trained} in {run.fit.seconds:.1f} s{best}: {run.fit.rows_per_second:,.0f} rows/s"
 
 
@@ -200,6 +268,11 @@ def preset(run: Run) -> str:
     parts += [f"at most {number_of(bins, 'bin')} of each number"] if bins else []
     parts += [f"at most {number_of(epochs, 'epoch')}"] if epochs else []
     return f"{f'Preset {name}' if name else 'No preset'} ({why}): {', '.join(parts)}"
+
+
+def _columns(encoding: Encoding) -> list[str]:
+    """Return the names of the columns of the table that are encoded, each once: some have an effect as well."""
+    return list(dict.fromkeys(column.name for column in encoding.columns))
 
 
 def _quantity(name: str, value: float) -> str:
