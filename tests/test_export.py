@@ -264,6 +264,15 @@ def test_only_the_batch_axis_is_dynamic(rng, tmp_path):
     assert run(tmp_path / "model", np.ones((7, 3)), np.zeros((1, 2)), np.array(0.0)).tolist() == [[0, 0]] * 7
 
 
+def test_the_batch_is_that_of_the_first_input_that_has_rows(tmp_path):
+    number, tape = autograd.new_constant(autograd.new_tape(), np.float32(2))
+    x, tape = autograd.new_constant(tape, np.ones((3, 2), np.float32))
+    y, tape = autograd.mul(tape, x, number)
+    export.onnx(tmp_path / "model", tape, output=y, inputs=(number, x))
+    five = np.arange(10, dtype=np.float32).reshape(5, 2)
+    np.testing.assert_array_equal(run(tmp_path / "model", np.array(3, np.float32), five), 3 * five)
+
+
 def test_inputs_that_are_outputs_and_outputs_that_are_constants(tmp_path):
     x, tape = autograd.new_constant(autograd.new_tape(), np.float32([[1, 2]]))
     c, tape = autograd.new_variable(tape, np.float32([[5.0]]))

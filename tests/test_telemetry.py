@@ -25,6 +25,18 @@ def test_summary_of_known_latencies():
     assert row["max"] == pytest.approx(100e-6)
 
 
+def test_a_wrong_record_is_refused_and_changes_nothing():
+    telemetry.record("work", 1000)
+    before = telemetry.snapshot()
+    for wrong in (4.5, 2**70, "1", None):
+        for name in ("work", "other"):
+            with pytest.raises((TypeError, OverflowError)):
+                telemetry.record(name, wrong)
+    with pytest.raises(TypeError):
+        telemetry.record("work", 1000, nodes="2")
+    assert telemetry.snapshot() == before
+
+
 def test_one_record_is_its_own_percentiles():
     telemetry.record("work", 7000)
     row = telemetry.snapshot()["work"]

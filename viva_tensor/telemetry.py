@@ -48,6 +48,11 @@ if hasattr(os, "register_at_fork"):  # a child has no thread that could release 
 def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     """Add one call of an operation: its latency and the number of tape nodes recorded or visited.
 
+    Raises
+    ------
+    TypeError, OverflowError
+        If they are no whole numbers, or the latency is beyond 64 bits.
+
     Examples
     --------
     >>> record("example", 2_000, nodes=3)
@@ -56,14 +61,15 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     """
     with _lock:
         known = _operations[operation]
-        known.nodes += nodes
-        known.total += nanoseconds
-        if nanoseconds > known.longest:
-            known.longest = nanoseconds
-        if known.count < LATEST_CALLS:
+        visited = known.nodes + nodes
+        if known.count < LATEST_CALLS:  # raises before anything is changed if this is no number of nanoseconds
             known.latest.append(nanoseconds)
         else:
             known.latest[known.count % LATEST_CALLS] = nanoseconds
+        known.nodes = visited
+        known.total += nanoseconds
+        if nanoseconds > known.longest:
+            known.longest = nanoseconds
         known.count += 1
 
 
@@ -83,7 +89,7 @@ def snapshot() -> dict[str, Summary]:
     1
     """
     with _lock:
-        return {name: _summary(known) for name, known in _operations.items()}
+        return {name: _summary(known) for name, known in _operations.items() if known.count}
 
 
 def reset() -> None:

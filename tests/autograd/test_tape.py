@@ -7,6 +7,7 @@ import pickle
 import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from viva_tensor.autograd import (
 )
 from viva_tensor.autograd._tape import BLOCK
 from viva_tensor.autograd.operations import Operation
+from viva_tensor.kernels.arrays import freeze
 
 
 class TestTapeIsAValue:
@@ -144,6 +146,24 @@ class TestArraysAreReadOnly:
             frozen = leaf.data
             again, _ = new(tape, frozen)
             assert again.data is frozen
+
+    @pytest.mark.parametrize("new", [new_variable, new_constant])
+    def test_leaves_copy_views_of_what_can_be_written(self, new, tmp_path):
+        mine, frame = np.ones((2, 3)), pd.DataFrame(np.ones((2, 3)))
+        seen = mine.view()
+        freeze(seen)
+        text = bytearray(mine.tobytes())
+        views = [seen, seen[:, ::2], np.broadcast_to(mine[0], (4, 3)), frame, frame.to_numpy(), frame[1]]
+        views.append(np.frombuffer(memoryview(text).toreadonly()))
+        leaves = [new(new_tape(), one)[0] for one in views]
+        mine[...] = 7
+        frame.iloc[:, :] = 7.0
+        text[:8] = np.float64(7).tobytes()
+        assert all((leaf.data == 1).all() for leaf in leaves)
+        np.save(tmp_path / "large.npy", mine)
+        mapped = np.load(tmp_path / "large.npy", mmap_mode="r")
+        for held in (np.frombuffer(bytes(16)), mapped[:1]):
+            assert np.shares_memory(new(new_tape(), held)[0].data, held)
 
     def test_writing_raises_everywhere(self):
         x, tape = variables(np.ones((2, 2)))

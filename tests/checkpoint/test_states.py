@@ -63,8 +63,8 @@ class TestCheckpoint:
         ("metadata", "place"),
         [
             ({"a": [1, object()]}, "metadata.a.1 is of type object"),
-            ({"a": {1: 2}}, "metadata.a is of type dict"),
-            ({"$": 1}, "metadata is of type dict"),
+            ({"a": {1: 2}}, "metadata.a is of type dict with the key 1,"),
+            ({"a": 2, "$": 1}, r"metadata is of type dict with the key '\$',"),
             ({"f": Fraction(1, 2)}, "metadata.f is of type Fraction"),
             ({"f": print}, "metadata.f is of type builtin"),
             ({"a": np.array([None])}, "metadata.a is an array of object"),

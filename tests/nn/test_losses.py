@@ -21,6 +21,13 @@ def value(loss, p, t, weights=None, **choices):
     return result.data, backward(tape, result)[pred]
 
 
+@pytest.mark.parametrize(("p", "t"), [(-np.inf, 0.0), (0.0, -np.inf), (-2e38, 2e38), (1.0, 1.0)])
+def test_the_quantile_loss_of_infinite_differences_is_infinite(p, t):
+    found, slope = value(nn.quantile_loss, np.float32([p]), np.float32([t]), quantile=0.9)
+    assert found == (0 if p == t else np.inf)
+    np.testing.assert_allclose(slope, -0.9 if t > p else 0.1 if t < p else 0.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 4)])
 def test_reductions_and_weights(name, shape, rng):

@@ -56,6 +56,11 @@ def test_gradients_of_parts_are_that_of_the_batch(rng):
     assert state.steps == 1
 
 
+def test_gradients_of_parts_may_come_in_any_order():
+    parts = [{0: np.array([1.0]), 3: np.array([5.0])}, {3: np.array([7.0]), 0: np.array([3.0])}]
+    assert optim.averaged_gradients(parts) == {0: [2.0], 3: [6.0]}
+
+
 def test_what_is_no_average_is_refused():
     w, v, tape = recorded(np.ones(2), np.ones(3))
     average = optim.average_init(w)
@@ -69,6 +74,8 @@ def test_what_is_no_average_is_refused():
     with pytest.raises(error.InvalidValue, match="average_init"):
         optim.average_params(tape, Average((), 1), w)
     one = {0: np.ones(2)}
+    with pytest.raises(error.ShapeMismatch, match="gradients of the same variables"):
+        optim.averaged_gradients([one, {0: np.ones(1)}])
     for parts, weights in (([], None), ([one, {1: np.ones(2)}], None), ([one], [1, 2]), ([one], [-1]), ([one], 0)):
         with pytest.raises(error.InvalidValue, match="averaged_gradients"):
             optim.averaged_gradients(parts, weights)

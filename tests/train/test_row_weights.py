@@ -145,7 +145,7 @@ def test_a_source_gives_weights(rows):
     arrays = train.fit(x, y, settings, weights=w + 0.1)
     for a, b in zip(*(train.parameters(one.layers) for one in (fitted, arrays)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    with pytest.raises(InvalidValue, match=r"the weight of row 0 of a piece is 0\.0; leave rows of weight 0 out"):
+    with pytest.raises(InvalidValue, match=r"the weight of row 0 of a piece is 0\.0; .* leave rows of weight 0 out"):
         train.fit(Source(x, y, 0 * w), settings=settings)
     with pytest.raises(InvalidValue, match="weights beside a source"):
         train.fit(Source(x, y), settings=settings, weights=w)

@@ -94,6 +94,17 @@ class Endless(Pieces):
             yield from super().epoch(rng)
 
 
+class Turning:
+    """A source whose targets become others, the second time that its rows are asked for or later."""
+
+    def __init__(self, x, y, others, times=2):
+        self.x, self.y, self.others, self.times, self.shape = x, y, others, times, x.shape
+
+    def epoch(self, rng):
+        self.times -= 1
+        yield self.x, self.y if self.times > 0 else self.others
+
+
 class Bare(Pieces):
     def epoch(self, rng):
         yield self.x
@@ -118,8 +129,9 @@ class Failing(Pieces):
             Pieces(X, spoiled(Y, 3, np.inf), 50), {}, InvalidShape, "49 of its rows with a target",
             marks=pytest.mark.filterwarnings("ignore:.*no finite target"),
         ),
-        (Short(X, Y, 64), {}, InvalidValue, "192 rows or more in an epoch, and said 200"),
+        (Short(X, Y, 64), {}, InvalidValue, "has 192 rows in an epoch, and said 200"),
         (Endless(X, Y, 64), {}, InvalidValue, "rows or more in an epoch, and said 200"),
+        (Turning(X, Y, np.hstack([Y, Y])), {}, InvalidShape, "a piece of another kind than the first; .* outputs"),
         (Bare(X, Y, 64), {}, InvalidValue, r"yields a ndarray; yield features and targets, \(x, y\)"),
         (Shapeless(), {}, InvalidValue, r"shape of the source is None; give it \(rows, features\)"),
         (Failing(X, Y, 64), {}, OSError, "the disk is gone"),
@@ -134,6 +146,23 @@ class Failing(Pieces):
 def test_what_cannot_be_used_is_refused_in_words(source, options, error, words):
     with pytest.raises(error, match=words):
         fit(source, **{"settings": SETTINGS, **options})
+
+
+@pytest.mark.filterwarnings("ignore:.*begun again")
+def test_rows_that_become_bad_later_are_looked_at_when_they_make_training_diverge():
+    with pytest.raises(InvalidValue, match="no row has a finite target"):
+        fit(Turning(X, Y, np.nan * Y, times=4), settings=SETTINGS)
+
+
+@pytest.mark.parametrize("weight", [2.0**101, 1e300, 2.0**-101])
+def test_weights_of_a_source_that_no_ratio_tells_are_refused(weight):
+    class Weighted(Pieces):
+        def epoch(self, rng):
+            for x, y in super().epoch(rng):
+                yield x, y, np.full(len(x), weight)
+
+    with pytest.raises(InvalidValue, match=r"the weight of row 0 of a piece is .*; only ratios count"):
+        fit(Weighted(X, Y, 64), settings=SETTINGS)
 
 
 def test_a_table_with_a_column_called_epoch_is_no_source():

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 from support.fits import QUICK, fit_line, same_bits, weights
 
 from viva_tensor import autograd, nn, optim, train
@@ -93,6 +94,36 @@ class TestFit:
         assert [one["epoch"] for one in seen] == fitted.history["epoch"] == [1, 2, 3]
         assert [one["train_loss"] for one in seen] == fitted.history["train_loss"]
         assert same_bits(fitted, train.fit(x, x, dataclasses.replace(settings, epochs=3)))
+
+    def test_numpys_truth_stops_as_well(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        fitted = train.fit(x, x, QUICK, callback=lambda values: values["train_loss"] < np.float64(1e9))
+        assert len(fitted.history["epoch"]) == 1
+        with pytest.raises(InvalidValue, match="callback='stop', wanted a function of the values of an epoch"):
+            train.fit(x, x, QUICK, callback="stop")
+
+    def test_an_interruption_while_rows_are_validated_leaves_the_epoch_before(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        calls = []
+
+        def metric(tape, output, target):
+            calls.append(len(calls))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return nn.mae_loss(tape, output, target)
+
+        settings = dataclasses.replace(QUICK, schedule="constant", epochs=6, metric=metric)
+        with pytest.warns(UserWarning, match="interrupted in epoch 3; what 2 epochs reached is returned"):
+            fitted = train.fit(x, x, settings)
+        calls[:] = [0] * 9
+        whole = train.fit(x, x, settings, callback=lambda values: values["epoch"] == 2)
+        assert fitted.history == whole.history
+        assert same_bits(fitted, whole)
+
+    def test_sparse_matrices_of_scipy_are_pointed_the_way(self):
+        x = scipy.sparse.csr_array(np.eye(8))
+        with pytest.raises(DtypeError, match=r"a csr_array of SciPy; give x\.toarray\(\), or train\.SparseRows"):
+            train.fit(x, np.ones(8), QUICK)
 
     def test_a_fit_predicts_with_its_own_activation(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]

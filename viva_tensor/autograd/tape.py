@@ -16,7 +16,7 @@ from viva_tensor.autograd._tape import new_variables as new_variables  # of whic
 from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
-from viva_tensor.kernels.arrays import Array, as_array, freeze
+from viva_tensor.kernels.arrays import Array, as_array, freeze, may_change
 from viva_tensor.kernels.checks import is_iterable
 
 T = TypeVar("T")
@@ -287,7 +287,8 @@ def new_variable(tape: Tape, data: ArrayLike) -> Traced[Variable]:
     ----------
     tape : Tape
     data : array_like, float32 or float64
-        Python numbers and lists become float32. Writeable arrays are copied, read-only arrays are held as they are.
+        Python numbers and lists become float32. Arrays that can be written, be it by what they are a view of, are
+        copied; others are held as they are.
 
     Raises
     ------
@@ -340,7 +341,7 @@ def new_leaves(
 
 def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Traced[Variable]:
     array = as_array(name, data)
-    if array.flags.writeable:
+    if may_change(array):
         array = array.copy()
         freeze(array)
     if not isinstance(tape, Tape):

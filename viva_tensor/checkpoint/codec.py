@@ -72,12 +72,21 @@ def encoded(value: Any, path: str, tensors: dict[str, Array]) -> Any:
             "state": encoded(value.bit_generator.state, f"{path}.state", tensors),
             "seed": encoded(seed, f"{path}.seed", tensors),
         }
-    kind = f"an array of {value.dtype}" if plain else f"of type {type(value).__name__}"
     raise InvalidValue(
-        f"{path} is {kind}, which a checkpoint cannot hold",
+        f"{path} is {_kind(value)}, which a checkpoint cannot hold",
         operation="save",
-        hint="give numbers, strings, arrays, lists, tuples, mappings with text as keys, and records of this library",
+        hint="give numbers, strings, arrays, lists, tuples, mappings with text as keys (but '$'), and records of this "
+        "library",
     )
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is that a checkpoint cannot hold."""
+    if isinstance(value, Mapping):
+        keys = [one for one in value if not isinstance(one, str) or one == "$"]
+        return f"of type {type(value).__name__} with the key {keys[0]!r}"
+    kind = type(value).__name__
+    return f"an array of {value.dtype}" if kind == "ndarray" else f"of type {kind}"
 
 
 def decoded(tree: Any, tensors: dict[str, Array]) -> Any:

@@ -34,8 +34,8 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
         The result of the model, named ``output``.
     inputs : sequence of Variable
         Leaves that each run replaces, named ``input0``, ``input1``, ... All other constants and variables that the
-        output depends on become part of the model. The first axis of the first input, and of each input with as many
-        rows, is the batch: the model takes any number of rows.
+        output depends on become part of the model. The first axis of the first input that has one, and of each input
+        with as many rows, is the batch: the model takes any number of rows.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     -----
     The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; its results differ from this library's by the
     rounding of sums and exponentials. Not every runtime has every operation in float64: onnxruntime lacks exact GELU,
-    erf, Mish and softplus there.
+    erf, ELU (and so SELU), Mish and softplus there.
 
     References
     ----------
@@ -97,7 +97,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     graph.nodes.append(("Identity", (names[output.id],), "output", {}))
 
     dtype = helper.np_dtype_to_tensor_dtype(source.dtype)
-    rows = source.inputs[0].shape[:1]
+    rows = _rows(source.inputs)
     information = [
         helper.make_tensor_value_info(name, dtype, _axes(name, variable.shape, larger[variable.id].shape, rows))
         for name, variable in [*((names[one.id], one) for one in source.inputs), ("output", output)]
@@ -118,9 +118,14 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     return files.replace(path, model.SerializeToString())
 
 
+def _rows(inputs: Sequence[Variable]) -> tuple[int, ...]:
+    """Return the rows of a batch, of the first input that has rows; nothing if none has."""
+    return next((variable.shape[:1] for variable in inputs if variable.ndim), ())
+
+
 def _with_one_more_row(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dict[int, Array]:
     """Return the value of each variable for a batch of one more row: the axes that grow, and proof that they can."""
-    rows = inputs[0].shape[:1]
+    rows = _rows(inputs)
     values = {}
     for variable in inputs:
         shape = variable.shape

@@ -42,6 +42,31 @@ UNSUITABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 freeze = methodcaller("setflags", False)  # write=False, by position because that takes half the time
 
 
+def may_change(array: Array) -> bool:
+    """Return whether the elements of an array can be written, by it or by what it is a view of.
+
+    Examples
+    --------
+    >>> array = np.zeros((3, 1))
+    >>> view = np.broadcast_to(array, (3, 2))
+    >>> view.flags.writeable, may_change(view)
+    (False, True)
+    >>> freeze(array)
+    >>> may_change(view)
+    False
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return True
+        owner = owner.base
+    try:
+        view = memoryview(owner)
+        return not view.readonly or (view.obj is not owner and not memoryview(view.obj).readonly)
+    except (TypeError, ValueError):  # nothing, or no buffer, such as what an array of another library keeps alive
+        return False
+
+
 def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
     """Return the specialisations of a compiled wrapper, keyed by the dtype of its arrays."""
     return {FLOAT32: kernel["float"], FLOAT64: kernel["double"]}

@@ -34,6 +34,17 @@ def flag(operation: str, name: str, value: Any) -> bool:
     raise InvalidValue(f"{name}={shown(value)}, wanted True or False", operation=operation)
 
 
+def is_true(value: object) -> bool:
+    """Return whether a value is True, Python's or NumPy's: what a function returns by chance is not.
+
+    Examples
+    --------
+    >>> is_true(np.float64(1) < 2), is_true("yes"), is_true(1)
+    (True, False, False)
+    """
+    return isinstance(value, bool | np.bool_) and bool(value)
+
+
 def is_step_count(steps: Any, least: int = 0) -> bool:
     """Return whether a value is a number of steps, without abstract classes, which cost as much as a small kernel."""
     return isinstance(steps, (int, np.integer)) and steps.__class__ is not bool and bool(least <= steps < 1 << 62)

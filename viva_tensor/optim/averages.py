@@ -12,7 +12,7 @@ from viva_tensor import kernels
 from viva_tensor.autograd import Tape, Traced
 from viva_tensor.autograd.tape import new_variables, no_tape
 from viva_tensor.error import InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import Array, as_numbers, freeze
+from viva_tensor.kernels.arrays import Array, as_numbers, freeze, same_shape
 from viva_tensor.kernels.checks import share
 from viva_tensor.optim.trees import leaves, replaced
 
@@ -172,8 +172,9 @@ def averaged_gradients(
 
     Raises
     ------
-    InvalidValue
-        If there are none, or of different variables; if weights are negative, all 0, or not as many.
+    InvalidValue, ShapeMismatch
+        If there are none, or of different variables; if weights are negative, all 0, or not as many; if gradients of a
+        variable differ in shape.
 
     Examples
     --------
@@ -184,7 +185,7 @@ def averaged_gradients(
     given = [1.0] * len(parts) if weights is None else weights
     shares = as_numbers("averaged_gradients", "weights", given, np.float64)
     hint = "give one mapping for each part of a batch, and their numbers of rows"
-    if not parts or len({tuple(one) for one in parts}) > 1:
+    if not parts or any(one.keys() != parts[0].keys() for one in parts):
         raise InvalidValue("no gradients, or of different variables", operation="averaged_gradients", hint=hint)
     if shares.shape != (len(parts),) or not (np.isfinite(shares).all() and (shares >= 0).all() and shares.any()):
         raise InvalidValue(f"weights={weights!r:.100}", operation="averaged_gradients", hint=hint)
@@ -192,6 +193,7 @@ def averaged_gradients(
     found = {key: kernels.scale(array, float(shares[0]) / total) for key, array in parts[0].items()}
     for one, weight in zip(parts[1:], shares[1:], strict=True):
         for key, array in one.items():
+            same_shape("averaged_gradients", found[key].shape, np.shape(array), "give gradients of the same variables")
             found[key] = kernels.add(found[key], kernels.scale(array, float(weight) / total))
     return found
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from viva_tensor.kernels.arrays import Array
+from viva_tensor.kernels.checks import is_true
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -58,7 +57,7 @@ class Watch:
 
     def end(self, values: dict[str, float], weights: Callable[[], Weights]) -> bool:
         """Tell that an epoch has ended with these values; return whether training is to stop."""
-        stop = self._mlp.callback is not None and _is_true(self._mlp.callback(values))
+        stop = self._mlp.callback is not None and is_true(self._mlp.callback(values))
         if self._part is not None:
             part, self._part = self._part, None
             stop |= part.call_on_fit_task_end(
@@ -75,8 +74,3 @@ class Watch:
         if self._part is not None:  # a step that was not made, or not to its end
             self._part.call_on_fit_task_end(estimator=self._mlp)
         self._whole.call_on_fit_task_end(estimator=self._mlp, **self._rows, reconstruction_attributes={})
-
-
-def _is_true(value: object) -> bool:
-    """Return whether a value is True, Python's or NumPy's: what a function returns by chance stops nothing."""
-    return isinstance(value, bool | np.bool_) and bool(value)

@@ -17,7 +17,7 @@ from viva_tensor.distributed import Ranks, warn_of_affinity
 from viva_tensor.error import DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
-from viva_tensor.kernels.checks import check_count, flag
+from viva_tensor.kernels.checks import check_count, flag, is_true
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.checkpointing import Checkpointer, Kept
 from viva_tensor.train.labels import Labels, labels_of, numbers_of
@@ -141,7 +141,7 @@ def fit(
     with ranks.fail_together("fit"):
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
-        _check(x, settings, validation, classes, checkpoint, resume)
+        _check(x, settings, validation, classes, checkpoint, resume, callback)
         if is_source(x):
             _check_source(y, rows, weights, validation, ranks)
         if weights is not None and ranks.size > 1:
@@ -172,9 +172,7 @@ def fit(
         except DivergenceError as error:
             if attempt == len(calmer) - 1:
                 raise
-            if ranks.first:
-                lr = calmer[attempt + 1].optimizer.lr
-                warnings.warn(f"fit: {error.reason}; begun again with lr={lr:g}, clipping gradients", stacklevel=2)
+            _begin_again(error, calmer[attempt + 1], chosen, ranks)
     raise AssertionError
 
 
@@ -212,7 +210,7 @@ def _train(
 def _stops(callback: Callable[[Mapping[str, float]], object], training: Training) -> bool:
     """Return whether a callback on any rank wants training to stop."""
     values = {name: column[-1] for name, column in training.history.items()}
-    return any(training.ranks.all(callback(values) is True))
+    return any(training.ranks.all(is_true(callback(values))))
 
 
 def _ever_calmer(settings: Settings) -> list[Settings]:
@@ -230,8 +228,23 @@ def _calmer(settings: Settings) -> Settings:
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
 
 
+def _begin_again(error: DivergenceError, settings: Settings, rows: Rows | SourcedRows, ranks: Ranks) -> None:
+    """Warn that training begins again, after a divergence that wrong rows of a source may have led to."""
+    if isinstance(rows, SourcedRows):
+        rows.look_again()
+    if ranks.first:
+        lr = settings.optimizer.lr
+        warnings.warn(f"fit: {error.reason}; begun again with lr={lr:g}, clipping gradients", stacklevel=3)
+
+
 def _check(
-    x: object, settings: object, validation: object, classes: int | None, checkpoint: object, resume: bool
+    x: object,
+    settings: object,
+    validation: object,
+    classes: int | None,
+    checkpoint: object,
+    resume: bool,
+    callback: object,
 ) -> None:
     """Raise if an option has the wrong type, or two do not go together."""
     if not isinstance(settings, Settings):
@@ -246,6 +259,8 @@ def _check(
         _refuse(f"{watched} without validation rows", "give some, or a validation_fraction above 0")
     if checkpoint is not None and as_path("fit", checkpoint).is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
+    if callback is not None and not callable(callback):
+        _refuse(f"callback={callback!r:.100}, wanted a function of the values of an epoch")
     if resume and checkpoint is None:
         _refuse("resume without a checkpoint", "name the file to resume from")
 

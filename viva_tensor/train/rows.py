@@ -158,11 +158,12 @@ def shares_of(operation: str, weights: npt.ArrayLike, rows: int, chosen: IntArra
 
 
 def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss: str, classes: int | None) -> None:
-    target = targets[chosen]
+    target, hint = targets[chosen], ""
     if loss == "cross_entropy" and target.ndim == 1:
         most = (MOST_CLASSES if classes is None else classes) - 1
         bad = np.flatnonzero((target < 0) | (target > most) | (target != np.floor(target)))
         wanted = f"class numbers from 0 to {most}"
+        hint = "" if classes is None else "if the rows to train on lack the last classes, give classes="
     elif loss == "cross_entropy":
         bad = np.flatnonzero((target < 0).any(axis=1) | (abs(target.sum(axis=1, dtype=np.float64) - 1) > 1e-3))
         wanted = "probabilities that sum to 1"
@@ -171,7 +172,7 @@ def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss:
         wanted = "numbers from 0 to 1"
     if len(bad):
         raise InvalidValue(
-            f"the target of row {chosen[bad[0]]} is {target[bad[0]]}, wanted {wanted}", operation=operation
+            f"the target of row {chosen[bad[0]]} is {target[bad[0]]}, wanted {wanted}", operation=operation, hint=hint
         )
 
 

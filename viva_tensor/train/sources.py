@@ -46,7 +46,7 @@ class RowSource(Protocol):
     def epoch(self, rng: np.random.Generator) -> Iterator[Piece]:
         """Yield all rows once, in pieces (x, y) or (x, y, weights), shuffled by the generator.
 
-        They are as for :func:`fit`, but weights are above 0.
+        They are as for :func:`fit`, but weights are above 0, from 2⁻¹⁰⁰ to 2¹⁰⁰.
         """
         ...
 
@@ -90,10 +90,13 @@ class SourcedRows:
                 break
             yield arrays
         if done != self.count:
-            raise InvalidValue(
-                f"the source has {done} rows or more in an epoch, and said {self.count}", operation="fit"
-            )
+            more = " or more" if done > self.count else ""
+            raise InvalidValue(f"the source has {done} rows{more} in an epoch, and said {self.count}", operation="fit")
         self._seen = True
+
+    def look_again(self) -> None:
+        """Check the rows of the next epoch, as those of the first."""
+        self._seen = False
 
     def _pieces(self, rng: np.random.Generator) -> Iterator[Rows]:
         what = "rows of a source"
@@ -113,10 +116,13 @@ class SourcedRows:
                     got = f"a piece of shape {rows.x.shape}, {len(rows.indices)} of its rows with a target"
                     hint = f"give {self.features} features, and only rows with a target"
                     raise InvalidShape(got, operation=f"fit on {what}", hint=hint)
-            kind = features.shape[1:], kind_of(features), *(array.shape[1:] for array in arrays_of(features))
+            shapes = features.shape[1:], targets.shape[1:]
+            kind = *shapes, kind_of(features), *(array.shape[1:] for array in arrays_of(features))
             self._kind = self._kind or kind
             if kind != self._kind:
-                hint = "give arrays alone, or sparse rows alone, of the same features, runs and number of entries"
+                hint = (
+                    "give arrays alone, or sparse rows alone, of the same features, runs, number of entries and outputs"
+                )
                 raise InvalidShape("a piece of another kind than the first", operation=f"fit on {what}", hint=hint)
             targets = targets if targets.ndim == 2 or self._settings.loss == "cross_entropy" else targets[:, None]
             weights = self._weights(f"fit on {what}", piece[2], len(features)) if len(piece) == 3 else None
@@ -124,10 +130,11 @@ class SourcedRows:
 
     def _weights(self, operation: str, weights: npt.ArrayLike, rows: int) -> Float32Array:
         numbers = check_weights(operation, weights, rows)
-        if not (numbers >= LEAST_WEIGHT).all():
-            row = int(np.argmin(numbers))
-            got, hint = f"the weight of row {row} of a piece is {numbers[row]}", "leave rows of weight 0 out"
-            raise InvalidValue(got, operation=operation, hint=hint)
+        wrong = ~((numbers >= LEAST_WEIGHT) & (numbers <= 1 / LEAST_WEIGHT))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            hint = "only ratios count: divide all by one number; leave rows of weight 0 out"
+            raise InvalidValue(f"the weight of row {row} of a piece is {numbers[row]}", operation=operation, hint=hint)
         return numbers.astype(self._settings.dtype)
 
 

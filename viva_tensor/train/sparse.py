@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.error import InvalidShape, InvalidValue
+from viva_tensor.error import DtypeError, InvalidShape, InvalidValue
 from viva_tensor.kernels.along import as_starts
 from viva_tensor.kernels.arrays import Array, as_numbers, float_dtype
 from viva_tensor.kernels.checks import check_count
@@ -142,6 +142,9 @@ class SparseRows:
 
 def numbers_of_x(operation: str, x: Any, dtype: npt.DTypeLike) -> Any:
     """Return features of rows in a dtype."""
+    if hasattr(x, "tocsr"):
+        got, hint = f"x is a {type(x).__name__} of SciPy", "give x.toarray(), or train.SparseRows"
+        raise DtypeError(got, operation=operation, hint=hint)
     return x.astype(dtype) if isinstance(x, SparseRows) else as_numbers(operation, "x", x, dtype)
 
 

@@ -143,7 +143,7 @@ class Training:
                 self.history["validation_metric"] = []
         self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
         if start is not None and self._validation is not None:
-            self.best_loss = self._watched(self._validate(self._validation))
+            self.best_loss = self._watched(self._validate(self.layers, self._validation))
         self.seconds = 0.0
 
     def _compile(self, rows: Rows) -> program.Step:
@@ -191,17 +191,18 @@ class Training:
 
         start = perf_counter()
         loss = self._epoch(rate)
-        self.layers = self.latest
+        layers = self.latest
         values = {
             "epoch": self.epoch + 1,
             "learning_rate": latest,
             "train_loss": self._finite(loss),
         }
         if self._validation is not None:
-            values |= self._validate(self._validation)
-        if self.validation is None or self._watched(values) < self.best_loss:
-            self.best_loss = self._watched(values)
-            self.best, self.best_epoch = self.layers, self.epoch + 1
+            values |= self._validate(layers, self._validation)
+        watched = self._watched(values)
+        self.layers = layers  # from here on it is done, and before an interruption leaves what the epoch before reached
+        if self.validation is None or watched < self.best_loss:
+            self.best_loss, self.best, self.best_epoch = watched, layers, self.epoch + 1
         for name, column in self.history.items():
             column.append(values[name])
         self.seconds += perf_counter() - start
@@ -220,11 +221,11 @@ class Training:
             total += loss * len(arrays[0])
         return total / rows.count
 
-    def _validate(self, rows: Rows) -> dict[str, float]:
+    def _validate(self, layers: Layers, rows: Rows) -> dict[str, float]:
         y, weights, count = rows.y, rows.weights, rows.count
         loss = accurate = metric = 0.0
         if count:
-            output = self.network(self.layers, rows.x)
+            output = self.network(layers, rows.x)
             pred, tape = autograd.new_constant(autograd.new_tape(), output)
             target, tape = autograd.new_constant(tape, y)
             shares = None
