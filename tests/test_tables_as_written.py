@@ -1,54 +1,11 @@
 """Tables as spreadsheets, databases and people write them, on the command line: learned from, or refused in words."""
 
-import io
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from support.folders import Folder, N, plane
 
-from viva_tensor.cli import cli
 from viva_tensor.tabular import runs
-
-N = 400
-
-
-class Folder:
-    """A folder with tables, and the command line run on them."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def write(self, name, content):
-        if isinstance(content, pd.DataFrame):
-            content = content.to_csv(index=False)
-        (self.path / name).write_text(content)
-
-    def call(self, *arguments):
-        return CliRunner().invoke(cli, [str(one) for one in arguments])
-
-    def train(self, name, target, *flags):
-        flags = ["--target", target, "--output", self.path / "run", "--force", *flags]
-        done = self.call("train", self.path / name, *flags)
-        assert done.exit_code == 0, done.output
-        self.report = json.loads((self.path / "run" / "report.json").read_text())
-        self.said = "\n".join([*self.report["notes"], *map(str, self.report["left_out"].items())])
-        scores = "training mean" if "training mean" in self.report["test"] else "most frequent class"
-        for note in self.report["notes"]:
-            assert note in done.stdout.partition(scores)[0]  # said on the terminal, too, and before
-        return self.report["test"]["network"]
-
-    def refused(self, name, target, *flags):
-        flags = ["--target", target, "--output", self.path / "run", *flags]
-        done = self.call("train", self.path / name, *flags)
-        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.output
-        return done.stderr
-
-    def predict(self, name, *flags):
-        done = self.call("predict", self.path / "run", self.path / name, *flags)
-        assert done.exit_code == 0, done.output
-        return pd.read_csv(io.StringIO(done.stdout)), done.stderr
 
 
 @pytest.fixture
@@ -57,12 +14,9 @@ def folder(tmp_path, monkeypatch):
     return Folder(tmp_path)
 
 
-@pytest.fixture
-def plane():
-    """Numbers x and z, and y = 3 x + z, which a network learns exactly."""
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"x": rng.normal(size=N).round(3) * 100, "z": rng.normal(size=N)})
-    return table.assign(y=3 * table["x"] + 100 * table["z"])
+@pytest.fixture(name="plane")
+def _plane():
+    return plane()
 
 
 @pytest.mark.parametrize("word", ["None", "NA", "null", "nan", "n/a"])
@@ -327,7 +281,7 @@ def test_a_point_means_in_new_rows_what_it_meant_in_training(folder):
 
 def test_options_for_text_are_refused_for_files_that_say_themselves(folder, plane, tmp_path):
     plane.to_parquet(tmp_path / "t.parquet")
-    for flags in (["--missing", "-999"], ["--sep", ";"], ["--no-header"]):
+    for flags in (["--decimal", ","], ["--sep", ";"], ["--no-header"]):
         assert "says itself how it is written" in folder.refused("t.parquet", "y", *flags)
 
 
@@ -398,7 +352,7 @@ def test_dates_of_digits_keep_the_zero_that_they_begin_with(folder):
     folder.write("new.csv", "day,z\n01022022,1\n12022022,1\n")
     assert folder.predict("new.csv")[0]["predicted"].diff()[1] == pytest.approx(11, abs=1.5)
     folder.train("t.csv", "y", "--date-format", "%d/%m/%Y")
-    assert "no column holds dates written as %d/%m/%Y" in folder.said
+    assert "no column was taken for dates written as %d/%m/%Y" in folder.said
 
 
 def test_rare_categories_are_counted(folder):

@@ -29,7 +29,7 @@ from viva_tensor.options import (
     SHARE,
     Failure,
     class_weights,
-    names,
+    names_option,
     of_one,
     parse_hidden,
     reading_of,
@@ -146,9 +146,9 @@ def repeating(arguments: Sequence[str]) -> str:
     help="How much rows of a class count, or balanced: all classes alike.  [default: 1]",
 )
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
-@click.option("--drop", metavar="COLUMN,...", callback=names, help="Columns to leave out.")
-@click.option("--categorical", metavar="COLUMN,...", callback=names, help="Columns whose numbers are categories.")
-@click.option("--numeric", metavar="COLUMN,...", callback=names, help="Columns to keep that only number the rows.")
+@names_option("--drop", "COLUMN", "Columns to leave out; a name with a comma in quotes: '\"size, cm\"'.")
+@names_option("--categorical", "COLUMN", "Columns whose numbers are categories.")
+@names_option("--numeric", "COLUMN", "Columns to keep that only number the rows.")
 @reading_options
 @click.option(
     "--preset",
@@ -364,6 +364,8 @@ def predict(
     if append:
         predictions = saving.appended(reading.as_written(file, said), predictions, model.origin.id)
     try:
+        if output is not None:
+            output.absolute().parent.mkdir(parents=True, exist_ok=True)
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error

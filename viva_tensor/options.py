@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,18 @@ def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) 
     return widths
 
 
-def names(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """Return names from a comma-separated list."""
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+def names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names from comma-separated lists; one with a comma stands in quotes, as in CSV."""
+    try:
+        found = [name.strip() for row in csv.reader(given, skipinitialspace=True) for name in row]
+    except csv.Error as error:
+        raise Failure(f"{parameter.opts[0]} takes names with commas between them; {error}") from error
+    return tuple(filter(None, found))
+
+
+def names_option(flag: str, names_of: str, text: str) -> Callable[[Any], Any]:
+    """Return an option for a list of names, which may be given several times."""
+    return click.option(flag, metavar=f"{names_of},...", multiple=True, callback=names, help=text, show_default=False)
 
 
 def shares(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
@@ -79,7 +89,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--encoding", metavar="NAME", help="Of a text file.  [default: utf-8]"),
             click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
             click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
-            click.option("--missing", metavar="WORD,...", callback=names, help="Words for a missing value."),
+            names_option("--missing", "WORD", "Words for a missing value."),
             click.option("--date-format", metavar="FORMAT", help="Of dates, such as %d.%m.%Y.  [default: ISO 8601]"),
             click.option(
                 "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"

@@ -107,7 +107,7 @@ def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in
         return fit
 
     monkeypatch.setattr(members, "_cycles", stopping)
-    with kernels.num_threads(1), pytest.warns(UserWarning, match="interrupted; 3 networks of 5 are kept"):
+    with kernels.num_threads(1), pytest.warns(UserWarning, match="interrupted; kept: 3 networks of 5"):
         run = tabular.run(waves(100), "y", replace(QUICK, count=5))
     assert run.fit.interrupted
     assert run.fit.layers[0].w.shape[0] == 3 * 16

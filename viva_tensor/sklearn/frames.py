@@ -52,7 +52,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
         raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
     two = len(getattr(X, "shape", ())) == 2
     if two and hasattr(X, "__arrow_c_stream__"):
-        table = as_table(X)
+        table = X if isinstance(X, pd.DataFrame) else as_table(X)
         table = rows_of(table, 0, len(table))
         if len(table) < rows or not len(table.columns):  # raises in scikit-learn's words
             check_array(np.zeros(table.shape), ensure_min_samples=rows)

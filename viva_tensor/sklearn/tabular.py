@@ -26,6 +26,7 @@ from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import FAST, ONE, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
+from viva_tensor.tabular.reading import Source
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 
@@ -109,13 +110,17 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         column = self._targets(y_kept)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
-        roles = Roles(categorical=self._categorical(frame))
+        categorical = self._categorical(frame)
+        whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
+        # what numbers the rows is a feature like others here, since the caller chose the columns
+        roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
         writing = Writing(missing=tuple(map(str, self.missing or ())))
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
         with bars(self.verbose):
-            fitted = fit(table, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
+            source = Source(table)  # its columns hold what their dtypes say
+            fitted = fit(source, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
@@ -151,6 +156,11 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index):
             raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
         names = list(frame.table.columns)
+        if len(given) and all(isinstance(one, bool | np.bool_) for one in given):
+            if len(given) != len(names):
+                got = f"categorical is a mask of {len(given)}, and X has {len(names)} columns"
+                raise InvalidValue(got, operation="fit", hint="give one value for each column, names or indices")
+            return tuple(name for name, chosen in zip(names, given, strict=True) if chosen)
         by_index = dict(enumerate(names))
         for one in given:
             if one not in by_index and one not in names:
@@ -204,8 +214,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         See :func:`viva_tensor.tabular.run`.
     settings : Settings or Members, optional
         Of one network or of several, instead of a preset.
-    categorical : sequence of str or int, optional
-        Columns of numbers that are categories, by name or index.
+    categorical : sequence of str, int or bool, optional
+        Columns of numbers that are categories, by name or index, or a mask of all columns.
     missing : sequence, optional
         Words or numbers that stand for missing values, besides NaN and None.
     loss : {"squared", "absolute", "huber", "poisson", "quantile"}, optional
@@ -425,6 +435,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
 
     def _targets(self, y: Any) -> pd.Series[Any]:
         _check_present(y)
+        if isinstance(y, pd.Series) and pd.api.types.is_bool_dtype(y):
+            y = np.asarray(y, dtype=bool)  # also of pandas' own kind, which would become numbers
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(values)
         self.classes_, codes = np.unique(values, return_inverse=True)

@@ -91,14 +91,11 @@ class Blend(NamedTuple):
         The network, and what it and the trees say of rows by those that did not see these.
     trees : Trees, optional
     weights : dict of float
-    networks : int
-        How many were trained.
     """
 
     joined: Joined
     trees: Trees | None
     weights: dict[str, float]
-    networks: int
 
     @property
     def shares(self) -> str:
@@ -145,8 +142,8 @@ def fit_best(features: Features, settings: Settings, best: Best) -> Blend:
     share = weights.get(TREES, 0.0)
     whole = sum_of([one.scaled(share / len(trees)) for one in trees]) if share else None
     unseen = np.sum([weight * outputs[name] for name, weight in weights.items()], axis=0, dtype=np.float32)
-    joined = Joined(fit, rows, unseen)
-    return Blend(joined, whole, weights, sum(len(one.networks) for one in kinds.values()))
+    joined = Joined(fit, rows, unseen, sum(len(one.networks) for one in kinds.values()))
+    return Blend(joined, whole, weights)
 
 
 def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> Fit:

@@ -47,7 +47,8 @@ def weights_of_classes(given: str | Mapping[Any, float], target: Target, values:
     rows of a class count as Fair 3, Ideal 1: probabilities are those of a table with so many
     """
     if not isinstance(target, Classes):
-        raise DataError(f"class weights are for classes, and {target.name!r} is learned as a number")
+        hint = "to learn classes: --task classification, Task(kind='class')"
+        raise DataError(f"class weights are for classes, and {target.name!r} is learned as a number; {hint}")
     if not isinstance(given, Mapping):
         if not (isinstance(given, str) and given == BALANCED):
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +48,12 @@ def diamonds_path() -> Path:
 def as_table(table: Any) -> Table:
     """Return a table of another library (Arrow, polars, or any with Arrow's interface) as a DataFrame.
 
+    The names of its columns are text: a number becomes its digits.
+
     Raises
     ------
     DataError
-        If it is no table.
+        If it is no table, or two of its columns have one name.
 
     Examples
     --------
@@ -58,14 +61,24 @@ def as_table(table: Any) -> Table:
     >>> as_table(pa.table({"a": [2**53 + 1, None]}))["a"].tolist()
     [9007199254740993, <NA>]
     """
-    if isinstance(table, pd.DataFrame | ParquetRows):
+    if isinstance(table, ParquetRows):
         return table
+    if isinstance(table, pd.DataFrame):
+        return _named(table)
     if not hasattr(table, "__arrow_c_stream__"):
         kind = type(table).__name__
         raise DataError(f"wanted a table such as a pandas or polars DataFrame, got {kind}; for arrays: train.fit(x, y)")
     import pyarrow as pa
 
-    return data_frame(pa.table(table))
+    return _named(data_frame(pa.table(table)))
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns have different names, all of them text."""
+    if not all(isinstance(name, str) for name in table.columns):
+        table = table.set_axis(list(map(str, table.columns)), axis=1)
+    check_names("the table", table.columns)
+    return table
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
@@ -96,15 +109,15 @@ def target_kind(table: Table, target: str) -> str:
     return "number" if kind == "number" else "class"
 
 
-def check_names(path: Path, names: pd.Index[str]) -> None:
-    """Raise if two columns of a file have the same name.
+def check_names(table: Path | str, names: pd.Index[str]) -> None:
+    """Raise if two columns of a table, or of the file that it is in, have the same name.
 
     Raises
     ------
     DataError
     """
     if not names.is_unique:
-        raise DataError(f"{path} has two columns named {names[names.duplicated()][0]!r}; rename one")
+        raise DataError(f"{table} has two columns named {names[names.duplicated()][0]!r}; rename one")
 
 
 def check_column(table: Table, name: str) -> None:
@@ -115,10 +128,22 @@ def check_column(table: Table, name: str) -> None:
     DataError
     """
     if name not in table.columns:
-        folded = {str(one).casefold(): one for one in table.columns}
-        near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
-        hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
+        hint = did_you_mean(name, table.columns) or "."
         raise DataError(f"no column {name!r}{hint} The columns are: {', '.join(map(str, table.columns))}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a question that names the nearest of some names of columns, or nothing.
+
+    Examples
+    --------
+    >>> did_you_mean("Carat", ["carat", "cut"]), did_you_mean("price", ["carat", "cut"])
+    ("; did you mean 'carat'?", '')
+    """
+    folded = {one.casefold(): one for one in map(str, names)}
+    near = [folded[one] for one in difflib.get_close_matches(name.casefold(), list(folded), n=1)]
+    quoted = f""" (in a list of names: '"{near[0]}"')""" if near and "," in near[0] else ""
+    return f"; did you mean {near[0]!r}{quoted}?" if near else ""
 
 
 def split_rows(

@@ -20,7 +20,17 @@ import pandas as pd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Effect, Numeric, column_from_dict
-from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, Table, kind_of, labels_of, numbers_of, one_line
+from viva_tensor.tabular.data import (
+    EPOCH,
+    DataError,
+    IndexArray,
+    Table,
+    did_you_mean,
+    kind_of,
+    labels_of,
+    numbers_of,
+    one_line,
+)
 from viva_tensor.tabular.progress import counted
 
 MAX_CATEGORIES = 64
@@ -32,6 +42,7 @@ LEAST_ROWS = 20  # of an integer column that is taken for a running number
 IDENTIFIER_NAME = re.compile(
     r"(|.*[\W_])(id|Id|ID|[iI]ndex|idx|[kK]ey|[nN]r|[nN]o|[rR]ow|rownames|rowid|#)|.*[a-z]I[dD]|Unnamed: \d+"
 )
+UNNAMED = re.compile(r"column\d+")  # the names of columns in a file without a line of names
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,10 @@ class Encoding:
         """
         absent = [name for name in dict.fromkeys(one.name for one in self.columns) if name not in table.columns]
         if absent:
-            raise DataError(f"the table lacks columns used in training: {', '.join(absent)}")
+            hint = did_you_mean(absent[0], [name for name in table.columns if name not in absent])
+            if all(map(UNNAMED.fullmatch, absent)):
+                hint = "; if the file has no line of names: --no-header"
+            raise DataError(f"the table lacks columns used in training: {', '.join(absent)}{hint}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the encoding as numbers, strings, lists and dicts for JSON."""

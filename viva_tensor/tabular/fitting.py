@@ -14,7 +14,7 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.blending import Best, fit_best
-from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table
+from viva_tensor.tabular.data import DataError, IndexArray, Table
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
@@ -23,7 +23,7 @@ from viva_tensor.tabular.members import Members, fit_members
 from viva_tensor.tabular.metrics import metric_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.preparing import Prepared, Task, prepare, task_of
+from viva_tensor.tabular.preparing import Prepared, Task, prepare, source_of, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
@@ -152,8 +152,8 @@ def learned(
     beside : callable, optional
         Other work on the features, which is done while several networks are trained, and not done for one.
     """
-    if not isinstance(source, Source | Stream):
-        source = Source(as_table(source))
+    if not isinstance(source, Stream):
+        source = source_of(source, task)
     checkpoint = options.get("checkpoint") is not None
     situation = Situation.of(source, ranks=ranks.size, checkpoint=checkpoint, start=start is not None)
     stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
@@ -188,9 +188,10 @@ def learned(
             if isinstance(members, Best):
                 blend = fit_best(features, suited, members)
                 joined, trees = blend.joined, blend.trees
-                told = told._replace(why=f"{told.why}; {blend.shares}", networks=blend.networks)
+                told = told._replace(why=f"{told.why}; {blend.shares}")
             else:
                 joined = fit_members(features, suited, members, None if beside is None else partial(beside, features))
+            told = told._replace(networks=joined.networks)
             result, target = joined.fit, _calibrated(features, joined.rows, joined.outputs)
         rows = features.prepared.rows if members is None else members.told(features.prepared.rows)
         prepared = features.prepared._replace(rows=rows, target=target)

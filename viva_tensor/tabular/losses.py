@@ -80,6 +80,8 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
         raise DataError(f"no loss {name!r}. The losses are: {', '.join(LOSSES)}")
     if not (interval is None or (is_number(interval) and 0 < interval < 1)):
         raise DataError(f"interval={interval!r}, wanted a number between 0 and 1")
+    if levels != (0.5,) and name != QUANTILE:
+        raise DataError(f"quantile={aim.quantile!r} is for the loss {QUANTILE}, and this is {name or 'the usual one'}")
     if classes:
         if name not in (None, LOG_LOSS):
             raise DataError(f"the loss {name} is for numbers, and {target!r} is learned as classes: {LOG_LOSS}")
@@ -88,7 +90,8 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
         return "cross_entropy"
     if name == LOG_LOSS:
         others = ", ".join(one for one in LOSSES if one != LOG_LOSS)
-        raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number: {others}")
+        hint = "to learn classes: --task classification, Task(kind='class')"
+        raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number: {others}; {hint}")
     loss = at(levels) if name == QUANTILE else OF_NUMBERS[name or SQUARED]
     if interval is None:
         return loss

@@ -16,7 +16,7 @@ from viva_tensor import autograd, optim
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.kernels.checks import check_count
 from viva_tensor.kernels.threads import get_num_threads
-from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
@@ -135,11 +135,14 @@ class Joined(NamedTuple):
     fit : Fit
     rows : ndarray of int
     outputs : ndarray [rows, outputs]
+    networks : int
+        How many were trained.
     """
 
     fit: Fit
     rows: IndexArray
     outputs: Float32Array
+    networks: int
 
 
 def fit_members(
@@ -152,9 +155,10 @@ def fit_members(
     trained = train_members(features, settings, members, beside)
     networks = [one.layers for one in trained.networks]
     if trained.interrupted:
-        warnings.warn(f"interrupted; {len(networks)} networks of {members.count} are kept", stacklevel=2)
+        kept = number_of(len(networks), "network")
+        warnings.warn(f"interrupted; kept: {kept} of {members.count}", stacklevel=2)
     fit = trained.with_layers(joined_network(networks, [1 / len(networks)] * len(networks)))
-    return Joined(fit, trained.rows, trained.outputs)
+    return Joined(fit, trained.rows, trained.outputs, len(networks))
 
 
 class Trained(NamedTuple):

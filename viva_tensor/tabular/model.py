@@ -25,7 +25,7 @@ from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_d
 from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target, target_from_dict, target_to_dict
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.tabular.typed_columns import Expected, drop_missing
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
@@ -114,12 +114,17 @@ class Model:
         return [name for name in table.columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose columns of text are numbers and dates where the model wants them."""
+        """Return a table whose columns of text are numbers and dates where the model wants them.
+
+        Words that meant a missing value in training do here, too.
+        """
         wanted = {column.name for column in self.encoding.columns if isinstance(column, Numeric | Date)}
         texts = [name for name in table.columns if name in wanted and kind_of(table[name]) == "text"]
         usual = {column.name: Dates() for column in self.encoding.columns if isinstance(column, Date)}
         written = usual | dict(self.origin.notations)
-        return table.assign(**{name: written.get(name, PLAIN).parse(table[name]) for name in texts})
+        parsed = table.assign(**{name: written.get(name, PLAIN).parse(table[name]) for name in texts})
+        drop_missing(parsed, self.origin.writing.missing, Expected(only=[one.name for one in self.encoding.columns]))
+        return parsed
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the model to a folder, each file whole or not at all, and return their paths.

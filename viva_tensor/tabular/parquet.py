@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def _exact(stored: pa.ChunkedArray, column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 class ParquetRows:
-    """The rows of a Parquet file, which stay there until they are needed.
+    """The rows of a Parquet file, which stay there until they are needed, and then are changed if that is wanted.
 
     Examples
     --------
@@ -100,9 +101,10 @@ class ParquetRows:
     >>> folder.cleanup()
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, change: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows) -> None:
         import pyarrow.parquet
 
+        self._change = change  # of rows that were read
         self._file = pyarrow.parquet.ParquetFile(path)
         self.columns: pd.Index[str] = data_frame(self._file.schema_arrow.empty_table()).columns
 
@@ -114,7 +116,7 @@ class ParquetRows:
         """Return a column."""
         # an index that is no column of the file takes its length from the first column
         columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
-        return data_frame(self._file.read(columns=columns))[name]
+        return self._change(data_frame(self._file.read(columns=columns))[[name]])[name]
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Return the rows from start up to but not including stop; row groups without any of them are not read."""
@@ -123,4 +125,5 @@ class ParquetRows:
         begins = np.cumsum([0, *counts])
         groups = np.flatnonzero((begins[1:] > start) & (begins[:-1] < stop))
         skipped = begins[begins <= start][-1]
-        return data_frame(self._file.read_row_groups(groups.tolist()).slice(start - skipped, stop - start), start)
+        rows = self._file.read_row_groups(groups.tolist()).slice(start - skipped, stop - start)
+        return self._change(data_frame(rows, start))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
@@ -18,6 +19,7 @@ from viva_tensor.tabular.data import (
     Table,
     as_table,
     check_column,
+    kind_of,
     number_of,
     split_rows,
     target_kind,
@@ -29,7 +31,7 @@ from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
-from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.tabular.typed_columns import Expected, typed
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 
@@ -83,6 +85,10 @@ class Task:
     interval: float | None = None
     class_weight: str | Mapping[Any, float] | None = dataclasses.field(default=None, hash=False)
 
+    def __post_init__(self) -> None:
+        if self.kind not in (None, "number", "class"):
+            raise DataError(f"kind={self.kind!r}, wanted 'number' or 'class'")
+
     @property
     def aim(self) -> Aim:
         """What is minimised."""
@@ -99,12 +105,19 @@ class Task:
 def task_of(task: Task | str, **others: Any) -> Task:
     """Return a task, or that of predicting the column of this name, with other attributes where they are not None.
 
+    Raises
+    ------
+    DataError
+        If it is neither.
+
     Examples
     --------
     >>> task_of("price", loss="quantile", quantile=0.9).quantile
     0.9
     """
     task = Task(task) if isinstance(task, str) else task
+    if not isinstance(task, Task):
+        raise DataError(f"got {task!r}, wanted a Task, or the name of the column to predict")
     return dataclasses.replace(task, **{name: value for name, value in others.items() if value is not None})
 
 
@@ -120,6 +133,30 @@ class Prepared(NamedTuple):
     notes: tuple[str, ...]
     rows: dict[str, int]  # how many there are of each kind
     weights: Float64Array | None = None  # of all rows of the table, if they differ
+
+
+def source_of(source: Source | Table, task: Task) -> Source:
+    """Return a table with its text columns of numbers and dates as such, as in a file; what was read is so already.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or a value does not fit its column.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> found = source_of(pd.DataFrame({"price": ["1,5", "n/a"], "day": ["2024-01-02", None]}), Task("price"))
+    >>> found.table["price"].tolist(), str(found.table["day"][0].date())
+    ([1.5, nan], '2024-01-02')
+    """
+    if isinstance(source, Source):
+        return source
+    table = as_table(source)
+    if not isinstance(table, pd.DataFrame):
+        return Source(table)
+    found = typed(table.copy(deep=False), task.writing, task.expected)
+    return Source(found.table, found.notations, tuple(found.notes))
 
 
 def prepare(
@@ -142,7 +179,7 @@ def prepare(
     DtypeError, ShapeMismatch, InvalidValue
         If the weights are not a number for each row, of at least 0.
     """
-    source = source if isinstance(source, Source) else Source(as_table(source))
+    source = source_of(source, task)
     table, roles = source.table, task.roles
     try:
         for name in (task.target, *roles.drop, *roles.categorical, *roles.numeric, *([roles.id] if roles.id else [])):
@@ -153,8 +190,7 @@ def prepare(
         raise DataError(
             f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
         ) from None
-    if task.target in roles.drop:
-        raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
+    _check_roles(table, task)
     column = table[task.target]
     found = target_kind(table, task.target)
     if task.kind == "number" != found:
@@ -191,6 +227,20 @@ def prepare(
         notes.append(f"left out: {number_of(len(present) - len(kept), 'row')} of weight 0")
     rows = {"read": len(table), "without_target": len(table) - len(present), **counts}
     return Prepared(table, target, values, encoding, split, origin, tuple(notes), rows, shares)
+
+
+def _check_roles(table: Table, task: Task) -> None:
+    """Raise if what is said of columns does not go together, or not with what they hold."""
+    roles = task.roles
+    if task.target in roles.drop:
+        raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
+    for name in roles.numeric:
+        if name in roles.categorical:
+            raise DataError(f"the column {name!r} cannot be both numeric and categorical")
+        column = table[name]
+        if kind_of(column) == "text":
+            row = int(np.argmax(column.map(lambda value: isinstance(value, str)).to_numpy(bool)))
+            raise DataError(f"the column {name!r} is to be numeric and holds text: row {row} has {column.iloc[row]!r}")
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

@@ -107,7 +107,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
     Raises
     ------
     DataError
-        If there is no such preset, or several networks are asked for beside what is for one.
+        If there is no such preset, or one is asked for beside what is for a network without.
 
     Examples
     --------
@@ -122,8 +122,8 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
         near = difflib.get_close_matches(str(preset), PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise DataError(f"no preset {preset!r}{hint} The presets are: {', '.join(PRESETS)}")
-    if preset in (DEFAULT, BEST) and of_one:
-        hint = f"without the preset {preset}; several networks have settings of their own"
+    if preset is not None and of_one:
+        hint = f"without the preset {preset}, which has settings of its own"
         raise DataError(f"{', '.join(of_one)} is for one network, {hint}")
     return ONE if of_one else preset or DEFAULT
 

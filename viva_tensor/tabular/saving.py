@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TextIO
 
@@ -62,7 +64,7 @@ def check_folder(folder: Path) -> None:
 
 
 def appended(table: pd.DataFrame, predictions: pd.DataFrame, id: str | None = None) -> pd.DataFrame:
-    """Return the columns of a table and the predictions for its rows; of two columns of a name, one is the model's.
+    """Return the columns of a table and the predictions for its rows; of columns of one name, the last is the model's.
 
     Examples
     --------
@@ -71,9 +73,18 @@ def appended(table: pd.DataFrame, predictions: pd.DataFrame, id: str | None = No
     ['size', 'predicted', 'predicted of the model']
     """
     new = predictions.drop(columns=[name for name in ("row", id) if name in predictions])
-    return pd.concat(
-        [table, new.rename(columns={name: f"{name} of the model" for name in new if name in table})], axis=1
-    )
+    others = list(map(str, table.columns))
+    return pd.concat([table, new.rename(columns=lambda name: _unlike(name, others))], axis="columns")
+
+
+def _unlike(name: str, others: Collection[str]) -> str:
+    """Return a name for a column of predictions that none of others has."""
+    found = name
+    for number in count(1):
+        if found not in others:
+            break
+        found = f"{name} of the model" + (f" ({number})" if number > 1 else "")
+    return found
 
 
 def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:

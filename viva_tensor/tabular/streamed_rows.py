@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ BYTES = 256 << 20  # of a window at most, of which two are held
 class FileRows:
     """Records in a file as a source of rows: shuffled within windows of some million rows from random blocks."""
 
-    path: Path
+    file: BufferedRandom  # read by one thread at a time
     packing: Packing
     count: int
 
@@ -58,10 +59,10 @@ class FileRows:
                 yield from in_pieces(self.packing, records, rng.permutation(len(records)))
 
     def _read(self, blocks: IndexArray) -> Records:
-        size = self.packing.dtype.itemsize
-        parts = [
-            np.fromfile(self.path, self.packing.dtype, BLOCK, offset=int(block) * BLOCK * size) for block in blocks
-        ]
+        parts = []
+        for block in blocks:
+            self.file.seek(int(block) * BLOCK * self.packing.dtype.itemsize)
+            parts.append(np.fromfile(self.file, self.packing.dtype, BLOCK))
         return np.concatenate(parts)
 
 
@@ -75,7 +76,9 @@ class Written(NamedTuple):
 
 @contextmanager
 def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> Iterator[Written]:
-    """Encode all rows of a stream that are for training into a temporary file in a folder.
+    """Encode all rows of a stream that are for training into a temporary file on the disk of a folder.
+
+    The file has no name where the system allows that, so that nothing is left of a process that is killed.
 
     Raises
     ------
@@ -84,29 +87,28 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="features-", dir=folder) as temporary:
-        path = Path(temporary) / "rows"
+    with TemporaryFile(prefix="features-", dir=folder) as file:
         target, split = prepared.target, prepared.split
         packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (target.outputs,)))
         held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
         count = lacking = seen = 0
         unknown: Counter[str] = Counter()
         example = ""
-        with path.open("wb") as file:
-            for frame in filter(len, stream.frames(_expected(prepared))):
-                values, others = _values(prepared, frame[target.name])
-                if others and not unknown:
-                    example = next(iter(others))
-                unknown.update(others)
-                lacking += int(np.isnan(values).sum()) - others.total()
-                seen += len(frame)
-                first, last = np.searchsorted(held_out, [frame.index[0], frame.index[-1] + 1])
-                used = np.isfinite(values)
-                used[held_out[first:last] - frame.index[0]] = False
-                chosen = np.flatnonzero(used)
-                with bars(False):  # but that of the file
-                    packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
-                count += len(chosen)
+        for frame in filter(len, stream.frames(_expected(prepared))):
+            values, others = _values(prepared, frame[target.name])
+            if others and not unknown:
+                example = next(iter(others))
+            unknown.update(others)
+            lacking += int(np.isnan(values).sum()) - others.total()
+            seen += len(frame)
+            first, last = np.searchsorted(held_out, [frame.index[0], frame.index[-1] + 1])
+            used = np.isfinite(values)
+            used[held_out[first:last] - frame.index[0]] = False
+            chosen = np.flatnonzero(used)
+            with bars(False):  # but that of the file
+                packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
+            count += len(chosen)
+        file.flush()
         if seen != stream.rows:
             raise DataError(f"the file had {number_of(stream.rows, 'row')} and has {seen:,} now; it must not change")
         if not count:
@@ -115,7 +117,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             f"{target.name}: {number_of(unknown.total(), 'row')} left out, of classes that the sample lacks, such as "
             f"{example!r}",
         )
-        yield Written(FileRows(path, packing, count), lacking, notes if unknown else ())
+        yield Written(FileRows(file, packing, count), lacking, notes if unknown else ())
 
 
 def _expected(prepared: Prepared) -> Expected:

@@ -20,7 +20,7 @@ from viva_tensor.tabular.parquet import data_frame, with_index
 from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
-from viva_tensor.tabular.typed_columns import Expected, typed
+from viva_tensor.tabular.typed_columns import Expected, typed, without_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,9 +86,9 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         if kind not in STREAMED:
             raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
         if kind == "parquet":
-            drawn = sample(_parquet(path), SAMPLE)
-            table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
-            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _parquet_frames(path))
+            drawn, missing = sample(_parquet(path), SAMPLE), reading.writing.missing
+            table = without_missing(data_frame(drawn.table).set_axis(pd.Index(drawn.indices)), missing)
+            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _parquet_frames(path, missing))
         with opened(path, reading.encoding, whole=False) as content:
             separators = [reading.separator] if reading.separator else TEXT[kind]
             file = _SampledFile(path, content, separators, reading.header, reading.encoding)
@@ -255,9 +255,10 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
             begin += len(batch)
 
 
-def _parquet_frames(path: Path) -> Iterator[pd.DataFrame]:
+def _parquet_frames(path: Path, missing: Sequence[str]) -> Iterator[pd.DataFrame]:
     with reading_errors(path):
-        yield from _numbered(_parquet(path))
+        for frame in _numbered(_parquet(path)):
+            yield without_missing(frame, missing)
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

@@ -1,0 +1,106 @@
+"""Data frames that are no file: text in them is read as in one, and what cannot be used is refused in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.sklearn import TabularClassifier, TabularRegressor
+from viva_tensor.tabular import DataError, Task, Writing
+from viva_tensor.tabular.columns import Date, Numeric
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(8,), epochs=5, batch_size=16)
+
+
+def shop(rows=120):
+    rng = np.random.default_rng(0)
+    size = rng.uniform(1000, 9000, rows).round(2)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows), "D")
+    german = [f"{one:,.2f}".translate(str.maketrans(",.", ".,")) + " €" for one in size]
+    return pd.DataFrame({"price": german, "day": days.strftime("%Y-%m-%d"), "y": 2 * size}), size, days
+
+
+def test_text_in_a_frame_is_numbers_and_dates_as_in_a_file(tmp_path):
+    frame, size, days = shop()
+    before = frame.copy()
+    run = tabular.run(frame, "y", QUICK)
+    assert [type(one) for one in run.encoding.columns] == [Numeric, Date]
+    assert any(note.startswith("price: numbers") for note in run.notes)
+    pd.testing.assert_frame_equal(frame, before)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    from_file = tabular.run(tabular.read(tmp_path / "t.csv"), "y", QUICK)
+    pd.testing.assert_frame_equal(run.test, from_file.test)
+    typed = pd.DataFrame({"price": size, "day": days})
+    pd.testing.assert_frame_equal(run.model.predict(frame), run.model.predict(typed))
+
+
+def test_categories_and_words_for_missing_values_of_a_frame():
+    frame = pd.DataFrame({"code": pd.Categorical(["1", "2", "?"] * 40), "n": ["1", "2", "?"] * 40, "y": range(120)})
+    task = Task("y", writing=Writing(missing=("?",)))
+    encoding = tabular.fit(frame, task, QUICK).model.encoding
+    code, n = encoding.columns
+    assert code.categories == ("1", "2", "?")
+    assert isinstance(n, Numeric)
+    assert n.missing
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "message"),
+    [
+        (pd.DataFrame([[1, 2, 3]], columns=["a", "a", "y"]), "y", "the table has two columns named 'a'; rename one"),
+        (pd.DataFrame([[1, 2]], columns=[0, 1]), 1, "got 1, wanted a Task, or the name of the column to predict"),
+        (pd.DataFrame([[1, 2]], columns=["a", "y"]), None, "got None, wanted a Task"),
+        (pd.DataFrame({"a": ["x"] * 9 + ["7"], "y": range(10)}), Task("y", roles=tabular.Roles(numeric=("a",))),
+         "the column 'a' is to be numeric and holds text: row 0 has 'x'"),
+    ],
+)  # fmt: skip
+def test_frames_and_targets_that_are_refused(given, target, message):
+    with pytest.raises(DataError, match=message):
+        tabular.run(given, target, QUICK)
+
+
+def test_names_that_are_numbers_become_text():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)))
+    run = tabular.run(frame, "2", QUICK)
+    assert run.encoding.feature_names == ("0", "1")
+    assert len(run.model.predict(frame)) == 50
+    frame.columns = ["0", "0", "2"]
+    with pytest.raises(DataError, match="two columns named '0'"):
+        run.model.predict(frame)
+
+
+@pytest.mark.parametrize("kind", ["regression", "numbers", "Class", 1])
+def test_a_kind_of_target_that_is_none(kind):
+    with pytest.raises(DataError, match=f"kind={kind!r}, wanted 'number' or 'class'"):
+        Task("y", kind=kind)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "Int64", "uint8"])
+@pytest.mark.parametrize("named", [False, True])
+def test_estimators_keep_a_column_that_counts_the_rows(dtype, named):
+    X = pd.DataFrame({"month": np.arange(200), "other": np.arange(200) % 7}).astype(dtype)
+    y = 3.0 * np.arange(200)
+    X = X if named else X.to_numpy(dtype.lower())
+    model = TabularRegressor(settings=Settings(hidden=(8,), epochs=30, batch_size=16), random_state=0).fit(X, y)
+    assert not model.model_.encoding.left_out
+    assert model.score(X, y) > 0.95
+
+
+def test_a_mask_of_categories_is_one():
+    X = pd.DataFrame({"a": [1, 2, 3, 4] * 20, "b": [5, 6] * 40, "c": range(80)})
+    given = [False, True, False]
+    for mask in (given, np.array(given)):
+        model = TabularRegressor(settings=QUICK, categorical=mask).fit(X, X["c"])
+        kinds = [type(one).__name__ for one in model.model_.encoding.columns]
+        assert kinds == ["Numeric", "Categorical", "Numeric"]
+    with pytest.raises(ValueError, match="categorical is a mask of 2, and X has 3 columns"):
+        TabularRegressor(settings=QUICK, categorical=[True, False]).fit(X, X["c"])
+
+
+def test_truth_of_any_kind_is_truth():
+    X = pd.DataFrame({"a": [0.0, 1.0] * 40})
+    for dtype in (bool, "boolean"):
+        model = TabularClassifier(settings=QUICK).fit(X, pd.Series([False, True] * 40, dtype=dtype))
+        assert model.classes_.dtype == bool
+        assert model.predict(X).dtype == bool

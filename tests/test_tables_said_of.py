@@ -1,0 +1,150 @@
+"""What is said of tables on the command line, of columns and how they are written: taken, or refused in words."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.folders import Folder, N, plane
+
+from viva_tensor import tabular
+from viva_tensor.options import names
+from viva_tensor.tabular import Writing, runs
+from viva_tensor.tabular.notation import Numbers
+from viva_tensor.tabular.recognition import overruled
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "find_spec", lambda name: None)  # spare the time of baselines of scikit-learn
+    return Folder(tmp_path)
+
+
+def test_names_are_separated_by_commas_stand_in_quotes_and_may_be_given_again():
+    assert names(None, None, ('a, "size, cm"', "b,", "-999")) == ("a", "size, cm", "b", "-999")
+    assert names(None, None, ()) == ()
+
+
+def test_each_of_several_options_counts(folder):
+    table = plane().astype({"x": str}).assign(**{"size, cm": np.arange(N) % 7, "shop": np.arange(N) % 3})
+    table.loc[::9, "x"], table.loc[::7, "z"] = "nil", -999
+    folder.write("t.csv", table)
+    flags = ["--missing", "nil", "--missing", "-999", "--drop", '"size, cm"', "--drop", "shop"]
+    folder.train("t.csv", "y", *flags, "--epochs", "2")
+    assert set(folder.report["left_out"]) == {"size, cm", "shop"}
+    assert "x: numbers, missing where they say 'nil' (45)" in folder.said
+    assert "z: missing where it says '-999' (58)" in folder.said
+    wrong = folder.refused("t.csv", "y", "--missing", "nil", "--drop", "size", "--force")
+    assert """did you mean 'size, cm' (in a list of names: '"size, cm"')?""" in wrong
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_words_for_missing_values_hold_wherever_the_model_is_used(folder, suffix):
+    table = plane()
+    table.loc[::5, "x"] = -999
+    table["kind"] = np.where(np.arange(N) % 4 == 0, "n/a", np.where(np.arange(N) % 2, "a", "b"))
+    path = folder.path / f"t.{suffix}"
+    table.to_csv(path, index=False) if suffix == "csv" else table.to_parquet(path)
+    flags = ["--missing", "-999,n/a", "--epochs", "3"]
+    folder.train(path.name, "y", *flags)
+    model = tabular.load(folder.path / "run")
+    known = table.mask(table.isin([-999, "n/a"]))
+    expected = model.predict(known)
+    assert not np.allclose(expected["predicted"], model.predict(known.fillna({"x": 0.0}))["predicted"])
+    pd.testing.assert_frame_equal(model.predict(table), expected)
+    table.to_parquet(folder.path / "new.parquet")
+    np.testing.assert_allclose(folder.predict("new.parquet")[0]["predicted"], expected["predicted"], rtol=1e-6)
+
+
+def test_missing_words_of_a_parquet_file_that_is_read_in_blocks(folder):
+    table = plane()
+    table.loc[::5, "x"] = -999
+    table.to_parquet(folder.path / "t.parquet")
+    flags = ["--missing", "-999", "--epochs", "3", "--seed", "4"]
+    folder.train("t.parquet", "y", *flags, "--memory", "0")
+    model = tabular.load(folder.path / "run")
+    x = model.encoding.columns[0]
+    assert x.missing
+    assert x.low > -999
+
+
+def test_what_is_said_of_decimals_turns_thousands_round():
+    german = Numbers(",", ".", suffix="€")
+    assert overruled(german, Writing(decimal=".")).value("1414.52 €") == 1414.52
+    assert overruled(german, Writing(decimal=".")).value("1,414.52 €") == 1414.52
+    assert overruled(german, Writing(thousands=",")).value("1,414.52 €") == 1414.52
+    assert overruled(Numbers(".", ","), Writing(decimal=",")).value("1.414,52") == 1414.52
+    assert overruled(Numbers(",", " "), Writing(decimal=".")).value("1 414.52") == 1414.52
+    assert Writing(decimal=".").or_else(Writing(decimal=",", thousands=".")) == Writing(decimal=".", thousands=",")
+
+
+@pytest.mark.parametrize("flags", [["--epochs", "5"], ["--hidden", "8"], ["--lr", "0.1"]])
+@pytest.mark.parametrize("preset", ["fast", "default", "best"])
+def test_no_preset_takes_settings_of_one_network(folder, preset, flags):
+    folder.write("t.csv", plane())
+    told = folder.refused("t.csv", "y", "--preset", preset, *flags)
+    assert f"{flags[0]} is for one network, without the preset {preset}" in told
+
+
+def test_columns_cannot_be_two_things(folder):
+    folder.write("t.csv", plane().assign(kind=np.where(np.arange(N) % 2, "a", "b")))
+    assert "'x' cannot be both numeric and categorical" in folder.refused(
+        "t.csv", "y", "--numeric", "x", "--categorical", "x"
+    )
+    assert "the column 'kind' is to be numeric and holds text: row 0 has 'b'" in folder.refused(
+        "t.csv", "y", "--numeric", "kind"
+    )
+
+
+def test_predictions_go_to_a_folder_that_is_not_there_yet(folder):
+    folder.write("t.csv", plane())
+    folder.train("t.csv", "y", "--epochs", "2")
+    folder.predict_to = folder.path / "new" / "deep" / "x.csv"
+    done = folder.call("predict", folder.path / "run", folder.path / "t.csv", "-o", folder.predict_to)
+    assert done.exit_code == 0, done.output
+    assert len(pd.read_csv(folder.predict_to)) == N
+
+
+def test_appending_again_and_again_gives_each_column_its_name(folder):
+    folder.write("0.csv", plane())
+    folder.train("0.csv", "y", "--epochs", "2")
+    for i in range(3):
+        done = folder.call(
+            "predict", folder.path / "run", folder.path / f"{i}.csv", "-o", folder.path / f"{i + 1}.csv", "--append"
+        )
+        assert done.exit_code == 0, done.output
+    last = pd.read_csv(folder.path / "3.csv")
+    new = ["predicted", "predicted of the model", "predicted of the model (2)"]
+    assert list(last.columns) == [*plane().columns, *new]
+
+
+def test_columns_that_new_rows_lack_are_named_with_the_nearest(folder):
+    folder.write("t.csv", plane())
+    folder.train("t.csv", "y", "--epochs", "2")
+    folder.write("new.csv", "X,z\n1,2\n")
+    done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
+    assert "lacks columns used in training: x; did you mean 'X'?" in done.stderr
+    folder.write("bare.csv", "\n".join(f"{i},{i % 7},{3 * i + i % 7}" for i in range(20, N)))
+    folder.train("bare.csv", "column3", "--no-header", "--epochs", "2")
+    done = folder.call("predict", folder.path / "run", folder.path / "bare.csv")
+    assert "if the file has no line of names: --no-header" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has files without a name")
+def test_nothing_is_left_of_a_process_that_was_killed_while_it_read_in_blocks(tmp_path):
+    table = pd.concat([plane()] * 50)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    flags = ["--target", "y", "--output", str(tmp_path / "run"), "--memory", "0", "--epochs", "100000"]
+    command = [sys.executable, "-m", "viva_tensor", "train", str(tmp_path / "t.csv"), *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run").is_dir() and time.monotonic() < deadline:  # made for the encoded rows
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert [one.name for one in (tmp_path / "run").iterdir() if "features" in one.name] == []
