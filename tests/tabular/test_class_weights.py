@@ -79,6 +79,17 @@ def test_classes_are_named_by_their_values():
         tabular.fit(table, task, QUICK, class_weight={1: 4.0, "1": 4.0})
 
 
+def test_classes_are_known_by_any_form_of_their_names():
+    def weights(labels, given):
+        return weights_of_classes(given, Classes("y", labels), np.array([0.0, 1.0])).weights.tolist()
+
+    assert weights(("1", "2"), {"2.0": 3}) == [1, 3]
+    assert weights(("False", "True"), {"true": 3}) == [1, 3]
+    assert weights(("Red", "red"), {"red": 3}) == [1, 3]  # the very name goes before
+    with pytest.raises(tabular.DataError, match="has a class twice"):
+        weights(("1", "2"), {"2.0": 3, "2": 4})
+
+
 def test_the_command_line_has_them(tmp_path):
     table = rare(300)
     table["kind"] = table["kind"].replace("yes", "a=b")

@@ -87,6 +87,16 @@ def test_estimators_keep_a_column_that_counts_the_rows(dtype, named):
     assert model.score(X, y) > 0.95
 
 
+def test_text_for_the_sake_of_a_word_is_numbers_without_it():
+    y = np.arange(90.0)
+    X = pd.DataFrame({"a": [*map(str, range(88)), "?", "?"], "b": ["1", "2", "3"] * 30})
+    model = TabularRegressor(settings=QUICK, missing=["?"]).fit(X, y)
+    assert [type(one).__name__ for one in model.model_.encoding.columns] == ["Numeric", "Categorical"]
+    whole = X.assign(a=[*range(88), np.nan, np.nan])
+    np.testing.assert_array_equal(model.predict(X), model.predict(whole))
+    np.testing.assert_array_equal(model.predict(X[:80]), model.predict(whole[:80]))
+
+
 def test_a_mask_of_categories_is_one():
     X = pd.DataFrame({"a": [1, 2, 3, 4] * 20, "b": [5, 6] * 40, "c": range(80)})
     given = [False, True, False]

@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular.data import as_table, rows_of
+from viva_tensor.tabular.notation import PLAIN, is_plain
 
 
 class Frame(NamedTuple):
@@ -72,6 +73,11 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
 
 
 def _without(table: pd.DataFrame, words: list[Any]) -> pd.DataFrame:
-    """Return a table in which the cells that hold one of some words or numbers are missing."""
+    """Return a table in which the cells that hold one of some words or numbers are missing; numbers beside are such."""
     others = [name for name in table.columns if not pd.api.types.is_bool_dtype(table[name])]  # True == 1
-    return table.assign(**{name: table[name].mask(table[name].isin(words)) for name in others})
+    kept = {name: table[name].mask(table[name].isin(words)) for name in others}
+    for name, column in kept.items():
+        texts = column.dropna() if column.isna().sum() > table[name].isna().sum() else column[:0]
+        if len(texts) and all(isinstance(text, str) and is_plain(text) for text in texts):
+            kept[name] = PLAIN.parse(column)  # text for the word's sake
+    return table.assign(**kept)

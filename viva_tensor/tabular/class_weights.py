@@ -10,6 +10,7 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError, label_of
+from viva_tensor.tabular.notation import normal
 from viva_tensor.tabular.targets import Classes, Target
 
 BALANCED = "balanced"
@@ -54,7 +55,9 @@ def weights_of_classes(given: str | Mapping[Any, float], target: Target, values:
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
         counts = np.bincount(values.astype(int), minlength=target.outputs)
         return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))
-    named = {label_of(value): weight for value, weight in given.items()}
+    forms = {normal(label): label for label in target.labels} | {label: label for label in target.labels}
+    found = {value: label_of(value) for value in given}
+    named = {forms.get(label, forms.get(normal(label), label)): given[value] for value, label in found.items()}
     if len(named) < len(given):
         raise DataError(f"class_weight={given!r} has a class twice; its values are named {', '.join(named)}")
     unknown = [label for label in named if label not in target.labels]

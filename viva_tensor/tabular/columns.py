@@ -118,11 +118,15 @@ class Date:
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe dates beyond those of the training rows, if there are any."""
-        first, last = (
-            str(pd.Timestamp(self.origin) + pd.Timedelta(days=day))[:10] if math.isfinite(day) else ""
+        ends = [
+            pd.Timestamp(self.origin) + pd.Timedelta(days=day) if math.isfinite(day) else None
             for day in (self.days.low, self.days.high)
-        )
-        return self.days.beyond(numbers_of(column, self.origin), column, f"{first} to {last}")
+        ]
+        shown = (
+            19 if any(end is not None and end != end.normalize() for end in ends) else 10
+        )  # with times, or days alone
+        limits = " to ".join("" if end is None else str(end)[:shown] for end in ends)
+        return self.days.beyond(numbers_of(column, self.origin), column, limits)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from viva_tensor.tabular.losses import LOG_LOSS, OF_NUMBERS
 from viva_tensor.tabular.metrics import METRICS, Metric
 from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.presets import BEST
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
 from viva_tensor.tabular.targets import Classes, Ranged
 from viva_tensor.train.settings import Loss
@@ -240,7 +241,10 @@ def verdict(run: Run) -> list[str]:
     name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
-        lines.append("The network is no better than a baseline: try more --epochs, or another --lr or --hidden.")
+        better = "try more --epochs, or another --lr or --hidden"
+        if run.preset.parts:
+            better = "take that" if run.preset.name == BEST else f"try --preset {BEST}"
+        lines.append(f"The network is no better than a baseline: {better}.")
     return lines
 
 
