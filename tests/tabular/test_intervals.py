@@ -14,7 +14,8 @@ from viva_tensor.cli import cli
 from viva_tensor.sklearn import TabularRegressor
 from viva_tensor.tabular.losses import Aim
 from viva_tensor.tabular.quantiles import Quantile, Several, at, between
-from viva_tensor.tabular.targets import Ranged, target_from_dict, target_to_dict
+from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
+from viva_tensor.tabular.targets import Interval, Quantiles
 from viva_tensor.train import Settings
 
 SEVERAL = tabular.Members(3, 8, (16, 16), steps=60, cycles=2)
@@ -66,7 +67,7 @@ def test_the_margin_is_that_of_the_paper():
     y = rng.normal(size=(99, 3)).astype(np.float32).repeat(1, axis=1)
     y[:, 1:] = y[:, :1]
     outputs = np.column_stack([np.zeros(99), -0.3 - rng.random(99), 0.2 + rng.random(99)]).astype(np.float32)
-    target = Ranged("y", 5.0, 2.0, levels=(0.1, 0.9))
+    target = Interval("y", 5.0, 2.0, levels=(0.1, 0.9))
     outside = np.maximum(outputs[:, 1] - y[:, 0], y[:, 0] - outputs[:, 2])
     wanted = np.sort(outside)[int(np.ceil(100 * 0.8)) - 1]  # the ⌈(n + 1)(1 - α)⌉-th smallest
     found = target.calibrated(outputs, y)
@@ -78,7 +79,7 @@ def test_the_margin_is_that_of_the_paper():
 
 
 def test_ends_never_cross():
-    target = Ranged("y", 0.0, 1.0, margin=-1.0)
+    target = Interval("y", 0.0, 1.0, margin=-1.0)
     found = target.decode(np.array([[0, 0.5, -0.5], [0, 4, 0]], np.float32))
     assert found[["lower", "upper"]].to_numpy().tolist() == [[0.0, 0.0], [1.0, 3.0]]
 
@@ -183,11 +184,21 @@ def test_effects_of_values_are_those_of_a_number_alone_and_not_once_for_each_out
 
 def test_targets_come_back_from_their_description():
     for target in (
-        Ranged("y", 1.0, 2.0, levels=(0.1, 0.9), margin=-0.25),
-        Ranged("y", 1, 2, levels=(0.1, 0.7), level=0.5),
+        Interval("y", 1.0, 2.0, levels=(0.1, 0.9), margin=-0.25),
+        Quantiles("y", 1, 2, levels=(0.1, 0.7), level=0.5),
     ):
         assert target_from_dict(json.loads(json.dumps(target_to_dict(target)))) == target
-    whole = target_to_dict(Ranged("y", 1.0, 2.0))
+    whole = target_to_dict(Interval("y", 1.0, 2.0))
+    known = {
+        "kind": "ranged",
+        "name": "y",
+        "mean": 1.0,
+        "std": 2.0,
+        "levels": (0.05, 0.95),
+        "level": None,
+        "margin": 0.0,
+    }
+    assert whole == known  # as files of earlier versions have it
     for wrong in ({"levels": [0.9, 0.1]}, {"levels": [0.1]}, {"levels": [0.1, 1.0]}, {"margin": None}, {"level": 0.05}):
         with pytest.raises(tabular.DataError, match="not the description of a target"):
             target_from_dict(whole | wrong)

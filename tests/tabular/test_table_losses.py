@@ -15,7 +15,8 @@ from viva_tensor.cli import cli
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import linear_start
 from viva_tensor.tabular.quantiles import Quantile
-from viva_tensor.tabular.targets import Count, Number, target_from_dict, target_to_dict
+from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
+from viva_tensor.tabular.targets import Count, Number
 from viva_tensor.train import Settings
 
 SEVERAL = tabular.Members(2, 8, (16,), steps=80, cycles=2)

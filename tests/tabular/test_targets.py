@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.targets import Classes, Number, fit_target, target_from_dict, target_to_dict, values_of
+from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
+from viva_tensor.tabular.targets import Classes, Number, fit_target, values_of
 
 KINDS = Classes("kind", ("a", "b", "c"))
 

@@ -8,7 +8,7 @@ from viva_tensor import nn
 from viva_tensor.tabular import DataError, boosting
 from viva_tensor.tabular.boosting import Rows, grow
 from viva_tensor.tabular.quantiles import Quantile, between
-from viva_tensor.tabular.targets import Classes, Number, Ranged
+from viva_tensor.tabular.targets import Classes, Interval, Number
 from viva_tensor.tabular.trees import Trees, sum_of, trees_of
 
 TARGETS = {
@@ -115,7 +115,7 @@ def test_trees_for_losses_that_scikit_learn_has():
     assert boosting.can_grow(TARGETS["quantile"])
     assert not boosting.can_grow(Number("y", 0.0, 1.0, "huber"))
     assert boosting.can_grow(TARGETS["counts"])
-    assert not boosting.can_grow(Ranged("y", 0.0, 1.0, between("mse", 0.9)))
+    assert not boosting.can_grow(Interval("y", 0.0, 1.0, between("mse", 0.9)))
     assert not boosting.can_grow(Classes("y", tuple(map(str, range(21)))))
 
 

@@ -27,7 +27,7 @@ from viva_tensor.tabular.preparing import Prepared, Task, prepare, source_of, ta
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Classes, Ranged, Target
+from viva_tensor.tabular.targets import Classes, Interval, Target
 from viva_tensor.tabular.trees import Trees
 from viva_tensor.train import Fit, Layers, Settings, record_layers
 from viva_tensor.train import fit as fit_network
@@ -181,7 +181,7 @@ def learned(
         if members is None:
             result = _trained(features, suited, ranks, options, start)
             held_out = features.prepared.split.validation
-            if isinstance(target, Ranged) and target.level is None:
+            if isinstance(target, Interval):
                 unseen = partial(in_blocks, result.predict, features.x, held_out)
                 target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, unseen()))
         else:
@@ -201,7 +201,7 @@ def learned(
 def _calibrated(features: Features, rows: IndexArray, outputs: Float32Array) -> Target:
     """Return the target of a table, if it has intervals with their margin by outputs for rows not learned from."""
     target, weights = features.prepared.target, features.prepared.weights
-    if not (isinstance(target, Ranged) and target.level is None):
+    if not isinstance(target, Interval):
         return target
     return target.calibrated(outputs, features.y[rows], None if weights is None else weights[rows])
 
@@ -244,7 +244,7 @@ def _continued(earlier: Model, prepared: Prepared, settings: Settings) -> Layers
     if earlier.trees is not None:
         raise DataError("the model to go on from is a blend with trees, which cannot be trained on; train anew")
     target = earlier.target
-    if isinstance(target, Ranged):
+    if isinstance(target, Interval):
         target = dataclasses.replace(target, margin=0.0)  # which is found anew
     if (target, earlier.encoding, earlier.activation) != (prepared.target, prepared.encoding, settings.activation):
         hint = "take the same table, task, seed and activation, or train anew"

@@ -23,7 +23,8 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
 from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.recognition import Writing, overruled
-from viva_tensor.tabular.targets import ClassScores, NumberScores, Target, target_from_dict, target_to_dict
+from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
+from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.tabular.typed_columns import Expected, drop_missing
 from viva_tensor.train import Fit, Layers, Network, Settings

@@ -16,8 +16,7 @@ from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.insight import Dependence, Importance
 from viva_tensor.tabular.model import Run
-from viva_tensor.tabular.quantiles import percent
-from viva_tensor.tabular.targets import Classes, Ranged
+from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 
 POINTS = 2000  # test rows in a picture
 MOST_CLASSES = 8  # with curves of their own
@@ -189,16 +188,13 @@ def _of_numbers(run: Run) -> Iterable[Picture]:
     errors = {"x": predicted.tolist(), "y": (predicted - actual).tolist(), "mode": "markers", "marker": _marker()}
     layout = {"xaxis": _axis(f"predicted {name}"), "yaxis": _axis("predicted - actual")}
     yield Picture("Residuals", "A pattern in them is something that the network has not learned.", [errors], layout)
-    if isinstance(run.target, Ranged):
+    if isinstance(run.target, Interval | Quantiles):
         yield _band(run, run.target)
 
 
-def _band(run: Run, target: Ranged) -> Picture:
+def _band(run: Run, target: Interval | Quantiles) -> Picture:
     """Return the area between the ends of intervals, or the outermost quantiles, by prediction, with actual values."""
-    ends = ["lower", "upper"]
-    if target.level is not None:
-        levels = sorted((target.level, *target.levels))
-        ends = [percent(levels[0]), percent(levels[-1])]
+    ends = [target.names[0], target.names[-1]] if isinstance(target, Quantiles) else ["lower", "upper"]
     some = run.test[:POINTS].sort_values("predicted", kind="stable")
     x = list(range(1, len(some) + 1))
 
@@ -212,7 +208,7 @@ def _band(run: Run, target: Ranged) -> Picture:
         line("actual", mode="markers", marker=_marker()),
     ]
     layout = {"xaxis": _axis("test rows by prediction"), "yaxis": _axis(_text(target.name))}
-    heading = "Intervals" if target.level is None else "Quantiles"
+    heading = "Quantiles" if isinstance(target, Quantiles) else "Intervals"
     caption = f"{len(some):,} test rows in the order of their predictions. {report.held(run.metric, target, True)}"
     return Picture(heading, caption, data, layout)
 

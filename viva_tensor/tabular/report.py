@@ -16,7 +16,7 @@ from viva_tensor.tabular.model import Model, Run
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import BEST
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
-from viva_tensor.tabular.targets import Classes, Ranged
+from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 from viva_tensor.train.settings import Loss
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
@@ -110,10 +110,10 @@ def describe(model: Model) -> str:
     sizes = [model.layers[0].w.data.shape[1], *(layer.w.data.shape[0] for layer in model.layers)]
     target = model.target
     gives = f"one of {', '.join(target.labels)}" if isinstance(target, Classes) else "a number"
-    if isinstance(target, Ranged):
-        levels = ", ".join(percent(level) for level in sorted((target.level or 0.0, *target.levels)))
-        interval = f"an interval that is to hold {target.coverage:.4g} of the rows"
-        gives += f", with {interval if target.level is None else f'the quantiles {levels}'}"
+    if isinstance(target, Interval):
+        gives += f", with an interval that is to hold {target.coverage:.4g} of the rows"
+    elif isinstance(target, Quantiles):
+        gives += f", with the quantiles {', '.join(target.names)}"
     lines = [
         f"predicts  {target.name}: {gives}",
         f"network   {'-'.join(map(str, sizes))}, {model.activation}: "
@@ -195,28 +195,27 @@ def remarks(run: Run) -> list[str]:
     for name, value in run.metric.items():
         if name in METRICS:
             lines.append(f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}")
-    if isinstance(run.target, Ranged):
+    if isinstance(run.target, Interval | Quantiles):
         lines.append(held(run.metric, run.target))
     return [*lines, *verdict(run)]
 
 
-def held(metric: Mapping[str, float], target: Ranged, outermost: bool = False) -> str:
+def held(metric: Mapping[str, float], target: Interval | Quantiles, outermost: bool = False) -> str:
     """Return how many test rows lie within intervals and how wide these are, or how many lie below quantiles.
 
     Examples
     --------
-    >>> held({"coverage": 0.875, "width": 2.5}, Ranged("price", mean=0.0, std=1.0))
+    >>> held({"coverage": 0.875, "width": 2.5}, Interval("price", mean=0.0, std=1.0))
     '87.5% of the test rows lie within their intervals, which are to hold 90%; the mean width is 2.5.'
     >>> shares = {"below 10%": 0.125, "below 50%": 0.5, "below 90%": 0.875}
-    >>> held(shares, Ranged("price", mean=0.0, std=1.0, levels=(0.1, 0.9), level=0.5), outermost=True)
+    >>> held(shares, Quantiles("price", mean=0.0, std=1.0, levels=(0.1, 0.9), level=0.5), outermost=True)
     'Of the test rows, 12.5% lie below the quantile 10% and 87.5% below 90%.'
     """
-    if target.level is None:
+    if isinstance(target, Interval):
         wanted, width = percent(target.coverage), _quantity("width", metric["width"])
         within = f"{metric['coverage']:.1%} of the test rows lie within their intervals"
         return f"{within}, which are to hold {wanted}; the mean width is {width}."
-    names = [percent(level) for level in sorted((target.level, *target.levels))]
-    first, *others = [names[0], names[-1]] if outermost else names
+    first, *others = [target.names[0], target.names[-1]] if outermost else target.names
     shares = [f"{metric[f'below {first}']:.1%} lie below the quantile {first}"]
     shares += [f"{metric[f'below {name}']:.1%} below {name}" for name in others]
     return f"Of the test rows, {', '.join(shares[:-1])} and {shares[-1]}."
@@ -231,9 +230,9 @@ def verdict(run: Run) -> list[str]:
             "linear model was kept."
         )
     loss = run.target.loss
-    if isinstance(run.target, Ranged):
-        if run.target.level is not None:
-            return lines
+    if isinstance(run.target, Quantiles):
+        return lines
+    if isinstance(run.target, Interval):
         loss = getattr(loss, "first", loss)
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 
 from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
-from viva_tensor.tabular.data import DataError, labels_of, numbers_of, one_line
+from viva_tensor.tabular.data import DataError, labels_of, numbers_of
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
 from viva_tensor.train.settings import Loss
 
@@ -129,80 +128,73 @@ class Count(Number):
 
 @dataclass(frozen=True)
 class Ranged(Number):
-    """A number with quantiles of the values that rows like it have, or an interval between two of them.
-
-    The network has an output for the prediction and one for each quantile after it. Outputs for quantiles are sorted
-    [1]_, so that they never cross.
+    """A number with quantiles of the values that rows like it have: an output for the prediction, one for each after.
 
     Attributes
     ----------
     levels : tuple of float
-        The quantiles, rising.
-    level : float, optional
-        The quantile that is the prediction; if it is none, the two levels are the ends of an interval.
-    margin : float
-        By how many standard deviations of the target each end of an interval lies further out, :meth:`calibrated`.
-
-    References
-    ----------
-    .. [1] V. Chernozhukov, I. Fernandez-Val and A. Galichon, Quantile and probability curves without crossing,
-       Econometrica 78(3), 2010.
-
-    Examples
-    --------
-    >>> target = Ranged("price", mean=10.0, std=2.0, levels=(0.05, 0.95), margin=0.5)
-    >>> target.decode(np.array([[0.0, -1.0, 2.0]], np.float32))
-       predicted  lower  upper
-    0       10.0    7.0   15.0
-    >>> Ranged("price", mean=10.0, std=2.0, levels=(0.1, 0.9), level=0.5).decode(np.array([[0, 2, -1]], np.float32))
-       predicted  10%   50%   90%
-    0       10.0  8.0  10.0  14.0
+        The quantiles beside the prediction, rising.
     """
 
     levels: tuple[float, ...] = (0.05, 0.95)
-    level: float | None = None
-    margin: float = 0.0
 
     @property
     def outputs(self) -> int:
         return 1 + len(self.levels)
+
+    def encode(self, values: Float64Array) -> Float32Array:
+        """Return the targets of training [rows, outputs], the same for each output."""
+        return np.repeat(super().encode(values), self.outputs, axis=1)
+
+    def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
+        """Return how often values [rows] lie where predictions of them say."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Interval(Ranged):
+    """A number with an interval between two quantiles, whose ends never cross.
+
+    Attributes
+    ----------
+    margin : float
+        By how many standard deviations of the target each end lies further out, :meth:`calibrated`.
+
+    Examples
+    --------
+    >>> target = Interval("price", mean=10.0, std=2.0, levels=(0.05, 0.95), margin=0.5)
+    >>> target.decode(np.array([[0.0, -1.0, 2.0]], np.float32))
+       predicted  lower  upper
+    0       10.0    7.0   15.0
+    """
+
+    margin: float = 0.0
 
     @property
     def coverage(self) -> float:
         """The share of rows that are to lie within the interval."""
         return self.levels[-1] - self.levels[0]
 
-    def encode(self, values: Float64Array) -> Float32Array:
-        """Return the targets of training [rows, outputs], the same for each output."""
-        return np.repeat(super().encode(values), self.outputs, axis=1)
-
     def decode(self, output: Float32Array) -> pd.DataFrame:
-        """Return predictions, and the ends of intervals or quantiles, for the network's outputs [rows, outputs]."""
-        if self.level is None:
-            lower, upper = self._ends(output)
-            ends = {"lower": lower * self.std + self.mean, "upper": upper * self.std + self.mean}
-            return super().decode(output).assign(**ends)
-        levels = sorted((self.level, *self.levels))
-        quantiles = np.sort(output.astype(np.float64), axis=1) * self.std + self.mean
-        columns = {percent(level): quantiles[:, i] for i, level in enumerate(levels)}
-        return pd.DataFrame({"predicted": quantiles[:, levels.index(self.level)], **columns})
+        """Return predictions and the ends of their intervals for the network's outputs [rows, 3]."""
+        lower, upper = self._ends(output)
+        ends = {"lower": lower * self.std + self.mean, "upper": upper * self.std + self.mean}
+        return super().decode(output).assign(**ends)
 
     def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
-        """Return the share of rows within their intervals and the mean width of these, or the shares below quantiles.
+        """Return the share of rows within their intervals, and the mean width of these.
 
         Examples
         --------
-        >>> target = Ranged("price", mean=0.0, std=1.0)
+        >>> target = Interval("price", mean=0.0, std=1.0)
         >>> decoded = target.decode(np.array([[0.0, -1.0, 2.0], [0.0, -1.0, 1.0]], np.float32))
         >>> target.measures(np.array([1.5, 1.5]), decoded)
         {'coverage': 0.5, 'width': 2.5}
         """
-        if self.level is None:
-            within = (decoded["lower"] <= values) & (values <= decoded["upper"])
-            return {"coverage": float(within.mean()), "width": float((decoded["upper"] - decoded["lower"]).mean())}
-        return {f"below {name}": float((values < decoded[name]).mean()) for name in decoded.columns[1:]}
+        within = (decoded["lower"] <= values) & (values <= decoded["upper"])
+        return {"coverage": float(within.mean()), "width": float((decoded["upper"] - decoded["lower"]).mean())}
 
-    def calibrated(self, output: Float32Array, encoded: Float32Array, weights: Float64Array | None = None) -> Ranged:
+    def calibrated(self, output: Float32Array, encoded: Float32Array, weights: Float64Array | None = None) -> Interval:
         """Return the target with the margin by which intervals of rows that were not learned from hold their share.
 
         It is that of conformalized quantile regression [1]_, from outputs and targets [rows, outputs] of such rows.
@@ -213,7 +205,7 @@ class Ranged(Number):
 
         Examples
         --------
-        >>> target = Ranged("price", mean=0.0, std=1.0, levels=(0.1, 0.9))
+        >>> target = Interval("price", mean=0.0, std=1.0, levels=(0.1, 0.9))
         >>> y = np.repeat(np.arange(-5, 5, dtype=np.float32)[:, None], 3, axis=1)
         >>> target.calibrated(np.zeros((10, 3), np.float32), y).margin
         4.0
@@ -231,6 +223,45 @@ class Ranged(Number):
         lower, upper = np.sort(output[:, 1:].astype(np.float64), axis=1).T
         margin = np.maximum(self.margin, (lower - upper) / 2)  # ends that come nearer meet in the middle
         return lower - margin, upper + margin
+
+
+@dataclass(frozen=True)
+class Quantiles(Ranged):
+    """A number of which several quantiles are predicted; outputs are sorted, so that they never cross [1]_.
+
+    Attributes
+    ----------
+    level : float
+        The quantile that is the prediction.
+
+    References
+    ----------
+    .. [1] V. Chernozhukov, I. Fernandez-Val and A. Galichon, Quantile and probability curves without crossing,
+       Econometrica 78(3), 2010.
+
+    Examples
+    --------
+    >>> Quantiles("price", mean=10.0, std=2.0, levels=(0.1, 0.9), level=0.5).decode(np.array([[0, 2, -1]], np.float32))
+       predicted  10%   50%   90%
+    0       10.0  8.0  10.0  14.0
+    """
+
+    level: float = 0.5
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of predictions that hold quantiles, rising."""
+        return [percent(level) for level in sorted((self.level, *self.levels))]
+
+    def decode(self, output: Float32Array) -> pd.DataFrame:
+        """Return the prediction and all quantiles for the network's outputs [rows, outputs]."""
+        quantiles = np.sort(output.astype(np.float64), axis=1) * self.std + self.mean
+        columns = {name: quantiles[:, i] for i, name in enumerate(self.names)}
+        return pd.DataFrame({"predicted": columns[percent(self.level)], **columns})
+
+    def measures(self, values: Float64Array, decoded: pd.DataFrame) -> dict[str, float]:
+        """Return the share of rows below each quantile."""
+        return {f"below {name}": float((values < decoded[name]).mean()) for name in self.names}
 
 
 @dataclass(frozen=True)
@@ -344,47 +375,7 @@ def fit_target(name: str, values: Float64Array, labels: tuple[str, ...], loss: s
             raise DataError(f"the mean of {name!r} is {mean:g} in the training rows; the Poisson loss is for counts")
         return Count(name, mean, std)
     if isinstance(loss, Several):
-        level = loss.first.quantile if isinstance(loss.first, Quantile) and not loss.interval else None
-        return Ranged(name, mean, std, loss, loss.levels, level)
+        if isinstance(loss.first, Quantile) and not loss.interval:
+            return Quantiles(name, mean, std, loss, loss.levels, loss.first.quantile)
+        return Interval(name, mean, std, loss, loss.levels)
     return Number(name, mean, std, loss)
-
-
-def target_to_dict(target: Target) -> dict[str, Any]:
-    """Return the target as numbers, strings, lists and dicts for JSON."""
-    record = {"kind": type(target).__name__.lower(), **asdict(target)}
-    record.pop("loss", None)
-    return record
-
-
-def target_from_dict(record: Mapping[str, Any]) -> Target:
-    """Return the target that `target_to_dict` described.
-
-    Raises
-    ------
-    DataError
-        If `record` is not such a description.
-    """
-    try:
-        name = str(record["name"])
-        if record["kind"] == "classes" and len(record["labels"]) > 1:
-            return Classes(name, tuple(map(str, record["labels"])))
-        mean, std = float(record["mean"]), float(record["std"])
-        if record["kind"] == "number" and math.isfinite(mean) and math.isfinite(std) and std > 0:
-            return Number(name, mean, std)
-        if record["kind"] == "ranged" and math.isfinite(mean) and math.isfinite(std) and std > 0:
-            return _ranged_from_dict(name, mean, std, record)
-        if record["kind"] == "count" and math.isfinite(mean) and mean > 0:
-            return Count(name, mean, std)
-        raise ValueError("neither a finite mean and a positive std nor several labels")
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"not the description of a target: {one_line(error)}") from error
-
-
-def _ranged_from_dict(name: str, mean: float, std: float, record: Mapping[str, Any]) -> Ranged:
-    levels, margin = tuple(map(float, record["levels"])), float(record["margin"])
-    level = None if record["level"] is None else float(record["level"])
-    every = sorted(levels if level is None else (level, *levels))
-    rising = all(low < high for low, high in zip([0.0, *every], [*every, 1.0], strict=True))
-    if not (rising and levels == tuple(sorted(levels)) and math.isfinite(margin) and (level or len(levels) == 2)):
-        raise ValueError("no quantiles between 0 and 1 that rise")
-    return Ranged(name, mean, std, levels=levels, level=level, margin=margin)
