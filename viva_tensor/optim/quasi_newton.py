@@ -16,7 +16,7 @@ from viva_tensor.optim.line_search import Point, strong_wolfe
 
 __all__ = ["Minimum", "lbfgs"]
 
-Objective = Callable[[Float64Array], tuple[float, ArrayLike]]
+ValueAndGradient = Callable[[Float64Array], tuple[float, ArrayLike]]
 
 NO_VALUES = (*NO_NUMBERS, bool, np.bool_)  # most of which float() would take
 
@@ -46,7 +46,7 @@ class Minimum(NamedTuple):
 
 
 def lbfgs(
-    function: Objective,
+    function: ValueAndGradient,
     start: ArrayLike,
     *,
     history: int = 10,
@@ -174,7 +174,7 @@ class _At(NamedTuple):
 class _Counted:
     """A function whose results are checked and counted."""
 
-    def __init__(self, function: Objective) -> None:
+    def __init__(self, function: ValueAndGradient) -> None:
         if not callable(function):
             hint = "give a function that takes a vector and returns (value, gradient)"
             raise InvalidValue(f"function is a {type(function).__name__}", operation="lbfgs", hint=hint)

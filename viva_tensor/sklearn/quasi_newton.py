@@ -27,7 +27,7 @@ RECORDED_ROWS = 16  # at least, to record with; the program is planned for all r
 Evaluation = Callable[[Float64Array, Rows], tuple[float, Float64Array]]
 
 
-class Objective:
+class RowsObjective:
     """The loss on given rows and its gradient, as a function of a vector: all ``coefs_``, then all ``intercepts_``.
 
     Squared errors are added up over the outputs. The first layer's product with sparse rows is computed outside of the
@@ -104,7 +104,7 @@ def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
         _minimise(objective, mlp, rows, dtype, watch)
 
 
-def _minimise(objective: Objective, mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
+def _minimise(objective: RowsObjective, mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     def told(at: optim.Minimum) -> None:
         if mlp.verbose:
             print(f"Iteration {at.iterations}, loss = {at.value:.8f}")
@@ -156,11 +156,11 @@ def _minimise(objective: Objective, mlp: Any, rows: Rows, dtype: Any, watch: Wat
         )
 
 
-def lent_objective(mlp: Any, rows: Rows) -> AbstractContextManager[Objective]:
+def lent_objective(mlp: Any, rows: Rows) -> AbstractContextManager[RowsObjective]:
     """Lend the objective of an estimator for a block, by what it depends on beside its weights and these rows."""
     network = mlp.activation, mlp.out_activation_, [coef.shape for coef in mlp.coefs_]
-    key = Objective, float(mlp.alpha), rows.sparse, rows.weight is None, network
-    return SHELF.lent(key, lambda: Objective(mlp, rows), is_small(mlp.coefs_, len(rows)))
+    key = RowsObjective, float(mlp.alpha), rows.sparse, rows.weight is None, network
+    return SHELF.lent(key, lambda: RowsObjective(mlp, rows), is_small(mlp.coefs_, len(rows)))
 
 
 def _rows_to_record(weights: Sequence[Array]) -> int:
