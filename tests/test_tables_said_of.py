@@ -12,10 +12,11 @@ import pytest
 from support.folders import Folder, N, plane
 
 from viva_tensor import tabular
-from viva_tensor.options import names
+from viva_tensor.options import Failure, names
 from viva_tensor.tabular import Writing, runs
 from viva_tensor.tabular.notation import Numbers
 from viva_tensor.tabular.recognition import overruled
+from viva_tensor.train.training import Training
 
 
 @pytest.fixture
@@ -27,6 +28,35 @@ def folder(tmp_path, monkeypatch):
 def test_names_are_separated_by_commas_stand_in_quotes_and_may_be_given_again():
     assert names(None, None, ('a, "size, cm"', "b,", "-999")) == ("a", "size, cm", "b", "-999")
     assert names(None, None, ()) == ()
+
+
+@pytest.mark.parametrize("given", [('"a', "b"), ('"',), ('"size" cm',)])
+def test_quotes_that_do_not_close_are_refused(given):
+    class Parameter:
+        opts = ("--drop",)
+
+    with pytest.raises(Failure, match="--drop takes names with commas between them, and quotes around"):
+        names(None, Parameter, given)
+
+
+@pytest.mark.parametrize("preset", [[], ["--preset", "fast"], ["--preset", "default"]])
+def test_the_same_command_with_resume_goes_on(folder, preset, monkeypatch):
+    folder.write("t.csv", plane())
+    flags = ["--target", "y", "--output", folder.path / "run", *preset]
+    advance, epochs = Training.advance, []
+
+    def interrupted(training, each_step):
+        epochs.append(training.epoch)
+        if len(epochs) == 4:
+            raise KeyboardInterrupt
+        advance(training, each_step)
+
+    monkeypatch.setattr(Training, "advance", interrupted)
+    done = folder.call("train", folder.path / "t.csv", *flags)
+    assert (done.exit_code, "the same command with --resume goes on" in done.stderr) == (130, True)
+    done = folder.call("train", folder.path / "t.csv", *flags, "--resume")
+    assert done.exit_code == 0, done.output
+    assert epochs[:6] == [0, 1, 2, 3, 3, 4]
 
 
 def test_each_of_several_options_counts(folder):
@@ -141,10 +171,12 @@ def test_nothing_is_left_of_a_process_that_was_killed_while_it_read_in_blocks(tm
     flags = ["--target", "y", "--output", str(tmp_path / "run"), "--memory", "0", "--epochs", "100000"]
     command = [sys.executable, "-m", "viva_tensor", "train", str(tmp_path / "t.csv"), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run").is_dir() and time.monotonic() < deadline:  # made for the encoded rows
-            time.sleep(0.05)
-        time.sleep(0.5)
-        assert process.poll() is None
-        process.send_signal(signal.SIGKILL)
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "run").is_dir() and time.monotonic() < deadline:  # made for the encoded rows
+                time.sleep(0.05)
+            time.sleep(0.5)
+            assert process.poll() is None
+        finally:
+            process.send_signal(signal.SIGKILL)
     assert [one.name for one in (tmp_path / "run").iterdir() if "features" in one.name] == []

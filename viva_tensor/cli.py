@@ -254,7 +254,8 @@ def train(
     if options["minutes"] is not None and preset != presets.BEST:
         raise Failure(f"--minutes {options['minutes']:g} is for --preset {presets.BEST}")
     with failures():  # before the work, not after it
-        preset = presets.named(preset, of_one(click.get_current_context()))
+        named = presets.named(preset, of_one(click.get_current_context()))
+        preset = presets.ONE if resume and preset is None else named
         check_output(output, checkpoint, resume, force)
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
     asked = {name: options.pop(name) for name in OF_TASK}
@@ -264,6 +265,8 @@ def train(
         source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
         situation = presets.Situation.of(source, ranks=ranks.size)
         choice = presets.choose(preset, situation, options)
+        if resume and choice.members is not None:
+            raise Failure(f"nothing to resume: the preset {preset} keeps no checkpoint of tables of {choice.why}")
         run = runs.run(
             source,
             task,

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
 
-OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience", "resume")
+OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -40,9 +40,11 @@ def parse_hidden(context: click.Context, parameter: click.Parameter, text: str) 
 def names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """Return names from comma-separated lists; one with a comma stands in quotes, as in CSV."""
     try:
-        found = [name.strip() for row in csv.reader(given, skipinitialspace=True) for name in row]
+        rows = [row for text in given for row in csv.reader([text], skipinitialspace=True, strict=True)]
     except csv.Error as error:
-        raise Failure(f"{parameter.opts[0]} takes names with commas between them; {error}") from error
+        got = f"{parameter.opts[0]} takes names with commas between them, and quotes around one with a comma"
+        raise Failure(f"{got}; got {' '.join(given)} ({error})") from error
+    found = [name.strip() for row in rows for name in row]
     return tuple(filter(None, found))
 
 

@@ -1,5 +1,8 @@
 """Data frames that are no file: text in them is read as in one, and what cannot be used is refused in words."""
 
+from datetime import time
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,9 +43,69 @@ def test_categories_and_words_for_missing_values_of_a_frame():
     task = Task("y", writing=Writing(missing=("?",)))
     encoding = tabular.fit(frame, task, QUICK).model.encoding
     code, n = encoding.columns
-    assert code.categories == ("1", "2", "?")
+    assert code.categories == ("1", "2")
     assert isinstance(n, Numeric)
+    assert code.missing
     assert n.missing
+
+
+def every_kind(rows=90):
+    """Return a table with a column of each kind of values, a word or number for missing ones in each, and a target."""
+    i = np.arange(rows)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(i, "D")
+    odd = i % 9 == 0
+    return pd.DataFrame(
+        {
+            "text": np.where(odd, "none", np.where(i % 2, "a", "b ")),
+            "kind": pd.Categorical(np.where(odd, "none", np.where(i % 2, "a", "b"))),
+            "price": np.where(odd, "none", [f"{one},50 €" for one in i]),
+            "object": pd.Series(np.where(odd, -999, i), dtype=object),
+            "decimal": [Decimal(-999) if one else Decimal(int(k)) / 2 for k, one in zip(i, odd, strict=True)],
+            "float": np.where(odd, -999, i).astype(np.float32),
+            "day": np.where(odd, pd.Timestamp("1900-01-01"), days),
+            "digits": days.strftime("%Y%m%d").astype(int),
+            "hour": [time(int(one % 24), 30) for one in i],
+            "y": i * 1.0,
+        }
+    )
+
+
+def test_a_model_predicts_the_frame_that_it_was_fitted_to_as_if_missing_values_were_missing():
+    frame = every_kind()
+    words = Writing(missing=("none", "-999", "1900-01-01", "fehlt"), date_format="%Y%m%d")
+    model = tabular.fit(frame, Task("y", writing=words), QUICK).model
+    kinds = {one.name: (type(one).__name__, getattr(one, "missing", False)) for one in model.encoding.columns}
+    assert kinds == {
+        "text": ("Categorical", True), "kind": ("Categorical", True), "price": ("Numeric", True),
+        "object": ("Numeric", True), "decimal": ("Numeric", True), "float": ("Numeric", True), "day": ("Date", False),
+        "digits": ("Date", False), "hour": ("Numeric", False),
+    }  # fmt: skip
+    odd = np.arange(len(frame)) % 9 == 0
+    gone = ["text", "kind", "price", "object", "decimal", "float", "day"]
+    known = frame.assign(**{name: frame[name].mask(odd) for name in gone})
+    predicted = model.predict(frame)
+    pd.testing.assert_frame_equal(predicted, model.predict(known))
+    other = frame.assign(price=["fehlt", *frame["price"][1:]], text=frame["text"].astype("category"))
+    pd.testing.assert_frame_equal(predicted, model.predict(other))  # a word that no row had, and another dtype
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        (np.float32([-99.9, 1, 2, 3]), [-99.9]),
+        (np.array([-1, 1, 2, 3]), ["-1"]),
+        (np.array(["-1", "0", "1", "2"], object), [-1]),
+        (np.array(["nan", "0x", "1x", "2x"], object), [np.nan]),
+        (np.array(["?", "0x", "1x", "2x"], object), ["?", None]),
+    ],
+)
+def test_estimators_miss_in_predict_what_they_missed_in_fit(values, missing):
+    X = pd.DataFrame({"a": values[np.arange(200) % 4], "b": np.arange(200) % 3})
+    y = 10.0 * (np.arange(200) % 4)
+    model = TabularRegressor(settings=Settings(hidden=(8,), epochs=30, batch_size=16), missing=missing).fit(X, y)
+    assert model.score(X, y) > 0.99
+    saved = model.model_.predict(X)["predicted"]
+    np.testing.assert_array_equal(model.predict(X), saved)
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,12 @@ TITLE = "line {} is no row and left out: 'Sales of 2024'".format
         ([[], ["a"], [1], [2]], ["a"], [[1], [2]], ()),
         ([["a"], ["x"], ["y", "odd"], ["z"], ["z"]], ["a", "Unnamed: 1"],
          [["x", None], ["y", "odd"], ["z", None], ["z", None]], ()),
+        ([[None, "color"], ["ann", "red"], ["bob", "blue"]], ["Unnamed: 0", "color"],
+         [["ann", "red"], ["bob", "blue"]], ()),
+        ([["name"], ["ann", "red"], ["bob", "blue"]], ["name", "Unnamed: 1"],
+         [["ann", "red"], ["bob", "blue"]], ()),
+        ([["Colours"], [], ["name", "color"], ["ann", "red"]], ["name", "color"], [["ann", "red"]],
+         ("line 1 is no row and left out: 'Colours'",)),
         ([["a"], ["x", 1], ["y", 2]], ["a", "Unnamed: 1"], [["x", 1], ["y", 2]], ()),
     ],
 )  # fmt: skip

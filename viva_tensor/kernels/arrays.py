@@ -60,10 +60,12 @@ def may_change(array: Array) -> bool:
         if owner.flags.writeable:
             return True
         owner = owner.base
+    if owner is None:
+        return False
     try:
         view = memoryview(owner)
         return not view.readonly or (view.obj is not owner and not memoryview(view.obj).readonly)
-    except (TypeError, ValueError):  # nothing, or no buffer, such as what an array of another library keeps alive
+    except (TypeError, ValueError):  # no buffer, such as what an array of another library keeps alive
         return False
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular.data import as_table, rows_of
+from viva_tensor.tabular.data import as_table, label_of, rows_of
 from viva_tensor.tabular.notation import PLAIN, is_plain
+from viva_tensor.tabular.typed_columns import without_missing
 
 
 class Frame(NamedTuple):
@@ -69,15 +70,25 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidValue(f"X has two columns named {twice!r}", operation="fit", hint="rename one")
-    return Frame(table if missing is None else _without(table, list(missing)), given, named)
+    return Frame(_without(table, words_of(missing)), given, named)
 
 
-def _without(table: pd.DataFrame, words: list[Any]) -> pd.DataFrame:
+def _without(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
     """Return a table in which the cells that hold one of some words or numbers are missing; numbers beside are such."""
-    others = [name for name in table.columns if not pd.api.types.is_bool_dtype(table[name])]  # True == 1
-    kept = {name: table[name].mask(table[name].isin(words)) for name in others}
+    kept = without_missing(table, words)
     for name, column in kept.items():
         texts = column.dropna() if column.isna().sum() > table[name].isna().sum() else column[:0]
         if len(texts) and all(isinstance(text, str) and is_plain(text) for text in texts):
             kept[name] = PLAIN.parse(column)  # text for the word's sake
-    return table.assign(**kept)
+    return kept
+
+
+def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return what stands for missing values as words; NaN and None are missing anyway.
+
+    Examples
+    --------
+    >>> words_of(["?", -1, 2.0, np.nan, None])
+    ('?', '-1', '2')
+    """
+    return tuple(label_of(one) for one in missing or () if not pd.isna(one))

@@ -1,6 +1,7 @@
 """Estimators of tables as they are: data frames of numbers, text, categories, booleans and dates, with missing values.
 
-They train as :func:`viva_tensor.tabular.run` does, on all rows that they are given.
+They train as :func:`viva_tensor.tabular.run` does, on all rows that they are given. A column holds what its dtype says:
+text is categories, whatever it looks like.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.kernels.checks import is_number
-from viva_tensor.sklearn.frames import Frame, as_frame
+from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
@@ -114,7 +115,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
         # what numbers the rows is a feature like others here, since the caller chose the columns
         roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
-        writing = Writing(missing=tuple(map(str, self.missing or ())))
+        writing = Writing(missing=words_of(self.missing))
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
@@ -205,7 +206,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     """Regression on tables as they are, with scikit-learn's interface.
 
     Numbers, booleans and dates are standardised, text and categories one-hot encoded, missing values marked and filled,
-    all fitted in ``fit``: nothing need be done before. What is trained is one network, or the mean of five, as
+    all fitted in ``fit``: nothing need be done before, but that text of numbers or dates becomes such, as
+    ``tabular.read`` and ``tabular.fit`` do. What is trained is one network, or the mean of five, as
     :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
 
     Parameters

@@ -121,8 +121,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
 def find_names(rows: Sequence[Sequence[str]]) -> tuple[int, tuple[str, ...]]:
     """Return the index of the row of a sheet that has the names, and what to say of the rows left out before it.
 
-    It is the first that is not blank; or, below rows of one cell alone, the first of several cells, if none of these is
-    a value and most rows from there on have several, too.
+    It is the first that is not blank; or, below rows of a first cell alone, the first of several cells, if none of
+    these is a value, most rows from there on have several, too, and values below it or a blank row above set it apart.
 
     Examples
     --------
@@ -134,8 +134,11 @@ def find_names(rows: Sequence[Sequence[str]]) -> tuple[int, tuple[str, ...]]:
     names = next((record for record in records if record.filled > 1), first)
     if first is None or names is None:
         return 0, ()
-    below = [record.filled > 1 for record in records[names.line - 1 :] if record.filled]
-    if any(map(_is_value, names.fields)) or sum(below) <= len(below) / 2:
+    above, below = records[first.line - 1 : names.line - 1], records[names.line :]
+    several = [record.filled > 1 for record in below if record.filled]
+    titles = all(record.fields[0].strip() for record in above if record.filled)
+    apart = any(not record.filled for record in above) or any(_is_value(one) for row in below for one in row.fields)
+    if any(map(_is_value, names.fields)) or sum(several) < len(several) / 2 or not (titles and apart):
         names = first
     return names.line - 1, tuple(_left_out(record) for record in records[: names.line - 1] if record.filled)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.columns import Categorical, Date, Numeric
-from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
@@ -26,7 +26,7 @@ from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, drop_missing
+from viva_tensor.tabular.typed_columns import Expected, typed
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
@@ -115,17 +115,16 @@ class Model:
         return [name for name in table.columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose columns of text are numbers and dates where the model wants them.
-
-        Words that meant a missing value in training do here, too.
-        """
-        wanted = {column.name for column in self.encoding.columns if isinstance(column, Numeric | Date)}
-        texts = [name for name in table.columns if name in wanted and kind_of(table[name]) == "text"]
-        usual = {column.name: Dates() for column in self.encoding.columns if isinstance(column, Date)}
-        written = usual | dict(self.origin.notations)
-        parsed = table.assign(**{name: written.get(name, PLAIN).parse(table[name]) for name in texts})
-        drop_missing(parsed, self.origin.writing.missing, Expected(only=[one.name for one in self.encoding.columns]))
-        return parsed
+        """Return a table whose columns hold what the model wants, read as those of a file and with its words."""
+        wanted = self.expected()
+        words = Writing(missing=self.origin.writing.missing)
+        usual: dict[str, Notation] = {
+            one.name: overruled(Dates() if isinstance(one, Date) else PLAIN, words)
+            for one in self.encoding.columns
+            if isinstance(one, Numeric | Date)
+        }
+        expected = replace(wanted, notations=usual | dict(wanted.notations))
+        return typed(table.copy(deep=False), words, expected).table
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the model to a folder, each file whole or not at all, and return their paths.

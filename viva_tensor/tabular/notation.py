@@ -299,10 +299,10 @@ def without_zeros(word: str) -> str:
 
     Examples
     --------
-    >>> without_zeros("007"), without_zeros("00,50"), without_zeros("0")
-    ('7', '0,50', '0')
+    >>> without_zeros("007"), without_zeros("-00,50"), without_zeros("0")
+    ('7', '-0,50', '0')
     """
-    return re.sub(r"^\s*0+(?=\d)", "", word)
+    return re.sub(r"^(\s*[+-]?)0+(?=\d)", r"\1", word)
 
 
 def has_offset(word: str) -> bool:

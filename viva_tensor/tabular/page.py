@@ -209,7 +209,9 @@ def _band(run: Run, target: Interval | Quantiles) -> Picture:
     ]
     layout = {"xaxis": _axis("test rows by prediction"), "yaxis": _axis(_text(target.name))}
     heading = "Quantiles" if isinstance(target, Quantiles) else "Intervals"
-    caption = f"{len(some):,} test rows in the order of their predictions. {report.held(run.metric, target, True)}"
+    caption = (
+        f"{len(some):,} test rows in the order of their predictions. {report.held(run.metric, target, outermost=True)}"
+    )
     return Picture(heading, caption, data, layout)
 
 

@@ -155,7 +155,12 @@ def source_of(source: Source | Table, task: Task) -> Source:
     table = as_table(source)
     if not isinstance(table, pd.DataFrame):
         return Source(table)
-    found = typed(table.copy(deep=False), task.writing, task.expected)
+    try:
+        found = typed(table.copy(deep=False), task.writing, task.expected)
+    except DataError as error:
+        if "--" not in str(error):
+            raise
+        raise DataError(f"{error} (of a data frame: Task(writing=Writing(...), roles=Roles(...)))") from error
     return Source(found.table, found.notations, tuple(found.notes))
 
 
@@ -238,9 +243,10 @@ def _check_roles(table: Table, task: Task) -> None:
         if name in roles.categorical:
             raise DataError(f"the column {name!r} cannot be both numeric and categorical")
         column = table[name]
-        if kind_of(column) == "text":
-            row = int(np.argmax(column.map(lambda value: isinstance(value, str)).to_numpy(bool)))
-            raise DataError(f"the column {name!r} is to be numeric and holds text: row {row} has {column.iloc[row]!r}")
+        texts = column[column.map(lambda value: isinstance(value, str)).to_numpy(bool)]
+        if kind_of(column) == "text" and len(texts):
+            got = f"row {texts.index[0]} has {texts.iloc[0]!r}"
+            raise DataError(f"the column {name!r} is to be numeric and holds text: {got}")
 
 
 def _rare(target: Target, values: Float64Array, split: Split) -> list[str]:

@@ -107,7 +107,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
     Raises
     ------
     DataError
-        If there is no such preset, or one is asked for beside what is for a network without.
+        If there is no such preset, or one is given together with settings of one network.
 
     Examples
     --------

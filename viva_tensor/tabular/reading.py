@@ -209,7 +209,7 @@ def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line, object_pairs_hook=_once) if line.strip() else None
@@ -224,7 +224,7 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _json_records(path: Path, expected: Expected) -> pd.DataFrame:
-    records = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    records = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     if not (isinstance(records, list) and all(isinstance(record, dict) for record in records)):
         raise DataError(f"cannot read {path}: wanted a list of objects, one for each row")
     return _of_records(path, records, expected)
@@ -349,7 +349,8 @@ def check_reading(path: Path, way: Reading) -> None:
     missing = Reading(writing=Writing(missing=way.writing.missing))
     if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != missing):
         raise DataError(
-            f"{path} says itself how it is written; options such as --sep and --decimal are for other files"
+            f"{path} says itself how it is written; options such as --sep and --encoding are for text files"
+            + (", and of the others --missing alone is for this one" if kind == "parquet" else "")
         )
 
 

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedRandom
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -37,9 +38,10 @@ BYTES = 256 << 20  # of a window at most, of which two are held
 class FileRows:
     """Records in a file as a source of rows: shuffled within windows of some million rows from random blocks."""
 
-    file: BufferedRandom  # read by one thread at a time
+    file: BufferedRandom
     packing: Packing
     count: int
+    lock: Lock = field(default_factory=Lock, compare=False)  # of the place in the file
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,8 +63,9 @@ class FileRows:
     def _read(self, blocks: IndexArray) -> Records:
         parts = []
         for block in blocks:
-            self.file.seek(int(block) * BLOCK * self.packing.dtype.itemsize)
-            parts.append(np.fromfile(self.file, self.packing.dtype, BLOCK))
+            with self.lock:
+                self.file.seek(int(block) * BLOCK * self.packing.dtype.itemsize)
+                parts.append(np.fromfile(self.file, self.packing.dtype, BLOCK))
         return np.concatenate(parts)
 
 

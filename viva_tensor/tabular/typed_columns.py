@@ -11,7 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Words, is_plain, normal, without_zeros
+from viva_tensor.tabular.data import EPOCH, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.notation import (
+    ISO,
+    PLAIN,
+    BoolArray,
+    Dates,
+    Notation,
+    Numbers,
+    Words,
+    is_date,
+    is_plain,
+    normal,
+    without_zeros,
+)
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
@@ -89,7 +102,11 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         if pd.api.types.infer_dtype(table[name], skipna=True) == "time":
             table[name] = table[name].map(_hours)
             notes.append(f"{name}: times of day, as hours")
-    strings = [name for name in table.columns if expected.uses(name) and _is_text(table[name])]
+    strings = [
+        name
+        for name in filter(expected.uses, table.columns)
+        if _is_text(table[name]) or (name in expected.notations and kind_of(table[name]) == "text")
+    ]
     for name in digit_dates(table, writing, expected):
         table[name] = table[name].astype("string")
         strings.append(name)
@@ -213,19 +230,32 @@ def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected
     """
     expected = expected or Expected()
     notes = []
-    for name in table.columns if missing else ():
-        column = table[name]
-        numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        if not expected.uses(name) or not (numeric or _is_text(column)):
-            continue
-        if pd.api.types.is_integer_dtype(column):
-            column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
+    for name in filter(expected.uses, table.columns if missing else ()):
         for word in missing:
-            if numeric and not is_plain(word):
-                continue
-            which = (column == (float(word) if numeric else word)).fillna(False).to_numpy(bool)
+            which = _says(table[name], word)
             if which.any():
                 notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
-                column = column.mask(which)
-                table[name] = column
+                column = table[name]
+                if pd.api.types.is_integer_dtype(column):
+                    column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
+                table[name] = column.mask(which)
     return notes
+
+
+def _says(column: pd.Series[Any], word: str) -> BoolArray:
+    """Return which values of a column are a word: as text, or the number or date that it stands for."""
+    match kind_of(column):
+        case "text":
+            codes, labels = labels_of(column)
+            return np.array([*(label.strip() == word for label in labels), False])[codes]
+        case "number" if is_plain(word):
+            number = np.asarray(float(word))
+            if pd.api.types.is_float_dtype(column):
+                number = number.astype(column.to_numpy().dtype)  # as it is where it stands
+            same: BoolArray = (column == number.item()).fillna(False).to_numpy(bool)
+            return same
+        case "date" if is_date(word):
+            days = numbers_of(column, EPOCH)
+            there: BoolArray = days == numbers_of(Dates().times([word]), EPOCH)[0]
+            return there
+    return np.zeros(len(column), bool)

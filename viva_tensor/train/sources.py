@@ -95,7 +95,7 @@ class SourcedRows:
         self._seen = True
 
     def look_again(self) -> None:
-        """Check the rows of the next epoch, as those of the first."""
+        """Check the rows of the next epoch, as was done with the first."""
         self._seen = False
 
     def _pieces(self, rng: np.random.Generator) -> Iterator[Rows]:
