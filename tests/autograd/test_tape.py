@@ -160,6 +160,7 @@ class TestArraysAreReadOnly:
         frame.iloc[:, :] = 7.0
         text[:8] = np.float64(7).tobytes()
         assert all((leaf.data == 1).all() for leaf in leaves)
+        assert leaves[2].data.strides[0] == 0  # repeated in no more memory
         np.save(tmp_path / "large.npy", mine)
         mapped = np.load(tmp_path / "large.npy", mmap_mode="r")
         for held in (np.frombuffer(bytes(16)), mapped[:1]):

@@ -341,13 +341,22 @@ def new_leaves(
 
 def _leaf(name: str, tape: Tape, operation: Operation, data: ArrayLike) -> Traced[Variable]:
     array = as_array(name, data)
-    if may_change(array):
+    if array.flags.writeable:
         array = array.copy()
         freeze(array)
+    elif array.base is not None and may_change(array):
+        array = _copied(array)
     if not isinstance(tape, Tape):
         raise no_tape(name, tape)
     traced: Traced[Variable] = leaf(tape, operation, array)
     return traced
+
+
+def _copied(array: Array) -> Array:
+    """Return a read-only copy, in which elements that are repeated are so in no more memory."""
+    once = array[tuple(slice(None, None if stride else 1) for stride in array.strides)].copy()
+    freeze(once)
+    return once if once.shape == array.shape else np.broadcast_to(once, array.shape)
 
 
 def record(tape: Tape, operation: Operation, *inputs: Variable, **attributes: Any) -> Traced[Variable]:
