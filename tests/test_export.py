@@ -162,6 +162,7 @@ CASES = {
     "deviation of each row": (by_axes(autograd.std, axis=1, ddof=1), [(4, 3)]),
     "broadcast": (of(operations.BROADCAST), [(4, 1), (4, 3)]),
     "sum of squares": (autograd.sum_of_squares, [(4, 3)]),
+    "mean squared error": (nn.mse_loss, [(4, 3), (4, 3)]),
     "norm of each element": (by_axes(autograd.norm, axis=()), [(4, 3)]),
     "norm of each row": (by_axes(autograd.norm, axis=1), [(4, 3)]),
     "sum of exponentials": (by_axes(autograd.logsumexp, axis=1), [(4, 3)]),
@@ -289,13 +290,17 @@ class TestRefused:
 
     def test_an_operation_without_a_form(self, tape, tmp_path):
         x, tape = tape
-        loss, tape = nn.mse_loss(tape, x, x)
+        loss, tape = nn.huber_loss(tape, x, x)
         y, tape = autograd.add(tape, loss, x)
-        with pytest.raises(
-            error.TensorError, match=r"export.onnx: the operation 'mean_squared_error' has no ONNX form"
-        ):
+        with pytest.raises(error.TensorError, match=r"export.onnx: the operation 'huber' has no ONNX form"):
             export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
         assert os.listdir(tmp_path) == []
+
+    def test_a_shape_that_the_batch_cannot_be_broadcast_to(self, tape, tmp_path):
+        x, tape = tape
+        y, tape = autograd.broadcast_to(tape, x, (2, 4, 3))
+        with pytest.raises(error.InvalidValue, match="fits batches of 4 rows only"):
+            export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
 
     def test_a_pass_for_one_batch_size_only(self, tape, tmp_path):
         x, tape = tape

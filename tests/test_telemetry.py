@@ -32,8 +32,9 @@ def test_a_wrong_record_is_refused_and_changes_nothing():
         for name in ("work", "other"):
             with pytest.raises((TypeError, OverflowError)):
                 telemetry.record(name, wrong)
-    with pytest.raises(TypeError):
-        telemetry.record("work", 1000, nodes="2")
+    for wrong in ("2", 1.5, None):
+        with pytest.raises(TypeError):
+            telemetry.record("work", 1000, nodes=wrong)
     assert telemetry.snapshot() == before
 
 

@@ -11,6 +11,7 @@ import threading
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
+from operator import index
 from typing import TypedDict
 
 __all__ = ["Summary", "record", "reset", "snapshot"]
@@ -61,7 +62,7 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     """
     with _lock:
         known = _operations[operation]
-        visited = known.nodes + nodes
+        visited = known.nodes + index(nodes)
         if known.count < LATEST_CALLS:  # raises before anything is changed if this is no number of nanoseconds
             known.latest.append(nanoseconds)
         else:

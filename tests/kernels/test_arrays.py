@@ -156,6 +156,15 @@ def test_no_mask_is_lost_on_the_fast_path(name, dtype):
         ONE[name](masked) if name in ONE else TWO[name](masked, masked)
 
 
+def test_no_mask_of_classes_or_conditions_is_lost():
+    masked = np.ma.masked_less([0, 1, 2], 1)
+    with pytest.raises(error.DtypeError, match="mask"):
+        kernels.cross_entropy(np.eye(3), masked)
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones(3))
+    with pytest.raises(error.DtypeError, match="mask"):
+        autograd.where(tape, masked > 0, x, x)
+
+
 @pytest.mark.parametrize("operation", [kernels.add, kernels.matmul])
 def test_bad_outputs_are_refused_and_untouched(operation):
     a = np.ones((2, 2))

@@ -364,9 +364,10 @@ class TestRefused:
             nn.ensemble_loss(tape, nn.mse_loss, outputs, y)
         with pytest.raises(error.InvalidValue, match="link='probit'"):
             nn.ensemble_mean(tape, outputs, link="probit")
-        flat, tape = autograd.reshape(tape, outputs, (-1,))
-        with pytest.raises(error.DimensionError, match="outputs of shape"):
-            nn.ensemble_mean(tape, flat)
+        for shape in ((-1,), (-1, 2), (1, *outputs.shape)):
+            other, tape = autograd.reshape(tape, outputs, shape)
+            with pytest.raises(error.DimensionError, match=r"outputs of shape .*; outputs are \[batch, members, out\]"):
+                nn.ensemble_mean(tape, other)
         layer, tape = nn.tabm_mini(tape, (2, 2), 3, dtype="f8")
         with pytest.raises(error.InvalidValue, match="activation"):
             nn.tabm_mini_forward(tape, layer, outputs, activation="bend")

@@ -89,6 +89,39 @@ def test_a_model_predicts_the_frame_that_it_was_fitted_to_as_if_missing_values_w
     pd.testing.assert_frame_equal(predicted, model.predict(other))  # a word that no row had, and another dtype
 
 
+def test_masked_cells_are_missing_ones():
+    values = np.arange(160.0).reshape(80, 2) % 7
+    mask = np.zeros(values.shape, bool)
+    mask[::3, 0] = True
+    y = values[:, 1]
+    masked = TabularRegressor(settings=QUICK, random_state=0).fit(np.ma.masked_array(values, mask), y)
+    absent = TabularRegressor(settings=QUICK, random_state=0).fit(np.where(mask, np.nan, values), y)
+    np.testing.assert_array_equal(masked.predict(values), absent.predict(values))
+
+
+def test_columns_that_are_left_out_are_warned_of_but_not_constant_ones():
+    z = np.random.default_rng(0).normal(size=80)
+    X = pd.DataFrame({"a": [f"{one:.4f}" for one in z], "b": z, "c": 1.0})
+    with pytest.warns(
+        UserWarning, match=r"columns left out: a \(identifier: .*\); text of numbers or dates must become"
+    ):
+        TabularRegressor(settings=QUICK).fit(X, z)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_the_preset_fast_keeps_its_network_with_another_share_for_validation(fraction):
+    x = np.linspace(-1, 1, 1200)
+    model = TabularRegressor("fast", validation_fraction=fraction, random_state=0).fit(x[:, None], np.sin(5 * x))
+    assert (model.preset_.name, model.preset_.parts) == ("fast", round(1 / fraction))
+    assert model.score(x[:, None], np.sin(5 * x)) > 0.99
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+def test_settings_beside_a_preset_are_refused(preset):
+    with pytest.raises(ValueError, match=f"preset='{preset}' beside settings; give one of them"):
+        TabularRegressor(preset, settings=QUICK).fit(np.ones((9, 1)), np.arange(9))
+
+
 @pytest.mark.parametrize(
     ("values", "missing"),
     [
@@ -121,6 +154,12 @@ def test_estimators_miss_in_predict_what_they_missed_in_fit(values, missing):
 def test_frames_and_targets_that_are_refused(given, target, message):
     with pytest.raises(DataError, match=message):
         tabular.run(given, target, QUICK)
+
+
+@pytest.mark.parametrize("name", ["drop", "categorical", "numeric"])
+def test_roles_are_of_several_columns(name):
+    with pytest.raises(DataError, match=f"{name}='ab', wanted a sequence of columns"):
+        tabular.Roles(**{name: "ab"})
 
 
 def test_names_that_are_numbers_become_text():

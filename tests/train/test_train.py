@@ -95,6 +95,18 @@ class TestFit:
         assert [one["train_loss"] for one in seen] == fitted.history["train_loss"]
         assert same_bits(fitted, train.fit(x, x, dataclasses.replace(settings, epochs=3)))
 
+    def test_rows_for_validation_are_not_trained_on(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(120, 5)).astype(np.float32), rng.normal(size=(120, 1)).astype(np.float32)
+        by_index = train.fit(x, y, QUICK, validation=np.arange(80, 120))
+        apart = train.fit(x[:80], y[:80], QUICK, validation=(x[80:], y[80:]))
+        assert by_index.history == apart.history
+        assert same_bits(by_index, apart)
+        with pytest.raises(InvalidValue, match="row 5 is both to train on and for validation"):
+            train.fit(x, y, QUICK, rows=range(10), validation=range(5, 20))
+        with pytest.raises(InvalidValue, match="all 120 rows are for validation; leave some to train on"):
+            train.fit(x, y, QUICK, validation=range(120))
+
     def test_numpys_truth_stops_as_well(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
         fitted = train.fit(x, x, QUICK, callback=lambda values: values["train_loss"] < np.float64(1e9))

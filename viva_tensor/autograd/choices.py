@@ -6,7 +6,6 @@ array.
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import functions, operations  # noqa: F401  # the former in an example
@@ -22,7 +21,7 @@ from viva_tensor.autograd.tape import (
     record,
 )
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import as_array
+from viva_tensor.kernels.arrays import as_array, read
 from viva_tensor.kernels.checks import real
 
 __all__ = [
@@ -150,7 +149,7 @@ def where(tape: Tape, condition: Variable | ArrayLike, a: Operand, b: Operand) -
     if dtype is None:
         raise InvalidValue("got no variable to choose from", operation="where", hint="record one with new_constant")
     if not isinstance(condition, Variable):
-        holds = np.asarray(condition)
+        holds = read("where", condition)
         holds = holds.astype(bool) if holds.dtype.kind in "biu" else as_array("where", condition) != 0
         condition, tape = new_constant(tape, holds.astype(dtype))
     chosen, tape = of_two(tape, operations.CHOSEN, a, condition)

@@ -146,8 +146,8 @@ def draw(path: str, layers: Any, exact: Array, x: Array, t: Array) -> None:
 
 
 @click.command()
-@click.option("--steps", default=500, help="Steps of Adam.")
-@click.option("--iterations", default=4000, help="Iterations of L-BFGS.")
+@click.option("--steps", type=click.IntRange(min=1), default=500, help="Steps of Adam.")
+@click.option("--iterations", type=click.IntRange(min=1), default=4000, help="Iterations of L-BFGS.")
 @click.option("--picture", default="", help="Draw the solution to this file.")
 def command(steps: int, iterations: int, picture: str) -> None:
     """Solve Burgers' equation with a network."""

@@ -6,6 +6,7 @@ breast tumor diagnosis, IS&T/SPIE 1993).
     python -m viva_tensor.examples.cancer
 """
 
+import click
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import classification_report
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -28,5 +29,13 @@ def main(max_iter: int = 500, folds: int = 5) -> float:
     return float(search.score(X_test, y_test))
 
 
+@click.command(context_settings={"show_default": True})
+@click.option("--max-iter", type=click.IntRange(min=1), default=500, help="Epochs at most.")
+@click.option("--folds", type=click.IntRange(min=1), default=5, help="Folds of the cross-validation.")
+def command(max_iter: int, folds: int) -> None:
+    """Search for a network that tells tumours apart."""
+    main(max_iter, folds)
+
+
 if __name__ == "__main__":
-    main()
+    command()

@@ -6,6 +6,7 @@ steps of gradient descent are plain Python, which shows all that training is; th
     python -m viva_tensor.examples.diamonds
 """
 
+import click
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -58,5 +59,13 @@ def main(rows: int = 20_000, epochs: int = 10) -> float:
     return explained
 
 
+@click.command(context_settings={"show_default": True})
+@click.option("--rows", type=click.IntRange(min=1), default=20000, help="Diamonds.")
+@click.option("--epochs", type=click.IntRange(min=1), default=10, help="Passes over them.")
+def command(rows: int, epochs: int) -> None:
+    """Learn the prices of diamonds, by hand and compiled."""
+    main(rows, epochs)
+
+
 if __name__ == "__main__":
-    main()
+    command()

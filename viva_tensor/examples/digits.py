@@ -9,6 +9,7 @@ digits, UCI Machine Learning Repository, 1998).
 import tempfile
 from pathlib import Path
 
+import click
 import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_digits
@@ -66,5 +67,12 @@ def main(epochs: int = 40) -> float:
     return found
 
 
+@click.command(context_settings={"show_default": True})
+@click.option("--epochs", type=click.IntRange(min=1), default=40, help="Passes over them.")
+def command(epochs: int) -> None:
+    """Learn handwritten digits."""
+    main(epochs)
+
+
 if __name__ == "__main__":
-    main()
+    command()

@@ -141,7 +141,7 @@ def draw(path: str, data: Geometries, without: program.Forward, both: program.Fo
 
 
 @click.command()
-@click.option("--geometries", default=60, help="Geometries to train on.")
+@click.option("--geometries", type=click.IntRange(min=1), default=60, help="Geometries to train on.")
 @click.option("--picture", default="", help="Draw the forces to this file.")
 def command(geometries: int, picture: str) -> None:
     """Learn a molecule's energy from energies and forces."""

@@ -107,6 +107,11 @@ def _normalize(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Div", centred, graph.add("Sqrt", graph.add("Add", variance, graph.number(epsilon, node))))
 
 
+def _mean_squared_error(graph: Graph, node: Node, pred: str, target: str) -> str:
+    difference = graph.add("Sub", pred, target)
+    return graph.add("ReduceMean", graph.add("Mul", difference, difference), keepdims=0)
+
+
 def _reshape(graph: Graph, node: Node, x: str) -> str:
     (before,), shape = node.inputs, node.output.shape
     sizes = shape if graph.larger[before.id].shape == before.shape else (-1, *shape[1:])
@@ -209,6 +214,7 @@ FORMS: dict[str, Form] = {
     "max": _reduced("ReduceMax"),
     "maximum": _plain("Max"),
     "mean": _reduced("ReduceMean"),
+    "mean_squared_error": _mean_squared_error,
     "mish": _plain("Mish"),
     "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),

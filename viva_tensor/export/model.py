@@ -138,7 +138,7 @@ def _with_one_more_row(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dic
         arrays = [values[one.id] for one in node.inputs]
         try:
             values[node.output.id] = node.operation.forward(*arrays, **stretched(node, leading(node, arrays).shape))
-        except TensorError as error:
+        except (TensorError, ValueError) as error:
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",
                 operation="export.onnx",

@@ -10,7 +10,7 @@ from viva_tensor.kernels import _sums
 from viva_tensor.kernels._broadcasting import pairs, unary, unary_backward
 from viva_tensor.kernels._elementwise import apply_rows
 from viva_tensor.kernels.activations import sigmoid, tanh
-from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, read, same_shape
 from viva_tensor.kernels.checks import positive
 from viva_tensor.kernels.elementwise import mul, sub
 
@@ -246,7 +246,7 @@ def cross_entropy_backward(grad: ArrayLike, logits: ArrayLike, target: ArrayLike
 
 def _classes(operation: str, logits: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
     x = as_array(operation, logits)
-    whole = np.asarray(target)
+    whole = read(operation, target)
     t = whole.astype(x.dtype) if whole.ndim == 1 and whole.dtype.kind in "iu" else as_arrays(operation, x, target)[1]
     if x.ndim != 2 or t.ndim not in (1, 2):
         raise DimensionError(

@@ -336,7 +336,7 @@ def ensemble_mean(tape: Tape, outputs: Variable, *, link: str = "identity") -> T
     Raises
     ------
     DimensionError, InvalidValue, ForeignVariable
-        If outputs have no members; if there is no such link; if outputs are not on this tape.
+        If outputs have other axes; if there is no such link; if outputs are not on this tape.
 
     Examples
     --------
@@ -344,7 +344,9 @@ def ensemble_mean(tape: Tape, outputs: Variable, *, link: str = "identity") -> T
     >>> ensemble_mean(tape, outputs).value.data, ensemble_mean(tape, outputs, link="sigmoid").value.data
     (array([[50.]], dtype=float32), array([[0.75]], dtype=float32))
     """
-    _outputs_shape(tape, "ensemble_mean", outputs)
+    if len(_outputs_shape(tape, "ensemble_mean", outputs)) != 3:
+        hint = "outputs are [batch, members, out]"
+        raise DimensionError(f"outputs of shape {outputs.data.shape}", operation="ensemble_mean", hint=hint)
     if link not in ("identity", "softmax", "sigmoid"):
         hint = "choose one of identity, softmax, sigmoid"
         raise InvalidValue(f"link={link!r}", operation="ensemble_mean", hint=hint)

@@ -6,6 +6,7 @@ text is categories, whatever it looks like.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -25,7 +26,7 @@ from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
-from viva_tensor.tabular.presets import FAST, ONE, Choice, Situation, choose
+from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Source
 from viva_tensor.train import Settings
@@ -123,6 +124,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             source = Source(table)  # its columns hold what their dtypes say
             fitted = fit(source, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
         self.model_ = fitted.model
+        _warn_of(fitted.model.encoding.left_out)
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
 
@@ -141,13 +143,14 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         state, settings = self.random_state, self.settings
         whole = isinstance(state, int | np.integer)
         said: dict[str, Any] = {"seed": int(cast(int, state)) if whole else check_random_state(state).randint(SEEDS)}
+        if settings is not None and self.preset != DEFAULT:
+            got = f"preset={self.preset!r} beside settings"
+            raise InvalidValue(got, operation="fit", hint="give one of them")
         if settings is not None:
             return lambda rows: Choice(settings if state is None else replace(settings, **said))
         if fraction is not None:
             said["validation_fraction"] = fraction
-            if self.preset == FAST:
-                return lambda rows: choose(ONE, Situation(rows), said)
-        return lambda rows: choose(self.preset, Situation(rows), said)
+        return lambda rows: _validated(choose(self.preset, Situation(rows), said), fraction)
 
     def _categorical(self, frame: Frame) -> tuple[str, ...]:
         """Return the names of columns that are said to be categories, by name or index."""
@@ -206,8 +209,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     """Regression on tables as they are, with scikit-learn's interface.
 
     Numbers, booleans and dates are standardised, text and categories one-hot encoded, missing values marked and filled,
-    all fitted in ``fit``: nothing need be done before, but that text of numbers or dates becomes such, as
-    ``tabular.read`` and ``tabular.fit`` do. What is trained is one network, or the mean of five, as
+    all fitted in ``fit``. Text is categories, also that of numbers; a column of text that differs in nearly every row
+    is left out, with a warning. What is trained is one network, or the mean of five, as
     :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
 
     Parameters
@@ -451,10 +454,26 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         return pd.Series(np.array(self._labels(), dtype=object)[codes])
 
 
+def _validated(choice: Choice, fraction: float | None) -> Choice:
+    """Return a choice in which a network alone is validated on such a share of the rows, if one is given."""
+    members = choice.members
+    if fraction is None or members is None or members.count > 1:
+        return choice
+    return replace(choice, settings=replace(members, parts=max(2, round(1 / fraction))))
+
+
 def _check_present(y: Any) -> None:
     """Raise if a target is missing: also as pandas' NA, which scikit-learn does not know in text."""
     if np.any(pd.isna(np.asarray(y, dtype=object))):
         raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
+
+
+def _warn_of(left_out: Mapping[str, str]) -> None:
+    """Warn of columns that are no features, but those that tell nothing."""
+    others = [f"{name} ({why})" for name, why in left_out.items() if why not in ("constant", "all values missing")]
+    if others:
+        hint = "text of numbers or dates must become such first, as pandas.to_numeric does"
+        warnings.warn(f"fit: columns left out: {', '.join(others)}; {hint}", stacklevel=4)
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:

@@ -66,6 +66,11 @@ class Roles:
     numeric: tuple[str, ...] = ()
     id: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("drop", "categorical", "numeric"):
+            if isinstance(getattr(self, name), str):
+                raise DataError(f"{name}={getattr(self, name)!r}, wanted a sequence of columns, such as a tuple")
+
 
 @dataclass(frozen=True)
 class Encoding:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_affinity
@@ -19,6 +20,7 @@ from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
 from viva_tensor.kernels.checks import check_count, flag, is_true
 from viva_tensor.program.ranks import RankStep
+from viva_tensor.program.run import chosen_rows
 from viva_tensor.train.checkpointing import Checkpointer, Kept
 from viva_tensor.train.labels import Labels, labels_of, numbers_of
 from viva_tensor.train.network import Layers
@@ -79,7 +81,7 @@ def fit(
         the largest, are left out, and weights that are all alike are as good as none. On one process only.
     validation : (x, y), (x, y, weights), or array_like of int, optional
         Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
-        train on.
+        train on; rows at indices are not trained on.
     classes : int, optional
         The number of classes, if y may lack the last.
     progress : bool
@@ -314,6 +316,8 @@ def _rows(
     if is_source(x):
         chosen = SourcedRows(x, settings, classes)
     else:
+        if validation is not None and not isinstance(validation, tuple):
+            rows = _others(len(x), rows, validation)
         chosen = checked_rows("rows", x, y, settings, classes, rows, ranks, weights)
     target = chosen.take(slice(1)).y
     if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:
@@ -336,6 +340,21 @@ def _rows(
         if kind_of(firsts[0].x) != kind_of(firsts[1].x):
             _refuse("rows to train on and for validation that are not both arrays, or both sparse with the same runs")
     return chosen, held_out, outputs
+
+
+def _others(count: int, rows: npt.ArrayLike | None, validation: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the rows to train on: those that are named, or all but those for validation."""
+    held_out = chosen_rows("fit on validation rows", validation, count)
+    if rows is None:
+        rows = np.delete(np.arange(count), held_out)
+        if not len(rows):
+            _refuse(f"all {count} rows are for validation", "leave some to train on")
+        return rows
+    chosen = chosen_rows("fit on rows", rows, count)
+    both = np.intersect1d(chosen, held_out)
+    if len(both):
+        _refuse(f"row {both[0]} is both to train on and for validation", "give other rows for validation")
+    return chosen
 
 
 def _classes(rows: Rows | SourcedRows) -> int:

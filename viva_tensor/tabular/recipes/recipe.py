@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -118,11 +119,14 @@ class Recipe(ABC):
     def _check(self, counts: tuple[str, ...], above_0: tuple[str, ...], shares: tuple[str, ...]) -> None:
         """Check the numbers of a record: counts of at least 1, numbers above 0, and shares below 1."""
         name = type(self).__name__
+        # what may be None says so in its type
+        known = fields(self)  # type: ignore[arg-type]  # recipes are dataclasses
+        absent = {one.name for one in known if getattr(self, one.name) is None and "None" in str(one.type)}
         for one in counts:
-            if getattr(self, one) is not None:
+            if one not in absent:
                 object.__setattr__(self, one, check_count(name, one, getattr(self, one)))
         for one in above_0:
-            if getattr(self, one) is not None:
+            if one not in absent:
                 positive(name, one, getattr(self, one))
         for one in shares:
             share(name, one, getattr(self, one))

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue, ShapeMismatch
-from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers
+from viva_tensor.kernels.arrays import Float32Array, Float64Array, as_numbers, read
+from viva_tensor.kernels.checks import is_whole
 from viva_tensor.program.run import chosen_rows
 
 IntArray = npt.NDArray[np.int64]
+LARGEST_CODE = np.iinfo(np.int64).max
 
 
 class Rows(NamedTuple):
@@ -80,10 +82,14 @@ def checked_rows(operation: str, x: npt.ArrayLike | None, categories: npt.ArrayL
 
 
 def _whole(operation: str, categories: npt.ArrayLike) -> IntArray:
-    array = np.asarray(categories)
+    array = read(operation, categories)
+    hint = "give codes, as pandas.factorize(column)[0]; -1 is missing"
+    if array.dtype.kind == "O" and all(map(is_whole, array.flat)):  # of a table's own integers
+        array = array.astype(np.int64)
     if array.dtype.kind not in "iub":
-        got = f"categories are an array of {array.dtype}, wanted integers"
-        raise DtypeError(got, operation=operation, hint="give codes, as pandas.factorize(column)[0]; -1 is missing")
+        raise DtypeError(f"categories are an array of {array.dtype}, wanted integers", operation=operation, hint=hint)
+    if array.dtype.kind == "u" and array.size and array.max() > LARGEST_CODE:
+        raise InvalidValue(f"categories hold {array.max()}, beyond 64 bits", operation=operation, hint=hint)
     return array.astype(np.int64)
 
 
