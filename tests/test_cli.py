@@ -124,7 +124,11 @@ class TestReport:
         assert opened == [(tmp_path / "run" / "report.html").as_uri()]
         monkeypatch.setattr("click.launch", lambda address: 1)
         assert "no browser was found" in invoke("report", tmp_path / "run", "--open").stderr
-        assert "none holds no report.html" in invoke("report", "none").stderr
+        assert "none holds no report; it is not the folder of a run" in invoke("report", "none").stderr
+        (tmp_path / "run" / "report.html").unlink()
+        result = invoke("report", tmp_path / "run")
+        assert (result.exit_code, result.stdout[:9]) == (2, "# price o")
+        assert 'holds no report.html, which viva-tensor train writes with plotly: pip install "viva-' in result.stderr
 
 
 class TestResume:
@@ -317,7 +321,7 @@ class TestErrors:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         result = invoke("train", tmp_path / "t.parquet", "--target", "a", "--output", tmp_path / "run")
         assert result.exit_code == 2
-        assert 'pip install "viva-tensor[train]"' in result.stderr
+        assert 'without pyarrow; pip install -U "viva-tensor[train]"' in result.stderr
 
 
 class TestProgram:

@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from viva_tensor.cli import cli
         from viva_tensor.distributed import job, world
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         package = (error.name or "viva_tensor").partition(".")[0]
         if package == "viva_tensor":
             raise

@@ -260,8 +260,11 @@ def train(
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
     asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
-    with failures(), interruptions(checkpoint), vt.num_threads(threads or default_threads(ranks)), bars(ranks.first):
-        memory = math.inf if ranks.size > 1 else memory  # each reads its share
+    usual = default_threads(ranks)  # which all ranks find out together
+    with failures(), interruptions(checkpoint), vt.num_threads(threads or usual), bars(ranks.first):
+        if ranks.size > 1 and memory is not None:
+            raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
+        memory = math.inf if ranks.size > 1 else memory
         source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
         situation = presets.Situation.of(source, ranks=ranks.size)
         choice = presets.choose(preset, situation, options)
@@ -299,11 +302,14 @@ def report_command(folder: Path, shown: bool) -> None:
     """Show where the report of the run in FOLDER is, and what it says in short."""
     page, short = folder / saving.PAGE, folder / "report.md"
     with failures():
+        if not short.is_file():
+            raise data.DataError(f"{folder} holds no report; it is not the folder of a run")
+        click.echo(short.read_text(encoding="utf-8"), nl=False)
         if not page.is_file():
             raise data.DataError(
-                f"{folder} holds no {saving.PAGE}; viva-tensor train writes it where plotly is installed"
+                f"{folder} holds no {saving.PAGE}, which viva-tensor train writes with plotly: "
+                'pip install "viva-tensor[train]"'
             )
-        click.echo(short.read_text(encoding="utf-8") if short.is_file() else "", nl=False)
         click.echo(f"\n{page}")
     if shown and not click.launch(page.absolute().as_uri()) == 0:
         raise Failure(f"no browser was found; open {page} in one")

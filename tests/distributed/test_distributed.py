@@ -146,6 +146,32 @@ def test_fit_takes_its_part_of_mapped_rows(tmp_path):
 
 
 @needs_mpi
+def test_what_only_one_rank_has_is_named_on_all():
+    first, second = (one["found"] for one in ranks(2, "fitting.differing"))
+    assert first[:-1] == second[:-1]
+    words = ["timed is True on rank 0 and False on rank 1", "whether there is a checkpoint is True on rank 0",
+             "whether there is a callback is True on rank 0", "whether there is a validation is True on rank 0",
+             "whether there is a start is False on rank 0", "the digest of rows is", "the digest of x is",
+             "the digest of y is"]  # fmt: skip
+    assert [one.split(":")[0] for one in first[:-1]] == ["RankError fit"] * len(words)
+    for one, said in zip(first[:-1], words, strict=True):
+        assert said in one
+    assert isinstance(first[-1], list)  # and then it trains
+
+
+@needs_mpi
+def test_ranks_with_different_tables_or_tasks_do_not_train_and_nothing_is_left(tmp_path):
+    (tmp_path / "shared").mkdir()
+    done = launch(2, "-W", "ignore", "-m", "support.rank_programs.fitting", "tables", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for one in json.loads(done.stdout):
+        assert one["found"][0].startswith("train: the digest of the table is")
+        assert one["found"][1].startswith("train: the task is Task(target='y'")
+        assert float(one["found"][2]) < 2
+        assert one["left"] == []
+
+
+@needs_mpi
 def test_ranks_learn_from_sparse_rows_as_one_and_refuse_different_ones():
     first, second = (one["found"] for one in ranks(2, "fitting.sparse_rows"))
     for alone, together, dense, few, few_dense in zip(*[iter(first[:10])] * 5, strict=True):

@@ -62,6 +62,8 @@ def test_options_and_programs_that_differ_are_named_on_all_ranks():
     told = ranks(2, "failures.differing")
     first, second = (one["found"] for one in told)
     assert first[:2] == second[:2]
+    assert first[-1] == second[-1]
+    assert first[-1].startswith("RankError compile_step: the digest of the recorded operations is")
     assert first[0].startswith("RankError compile_step: overlap is True on rank 0 and False on rank 1")
     assert first[1].startswith("RankError compile_step: shard_state is True on rank 0 and False on rank 1")
     assert first[2].startswith("RankError compile_step: rank 1 failed with InvalidValue: compile_step: no parameters")

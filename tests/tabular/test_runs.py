@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import safetensors.numpy
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from viva_tensor import checkpoint, optim
+from viva_tensor import checkpoint, optim, tabular
 from viva_tensor.tabular import baselines, preparing, runs, saving
 from viva_tensor.tabular.data import DataError, split_rows
 from viva_tensor.tabular.encoding import Encoding
@@ -331,3 +332,21 @@ def test_tables_of_other_libraries(animals):
     for foreign in ([1, 2], np.ones((3, 2)), None):
         with pytest.raises(DataError, match=r"wanted a table .*, got (list|ndarray|NoneType); for arrays: train.fit"):
             runs.run(foreign, "kind")
+
+
+def test_pictures_and_baselines_that_cannot_be_imported_are_left_out_and_the_rest_is_kept(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    table = pd.DataFrame({"x": np.arange(60.0), "y": np.arange(60.0)})
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.warns(UserWarning, match="baselines of scikit-learn are left out: import of sklearn.ensemble halted"):
+        run = tabular.run(table, "y", Settings(hidden=(4,), epochs=2, batch_size=16))
+    assert "boosted trees" not in run.scores
+    monkeypatch.setattr(saving, "plot_losses", broken)
+    with pytest.warns(UserWarning, match=r"loss\.png is left out: numpy\.core\.multiarray failed"):
+        written = tabular.save(run, tmp_path)
+    names = {path.name for path in written}
+    assert {"model.safetensors", "report.md", "report.html"} <= names
+    assert "loss.png" not in names
+    assert len(tabular.load(tmp_path).predict(table)) == 60

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 
+def _recorded(source: Source) -> str:
+    """Return a digest of what is recorded: operations and what each is applied to, whatever the rows of the batch."""
+    places = {node.output.id: place for place, node in enumerate(source.nodes)}
+    lines = [(node.operation.name, *(places[variable.id] for variable in node.inputs)) for node in source.nodes]
+    return hashlib.sha256(str(lines).encode()).hexdigest()[:16]
+
+
 def _digest(arrays: Iterable[ArrayLike]) -> str:
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
 
@@ -88,6 +95,7 @@ class RankStep(AccumulatingStep):
                 "dtype": source.dtype,
                 "the parameters' shapes": [variable.data.shape for variable in source.params],
                 "the inputs' shapes": [variable.data.shape[1:] for variable in source.inputs],
+                "the digest of the recorded operations": _recorded(source),
                 "optimizer": optimizer,
                 "factors": source.factors,
                 "overlap": bool(overlap),

@@ -18,6 +18,11 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from viva_tensor.extras import extra
+
+with extra("sklearn"):
+    import sklearn  # noqa: F401  # if missing, the error says what to install
+
 from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
 
 if sys.modules.get("skl2onnx") is not None:
@@ -32,6 +37,7 @@ __all__ = ["MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegress
 def __getattr__(name: str) -> Any:
     if name not in ("TabularClassifier", "TabularRegressor"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from viva_tensor.sklearn import tabular  # needs pandas
+    with extra("train"):
+        from viva_tensor.sklearn import tabular  # needs pandas
 
     return getattr(tabular, name)

@@ -53,7 +53,9 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
     if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | None):
         raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
     if isinstance(X, np.ma.MaskedArray):  # whose mask would be lost
-        X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
+        cells = X.data.astype(object)
+        cells[np.ma.getmaskarray(X)] = None
+        X = cells
     two = len(getattr(X, "shape", ())) == 2
     if two and hasattr(X, "__arrow_c_stream__"):
         table = X if isinstance(X, pd.DataFrame) else as_table(X)

@@ -15,6 +15,11 @@ True
 ['row', 'predicted']
 """
 
+from viva_tensor.extras import extra
+
+with extra("train"):
+    import pandas  # noqa: F401  # if missing, the error says what to install
+
 from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for

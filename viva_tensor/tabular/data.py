@@ -6,6 +6,7 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 
+SAMPLED, FIRST = 10_000, 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
 
 Table = pd.DataFrame | ParquetRows
@@ -84,6 +86,25 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
     """Return the rows of a table from `start` up to but not including `stop`."""
     return table.rows(start, stop) if isinstance(table, ParquetRows) else table.iloc[start:stop]
+
+
+def digest_of(table: Table) -> str:
+    """Return a digest of a table by some of its rows; of a Parquet file, also by what it says of all.
+
+    Examples
+    --------
+    >>> one, other = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})
+    >>> digest_of(one) == digest_of(one.copy()), digest_of(one) == digest_of(other)
+    (True, False)
+    """
+    digest = sha256(f"{len(table)} rows of {list(map(str, table.columns))}".encode())
+    if isinstance(table, ParquetRows):
+        digest.update(table.description.encode())
+        some = table.rows(0, min(len(table), FIRST))
+    else:
+        some = table.iloc[:: max(1, len(table) // SAMPLED)]
+    digest.update(pd.util.hash_pandas_object(some.astype(str), index=False).to_numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def target_kind(table: Table, target: str) -> str:

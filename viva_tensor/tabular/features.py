@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +24,6 @@ from viva_tensor.tabular.streamed_rows import written
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.train import RowSource, SparseRows
 
-FILE = "features.f32"
 DENSE = 64 << 20  # bytes of features that are held as networks take them
 # This many float32 rows fill whole pages, whatever the number of features. Two ranks must not write to one page, since
 # a file system of several hosts would not keep their writes apart.
@@ -107,14 +109,18 @@ def encoded(prepared: Prepared, stream: Stream | None, ranks: Ranks, folder: str
 
 @contextmanager
 def _shared(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path | None) -> Iterator[Float32Array]:
-    """Yield features in a temporary file that ranks share."""
+    """Yield features in a temporary file that ranks share; it has no name as soon as ranks of one host have opened it.
+
+    On several hosts it keeps its name to the end, since what is removed on one of them could not be read on another.
+    """
     if folder is None:
         raise DataError("several ranks need a folder that all of them see, for the features of the table")
-    path = Path(folder) / FILE
+    path = ranks.from_first("encode", lambda: _create(Path(folder)))
     shape = len(table), len(encoding.feature_names)
-    ranks.from_first("encode", lambda: _create(path))
     try:
         with ranks.fail_together("encode"):
+            if not path.exists():
+                raise DataError(f"rank {ranks.rank} does not see {path}; give a folder that all ranks see (--output)")
             blocks = ranks.local_slice(-(-len(table) // TOGETHER))
             first, last = blocks.start * TOGETHER, min(blocks.stop * TOGETHER, len(table))
             with open(path, "r+b") as file:
@@ -123,12 +129,17 @@ def _shared(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path |
                     file.write(encoding.encode(rows_of(table, start, min(start + READ, last))).data)
         with ranks.fail_together("encode"):  # all have written
             features = np.memmap(path, np.float32, "r", shape=shape)
+        if len(set(ranks.all(platform.node()))) == 1 and ranks.first and os.name == "posix":
+            path.unlink()
         yield features
     finally:
         if ranks.first:
             path.unlink(missing_ok=True)
 
 
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
+def _create(folder: Path) -> Path:
+    """Return a new, empty file in a folder, with a name that no other run has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, path = mkstemp(prefix="features-", suffix=".f32", dir=folder)
+    os.close(handle)
+    return Path(path)

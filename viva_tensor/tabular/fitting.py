@@ -14,7 +14,7 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.blending import Best, fit_best
-from viva_tensor.tabular.data import DataError, IndexArray, Table
+from viva_tensor.tabular.data import DataError, IndexArray, Table, digest_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
@@ -155,6 +155,7 @@ def learned(
     if not isinstance(source, Stream):
         source = source_of(source, task)
     checkpoint = options.get("checkpoint") is not None
+    _require_one_table(source, task, ranks)
     situation = Situation.of(source, ranks=ranks.size, checkpoint=checkpoint, start=start is not None)
     stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
     if stream is not None and ranks.size > 1:
@@ -196,6 +197,14 @@ def learned(
         rows = features.prepared.rows if members is None else members.told(features.prepared.rows)
         prepared = features.prepared._replace(rows=rows, target=target)
         yield Learned(result, told, features._replace(prepared=prepared), trees)
+
+
+def _require_one_table(source: Source | Stream, task: Task, ranks: Ranks) -> None:
+    """Raise on every rank if ranks have other tables, such as a stale copy on one host, or another task."""
+    if ranks.size > 1 and isinstance(source, Source):
+        with ranks.fail_together("train"):
+            digest = digest_of(source.table)
+        ranks.require_equal("train", {"the digest of the table": digest, "the task": task})
 
 
 def _calibrated(features: Features, rows: IndexArray, outputs: Float32Array) -> Target:

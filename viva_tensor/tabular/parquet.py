@@ -112,6 +112,11 @@ class ParquetRows:
         count: int = self._file.metadata.num_rows
         return count
 
+    @property
+    def description(self) -> str:
+        """What the file says of its columns and groups of rows: their sizes, and the least and largest values."""
+        return str(self._file.metadata.to_dict())
+
     def __getitem__(self, name: str) -> pd.Series[Any]:
         """Return a column."""
         # an index that is no column of the file takes its length from the first column

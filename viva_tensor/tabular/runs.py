@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from viva_tensor.tabular.baselines import (
     logistic_regression,
 )
 from viva_tensor.tabular.boosting import MOST_CLASSES
-from viva_tensor.tabular.data import DataError, Table
+from viva_tensor.tabular.data import DataError, Table, one_line
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import EXAMINED, Insight, examine
@@ -196,6 +197,19 @@ def _network_scores(features: Features, output: Float32Array) -> dict[str, Score
     return {"network": target.score(actual, target.probabilities(output))}
 
 
+def _has_scikit_learn() -> bool:
+    """Return whether scikit-learn can be imported; warn if it is there and cannot be."""
+    if not find_spec("sklearn"):
+        return False
+    try:
+        import sklearn.ensemble
+        import sklearn.linear_model  # noqa: F401
+    except ImportError as error:
+        warnings.warn(f"baselines of scikit-learn are left out: {one_line(error)}", stacklevel=2)
+        return False
+    return True
+
+
 def _baseline_scores(features: Features) -> dict[str, Scores]:
     """Return the scores for test rows of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
@@ -208,14 +222,14 @@ def _baseline_scores(features: Features) -> dict[str, Scores]:
 
     if isinstance(target, Number):
         numbers = {}
-        if find_spec("sklearn"):
+        if _has_scikit_learn():
             numbers["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y)))
         numbers["least squares"] = target.score(actual, predicted(least_squares(x, y)))
         numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
         return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {}
-    if find_spec("sklearn") and target.outputs <= MOST_CLASSES:
+    if target.outputs <= MOST_CLASSES and _has_scikit_learn():
         scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, target.outputs)))
         scores["logistic regression"] = target.score(actual, predicted(logistic_regression(x, y, target.outputs)))
     scores["most frequent class"] = target.score(actual, np.tile(shares, (len(actual), 1)))

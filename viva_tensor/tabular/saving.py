@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection
+import warnings
+from collections.abc import Callable, Collection
 from importlib import metadata
 from importlib.util import find_spec
 from itertools import count
@@ -16,7 +17,7 @@ import pandas as pd
 from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, one_line
 from viva_tensor.tabular.model import Run
 from viva_tensor.train import plot_losses
 
@@ -42,13 +43,18 @@ def save(run: Run, folder: str | Path, source: str = "the table", command: str =
         "report.json": files.json_bytes(report.record(run) | {"versions": versions}),
         "report.md": report.markdown(run, source).encode(),
     }
-    if find_spec("plotly"):
-        contents[PAGE] = page.page(run, source, command)
-    if find_spec("matplotlib"):
-        contents["loss.png"] = plot_losses(run.fit.history)
     folder = Path(folder)
-    model = run.model.save(folder)
-    return [*model, *(files.replace(folder / name, content) for name, content in contents.items())]
+    written = [*run.model.save(folder)]
+    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
+        PAGE: ("plotly", lambda: page.page(run, source, command)),
+        "loss.png": ("matplotlib", lambda: plot_losses(run.fit.history)),
+    }
+    for name, (package, drawn) in pictures.items():
+        try:
+            contents |= {name: drawn()} if find_spec(package) else {}
+        except ImportError as error:  # it is there, and cannot be imported
+            warnings.warn(f"{name} is left out: {one_line(error)}", stacklevel=2)
+    return [*written, *(files.replace(folder / name, content) for name, content in contents.items())]
 
 
 def check_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -28,7 +29,7 @@ from viva_tensor.train.progress import Bar
 from viva_tensor.train.rows import Rows, checked_rows, split
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import RowSource, SourcedRows, is_source
-from viva_tensor.train.sparse import SparseRows, kind_of, numbers_of_x
+from viva_tensor.train.sparse import SparseRows, arrays_of, kind_of, numbers_of_x
 from viva_tensor.train.training import DivergenceError, Fit, Training
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 RETRIES = 3  # of a run that diverged, each at a tenth of the learning rate
 CLIP_NORM = 1.0
+DIGESTED = 1000  # rows that ranks compare
 
 
 def fit(
@@ -157,7 +159,10 @@ def fit(
             classes = classes or len(labels) or None
         if ranks.size > 1:
             shapes = {"the shape of x": cast(Any, x).shape, "the shape of y": y.shape, "the kind of x": kind_of(x)}
-            ranks.require_equal("fit", {"settings": settings, "resume": resume, **shapes})
+            ranks.require_equal("fit", {"settings": settings, "resume": resume, "timed": timed, **shapes})
+            given = {"checkpoint": checkpoint, "callback": callback, "start": start, "validation": validation}
+            there = {f"whether there is a {name}": str(value is not None) for name, value in given.items()}
+            ranks.require_equal("fit", there | _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=rows))
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
     kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
@@ -228,6 +233,16 @@ def _calmer(settings: Settings) -> Settings:
     lr = settings.optimizer.lr / 10
     # all optimisers are dataclasses
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
+
+
+def _digests(**arrays: Any) -> dict[str, str]:
+    """Return a digest of each array by some of its rows, to be compared among ranks."""
+    found = {}
+    for name, given in arrays.items():
+        array = np.asarray([] if given is None else given)
+        some = np.ascontiguousarray(array[:: max(1, len(array) // DIGESTED)])
+        found[f"the digest of {name}"] = sha256(some.tobytes()).hexdigest()[:16]
+    return found
 
 
 def _begin_again(error: DivergenceError, settings: Settings, rows: Rows | SourcedRows, ranks: Ranks) -> None:

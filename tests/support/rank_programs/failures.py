@@ -9,7 +9,7 @@ import numpy as np
 from support.called import called
 from support.rank_programs.common import Unprintable, attempt, comm, compiled, rank, small_buckets, tell
 from support.steps import same_state
-from viva_tensor import optim, program
+from viva_tensor import nn, optim, program
 
 X, Y = np.ones((6, 8), "f4"), np.ones((6, 3), "f4")
 
@@ -125,6 +125,7 @@ def differing() -> None:
                 else program.compile_step(nothing, loss=nothing, params=(), inputs=(), optimizer=plain, comm=comm)
             )
         ),
+        attempt(lambda: compiled(plain, comm, loss=nn.huber_loss if rank else nn.mse_loss)),
     ]
     tell(found=found)
 

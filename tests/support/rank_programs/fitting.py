@@ -1,12 +1,15 @@
 """Ranks that call ``train.fit`` on the rows of a mapped file, alone and together, with what fits and what does not."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from support.called import called
 from support.rank_programs.common import comm, rank, tell
-from viva_tensor import error
+from viva_tensor import error, tabular
+from viva_tensor.error import RankError
 from viva_tensor.train import Settings, SparseRows, fit
 
 
@@ -54,5 +57,43 @@ def sparse_rows() -> None:
     tell(found=found)
 
 
+def differing() -> None:
+    """Fit rows with what must agree, but one rank has it otherwise."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 3)), rng.standard_normal((60, 1))
+    settings = Settings(hidden=(4,), epochs=2, batch_size=16)
+    first = {} if rank else {"checkpoint": "a.safetensors"}
+    options: list[dict[str, Any]] = [
+        {"timed": rank == 0},
+        first,
+        {"callback": None if rank else print},
+        {"validation": None if rank else (x[:9], y[:9])},
+        {"start": fit(x, y, settings).layers if rank else None},
+        {"rows": np.arange(50 + rank)},
+    ]
+    found = [attempt(x, y, settings, comm=comm, **one) for one in options]
+    found += [attempt(x + rank * (np.arange(60) == 0)[:, None], y, settings, comm=comm)]
+    found += [attempt(x, y * (1 + rank), settings, comm=comm), attempt(x, y, settings, comm=comm)]
+    tell(found=found)
+
+
+def tables() -> None:
+    """Learn tables of which one rank has another, or another task, from a folder that all see; what is left there."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.standard_normal(80), "b": ["u", "v"] * 40})
+    frame["y"] = 2 * frame["a"] + (frame["b"] == "u")
+    settings, folder = Settings(hidden=(4,), epochs=2, batch_size=16), Path("shared")
+    stale = frame.assign(a=frame["a"] * (-5 if rank else 1))
+    found = []
+    for table, dropped in ((stale, ()), (frame, ("b",) * rank), (frame, ())):
+        task = tabular.Task("y", roles=tabular.Roles(drop=dropped))
+        try:
+            run = tabular.run(table, task, settings, comm=comm, shared_folder=folder)
+            found.append(f"{run.scores['network'].rmse:.6f}")  # type: ignore[union-attr]
+        except RankError as error:
+            found.append(str(error))
+    tell(found=found, left=[path.name for path in folder.iterdir()])
+
+
 if __name__ == "__main__":
-    called(mapped_rows, sparse_rows)
+    called(mapped_rows, sparse_rows, differing, tables)
