@@ -203,8 +203,8 @@ def repeating(arguments: Sequence[str]) -> str:
     "--memory",
     metavar="GB",
     type=click.FloatRange(min=0),
-    help="Memory for the table; a .csv or .parquet file that needs more is read in blocks.  [default: half of what is "
-    "free]",
+    help="Memory for the table on one process; a .csv or .parquet file that needs more is read in blocks.  [default: "
+    "half of what is free]",
 )
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")

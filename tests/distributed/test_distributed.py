@@ -148,12 +148,16 @@ def test_fit_takes_its_part_of_mapped_rows(tmp_path):
 @needs_mpi
 def test_what_only_one_rank_has_is_named_on_all():
     first, second = (one["found"] for one in ranks(2, "fitting.differing"))
-    assert first[:-1] == second[:-1]
+    alone = "InvalidValue fit on rows: "  # where it is so
+    assert [one for one in second[:-1] if not one.startswith(alone)] == [
+        one for one, other in zip(first[:-1], second[:-1], strict=True) if not other.startswith(alone)
+    ]
     words = ["timed is True on rank 0 and False on rank 1", "whether there is a checkpoint is True on rank 0",
              "whether there is a callback is True on rank 0", "whether there is a validation is True on rank 0",
-             "whether there is a start is False on rank 0", "the digest of rows is", "the digest of x is",
+             "whether there is a start is False on rank 0", "the digest of rows is",
+             "rank 1 failed with", "the digest of validation is", "the digest of validation is", "the digest of x is",
              "the digest of y is"]  # fmt: skip
-    assert [one.split(":")[0] for one in first[:-1]] == ["RankError fit"] * len(words)
+    assert {one.split(":")[0] for one in first[:-1]} == {"RankError fit"}
     for one, said in zip(first[:-1], words, strict=True):
         assert said in one
     assert isinstance(first[-1], list)  # and then it trains
@@ -180,9 +184,10 @@ def test_ranks_learn_from_sparse_rows_as_one_and_refuse_different_ones():
         assert few == [pytest.approx(part, rel=1e-9) for part in few_dense]  # a rank has no row for validation
     assert first[:12] == second[:12]
     assert [one.partition(" is ")[0] for one in first[10:12]] == ["RankError fit: the kind of x"] * 2
-    for one, other, words in zip(first[12:], second[12:], ["InvalidValue fit: rows", "ShapeMismatch fit"], strict=True):
-        assert one.startswith("RankError fit on validation rows: rank 1 failed with " + words.replace(" ", ": ", 1))
-        assert other.startswith(words)
+    assert first[12].startswith("RankError fit on validation rows: rank 1 failed with InvalidValue: fit: rows")
+    assert second[12].startswith("InvalidValue fit: rows")
+    assert first[13] == second[13]
+    assert first[13].startswith("RankError fit: the digest of validation is")
 
 
 def test_a_parquet_file_is_read_in_parts_as_it_is_read_whole(table, tmp_path):

@@ -86,6 +86,8 @@ def test_classes_are_known_by_any_form_of_their_names():
     assert weights(("1", "2"), {"2.0": 3}) == [1, 3]
     assert weights(("False", "True"), {"true": 3}) == [1, 3]
     assert weights(("Red", "red"), {"red": 3}) == [1, 3]  # the very name goes before
+    with pytest.raises(tabular.DataError, match="a class weight for 'RED'"):
+        weights(("Red", "red"), {"RED": 3})
     with pytest.raises(tabular.DataError, match="has a class twice"):
         weights(("1", "2"), {"2.0": 3, "2": 4})
 

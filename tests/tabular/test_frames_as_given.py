@@ -11,6 +11,7 @@ from viva_tensor import tabular
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import DataError, Task, Writing
 from viva_tensor.tabular.columns import Date, Numeric
+from viva_tensor.tabular.typed_columns import drop_missing
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=5, batch_size=16)
@@ -99,6 +100,30 @@ def test_masked_cells_are_missing_ones():
     np.testing.assert_array_equal(masked.predict(values), absent.predict(values))
 
 
+def test_masked_targets_are_refused():
+    with pytest.raises(ValueError, match="y is masked; leave rows without a target out"):
+        TabularRegressor(settings=QUICK).fit(np.ones((9, 1)), np.ma.masked_less(np.arange(9), 3))
+
+
+@pytest.mark.parametrize(
+    ("values", "word", "odd"),
+    [
+        (pd.Series([Decimal("-99.9"), Decimal(1)], dtype=object), "-99.9", 1),
+        (pd.Series([2**53, 2**53 + 1, 2**63 + 2, 2**63 + 3], dtype="uint64"), str(2**63 + 3), 1),
+        (pd.Series([2**53, 2**53 + 1], dtype="int64"), str(2**53 + 1), 1),
+        (pd.Series(np.float32([1, np.inf])), "1e300", 1),
+        (pd.Series(pd.to_datetime(["1900-01-01", "2020-01-01"]).tz_localize("Europe/Berlin")), "1900-01-01", 1),
+        (pd.Series(["? ", "x"]), " ?", 1),
+        (pd.Series([True, False]), "1", 0),
+    ],
+)
+def test_a_word_means_the_values_that_it_stands_for_and_no_others(values, word, odd):
+    table = pd.DataFrame({"a": values})
+    notes = drop_missing(table, [word])
+    assert table["a"].isna().sum() == odd
+    assert len(notes) == odd
+
+
 def test_columns_that_are_left_out_are_warned_of_but_not_constant_ones():
     z = np.random.default_rng(0).normal(size=80)
     X = pd.DataFrame({"a": [f"{one:.4f}" for one in z], "b": z, "c": 1.0})
@@ -106,6 +131,11 @@ def test_columns_that_are_left_out_are_warned_of_but_not_constant_ones():
         UserWarning, match=r"columns left out: a \(identifier: .*\); text of numbers or dates must become"
     ):
         TabularRegressor(settings=QUICK).fit(X, z)
+
+
+def test_the_preset_fast_takes_half_of_the_rows_for_validation_at_most():
+    with pytest.raises(ValueError, match=r"validation_fraction=0\.9 beside the preset fast; give at most a half"):
+        TabularRegressor("fast", validation_fraction=0.9).fit(np.ones((1200, 1)), np.arange(1200))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
@@ -130,6 +160,7 @@ def test_settings_beside_a_preset_are_refused(preset):
         (np.array(["-1", "0", "1", "2"], object), [-1]),
         (np.array(["nan", "0x", "1x", "2x"], object), [np.nan]),
         (np.array(["?", "0x", "1x", "2x"], object), ["?", None]),
+        (np.array(["?", "0x", "1x", "2x"], object), np.array(["?", "-"])),
     ],
 )
 def test_estimators_miss_in_predict_what_they_missed_in_fit(values, missing):
@@ -189,14 +220,19 @@ def test_estimators_keep_a_column_that_counts_the_rows(dtype, named):
     assert model.score(X, y) > 0.95
 
 
-def test_text_for_the_sake_of_a_word_is_numbers_without_it():
-    y = np.arange(90.0)
-    X = pd.DataFrame({"a": [*map(str, range(88)), "?", "?"], "b": ["1", "2", "3"] * 30})
-    model = TabularRegressor(settings=QUICK, missing=["?"]).fit(X, y)
-    assert [type(one).__name__ for one in model.model_.encoding.columns] == ["Numeric", "Categorical"]
-    whole = X.assign(a=[*range(88), np.nan, np.nan])
-    np.testing.assert_array_equal(model.predict(X), model.predict(whole))
-    np.testing.assert_array_equal(model.predict(X[:80]), model.predict(whole[:80]))
+@pytest.mark.parametrize("dtype", [object, "category"])
+@pytest.mark.parametrize(
+    "labels", [("1", "1.0", "2", "2.0"), ("a", " a", "b", "b "), ("", "a", "b", "c"), (" ", "a", "b", None)]
+)
+def test_categories_are_those_of_fit_however_they_are_written(labels, dtype, tmp_path):
+    X = pd.DataFrame({"t": pd.Series(list(labels) * 30, dtype=dtype)})
+    y = np.array([0.0, 10, 20, 30] * 30)
+    exact = Settings(hidden=(8,), epochs=60, batch_size=16)
+    assert TabularRegressor(settings=exact, random_state=0).fit(X, y).score(X, y) > 0.99
+    X.assign(y=y).to_parquet(tmp_path / "t.parquet")
+    read = tabular.read(tmp_path / "t.parquet")
+    model = tabular.fit(read, "y", exact).model
+    assert abs(model.predict(read.table)["predicted"] - y).max() < 2
 
 
 def test_a_mask_of_categories_is_one():

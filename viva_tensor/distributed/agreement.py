@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from viva_tensor.error import RankError
 
@@ -32,6 +33,20 @@ def require_equal(comm: Intracomm, operation: str, values: Mapping[str, object])
                     operation=operation,
                     hint="start the same program with the same settings and packages on every rank",
                 )
+
+
+def digest(*parts: Any) -> str:
+    """Return a digest of bytes, or of what has a buffer, short enough to be shown.
+
+    Examples
+    --------
+    >>> digest(b"a"), digest(b"a") == digest(b"b")
+    ('ca978112ca1bbdca', False)
+    """
+    found = sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
 
 
 def local_slice(count: int, rank: int, size: int) -> slice:

@@ -50,6 +50,18 @@ class Ranks:
         """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
+    @property
+    def on_one_host(self) -> bool:
+        """Whether all ranks can share memory; all ranks ask at once."""
+        if self.comm is None:
+            return True
+        from mpi4py import MPI
+
+        local = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        count = local.Get_size()
+        local.Free()
+        return bool(count == self.size)
+
     def local_slice(self, count: int) -> slice:
         """Return this rank's slice of ``count`` items that are divided among the ranks in order."""
         return local_slice(count, self.rank, self.size)

@@ -31,7 +31,7 @@ def main(max_iter: int = 500, folds: int = 5) -> float:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--max-iter", type=click.IntRange(min=1), default=500, help="Epochs at most.")
-@click.option("--folds", type=click.IntRange(min=1), default=5, help="Folds of the cross-validation.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, help="Folds of the cross-validation.")
 def command(max_iter: int, folds: int) -> None:
     """Search for a network that tells tumours apart."""
     main(max_iter, folds)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
-from viva_tensor.distributed.agreement import fail_together, local_slice, raise_on_all, require_equal
+from viva_tensor.distributed.agreement import digest, fail_together, local_slice, raise_on_all, require_equal
 from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.reducer import BUCKET, HEADER_SIZE, GradientReducer, Header
@@ -37,7 +37,7 @@ def _recorded(source: Source) -> str:
     """Return a digest of what is recorded: operations and what each is applied to, whatever the rows of the batch."""
     places = {node.output.id: place for place, node in enumerate(source.nodes)}
     lines = [(node.operation.name, *(places[variable.id] for variable in node.inputs)) for node in source.nodes]
-    return hashlib.sha256(str(lines).encode()).hexdigest()[:16]
+    return digest(str(lines).encode())
 
 
 def _digest(arrays: Iterable[ArrayLike]) -> str:

@@ -11,7 +11,6 @@ from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular.data import as_table, label_of, rows_of
-from viva_tensor.tabular.notation import PLAIN, is_plain
 from viva_tensor.tabular.typed_columns import without_missing
 
 
@@ -52,6 +51,8 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
     """
     if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | None):
         raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
+    if isinstance(X, list | tuple) and any(map(np.ma.is_masked, X)):
+        X = np.ma.vstack(X)
     if isinstance(X, np.ma.MaskedArray):  # whose mask would be lost
         cells = X.data.astype(object)
         cells[np.ma.getmaskarray(X)] = None
@@ -74,17 +75,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidValue(f"X has two columns named {twice!r}", operation="fit", hint="rename one")
-    return Frame(_without(table, words_of(missing)), given, named)
-
-
-def _without(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
-    """Return a table in which the cells that hold one of some words or numbers are missing; numbers beside are such."""
-    kept = without_missing(table, words)
-    for name, column in kept.items():
-        texts = column.dropna() if column.isna().sum() > table[name].isna().sum() else column[:0]
-        if len(texts) and all(isinstance(text, str) and is_plain(text) for text in texts):
-            kept[name] = PLAIN.parse(column)  # text for the word's sake
-    return kept
+    return Frame(without_missing(table, words_of(missing)), given, named)
 
 
 def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:
@@ -95,4 +86,4 @@ def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:
     >>> words_of(["?", -1, 2.0, np.nan, None])
     ('?', '-1', '2')
     """
-    return tuple(label_of(one) for one in missing or () if not pd.isna(one))
+    return tuple(label_of(one) for one in (() if missing is None else missing) if not pd.isna(one))

@@ -33,6 +33,7 @@ from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 
 SEEDS = 1 << 31
+MOST_PARTS = 100  # of the rows, of which a network alone is validated on one
 
 
 class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -229,7 +230,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         What tells on validation rows which epoch is best, instead of the loss.
     validation_fraction : float, optional
         The share of the rows by which the training of one network is stopped; by default what suits their number. Of
-        several networks each is validated by its own part. Settings have their own.
+        several networks each is validated by its own part; with the preset "fast" it is a half at most, and the nearest
+        of 1/2, 1/3, ... Settings have their own.
     random_state : int, RandomState or None
         Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
         an int, at any number of threads.
@@ -455,15 +457,20 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
 
 
 def _validated(choice: Choice, fraction: float | None) -> Choice:
-    """Return a choice in which a network alone is validated on such a share of the rows, if one is given."""
+    """Return a choice in which a network alone is validated on about such a share of the rows, one of equal parts."""
     members = choice.members
     if fraction is None or members is None or members.count > 1:
         return choice
-    return replace(choice, settings=replace(members, parts=max(2, round(1 / fraction))))
+    if fraction > 0.5:
+        got = f"validation_fraction={fraction} beside the preset {choice.preset}"
+        raise InvalidValue(got, operation="fit", hint="give at most a half")
+    return replace(choice, settings=replace(members, parts=min(MOST_PARTS, round(1 / fraction))))
 
 
 def _check_present(y: Any) -> None:
-    """Raise if a target is missing: also as pandas' NA, which scikit-learn does not know in text."""
+    """Raise if a target is missing: also as pandas' NA, which scikit-learn does not know in text, or masked."""
+    if np.ma.is_masked(y):
+        raise InvalidValue("y is masked", operation="fit", hint="leave rows without a target out")
     if np.any(pd.isna(np.asarray(y, dtype=object))):
         raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
 
@@ -472,8 +479,9 @@ def _warn_of(left_out: Mapping[str, str]) -> None:
     """Warn of columns that are no features, but those that tell nothing."""
     others = [f"{name} ({why})" for name, why in left_out.items() if why not in ("constant", "all values missing")]
     if others:
-        hint = "text of numbers or dates must become such first, as pandas.to_numeric does"
-        warnings.warn(f"fit: columns left out: {', '.join(others)}; {hint}", stacklevel=4)
+        text = any("text" in why for why in left_out.values())
+        hint = "; text of numbers or dates must become such first, as pandas.to_numeric does" if text else ""
+        warnings.warn(f"fit: columns left out: {', '.join(others)}{hint}", stacklevel=4)
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:

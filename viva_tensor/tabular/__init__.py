@@ -19,6 +19,7 @@ from viva_tensor.extras import extra
 
 with extra("train"):
     import pandas  # noqa: F401  # if missing, the error says what to install
+    import safetensors  # noqa: F401
 
 from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,9 +56,11 @@ def weights_of_classes(given: str | Mapping[Any, float], target: Target, values:
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
         counts = np.bincount(values.astype(int), minlength=target.outputs)
         return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))
-    forms = {normal(label): label for label in target.labels} | {label: label for label in target.labels}
+    several = Counter(map(normal, target.labels))
+    forms = {normal(label): label for label in target.labels if several[normal(label)] == 1}
     found = {value: label_of(value) for value in given}
-    named = {forms.get(label, forms.get(normal(label), label)): given[value] for value, label in found.items()}
+    known = {label: label if label in target.labels else forms.get(normal(label), label) for label in found.values()}
+    named = {known[label]: given[value] for value, label in found.items()}
     if len(named) < len(given):
         raise DataError(f"class_weight={given!r} has a class twice; its values are named {', '.join(named)}")
     unknown = [label for label in named if label not in target.labels]

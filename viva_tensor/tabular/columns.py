@@ -122,9 +122,8 @@ class Date:
             pd.Timestamp(self.origin) + pd.Timedelta(days=day) if math.isfinite(day) else None
             for day in (self.days.low, self.days.high)
         ]
-        shown = (
-            19 if any(end is not None and end != end.normalize() for end in ends) else 10
-        )  # with times, or days alone
+        timed = any(end is not None and end != end.normalize() for end in ends)
+        shown = len("2024-01-31 00:00:00") if timed else len("2024-01-31")
         limits = " to ".join("" if end is None else str(end)[:shown] for end in ends)
         return self.days.beyond(numbers_of(column, self.origin), column, limits)
 

@@ -6,7 +6,6 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable
-from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 
-SAMPLED, FIRST = 10_000, 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
+SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
 
 Table = pd.DataFrame | ParquetRows
@@ -97,14 +97,13 @@ def digest_of(table: Table) -> str:
     >>> digest_of(one) == digest_of(one.copy()), digest_of(one) == digest_of(other)
     (True, False)
     """
-    digest = sha256(f"{len(table)} rows of {list(map(str, table.columns))}".encode())
     if isinstance(table, ParquetRows):
-        digest.update(table.description.encode())
-        some = table.rows(0, min(len(table), FIRST))
+        described, some = table.description, table.rows(0, min(len(table), SAMPLED))
     else:
-        some = table.iloc[:: max(1, len(table) // SAMPLED)]
-    digest.update(pd.util.hash_pandas_object(some.astype(str), index=False).to_numpy().tobytes())
-    return digest.hexdigest()[:16]
+        described, some = "", table.iloc[:: max(1, len(table) // SAMPLED)]
+    known = [name for name in some if kind_of(some[name]) != "other"]  # objects may be written by their place in memory
+    rows = pd.util.hash_pandas_object(some[known].astype(str), index=False).to_numpy()
+    return digest(f"{len(table)} rows of {list(map(str, table.columns))}{described}".encode(), rows)
 
 
 def target_kind(table: Table, target: str) -> str:

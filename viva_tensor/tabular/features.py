@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +128,7 @@ def _shared(table: Table, encoding: Encoding, ranks: Ranks, folder: str | Path |
                     file.write(encoding.encode(rows_of(table, start, min(start + READ, last))).data)
         with ranks.fail_together("encode"):  # all have written
             features = np.memmap(path, np.float32, "r", shape=shape)
-        if len(set(ranks.all(platform.node()))) == 1 and ranks.first and os.name == "posix":
+        if ranks.on_one_host and ranks.first and os.name == "posix":
             path.unlink()
         yield features
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, typed
+from viva_tensor.tabular.typed_columns import Expected, drop_missing, typed
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
@@ -115,16 +115,18 @@ class Model:
         return [name for name in table.columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose columns hold what the model wants, read as those of a file and with its words."""
-        wanted = self.expected()
-        words = Writing(missing=self.origin.writing.missing)
-        usual: dict[str, Notation] = {
-            one.name: overruled(Dates() if isinstance(one, Date) else PLAIN, words)
-            for one in self.encoding.columns
-            if isinstance(one, Numeric | Date)
-        }
-        expected = replace(wanted, notations=usual | dict(wanted.notations))
-        return typed(table.copy(deep=False), words, expected).table
+        """Return a table whose columns of text are numbers and dates where the model wants them.
+
+        Words that meant a missing value in training do here, too; categories are found by their labels as they are.
+        """
+        words, writing = self.origin.writing.missing, Writing(missing=self.origin.writing.missing)
+        measured = [one for one in self.encoding.columns if isinstance(one, Numeric | Date)]
+        usual = {one.name: overruled(Dates() if isinstance(one, Date) else PLAIN, writing) for one in measured}
+        notations = usual | {name: one for name, one in self.expected().notations.items() if name in usual}
+        expected = Expected(notations=notations, only=[*notations])
+        parsed = typed(table.copy(deep=False), writing, expected).table
+        drop_missing(parsed, words, Expected(only={one.name for one in self.encoding.columns} - usual.keys()))
+        return parsed
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the model to a folder, each file whole or not at all, and return their paths.

@@ -186,8 +186,8 @@ def reading_errors(path: Path) -> Iterator[str]:
             raise
         raise DataError(f"{path}: {error}") from error
     except ImportError as error:
-        missing = f"without {error.name}" if error.name else f": {one_line(error)}"
-        raise DataError(f'cannot read {path} {missing}; pip install -U "viva-tensor[train]"') from error
+        missing = f" without {error.name}" if error.name else f": {one_line(error)}"
+        raise DataError(f'cannot read {path}{missing}; pip install -U "viva-tensor[train]"') from error
     except UNREADABLE as error:
         raise DataError(f"cannot read {path} as {kind.upper()}: {one_line(error)}") from error
 

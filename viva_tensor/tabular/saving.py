@@ -45,16 +45,18 @@ def save(run: Run, folder: str | Path, source: str = "the table", command: str =
     }
     folder = Path(folder)
     written = [*run.model.save(folder)]
+    written += [files.replace(folder / name, content) for name, content in contents.items()]
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
         PAGE: ("plotly", lambda: page.page(run, source, command)),
         "loss.png": ("matplotlib", lambda: plot_losses(run.fit.history)),
     }
     for name, (package, drawn) in pictures.items():
+        (folder / name).unlink(missing_ok=True)  # of a run that was there before
         try:
-            contents |= {name: drawn()} if find_spec(package) else {}
+            written += [files.replace(folder / name, drawn())] if find_spec(package) else []
         except ImportError as error:  # it is there, and cannot be imported
             warnings.warn(f"{name} is left out: {one_line(error)}", stacklevel=2)
-    return [*written, *(files.replace(folder / name, content) for name, content in contents.items())]
+    return written
 
 
 def check_folder(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from viva_tensor.tabular.notation import (
     Notation,
     Numbers,
     Words,
+    has_offset,
     is_date,
     is_plain,
     normal,
@@ -98,7 +100,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     """
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    for name in table.columns:
+    for name in filter(expected.uses, table.columns):
         if pd.api.types.infer_dtype(table[name], skipna=True) == "time":
             table[name] = table[name].map(_hours)
             notes.append(f"{name}: times of day, as hours")
@@ -218,7 +220,7 @@ def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
 
 
 def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None) -> list[str]:
-    """Make the words for missing values missing in columns of numbers and text, and describe how many there were.
+    """Make the words for missing values missing in columns of text, numbers and dates, and tell how many there were.
 
     Parameters
     ----------
@@ -228,34 +230,49 @@ def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected
     expected : Expected, optional
         What is known of columns; those that are not used stay as they are.
     """
-    expected = expected or Expected()
+    expected, words = expected or Expected(), [word.strip() for word in missing]
     notes = []
-    for name in filter(expected.uses, table.columns if missing else ()):
-        for word in missing:
-            which = _says(table[name], word)
-            if which.any():
-                notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
-                column = table[name]
-                if pd.api.types.is_integer_dtype(column):
-                    column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
-                table[name] = column.mask(which)
+    for name in filter(expected.uses, table.columns if words else ()):
+        for word, which in _places(table[name], words):
+            notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
+            column = table[name]
+            if pd.api.types.is_integer_dtype(column):
+                column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
+            table[name] = column.mask(which)
     return notes
 
 
-def _says(column: pd.Series[Any], word: str) -> BoolArray:
-    """Return which values of a column are a word: as text, or the number or date that it stands for."""
-    match kind_of(column):
-        case "text":
-            codes, labels = labels_of(column)
-            return np.array([*(label.strip() == word for label in labels), False])[codes]
-        case "number" if is_plain(word):
-            number = np.asarray(float(word))
-            if pd.api.types.is_float_dtype(column):
-                number = number.astype(column.to_numpy().dtype)  # as it is where it stands
-            same: BoolArray = (column == number.item()).fillna(False).to_numpy(bool)
-            return same
-        case "date" if is_date(word):
-            days = numbers_of(column, EPOCH)
-            there: BoolArray = days == numbers_of(Dates().times([word]), EPOCH)[0]
-            return there
-    return np.zeros(len(column), bool)
+def _places(column: pd.Series[Any], words: Sequence[str]) -> Iterator[tuple[str, BoolArray]]:
+    """Yield which values of a column are a word, as text or the number or date that it stands for, if some are."""
+    kind = kind_of(column)
+    if kind == "text":
+        codes, labels = labels_of(column)
+        stripped = [label.strip() for label in labels]
+        for word in words:
+            if word in stripped:
+                yield word, np.array([*(label == word for label in stripped), False])[codes]
+    for word in words:
+        if (kind == "number" and is_plain(word)) or (kind == "date" and is_date(word)):
+            which = _numbers_that_are(column, word) if kind == "number" else _times_that_are(column, word)
+            if which.any():
+                yield word, which
+
+
+def _numbers_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    exact = Decimal(word)
+    if pd.api.types.is_integer_dtype(column):
+        same = column == int(exact) if exact == int(exact) else pd.Series(False, column.index)
+    elif pd.api.types.is_float_dtype(column):
+        with np.errstate(over="ignore"):
+            same = column == np.float64(word).astype(column.to_numpy().dtype)  # as it is where it stands
+    else:
+        same = (column == exact) | (column == float(word))  # decimals, or numbers of several kinds
+    found: BoolArray = same.fillna(False).to_numpy(bool)
+    return found
+
+
+def _times_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    if isinstance(column.dtype, pd.DatetimeTZDtype) and not has_offset(word):
+        column = column.dt.tz_localize(None)  # by the clock on the wall
+    found: BoolArray = numbers_of(column, EPOCH) == numbers_of(Dates().times([word]), EPOCH)[0]
+    return found

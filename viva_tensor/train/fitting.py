@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_affinity
+from viva_tensor.distributed.agreement import digest
 from viva_tensor.error import DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RETRIES = 3  # of a run that diverged, each at a tenth of the learning rate
 CLIP_NORM = 1.0
-DIGESTED = 1000  # rows that ranks compare
+DIGESTED, DIGESTED_BYTES = 1000, 1 << 20  # rows that ranks compare, at most
 
 
 def fit(
@@ -162,7 +162,11 @@ def fit(
             ranks.require_equal("fit", {"settings": settings, "resume": resume, "timed": timed, **shapes})
             given = {"checkpoint": checkpoint, "callback": callback, "start": start, "validation": validation}
             there = {f"whether there is a {name}": str(value is not None) for name, value in given.items()}
-            ranks.require_equal("fit", there | _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=rows))
+            with ranks.fail_together("fit"):
+                held_out = validation[1] if isinstance(validation, tuple) else validation
+                named = None if rows is None else chosen_rows("fit on rows", rows, len(cast(Any, x)))
+                found = _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=named, validation=held_out)
+            ranks.require_equal("fit", there | found)
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
     kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
@@ -239,9 +243,9 @@ def _digests(**arrays: Any) -> dict[str, str]:
     """Return a digest of each array by some of its rows, to be compared among ranks."""
     found = {}
     for name, given in arrays.items():
-        array = np.asarray([] if given is None else given)
-        some = np.ascontiguousarray(array[:: max(1, len(array) // DIGESTED)])
-        found[f"the digest of {name}"] = sha256(some.tobytes()).hexdigest()[:16]
+        array = np.atleast_1d(np.asarray([] if given is None else given))
+        count = max(1, min(DIGESTED, DIGESTED_BYTES // max(1, array[:1].nbytes)))
+        found[f"the digest of {name}"] = digest(np.ascontiguousarray(array[:: -(-len(array) // count) or 1]))
     return found
 
 
@@ -332,7 +336,8 @@ def _rows(
         chosen = SourcedRows(x, settings, classes)
     else:
         if validation is not None and not isinstance(validation, tuple):
-            rows = _others(len(x), rows, validation)
+            with ranks.fail_together("fit on rows"):
+                rows = _others(len(x), rows, validation)
         chosen = checked_rows("rows", x, y, settings, classes, rows, ranks, weights)
     target = chosen.take(slice(1)).y
     if classes is not None and target.ndim == 2 and settings.loss == "cross_entropy" and target.shape[1] != classes:

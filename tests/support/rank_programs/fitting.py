@@ -70,6 +70,9 @@ def differing() -> None:
         {"validation": None if rank else (x[:9], y[:9])},
         {"start": fit(x, y, settings).layers if rank else None},
         {"rows": np.arange(50 + rank)},
+        {"rows": 5 if rank else None},
+        {"validation": (x[:9], y[:9] * (1 + rank))},
+        {"validation": np.arange(20 + 40 * rank)},
     ]
     found = [attempt(x, y, settings, comm=comm, **one) for one in options]
     found += [attempt(x + rank * (np.arange(60) == 0)[:, None], y, settings, comm=comm)]

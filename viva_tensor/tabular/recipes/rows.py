@@ -84,8 +84,8 @@ def checked_rows(operation: str, x: npt.ArrayLike | None, categories: npt.ArrayL
 def _whole(operation: str, categories: npt.ArrayLike) -> IntArray:
     array = read(operation, categories)
     hint = "give codes, as pandas.factorize(column)[0]; -1 is missing"
-    if array.dtype.kind == "O" and all(map(is_whole, array.flat)):  # of a table's own integers
-        array = array.astype(np.int64)
+    if array.dtype.kind == "O" and all(is_whole(one) and abs(one) <= LARGEST_CODE for one in array.flat):
+        array = array.astype(np.int64)  # integers of a table's own
     if array.dtype.kind not in "iub":
         raise DtypeError(f"categories are an array of {array.dtype}, wanted integers", operation=operation, hint=hint)
     if array.dtype.kind == "u" and array.size and array.max() > LARGEST_CODE:
