@@ -140,7 +140,7 @@ def test_fit_takes_its_part_of_mapped_rows(tmp_path):
     assert first[2].startswith("RankError fit on rows: rank 1 failed with InvalidValue: fit on rows: x[390, 2] is nan")
     assert second[2].startswith("InvalidValue fit on rows: x[390, 2] is nan")
     assert first[3] == second[3]
-    assert first[3].startswith("RankError fit: settings is Settings(hidden=(8,)")
+    assert first[3].startswith("RankError fit: settings.hidden is (8,) on rank 0 and (9,) on rank 1")
     assert first[4].startswith("FileNotFoundError")
     assert second[4].startswith("RankError fit: rank 0 failed with FileNotFoundError")
 

@@ -145,6 +145,15 @@ def test_integers_of_a_year_and_a_month_are_dates_if_asked_for(reader, name, con
     assert table["n"].tolist() == [12345, 12346]  # too short for a year of four digits and a month of two
 
 
+@pytest.mark.parametrize("suffix", ["json", "xlsx"])
+def test_dates_of_digits_get_the_zero_back_that_numbers_have_lost(tmp_path, suffix):
+    days = pd.date_range("2024-01-28", periods=40)
+    table = pd.DataFrame({"day": days.strftime("%d%m%Y").astype(int), "y": range(40)})
+    path = tmp_path / f"t.{suffix}"
+    table.to_json(path, orient="records") if suffix == "json" else table.to_excel(path, index=False)
+    assert read(path, written("%d%m%Y")).table["day"].tolist() == list(days)
+
+
 def test_integers_of_four_digits_are_no_years(reader):
     source = reader("m,y\n2001,1\n1999,2\n", written("%Y"))
     assert source.table["m"].tolist() == [2001, 1999]

@@ -110,7 +110,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         if _is_text(table[name]) or (name in expected.notations and kind_of(table[name]) == "text")
     ]
     for name in digit_dates(table, writing, expected):
-        table[name] = table[name].astype("string")
+        notation = expected.notations.get(name)
+        table[name] = _digits(table[name], notation.format if isinstance(notation, Dates) else writing.date_format)
         strings.append(name)
     open_columns = {}
     for name in strings:
@@ -167,8 +168,7 @@ def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> li
     parts = re.findall("%.", writing.date_format)
     # a year alone would fit any number of four digits
     asked = Dates(writing.date_format) if sum(part in ("%Y", "%y", "%m", "%d") for part in parts) > 1 else None
-    width = sum(4 if part == "%Y" else 2 for part in parts)
-    least = width if parts[:1] == ["%Y"] else width - 1
+    least, width = _widths(writing.date_format)
     found = []
     for name in table.columns:
         if not (expected.uses(name) and pd.api.types.is_integer_dtype(table[name])):
@@ -181,6 +181,20 @@ def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> li
             if fits.notna().mean() > SOME:
                 found.append(name)
     return found
+
+
+def _widths(date_format: str) -> tuple[int, int]:
+    """Return how many digits dates of a format have at least, without a zero that they begin with, and at most."""
+    parts = re.findall("%.", date_format)
+    width = sum(4 if part == "%Y" else 2 for part in parts)
+    return width if parts[:1] == ["%Y"] else width - 1, width
+
+
+def _digits(column: pd.Series[Any], date_format: str) -> pd.Series[Any]:
+    """Return integers that are dates as text, with the zero that some of them have lost."""
+    words = column.astype("string")
+    least, width = _widths(date_format)
+    return words.where((words.str.len() != least) | (least == width), "0" + words)
 
 
 def _hours(time: Any) -> float:

@@ -120,7 +120,8 @@ class Checkpointer:
             known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
             other = [name for name in current if known.get(name) != current[name]]
             if other:
-                was = ", ".join(name if name == "rows" else f"{name}={known.get(name)}" for name in other)
+                what = "rows, or weights of them or features made of them"
+                was = ", ".join(what if name == "rows" else f"{name}={known.get(name)}" for name in other)
                 raise InvalidValue(
                     f"{self._path} was written with other {was}",
                     operation="fit",

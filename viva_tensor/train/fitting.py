@@ -159,13 +159,14 @@ def fit(
             classes = classes or len(labels) or None
         if ranks.size > 1:
             shapes = {"the shape of x": cast(Any, x).shape, "the shape of y": y.shape, "the kind of x": kind_of(x)}
-            ranks.require_equal("fit", {"settings": settings, "resume": resume, "timed": timed, **shapes})
+            named = {f"settings.{name}": value for name, value in settings.plain().items()}  # functions by their names
+            ranks.require_equal("fit", {**named, "resume": resume, "timed": timed, **shapes})
             given = {"checkpoint": checkpoint, "callback": callback, "start": start, "validation": validation}
             there = {f"whether there is a {name}": str(value is not None) for name, value in given.items()}
             with ranks.fail_together("fit"):
                 held_out = validation[1] if isinstance(validation, tuple) else validation
-                named = None if rows is None else chosen_rows("fit on rows", rows, len(cast(Any, x)))
-                found = _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=named, validation=held_out)
+                used = None if rows is None else chosen_rows("fit on rows", rows, len(cast(Any, x)))
+                found = _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=used, validation=held_out)
             ranks.require_equal("fit", there | found)
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
