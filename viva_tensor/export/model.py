@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from viva_tensor import files
-from viva_tensor.autograd import Node, Tape, Variable
+from viva_tensor.autograd import Tape, Variable
 from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.lowering import leading, stretched
-from viva_tensor.program.source import source_of
+from viva_tensor.program.source import Source, source_of
 
 OPSET = 20
 IR_VERSION = 9  # the oldest that has this opset
@@ -85,7 +85,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     if size > MOST_BYTES:
         raise TensorError(f"the weights take {size:,} bytes, more than one ONNX file holds", operation="export.onnx")
 
-    larger = _with_one_more_row(source.nodes, source.inputs)
+    larger = _with_one_more_row(source)
     graph = Graph(larger)
     for node in others:
         number = node.output.id
@@ -97,7 +97,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     graph.nodes.append(("Identity", (names[output.id],), "output", {}))
 
     dtype = helper.np_dtype_to_tensor_dtype(source.dtype)
-    rows = _rows(source.inputs)
+    rows = source.batch
     information = [
         helper.make_tensor_value_info(name, dtype, _axes(name, variable.shape, larger[variable.id].shape, rows))
         for name, variable in [*((names[one.id], one) for one in source.inputs), ("output", output)]
@@ -118,20 +118,13 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     return files.replace(path, model.SerializeToString())
 
 
-def _rows(inputs: Sequence[Variable]) -> tuple[int, ...]:
-    """Return the rows of a batch, of the first input that has rows; nothing if none has."""
-    return next((variable.shape[:1] for variable in inputs if variable.ndim), ())
-
-
-def _with_one_more_row(nodes: Sequence[Node], inputs: Sequence[Variable]) -> dict[int, Array]:
+def _with_one_more_row(source: Source) -> dict[int, Array]:
     """Return the value of each variable for a batch of one more row: the axes that grow, and proof that they can."""
-    rows = _rows(inputs)
-    values = {}
-    for variable in inputs:
-        shape = variable.shape
-        grows = rows and shape[:1] == rows
-        values[variable.id] = np.resize(variable.data, (rows[0] + 1, *shape[1:])) if grows else variable.data
-    for node in nodes:
+    rows, values = source.batch, {}
+    for variable, batched in zip(source.inputs, source.batched, strict=True):
+        data = variable.data
+        values[variable.id] = np.resize(data, (rows[0] + 1, *data.shape[1:])) if batched else data
+    for node in source.nodes:
         if not node.inputs:
             values.setdefault(node.output.id, node.output.data)
             continue

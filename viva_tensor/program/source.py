@@ -102,11 +102,15 @@ class Source:
         return tuple(array.shape for array in arrays)
 
     @property
+    def batch(self) -> tuple[int, ...]:
+        """The recorded rows of a batch: those of the first input that has rows; nothing if none has."""
+        return next((shape[:1] for variable in self.inputs if (shape := variable.data.shape)), ())
+
+    @property
     def batched(self) -> tuple[bool, ...]:
-        """Whether each input has a row for each of a batch: as many as were recorded in the first that has rows."""
-        recorded = [variable.data.shape for variable in self.inputs]
-        batch = next((shape[:1] for shape in recorded if shape), None)
-        return tuple(bool(shape) and shape[:1] == batch for shape in recorded)
+        """Whether each input has a row for each of a batch."""
+        batch = self.batch
+        return tuple(batch != () and variable.data.shape[:1] == batch for variable in self.inputs)
 
     def parts(self, arrays: Sequence[Array], rows: int | None) -> list[Part]:
         """Return the parts of a batch, of so many rows and the last of what is left; None: one part of all."""

@@ -181,7 +181,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
-        frame = as_frame(X, self.missing)
+        frame = as_frame(X)  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
         if names is not None and frame.named:
             lacking = [name for name in names if name not in frame.table.columns]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError, label_of
-from viva_tensor.tabular.notation import normal
+from viva_tensor.tabular.notation import index_among
 from viva_tensor.tabular.targets import Classes, Target
 
 BALANCED = "balanced"
@@ -56,11 +55,10 @@ def weights_of_classes(given: str | Mapping[Any, float], target: Target, values:
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
         counts = np.bincount(values.astype(int), minlength=target.outputs)
         return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))
-    several = Counter(map(normal, target.labels))
-    forms = {normal(label): label for label in target.labels if several[normal(label)] == 1}
-    found = {value: label_of(value) for value in given}
-    known = {label: label if label in target.labels else forms.get(normal(label), label) for label in found.values()}
-    named = {known[label]: given[value] for value, label in found.items()}
+    index, named = index_among(target.labels), {}
+    for value, weight in given.items():
+        label = label_of(value)
+        named[target.labels[index(label)] if index(label) >= 0 else label] = weight
     if len(named) < len(given):
         raise DataError(f"class_weight={given!r} has a class twice; its values are named {', '.join(named)}")
     unknown = [label for label in named if label not in target.labels]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, labels_of, numbers_of
-from viva_tensor.tabular.notation import normal
+from viva_tensor.tabular.notation import index_among, normal
 
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
 MISSING = "(missing)"
@@ -167,12 +166,8 @@ class Categorical:
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
         codes, labels = labels_of(column)
-        exact = {category: i for i, category in enumerate(self.categories)}
-        forms = Counter(map(normal, self.categories))
-        alike = {normal(one): i for i, one in enumerate(self.categories) if forms[normal(one)] == 1}
-        found = [exact[label] if label in exact else alike.get(normal(label), -1) for label in labels]
         # code -1, a missing value, finds the last entry
-        return np.array([*found, len(self.categories)])[codes]
+        return np.array([*map(index_among(self.categories), labels), len(self.categories)])[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that are in no category, if there are any."""

@@ -243,8 +243,10 @@ def _check_roles(table: Table, task: Task) -> None:
         if name in roles.categorical:
             raise DataError(f"the column {name!r} cannot be both numeric and categorical")
         column = table[name]
+        if kind_of(column) != "text":
+            continue
         texts = column[column.map(lambda value: isinstance(value, str)).to_numpy(bool)]
-        if kind_of(column) == "text" and len(texts):
+        if len(texts):
             got = f"row {texts.index[0]} has {texts.iloc[0]!r}"
             raise DataError(f"the column {name!r} is to be numeric and holds text: {got}")
 

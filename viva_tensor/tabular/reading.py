@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
-TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
-    "feather": lambda path, _: data_frame(_feather(path)),
-    "json": lambda path, expected: _json_records(path, expected),
-    "jsonl": lambda path, expected: _json_lines(path, expected),
+TYPED: dict[str, Callable[[Path, Expected], tuple[pd.DataFrame, Sequence[str]]]] = {
+    # formats that know what their columns hold: the table, and what a person should know of it
+    "feather": lambda path, _: (data_frame(_feather(path)), ()),
+    "json": lambda path, expected: (_json_records(path, expected), ()),
+    "jsonl": lambda path, expected: (_json_lines(path, expected), ()),
     "xlsx": lambda path, expected: _first_sheet(path, expected),
 }
 TITLES = 100  # rows of a sheet among which the names of its columns are looked for
@@ -145,10 +146,10 @@ def read(
             rows = ParquetRows(path, partial(without_missing, words=reading.writing.missing))
             source = Source(rows.rows(0, len(rows)) if whole else rows)
         else:
-            table = TYPED[kind](path, expected)
+            table, notes = TYPED[kind](path, expected)
             check_names(path, table.columns)
             found = typed(table, reading.writing, expected)
-            source = Source(found.table, found.notations, (*_sheet_notes(path, kind), *found.notes))
+            source = Source(found.table, found.notations, (*notes, *found.notes))
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -269,30 +270,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _first_sheet(path: Path, expected: Expected) -> pd.DataFrame:
-    """Return the first sheet of a workbook; pandas would call the second of two columns "a" "a.1"."""
+def _first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[str]]:
+    """Return the first sheet of a workbook, and notes that name the other sheets and rows that are left out."""
     with pd.ExcelFile(path) as book:
+        first, *others = map(str, book.sheet_names)
         top = _top(book)
-        at, _ = find_names(top)
+        at, notes = find_names(top)
+        # pandas would call the second of two columns "a" "a.1"
         check_names(path, pd.Index([name for name in top[at] if name] if top else []))
         dtype = dict.fromkeys(expected.text, "str")
-        return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
+        table = pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
+    return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
 
 
 def _top(book: pd.ExcelFile) -> list[list[str]]:
     """Return the first rows of a workbook as text."""
     top = pd.read_excel(book, header=None, nrows=TITLES, dtype=object, keep_default_na=False)
     return [[str(cell) for cell in row] for row in top.itertuples(index=False)]
-
-
-def _sheet_notes(path: Path, kind: str) -> list[str]:
-    """Name the sheets of a workbook that are not read, and rows of the first that are left out."""
-    if kind != "xlsx":
-        return []
-    with pd.ExcelFile(path) as book:
-        first, *others = map(str, book.sheet_names)
-        _, notes = find_names(_top(book))
-    return [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:

@@ -171,15 +171,15 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         note = (
             f"{name}: text, since values such as {code!r} begin with a zero; --numeric {name!r} takes them as numbers"
         )
-        return Recognised(None, "; ".join([note, *([] if writing.date_format else _date_formats(words))]))
+        return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers")
-    dates_perhaps = [] if writing.date_format else _date_formats(words)
-    return Recognised(None, "; ".join([f"{name}: text", *dates_perhaps]) if dates_perhaps else "")
+    hint = _date_hint(words, writing)
+    return Recognised(None, f"{name}: text; {hint}" if hint else "")
 
 
 def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
@@ -265,16 +265,18 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     return Numbers(*best[0], *affixes), shown
 
 
-def _date_formats(words: Words) -> list[str]:
-    """Describe in which formats, other than that of ISO 8601, text may be dates, if in any."""
+def _date_hint(words: Words, writing: Writing) -> str:
+    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known."""
+    if writing.date_format:
+        return ""
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
-        return []
+        return ""
     fitting = [
         one for one in FORMATS if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
     ]
     options = " or ".join(f"--date-format {one!r}" for one in fitting)
-    return [f"if values such as {some[0]!r} are dates: {options}"] if fitting else []
+    return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""
 
 
 __all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]

@@ -365,16 +365,16 @@ def _rows(
 
 def _others(count: int, rows: npt.ArrayLike | None, validation: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return the rows to train on: those that are named, or all but those for validation."""
-    held_out = chosen_rows("fit on validation rows", validation, count)
+    held_out = np.zeros(count, bool)
+    held_out[chosen_rows("fit on validation rows", validation, count)] = True
     if rows is None:
-        rows = np.delete(np.arange(count), held_out)
-        if not len(rows):
+        if held_out.all():
             _refuse(f"all {count} rows are for validation", "leave some to train on")
-        return rows
+        return np.flatnonzero(~held_out)
     chosen = chosen_rows("fit on rows", rows, count)
-    both = np.intersect1d(chosen, held_out)
+    both = chosen[held_out[chosen]]
     if len(both):
-        _refuse(f"row {both[0]} is both to train on and for validation", "give other rows for validation")
+        _refuse(f"row {both.min()} is both to train on and for validation", "give other rows for validation")
     return chosen
 
 
