@@ -12,7 +12,9 @@ import pytest
 from support.launch import launch, needs_mpi, ranks
 
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
+from viva_tensor.distributed.agreement import raise_on_all
 from viva_tensor.distributed.ranks import job
+from viva_tensor.error import RankError
 from viva_tensor.tabular import runs
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.reading import read_table
@@ -241,3 +243,13 @@ def test_one_rank_alone():
     assert ranks.from_first("test", lambda: 3) == 3
     with pytest.raises(KeyError), ranks.fail_together("test"):
         raise KeyError
+
+
+def test_an_interruption_elsewhere_is_told_by_its_name():
+    messages = []
+    first = SimpleNamespace(allgather=lambda message: messages.append(message) or messages)
+    with pytest.raises(KeyboardInterrupt):
+        raise_on_all(first, "state", KeyboardInterrupt())
+    second = SimpleNamespace(allgather=lambda message: [*messages, message])
+    with pytest.raises(RankError, match=r"rank 0 failed with KeyboardInterrupt$"):
+        raise_on_all(second, "state", None)

@@ -230,6 +230,16 @@ def test_an_incomplete_batch_is_left_out_by_realmlp_alone(table):
             error.InvalidValue,
             r"y\[0\] is 2.0, wanted the number of a class from 0",
         ),
+        (
+            {"y": (np.arange(ROWS) % 2 + 1) * 1e300},
+            error.InvalidValue,
+            "y goes from 1e.300 to 2e.300, whose variance float64",
+        ),
+        (
+            {"y": (np.arange(ROWS) % 2 + 1) * 1e-300},
+            error.InvalidValue,
+            "y goes from 1e-300 to 2e-300, whose variance float64",
+        ),
         ({"classes": 1}, error.InvalidValue, "classes=1, wanted a whole number of at least 2"),
         ({"y": ["a"] * ROWS}, error.InvalidValue, "y holds only 'a'"),
         ({"y": ["a", "b"] * 250, "classes": 3}, error.InvalidValue, "classes=3, and y holds 2 labels"),

@@ -99,6 +99,7 @@ def raise_on_all(comm: Intracomm, operation: str, failure: BaseException | None)
 
 def _message(failure: BaseException) -> str:
     try:
-        return f"{type(failure).__name__}: {failure}"
+        text = str(failure)
     except Exception:  # its own text fails
-        return type(failure).__name__
+        text = ""
+    return f"{type(failure).__name__}: {text}" if text else type(failure).__name__

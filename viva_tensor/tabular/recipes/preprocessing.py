@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.recipes.rows import IntArray
 
@@ -218,13 +219,23 @@ class Standard(NamedTuple):
     def of(cls, y: Float64Array, clipped: bool) -> Standard:
         """Return the standardisation of these targets.
 
+        Raises
+        ------
+        InvalidValue
+            If float64 does not hold their variance.
+
         Examples
         --------
         >>> Standard.of(np.array([1.0, 3.0]), clipped=True)
         Standard(mean=2.0, deviation=1.0, low=1.0, high=3.0)
         """
-        low, high = (y.min(), y.max()) if clipped else (-np.inf, np.inf)
-        return cls(float(y.mean()), float(y.std()), float(low), float(high))
+        low, high = float(y.min()), float(y.max())
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = float(y.mean()), float(y.std())
+        if not np.isfinite(deviation) or (deviation == 0 and low < high):
+            got = f"y goes from {low:g} to {high:g}, whose variance float64 does not hold"
+            raise InvalidValue(got, operation="fit", hint="divide y by its magnitude, and multiply predictions by it")
+        return cls(mean, deviation, *((low, high) if clipped else (-np.inf, np.inf)))
 
     def encode(self, y: Float64Array) -> Float32Array:
         """Return standardised targets; those of one value become 0."""
