@@ -1,5 +1,6 @@
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -13,6 +14,34 @@ def test_a_file_is_replaced_whole_and_alone(tmp_path):
     assert files.replace(path, b"first") == path
     assert files.replace(str(path), b"second").read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links and permissions, which Windows has otherwise")
+def test_a_link_stays_and_its_file_keeps_its_permissions(tmp_path):
+    path, link, dangling = tmp_path / "model", tmp_path / "link", tmp_path / "dangling"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    link.symlink_to("model")
+    dangling.symlink_to("other")
+    assert files.replace(link, b"new") == link
+    assert link.is_symlink()
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    files.replace(dangling, b"new")
+    assert dangling.is_symlink()
+    assert (tmp_path / "other").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs mkfifo, which Windows lacks")
+def test_a_pipe_is_written_to(tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    files.replace(pipe, b"new")
+    reader.join(10)
+    assert read == [b"new"]
+    assert pipe.is_fifo()
 
 
 def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path):

@@ -336,7 +336,7 @@ def test_words_for_missing_values_hold_for_new_rows(folder, plane):
         ("Preis;x\n1.234 €;1\n950 €;2\n12.500 €;3\n", [], "'1.234 €' in row 0 (one of 1 such rows)"),
         ("km;x\n12.500;1,799\n9.800;1,659\n", [], "which is 1799 or 1.799; say --thousands , or --decimal ,"),
         ('a,x\n"say \\"hi\\"",1\nb,2\n', [], "a quote that opens in line 2 is not closed"),
-        ("x,y\n1,2\n2,3\n", ["--drop", "x"], "the column 'x' cannot both be dropped and predicted"),
+        ("x,y\n1,2\n2,3\n", ["--drop", "x"], "the column 'x' cannot be both dropped and predicted"),
     ],
 )
 def test_refused(folder, content, flags, said):

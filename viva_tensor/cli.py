@@ -19,7 +19,7 @@ import tqdm  # noqa: F401
 
 import viva_tensor as vt
 from viva_tensor import bench as benchmark
-from viva_tensor import nn
+from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
 from viva_tensor.error import TensorError
@@ -352,7 +352,7 @@ def predict(
     probability of each. Values unlike those of the training rows are counted on stderr.
     """
     with failures(), vt.num_threads(threads) if threads else nullcontext():
-        if output is not None:
+        if output is not None and not files.is_stream(output):
             saving.check_folder(output.absolute().parent)
         model = load(folder)
         if id is not None:
@@ -378,7 +378,7 @@ def predict(
         saving.write_csv(predictions, output or sys.stdout)
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
-    if output is not None:
+    if output is not None and not files.is_stream(output):  # which may be where the predictions go
         click.echo(f"Wrote {output}")
 
 

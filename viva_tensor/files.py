@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "json_bytes", "replace"]
+__all__ = ["as_path", "is_stream", "json_bytes", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 
@@ -45,7 +46,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
 
     The content is written to a temporary file in the same folder and to the disk (``fsync``); then the file is renamed,
     and the folder is synchronised, so that the new name survives a power cut. A temporary file of this name that a
-    killed process left behind is removed once it is an hour old.
+    killed process left behind is removed once it is an hour old. A link stays, and the file that it leads to is
+    replaced, which keeps its permissions. What is there and no file, such as a pipe, is written to.
 
     Raises
     ------
@@ -62,22 +64,43 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     b'whole'
     """
     path = as_path("write", path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    _remove_abandoned(path)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if is_stream(path):
+            path.write_bytes(content)
+        else:
+            _replace_file(Path(os.path.realpath(path)), content)
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    return path
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path leads to what is there and is no file that could be replaced, such as a pipe or a device.
+
+    Examples
+    --------
+    >>> is_stream(Path(os.devnull)), is_stream(Path("no such file")), is_stream(Path("."))
+    (True, False, False)
+    """
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    _remove_abandoned(path)
+    try:
+        with open(temporary, "wb") as file:
+            if path.exists():
+                os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _synchronise(path.parent)
-    return path
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -183,3 +183,13 @@ def test_importance_and_dependence_tell_what_the_target_follows():
     curve = run.insight.dependences[0]
     slope = np.polyfit(curve.values, [one[0] for one in curve.predicted], 1)[0]
     assert slope == pytest.approx(3, rel=0.05)
+
+
+def test_of_many_columns_the_last_ones_may_be_the_foremost():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(300, 130)), columns=[f"c{i}" for i in range(130)])
+    run = runs.run(table.assign(y=table["c129"] + 0.5 * table["c70"]), "y", QUICK)
+    assert [one.column for one in run.insight.importances[:2]] == ["c129", "c70"]
+    assert len(run.insight.importances) == 60
+    assert [one.column for one in run.insight.dependences[:2]] == ["c129", "c70"]
+    assert "Of 130 columns, those found by shuffling groups" in page.page(run, "a.csv").decode()

@@ -285,6 +285,20 @@ def label_of(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def check_sequence(wanted: str, **given: object) -> None:
+    """Raise DataError if what should be a sequence of texts is one text, whose characters it would be.
+
+    Examples
+    --------
+    >>> check_sequence("columns", drop="price")
+    Traceback (most recent call last):
+    viva_tensor.tabular.data.DataError: drop='price', wanted a sequence of columns, such as ('price',)
+    """
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise DataError(f"{name}={value!r}, wanted a sequence of {wanted}, such as ({value!r},)")
+
+
 def number_of(count: int, noun: str) -> str:
     """Return a count with its noun.
 

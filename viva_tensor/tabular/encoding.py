@@ -25,6 +25,7 @@ from viva_tensor.tabular.data import (
     DataError,
     IndexArray,
     Table,
+    check_sequence,
     did_you_mean,
     kind_of,
     labels_of,
@@ -67,9 +68,7 @@ class Roles:
     id: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("drop", "categorical", "numeric"):
-            if isinstance(getattr(self, name), str):
-                raise DataError(f"{name}={getattr(self, name)!r}, wanted a sequence of columns, such as a tuple")
+        check_sequence("columns", drop=self.drop, categorical=self.categorical, numeric=self.numeric)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import Classes, Target
 
 REPEATS = 5  # shuffles of a column
-EXAMINED = 1000  # rows
 MOST_COLUMNS = 60
 FOLLOWED = 4  # columns with a curve
 POINTS = 24
@@ -57,19 +57,19 @@ def examine(
     outputs: Outputs, x: Float32Array, actual: Float64Array, target: Target, encoding: Encoding, table: Table,
     rows: IndexArray, seed: int,
 ) -> Insight:  # fmt: skip
-    """Return what a network makes of its columns, from some of the test rows.
+    """Return what a network makes of its columns, of many the foremost.
 
     Parameters
     ----------
     outputs : callable
         The network: its outputs for features.
     x, actual : ndarray
-        Features and values of the test rows.
+        Features and values of some of the test rows.
     target : Target
     encoding : Encoding
     table : DataFrame or ParquetRows
     rows : ndarray of int
-        The indices of the test rows in the table.
+        The indices of these rows in the table.
     seed : int
         Of the shuffles.
 
@@ -78,17 +78,20 @@ def examine(
     Importance by shuffling is that of Breiman, Random forests, 2001; partial dependence that of Friedman, Greedy
     function approximation, 2001.
     """
-    x, actual, rows = np.array(x[:EXAMINED]), actual[:EXAMINED], rows[:EXAMINED]
     rng = np.random.default_rng(seed)
     places = encoding.places
     base = _error(outputs(x), actual, target)
+
+    def growth(names: Sequence[str]) -> float:
+        """Return by how much the error grows when columns are shuffled, together."""
+        features = np.concatenate([places[name] for name in names])
+        shuffled = x.copy()
+        shuffled[:, features] = x[np.ix_(rng.permutation(len(x)), features)]
+        return _error(outputs(shuffled), actual, target) - base
+
     importances = []
-    for name, features in list(places.items())[:MOST_COLUMNS]:
-        grown = []
-        for _ in range(REPEATS):
-            shuffled = x.copy()
-            shuffled[:, features] = x[rng.permutation(len(x))][:, features]
-            grown.append(_error(outputs(shuffled), actual, target) - base)
+    for name in foremost(list(places), MOST_COLUMNS, growth):
+        grown = [growth([name]) for _ in range(REPEATS)]
         importances.append(Importance(name, float(np.mean(grown)), float(np.std(grown))))
     importances.sort(key=lambda one: -one.mean)
     curves = []
@@ -97,6 +100,38 @@ def examine(
         present = table[one.column].iloc[rows]
         curves.append(_dependence(outputs, x[:CURVE_ROWS], target, columns, places[one.column], present))
     return Insight(importances, curves)
+
+
+def foremost(names: Sequence[str], most: int, growth: Callable[[Sequence[str]], float]) -> list[str]:
+    """Return the names of the columns that matter most, in their order: of many, by groups that are halved [1]_.
+
+    The groups without which the error grows most are halved until each has one column: 60 of a thousand columns are
+    found by some 600 shuffles.
+
+    References
+    ----------
+    .. [1] Bettonvil and Kleijnen, Searching for important factors in simulation models with many factors: sequential
+       bifurcation, European Journal of Operational Research 96, 1997.
+
+    Examples
+    --------
+    >>> foremost(list("abcdefgh"), 2, lambda group: 3.0 * ("b" in group) + ("g" in group))
+    ['b', 'g']
+    """
+    if len(names) <= most:
+        return list(names)
+    groups, longest = _pieces(range(len(names)), 2 * most), len(names)
+    while longest > 1:
+        groups = sorted(groups, key=lambda group: -growth([names[i] for i in group]))[:most]
+        longest = max(map(len, groups))
+        groups = [half for group in groups for half in _pieces(group, 2)]
+    return [names[i] for i in sorted(i for group in groups for i in group)]
+
+
+def _pieces(indices: Sequence[int], count: int) -> list[Sequence[int]]:
+    """Return runs of indices, nearly equal in length and none empty."""
+    ends = [len(indices) * piece // count for piece in range(count + 1)]
+    return [indices[low:high] for low, high in pairwise(ends) if low < high]
 
 
 def _error(outputs: Float32Array, actual: Float64Array, target: Target) -> float:

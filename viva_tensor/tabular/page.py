@@ -142,7 +142,7 @@ def _pictures(run: Run) -> Iterable[Picture]:
     else:
         yield from _of_numbers(run)
     if run.insight is not None:
-        yield _importances(run.insight.importances, isinstance(run.target, Classes))
+        yield _importances(run.insight.importances, isinstance(run.target, Classes), len(run.encoding.places))
         for one in run.insight.dependences:
             if one.values:
                 yield _dependence(one, run)
@@ -264,7 +264,7 @@ def _calibration(chances: Float64Array, right: np.ndarray[Any, Any], name: str) 
     return {"x": means[0], "y": means[1], "mode": "lines+markers", "name": name}
 
 
-def _importances(importances: Sequence[Importance], classes: bool) -> Picture:
+def _importances(importances: Sequence[Importance], classes: bool, columns: int) -> Picture:
     shown = importances[:20][::-1]
     bars = {
         "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": [_text(one.column) for one in shown],
@@ -273,6 +273,8 @@ def _importances(importances: Sequence[Importance], classes: bool) -> Picture:
     error = "log loss" if classes else "root mean squared error"
     layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", type="category", automargin=True)}
     caption = "How much worse up to 1,000 test rows are predicted when a column is shuffled, and the deviation of that."
+    if len(importances) < columns:
+        caption += f" Of {columns:,} columns, those found by shuffling groups of them first."
     return Picture("Importance of columns", caption, [bars], layout)
 
 

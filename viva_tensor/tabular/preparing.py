@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -237,11 +238,15 @@ def prepare(
 def _check_roles(table: Table, task: Task) -> None:
     """Raise if what is said of columns does not go together, or not with what they hold."""
     roles = task.roles
-    if task.target in roles.drop:
-        raise DataError(f"the column {task.target!r} cannot both be dropped and predicted")
+    named = {
+        "dropped": roles.drop, "numeric": roles.numeric, "categorical": roles.categorical,
+        "the name of rows": [] if roles.id is None else [roles.id], "predicted": [task.target],
+    }  # fmt: skip
+    for (one, columns), (other, others) in combinations(named.items(), 2):
+        for name in set(columns).intersection(others):
+            hint = "; --task or kind= says how to predict it" if name == task.target else ""
+            raise DataError(f"the column {name!r} cannot be both {one} and {other}{hint}")
     for name in roles.numeric:
-        if name in roles.categorical:
-            raise DataError(f"the column {name!r} cannot be both numeric and categorical")
         column = table[name]
         if kind_of(column) != "text":
             continue

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
@@ -56,6 +56,7 @@ class Writing:
     date_format: str = ""
 
     def __post_init__(self) -> None:
+        check_sequence("words", missing=self.missing)
         if self.decimal not in ("", ".", ","):
             raise DataError(f"decimals follow '.' or ',', not {self.decimal!r}")
         if len(self.thousands) > 1 or self.thousands.isalnum():

@@ -25,7 +25,7 @@ from viva_tensor.tabular.boosting import MOST_CLASSES
 from viva_tensor.tabular.data import DataError, Table, one_line
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
-from viva_tensor.tabular.insight import EXAMINED, Insight, examine
+from viva_tensor.tabular.insight import Insight, examine
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Model, Run, Scores, name_rows
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 T = TypeVar("T")
+EXAMINED = 1000  # test rows
 
 
 def run(

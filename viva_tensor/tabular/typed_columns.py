@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import EPOCH, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, check_sequence, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.notation import (
     ISO,
     PLAIN,
@@ -56,6 +56,9 @@ class Expected:
     notations: Mapping[str, Notation] = field(default_factory=dict)
     unused: Collection[str] = ()
     only: Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
 
     def uses(self, name: str) -> bool:
         """Return whether a column is used, and so must hold what is expected."""
