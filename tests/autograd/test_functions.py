@@ -194,3 +194,21 @@ def test_the_logarithm_of_a_sum_of_nothing_is_refused_in_its_name():
     with pytest.raises(InvalidShape, match=r"^logsumexp: .*at least one element"):
         autograd.logsumexp(tape, x, axis=-2)
     assert autograd.logsumexp(tape, x, axis=1).value.shape == (0,)
+
+
+def test_an_einsum_whose_sizes_differ_is_refused_whatever_letters_follow():
+    a, tape = new_variable(new_tape(), np.ones((4, 3)))
+    b, tape = new_variable(tape, np.ones((5, 2)))
+    with pytest.raises(error.ShapeMismatch, match=r"expected shape \(4, 2\), got \(5, 2\); axis i"):
+        autograd.einsum(tape, "ij,ik->jk", a, b)
+
+
+def test_whole_numbers_beyond_64_bits_are_numbers():
+    x, tape = new_variable(new_tape(), np.arange(3.0))
+    assert autograd.mul(tape, x, 10**40).value.data.tolist() == [0, 1e40, 2e40]
+    assert autograd.mul(tape, x, [10**40, 0.5, 2]).value.data.tolist() == [0, 0.5, 4]
+    with pytest.raises(error.InvalidValue, match="an int of 1329 bits is beyond float64"):
+        autograd.mul(tape, x, 10**400)
+    narrow, tape = new_variable(tape, np.zeros(3, np.float32))
+    with pytest.raises(error.InvalidValue, match=r"1e\+40 is beyond float32; give an array of float64"):
+        autograd.mul(tape, narrow, 10**40)

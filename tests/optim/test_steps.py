@@ -1,3 +1,4 @@
+from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -200,3 +201,42 @@ def test_moments_that_are_none_are_refused(moments):
     (w,), grads = loss_of([1.0])
     with pytest.raises(error.InvalidValue, match="got the state"):
         update(new_tape(), Adam(), optim.State(0, moments), w, grads)
+
+
+class Net(dict):
+    """A tree with methods of its own."""
+
+    def __init__(self, *given, name="net", **named):
+        super().__init__(*given, **named)
+        self.name = name
+
+
+class Row(list):
+    """A list with methods of its own."""
+
+
+class Couple(tuple):
+    """A tuple with methods of its own."""
+
+
+@pytest.mark.parametrize(
+    "tree", [Net, OrderedDict, lambda w: defaultdict(list, w), lambda w: Couple(w.values()), lambda w: Row(w.values())]
+)
+def test_an_update_keeps_the_types_of_a_tree(tree):
+    (w,), grads = loss_of(np.ones(2))
+    params = tree({"w": w})
+    ((new, _), _) = update(new_tape(), SGD(lr=0.5), init(SGD(), params), params, grads)
+    assert type(new) is type(params)
+    assert leaves(new)[0].data.tolist() == [0, 0]
+    assert leaves(params)[0] is w
+    assert getattr(new, "name", "net") == "net"
+
+
+@pytest.mark.parametrize("kind", [dict, list])
+def test_a_tree_that_contains_itself_is_refused(kind):
+    (w,), _ = loss_of(np.ones(2))
+    tree = kind({"w": w}) if kind is dict else [w]
+    tree.update(again=tree) if kind is dict else tree.append(tree)
+    for walk in (leaves, lambda tree: optim.replaced(tree, lambda one: one)):
+        with pytest.raises(error.InvalidValue, match="more than 500 deep in each other; does one contain itself"):
+            walk(tree)

@@ -7,6 +7,7 @@ cimport cython
 
 from types import MappingProxyType
 
+from viva_tensor.autograd.custom import check_gradient, check_operation, check_result, check_rules
 from viva_tensor.kernels import add
 from viva_tensor.kernels.arrays import freeze
 
@@ -19,14 +20,15 @@ cdef enum:
 BLOCK = NODES_OF_BLOCK
 
 cdef object Variable, Node, Traced, VARIABLE  # those of tape.py, and the operation of a leaf with gradient
+cdef object Operation
 cdef object NOTHING = MappingProxyType({})
 cdef object new_tuple = tuple.__new__  # new_tuple(Node, fields) is Node(*fields) at half the cost
 
 
 def derived(variable, node, traced, leaf):
     """Set the classes of what is recorded, and the operation of leaves to which gradients flow."""
-    global Variable, Node, Traced, VARIABLE
-    Variable, Node, Traced, VARIABLE = variable, node, traced, leaf
+    global Variable, Node, Traced, VARIABLE, Operation
+    Variable, Node, Traced, VARIABLE, Operation = variable, node, traced, leaf, type(leaf)
 
 
 def compute(operation, *arrays, **attributes):
@@ -120,6 +122,8 @@ def recorded(Nodes tape, operation, tuple inputs, dict attributes):
     """Apply an operation to variables of a tape and record it; the tape explains what is not on it."""
     cdef list wanted = [], arrays = []
     cdef bint tracked = False
+    if type(operation) is not Operation:
+        check_operation(operation)
     for variable in inputs:
         node = tape.find(variable) or tape.node(variable, operation.name)
         flows = (<tuple> node)[TRACKED]
@@ -127,6 +131,8 @@ def recorded(Nodes tape, operation, tuple inputs, dict attributes):
         wanted.append(flows)
         arrays.append((<Record> variable).data)
     data = operation.forward(*arrays, **attributes)
+    if not operation.ours:
+        check_result(operation, data, arrays, attributes, tracked)
     freeze(data)
     fixed = MappingProxyType(attributes) if attributes else NOTHING
     return tape.grown(operation, data, tracked, inputs, fixed, tuple(wanted))
@@ -162,10 +168,14 @@ def pulled(tuple nodes, Py_ssize_t last, dict grads, kept, reached):
 
 cdef int pull(tuple node, grad, dict grads, reached) except -1:
     """Add the contributions of an output's gradient to the gradients of the node's inputs."""
-    cdef tuple inputs = node[INPUTS], wanted = node[WANTED], rules = node[OPERATION].gradients
+    operation = node[OPERATION]
+    cdef tuple inputs = node[INPUTS], wanted = node[WANTED], rules = operation.gradients
     cdef list values = [compute, grad, (<Record> node[OUTPUT]).data]
     cdef dict attributes = dict(node[ATTRIBUTES]) if node[ATTRIBUTES] else None
+    cdef bint ours = operation.ours
     cdef Py_ssize_t i
+    if len(rules) != len(inputs):
+        check_rules(operation, len(inputs))
     for variable in inputs:
         values.append((<Record> variable).data)
     arguments = tuple(values)
@@ -175,5 +185,7 @@ cdef int pull(tuple node, grad, dict grads, reached) except -1:
             more = rules[i](*arguments) if attributes is None else rules[i](*arguments, **attributes)
             if more is None:  # no slope for an input of this shape
                 continue
+            if not ours:
+                check_gradient(operation, i, more, (<Record> inputs[i]).data)
             grads[index] = add(grads[index], more) if index in grads else more
     return 0

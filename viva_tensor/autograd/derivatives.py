@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
+from viva_tensor.autograd.custom import check_rules
 from viva_tensor.autograd.operations import Operation
 from viva_tensor.autograd.shaping import concatenate, reshape, transpose
 from viva_tensor.autograd.tape import Node, Tape, Traced, Variable, new_constant, node_of, record, several
@@ -116,6 +117,7 @@ def gradient(
         grad = found.get(node.output.id)
         if grad is None:
             continue
+        check_rules(node.operation, len(node.inputs))
         for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
             if variable.id in reached and rule is not None:
                 more = rule(recorder.do, grad, node.output, *node.inputs, **node.attributes)

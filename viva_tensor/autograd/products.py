@@ -91,7 +91,7 @@ def einsum(tape: Tape, subscripts: str, *operands: Variable) -> Traced[Variable]
             raise DimensionError(f"{name!r} for shape {shape}", operation="einsum", hint=hint)
         for letter, size in zip(name, shape, strict=True):
             if sizes.setdefault(letter, size) != size:
-                expected = tuple(sizes[one] for one in name)
+                expected = tuple(sizes.get(one, axis) for one, axis in zip(name, shape, strict=True))
                 raise ShapeMismatch(expected, shape, operation=f"einsum of {subscripts!r}", hint=f"axis {letter}")
     parts = []
     for index, (name, operand) in enumerate(zip(names, operands, strict=True)):

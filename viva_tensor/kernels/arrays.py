@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import dropwhile
@@ -130,9 +131,12 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Return Python numbers in a dtype that must hold them; infinities and NaN are kept."""
     if array.dtype.kind in "iu":
         return array.astype(dtype)
-    for one in array.flat if array.dtype.kind == "O" else ():
-        if isinstance(one, int) and one.bit_length() > 64:
-            raise InvalidValue(f"{shown(one)} is too large", operation=operation, hint=WIDER)
+    if array.dtype.kind == "O" and all(isinstance(one, int | float) for one in array.flat):  # some beyond 64 bits
+        try:
+            array = array.astype(np.float64)
+        except OverflowError:
+            beyond = next(one for one in array.flat if abs(one) > sys.float_info.max)
+            raise InvalidValue(f"{shown(beyond)} is beyond float64", operation=operation) from None
     if array.dtype.kind != "f":
         return array
     if dtype == FLOAT32 and array.dtype != FLOAT32:

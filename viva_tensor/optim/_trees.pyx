@@ -1,18 +1,27 @@
 """Walks through trees of tuples, NamedTuples, lists and dicts, at each step of an optimiser."""
 
+from copy import copy
+
 from viva_tensor.autograd import Variable
 from viva_tensor.error import InvalidValue
 
 
-cdef int collect(params, dict found) except -1:
+cdef enum:
+    DEEPEST = 500  # trees in trees, which the stack of any thread holds
+
+
+cdef int collect(params, dict found, int depth) except -1:
     if isinstance(params, Variable):
         found[params] = params
-    elif isinstance(params, (tuple, list)):
+        return 0
+    if depth > DEEPEST:
+        raise too_deep()
+    if isinstance(params, (tuple, list)):
         for one in params:
-            collect(one, found)
+            collect(one, found, depth + 1)
     elif isinstance(params, dict):
         for one in params.values():
-            collect(one, found)
+            collect(one, found, depth + 1)
     else:
         raise stranger(params)
     return 0
@@ -21,22 +30,47 @@ cdef int collect(params, dict found) except -1:
 def leaves(params):
     """Return the variables in a tree, in order, each once."""
     cdef dict found = {}
-    collect(params, found)
+    collect(params, found, 0)
     return list(found)
 
 
-cpdef replaced(params, new):
-    """Return the same tree with each variable replaced by ``new(variable)``."""
+def replaced(params, new):
+    """Return the same tree, of the same types, with each variable replaced by ``new(variable)``."""
+    return rebuilt(params, new, 0)
+
+
+cdef object rebuilt(params, new, int depth):
     if isinstance(params, Variable):
         return new(params)
+    if depth > DEEPEST:
+        raise too_deep()
     if isinstance(params, (tuple, list)):
-        fields = [replaced(one, new) for one in params]
-        if isinstance(params, list):
+        fields = [rebuilt(one, new, depth + 1) for one in params]
+        if type(params) is list:
             return fields
-        return type(params)(*fields) if hasattr(params, "_fields") else tuple(fields)
+        if isinstance(params, list):
+            made = copy(params)
+            made[:] = fields
+            return made
+        if hasattr(params, "_fields"):
+            return type(params)(*fields)
+        return tuple(fields) if type(params) is tuple else tuple.__new__(type(params), fields)
     if isinstance(params, dict):
-        return {key: replaced(one, new) for key, one in params.items()}
+        made = {key: rebuilt(one, new, depth + 1) for key, one in params.items()}
+        if type(params) is dict:
+            return made
+        fields = copy(params)
+        fields.update(made)
+        return fields
     raise stranger(params)
+
+
+cdef object too_deep():
+    return InvalidValue(
+        f"trees of parameters lie more than {DEEPEST} deep in each other",
+        operation="optim",
+        hint="does one contain itself?",
+    )
 
 
 cdef object stranger(params):

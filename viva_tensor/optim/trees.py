@@ -12,6 +12,11 @@ from viva_tensor.optim import _trees
 def leaves(params: Any) -> list[Variable]:
     """Return the variables in a tree of tuples, NamedTuples, lists and dicts, in order, each once.
 
+    Raises
+    ------
+    InvalidValue
+        If something else is among them, or trees lie more than 500 deep in each other, as in one that contains itself.
+
     Examples
     --------
     >>> from viva_tensor.autograd import new_tape, new_variable
@@ -24,7 +29,7 @@ def leaves(params: Any) -> list[Variable]:
 
 
 def replaced(params: Any, new: Callable[[Variable], Variable]) -> Any:
-    """Return the same tree with each variable replaced by ``new(variable)``.
+    """Return the same tree, of the same types, with each variable replaced by ``new(variable)``.
 
     Examples
     --------

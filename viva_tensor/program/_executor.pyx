@@ -102,7 +102,9 @@ cdef class Executor(Calls):
         cdef MatmulArgs* args
         cdef char* workspace
         self.program.calls = self.made
-        self.output = NULL if output is None else <const void*> output.at
+        self.output = NULL
+        if output is not None:
+            self.output = <const void*> output.at
         for i in range(self.count):
             if self.multiplies(i):
                 args = <MatmulArgs*> self.made[i].args

@@ -111,6 +111,8 @@ class Operation:
         **attributes)``.
     pointwise : bool
         Whether each element of the output depends on the element of each input at its place alone.
+    ours : bool
+        Whether it is this library's; what others give is checked as it comes.
 
     Examples
     --------
@@ -128,6 +130,11 @@ class Operation:
     lower: Callable[..., Any] | None = None
     tangents: tuple[Tangent, ...] = ()
     pointwise: bool = False
+    ours: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gradients", tuple(self.gradients))
+        object.__setattr__(self, "tangents", tuple(self.tangents))
 
     @property
     def broadcasts(self) -> bool:
@@ -158,7 +165,11 @@ _KNOWN: dict[str, Callable[[int], Operation]] = {}  # what gives the operation o
 
 
 def remember(operation: Operation, of_inputs: Callable[[int], Operation] | None = None) -> None:
-    """Let pickles find an operation by its name; one of any number of inputs by what gives it for a number."""
+    """Take an operation for this library's, and let pickles find it by its name.
+
+    One of any number of inputs is found by what gives it for a number.
+    """
+    object.__setattr__(operation, "ours", True)
     _KNOWN[operation.name] = of_inputs or (lambda inputs: operation)
 
 

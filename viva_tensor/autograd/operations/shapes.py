@@ -191,4 +191,4 @@ def concatenation(count: int) -> Operation:
 
     rules = tuple(partial(gradient, index=index) for index in range(count))
     tangents: tuple[Tangent, ...] = tuple(partial(tangent, index=index) for index in range(count))
-    return Operation("concatenate", _joined_shape, _joined, rules, lower, tangents)
+    return Operation("concatenate", _joined_shape, _joined, rules, lower, tangents, ours=True)

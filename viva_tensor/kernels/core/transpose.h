@@ -43,31 +43,59 @@ viva_store_transposed(viva_real *to, ptrdiff_t stride, int columns, int rows, co
 #define VIVA_ZIP_HIGH(a, b) __builtin_shuffle(a, b, (viva_mask){VIVA_HIGH})
 #endif
 
+#if defined(__AVX2__)
+#define VIVA_QUARTER (16 / (VIVA_REAL_BITS / 8))
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10 /* which lacks the intrinsic that promises zeros */
+#define VIVA_WIDENED(width, name) width##cast##name
+#else
+#define VIVA_WIDENED(width, name) width##zext##name
+#endif
+#if VIVA_VEC_BYTES == 64
+#define VIVA_WIDE(name) _mm512_##name
+typedef __m512 viva_singles;
+#define VIVA_WIDE_DOUBLE __m512d
+#define VIVA_JOIN(v, quarter, i) v = _mm512_insertf32x4(v, quarter, i)
+#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm512_, ps128_ps512)
+#define VIVA_FIRST_QUARTER _mm512_castps512_ps128
+#define VIVA_SPLIT _mm512_extractf32x4_ps
+#else
+#define VIVA_WIDE(name) _mm256_##name
+typedef __m256 viva_singles;
+#define VIVA_WIDE_DOUBLE __m256d
+#define VIVA_JOIN(v, quarter, i) v = _mm256_insertf128_ps(v, quarter, i)
+#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm256_, ps128_ps256)
+#define VIVA_FIRST_QUARTER _mm256_castps256_ps128
+#define VIVA_SPLIT _mm256_extractf128_ps
+#endif
+
+/* Transpose QUARTER rows of QUARTER elements within each 16 bytes of them. */
+static inline __attribute__((always_inline, unused)) void viva_transpose_quarters(viva_singles *rows) {
+#if VIVA_REAL_BITS == 64
+    VIVA_WIDE_DOUBLE a = VIVA_WIDE(castps_pd)(rows[0]), b = VIVA_WIDE(castps_pd)(rows[1]);
+    rows[0] = VIVA_WIDE(castpd_ps)(VIVA_WIDE(unpacklo_pd)(a, b));
+    rows[1] = VIVA_WIDE(castpd_ps)(VIVA_WIDE(unpackhi_pd)(a, b));
+#else
+    viva_singles ab = VIVA_WIDE(unpacklo_ps)(rows[0], rows[1]), cd = VIVA_WIDE(unpacklo_ps)(rows[2], rows[3]);
+    viva_singles above = VIVA_WIDE(unpackhi_ps)(rows[0], rows[1]), beyond = VIVA_WIDE(unpackhi_ps)(rows[2], rows[3]);
+    rows[0] = VIVA_WIDE(shuffle_ps)(ab, cd, 0x44);
+    rows[1] = VIVA_WIDE(shuffle_ps)(ab, cd, 0xee);
+    rows[2] = VIVA_WIDE(shuffle_ps)(above, beyond, 0x44);
+    rows[3] = VIVA_WIDE(shuffle_ps)(above, beyond, 0xee);
+#endif
+}
+#endif
+
 /* Transpose LANES rows of LANES elements in registers. */
 static inline __attribute__((always_inline, unused)) void viva_transpose(viva_vec *rows) {
 #if defined(__AVX2__) && VIVA_VEC_BYTES == 32 /* a zip across the halves of a register would take two instructions */
-    viva_vec halves[VIVA_VEC_LANES];
+    viva_singles halves[VIVA_VEC_LANES];
     for (int i = 0; i < VIVA_VEC_LANES / 2; i++) {
-        __m256 low = (__m256)rows[i], high = (__m256)rows[i + VIVA_VEC_LANES / 2];
-        halves[i] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x20);
-        halves[i + VIVA_VEC_LANES / 2] = (viva_vec)_mm256_permute2f128_ps(low, high, 0x31);
+        viva_singles low = (viva_singles)rows[i], high = (viva_singles)rows[i + VIVA_VEC_LANES / 2];
+        halves[i] = _mm256_permute2f128_ps(low, high, 0x20);
+        halves[i + VIVA_VEC_LANES / 2] = _mm256_permute2f128_ps(low, high, 0x31);
     }
-#if VIVA_REAL_BITS == 64
-    for (int i = 0; i < 4; i += 2) {
-        rows[i] = (viva_vec)_mm256_unpacklo_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
-        rows[i + 1] = (viva_vec)_mm256_unpackhi_pd((__m256d)halves[i], (__m256d)halves[i + 1]);
-    }
-#else
-    for (int i = 0; i < 8; i += 4) {
-        __m256 a = (__m256)halves[i], b = (__m256)halves[i + 1], c = (__m256)halves[i + 2], d = (__m256)halves[i + 3];
-        __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
-        __m256 above = _mm256_unpackhi_ps(a, b), beyond = _mm256_unpackhi_ps(c, d);
-        rows[i] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0x44);
-        rows[i + 1] = (viva_vec)_mm256_shuffle_ps(ab, cd, 0xee);
-        rows[i + 2] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0x44);
-        rows[i + 3] = (viva_vec)_mm256_shuffle_ps(above, beyond, 0xee);
-    }
-#endif
+    for (int i = 0; i < VIVA_VEC_LANES; i += VIVA_QUARTER) viva_transpose_quarters(halves + i);
+    for (int i = 0; i < VIVA_VEC_LANES; i++) rows[i] = (viva_vec)halves[i];
 #else /* after log2(LANES) perfect shuffles each column is a row */
     viva_vec shuffled[VIVA_VEC_LANES];
     for (int step = 0; step < VIVA_LOG_LANES; step++) {
@@ -83,27 +111,6 @@ static inline __attribute__((always_inline, unused)) void viva_transpose(viva_ve
 #if defined(__AVX2__)
 /* Quarters of 16 bytes of rows that lie a quarter's elements apart are joined as they are loaded; what is left to shuffle
  * lies within the quarters. A transpose of whole registers shuffles them twice as often, for which there is one port. */
-#define VIVA_QUARTER (16 / (VIVA_REAL_BITS / 8))
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 10 /* which lacks the intrinsic that promises zeros */
-#define VIVA_WIDENED(width, name) width##cast##name
-#else
-#define VIVA_WIDENED(width, name) width##zext##name
-#endif
-#if VIVA_VEC_BYTES == 64
-#define VIVA_WIDE(name) _mm512_##name
-typedef __m512 viva_singles;
-#define VIVA_JOIN(v, quarter, i) v = _mm512_insertf32x4(v, quarter, i)
-#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm512_, ps128_ps512)
-#define VIVA_FIRST_QUARTER _mm512_castps512_ps128
-#define VIVA_SPLIT _mm512_extractf32x4_ps
-#else
-#define VIVA_WIDE(name) _mm256_##name
-typedef __m256 viva_singles;
-#define VIVA_JOIN(v, quarter, i) v = _mm256_insertf128_ps(v, quarter, i)
-#define VIVA_FROM_QUARTER VIVA_WIDENED(_mm256_, ps128_ps256)
-#define VIVA_FIRST_QUARTER _mm256_castps256_ps128
-#define VIVA_SPLIT _mm256_extractf128_ps
-#endif
 
 /* Load the first `size` elements of a quarter; the others are zero. */
 static inline __attribute__((always_inline, unused)) __m128 viva_load_quarter(const viva_real *from, int size) {
@@ -148,21 +155,10 @@ viva_load_transposed(const viva_real *from, ptrdiff_t stride, int rows, int size
         VIVA_HIDE_ORIGIN(lines[i]);
     }
     for (int at = 0; at < size; at += VIVA_QUARTER, columns += VIVA_QUARTER) {
-        viva_singles a = viva_quarters(lines, stride, 0, rows, size - at);
-        viva_singles b = viva_quarters(lines, stride, 1, rows, size - at);
-#if VIVA_REAL_BITS == 64
-        columns[0] = (viva_vec)VIVA_WIDE(unpacklo_pd)(VIVA_WIDE(castps_pd)(a), VIVA_WIDE(castps_pd)(b));
-        columns[1] = (viva_vec)VIVA_WIDE(unpackhi_pd)(VIVA_WIDE(castps_pd)(a), VIVA_WIDE(castps_pd)(b));
-#else
-        viva_singles c = viva_quarters(lines, stride, 2, rows, size - at);
-        viva_singles d = viva_quarters(lines, stride, 3, rows, size - at);
-        viva_singles ab = VIVA_WIDE(unpacklo_ps)(a, b), cd = VIVA_WIDE(unpacklo_ps)(c, d);
-        viva_singles above = VIVA_WIDE(unpackhi_ps)(a, b), beyond = VIVA_WIDE(unpackhi_ps)(c, d);
-        columns[0] = (viva_vec)VIVA_WIDE(shuffle_ps)(ab, cd, 0x44);
-        columns[1] = (viva_vec)VIVA_WIDE(shuffle_ps)(ab, cd, 0xee);
-        columns[2] = (viva_vec)VIVA_WIDE(shuffle_ps)(above, beyond, 0x44);
-        columns[3] = (viva_vec)VIVA_WIDE(shuffle_ps)(above, beyond, 0xee);
-#endif
+        viva_singles quarters[VIVA_QUARTER];
+        for (int i = 0; i < VIVA_QUARTER; i++) quarters[i] = viva_quarters(lines, stride, i, rows, size - at);
+        viva_transpose_quarters(quarters);
+        for (int i = 0; i < VIVA_QUARTER; i++) columns[i] = (viva_vec)quarters[i];
         for (int i = 0; i < VIVA_VEC_BYTES / 16; i++) lines[i] += VIVA_QUARTER;
     }
 }
@@ -191,22 +187,9 @@ static inline __attribute__((always_inline, unused)) void
 viva_store_transposed(viva_real *to, ptrdiff_t stride, int columns, int rows, const viva_vec *lines) {
     for (int at = 0; at < rows; at += VIVA_QUARTER, to += VIVA_QUARTER) {
         viva_singles quarters[VIVA_QUARTER];
-#define VIVA_LINE(i) ((viva_singles)(at + (i) < rows ? lines[at + (i)] : VIVA_ZERO))
-#if VIVA_REAL_BITS == 64
-        viva_singles a = VIVA_LINE(0), b = VIVA_LINE(1);
-        quarters[0] = (viva_singles)VIVA_WIDE(unpacklo_pd)(VIVA_WIDE(castps_pd)(a), VIVA_WIDE(castps_pd)(b));
-        quarters[1] = (viva_singles)VIVA_WIDE(unpackhi_pd)(VIVA_WIDE(castps_pd)(a), VIVA_WIDE(castps_pd)(b));
-#else
-        viva_singles ab = VIVA_WIDE(unpacklo_ps)(VIVA_LINE(0), VIVA_LINE(1));
-        viva_singles cd = VIVA_WIDE(unpacklo_ps)(VIVA_LINE(2), VIVA_LINE(3));
-        viva_singles above = VIVA_WIDE(unpackhi_ps)(VIVA_LINE(0), VIVA_LINE(1));
-        viva_singles beyond = VIVA_WIDE(unpackhi_ps)(VIVA_LINE(2), VIVA_LINE(3));
-        quarters[0] = VIVA_WIDE(shuffle_ps)(ab, cd, 0x44);
-        quarters[1] = VIVA_WIDE(shuffle_ps)(ab, cd, 0xee);
-        quarters[2] = VIVA_WIDE(shuffle_ps)(above, beyond, 0x44);
-        quarters[3] = VIVA_WIDE(shuffle_ps)(above, beyond, 0xee);
-#endif
-#undef VIVA_LINE
+        for (int i = 0; i < VIVA_QUARTER; i++)
+            quarters[i] = (viva_singles)(at + i < rows ? lines[at + i] : VIVA_ZERO);
+        viva_transpose_quarters(quarters);
         for (int i = 0; i < VIVA_QUARTER; i++) {
 #define VIVA_STORE_COLUMN(quarter, v)                             \
     if (VIVA_QUARTER * (quarter) + i < columns)                   \
