@@ -28,7 +28,7 @@ def test_summary_of_known_latencies():
 def test_a_wrong_record_is_refused_and_changes_nothing():
     telemetry.record("work", 1000)
     before = telemetry.snapshot()
-    for wrong in (4.5, 2**70, "1", None):
+    for wrong in (4.5, 2**70, -1, "1", None):
         for name in ("work", "other"):
             with pytest.raises((TypeError, OverflowError)):
                 telemetry.record(name, wrong)
@@ -36,6 +36,21 @@ def test_a_wrong_record_is_refused_and_changes_nothing():
         with pytest.raises(TypeError):
             telemetry.record("work", 1000, nodes=wrong)
     assert telemetry.snapshot() == before
+
+
+def test_a_record_in_the_middle_of_another_counts_and_a_snapshot_there_waits_for_nobody():
+    class Interrupted:
+        def __index__(self):  # as a signal handler may come in here
+            telemetry.record("work", 2000)
+            telemetry.record("other", 1000)
+            telemetry.snapshot()
+            return 5
+
+    telemetry.record("work", 1000, nodes=Interrupted())
+    assert {name: (row["count"], row["nodes"]) for name, row in telemetry.snapshot().items()} == {
+        "work": (2, 6),
+        "other": (1, 1),
+    }
 
 
 def test_one_record_is_its_own_percentiles():

@@ -41,7 +41,7 @@ class _Operation:
 
 
 _operations: defaultdict[str, _Operation] = defaultdict(_Operation)
-_lock = threading.Lock()
+_lock = threading.RLock()  # for what a signal handler records or asks in the middle of it
 if hasattr(os, "register_at_fork"):  # a child has no thread that could release it
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -52,7 +52,7 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     Raises
     ------
     TypeError, OverflowError
-        If they are no whole numbers, or the latency is beyond 64 bits.
+        If they are no whole numbers, or the latency is negative or beyond 64 bits.
 
     Examples
     --------
@@ -61,13 +61,14 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
     3
     """
     with _lock:
-        known = _operations[operation]
-        visited = known.nodes + index(nodes)
+        known, nodes, nanoseconds = _operations[operation], index(nodes), index(nanoseconds)
+        if nanoseconds < 0:
+            raise OverflowError(f"a latency of {nanoseconds} nanoseconds")
         if known.count < LATEST_CALLS:  # raises before anything is changed if this is no number of nanoseconds
             known.latest.append(nanoseconds)
         else:
             known.latest[known.count % LATEST_CALLS] = nanoseconds
-        known.nodes = visited
+        known.nodes += nodes
         known.total += nanoseconds
         if nanoseconds > known.longest:
             known.longest = nanoseconds
@@ -90,7 +91,7 @@ def snapshot() -> dict[str, Summary]:
     1
     """
     with _lock:
-        return {name: _summary(known) for name, known in _operations.items() if known.count}
+        return {name: _summary(known) for name, known in list(_operations.items()) if known.count}
 
 
 def reset() -> None:

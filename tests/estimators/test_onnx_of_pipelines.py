@@ -33,9 +33,10 @@ def test_activations(diabetes, activation):
     np.testing.assert_allclose(found[:, 0], model.predict(X), rtol=1e-4, atol=1e-5)
 
 
-def test_float64(diabetes):
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "leaky_relu", "silu"])
+def test_float64(diabetes, activation):
     X, y = diabetes
-    model = fitted(MLPRegressor(**SHORT), X, y)
+    model = fitted(MLPRegressor(**SHORT, activation=activation), X, y)
     (found,) = run(model, X)
     np.testing.assert_allclose(found[:, 0], model.predict(X), rtol=1e-12, atol=1e-12)
 

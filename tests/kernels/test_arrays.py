@@ -203,6 +203,20 @@ class OnlyDlpack:
         return self.array.__dlpack_device__()
 
 
+class OlderDlpack(OnlyDlpack):
+    """What offers DLPack as it was before arrays could say that they may be written to."""
+
+    def __dlpack__(self, stream=None):
+        return self.array.__dlpack__()
+
+
+class OnlyInterface:
+    """What offers NumPy's array interface and nothing else."""
+
+    def __init__(self, array):
+        self.array, self.__array_interface__ = array, array.__array_interface__
+
+
 class OnlyArray:
     """What offers ``__array__`` and nothing else."""
 
@@ -220,6 +234,7 @@ OTHERS = {
     "DataFrame": lambda a: (found := pd.DataFrame(a), found.to_numpy(copy=False)),
     "DLPack": lambda a: (OnlyDlpack(a), a),
     "__array__": lambda a: (OnlyArray(a), a),
+    "__array_interface__": lambda a: (OnlyInterface(a), a),
 }
 VECTORS = {
     "array.array": lambda a: (found := array.array(a.dtype.char, a), np.frombuffer(found, a.dtype)),
@@ -273,6 +288,15 @@ def test_what_is_on_a_tape_does_not_change_with_its_origin(kind, dtype, rng):
     if memory.flags.writeable:
         memory[...] = 7
     assert np.array_equal(x.data, before)
+
+
+def test_a_read_only_view_of_what_another_library_may_write_to_is_copied(dtype):
+    a = np.ones(3, dtype)
+    view = np.from_dlpack(OlderDlpack(a))
+    assert not view.flags.writeable
+    x, _ = autograd.new_variable(autograd.new_tape(), view)
+    a[...] = 7
+    assert x.data.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -44,6 +44,7 @@ def test_shared_rows_make_the_batches_of_one_rank():
         assert "on rank 0 and" in one["found"][1]
         assert one["found"][1].startswith("RankError run: the rows is ")
         assert one["found"][2].startswith("RankError run: the rows is ")
+        assert one["found"][3].startswith("RankError run: the digest of input 1 is ")
 
 
 @needs_mpi

@@ -84,6 +84,20 @@ def test_run_takes_the_chosen_rows_alone(shuffle):
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_that_a_callback_changes_are_those_of_the_call(shuffle):
+    *_, step = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
+    *_, twin = compiled(optim.SGD(lr=0.05), (5, 16, 1), 8)
+    rng = np.random.default_rng(2)
+    X, Y = rng.standard_normal((45, 5)).astype("f4"), rng.standard_normal((45, 1)).astype("f4")
+    rows = np.arange(20)
+    kept = {"batch_size": 8, "epochs": 3, "shuffle": shuffle}
+    losses = step.run(
+        X, Y, rows=rows, rng=np.random.default_rng(3), callback=lambda *_: np.copyto(rows, 10**12), **kept
+    )
+    assert losses == twin.run(X, Y, rows=np.arange(20), rng=np.random.default_rng(3), **kept)
+
+
 def test_a_schedule_sets_the_rate_of_each_step():
     X, Y, _, step = compiled(optim.SGD(lr=0.5), (5, 16, 1), 8)
     *_, twin = compiled(optim.SGD(lr=0.5), (5, 16, 1), 8)

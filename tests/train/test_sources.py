@@ -1,5 +1,7 @@
 """Rows from a source: those of arrays, in pieces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,10 +150,20 @@ def test_what_cannot_be_used_is_refused_in_words(source, options, error, words):
         fit(source, **{"settings": SETTINGS, **options})
 
 
-@pytest.mark.filterwarnings("ignore:.*begun again")
-def test_rows_that_become_bad_later_are_looked_at_when_they_make_training_diverge():
+def test_rows_that_become_bad_later_are_refused_as_they_come():
     with pytest.raises(InvalidValue, match="no row has a finite target"):
         fit(Turning(X, Y, np.nan * Y, times=4), settings=SETTINGS)
+    shares = (Y > 0).astype(np.float32)
+    with pytest.raises(InvalidValue, match="numbers from 0 to 1"):
+        fit(Turning(X, shares, 5 * shares, times=4), settings=replace(SETTINGS, loss="binary_cross_entropy"))
+
+
+@pytest.mark.filterwarnings("ignore:.*begun again")
+def test_rows_that_are_said_to_repeat_are_looked_at_when_they_make_training_diverge():
+    source = Turning(X, Y, np.nan * Y, times=4)
+    source.repeats = True
+    with pytest.raises(InvalidValue, match="no row has a finite target"):
+        fit(source, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("weight", [2.0**101, 1e300, 2.0**-101])

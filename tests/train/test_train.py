@@ -169,6 +169,11 @@ class TestFit:
         assert ("validation_loss=" in terminal.getvalue()) == progress
         assert ("of_peak=" in terminal.getvalue()) == progress
 
+    def test_without_a_console_there_is_no_bar(self, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", None)
+        x = np.ones((8, 1), np.float32)
+        assert train.fit(x, x, QUICK, progress=True).best_epoch > 0
+
     @pytest.mark.parametrize("columns", [70, 80, 100, 140])
     def test_progress_bar_leaves_room_for_its_bar(self, monkeypatch, columns):
         terminal = io.StringIO()

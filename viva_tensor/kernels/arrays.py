@@ -66,8 +66,8 @@ def may_change(array: Array) -> bool:
     try:
         view = memoryview(owner)
         return not view.readonly or (view.obj is not owner and not memoryview(view.obj).readonly)
-    except (TypeError, ValueError):  # no buffer, such as what an array of another library keeps alive
-        return False
+    except (TypeError, ValueError):  # no buffer: another library owns the memory, and may write to it
+        return True
 
 
 def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
@@ -78,8 +78,8 @@ def by_dtype(kernel: Any) -> dict[np.dtype[Any], Callable[..., Any]]:
 def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -> Array:
     """Return `value` as a native, aligned float32 or float64 array, copied only if necessary.
 
-    Python numbers and nested lists become float32. Objects with the buffer protocol, ``__array__`` or DLPack keep their
-    dtype and are read in place.
+    Python numbers and nested lists become float32. Objects with the buffer protocol, an array interface or DLPack keep
+    their dtype and are read in place.
     """
     if type(value) is np.ndarray and dtype is None and value.flags.aligned:
         given = value.dtype
@@ -149,7 +149,7 @@ def _narrowed(operation: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 def _is_typed(value: Any) -> bool:
     """Return whether a value has a dtype."""
-    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+    if any(hasattr(value, f"__{name}__") for name in ("array", "dlpack", "array_interface", "array_struct")):
         return True
     try:
         memoryview(value)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor._version import __version__
-from viva_tensor.distributed.agreement import digest, fail_together, local_slice, raise_on_all, require_equal
+from viva_tensor.distributed.agreement import digest, digests, fail_together, local_slice, raise_on_all, require_equal
 from viva_tensor.distributed.clock import Clock, Times
 from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.reducer import BUCKET, HEADER_SIZE, GradientReducer, Header
@@ -31,6 +31,8 @@ from viva_tensor.program.store import Block, ParameterStore, State
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+SAMPLED = 64  # shared rows that are compared before each run
 
 
 def _recorded(source: Source) -> str:
@@ -163,7 +165,7 @@ class RankStep(AccumulatingStep):
             if not (run.rng is None or isinstance(run.rng, np.random.Generator)):
                 hint = "give np.random.default_rng(seed), with the same seed on every rank"
                 raise InvalidValue(f"shared rows with rng of type {type(run.rng).__name__}", operation="run", hint=hint)
-            settings |= {
+            settings |= digests(SAMPLED, **{f"input {i}": array for i, array in enumerate(run.arrays)}) | {
                 "batch_size": run.batch_size,
                 "the number of rows": len(run.arrays[0]),
                 "the rows": None if run.chosen is None else hashlib.sha256(run.chosen.data).hexdigest(),

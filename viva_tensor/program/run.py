@@ -45,7 +45,7 @@ class Run:
 
 
 def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
-    """Return indices of rows, checked, as int64.
+    """Return indices of rows, checked, as int64: a copy, which stays as it was checked.
 
     Examples
     --------
@@ -65,4 +65,4 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     for number in (chosen.min(), chosen.max()):
         if not 0 <= number < count:
             raise InvalidValue(f"row {number} of {count}", operation=operation, hint=f"rows are 0 to {count - 1}")
-    return np.ascontiguousarray(chosen, np.int64)
+    return np.array(chosen, np.int64, order="C")

@@ -22,7 +22,6 @@ PLAIN = {
     "elu": "Elu",
     "selu": "Selu",
     "softplus": "Softplus",
-    "leaky_relu": "LeakyRelu",  # its default slope is ours, too
     "exp": "Exp",
 }
 
@@ -57,6 +56,11 @@ class _Nodes:
         """Add an activation, by its name among the parameters."""
         if kind == "identity":
             return x
+        if kind == "leaky_relu":
+            if self._dtype == FLOAT:
+                return self.add("LeakyRelu", x)  # its default slope is ours, too
+            below = self.add("Relu", self.add("Neg", x))
+            return self.add("Sub", self.add("Relu", x), self.add("Mul", below, self.constant([0.01])))
         if kind == "silu":
             return self.add("Mul", x, self.add("Sigmoid", x))
         if kind == "mish":

@@ -73,6 +73,8 @@ def in_blocks(
 class PackedRows:
     """Some rows of a packed table as a source for training, perhaps with weights."""
 
+    repeats = True
+
     def __init__(self, packed: Packed, rows: IndexArray, weights: Float64Array | None = None) -> None:
         self._packed, self._rows, self._weights = packed, rows, weights
         self.shape = len(rows), packed.shape[1]

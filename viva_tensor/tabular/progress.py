@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import IO, Any, TypeVar, cast
 
 from tqdm import tqdm
+
+from viva_tensor.train.progress import on_terminal
 
 T = TypeVar("T")
 _wanted = ContextVar("bars", default=False)
@@ -17,7 +18,7 @@ _wanted = ContextVar("bars", default=False)
 @contextmanager
 def bars(wanted: bool) -> Iterator[None]:
     """Show bars within, if they are wanted and stderr is a terminal."""
-    token = _wanted.set(wanted and sys.stderr.isatty())
+    token = _wanted.set(wanted and on_terminal())
     try:
         yield
     finally:

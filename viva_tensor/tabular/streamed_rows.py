@@ -11,7 +11,7 @@ from io import BufferedRandom
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ class FileRows:
     packing: Packing
     count: int
     lock: Lock = field(default_factory=Lock, compare=False)  # of the place in the file
+    repeats: ClassVar[bool] = True
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.distributed import Ranks, warn_of_affinity
-from viva_tensor.distributed.agreement import digest
+from viva_tensor.distributed.agreement import digests
 from viva_tensor.error import DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 RETRIES = 3  # of a run that diverged, each at a tenth of the learning rate
 CLIP_NORM = 1.0
-DIGESTED, DIGESTED_BYTES = 1000, 1 << 20  # rows that ranks compare, at most
+DIGESTED = 1000  # rows that ranks compare, at most
 
 
 def fit(
@@ -166,7 +166,7 @@ def fit(
             with ranks.fail_together("fit"):
                 held_out = validation[1] if isinstance(validation, tuple) else validation
                 used = None if rows is None else chosen_rows("fit on rows", rows, len(cast(Any, x)))
-                found = _digests(x=arrays_of(cast(Any, x))[-1], y=y, rows=used, validation=held_out)
+                found = digests(DIGESTED, x=arrays_of(cast(Any, x))[-1], y=y, rows=used, validation=held_out)
             ranks.require_equal("fit", there | found)
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
@@ -238,16 +238,6 @@ def _calmer(settings: Settings) -> Settings:
     lr = settings.optimizer.lr / 10
     # all optimisers are dataclasses
     return replace(settings, optimizer=replace(settings.optimizer, lr=lr, clip_norm=clip))  # type: ignore[type-var]
-
-
-def _digests(**arrays: Any) -> dict[str, str]:
-    """Return a digest of each array by some of its rows, to be compared among ranks."""
-    found = {}
-    for name, given in arrays.items():
-        array = np.atleast_1d(np.asarray([] if given is None else given))
-        count = max(1, min(DIGESTED, DIGESTED_BYTES // max(1, array[:1].nbytes)))
-        found[f"the digest of {name}"] = digest(np.ascontiguousarray(array[:: -(-len(array) // count) or 1]))
-    return found
 
 
 def _begin_again(error: DivergenceError, settings: Settings, rows: Rows | SourcedRows, ranks: Ranks) -> None:

@@ -18,6 +18,20 @@ OTHER_COLUMNS = 65  # for percent, a bar of a dozen cells, counts, times and rat
 SELDOM = 10.0  # seconds between two lines of a bar that may go to a file
 
 
+def on_terminal() -> bool:
+    """Return whether stderr is a terminal; a program without a console has none.
+
+    Examples
+    --------
+    >>> from contextlib import redirect_stderr
+    >>> with redirect_stderr(None):
+    ...     on_terminal()
+    False
+    """
+    ask = getattr(sys.stderr, "isatty", None)
+    return bool(ask and ask())
+
+
 class Bar:
     """A bar over the rows of all epochs, with time left, losses, rows per second and the share of the FMA peak.
 
@@ -28,12 +42,12 @@ class Bar:
     def __init__(self, training: Training, wanted: bool) -> None:
         self._training, self._done, self._rows = training, training.epoch, training.rows.count
         self._bar: Any = None
-        self._often = sys.stderr.isatty()
+        self._often = on_terminal()
         if wanted and (self._often or training.ranks.size > 1):
             with extra("train"):
                 from tqdm import tqdm
 
-            self._peak = 1e9 * fma_peak(get_num_threads(), seconds=PEAK_SECONDS)
+            self._peak = 1e9 * fma_peak(get_num_threads(), training.settings.dtype, PEAK_SECONDS)
             self._bar = tqdm(
                 total=training.settings.epochs * self._rows,
                 initial=self._done * self._rows,

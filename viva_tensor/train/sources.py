@@ -26,6 +26,8 @@ class RowSource(Protocol):
     ----------
     shape : (int, int)
         Rows in an epoch, and features.
+    repeats : bool, optional
+        Whether all epochs have the same rows, of which only the first is checked then.
 
     Examples
     --------
@@ -61,7 +63,7 @@ class SourcedRows:
 
     def __init__(self, source: RowSource, settings: Settings, classes: int | None) -> None:
         self._source, self._settings, self._classes = source, settings, classes
-        self._seen = False  # and so checked
+        self._seen = False  # and so checked, once and for all
         self._parts = 0  # of a piece: two arrays, or three
         self._kind: tuple[object, ...] = ()  # of the features of a piece
         shape = getattr(source, "shape", None)
@@ -92,7 +94,7 @@ class SourcedRows:
         if done != self.count:
             more = " or more" if done > self.count else ""
             raise InvalidValue(f"the source has {done} rows{more} in an epoch, and said {self.count}", operation="fit")
-        self._seen = True
+        self._seen = bool(getattr(self._source, "repeats", False))
 
     def look_again(self) -> None:
         """Check the rows of the next epoch, as was done with the first."""

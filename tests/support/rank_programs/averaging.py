@@ -81,6 +81,7 @@ def shared_rows() -> None:
         attempt(run(rng=np.random.default_rng(rank))),
         attempt(run(rows=rows[rank:])),
         attempt(run(rows=rows + rank)),
+        attempt(lambda: together.run(X, Y + rank, shared=True, shuffle=False, **kept)),
     ]
     tell(losses=losses, far=far, steps=together.steps, found=found)
 
