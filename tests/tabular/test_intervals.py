@@ -62,6 +62,16 @@ def test_predictions_are_as_good_beside_an_interval():
     assert errors[1] < errors[0] + 0.3
 
 
+@pytest.mark.parametrize("settings", [SEVERAL, ONE])
+def test_an_interval_costs_a_straight_line_nothing_of_its_exactness(settings):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.uniform(-1, 1, (400, 2)), columns=["a", "b"]).assign(y=lambda one: 2 * one["a"] - one["b"])
+    found = tabular.fit(table, tabular.Task("y", interval=0.9), settings).model.predict(table)
+    assert abs(found["predicted"] - table["y"]).max() < 1e-5
+    assert (found["lower"] <= found["predicted"]).all()
+    assert (found["predicted"] <= found["upper"]).all()
+
+
 def test_the_margin_is_that_of_the_paper():
     rng = np.random.default_rng(0)
     y = rng.normal(size=(99, 3)).astype(np.float32).repeat(1, axis=1)
@@ -78,10 +88,18 @@ def test_the_margin_is_that_of_the_paper():
     assert target.calibrated(outputs, y, heavy).margin == outside.max()
 
 
+def test_the_prediction_lies_between_the_ends_whatever_the_margin():
+    outputs = np.array([[3.0, -1.0, 1.0], [-3.0, -1.0, 1.0], [0.0, 1.0, 2.0]], np.float32)
+    for margin in (-9.0, -0.5, 0.0, 1.0):
+        found = Interval("y", mean=0.0, std=1.0, margin=margin).decode(outputs)
+        assert (found["lower"] <= found["predicted"]).all()
+        assert (found["predicted"] <= found["upper"]).all()
+
+
 def test_ends_never_cross():
     target = Interval("y", 0.0, 1.0, margin=-1.0)
     found = target.decode(np.array([[0, 0.5, -0.5], [0, 4, 0]], np.float32))
-    assert found[["lower", "upper"]].to_numpy().tolist() == [[0.0, 0.0], [1.0, 3.0]]
+    assert found[["lower", "upper"]].to_numpy().tolist() == [[0.0, 0.0], [0.0, 3.0]]
 
 
 def test_several_quantiles_each_hold_their_share(tmp_path):

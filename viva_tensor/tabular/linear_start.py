@@ -9,7 +9,7 @@ from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.packed import Packed
-from viva_tensor.tabular.targets import Classes, Target
+from viva_tensor.tabular.targets import Classes, Interval, Target
 from viva_tensor.train import Settings, fit, parameters
 
 # act(z) - act(-z) is this times z: two units of such an activation pass a number on
@@ -46,10 +46,13 @@ def linear_start(
     rows = rows[:MOST_ROWS]
     some = x[rows][:, columns]
     shares = None if weights is None else weights[rows]
-    if target.loss != "mse":
+    point = target.point if isinstance(target, Interval) else target
+    squared = point.loss == "mse"
+    if not squared or point is not target:
         w, b = _descended(some, y[rows], target, settings.seed, shares)
-    else:
-        w, b = _ridge(some, y[rows, 0].astype(np.float64), shares)
+    if squared:
+        exact = _ridge(some, y[rows, 0].astype(np.float64), shares)
+        w, b = exact if point is target else tuple(map(np.concatenate, zip(exact, (w[1:], b[1:]), strict=True)))
     wide = np.zeros((len(w), features), w.dtype)
     wide[:, columns] = w
     return _embedded(wide, b, settings)
@@ -141,12 +144,16 @@ def is_better(
     """Return whether one model's outputs for validation rows [rows, outputs] are better than another's beyond chance.
 
     The mean difference of the losses of a row must be above its standard error, and of few rows more than that, for the
-    epoch was chosen on the same rows.
+    epoch was chosen on the same rows. Better intervals do not make up for worse predictions.
     """
+    if isinstance(target, Interval) and is_better(linear[:, :1], network[:, :1], y[:, :1], target.point, weights):
+        return False
     rows = len(y) if weights is None else float(weights.sum() ** 2 / np.sum(weights**2))  # as good as so many alike
     if rows < LEAST_ROWS:
         return False
     gain = row_losses(linear, y, target) - row_losses(network, y, target)
+    if isinstance(target, Classes):
+        gain += _gain_of_rare(network, linear, y, target)
     mean, parts = gain.mean(), gain
     if weights is not None:
         shares = weights / weights.mean()
@@ -154,3 +161,15 @@ def is_better(
         parts = shares * (gain - mean)  # whose mean is the error of that mean
     chance = float(parts.std(ddof=1)) / np.sqrt(len(gain))
     return bool(mean > (1 + 5 / rows) * chance)
+
+
+def _gain_of_rare(network: Float32Array, linear: Float32Array, y: Float32Array, target: Classes) -> Float64Array:
+    """Return what each row's gain would have more, on average, with one more row of each class that has very few.
+
+    These few may be in the right places by chance, while the class is all but impossible elsewhere.
+    """
+    counts = np.bincount(y.astype(int), minlength=target.outputs)
+    rare = (counts > 0) & (counts < LEAST_ROWS)
+    theirs, own = (np.log(np.maximum(target.probabilities(outputs)[:, rare], 1e-300)) for outputs in (linear, network))
+    more: Float64Array = (own - theirs).sum(axis=1) / len(y)
+    return more

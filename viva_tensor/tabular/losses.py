@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from viva_tensor import autograd, nn
+from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError
@@ -99,6 +101,43 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
         what = "the loss poisson" if name == POISSON else "several quantiles"
         raise DataError(f"an interval beside {what}; give one of them, or another loss")
     return between(loss, float(interval))
+
+
+@dataclass(frozen=True)
+class WithAbsent:
+    """Cross-entropy of held-out rows as if some were of the classes that they lack, for each as many as elsewhere.
+
+    Without those the least loss is that of a probability of 0, which a few rows without a class do not tell.
+
+    Attributes
+    ----------
+    shares : tuple of float
+        Of the rows, that are of each class that the held-out rows lack; 0 for the others.
+    """
+
+    shares: tuple[float, ...]
+
+    def __call__(self, tape: Tape, output: Variable, target: Variable, **options: Any) -> Traced[Variable]:
+        """Record it for outputs [rows, classes]; each of the absent classes is as probable in each row."""
+        loss, tape = nn.cross_entropy(tape, output, target, **options)
+        logs, tape = nn.log_softmax(tape, output)
+        parts, tape = autograd.mul(tape, logs, np.array(self.shares, output.dtype))
+        total, tape = autograd.sum(tape, parts)
+        more, tape = autograd.div(tape, total, output.shape[0])
+        return autograd.sub(tape, loss, more)
+
+
+def absent_of(classes: Float32Array, held_out: Float32Array, count: int) -> WithAbsent | None:
+    """Return the loss of held-out rows by the classes of all and of these, or None if these lack none.
+
+    Examples
+    --------
+    >>> absent_of(np.float32([0, 0, 1, 2]), np.float32([0, 1]), 3)
+    WithAbsent(shares=(0.0, 0.0, 0.25))
+    """
+    everywhere, there = (np.bincount(y.astype(int), minlength=count) for y in (classes, held_out))
+    lacking = (there == 0) & (everywhere > 0)
+    return WithAbsent(tuple((everywhere / len(classes) * lacking).tolist())) if lacking.any() else None
 
 
 def row_losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:

@@ -21,6 +21,7 @@ from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
+from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
@@ -305,9 +306,16 @@ def _member(
         columns, weights = prepared.encoding.unbinned, prepared.weights
         arrays = linear_start(features.x, features.y, prepared.target, settings, rows, columns, weights)
     start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
-    classes = prepared.target.outputs if isinstance(prepared.target, Classes) else None
+    classes, absent = None, None
+    if isinstance(prepared.target, Classes):
+        classes, y = prepared.target.outputs, features.y
+        absent = absent_of(y[np.concatenate([rows, held_out])], y[held_out], classes)
     given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}
-    return _Member(_cycles(given, settings, start, cycles, watch.sharing), start, held_out)
+    if absent is None or settings.metric is not None:
+        return _Member(_cycles(given, settings, start, cycles, watch.sharing), start, held_out)
+    whole = _cycles(given, replace(settings, metric=absent), start, cycles, watch.sharing)
+    history = {name: column for name, column in whole.history.items() if name != "validation_metric"}
+    return _Member(whole._replace(settings=replace(whole.settings, metric=None), history=history), start, held_out)
 
 
 def _unseen(

@@ -171,6 +171,11 @@ class Interval(Ranged):
     margin: float = 0.0
 
     @property
+    def point(self) -> Number:
+        """The target of the prediction alone."""
+        return Number(self.name, self.mean, self.std, getattr(self.loss, "first", self.loss))
+
+    @property
     def coverage(self) -> float:
         """The share of rows that are to lie within the interval."""
         return self.levels[-1] - self.levels[0]
@@ -219,10 +224,10 @@ class Interval(Ranged):
         return replace(self, margin=float(outside[order[np.argmax(reached)]]))
 
     def _ends(self, output: Float32Array) -> tuple[Float64Array, Float64Array]:
-        """Return both ends of each row's interval, in standard deviations."""
-        lower, upper = np.sort(output[:, 1:].astype(np.float64), axis=1).T
-        margin = np.maximum(self.margin, (lower - upper) / 2)  # ends that come nearer meet in the middle
-        return lower - margin, upper + margin
+        """Return both ends of each row's interval, in standard deviations; the prediction lies between them."""
+        rising = np.sort(output.astype(np.float64), axis=1)
+        point = output[:, 0].astype(np.float64)
+        return np.minimum(rising[:, 0] - self.margin, point), np.maximum(rising[:, -1] + self.margin, point)
 
 
 @dataclass(frozen=True)
