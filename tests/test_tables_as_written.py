@@ -290,6 +290,20 @@ def test_infinite_values_are_counted_and_shown(folder, plane):
     folder.write("t.csv", plane)
     folder.train("t.csv", "y")
     assert "x: infinite values count as missing (20)" in folder.said
+    plane.loc[::40, "y"] = -np.inf
+    folder.write("u.csv", plane)
+    folder.train("u.csv", "y", "--force")
+    assert "y: infinite values count as missing (10)" in folder.said
+
+
+def test_labels_that_differ_in_letter_case_are_said(folder, plane):
+    plane["kind"] = np.where(plane["x"] > 0, "Yes", "No")
+    plane.loc[::3, "kind"] = plane["kind"].str.lower()
+    folder.write("t.csv", plane)
+    folder.train("t.csv", "kind")
+    assert "kind: 'No' and 'no' are learned as two values; write them alike if they are one" in folder.said
+    folder.train("t.csv", "y", "--force")
+    assert "kind: 'No' and 'no' are learned as two values" in folder.said
     assert (folder.path / "run" / "report.html").stat().st_size > 0
 
 

@@ -84,7 +84,7 @@ def test_a_quote_that_swallows_most_rows_is_found(reader):
         reader("a,b,c\n" + "".join(lines))
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-32", "utf-8-sig"])
 def test_encodings(reader, encoding):
     content = "ort,n\nKöln,1\n".encode(encoding)
     said = "" if encoding.startswith("utf") else encoding

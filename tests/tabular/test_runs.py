@@ -49,6 +49,8 @@ def test_least_squares_finds_an_exact_plane():
     x = np.column_stack([x, x[:, 0]])  # a repeated feature, as complementary one-hot features are
     plane = x.astype(np.float64) @ [1, -2, 3, 0] + 4
     np.testing.assert_allclose(baselines.least_squares(x[:12], plane[:12])(x[12:]), plane[12:], rtol=1e-10)
+    far = plane * 1000 + 2.0**60  # whose last place is 256
+    assert abs(baselines.least_squares(x[:12], far[:12])(x[12:]) - far[12:]).max() <= 512
 
 
 def test_trees_are_fitted_without_a_limit_on_threads_that_change_bits_of_what_is_computed_beside_them(monkeypatch, rng):

@@ -68,9 +68,10 @@ def compile_step(
         with as many rows as the first that has any are divided; others are given to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
-        for a loss that is a mean over rows. Parameters are those of rank 0. Every rank makes the same calls; the number
-        of rows may differ between ranks, and may be 0. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a site's
-        own MPI.
+        for a loss that is a mean over rows; one with weights of rows is weighted within each rank alone, and dropouts
+        draw masks for the rows of each rank. Parameters are those of rank 0. Every rank makes the same calls; the
+        number of rows may differ between ranks, and may be 0. Needs ``pip install "viva-tensor[mpi]"``, or mpi4py on a
+        site's own MPI.
     overlap : bool
         Only with ``comm``. True: gradients are summed over the ranks while others are still computed, in buckets of at
         least a MiB, the last layers first. False: all are summed at the end. With more than two ranks, MPI may add

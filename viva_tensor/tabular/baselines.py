@@ -19,8 +19,9 @@ FITTED = 50_000  # rows that baselines are fitted on
 
 def least_squares(x: Float32Array, y: Float64Array) -> Baseline:
     """Return ordinary least squares with an intercept, fitted on x [rows, features] and y [rows]."""
-    coefficients = np.linalg.lstsq(_with_intercept(x), y)[0]
-    return lambda x_new: _with_intercept(x_new) @ coefficients
+    middle, mean = x.mean(axis=0, dtype=np.float64), float(y.mean())  # without which a large mean hides the rest
+    coefficients = np.linalg.lstsq(x - middle, y - mean)[0]
+    return lambda x_new: (x_new - middle) @ coefficients + mean
 
 
 def logistic_regression(x: Float32Array, y: Float64Array, classes: int) -> Baseline:
@@ -60,7 +61,3 @@ def _all_classes(fitted: Any, x: Float32Array, classes: int) -> Float64Array:
     probabilities = np.zeros((len(x), classes))
     probabilities[:, fitted.classes_] = fitted.predict_proba(x)
     return probabilities
-
-
-def _with_intercept(x: Float32Array) -> Float64Array:
-    return np.column_stack([np.ones(len(x)), x])

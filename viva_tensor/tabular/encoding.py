@@ -267,7 +267,7 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, b
     return _Fitted(
         scaled,
         numbers_rows=kind == "number" and name not in roles.numeric and _numbers_rows(column),
-        note=_infinite(column) or (_far(scaled, column) if kind == "number" else ""),
+        note=infinite_in(column) or (_far(scaled, column) if kind == "number" else ""),
     )
 
 
@@ -321,7 +321,14 @@ def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
     return f"{fitted.name}: {counts.max():,} rows have {value:g}, far from most others; {hint}"
 
 
-def _infinite(column: pd.Series[Any]) -> str:
+def infinite_in(column: pd.Series[Any]) -> str:
+    """Return words about the infinite values of a column, if it has some.
+
+    Examples
+    --------
+    >>> infinite_in(pd.Series([1.0, float("inf")], name="x"))
+    'x: infinite values count as missing (1)'
+    """
     if not pd.api.types.is_float_dtype(column):
         return ""
     count = int(np.isinf(column.to_numpy(np.float64, na_value=np.nan)).sum())

@@ -28,7 +28,7 @@ from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
 
-LEAST_ROWS = 1000  # of a table, below which one network is no worse, and need not wait for its parts
+LEAST_ROWS = 300  # of a table, below which parts of it tell too little
 MOST_ROWS = 100_000  # beyond which one learns as well in less time and memory
 ROWS_OF_BIN = 8
 BATCHES = ((600, 32), (1500, 64), (8000, 128), (30_000, 256))  # up to so many rows, rows in one step

@@ -1,4 +1,4 @@
-"""Columns of numbers that may be meant as categories: what the training rows say about that."""
+"""Columns that may be meant otherwise: numbers as categories, and labels that are alike as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.columns import Numeric
+from viva_tensor.tabular.columns import Categorical, Numeric
 from viva_tensor.tabular.data import IndexArray, Table, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.targets import Classes, Target
@@ -21,12 +21,17 @@ GAIN = 0.1  # of the target's variance that categories must explain beyond a cur
 def suggestions(
     table: Table, encoding: Encoding, target: Target, values: Float64Array, rows: IndexArray
 ) -> Sequence[str]:
-    """Return a line for the target and each feature with few distinct integers that may be categories.
+    """Return a line for the target and each feature that may be meant otherwise.
 
-    This is so for a feature if its values, as categories, explain more of the target's variance in the training rows
-    than a parabola through them.
+    These are few distinct integers that may be categories, of a feature if its values, as categories, explain more of
+    the target's variance in the training rows than a parabola through them; and labels that are alike.
     """
-    notes = []
+    notes = [f"{target.name}: {_alike(target.labels)}"] if isinstance(target, Classes) and _alike(target.labels) else []
+    notes += [
+        f"{column.name}: {alike}"
+        for column in encoding.columns
+        if isinstance(column, Categorical) and (alike := _alike(column.categories))
+    ]
     if not isinstance(target, Classes) and (count := _few_integers(values[rows])):
         notes.append(
             f"{target.name}: predicted as a number, though it has only {count} values; --task classification predicts "
@@ -46,6 +51,15 @@ def suggestions(
                 f"--categorical {column.name!r} takes them as categories"
             )
     return notes
+
+
+def _alike(labels: Sequence[str]) -> str:
+    """Return words about the first two labels that differ in letter case alone, if there are some."""
+    known: dict[str, str] = {}
+    for label in labels:
+        if (other := known.setdefault(label.casefold(), label)) != label:
+            return f"{other!r} and {label!r} are learned as two values; write them alike if they are one"
+    return ""
 
 
 def _few_integers(values: Float64Array) -> int:
