@@ -22,8 +22,8 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import new_leaves, node_of
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, empty, float_dtype, same_shape
-from viva_tensor.kernels.checks import check_count, is_iterable
-from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
+from viva_tensor.kernels.checks import check_count, generator, is_iterable
+from viva_tensor.nn.initializers import check_sizes, root_uniform
 from viva_tensor.nn.layers import check_layer
 
 __all__ = [
