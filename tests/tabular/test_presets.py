@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from viva_tensor import tabular
+from viva_tensor import error, optim, tabular
 from viva_tensor.cli import cli
 from viva_tensor.tabular import presets
 from viva_tensor.tabular.presets import Situation
@@ -69,6 +69,29 @@ def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
     one = presets.choose("", Situation(5000), said).settings
     assert (one.seed, one.epochs, one.optimizer.lr) == (7, 3, 0.001)
     assert presets.choose("default", Situation(5000), said).members.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "message"),
+    [
+        ({"lr": 0.0}, error.InvalidValue, r"SGD: lr=0\.0, wanted"),
+        ({"optimizer": "adam", "lr": 0.0}, error.InvalidValue, r"Adam: lr=0\.0, wanted"),
+        ({"optimizer": "adan"}, tabular.DataError, "no optimizer 'adan'; did you mean 'adam'"),
+        ({"optimizer": "adam", "momentum": 0.5}, tabular.DataError, r"momentum=0\.5 beside optimizer='adam'"),
+        ({"optimizer": optim.Adam(), "lr": 0.5}, tabular.DataError, r"lr=0\.5 beside optimizer=Adam.*to the record"),
+        ({"optimizer": optim.SGD(), "momentum": 0.5}, tabular.DataError, r"momentum=0\.5 beside optimizer=SGD"),
+    ],
+)
+def test_rates_that_no_optimiser_takes_are_not_lost(said, kind, message):
+    for rows in (500, 50_000):
+        with pytest.raises(kind, match=message):
+            tabular.settings_for(rows, said)
+
+
+@pytest.mark.parametrize("rows", [-5, 1.5, "9", None, True])
+def test_settings_for_a_number_of_rows_that_is_none(rows):
+    with pytest.raises(error.InvalidValue, match="settings_for: rows="):
+        tabular.settings_for(rows)
 
 
 @pytest.mark.parametrize(
