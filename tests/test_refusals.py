@@ -215,6 +215,12 @@ def test_classes_that_probabilities_have_not():
         train.fit(X, shares, dataclasses.replace(QUICK, loss="cross_entropy"), classes=5)
 
 
+def test_classes_of_a_loss_that_has_none():
+    for loss in ("mse", nn.huber_loss, "binary_cross_entropy"):
+        with pytest.raises(InvalidValue, match="classes=3 beside loss="):
+            train.fit(X, np.ones(40), dataclasses.replace(QUICK, loss=loss), classes=3)
+
+
 def test_a_profile_of_inputs_without_axes():
     a, tape = autograd.new_constant(autograd.new_tape(), np.float32(2))
     w, tape = autograd.new_variable(tape, np.float32(3))
