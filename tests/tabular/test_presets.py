@@ -101,12 +101,23 @@ def test_settings_for_a_number_of_rows_that_is_none(rows):
         ({"preset": "slow"}, r"no preset 'slow'\. The presets are: fast, default, best"),
         ({"preset": 3}, "no preset 3"),
         ({"preset": "fast", "settings": QUICK}, "preset='fast' beside settings; give one of them"),
+        (
+            {"settings": {"epochs": 3}},
+            r"settings=\{'epochs': 3\}, wanted Settings, Members or a Choice; .*settings_for",
+        ),
+        ({"settings": 3}, "settings=3, wanted Settings, Members or a Choice"),
         ({"task": tabular.Task("y", test_fraction=0.0)}, r"no rows to test on; .* without a test: tabular\.fit"),
     ],
 )
 def test_refused_before_training(arguments, message):
     with pytest.raises(tabular.DataError, match=message):
         tabular.run(plane(100), **{"task": "y", **arguments})
+
+
+@pytest.mark.parametrize("fraction", ["a", 2, 1.0, -0.1, float("nan"), True, None])
+def test_shares_for_the_test_that_are_none(fraction):
+    with pytest.raises(tabular.DataError, match=r"test_fraction=.*, wanted a share from 0 to below 1"):
+        tabular.Task("y", test_fraction=fraction)
 
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):
