@@ -291,7 +291,8 @@ def ensemble_loss(
         The same for all members.
     sample_weight : Variable, shape [batch], optional
     **options
-        Of the loss.
+        Of the loss. With ``reduction="sum"`` it is the sum over the rows and members, with "none" that of outputs
+        [batch · members, ...]: the members of the first row, of the second, and so on.
 
     Raises
     ------
