@@ -309,6 +309,11 @@ class TestErrors:
         assert result.exit_code == 2
         assert flags[0] in result.stderr
 
+    def test_momentum_is_for_sgd(self, csv):
+        result = invoke("train", csv, "--target", "price", "--optimizer", "adam", "--momentum", "0.5")
+        assert result.exit_code == 2
+        assert "momentum=0.5 beside optimizer='adam'" in result.stderr
+
     def test_file_that_breaks_off_as_a_program(self, tmp_path):
         (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 broken")
         result = call("train", "t.csv.gz", "--target", "price", cwd=tmp_path)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from viva_tensor import autograd, checkpoint, nn, optim, program, train
-from viva_tensor.error import DtypeError, InvalidFile, InvalidValue, NoGradient
+from viva_tensor.error import (
+    BroadcastError,
+    DtypeError,
+    InvalidFile,
+    InvalidShape,
+    InvalidValue,
+    NoGradient,
+    ShapeMismatch,
+)
 from viva_tensor.train import Settings
 
 RNG = np.random.default_rng(0)
@@ -213,6 +221,54 @@ def test_classes_that_probabilities_have_not():
     shares = np.full((40, 3), 1 / 3, np.float32)
     with pytest.raises(InvalidValue, match="classes=5, and y has columns for 3"):
         train.fit(X, shares, dataclasses.replace(QUICK, loss="cross_entropy"), classes=5)
+
+
+def test_classes_of_a_loss_that_has_none():
+    for loss in ("mse", nn.huber_loss, "binary_cross_entropy"):
+        with pytest.raises(InvalidValue, match="classes=3 beside loss="):
+            train.fit(X, np.ones(40), dataclasses.replace(QUICK, loss=loss), classes=3)
+
+
+def test_shapes_that_no_array_has():
+    x, tape = autograd.new_variable(autograd.new_tape(), np.ones((1, 5), np.float32))
+    for shape in ((-1, 5), (2**62, 5), (2**70, 5), -1):
+        with pytest.raises(InvalidShape, match=r"broadcast_to: shape=.*whole numbers from 0 on"):
+            autograd.broadcast_to(tape, x, shape)
+    with pytest.raises(BroadcastError):
+        autograd.broadcast_to(tape, x, 5)
+
+
+def test_parts_of_sizes_in_an_array():
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0, 3.0, 4.0])
+    for sizes in (np.array([1, 3]), np.array([1, 3], np.int8)):
+        (first, rest), _ = autograd.split(tape, x, sizes)
+        assert (first.data.tolist(), rest.data.tolist()) == ([1.0], [2.0, 3.0, 4.0])
+    for wrong in (np.array([1.0, 3.0]), np.array([[1, 3]]), np.array([True, True]), np.array([-1, 5])):
+        with pytest.raises(InvalidShape, match="split: axis 0"):
+            autograd.split(tape, x, wrong)
+
+
+def test_the_largest_of_nothing_is_refused_by_the_name_of_the_norm():
+    x, tape = autograd.new_variable(autograd.new_tape(), np.ones((2, 0), np.float32))
+    with pytest.raises(InvalidShape, match="norm: shape"):
+        autograd.norm(tape, x, np.inf, axis=1)
+    assert autograd.norm(tape, x, np.inf, axis=0).value.shape == (0,)
+    single, tape = autograd.new_variable(tape, np.float32(-3))
+    for keepdims in (False, True):
+        assert autograd.norm(tape, single, np.inf, keepdims=keepdims).value.data == 3
+
+
+def test_a_state_of_another_dtype_is_named(recorded):
+    step = compiled(recorded)
+    state = step.state()
+    wide = state._replace(params=tuple(one.astype(np.float64) for one in state.params))
+    with pytest.raises(InvalidValue, match="restore: the state is that of another program: of float64, wanted float32"):
+        step.restore(wide)
+
+
+def test_inputs_of_different_rows_say_which_counts(recorded):
+    with pytest.raises(ShapeMismatch, match="the first input that has axes says how many a batch has"):
+        compiled(recorded)(X[:8], Y[:9])
 
 
 def test_a_profile_of_inputs_without_axes():

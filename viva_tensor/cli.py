@@ -37,7 +37,7 @@ from viva_tensor.options import (
     shares,
 )
 from viva_tensor.tabular import data, preparing, presets, reading, report, runs, saving, streaming
-from viva_tensor.tabular.defaults import OPTIMIZERS
+from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
@@ -182,13 +182,19 @@ def repeating(arguments: Sequence[str]) -> str:
     default=DEFAULTS.activation,
     help="Activation of the hidden layers.",
 )
-@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), default="sgd", help="How weights are updated.")
+@click.option(
+    "--optimizer",
+    type=click.Choice(list(OPTIMIZERS)),
+    default="sgd",
+    help=f"How weights are updated; sgd on tables below {SMALL:,} rows with gradients clipped to a norm of 1.",
+)
 @click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
-    help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}]",
+    help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
+    f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
-@click.option("--momentum", type=click.FloatRange(0, 1), default=0.9, help="Momentum of sgd.")
+@click.option("--momentum", type=click.FloatRange(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
 @click.option(
     "--patience",
     type=COUNT,

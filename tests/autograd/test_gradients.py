@@ -127,3 +127,9 @@ def test_nothing_is_changed(rng):
     check_gradients(cube, x)
     assert np.array_equal(x, before)
     assert x.flags.writeable
+
+
+@pytest.mark.parametrize("wrong", [3, np.random, np.random.RandomState(1)])
+def test_a_generator_that_is_none_is_refused(wrong):
+    with pytest.raises(error.InvalidValue, match=r"check_gradients: rng is .*, wanted a numpy\.random\.Generator"):
+        check_gradients(cube, [1.0], rng=wrong)

@@ -96,6 +96,15 @@ class TestCheckpoint:
         with pytest.raises(error.InvalidValue, match=f"Checkpoint: {field} is {type(value).__name__}, wanted"):
             dataclasses.replace(full(rng), **{field: value})
 
+    def test_a_state_and_an_optimiser_exchanged(self, rng):
+        state, sgd = full(rng).state, optim.SGD()
+        for swapped in ((sgd, state), (sgd, sgd), (optim.Rates(0.1), sgd)):
+            with pytest.raises(error.InvalidValue, match=r"Checkpoint: state is .*, wanted a state of a compiled step"):
+                Checkpoint(*swapped)
+        for wrong in (state, optim.Rates(0.1), optim.Averaging()):
+            with pytest.raises(error.InvalidValue, match=r"Checkpoint: optimizer is .*, wanted an optimiser"):
+                Checkpoint(state, wrong)
+
     def test_only_a_checkpoint_is_saved(self, tmp_path):
         with pytest.raises(error.InvalidValue, match="got dict, wanted a Checkpoint"):
             checkpoint.save(tmp_path / "c", {})

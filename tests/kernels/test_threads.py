@@ -51,7 +51,7 @@ def test_the_context_holds_for_its_python_thread_only():
     assert seen == [3]
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1025, 10**9])
+@pytest.mark.parametrize("bad", [0, -1, 1025, 10**9, True, False])
 def test_counts_out_of_range_are_refused(bad):
     before = vt.get_num_threads()
     for setter in (vt.set_num_threads, lambda n: vt.num_threads(n).__enter__()):

@@ -270,6 +270,13 @@ class TestLossAndMean:
         off = y.data[:, None] - outputs.data
         assert np.isclose(loss.data, np.maximum(0.9 * off, -0.1 * off).mean())
 
+    def test_other_reductions_are_those_of_all_members_rows(self, rng):
+        outputs, y, tape = recorded(rng.standard_normal((6, 3, 2)), rng.standard_normal((6, 2)))
+        errors = (outputs.data - y.data[:, None]) ** 2
+        found = [nn.ensemble_loss(tape, nn.mse_loss, outputs, y, reduction=one).value.data for one in ("sum", "none")]
+        assert np.isclose(found[0], errors.sum())
+        np.testing.assert_allclose(found[1], errors.reshape(18, 2))
+
     def test_predictions_are_means(self, rng):
         outputs, tape = recorded(rng.standard_normal((6, 3, 2)))
         logistic = 1 / (1 + np.exp(-outputs.data))

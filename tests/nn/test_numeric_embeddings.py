@@ -121,6 +121,13 @@ def test_bins_are_the_product_with_the_encoding(kind, rng, dtype):
     assert np.allclose(y.data, expected, rtol=1e-5 if dtype == np.float32 else 1e-13, atol=np.finfo(dtype).eps * 50)
 
 
+def test_small_bins_below_a_large_one_are_not_lost(dtype):
+    (w, b), tape = constants(autograd.new_tape(), (np.array([[[1.0], [1e20]]], dtype), np.zeros((1, 1), dtype)))
+    located = nn.locate([[0.0, 1.0, 3.0]], np.array([[1.0]], dtype))
+    y, _ = nn.piecewise_linear_forward(tape, nn.PiecewiseLinear(w, b), located)
+    assert y.data.tolist() == [[[1.0]]]
+
+
 @pytest.mark.parametrize("kind", ["periodic", "lite", "pbld"])
 def test_waves_are_those_of_the_formula(kind, rng):
     layer, tape = filled(new(kind).value, rng)

@@ -76,6 +76,12 @@ def test_what_is_no_average_is_refused():
     one = {0: np.ones(2)}
     with pytest.raises(error.ShapeMismatch, match="gradients of the same variables"):
         optim.averaged_gradients([one, {0: np.ones(1)}])
+    for wrong in (None, 3, (1, 2)):
+        with pytest.raises(error.InvalidValue, match="average_update: an average of other than 1 parameters"):
+            optim.average_update(wrong, w)
+    for wrong in ([3], [one, None], 3, one):
+        with pytest.raises(error.InvalidValue, match="averaged_gradients: gradients of type"):
+            optim.averaged_gradients(wrong)
     for parts, weights in (([], None), ([one, {1: np.ones(2)}], None), ([one], [1, 2]), ([one], [-1]), ([one], 0)):
         with pytest.raises(error.InvalidValue, match="averaged_gradients"):
             optim.averaged_gradients(parts, weights)

@@ -29,6 +29,17 @@ def test_a_cosine_falls_from_its_rate_and_stays_above_zero_to_its_last_step():
     assert rates[-1] == 0
 
 
+def test_a_warm_up_of_all_rates_is_that_of_the_learning_rate():
+    rising = schedules.warm_up(lambda step: schedules.Rates(0.4, weight_decay=0.1, dropout_factor=0.5), steps=4)
+    assert rising(1) == schedules.Rates(0.1, weight_decay=0.1, dropout_factor=0.5)
+    assert rising(4) == rising(9) == schedules.Rates(0.4, weight_decay=0.1, dropout_factor=0.5)
+
+
+def test_a_warm_up_of_what_is_no_rate_is_refused():
+    with pytest.raises(error.InvalidValue, match="warm_up: the rate of the schedule='fast', wanted a number"):
+        schedules.warm_up(lambda step: "fast", 10)(1)
+
+
 @pytest.mark.parametrize(("steps", "rise"), [(12, 0.3), (10, 0.5), (100, 0.1), (30, 0.9)])
 def test_one_cycle_is_that_of_pytorch(steps, rise):
     torch = pytest.importorskip("torch", reason="torch is not installed")

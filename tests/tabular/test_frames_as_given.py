@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from viva_tensor import tabular
@@ -37,6 +38,25 @@ def test_text_in_a_frame_is_numbers_and_dates_as_in_a_file(tmp_path):
     pd.testing.assert_frame_equal(run.test, from_file.test)
     typed = pd.DataFrame({"price": size, "day": days})
     pd.testing.assert_frame_equal(run.model.predict(frame), run.model.predict(typed))
+
+
+def test_a_model_takes_tables_of_other_libraries_even_those_that_can_be_read_once():
+    frame = pd.DataFrame({"a": np.arange(60.0), "b": ["x", "y"] * 30, "y": np.arange(60.0)})
+    model, new = tabular.fit(frame, "y", QUICK).model, frame.assign(b="z", c=1)
+    table = pa.Table.from_pandas(new, preserve_index=False)
+    pd.testing.assert_frame_equal(model.predict(table.to_reader()), model.predict(new))
+    for kind in (table, table.to_reader()):
+        assert model.unfamiliar(kind) == model.unfamiliar(new) != ()
+    for kind in (table, table.to_reader()):
+        assert model.unused(kind) == model.unused(new) == ["c"]
+
+
+def test_a_single_column_is_no_table():
+    frame = pd.DataFrame({"a": np.arange(60.0), "y": np.arange(60.0)})
+    model = tabular.fit(frame, "y", QUICK).model
+    for refused in (model.predict, model.unfamiliar, lambda column: tabular.run(column, "y", QUICK)):
+        with pytest.raises(DataError, match="wanted a table such as a pandas or polars DataFrame, got Series"):
+            refused(frame["a"])
 
 
 def test_categories_and_words_for_missing_values_of_a_frame():

@@ -209,6 +209,13 @@ def test_too_few_of_anything_are_refused(wrong):
         Members(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"hidden": (0,)}, {"hidden": 3}, {"optimizer": 3}, {"seed": -1}, {"seed": 0.5}])
+def test_members_are_refused_what_settings_are(wrong):
+    for kind in (Members, tabular.Best):
+        with pytest.raises(InvalidValue, match=f"Settings: {next(iter(wrong))}="):
+            kind(**wrong)
+
+
 def test_the_seconds_are_those_that_pass(monkeypatch):
     ticks = iter([100.0, 101.0, 104.0, 103.0])
     monkeypatch.setattr(members, "perf_counter", lambda: next(ticks))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from viva_tensor import tabular
+from viva_tensor import error, optim, tabular
 from viva_tensor.cli import cli
 from viva_tensor.tabular import presets
 from viva_tensor.tabular.presets import Situation
@@ -72,18 +72,52 @@ def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():
 
 
 @pytest.mark.parametrize(
+    ("said", "kind", "message"),
+    [
+        ({"lr": 0.0}, error.InvalidValue, r"SGD: lr=0\.0, wanted"),
+        ({"optimizer": "adam", "lr": 0.0}, error.InvalidValue, r"Adam: lr=0\.0, wanted"),
+        ({"optimizer": "adan"}, tabular.DataError, "no optimizer 'adan'; did you mean 'adam'"),
+        ({"optimizer": "adam", "momentum": 0.5}, tabular.DataError, r"momentum=0\.5 beside optimizer='adam'"),
+        ({"optimizer": optim.Adam(), "lr": 0.5}, tabular.DataError, r"lr=0\.5 beside optimizer=Adam.*to the record"),
+        ({"optimizer": optim.SGD(), "momentum": 0.5}, tabular.DataError, r"momentum=0\.5 beside optimizer=SGD"),
+    ],
+)
+def test_rates_that_no_optimiser_takes_are_not_lost(said, kind, message):
+    for rows in (500, 50_000):
+        with pytest.raises(kind, match=message):
+            tabular.settings_for(rows, said)
+
+
+@pytest.mark.parametrize("rows", [-5, 1.5, "9", None, True])
+def test_settings_for_a_number_of_rows_that_is_none(rows):
+    with pytest.raises(error.InvalidValue, match="settings_for: rows="):
+        tabular.settings_for(rows)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"preset": "fats"}, "no preset 'fats'; did you mean 'fast'"),
         ({"preset": "slow"}, r"no preset 'slow'\. The presets are: fast, default, best"),
         ({"preset": 3}, "no preset 3"),
         ({"preset": "fast", "settings": QUICK}, "preset='fast' beside settings; give one of them"),
+        (
+            {"settings": {"epochs": 3}},
+            r"settings=\{'epochs': 3\}, wanted Settings, Members or a Choice; .*settings_for",
+        ),
+        ({"settings": 3}, "settings=3, wanted Settings, Members or a Choice"),
         ({"task": tabular.Task("y", test_fraction=0.0)}, r"no rows to test on; .* without a test: tabular\.fit"),
     ],
 )
 def test_refused_before_training(arguments, message):
     with pytest.raises(tabular.DataError, match=message):
         tabular.run(plane(100), **{"task": "y", **arguments})
+
+
+@pytest.mark.parametrize("fraction", ["a", 2, 1.0, -0.1, float("nan"), True, None])
+def test_shares_for_the_test_that_are_none(fraction):
+    with pytest.raises(tabular.DataError, match=r"test_fraction=.*, wanted a share from 0 to below 1"):
+        tabular.Task("y", test_fraction=fraction)
 
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):

@@ -1,5 +1,8 @@
 """What settings choose: losses and metrics as functions of the tape, classes that are text, and the dtype."""
 
+import dataclasses
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -173,6 +176,11 @@ class TestMistakes:
             Settings(epoch=3)
         with pytest.raises(TypeError, match="no setting 'qqq'; they are hidden, activation"):
             Settings(qqq=3)
+
+    def test_settings_show_their_names_and_defaults(self):
+        shown = inspect.signature(Settings).parameters
+        assert list(shown) == [field.name for field in dataclasses.fields(Settings)]
+        assert shown["epochs"].default == Settings().epochs
 
     def test_one_width_is_no_tuple(self):
         with pytest.raises(InvalidValue, match=r"hidden=16, wanted a tuple of integers such as \(16,\)"):

@@ -109,3 +109,12 @@ class TestCheckpoint:
     def test_intervals_out_of_range(self, tmp_path, options):
         with pytest.raises(InvalidValue, match="checkpoint_"):
             train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", **options)
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"checkpoint_epochs": -3}, {"checkpoint_epochs": 3}, {"checkpoint_minutes": "a"}, {"checkpoint_minutes": 5}],
+    )
+    def test_intervals_of_no_checkpoint(self, options):
+        (name,) = options
+        with pytest.raises(InvalidValue, match=f"{name}=.* without a checkpoint"):
+            train.fit(self.X, self.X, QUICK, **options)

@@ -12,6 +12,7 @@ from viva_tensor.autograd.backward import backward
 from viva_tensor.autograd.tape import Tape, Variable, new_leaves, new_tape
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, freeze
+from viva_tensor.kernels.checks import generator
 
 STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # balances truncation and rounding of a central difference
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6}
@@ -54,7 +55,7 @@ def check_gradients(
         for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small multiple of
         :math:`\varepsilon |f| / h`.
     InvalidValue
-        If there are no arrays, or the function is not a function of its input.
+        If there are no arrays, the function is not a function of its input, or ``rng`` is no generator.
     DtypeError
         If an array is neither float32 nor float64.
 
@@ -80,9 +81,9 @@ def check_gradients(
     """
     if not arrays:
         raise InvalidValue("no arrays", operation="check_gradients", hint="give a value for each variable")
+    rng = generator("check_gradients", np.random.default_rng(0) if rng is None else rng)
     points = [as_array("check_gradients", array) for array in arrays]
     result, variables, tape = _recorded(function, points)
-    rng = np.random.default_rng(0) if rng is None else rng
     seed = np.asarray(rng.standard_normal(result.data.shape), result.data.dtype)
     grads = backward(tape, result, seed=seed)
 

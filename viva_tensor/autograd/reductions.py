@@ -172,8 +172,8 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: b
 
     Raises
     ------
-    InvalidValue
-        If ord is below 1.
+    InvalidValue, InvalidShape
+        If ord is below 1; if it is infinite, and there is nothing to compare.
     IndexOutOfBounds, DimensionError
         As :func:`sum`.
 
@@ -192,7 +192,10 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: b
     if p == 1:
         return sum(tape, sizes, axis, keepdims)
     if math.isinf(p):
-        return max(tape, sizes, axis, keepdims)
+        shape = sizes.data.shape
+        axes = Counted(axes_of("norm", axis, shape), "norm", 1, "give at least one element along each axis")
+        axes.check(shape)
+        return record(tape, operations.MAX, sizes, axis=axes, keepdims=flag("norm", "keepdims", keepdims))
     powers, tape = pow(tape, sizes, p)
     total, tape = sum(tape, powers, axis, keepdims)
     root, tape = pow(tape, total, 1 / p)

@@ -266,8 +266,8 @@ def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variab
 
     Raises
     ------
-    BroadcastError
-        If x does not fit the shape.
+    BroadcastError, InvalidShape
+        If x does not fit the shape; if its sizes are no whole numbers from 0 on, or more than NumPy can address.
 
     Examples
     --------
@@ -279,14 +279,15 @@ def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variab
     data = node_of(tape, x, "broadcast_to").output.data
     try:
         whole = np.broadcast_to(data.dtype.type(0), shape)
-        if np.broadcast_shapes(data.shape, whole.shape) != whole.shape:
-            raise ValueError
-    except TypeError:
-        hint = "give a tuple of whole numbers"
-        raise InvalidShape(f"shape={shown(shape)}", operation="broadcast_to", hint=hint) from None
+    except (OverflowError, TypeError, ValueError) as reason:
+        hint = "give a tuple of whole numbers from 0 on"
+        raise InvalidShape(f"shape={shown(shape)}: {reason}", operation="broadcast_to", hint=hint) from None
+    try:
+        fits = np.broadcast_shapes(data.shape, whole.shape) == whole.shape
     except ValueError:
-        wanted = shape if isinstance(shape, tuple) else (shape,)
-        raise BroadcastError(data.shape, wanted, operation="broadcast_to") from None
+        fits = False
+    if not fits:
+        raise BroadcastError(data.shape, whole.shape, operation="broadcast_to")
     like, tape = new_constant(tape, whole)
     return record(tape, operations.BROADCAST, x, like)
 
@@ -354,6 +355,7 @@ def split(tape: Tape, x: Variable, parts: int | Sequence[int], axis: int = 0) ->
     shape = node_of(tape, x, "split").output.data.shape
     along = _axis("split", axis, shape)
     whole = shape[along]
+    parts = parts.tolist() if isinstance(parts, np.ndarray) else parts
     if is_whole(parts) and parts > 0 and whole % parts == 0:  # type: ignore[operator]
         sizes = [whole // parts] * parts  # type: ignore[operator]
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from viva_tensor import files
+from viva_tensor import files, optim, program
 from viva_tensor.checkpoint.codec import RECORDS, decoded, encoded, record_names
 from viva_tensor.checkpoint.storage import DTYPES, opened, packed, tensors_of
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
@@ -56,10 +56,11 @@ class Checkpoint:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = record_names()
+        optimizer = isinstance(self.optimizer, optim.Optimizer) and type(self.optimizer) in record_names()
+        states = (program.State, optim.State)
         for name, right, wanted in (
-            ("state", type(self.state) in known, "a state of a compiled step"),
-            ("optimizer", type(self.optimizer) in known, "a record of viva_tensor.optim"),
+            ("state", type(self.state) in states, "a state of a compiled step or of optim.init"),
+            ("optimizer", optimizer, "an optimiser of viva_tensor.optim"),
             ("rng", self.rng is None or isinstance(self.rng, np.random.Generator), "a numpy.random.Generator or None"),
             ("epoch", type(self.epoch) is int and self.epoch >= 0, "a number from 0"),
             ("history", isinstance(self.history, Mapping), "a mapping"),

@@ -103,3 +103,16 @@ def at_least_0(operation: str, name: str, value: Any) -> Any:
 def share(operation: str, name: str, value: Any, hint: str = "") -> None:
     """Raise unless the value is a share that a running mean may keep of itself, from 0 up to but not including 1."""
     check_number(operation, name, value, f"0 ≤ {name} < 1", lambda number: 0 <= number < 1, hint)
+
+
+def generator(operation: str, rng: object) -> np.random.Generator:
+    """Return ``rng``, or a new generator with fresh entropy for None; raise if it is neither."""
+    if rng is None:
+        return np.random.default_rng()
+    if not isinstance(rng, np.random.Generator):
+        raise InvalidValue(
+            f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
+            operation=operation,
+            hint="pass rng=np.random.default_rng(seed)",
+        )
+    return rng

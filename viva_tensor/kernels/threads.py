@@ -28,7 +28,7 @@ def set_num_threads(n: int | None) -> None:
     Raises
     ------
     InvalidValue
-        If n is not between 1 and 1024.
+        If n is not between 1 and 1024, or a bool.
     TypeError
         If n is not a whole number.
 
@@ -99,8 +99,8 @@ def decided_by() -> str:
 
 
 def _checked(operation: str, n: int) -> int:
-    n = operator.index(n)
-    if not 1 <= n <= MOST_THREADS:
+    n = n if isinstance(n, bool) else operator.index(n)
+    if n is True or not 1 <= n <= MOST_THREADS:
         raise InvalidValue(f"got {n} threads, wanted 1 to {MOST_THREADS}", operation=operation)
     return n
 

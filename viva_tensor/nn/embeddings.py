@@ -12,8 +12,7 @@ from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.error import InvalidShape
 from viva_tensor.kernels.arrays import empty, float_dtype
-from viva_tensor.kernels.checks import is_whole, shown
-from viva_tensor.nn.initializers import generator
+from viva_tensor.kernels.checks import generator, is_whole, shown
 from viva_tensor.nn.layers import check_layer
 
 __all__ = ["Embedding", "embedding", "embedding_forward"]

@@ -36,9 +36,9 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import new_leaves, node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array, empty, float_dtype, same_shape
-from viva_tensor.kernels.checks import is_iterable, is_whole, shown
+from viva_tensor.kernels.checks import generator, is_iterable, is_whole, shown
 from viva_tensor.nn.activations import sigmoid, softmax
-from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
+from viva_tensor.nn.initializers import check_sizes, root_uniform
 from viva_tensor.nn.layers import check_layer
 
 __all__ = [
@@ -291,7 +291,8 @@ def ensemble_loss(
         The same for all members.
     sample_weight : Variable, shape [batch], optional
     **options
-        Of the loss.
+        Of the loss. With ``reduction="sum"`` it is the sum over the rows and members, with "none" that of outputs
+        [batch · members, ...]: the members of the first row, of the second, and so on.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from viva_tensor.error import InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array, empty, float_dtype
-from viva_tensor.kernels.checks import is_whole, shown
+from viva_tensor.kernels.checks import generator, is_whole, shown
 
 __all__ = [
     "INITIALIZERS",
@@ -245,16 +245,3 @@ def check_sizes(operation: str, **sizes: Any) -> tuple[int, ...]:
             hint = f"give a whole number of at least 1 for {' and '.join(sizes)}"
             raise InvalidShape(f"{name}={shown(size)}", operation=operation, hint=hint)
     return tuple(map(int, sizes.values()))
-
-
-def generator(operation: str, rng: object) -> np.random.Generator:
-    """Return ``rng``, or a new generator with fresh entropy for None; raise if it is neither."""
-    if rng is None:
-        return np.random.default_rng()
-    if not isinstance(rng, np.random.Generator):
-        raise InvalidValue(
-            f"rng is {type(rng).__name__}, wanted a numpy.random.Generator",
-            operation=operation,
-            hint="pass rng=np.random.default_rng(seed)",
-        )
-    return rng

@@ -16,9 +16,9 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import DimensionError, InvalidShape, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import same_shape
-from viva_tensor.kernels.checks import is_iterable, real, shown
+from viva_tensor.kernels.checks import generator, is_iterable, real, shown
 from viva_tensor.nn.activations import activation_of
-from viva_tensor.nn.initializers import generator, initial_weight
+from viva_tensor.nn.initializers import initial_weight
 from viva_tensor.nn.losses import mse_loss
 
 __all__ = [

@@ -22,8 +22,8 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import new_leaves, node_of
 from viva_tensor.error import DimensionError, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, empty, float_dtype, same_shape
-from viva_tensor.kernels.checks import check_count, is_iterable
-from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
+from viva_tensor.kernels.checks import check_count, generator, is_iterable
+from viva_tensor.nn.initializers import check_sizes, root_uniform
 from viva_tensor.nn.layers import check_layer
 
 __all__ = [
@@ -315,8 +315,9 @@ def piecewise_linear_forward(
         raise InvalidValue(got, operation=operation, hint="give what locate returns, or a Located of variables")
     features, _, width = node_of(tape, layer.w, operation).output.data.shape
     fractions, tape = as_column(tape, operation, located.fractions, features)
-    sums, tape = autograd.cumsum(tape, layer.w, axis=1)
-    before, tape = autograd.sub(tape, sums, layer.w)
+    lower, tape = autograd.slice(tape, layer.w, np.s_[:, :-1])
+    shifted, tape = autograd.pad(tape, lower, ((0, 0), (1, 0), (0, 0)))
+    before, tape = autograd.cumsum(tape, shifted, axis=1)  # cumsum(w) - w would lose small bins below a large one
     tables = []
     for table in (before, layer.w):
         rows, tape = autograd.reshape(tape, table, (-1, width))

@@ -18,8 +18,8 @@ from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidShape
 from viva_tensor.kernels.arrays import empty, float_dtype
-from viva_tensor.kernels.checks import flag, positive
-from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
+from viva_tensor.kernels.checks import flag, generator, positive
+from viva_tensor.nn.initializers import check_sizes, root_uniform
 from viva_tensor.nn.layers import check_layer
 from viva_tensor.nn.numeric_embeddings import as_column
 

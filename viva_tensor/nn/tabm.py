@@ -18,10 +18,10 @@ from viva_tensor.autograd import Tape, Traced, Variable, operations
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
 from viva_tensor.autograd.tape import new_leaves
 from viva_tensor.error import InvalidShape
-from viva_tensor.kernels.checks import is_iterable, shown
+from viva_tensor.kernels.checks import generator, is_iterable, shown
 from viva_tensor.nn.activations import activation_of
 from viva_tensor.nn.ensembles import first_scales, scaled_inputs
-from viva_tensor.nn.initializers import check_sizes, generator, root_uniform
+from viva_tensor.nn.initializers import check_sizes, root_uniform
 from viva_tensor.nn.layers import Linear, check_layer, dropout, linear_forward
 
 __all__ = ["TabMMini", "tabm_mini", "tabm_mini_forward"]

@@ -13,7 +13,8 @@ from viva_tensor.autograd import Tape, Traced
 from viva_tensor.autograd.tape import new_variables, no_tape
 from viva_tensor.error import InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_numbers, freeze, same_shape
-from viva_tensor.kernels.checks import share
+from viva_tensor.kernels.checks import is_iterable, share
+from viva_tensor.optim.steps import check_mapping
 from viva_tensor.optim.trees import leaves, replaced
 
 __all__ = ["Average", "Averaging", "average_init", "average_params", "average_update", "averaged_gradients"]
@@ -122,9 +123,9 @@ def average_update(average: Average, params: Any, decay: float | None = None) ->
     """
     if decay is not None:
         share("average_update", "decay", decay)
-    kept = Averaging(decay).kept(average.number)
     arrays = [variable.data for variable in leaves(params)]
     _check_alike("average_update", average, arrays)
+    kept = Averaging(decay).kept(average.number)
     made = []
     for old, new in zip(average.arrays, arrays, strict=True):
         made.append(kernels.add(old, kernels.scale(kernels.sub(new, old), 1 - kept)))
@@ -173,15 +174,19 @@ def averaged_gradients(
     Raises
     ------
     InvalidValue, ShapeMismatch
-        If there are none, or of different variables; if weights are negative, all 0, or not as many; if gradients of a
-        variable differ in shape.
+        If there are none, of different variables, or no mappings; if weights are negative, all 0, or not as many; if
+        gradients of a variable differ in shape.
 
     Examples
     --------
     >>> averaged_gradients([{0: np.array([1.0])}, {0: np.array([4.0])}], weights=[2, 1])
     {0: array([2.])}
     """
-    parts = [dict(one) for one in gradients]
+    each: Any = gradients if is_iterable(gradients) else [gradients]
+    parts: list[dict[int, Array]] = []
+    for one in each:
+        check_mapping("averaged_gradients", one)
+        parts.append(dict(one))
     given = [1.0] * len(parts) if weights is None else weights
     shares = as_numbers("averaged_gradients", "weights", given, np.float64)
     hint = "give one mapping for each part of a batch, and their numbers of rows"

@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.checks import at_least_0, check_count, check_number, positive, share
+from viva_tensor.kernels.checks import at_least_0, check_count, check_number, positive, real, share
 from viva_tensor.optim.optimizers import Optimizer
 
 __all__ = ["Rates", "Schedule", "constant", "cosine", "one_cycle", "step_decay", "warm_up"]
@@ -60,6 +61,9 @@ class Rates:
         if self.weight_decay is not None:
             at_least_0("Rates", "weight_decay", self.weight_decay)
         check_number("Rates", "dropout_factor", self.dropout_factor, "from 0 to 1", lambda number: 0 <= number <= 1)
+
+
+R = TypeVar("R", float, Rates)
 
 
 def constant(lr: float) -> Schedule:
@@ -187,20 +191,20 @@ def one_cycle(
     return partial(_one_cycle, lr, steps, rise, start_factor, final_factor)
 
 
-def warm_up(schedule: Schedule, steps: int) -> Schedule:
+def warm_up(schedule: Callable[[int], R], steps: int) -> Callable[[int], R]:
     r"""Let another schedule s first rise from zero: :math:`\eta_n = s(n) \min(1, n / N)`.
 
     Parameters
     ----------
     schedule : callable
-        Takes the step's number, from 1, and returns a rate.
+        Takes the step's number, from 1, and returns a learning rate, or :class:`Rates`, of which it alone rises.
     steps : int
         N, at least 1.
 
     Raises
     ------
     InvalidValue
-        If a parameter is out of its range.
+        If a parameter is out of its range; when called, if the schedule returns something else.
 
     References
     ----------
@@ -263,6 +267,10 @@ def _between(start: float, end: float, part: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
-def _warm_up(schedule: Schedule, steps: int, step: int) -> float:
+def _warm_up(schedule: Callable[[int], R], steps: int, step: int) -> R:
     step = check_count("warm_up", "step", step)
-    return schedule(step) * min(1.0, step / steps)
+    value, factor = schedule(step), min(1.0, step / steps)
+    if isinstance(value, Rates):
+        return replace(value, lr=value.lr * factor)
+    real("warm_up", "the rate of the schedule", value)
+    return value * factor

@@ -145,7 +145,7 @@ def update(
 
 def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:
     """Return the lookup of gradients in a mapping whose keys are ids only."""
-    _check_gradients("update", grads)
+    check_mapping("update", grads)
 
     def gradient(variable: Variable) -> Array:
         if variable.id not in grads:
@@ -156,7 +156,15 @@ def _by_id(grads: Mapping[int, Array]) -> Callable[[Variable], Array]:
     return gradient
 
 
-def _check_gradients(operation: str, grads: Any) -> None:
+def check_mapping(operation: str, grads: Any) -> None:
+    """Raise unless gradients are a mapping.
+
+    Examples
+    --------
+    >>> check_mapping("update", [3])
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: update: gradients of type list; give what backward returns, ...
+    """
     if not isinstance(grads, Mapping):
         got = f"gradients of type {type(grads).__name__}"
         raise InvalidValue(got, operation=operation, hint="give what backward returns, or a dict of arrays by id")
@@ -210,7 +218,7 @@ def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Ar
     {0: array([0.29999994]), 1: array([0.39999992])}
     """
     positive("clip_by_norm", "max_norm", max_norm)
-    _check_gradients("clip_by_norm", grads)
+    check_mapping("clip_by_norm", grads)
     arrays = dict(grads)
     factor = clipping(squared_norm(arrays.values()), float(max_norm))
     scaled = {key: kernels.scale(array, factor) for key, array in arrays.items()}

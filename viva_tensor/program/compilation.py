@@ -51,7 +51,8 @@ def compile_step(
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
         What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
-        Leaves that each call replaces.
+        Leaves that each call replaces, at most 16. The first that has axes says how many rows a batch has; those with
+        as many rows change with it.
     optimizer : SGD, Adam, AdamW, RMSprop or Lion
     factors : Factors, or a tree of them, optional
         Factors of rate and decay for some parameters: a tree like ``params``, in which one record may stand for a

@@ -151,7 +151,8 @@ def compile_forward(tape: Tape, *, output: Variable | Sequence[Variable], inputs
         The result of a call: an array, or a tuple of arrays. Gradients that :func:`viva_tensor.autograd.gradient`
         recorded are outputs like any other.
     inputs : sequence of Variable
-        Leaves that each call replaces; everything else stays as recorded.
+        Leaves that each call replaces, at most 16; everything else stays as recorded. The first that has axes says how
+        many rows a batch has; those with as many rows change with it.
 
     Returns
     -------

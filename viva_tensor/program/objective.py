@@ -86,7 +86,7 @@ def compile_objective(tape: Tape, *, loss: Variable, params: Any, inputs: Sequen
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
         One that is there twice has its elements in the vector once.
     inputs : sequence of Variable
-        Leaves that each call replaces; everything else stays as recorded.
+        Leaves that each call replaces, at most 16; everything else stays as recorded.
 
     Returns
     -------

@@ -98,7 +98,8 @@ class Source:
                 recorded = variable.data.shape
                 want = (rows, *array.shape[1:]) if batched else (*recorded[:1], *array.shape[1:])
                 if array.shape != want:
-                    raise ShapeMismatch(want, array.shape, operation=operation, hint="give as many rows in each input")
+                    hint = "give as many rows in each input; the first input that has axes says how many a batch has"
+                    raise ShapeMismatch(want, array.shape, operation=operation, hint=hint)
         return tuple(array.shape for array in arrays)
 
     @property

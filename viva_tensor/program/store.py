@@ -172,9 +172,10 @@ class ParameterStore:
         except (TypeError, ValueError):  # no arrays, or none at all
             given = []
         if given != [wanted] * (1 + len(self._kept)):
-            raise InvalidValue(
-                "the state is that of another program", operation="restore", hint="compile the same step"
-            )
+            dtypes = {str(dtype) for arrays in given for _, dtype in arrays} - {str(self._source.dtype)}
+            other = f": of {', '.join(sorted(dtypes))}, wanted {self._source.dtype}" if dtypes else ""
+            reason = f"the state is that of another program{other}"
+            raise InvalidValue(reason, operation="restore", hint="compile the same step")
         if not is_step_count(steps):
             raise InvalidValue(f"steps={steps!r}, wanted a whole number from 0 to 2**62 - 1", operation="restore")
         ready = [self.block() for _ in (params, *moments)]

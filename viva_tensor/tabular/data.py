@@ -67,12 +67,16 @@ def as_table(table: Any) -> Table:
         return table
     if isinstance(table, pd.DataFrame):
         return _named(table)
+    got = f"wanted a table such as a pandas or polars DataFrame, got {type(table).__name__}"
     if not hasattr(table, "__arrow_c_stream__"):
-        kind = type(table).__name__
-        raise DataError(f"wanted a table such as a pandas or polars DataFrame, got {kind}; for arrays: train.fit(x, y)")
+        raise DataError(f"{got}; for arrays: train.fit(x, y)")
     import pyarrow as pa
 
-    return _named(data_frame(pa.table(table)))
+    try:
+        found = pa.table(table)
+    except pa.ArrowInvalid as error:  # one column has the interface, too
+        raise DataError(f"{got}: {one_line(error)}") from error
+    return _named(data_frame(found))
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from viva_tensor import optim
+from viva_tensor.kernels.checks import check_count, shown
+from viva_tensor.tabular.data import DataError, did_you_mean
 from viva_tensor.train import DEFAULTS, Settings
 
 SMALL = 4096  # rows, below which steps are gentler
@@ -14,6 +16,8 @@ SHORT = 1000  # rows, below which one in five is for validation
 WATCHED = 20_000  # rows, below which the weights of the best epoch are kept
 LEAST_STEPS = 1000
 MOST_EPOCHS = 400
+GENTLE = 0.02  # the usual rate of "sgd" on a small table
+MOMENTUM = 0.9  # and its usual momentum
 LEAST_BATCH = 16
 OPTIMIZERS: Mapping[str, tuple[Callable[..., optim.Optimizer], float]] = {  # each with a usual learning rate
     "sgd": (optim.SGD, 0.05),
@@ -46,30 +50,43 @@ class Preset(NamedTuple):
     parts: int = 0
 
 
-def sgd(rows: int, lr: float | None = None, momentum: float = 0.9) -> optim.SGD:
+def sgd(rows: int, lr: float | None = None, momentum: float | None = None) -> optim.SGD:
     """Return the usual optimiser for a table: on few rows with a lower rate, and gradients clipped to a norm of 1."""
-    if rows < SMALL:
-        return optim.SGD(lr=lr or 0.02, momentum=momentum, clip_norm=1.0)
-    return optim.SGD(lr=lr or 0.05, momentum=momentum)
+    usual, clip_norm = (GENTLE, 1.0) if rows < SMALL else (OPTIMIZERS["sgd"][1], None)
+    return optim.SGD(
+        lr=usual if lr is None else lr, momentum=MOMENTUM if momentum is None else momentum, clip_norm=clip_norm
+    )
 
 
-def _optimizer(name: str, rows: int, lr: float | None, momentum: float) -> optim.Optimizer:
+def _optimizer(name: str, rows: int, lr: float | None, momentum: float | None) -> optim.Optimizer:
     """Return the optimiser of this name for a table, with a usual learning rate if none is given."""
+    if name not in OPTIMIZERS:
+        hint = did_you_mean(name, OPTIMIZERS) or "."
+        raise DataError(f"no optimizer {name!r}{hint} They are: {', '.join(OPTIMIZERS)}, or a record of optim")
     if name == "sgd":
         return sgd(rows, lr, momentum)
+    if momentum is not None:
+        raise DataError(f"momentum={shown(momentum)} beside optimizer={name!r}; it is for 'sgd' alone")
     kind, usual = OPTIMIZERS[name]
-    return kind(lr=lr or usual)
+    return kind(lr=usual if lr is None else lr)
 
 
 def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
     """Return settings for a table of so many rows; what the user said of them goes first.
 
-    The optimiser may be one of OPTIMIZERS by name, beside its ``lr``, and ``momentum`` for "sgd".
+    The optimiser may be one of OPTIMIZERS by name, beside its ``lr``, and ``momentum`` for "sgd"; a record has its own.
 
     Small tables get smaller batches, so that an epoch has some 16 steps, more epochs for 1,000 steps in all, a lower
     rate, clipped gradients and a larger share of validation rows; below 20,000 rows the weights of the best epoch are
     kept. The numbers were chosen on artificial tables of 30 to 1,000 rows and 1 to 20 columns: linear, bent,
     heavy-tailed, collinear, with duplicates, and noise.
+
+    Raises
+    ------
+    DataError
+        If there is no optimiser of this name, or ``lr`` or ``momentum`` beside one that does not take it.
+    InvalidValue
+        If ``rows`` is no whole number from 0, or a setting is out of its range.
 
     Examples
     --------
@@ -84,9 +101,13 @@ def settings_for(rows: int, said: Mapping[str, Any] | None = None) -> Settings:
     0.01
     """
     given = {name: value for name, value in (said or {}).items() if value is not None}
-    lr, momentum = given.pop("lr", None), given.pop("momentum", 0.9)
+    rows = check_count("settings_for", "rows", rows, least=0)
+    rates = {name: given.pop(name, None) for name in ("lr", "momentum")}
     if isinstance(name := given.get("optimizer", "sgd"), str):
-        given["optimizer"] = _optimizer(name, rows, lr, momentum)
+        given["optimizer"] = _optimizer(name, rows, **rates)
+    for one, value in rates.items():
+        if value is not None and not isinstance(name, str):
+            raise DataError(f"{one}={shown(value)} beside optimizer={shown(name)}; give it to the record")
     batch = given.get("batch_size") or min(
         DEFAULTS.batch_size, max(LEAST_BATCH, 1 << int(math.log2(max(rows / LEAST_BATCH, 1))))
     )

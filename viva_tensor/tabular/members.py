@@ -64,7 +64,7 @@ class Members:
     Raises
     ------
     InvalidValue
-        If a number of these is too low, or none, or there are fewer parts than networks.
+        If a number of these is too low, or none, there are fewer parts than networks, or the optimiser is none.
 
     Examples
     --------
@@ -90,6 +90,7 @@ class Members:
             check_count("Members", name, getattr(self, name), least=least)
         if self.parts or self.count < 2:
             check_count("Members", "parts", self.parts, least=max(2, self.count))
+        self.settings(LEAST_ROWS)  # which checks the others
 
     @property
     def shares(self) -> int:

@@ -101,18 +101,18 @@ class Model:
         DataError
             If the columns are not those of the training rows, or a value does not fit its column.
         """
-        table = rows_of(as_table(table), 0, len(table))
+        table = _whole(table)
         encoded = self.encoding.encode(self._parsed(table))
         decoded = self.target.decode(self.outputs(encoded))
         return name_rows(decoded, np.arange(len(table)), table, self.origin.id)
 
-    def unfamiliar(self, table: pd.DataFrame) -> tuple[str, ...]:
+    def unfamiliar(self, table: Any) -> tuple[str, ...]:
         """Describe values unlike those of the training rows, a line for each column that has some."""
-        return self.encoding.unfamiliar(self._parsed(table))
+        return self.encoding.unfamiliar(self._parsed(_whole(table)))
 
-    def unused(self, table: pd.DataFrame) -> list[str]:
+    def unused(self, table: Any) -> list[str]:
         """Return the columns of a table that the model does not know."""
-        return [name for name in table.columns if name not in self.known_columns]
+        return [name for name in as_table(table).columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table whose columns of text are numbers and dates where the model wants them.
@@ -154,6 +154,12 @@ class Model:
         else:
             (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
         return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+
+
+def _whole(table: Any) -> pd.DataFrame:
+    """Return all rows of a table; a reader can be asked for them once, and not for their number."""
+    found = as_table(table)
+    return rows_of(found, 0, len(found))
 
 
 def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None = None) -> Expected:

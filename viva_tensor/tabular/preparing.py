@@ -13,6 +13,7 @@ import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.kernels.checks import is_number, shown
 from viva_tensor.tabular.class_weights import weights_of_classes
 from viva_tensor.tabular.data import (
     DataError,
@@ -51,7 +52,7 @@ class Task:
     kind : {"number", "class"}, optional
         How to treat it; by default text, categories and booleans are classes.
     test_fraction : float
-        Share of the rows kept for the test.
+        Share of the rows kept for the test, below 1.
     roles : Roles
         What the user says about the other columns.
     writing : Writing
@@ -89,6 +90,8 @@ class Task:
     def __post_init__(self) -> None:
         if self.kind not in (None, "number", "class"):
             raise DataError(f"kind={self.kind!r}, wanted 'number' or 'class'")
+        if not (is_number(self.test_fraction) and 0 <= self.test_fraction < 1):
+            raise DataError(f"test_fraction={shown(self.test_fraction)}, wanted a share from 0 to below 1")
 
     @property
     def aim(self) -> Aim:

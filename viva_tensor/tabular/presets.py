@@ -171,12 +171,16 @@ def chosen(settings: Settings | Members | Choice | None, preset: str | None, sit
     Raises
     ------
     DataError
-        If both are given, if there is no such preset, or several networks are wanted where only one can be trained.
+        If both are given, if settings are none or there is no such preset, or several networks are wanted where only
+        one can be trained.
     """
     if settings is None:
         return choose(named(preset), situation)
     if preset is not None:
         raise DataError(f"preset={preset!r} beside settings; give one of them")
+    if not isinstance(settings, Settings | Members | Choice):
+        hint = "tabular.settings_for(rows, {...}) makes settings of a few that are said"
+        raise DataError(f"settings={settings!r:.100}, wanted Settings, Members or a Choice; {hint}")
     choice = settings if isinstance(settings, Choice) else Choice(settings)
     if choice.members is not None and situation.obstacle:
         raise DataError(f"several networks cannot be trained where {situation.obstacle}; give Settings for one network")

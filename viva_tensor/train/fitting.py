@@ -19,7 +19,7 @@ from viva_tensor.distributed.agreement import digests
 from viva_tensor.error import DtypeError, InvalidValue, ShapeMismatch
 from viva_tensor.files import as_path
 from viva_tensor.kernels.arrays import as_numbers
-from viva_tensor.kernels.checks import check_count, flag, is_true
+from viva_tensor.kernels.checks import check_count, flag, is_true, shown
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.program.run import chosen_rows
 from viva_tensor.train.checkpointing import Checkpointer, Kept
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 RETRIES = 3  # of a run that diverged, each at a tenth of the learning rate
 CLIP_NORM = 1.0
 DIGESTED = 1000  # rows that ranks compare, at most
+MINUTES = 1.0  # between checkpoints
 
 
 def fit(
@@ -51,7 +52,7 @@ def fit(
     progress: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_epochs: int | None = None,
-    checkpoint_minutes: float = 1.0,
+    checkpoint_minutes: float = MINUTES,
     resume: bool = False,
     rows: npt.ArrayLike | None = None,
     comm: Intracomm | None = None,
@@ -85,7 +86,7 @@ def fit(
         Rows for validation, or their indices in x and y, instead of ``settings.validation_fraction`` of the rows to
         train on; rows at indices are not trained on.
     classes : int, optional
-        The number of classes, if y may lack the last.
+        The number of classes of "cross_entropy", if y may lack the last.
     progress : bool
         Show a bar on stderr, if that is a terminal: losses, rows per second, share of the peak rate of multiply-adds,
         time left.
@@ -145,7 +146,8 @@ def fit(
     with ranks.fail_together("fit"):
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
-        _check(x, settings, validation, classes, checkpoint, resume, callback)
+        _check(x, settings, validation, classes, callback)
+        _check_checkpoint(checkpoint, checkpoint_epochs, checkpoint_minutes, resume)
         if is_source(x):
             _check_source(y, rows, weights, validation, ranks)
         if weights is not None and ranks.size > 1:
@@ -254,8 +256,6 @@ def _check(
     settings: object,
     validation: object,
     classes: int | None,
-    checkpoint: object,
-    resume: bool,
     callback: object,
 ) -> None:
     """Raise if an option has the wrong type, or two do not go together."""
@@ -263,18 +263,29 @@ def _check(
         _refuse(f"settings={settings!r}, wanted a record of settings", "give train.Settings(...)")
     if classes is not None:
         check_count("fit", "classes", classes)
+        if settings.loss != "cross_entropy":
+            _refuse(f"classes={classes} beside loss={settings.loss!r:.100}", 'classes are for loss="cross_entropy"')
     if isinstance(validation, tuple) and len(validation) not in (2, 3):
         _refuse(f"validation is a tuple of {len(validation)}", "give (x, y), (x, y, weights), or indices of rows")
     fraction = 0.0 if is_source(x) else settings.validation_fraction
     watched = "patience" if settings.patience is not None else "metric" if settings.metric is not None else ""
     if validation is None and not fraction and watched:
         _refuse(f"{watched} without validation rows", "give some, or a validation_fraction above 0")
-    if checkpoint is not None and as_path("fit", checkpoint).is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
     if callback is not None and not callable(callback):
         _refuse(f"callback={callback!r:.100}, wanted a function of the values of an epoch")
-    if resume and checkpoint is None:
+
+
+def _check_checkpoint(checkpoint: object, epochs: object, minutes: object, resume: bool) -> None:
+    """Raise if the checkpoint is a folder, or there is none that another option is for."""
+    if checkpoint is not None:
+        if as_path("fit", checkpoint).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(checkpoint))
+        return
+    if resume:
         _refuse("resume without a checkpoint", "name the file to resume from")
+    for name, value, usual in (("checkpoint_epochs", epochs, None), ("checkpoint_minutes", minutes, MINUTES)):
+        if value != usual:
+            _refuse(f"{name}={shown(value)} without a checkpoint", "name the file to write to")
 
 
 def _labelled(y: Any, validation: Any, settings: Settings, classes: int | None) -> tuple[Any, Any, Labels]:

@@ -135,6 +135,10 @@ class Settings:
         raise InvalidValue(f"{name}={shown(getattr(self, name))}, wanted {wanted}", operation="Settings")
 
 
+_, *_parameters = inspect.signature(Settings.__init__).parameters.values()
+Settings.__signature__ = inspect.Signature(_parameters)  # type: ignore[attr-defined]  # help would show those of __new__
+
+
 def _named(value: Any) -> Any:
     if isinstance(value, str) or not callable(value):
         return value
