@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from viva_tensor import autograd
+from viva_tensor import autograd, files
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
@@ -61,6 +61,9 @@ class Checkpointer:
         self._rows = [_digest(rows, self._ranks) for rows in (training.rows, training.validation) if rows is not None]
 
     def __enter__(self) -> Self:
+        with self._ranks.fail_together("fit"):
+            if self._ranks.first and not self._training.ended:
+                files.check_writable(self._path)  # before training, which would be lost
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
