@@ -23,7 +23,7 @@ from viva_tensor.train.rows import Rows
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.sparse import SparseRows
-from viva_tensor.train.training import Training
+from viva_tensor.train.training import Reached, Training
 
 DIGESTED = 65536  # rows in one digest
 
@@ -80,20 +80,20 @@ class Checkpointer:
                 self._keep()
 
     def _keep(self) -> None:
-        training = self._training
+        training, reached = self._training, self._training.reached
         self._latest = checkpoints.Checkpoint(
             state=training.step.state(),
             optimizer=training.settings.optimizer,
             rng=deepcopy(training.rng),
             epoch=training.epoch,
-            history={name: list(column) for name, column in training.history.items()},
+            history=reached.history,
             metadata={
                 "settings": self._settings(),
                 "rows": self._rows,
-                "best": parameters(training.best),
-                "best_loss": training.best_loss,
-                "best_epoch": training.best_epoch,
-                "seconds": training.seconds,
+                "best": parameters(reached.best),
+                "best_loss": reached.best_loss,
+                "best_epoch": reached.best_epoch,
+                "seconds": reached.seconds,
             },
         )
         due = perf_counter() - self._written >= self._seconds
@@ -132,12 +132,16 @@ class Checkpointer:
                 )
             best = kept.metadata["best"]
             shapes = [np.shape(array) for array in best]
-            if shapes != [array.shape for array in parameters(training.layers)]:
+            if shapes != [array.shape for array in parameters(training.reached.layers)]:
                 raise ValueError(f"best weights of shapes {shapes}")
-            training.best = record_layers(autograd.new_tape(), best).value
-            training.best_loss = float(kept.metadata["best_loss"])
-            training.best_epoch, training.seconds = kept.metadata["best_epoch"], float(kept.metadata["seconds"])
-            training.history = {name: list(kept.history[name]) for name in training.history}
+            reached = Reached(
+                training.reached.layers,
+                {name: list(kept.history[name]) for name in training.reached.history},
+                record_layers(autograd.new_tape(), best).value,
+                float(kept.metadata["best_loss"]),
+                kept.metadata["best_epoch"],
+                float(kept.metadata["seconds"]),
+            )
         except TensorError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -146,7 +150,7 @@ class Checkpointer:
         if kept.rng is not None:
             training.rng = kept.rng
         training.step.restore(kept.state)
-        training.layers = training.latest
+        training.reached = reached._replace(layers=training.latest)
 
 
 def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
