@@ -71,12 +71,13 @@ class TestMetric:
         fitted = fit(X, Y, settings)
         assert (fitted.best_epoch, len(fitted.history["epoch"])) == (1, 4)
 
-    def test_one_that_is_no_number_is_an_error(self):
-        def nan(tape, output, target):
-            return autograd.new_constant(tape, np.float32(np.nan))
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_one_that_is_not_finite_is_an_error(self, value):
+        def wrong(tape, output, target):
+            return autograd.new_constant(tape, np.float32(value))
 
-        with pytest.raises(InvalidValue, match="the metric of the validation rows is nan"):
-            fit(X, Y, Settings(metric=nan))
+        with pytest.raises(InvalidValue, match=f"the metric of the validation rows is {value}"):
+            fit(X, Y, Settings(metric=wrong))
 
     def test_it_needs_validation_rows(self):
         with pytest.raises(InvalidValue, match="metric without validation rows"):

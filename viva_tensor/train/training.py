@@ -252,10 +252,10 @@ class Training:
 
     def _watched(self, values: Mapping[str, float]) -> float:
         """Return the value that tells how good an epoch is: the less, the better."""
-        watched = values.get("validation_loss" if self.settings.metric is None else "validation_metric", math.inf)
-        if math.isnan(watched):
-            raise InvalidValue("the metric of the validation rows is nan", operation="fit")
-        return watched
+        name = "validation_loss" if self.settings.metric is None else "validation_metric"
+        if not math.isfinite(values.get(name, 0.0)):
+            raise InvalidValue(f"the metric of the validation rows is {values[name]}", operation="fit")
+        return values.get(name, math.inf)
 
     def _finite(self, loss: float) -> float:
         if math.isfinite(loss):
