@@ -1,12 +1,14 @@
 """What settings choose: losses and metrics as functions of the tape, classes that are text, and the dtype."""
 
+from functools import partial, wraps
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from viva_tensor import autograd, nn, optim
 from viva_tensor.error import DtypeError, InvalidValue
-from viva_tensor.train import Settings, fit
+from viva_tensor.train import Settings, fit, settings
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((240, 2))
@@ -24,6 +26,10 @@ def mean_square(tape, output, target):
     difference, tape = autograd.sub(tape, output, target)
     square, tape = autograd.mul(tape, difference, difference)
     return autograd.mean(tape, square)
+
+
+def scaled(deltas, tape, output, target):
+    return nn.huber_loss(tape, output, target, delta=deltas[0])
 
 
 class TestLoss:
@@ -52,6 +58,30 @@ class TestLoss:
         assert all(map(np.array_equal, arrays(fit(X, Y, longer, checkpoint=path, resume=True)), arrays(whole)))
         with pytest.raises(InvalidValue, match=r"other loss=\S*mean_square"):
             fit(X, Y, Settings(epochs=5, schedule="constant"), checkpoint=path, resume=True)
+
+    @pytest.mark.parametrize(
+        "made",
+        [
+            lambda delta: partial(nn.huber_loss, delta=delta),
+            lambda delta: partial(scaled, (delta, None)),
+            lambda delta: lambda tape, output, target: nn.huber_loss(tape, output, target, delta=delta),
+            lambda delta: lambda tape, output, target, delta=delta: nn.huber_loss(tape, output, target, delta=delta),
+            lambda delta: wraps(nn.huber_loss)(lambda *given: nn.huber_loss(*given, delta=delta)),
+        ],
+    )
+    def test_a_checkpoint_knows_what_a_function_holds(self, made, tmp_path, monkeypatch):
+        path, older = tmp_path / "run.safetensors", tmp_path / "older.safetensors"
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=path)
+        fit(X, Y, Settings(loss=made(np.float64(0.5)), epochs=2), checkpoint=path, resume=True)
+        with pytest.raises(InvalidValue, match=r"other loss=\S*(partial|<lambda>|huber_loss).*0\.5"):
+            fit(X, Y, Settings(loss=made(0.75), epochs=2), checkpoint=path, resume=True)
+        named = settings._named
+        monkeypatch.setattr(
+            settings, "_named", lambda value: str(named(value)).split("(")[0] if callable(value) else value
+        )
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older)
+        monkeypatch.undo()
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older, resume=True)
 
 
 class TestMetric:

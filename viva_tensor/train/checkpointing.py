@@ -121,6 +121,8 @@ class Checkpointer:
             known = DEFAULTS.plain() | kept.metadata["settings"]  # of an older version some are absent
             current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
             known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
+            for name in ("loss", "metric"):  # a function, of which an older version kept the bare name
+                current[name] = known[name] if known[name] == str(current[name]).split("(")[0] else current[name]
             other = [name for name in current if known.get(name) != current[name]]
             if other:
                 what = "rows, or weights of them or features made of them"
