@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given
 from support.mangled import tables
 
 from viva_tensor import tabular
-from viva_tensor.tabular import features, memory, streaming
+from viva_tensor.error import InvalidValue
+from viva_tensor.tabular import features, memory, packed, streaming
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.encoding import fit_encoding
@@ -288,6 +289,21 @@ class TestRun:
         made().to_csv(path, index=False)
         one, other = (tabular.run(stream(path), "price", QUICK).fit.layers for _ in range(2))
         assert all(np.array_equal(a.w.data, b.w.data) for a, b in zip(one, other, strict=True))
+
+    def test_a_checkpoint_knows_every_target(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(packed, "PIECE", 64)
+        path, options = tmp_path / "table.csv", {"checkpoint": tmp_path / "run.safetensors"}
+        table = made()
+        table.to_csv(path, index=False)
+        one = tabular.run(stream(path), "price", QUICK, **options)
+        other = tabular.run(stream(path), "price", QUICK, **options, resume=True)
+        assert other.fit.history == one.fit.history
+        absent = sorted(set(range(ROWS)) - set(stream(path).indices.tolist()))
+        pair = [absent[700], next(i for i in absent[701:] if table["price"][i] != table["price"][absent[700]])]
+        table.loc[pair, "price"] = table.loc[pair[::-1], "price"].to_numpy()
+        table.to_csv(path, index=False)
+        with pytest.raises(InvalidValue, match="other rows"):
+            tabular.run(stream(path), "price", QUICK, **options, resume=True)
 
 
 class TestPacked:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from io import BufferedRandom
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -41,6 +42,7 @@ class FileRows:
     file: BufferedRandom
     packing: Packing
     count: int
+    digest: str
     lock: Lock = field(default_factory=Lock, compare=False)  # of the place in the file
     repeats: ClassVar[bool] = True
 
@@ -95,6 +97,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
         target, split = prepared.target, prepared.split
         packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (target.outputs,)))
         held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
+        digest = sha256(f"{packing.dtype} {prepared.encoding.feature_names}".encode())
         count = lacking = seen = 0
         unknown: Counter[str] = Counter()
         example = ""
@@ -110,7 +113,9 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             used[held_out[first:last] - frame.index[0]] = False
             chosen = np.flatnonzero(used)
             with bars(False):  # but that of the file
-                packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
+                records = packing.pack(frame.iloc[chosen], target.encode(values[chosen])).view(np.uint8)
+            digest.update(records.data)
+            records.tofile(file)
             count += len(chosen)
         file.flush()
         if seen != stream.rows:
@@ -121,7 +126,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             f"{target.name}: {number_of(unknown.total(), 'row')} left out, of classes that the sample lacks, such as "
             f"{example!r}",
         )
-        yield Written(FileRows(file, packing, count), lacking, notes if unknown else ())
+        yield Written(FileRows(file, packing, count, digest.hexdigest()), lacking, notes if unknown else ())
 
 
 def _expected(prepared: Prepared) -> Expected:

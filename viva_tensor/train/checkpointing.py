@@ -156,7 +156,9 @@ class Checkpointer:
 
 
 def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
-    """Return a digest of the selected rows in their order, of a source the first; each rank reads a share of them."""
+    """Return a digest of the selected rows in their order, of a source its own or that of its first; ranks share."""
+    if isinstance(rows, SourcedRows) and rows.digest is not None:
+        return f"{rows.digest} of {rows.count} rows of {rows.features} features"
     starts = range(0, rows.count if isinstance(rows, Rows) else 1, DIGESTED)
     local = []
     for start in starts[ranks.local_slice(len(starts))]:
