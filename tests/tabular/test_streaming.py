@@ -15,7 +15,7 @@ from support.mangled import tables
 
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular import features, memory, packed, streaming
+from viva_tensor.tabular import features, memory, packed, streamed_rows, streaming
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.encoding import fit_encoding
@@ -304,6 +304,16 @@ class TestRun:
         table.to_csv(path, index=False)
         with pytest.raises(InvalidValue, match="other rows"):
             tabular.run(stream(path), "price", QUICK, **options, resume=True)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_named(self, tmp_path, monkeypatch):
+        path, folder = tmp_path / "table.csv", tmp_path / "run"
+        made().to_csv(path, index=False)
+        monkeypatch.setattr(streamed_rows, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115
+        for shared, named in ((folder, folder), (None, tempfile.gettempdir())):
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                tabular.run(stream(path), "price", QUICK, shared_folder=shared)
+            assert caught.value.filename == str(named)
 
 
 class TestPacked:

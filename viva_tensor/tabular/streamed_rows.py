@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from io import BufferedRandom
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from threading import Lock
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
@@ -90,6 +91,8 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
     ------
     DataError
         If a value does not fit its column.
+    OSError
+        If the disk is full; it names the folder.
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -115,9 +118,8 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             with bars(False):  # but that of the file
                 records = packing.pack(frame.iloc[chosen], target.encode(values[chosen])).view(np.uint8)
             digest.update(records.data)
-            records.tofile(file)
+            _append(file, records, folder)
             count += len(chosen)
-        file.flush()
         if seen != stream.rows:
             raise DataError(f"the file had {number_of(stream.rows, 'row')} and has {seen:,} now; it must not change")
         if not count:
@@ -127,6 +129,16 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             f"{example!r}",
         )
         yield Written(FileRows(file, packing, count, digest.hexdigest()), lacking, notes if unknown else ())
+
+
+def _append(file: BufferedRandom, content: npt.NDArray[np.uint8], folder: str | Path | None) -> None:
+    """Write to a file all of some content, or raise an error that names its folder, for the file has no name."""
+    try:
+        file.write(content.data)
+        file.flush()
+    except OSError as error:
+        file.raw.close()  # or closing the file would write the rest of it, and fail again
+        raise OSError(error.errno, error.strerror, str(folder or gettempdir())) from error
 
 
 def _expected(prepared: Prepared) -> Expected:
