@@ -142,6 +142,46 @@ class TestResume:
         assert "interrupted; nothing was written" in result.stderr
         assert not (tmp_path / "a").exists()
 
+    @pytest.mark.parametrize("when", ["viva_tensor.tabular.streaming.read_or_stream", "viva_tensor.tabular.page.page"])
+    def test_whenever_it_is_interrupted_it_says_what_is_left(self, csv, tmp_path, monkeypatch, when):
+        def press(*_, **__):
+            raise KeyboardInterrupt
+
+        def stop(*_):
+            raise OSError(28, "No space left on device")
+
+        command = ["train", csv, "--target", "price", *QUICK, "--output", tmp_path / "a"]
+        with monkeypatch.context() as patch:
+            patch.setattr("viva_tensor.tabular.saving.save", stop)
+            invoke(*command)
+        with monkeypatch.context() as patch:
+            patch.setattr(when, press)
+            result = invoke(*command, "--resume")
+        assert result.exit_code == 130
+        kept = f"the same command with --resume goes on from {tmp_path / 'a' / 'checkpoint.safetensors'}\n"
+        assert result.stderr.endswith(kept)
+        saved = f"whole files in {tmp_path / 'a'}: model.safetensors, preprocessing.json, history.csv, predictions.csv"
+        assert (saved in result.stderr) == when.endswith("page")
+        assert invoke(*command, "--resume").exit_code == 0
+
+    def test_options_that_mend_it_are_named(self, csv, tmp_path, monkeypatch):
+        def stop(*_):
+            raise OSError(28, "No space left on device")
+
+        command = ["train", csv, "--target", "price", *QUICK, "--output", tmp_path / "a"]
+        with monkeypatch.context() as patch:
+            patch.setattr("viva_tensor.tabular.saving.save", stop)
+            invoke(*command)
+        result = invoke(*command, "--memory", 0, "--resume")
+        assert result.exit_code == 2
+        assert "other rows" in result.stderr
+        assert "(the same --memory, too: rows read in blocks are others; --force in place" in result.stderr
+        (tmp_path / "a" / "checkpoint.safetensors").write_bytes(b"{}")
+        result = invoke(*command, "--resume")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert result.stderr.endswith("; or --force in place of --resume starts anew\n")
+        assert invoke(*command, "--force").exit_code == 0
+
     def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
         command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]
         advance = training.training.Training.advance
@@ -237,6 +277,45 @@ class TestPredict:
         table.iloc[1:].to_csv(tmp_path / "new.csv", index=False)  # without the x, all of them are digits
         part = invoke("predict", tmp_path / "run", tmp_path / "new.csv").stdout.splitlines()
         assert [line.split(",")[1] for line in part[1:]] == [line.split(",")[1] for line in whole[2:]]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+class TestStandardOutput:
+    def shell(self, command, cwd, **options):
+        program = f"{sys.executable} -m viva_tensor"
+        command = command.replace("viva-tensor", program)
+        return subprocess.run(["sh", "-c", command], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+
+    @pytest.fixture
+    def folder(self, csv, tmp_path):
+        assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
+        return tmp_path
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("arguments", ["info", "info run", "report run", "predict run shop.csv"])
+    def test_one_that_is_full(self, folder, arguments):
+        result = self.shell(f"viva-tensor {arguments} > /dev/full", folder)
+        assert result.stderr.endswith("Error: cannot write to standard output: No space left on device\n")
+        assert "Traceback" not in result.stderr
+        assert result.returncode == 2
+
+    def test_none(self, folder):
+        result = self.shell("viva-tensor predict run shop.csv >&-", folder)
+        assert result.stderr == "Error: there is no standard output to write to; name a file with --output\n"
+        assert result.returncode == 2
+
+    @pytest.mark.parametrize("arguments", ["report run", "predict run shop.csv"])
+    def test_one_that_nobody_reads(self, folder, arguments):
+        result = self.shell(f"viva-tensor {arguments} | true", folder)
+        assert "pipe" not in result.stderr
+        assert "Error" not in result.stderr
+
+    def test_a_working_folder_that_was_removed(self, folder):
+        here = folder / "gone"
+        here.mkdir()
+        for arguments in (f"train {folder}/shop.csv --target price --output a", f"predict {folder}/run x -o a/b.csv"):
+            result = self.shell(f"rmdir {here} && viva-tensor {arguments}; mkdir {here}", here)
+            assert result.stderr == "Error: cannot write to a: the working directory is no longer there\n"
 
 
 class TestErrors:

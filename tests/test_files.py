@@ -79,6 +79,33 @@ def test_a_failure_at_any_step_leaves_the_old_file_alone(tmp_path, monkeypatch, 
         assert str(caught.value) == f"[Errno 28] No space left on device: '{path}'"
 
 
+def test_a_name_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("é" * 127 + "n")  # of 255 bytes
+    try:
+        path.write_bytes(b"old")
+    except OSError:
+        pytest.skip("this file system has shorter names")
+    assert files.replace(path, b"new").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [path.name]
+    with pytest.raises(OSError, match=f"{path.name}s"):
+        files.replace(f"{path}s", b"new")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_temporary_file_that_cannot_be_removed_does_not_hide_why(tmp_path, monkeypatch):
+    def failing(error):
+        def fail(*arguments, **options):
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(os, "fsync", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(os, "unlink", failing(OSError(30, "Read-only file system")))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.replace(tmp_path / "model", b"new")
+    assert caught.value.filename == str(tmp_path / "model")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the module resource, which Windows lacks")
 def test_a_full_disk_half_way_leaves_the_old_file_alone(tmp_path):
     path = tmp_path / "model"
@@ -114,3 +141,19 @@ def test_the_content_reaches_the_disk_before_the_name_and_the_folder_after(tmp_p
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="model"):
         files.replace(tmp_path / "none" / "model", b"")
+
+
+def test_whether_a_file_can_be_written_is_found_out_before(tmp_path):
+    path = tmp_path / "new" / "model"
+    files.check_writable(path)
+    assert os.listdir(tmp_path) == []
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    files.check_writable(path)
+    files.check_writable(tmp_path / os.devnull)
+    assert path.read_bytes() == b"old"
+    for wrong in (path / "model", path.with_name("n" * 1000), path.parent / ("n" * 1000) / "model"):
+        with pytest.raises(OSError, match=r"model|nnn") as caught:
+            files.check_writable(wrong)
+        assert caught.value.filename == str(wrong)
+    assert os.listdir(path.parent) == ["model"]

@@ -1,4 +1,4 @@
-"""The command line: ``viva-tensor train``, ``predict``, ``info`` and ``bench``."""
+"""The command line: ``viva-tensor train``, ``predict``, ``report``, ``info`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import dataclasses
 import math
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from viva_tensor import bench as benchmark
 from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
-from viva_tensor.error import TensorError
+from viva_tensor.endings import failures, interruptions, printing, resuming, say
 from viva_tensor.options import (
     COUNT,
     PATH,
@@ -41,7 +40,7 @@ from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
 from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
-from viva_tensor.tabular.model import WEIGHTS, load
+from viva_tensor.tabular.model import WEIGHTS, Run, load
 from viva_tensor.tabular.progress import bars
 
 if TYPE_CHECKING:
@@ -64,51 +63,16 @@ def cli(context: click.Context) -> None:
         context.exit()
 
 
-class Interrupted(click.ClickException):
-    """An interruption, with the exit code of a program ended by SIGINT."""
-
-    exit_code = 130
-
-
-@contextmanager
-def failures() -> Iterator[None]:
-    """Show errors that the user can correct, and warnings, as one line each."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
-            yield
-    except training.DivergenceError as error:
-        raise Failure(f"{error} (--lr)") from error
-    except (data.DataError, TensorError) as error:
-        raise Failure(str(error)) from error
-    except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
-    except MemoryError as error:
-        raise Failure(f"not enough memory: {error}") from error
-
-
-@contextmanager
-def interruptions(checkpoint: Path) -> Iterator[None]:
-    """After an interruption from the keyboard, tell how to resume if a checkpoint was written, or that nothing was."""
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
-            raise Interrupted("interrupted; nothing was written") from None
-        raise Interrupted(f"interrupted; the same command with --resume goes on from {checkpoint}") from None
-
-
 @cli.command()
 @click.argument("folder", type=PATH, required=False)
 def info(folder: Path | None) -> None:
     """Show version, compiler, instruction set and threads, or the columns and target of the model in FOLDER."""
     if folder is None:
-        vt.show_config()
+        with printing():
+            vt.show_config()
         return
     with failures():
-        click.echo(report.describe(load(folder)))
+        say(report.describe(load(folder)))
 
 
 def repeating(arguments: Sequence[str]) -> str:
@@ -267,38 +231,44 @@ def train(
     asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     usual = default_threads(ranks)  # which all ranks find out together
-    with failures(), interruptions(checkpoint), vt.num_threads(threads or usual), bars(ranks.first):
-        if ranks.size > 1 and memory is not None:
-            raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
-        memory = math.inf if ranks.size > 1 else memory
-        source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
-        situation = presets.Situation.of(source, ranks=ranks.size)
-        choice = presets.choose(preset, situation, options)
-        if resume and choice.members is not None:
-            raise Failure(f"nothing to resume: the preset {preset} keeps no checkpoint of tables of {choice.why}")
-        run = runs.run(
-            source,
-            task,
-            choice,
-            started=lambda prepared: click.echo(report.opening(prepared, file.name)),
-            progress=True,
-            checkpoint=checkpoint if choice.members is None else None,
-            resume=resume,
-            comm=comm,
-            shared_folder=output,
-            timed=timed,
-        )
-    if not ranks.first:
-        return
+    written: list[Path] = []
+    with failures(), interruptions(checkpoint, resume, written), resuming(resume):
+        with vt.num_threads(threads or usual), bars(ranks.first):
+            if ranks.size > 1 and memory is not None:
+                raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
+            memory = math.inf if ranks.size > 1 else memory
+            source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
+            situation = presets.Situation.of(source, ranks=ranks.size)
+            choice = presets.choose(preset, situation, options)
+            if resume and choice.members is not None:
+                raise Failure(f"nothing to resume: the preset {preset} keeps no checkpoint of tables of {choice.why}")
+            run = runs.run(
+                source,
+                task,
+                choice,
+                started=lambda prepared: say(report.opening(prepared, file.name)),
+                progress=True,
+                checkpoint=checkpoint if choice.members is None else None,
+                resume=resume,
+                comm=comm,
+                shared_folder=output,
+                timed=timed,
+            )
+        if ranks.first:
+            finish(run, output, file.name, checkpoint, written)
+
+
+def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[Path]) -> None:
+    """Write the files of a run, of which a list is kept, and show what it reached."""
     try:
-        written = saving.save(run, output, file.name, repeating(sys.argv[1:]))
+        saving.save(run, output, source, repeating(sys.argv[1:]), written)
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
-    click.echo("\n" + report.summary(run))
+    say("\n" + report.summary(run))
     if run.fit.times:
-        click.echo("\n" + report.shares(run.fit.times))
-    click.echo("Wrote " + "\n      ".join(map(str, written)))
+        say("\n" + report.shares(run.fit.times))
+    say("Wrote " + "\n      ".join(map(str, written)))
 
 
 @cli.command(name="report")
@@ -310,13 +280,13 @@ def report_command(folder: Path, shown: bool) -> None:
     with failures():
         if not short.is_file():
             raise data.DataError(f"{folder} holds no report; it is not the folder of a run")
-        click.echo(short.read_text(encoding="utf-8"), nl=False)
+        say(short.read_text(encoding="utf-8"), nl=False)
         if not page.is_file():
             raise data.DataError(
                 f"{folder} holds no {saving.PAGE}, which viva-tensor train writes with plotly: "
                 'pip install "viva-tensor[train]"'
             )
-        click.echo(f"\n{page}")
+        say(f"\n{page}")
     if shown and not click.launch(page.absolute().as_uri()) == 0:
         raise Failure(f"no browser was found; open {page} in one")
 
@@ -357,9 +327,11 @@ def predict(
     are written as CSV: the index of the row, from 0, its name if it has one, the prediction, and for classes the
     probability of each. Values unlike those of the training rows are counted on stderr.
     """
+    if output is None and sys.stdout is None:
+        raise Failure("there is no standard output to write to; name a file with --output")
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         if output is not None and not files.is_stream(output):
-            saving.check_folder(output.absolute().parent)
+            saving.check_folder(output.parent)
         model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
@@ -378,14 +350,17 @@ def predict(
         click.echo(line, err=True)
     if append:
         predictions = saving.appended(reading.as_written(file, said), predictions, model.origin.id)
+    if output is None:
+        with printing():
+            saving.write_csv(predictions, sys.stdout)
+        return
     try:
-        if output is not None:
-            output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        saving.write_csv(predictions, output or sys.stdout)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        saving.write_csv(predictions, output)
     except OSError as error:
         raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
-    if output is not None and not files.is_stream(output):  # which may be where the predictions go
-        click.echo(f"Wrote {output}")
+    if not files.is_stream(output):  # which may be where the predictions go
+        say(f"Wrote {output}")
 
 
 @cli.command(context_settings={"show_default": True})
@@ -403,15 +378,15 @@ def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
     counts = [threads] if threads else sorted({1, vt.get_num_threads()})
     for count in counts:
         peak = benchmark.fma_peak(count, seconds=seconds)
-        click.echo(f"{count} {'thread' if count == 1 else 'threads'}, float32: FMA peak {peak:,.0f} GFLOPS\n")
+        say(f"{count} {'thread' if count == 1 else 'threads'}, float32: FMA peak {peak:,.0f} GFLOPS\n")
         try:
             rates = benchmark.compare(count, benchmark.libraries(), seconds)
         except RuntimeError as error:
             raise Failure(f"cannot measure {error}") from error
-        click.echo(benchmark.table(rates, peak) + "\n")
+        say(benchmark.table(rates, peak) + "\n")
     if plot:
         try:
             benchmark.plot(plot, peak, rates, counts[-1])
         except (OSError, ValueError) as error:
             raise Failure(f"cannot draw to {plot}: {error}") from error
-        click.echo(f"Wrote {plot}")
+        say(f"Wrote {plot}")

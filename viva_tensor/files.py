@@ -8,16 +8,18 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "is_stream", "json_bytes", "replace"]
+__all__ = ["as_path", "check_writable", "is_stream", "json_bytes", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
+LONG = 100  # bytes of a name that is not repeated in that of the temporary file: together they might be too many
 
 
 def as_path(operation: str, path: object) -> Path:
@@ -64,16 +66,71 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     b'whole'
     """
     path = as_path("write", path)
-    try:
+    with _named(path):
         if is_stream(path):
             path.write_bytes(content)
         else:
             _replace_file(Path(os.path.realpath(path)), content)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Raise if a file and the folders that it lacks cannot be written, before the work that it is for; nothing is left.
+
+    Raises
+    ------
+    OSError
+        It names ``path``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     check_writable(Path(folder) / "new" / "note")
+    ...     os.listdir(folder)
+    []
+    """
+    with _named(path):
+        with suppress(FileNotFoundError):
+            path.stat()  # a name that is too long
+        if is_stream(path):
+            return
+        lacking = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary(Path(os.path.realpath(path))) as temporary:
+                temporary.touch()
+        finally:
+            for folder in lacking:
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name a path in errors of the system, instead of that of a temporary file."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-    return path
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file beside a file, and remove it."""
+    temporary = path.with_name(f".{_stem(path)}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):  # the error that it failed with says more
+            temporary.unlink()
+
+
+def _stem(path: Path) -> str:
+    name = os.fsencode(path.name)
+    return path.name if len(name) <= LONG else sha256(name).hexdigest()
 
 
 def is_stream(path: Path) -> bool:
@@ -88,9 +145,8 @@ def is_stream(path: Path) -> bool:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     _remove_abandoned(path)
-    try:
+    with _temporary(path) as temporary:
         with open(temporary, "wb") as file:
             if path.exists():
                 os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
@@ -98,13 +154,11 @@ def _replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     _synchronise(path.parent)
 
 
 def _remove_abandoned(path: Path) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(_stem(path))}.*.tmp"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given
 from support.mangled import tables
 
 from viva_tensor import tabular
-from viva_tensor.tabular import features, memory, streaming
+from viva_tensor.error import InvalidValue
+from viva_tensor.tabular import features, memory, packed, streamed_rows, streaming
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.encoding import fit_encoding
@@ -288,6 +289,31 @@ class TestRun:
         made().to_csv(path, index=False)
         one, other = (tabular.run(stream(path), "price", QUICK).fit.layers for _ in range(2))
         assert all(np.array_equal(a.w.data, b.w.data) for a, b in zip(one, other, strict=True))
+
+    def test_a_checkpoint_knows_every_target(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(packed, "PIECE", 64)
+        path, options = tmp_path / "table.csv", {"checkpoint": tmp_path / "run.safetensors"}
+        table = made()
+        table.to_csv(path, index=False)
+        one = tabular.run(stream(path), "price", QUICK, **options)
+        other = tabular.run(stream(path), "price", QUICK, **options, resume=True)
+        assert other.fit.history == one.fit.history
+        absent = sorted(set(range(ROWS)) - set(stream(path).indices.tolist()))
+        pair = [absent[700], next(i for i in absent[701:] if table["price"][i] != table["price"][absent[700]])]
+        table.loc[pair, "price"] = table.loc[pair[::-1], "price"].to_numpy()
+        table.to_csv(path, index=False)
+        with pytest.raises(InvalidValue, match="other rows"):
+            tabular.run(stream(path), "price", QUICK, **options, resume=True)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_named(self, tmp_path, monkeypatch):
+        path, folder = tmp_path / "table.csv", tmp_path / "run"
+        made().to_csv(path, index=False)
+        monkeypatch.setattr(streamed_rows, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115
+        for shared, named in ((folder, folder), (None, tempfile.gettempdir())):
+            with pytest.raises(OSError, match="No space left on device") as caught:
+                tabular.run(stream(path), "price", QUICK, shared_folder=shared)
+            assert caught.value.filename == str(named)
 
 
 class TestPacked:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from functools import partial, wraps
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from viva_tensor import autograd, nn, optim
 from viva_tensor.error import DtypeError, InvalidValue
-from viva_tensor.train import Settings, fit
+from viva_tensor.train import Settings, fit, settings
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((240, 2))
@@ -27,6 +28,10 @@ def mean_square(tape, output, target):
     difference, tape = autograd.sub(tape, output, target)
     square, tape = autograd.mul(tape, difference, difference)
     return autograd.mean(tape, square)
+
+
+def scaled(deltas, tape, output, target):
+    return nn.huber_loss(tape, output, target, delta=deltas[0])
 
 
 class TestLoss:
@@ -56,6 +61,30 @@ class TestLoss:
         with pytest.raises(InvalidValue, match=r"other loss=\S*mean_square"):
             fit(X, Y, Settings(epochs=5, schedule="constant"), checkpoint=path, resume=True)
 
+    @pytest.mark.parametrize(
+        "made",
+        [
+            lambda delta: partial(nn.huber_loss, delta=delta),
+            lambda delta: partial(scaled, (delta, None)),
+            lambda delta: lambda tape, output, target: nn.huber_loss(tape, output, target, delta=delta),
+            lambda delta: lambda tape, output, target, delta=delta: nn.huber_loss(tape, output, target, delta=delta),
+            lambda delta: wraps(nn.huber_loss)(lambda *given: nn.huber_loss(*given, delta=delta)),
+        ],
+    )
+    def test_a_checkpoint_knows_what_a_function_holds(self, made, tmp_path, monkeypatch):
+        path, older = tmp_path / "run.safetensors", tmp_path / "older.safetensors"
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=path)
+        fit(X, Y, Settings(loss=made(np.float64(0.5)), epochs=2), checkpoint=path, resume=True)
+        with pytest.raises(InvalidValue, match=r"other loss=\S*(partial|<lambda>|huber_loss).*0\.5"):
+            fit(X, Y, Settings(loss=made(0.75), epochs=2), checkpoint=path, resume=True)
+        named = settings._named
+        monkeypatch.setattr(
+            settings, "_named", lambda value: str(named(value)).split("(")[0] if callable(value) else value
+        )
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older)
+        monkeypatch.undo()
+        fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older, resume=True)
+
 
 class TestMetric:
     def test_it_is_that_of_the_validation_rows_and_tells_the_best_epoch(self):
@@ -74,12 +103,13 @@ class TestMetric:
         fitted = fit(X, Y, settings)
         assert (fitted.best_epoch, len(fitted.history["epoch"])) == (1, 4)
 
-    def test_one_that_is_no_number_is_an_error(self):
-        def nan(tape, output, target):
-            return autograd.new_constant(tape, np.float32(np.nan))
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_one_that_is_not_finite_is_an_error(self, value):
+        def wrong(tape, output, target):
+            return autograd.new_constant(tape, np.float32(value))
 
-        with pytest.raises(InvalidValue, match="the metric of the validation rows is nan"):
-            fit(X, Y, Settings(metric=nan))
+        with pytest.raises(InvalidValue, match=f"the metric of the validation rows is {value}"):
+            fit(X, Y, Settings(metric=wrong))
 
     def test_it_needs_validation_rows(self):
         with pytest.raises(InvalidValue, match="metric without validation rows"):

@@ -102,6 +102,15 @@ class TestCheckpoint:
         with pytest.raises(InvalidFile, match="no checkpoint of fit"):
             train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / "c", resume=True)
 
+    @pytest.mark.parametrize("name", ["file/c", "n" * 1000, "file/folder/c"])
+    def test_a_file_that_cannot_be_written_is_refused_before_training(self, tmp_path, name):
+        (tmp_path / "file").touch()
+        epochs = []
+        with pytest.raises(OSError, match=r"file|nnn") as caught:
+            train.fit(self.X, self.X, QUICK, checkpoint=tmp_path / name, callback=lambda values: epochs.append(values))
+        assert caught.value.filename == str(tmp_path / name)
+        assert epochs == []
+
     @pytest.mark.parametrize(
         "options",
         [{"checkpoint_epochs": 0}, {"checkpoint_epochs": 1.5}, {"checkpoint_minutes": 0}, {"checkpoint_minutes": "a"}],

@@ -79,6 +79,22 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path):
         fit(longer, settings=SETTINGS, checkpoint=path, resume=True)
 
 
+def test_a_digest_of_its_own_tells_a_source_from_others(tmp_path):
+    class Known(Pieces):
+        def __init__(self, x, digest):
+            super().__init__(x, Y, 64)
+            self.digest = digest
+
+    path = tmp_path / "run.safetensors"
+    fit(Known(X, "one"), settings=SETTINGS, checkpoint=path)
+    fit(Known(X[::-1], "one"), settings=SETTINGS, checkpoint=path, resume=True)  # of which no row is looked at
+    for other in (Known(X, "two"), Pieces(X, Y, 64)):
+        with pytest.raises(InvalidValue, match="other rows"):
+            fit(other, settings=SETTINGS, checkpoint=path, resume=True)
+    with pytest.raises(InvalidValue, match="the digest of the source is 3; give it text, such as the hexdigest"):
+        fit(Known(X, 3), settings=SETTINGS)
+
+
 def spoiled(x, where, value):
     x = x.copy()
     x[where] = value

@@ -78,6 +78,37 @@ class TestFit:
         assert np.array_equal(fitted.layers[0].w.data, two.layers[0].w.data)
         assert len(fitted.history["epoch"]) == 2
 
+    def test_an_interruption_at_any_line_leaves_whole_epochs(self):
+        x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        settings = dataclasses.replace(QUICK, schedule="constant", patience=9)
+        whole = {n: train.fit(x, abs(x), dataclasses.replace(settings, epochs=n)) for n in (1, 2)}
+        code, left = training.Training.advance.__code__, -1
+
+        def press(frame, event, _):
+            nonlocal left
+            if frame.f_code is not code:
+                return None
+            left -= frame.f_locals["self"].epoch > 0
+            if not left:
+                raise KeyboardInterrupt
+            return press
+
+        for line in range(1, 99):
+            left = line
+            sys.settrace(press)
+            try:
+                with pytest.warns(UserWarning, match="interrupted"):
+                    fitted = train.fit(x, abs(x), settings)
+            finally:
+                sys.settrace(None)
+            number = len(fitted.history["epoch"])
+            assert fitted.history == whole[number].history
+            assert fitted.best_epoch == whole[number].best_epoch
+            assert same_bits(fitted, whole[number])
+            if number == 2:
+                return
+        raise AssertionError
+
     def test_training_goes_on_from_layers(self):
         x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
         first = train.fit(x, x, QUICK)

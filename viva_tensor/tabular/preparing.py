@@ -226,7 +226,12 @@ def prepare(
         shares = of_class.of_rows(values) * (1.0 if shares is None else shares)
         shares /= shares[kept].max()  # so that sums of squares are finite
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
-    notes = [*source.notes, *filter(None, [infinite_in(column)]), *encoding.notes, *(_rare(target, values, split) if len(split.test) else [])]
+    notes = [
+        *source.notes,
+        *filter(None, [infinite_in(column)]),
+        *encoding.notes,
+        *(_rare(target, values, split) if len(split.test) else []),
+    ]
     notes += ranks.from_first("suggestions", lambda: suggestions(table, encoding, target, values, split.train))
     origin = Origin(source.notations, task.writing, roles.id)
     counts = {name: len(part) for name, part in split._asdict().items()}

@@ -24,8 +24,14 @@ from viva_tensor.train import plot_losses
 PAGE = "report.html"
 
 
-def save(run: Run, folder: str | Path, source: str = "the table", command: str = "") -> list[Path]:
-    """Write a run to `folder`, each file whole or not at all, and return the paths of the files.
+def save(
+    run: Run,
+    folder: str | Path,
+    source: str = "the table",
+    command: str = "",
+    written: list[Path] | None = None,
+) -> list[Path]:
+    """Write a run to `folder`, each file whole or not at all, and return their paths, added to a list as they come.
 
     - ``model.safetensors`` and ``preprocessing.json``: the model, as :meth:`Model.save` writes it
     - ``history.csv``: losses after every epoch
@@ -44,8 +50,10 @@ def save(run: Run, folder: str | Path, source: str = "the table", command: str =
         "report.md": report.markdown(run, source).encode(),
     }
     folder = Path(folder)
-    written = [*run.model.save(folder)]
-    written += [files.replace(folder / name, content) for name, content in contents.items()]
+    written = [] if written is None else written
+    written += run.model.save(folder)
+    for name, content in contents.items():
+        written.append(files.replace(folder / name, content))
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
         PAGE: ("plotly", lambda: page.page(run, source, command)),
         "loss.png": ("matplotlib", lambda: plot_losses(run.fit.history)),
@@ -66,7 +74,10 @@ def check_folder(folder: Path) -> None:
     ------
     DataError
     """
-    above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    try:
+        above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    except FileNotFoundError as error:
+        raise DataError(f"cannot write to {folder}: the working directory is no longer there") from error
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
 

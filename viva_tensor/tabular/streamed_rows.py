@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from io import BufferedRandom
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from threading import Lock
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
@@ -41,6 +43,7 @@ class FileRows:
     file: BufferedRandom
     packing: Packing
     count: int
+    digest: str
     lock: Lock = field(default_factory=Lock, compare=False)  # of the place in the file
     repeats: ClassVar[bool] = True
 
@@ -88,6 +91,8 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
     ------
     DataError
         If a value does not fit its column.
+    OSError
+        If the disk is full; it names the folder.
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -95,6 +100,7 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
         target, split = prepared.target, prepared.split
         packing = Packing(prepared.encoding, (() if isinstance(target, Classes) else (target.outputs,)))
         held_out = np.sort(stream.indices[np.concatenate([split.validation, split.test])])
+        digest = sha256(f"{packing.dtype} {prepared.encoding.feature_names}".encode())
         count = lacking = seen = 0
         unknown: Counter[str] = Counter()
         example = ""
@@ -110,9 +116,10 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             used[held_out[first:last] - frame.index[0]] = False
             chosen = np.flatnonzero(used)
             with bars(False):  # but that of the file
-                packing.pack(frame.iloc[chosen], target.encode(values[chosen])).tofile(file)
+                records = packing.pack(frame.iloc[chosen], target.encode(values[chosen])).view(np.uint8)
+            digest.update(records.data)
+            _append(file, records, folder)
             count += len(chosen)
-        file.flush()
         if seen != stream.rows:
             raise DataError(f"the file had {number_of(stream.rows, 'row')} and has {seen:,} now; it must not change")
         if not count:
@@ -121,7 +128,17 @@ def written(stream: Stream, prepared: Prepared, folder: str | Path | None) -> It
             f"{target.name}: {number_of(unknown.total(), 'row')} left out, of classes that the sample lacks, such as "
             f"{example!r}",
         )
-        yield Written(FileRows(file, packing, count), lacking, notes if unknown else ())
+        yield Written(FileRows(file, packing, count, digest.hexdigest()), lacking, notes if unknown else ())
+
+
+def _append(file: BufferedRandom, content: npt.NDArray[np.uint8], folder: str | Path | None) -> None:
+    """Write to a file all of some content, or raise an error that names its folder, for the file has no name."""
+    try:
+        file.write(content.data)
+        file.flush()
+    except OSError as error:
+        file.raw.close()  # or closing the file would write the rest of it, and fail again
+        raise OSError(error.errno, error.strerror, str(folder or gettempdir())) from error
 
 
 def _expected(prepared: Prepared) -> Expected:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from viva_tensor import autograd
+from viva_tensor import autograd, files
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
@@ -23,7 +23,7 @@ from viva_tensor.train.rows import Rows
 from viva_tensor.train.settings import DEFAULTS, Settings
 from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.sparse import SparseRows
-from viva_tensor.train.training import Training
+from viva_tensor.train.training import Reached, Training
 
 DIGESTED = 65536  # rows in one digest
 
@@ -61,6 +61,9 @@ class Checkpointer:
         self._rows = [_digest(rows, self._ranks) for rows in (training.rows, training.validation) if rows is not None]
 
     def __enter__(self) -> Self:
+        with self._ranks.fail_together("fit"):
+            if self._ranks.first and not self._training.ended:
+                files.check_writable(self._path)  # before training, which would be lost
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -77,20 +80,20 @@ class Checkpointer:
                 self._keep()
 
     def _keep(self) -> None:
-        training = self._training
+        training, reached = self._training, self._training.reached
         self._latest = checkpoints.Checkpoint(
             state=training.step.state(),
             optimizer=training.settings.optimizer,
             rng=deepcopy(training.rng),
             epoch=training.epoch,
-            history={name: list(column) for name, column in training.history.items()},
+            history=reached.history,
             metadata={
                 "settings": self._settings(),
                 "rows": self._rows,
-                "best": parameters(training.best),
-                "best_loss": training.best_loss,
-                "best_epoch": training.best_epoch,
-                "seconds": training.seconds,
+                "best": parameters(reached.best),
+                "best_loss": reached.best_loss,
+                "best_epoch": reached.best_epoch,
+                "seconds": reached.seconds,
             },
         )
         due = perf_counter() - self._written >= self._seconds
@@ -118,6 +121,8 @@ class Checkpointer:
             known = DEFAULTS.plain() | kept.metadata["settings"]  # of an older version some are absent
             current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
             known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
+            for name in ("loss", "metric"):  # a function, of which an older version kept the bare name
+                current[name] = known[name] if known[name] == str(current[name]).split("(")[0] else current[name]
             other = [name for name in current if known.get(name) != current[name]]
             if other:
                 what = "rows, or weights of them or features made of them"
@@ -129,12 +134,16 @@ class Checkpointer:
                 )
             best = kept.metadata["best"]
             shapes = [np.shape(array) for array in best]
-            if shapes != [array.shape for array in parameters(training.layers)]:
+            if shapes != [array.shape for array in parameters(training.reached.layers)]:
                 raise ValueError(f"best weights of shapes {shapes}")
-            training.best = record_layers(autograd.new_tape(), best).value
-            training.best_loss = float(kept.metadata["best_loss"])
-            training.best_epoch, training.seconds = kept.metadata["best_epoch"], float(kept.metadata["seconds"])
-            training.history = {name: list(kept.history[name]) for name in training.history}
+            reached = Reached(
+                training.reached.layers,
+                {name: list(kept.history[name]) for name in training.reached.history},
+                record_layers(autograd.new_tape(), best).value,
+                float(kept.metadata["best_loss"]),
+                kept.metadata["best_epoch"],
+                float(kept.metadata["seconds"]),
+            )
         except TensorError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -143,11 +152,13 @@ class Checkpointer:
         if kept.rng is not None:
             training.rng = kept.rng
         training.step.restore(kept.state)
-        training.layers = training.latest
+        training.reached = reached._replace(layers=training.latest)
 
 
 def _digest(rows: Rows | SourcedRows, ranks: Ranks) -> str:
-    """Return a digest of the selected rows in their order, of a source the first; each rank reads a share of them."""
+    """Return a digest of the selected rows in their order, of a source its own or that of its first; ranks share."""
+    if isinstance(rows, SourcedRows) and rows.digest is not None:
+        return f"{rows.digest} of {rows.count} rows of {rows.features} features"
     starts = range(0, rows.count if isinstance(rows, Rows) else 1, DIGESTED)
     local = []
     for start in starts[ranks.local_slice(len(starts))]:

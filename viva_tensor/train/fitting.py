@@ -223,7 +223,7 @@ def _train(
 
 def _stops(callback: Callable[[Mapping[str, float]], object], training: Training) -> bool:
     """Return whether a callback on any rank wants training to stop."""
-    values = {name: column[-1] for name, column in training.history.items()}
+    values = {name: column[-1] for name, column in training.reached.history.items()}
     return any(training.ranks.all(is_true(callback(values))))
 
 

@@ -74,7 +74,7 @@ class Bar:
         """Show the losses after an epoch."""
         if self._bar is None:
             return
-        epoch, history = self._training.epoch, self._training.history
+        epoch, history = self._training.epoch, self._training.reached.history
         self._bar.update(epoch * self._rows - self._bar.n)
         seconds = self._bar.format_dict["elapsed"]
         share = self._training.flops * (epoch - self._done) / seconds / self._peak if seconds else 0.0

@@ -6,7 +6,12 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from inspect import isfunction
+from types import CellType
 from typing import Any, NoReturn, Self
+
+import numpy as np
 
 from viva_tensor import nn, optim
 from viva_tensor.autograd import Tape, Traced, Variable
@@ -117,7 +122,7 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.plain().items())})"
 
     def plain(self) -> dict[str, Any]:
-        """Return the settings by name, functions as the names they go by.
+        """Return the settings by name, functions as the names they go by, with the numbers and text that they hold.
 
         Examples
         --------
@@ -144,7 +149,35 @@ def _named(value: Any) -> Any:
         return value
     if is_dataclass(value) and not isinstance(value, type):  # with what it was made of
         return f"{type(value).__module__}.{value!r}"
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    if isinstance(value, partial):
+        given = [*map(_held, value.args), *(f"{name}={_held(one)}" for name, one in value.keywords.items())]
+        return f"functools.partial({', '.join([_named(value.func), *given])})"
+    name = _plainly(value)
+    if isfunction(value) and (value.__closure__ or "<" in value.__qualname__):  # made with what it holds
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        held = [f"{name}={_held(cell)}" for name, cell in cells]
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return f"{name}({', '.join([*held, *map(_held, defaults)])})" if held or defaults else name
+    return name
+
+
+def _plainly(function: Any) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _held(value: Any) -> str:
+    """Return a value that a function holds as text that is the same in each process."""
+    if isinstance(value, CellType):
+        try:
+            value = value.cell_contents
+        except ValueError:  # nothing yet
+            return ""
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_held, value))})"
+    return _plainly(value) if callable(value) else type(value).__qualname__
 
 
 def _takes(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:

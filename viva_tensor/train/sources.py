@@ -28,6 +28,9 @@ class RowSource(Protocol):
         Rows in an epoch, and features.
     repeats : bool, optional
         Whether all epochs have the same rows, of which only the first is checked then.
+    digest : str, optional
+        What tells these rows from others, such as a SHA-256 of all of them. A checkpoint keeps it, and goes on with a
+        source of the same alone; without it only the first piece is compared.
 
     Examples
     --------
@@ -74,6 +77,10 @@ class SourcedRows:
         if count < 1 or features < 1:
             raise InvalidShape(f"the source has shape {source.shape}", operation="fit", hint="give some rows")
         self.count, self.features = count, features
+        self.digest = getattr(source, "digest", None)
+        if not (self.digest is None or isinstance(self.digest, str)):
+            hint = "give it text, such as the hexdigest of a SHA-256 of the rows, or leave it out"
+            raise InvalidValue(f"the digest of the source is {self.digest!r:.100}", operation="fit", hint=hint)
         first = next(self._pieces(np.random.default_rng(0)), None)  # any piece
         if first is None:
             raise InvalidValue("the source has no rows in its epoch", operation="fit")

@@ -106,6 +106,17 @@ class Fit(NamedTuple):
         return names[classes] if self.labels else classes
 
 
+class Reached(NamedTuple):
+    """What whole epochs have reached, in one record: an interruption at any moment leaves all of it as it was."""
+
+    layers: Layers
+    history: Mapping[str, list[float]]
+    best: Layers
+    best_loss: float
+    best_epoch: int
+    seconds: float = 0.0
+
+
 class Training:
     """The state of a run between two epochs: everything that the next one depends on."""
 
@@ -122,9 +133,11 @@ class Training:
         self.rng, self.sparse = np.random.default_rng(settings.seed), isinstance(rows.take(slice(1)).x, SparseRows)
         sizes = (rows.features, *settings.hidden, outputs)
         new, dtype = autograd.new_tape(), settings.dtype
-        self.layers, _ = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
+        layers, _ = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
         if start is not None:
-            self.layers, _ = record_layers(autograd.new_tape(), _alike(start, self.layers))
+            layers, _ = record_layers(autograd.new_tape(), _alike(start, layers))
+        history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
+        self.reached = Reached(layers, history, layers, math.inf, 0)
         batch = ranks.local_slice(min(settings.batch_size, rows.count))
         first = rows.take(slice(max(1, batch.stop - batch.start)))
         self.step = self._compile(first)
@@ -132,22 +145,20 @@ class Training:
         self.steps = math.ceil(rows.count / settings.batch_size)  # of an epoch
         self.rate = rates(settings, self.steps)
         self.network = Network(settings.activation)
-        self.history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
         self._validation: Rows | None = None  # this rank's share
         if validation is not None:
             self._validation = validation.take(ranks.local_slice(len(validation.indices)))
-            self.history["validation_loss"] = []
+            history["validation_loss"] = []
             if settings.loss in CLASSIFYING:
-                self.history["validation_accuracy"] = []
+                history["validation_accuracy"] = []
             if settings.metric is not None:
-                self.history["validation_metric"] = []
-        self.best, self.best_loss, self.best_epoch = self.layers, math.inf, 0
+                history["validation_metric"] = []
         if start is not None and self._validation is not None:
-            self.best_loss = self._watched(self._validate(self.layers, self._validation))
-        self.seconds = 0.0
+            best_loss = self._watched(self._validate(layers, self._validation))
+            self.reached = self.reached._replace(best_loss=best_loss)
 
     def _compile(self, rows: Rows) -> program.Step:
-        layers, tape = record_layers(autograd.new_tape(), turned(parameters(self.layers), self.sparse))
+        layers, tape = record_layers(autograd.new_tape(), turned(parameters(self.reached.layers), self.sparse))
         inputs, tape = new_leaves(tape, rows.arrays, autograd.new_constant)
         width = len(arrays_of(rows.x))
         output, tape = forward(tape, layers, inputs[:width], rows.x, self.settings.activation)
@@ -164,7 +175,7 @@ class Training:
     @property
     def epoch(self) -> int:
         """The number of epochs done."""
-        return len(self.history["epoch"])
+        return len(self.reached.history["epoch"])
 
     @property
     def latest(self) -> Layers:
@@ -176,8 +187,8 @@ class Training:
 
     @property
     def ended(self) -> bool:
-        patience = self.settings.patience
-        return self.epoch >= self.settings.epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+        patience, epoch = self.settings.patience, self.epoch
+        return epoch >= self.settings.epochs or (patience is not None and epoch - self.reached.best_epoch >= patience)
 
     def advance(self, each_step: Callable[[int], object]) -> None:
         """Train for one epoch and validate; ``each_step`` is called with the number of each step before it."""
@@ -189,23 +200,22 @@ class Training:
             latest = self.rate(number)
             return latest
 
-        start = perf_counter()
+        start, reached, number = perf_counter(), self.reached, self.epoch + 1
         loss = self._epoch(rate)
         layers = self.latest
         values = {
-            "epoch": self.epoch + 1,
+            "epoch": number,
             "learning_rate": latest,
             "train_loss": self._finite(loss),
         }
         if self._validation is not None:
             values |= self._validate(layers, self._validation)
         watched = self._watched(values)
-        self.layers = layers  # from here on it is done, and before an interruption leaves what the epoch before reached
-        if self.validation is None or watched < self.best_loss:
-            self.best_loss, self.best, self.best_epoch = watched, layers, self.epoch + 1
-        for name, column in self.history.items():
-            column.append(values[name])
-        self.seconds += perf_counter() - start
+        best = reached.best, reached.best_loss, reached.best_epoch
+        if self.validation is None or watched < reached.best_loss:
+            best = layers, watched, number
+        history = {name: [*column, values[name]] for name, column in reached.history.items()}
+        self.reached = Reached(layers, history, *best, reached.seconds + perf_counter() - start)
 
     def _epoch(self, rate: Callable[[int], float]) -> float:
         """Train on all rows once; return the mean loss."""
@@ -242,10 +252,10 @@ class Training:
 
     def _watched(self, values: Mapping[str, float]) -> float:
         """Return the value that tells how good an epoch is: the less, the better."""
-        watched = values.get("validation_loss" if self.settings.metric is None else "validation_metric", math.inf)
-        if math.isnan(watched):
-            raise InvalidValue("the metric of the validation rows is nan", operation="fit")
-        return watched
+        name = "validation_loss" if self.settings.metric is None else "validation_metric"
+        if not math.isfinite(values.get(name, 0.0)):
+            raise InvalidValue(f"the metric of the validation rows is {values[name]}", operation="fit")
+        return values.get(name, math.inf)
 
     def _finite(self, loss: float) -> float:
         if math.isfinite(loss):
@@ -256,13 +266,13 @@ class Training:
         )
 
     def fitted(self) -> Fit:
-        last = self.settings.patience is None
-        rate = self.epoch * self.rows.count / self.seconds if self.seconds else 0.0
-        layers, epoch = (self.layers, self.epoch) if last else (self.best, self.best_epoch)
+        last, reached = self.settings.patience is None, self.reached
+        rate = self.epoch * self.rows.count / reached.seconds if reached.seconds else 0.0
+        layers, epoch = (reached.layers, self.epoch) if last else (reached.best, reached.best_epoch)
         times: tuple[Times, ...] = ()
         if isinstance(self.step, RankStep) and self.step.timed:
             times = tuple(self.ranks.all(self.step.times()))
-        return Fit(layers, self.history, epoch, self.seconds, rate, times, self.settings)
+        return Fit(layers, dict(reached.history), epoch, reached.seconds, rate, times, self.settings)
 
 
 def _alike(start: Layers, layers: Layers) -> list[Array]:

@@ -1,0 +1,104 @@
+"""How commands end: errors in one line, interruptions with what they leave, and output that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from viva_tensor.error import InvalidFile, InvalidValue, TensorError
+from viva_tensor.options import Failure
+from viva_tensor.tabular.data import DataError
+from viva_tensor.train import DivergenceError
+
+
+class Interrupted(click.ClickException):
+    """An interruption, with the exit code of a program ended by SIGINT."""
+
+    exit_code = 130
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Show errors that the user can correct, and warnings, as one line each."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+            yield
+    except DivergenceError as error:
+        raise Failure(f"{error} (--lr)") from error
+    except (DataError, TensorError) as error:
+        raise Failure(str(error)) from error
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and not error.filename:  # nobody reads on: click ends quietly
+            raise
+        raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+    except MemoryError as error:
+        raise Failure(f"not enough memory: {error}") from error
+
+
+@contextmanager
+def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> Iterator[None]:
+    """After an interruption from the keyboard, tell which files are whole, and how to resume if there is a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    resume : bool
+        Whether a checkpoint that is there already is of this run.
+    written : list of Path
+        The files that are written by then.
+    """
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = []
+        if written:
+            left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
+        if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
+            left.append(f"the same command with --resume goes on from {checkpoint}")
+        raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
+
+
+@contextmanager
+def resuming(resume: bool) -> Iterator[None]:
+    """Name the options that mend an error of a checkpoint."""
+    try:
+        yield
+    except InvalidFile as error:
+        if not resume:
+            raise
+        raise Failure(f"{error}; or --force in place of --resume starts anew") from error
+    except InvalidValue as error:
+        if not (resume and "rows" in error.reason):
+            raise
+        hint = "the same --memory, too: rows read in blocks are others; --force in place of --resume starts anew"
+        raise Failure(f"{error} ({hint})") from error
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Write what is printed at once, and say it in one line if that cannot be."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with suppress(OSError):  # or the rest would be written at the end of the process, and fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Failure(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def say(text: str, nl: bool = True) -> None:
+    """Print a text."""
+    with printing():
+        click.echo(text, nl=nl)
