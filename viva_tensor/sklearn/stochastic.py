@@ -64,8 +64,8 @@ def fit_stochastic(
     if mlp.early_stopping:
         if mlp.validation_scores_ is None:  # fitted before without
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
-        if not mlp.validation_scores_:
-            mlp._best = _copied(mlp.coefs_, mlp.intercepts_)
+        # of this call: one that does not improve the score of those before ends with its last weights
+        mlp._best = None if mlp.validation_scores_ else _copied(mlp.coefs_, mlp.intercepts_)
     batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
     if incremental:  # with as many rows in each call as there happen to be
         batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
@@ -76,7 +76,7 @@ def fit_stochastic(
         warnings.warn("Training interrupted by user.", stacklevel=4)
     finally:  # also after an exception of a callback or a scorer
         mlp._optimizer.keep(step, batches.by_entries)
-        if mlp.early_stopping:
+        if mlp.early_stopping and mlp._best is not None:
             mlp.coefs_, mlp.intercepts_ = mlp._best
         else:
             _put(mlp, step, batches)
