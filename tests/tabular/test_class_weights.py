@@ -56,6 +56,17 @@ def test_balanced_is_that_of_scikit_learn(rng):
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.unique(codes), y=codes))
 
 
+def test_balanced_counts_rows_by_their_weights(rng):
+    codes, often = rng.choice(3, 50, p=[0.7, 0.2, 0.1]).astype(float), rng.integers(1, 5, 50)
+    classes = Classes("y", ("a", "b", "c"))
+    repeated = weights_of_classes("balanced", classes, np.repeat(codes, often)).weights
+    np.testing.assert_allclose(weights_of_classes("balanced", classes, codes, often / 4).weights, repeated)
+    table = rare(300)
+    even = np.where(table["kind"] == "yes", (table["kind"] == "no").sum() / (table["kind"] == "yes").sum(), 1.0)
+    notes = tabular.fit(table, "kind", QUICK, weights=even, class_weight="balanced").notes
+    assert any("rows of a class count as no 1, yes 1:" in note for note in notes)
+
+
 def test_estimators_take_classes_as_y_has_them():
     table = rare(300)
     y = (table["kind"] == "yes").astype(int)

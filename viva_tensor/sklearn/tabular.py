@@ -355,7 +355,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     Parameters
     ----------
     class_weight : dict or "balanced", optional
-        How much rows of a class count, 1 for those not named; balanced ones have n / (classes · rows of the class).
+        How much rows of a class count, 1 for those not named; balanced ones have n / (classes · rows of the class),
+        rows counted by their weights.
 
     Attributes
     ----------
