@@ -23,6 +23,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
+from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
@@ -89,12 +90,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
             range. The estimator is then as before.
         """
-        before = dict(vars(self))
-        try:
+        with as_before_if_refused(self):
             self._fit(X, y, sample_weight)
-        except BaseException:
-            self.__dict__ = before
-            raise
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
