@@ -444,6 +444,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
             y = np.asarray(y, dtype=bool)  # also of pandas' own kind, which would become numbers
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(values)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)  # for pandas
         self.classes_, codes = np.unique(values, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidValue(

@@ -1,0 +1,34 @@
+"""Values of every form in tables of estimators: taken as they are meant, or refused in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.sklearn import TabularClassifier, TabularRegressor
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
+BOTH = pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier])
+
+
+def table(rows=60):
+    """Return a table of two columns of numbers, and zeros and ones that follow from the first."""
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    return pd.DataFrame(x, columns=["a", "b"]), (x[:, 0] > 0).astype(int)
+
+
+@BOTH
+def test_bytes_in_any_order(kind):
+    X, y = table()
+    plain = kind(settings=QUICK).fit(X, y).predict(X)
+    foreign = X.assign(a=X["a"].to_numpy().astype(X["a"].dtype.newbyteorder()))
+    other = y.astype(y.dtype.newbyteorder())
+    for given, target in ((foreign, y), (X, other), (X, pd.Series(other)), (foreign.to_numpy(), y)):
+        model = kind(settings=QUICK).fit(given, target)
+        with_names = isinstance(given, pd.DataFrame)
+        np.testing.assert_array_equal(model.predict(foreign if with_names else foreign.to_numpy()), plain)
+    values = X.to_numpy()
+    model = kind(settings=QUICK).fit(values, y)
+    np.testing.assert_array_equal(model.predict(values.astype(values.dtype.newbyteorder())), plain)
+    assert tabular.fit(foreign.assign(y=y), "y", QUICK).model.predict(foreign).notna().all(axis=None)
