@@ -73,8 +73,13 @@ def test_estimators_take_classes_as_y_has_them():
     by_name = TabularClassifier(settings=QUICK, class_weight={1: 4.0}).fit(table[["x"]], y)
     other = TabularClassifier(settings=QUICK).fit(table[["x"]], y, sample_weight=np.where(y == 1, 4.0, 1.0))
     np.testing.assert_allclose(by_name.predict_proba(table[["x"]]), other.predict_proba(table[["x"]]), rtol=1e-4)
-    with pytest.raises(ValueError, match=r"class_weight has 2, which y has not; its classes are \[0, 1\]"):
-        TabularClassifier(settings=QUICK, class_weight={2: 4.0}).fit(table[["x"]], y)
+    lacks = r"fit: class_weight has 2, which y has not; its classes are \[0, 1\]"
+    for given, same in (({2: 4.0}, None), ({2: 4.0, 1: 3.0}, {1: 3.0})):  # y may be a part of all
+        with pytest.warns(UserWarning, match=lacks) as told:
+            other = TabularClassifier(settings=QUICK, class_weight=given).fit(table[["x"]], y)
+        assert told[0].filename == __file__
+        alike = TabularClassifier(settings=QUICK, class_weight=same).fit(table[["x"]], y)
+        np.testing.assert_array_equal(other.predict_proba(table[["x"]]), alike.predict_proba(table[["x"]]))
 
 
 def test_classes_are_named_by_their_values():

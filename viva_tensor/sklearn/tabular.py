@@ -23,6 +23,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
+from viva_tensor.sklearn.parameters import known_weights
 from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
@@ -352,8 +353,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     Parameters
     ----------
     class_weight : dict or "balanced", optional
-        How much rows of a class count, 1 for those not named; balanced ones have n / (classes · rows of the class),
-        rows counted by their weights.
+        How much rows of a class count, 1 for those not named, with a warning of labels that y lacks; balanced ones have
+        n / (classes · rows of the class), rows counted by their weights.
 
     Attributes
     ----------
@@ -427,12 +428,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         given = self.class_weight
         if not isinstance(given, Mapping):
             return {"class_weight": given}
-        labels = dict(zip(self.classes_.tolist(), self._labels(), strict=True))
-        unknown = [one for one in given if one not in labels]
-        if unknown:
-            got, hint = f"class_weight has {unknown[0]!r}, which y has not", f"its classes are {list(labels)}"
-            raise InvalidValue(got, operation="fit", hint=hint)
-        return {"class_weight": {labels[one]: weight for one, weight in given.items()}}
+        known = known_weights(given, self.classes_, "fit", stacklevel=4)
+        named = zip(self.classes_, self._labels(), strict=True)
+        return {"class_weight": {label: known[one] for one, label in named if one in known} or None}
 
     def _labels(self) -> list[str]:
         """Return the name of each class in the model."""
