@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from viva_tensor import tabular
-from viva_tensor.sklearn import TabularClassifier, TabularRegressor
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn import MLPRegressor, TabularClassifier, TabularRegressor
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
@@ -32,3 +33,18 @@ def test_bytes_in_any_order(kind):
     model = kind(settings=QUICK).fit(values, y)
     np.testing.assert_array_equal(model.predict(values.astype(values.dtype.newbyteorder())), plain)
     assert tabular.fit(foreign.assign(y=y), "y", QUICK).model.predict(foreign).notna().all(axis=None)
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, MLPRegressor])
+def test_no_dates_and_durations_as_numbers(kind):
+    X, y = table()
+    durations = pd.Series(pd.to_timedelta(y, "h"))
+    dates = pd.Timestamp("2024-01-01") + durations
+    for given, what in (
+        (durations, "durations"), (durations.to_numpy(), "durations"),
+        (list(durations.to_numpy()), "durations"), (dates, "dates"), (dates.to_numpy("M8[D]"), "dates"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValue, match=rf"fit: y holds {what} \(.*\), wanted numbers; give "):
+            kind().fit(X, given)
+    with pytest.raises(InvalidValue, match="y holds dates"):
+        TabularRegressor().fit(X, dates.dt.tz_localize("UTC"))

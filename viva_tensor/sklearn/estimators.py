@@ -28,6 +28,7 @@ from viva_tensor.sklearn.parameters import (
     known_weights,
     takes_batches,
 )
+from viva_tensor.sklearn.refusals import check_no_times
 
 
 @dataclass(eq=False, repr=False)
@@ -146,6 +147,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         return kernels.exp(output, out=output) if self.out_activation_ == "exp" else output
 
     def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike, whole: bool = True) -> Array:
+        check_no_times(y)
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         with np.errstate(over="ignore"):
             target = np.ascontiguousarray(y, dtype).reshape(len(y), -1)

@@ -24,7 +24,7 @@ from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.sklearn.parameters import known_weights
-from viva_tensor.sklearn.refusals import as_before_if_refused
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_no_times
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
@@ -341,6 +341,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     def _targets(self, y: Any) -> pd.Series[Any]:
         _check_present(y)
         numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_no_times(y)
         return pd.Series(column_or_1d(numbers, warn=True))
 
 
