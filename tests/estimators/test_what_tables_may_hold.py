@@ -48,3 +48,17 @@ def test_no_dates_and_durations_as_numbers(kind):
             kind().fit(X, given)
     with pytest.raises(InvalidValue, match="y holds dates"):
         TabularRegressor().fit(X, dates.dt.tz_localize("UTC"))
+
+
+def test_booleans_as_text_and_categories():
+    X, y = table()
+    X["a"] = (X["a"] > 0).astype("boolean").mask(X["b"] > 1)
+    model = TabularRegressor(settings=QUICK, missing=["?"]).fit(X, y)
+    words = X["a"].astype(object).map(str, na_action="ignore")
+    for given in (words, words.astype("category"), X["a"].astype("category"), words.str.lower(), words.fillna("?")):
+        np.testing.assert_array_equal(model.predict(X.assign(a=given)), model.predict(X))
+    with pytest.raises(tabular.DataError, match="column 'a' must hold numbers, not 'perhaps'"):
+        model.predict(X.assign(a=words.mask(words == "True", "perhaps")))
+    other = TabularRegressor(settings=QUICK).fit(X.assign(a=X["b"] * 5), y)
+    with pytest.raises(tabular.DataError, match="column 'a' must hold numbers, not "):
+        other.predict(X.assign(a=words))
