@@ -76,7 +76,16 @@ class TestWeightsOfClasses:
         assert model.best_validation_score_ == pytest.approx(expected, rel=1e-12)
         assert expected != pytest.approx(model.score(X, y), rel=1e-6)
 
-    @pytest.mark.parametrize("wrong", ["even", {5: 2.0}, {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
+    @pytest.mark.parametrize(("given", "known"), [({5: 2.0}, None), ({1: 3.0, 5: 2.0}, {1: 3.0})])
+    def test_of_labels_that_y_lacks_do_nothing(self, wine, given, known):
+        X, y = wine
+        with pytest.warns(UserWarning, match=r"fit: class_weight has 5, which y has not; its classes are \[0, 1, 2\]"):
+            model = MLPClassifier(**SHORT, class_weight=given).fit(X, y)
+        assert same(model, fitted(MLPClassifier(**SHORT, class_weight=known), X, y))
+        with pytest.warns(UserWarning, match=r"partial_fit: class_weight has 5"):
+            MLPClassifier(**SHORT, class_weight=given).partial_fit(X, y, classes=[0, 1, 2])
+
+    @pytest.mark.parametrize("wrong", ["even", {0: -1.0}, {0: np.nan}, {0: "two"}, 3])
     def test_refused(self, wine, wrong):
         with pytest.raises(InvalidValue, match="class_weight"):
             MLPClassifier(class_weight=wrong).fit(*wine)

@@ -57,6 +57,16 @@ def test_several_outputs_end_where_scikit_learn_does(diabetes):
     np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e12])
+def test_large_targets(scale):
+    """The step after the first finds no way, and is made once more along the gradient."""
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    y = scale * (2 * X[:, 0] + X[:, 1])
+    parameters = LONG | {"hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 10}
+    ours, theirs = both_fitted(MLPRegressor, parameters, X, y)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-6, atol=1e-6 * scale)
+
+
 def test_float32_is_minimised_in_float64(diabetes):
     X = diabetes[0].astype("float32")
     parameters = SHORT | LONG | {"max_iter": 4}

@@ -60,6 +60,30 @@ def test_classes(wine):
     np.testing.assert_array_equal(model.classes_, [0, 1, 2])
 
 
+@pytest.mark.parametrize(
+    ("parameters", "given", "message"),
+    [
+        ({}, {"sample_weight": [1.0]}, "shape"),
+        ({}, {"sample_weight": np.zeros(178)}, "sum to 0|one non-zero"),
+        ({"batch_size": -1}, {}, "batch_size"),
+        ({"early_stopping": True, "validation_fraction": 0.001}, {}, "too small"),
+        ({"early_stopping": True}, {"validation_data": ([[0.0]], ["x"])}, "expecting 5 features"),
+        ({"solver": "lbfgs", "class_weight": {"x": -1}}, {}, "at least 0"),
+        ({"warm_start": True}, {}, "expecting 13 features"),
+    ],
+)
+def test_an_estimator_is_as_before(wine, parameters, given, message):
+    X, y = wine
+    model = fitted(MLPClassifier(**SHORT), X, np.array(["a", "b", "c"])[y])
+    predicted = model.predict(X)
+    model.set_params(**parameters)
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=message):
+        model.fit(X[:, :5], np.array(["x", "y", "z"])[y[::-1]], **given)
+    assert vars(model) == before
+    np.testing.assert_array_equal(model.predict(X), predicted)
+
+
 def test_layers_cannot_change_on_the_way(diabetes):
     model = MLPRegressor(**SHORT).partial_fit(*diabetes)
     model.hidden_layer_sizes = (9,)

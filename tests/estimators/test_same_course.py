@@ -1,12 +1,14 @@
 """Both take the same steps as scikit-learn's estimators, in float32 and float64."""
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
 import sklearn
 from scipy import sparse
 from sklearn import neural_network
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
 from support.estimators import SHORT, assert_same_course, both_fitted, dense_rows, fitted, pair
 
@@ -76,6 +78,23 @@ def test_classification(request, data, names, parameters, dtype):
 def test_epsilon_is_added_where_scikit_learn_adds_it(diabetes, epsilon):
     ours, theirs = both_fitted(MLPRegressor, {"epsilon": epsilon, "max_iter": 30}, *diabetes)
     np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "data"), [(MLPRegressor, "diabetes"), (MLPClassifier, "wine")])
+def test_fits_that_go_on_without_a_better_score(request, kind, data):
+    X, y = request.getfixturevalue(data)
+    ours, theirs = pair(kind, early_stopping=True, warm_start=True, max_iter=1, learning_rate_init=0.01)
+    best = []
+    for _ in range(40):
+        assert_same_course(*(fitted(model, X, y) for model in (ours, theirs)))
+        best.append(ours.best_validation_score_)
+    assert len(set(best)) < 40
+    before = ours.coefs_[0].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours.fit(X, y, validation_data=(X[::-1], y))  # a harder task
+    assert ours.best_validation_score_ == best[-1]
+    assert not np.array_equal(before, ours.coefs_[0])
 
 
 def test_labels_independent_of_each_other(wine):

@@ -120,6 +120,23 @@ def test_every_point_that_is_tried_is_scipys(scale):
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
+def test_so_is_every_point_once_the_steps_before_are_forgotten():
+    """Then the first step that is tried is the whole gradient."""
+
+    def recorded(points):
+        def function(x):
+            points.append(np.array(x))
+            return falling_for_ever(points[-1])
+
+        return function
+
+    ours, theirs = [], []
+    lbfgs(recorded(ours), [1.0, 2.0], max_evaluations=30)
+    scipys(recorded(theirs), [1.0, 2.0], maxfun=30)
+    assert len(ours) >= 35
+    np.testing.assert_allclose(ours[:35], theirs[:35], rtol=1e-9)
+
+
 def test_a_loss_without_inputs_and_shared_parameters(rng):
     w, tape = autograd.new_variable(autograd.new_tape(), np.array([2.0, -1.0]))
     off, tape = autograd.sub(tape, w, np.array([1.0, 3.0]))
@@ -262,7 +279,8 @@ def falling_for_ever(x):
         (steep_root, [5.0], "the gradient is not finite along the line"),
         (square_beyond_1, [1.0], "the value is not finite along the line"),
         (square_beyond_1, [5.0], "the value is not finite along the line"),
-        (falling_for_ever, [1.0, 2.0], "no step along the gradient fulfils the Wolfe conditions"),
+        (falling_for_ever, [1.0, 2.0], "the value is not finite along the line"),
+        (falling_for_ever, [3.0, 1.0, 2.0], "no step along the gradient fulfils the Wolfe conditions"),
     ],
 )
 @np.errstate(all="ignore")

@@ -56,14 +56,30 @@ def test_balanced_is_that_of_scikit_learn(rng):
     np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.unique(codes), y=codes))
 
 
+def test_balanced_counts_rows_by_their_weights(rng):
+    codes, often = rng.choice(3, 50, p=[0.7, 0.2, 0.1]).astype(float), rng.integers(1, 5, 50)
+    classes = Classes("y", ("a", "b", "c"))
+    repeated = weights_of_classes("balanced", classes, np.repeat(codes, often)).weights
+    np.testing.assert_allclose(weights_of_classes("balanced", classes, codes, often / 4).weights, repeated)
+    table = rare(300)
+    even = np.where(table["kind"] == "yes", (table["kind"] == "no").sum() / (table["kind"] == "yes").sum(), 1.0)
+    notes = tabular.fit(table, "kind", QUICK, weights=even, class_weight="balanced").notes
+    assert any("rows of a class count as no 1, yes 1:" in note for note in notes)
+
+
 def test_estimators_take_classes_as_y_has_them():
     table = rare(300)
     y = (table["kind"] == "yes").astype(int)
     by_name = TabularClassifier(settings=QUICK, class_weight={1: 4.0}).fit(table[["x"]], y)
     other = TabularClassifier(settings=QUICK).fit(table[["x"]], y, sample_weight=np.where(y == 1, 4.0, 1.0))
     np.testing.assert_allclose(by_name.predict_proba(table[["x"]]), other.predict_proba(table[["x"]]), rtol=1e-4)
-    with pytest.raises(ValueError, match=r"class_weight has 2, which y has not; its classes are \[0, 1\]"):
-        TabularClassifier(settings=QUICK, class_weight={2: 4.0}).fit(table[["x"]], y)
+    lacks = r"fit: class_weight has 2, which y has not; its classes are \[0, 1\]"
+    for given, same in (({2: 4.0}, None), ({2: 4.0, 1: 3.0}, {1: 3.0})):  # y may be a part of all
+        with pytest.warns(UserWarning, match=lacks) as told:
+            other = TabularClassifier(settings=QUICK, class_weight=given).fit(table[["x"]], y)
+        assert told[0].filename == __file__
+        alike = TabularClassifier(settings=QUICK, class_weight=same).fit(table[["x"]], y)
+        np.testing.assert_array_equal(other.predict_proba(table[["x"]]), alike.predict_proba(table[["x"]]))
 
 
 def test_classes_are_named_by_their_values():

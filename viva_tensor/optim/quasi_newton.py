@@ -127,7 +127,7 @@ def lbfgs(
             reason = f"the most {'iterations' if iterations >= max_iterations else 'evaluations'} were made"
             break
         line = _Line(counted, at, memory.direction(at.gradient), lowest)
-        found = line.searched(scaled=bool(memory))
+        found = line.searched(scaled=iterations > 0)
         if found is None:
             lowest = line.lowest
             if not memory:
@@ -242,7 +242,7 @@ class _Line:
         self._tried: list[tuple[float, str]] = []  # steps, with what was not finite there, if anything
 
     def searched(self, *, scaled: bool) -> Point | None:
-        """Return the step to take; None if there is none. The first that is tried without memory has the length 1."""
+        """Return the step to take; None if there is none. The first that is tried unscaled has the length 1."""
         start = Point(0.0, self._start.value, self._slope(self._start))
         if not math.isfinite(start.slope):
             self._tried.append((0.0, "slope"))

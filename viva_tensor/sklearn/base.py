@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -24,8 +25,9 @@ from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_call
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
 from viva_tensor.sklearn.quasi_newton import fit_lbfgs, lent_objective
+from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.sklearn.rows import Rows
-from viva_tensor.sklearn.stochastic import begin_stochastic, fit_stochastic
+from viva_tensor.sklearn.stochastic import begin_stochastic, prepare_stochastic
 
 FLOATS = (np.float64, np.float32)  # other numbers become the first
 
@@ -127,12 +129,31 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         ValueError
             If X or numbers in y are not finite, y does not hold labels where they are needed, X and y differ in their
             number of rows, a parameter is out of its range, or the weights of the rows of a batch sum to 0; if the
-            network's weights become infinite or NaN; if there are validation rows but no ``early_stopping``.
+            network's weights become infinite or NaN; if there are validation rows but no ``early_stopping``. If
+            training has not begun, the estimator is then as before.
         """
         return self._fit(X, y, sample_weight, "fit", validation_data)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, operation: str, validation_data: Any = None) -> Self:
-        incremental, given = operation == "partial_fit", (X, y, sample_weight)
+        with as_before_if_refused(self):
+            train = self._prepared(X, y, sample_weight, operation, validation_data)
+        watch = Watch(self, X, y, sample_weight, whole=operation == "fit")
+        train(watch)
+        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+            raise InvalidValue(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                "preprocessed.",
+                operation=operation,
+                hint="standardise the columns of X and y, or lower learning_rate_init",
+            )
+        watch.done()
+        return self
+
+    def _prepared(
+        self, X: Any, y: Any, sample_weight: Any, operation: str, validation_data: Any
+    ) -> Callable[[Watch], None]:
+        """Check everything that is given, draw weights if there are none to go on from, and return what trains."""
+        incremental = operation == "partial_fit"
         check_parameters(self, operation)
         hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
@@ -153,6 +174,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         inner = dtype if is_stochastic(self.solver) else np.float64
         target = self._targets(y, incremental or not first, inner)
         rows = self._rows(X, y, target, sample_weight, operation)
+        rows.check_weights(np.arange(len(rows)), len(rows))
         validation = None if validation_data is None else self._validation_rows(validation_data, rows)
         self.n_outputs_ = int(target.shape[1]) if target.ndim == 2 else len(self.classes_)
         sizes = (X.shape[1], *hidden, self.n_outputs_)
@@ -165,24 +187,11 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
                 operation=operation,
                 hint="change neither hidden_layer_sizes nor the outputs with warm_start or partial_fit",
             )
-        watch = Watch(self, *given, whole=not incremental)
-        if is_stochastic(self.solver):
-            if first or not hasattr(self, "loss_curve_"):
-                begin_stochastic(self)
-            fit_stochastic(self, rows, random, incremental, watch, validation)
-        else:
-            fit_lbfgs(self, rows, dtype, watch)
-            if hasattr(self, "_optimizer"):
-                del self._optimizer  # whose moments are those of other weights
-        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
-            raise InvalidValue(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                "preprocessed.",
-                operation=operation,
-                hint="standardise the columns of X and y, or lower learning_rate_init",
-            )
-        watch.done()
-        return self
+        if not is_stochastic(self.solver):
+            return partial(fit_lbfgs, self, rows, dtype)
+        if first or not hasattr(self, "loss_curve_"):
+            begin_stochastic(self)
+        return prepare_stochastic(self, rows, random, incremental, validation)
 
     def _rows(self, X: Any, y: Array, target: Array, sample_weight: Any, operation: str) -> Rows:
         """Return checked rows in the dtype of their targets, with weights if they or their classes have some."""

@@ -20,7 +20,15 @@ from viva_tensor import kernels
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.sklearn.base import MLP
-from viva_tensor.sklearn.parameters import CLASS_WEIGHTS, CONSTRAINTS, LOSSES, check_parameters, takes_batches
+from viva_tensor.sklearn.parameters import (
+    CLASS_WEIGHTS,
+    CONSTRAINTS,
+    LOSSES,
+    check_parameters,
+    known_weights,
+    takes_batches,
+)
+from viva_tensor.sklearn.refusals import check_no_times
 
 
 @dataclass(eq=False, repr=False)
@@ -139,6 +147,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         return kernels.exp(output, out=output) if self.out_activation_ == "exp" else output
 
     def _targets(self, y: Array, keep: bool, dtype: npt.DTypeLike, whole: bool = True) -> Array:
+        check_no_times(y)
         self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
         with np.errstate(over="ignore"):
             target = np.ascontiguousarray(y, dtype).reshape(len(y), -1)
@@ -180,9 +189,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     Parameters
     ----------
     class_weight : dict, "balanced" or list of dict, optional
-        What the weights of a class's rows are multiplied by, in training and validation: by label, others by 1; or with
-        "balanced" n / (classes · rows of the class), rows counted by their weights, not for ``partial_fit``. Several
-        labels have a dict each.
+        What the weights of a class's rows are multiplied by, in training and validation: by label, others by 1, with a
+        warning of labels that y lacks; or with "balanced" n / (classes · rows of the class), rows counted by their
+        weights, not for ``partial_fit``. Several labels have a dict each.
 
     Attributes
     ----------
@@ -328,7 +337,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             raise InvalidValue(got, operation=operation, hint=hint)
         try:
             if isinstance(self.class_weight, dict) and not self._multilabel:  # these rows may lack some classes
-                each = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+                known = known_weights(self.class_weight, self.classes_, operation, stacklevel=6)
+                each = compute_class_weight(known, classes=self.classes_, y=y)
                 of_classes = each[np.searchsorted(self.classes_, y)]
             elif isinstance(self.class_weight, str) and not self._multilabel and weight is not None:
                 indices = np.searchsorted(self.classes_, y)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,6 +20,7 @@ from sklearn.utils._param_validation import (
 
 from viva_tensor import nn, optim
 from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.checks import is_whole
 
 ACTIVATIONS = {"logistic": "sigmoid"} | {name: name for name in nn.ACTIVATIONS if name != "sigmoid"}  # as nn names them
@@ -114,3 +116,20 @@ def hidden_widths(estimator: BaseEstimator, operation: str) -> tuple[int, ...]:
         hint = "give a whole number for each hidden layer"
         raise InvalidParameter(f"hidden_layer_sizes must be > 0, got {sizes}", operation=operation, hint=hint)
     return tuple(int(width) for width in widths)
+
+
+def known_weights(given: Mapping[Any, float], classes: Array, operation: str, stacklevel: int) -> dict[Any, float]:
+    """Return the weights of classes that y has, with a warning of others: a part of the rows may lack some.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> known_weights({"a": 2.0}, np.array(["a", "b"], dtype=object), "fit", stacklevel=2)
+    {'a': 2.0}
+    """
+    known = {label: given[label] for label in classes if label in given}
+    others = [one for one in given if one not in known]
+    if others:
+        got = f"class_weight has {', '.join(map(repr, others))}, which y has not"
+        warnings.warn(f"{operation}: {got}; its classes are {classes.tolist()}", stacklevel=stacklevel + 1)
+    return known

@@ -99,9 +99,9 @@ class RowsObjective:
 
 def fit_lbfgs(mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:
     """Train an estimator that has weights on rows of float64; its weights then have this dtype."""
-    rows.check_weights(np.arange(len(rows)), len(rows))
     with lent_objective(mlp, rows) as objective:
         _minimise(objective, mlp, rows, dtype, watch)
+    vars(mlp).pop("_optimizer", None)  # whose moments are those of other weights
 
 
 def _minimise(objective: RowsObjective, mlp: Any, rows: Rows, dtype: Any, watch: Watch) -> None:

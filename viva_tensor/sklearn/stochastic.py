@@ -7,6 +7,8 @@ import inspect
 import math
 import numbers
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,15 +45,10 @@ def begin_stochastic(mlp: Any) -> None:
     mlp._no_improvement_count = 0
 
 
-def fit_stochastic(
-    mlp: Any,
-    rows: Rows,
-    random: np.random.RandomState,
-    incremental: bool,
-    watch: Watch,
-    validation: Rows | None,
-) -> None:
-    """Train an estimator that has weights for up to ``max_iter`` epochs, or for one in ``partial_fit``.
+def prepare_stochastic(
+    mlp: Any, rows: Rows, random: np.random.RandomState, incremental: bool, validation: Rows | None
+) -> Callable[[Watch], None]:
+    """Return what trains an estimator that has weights for up to ``max_iter`` epochs, or for one in ``partial_fit``.
 
     With ``early_stopping``, rows for validation are split off if none are given.
     """
@@ -64,19 +61,31 @@ def fit_stochastic(
     if mlp.early_stopping:
         if mlp.validation_scores_ is None:  # fitted before without
             mlp.validation_scores_, mlp.best_validation_score_ = [], -math.inf
-        if not mlp.validation_scores_:
-            mlp._best = _copied(mlp.coefs_, mlp.intercepts_)
+        # of this call: one that does not improve the score of those before ends with its last weights
+        mlp._best = None if mlp.validation_scores_ else _copied(mlp.coefs_, mlp.intercepts_)
     batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
     if incremental:  # with as many rows in each call as there happen to be
         batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
-    step = _step(mlp, batches)
+    return partial(_fit_stochastic, mlp, _step(mlp, batches), batches, validation, random, incremental)
+
+
+def _fit_stochastic(
+    mlp: Any,
+    step: program.Step,
+    batches: Batches,
+    validation: Rows | None,
+    random: np.random.RandomState,
+    incremental: bool,
+    watch: Watch,
+) -> None:
+    """Train, and give the estimator what came of it."""
     try:
         _train(mlp, step, batches, validation, random, incremental, watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     finally:  # also after an exception of a callback or a scorer
         mlp._optimizer.keep(step, batches.by_entries)
-        if mlp.early_stopping:
+        if mlp.early_stopping and mlp._best is not None:
             mlp.coefs_, mlp.intercepts_ = mlp._best
         else:
             _put(mlp, step, batches)
@@ -87,7 +96,7 @@ def _batch(mlp: Any, rows: int) -> int:
         return min(MOST_ROWS, rows)
     if mlp.batch_size > rows:
         what = f"batch_size={mlp.batch_size} is larger than the {rows} rows"
-        warnings.warn(f"Got `batch_size` larger than sample size, {what}; it is clipped", stacklevel=5)
+        warnings.warn(f"Got `batch_size` larger than sample size, {what}; it is clipped", stacklevel=6)
     return min(int(mlp.batch_size), rows)
 
 

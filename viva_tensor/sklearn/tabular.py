@@ -23,6 +23,8 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
+from viva_tensor.sklearn.parameters import known_weights
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_no_times
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.preparing import Prepared
@@ -89,12 +91,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
             range. The estimator is then as before.
         """
-        before = dict(vars(self))
-        try:
+        with as_before_if_refused(self):
             self._fit(X, y, sample_weight)
-        except BaseException:
-            self.__dict__ = before
-            raise
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
@@ -343,6 +341,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     def _targets(self, y: Any) -> pd.Series[Any]:
         _check_present(y)
         numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        check_no_times(y)
         return pd.Series(column_or_1d(numbers, warn=True))
 
 
@@ -355,7 +354,8 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
     Parameters
     ----------
     class_weight : dict or "balanced", optional
-        How much rows of a class count, 1 for those not named; balanced ones have n / (classes · rows of the class).
+        How much rows of a class count, 1 for those not named, with a warning of labels that y lacks; balanced ones have
+        n / (classes · rows of the class), rows counted by their weights.
 
     Attributes
     ----------
@@ -429,12 +429,9 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         given = self.class_weight
         if not isinstance(given, Mapping):
             return {"class_weight": given}
-        labels = dict(zip(self.classes_.tolist(), self._labels(), strict=True))
-        unknown = [one for one in given if one not in labels]
-        if unknown:
-            got, hint = f"class_weight has {unknown[0]!r}, which y has not", f"its classes are {list(labels)}"
-            raise InvalidValue(got, operation="fit", hint=hint)
-        return {"class_weight": {labels[one]: weight for one, weight in given.items()}}
+        known = known_weights(given, self.classes_, "fit", stacklevel=4)
+        named = zip(self.classes_, self._labels(), strict=True)
+        return {"class_weight": {label: known[one] for one, label in named if one in known} or None}
 
     def _labels(self) -> list[str]:
         """Return the name of each class in the model."""
@@ -446,6 +443,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
             y = np.asarray(y, dtype=bool)  # also of pandas' own kind, which would become numbers
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(values)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)  # for pandas
         self.classes_, codes = np.unique(values, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidValue(

@@ -34,8 +34,10 @@ class ClassWeights(NamedTuple):
         return f"rows of a class count as {each}: probabilities are those of a table with so many"
 
 
-def weights_of_classes(given: str | Mapping[Any, float], target: Target, values: Float64Array) -> ClassWeights:
-    """Return the weight of each class of a target, by what a user says and the indices of the classes of rows.
+def weights_of_classes(
+    given: str | Mapping[Any, float], target: Target, values: Float64Array, rows: Float64Array | None = None
+) -> ClassWeights:
+    """Return the weight of each class of a target, by what a user says, the indices of the classes and rows' weights.
 
     Raises
     ------
@@ -53,8 +55,9 @@ def weights_of_classes(given: str | Mapping[Any, float], target: Target, values:
     if not isinstance(given, Mapping):
         if not (isinstance(given, str) and given == BALANCED):
             raise DataError(f"class_weight={given!r}, wanted {BALANCED!r} or a weight for each label")
-        counts = np.bincount(values.astype(int), minlength=target.outputs)
-        return ClassWeights(target.labels, len(values) / (target.outputs * np.maximum(counts, 1)))
+        counts = np.bincount(values.astype(int), rows, minlength=target.outputs)
+        total = len(values) if rows is None else rows.sum()
+        return ClassWeights(target.labels, total / (target.outputs * np.where(counts > 0, counts, 1)))
     index, named = index_among(target.labels), {}
     for value, weight in given.items():
         label = label_of(value)

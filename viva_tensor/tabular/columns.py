@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,24 @@ CLIP = 10.0  # standard deviations; one absurd value must not outweigh all other
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
+
+
+def truths_of(column: pd.Series[Any], missing: Sequence[str] = ()) -> pd.Series[Any]:
+    """Return a column of text as booleans if it holds no other words than theirs and those for missing values.
+
+    Examples
+    --------
+    >>> truths_of(pd.Series(["True", "false", "?"]), ["?"]).tolist()
+    [True, False, <NA>]
+    >>> truths_of(pd.Series(["True", "perhaps"])).tolist()
+    ['True', 'perhaps']
+    """
+    codes, labels = labels_of(column)
+    indices = [*map(index_among(("False", "True")), labels)]
+    if any(index < 0 and label.strip() not in missing for index, label in zip(indices, labels, strict=True)):
+        return column
+    found = np.array([*(None if index < 0 else bool(index) for index in indices), None], dtype=object)
+    return pd.Series(found[codes], column.index, dtype="boolean", name=column.name)
 
 
 def _told(name: str, which: npt.NDArray[np.bool_], what: str) -> str:
@@ -54,8 +72,13 @@ class Numeric:
         """Whether each feature is that of a bin."""
         return (False, *[True] * len(self.edges[:-1]), *[False] * self.missing)
 
+    @property
+    def may_be_boolean(self) -> bool:
+        """Whether the training rows may have held booleans."""
+        return (self.low >= 0 and self.high <= 1) or not math.isfinite(self.low)
+
     def encode(self, column: pd.Series[Any]) -> Float64Array:
-        if pd.api.types.is_bool_dtype(column) and not (self.low >= 0 and self.high <= 1) and math.isfinite(self.low):
+        if pd.api.types.is_bool_dtype(column) and not self.may_be_boolean:
             raise DataError(f"column {self.name!r} must hold numbers ({self.low:g} to {self.high:g}), not booleans")
         return self.scale(numbers_of(column))
 

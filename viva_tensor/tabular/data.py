@@ -84,7 +84,19 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     if not all(isinstance(name, str) for name in table.columns):
         table = table.set_axis(list(map(str, table.columns)), axis=1)
     check_names("the table", table.columns)
-    return table
+    return in_native_order(table)
+
+
+def in_native_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of columns with different names, their bytes in the order that pandas reads: this machine's.
+
+    Examples
+    --------
+    >>> in_native_order(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
+    True
+    """
+    kinds = {name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
+    return table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:

@@ -16,8 +16,8 @@ import safetensors.numpy
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
 from viva_tensor.kernels.arrays import Float32Array
-from viva_tensor.tabular.columns import Categorical, Date, Numeric
-from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, one_line, rows_of
+from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
@@ -115,7 +115,7 @@ class Model:
         return [name for name in as_table(table).columns if name not in self.known_columns]
 
     def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose columns of text are numbers and dates where the model wants them.
+        """Return a table whose columns of text are numbers, booleans and dates where the model wants them.
 
         Words that meant a missing value in training do here, too; categories are found by their labels as they are.
         """
@@ -124,7 +124,16 @@ class Model:
         usual = {one.name: overruled(Dates() if isinstance(one, Date) else PLAIN, writing) for one in measured}
         notations = usual | {name: one for name, one in self.expected().notations.items() if name in usual}
         expected = Expected(notations=notations, only=[*notations])
-        parsed = typed(table.copy(deep=False), writing, expected).table
+        table = table.copy(deep=False)
+        for one in measured:
+            if (
+                isinstance(one, Numeric)
+                and one.may_be_boolean
+                and one.name in table
+                and kind_of(table[one.name]) == "text"
+            ):
+                table[one.name] = truths_of(table[one.name], words)
+        parsed = typed(table, writing, expected).table
         drop_missing(parsed, words, Expected(only={one.name for one in self.encoding.columns} - usual.keys()))
         return parsed
 

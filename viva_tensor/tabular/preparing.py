@@ -69,7 +69,7 @@ class Task:
         were not learned from.
     class_weight : "balanced" or mapping to float, optional
         How much rows of a class count in training and validation, by its value, 1 for those not named; balanced ones
-        have n / (classes · rows of the class). Of a table in memory, on one process.
+        have n / (classes · rows of the class), rows counted by their weights. Of a table in memory, on one process.
     metric : {"rmse", "mae", "r2", "accuracy", "log-loss", "auc"}, optional
         What tells on the validation rows which epoch is best, instead of the loss, and is told of the test rows. Of
         several ranks it is the mean over their validation rows. Needs
@@ -222,7 +222,8 @@ def prepare(
         raise DataError(f"the column {roles.id!r} that names rows has the name of a column of predictions; rename it")
     of_class = None
     if task.class_weight is not None:
-        of_class = weights_of_classes(task.class_weight, target, values[split.given])
+        counted = None if shares is None else shares[split.given]
+        of_class = weights_of_classes(task.class_weight, target, values[split.given], counted)
         shares = of_class.of_rows(values) * (1.0 if shares is None else shares)
         shares /= shares[kept].max()  # so that sums of squares are finite
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)

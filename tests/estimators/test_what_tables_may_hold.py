@@ -1,0 +1,64 @@
+"""Values of every form in tables of estimators: taken as they are meant, or refused in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn import MLPRegressor, TabularClassifier, TabularRegressor
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
+BOTH = pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier])
+
+
+def table(rows=60):
+    """Return a table of two columns of numbers, and zeros and ones that follow from the first."""
+    x = np.random.default_rng(0).normal(size=(rows, 2))
+    return pd.DataFrame(x, columns=["a", "b"]), (x[:, 0] > 0).astype(int)
+
+
+@BOTH
+def test_bytes_in_any_order(kind):
+    X, y = table()
+    plain = kind(settings=QUICK).fit(X, y).predict(X)
+    foreign = X.assign(a=X["a"].to_numpy().astype(X["a"].dtype.newbyteorder()))
+    other = y.astype(y.dtype.newbyteorder())
+    for given, target in ((foreign, y), (X, other), (X, pd.Series(other)), (foreign.to_numpy(), y)):
+        model = kind(settings=QUICK).fit(given, target)
+        with_names = isinstance(given, pd.DataFrame)
+        np.testing.assert_array_equal(model.predict(foreign if with_names else foreign.to_numpy()), plain)
+    values = X.to_numpy()
+    model = kind(settings=QUICK).fit(values, y)
+    np.testing.assert_array_equal(model.predict(values.astype(values.dtype.newbyteorder())), plain)
+    assert tabular.fit(foreign.assign(y=y), "y", QUICK).model.predict(foreign).notna().all(axis=None)
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, MLPRegressor])
+def test_no_dates_and_durations_as_numbers(kind):
+    X, y = table()
+    durations = pd.Series(pd.to_timedelta(y, "h"))
+    dates = pd.Timestamp("2024-01-01") + durations
+    for given, what in (
+        (durations, "durations"), (durations.to_numpy(), "durations"),
+        (list(durations.to_numpy()), "durations"), (dates, "dates"), (dates.to_numpy("M8[D]"), "dates"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValue, match=rf"fit: y holds {what} \(.*\), wanted numbers; give "):
+            kind().fit(X, given)
+    with pytest.raises(InvalidValue, match="y holds dates"):
+        TabularRegressor().fit(X, dates.dt.tz_localize("UTC"))
+
+
+def test_booleans_as_text_and_categories():
+    X, y = table()
+    X["a"] = (X["a"] > 0).astype("boolean").mask(X["b"] > 1)
+    model = TabularRegressor(settings=QUICK, missing=["?"]).fit(X, y)
+    words = X["a"].astype(object).map(str, na_action="ignore")
+    for given in (words, words.astype("category"), X["a"].astype("category"), words.str.lower(), words.fillna("?")):
+        np.testing.assert_array_equal(model.predict(X.assign(a=given)), model.predict(X))
+    with pytest.raises(tabular.DataError, match="column 'a' must hold numbers, not 'perhaps'"):
+        model.predict(X.assign(a=words.mask(words == "True", "perhaps")))
+    other = TabularRegressor(settings=QUICK).fit(X.assign(a=X["b"] * 5), y)
+    with pytest.raises(tabular.DataError, match="column 'a' must hold numbers, not "):
+        other.predict(X.assign(a=words))

@@ -1,0 +1,53 @@
+"""Targets that are refused, and what becomes of an estimator whose fit is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from viva_tensor.error import InvalidValue
+
+
+@contextmanager
+def as_before_if_refused(estimator: Any) -> Iterator[None]:
+    """Give an estimator the attributes back that it had if a block raises.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> model = Ridge()
+    >>> try:
+    ...     with as_before_if_refused(model):
+    ...         model.n_features_in_ = 3
+    ...         raise ValueError("no rows")
+    ... except ValueError:
+    ...     hasattr(model, "n_features_in_")
+    False
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__ = before
+        raise
+
+
+def check_no_times(y: Any) -> None:
+    """Raise if targets that are to be numbers are dates or durations: they would be learned in units of their memory.
+
+    Examples
+    --------
+    >>> check_no_times(np.array([1, 2]))
+    >>> check_no_times(np.array([1, 2], "m8[h]"))
+    Traceback (most recent call last):
+    ...
+    viva_tensor.error.InvalidValue: fit: y holds durations (timedelta64[h]), wanted numbers; give them in seconds, say
+    """
+    dtype: Any = getattr(y, "dtype", None)  # also of pandas, whose dates with a time zone are objects to NumPy
+    dtype = dtype if hasattr(dtype, "kind") else np.asarray(y).dtype
+    if dtype.kind in "mM":
+        what, hint = ("dates", "the days since one of them") if dtype.kind == "M" else ("durations", "them in seconds")
+        raise InvalidValue(f"y holds {what} ({dtype}), wanted numbers", operation="fit", hint=f"give {hint}, say")
