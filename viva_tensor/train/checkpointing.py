@@ -138,7 +138,8 @@ class Checkpointer:
                 raise ValueError(f"best weights of shapes {shapes}")
             reached = Reached(
                 training.reached.layers,
-                {name: list(kept.history[name]) for name in training.reached.history},
+                {name: list(kept.history[name]) for name in training.reached.columns},
+                len(kept.history["epoch"]),
                 record_layers(autograd.new_tape(), best).value,
                 float(kept.metadata["best_loss"]),
                 kept.metadata["best_epoch"],

@@ -223,8 +223,7 @@ def _train(
 
 def _stops(callback: Callable[[Mapping[str, float]], object], training: Training) -> bool:
     """Return whether a callback on any rank wants training to stop."""
-    values = {name: column[-1] for name, column in training.reached.history.items()}
-    return any(training.ranks.all(is_true(callback(values))))
+    return any(training.ranks.all(is_true(callback(training.reached.latest))))
 
 
 def _ever_calmer(settings: Settings) -> list[Settings]:

@@ -74,13 +74,13 @@ class Bar:
         """Show the losses after an epoch."""
         if self._bar is None:
             return
-        epoch, history = self._training.epoch, self._training.reached.history
+        epoch, latest = self._training.epoch, self._training.reached.latest
         self._bar.update(epoch * self._rows - self._bar.n)
         seconds = self._bar.format_dict["elapsed"]
         share = self._training.flops * (epoch - self._done) / seconds / self._peak if seconds else 0.0
-        shown = {"loss": f"{history['train_loss'][-1]:.4g}"}
-        if "validation_loss" in history:
-            shown["validation_loss"] = f"{history['validation_loss'][-1]:.4g}"
+        shown = {"loss": f"{latest['train_loss']:.4g}"}
+        if "validation_loss" in latest:
+            shown["validation_loss"] = f"{latest['validation_loss']:.4g}"
         shown |= {"epoch": str(epoch), "of_peak": f"{share:.0%}"}
         self._bar.set_postfix(fitting(shown, self._bar.format_dict["ncols"]), refresh=self._often)
 

@@ -107,14 +107,28 @@ class Fit(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """What whole epochs have reached, in one record: an interruption at any moment leaves all of it as it was."""
+    """What whole epochs have reached, in one record: an interruption at any moment leaves all of it as it was.
+
+    The columns may hold values of an epoch beyond those that count, which was interrupted.
+    """
 
     layers: Layers
-    history: Mapping[str, list[float]]
+    columns: Mapping[str, list[float]]
+    epochs: int
     best: Layers
     best_loss: float
     best_epoch: int
     seconds: float = 0.0
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """The values of all epochs that count."""
+        return {name: column[: self.epochs] for name, column in self.columns.items()}
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The values of the last of them."""
+        return {name: column[self.epochs - 1] for name, column in self.columns.items()}
 
 
 class Training:
@@ -136,8 +150,8 @@ class Training:
         layers, _ = nn.mlp(new, sizes, rng=self.rng, activation=settings.activation, dtype=dtype)
         if start is not None:
             layers, _ = record_layers(autograd.new_tape(), _alike(start, layers))
-        history: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
-        self.reached = Reached(layers, history, layers, math.inf, 0)
+        columns: dict[str, list[float]] = {"epoch": [], "learning_rate": [], "train_loss": []}
+        self.reached = Reached(layers, columns, 0, layers, math.inf, 0)
         batch = ranks.local_slice(min(settings.batch_size, rows.count))
         first = rows.take(slice(max(1, batch.stop - batch.start)))
         self.step = self._compile(first)
@@ -148,11 +162,11 @@ class Training:
         self._validation: Rows | None = None  # this rank's share
         if validation is not None:
             self._validation = validation.take(ranks.local_slice(len(validation.indices)))
-            history["validation_loss"] = []
+            columns["validation_loss"] = []
             if settings.loss in CLASSIFYING:
-                history["validation_accuracy"] = []
+                columns["validation_accuracy"] = []
             if settings.metric is not None:
-                history["validation_metric"] = []
+                columns["validation_metric"] = []
         if start is not None and self._validation is not None:
             best_loss = self._watched(self._validate(layers, self._validation))
             self.reached = self.reached._replace(best_loss=best_loss)
@@ -175,7 +189,7 @@ class Training:
     @property
     def epoch(self) -> int:
         """The number of epochs done."""
-        return len(self.reached.history["epoch"])
+        return self.reached.epochs
 
     @property
     def latest(self) -> Layers:
@@ -214,8 +228,10 @@ class Training:
         best = reached.best, reached.best_loss, reached.best_epoch
         if self.validation is None or watched < reached.best_loss:
             best = layers, watched, number
-        history = {name: [*column, values[name]] for name, column in reached.history.items()}
-        self.reached = Reached(layers, history, *best, reached.seconds + perf_counter() - start)
+        for name, column in reached.columns.items():
+            column[reached.epochs :] = [values[name]]
+        seconds = reached.seconds + perf_counter() - start
+        self.reached = Reached(layers, reached.columns, number, *best, seconds)
 
     def _epoch(self, rate: Callable[[int], float]) -> float:
         """Train on all rows once; return the mean loss."""
@@ -272,7 +288,7 @@ class Training:
         times: tuple[Times, ...] = ()
         if isinstance(self.step, RankStep) and self.step.timed:
             times = tuple(self.ranks.all(self.step.times()))
-        return Fit(layers, dict(reached.history), epoch, reached.seconds, rate, times, self.settings)
+        return Fit(layers, reached.history, epoch, reached.seconds, rate, times, self.settings)
 
 
 def _alike(start: Layers, layers: Layers) -> list[Array]:
