@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import re
 
 import pytest
 
@@ -29,6 +30,12 @@ def test_every_module_and_public_name_is_documented(name):
     assert importlib.import_module(name).__doc__
     bare = [attribute for attribute, value in public(name) if not value.__doc__]
     assert not bare
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_formulas_have_single_backslashes(name):
+    doubled = [attribute for attribute, value in public(name) if re.search(r"\\\\[a-z]", value.__doc__ or "")]
+    assert not doubled
 
 
 @pytest.mark.parametrize("name", ["autograd", "kernels", "nn", "optim", "program"])

@@ -1,8 +1,8 @@
 """Losses on the tape: how far predictions are from targets, as a number.
 
-Each takes ``reduction="mean"`` or ``"sum"``, and ``sample_weight``, a variable with one weight of at least 0 for each
-row: the weighted losses are summed, and for the mean divided by the sum of the weights. Weights are checked when they
-are recorded, but not when a compiled program reads new ones.
+Each takes ``reduction="mean"``, ``"sum"`` or ``"none"``, and ``sample_weight``, a variable with one weight of at least
+0 for each row: the weighted losses are summed, and for the mean divided by the sum of the weights; with ``"none"`` they
+are returned. Weights are checked when they are recorded, but not when a compiled program reads new ones.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def mse_loss(
 
     Returns
     -------
-    Traced of Variable, 0-d
-        ``float(loss.data)`` is the value; NaN for an empty batch.
+    Traced of Variable, 0-d, or with "none" of the shape of the predictions
+        ``float(loss.data)`` is the value; the mean of an empty batch is NaN.
 
     Raises
     ------

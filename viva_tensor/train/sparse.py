@@ -33,7 +33,7 @@ class SparseRows:
     With ``starts`` the entries are differences of neighbours: features from the first on, and from each of these
     indices on, are a run, and
 
-    .. math:: x_{ic} = \\sum_{j \\ge c} s_{ij}
+    .. math:: x_{ic} = \sum_{j \ge c} s_{ij}
 
     over the entries s of feature c and those after it in its run. So a number in bins, of which the first are 1, one is
     a fraction and the last are 0, has two entries.
