@@ -54,7 +54,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         self.preset = preset
         self.settings = settings
@@ -119,9 +119,10 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
-        with bars(self.verbose):
+        shown = bool(self.verbose)
+        with bars(shown):
             source = Source(table)  # its columns hold what their dtypes say
-            fitted = fit(source, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
+            fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
         self.model_ = fitted.model
         _warn_of(fitted.model.encoding.left_out)
         self.preset_ = fitted.preset
@@ -130,8 +131,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     @property
     def _choice(self) -> Callable[[int], Choice]:
         """Return, for a number of rows, how they are learned; raise now if a parameter is out of its range."""
-        if not isinstance(self.verbose, bool | np.bool_):
-            raise InvalidValue(f"verbose={self.verbose!r}, wanted True or False", operation="fit")
+        if not isinstance(self.verbose, bool | np.bool_ | int | np.integer) or self.verbose < 0:
+            raise InvalidValue(f"verbose={self.verbose!r}, wanted True, False or a count from 0", operation="fit")
         if not (self.settings is None or isinstance(self.settings, Settings | Members)):
             got = f"settings={self.settings!r}, wanted train.Settings, tabular.Members or None"
             raise InvalidValue(got, operation="fit")
@@ -233,7 +234,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     random_state : int, RandomState or None
         Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
         an int, at any number of threads.
-    verbose : bool
+    verbose : bool or int
         Print what the columns are taken for, and show a bar while training.
     quantile : float or sequence of float
         The share of rows that lie below the predictions, with ``loss="quantile"``; of several that nearest to the
@@ -277,7 +278,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         super().__init__(
             preset,
@@ -386,7 +387,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         class_weight: Mapping[Any, float] | str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         super().__init__(
             preset,
