@@ -81,7 +81,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         ----------
         X : DataFrame of pandas or polars, another table with Arrow's interface, or array_like
         y : array_like
-        sample_weight : array_like [rows], optional
+        sample_weight : array_like [rows] or float, optional
             How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
             good as none.
 
@@ -102,7 +102,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         table, y_kept, weights = frame.table, y, None
         if sample_weight is not None:
             check_consistent_length(table, y)
-            weights = check_weights("fit", sample_weight, len(table))
+            each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
+            weights = check_weights("fit", each, len(table))
             kept = weights > 0
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
