@@ -26,7 +26,8 @@ from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.sklearn.parameters import known_weights
 from viva_tensor.sklearn.refusals import as_before_if_refused, check_no_times
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
-from viva_tensor.tabular.data import labels_of
+from viva_tensor.tabular.data import kind_of, labels_of
+from viva_tensor.tabular.losses import LOG_LOSS
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
@@ -125,7 +126,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
             source = Source(table)  # its columns hold what their dtypes say
             fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
         self.model_ = fitted.model
-        _warn_of(fitted.model.encoding.left_out)
+        _warn_of(fitted.model.encoding.left_out, table)
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
 
@@ -181,7 +182,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
-        frame = as_frame(X)  # the model knows the words for missing values
+        frame = as_frame(X, operation="predict")  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
         if names is not None and frame.named:
             lacking = [name for name in names if name not in frame.table.columns]
@@ -338,6 +339,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         return predicted[columns].to_numpy(np.float64)
 
     def _asked(self) -> dict[str, Any]:
+        if self.loss == LOG_LOSS:
+            raise InvalidValue(f"loss={self.loss!r} is for classes", operation="fit", hint="use TabularClassifier")
         return {"quantile": self.quantile, "interval": self.interval}
 
     def _targets(self, y: Any) -> pd.Series[Any]:
@@ -475,13 +478,17 @@ def _check_present(y: Any) -> None:
         raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
 
 
-def _warn_of(left_out: Mapping[str, str]) -> None:
+def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
     """Warn of columns that are no features, but those that tell nothing."""
-    others = [f"{name} ({why})" for name, why in left_out.items() if why not in ("constant", "all values missing")]
+    others = {name: why for name, why in left_out.items() if why not in ("constant", "all values missing")}
     if others:
-        text = any("text" in why for why in left_out.values())
-        hint = "; text of numbers or dates must become such first, as pandas.to_numeric does" if text else ""
-        warnings.warn(f"fit: columns left out: {', '.join(others)}{hint}", stacklevel=4)
+        hint = ""
+        if any(table[name].dtype.kind == "m" for name in others):
+            hint += "; durations must become numbers first, as .dt.total_seconds() does"
+        if any(kind_of(table[name]) == "text" for name in others):
+            hint += "; text of numbers or dates must become such first, as pandas.to_numeric does"
+        each = ", ".join(f"{name} ({why})" for name, why in others.items())
+        warnings.warn(f"fit: columns left out: {each}{hint}", stacklevel=4)
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:
