@@ -6,7 +6,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.sklearn import MLPRegressor, TabularClassifier, TabularRegressor
+from viva_tensor.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
@@ -62,3 +62,50 @@ def test_booleans_as_text_and_categories():
     other = TabularRegressor(settings=QUICK).fit(X.assign(a=X["b"] * 5), y)
     with pytest.raises(tabular.DataError, match="column 'a' must hold numbers, not "):
         other.predict(X.assign(a=words))
+
+
+def test_columns_left_out_are_told_with_what_would_mend_them():
+    X, y = table()
+    durations, names = pd.to_timedelta(X["a"], "D"), [f"no {i}" for i in range(len(X))]
+    in_numbers, in_dates = (
+        "durations must become numbers first, as .dt.total_seconds() does",
+        "text of numbers or dates",
+    )
+    for given, told, other in (
+        (X.assign(c=durations), in_numbers, in_dates), (X.assign(c=names), in_dates, in_numbers),
+    ):  # fmt: skip
+        with pytest.warns(UserWarning, match="columns left out: c ") as warned:
+            TabularRegressor(settings=QUICK).fit(given, y)
+        assert told in str(warned[0].message)
+        assert other not in str(warned[0].message)
+
+
+def test_words_for_what_is_refused():
+    X, y = table()
+    with pytest.raises(InvalidValue, match="fit: loss='log-loss' is for classes; use TabularClassifier"):
+        TabularRegressor(loss="log-loss").fit(X, y)
+    model = TabularRegressor(settings=QUICK).fit(X, y)
+    with pytest.raises(InvalidValue, match="predict: X has two columns named 'a'"):
+        model.predict(pd.concat([X, X["a"]], axis=1))
+    with pytest.raises(InvalidValue, match="; validation_data has labels that y lacks"):
+        MLPClassifier(early_stopping=True).fit(X, y, validation_data=(X, y * 2))
+
+
+@BOTH
+def test_verbose_is_a_count_as_in_scikit_learn(kind, capsys):
+    X, y = table()
+    for count in (0, np.int64(0), 1, 2):
+        kind(settings=QUICK, verbose=count).fit(X, y)
+        assert (kind.__name__ in capsys.readouterr().out) == (count > 0)
+    with pytest.raises(InvalidValue, match="verbose=-1, wanted True, False or a count from 0"):
+        kind(verbose=-1).fit(X, y)
+
+
+@BOTH
+def test_one_weight_for_all_rows(kind):
+    X, y = table()
+    for weight in (2.0, np.float32(3)):
+        alike = kind(settings=QUICK).fit(X, y, sample_weight=weight).predict(X)
+        np.testing.assert_array_equal(alike, kind(settings=QUICK).fit(X, y).predict(X))
+    with pytest.raises(ValueError, match="weight of row 0 is -1"):
+        kind(settings=QUICK).fit(X, y, sample_weight=-1)

@@ -20,6 +20,14 @@ def rows(rng):
     return x, x @ [1.0, -2, 0.5, 0] + rng.standard_normal(60), rng.uniform(0.1, 4, 60)
 
 
+def test_a_row_of_all_weight_leaves_the_mean(rows):
+    x, y, w = rows
+    w[3] = 1e30
+    w, b = linear_start._ridge(x, y, w)
+    assert not w.any()
+    assert b == pytest.approx(y[3])
+
+
 def test_ridge_is_that_of_scikit_learn_with_weights(rows, monkeypatch):
     x, y, w = (one[:30] for one in rows)
     share = w / w.mean()

@@ -315,7 +315,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
             raise InvalidValue(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {labels}",
                 operation="fit",
-                hint="name all classes in the first call",
+                hint="name all classes in the first call" if whole else "validation_data has labels that y lacks",
             )
         if self._multilabel:
             return np.ascontiguousarray(y, dtype)

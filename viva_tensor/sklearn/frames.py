@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     named: bool
 
 
-def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Frame:
+def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operation: str = "fit") -> Frame:
     """Return a data frame for a table or array; the cells that hold one of the words for `missing` do not hold a value.
 
     It has at least so many rows.
@@ -74,7 +74,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1) -> Fra
         table = table.set_axis([f"x{i}" for i in range(table.shape[1])], axis=1)
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
-        raise InvalidValue(f"X has two columns named {twice!r}", operation="fit", hint="rename one")
+        raise InvalidValue(f"X has two columns named {twice!r}", operation=operation, hint="rename one")
     return Frame(without_missing(in_native_order(table), words_of(missing)), given, named)
 
 

@@ -26,7 +26,8 @@ from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.sklearn.parameters import known_weights
 from viva_tensor.sklearn.refusals import as_before_if_refused, check_no_times
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
-from viva_tensor.tabular.data import labels_of
+from viva_tensor.tabular.data import kind_of, labels_of
+from viva_tensor.tabular.losses import LOG_LOSS
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
@@ -54,7 +55,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         self.preset = preset
         self.settings = settings
@@ -81,7 +82,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         ----------
         X : DataFrame of pandas or polars, another table with Arrow's interface, or array_like
         y : array_like
-        sample_weight : array_like [rows], optional
+        sample_weight : array_like [rows] or float, optional
             How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
             good as none.
 
@@ -102,7 +103,8 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         table, y_kept, weights = frame.table, y, None
         if sample_weight is not None:
             check_consistent_length(table, y)
-            weights = check_weights("fit", sample_weight, len(table))
+            each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
+            weights = check_weights("fit", each, len(table))
             kept = weights > 0
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
@@ -119,19 +121,20 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
-        with bars(self.verbose):
+        shown = bool(self.verbose)
+        with bars(shown):
             source = Source(table)  # its columns hold what their dtypes say
-            fitted = fit(source, task, choice(len(table)), weights=weights, progress=self.verbose, started=self._tell)
+            fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
         self.model_ = fitted.model
-        _warn_of(fitted.model.encoding.left_out)
+        _warn_of(fitted.model.encoding.left_out, table)
         self.preset_ = fitted.preset
         self.history_ = fitted.fit.history
 
     @property
     def _choice(self) -> Callable[[int], Choice]:
         """Return, for a number of rows, how they are learned; raise now if a parameter is out of its range."""
-        if not isinstance(self.verbose, bool | np.bool_):
-            raise InvalidValue(f"verbose={self.verbose!r}, wanted True or False", operation="fit")
+        if not isinstance(self.verbose, bool | np.bool_ | int | np.integer) or self.verbose < 0:
+            raise InvalidValue(f"verbose={self.verbose!r}, wanted True, False or a count from 0", operation="fit")
         if not (self.settings is None or isinstance(self.settings, Settings | Members)):
             got = f"settings={self.settings!r}, wanted train.Settings, tabular.Members or None"
             raise InvalidValue(got, operation="fit")
@@ -179,7 +182,7 @@ class _Tabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
-        frame = as_frame(X)  # the model knows the words for missing values
+        frame = as_frame(X, operation="predict")  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
         if names is not None and frame.named:
             lacking = [name for name in names if name not in frame.table.columns]
@@ -233,7 +236,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
     random_state : int, RandomState or None
         Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
         an int, at any number of threads.
-    verbose : bool
+    verbose : bool or int
         Print what the columns are taken for, and show a bar while training.
     quantile : float or sequence of float
         The share of rows that lie below the predictions, with ``loss="quantile"``; of several that nearest to the
@@ -277,7 +280,7 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         metric: str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         super().__init__(
             preset,
@@ -336,6 +339,8 @@ class TabularRegressor(RegressorMixin, _Tabular):  # type: ignore[misc]
         return predicted[columns].to_numpy(np.float64)
 
     def _asked(self) -> dict[str, Any]:
+        if self.loss == LOG_LOSS:
+            raise InvalidValue(f"loss={self.loss!r} is for classes", operation="fit", hint="use TabularClassifier")
         return {"quantile": self.quantile, "interval": self.interval}
 
     def _targets(self, y: Any) -> pd.Series[Any]:
@@ -386,7 +391,7 @@ class TabularClassifier(ClassifierMixin, _Tabular):  # type: ignore[misc]
         class_weight: Mapping[Any, float] | str | None = None,
         validation_fraction: float | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         super().__init__(
             preset,
@@ -473,13 +478,17 @@ def _check_present(y: Any) -> None:
         raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
 
 
-def _warn_of(left_out: Mapping[str, str]) -> None:
+def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
     """Warn of columns that are no features, but those that tell nothing."""
-    others = [f"{name} ({why})" for name, why in left_out.items() if why not in ("constant", "all values missing")]
+    others = {name: why for name, why in left_out.items() if why not in ("constant", "all values missing")}
     if others:
-        text = any("text" in why for why in left_out.values())
-        hint = "; text of numbers or dates must become such first, as pandas.to_numeric does" if text else ""
-        warnings.warn(f"fit: columns left out: {', '.join(others)}{hint}", stacklevel=4)
+        hint = ""
+        if any(table[name].dtype.kind == "m" for name in others):
+            hint += "; durations must become numbers first, as .dt.total_seconds() does"
+        if any(kind_of(table[name]) == "text" for name in others):
+            hint += "; text of numbers or dates must become such first, as pandas.to_numeric does"
+        each = ", ".join(f"{name} ({why})" for name, why in others.items())
+        warnings.warn(f"fit: columns left out: {each}{hint}", stacklevel=4)
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:

@@ -106,6 +106,7 @@ def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None = None
         leverage = shares * (1 / len(x) + (components**2) @ shrunk / len(x))
         if penalty != np.inf and (leverage > MOST_LEVERAGE).any():
             continue  # a row that the model passes through says nothing about others
+        leverage = np.minimum(leverage, MOST_LEVERAGE)  # the mean may pass through a row of nearly all weight
         left_out = (y - mean - components @ (shrunk * along)) / (1 - leverage)
         error = float(np.mean(shares * left_out**2))
         if error < best:
