@@ -301,7 +301,7 @@ def test_a_search_without_a_step_leaves_the_lowest_finite_point(function, start,
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"history": 0}, error.InvalidValue, "history=0; give a whole number of at least 1"),
+        ({"history": 0}, error.InvalidValue, "history=0, wanted a whole number of at least 1"),
         ({"max_iterations": 1.5}, error.InvalidValue, "max_iterations=1.5"),
         ({"gradient_tolerance": -1}, error.InvalidValue, "gradient_tolerance"),
         ({"start": [[1.0]]}, error.DimensionError, r"start has shape \(1, 1\)"),

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from viva_tensor import autograd
 from viva_tensor.autograd import Tape, Traced, Variable
 from viva_tensor.autograd.operators import ARITHMETIC, refuses
-from viva_tensor.error import InvalidShape
 from viva_tensor.kernels.arrays import empty, float_dtype
-from viva_tensor.kernels.checks import generator, is_whole, shown
+from viva_tensor.kernels.checks import generator
+from viva_tensor.nn.initializers import check_sizes
 from viva_tensor.nn.layers import check_layer
 
 __all__ = ["Embedding", "embedding", "embedding_forward"]
@@ -62,10 +62,7 @@ def embedding(
     >>> layer.w.data.shape
     (10, 4)
     """
-    for name, size in (("categories", categories), ("features", features)):
-        if not (is_whole(size) and size >= 1):
-            hint = "a table has at least one row and one column"
-            raise InvalidShape(f"{name}={shown(size)}", operation="embedding", hint=hint)
+    categories, features = check_sizes("embedding", categories=categories, features=features)
     rng, dtype = generator("embedding", rng), float_dtype("embedding", dtype)
     table = empty("embedding", (categories, features), dtype)
     table[...] = rng.standard_normal(table.shape)

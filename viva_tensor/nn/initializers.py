@@ -191,13 +191,7 @@ def initial_weight(
     >>> initial_weight("linear", np.random.default_rng(0), "he", 3, 2, "float32").shape
     (2, 3)
     """
-    if not (is_whole(fan_in) and is_whole(fan_out) and fan_in >= 1 and fan_out >= 1):
-        raise InvalidShape(
-            f"a weight of shape ({shown(fan_out)}, {shown(fan_in)})",
-            operation=operation,
-            hint="in_features and out_features are whole numbers of at least 1",
-        )
-    fan_in, fan_out = int(fan_in), int(fan_out)
+    fan_in, fan_out = check_sizes(operation, in_features=fan_in, out_features=fan_out)
     if not isinstance(init, str) or init not in INITIALIZERS:
         raise InvalidValue(f"init={init!r}", operation=operation, hint=f"choose one of {', '.join(INITIALIZERS)}")
     rng = generator(operation, rng)

@@ -15,6 +15,7 @@ from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import DimensionError, DtypeError, InvalidShape, InvalidValue
 from viva_tensor.kernels.arrays import Array, empty, float_dtype, same_shape
 from viva_tensor.kernels.checks import at_least_0, is_whole, real, shown
+from viva_tensor.nn.initializers import check_sizes
 from viva_tensor.nn.layers import check_layer
 
 __all__ = [
@@ -124,7 +125,7 @@ def rms_norm(tape: Tape, features: int, *, dtype: DTypeLike = "float32") -> Trac
     >>> layer.w.data
     array([1., 1.], dtype=float32)
     """
-    _check_size("rms_norm", "features", features, dtype)
+    _check_size("rms_norm", features, dtype)
     w, tape = autograd.new_variable(tape, np.ones(features, dtype))
     return Traced(RMSNorm(w), tape)
 
@@ -368,16 +369,15 @@ def batch_norm_apply(
     return _scaled(tape, normal, layer.w, layer.b)
 
 
-def _check_size(operation: str, name: str, size: int, dtype: DTypeLike) -> None:
+def _check_size(operation: str, features: int, dtype: DTypeLike) -> None:
     """Raise unless there are features, and memory for them."""
-    if not (is_whole(size) and size >= 1):
-        raise InvalidShape(f"{name}={shown(size)}", operation=operation, hint="a layer has at least one feature")
+    sizes = check_sizes(operation, features=features)
     float_dtype(operation, dtype)
-    empty(operation, (size,), dtype)
+    empty(operation, sizes, dtype)
 
 
 def _scale_and_shift(operation: str, tape: Tape, features: int, dtype: DTypeLike) -> Traced[tuple[Variable, Variable]]:
-    _check_size(operation, "features", features, dtype)
+    _check_size(operation, features, dtype)
     w, tape = autograd.new_variable(tape, np.ones(features, dtype))
     b, tape = autograd.new_variable(tape, np.zeros(features, dtype))
     return Traced((w, b), tape)

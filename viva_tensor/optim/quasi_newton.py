@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import DimensionError, InvalidValue, ShapeMismatch
 from viva_tensor.kernels.arrays import NO_NUMBERS, Float64Array, as_numbers
-from viva_tensor.kernels.checks import at_least_0, is_whole, shown
+from viva_tensor.kernels.checks import at_least_0, check_count, shown
 from viva_tensor.optim.line_search import Point, strong_wolfe
 
 __all__ = ["Minimum", "lbfgs"]
@@ -110,9 +110,9 @@ def lbfgs(
     >>> found.x.round(6), found.converged
     (array([3., 3.]), True)
     """
-    _check_count("history", history, 1)
-    _check_count("max_iterations", max_iterations, 0)
-    _check_count("max_evaluations", max_evaluations, 0)
+    history = check_count("lbfgs", "history", history)
+    max_iterations = check_count("lbfgs", "max_iterations", max_iterations, least=0)
+    max_evaluations = check_count("lbfgs", "max_evaluations", max_evaluations, least=0)
     flat = at_least_0("lbfgs", "gradient_tolerance", gradient_tolerance)
     level = at_least_0("lbfgs", "value_tolerance", value_tolerance)
     if not (callback is None or callable(callback)):
@@ -148,13 +148,6 @@ def lbfgs(
             except StopIteration:
                 reason = reason or "the callback stopped it"
     return Minimum(*lowest, iterations, counted.calls, done, reason)
-
-
-def _check_count(name: str, count: int, least: int) -> None:
-    """Raise unless an option is a whole number of at least this."""
-    if not (is_whole(count) and count >= least):
-        hint = f"give a whole number of at least {least}"
-        raise InvalidValue(f"{name}={shown(count)}", operation="lbfgs", hint=hint)
 
 
 class _At(NamedTuple):

@@ -86,7 +86,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     line 1 is no row and left out: 'Sales of May'
     line 4 has units and is left out: 'EUR'
     """
-    separator, records = max(((one, _records(sample, one)) for one in separators), key=lambda pair: _fitness(*pair))
+    separator, records = max(((one, _records(sample, one)) for one in separators), key=lambda pair: _fitness(pair[1]))
     notes = [] if separator == separators[0] else [f"columns are separated by {separator!r}"]
     filled = [record for record in records if not record.blank]
     if not filled:
@@ -185,7 +185,7 @@ def _width(records: Sequence[Record]) -> int:
     return max(counts, key=lambda width: (counts[width], width))
 
 
-def _fitness(separator: str, records: Sequence[Record]) -> tuple[float, float]:
+def _fitness(records: Sequence[Record]) -> tuple[float, float]:
     """Return how well a separator divides records: the share of equal width, and of fields that are values."""
     some = [record for record in records if not record.blank]
     width = _width(some) if some else 1

@@ -100,7 +100,7 @@ def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None = None
     variances, axes = variances[kept], axes[:, kept]
     components = centred @ axes
     along = components.T @ (shares * (y - mean)) / len(x)
-    best, weights = float("inf"), np.zeros(len(variances))
+    best, solution = float("inf"), np.zeros(len(variances))
     for penalty in (np.inf, *PENALTIES):
         shrunk = np.zeros(len(variances)) if penalty == np.inf else 1 / (variances + penalty * variances.mean())
         leverage = shares * (1 / len(x) + (components**2) @ shrunk / len(x))
@@ -110,8 +110,8 @@ def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None = None
         left_out = (y - mean - components @ (shrunk * along)) / (1 - leverage)
         error = float(np.mean(shares * left_out**2))
         if error < best:
-            best, weights = error, shrunk * along
-    w = axes @ weights
+            best, solution = error, shrunk * along
+    w = axes @ solution
     return w[None], np.array([mean - means @ w])
 
 

@@ -155,7 +155,9 @@ def train(
 
 
 def _diverged(training: Training) -> None:
-    got = f"the loss became {training.history['train_loss'][-1]} in epoch {training.epoch}"
+    loss, error = (training.history[name][-1] for name in ("train_loss", "validation_error"))
+    what, value = ("loss", loss) if not math.isfinite(loss) else ("validation error", error)
+    got = f"the {what} became {value} in epoch {training.epoch}"
     if not training.best_epoch:
         hint = f"try a smaller learning rate, such as {training.course.optimizer.lr / 10:g}"
         raise DivergenceError(got, operation="fit", hint=hint)
