@@ -388,8 +388,9 @@ class TestErrors:
         assert result.exit_code == 2
         assert flags[0] in result.stderr
 
-    def test_momentum_is_for_sgd(self, csv):
-        result = invoke("train", csv, "--target", "price", "--optimizer", "adam", "--momentum", "0.5")
+    def test_momentum_is_for_sgd(self, csv, tmp_path):
+        flags = ["--optimizer", "adam", "--momentum", "0.5", "--output", tmp_path / "run"]
+        result = invoke("train", csv, "--target", "price", *flags)
         assert result.exit_code == 2
         assert "momentum=0.5 beside optimizer='adam'" in result.stderr
 
