@@ -3,15 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from support.folders import Folder, N, plane
+from support.folders import Folder, N, plane, quick
 
 from viva_tensor.tabular import runs
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "find_spec", lambda name: None)  # spare the time of baselines of scikit-learn
-    return Folder(tmp_path)
+    return quick(monkeypatch, Folder(tmp_path))
 
 
 @pytest.fixture(name="plane")

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from support.folders import Folder, N, plane
+from support.folders import Folder, N, plane, quick
 
 from viva_tensor import tabular
 from viva_tensor.options import Failure, names
@@ -21,8 +21,7 @@ from viva_tensor.train.training import Training
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "find_spec", lambda name: None)  # spare the time of baselines of scikit-learn
-    return Folder(tmp_path)
+    return quick(monkeypatch, Folder(tmp_path))
 
 
 def test_names_are_separated_by_commas_stand_in_quotes_and_may_be_given_again():

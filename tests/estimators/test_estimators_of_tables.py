@@ -326,7 +326,7 @@ class TestPipeline:
     def test_the_preset_decides(self, monkeypatch):
         X, y = shop(1100)
         few = Members(2, 8, (8,), steps=20, cycles=1)
-        assert fitted(TabularRegressor, X[:200], y[:200]).preset_.why == "fewer than 1,000 rows"
+        assert fitted(TabularRegressor, X[:200], y[:200]).preset_.why == "fewer than 300 rows"
         assert fitted(TabularRegressor, X[:200], y[:200], settings=few).preset_.networks == 2
         assert fitted(TabularRegressor, X, y, preset="fast").preset_.networks == 1
         monkeypatch.setitem(tabular.presets.KINDS, "default", Members(5, 64, (8,), steps=20, cycles=1))

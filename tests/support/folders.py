@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from click.testing import CliRunner, Result
 
 from viva_tensor.cli import cli
+from viva_tensor.tabular import members, runs
 
 N = 400
 
@@ -49,6 +51,13 @@ class Folder:
         done = self.call("predict", self.path / "run", self.path / name, *flags)
         assert done.exit_code == 0, done.output
         return pd.read_csv(io.StringIO(done.stdout)), done.stderr
+
+
+def quick(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> Folder:
+    """Spare the time of scikit-learn's baselines, and of several networks where one tells as much."""
+    monkeypatch.setattr(runs, "find_spec", lambda name: None)
+    monkeypatch.setattr(members, "LEAST_ROWS", 10 * N)
+    return folder
 
 
 def plane() -> pd.DataFrame:

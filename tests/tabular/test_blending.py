@@ -219,7 +219,7 @@ def test_minutes_are_for_the_preset_best(tmp_path):
         assert result.exit_code == 2
         assert "--minutes 1 is for --preset best" in result.stderr
     assert tabular.presets.choose("best", tabular.presets.Situation(5000), {"minutes": 2}).members.minutes == 2
-    assert tabular.presets.choose("best", tabular.presets.Situation(500), {"minutes": 2}).members is None
+    assert tabular.presets.choose("best", tabular.presets.Situation(250), {"minutes": 2}).members is None
 
 
 def test_a_blend_cannot_be_trained_on():

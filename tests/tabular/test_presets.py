@@ -122,11 +122,11 @@ def test_shares_for_the_test_that_are_none(fraction):
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):
     run = tabular.run(plane(100), "y", preset="fast")
-    assert run.preset == ("fast", "fewer than 1,000 rows", 1, 0, run.settings.epochs, 0)
+    assert run.preset == ("fast", "fewer than 300 rows", 1, 0, run.settings.epochs, 0)
     tabular.save(run, tmp_path)
-    line = f"Preset fast (fewer than 1,000 rows): 1 network, at most {run.settings.epochs} epochs"
+    line = f"Preset fast (fewer than 300 rows): 1 network, at most {run.settings.epochs} epochs"
     assert line in (tmp_path / "report.md").read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "fewer than 1,000 rows"
+    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "fewer than 300 rows"
     several = tabular.run(plane(200), "y", QUICK)
     assert several.preset == ("", "settings as given", 2, 25, several.settings.epochs, 2)
 
