@@ -5,8 +5,6 @@ import pandas as pd
 import pytest
 from support.folders import Folder, N, plane, quick
 
-from viva_tensor.tabular import runs
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

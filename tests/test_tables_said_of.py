@@ -13,7 +13,7 @@ from support.folders import Folder, N, plane, quick
 
 from viva_tensor import tabular
 from viva_tensor.options import Failure, names
-from viva_tensor.tabular import Writing, runs
+from viva_tensor.tabular import Writing
 from viva_tensor.tabular.notation import Numbers
 from viva_tensor.tabular.recognition import overruled
 from viva_tensor.train.training import Training
