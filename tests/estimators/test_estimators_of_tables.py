@@ -330,7 +330,7 @@ class TestPipeline:
         assert fitted(TabularRegressor, X[:200], y[:200], settings=few).preset_.networks == 2
         assert fitted(TabularRegressor, X, y, preset="fast").preset_.networks == 1
         monkeypatch.setitem(tabular.presets.KINDS, "default", Members(5, 64, (8,), steps=20, cycles=1))
-        assert fitted(TabularRegressor, X, y).preset_[:3] == ("default", "1,000 to 100,000 rows", 5)
+        assert fitted(TabularRegressor, X, y).preset_[:3] == ("default", "300 to 100,000 rows", 5)
 
     def test_the_share_of_rows_for_validation(self):
         X, y = shop(200)
