@@ -20,8 +20,8 @@ from gate import SLOWER, built, confirmed, named, ratios
 
 from viva_tensor.kernels._elementwise import FORMULAS, ROW_FORMULAS
 
-# Not cores of kernels. Three cores are in no case, being at most a few hundredths of any call: `sum_join` adds the sums
-# of chunks of 8192 elements, `clip` makes one factor of a norm, `to_panels` copies what products then read many times.
+# Three cores are in no case, being at most a few hundredths of any call: `sum_join` adds the sums of chunks of 8192
+# elements, `clip` makes one factor of a norm, `to_panels` copies what products then read many times.
 PLACES = 4  # fewer than in the gate, which takes longer for one comparison
 PATHS = {"program forward", "program step", "program run", "team", "tape", "compiler", "call"}
 

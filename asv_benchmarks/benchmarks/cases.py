@@ -73,6 +73,11 @@ def _on_arrays(call: Callable[[Arrays], object], dtype: str) -> Callable[[np.ran
     return make
 
 
+def _bags(at: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return indices and weights of four rows for each of sixteen."""
+    return at.classes.reshape(16, 4), at.shares[0, :64].reshape(16, 4)
+
+
 ELEMENTS: dict[str, Callable[[Arrays], object]] = {
     "add": lambda at: kernels.add(at.x, at.y, out=at.out),
     "sub": lambda at: kernels.sub(at.x, at.y, out=at.out),
@@ -154,6 +159,16 @@ OTHERS: dict[str, tuple[str, Callable[[Arrays], object]]] = {
     "momentum": ("update descent", lambda at: kernels.sgd(at.x, at.y, 0.01, 0.9, at.y)),
     "adam": ("update adam", lambda at: kernels.adam(at.x, at.y, at.y, at.y, 10, 0.001)),
     "rmsprop": ("update rmsprop", lambda at: kernels.rmsprop(at.x, at.y, at.y, 0.01)),
+    "lion": ("update lion", lambda at: kernels.lion(at.x, at.y, at.y, 0.001)),
+    "largest along an axis": ("along", lambda at: kernels.max(at.x, axis=1)),
+    "running sums": ("along", lambda at: kernels.cumsum(at.x, axis=0)),
+    "take": ("take", lambda at: kernels.take(at.x, at.classes)),
+    "take backward": ("take_backward", lambda at: kernels.take_backward(at.y, at.x, at.classes)),
+    "embedding bag": ("embedding_bag", lambda at: kernels.embedding_bag(at.x, *_bags(at))),
+    "embedding bag backward": (
+        "embedding_bag_backward",
+        lambda at: kernels.embedding_bag_backward(at.y[:16], at.x, *_bags(at)),
+    ),
 }
 # name: (path, rows, depth, columns, a transposed, b transposed)
 PRODUCTS = {

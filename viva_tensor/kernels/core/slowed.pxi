@@ -48,6 +48,26 @@ cdef void slowed_sum(const void* args, int thread, int threads) noexcept nogil:
     slowed(quick.sum, args, thread, threads, 0)
 
 
+cdef void slowed_along(const void* args, int thread, int threads) noexcept nogil:
+    slowed(quick.along, args, thread, threads, 0)
+
+
+cdef void slowed_take(const void* args, int thread, int threads) noexcept nogil:
+    slowed(quick.take, args, thread, threads, 0)
+
+
+cdef void slowed_take_backward(const void* args, int thread, int threads) noexcept nogil:
+    slowed(quick.take_backward, args, thread, threads, 0)
+
+
+cdef void slowed_embedding_bag(const void* args, int thread, int threads) noexcept nogil:
+    slowed(quick.embedding_bag, args, thread, threads, 0)
+
+
+cdef void slowed_embedding_bag_backward(const void* args, int thread, int threads) noexcept nogil:
+    slowed(quick.embedding_bag_backward, args, thread, threads, 0)
+
+
 cdef void slowed_squared_error(const void* args, int thread, int threads) noexcept nogil:
     slowed(quick.squared_error, args, thread, threads, 0)
 
@@ -65,7 +85,7 @@ cdef void slowed_to_panels(const void* args, int thread, int threads) noexcept n
 
 
 include "slowed_names.pxi"  # made by the build
-cdef dict UPDATES = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP}
+cdef dict UPDATES = {"descent": DESCENT, "adam": ADAM, "rmsprop": RMSPROP, "lion": LION}
 cdef dict PATHS = {
     "no_depth": NO_DEPTH, "row_by_row": ROW_BY_ROW, "shallow": SHALLOW, "deep": DEEP, "rows_beside": ROWS_BESIDE,
     "rows_across": ROWS_ACROSS, "packed": PACKED, "row_panels": ROW_PANELS, "column_panels": COLUMN_PANELS,
@@ -89,6 +109,16 @@ def slow(str name):
         cores.dropout = slowed_dropout
     elif name == "sum":
         cores.sum = slowed_sum
+    elif name == "along":
+        cores.along = slowed_along
+    elif name == "take":
+        cores.take = slowed_take
+    elif name == "take_backward":
+        cores.take_backward = slowed_take_backward
+    elif name == "embedding_bag":
+        cores.embedding_bag = slowed_embedding_bag
+    elif name == "embedding_bag_backward":
+        cores.embedding_bag_backward = slowed_embedding_bag_backward
     elif name == "squared_error":
         cores.squared_error = slowed_squared_error
     elif name == "squared_norm":
