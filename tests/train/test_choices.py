@@ -10,7 +10,7 @@ import pytest
 
 from viva_tensor import autograd, nn, optim
 from viva_tensor.error import DtypeError, InvalidValue
-from viva_tensor.train import Settings, fit, settings
+from viva_tensor.train import Settings, checkpointing, fit, settings
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((240, 2))
@@ -69,6 +69,7 @@ class TestLoss:
             lambda delta: lambda tape, output, target: nn.huber_loss(tape, output, target, delta=delta),
             lambda delta: lambda tape, output, target, delta=delta: nn.huber_loss(tape, output, target, delta=delta),
             lambda delta: wraps(nn.huber_loss)(lambda *given: nn.huber_loss(*given, delta=delta)),
+            lambda delta: partial(partial(nn.huber_loss, delta=delta)),
         ],
     )
     def test_a_checkpoint_knows_what_a_function_holds(self, made, tmp_path, monkeypatch):
@@ -77,13 +78,28 @@ class TestLoss:
         fit(X, Y, Settings(loss=made(np.float64(0.5)), epochs=2), checkpoint=path, resume=True)
         with pytest.raises(InvalidValue, match=r"other loss=\S*(partial|<lambda>|huber_loss).*0\.5"):
             fit(X, Y, Settings(loss=made(0.75), epochs=2), checkpoint=path, resume=True)
-        named = settings._named
-        monkeypatch.setattr(
-            settings, "_named", lambda value: str(named(value)).split("(")[0] if callable(value) else value
-        )
+        monkeypatch.setattr(checkpointing, "described", settings._named)
         fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older)
         monkeypatch.undo()
         fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older, resume=True)
+
+
+    def test_a_count_that_a_metric_keeps_does_not_tell_it_from_itself(self, tmp_path):
+        def counting():
+            calls, seen = 0, []
+
+            def metric(tape, output, target):
+                nonlocal calls
+                calls += 1
+                seen.append(calls)
+                return nn.mse_loss(tape, output, target)
+
+            return metric
+
+        path = tmp_path / "run.safetensors"
+        fit(X, Y, Settings(metric=counting(), epochs=2, schedule="constant"), checkpoint=path)
+        longer = Settings(metric=counting(), epochs=3, schedule="constant")
+        assert len(fit(X, Y, longer, checkpoint=path, resume=True).history["epoch"]) == 3
 
 
 class TestMetric:

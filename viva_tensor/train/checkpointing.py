@@ -20,7 +20,7 @@ from viva_tensor.error import InvalidFile, InvalidValue, RankError, TensorError
 from viva_tensor.kernels.checks import check_count, positive
 from viva_tensor.train.network import parameters, record_layers
 from viva_tensor.train.rows import Rows
-from viva_tensor.train.settings import DEFAULTS, Settings
+from viva_tensor.train.settings import DEFAULTS, Settings, described
 from viva_tensor.train.sources import SourcedRows
 from viva_tensor.train.sparse import SparseRows
 from viva_tensor.train.training import Reached, Training
@@ -108,7 +108,8 @@ class Checkpointer:
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that must not change, without the optimiser, which has its own entry in a checkpoint."""
-        settings = self._training.settings.plain()
+        given = self._training.settings
+        settings = given.plain() | {"loss": described(given.loss), "metric": described(given.metric)}
         del settings["optimizer"], settings["patience"]
         if settings["schedule"] == "constant":
             del settings["epochs"]

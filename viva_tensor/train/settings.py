@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import dis
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -29,6 +30,7 @@ LOSSES: Mapping[str, Loss] = {
 SCHEDULES = ("cosine", "constant")
 DTYPES = ("float32", "float64")
 WARM_UP = 100  # steps
+NESTED = 3  # functions that hold others, of which the outer ones are looked into
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.plain().items())})"
 
     def plain(self) -> dict[str, Any]:
-        """Return the settings by name, functions as the names they go by, with the numbers and text that they hold.
+        """Return the settings by name, functions as the names they go by.
 
         Examples
         --------
@@ -149,23 +151,32 @@ def _named(value: Any) -> Any:
         return value
     if is_dataclass(value) and not isinstance(value, type):  # with what it was made of
         return f"{type(value).__module__}.{value!r}"
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def described(value: Any, depth: int = 0) -> Any:
+    """Return the name that a function goes by, with numbers and text in its partial, closure or defaults.
+
+    A number that the function itself changes, such as a count of its calls, does not tell it from others.
+
+    Examples
+    --------
+    >>> described(partial(nn.huber_loss, delta=2))
+    'functools.partial(viva_tensor.nn.losses.huber_loss, delta=2.0)'
+    """
+    held: list[str] = []
     if isinstance(value, partial):
-        given = [*map(_held, value.args), *(f"{name}={_held(one)}" for name, one in value.keywords.items())]
-        return f"functools.partial({', '.join([_named(value.func), *given])})"
-    name = _plainly(value)
-    if isfunction(value) and (value.__closure__ or "<" in value.__qualname__):  # made with what it holds
+        held = [_held(one, depth) for one in (value.func, *value.args)]
+        held += [f"{name}={_held(one, depth)}" for name, one in value.keywords.items()]
+    elif isfunction(value) and (value.__closure__ or "<" in value.__qualname__):
+        changed = {one.argval for one in dis.get_instructions(value) if one.opname == "STORE_DEREF"}
         cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        held = [f"{name}={_held(cell)}" for name, cell in cells]
-        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        return f"{name}({', '.join([*held, *map(_held, defaults)])})" if held or defaults else name
-    return name
+        held = [f"{name}={_held(cell, depth)}" for name, cell in cells if name not in changed]
+        held += [_held(one, depth) for one in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())]
+    return f"{_named(value)}({', '.join(held)})" if held else _named(value)
 
 
-def _plainly(function: Any) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-
-
-def _held(value: Any) -> str:
+def _held(value: Any, depth: int) -> str:
     """Return a value that a function holds as text that is the same in each process."""
     if isinstance(value, CellType):
         try:
@@ -173,11 +184,15 @@ def _held(value: Any) -> str:
         except ValueError:  # nothing yet
             return ""
     value = value.item() if isinstance(value, np.generic) else value
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | str):
         return repr(value)
+    if isinstance(value, int | float):
+        return repr(float(value))
     if isinstance(value, tuple):
-        return f"({', '.join(map(_held, value))})"
-    return _plainly(value) if callable(value) else type(value).__qualname__
+        return f"({', '.join(_held(one, depth) for one in value)})"
+    if callable(value) and depth < NESTED:
+        return str(described(value, depth + 1))
+    return type(value).__qualname__  # of a list or an array, too, which may change at each call
 
 
 def _takes(function: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
