@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -42,6 +43,16 @@ def test_a_pipe_is_written_to(tmp_path):
     reader.join(10)
     assert read == [b"new"]
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout, which Windows lacks")
+def test_what_a_descriptor_leads_to_goes_on_where_it_is(tmp_path):
+    code = "from viva_tensor import files; print('before', flush=True); files.replace('/dev/stdout', b'whole\\n')"
+    with open(tmp_path / "log", "ab") as log:
+        log.write(b"old\n")
+        log.flush()
+        subprocess.run([sys.executable, "-c", f"{code}; print('after')"], stdout=log, check=True)
+    assert (tmp_path / "log").read_text().split() == ["old", "before", "whole", "after"]
 
 
 def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path):

@@ -68,7 +68,9 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     path = as_path("write", path)
     with _named(path):
         if is_stream(path):
-            path.write_bytes(content)
+            descriptor = _descriptor(path)
+            with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as stream:
+                stream.write(content)
         else:
             _replace_file(Path(os.path.realpath(path)), content)
     return path
@@ -95,15 +97,9 @@ def check_writable(path: Path) -> None:
             path.stat()  # a name that is too long
         if is_stream(path):
             return
-        lacking = [folder for folder in path.parents if not folder.exists()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(Path(os.path.realpath(path))) as temporary:
-                temporary.touch()
-        finally:
-            for folder in lacking:
-                with suppress(OSError):
-                    folder.rmdir()
+        whole = Path(os.path.realpath(path))
+        with _temporary(next(folder for folder in whole.parents if folder.exists()) / whole.name) as temporary:
+            temporary.touch()
 
 
 @contextmanager
@@ -141,7 +137,14 @@ def is_stream(path: Path) -> bool:
     >>> is_stream(Path(os.devnull)), is_stream(Path("no such file")), is_stream(Path("."))
     (True, False, False)
     """
-    return path.exists() and not (path.is_file() or path.is_dir())
+    return _descriptor(path) is not None or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the descriptor of this process that a path names: opened anew, its file would begin at 0 again."""
+    name = {"/dev/stdout": "/dev/fd/1", "/dev/stderr": "/dev/fd/2"}.get(os.fspath(path), os.fspath(path))
+    folder, _, number = name.rpartition("/")
+    return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
 def _replace_file(path: Path, content: bytes) -> None:

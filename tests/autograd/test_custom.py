@@ -1,5 +1,8 @@
 """Operations that users define: what they give is checked, and what they lack is said."""
 
+import gc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,24 @@ def test_an_operation_with_a_rule_takes_part():
 def test_rules_that_do_not_fit_are_refused(rules, kind, said):
     with pytest.raises(kind, match=said):
         autograd.backward(*through(*rules)[:2])
+
+
+@pytest.mark.parametrize("value", [1.0, [1.0, 2.0]])
+def test_numbers_that_numpy_makes_of_arrays_without_axes_are_arrays(value):
+    sine = Operation("sine", lambda shape: shape, np.sin, (lambda do, grad, y, x: grad * np.cos(x),))
+    x, tape = autograd.new_variable(autograd.new_tape(), value)
+    y, tape = autograd.record(tape, sine, x)
+    loss, tape = autograd.sum(tape, y)
+    np.testing.assert_allclose(autograd.backward(tape, loss)[x], np.cos(x.data), rtol=1e-6)
+    assert type(y.data) is np.ndarray
+
+
+def test_all_operations_of_the_library_are_its_own():
+    found = [one for one in gc.get_objects() if type(one) is Operation and one.gradients]
+    library = [one for one in found if str(getattr(one.forward, "__module__", "")).startswith("viva_tensor")]
+    assert len(library) > 80
+    assert {one.name for one in library if not one.ours} == set()
+    assert not replace(autograd.operations.RELU, gradients=(double,)).ours
 
 
 def test_without_rules_constants_have_no_gradient():

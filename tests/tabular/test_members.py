@@ -96,6 +96,11 @@ def test_a_class_of_two_rows_that_nothing_tells_stays_about_as_probable_as_it_is
     assert loss < 1.3 * always  # 2.6 to 5.6 times where parts without the class chose their own epoch
 
 
+def test_absent_classes_count_by_the_weights_of_their_rows():
+    classes, weights = np.float32([0, 0, 1, 2]), np.array([1.0, 1.0, 1.0, 3.0])
+    assert absent_of(classes, np.float32([0, 1]), 3, weights).shares == (0.0, 0.0, 0.5)
+
+
 def test_absent_classes_count_in_held_out_rows_as_often_as_elsewhere(rng):
     outputs = rng.standard_normal((50, 3))
     loss = absent_of(np.float32([0] * 60 + [1] * 30 + [2] * 10), np.float32([0] * 40 + [1] * 10), 3)

@@ -83,7 +83,6 @@ class TestLoss:
         monkeypatch.undo()
         fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older, resume=True)
 
-
     def test_a_count_that_a_metric_keeps_does_not_tell_it_from_itself(self, tmp_path):
         def counting():
             calls, seen = 0, []

@@ -132,7 +132,7 @@ def recorded(Nodes tape, operation, tuple inputs, dict attributes):
         arrays.append((<Record> variable).data)
     data = operation.forward(*arrays, **attributes)
     if not operation.ours:
-        check_result(operation, data, arrays, attributes, tracked)
+        data = check_result(operation, data, arrays, attributes, tracked)
     freeze(data)
     fixed = MappingProxyType(attributes) if attributes else NOTHING
     return tape.grown(operation, data, tracked, inputs, fixed, tuple(wanted))
@@ -186,6 +186,6 @@ cdef int pull(tuple node, grad, dict grads, reached) except -1:
             if more is None:  # no slope for an input of this shape
                 continue
             if not ours:
-                check_gradient(operation, i, more, (<Record> inputs[i]).data)
+                more = check_gradient(operation, i, more, (<Record> inputs[i]).data)
             grads[index] = add(grads[index], more) if index in grads else more
     return 0

@@ -28,8 +28,8 @@ def check_operation(operation: Any) -> None:
 
 def check_result(
     operation: Operation, result: Any, arrays: Sequence[Array], attributes: Mapping[str, Any], tracked: bool
-) -> None:
-    """Raise if an operation has no rule for an input, or its result is not what its shape rule says.
+) -> Array:
+    """Return a result as an array; raise if it is not as the shape rule says, or the operation lacks gradient rules.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_result(
     if tracked:
         check_rules(operation, len(arrays))
     shape = tuple(operation.shape(*(array.shape for array in arrays), **attributes))
-    _check_array(operation, "the forward function", result, shape, arrays[0].dtype if arrays else None)
+    return _checked(operation, "the forward function", result, shape, arrays[0].dtype if arrays else None)
 
 
 def check_rules(operation: Operation, inputs: int) -> None:
@@ -48,20 +48,22 @@ def check_rules(operation: Operation, inputs: int) -> None:
         raise InvalidValue(got, operation=operation.name, hint="give one for each input, None where there is no slope")
 
 
-def check_gradient(operation: Operation, index: int, grad: Any, array: Array) -> None:
-    """Raise if the gradient rule for an input gives another shape or dtype than that of the input.
+def check_gradient(operation: Operation, index: int, grad: Any, array: Array) -> Array:
+    """Return the gradient of an input as an array; raise if its shape or dtype is another than the input's.
 
     Raises
     ------
     InvalidValue, ShapeMismatch, DtypeError
     """
-    _check_array(operation, f"the gradient rule for input {index}", grad, array.shape, array.dtype)
+    return _checked(operation, f"the gradient rule for input {index}", grad, array.shape, array.dtype)
 
 
-def _check_array(
+def _checked(
     operation: Operation, source: str, given: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None
-) -> None:
+) -> Array:
     hint = f"from {source}"
+    if isinstance(given, np.generic):  # which NumPy makes of arrays without axes
+        given = np.asarray(given)
     if not isinstance(given, np.ndarray):
         got = f"got {type(given).__name__}, wanted an array"
         raise InvalidValue(got, operation=operation.name, hint=hint)
@@ -69,3 +71,4 @@ def _check_array(
         raise ShapeMismatch(shape, given.shape, operation=operation.name, hint=hint)
     if dtype is not None and given.dtype != dtype:
         raise DtypeError(f"got {given.dtype}, wanted {dtype}", operation=operation.name, hint=hint)
+    return given

@@ -7,7 +7,7 @@ from viva_tensor.error import InvalidValue
 
 
 cdef enum:
-    DEEPEST = 500  # trees in trees, which the stack of any thread holds
+    DEEPEST = 500  # trees in trees, which the usual stack of a thread holds
 
 
 cdef int collect(params, dict found, int depth) except -1:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, labels_of, numbers_of
-from viva_tensor.tabular.notation import index_among, normal
+from viva_tensor.tabular.notation import MARKERS, index_among, normal
 
 CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
 MISSING = "(missing)"
@@ -24,17 +24,20 @@ DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 def truths_of(column: pd.Series[Any], missing: Sequence[str] = ()) -> pd.Series[Any]:
     """Return a column of text as booleans if it holds no other words than theirs and those for missing values.
 
+    `missing` and the words in MARKERS stand for missing values.
+
     Examples
     --------
-    >>> truths_of(pd.Series(["True", "false", "?"]), ["?"]).tolist()
-    [True, False, <NA>]
+    >>> truths_of(pd.Series(["True", "false", "gone", "NA"]), ["gone"]).tolist()
+    [True, False, <NA>, <NA>]
     >>> truths_of(pd.Series(["True", "perhaps"])).tolist()
     ['True', 'perhaps']
     """
     codes, labels = labels_of(column)
     indices = [*map(index_among(("False", "True")), labels)]
-    if any(index < 0 and label.strip() not in missing for index, label in zip(indices, labels, strict=True)):
-        return column
+    for index, word in zip(indices, map(str.strip, labels), strict=True):
+        if index < 0 and word and word not in missing and word.casefold() not in MARKERS:
+            return column
     found = np.array([*(None if index < 0 else bool(index) for index in indices), None], dtype=object)
     return pd.Series(found[codes], column.index, dtype="boolean", name=column.name)
 

@@ -154,7 +154,7 @@ def is_better(
         return False
     gain = row_losses(linear, y, target) - row_losses(network, y, target)
     if isinstance(target, Classes):
-        gain += _gain_of_rare(network, linear, y, target)
+        gain += _gain_of_rare(network, linear, y, target, weights)
     mean, parts = gain.mean(), gain
     if weights is not None:
         shares = weights / weights.mean()
@@ -164,7 +164,9 @@ def is_better(
     return bool(mean > (1 + 5 / rows) * chance)
 
 
-def _gain_of_rare(network: Float32Array, linear: Float32Array, y: Float32Array, target: Classes) -> Float64Array:
+def _gain_of_rare(
+    network: Float32Array, linear: Float32Array, y: Float32Array, target: Classes, weights: Float64Array | None
+) -> Float64Array:
     """Return what each row's gain would have more, on average, with one more row of each class that has very few.
 
     These few may be in the right places by chance, while the class is all but impossible elsewhere.
@@ -172,5 +174,7 @@ def _gain_of_rare(network: Float32Array, linear: Float32Array, y: Float32Array, 
     counts = np.bincount(y.astype(int), minlength=target.outputs)
     rare = (counts > 0) & (counts < LEAST_ROWS)
     theirs, own = (np.log(np.maximum(target.probabilities(outputs)[:, rare], 1e-300)) for outputs in (linear, network))
-    more: Float64Array = (own - theirs).sum(axis=1) / len(y)
+    total = counts if weights is None else np.bincount(y.astype(int), weights, minlength=target.outputs)
+    each = total[rare] / counts[rare] / total.sum()  # the weight of such a row, of that of all
+    more: Float64Array = (own - theirs) @ each
     return more

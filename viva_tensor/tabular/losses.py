@@ -127,17 +127,19 @@ class WithAbsent:
         return autograd.sub(tape, loss, more)
 
 
-def absent_of(classes: Float32Array, held_out: Float32Array, count: int) -> WithAbsent | None:
-    """Return the loss of held-out rows by the classes of all and of these, or None if these lack none.
+def absent_of(
+    classes: Float32Array, held_out: Float32Array, count: int, weights: Float64Array | None = None
+) -> WithAbsent | None:
+    """Return the loss of held-out rows by the classes of all, with their weights, and of these; None: they lack none.
 
     Examples
     --------
     >>> absent_of(np.float32([0, 0, 1, 2]), np.float32([0, 1]), 3)
     WithAbsent(shares=(0.0, 0.0, 0.25))
     """
-    everywhere, there = (np.bincount(y.astype(int), minlength=count) for y in (classes, held_out))
-    lacking = (there == 0) & (everywhere > 0)
-    return WithAbsent(tuple((everywhere / len(classes) * lacking).tolist())) if lacking.any() else None
+    everywhere = np.bincount(classes.astype(int), weights, minlength=count)
+    lacking = (np.bincount(held_out.astype(int), minlength=count) == 0) & (everywhere > 0)
+    return WithAbsent(tuple((everywhere / everywhere.sum() * lacking).tolist())) if lacking.any() else None
 
 
 def row_losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:

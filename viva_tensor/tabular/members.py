@@ -310,7 +310,8 @@ def _member(
     classes, absent = None, None
     if isinstance(prepared.target, Classes):
         classes, y = prepared.target.outputs, features.y
-        absent = absent_of(y[np.concatenate([rows, held_out])], y[held_out], classes)
+        every = np.concatenate([rows, held_out])
+        absent = absent_of(y[every], y[held_out], classes, None if weights is None else weights[every])
     given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}
     if absent is None or settings.metric is not None:
         return _Member(_cycles(given, settings, start, cycles, watch.sharing), start, held_out)

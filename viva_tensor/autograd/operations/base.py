@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -98,7 +98,8 @@ class Operation:
         Takes the shapes of the inputs and the attributes, and returns the shape of the output. The forward kernel
         refuses inputs that do not fit.
     forward : callable
-        Takes the arrays of the inputs and the attributes, and returns a new array (or a view of an input).
+        Takes the arrays of the inputs and the attributes, and returns a new array (or a view of an input) of the dtype
+        of the first.
     gradients : tuple of callable or None
         One rule for each input, ``rule(do, grad, output, *inputs, **attributes)``; None where the output has no slope,
         such as that of an index, or of an input that gives its shape alone.
@@ -130,7 +131,7 @@ class Operation:
     lower: Callable[..., Any] | None = None
     tangents: tuple[Tangent, ...] = ()
     pointwise: bool = False
-    ours: bool = False
+    ours: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gradients", tuple(self.gradients))
@@ -164,12 +165,18 @@ class Operation:
 _KNOWN: dict[str, Callable[[int], Operation]] = {}  # what gives the operation of a name, for a number of inputs
 
 
+def own(operation: Operation) -> Operation:
+    """Take an operation for this library's, which is not checked as it comes."""
+    object.__setattr__(operation, "ours", True)
+    return operation
+
+
 def remember(operation: Operation, of_inputs: Callable[[int], Operation] | None = None) -> None:
     """Take an operation for this library's, and let pickles find it by its name.
 
     One of any number of inputs is found by what gives it for a number.
     """
-    object.__setattr__(operation, "ours", True)
+    own(operation)
     _KNOWN[operation.name] = of_inputs or (lambda inputs: operation)
 
 

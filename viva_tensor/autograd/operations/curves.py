@@ -45,6 +45,7 @@ __all__ = [
     "LEAKY_RELU",
     "LOG_COSH",
     "LOG_SOFTMAX",
+    "LOG_SOFTMAX_BACKWARD",
     "MISH",
     "NORMALIZE",
     "RELU",

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 
 from viva_tensor import kernels
-from viva_tensor.autograd.operations.base import Do, OpenSize, Operation, Shape, Span, Tangent, Value, like, same
+from viva_tensor.autograd.operations.base import (
+    Do,
+    OpenSize,
+    Operation,
+    Shape,
+    Span,
+    Tangent,
+    Value,
+    like,
+    own,
+    same,
+)
 from viva_tensor.error import ShapeMismatch
 from viva_tensor.kernels.arrays import Array, as_arrays, empty
 
@@ -191,4 +202,4 @@ def concatenation(count: int) -> Operation:
 
     rules = tuple(partial(gradient, index=index) for index in range(count))
     tangents: tuple[Tangent, ...] = tuple(partial(tangent, index=index) for index in range(count))
-    return Operation("concatenate", _joined_shape, _joined, rules, lower, tangents, ours=True)
+    return own(Operation("concatenate", _joined_shape, _joined, rules, lower, tangents))
