@@ -83,6 +83,13 @@ class TestLoss:
         monkeypatch.undo()
         fit(X, Y, Settings(loss=made(0.5), epochs=2), checkpoint=older, resume=True)
 
+    def test_ranks_know_functions_by_their_names_alone(self):
+        def told(rank):
+            return lambda tape, output, target: nn.mse_loss(tape, output, target) if rank else None
+
+        first, second = (Settings(metric=told(rank)).plain() for rank in (0, 1))
+        assert first == second
+
     def test_a_count_that_a_metric_keeps_does_not_tell_it_from_itself(self, tmp_path):
         def counting():
             calls, seen = 0, []
