@@ -268,6 +268,8 @@ def test_integers_beyond_64_bits_in_json_stay_exact(reader):
     [
         ('{"a": 1}\n\n{"a": \n', "line 3: Expecting value"),
         ('{"a": 1}\n[1]\n', "line 2 is no object"),
+        ('null\n{"a": 1}\n', "line 1 is no object"),
+        ('{"a": 1}\nnull\n', "line 2 is no object"),
         ('{"a": 1, "a": 2}\n', "line 1: a row has two values of 'a'"),
     ],
 )
@@ -305,6 +307,29 @@ def test_rows_before_the_names_of_a_sheet(tmp_path, sheet, names, values, notes)
     assert list(source.table.columns) == names
     assert rows(source) == values
     assert source.notes == notes
+
+
+def test_numbers_and_dates_are_names_of_columns_of_a_sheet(tmp_path):
+    table = pd.DataFrame([[1, 2, 3, 4]], columns=[2019, 2.5, pd.Timestamp("2020-01-01"), " y "])
+    table.to_excel(tmp_path / "t.xlsx", index=False)
+    assert list(read(tmp_path / "t.xlsx").table.columns) == ["2019", "2.5", "2020-01-01", "y"]
+    table.set_axis(["y", "a", "b", " y "], axis=1).to_excel(tmp_path / "u.xlsx", index=False)
+    with pytest.raises(DataError, match=r"u\.xlsx.*two columns.*'y'"):
+        read(tmp_path / "u.xlsx")
+
+
+def test_booleans_of_a_sheet_stay_such_beside_an_empty_cell(tmp_path):
+    table = pd.DataFrame({"a": [True, None, False], "b": [1, None, 0], "c": [True, False, True]}, dtype=object)
+    table.to_excel(tmp_path / "t.xlsx", index=False)
+    found = read(tmp_path / "t.xlsx").table
+    assert found["a"].astype(object).where(found["a"].notna(), None).tolist() == [True, None, False]
+    assert [str(found[name].dtype) for name in "abc"] == ["boolean", "float64", "bool"]
+
+
+def test_integers_of_json_lines_are_exact_beyond_64_bits_of_a_float(reader):
+    numbers = [2**63 + 1, 2**63 + 2, 2**64 - 1]
+    lines = "\n".join(json.dumps({"a": number, "x": 0.5}) for number in numbers)
+    assert reader(lines, name="t.jsonl").table["a"].tolist() == numbers
 
 
 def test_a_cell_of_spaces_is_empty(reader):

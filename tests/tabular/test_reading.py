@@ -67,7 +67,8 @@ def agrees_with_csv(path, separator):
         return
     csv.field_size_limit(1 << 24)
     content = path.read_bytes()
-    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    marks = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+    text = content.decode(next((marks[mark] for mark in marks if content.startswith(mark)), "utf-8-sig"))
     header, *rows = (
         row
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)

@@ -106,7 +106,11 @@ class ParquetRows:
 
         self._change = change  # of rows that were read
         self._file = pyarrow.parquet.ParquetFile(path)
-        self.columns: pd.Index[str] = data_frame(self._file.schema_arrow.empty_table()).columns
+        self._schema = self._file.schema_arrow  # each time that a file is asked it makes another
+        self._names = frozenset(self._schema.names)
+        self._stored = self._schema.pandas_metadata or {}
+        self._described = {one.get("field_name", one["name"]): one for one in self._stored.get("columns", [])}
+        self.columns: pd.Index[str] = data_frame(self._schema.empty_table()).columns
 
     def __len__(self) -> int:
         count: int = self._file.metadata.num_rows
@@ -120,8 +124,16 @@ class ParquetRows:
     def __getitem__(self, name: str) -> pd.Series[Any]:
         """Return a column."""
         # an index that is no column of the file takes its length from the first column
-        columns = [name] if name in self._file.schema_arrow.names else self._file.schema_arrow.names[:1]
-        return self._change(data_frame(self._file.read(columns=columns))[[name]])[name]
+        columns = [name] if name in self._names else self._schema.names[:1]
+        return self._change(data_frame(self._about_itself(self._file.read(columns=columns)))[[name]])[name]
+
+    def _about_itself(self, table: pa.Table) -> pa.Table:
+        """Return a column whose metadata of pandas say nothing of the others, of which there may be thousands."""
+        if not self._stored:
+            return table
+        kept = {*table.column_names, *(one for one in self._stored["index_columns"] if isinstance(one, str))}
+        of_it = {**self._stored, "columns": [self._described[name] for name in kept & self._described.keys()]}
+        return table.replace_schema_metadata({b"pandas": json.dumps(of_it).encode()})
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Return the rows from start up to but not including stop; row groups without any of them are not read."""

@@ -13,10 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
@@ -203,10 +205,29 @@ def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.json
 
-    try:
-        return data_frame(pyarrow.json.read_json(path))
-    except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
-        return _of_records(path, list(_records(path)), expected)
+    if _has_objects_alone(path):  # on others Arrow may crash
+        try:
+            table = pyarrow.json.read_json(path)
+            if not any(map(_may_be_integers, table.columns)):
+                return data_frame(table)
+        except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
+            pass
+    return _of_records(path, list(_records(path)), expected)
+
+
+def _has_objects_alone(path: Path) -> bool:
+    with path.open("rb") as lines:
+        starts = (line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] for line in lines)
+        return all(start in (b"{", b"") for start in starts)
+
+
+def _may_be_integers(column: pa.ChunkedArray) -> bool:
+    """Return whether numbers that Arrow read as float64 may be integers that this does not hold."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    largest = pc.max(pc.abs(column)).as_py() if pa.types.is_floating(column.type) else None
+    return largest is not None and largest >= 2**53
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -278,9 +299,30 @@ def _first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence
         at, notes = find_names(top)
         # pandas would call the second of two columns "a" "a.1"
         check_names(path, pd.Index([name for name in top[at] if name] if top else []))
-        dtype = dict.fromkeys(expected.text, "str")
-        table = pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
+
+        def cells(dtype: Any) -> pd.DataFrame:
+            return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
+
+        table = cells(dict.fromkeys(expected.text, "str"))
+        if names := [name for name in table if _may_be_booleans(table[name])]:
+            for name, column in cells(object)[names].items():
+                if column.map(lambda cell: isinstance(cell, bool)).eq(column.notna()).all():
+                    table[name] = column.astype("boolean")
+    table.columns = pd.Index(map(_heading, table.columns))
+    check_names(path, table.columns)
     return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
+
+
+def _may_be_booleans(column: pd.Series[Any]) -> bool:
+    """Return whether a column that pandas made numbers of may hold booleans with gaps between them."""
+    return column.dtype == np.float64 and bool(column.isna().any()) and set(column.dropna()) <= {0.0, 1.0}
+
+
+def _heading(cell: object) -> str:
+    """Return a cell of the line of names as text; a date as ISO 8601 has it."""
+    if isinstance(cell, datetime):
+        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
+    return str(cell).strip()
 
 
 def _top(book: pd.ExcelFile) -> list[list[str]]:
