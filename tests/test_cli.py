@@ -142,10 +142,8 @@ class TestResume:
         assert "interrupted; nothing was written" in result.stderr
         assert not (tmp_path / "a").exists()
 
-    @pytest.mark.parametrize("when", ["viva_tensor.tabular.streaming.read_or_stream", "viva_tensor.tabular.page.page"])
-    def test_whenever_it_is_interrupted_it_says_what_is_left(self, csv, tmp_path, monkeypatch, when):
-        def press(*_, **__):
-            raise KeyboardInterrupt
+    def stopped(self, csv, tmp_path, monkeypatch):
+        """A command whose run a full disk has stopped, so that its checkpoint is left."""
 
         def stop(*_):
             raise OSError(28, "No space left on device")
@@ -154,6 +152,14 @@ class TestResume:
         with monkeypatch.context() as patch:
             patch.setattr("viva_tensor.tabular.saving.save", stop)
             invoke(*command)
+        return command
+
+    @pytest.mark.parametrize("when", ["viva_tensor.tabular.streaming.read_or_stream", "viva_tensor.tabular.page.page"])
+    def test_whenever_it_is_interrupted_it_says_what_is_left(self, csv, tmp_path, monkeypatch, when):
+        def press(*_, **__):
+            raise KeyboardInterrupt
+
+        command = self.stopped(csv, tmp_path, monkeypatch)
         with monkeypatch.context() as patch:
             patch.setattr(when, press)
             result = invoke(*command, "--resume")
@@ -165,13 +171,7 @@ class TestResume:
         assert invoke(*command, "--resume").exit_code == 0
 
     def test_options_that_mend_it_are_named(self, csv, tmp_path, monkeypatch):
-        def stop(*_):
-            raise OSError(28, "No space left on device")
-
-        command = ["train", csv, "--target", "price", *QUICK, "--output", tmp_path / "a"]
-        with monkeypatch.context() as patch:
-            patch.setattr("viva_tensor.tabular.saving.save", stop)
-            invoke(*command)
+        command = self.stopped(csv, tmp_path, monkeypatch)
         result = invoke(*command, "--memory", 0, "--resume")
         assert result.exit_code == 2
         assert "other rows" in result.stderr

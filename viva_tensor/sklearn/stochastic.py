@@ -66,21 +66,18 @@ def prepare_stochastic(
     batches = batches_of(rows.weighted() if incremental else rows, _batch(mlp, len(rows)), mlp.shuffle)
     if incremental:  # with as many rows in each call as there happen to be
         batches = batches.in_few_sizes(MOST_ROWS if isinstance(mlp.batch_size, str) else int(mlp.batch_size))
-    return partial(_fit_stochastic, mlp, _step(mlp, batches), batches, validation, random, incremental)
+    step = _step(mlp, batches)
+    return partial(
+        _fit_stochastic, mlp, step, batches, partial(_train, mlp, step, batches, validation, random, incremental)
+    )
 
 
 def _fit_stochastic(
-    mlp: Any,
-    step: program.Step,
-    batches: Batches,
-    validation: Rows | None,
-    random: np.random.RandomState,
-    incremental: bool,
-    watch: Watch,
+    mlp: Any, step: program.Step, batches: Batches, train: Callable[[Watch], None], watch: Watch
 ) -> None:
     """Train, and give the estimator what came of it."""
     try:
-        _train(mlp, step, batches, validation, random, incremental, watch)
+        train(watch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=4)
     finally:  # also after an exception of a callback or a scorer
