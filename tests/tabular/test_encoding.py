@@ -53,6 +53,17 @@ class TestNumeric:
     def test_outlier_is_clipped(self):
         assert encoded([0.0, 1.0], [1e300, -1e300]) == [[CLIP], [-CLIP]]
 
+    def test_a_long_tail_is_kept(self):
+        """Powers of two have no gap of three; a value far behind all others is absurd."""
+        tail = [0.0, 0.1] * 500 + [2.0**k for k in range(8)]
+        scaled = np.ravel(encoded(tail, tail))
+        column = fit_encoding(pd.DataFrame({"c": tail})).columns[0]
+        np.testing.assert_allclose(scaled * column.std + column.mean, tail, rtol=1e-5, atol=1e-5)
+        assert encoded(tail, [1e6]) == encoded(tail, [128.0])
+        assert encoded([*tail, 1e6], [1e6]) == encoded([*tail, 1e6], [128.0])
+        below = [-value for value in tail]
+        np.testing.assert_allclose(np.ravel(encoded(below, below)), -scaled)
+
     def test_text_where_numbers_were(self):
         with pytest.raises(DataError, match="'c' must hold numbers"):
             encoded([1.0, 2.0], ["three"])

@@ -15,7 +15,7 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, labels_of, numbers_of
 from viva_tensor.tabular.notation import MARKERS, index_among, normal
 
-CLIP = 10.0  # standard deviations; one absurd value must not outweigh all others
+CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
@@ -49,8 +49,9 @@ def _told(name: str, which: npt.NDArray[np.bool_], what: str) -> str:
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number or boolean as ``(value - mean) / std``, clipped to ±10, with `median` for a missing value.
+    """A number or boolean as ``(value - mean) / std``, clipped to `limits`, with `median` for a missing value.
 
+    The limits are ±10, or as far as the values of the training rows reach without a gap, if that is further.
     Between `edges`, if there are any, lie bins, each with a feature that rises from 0 to 1 within it (Gorishniy et al.,
     On embeddings for numerical features in tabular deep learning, NeurIPS 2022, arXiv:2203.05556). If `missing`, a last
     feature is 1 where the value is missing. Training rows had values from `low` to `high`.
@@ -64,6 +65,7 @@ class Numeric:
     low: float = -math.inf
     high: float = math.inf
     edges: tuple[float, ...] = ()
+    limits: tuple[float, float] = (-CLIP, CLIP)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Numeric:
         absent = np.isnan(values)
         values = np.where(absent, self.median, values)
         with np.errstate(over="ignore"):
-            scaled = np.clip((values - self.mean) / self.std, -CLIP, CLIP)
+            scaled = np.clip((values - self.mean) / self.std, *self.limits)
         parts = [scaled]
         if self.edges:
             edges = np.array(self.edges)
@@ -299,4 +301,7 @@ def _numeric_from_dict(record: Mapping[str, Any]) -> Numeric:
     edges = tuple(map(float, record.get("edges", ())))
     if not np.isfinite(edges).all() or (np.diff(edges) <= 0).any() or len(edges) == 1:
         raise ValueError(f"the bins of column {record['name']!r} have no rising edges")
-    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high, edges)
+    least, most = map(float, record.get("limits", (-CLIP, CLIP)))
+    if not (np.isfinite([least, most]).all() and least < most):
+        raise ValueError(f"the limits of column {record['name']!r} are not two finite numbers that rise")
+    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high, edges, (least, most))

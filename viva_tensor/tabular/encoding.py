@@ -19,7 +19,7 @@ import pandas as pd
 
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.columns import DAYS, Categorical, Column, Date, Effect, Numeric, column_from_dict
+from viva_tensor.tabular.columns import CLIP, DAYS, Categorical, Column, Date, Effect, Numeric, column_from_dict
 from viva_tensor.tabular.data import (
     EPOCH,
     DataError,
@@ -37,6 +37,7 @@ from viva_tensor.tabular.progress import counted
 MAX_CATEGORIES = 64
 BLOCK = 65536  # rows encoded at a time
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
+GAP = 3.0  # times as far as the next value: what lies beyond is absurd
 FAR = 20.0  # distances of the quartiles, beyond which a value does not count for mean and deviation
 SEVERAL = 2  # rows with one far value
 LEAST_ROWS = 20  # of an integer column that is taken for a running number
@@ -345,13 +346,22 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
         values = np.where(absent, median, values) if missing else values
         low, high = float(values.min()), float(values.max())
         edges = _edges(values[~absent], bins) if bins else ()
-        values = np.clip(values, *_bounds(values))
-        mean, std = float(values.mean()), 1.0 if low == high else float(values.std())
+        near = np.clip(values, *_bounds(values))
+        mean, std = float(near.mean()), 1.0 if low == high else float(near.std())
     if low == high and not missing:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return "values too large or too close together for float64"
-    return Numeric(name, median, mean, std, missing, low, high, edges)
+    with np.errstate(over="ignore"):
+        scaled = (values - mean) / std
+    return Numeric(name, median, mean, std, missing, low, high, edges, (-_reach(-scaled), _reach(scaled)))
+
+
+def _reach(scaled: Float64Array) -> float:
+    """Return up to which number values are told apart: that after which the next is too far from it, or `CLIP`."""
+    far = np.concatenate([[CLIP], np.sort(scaled[scaled > CLIP])])
+    gaps = far[1:] > GAP * far[:-1]
+    return float(far[np.argmax(gaps) if gaps.any() else -1])
 
 
 def _edges(values: Float64Array, bins: int) -> tuple[float, ...]:
