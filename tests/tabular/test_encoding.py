@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viva_tensor.tabular.columns import CLIP
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, target_kind
 from viva_tensor.tabular.encoding import MAX_CATEGORIES, Encoding, fit_encoding
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
@@ -49,6 +49,18 @@ class TestNumeric:
         assert encoding.encode(pd.DataFrame({"d": days[2:3]})).tolist() == [[0]]
         dates = [datetime.date(2024, 1, 1), None, datetime.date(2024, 1, 9)]
         assert fit_encoding(pd.DataFrame({"d": dates})).columns[0].days.median == 4
+
+    def test_durations_are_hours(self):
+        table = pd.DataFrame({"took": pd.to_timedelta([30, None, 90], unit="min")})
+        for column in (table["took"], table["took"].astype(object)):
+            encoding = fit_encoding(column.to_frame())
+            assert (encoding.columns[0].median, encoding.columns[0].high) == (1.0, 1.5)
+            assert encoding.encode(table).tolist() == encoded([0.5, None, 1.5], [0.5, None, 1.5])
+            assert encoding.notes == ("took: durations, in hours",)
+        with pytest.raises(DataError, match="'c' must hold dates, not durations"):
+            encoded(pd.date_range("2024-01-01", periods=2), pd.to_timedelta([1, 2], unit="D"))
+        with pytest.raises(DataError, match="holds durations; divide them by a unit"):
+            target_kind(table, "took")
 
     def test_outlier_is_clipped(self):
         assert encoded([0.0, 1.0], [1e300, -1e300]) == [[CLIP], [-CLIP]]

@@ -139,9 +139,10 @@ def target_kind(table: Table, target: str) -> str:
     kind = kind_of(table[target])
     if kind == "empty":
         raise DataError(f"column {target!r} has no values")
-    if kind in {"date", "other"}:
-        held = "dates" if kind == "date" else "other values"
-        raise DataError(f"training needs numbers, text or booleans to predict; column {target!r} holds {held}")
+    if kind in {"date", "duration", "other"}:
+        held = "other values" if kind == "other" else f"{kind}s"
+        hint = "; divide them by a unit of time, such as pd.Timedelta(hours=1)" if kind == "duration" else ""
+        raise DataError(f"training needs numbers, text or booleans to predict; column {target!r} holds {held}{hint}")
     return "number" if kind == "number" else "class"
 
 
@@ -231,7 +232,7 @@ def _positions(classes: npt.NDArray[Any], rng: np.random.Generator) -> Float64Ar
 
 
 def kind_of(column: pd.Series[Any]) -> str:
-    """Return the kind of a column: number, boolean, date, text, empty (all values missing) or other."""
+    """Return the kind of a column: number, boolean, date, duration, text, empty (all values missing) or other."""
     if bool(column.isna().all()):
         return "empty"
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -243,6 +244,8 @@ def kind_of(column: pd.Series[Any]) -> str:
             return "boolean"
         case "datetime64" | "datetime" | "date":
             return "date"
+        case "timedelta64" | "timedelta":
+            return "duration"
         case "string" | "mixed-integer":
             return "text"
         case _:
@@ -250,16 +253,19 @@ def kind_of(column: pd.Series[Any]) -> str:
 
 
 def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Array:
-    """Return a column of numbers or booleans, or of dates as days since `origin`, as float64.
+    """Return a column of numbers, booleans or durations in hours, or of dates as days since `origin`, as float64.
 
     Missing and infinite values are NaN.
     """
     wanted = "numbers" if origin is None else "dates"
-    if (kind := kind_of(column)) == ("date" if origin is None else "number"):  # pandas would count nanoseconds
+    kind = kind_of(column)
+    if kind in ({"date"} if origin is None else {"number", "duration"}):  # pandas would count nanoseconds
         raise DataError(f"column {column.name!r} must hold {wanted}, not {kind}s")
     try:
         if origin is None:
-            if column.dtype == object:
+            if kind == "duration":
+                column = pd.to_timedelta(column) / pd.Timedelta(hours=1)
+            elif column.dtype == object:
                 column = column.map(_in_range)
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
         else:

@@ -211,9 +211,9 @@ def fit_encoding(
 ) -> Encoding:
     """Choose the encoding of every column of `table` but the target from the training rows, or from all rows.
 
-    Numbers, booleans and dates are standardised, and with ``bins`` also have a feature for each of so many bins, which
-    hold as many rows each; dates also have their place in the year, the week and the day; the 64
-    most frequent texts or categories are one-hot encoded. A column is left out if it is constant, all missing, of
+    Numbers, booleans, durations and dates are standardised, and with ``bins`` also have a feature for each of so many
+    bins, which hold as many rows each; dates also have their place in the year, the week and the day; the 64 most
+    frequent texts or categories are one-hot encoded. A column is left out if it is constant, all missing, of
     another kind, a text that differs in nearly every row, or integers that number the rows. Each rank looks at some of
     the columns.
 
@@ -265,6 +265,8 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, b
         case "date":
             return _Fitted(_fit_date(name, selected, bins))
     scaled = _fit_numeric(name, numbers_of(selected), bins)
+    if kind == "duration":
+        return _Fitted(scaled, note=f"{name}: durations, in hours")
     return _Fitted(
         scaled,
         numbers_rows=kind == "number" and name not in roles.numeric and _numbers_rows(column),
