@@ -346,7 +346,7 @@ def predict(
         lines = [*source.notes, *model.unfamiliar(table)]
     if unused := model.unused(table):
         lines.append(f"Not used, unknown to the model: {', '.join(unused)}")
-    for line in lines:
+    for line in report.first_of(lines):
         click.echo(line, err=True)
     if append:
         predictions = saving.appended(reading.as_written(file, said), predictions, model.origin.id)

@@ -21,12 +21,28 @@ from viva_tensor.train.settings import Loss
 
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
+MOST_LINES = 40  # about columns, on a terminal
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
 def opening(prepared: Prepared | Run, source: str) -> str:
     """Return what a person should know before training starts, for a terminal."""
-    return "\n".join([overview(prepared, source), *(f"  {line}" for line in findings(prepared))])
+    lines = first_of(findings(prepared), "the report has all of them")
+    return "\n".join([overview(prepared, source), *(f"  {line}" for line in lines)])
+
+
+def first_of(lines: Sequence[str], rest: str = "") -> list[str]:
+    """Return the first of many lines, and one that says how many more there are and what of the rest.
+
+    Examples
+    --------
+    >>> first_of(["a is constant"] * 100, "see the report")[39:]
+    ['and 61 lines more: see the report']
+    """
+    if len(lines) <= MOST_LINES:
+        return list(lines)
+    left = len(lines) - MOST_LINES + 1
+    return [*lines[: MOST_LINES - 1], f"and {left:,} lines more" + (f": {rest}" if rest else "")]
 
 
 def summary(run: Run) -> str:
