@@ -1,0 +1,244 @@
+"""What both estimators of tables do: everything but the targets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.checks import is_number
+from viva_tensor.sklearn.frames import Frame, as_frame, words_of
+from viva_tensor.sklearn.refusals import as_before_if_refused
+from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
+from viva_tensor.tabular.data import kind_of
+from viva_tensor.tabular.preparing import Prepared
+from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
+from viva_tensor.tabular.progress import bars
+from viva_tensor.tabular.reading import Source
+from viva_tensor.train import Settings
+from viva_tensor.train.rows import check_weights
+
+SEEDS = 1 << 31
+MOST_PARTS = 100  # of the rows, of which a network alone is validated on one
+
+
+class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """The common base of both estimators: everything but the targets."""
+
+    _kind: str  # of the target, as Task names it
+
+    def __init__(
+        self,
+        preset: str = "default",
+        *,
+        settings: Settings | Members | None = None,
+        categorical: Sequence[str | int] | None = None,
+        missing: Sequence[Any] | None = None,
+        loss: str | None = None,
+        metric: str | None = None,
+        validation_fraction: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.preset = preset
+        self.settings = settings
+        self.categorical = categorical
+        self.missing = missing
+        self.loss = loss
+        self.metric = metric
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _targets(self, y: Any) -> pd.Series[Any]:
+        """Return checked targets as a column without a name."""
+        raise NotImplementedError
+
+    def _asked(self) -> dict[str, Any]:
+        """Return what is asked of a task of this kind alone."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
+        """Train on a table X [rows, columns] and targets y [rows].
+
+        Parameters
+        ----------
+        X : DataFrame of pandas or polars, another table with Arrow's interface, or array_like
+        y : array_like
+        sample_weight : array_like [rows] or float, optional
+            How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
+            good as none.
+
+        Raises
+        ------
+        ValueError
+            If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
+            range. The estimator is then as before.
+        """
+        with as_before_if_refused(self):
+            self._fit(X, y, sample_weight)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
+        choice = self._choice
+        frame = as_frame(X, self.missing, rows=2)
+        validate_data(self, frame.given, y, skip_check_array=True)
+        table, y_kept, weights = frame.table, y, None
+        if sample_weight is not None:
+            check_consistent_length(table, y)
+            each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
+            weights = check_weights("fit", each, len(table))
+            kept = weights > 0
+            if not kept.any():
+                hint = "Sample weights must contain at least one non-zero number"
+                raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
+            table, y_kept, weights = table[kept], np.asarray(y)[kept], weights[kept]
+        column = self._targets(y_kept)
+        check_consistent_length(table, column)
+        target = _name_of(y, frame.table)
+        categorical = self._categorical(frame)
+        whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
+        # what numbers the rows is a feature like others here, since the caller chose the columns
+        roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
+        writing = Writing(missing=words_of(self.missing))
+        table = table.assign(**{target: column.to_numpy()})
+        task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
+        task = replace(task, **self._asked())
+        shown = bool(self.verbose)
+        with bars(shown):
+            source = Source(table)  # its columns hold what their dtypes say
+            fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
+        self.model_ = fitted.model
+        _warn_of(fitted.model.encoding.left_out, table)
+        self.preset_ = fitted.preset
+        self.history_ = fitted.fit.history
+
+    @property
+    def _choice(self) -> Callable[[int], Choice]:
+        """Return, for a number of rows, how they are learned; raise now if a parameter is out of its range."""
+        if not isinstance(self.verbose, bool | np.bool_ | int | np.integer) or self.verbose < 0:
+            raise InvalidValue(f"verbose={self.verbose!r}, wanted True, False or a count from 0", operation="fit")
+        if not (self.settings is None or isinstance(self.settings, Settings | Members)):
+            got = f"settings={self.settings!r}, wanted train.Settings, tabular.Members or None"
+            raise InvalidValue(got, operation="fit")
+        fraction = self.validation_fraction
+        if not (fraction is None or (is_number(fraction) and 0 < fraction < 1)):
+            got = f"validation_fraction={fraction!r}, wanted a number between 0 and 1, or None"
+            raise InvalidValue(got, operation="fit")
+        state, settings = self.random_state, self.settings
+        whole = isinstance(state, int | np.integer)
+        said: dict[str, Any] = {"seed": int(cast(int, state)) if whole else check_random_state(state).randint(SEEDS)}
+        if settings is not None and self.preset != DEFAULT:
+            got = f"preset={self.preset!r} beside settings"
+            raise InvalidValue(got, operation="fit", hint="give one of them")
+        if settings is not None:
+            return lambda rows: Choice(settings if state is None else replace(settings, **said))
+        if fraction is not None:
+            said["validation_fraction"] = fraction
+        return lambda rows: _validated(choose(self.preset, Situation(rows), said), fraction)
+
+    def _categorical(self, frame: Frame) -> tuple[str, ...]:
+        """Return the names of columns that are said to be categories, by name or index."""
+        given = self.categorical
+        if given is None:
+            return ()
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index):
+            raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
+        names = list(frame.table.columns)
+        if len(given) and all(isinstance(one, bool | np.bool_) for one in given):
+            if len(given) != len(names):
+                got = f"categorical is a mask of {len(given)}, and X has {len(names)} columns"
+                raise InvalidValue(got, operation="fit", hint="give one value for each column, names or indices")
+            return tuple(name for name, chosen in zip(names, given, strict=True) if chosen)
+        by_index = dict(enumerate(names))
+        for one in given:
+            if one not in by_index and one not in names:
+                got = f"categorical has {one!r}, which is no column"
+                hint = f"the columns are {', '.join(names)}, or indices from 0"
+                raise InvalidValue(got, operation="fit", hint=hint)
+        return tuple(by_index[one] if one in by_index else str(one) for one in given)
+
+    def _tell(self, prepared: Prepared) -> None:
+        if self.verbose:
+            print(report.opening(prepared, type(self).__name__))
+
+    def _predicted(self, X: Any) -> pd.DataFrame:
+        """Return the predictions of the model for a table with the columns of the training, in any order."""
+        check_is_fitted(self)
+        frame = as_frame(X, operation="predict")  # the model knows the words for missing values
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and frame.named:
+            lacking = [name for name in names if name not in frame.table.columns]
+            if lacking:
+                raise InvalidValue(
+                    f"X lacks columns that it had in fit: {', '.join(lacking)}",
+                    operation="predict",
+                    hint="The feature names should match those that were passed during fit",
+                )
+            table = frame.table[list(names)]
+            frame = Frame(table, table, named=True)
+        validate_data(self, frame.given, reset=False, skip_check_array=True)
+        if names is None:
+            names = [f"x{i}" for i in range(frame.table.shape[1])]
+        return self.model_.predict(frame.table.set_axis(list(names), axis=1))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+def check_present(y: Any) -> None:
+    """Raise if a target is missing: also as pandas' NA, which scikit-learn does not know in text, or masked.
+
+    Examples
+    --------
+    >>> check_present(["a", None])
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: fit: Input y contains NaN; leave rows without a target out
+    """
+    if np.ma.is_masked(y):
+        raise InvalidValue("y is masked", operation="fit", hint="leave rows without a target out")
+    if np.any(pd.isna(np.asarray(y, dtype=object))):
+        raise InvalidValue("Input y contains NaN", operation="fit", hint="leave rows without a target out")
+
+
+def _validated(choice: Choice, fraction: float | None) -> Choice:
+    """Return a choice in which a network alone is validated on about such a share of the rows, one of equal parts."""
+    members = choice.members
+    if fraction is None or members is None or members.count > 1:
+        return choice
+    if fraction > 0.5:
+        got = f"validation_fraction={fraction} beside the preset {choice.preset}"
+        raise InvalidValue(got, operation="fit", hint="give at most a half")
+    return replace(choice, settings=replace(members, parts=min(MOST_PARTS, round(1 / fraction))))
+
+
+def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
+    """Warn of columns that are no features, but those that tell nothing."""
+    others = {name: why for name, why in left_out.items() if why not in ("constant", "all values missing")}
+    if others:
+        texts = any(kind_of(table[name]) == "text" for name in others)
+        hint = "; text of numbers or dates must become such first, as pandas.to_numeric does" if texts else ""
+        each = ", ".join(f"{name} ({why})" for name, why in others.items())
+        warnings.warn(f"fit: columns left out: {each}{hint}", stacklevel=4)
+
+
+def _name_of(y: Any, table: pd.DataFrame) -> str:
+    """Return a name for the target that no column of the table has: its own, if it has one."""
+    name = getattr(y, "name", None)
+    name = name if isinstance(name, str) and name else "y"
+    while name in table.columns:
+        name += "_"
+    return name
