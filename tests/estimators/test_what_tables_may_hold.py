@@ -50,6 +50,17 @@ def test_no_dates_and_durations_as_numbers(kind):
         TabularRegressor().fit(X, dates.dt.tz_localize("UTC"))
 
 
+def test_lists_of_numbers_and_text():
+    """NumPy would make text of all cells, and categories these would be."""
+    rows = [[i % 30, "uv"[i % 2], i % 3 == 0] for i in range(120)]
+    model = TabularRegressor(settings=QUICK).fit(rows, [row[0] for row in rows])
+    frame = pd.DataFrame(rows, columns=["x0", "x1", "x2"])
+    same = TabularRegressor(settings=QUICK).fit(frame, frame["x0"])
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict([[29.5, "u", True]]), same.predict(frame[:1].assign(x0=29.5)))
+    assert [type(one).__name__ for one in model.model_.encoding.columns] == ["Numeric", "Categorical", "Numeric"]
+
+
 def test_booleans_as_text_and_categories():
     X, y = table()
     X["a"] = (X["a"] > 0).astype("boolean").mask(X["b"] > 1)

@@ -137,6 +137,20 @@ def test_so_is_every_point_once_the_steps_before_are_forgotten():
     np.testing.assert_allclose(ours[:35], theirs[:35], rtol=1e-9)
 
 
+@pytest.mark.parametrize("exponent", [0, 40, 60, 100])
+def test_a_multiple_of_a_function_has_the_same_minimum(exponent):
+    """Whether a step is remembered must not depend on the units of the function."""
+    factor, matrix, middle = 2.0**exponent, np.array([[2.0, 1.0], [1.0, 3.0]]), np.array([3.0, -2.0])
+
+    def function(x):
+        slope = factor * (matrix @ (x - middle))
+        return 0.5 * float((x - middle) @ slope), slope
+
+    found, theirs = optim.lbfgs(function, np.zeros(2)), scipys(function, np.zeros(2))
+    np.testing.assert_allclose(found.x, middle, rtol=1e-6)
+    assert found.iterations == theirs.nit
+
+
 def test_a_loss_without_inputs_and_shared_parameters(rng):
     w, tape = autograd.new_variable(autograd.new_tape(), np.array([2.0, -1.0]))
     off, tape = autograd.sub(tape, w, np.array([1.0, 3.0]))

@@ -137,7 +137,7 @@ def lbfgs(
             continue
         before, iterations = at, iterations + 1
         at = lowest = line.last
-        memory.add(found.step * line.direction, at.gradient - before.gradient)
+        memory.add(found.step * line.direction, before.gradient, at.gradient)
         if np.abs(at.gradient).max() <= flat:
             done, reason = True, "the gradient is small"
         elif before.value - at.value <= level * max(abs(before.value), abs(at.value), 1.0):
@@ -285,10 +285,11 @@ class _Memory:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add(self, step: Float64Array, change: Float64Array) -> None:
-        """Remember a step, unless the curvature along it is no more than rounding."""
+    def add(self, step: Float64Array, before: Float64Array, after: Float64Array) -> None:
+        """Remember a step between two gradients, unless the slope along it changed by no more than rounding."""
+        change = after - before
         curvature, size = float(step @ change), float(change @ change)
-        if curvature <= np.finfo(np.float64).eps * size:
+        if curvature <= np.finfo(np.float64).eps * -float(before @ step):
             return
         drop = int(len(self) == self._most)
         self._steps = np.concatenate((self._steps[drop:], step[None]))

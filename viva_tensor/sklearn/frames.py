@@ -46,6 +46,8 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     --------
     >>> as_frame([[1, "a"], ["?", "b"]], missing=["?"]).table.isna().sum().tolist()
     [1, 0]
+    >>> as_frame([[1, "a"], [2, "b"]]).table["x0"].tolist()
+    [1, 2]
     >>> as_frame(np.zeros((2, 3))).table.columns.tolist()
     ['x0', 'x1', 'x2']
     """
@@ -67,6 +69,8 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
         given: Any = table
     else:
         given = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=rows)
+        if given.dtype.kind in "US" and not hasattr(X, "dtype"):  # a list, of which NumPy makes text if some is
+            given = check_array(X, dtype=object, ensure_all_finite=False)
         table = pd.DataFrame(given)
         table = table.infer_objects() if given.dtype == object else table
         named = False
