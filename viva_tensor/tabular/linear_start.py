@@ -7,6 +7,7 @@ import numpy as np
 from viva_tensor import autograd, nn, optim
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.logistic import penalised
 from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Interval, Target
@@ -33,7 +34,8 @@ def linear_start(
 ) -> list[Array] | None:
     """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
 
-    The linear model is one of some columns of the features, and minimises a weighted mean if rows have weights.
+    The linear model is one of some columns of the features, and minimises a weighted mean if rows have weights. Its
+    penalty is chosen by rows left out, of squared errors, and of classes where rows are few.
 
     Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
     for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
@@ -48,7 +50,10 @@ def linear_start(
     shares = None if weights is None else weights[rows]
     point = target.point if isinstance(target, Interval) else target
     squared = point.loss == "mse"
-    if not squared or point is not target:
+    few = penalised(some, y[rows], target.outputs, settings.seed, shares) if isinstance(target, Classes) else None
+    if few is not None:
+        w, b = few
+    elif not squared or point is not target:
         w, b = _descended(some, y[rows], target, settings.seed, shares)
     if squared:
         exact = _ridge(some, y[rows, 0].astype(np.float64), shares)
