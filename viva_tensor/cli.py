@@ -155,7 +155,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
-    help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
+    help=f"Learning rate at first.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
     f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
 @click.option("--momentum", type=click.FloatRange(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")

@@ -76,7 +76,7 @@ def record(operation: str, nanoseconds: int, nodes: int = 1) -> None:
 
 
 def snapshot() -> dict[str, Summary]:
-    """Return count, nodes, and total, mean, median, 99th percentile and maximum latency (seconds) by operation.
+    """Return count, nodes and seconds by operation: total, mean, median (p50), 99th percentile (p99) and maximum.
 
     The dict, keyed by the operation's name, does not change when more is recorded.
 

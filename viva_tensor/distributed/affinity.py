@@ -89,7 +89,7 @@ def warn_of_affinity(ranks: Ranks) -> None:
         warnings.warn(problem, RuntimeWarning, stacklevel=3)
 
 
-def binding_command(processors: int, library: str = "", environment: Mapping[str, str] = os.environ) -> str:
+def binding_command(processors: int, library: str = "", environment: Mapping[str, str] | None = None) -> str:
     """Return the command of Slurm, Open MPI, Intel MPI or MPICH that binds each rank to so many processors.
 
     Examples
@@ -101,7 +101,7 @@ def binding_command(processors: int, library: str = "", environment: Mapping[str
     >>> binding_command(8, "MPICH Version: 4.2", {})
     'mpiexec -bind-to hwthread:8'
     """
-    if "SLURM_STEP_ID" in environment:
+    if "SLURM_STEP_ID" in (os.environ if environment is None else environment):
         return f"srun --cpus-per-task={processors} --cpu-bind=threads"
     if library.startswith("Open MPI"):
         return f"mpiexec --map-by slot:PE={processors} --use-hwthread-cpus --bind-to hwthread"

@@ -95,7 +95,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def world(environment: Mapping[str, str] = os.environ) -> Intracomm | None:
+def world(environment: Mapping[str, str] | None = None) -> Intracomm | None:
     """Return the communicator of all processes if ``mpiexec``, ``srun`` or the like started several, else None.
 
     Raises
@@ -108,6 +108,7 @@ def world(environment: Mapping[str, str] = os.environ) -> Intracomm | None:
     >>> world({}) is None
     True
     """
+    environment = os.environ if environment is None else environment
     sizes = [environment.get(name, "") for name in SIZES]
     if "PMIX_RANK" in environment:
         sizes.append(environment.get("SLURM_STEP_NUM_TASKS", ""))

@@ -1,4 +1,4 @@
-"""Kernels on NumPy arrays: each operation with its backward pass. Arguments are checked in Python, work is compiled.
+"""Kernels on NumPy arrays: each operation, and the backward passes. Arguments are checked in Python, work is compiled.
 
 Every function takes float32 or float64 arrays of any strides and returns a new array, or fills ``out``. Python numbers
 and nested lists become float32, or get the dtype of the other operands. The same inputs give the same bits at every

@@ -98,8 +98,9 @@ def average_update(average: Average, params: Any, decay: float | None = None) ->
     params
         As for :func:`average_init`, such as ``step.params(autograd.new_tape()).value`` of a compiled step.
     decay : float, optional
-        d, from 0 up to but not including 1, such as 0.999: an exponential average of the latest steps [1]_. By default
-        all sets weigh the same, d = n / (n + 1) after n of them: stochastic weight averaging [2]_.
+        d, from 0 up to but not including 1, such as 0.999: an exponential average of the latest steps. By default all
+        sets weigh the same, d = n / (n + 1) after n of them: averages of all steps [1]_, stochastic weight averaging
+        [2]_.
 
     Raises
     ------

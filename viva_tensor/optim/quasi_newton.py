@@ -76,7 +76,8 @@ def lbfgs(
     gradient_tolerance, value_tolerance : float
         At least 0.
     max_iterations, max_evaluations : int
-        Counts from 0 on. A line search that has begun is finished.
+        Counts from 0 on. A line search that has begun is finished; none begins after the last evaluation, where one
+        more does with SciPy's ``maxfun``.
     callback : callable, optional
         Called after each step with a :class:`Minimum` of the moment; to stop, it raises StopIteration.
 

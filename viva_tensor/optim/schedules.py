@@ -163,7 +163,8 @@ def one_cycle(
     steps : int
         N, at least 1. From step N on, the rate is the last.
     rise : float
-        The share of the steps that rise, from 0 up to but not including 1.
+        The share of the steps that rise, from 0 up to but not including 1. If it is one step at most, the first rate is
+        the highest.
     start_factor, final_factor : float
         Of the highest rate: the first and the last; above 0 and at most 1. The defaults are PyTorch's.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,15 @@ SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file b
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
 
 Table = pd.DataFrame | ParquetRows
+
+
+class ArrowTable(Protocol):
+    """A table of polars, Arrow or another library with Arrow's interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+AnyTable = Table | ArrowTable
 IndexArray = npt.NDArray[np.int64]
 
 

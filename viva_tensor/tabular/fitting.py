@@ -14,7 +14,7 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.blending import Best, fit_best
-from viva_tensor.tabular.data import DataError, IndexArray, Table, digest_of
+from viva_tensor.tabular.data import AnyTable, DataError, IndexArray, digest_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
@@ -69,7 +69,7 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    source: Source | Table,
+    source: Source | AnyTable,
     task: Task | str,
     settings: Settings | Members | Choice | None = None,
     *,
@@ -125,7 +125,7 @@ def fit(
 
 @contextmanager
 def learned(
-    source: Source | Stream | Table,
+    source: Source | Stream | AnyTable,
     task: Task,
     settings: Settings | Members | Choice | None,
     preset: str | None,

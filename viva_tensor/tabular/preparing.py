@@ -16,6 +16,7 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number, shown
 from viva_tensor.tabular.class_weights import weights_of_classes
 from viva_tensor.tabular.data import (
+    AnyTable,
     DataError,
     Split,
     Table,
@@ -139,7 +140,7 @@ class Prepared(NamedTuple):
     weights: Float64Array | None = None  # of all rows of the table, if they differ
 
 
-def source_of(source: Source | Table, task: Task) -> Source:
+def source_of(source: Source | AnyTable, task: Task) -> Source:
     """Return a table with its text columns of numbers and dates as such, as in a file; what was read is so already.
 
     Raises
@@ -169,7 +170,7 @@ def source_of(source: Source | Table, task: Task) -> Source:
 
 
 def prepare(
-    source: Source | Table,
+    source: Source | AnyTable,
     task: Task,
     settings: Settings,
     ranks: Ranks = ALONE,

@@ -22,7 +22,7 @@ from viva_tensor.tabular.baselines import (
     logistic_regression,
 )
 from viva_tensor.tabular.boosting import MOST_CLASSES
-from viva_tensor.tabular.data import DataError, Table, one_line
+from viva_tensor.tabular.data import AnyTable, DataError, one_line
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import Insight, examine
@@ -45,7 +45,7 @@ EXAMINED = 1000  # test rows
 
 
 def run(
-    source: Source | Stream | Table,
+    source: Source | Stream | AnyTable,
     task: Task | str,
     settings: Settings | Members | Choice | None = None,
     *,

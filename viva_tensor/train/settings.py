@@ -50,14 +50,15 @@ class Settings:
     metric : str or callable, optional
         As ``loss``: what is computed of validation rows besides, and tells which epoch is best; less is better.
     optimizer : optim.SGD, optim.Adam, ...
-        Its ``lr`` is the highest rate of the schedule.
+        Its ``lr`` is the rate of the schedule, which with "cosine" comes close to it: :func:`rates`.
     schedule : {"cosine", "constant"}
         The cosine of :func:`rates`, or the same rate throughout.
     epochs, batch_size : int
     validation_fraction : float
         Share of the rows kept for validation, if no validation rows are given.
     patience : int, optional
-        Stop after this many epochs without a new minimum of the validation loss, and return the weights of the minimum.
+        Stop after this many epochs without a new minimum of the metric, or else of the validation loss, and return the
+        weights of the minimum.
     seed : int
         Seed of the weights, the order of the rows and the choice of validation rows.
     dtype : {"float32", "float64"}
@@ -234,9 +235,9 @@ DEFAULTS = Settings()
 def rates(settings: Settings, per_epoch: int) -> Callable[[int], float]:
     """Return the learning rate of each step, counted from 1, as a function, for epochs of `per_epoch` steps.
 
-    With "cosine" the rate rises to the optimiser's within the first epoch, or within 100 steps if these are more and
-    not more than a quarter of all, then falls along half a cosine towards 0 at the end. The slow start keeps large
-    first steps from leaving relu units at 0 for good.
+    With "cosine" it is the optimiser's times half a cosine, which falls from 1 to 0 over all steps, times a factor that
+    rises to 1 within the first epoch, or within 100 steps if these are more and not more than a quarter of all. The
+    slow start keeps large first steps from leaving relu units at 0 for good.
 
     Examples
     --------
