@@ -77,6 +77,31 @@ def test_gradients_that_cancel_in_the_sum_are_found():
         check_gradients(recorded(swap), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1e6])
+def test_inputs_in_other_units_are_checked_at_their_scale(size):
+    def square(tape, x):
+        return autograd.mul(tape, x, x)
+
+    def half_its_slope(tape, x):
+        copy, tape = autograd.new_constant(tape, x.data)
+        return autograd.mul(tape, x, copy)
+
+    def steep(tape, x):
+        y, tape = autograd.mul(tape, x, 1 / size)
+        return autograd.exp(tape, y)
+
+    x = np.array([0.5, 1.0, -2.0]) * size
+    for right in (square, steep):
+        autograd.check_gradients(right, x, scale=size)
+    with pytest.raises(error.GradientMismatch):
+        autograd.check_gradients(half_its_slope, x, scale=size)
+    with pytest.raises(error.InvalidValue, match="scale=0, wanted scale > 0"):
+        autograd.check_gradients(square, x, scale=0)
+    if size < 1e-6:
+        with pytest.raises(error.GradientMismatch, match="or give scale= if the function bends within 6e-06"):
+            autograd.check_gradients(steep, x)
+
+
 def test_not_a_number_and_a_kink_do_not_pass(rng):
     with pytest.raises(error.GradientMismatch, match="nan"):
         check_gradients(autograd.mul, np.array([np.nan]), np.array([1.0]))

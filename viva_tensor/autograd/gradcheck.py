@@ -12,7 +12,7 @@ from viva_tensor.autograd.backward import backward
 from viva_tensor.autograd.tape import Tape, Variable, new_leaves, new_tape
 from viva_tensor.error import GradientMismatch, InvalidValue
 from viva_tensor.kernels.arrays import Array, as_array, freeze
-from viva_tensor.kernels.checks import generator
+from viva_tensor.kernels.checks import check_number, generator
 
 STEP = float(np.finfo(np.float64).eps ** (1 / 3))  # balances truncation and rounding of a central difference
 TOLERANCE = {"float32": 2e-4, "float64": 1e-6}
@@ -24,15 +24,16 @@ def check_gradients(
     *arrays: ArrayLike,
     rng: np.random.Generator | None = None,
     tolerance: float | None = None,
+    scale: float = 1.0,
 ) -> None:
     r"""Compare the gradients from backward with central differences, element by element.
 
     Let :math:`f(x) = \sum_i s_i y_i(x)` with random weights :math:`s` of the outputs :math:`y`. The gradient of f from
     :func:`backward`, in the dtype of the arrays, is compared with
 
-    .. math:: d_j = \frac{f(x + h e_j) - f(x - h e_j)}{2h}, \qquad h = \varepsilon^{1/3} \max(1, |x_j|),
+    .. math:: d_j = \frac{f(x + h e_j) - f(x - h e_j)}{2h}, \qquad h = \varepsilon^{1/3} \max(c, |x_j|),
 
-    in float64, whose unit of rounding is :math:`\varepsilon`.
+    in float64, whose unit of rounding is :math:`\varepsilon`, with the scale c.
 
     Parameters
     ----------
@@ -46,16 +47,20 @@ def check_gradients(
     tolerance : float, optional
         τ; by default :math:`2 \cdot 10^{-4}` for float32, which leaves room for some thousand roundings, and
         :math:`10^{-6}` for float64.
+    scale : float
+        c, above 0: the size of changes of the input that change the function by much. Give it where that is far from 1,
+        as for inputs in units such as 1e-9 m: at the usual one wrong gradients pass there.
 
     Raises
     ------
     GradientMismatch
-        Unless for each element :math:`|g_j - d_j| \le \tau \max_k(|g_k|, |d_j|) + 10^{-8}(1 + \sum_i |s_i y_i|)`, with
-        k over the elements of the same input; it names the input, the element and both numbers. The last term allows
-        for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small multiple of
+        Unless for each element :math:`|g_j - d_j| \le \tau \max_k(|g_k|, |d_j|) + 10^{-8}(c + \sum_i |s_i y_i| / c)`,
+        with k over the elements of the same input; it names the input, the element and both numbers. The last term
+        allows for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small multiple of
         :math:`\varepsilon |f| / h`.
     InvalidValue
-        If there are no arrays, the function is not a function of its input, or ``rng`` is no generator.
+        If there are no arrays, the function is not a function of its input, ``rng`` is no generator, or ``scale`` is
+        not above 0.
     DtypeError
         If an array is neither float32 nor float64.
 
@@ -81,6 +86,7 @@ def check_gradients(
     """
     if not arrays:
         raise InvalidValue("no arrays", operation="check_gradients", hint="give a value for each variable")
+    scale = check_number("check_gradients", "scale", scale, "scale > 0", lambda number: number > 0)
     rng = generator("check_gradients", np.random.default_rng(0) if rng is None else rng)
     points = [as_array("check_gradients", array) for array in arrays]
     result, variables, tape = _recorded(function, points)
@@ -97,31 +103,38 @@ def check_gradients(
             operation="check_gradients",
             hint="make its random generators inside it, from a fixed seed",
         )
-    floor = FLOOR * (1 + float(np.abs(weighed).sum()))
+    floor = FLOOR * (scale + float(np.abs(weighed).sum()) / scale)
     for number, (variable, point) in enumerate(zip(variables, exact, strict=True)):
         grad = grads[variable].astype(np.float64)
         largest = float(np.abs(grad).max(initial=0))
         share = TOLERANCE[str(variable.data.dtype)] if tolerance is None else tolerance
         for index in np.ndindex(point.shape):
-            difference = _difference(function, exact, number, index, seed)
+            difference = _difference(function, exact, number, index, seed, STEP * scale)
             found = float(grad[index])
-            if not abs(found - difference) <= share * max(largest, abs(difference)) + floor:
+            near = abs(found - difference) <= share * max(largest, abs(difference)) + floor
+            if not (near and np.isfinite(difference)):
                 raise GradientMismatch(
                     number,
                     index,
                     found,
                     difference,
                     operation="check_gradients",
-                    hint="correct the gradient rule, or move the point away from a kink",
+                    hint="correct the gradient rule, or move the point away from a kink, or give scale= if the "
+                    f"function bends within {STEP * scale:.0e}",
                 )
 
 
 def _difference(
-    function: Callable[..., Any], points: Sequence[Array], number: int, index: tuple[int, ...], seed: Array
+    function: Callable[..., Any],
+    points: Sequence[Array],
+    number: int,
+    index: tuple[int, ...],
+    seed: Array,
+    least: float,
 ) -> float:
     """Return the central difference along one element, divided by the distance of the rounded points."""
     moved, results = points[number].copy(), []
-    step = STEP * max(1.0, abs(float(moved[index])))
+    step = max(least, STEP * abs(float(moved[index])))
     ends = (float(moved[index]) + step, float(moved[index]) - step)
     for end in ends:
         moved[index] = end
