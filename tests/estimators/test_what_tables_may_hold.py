@@ -50,6 +50,13 @@ def test_no_dates_and_durations_as_numbers(kind):
         TabularRegressor().fit(X, dates.dt.tz_localize("UTC"))
 
 
+@pytest.mark.parametrize("labels", [["y", 0, "z"], [True, "no", "yes"]])
+def test_labels_without_an_order_are_refused(labels):
+    X, _ = table()
+    with pytest.raises(InvalidValue, match="y has labels that have no order: .* and str; make all of them text"):
+        TabularClassifier(settings=QUICK).fit(X, np.array(labels * 20, dtype=object))
+
+
 def test_lists_of_numbers_and_text():
     """NumPy would make text of all cells, and categories these would be."""
     rows = [[i % 30, "uv"[i % 2], i % 3 == 0] for i in range(120)]

@@ -56,8 +56,8 @@ def check_gradients(
     GradientMismatch
         Unless for each element :math:`|g_j - d_j| \le \tau \max_k(|g_k|, |d_j|) + 10^{-8}(c + \sum_i |s_i y_i| / c)`,
         with k over the elements of the same input; it names the input, the element and both numbers. The last term
-        allows for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small multiple of
-        :math:`\varepsilon |f| / h`.
+        allows for the error of the difference itself: truncation, :math:`h^2 |f'''| / 6`, and rounding, a small
+        multiple of :math:`\varepsilon |f| / h`.
     InvalidValue
         If there are no arrays, the function is not a function of its input, ``rng`` is no generator, or ``scale`` is
         not above 0.

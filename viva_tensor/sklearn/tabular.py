@@ -270,7 +270,12 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(values)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)  # for pandas
-        self.classes_, codes = np.unique(values, return_inverse=True)
+        try:
+            self.classes_, codes = np.unique(values, return_inverse=True)
+        except TypeError as error:
+            kinds = " and ".join(sorted({type(one).__name__ for one in values}))
+            hint = "make all of them text, say"
+            raise InvalidValue(f"y has labels that have no order: {kinds}", operation="fit", hint=hint) from error
         if len(self.classes_) < 2:
             raise InvalidValue(
                 f"y holds one class, {self.classes_.tolist()[0]!r}, wanted at least two classes",

@@ -70,7 +70,8 @@ def weights_of_classes(
         raise DataError(f"a class weight for {unknown[0]!r}; the classes of {target.name!r} are {labels}")
     for label, weight in named.items():
         if not (is_number(weight) and 0 < weight < np.inf):
-            raise DataError(f"the class weight of {label!r} is {weight!r}, wanted a number above 0")
+            hint = "; leave the rows of that class out" if is_number(weight) and weight == 0 else ""
+            raise DataError(f"the class weight of {label!r} is {weight!r}, wanted a number above 0{hint}")
     return ClassWeights(target.labels, np.array([float(named.get(label, 1.0)) for label in target.labels]))
 
 
