@@ -53,7 +53,7 @@ def test_no_dates_and_durations_as_numbers(kind):
 @pytest.mark.parametrize("labels", [["y", 0, "z"], [True, "no", "yes"]])
 def test_labels_without_an_order_are_refused(labels):
     X, _ = table()
-    with pytest.raises(InvalidValue, match="y has labels that have no order: .* and str; make all of them text"):
+    with pytest.raises(InvalidValue, match=r"y has labels that have no order: .* and str; make all of them text"):
         TabularClassifier(settings=QUICK).fit(X, np.array(labels * 20, dtype=object))
 
 

@@ -268,14 +268,10 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
         if isinstance(y, pd.Series) and pd.api.types.is_bool_dtype(y):
             y = np.asarray(y, dtype=bool)  # also of pandas' own kind, which would become numbers
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+        _check_order(values)
         check_classification_targets(values)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)  # for pandas
-        try:
-            self.classes_, codes = np.unique(values, return_inverse=True)
-        except TypeError as error:
-            kinds = " and ".join(sorted({type(one).__name__ for one in values}))
-            hint = "make all of them text, say"
-            raise InvalidValue(f"y has labels that have no order: {kinds}", operation="fit", hint=hint) from error
+        self.classes_, codes = np.unique(values, return_inverse=True)
         if len(self.classes_) < 2:
             raise InvalidValue(
                 f"y holds one class, {self.classes_.tolist()[0]!r}, wanted at least two classes",
@@ -283,3 +279,16 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
                 hint="give rows of others",
             )
         return pd.Series(np.array(self._labels(), dtype=object)[codes])
+
+
+def _check_order(labels: Array) -> None:
+    """Raise if labels are of kinds that cannot be sorted together."""
+    kinds = sorted({type(one).__name__ for one in labels}) if labels.dtype == object else []
+    if len(kinds) < 2:
+        return
+    try:
+        np.unique(labels)
+    except TypeError as error:
+        hint = "make all of them text, say"
+        got = f"y has labels that have no order: {' and '.join(kinds)}"
+        raise InvalidValue(got, operation="fit", hint=hint) from error
