@@ -117,7 +117,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--preset",
     type=click.Choice(presets.PRESETS),
-    help="For tables of 300 to 100,000 rows in memory. default: the mean of several networks, each trained without a "
+    help="For tables of 150 to 100,000 rows in memory. default: the mean of several networks, each trained without a "
     "part of the rows, with settings of their own; fast: one such network, in a tenth of the time; best: several kinds "
     "of networks, and boosted trees where scikit-learn is installed, blended, for --minutes. Else one network with the "
     "settings below.  [default: none with any of these settings or --resume]",

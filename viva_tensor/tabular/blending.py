@@ -173,7 +173,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     plain = np.arange(features.x.shape[1])[prepared.encoding.plain]
 
     def rows_of(some: IndexArray) -> boosting.Rows:
-        weights = None if prepared.weights is None else prepared.weights[some]
+        weights = features.weights_of(some)
         return boosting.Rows(in_blocks(lambda x: x[:, plain], features.x, some), y[some], weights)
 
     grown, unseen = [], []

@@ -65,6 +65,10 @@ class Features(NamedTuple):
             return {"x": source, "validation": (self._to_learn(validation), self.y[validation], *held_out)}
         return {"x": self._to_learn(), "y": self.y, "weights": weights, "rows": train, "validation": validation}
 
+    def weights_of(self, rows: IndexArray) -> Float64Array | None:
+        """Return how much some rows count, or None if all count alike."""
+        return None if self.prepared.weights is None else self.prepared.weights[rows]
+
     def _to_learn(self, rows: IndexArray | slice = slice(None)) -> Float32Array | SparseRows:
         return self.x.to_learn(rows) if isinstance(self.x, Packed) else self.x[rows]
 

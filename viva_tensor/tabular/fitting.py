@@ -19,7 +19,7 @@ from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.linear_start import is_better, linear_start
-from viva_tensor.tabular.members import Members, fit_members
+from viva_tensor.tabular.members import Joined, Members, fit_members
 from viva_tensor.tabular.metrics import metric_of
 from viva_tensor.tabular.model import Model
 from viva_tensor.tabular.packed import in_blocks
@@ -28,6 +28,7 @@ from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, Interval, Target
+from viva_tensor.tabular.temperature import scaled, sureness
 from viva_tensor.tabular.trees import Trees
 from viva_tensor.train import Fit, Layers, Settings, record_layers
 from viva_tensor.train import fit as fit_network
@@ -193,7 +194,8 @@ def learned(
             else:
                 joined = fit_members(features, suited, members, None if beside is None else partial(beside, features))
             told = told._replace(networks=joined.networks)
-            result, target = joined.fit, _calibrated(features, joined.rows, joined.outputs)
+            target = _calibrated(features, joined.rows, joined.outputs)
+            result, trees = _tempered(features, joined, trees)
         rows = features.prepared.rows if members is None else members.told(features.prepared.rows)
         prepared = features.prepared._replace(rows=rows, target=target)
         yield Learned(result, told, features._replace(prepared=prepared), trees)
@@ -209,10 +211,19 @@ def _require_one_table(source: Source | Stream, task: Task, ranks: Ranks) -> Non
 
 def _calibrated(features: Features, rows: IndexArray, outputs: Float32Array) -> Target:
     """Return the target of a table, if it has intervals with their margin by outputs for rows not learned from."""
-    target, weights = features.prepared.target, features.prepared.weights
+    target = features.prepared.target
     if not isinstance(target, Interval):
         return target
-    return target.calibrated(outputs, features.y[rows], None if weights is None else weights[rows])
+    return target.calibrated(outputs, features.y[rows], features.weights_of(rows))
+
+
+def _tempered(features: Features, joined: Joined, trees: Trees | None) -> tuple[Fit, Trees | None]:
+    """Return a network and trees that are as sure of classes as rows allow that no network learned from."""
+    target, rows = features.prepared.target, joined.rows
+    if not isinstance(target, Classes):
+        return joined.fit, trees
+    factor = sureness(joined.outputs, features.y[rows], target, features.weights_of(rows))
+    return scaled(joined.fit, factor), trees and trees.scaled(factor)
 
 
 def _trained(
@@ -232,7 +243,7 @@ def _trained(
     result = fit_network(**features.to_fit(), settings=settings, **options)
     if start is None:
         return result
-    shares = None if weights is None else weights[validation]
+    shares = features.weights_of(validation)
     return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target, shares))
 
 

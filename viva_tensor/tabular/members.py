@@ -28,7 +28,7 @@ from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.tabular.targets import Classes
 from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
 
-LEAST_ROWS = 300  # of a table, below which parts of it tell too little
+LEAST_ROWS = 150  # of a table, below which parts of it tell too little
 MOST_ROWS = 100_000  # beyond which one learns as well in less time and memory
 ROWS_OF_BIN = 8
 BATCHES = ((600, 32), (1500, 64), (8000, 128), (30_000, 256))  # up to so many rows, rows in one step
@@ -253,8 +253,8 @@ def train_members(
     outputs, rows = unseen([one.layers for one in networks]), np.concatenate(seen)
     linear = [one.start for one in trained if one.start is not None]
     if linear:
-        theirs, weights = unseen(linear), features.prepared.weights
-        if not is_better(outputs, theirs, y[rows], target, None if weights is None else weights[rows]):
+        theirs = unseen(linear)
+        if not is_better(outputs, theirs, y[rows], target, features.weights_of(rows)):
             outputs = theirs
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
     return Trained(networks, rows, outputs, seconds, results.interrupted)

@@ -131,7 +131,7 @@ def named(preset: str | None, of_one: Sequence[str] = ()) -> str:
 def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = None) -> Choice:
     """Return what a preset makes of a table; of what the user `said` of one network, :class:`Members` take the seed.
 
-    "default" is the mean of five networks, ``Members()``, for tables of 300 to 100,000 rows in memory that one
+    "default" is the mean of five networks, ``Members()``, for tables of 150 to 100,000 rows in memory that one
     process learns from the beginning without a checkpoint; "fast" is one of such networks, trained for at most two
     cycles without a tenth of the rows; "best" is a blend of several kinds of networks and boosted trees, :class:`Best`,
     of which the user may have `said` how many minutes they may take. On other tables, and without a preset, it is one
@@ -148,7 +148,7 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
     5
     >>> one = choose("default", Situation(rows=250))
     >>> one.members, one.settings.batch_size, one.why
-    (None, 16, 'fewer than 300 rows')
+    (None, 16, 'fewer than 150 rows')
     """
     if preset == ONE:
         return Choice(settings_for(situation.rows, _of_one(said)))

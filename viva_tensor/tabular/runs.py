@@ -81,7 +81,7 @@ def run(
         Of one network, or of several, instead of those that a preset chooses. A loss of theirs is replaced by that of
         the task.
     preset : {"default", "fast", "best"}, optional
-        "default" is ``Members()`` for tables of 300 to 100,000 rows in memory, else the settings of one network that
+        "default" is ``Members()`` for tables of 150 to 100,000 rows in memory, else the settings of one network that
         suit the number of rows; with a checkpoint, several ranks or ``start`` always one. "fast" is one network,
         "best" a blend of several kinds with boosted trees, for 10 minutes or as ``Best(minutes=...)`` says; see
         :func:`viva_tensor.tabular.presets.choose`.
