@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
+from viva_tensor.error import DtypeError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _indexing
 from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, read, same_shape, wants
 
@@ -181,6 +181,9 @@ def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array
     array([ 0., -1.])
     """
     whole = indices if type(indices) is np.ndarray else read(f"{operation}, indices", indices)
+    if whole.dtype.kind == "b":
+        hint = "give np.flatnonzero(mask)"
+        raise DtypeError(f"a mask, bool of shape {whole.shape}, for indices", operation=operation, hint=hint)
     if size > 1 << np.finfo(x.dtype).nmant + 1:
         hint = "work in float64, or in parts"
         raise InvalidShape(f"{size} elements, more than {x.dtype} can count", operation=operation, hint=hint)
