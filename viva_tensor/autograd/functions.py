@@ -12,6 +12,7 @@ from viva_tensor.autograd.tape import (
     Tape,
     Traced,
     Variable,
+    holds_variables,
     new_constant,
     new_tape,  # noqa: F401  # in the examples
     new_variable,  # noqa: F401
@@ -58,7 +59,7 @@ def both(tape: Tape, operation: str, a: Operand, b: Operand) -> Traced[tuple[Var
 
 
 def _is_number_or_array(value: Any) -> bool:
-    return value is not None and not isinstance(value, (str, bytes, Tape))
+    return value is not None and not isinstance(value, (str, bytes, Tape)) and not holds_variables(value)
 
 
 def add(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
