@@ -203,6 +203,26 @@ def test_an_einsum_whose_sizes_differ_is_refused_whatever_letters_follow():
         autograd.einsum(tape, "ij,ik->jk", a, b)
 
 
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float16(0.5), np.array(0.5), np.longdouble(0.5), np.uint8(2)])
+def test_numbers_of_numpy_take_the_dtype_of_the_other_operand(number, dtype):
+    x, tape = new_variable(new_tape(), np.array([1, 3], dtype))
+    found, tape = autograd.mul(tape, x, number)
+    assert found.dtype == dtype
+    assert np.array_equal(found.data, [float(number), 3 * float(number)])
+    chosen, tape = autograd.where(tape, [True, False], number, x)
+    assert chosen.dtype == dtype
+    assert np.array_equal(chosen.data, [float(number), 3])
+
+
+def test_numbers_that_do_not_fit_and_arrays_of_other_dtypes_are_refused():
+    x, tape = new_variable(new_tape(), np.ones(3, "f4"))
+    with pytest.raises(InvalidValue, match=r"1e\+300 is beyond float32"):
+        autograd.add(tape, x, np.float64(1e300))
+    for other in (np.arange(3), np.ones(3), np.bool_(True), np.complex64(2), np.ma.masked):
+        with pytest.raises(error.DtypeError):
+            autograd.add(tape, x, other)
+
+
 def test_whole_numbers_beyond_64_bits_are_numbers():
     x, tape = new_variable(new_tape(), np.arange(3.0))
     assert autograd.mul(tape, x, 10**40).value.data.tolist() == [0, 1e40, 2e40]
