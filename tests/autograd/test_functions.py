@@ -91,6 +91,14 @@ class TestShapes:
             with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
                 autograd.slice(tape, x, index)
 
+    def test_slice_judges_the_kind_of_indices_before_their_number(self):
+        x, tape = variables(np.ones((2, 3)))
+        with pytest.raises(error.DimensionError, match=r"slice: an index of None, np\.newaxis; .*expand_dims"):
+            autograd.slice(tape, x, np.s_[:, None, :])
+        for index in ((0, 0, [0]), (..., ..., ..., 0)):
+            with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
+                autograd.slice(tape, x, index)
+
     def test_concatenate_refuses_what_does_not_fit(self):
         x, y, z, tape = variables(np.ones((2, 3)), np.ones((2, 4)), np.ones(3, "f4"))
         assert autograd.concatenate(tape, (x, y), axis=1).value.data.shape == (2, 7)

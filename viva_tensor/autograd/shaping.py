@@ -143,6 +143,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
     """Return start, count and step along each axis, and the axes from which an integer picks one element."""
     entries = list(index) if isinstance(index, tuple) else [index]
+    _check_kinds(entries)
     ellipsis = next((i for i, entry in enumerate(entries) if entry is Ellipsis), len(entries))
     given = len(entries) - (ellipsis < len(entries))
     if given > len(shape):
@@ -159,15 +160,25 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
                 raise DimensionError(f"the index {entry!r}: {reason}", operation="slice", hint=hint) from None
             span = indices.start if len(indices) else 0, len(indices), indices.step
             spans.append(operations.OpenSize(span) if entry in _WHOLE else span)
-        elif isinstance(entry, (int, np.integer)) and not isinstance(entry, bool):
+        else:
             if not -size <= entry < size:
                 raise IndexOutOfBounds(int(entry), size, operation="slice", hint=f"of shape {shape}")
             spans.append((int(entry) % size, 1, 1))
             single.append(axis)
-        else:
-            hint = "use integers, slices and one ellipsis"
-            raise DimensionError(f"an index of type {type(entry).__name__}", operation="slice", hint=hint)
     return tuple(spans), tuple(single)
+
+
+def _check_kinds(entries: Sequence[Any]) -> None:
+    """Raise unless an index has integers, slices and at most one ellipsis."""
+    hint = "use integers, slices and one ellipsis"
+    ellipses = 0
+    for entry in entries:
+        ellipses += entry is Ellipsis
+        if entry is None:
+            hint += "; expand_dims makes a new axis"
+            raise DimensionError("an index of None, np.newaxis", operation="slice", hint=hint)
+        if ellipses > 1 or not (entry is Ellipsis or isinstance(entry, _Slice) or is_whole(entry)):
+            raise DimensionError(f"an index of type {type(entry).__name__}", operation="slice", hint=hint)
 
 
 def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
