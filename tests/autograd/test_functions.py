@@ -159,6 +159,13 @@ def test_an_exponent_is_a_number(exponent):
         autograd.pow(tape, x, exponent)
 
 
+def test_exponents_that_are_arrays_are_not_written_out():
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    for exponent, kind in ((x, "Variable"), (x.data, "ndarray")):
+        with pytest.raises(InvalidValue, match=rf"exponent is a {kind} of shape \(2,\), .*; aᵇ is exp\(mul\("):
+            autograd.pow(tape, x, exponent)
+
+
 def test_one_variable_where_several_belong_is_refused_in_words():
     x, tape = autograd.new_variable(autograd.new_tape(), 1.0)
     for refused in (lambda: autograd.backward(tape, x, wrt=x), lambda: autograd.concatenate(tape, x)):

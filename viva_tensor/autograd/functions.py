@@ -20,6 +20,7 @@ from viva_tensor.autograd.tape import (
     node_of,
     record,
 )
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import as_arrays
 from viva_tensor.kernels.checks import real
 
@@ -151,6 +152,10 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
+    given: Any = exponent
+    if isinstance(given, Variable | np.ndarray):
+        got = f"exponent is a {type(given).__name__} of shape {given.shape}, wanted a number"
+        raise InvalidValue(got, operation="pow", hint="aᵇ is exp(mul(b, log(a)))")
     return record(tape, operations.POW, x, exponent=real("pow", "exponent", exponent))
 
 
