@@ -119,7 +119,7 @@ class AccumulatingStep(Step):
             batch = [array[chosen] for array in run.arrays]
             with self._lock:
                 if run.schedule is not None:
-                    self._set(run.schedule(self.steps + 1))
+                    self._set(run.schedule(self.steps + 1), self.steps + 1)
                 total += (rows.stop - begin) * self(*batch)
         return total / run.count
 
