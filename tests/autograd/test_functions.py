@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import typed_calls
 from support.operation_cases import CASES
 from support.tapes import variables
 
@@ -129,6 +130,12 @@ def test_sizes_that_are_none_are_refused(shape):
     x, tape = autograd.new_variable(autograd.new_tape(), [1.0] * 6)
     with pytest.raises(InvalidShape, match="reshape"):
         autograd.reshape(tape, x, shape)
+
+
+def test_axes_and_sizes_of_numpy_are_those_of_python():  # mypy reads the calls, too
+    moved = [(4, 3), (4, 3), (4, 1, 3), (3, 4), (3, 4), (4, 6), (4, 2, 3), (4, 1)]
+    parts = [(1, 3), (3, 3), (4, 1), (4, 1), (4, 1), (12,), (12,), (2, 6), (2, 6), (6, 5)]
+    assert typed_calls.shapes() == [*parts, *[(4,)] * 4, (), *[(4,)] * 3, *moved, (4,), (4,), (4, 1)]
 
 
 @pytest.mark.parametrize("axis", [True, 1.5, "x", np.array([0.0]), (0, True)])

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import DtypeError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _indexing
-from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, read, same_shape, wants
+from viva_tensor.kernels.arrays import Array, Whole, as_array, as_arrays, axes_of, empty, read, same_shape, wants
 
 __all__ = ["embedding_bag", "embedding_bag_backward", "take", "take_backward"]
 
 
-def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+def take(x: ArrayLike, indices: ArrayLike, axis: Whole = 0) -> Array:
     r"""Return the elements of x at some indices along an axis, :math:`y_{\ldots i \ldots} = x_{\ldots n_i \ldots}`.
 
     Parameters
@@ -53,7 +53,7 @@ def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
     return _moved("take", x, indices, shape, around(x.shape, axis))
 
 
-def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: Whole = 0) -> Array:
     r"""Return the gradient of :func:`take` with respect to x, :math:`\sum_{i: n_i = p} g_{\ldots i \ldots}`.
 
     The terms are added in the order of the indices, so that the bits do not depend on the number of threads.
