@@ -271,6 +271,21 @@ def test_inputs_of_different_rows_say_which_counts(recorded):
         compiled(recorded)(X[:8], Y[:9])
 
 
+def test_other_rows_of_an_input_that_is_not_of_the_batch_are_refused_with_the_order_that_works():
+    x, tape = autograd.new_constant(autograd.new_tape(), X[:5])
+    factors, tape = autograd.new_constant(tape, np.ones(3, np.float32))
+    w, tape = autograd.new_variable(tape, np.ones((3, 1), np.float32))
+    product, tape = autograd.mul(tape, x, factors)
+    pred, tape = autograd.matmul(tape, product, w)
+    loss, tape = autograd.mean(tape, pred)
+    given = {"loss": loss, "params": w, "optimizer": optim.SGD(lr=0.1)}
+    step = program.compile_step(tape, inputs=(factors, x), **given)
+    with pytest.raises(ShapeMismatch, match=r"\(5, 3\), got \(7, 3\); .* recorded with 3 rows, .*put the batch first"):
+        step(factors.data, X[:7])
+    step = program.compile_step(tape, inputs=(x, factors), **given)
+    assert np.isfinite(step(X[:7], factors.data))
+
+
 def test_a_profile_of_inputs_without_axes():
     a, tape = autograd.new_constant(autograd.new_tape(), np.float32(2))
     w, tape = autograd.new_variable(tape, np.float32(3))

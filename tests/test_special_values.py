@@ -87,6 +87,11 @@ def gelu_tanh_slope(x):
     return sigmoid(bend) + x * sigmoid(bend) * sigmoid(-bend) * slope
 
 
+def prelu(tape, x):
+    slope, tape = autograd.new_constant(tape, np.array(0.25, x.dtype))
+    return nn.prelu(tape, x, slope)
+
+
 def of(operation, **attributes):
     return lambda tape, *variables: autograd.record(tape, operation, *variables, **attributes)
 
@@ -139,6 +144,11 @@ ELEMENTWISE = {  # (recorded, value, slope)
     "sin": (autograd.sin, np.sin, np.cos),
     "cos": (autograd.cos, np.cos, lambda x: -np.sin(x)),
     "sign": (autograd.sign, np.sign, np.zeros_like),
+    "prelu": (
+        prelu,
+        lambda x: np.where(x > 0, x, 0.25 * x),
+        lambda x: np.where(x > 0, 1.0, 0.25),
+    ),
     "elu": (
         lambda t, x: nn.elu(t, x, 0.5),
         lambda x: np.where(x < 0, 0.5 * np.expm1(np.minimum(x, 0)), x),

@@ -87,7 +87,7 @@ ELEMENTS: dict[str, Callable[[Arrays], object]] = {
     "chain_div": lambda at: elementwise.chain_div(at.x, at.y),
     "scale": lambda at: kernels.scale(at.x, 0.5, out=at.out),
     "maximum": lambda at: kernels.maximum(at.x, at.y, out=at.out),
-    "greater": lambda at: kernels.greater(at.x, at.y, out=at.out),
+    "greater": lambda at: kernels.maximum_slope(at.x, at.y, out=at.out),
     "less": lambda at: kernels.less(at.x, at.y, out=at.out),
     "less_equal": lambda at: kernels.less_equal(at.x, at.y, out=at.out),
     "equal": lambda at: kernels.equal(at.x, at.y, out=at.out),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import typed_calls
 from support.operation_cases import CASES
 from support.tapes import variables
 
@@ -91,6 +92,14 @@ class TestShapes:
             with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
                 autograd.slice(tape, x, index)
 
+    def test_slice_judges_the_kind_of_indices_before_their_number(self):
+        x, tape = variables(np.ones((2, 3)))
+        with pytest.raises(error.DimensionError, match=r"slice: an index of None, np\.newaxis; .*expand_dims"):
+            autograd.slice(tape, x, np.s_[:, None, :])
+        for index in ((0, 0, [0]), (..., ..., ..., 0)):
+            with pytest.raises(error.DimensionError, match="use integers, slices and one ellipsis"):
+                autograd.slice(tape, x, index)
+
     def test_concatenate_refuses_what_does_not_fit(self):
         x, y, z, tape = variables(np.ones((2, 3)), np.ones((2, 4)), np.ones(3, "f4"))
         assert autograd.concatenate(tape, (x, y), axis=1).value.data.shape == (2, 7)
@@ -123,6 +132,12 @@ def test_sizes_that_are_none_are_refused(shape):
         autograd.reshape(tape, x, shape)
 
 
+def test_axes_and_sizes_of_numpy_are_those_of_python():  # mypy reads the calls, too
+    moved = [(4, 3), (4, 3), (4, 1, 3), (3, 4), (3, 4), (4, 6), (4, 2, 3), (4, 1)]
+    parts = [(1, 3), (3, 3), (4, 1), (4, 1), (4, 1), (12,), (12,), (2, 6), (2, 6), (6, 5)]
+    assert typed_calls.shapes() == [*parts, *[(4,)] * 4, (), *[(4,)] * 3, *moved, (4,), (4,), (4, 1)]
+
+
 @pytest.mark.parametrize("axis", [True, 1.5, "x", np.array([0.0]), (0, True)])
 @pytest.mark.parametrize("function", [autograd.sum, autograd.mean, autograd.transpose])
 def test_axes_that_are_no_whole_numbers_are_refused(function, axis):
@@ -149,6 +164,13 @@ def test_an_exponent_is_a_number(exponent):
     x, tape = autograd.new_variable(autograd.new_tape(), [1.0])
     with pytest.raises(InvalidValue, match="exponent"):
         autograd.pow(tape, x, exponent)
+
+
+def test_exponents_that_are_arrays_are_not_written_out():
+    x, tape = autograd.new_variable(autograd.new_tape(), [1.0, 2.0])
+    for exponent, kind in ((x, "Variable"), (x.data, "ndarray")):
+        with pytest.raises(InvalidValue, match=rf"exponent is a {kind} of shape \(2,\), .*; aᵇ is exp\(mul\("):
+            autograd.pow(tape, x, exponent)
 
 
 def test_one_variable_where_several_belong_is_refused_in_words():
@@ -201,6 +223,26 @@ def test_an_einsum_whose_sizes_differ_is_refused_whatever_letters_follow():
     b, tape = new_variable(tape, np.ones((5, 2)))
     with pytest.raises(error.ShapeMismatch, match=r"expected shape \(4, 2\), got \(5, 2\); axis i"):
         autograd.einsum(tape, "ij,ik->jk", a, b)
+
+
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float16(0.5), np.array(0.5), np.longdouble(0.5), np.uint8(2)])
+def test_numbers_of_numpy_take_the_dtype_of_the_other_operand(number, dtype):
+    x, tape = new_variable(new_tape(), np.array([1, 3], dtype))
+    found, tape = autograd.mul(tape, x, number)
+    assert found.dtype == dtype
+    assert np.array_equal(found.data, [float(number), 3 * float(number)])
+    chosen, tape = autograd.where(tape, [True, False], number, x)
+    assert chosen.dtype == dtype
+    assert np.array_equal(chosen.data, [float(number), 3])
+
+
+def test_numbers_that_do_not_fit_and_arrays_of_other_dtypes_are_refused():
+    x, tape = new_variable(new_tape(), np.ones(3, "f4"))
+    with pytest.raises(InvalidValue, match=r"1e\+300 is beyond float32"):
+        autograd.add(tape, x, np.float64(1e300))
+    for other in (np.arange(3), np.ones(3), np.bool_(True), np.complex64(2), np.ma.masked):
+        with pytest.raises(error.DtypeError):
+            autograd.add(tape, x, other)
 
 
 def test_whole_numbers_beyond_64_bits_are_numbers():

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tapes import recorded, variables
 
-from viva_tensor import autograd, error, nn, optim, program
+from viva_tensor import autograd, error, export, nn, optim, program
 from viva_tensor.autograd import (
     add,
     backward,
@@ -69,6 +69,28 @@ class TestTapeIsAValue:
         x, tape = variables(3.0)
         with pytest.raises(error.ForeignVariable, match="new_constant or new_variable"):
             add(tape, x, thing)
+
+    @pytest.mark.parametrize(
+        ("make", "hint"),
+        [
+            (lambda traced: traced, "got Traced, .*; unpack it: value, tape = "),
+            (lambda traced: nn.Linear(traced.value, traced.value), r"got Linear, .*; apply a layer .*linear_forward\("),
+            (lambda traced: (traced.value, traced.value), "got tuple, .*; give one variable"),
+            (lambda traced: [traced.value], "got list, .*; give one variable"),
+        ],
+    )
+    def test_what_holds_variables_is_refused_with_how_to_take_one(self, make, hint, tmp_path):
+        traced = x, tape = new_variable(new_tape(), [1.0, 2.0])
+        thing = make(traced)
+        for call in (
+            lambda: nn.relu(tape, thing),
+            lambda: add(tape, x, thing),
+            lambda: matmul(tape, thing, x),
+            lambda: program.compile_forward(tape, output=x, inputs=(thing,)),
+            lambda: export.onnx(tmp_path / "model.onnx", tape, output=thing, inputs=(x,)),
+        ):
+            with pytest.raises(error.ForeignVariable, match=hint):
+                call()
 
     @pytest.mark.parametrize("place", [-1, -5, 0, 1, 99])
     def test_a_made_up_variable_raises(self, place):

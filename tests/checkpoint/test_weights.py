@@ -121,6 +121,18 @@ class TestWeights:
         with pytest.raises(error.InvalidFile, match=fault):
             checkpoint.load_weights(tmp_path / "model")
 
+    def test_names_are_judged_before_dtypes(self, tmp_path):
+        tensors = {
+            "0.weight": np.ones((2, 3), "f4"),
+            "0.bias": np.ones(2, "f4"),
+            "1.num_batches_tracked": np.array([5]),
+        }
+        safetensors.numpy.save_file(tensors, tmp_path / "model")
+        with pytest.raises(
+            error.InvalidFile, match=r"the name '1\.num_batches_tracked' is not like .*; save the state_dict"
+        ):
+            checkpoint.load_weights(tmp_path / "model")
+
     def test_a_file_cut_anywhere_is_refused(self, rng, tmp_path):
         path = checkpoint.save_weights(tmp_path / "model", network(rng, "float32", SIZES)[0])
         whole = path.read_bytes()

@@ -119,9 +119,9 @@ def test_sums_over_named_axes_are_those_of_numpy(case):
     [
         ("ij,jk", error.DimensionError, r"'jk' for shape \(3,\)"),
         ("ij,i", error.ShapeMismatch, r"expected shape \(2,\), got \(3,\).*axis i"),
-        ("ii,j", error.InvalidValue, "subscripts 'ii,j'"),
-        ("ij,j->ikk", error.InvalidValue, "subscripts"),
-        ("ij,j->l", error.InvalidValue, "subscripts"),
+        ("ii,j", error.InvalidValue, "subscripts 'ii,j' have 'i' twice in 'ii'"),
+        ("ij,j->ikk", error.InvalidValue, "subscripts .* have 'k' twice in 'ikk'; give each axis"),
+        ("ij,j->l", error.InvalidValue, "subscripts .* have 'l' in the result, but in no operand"),
         ("ij", error.InvalidValue, "for 2 operands"),
         ("...j,j", error.InvalidValue, "ij,jk->ik"),
         (3, error.InvalidValue, "subscripts 3"),

@@ -39,6 +39,12 @@ def test_special_values_as_numpy(ours, numpys, dtype):
         assert np.array_equal(ours(a, b), numpys(a, b), equal_nan=True)
 
 
+@pytest.mark.parametrize("name", ["less", "less_equal", "greater", "equal"])
+def test_comparisons_of_special_values_give_1_and_0_as_numpy(name, dtype):
+    a, b = np.meshgrid(np.array(SPECIAL, dtype), np.array(SPECIAL, dtype))
+    assert np.array_equal(getattr(kernels, name)(a, b), getattr(np, name)(a, b))
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (1, 70_000), (70_000, 1), (300, 301)])
 def test_a_row_a_column_and_a_number_are_repeated(shape, dtype, rng):
     a = rng.standard_normal(shape).astype(dtype)

@@ -39,7 +39,8 @@ def test_nothing_taken_and_nothing_to_take_from():
         ([0.5], error.InvalidValue, r"take: the index 0.5; .*whole numbers"),
         ([float("nan")], error.InvalidValue, "the index nan"),
         (["a"], error.DtypeError, "take"),
-        (np.array([True, False, True]), error.DtypeError, "bool"),
+        (np.array([True, False, True]), error.DtypeError, r"take: a mask, bool .*give np\.flatnonzero\(mask\)"),
+        ([True, False, True], error.DtypeError, "a mask"),
         (np.array([0], "f4"), error.DtypeError, "float32"),
     ],
 )
@@ -50,6 +51,18 @@ def test_indices_that_name_no_element_are_refused(indices, kind, message):
     variable, tape = autograd.new_variable(autograd.new_tape(), x)
     with pytest.raises(kind, match=message):
         autograd.take(tape, variable, indices)
+
+
+def test_masks_for_rows_of_tables_are_refused_in_words():
+    mask, weights = np.array([[True, False]]), np.ones((1, 2), "f4")
+    table, tape = autograd.new_variable(autograd.new_tape(), np.ones((3, 2), "f4"))
+    for call in (
+        lambda: kernels.embedding_bag(table.data, mask, weights),
+        lambda: autograd.embedding_bag(tape, table, mask, weights),
+        lambda: nn.embedding_forward(tape, nn.Embedding(table), mask),
+    ):
+        with pytest.raises(error.DtypeError, match="a mask"):
+            call()
 
 
 def test_a_gradient_has_the_shape_of_what_was_taken():

@@ -95,6 +95,9 @@ class TestLinearForward:
             nn.linear_forward(tape, layer, wide)
         with pytest.raises(error.DimensionError, match=r"x \(3,\) with w \(2, 3\)"):
             nn.linear_forward(tape, layer, flat)
+        deep, tape = new_constant(tape, np.ones((4, 5, 3)))
+        with pytest.raises(error.DimensionError, match=r"x \(4, 5, 3\) .*; reshape x to \[rows, features\] first"):
+            nn.linear_forward(tape, layer, deep)
         with pytest.raises(error.DtypeError, match=r"float32 \(4, 3\) and float64 \(2, 3\)"):
             nn.linear_forward(tape, layer, single)
         with pytest.raises(error.ShapeMismatch, match=r"\(2,\), got \(3,\)"):

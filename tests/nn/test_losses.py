@@ -63,6 +63,11 @@ def test_cross_entropy_with_weights(rng):
     assert np.allclose(grad, w[:, None] * (np.exp(logs) - np.eye(4)[labels]) / w.sum(), rtol=1e-12, atol=1e-15)
 
 
+def test_a_class_that_stands_for_none_is_refused_with_what_to_give_instead():
+    with pytest.raises(error.IndexOutOfBounds, match=r"index -100 .*without a class any class, and the weight 0"):
+        value(nn.cross_entropy, np.zeros((2, 3)), np.array([1.0, -100.0]))
+
+
 @pytest.mark.parametrize("name", [*LOSSES, "cross-entropy"])
 def test_bad_choices_are_refused(name):
     loss = nn.cross_entropy if name == "cross-entropy" else LOSSES[name][0]
@@ -70,7 +75,9 @@ def test_bad_choices_are_refused(name):
     with pytest.raises(error.InvalidValue, match="choose one of mean, sum"):
         value(loss, p, t, reduction="each")
     for weights in ([1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
-        with pytest.raises(error.InvalidValue, match="of row 1; weights are at least 0"):
+        with pytest.raises(
+            error.InvalidValue, match='of row 1; weights are at least 0; for others, mul what reduction="none" gives'
+        ):
             value(loss, p, t, np.array(weights))
     for weights in (np.ones(2), np.ones((3, 1)), np.ones(())):
         with pytest.raises(error.ShapeMismatch, match="one weight for each row"):

@@ -8,6 +8,7 @@ import pytest
 from support.steps import copied, same, same_state
 
 from viva_tensor import autograd, error, kernels, nn, optim, program
+from viva_tensor.autograd.tape import new_leaves
 
 OPTIMIZERS = {
     "SGD": optim.SGD(lr=0.1, momentum=0.9, weight_decay=0.3),
@@ -102,6 +103,76 @@ def test_each_of_several_losses_is_the_mean_over_all_rows_and_inputs_without_row
     assert step(X, factors) == 11 * 4.5
     assert step.losses == (4.5, 45.0)
     assert step.params(autograd.new_tape()).value.data == 1 - 0.5 * 11 * 4.5
+
+
+def one_layer(loss):
+    """Return the options of ``compile_step`` for a loss of predictions, targets, weights of rows and the layer."""
+    rows = np.ones((6, 3), "f4"), np.zeros((6, 1), "f4"), np.ones(6, "f4")
+    inputs, tape = new_leaves(autograd.new_tape(), rows, autograd.new_constant)
+    layer, tape = nn.linear(tape, 3, 1, rng=np.random.default_rng(0))
+    pred, tape = nn.linear_forward(tape, layer, inputs[0])
+    loss, tape = loss(tape, pred, *inputs[1:], layer)
+    return {"tape": tape, "loss": loss, "params": layer, "inputs": inputs, "optimizer": optim.SGD(lr=0.1)}
+
+
+def chain(*functions):
+    return lambda tape, *given: autograd.sequence(functions[0](tape, *given), *functions[1:])
+
+
+def summed(tape, pred, target, weights, layer):
+    return nn.mse_loss(tape, pred, target, reduction="sum")
+
+
+def mean(tape, pred, target, weights, layer):
+    return nn.mse_loss(tape, pred, target)
+
+
+SUMS = {
+    "sum": summed,
+    "weighted sum": lambda tape, pred, target, weights, layer: nn.huber_loss(tape, pred, target, 1.0, "sum", weights),
+    "sum of rows by mean of columns": lambda tape, pred, *_: autograd.sequence(
+        autograd.sum(tape, pred, axis=0), autograd.mean
+    ),
+    "scaled": chain(summed, lambda tape, loss: autograd.mul(tape, loss, 1 / 6)),
+    "divided": chain(summed, lambda tape, loss: autograd.div(tape, loss, 6.0)),
+}
+MEANS = {
+    "mean": mean,
+    "weighted mean": lambda tape, pred, target, weights, layer: nn.huber_loss(tape, pred, target, 1.0, "mean", weights),
+    "mean of sums of columns": lambda tape, pred, *_: autograd.sequence(
+        autograd.sum(tape, pred, axis=1), autograd.mean
+    ),
+    "sum of means of rows": lambda tape, pred, *_: autograd.sequence(autograd.mean(tape, pred, axis=0), autograd.sum),
+}
+
+
+def with_penalty(tape, pred, target, weights, layer):
+    loss, tape = nn.mse_loss(tape, pred, target)
+    squares, tape = autograd.square(tape, layer.w)
+    penalty, tape = autograd.sum(tape, squares)
+    return autograd.add(tape, loss, penalty)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_sum_over_rows_is_refused(name):
+    recorded = one_layer(SUMS[name])
+    with pytest.raises(error.InvalidValue, match=r"compile_step: .*a sum over rows, %\d+ .*; reduce it by mean"):
+        program.compile_step(**recorded, micro_batch=4)
+    both = recorded | {"loss": (recorded["loss"], recorded["loss"])}
+    with pytest.raises(error.InvalidValue, match="a sum over rows"):
+        program.compile_step(**both, micro_batch=4)
+    assert program.compile_step(**recorded).steps == 0
+
+
+@pytest.mark.parametrize("loss", [*MEANS.values(), with_penalty], ids=[*MEANS, "with a penalty"])
+def test_a_mean_over_rows_is_taken_in_parts(loss):
+    recorded = one_layer(loss)
+    parts, whole = program.compile_step(**recorded, micro_batch=4), program.compile_step(**recorded)
+    rows = [variable.data for variable in recorded["inputs"]]
+    for step in (parts, whole):
+        step(*rows)
+    found, wanted = (step.params(autograd.new_tape()).value.w.data for step in (parts, whole))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))])

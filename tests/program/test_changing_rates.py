@@ -198,6 +198,15 @@ def test_two_threads_that_run_a_step_give_each_of_its_steps_its_own_rate(options
     assert same(step.params(autograd.new_tape()).value, twin.params(autograd.new_tape()).value)
 
 
+@pytest.mark.parametrize("options", [{}, {"micro_batch": 4}], ids=["whole", "in parts"])
+def test_a_schedule_that_ends_before_the_run_is_named_with_the_step(options):
+    X, Y, step = plain(**options)
+    ending = optim.schedules.cosine(0.1, steps=4)
+    with pytest.raises(error.InvalidValue, match=r"the schedule gave 0\.0 for step 5 \(SGD: lr=0\.0, .*cosine\("):
+        step.run(X, Y, batch_size=8, shuffle=False, schedule=ending)
+    assert step.steps == 4
+
+
 def test_a_schedule_of_no_rate_changes_nothing():
     X, Y, _, step = compiled(OPTIMIZERS["Lion"])
     before, drawn = step.state(), copy.deepcopy(step)

@@ -113,8 +113,9 @@ SLOPES = st.sampled_from([0.01, 0.5])
 PLACES = st.lists(st.integers(-2, 1), max_size=4).map(lambda places: np.array(places, int))
 AXES = st.none() | st.integers(-2, 2)
 KERNELS = {
-    **{name: kernel(name, PAIRS) for name in ("add", "sub", "mul", "div", "maximum", "greater", "minimum")},
-    **{name: kernel(name, PAIRS) for name in ("less", "less_equal", "equal", "chosen", "rejected")},
+    **{name: kernel(name, PAIRS) for name in ("add", "sub", "mul", "div", "maximum", "minimum")},
+    **{name: kernel(name, PAIRS) for name in ("less", "less_equal", "greater", "equal", "chosen", "rejected")},
+    "maximum_slope": kernel("maximum_slope", PAIRS),
     **{name: kernel(name, ONE) for name in ("sin", "cos", "sign", "elu", "log_cosh")},
     **{f"{name}_backward": kernel(f"{name}_backward", TWO) for name in ("sin", "cos", "elu", "log_cosh")},
     **{name: kernel(name, ONE, bound=FACTORS) for name in ("at_least", "at_most")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import operations
@@ -12,12 +13,14 @@ from viva_tensor.autograd.tape import (
     Tape,
     Traced,
     Variable,
+    holds_variables,
     new_constant,
     new_tape,  # noqa: F401  # in the examples
     new_variable,  # noqa: F401
     node_of,
     record,
 )
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import as_arrays
 from viva_tensor.kernels.checks import real
 
@@ -51,21 +54,29 @@ def of_two(tape: Tape, operation: Operation, a: Operand, b: Operand) -> Traced[V
 def both(tape: Tape, operation: str, a: Operand, b: Operand) -> Traced[tuple[Variable, Variable]]:
     """Return two operands as variables; one of them may be a number or an array, which is recorded as a constant."""
     if isinstance(a, Variable) and not isinstance(b, Variable) and _is_number_or_array(b):
-        b, tape = new_constant(tape, as_arrays(operation, node_of(tape, a, operation).output.data, b)[1])
+        b, tape = new_constant(tape, as_arrays(operation, node_of(tape, a, operation).output.data, _plain(b))[1])
     elif isinstance(b, Variable) and not isinstance(a, Variable) and _is_number_or_array(a):
-        a, tape = new_constant(tape, as_arrays(operation, a, node_of(tape, b, operation).output.data)[0])
+        a, tape = new_constant(tape, as_arrays(operation, _plain(a), node_of(tape, b, operation).output.data)[0])
     return Traced((a, b), tape)  # type: ignore[arg-type]  # recording refuses whatever is no variable
 
 
 def _is_number_or_array(value: Any) -> bool:
-    return value is not None and not isinstance(value, (str, bytes, Tape))
+    return value is not None and not isinstance(value, (str, bytes, Tape)) and not holds_variables(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy, which would keep its own dtype, as one of Python."""
+    scalar = isinstance(value, np.generic) or (type(value) is np.ndarray and value.ndim == 0)
+    if scalar and value.dtype.kind in "iuf":
+        return int(value) if value.dtype.kind in "iu" else float(value)
+    return value
 
 
 def add(tape: Tape, a: Operand, b: Operand) -> Traced[Variable]:
     """Record a + b, broadcast as in NumPy; see :func:`viva_tensor.kernels.add`.
 
-    One of the operands may be a number or an array, which is recorded as a constant of the other's dtype; so in all
-    functions of two operands.
+    One of the operands may be a number, or a list or an array of the other's dtype, which is recorded as a constant of
+    that dtype; so in all functions of two operands.
 
     Examples
     --------
@@ -141,6 +152,10 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
+    given: Any = exponent
+    if isinstance(given, Variable | np.ndarray):
+        got = f"exponent is a {type(given).__name__} of shape {given.shape}, wanted a number"
+        raise InvalidValue(got, operation="pow", hint="aᵇ is exp(mul(b, log(a)))")
     return record(tape, operations.POW, x, exponent=real("pow", "exponent", exponent))
 
 

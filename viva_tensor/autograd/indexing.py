@@ -15,7 +15,7 @@ from viva_tensor.autograd.tape import (
     node_of,
     record,
 )
-from viva_tensor.kernels.arrays import as_arrays, axes_of, wants
+from viva_tensor.kernels.arrays import Whole, as_arrays, axes_of, wants
 from viva_tensor.kernels.indexing import as_indices
 
 __all__ = ["embedding_bag", "take"]
@@ -64,7 +64,7 @@ def embedding_bag(
     return record(tape, operations.EMBEDDING_BAG, table, indices, weights)
 
 
-def take(tape: Tape, x: Variable, indices: Variable | ArrayLike, axis: int = 0) -> Traced[Variable]:
+def take(tape: Tape, x: Variable, indices: Variable | ArrayLike, axis: Whole = 0) -> Traced[Variable]:
     """Record the elements of x at some indices along an axis, such as rows of a table; see :func:`numpy.take`.
 
     The gradient adds up what was taken of each element, in the order of the indices.

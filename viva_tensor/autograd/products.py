@@ -117,8 +117,15 @@ def _letters(subscripts: str, count: int) -> tuple[tuple[str, ...], str]:
     every = "".join(names)
     if not arrow:
         result = "".join(sorted(letter for letter in set(every) if every.count(letter) == 1))
-    if len(names) != count or any(len(set(name)) < len(name) for name in (*names, result)) or set(result) - set(every):
+    if len(names) != count:
         raise InvalidValue(f"subscripts {subscripts!r} for {count} operands", operation="einsum", hint=hint)
+    for name in (*names, result):
+        if twice := [letter for letter in name if name.count(letter) > 1]:
+            got = f"subscripts {subscripts!r} have {twice[0]!r} twice in {name!r}"
+            raise InvalidValue(got, operation="einsum", hint="give each axis of an operand a letter of its own")
+    if unknown := [letter for letter in result if letter not in every]:
+        got = f"subscripts {subscripts!r} have {unknown[0]!r} in the result, but in no operand"
+        raise InvalidValue(got, operation="einsum", hint="the result has letters of the operands")
     return names, result
 
 

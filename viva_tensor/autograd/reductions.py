@@ -11,7 +11,7 @@ import numpy as np
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.choices import equal, stop_gradient, where
 from viva_tensor.autograd.functions import abs, add, div, exp, log, pow, sqrt, square, sub
-from viva_tensor.autograd.operations import Axis, Counted
+from viva_tensor.autograd.operations import Counted
 from viva_tensor.autograd.shaping import frozen, squeeze
 from viva_tensor.autograd.tape import (
     Tape,
@@ -25,13 +25,13 @@ from viva_tensor.autograd.tape import (
 )
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.along import as_starts
-from viva_tensor.kernels.arrays import axes_of
+from viva_tensor.kernels.arrays import Axes, Whole, axes_of
 from viva_tensor.kernels.checks import flag, is_whole, real, shown
 
 __all__ = ["cumsum", "logsumexp", "max", "mean", "min", "norm", "std", "sum", "sum_of_squares", "var"]
 
 
-def sum(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def sum(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     """Record the sum over all elements or over the given axes; see :func:`viva_tensor.kernels.sum`.
 
     Examples
@@ -58,7 +58,7 @@ def sum_of_squares(tape: Tape, x: Variable) -> Traced[Variable]:
     return record(tape, operations.SUM_OF_SQUARES, x)
 
 
-def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def mean(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     """Record the mean over all elements or over the given axes; see :func:`viva_tensor.kernels.mean`.
 
     Examples
@@ -70,7 +70,7 @@ def mean(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> 
     return record(tape, operations.MEAN, x, axis=frozen(axis), keepdims=flag("mean", "keepdims", keepdims))
 
 
-def var(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
+def var(tape: Tape, x: Variable, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
     r"""Record the variance over all elements or over the given axes, :math:`\frac{1}{n - d} \sum (x - \bar x)^2`.
 
     Parameters
@@ -107,7 +107,7 @@ def var(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: boo
     return div(tape, total, count)
 
 
-def std(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
+def std(tape: Tape, x: Variable, axis: Axes = None, ddof: int = 0, keepdims: bool = False) -> Traced[Variable]:
     """Record the standard deviation, the root of :func:`var`, whose arguments and errors are the same.
 
     The gradient is 0 where all elements are equal.
@@ -126,7 +126,7 @@ def std(tape: Tape, x: Variable, axis: Axis = None, ddof: int = 0, keepdims: boo
     return div(tape, size, root)
 
 
-def max(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def max(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     """Record the largest of all elements or along the given axes; see :func:`viva_tensor.kernels.max`.
 
     Equal elements share the gradient equally.
@@ -140,7 +140,7 @@ def max(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
     return record(tape, operations.MAX, x, axis=frozen(axis), keepdims=flag("max", "keepdims", keepdims))
 
 
-def min(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def min(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     """Record the smallest of all elements or along the given axes; see :func:`max`.
 
     Examples
@@ -152,7 +152,7 @@ def min(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> T
     return record(tape, operations.MIN, x, axis=frozen(axis), keepdims=flag("min", "keepdims", keepdims))
 
 
-def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record the norm of all elements or along the given axes, :math:`(\sum |x|^p)^{1/p}`.
 
     Several axes are taken as one, so that of a matrix this is the norm of Frobenius. Powers are added as they are:
@@ -202,7 +202,7 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axis = None, keepdims: b
     return where(tape, total, root, 0.0)  # the slope of the root is infinite at 0
 
 
-def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False) -> Traced[Variable]:
+def logsumexp(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record :math:`\ln \sum e^{x}` over all elements or over the given axes, without overflow.
 
     The gradient is the softmax; where all elements are -∞, it is NaN.
@@ -237,7 +237,7 @@ def logsumexp(tape: Tape, x: Variable, axis: Axis = None, keepdims: bool = False
     return add(tape, logarithm, top)
 
 
-def cumsum(tape: Tape, x: Variable, axis: int = 0, starts: Sequence[int] = ()) -> Traced[Variable]:
+def cumsum(tape: Tape, x: Variable, axis: Whole = 0, starts: Sequence[int] = ()) -> Traced[Variable]:
     """Record the sums up to each element along an axis, from the last start on; see :func:`viva_tensor.kernels.cumsum`.
 
     Examples
@@ -251,7 +251,7 @@ def cumsum(tape: Tape, x: Variable, axis: int = 0, starts: Sequence[int] = ()) -
     return record(tape, operations.CUMSUM, x, axis=axis, starts=as_starts("cumsum", starts, shape[axis]))
 
 
-def _check_ddof(operation: str, tape: Tape, x: Variable, axis: Axis, ddof: int) -> None:
+def _check_ddof(operation: str, tape: Tape, x: Variable, axis: Axes, ddof: int) -> None:
     shape = node_of(tape, x, operation).output.data.shape
     count = math.prod(shape[i] for i in axes_of(operation, axis, shape))
     if not is_whole(ddof) or not 0 <= ddof < builtins.max(count, 1):
@@ -259,13 +259,13 @@ def _check_ddof(operation: str, tape: Tape, x: Variable, axis: Axis, ddof: int) 
         raise InvalidValue(f"ddof={shown(ddof)}", operation=operation, hint=hint)
 
 
-def _off_mean(tape: Tape, x: Variable, axis: Axis) -> Traced[Variable]:
+def _off_mean(tape: Tape, x: Variable, axis: Axes) -> Traced[Variable]:
     """Record the differences from the mean."""
     middle, tape = mean(tape, x, axis, keepdims=True)
     return sub(tape, x, middle)
 
 
-def _count(operation: str, tape: Tape, x: Variable, axis: Axis, ddof: int, keepdims: bool) -> Traced[Variable]:
+def _count(operation: str, tape: Tape, x: Variable, axis: Axes, ddof: int, keepdims: bool) -> Traced[Variable]:
     """Record the number of elements less ddof, since a program may see other numbers of rows, but not too few."""
     least = int(ddof) + 1 if ddof else 0  # the variance of nothing is NaN
     axes = Counted(axes_of(operation, axis, x.shape), operation, least, f"give more elements than ddof={shown(ddof)}")

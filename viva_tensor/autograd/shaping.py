@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.operations import Axis
 from viva_tensor.autograd.tape import (
     Tape,
     Traced,
@@ -23,7 +22,7 @@ from viva_tensor.autograd.tape import (
     several,
 )
 from viva_tensor.error import BroadcastError, DimensionError, IndexOutOfBounds, InvalidShape, InvalidValue
-from viva_tensor.kernels.arrays import axes_of
+from viva_tensor.kernels.arrays import Axes, IntegerArray, Whole, axes_of
 from viva_tensor.kernels.checks import is_whole, real, shown
 
 __all__ = [
@@ -46,7 +45,7 @@ _ALL = _Slice(None)
 _WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # for any size
 
 
-def frozen(axis: Axis) -> Axis:
+def frozen(axis: Axes) -> Axes:
     """Return an axis argument that its owner can no longer change.
 
     Examples
@@ -64,7 +63,7 @@ def frozen(axis: Axis) -> Axis:
         return axis
 
 
-def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
+def reshape(tape: Tape, x: Variable, shape: Whole | Sequence[Whole] | IntegerArray) -> Traced[Variable]:
     """Record the elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
 
     Raises
@@ -81,7 +80,7 @@ def reshape(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
     """
     data = node_of(tape, x, "reshape").output.data
     try:
-        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
         if not all(is_whole(size) and size >= -1 for size in sizes):  # NumPy takes True for 1 and -2 for -1
             raise ValueError("sizes are whole numbers")
         wanted = np.empty(data.shape, data.dtype).reshape(sizes).shape
@@ -116,7 +115,7 @@ def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:
     return record(tape, operations.SQUEEZE, view, axes=single) if single else Traced(view, tape)
 
 
-def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Variable]:
+def concatenate(tape: Tape, variables: Iterable[Variable], axis: Whole = 0) -> Traced[Variable]:
     """Join variables along an axis; see :func:`numpy.concatenate`.
 
     Raises
@@ -143,6 +142,7 @@ def concatenate(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Tra
 def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, ...], tuple[int, ...]]:
     """Return start, count and step along each axis, and the axes from which an integer picks one element."""
     entries = list(index) if isinstance(index, tuple) else [index]
+    _check_kinds(entries)
     ellipsis = next((i for i, entry in enumerate(entries) if entry is Ellipsis), len(entries))
     given = len(entries) - (ellipsis < len(entries))
     if given > len(shape):
@@ -159,18 +159,28 @@ def _spans(shape: tuple[int, ...], index: Any) -> tuple[tuple[operations.Span, .
                 raise DimensionError(f"the index {entry!r}: {reason}", operation="slice", hint=hint) from None
             span = indices.start if len(indices) else 0, len(indices), indices.step
             spans.append(operations.OpenSize(span) if entry in _WHOLE else span)
-        elif isinstance(entry, (int, np.integer)) and not isinstance(entry, bool):
+        else:
             if not -size <= entry < size:
                 raise IndexOutOfBounds(int(entry), size, operation="slice", hint=f"of shape {shape}")
             spans.append((int(entry) % size, 1, 1))
             single.append(axis)
-        else:
-            hint = "use integers, slices and one ellipsis"
-            raise DimensionError(f"an index of type {type(entry).__name__}", operation="slice", hint=hint)
     return tuple(spans), tuple(single)
 
 
-def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Traced[Variable]:
+def _check_kinds(entries: Sequence[Any]) -> None:
+    """Raise unless an index has integers, slices and at most one ellipsis."""
+    hint = "use integers, slices and one ellipsis"
+    ellipses = 0
+    for entry in entries:
+        ellipses += entry is Ellipsis
+        if entry is None:
+            hint += "; expand_dims makes a new axis"
+            raise DimensionError("an index of None, np.newaxis", operation="slice", hint=hint)
+        if ellipses > 1 or not (entry is Ellipsis or isinstance(entry, _Slice) or is_whole(entry)):
+            raise DimensionError(f"an index of type {type(entry).__name__}", operation="slice", hint=hint)
+
+
+def transpose(tape: Tape, x: Variable, axes: Sequence[Whole] | None = None) -> Traced[Variable]:
     """Record x with its axes in another order, by default reversed; a view that costs nothing.
 
     Raises
@@ -196,7 +206,7 @@ def transpose(tape: Tape, x: Variable, axes: Sequence[int] | None = None) -> Tra
     return record(tape, operations.TRANSPOSE, x, axes=axes)
 
 
-def moveaxis(tape: Tape, x: Variable, source: int, destination: int) -> Traced[Variable]:
+def moveaxis(tape: Tape, x: Variable, source: Whole, destination: Whole) -> Traced[Variable]:
     """Record x with one axis moved to another place; a view, see :func:`numpy.moveaxis`.
 
     Raises
@@ -217,7 +227,7 @@ def moveaxis(tape: Tape, x: Variable, source: int, destination: int) -> Traced[V
     return transpose(tape, x, order)
 
 
-def squeeze(tape: Tape, x: Variable, axis: int | Sequence[int] | None = None) -> Traced[Variable]:
+def squeeze(tape: Tape, x: Variable, axis: Axes = None) -> Traced[Variable]:
     """Record x without some of its axes of size 1, by default without any of them; see :func:`numpy.squeeze`.
 
     Raises
@@ -242,7 +252,7 @@ def squeeze(tape: Tape, x: Variable, axis: int | Sequence[int] | None = None) ->
     return record(tape, operations.SQUEEZE, x, axes=axes)
 
 
-def expand_dims(tape: Tape, x: Variable, axis: int) -> Traced[Variable]:
+def expand_dims(tape: Tape, x: Variable, axis: Whole) -> Traced[Variable]:
     """Record x with a new axis of size 1, which is at ``axis`` of the result; see :func:`numpy.expand_dims`.
 
     Raises
@@ -261,7 +271,7 @@ def expand_dims(tape: Tape, x: Variable, axis: int) -> Traced[Variable]:
     return record(tape, operations.EXPAND_DIMS, x, axis=place)
 
 
-def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
+def broadcast_to(tape: Tape, x: Variable, shape: int | Sequence[int]) -> Traced[Variable]:
     """Record x repeated to a shape, by NumPy's rules of broadcasting.
 
     Raises
@@ -292,7 +302,7 @@ def broadcast_to(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variab
     return record(tape, operations.BROADCAST, x, like)
 
 
-def flip(tape: Tape, x: Variable, axis: int | Sequence[int] | None = None) -> Traced[Variable]:
+def flip(tape: Tape, x: Variable, axis: Axes = None) -> Traced[Variable]:
     """Record x with the order of elements reversed along some axes, by default all; a view.
 
     Raises
@@ -311,7 +321,7 @@ def flip(tape: Tape, x: Variable, axis: int | Sequence[int] | None = None) -> Tr
     return slice(tape, x, tuple(_Slice(None, None, -1) if i in axes else _ALL for i in range(len(shape))))
 
 
-def stack(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Variable]:
+def stack(tape: Tape, variables: Iterable[Variable], axis: Whole = 0) -> Traced[Variable]:
     """Join variables of one shape along a new axis; see :func:`numpy.stack`.
 
     Raises
@@ -335,7 +345,9 @@ def stack(tape: Tape, variables: Iterable[Variable], axis: int = 0) -> Traced[Va
     return concatenate(tape, parts, axis)
 
 
-def split(tape: Tape, x: Variable, parts: int | Sequence[int], axis: int = 0) -> Traced[tuple[Variable, ...]]:
+def split(
+    tape: Tape, x: Variable, parts: Whole | Sequence[Whole] | IntegerArray, axis: Whole = 0
+) -> Traced[tuple[Variable, ...]]:
     """Record the parts of x along an axis, as views: so many equal ones, or of these sizes.
 
     Raises
@@ -371,7 +383,10 @@ def split(tape: Tape, x: Variable, parts: int | Sequence[int], axis: int = 0) ->
 
 
 def pad(
-    tape: Tape, x: Variable, widths: int | Sequence[int] | Sequence[Sequence[int]], value: float = 0.0
+    tape: Tape,
+    x: Variable,
+    widths: Whole | Sequence[Whole] | Sequence[Sequence[Whole]] | IntegerArray,
+    value: float = 0.0,
 ) -> Traced[Variable]:
     """Record x with a value before and after its elements along each axis; see :func:`numpy.pad`.
 
@@ -407,7 +422,7 @@ def pad(
     return record(tape, operations.PAD, x, widths=around, value=real("pad", "value", value))
 
 
-def _axis(operation: str, axis: int, shape: Sequence[int]) -> int:
+def _axis(operation: str, axis: Whole, shape: Sequence[int]) -> int:
     """Return an axis of a shape as a number from 0."""
     if not is_whole(axis):
         raise InvalidValue(f"axis={shown(axis)}", operation=operation, hint="give one whole number")

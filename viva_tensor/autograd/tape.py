@@ -221,13 +221,36 @@ class Tape(Unchanging, Nodes):
             raise ForeignVariable(
                 f"got {type(variable).__name__}, wanted a variable of the tape",
                 operation=operation,
-                hint="record it first with new_constant or new_variable",
+                hint=_hint(variable),
             )
         raise ForeignVariable(
             f"variable {variable.id} of shape {variable.data.shape} is not on this tape of {len(self)} nodes",
             operation=operation,
             hint="use the tape that came back with the variable, or one recorded from it",
         )
+
+
+def _hint(given: object) -> str:
+    """Return how to make one variable of what was given for it."""
+    if isinstance(given, Traced):
+        return "unpack it: value, tape = ..."
+    if not holds_variables(given):
+        return "record it first with new_constant or new_variable"
+    if hasattr(given, "_fields"):
+        return "apply a layer with its function, such as linear_forward(tape, layer, x)"
+    return "give one variable"
+
+
+def holds_variables(given: object) -> bool:
+    """Return whether something that is no variable is a sequence of them, such as a layer or a traced value.
+
+    Examples
+    --------
+    >>> traced = new_variable(new_tape(), 1.0)
+    >>> holds_variables(traced), holds_variables((1.0, 2.0))
+    (True, False)
+    """
+    return isinstance(given, (tuple, list)) and any(isinstance(one, Variable | Tape) for one in given)
 
 
 _EMPTY: Tape = _tape.made(Tape, _Blocks(), 0, ())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,7 +100,10 @@ def opened(operation: str, path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def tensors_of(
-    operation: str, path: str | os.PathLike[str], dtypes: Collection[str]
+    operation: str,
+    path: str | os.PathLike[str],
+    dtypes: Collection[str],
+    check_names: Callable[[Collection[str]], None] = lambda names: None,
 ) -> tuple[Mapping[str, str], dict[str, Array]]:
     """Return the metadata and the read-only arrays of a file; raise if an array has another dtype than these."""
     tensors = {}
@@ -109,6 +112,7 @@ def tensors_of(
         for name in file.keys():  # noqa: SIM118  # not a mapping
             dtype = file.get_slice(name).get_dtype()
             if dtype not in dtypes:
+                check_names(file.keys())  # what does not belong here need not be cast
                 raise InvalidFile(
                     f"{os.fspath(path)}: {name} is {dtype}, wanted {' or '.join(dtypes)}",
                     operation=operation,

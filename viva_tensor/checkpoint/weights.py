@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from viva_tensor import autograd, files, nn
@@ -88,13 +88,14 @@ def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Trac
     --------
     See :func:`save_weights`.
     """
-    tensors = tensors_of("load_weights", path, FLOATS)[1]
-    if fault := _fault(tensors):
-        raise InvalidFile(
-            f"{os.fspath(path)}: {fault}",
-            operation="load_weights",
-            hint="save the state_dict of a Sequential of Linear layers and activations",
-        )
+
+    def check(fault: str) -> None:
+        if fault:
+            hint = "save the state_dict of a Sequential of Linear layers and activations"
+            raise InvalidFile(f"{os.fspath(path)}: {fault}", operation="load_weights", hint=hint)
+
+    tensors = tensors_of("load_weights", path, FLOATS, lambda names: check(_misnamed(names)))[1]
+    check(_fault(tensors))
     tape = autograd.new_tape() if tape is None else tape
     layers = []
     for number in _numbers(tensors):
@@ -108,14 +109,21 @@ def _numbers(tensors: Mapping[str, Array]) -> list[int]:
     return sorted({int(name.partition(".")[0]) for name in tensors})
 
 
+def _misnamed(names: Collection[str]) -> str:
+    """Return which name is not that of a layer's tensor; empty if all are."""
+    return next(
+        (f"the name {one!r} is not like '0.weight' and '0.bias'" for one in names if not NAME.fullmatch(one)), ""
+    )
+
+
 def _fault(tensors: Mapping[str, Array]) -> str:
     """Return why tensors are not a chain of linear layers; empty if they are."""
     if not tensors:
         return "there are no layers"
+    if misnamed := _misnamed(tensors):
+        return misnamed
     for name, array in tensors.items():
-        if not (found := NAME.fullmatch(name)):
-            return f"the name {name!r} is not like '0.weight' and '0.bias'"
-        wanted = "[out, in]" if found[2] == "weight" else "[out]"
+        wanted = "[out, in]" if name.endswith("weight") else "[out]"
         if array.ndim != wanted.count(",") + 1 or 0 in array.shape:
             return f"{name} has shape {array.shape}, wanted {wanted}"
     dtypes = sorted({str(array.dtype) for array in tensors.values()})

@@ -24,12 +24,13 @@ from viva_tensor.kernels.arrays import (
 _SUM = by_dtype(_sums.sum)
 
 
-def pairs(operation: str, a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
-    """Apply the formula named like the operation to each pair of elements, broadcast as in NumPy."""
+def pairs(formula: str, a: ArrayLike, b: ArrayLike, out: Array | None = None, operation: str = "") -> Array:
+    """Apply a formula to each pair of elements, broadcast as in NumPy; operation as in :func:`unary`."""
     try:
-        return apply(operation, a, b, out)
+        return apply(formula, a, b, out)
     except UNSUITABLE:
-        return _in_rows(operation, operation, as_arrays(operation, a, b), out, 1)
+        operation = operation or formula
+        return _in_rows(operation, formula, as_arrays(operation, a, b), out, 1)
 
 
 def unary(formula: str, x: ArrayLike, out: Array | None = None, factor: float = 1.0, operation: str = "") -> Array:

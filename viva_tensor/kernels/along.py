@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _along
-from viva_tensor.kernels.arrays import Array, as_array, axes_of, empty
+from viva_tensor.kernels.arrays import Array, Axes, Whole, as_array, axes_of, empty
 from viva_tensor.kernels.checks import flag, is_iterable, is_whole, shown
 
 __all__ = ["cumsum", "cumsum_backward", "max", "min"]
 
 
-def max(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+def max(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the largest element, or the largest along the given axes.
 
     Parameters
@@ -48,7 +48,7 @@ def max(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _extreme("max", x, axis, keepdims)
 
 
-def min(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+def min(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the smallest element, or the smallest along the given axes; see :func:`max`.
 
     Examples
@@ -59,7 +59,7 @@ def min(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _extreme("min", x, axis, keepdims)
 
 
-def cumsum(x: ArrayLike, axis: int = 0, starts: Sequence[int] = ()) -> Array:
+def cumsum(x: ArrayLike, axis: Whole = 0, starts: Sequence[int] = ()) -> Array:
     r"""Return the sums up to each element along an axis, :math:`y_i = \sum_{s \le j \le i} x_j`, added in this order.
 
     Parameters
@@ -85,7 +85,7 @@ def cumsum(x: ArrayLike, axis: int = 0, starts: Sequence[int] = ()) -> Array:
     return _sums("cumsum", x, axis, starts)
 
 
-def cumsum_backward(grad: ArrayLike, axis: int = 0, starts: Sequence[int] = ()) -> Array:
+def cumsum_backward(grad: ArrayLike, axis: Whole = 0, starts: Sequence[int] = ()) -> Array:
     r"""Return the gradient of :func:`cumsum`, the sums from each element to the next start: :math:`\sum_{j \ge i} g_j`.
 
     Examples
@@ -130,7 +130,7 @@ def check_elements(operation: str, shape: tuple[int, ...], axes: Sequence[int]) 
         raise InvalidShape(f"shape {shape} has none along axes {tuple(axes)}", operation=operation, hint=hint)
 
 
-def _extreme(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdims: bool) -> Array:
+def _extreme(operation: str, x: ArrayLike, axis: Axes, keepdims: bool) -> Array:
     array = as_array(operation, x)
     axes = axes_of(operation, axis, array.shape)
     check_elements(operation, array.shape, axes)
@@ -143,7 +143,7 @@ def _extreme(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, kee
     return array.reshape(kept if flag(operation, "keepdims", keepdims) else dropped)
 
 
-def _sums(operation: str, x: ArrayLike, axis: int, starts: Sequence[int]) -> Array:
+def _sums(operation: str, x: ArrayLike, axis: Whole, starts: Sequence[int]) -> Array:
     array = as_array(operation, x)
     (axis,) = axes_of(operation, (axis,), array.shape)
     return _along_axis(operation, array, axis, array.shape, as_starts(operation, starts, array.shape[axis]))

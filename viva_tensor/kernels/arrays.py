@@ -28,6 +28,9 @@ from viva_tensor.kernels.checks import is_whole, shown
 Array = np.ndarray[Any, np.dtype[Any]]
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
+Whole = int | np.integer[Any]
+Axes = Whole | Sequence[Whole] | None
+IntegerArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 # Arrays of these very objects have the buffer format "f" or "d", as wrappers want it. An equal dtype that is another
 # object may come from a buffer that states its byte order, and then passes that on.
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -250,7 +253,7 @@ def broadcast(operation: str, a: Array, b: Array) -> tuple[int, ...]:
         raise BroadcastError(a.shape, b.shape, operation=operation) from None
 
 
-def axes_of(operation: str, axis: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+def axes_of(operation: str, axis: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the axes as sorted numbers from 0."""
     size = len(shape)
     if axis is None:

@@ -15,6 +15,7 @@ __all__ = [
     "at_most_backward",
     "chosen",
     "equal",
+    "greater",
     "less",
     "less_equal",
     "minimum",
@@ -57,6 +58,17 @@ def less_equal(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     array([1., 1., 0.], dtype=float32)
     """
     return pairs("less_equal", a, b, out)
+
+
+def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+    """Return 1 where a > b, else 0, of the operands' dtype.
+
+    Examples
+    --------
+    >>> greater([1.0, 2.0, 3.0], 2.0)
+    array([0., 0., 1.], dtype=float32)
+    """
+    return pairs("less", b, a, out, "greater")
 
 
 def equal(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:

@@ -23,11 +23,11 @@ __all__ = [
     "erf_backward",
     "exp",
     "exp_backward",
-    "greater",
     "log",
     "log_backward",
     "maximum",
     "maximum_backward",
+    "maximum_slope",
     "mul",
     "mul_backward",
     "pow",
@@ -242,17 +242,17 @@ def maximum(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     return pairs("maximum", a, b, out)
 
 
-def greater(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
+def maximum_slope(a: ArrayLike, b: ArrayLike, out: Array | None = None) -> Array:
     """Return the derivative of :func:`maximum` with respect to a: 1 where a > b, ½ where they are equal, 0 where a < b.
 
-    It is 1 where either is NaN.
+    It is 1 where either is NaN. :func:`greater` compares.
 
     Examples
     --------
-    >>> greater([1.0, 2.0, 3.0], 2.0)
+    >>> maximum_slope([1.0, 2.0, 3.0], 2.0)
     array([0. , 0.5, 1. ], dtype=float32)
     """
-    return pairs("greater", a, b, out)
+    return pairs("greater", a, b, out, "maximum_slope")
 
 
 def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
@@ -266,7 +266,7 @@ def maximum_backward(grad: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array
     grad, a, b = as_arrays("maximum_backward", grad, a, b)
     shape = broadcast("maximum_backward", a, b)
     same_shape("maximum_backward", shape, grad.shape, "grad has the shape of the maximum")
-    return add_backward(mul(grad, greater(a, b)), a.shape), add_backward(mul(grad, greater(b, a)), b.shape)
+    return add_backward(mul(grad, maximum_slope(a, b)), a.shape), add_backward(mul(grad, maximum_slope(b, a)), b.shape)
 
 
 def abs(x: ArrayLike, out: Array | None = None) -> Array:

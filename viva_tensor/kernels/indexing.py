@@ -7,14 +7,14 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.error import IndexOutOfBounds, InvalidShape, InvalidValue
+from viva_tensor.error import DtypeError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels import _indexing
-from viva_tensor.kernels.arrays import Array, as_array, as_arrays, axes_of, empty, read, same_shape, wants
+from viva_tensor.kernels.arrays import Array, Whole, as_array, as_arrays, axes_of, empty, read, same_shape, wants
 
 __all__ = ["embedding_bag", "embedding_bag_backward", "take", "take_backward"]
 
 
-def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+def take(x: ArrayLike, indices: ArrayLike, axis: Whole = 0) -> Array:
     r"""Return the elements of x at some indices along an axis, :math:`y_{\ldots i \ldots} = x_{\ldots n_i \ldots}`.
 
     Parameters
@@ -53,7 +53,7 @@ def take(x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
     return _moved("take", x, indices, shape, around(x.shape, axis))
 
 
-def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: int = 0) -> Array:
+def take_backward(grad: ArrayLike, x: ArrayLike, indices: ArrayLike, axis: Whole = 0) -> Array:
     r"""Return the gradient of :func:`take` with respect to x, :math:`\sum_{i: n_i = p} g_{\ldots i \ldots}`.
 
     The terms are added in the order of the indices, so that the bits do not depend on the number of threads.
@@ -181,6 +181,9 @@ def as_indices(operation: str, x: Array, indices: ArrayLike, size: int) -> Array
     array([ 0., -1.])
     """
     whole = indices if type(indices) is np.ndarray else read(f"{operation}, indices", indices)
+    if whole.dtype.kind == "b":
+        hint = "give np.flatnonzero(mask)"
+        raise DtypeError(f"a mask, bool of shape {whole.shape}, for indices", operation=operation, hint=hint)
     if size > 1 << np.finfo(x.dtype).nmant + 1:
         hint = "work in float64, or in parts"
         raise InvalidShape(f"{size} elements, more than {x.dtype} can count", operation=operation, hint=hint)

@@ -266,7 +266,9 @@ def _check_target(operation: str, target: Array, classes: int) -> None:
         outside = (target < 0) | (target >= classes)
         if outside.any():
             row = int(np.argmax(outside))
-            raise IndexOutOfBounds(int(target[row]) if np.isfinite(target[row]) else -1, classes, operation=operation)
+            index = int(target[row]) if np.isfinite(target[row]) else -1
+            hint = "give a row without a class any class, and the weight 0"
+            raise IndexOutOfBounds(index, classes, operation=operation, hint=hint)
         broken = target != np.floor(target)
         if broken.any():
             row = int(np.argmax(broken))

@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from viva_tensor.kernels import _sums, _updates
 from viva_tensor.kernels._broadcasting import broadcast_into, sum_axes
-from viva_tensor.kernels.arrays import UNSUITABLE, Array, as_array, as_arrays, axes_of, empty, same_shape
+from viva_tensor.kernels.arrays import UNSUITABLE, Array, Axes, as_array, as_arrays, axes_of, empty, same_shape
 from viva_tensor.kernels.checks import flag
 from viva_tensor.kernels.elementwise import mul, scale
 
 __all__ = ["mean", "mean_backward", "sum", "sum_backward", "sum_of_squares", "sum_of_squares_backward"]
 
 
-def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+def sum(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """Sum all elements, or along the given axes, in an order that depends on the shape alone.
 
     Parameters
@@ -57,9 +57,7 @@ def sum(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _sum("sum", x, axis, keepdims, divide=False)
 
 
-def sum_backward(
-    grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
-) -> Array:
+def sum_backward(grad: ArrayLike, shape: Sequence[int], axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the gradient of :func:`sum`: ``grad`` repeated along the summed axes.
 
     Examples
@@ -128,7 +126,7 @@ def chunk_squares(operation: str, x: ArrayLike) -> Array:
         return _updates.chunk_squares(np.ascontiguousarray(as_array(operation, x)))
 
 
-def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+def mean(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the mean of all elements, or along the given axes; the mean of nothing is NaN.
 
     Parameters, result and errors are those of :func:`sum`.
@@ -146,9 +144,7 @@ def mean(x: ArrayLike, axis: int | Sequence[int] | None = None, keepdims: bool =
     return _sum("mean", x, axis, keepdims, divide=True)
 
 
-def mean_backward(
-    grad: ArrayLike, shape: Sequence[int], axis: int | Sequence[int] | None = None, keepdims: bool = False
-) -> Array:
+def mean_backward(grad: ArrayLike, shape: Sequence[int], axis: Axes = None, keepdims: bool = False) -> Array:
     """Return the gradient of :func:`mean`: that of :func:`sum`, divided by the number of elements that were averaged.
 
     Examples
@@ -159,7 +155,7 @@ def mean_backward(
     return _sum_backward("mean_backward", grad, shape, axis, keepdims, divide=True)
 
 
-def _sum(operation: str, x: ArrayLike, axis: int | Sequence[int] | None, keepdims: bool, divide: bool) -> Array:
+def _sum(operation: str, x: ArrayLike, axis: Axes, keepdims: bool, divide: bool) -> Array:
     array = as_array(operation, x)
     axes = axes_of(operation, axis, array.shape)
     divisor = math.prod([array.shape[i] for i in axes]) if divide else 1
@@ -173,7 +169,7 @@ def _sum_backward(
     operation: str,
     grad: ArrayLike,
     shape: Sequence[int],
-    axis: int | Sequence[int] | None,
+    axis: Axes,
     keepdims: bool,
     divide: bool,
 ) -> Array:

@@ -48,6 +48,8 @@ def leaky_relu(tape: Tape, x: Variable, slope: float = 0.01) -> Traced[Variable]
 def prelu(tape: Tape, x: Variable, slope: Variable) -> Traced[Variable]:
     r"""Record x where x > 0, else slope · x, with a slope that is learned [1]_.
 
+    The gradient at NaN is that of slope · x.
+
     Parameters
     ----------
     tape : Tape
@@ -68,7 +70,8 @@ def prelu(tape: Tape, x: Variable, slope: Variable) -> Traced[Variable]:
     """
     below, tape = autograd.clip(tape, x, high=0.0)
     below, tape = autograd.mul(tape, below, slope)
-    above, tape = relu(tape, x)
+    positive, tape = autograd.greater(tape, x, 0.0)
+    above, tape = autograd.record(tape, operations.CHOSEN, x, positive)  # relu would add its slope of 1 at NaN
     return autograd.add(tape, above, below)
 
 
@@ -87,7 +90,7 @@ def elu(tape: Tape, x: Variable, alpha: float = 1.0) -> Traced[Variable]:
 def selu(tape: Tape, x: Variable) -> Traced[Variable]:
     r"""Record the scaled ELU, :math:`\lambda\,\mathrm{elu}(x; \alpha)`, which keeps mean 0 and variance 1 [1]_.
 
-    λ = 1.0507009873554805, α = 1.6732632423543772.
+    λ = 1.0507009873554805, α = 1.6732632423543772. The gradient at NaN is λ times that of the output.
 
     References
     ----------

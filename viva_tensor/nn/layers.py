@@ -162,7 +162,8 @@ def _explain(tape: Tape, layer: Linear, x: Variable) -> None:
             raise DimensionError(
                 f"{name} has shape {shape}, wanted {wanted} dimensions",
                 operation=f"linear_forward of x {x.data.shape} with w {w}",
-                hint="x is [batch, in], w is [out, in], b is [out]",
+                hint="x is [batch, in], w is [out, in], b is [out]"
+                + ("; reshape x to [rows, features] first" if len(x.data.shape) > 2 else ""),
             )
     if 0 in w:
         raise InvalidShape(

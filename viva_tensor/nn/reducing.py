@@ -46,7 +46,8 @@ def reduced(
     same_shape(operation, shape[:1], weights.shape, "give one weight for each row")
     if not (weights >= 0).all():
         row = int(np.argmin(weights >= 0))
-        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint="weights are at least 0")
+        hint = 'weights are at least 0; for others, mul what reduction="none" gives'
+        raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint=hint)
     if reduction == "none":
         columns, tape = autograd.reshape(tape, sample_weight, (-1, *[1] * (len(shape) - 1)))
         return autograd.mul(tape, losses, columns)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor import kernels
-from viva_tensor.error import InvalidValue
-from viva_tensor.kernels.arrays import Array
+from viva_tensor.autograd import Node, operations
+from viva_tensor.error import InvalidValue, TensorError
+from viva_tensor.kernels.arrays import Array, axes_of
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Averaging, Optimizer
 from viva_tensor.program._executor import Executor
@@ -18,6 +19,7 @@ from viva_tensor.program.builder import Builder
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts_with_gradients
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
+from viva_tensor.program.lowering import leading, stretched
 from viva_tensor.program.planning import Plan, Plans, plan
 from viva_tensor.program.run import Run
 from viva_tensor.program.source import Part, Source
@@ -26,6 +28,69 @@ from viva_tensor.program.store import Block, ParameterStore
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
+
+
+_LINEAR = {operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE}
+_REDUCTIONS = {operations.SUM, operations.MEAN}
+
+
+def check_loss(source: Source) -> None:
+    """Raise InvalidValue if the loss surely contains a sum over the rows of a batch that no mean follows.
+
+    As gradients of parts are averaged, those of a sum would be divided by the number of parts.
+    """
+    more = _shapes_of_one_more_row(source)
+    changing = _from_inputs(source)
+    terms = {source.outputs[0].id} if more else set()
+    for node in reversed(source.nodes):
+        if node.output.id not in terms:
+            continue
+        if node.operation not in _REDUCTIONS or not _reduces_rows(node, more):
+            terms.update(_terms(node, changing))
+        elif node.operation is operations.SUM:
+            got = f"the loss contains a sum over rows, %{node.output.id} on the tape, of which micro_batch makes parts"
+            hint = "reduce it by mean, or leave micro_batch out"
+            raise InvalidValue(got, operation="compile_step", hint=hint)
+
+
+def _terms(node: Node, changing: set[int]) -> list[int]:
+    """Return what a node is the sum of, up to factors that no input changes."""
+    terms = [variable.id for variable in node.inputs if variable.id in changing]
+    scaled = node.operation is operations.MUL and len(terms) == 1
+    divided = node.operation is operations.DIV and node.inputs[1].id not in changing
+    return terms if node.operation in _LINEAR | _REDUCTIONS or scaled or divided else []
+
+
+def _from_inputs(source: Source) -> set[int]:
+    """Return the variables that depend on inputs."""
+    found = {variable.id for variable in source.inputs}
+    for node in source.nodes:
+        if any(variable.id in found for variable in node.inputs):
+            found.add(node.output.id)
+    return found
+
+
+def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
+    """Return whether a sum or mean is over an axis that is longer for one more row."""
+    (x,) = node.inputs
+    return any(x.shape[axis] != more[x.id][axis] for axis in axes_of("sum", node.attributes["axis"], x.shape))
+
+
+def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
+    """Return the shape of each variable for a batch of one more row; none if the recorded pass fits no such batch."""
+    shapes = {}
+    for variable, batched in zip(source.inputs, source.batched, strict=True):
+        shape = variable.shape
+        shapes[variable.id] = (shape[0] + 1, *shape[1:]) if batched else shape
+    try:
+        for node in source.nodes:
+            if node.output.id not in shapes:
+                known = [shapes[variable.id] for variable in node.inputs]
+                attributes = stretched(node, leading(node, known)) if known else {}
+                shapes[node.output.id] = node.operation.shape(*known, **attributes) if known else node.output.shape
+    except (TensorError, ValueError, IndexError):
+        return {}
+    return shapes
 
 
 class AccumulatingStep(Step):
@@ -119,7 +184,7 @@ class AccumulatingStep(Step):
             batch = [array[chosen] for array in run.arrays]
             with self._lock:
                 if run.schedule is not None:
-                    self._set(run.schedule(self.steps + 1))
+                    self._set(run.schedule(self.steps + 1), self.steps + 1)
                 total += (rows.stop - begin) * self(*batch)
         return total / run.count
 

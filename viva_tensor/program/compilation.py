@@ -16,7 +16,7 @@ from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.optim import Averaging, Optimizer, leaves
 from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import check_optimizer
-from viva_tensor.program.accumulation import AccumulatingStep
+from viva_tensor.program.accumulation import AccumulatingStep, check_loss
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.program.source import source_of
 from viva_tensor.program.step import Step
@@ -64,9 +64,11 @@ def compile_step(
         again with this generator would.
     micro_batch : int, optional
         Batches are computed in parts of at most so many rows, one after another in the memory of one, and their
-        gradients added up for one update: the step of the whole batch, for a loss that is a mean over rows, up to
-        rounding; of a weighted mean, weights count within their part alone. Each part draws its own dropouts. Inputs
-        with as many rows as the first that has any are divided; others are given to each part whole.
+        gradients averaged for one update, weighted by their rows: the step of the whole batch, for a loss that is a
+        mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum
+        over rows would be divided by the number of parts, and is refused where that can be seen. Each part draws its
+        own dropouts. Inputs with as many rows as the first that has any are divided; others are given to each part
+        whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
         for a loss that is a mean over rows; one with weights of rows is weighted within each rank alone, and dropouts
@@ -95,7 +97,7 @@ def compile_step(
         If a variable is not on this tape.
     DimensionError, InvalidValue, DtypeError
         If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is not one
-        of these; if ``overlap`` or ``shard_state`` is given without ``comm``.
+        of these; if ``overlap`` or ``shard_state`` is given without ``comm``; if ``micro_batch`` makes parts of a sum.
     TensorError
         If an operation has no compiled form.
     RankError
@@ -143,6 +145,8 @@ def compile_step(
         each = factors_of("compile_step", factors, params)
         total, tape = _total(tape, loss)
         source = source_of("compile_step", tape, total, inputs, variables, optimizer, each)
+        if micro_batch is not None:
+            check_loss(source)
         if source.seeds and not isinstance(rng, np.random.Generator):
             raise InvalidValue(
                 f"{len(source.seeds)} dropouts, and rng is {type(rng).__name__}",

@@ -193,7 +193,7 @@ class RankStep(AccumulatingStep):
 
             def batch(begin: int = begin) -> list[Array]:
                 if run.schedule is not None:
-                    self._set(self._interrupts.interruptible(run.schedule, self.steps + 1))
+                    self._set(self._interrupts.interruptible(run.schedule, self.steps + 1), self.steps + 1)
                 rows = slice(begin, min(begin + size, run.count))
                 if run.shared:
                     local = local_slice(rows.stop - begin, self._comm.rank, self._comm.size)

@@ -52,7 +52,7 @@ def chosen_rows(operation: str, numbers: ArrayLike, count: int) -> Array:
     >>> chosen_rows("run", [2, 0], count=3)
     array([2, 0])
     """
-    hint = "give the numbers of some rows, such as np.arange(10)"
+    hint = "give the numbers of some rows, such as np.arange(10) or np.flatnonzero(mask)"
     if np.ma.is_masked(numbers):
         raise InvalidValue("rows are masked, and the mask would be lost", operation=operation, hint=hint)
     try:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.kernels.checks import shown
 from viva_tensor.optim import Optimizer, Rates
 from viva_tensor.optim.schedules import rates_of
 
@@ -70,7 +72,7 @@ class Scheduled:
         found: list[Numbers] = []
         for number in range(self._first, self._first + count):
             try:
-                found.append(numbers_of(self._schedule(number), self._optimizer, self._given))
+                found.append(numbers_of(self._schedule(number), self._optimizer, self._given, number))
             except BaseException as error:
                 if not found:
                     raise
@@ -79,8 +81,10 @@ class Scheduled:
         return np.array(found, np.float64)
 
 
-def numbers_of(given: float | Rates, optimizer: Optimizer, rates: Rates) -> Numbers:
+def numbers_of(given: float | Rates, optimizer: Optimizer, rates: Rates, step: int | None = None) -> Numbers:
     """Return the numbers of a step from what a schedule gave: all rates, or a learning rate beside `rates`.
+
+    Errors name the step, if it is given.
 
     Examples
     --------
@@ -88,12 +92,19 @@ def numbers_of(given: float | Rates, optimizer: Optimizer, rates: Rates) -> Numb
     >>> numbers_of(0.25, SGD(), Rates(0.1, weight_decay=0.5))
     (0.25, 0.5, 1.0)
     """
-    if isinstance(given, Rates):
-        rates = rates_of(optimizer, given)
-        lr = rates.lr
-    elif isinstance(given, float) and 0.0 < given < math.inf:
-        lr = float(given)
-    else:
-        lr = optimizer.at_rate(given).lr  # which raises, or finds a number; it takes as long as a small step
+    try:
+        if isinstance(given, Rates):
+            rates = rates_of(optimizer, given)
+            lr = rates.lr
+        elif isinstance(given, float) and 0.0 < given < math.inf:
+            lr = float(given)
+        else:
+            lr = optimizer.at_rate(given).lr  # which raises, or finds a number; it takes as long as a small step
+    except InvalidValue as error:
+        if step is None:
+            raise
+        got = f"the schedule gave {shown(given)} for step {step} ({error.operation}: {error.reason})"
+        hint = "it must hold for every step, such as cosine(lr, steps) for as many steps as there are"
+        raise InvalidValue(got, operation="run", hint=hint) from None
     assert rates.weight_decay is not None
     return lr, rates.weight_decay, rates.dropout_factor

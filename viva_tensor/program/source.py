@@ -79,7 +79,7 @@ class Source:
         if len(arrays) != len(self.inputs):
             wanted = ", ".join(str(variable.data.shape) for variable in self.inputs)
             raise DimensionError(f"got {len(arrays)} inputs, wanted {wanted}", operation=operation)
-        rows = None
+        other = False
         for array, variable in zip(arrays, self.inputs, strict=True):
             recorded = variable.data.shape
             if array.dtype != self.dtype:
@@ -91,16 +91,22 @@ class Source:
             open_axes = 2 if variable in self.bags else 1
             if array.ndim != len(recorded) or array.shape[open_axes:] != recorded[open_axes:]:
                 raise ShapeMismatch(recorded, array.shape, operation=operation, hint="only the first axis may vary")
-            if array.ndim and array.shape[0] != recorded[0]:
-                rows = array.shape[0]
-        if rows is not None:
-            for array, variable, batched in zip(arrays, self.inputs, self.batched, strict=True):
-                recorded = variable.data.shape
-                want = (rows, *array.shape[1:]) if batched else (*recorded[:1], *array.shape[1:])
-                if array.shape != want:
-                    hint = "give as many rows in each input; the first input that has axes says how many a batch has"
-                    raise ShapeMismatch(want, array.shape, operation=operation, hint=hint)
+            other = other or array.shape[:1] != recorded[:1]
+        if other:
+            self._check_rows(operation, arrays)
         return tuple(array.shape for array in arrays)
+
+    def _check_rows(self, operation: str, arrays: Sequence[Array]) -> None:
+        """Raise unless each input has the rows of the batch, or if it is not of the batch, those that were recorded."""
+        rows = next(array.shape[:1] for array, batched in zip(arrays, self.batched, strict=True) if batched)
+        for array, variable, batched in zip(arrays, self.inputs, self.batched, strict=True):
+            want = (*(rows if batched else variable.data.shape[:1]), *array.shape[1:])
+            if array.shape != want:
+                hint = "give as many rows in each input; the first input that has axes says how many a batch has"
+                if not batched:
+                    batch = f"recorded with {self.batch[0]} rows, as the first that has axes"
+                    hint = f"only inputs {batch}, may have others; put the batch first in inputs="
+                raise ShapeMismatch(want, array.shape, operation=operation, hint=hint)
 
     @property
     def batch(self) -> tuple[int, ...]:

@@ -293,9 +293,9 @@ class Step:
             self._rates = rates_of(self._optimizer, value)
             self._set(self._rates)
 
-    def _set(self, given: float | Rates) -> None:
+    def _set(self, given: float | Rates, step: int | None = None) -> None:
         """Set all rates, or the learning rate that a schedule gave beside the others, for the next step."""
-        self._rule.lr, self._rule.decay, factor = numbers_of(given, self._optimizer, self._rates)
+        self._rule.lr, self._rule.decay, factor = numbers_of(given, self._optimizer, self._rates, step)
         self._dropout_factor[...] = factor
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -207,7 +207,7 @@ def _choice(name: str, forward: Any) -> Operation:
 
 
 _without_slope = partial(pairs, tangents=(None, None))
-GREATER = _without_slope("greater", kernels.greater, None, None)
+GREATER = _without_slope("greater", kernels.maximum_slope, None, None)  # named like its formula
 LESS = _without_slope("less", kernels.less, None, None)
 LESS_EQUAL = _without_slope("less_equal", kernels.less_equal, None, None)
 EQUAL = _without_slope("equal", kernels.equal, None, None)
