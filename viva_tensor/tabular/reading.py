@@ -13,19 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
-from viva_tensor.tabular.layout import SEPARATORS, find_names
+from viva_tensor.tabular.layout import SEPARATORS
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.sheets import first_sheet
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import (
     Expected,
@@ -45,9 +44,8 @@ TYPED: dict[str, Callable[[Path, Expected], tuple[pd.DataFrame, Sequence[str]]]]
     "feather": lambda path, _: (data_frame(_feather(path)), ()),
     "json": lambda path, expected: (_json_records(path, expected), ()),
     "jsonl": lambda path, expected: (_json_lines(path, expected), ()),
-    "xlsx": lambda path, expected: _first_sheet(path, expected),
+    "xlsx": lambda path, expected: first_sheet(path, expected),
 }
-TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
@@ -289,46 +287,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if twice:
         raise ValueError(f"a row has two values of {twice[0]!r}")
     return dict(pairs)
-
-
-def _first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[str]]:
-    """Return the first sheet of a workbook, and notes that name the other sheets and rows that are left out."""
-    with pd.ExcelFile(path) as book:
-        first, *others = map(str, book.sheet_names)
-        top = _top(book)
-        at, notes = find_names(top)
-        # pandas would call the second of two columns "a" "a.1"
-        check_names(path, pd.Index([name for name in top[at] if name] if top else []))
-
-        def cells(dtype: Any) -> pd.DataFrame:
-            return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
-
-        table = cells(dict.fromkeys(expected.text, "str"))
-        if names := [name for name in table if _may_be_booleans(table[name])]:
-            for name, column in cells(object)[names].items():
-                if column.map(lambda cell: isinstance(cell, bool)).eq(column.notna()).all():
-                    table[name] = column.astype("boolean")
-    table.columns = pd.Index(map(_heading, table.columns))
-    check_names(path, table.columns)
-    return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
-
-
-def _may_be_booleans(column: pd.Series[Any]) -> bool:
-    """Return whether a column that pandas made numbers of may hold booleans with gaps between them."""
-    return column.dtype == np.float64 and bool(column.isna().any()) and set(column.dropna()) <= {0.0, 1.0}
-
-
-def _heading(cell: object) -> str:
-    """Return a cell of the line of names as text; a date as ISO 8601 has it."""
-    if isinstance(cell, datetime):
-        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    return str(cell).strip()
-
-
-def _top(book: pd.ExcelFile) -> list[list[str]]:
-    """Return the first rows of a workbook as text."""
-    top = pd.read_excel(book, header=None, nrows=TITLES, dtype=object, keep_default_na=False)
-    return [[str(cell) for cell in row] for row in top.itertuples(index=False)]
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
