@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, time
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import check_names
@@ -20,50 +19,63 @@ TITLES = 100  # rows of a sheet among which the names of its columns are looked 
 def first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[str]]:
     """Return the first sheet of a workbook, and notes that name the other sheets and rows that are left out.
 
+    A column with a cell of text holds its cells as they are, so that it is recognised as those of text files are.
+
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "table.xlsx"
-    ...     pd.DataFrame([["Sales of May", None], ["day", "price"], [1, 2.5]]).to_excel(path, index=False, header=False)
+    ...     rows = [["Sales of May", None], ["day", "zip"], [1, "01067"]]
+    ...     pd.DataFrame(rows).to_excel(path, index=False, header=False)
     ...     print(*first_sheet(path, Expected()), sep="\\n")
-       day  price
-    0    1    2.5
+       day    zip
+    0    1  01067
     ["line 1 is no row and left out: 'Sales of May'"]
     """
     with pd.ExcelFile(path) as book:
         first, *others = map(str, book.sheet_names)
-        top = _top(book)
-        at, notes = find_names(top)
-        # pandas would call the second of two columns "a" "a.1"
-        check_names(path, pd.Index([name for name in top[at] if name] if top else []))
-
-        def cells(dtype: Any) -> pd.DataFrame:
-            return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
-
-        table = cells(dict.fromkeys(expected.text, "str"))
-        if names := [name for name in table if _may_be_booleans(table[name])]:
-            for name, column in cells(object)[names].items():
-                if column.map(lambda cell: isinstance(cell, bool)).eq(column.notna()).all():
-                    table[name] = column.astype("boolean")
-    table.columns = pd.Index(map(_heading, table.columns))
-    check_names(path, table.columns)
+        cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
+    at, notes = find_names(_words(cells[:TITLES]))
+    rows = cells[at + 1 :].reset_index(drop=True)
+    names = [_word(cell).strip() or f"Unnamed: {i}" for i, cell in enumerate(cells.iloc[at] if len(cells) else ())]
+    check_names(path, pd.Index(names))
+    table = pd.DataFrame(
+        {name: _held(rows[i], text=name in expected.text) for i, name in enumerate(names)}, index=rows.index
+    )
     return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
 
 
-def _may_be_booleans(column: pd.Series[Any]) -> bool:
-    """Return whether a column that pandas made numbers of may hold booleans with gaps between them."""
-    return column.dtype == np.float64 and bool(column.isna().any()) and set(column.dropna()) <= {0.0, 1.0}
+def _words(cells: pd.DataFrame) -> list[list[str]]:
+    return [[_word(cell) for cell in row] for row in cells.itertuples(index=False)]
 
 
-def _heading(cell: object) -> str:
-    """Return a cell of the line of names as text; a date as ISO 8601 has it."""
+def _word(cell: object) -> str:
+    """Return a cell as text; a date as ISO 8601 has it."""
+    if pd.isna(cell):
+        return ""
     if isinstance(cell, datetime):
         return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    return str(cell).strip()
+    return str(cell)
 
 
-def _top(book: pd.ExcelFile) -> list[list[str]]:
-    """Return the first rows of a workbook as text."""
-    top = pd.read_excel(book, header=None, nrows=TITLES, dtype=object, keep_default_na=False)
-    return [[str(cell) for cell in row] for row in top.itertuples(index=False)]
+def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:
+    """Return the cells of a column as what they are; as words if text is wanted, or where text stands beside others."""
+    found = column.infer_objects()
+    kind = pd.api.types.infer_dtype(found, skipna=True)
+    if text:
+        return column.map(_word, na_action="ignore")
+    if found.dtype != object or kind == "time":
+        return found
+    if kind == "boolean":
+        return found.astype("boolean")
+    if found.dropna().map(lambda cell: isinstance(cell, int | float)).all():
+        return pd.to_numeric(found)
+    return found.map(_word_beside_text) if found.map(lambda cell: isinstance(cell, str)).any() else found
+
+
+def _word_beside_text(cell: object) -> object:
+    """Return a cell of a column that holds text, too: a boolean or date as a word, any other as it is."""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return _word(cell) if isinstance(cell, date | time) else cell

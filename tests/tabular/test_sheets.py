@@ -1,0 +1,70 @@
+"""What the cells of a sheet are read as: as those of a text file would be."""
+
+from datetime import datetime, time
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from viva_tensor.tabular.reading import Reading, as_written, read
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.typed_columns import Expected
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """Write columns of cells as a workbook, and return its path."""
+
+    def write(**columns):
+        book = openpyxl.Workbook()
+        for row in (list(columns), *zip(*columns.values(), strict=True)):
+            book.active.append(row)
+        book.save(tmp_path / "t.xlsx")
+        return tmp_path / "t.xlsx"
+
+    return write
+
+
+def test_cells_of_text_with_leading_zeros_stay_text(sheet):
+    source = read(sheet(zip=["01067", "80331", None], phone=["+4915112345"] * 3, n=[1, 2, 3]))
+    assert source.table["zip"].dropna().tolist() == ["01067", "80331"]
+    assert source.table["n"].tolist() == [1, 2, 3]
+    assert source.notes[0].startswith("zip: text, since values such as '01067' begin with a zero")
+
+
+def test_cells_of_text_are_numbers_as_they_are_said_to_be_written(sheet):
+    path = sheet(price=["12.645", "1.100"], n=[1.5, None])
+    assert read(path, Reading(writing=Writing(decimal=",", thousands="."))).table["price"].tolist() == [12645, 1100]
+    assert read(path).table["price"].tolist() == [12.645, 1.1]
+
+
+DAYS = [datetime(2024, 1, 31), datetime(2024, 2, 29, 10, 30)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "read_as"),
+    [
+        ([True, False, "-"], ["true", "false", "-"]),
+        ([True, None, "x", 1.5], ["true", None, "x", 1.5]),
+        ([*DAYS, "x", "x"], ["2024-01-31", "2024-02-29 10:30:00", "x", "x"]),
+        ([time(10, 30), "x"], ["10:30:00", "x"]),
+        ([*DAYS, "unknown"], [*map(pd.Timestamp, DAYS * 4), None]),
+    ],
+)
+def test_booleans_and_dates_beside_text_are_words(sheet, cells, read_as):
+    cells = cells if len(cells) == len(read_as) else DAYS * 4 + ["unknown"]
+    found = read(sheet(a=cells, n=list(range(len(cells))))).table["a"].astype(object)
+    assert found.where(found.notna(), None).tolist() == read_as
+
+
+def test_columns_without_text_hold_what_their_cells_are(sheet):
+    table = read(sheet(i=[1, 2], g=[1, None], b=[True, False], t=[time(6), time(18)], d=DAYS, m=[True, 2])).table
+    assert [str(kind).partition("[")[0] for kind in table.dtypes] == [
+        "int64", "float64", "bool", "float64", "datetime64", "int64"]  # fmt: skip
+
+
+def test_cells_of_a_column_that_is_to_be_text_are_words(sheet):
+    path = sheet(a=[1, 2.5, "x"], d=[DAYS[0]] * 3, b=[True, False, True])
+    words = [["1", "2024-01-31", "True"], ["2.5", "2024-01-31", "False"], ["x", "2024-01-31", "True"]]
+    assert read(path, expected=Expected(text=("a", "d", "b"))).table.to_numpy().tolist() == words
+    assert as_written(path, Reading()).to_numpy().tolist() == words
