@@ -1,11 +1,13 @@
 """What the cells of a sheet are read as: as those of a text file would be."""
 
+import zipfile
 from datetime import datetime, time
 
 import openpyxl
 import pandas as pd
 import pytest
 
+from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.reading import Reading, as_written, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.typed_columns import Expected
@@ -68,3 +70,36 @@ def test_cells_of_a_column_that_is_to_be_text_are_words(sheet):
     words = [["1", "2024-01-31", "True"], ["2.5", "2024-01-31", "False"], ["x", "2024-01-31", "True"]]
     assert read(path, expected=Expected(text=("a", "d", "b"))).table.to_numpy().tolist() == words
     assert as_written(path, Reading()).to_numpy().tolist() == words
+
+
+def test_the_first_sheet_that_is_shown_is_read(tmp_path):
+    book = openpyxl.Workbook()
+    for name, state in (("old", "hidden"), ("sales", "visible"), ("notes", "visible")):
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = state
+        for row in (["a"], [name], [name]):
+            sheet.append(row)
+    del book["Sheet"]
+    book.save(tmp_path / "t.xlsx")
+    source = read(tmp_path / "t.xlsx")
+    assert source.table["a"].tolist() == ["sales", "sales"]
+    assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes'",)
+
+
+def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
+    path = sheet(a=[1, 2])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, part in parts.items():
+            book.writestr(name, part[: len(part) // 2] if name.endswith("sheet1.xml") else part)
+    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX, it seems to be damaged"):
+        read(path)
+    path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512))
+    with pytest.raises(DataError, match=r"t\.xlsx: it is encrypted or an old \.xls; save it as \.xlsx"):
+        read(path)
+    book = openpyxl.Workbook()
+    book.create_chartsheet("empty", 0)
+    book.save(path)
+    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX"):
+        read(path)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from viva_tensor.tabular.data import check_names
+from viva_tensor.tabular.data import DataError, check_names, one_line
 from viva_tensor.tabular.layout import find_names
 from viva_tensor.tabular.typed_columns import Expected
 
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 
 
 def first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[str]]:
-    """Return the first sheet of a workbook, and notes that name the other sheets and rows that are left out.
+    """Return the first sheet of a workbook that is shown, and notes that name the other sheets and rows left out.
 
     A column with a cell of text holds its cells as they are, so that it is recognised as those of text files are.
 
@@ -33,8 +35,10 @@ def first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[
     0    1  01067
     ["line 1 is no row and left out: 'Sales of May'"]
     """
-    with pd.ExcelFile(path) as book:
-        first, *others = map(str, book.sheet_names)
+    with _workbook(path) as book:
+        sheets = book.book.worksheets  # without those of a chart alone
+        first = next((sheet.title for sheet in sheets if sheet.sheet_state == "visible"), sheets[0].title)
+        others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
         cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
     at, notes = find_names(_words(cells[:TITLES]))
     rows = cells[at + 1 :].reset_index(drop=True)
@@ -43,7 +47,20 @@ def first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[
     table = pd.DataFrame(
         {name: _held(rows[i], text=name in expected.text) for i, name in enumerate(names)}, index=rows.index
     )
-    return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
+    return table, [*([f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []), *notes]
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[pd.ExcelFile[Any]]:
+    """Open a workbook, and turn what openpyxl raises for a damaged one into a DataError."""
+    with path.open("rb") as file:
+        if file.read(len(OLE)) == OLE:
+            raise DataError(f"cannot read {path}: it is encrypted or an old .xls; save it as .xlsx without a password")
+    try:
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            yield book
+    except (SyntaxError, AttributeError) as error:  # of XML that is cut off, and of sheets that lack a part
+        raise DataError(f"cannot read {path} as XLSX, it seems to be damaged: {one_line(error)}") from error
 
 
 def _words(cells: pd.DataFrame) -> list[list[str]]:
