@@ -202,6 +202,25 @@ class TestReadTable:
             read_table(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file, table: table.to_csv(file, compression="gzip"), "it is gzip; its name must end with .gz"),
+        (lambda file, table: table.to_csv(file, compression="xz"), "it is xz; its name must end with .xz"),
+        (lambda file, table: table.to_excel(file, engine="openpyxl"), "it is a workbook or a zip archive; .*.xlsx or"),
+        (lambda file, table: table.to_parquet(file), "it is Parquet; its name must end with .parquet"),
+        (lambda file, table: table.to_feather(file), "it is Feather; its name must end with .feather"),
+        (lambda file, _: file.write(bytes.fromhex("d0cf11e0a1b11ae1")), "it is an old or encrypted workbook;"),
+    ],
+)
+def test_files_named_as_text_that_are_none_are_refused_with_what_they_are(tmp_path, write, message):
+    content = io.BytesIO()
+    write(content, pd.DataFrame({"a": [1]}))
+    (tmp_path / "t.csv").write_bytes(content.getvalue())
+    with pytest.raises(DataError, match=rf"cannot read .*t\.csv as text: .*{message}"):
+        read(tmp_path / "t.csv")
+
+
 def test_sheets_that_are_not_read_are_named(tmp_path):
     path = tmp_path / "book.xlsx"
     with pd.ExcelWriter(path) as book:
