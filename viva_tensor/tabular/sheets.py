@@ -40,14 +40,14 @@ def first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[
         first = next((sheet.title for sheet in sheets if sheet.sheet_state == "visible"), sheets[0].title)
         others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
         cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
-    at, notes = find_names(_words(cells[:TITLES]))
-    rows = cells[at + 1 :].reset_index(drop=True)
-    names = [_word(cell).strip() or f"Unnamed: {i}" for i, cell in enumerate(cells.iloc[at] if len(cells) else ())]
-    check_names(path, pd.Index(names))
+    found = find_names(_words(cells[:TITLES]))
+    check_names(path, pd.Index(found.names))
+    rows = cells[found.row :].reset_index(drop=True)
+    columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"Unnamed: {i}" or rows[i].notna().any()}
     table = pd.DataFrame(
-        {name: _held(rows[i], text=name in expected.text) for i, name in enumerate(names)}, index=rows.index
+        {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
-    return table, [*([f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []), *notes]
+    return table, [*([f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []), *found.notes]
 
 
 @contextmanager
