@@ -348,6 +348,17 @@ def test_units_stand_below_names(reader, tmp_path):
         reader("Report,,page\nart,a,y\n" + "x,1,2\n" * 20)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suffix):
+    table = pd.DataFrame([["Report", None, None], ["art", 2024, "y"], *([f"k{i % 3}", i, i / 4] for i in range(20))])
+    write = table.to_csv if suffix == "csv" else table.to_excel
+    write(tmp_path / f"t.{suffix}", index=False, header=False)
+    with pytest.raises(
+        DataError, match=r"the line 'Report' was .*the names, and has none for 2 columns; delete the li"
+    ):
+        read(tmp_path / f"t.{suffix}")
+
+
 def test_numbers_and_dates_are_names_of_columns_of_a_sheet(tmp_path):
     table = pd.DataFrame([[1, 2, 3, 4]], columns=[2019, 2.5, pd.Timestamp("2020-01-01"), " y "])
     table.to_excel(tmp_path / "t.xlsx", index=False)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.reading import Reading, as_written, read
+from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.typed_columns import Expected
 
@@ -103,3 +103,18 @@ def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
     book.save(path)
     with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX"):
         read(path)
+
+
+def test_a_sheet_may_have_no_names(sheet):
+    path = sheet(**{"5.1": [4.9, 5.0], "a": ["b", "c"]})
+    book = openpyxl.load_workbook(path)
+    book.active["A1"] = 5.1
+    book.save(path)
+    assert read(path).doubt == "5.1"
+    assert read(path, Reading(header=True)).doubt == ""
+    source = read(path, Reading(header=False))
+    assert list(source.table.columns) == ["column1", "column2"]
+    assert source.table.to_numpy().tolist() == [[5.1, "a"], [4.9, "b"], [5.0, "c"]]
+    check_reading(path, Reading(header=False))
+    with pytest.raises(DataError, match="says itself how it is written"):
+        check_reading(path, Reading(separator=";"))

@@ -16,6 +16,7 @@ from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.notation import MARKERS, Convention, is_code, is_date, is_plain, number_parts
 
 SEPARATORS = (",", ";", "\t", "|")
+UNNAMED = "Unnamed: "  # with the index of a column, its name where the file has none
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 LONGEST_FIELD = (1 << 31) - 1
@@ -107,7 +108,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     if header is None and _has_units(fields, rows):
         notes.append(_units(rows[0]))
         rows = rows[1:]
-    names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(fields))
+    names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
     doubt = "" if header else next((field for field in fields if _is_value(field)), "")
     if rows:
         line, offset = rows[0].line, rows[0].offset
@@ -167,7 +168,7 @@ def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Nam
         row = below[0].line
     cells = dict(zip(used, names.fields, strict=True))
     doubt = "" if header else next(filter(_is_value, names.fields), "")
-    return Names(tuple(cells.get(i) or f"Unnamed: {i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
+    return Names(tuple(cells.get(i) or f"{UNNAMED}{i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
 
 
 def _names_of_sheet(records: Sequence[Record]) -> Record:

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
-from viva_tensor.tabular.layout import SEPARATORS
+from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
+from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.sheets import first_sheet
+from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import (
     Expected,
+    Typed,
     digit_dates,
     has_decimal_commas,
     typed,
@@ -39,12 +40,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
-TYPED: dict[str, Callable[[Path, Expected], tuple[pd.DataFrame, Sequence[str]]]] = {
-    # formats that know what their columns hold: the table, and what a person should know of it
-    "feather": lambda path, _: (data_frame(_feather(path)), ()),
-    "json": lambda path, expected: (_json_records(path, expected), ()),
-    "jsonl": lambda path, expected: (_json_lines(path, expected), ()),
-    "xlsx": lambda path, expected: first_sheet(path, expected),
+TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
+    "feather": lambda path, _: data_frame(_feather(path)),
+    "json": lambda path, expected: _json_records(path, expected),
+    "jsonl": lambda path, expected: _json_lines(path, expected),
 }
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
@@ -60,7 +59,7 @@ class Reading:
     separator, encoding : str
         Of a text file; without them, the separator that fits best, and UTF-8 or what a byte order mark says.
     header : bool, optional
-        Whether the first line has the names of the columns.
+        Whether the first line of a text file or sheet has the names of the columns.
     writing : Writing
         How values are written.
     """
@@ -146,10 +145,12 @@ def read(
             rows = ParquetRows(path, partial(without_missing, words=reading.writing.missing))
             source = Source(rows.rows(0, len(rows)) if whole else rows)
         else:
-            table, notes = TYPED[kind](path, expected)
-            check_names(path, table.columns)
-            found = typed(table, reading.writing, expected)
-            source = Source(found.table, found.notations, (*notes, *found.notes))
+            sheet = (
+                first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(TYPED[kind](path, expected))
+            )
+            check_names(path, sheet.table.columns)
+            found = _recognised(sheet.table, reading.writing, expected)
+            source = Source(found.table, found.notations, (*sheet.notes, *found.notes), sheet.doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -169,7 +170,9 @@ def check_file(path: Path) -> str:
     if not os.path.exists(path):
         raise DataError(f"no such file: {path}")
     *_, before, last = ["", "", *path.name.lower().split(".")]
-    if (kind := before if last in COMPRESSED else last) in TEXT or (kind == last and kind in {*TYPED, "parquet"}):
+    if (kind := before if last in COMPRESSED else last) in TEXT or (
+        kind == last and kind in {*TYPED, "parquet", "xlsx"}
+    ):
         return kind
     raise DataError(f"cannot tell the format of {path}; name a file {READABLE}")
 
@@ -324,11 +327,27 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
-    found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
+    found = _recognised(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+
+
+def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+    """Return a table as :func:`typed` does, or raise with what may be the cause if columns have no names."""
+    # a first column without a name is an index; text files may end each line with a separator
+    nameless = [name for name in table.columns[1:] if name.startswith(UNNAMED) and table[name].notna().any()]
+    try:
+        return typed(table, writing, expected, decimals)
+    except DataError as error:
+        if not nameless:
+            raise
+        named, count = [name for name in table.columns if not name.startswith(UNNAMED)], len(nameless)
+        raise DataError(
+            f"the line {', '.join(named)!r} was taken for that of the names, and has none for "
+            f"{number_of(count, 'column')}; delete the lines above the names, or write those that lack ({error})"
+        ) from error
 
 
 def check_reading(path: Path, way: Reading) -> None:
@@ -339,7 +358,7 @@ def check_reading(path: Path, way: Reading) -> None:
     DataError
     """
     kind = check_file(path)
-    text = replace(way, writing=Writing())
+    text = replace(way, writing=Writing(), header=None if kind == "xlsx" else way.header)
     missing = Reading(writing=Writing(missing=way.writing.missing))
     if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != missing):
         raise DataError(
