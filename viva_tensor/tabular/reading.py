@@ -204,16 +204,28 @@ def _feather(path: Path) -> pa.Table:
 
 def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
     import pyarrow as pa
-    import pyarrow.json
 
     if _has_objects_alone(path):  # on others Arrow may crash
         try:
-            table = pyarrow.json.read_json(path)
+            table = _read_lines(path, expected)
             if not any(map(_may_be_integers, table.columns)):
                 return data_frame(table)
         except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
             pass
     return _of_records(path, list(_records(path)), expected)
+
+
+def _read_lines(path: Path, expected: Expected) -> pa.Table:
+    """Return what Arrow reads, with times that it made of text as that where text is expected."""
+    import pyarrow as pa
+    from pyarrow.json import ParseOptions, read_json
+
+    table = read_json(path)
+    texts = [one.name for one in table.schema if pa.types.is_timestamp(one.type) and expected.as_text(one.name)]
+    if not texts:
+        return table
+    schema = pa.schema([(name, pa.string()) for name in texts])
+    return read_json(path, parse_options=ParseOptions(explicit_schema=schema)).select(table.column_names)
 
 
 def _has_objects_alone(path: Path) -> bool:
