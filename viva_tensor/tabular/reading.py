@@ -25,6 +25,7 @@ from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
+from viva_tensor.tabular.stored_text import judged, parsed
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import (
     Expected,
@@ -33,7 +34,6 @@ from viva_tensor.tabular.typed_columns import (
     has_decimal_commas,
     typed,
     typed_again,
-    without_missing,
 )
 
 if TYPE_CHECKING:
@@ -142,8 +142,11 @@ def read(
         if kind in TEXT:
             source = _read_text(path, TEXT[kind], reading, expected)
         elif kind == "parquet":
-            rows = ParquetRows(path, partial(without_missing, words=reading.writing.missing))
-            source = Source(rows.rows(0, len(rows)) if whole else rows)
+            as_stored = ParquetRows(path)
+            check_names(path, as_stored.columns)
+            texts = judged(as_stored, reading.writing, expected)
+            rows = ParquetRows(path, partial(parsed, notations=texts.notations, missing=reading.writing.missing))
+            source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
         else:
             sheet = (
                 first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(TYPED[kind](path, expected))
@@ -371,11 +374,9 @@ def check_reading(path: Path, way: Reading) -> None:
     """
     kind = check_file(path)
     text = replace(way, writing=Writing(), header=None if kind == "xlsx" else way.header)
-    missing = Reading(writing=Writing(missing=way.writing.missing))
-    if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != missing):
+    if kind not in TEXT and text != Reading():
         raise DataError(
             f"{path} says itself how it is written; options such as --sep and --encoding are for text files"
-            + (", and of the others --missing alone is for this one" if kind == "parquet" else "")
         )
 
 
