@@ -278,7 +278,7 @@ def test_a_point_means_in_new_rows_what_it_meant_in_training(folder):
 
 def test_options_for_text_are_refused_for_files_that_say_themselves(folder, plane, tmp_path):
     plane.to_parquet(tmp_path / "t.parquet")
-    for flags in (["--decimal", ","], ["--sep", ";"], ["--no-header"]):
+    for flags in (["--encoding", "latin-1"], ["--sep", ";"], ["--no-header"]):
         assert "says itself how it is written" in folder.refused("t.parquet", "y", *flags)
 
 
@@ -396,3 +396,39 @@ def test_a_number_that_stands_for_missing_ones_costs_little_and_is_named(folder,
     assert "x: 6 rows have -99999, far from most others; if it means missing: --missing -99999" in folder.said
     assert folder.train("t.csv", "y", "--missing", "-99999")["r2"] > 0.9
     assert "x: missing where it says '-99999' (6)" in folder.said
+
+
+@pytest.mark.parametrize("flags", [(), ("--memory", "0")])
+def test_text_in_parquet_files_is_recognised_as_in_text_files(folder, flags):
+    rng = np.random.default_rng(5)
+    share, day = rng.uniform(0, 100, N).round(1), pd.Timestamp("2023-01-01") + pd.to_timedelta(rng.permutation(N), "D")
+    table = pd.DataFrame({
+        "share": [f"{one} %".replace(".", ",") for one in share], "day": day.strftime("%Y-%m-%d"),
+        "zip": [f"{1000 + i % 9:05}" for i in range(N)], "y": share + np.arange(N) % 9}).assign(
+        day=lambda one: one["day"].where(one.index != 3, "unknown"))  # fmt: skip
+    table.to_parquet(folder.path / "t.parquet", row_group_size=100)
+    folder.train("t.parquet", "y", *flags)
+    assert "share: numbers with ',' before decimals and '%' beside them; row 0 has" in folder.said
+    assert "day: dates, missing where they say 'unknown' (1); row 0 has" in folder.said
+    assert "zip: text, since values such as '01000' begin with a zero" in folder.said
+    expected = folder.predict("t.parquet")[0]
+    folder.write("t.csv", table.to_csv(index=False, sep=";"))
+    pd.testing.assert_frame_equal(folder.predict("t.csv")[0], expected)
+
+
+def test_values_that_do_not_fit_text_in_a_parquet_file_are_named_with_their_row(folder):
+    table = pd.DataFrame({"x": [f"{i / 7:.2f} kg" for i in range(N)], "y": np.arange(N)})
+    table.assign(x=table["x"].where(table.index != 250, "odd")).to_parquet(folder.path / "t.parquet", row_group_size=99)
+    assert "beside them, but not 'odd' in row 250" in folder.refused("t.parquet", "y")
+    folder.train("t.parquet", "y", "--missing", "odd")
+    table.assign(x=[f"{i},{i % 1000:03}" for i in range(1, N + 1)]).to_parquet(folder.path / "u.parquet")
+    assert "--thousands , or --decimal ," in folder.refused("u.parquet", "y", "--force")
+    folder.train("u.parquet", "y", "--force", "--decimal", ",")
+
+
+def test_plain_numbers_that_are_text_in_a_parquet_file_stay_text_unless_they_are_said_to_be_numbers(folder):
+    x = np.arange(N) % 90 / 2
+    pd.DataFrame({"x": [*map(str, x)], "y": x}).to_parquet(folder.path / "t.parquet")
+    folder.train("t.parquet", "y")
+    assert "x: text, as in the file, though values such as '0.0' are numbers: --numeric 'x'" in folder.said
+    assert folder.train("t.parquet", "y", "--force", "--numeric", "x")["r2"] > 0.99

@@ -309,6 +309,56 @@ def test_rows_before_the_names_of_a_sheet(tmp_path, sheet, names, values, notes)
     assert source.notes == notes
 
 
+TABLE = [["art", "a", "b", "y"], *([f"k{i % 3}", i, i / 4, i / 2] for i in range(8))]
+STAND = ["Report", None, None, None, "of 31.12.2024"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+@pytest.mark.parametrize(
+    ("above", "left", "right"),
+    [
+        ([["Report 2024"], []], 0, 3),
+        ([["Report 2024"], []], 1, 0),
+        ([STAND, []], 0, 0),
+        ([["Report"], ["Customer:", "Meier"], []], 0, 0),
+        ([["Report", None, "page", 1], []], 0, 0),
+        ([["Report"], [], [None, "in millions"]], 0, 0),
+    ],
+)
+def test_titles_beside_empty_columns_or_of_several_cells(tmp_path, suffix, above, left, right):
+    lines = [[None] * left + row for row in (*above, *TABLE)]
+    table = pd.DataFrame(list(zip_longest(*lines))).T.reindex(columns=range(max(map(len, lines)) + right))
+    write = table.to_csv if suffix == "csv" else table.to_excel
+    write(tmp_path / f"t.{suffix}", index=False, header=False)
+    source = read(tmp_path / f"t.{suffix}")
+    named = source.table[[name for name in source.table.columns if not name.startswith("Unnamed: ")]]
+    assert list(named.columns) == TABLE[0]
+    assert named.to_numpy().tolist() == TABLE[1:]
+    assert suffix == "csv" or list(named.columns) == list(source.table.columns)
+    assert len(source.notes) == sum(1 for row in above if row)
+
+
+def test_units_stand_below_names(reader, tmp_path):
+    units = pd.DataFrame([TABLE[0], [None, "kg", "m", "EUR"], *TABLE[1:]])
+    units.to_excel(tmp_path / "t.xlsx", index=False, header=False)
+    source = read(tmp_path / "t.xlsx")
+    assert rows(source) == TABLE[1:]
+    assert source.notes == ("line 2 has units and is left out: 'kg, m, EUR'",)
+    with pytest.raises(DataError, match="holds numbers, but not 'a'"):  # which is no unit
+        reader("Report,,page\nart,a,y\n" + "x,1,2\n" * 20)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suffix):
+    table = pd.DataFrame([["Report", None, None], ["art", 2024, "y"], *([f"k{i % 3}", i, i / 4] for i in range(20))])
+    write = table.to_csv if suffix == "csv" else table.to_excel
+    write(tmp_path / f"t.{suffix}", index=False, header=False)
+    with pytest.raises(
+        DataError, match=r"the line 'Report' was .*the names, and has none for 2 columns; delete the li"
+    ):
+        read(tmp_path / f"t.{suffix}")
+
+
 def test_numbers_and_dates_are_names_of_columns_of_a_sheet(tmp_path):
     table = pd.DataFrame([[1, 2, 3, 4]], columns=[2019, 2.5, pd.Timestamp("2020-01-01"), " y "])
     table.to_excel(tmp_path / "t.xlsx", index=False)

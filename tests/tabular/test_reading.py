@@ -3,6 +3,7 @@ import gzip
 import io
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 
 import hypothesis
@@ -17,7 +18,7 @@ from support.mangled import tables
 from viva_tensor.error import TensorError
 from viva_tensor.tabular import runs
 from viva_tensor.tabular.columns import Numeric
-from viva_tensor.tabular.data import DataError, diamonds_path, numbers_of
+from viva_tensor.tabular.data import DataError, diamonds_path, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import normal
 from viva_tensor.tabular.reading import Reading, read, read_table
@@ -200,6 +201,43 @@ class TestReadTable:
             read_table(tmp_path / "none.csv")
         with pytest.raises(DataError, match="is a directory"):
             read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file, table: table.to_csv(file, compression="gzip"), "it is gzip; its name must end with .gz"),
+        (lambda file, table: table.to_csv(file, compression="xz"), "it is xz; its name must end with .xz"),
+        (lambda file, table: table.to_excel(file, engine="openpyxl"), "it is a workbook or a zip archive; .*.xlsx or"),
+        (lambda file, table: table.to_parquet(file), "it is Parquet; its name must end with .parquet"),
+        (lambda file, table: table.to_feather(file), "it is Feather; its name must end with .feather"),
+        (lambda file, _: file.write(bytes.fromhex("d0cf11e0a1b11ae1")), "it is an old or encrypted workbook;"),
+    ],
+)
+def test_files_named_as_text_that_are_none_are_refused_with_what_they_are(tmp_path, write, message):
+    content = io.BytesIO()
+    write(content, pd.DataFrame({"a": [1]}))
+    (tmp_path / "t.csv").write_bytes(content.getvalue())
+    with pytest.raises(DataError, match=rf"cannot read .*t\.csv as text: .*{message}"):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "feather", "parquet", "xlsx"])
+@pytest.mark.parametrize("kind", ["text", "date"])
+def test_dates_have_the_same_labels_in_every_format(tmp_path, suffix, kind):
+    path, days = tmp_path / f"t.{suffix}", ["2024-01-31", "2024-02-29"]
+    table = pd.DataFrame({"n": [1, 2], "day": days if kind == "text" or "json" in suffix else pd.to_datetime(days)})
+    {
+        "csv": partial(table.to_csv, index=False),
+        "jsonl": partial(table.to_json, orient="records", lines=True),
+        "json": partial(table.to_json, orient="records"),
+        "feather": table.to_feather,
+        "parquet": table.to_parquet,
+        "xlsx": partial(table.to_excel, index=False),
+    }[suffix](path)
+    found = read_table(path, text=["day"])
+    assert labels_of(found["day"])[1] == days
+    assert list(found.columns) == ["n", "day"]
 
 
 def test_sheets_that_are_not_read_are_named(tmp_path):

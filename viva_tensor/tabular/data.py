@@ -6,6 +6,7 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -306,13 +307,17 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
 
 
 def label_of(value: object) -> str:
-    """Return the label of a value of a column.
+    """Return the label of a value of a column: of a date without a time, that which text files have.
 
     Examples
     --------
     >>> label_of(1), label_of(1.0), label_of(True), label_of("1")  # a missing value turns integers into floats
     ('1', '1', 'True', '1')
+    >>> label_of(pd.Timestamp("2024-01-31")), label_of(pd.Timestamp("2024-01-31 10:30"))
+    ('2024-01-31', '2024-01-31 10:30:00')
     """
+    if isinstance(value, datetime):
+        return str(value).removesuffix(" 00:00:00")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

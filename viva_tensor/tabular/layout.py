@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.notation import MARKERS, Convention, is_code, is_date, is_plain, number_parts
 
 SEPARATORS = (",", ";", "\t", "|")
+UNNAMED = "Unnamed: "  # with the index of a column, its name where the file has none
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 LONGEST_FIELD = (1 << 31) - 1
@@ -97,17 +98,17 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         offset = len(sample[: filled[0].offset].encode())
         return Layout(separator, names, filled[0].line, offset, tuple(notes), codes=_codes(names, filled))
     at = 0 if header else _header(filled)
-    notes += map(_left_out, filled[:at])
+    notes += [_left_out(record) for record in filled[:at] if record.filled]
     first, rows = filled[at], filled[at + 1 :]
     fields = [field.strip() for field in first.fields]
     if at or not header:
         fields[0] = fields[0].lstrip("# ") or fields[0]
     if rows and all(len(row.fields) == len(fields) + 1 and not row.fields[-1] for row in rows):
         fields.append("")
-    if header is None and _has_units(rows):
-        notes.append(f"line {rows[0].line} has units and is left out: {_shown(rows[0].fields)}")
+    if header is None and _has_units(fields, rows):
+        notes.append(_units(rows[0]))
         rows = rows[1:]
-    names = tuple(name or f"Unnamed: {i}" for i, name in enumerate(fields))
+    names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
     doubt = "" if header else next((field for field in fields if _is_value(field)), "")
     if rows:
         line, offset = rows[0].line, rows[0].offset
@@ -118,33 +119,78 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     )
 
 
-def find_names(rows: Sequence[Sequence[str]]) -> tuple[int, tuple[str, ...]]:
-    """Return the index of the row of a sheet that has the names, and what to say of the rows left out before it.
+class Names(NamedTuple):
+    """The names of the columns of a sheet, and where its rows begin.
 
-    It is the first that is not blank; or, below rows of a first cell alone, the first of several cells, if none of
-    these is a value, most rows from there on have several, too, and values below it or a blank row above set it apart.
+    Attributes
+    ----------
+    names : tuple of str
+    row : int
+        The index of the first row of values.
+    notes : tuple of str
+        What was left out.
+    doubt : str
+        A name that looks like data, if there is one.
+    """
+
+    names: tuple[str, ...]
+    row: int
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
+
+
+def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Names:
+    """Return the names of the columns of a sheet that begins with `rows`.
+
+    Without `header`, the first row that is not blank has them, or one below titles: the first that has a name for each
+    column filled below it, or the first of several cells below rows of a first cell alone. None of its cells is a
+    value, most rows from there on have several, and values below it or a blank row above set it apart. If `header` is
+    true, the first row that is not blank has the names; if it is false, the columns are called column1, column2, ...
 
     Examples
     --------
     >>> find_names([["", ""], ["Sales of May", ""], ["day", "price"], ["1", "2.5"]])
-    (2, ("line 2 is no row and left out: 'Sales of May'",))
+    Names(names=('day', 'price'), row=3, notes=("line 2 is no row and left out: 'Sales of May'",), doubt='')
     """
-    records = [Record(list(row), line, 0) for line, row in enumerate(rows, 1)]
-    first = next((record for record in records if record.filled), None)
-    names = next((record for record in records if record.filled > 1), first)
-    if first is None or names is None:
-        return 0, ()
-    above, below = records[first.line - 1 : names.line - 1], records[names.line :]
-    several = [record.filled > 1 for record in below if record.filled]
-    titles = all(record.fields[0].strip() for record in above if record.filled)
-    apart = any(not record.filled for record in above) or any(_is_value(one) for row in below for one in row.fields)
-    if any(map(_is_value, names.fields)) or sum(several) < len(several) / 2 or not (titles and apart):
-        names = first
-    return names.line - 1, tuple(_left_out(record) for record in records[: names.line - 1] if record.filled)
+    used = [i for i, cells in enumerate(zip(*rows, strict=True)) if any(map(str.strip, cells))]
+    records = [Record([row[i].strip() for i in used], line, 0) for line, row in enumerate(rows, 1)]
+    filled = [record for record in records if record.filled]
+    if not filled:
+        return Names((), 0)
+    if header is False:
+        return Names(tuple(f"column{i + 1}" for i in range(len(rows[0]))), filled[0].line - 1)
+    names = filled[0] if header else _names_of_sheet(records)
+    below = [record for record in filled if record.line > names.line]
+    notes = [_left_out(record) for record in filled if record.line < names.line]
+    row = names.line
+    if header is None and _has_units(names.fields, below):
+        notes.append(_units(below[0]))
+        row = below[0].line
+    cells = dict(zip(used, names.fields, strict=True))
+    doubt = "" if header else next(filter(_is_value, names.fields), "")
+    return Names(tuple(cells.get(i) or f"{UNNAMED}{i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
+
+
+def _names_of_sheet(records: Sequence[Record]) -> Record:
+    """Return the row of names: one below titles that stands apart from them, or the first that is not blank."""
+    first = next(record for record in records if record.filled)
+    several = next((record for record in records if record.filled > 1), first)
+    titles = all(record.fields[0] for record in records[: several.line - 1] if record.filled)
+    for names in (records[_header(records)], several if titles else first):
+        above, below = records[first.line - 1 : names.line - 1], records[names.line :]
+        wide = [record.filled > 1 for record in below if record.filled]
+        apart = any(not record.filled for record in above) or any(_is_value(one) for row in below for one in row.fields)
+        if names.line > first.line and apart and sum(wide) >= len(wide) / 2 and not any(map(_is_value, names.fields)):
+            return names
+    return first
 
 
 def _left_out(record: Record) -> str:
     return f"line {record.line} is no row and left out: {_shown(record.fields)}"
+
+
+def _units(record: Record) -> str:
+    return f"line {record.line} has units and is left out: {_shown(record.fields)}"
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
@@ -197,8 +243,13 @@ def _fitness(records: Sequence[Record]) -> tuple[float, float]:
 
 
 def _header(records: Sequence[Record]) -> int:
-    """Return the index of the record with the names: usually the first, or one below titles and comments."""
+    """Return the index of the record with the names: usually the first, or one below titles and comments.
+
+    It has a name for each column that is filled below it.
+    """
     width = _width(records)
+    last = _last_filled(records)
+    columns = len(last)
     for i, record in enumerate(records):
         below = records[i + 1] if i + 1 < len(records) else None
         comment = record.fields[0].startswith("#") and width > 1
@@ -206,8 +257,10 @@ def _header(records: Sequence[Record]) -> int:
             return i
         if comment:
             continue
-        named = record.filled == len(record.fields) == width and not any(map(_is_value, record.fields))
-        if named or not (width > 1 and record.filled <= max(1, width // 2) and below is not None):
+        # a few names in a late row are those of a sparse table's end
+        whole = record.filled >= columns or (record.filled > 1 and 2 * i < len(records))
+        named = whole and len(record.fields) == width and _names_columns(record.fields, i, last)
+        if named or below is None or not (columns > 1 and _is_title(record, below, columns)):
             break
     else:
         return 0
@@ -215,14 +268,30 @@ def _header(records: Sequence[Record]) -> int:
     return i if named or not others else 0
 
 
-def _has_units(rows: Sequence[Record]) -> bool:
+def _is_title(record: Record, below: Record, columns: int) -> bool:
+    """Return whether a row fills too few columns to have their names: half, or not all if the next row is blank."""
+    return record.filled <= max(1, columns // 2) or (record.filled < columns and not below.filled)
+
+
+def _last_filled(records: Sequence[Record]) -> dict[int, int]:
+    """Return the index of the last record that fills each column, of those that one fills."""
+    return {c: i for i, record in enumerate(records) for c, field in enumerate(record.fields) if field.strip()}
+
+
+def _names_columns(fields: Sequence[str], index: int, last: Mapping[int, int]) -> bool:
+    """Return whether fields have no value, and one that is filled for each column with something below."""
+    gaps = any(last.get(c, -1) > index for c, field in enumerate(fields) if not field.strip())
+    return not (gaps or any(map(_is_value, fields)))
+
+
+def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether the first row has units: no value where all others have one, and nothing that others have too."""
-    if len(rows) < 1 + INNER or any(len(row.fields) != len(rows[0].fields) for row in rows):
+    if len(rows) < 1 + INNER or any(len(row.fields) != len(names) for row in rows):
         return False
     units = 0
-    for first, *others in zip(*(row.fields for row in rows), strict=True):
+    for name, first, *others in zip(names, *(row.fields for row in rows), strict=True):
         unit, rest = first.strip(), [field.strip() for field in others if field.strip()]
-        if len(unit) > LONGEST_UNIT or (unit and unit in rest):
+        if len(unit) > LONGEST_UNIT or (unit and (unit in rest or not name)):
             return False
         if rest and all(_is_value(field) or field.casefold() in MARKERS for field in rest):
             if _is_value(unit) or unit.casefold() in MARKERS:

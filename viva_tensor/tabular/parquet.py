@@ -112,6 +112,19 @@ class ParquetRows:
         self._described = {one.get("field_name", one["name"]): one for one in self._stored.get("columns", [])}
         self.columns: pd.Index[str] = data_frame(self._schema.empty_table()).columns
 
+    @property
+    def texts(self) -> list[str]:
+        """The columns of text; those of categories are none."""
+        return self._of_type("string", "large_string", "string_view")
+
+    @property
+    def integers(self) -> list[str]:
+        """The columns of integers."""
+        return self._of_type(*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+
+    def _of_type(self, *types: str) -> list[str]:
+        return [one.name for one in self._schema if str(one.type) in types and one.name in self.columns]
+
     def __len__(self) -> int:
         count: int = self._file.metadata.num_rows
         return count

@@ -13,41 +13,38 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, Table, check_names, one_line, rows_of
-from viva_tensor.tabular.layout import SEPARATORS, find_names
+from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
+from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.sheets import Sheet, first_sheet
+from viva_tensor.tabular.stored_text import judged, parsed
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import (
     Expected,
+    Typed,
     digit_dates,
     has_decimal_commas,
     typed,
     typed_again,
-    without_missing,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
-TYPED: dict[str, Callable[[Path, Expected], tuple[pd.DataFrame, Sequence[str]]]] = {
-    # formats that know what their columns hold: the table, and what a person should know of it
-    "feather": lambda path, _: (data_frame(_feather(path)), ()),
-    "json": lambda path, expected: (_json_records(path, expected), ()),
-    "jsonl": lambda path, expected: (_json_lines(path, expected), ()),
-    "xlsx": lambda path, expected: _first_sheet(path, expected),
+TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
+    "feather": lambda path, _: data_frame(_feather(path)),
+    "json": lambda path, expected: _json_records(path, expected),
+    "jsonl": lambda path, expected: _json_lines(path, expected),
 }
-TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
@@ -62,7 +59,7 @@ class Reading:
     separator, encoding : str
         Of a text file; without them, the separator that fits best, and UTF-8 or what a byte order mark says.
     header : bool, optional
-        Whether the first line has the names of the columns.
+        Whether the first line of a text file or sheet has the names of the columns.
     writing : Writing
         How values are written.
     """
@@ -145,13 +142,18 @@ def read(
         if kind in TEXT:
             source = _read_text(path, TEXT[kind], reading, expected)
         elif kind == "parquet":
-            rows = ParquetRows(path, partial(without_missing, words=reading.writing.missing))
-            source = Source(rows.rows(0, len(rows)) if whole else rows)
+            as_stored = ParquetRows(path)
+            check_names(path, as_stored.columns)
+            texts = judged(as_stored, reading.writing, expected)
+            rows = ParquetRows(path, partial(parsed, notations=texts.notations, missing=reading.writing.missing))
+            source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
         else:
-            table, notes = TYPED[kind](path, expected)
-            check_names(path, table.columns)
-            found = typed(table, reading.writing, expected)
-            source = Source(found.table, found.notations, (*notes, *found.notes))
+            sheet = (
+                first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(TYPED[kind](path, expected))
+            )
+            check_names(path, sheet.table.columns)
+            found = _recognised(sheet.table, reading.writing, expected)
+            source = Source(found.table, found.notations, (*sheet.notes, *found.notes), sheet.doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -171,7 +173,9 @@ def check_file(path: Path) -> str:
     if not os.path.exists(path):
         raise DataError(f"no such file: {path}")
     *_, before, last = ["", "", *path.name.lower().split(".")]
-    if (kind := before if last in COMPRESSED else last) in TEXT or (kind == last and kind in {*TYPED, "parquet"}):
+    if (kind := before if last in COMPRESSED else last) in TEXT or (
+        kind == last and kind in {*TYPED, "parquet", "xlsx"}
+    ):
         return kind
     raise DataError(f"cannot tell the format of {path}; name a file {READABLE}")
 
@@ -203,16 +207,28 @@ def _feather(path: Path) -> pa.Table:
 
 def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
     import pyarrow as pa
-    import pyarrow.json
 
     if _has_objects_alone(path):  # on others Arrow may crash
         try:
-            table = pyarrow.json.read_json(path)
+            table = _read_lines(path, expected)
             if not any(map(_may_be_integers, table.columns)):
                 return data_frame(table)
         except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
             pass
     return _of_records(path, list(_records(path)), expected)
+
+
+def _read_lines(path: Path, expected: Expected) -> pa.Table:
+    """Return what Arrow reads, with times that it made of text as that where text is expected."""
+    import pyarrow as pa
+    from pyarrow.json import ParseOptions, read_json
+
+    table = read_json(path)
+    texts = [one.name for one in table.schema if pa.types.is_timestamp(one.type) and expected.as_text(one.name)]
+    if not texts:
+        return table
+    schema = pa.schema([(name, pa.string()) for name in texts])
+    return read_json(path, parse_options=ParseOptions(explicit_schema=schema)).select(table.column_names)
 
 
 def _has_objects_alone(path: Path) -> bool:
@@ -291,46 +307,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _first_sheet(path: Path, expected: Expected) -> tuple[pd.DataFrame, Sequence[str]]:
-    """Return the first sheet of a workbook, and notes that name the other sheets and rows that are left out."""
-    with pd.ExcelFile(path) as book:
-        first, *others = map(str, book.sheet_names)
-        top = _top(book)
-        at, notes = find_names(top)
-        # pandas would call the second of two columns "a" "a.1"
-        check_names(path, pd.Index([name for name in top[at] if name] if top else []))
-
-        def cells(dtype: Any) -> pd.DataFrame:
-            return pd.read_excel(book, skiprows=at, keep_default_na=False, na_values=[""], dtype=dtype)
-
-        table = cells(dict.fromkeys(expected.text, "str"))
-        if names := [name for name in table if _may_be_booleans(table[name])]:
-            for name, column in cells(object)[names].items():
-                if column.map(lambda cell: isinstance(cell, bool)).eq(column.notna()).all():
-                    table[name] = column.astype("boolean")
-    table.columns = pd.Index(map(_heading, table.columns))
-    check_names(path, table.columns)
-    return table, [*([f"read: the sheet {first!r}; not {', '.join(map(repr, others))}"] if others else []), *notes]
-
-
-def _may_be_booleans(column: pd.Series[Any]) -> bool:
-    """Return whether a column that pandas made numbers of may hold booleans with gaps between them."""
-    return column.dtype == np.float64 and bool(column.isna().any()) and set(column.dropna()) <= {0.0, 1.0}
-
-
-def _heading(cell: object) -> str:
-    """Return a cell of the line of names as text; a date as ISO 8601 has it."""
-    if isinstance(cell, datetime):
-        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    return str(cell).strip()
-
-
-def _top(book: pd.ExcelFile) -> list[list[str]]:
-    """Return the first rows of a workbook as text."""
-    top = pd.read_excel(book, header=None, nrows=TITLES, dtype=object, keep_default_na=False)
-    return [[str(cell) for cell in row] for row in top.itertuples(index=False)]
-
-
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
     with opened(path, reading.encoding) as content, _memory_given_back():
         file = TextFile(path, content, [reading.separator] if reading.separator else separators, reading.header)
@@ -366,11 +342,27 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
-    found = typed(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
+    found = _recognised(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+
+
+def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+    """Return a table as :func:`typed` does, or raise with what may be the cause if columns have no names."""
+    # a first column without a name is an index; text files may end each line with a separator
+    nameless = [name for name in table.columns[1:] if name.startswith(UNNAMED) and table[name].notna().any()]
+    try:
+        return typed(table, writing, expected, decimals)
+    except DataError as error:
+        if not nameless:
+            raise
+        named, count = [name for name in table.columns if not name.startswith(UNNAMED)], len(nameless)
+        raise DataError(
+            f"the line {', '.join(named)!r} was taken for that of the names, and has none for "
+            f"{number_of(count, 'column')}; delete the lines above the names, or write those that lack ({error})"
+        ) from error
 
 
 def check_reading(path: Path, way: Reading) -> None:
@@ -381,12 +373,10 @@ def check_reading(path: Path, way: Reading) -> None:
     DataError
     """
     kind = check_file(path)
-    text = replace(way, writing=Writing())
-    missing = Reading(writing=Writing(missing=way.writing.missing))
-    if (kind not in TEXT and text != Reading()) or (kind == "parquet" and way != missing):
+    text = replace(way, writing=Writing(), header=None if kind == "xlsx" else way.header)
+    if kind not in TEXT and text != Reading():
         raise DataError(
             f"{path} says itself how it is written; options such as --sep and --encoding are for text files"
-            + (", and of the others --missing alone is for this one" if kind == "parquet" else "")
         )
 
 

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -19,8 +20,9 @@ from viva_tensor.tabular.memory import free_memory, needed_memory
 from viva_tensor.tabular.parquet import data_frame, with_index
 from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
+from viva_tensor.tabular.stored_text import parsed, recognised
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
-from viva_tensor.tabular.typed_columns import Expected, typed, without_missing
+from viva_tensor.tabular.typed_columns import Expected, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,8 +89,11 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
         if kind == "parquet":
             drawn, missing = sample(_parquet(path), SAMPLE), reading.writing.missing
-            table = without_missing(data_frame(drawn.table).set_axis(pd.Index(drawn.indices)), missing)
-            return Stream(Source(table), drawn.indices, drawn.rows, lambda _: _parquet_frames(path, missing))
+            table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
+            texts = recognised(table, reading.writing, expected)
+            change = partial(parsed, notations=texts.notations, missing=missing)
+            source = Source(change(table), *texts)
+            return Stream(source, drawn.indices, drawn.rows, lambda _: _parquet_frames(path, change))
         with opened(path, reading.encoding, whole=False) as content:
             separators = [reading.separator] if reading.separator else TEXT[kind]
             file = _SampledFile(path, content, separators, reading.header, reading.encoding)
@@ -255,10 +260,10 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
             begin += len(batch)
 
 
-def _parquet_frames(path: Path, missing: Sequence[str]) -> Iterator[pd.DataFrame]:
+def _parquet_frames(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Iterator[pd.DataFrame]:
     with reading_errors(path):
         for frame in _numbered(_parquet(path)):
-            yield without_missing(frame, missing)
+            yield change(frame)
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

@@ -37,6 +37,14 @@ SIGNATURES = (  # that of UTF-32 begins as that of UTF-16 does
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+NO_TEXT = {  # what files begin with that are none of text, and what their names must end with
+    b"\x1f\x8b": ("gzip", ".gz"),
+    b"PK\x03\x04": ("a workbook or a zip archive", ".xlsx or .zip"),
+    b"\xfd7zXZ\x00": ("xz", ".xz"),
+    b"PAR1\x15": ("Parquet", ".parquet"),
+    b"ARROW1\x00": ("Feather", ".feather"),
+    b"\xd0\xcf\x11\xe0": ("an old or encrypted workbook", ".xlsx, and Excel must have saved it so, without a password"),
+}
 
 
 class TextFile:
@@ -204,7 +212,10 @@ def has_quotes_or_breaks(table: pa.Table) -> bool:
 def opened(path: Path, encoding: str, *, whole: bool = True) -> Iterator[IO[bytes]]:
     """Open a text file as UTF-8 without a byte order mark; of another encoding the whole must fit in memory."""
     with COMPRESSED.get(path.name.lower().rpartition(".")[2], _plain)(path) as file:
-        start = file.read(4)
+        start = file.read(8)
+        for begin, (what, suffix) in NO_TEXT.items():
+            if start.startswith(begin):
+                raise DataError(f"cannot read {path} as text: it is {what}; its name must end with {suffix}")
         mark, marked = next(((mark, name) for mark, name in SIGNATURES if start.startswith(mark)), (b"", ""))
         encoding = codecs.lookup(encoding or marked or "utf-8").name
         if encoding == "utf-8":

@@ -1,0 +1,120 @@
+"""What the cells of a sheet are read as: as those of a text file would be."""
+
+import zipfile
+from datetime import datetime, time
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
+from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.typed_columns import Expected
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """Write columns of cells as a workbook, and return its path."""
+
+    def write(**columns):
+        book = openpyxl.Workbook()
+        for row in (list(columns), *zip(*columns.values(), strict=True)):
+            book.active.append(row)
+        book.save(tmp_path / "t.xlsx")
+        return tmp_path / "t.xlsx"
+
+    return write
+
+
+def test_cells_of_text_with_leading_zeros_stay_text(sheet):
+    source = read(sheet(zip=["01067", "80331", None], phone=["+4915112345"] * 3, n=[1, 2, 3]))
+    assert source.table["zip"].dropna().tolist() == ["01067", "80331"]
+    assert source.table["n"].tolist() == [1, 2, 3]
+    assert source.notes[0].startswith("zip: text, since values such as '01067' begin with a zero")
+
+
+def test_cells_of_text_are_numbers_as_they_are_said_to_be_written(sheet):
+    path = sheet(price=["12.645", "1.100"], n=[1.5, None])
+    assert read(path, Reading(writing=Writing(decimal=",", thousands="."))).table["price"].tolist() == [12645, 1100]
+    assert read(path).table["price"].tolist() == [12.645, 1.1]
+
+
+DAYS = [datetime(2024, 1, 31), datetime(2024, 2, 29, 10, 30)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "read_as"),
+    [
+        ([True, False, "-"], ["true", "false", "-"]),
+        ([True, None, "x", 1.5], ["true", None, "x", 1.5]),
+        ([*DAYS, "x", "x"], ["2024-01-31", "2024-02-29 10:30:00", "x", "x"]),
+        ([time(10, 30), "x"], ["10:30:00", "x"]),
+        ([*DAYS, "unknown"], [*map(pd.Timestamp, DAYS * 4), None]),
+    ],
+)
+def test_booleans_and_dates_beside_text_are_words(sheet, cells, read_as):
+    cells = cells if len(cells) == len(read_as) else DAYS * 4 + ["unknown"]
+    found = read(sheet(a=cells, n=list(range(len(cells))))).table["a"].astype(object)
+    assert found.where(found.notna(), None).tolist() == read_as
+
+
+def test_columns_without_text_hold_what_their_cells_are(sheet):
+    table = read(sheet(i=[1, 2], g=[1, None], b=[True, False], t=[time(6), time(18)], d=DAYS, m=[True, 2])).table
+    assert [str(kind).partition("[")[0] for kind in table.dtypes] == [
+        "int64", "float64", "bool", "float64", "datetime64", "int64"]  # fmt: skip
+
+
+def test_cells_of_a_column_that_is_to_be_text_are_words(sheet):
+    path = sheet(a=[1, 2.5, "x"], d=[DAYS[0]] * 3, b=[True, False, True])
+    words = [["1", "2024-01-31", "True"], ["2.5", "2024-01-31", "False"], ["x", "2024-01-31", "True"]]
+    assert read(path, expected=Expected(text=("a", "d", "b"))).table.to_numpy().tolist() == words
+    assert as_written(path, Reading()).to_numpy().tolist() == words
+
+
+def test_the_first_sheet_that_is_shown_is_read(tmp_path):
+    book = openpyxl.Workbook()
+    for name, state in (("old", "hidden"), ("sales", "visible"), ("notes", "visible")):
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = state
+        for row in (["a"], [name], [name]):
+            sheet.append(row)
+    del book["Sheet"]
+    book.save(tmp_path / "t.xlsx")
+    source = read(tmp_path / "t.xlsx")
+    assert source.table["a"].tolist() == ["sales", "sales"]
+    assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes'",)
+
+
+def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
+    path = sheet(a=[1, 2])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:
+        for name, part in parts.items():
+            book.writestr(name, part[: len(part) // 2] if name.endswith("sheet1.xml") else part)
+    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX, it seems to be damaged"):
+        read(path)
+    path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(512))
+    with pytest.raises(DataError, match=r"t\.xlsx: it is encrypted or an old \.xls; save it as \.xlsx"):
+        read(path)
+    book = openpyxl.Workbook()
+    book.create_chartsheet("empty", 0)
+    book.save(path)
+    with pytest.raises(DataError, match=r"cannot read .*t\.xlsx as XLSX"):
+        read(path)
+
+
+def test_a_sheet_may_have_no_names(sheet):
+    path = sheet(**{"5.1": [4.9, 5.0], "a": ["b", "c"]})
+    book = openpyxl.load_workbook(path)
+    book.active["A1"] = 5.1
+    book.save(path)
+    assert read(path).doubt == "5.1"
+    assert read(path, Reading(header=True)).doubt == ""
+    source = read(path, Reading(header=False))
+    assert list(source.table.columns) == ["column1", "column2"]
+    assert source.table.to_numpy().tolist() == [[5.1, "a"], [4.9, "b"], [5.0, "c"]]
+    check_reading(path, Reading(header=False))
+    with pytest.raises(DataError, match="says itself how it is written"):
+        check_reading(path, Reading(separator=";"))

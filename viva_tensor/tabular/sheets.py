@@ -1,0 +1,114 @@
+"""Workbooks of spreadsheets: the sheet, the names of its columns, and what its cells hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.layout import UNNAMED, find_names
+from viva_tensor.tabular.typed_columns import Expected
+
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
+TITLES = 100  # rows of a sheet among which the names of its columns are looked for
+
+
+class Sheet(NamedTuple):
+    """A table, what a person should know of it, and a name that looks like a value, if it may lack names.
+
+    Attributes
+    ----------
+    table : DataFrame
+    notes : tuple of str
+    doubt : str
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
+
+
+def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> Sheet:
+    """Return the first sheet of a workbook that is shown, with notes that name the other sheets and rows left out.
+
+    Without `header`, it is found out whether and where a row has the names of the columns. A column with a cell of
+    text holds its cells as they are, so that it is recognised as those of text files are.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "table.xlsx"
+    ...     rows = [["Sales of May", None], ["day", "zip"], [1, "01067"]]
+    ...     pd.DataFrame(rows).to_excel(path, index=False, header=False)
+    ...     first_sheet(path, Expected())
+    Sheet(table=   day    zip
+    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='')
+    """
+    with _workbook(path) as book:
+        sheets = book.book.worksheets  # without those of a chart alone
+        first = next((sheet.title for sheet in sheets if sheet.sheet_state == "visible"), sheets[0].title)
+        others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
+        cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
+    found = find_names(_words(cells[:TITLES]), header)
+    check_names(path, pd.Index(found.names))
+    rows = cells[found.row :].reset_index(drop=True)
+    columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
+    table = pd.DataFrame(
+        {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
+    )
+    which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
+    return Sheet(table, (*which, *found.notes), found.doubt)
+
+
+@contextmanager
+def _workbook(path: Path) -> Iterator[pd.ExcelFile]:
+    """Open a workbook, and turn what openpyxl raises for a damaged one into a DataError."""
+    with path.open("rb") as file:
+        if file.read(len(OLE)) == OLE:
+            raise DataError(f"cannot read {path}: it is encrypted or an old .xls; save it as .xlsx without a password")
+    try:
+        with pd.ExcelFile(path, engine="openpyxl") as book:
+            yield book
+    except (SyntaxError, AttributeError) as error:  # of XML that is cut off, and of sheets that lack a part
+        raise DataError(f"cannot read {path} as XLSX, it seems to be damaged: {one_line(error)}") from error
+
+
+def _words(cells: pd.DataFrame) -> list[list[str]]:
+    return [[_word(cell) for cell in row] for row in cells.itertuples(index=False)]
+
+
+def _word(cell: Any) -> str:
+    """Return a cell as text; a date as ISO 8601 has it."""
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, datetime):
+        return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
+    return str(cell)
+
+
+def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:
+    """Return the cells of a column as what they are; as words if text is wanted, or where text stands beside others."""
+    found = column.infer_objects()
+    kind = pd.api.types.infer_dtype(found, skipna=True)
+    if text:
+        return column.map(_word, na_action="ignore")
+    if found.dtype != object or kind == "time":
+        return found
+    if kind == "boolean":
+        return found.astype("boolean")
+    if found.dropna().map(lambda cell: isinstance(cell, int | float)).all():
+        return pd.to_numeric(found)
+    return found.map(_word_beside_text) if found.map(lambda cell: isinstance(cell, str)).any() else found
+
+
+def _word_beside_text(cell: Any) -> Any:
+    """Return a cell of a column that holds text, too: a boolean or date as a word, any other as it is."""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return _word(cell) if isinstance(cell, date | time) else cell
