@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -106,6 +107,30 @@ class TestNumbers:
     )
     def test_text_stays_text(self, words):
         assert found(words)[0].notation is None
+
+    def test_a_unit_that_some_lack_is_said(self):
+        assert "with 'kg' beside them, 2 without 'kg'; " in found(["5 kg", "3", "12.5kg", "3"])[0].note
+        assert "with '$' beside them, 1 without '$', missing where" in found(["$5", "3", "?"])[0].note
+
+    @pytest.mark.parametrize(
+        ("scaled", "other"),
+        [("1.2k", "950"), ("1,2 Mio", "950000"), ("5 Tsd", "900"), ("12.5%", "0.5"), ("2 kW", "1500"), ("3 M€", "9 €")],
+    )
+    def test_numbers_of_two_scales_are_none(self, scaled, other):
+        for words in ([scaled, other], [other, scaled]):
+            one, values = found(words)
+            assert values is None
+            assert one.note.startswith("c: text, though 50% of its values are numbers; row ")
+            told = f"not '{words[1]}' in row 40; row 40 has '{words[1]}', row 0 '{words[0]}': all must be of one scale"
+            with pytest.raises(DataError, match=re.escape(told)):
+                found([words[0]] * 40 + words[1:])
+        assert found([scaled, "0", "-"])[1][1] == 0
+        with pytest.raises(DataError, match=re.escape(f"not '{other}' in row 1")):
+            found([scaled] * 2)[0].notation.parse(pd.Series([scaled, other]))
+
+    def test_one_scaled_number_among_thousands_is_refused(self):
+        with pytest.raises(DataError, match=r"but not '1\.2k' in row 3999"):
+            found([*map(str, range(3999)), "1.2k"])
 
     def test_a_sign_within_parentheses_is_refused(self):
         with pytest.raises(DataError, match=r"not '\(-5\)' in row 1"):

@@ -30,6 +30,11 @@ _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)\s*(?P<prefix>{_CURRENCY})?\s*(?P<inner>[+-]?)(?P<body>\d[\d.,' _]*|[.,]\d+)"
     rf"(?P<power>[eE][+-]?\d+)?\s*(?P<suffix>{_UNIT})?"
 )
+# A value without such a word is another number: 950 beside 1.2k, 0.5 beside 12.5%.
+_SCALE = re.compile(
+    rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
+    rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
+)
 _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
 _CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d")
 _OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
@@ -66,6 +71,11 @@ class Words:
     def counts(self) -> IndexArray:
         """How many rows hold each word."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+
+    @property
+    def rows(self) -> IndexArray:
+        """How many rows hold each word as a value, none if it means a missing one."""
+        return np.where(self.absent, 0, self.counts)
 
     def first(self, which: BoolArray) -> tuple[str, int]:
         """Return the first of some words as a short Python string, and its row."""
@@ -134,6 +144,32 @@ def number_parts(word: str) -> re.Match[str] | None:
     return None if match is None or is_code(match["body"]) else match
 
 
+def is_scale(suffix: str) -> bool:
+    """Return whether a word beside numbers scales them, so that those without it are other numbers.
+
+    Examples
+    --------
+    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "kg", "€", "")]
+    [True, True, True, True, False, False, False]
+    """
+    return _SCALE.fullmatch(suffix) is not None
+
+
+def same_unit(parts: re.Match[str], suffix: str) -> bool:
+    """Return whether the parts of a number are in a unit: with it, or without it if that says the same.
+
+    Examples
+    --------
+    >>> [same_unit(number_parts(word), "k") for word in ("1.2k", "950", "0", "3M")]
+    [True, False, True, False]
+    >>> same_unit(number_parts("950"), "kg")
+    True
+    """
+    if parts["suffix"]:
+        return bool(parts["suffix"] == suffix)
+    return not is_scale(suffix) or not parts["body"].strip("0., ")
+
+
 def _parts(word: str) -> re.Match[str] | None:
     return _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
 
@@ -177,9 +213,10 @@ class Numbers:
         return pd.Series(numbers[words.codes], index=column.index, name=column.name)
 
     def value(self, word: str) -> int | float | None:
-        """Return the number that a word stands for, or None if it is not written so; the unit may be missing.
+        """Return the number that a word stands for, or None if it is not written so; a unit may be missing.
 
-        Where numbers are known to be meant, those that begin with a zero are such, too.
+        A word that scales may not, but beside zero. Where numbers are known to be meant, those that begin with a zero
+        are such, too.
 
         Examples
         --------
@@ -189,10 +226,7 @@ class Numbers:
         parts = _parts(word)
         if word.startswith("(") and parts is not None and parts["sign"] + parts["inner"]:
             return None  # whether that is negative twice, nobody knows
-        if parts is None or (parts["prefix"] or self.prefix, parts["suffix"] or self.suffix) != (
-            self.prefix,
-            self.suffix,
-        ):
+        if parts is None or (parts["prefix"] or self.prefix) != self.prefix or not same_unit(parts, self.suffix):
             return None
         convention, body = Convention(self.decimal, self.thousands), parts["body"].strip()
         if not convention.fits(body):
