@@ -19,6 +19,7 @@ from viva_tensor.tabular.notation import (
     notation_from_dict,
     notation_to_dict,
 )
+from viva_tensor.tabular.reading import read_table
 from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
 
 
@@ -88,6 +89,30 @@ class TestNumbers:
         columns |= {"c": pd.Series(["1,5", "2,5"])}
         with pytest.raises(AmbiguousNumbers):
             recognise_all(columns, Writing(), set())
+
+    def test_points_between_groups_of_three_follow_decimal_commas(self):
+        columns = {"a": pd.Series(["1.234", "950"]), "b": pd.Series(["1,5", "2,5"]), "c": pd.Series(["7", "-"])}
+        of = {name: one.notation for name, one in recognise_all(columns, Writing()).items()}
+        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers()}
+        for shown in ({"d": pd.Series(["0.5", "2"])}, {"b": pd.Series(["x", "y"])}, {"b": pd.Series(["7.5", "2"])}):
+            assert recognise_all(columns | shown, Writing())["a"].notation == Numbers()
+        assert recognise_all(columns, Writing(), {"."})["a"].notation == Numbers()
+        assert recognise_all(columns | {"a": pd.Series(["1.5", "950"])}, Writing())["a"].notation == Numbers()
+
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_every_format_has_them_so(self, tmp_path, suffix):
+        table, path = (
+            pd.DataFrame({"a": ["12.645", "1.950", "430"], "b": ["1,5", "2,25", "7"]}),
+            tmp_path / f"t.{suffix}",
+        )
+        match suffix:
+            case "csv":
+                table.to_csv(path, index=False, sep=";")
+            case "feather":
+                table.to_feather(path)
+            case "jsonl":
+                table.to_json(path, orient="records", lines=True)
+        assert read_table(path)["a"].tolist() == [12645, 1950, 430]
 
     @pytest.mark.parametrize(
         "words",

@@ -139,7 +139,12 @@ def recognise_all(
             found[name] = recognise(name, column, writing)
     shown = {one.decimal for one in found.values() if one.decimal} or set(decimals)
     told = next(iter(shown)) if len(shown) == 1 else ""
-    return {name: found[name] if name in found else recognise(name, columns[name], writing, told) for name in columns}
+    again = {name: recognise(name, columns[name], writing, told) for name in columns if name not in found}
+    if told == "," and "." not in decimals:  # then 1.234 is a thousand and more, in all columns that leave it open
+        numbers = [name for name, one in found.items() if isinstance(one.notation, Numbers) and not one.decimal]
+        others = {name: recognise(name, columns[name], writing, told) for name in numbers}
+        again |= {name: one for name, one in others.items() if getattr(one.notation, "thousands", "") == "."}
+    return {name: again.get(name) or found[name] for name in columns}
 
 
 def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
