@@ -51,6 +51,22 @@ def test_a_model_takes_tables_of_other_libraries_even_those_that_can_be_read_onc
         assert model.unused(kind) == model.unused(new) == ["c"]
 
 
+@pytest.mark.parametrize("gap", [False, True])
+def test_times_as_text_are_hours_however_training_read_them(tmp_path, gap):
+    words = [f"{7 * i % 24:02}:{11 * i % 60:02}:00" for i in range(120)]
+    frame = pd.DataFrame({"t": [*words[:-1], "-" if gap else "12:30:00"], "y": np.arange(120.0)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model = tabular.fit(tabular.read(tmp_path / "t.csv"), "y", QUICK).model
+    hours = pd.DataFrame({"t": [1.5, 26.25, 7 + 4 / 60, np.nan]})
+    text = pd.DataFrame({"t": ["1:30:00", "26:15", "07:04:00", "-"]})
+    pd.testing.assert_frame_equal(model.predict(text), model.predict(hours))
+    text.to_csv(tmp_path / "new.csv", index=False)
+    read = tabular.read(tmp_path / "new.csv", None, model.expected())
+    pd.testing.assert_frame_equal(model.predict(read.table), model.predict(hours))
+    with pytest.raises(DataError, match="must hold times, not 'noon' in row 1"):
+        model.predict(pd.DataFrame({"t": ["1:30", "noon"]}))
+
+
 def test_a_single_column_is_no_table():
     frame = pd.DataFrame({"a": np.arange(60.0), "y": np.arange(60.0)})
     model = tabular.fit(frame, "y", QUICK).model

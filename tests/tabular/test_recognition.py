@@ -14,6 +14,7 @@ from viva_tensor.tabular.notation import (
     MARKERS,
     Dates,
     Numbers,
+    Times,
     is_plain,
     normal,
     notation_from_dict,
@@ -28,6 +29,16 @@ def found(words, writing=None, decimal=""):
     column = pd.Series(words)
     one = recognise("c", column, writing or Writing(), decimal)
     return one, None if one.notation is None else one.notation.parse(column).tolist()
+
+
+def write_table(table, path):
+    match path.suffix:
+        case ".csv":
+            table.to_csv(path, index=False, sep=";")
+        case ".feather":
+            table.to_feather(path)
+        case ".jsonl":
+            table.to_json(path, orient="records", lines=True)
 
 
 class TestNumbers:
@@ -105,13 +116,7 @@ class TestNumbers:
             pd.DataFrame({"a": ["12.645", "1.950", "430"], "b": ["1,5", "2,25", "7"]}),
             tmp_path / f"t.{suffix}",
         )
-        match suffix:
-            case "csv":
-                table.to_csv(path, index=False, sep=";")
-            case "feather":
-                table.to_feather(path)
-            case "jsonl":
-                table.to_json(path, orient="records", lines=True)
+        write_table(table, path)
         assert read_table(path)["a"].tolist() == [12645, 1950, 430]
 
     @pytest.mark.parametrize(
@@ -124,7 +129,8 @@ class TestNumbers:
             ["1/2", "3/4"],
             ["1.2.3", "1.2.4"],
             ["12,34,56", "1,2,3"],
-            ["10:30", "11:00"],
+            ["3:1", "2:0"],
+            ["10:61", "11:75"],
             ["Male", "Female", "None"],
             ["NA", "n/a", "?"],
             ["5 kg", "3 lb", "7 st"],
@@ -234,7 +240,41 @@ class TestDates:
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
 
-@pytest.mark.parametrize("notation", [Numbers(",", ".", "€", "", ("n/k",)), Dates("%d.%m.%Y"), Dates()])
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("words", "hours"),
+        [
+            (["10:30", "11:00"], [10.5, 11]),
+            (["1:30:00", "24:00:00", "126:15:36"], [1.5, 24, 126.26]),
+            (["-0:30", "00:00:00.5"], [-0.5, 0.5 / 3600]),
+        ],
+    )
+    def test_hours(self, words, hours):
+        one, values = found([*words, "-"])
+        assert one.notation == Times()
+        assert one.note.startswith("c: times, as hours, missing where they say '-' (1); row 0 has ")
+        assert values[:-1] == hours
+        assert pd.isna(values[-1])
+
+    def test_other_words_are_refused_or_leave_them_text(self):
+        with pytest.raises(DataError, match="column 'c' holds times, but not '7:75' in row 20; "):
+            found(["7:30"] * 20 + ["7:75"])
+        assert found(["7:30", "8:00", "noon", "9:15"])[0] == (None, "c: text, though 75% of its values are times", "")
+        with pytest.raises(DataError, match="column 'c' must hold times, not '12' in row 1"):
+            Times().parse(pd.Series(["7:30", "12"], name="c"))
+
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_every_format_has_the_same_bits(self, tmp_path, suffix):
+        words = [f"{7 * i % 24:02}:{11 * i % 60:02}:{13 * i % 60:02}" for i in range(500)]
+        write_table(pd.DataFrame({"a": words, "b": range(500)}), tmp_path / f"t.{suffix}")
+        pd.DataFrame({"a": [*words, "-"], "b": range(501)}).to_csv(tmp_path / "text.csv", index=False)
+        of_text = read_table(tmp_path / "text.csv")["a"]
+        assert read_table(tmp_path / f"t.{suffix}")["a"].tolist() == of_text.tolist()[:-1]
+
+
+@pytest.mark.parametrize(
+    "notation", [Times(("n/k",)), Numbers(",", ".", "€", "", ("n/k",)), Dates("%d.%m.%Y"), Dates()]
+)
 def test_record_gives_the_notation_again(notation):
     assert notation_from_dict(json.loads(json.dumps(notation_to_dict(notation)))) == notation
 

@@ -1,4 +1,4 @@
-"""How a column of text writes numbers and dates, and which words stand for a missing value."""
+"""How a column of text writes numbers, dates and times, and which words stand for a missing value."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 
 ISO = "ISO8601"
@@ -42,6 +43,7 @@ _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
+_TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -287,7 +289,58 @@ class Dates:
         return "dates" if self.format == ISO else f"dates written as {self.format}"
 
 
-Notation = Numbers | Dates
+@dataclass(frozen=True)
+class Times:
+    """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
+
+    `missing` and the words in MARKERS stand for missing values.
+
+    Examples
+    --------
+    >>> Times().parse(pd.Series(["7:30", "26:15:36", "-"])).tolist()
+    [7.5, 26.26, nan]
+    """
+
+    missing: tuple[str, ...] = ()
+
+    def parse(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return text as hours.
+
+        Raises
+        ------
+        DataError
+            If a value is not written so; the message names it and its row.
+        """
+        words = Words(column, self.missing)
+        hours = self.hours(words.words)
+        _refuse_misfits(column, words, ~np.isnan(hours), self)
+        hours = np.append(np.where(words.absent, np.nan, hours), np.nan)
+        return pd.Series(hours[words.codes], index=column.index, name=column.name)
+
+    def hours(self, words: Sequence[str]) -> Float64Array:
+        """Return words as hours, NaN where they are not written so.
+
+        Examples
+        --------
+        >>> Times().hours(["24:00", "-0:30:00", "3:1", "10:61", "930"]).tolist()
+        [24.0, -0.5, nan, nan, nan]
+        """
+        return np.array(list(map(_hours, words)), np.float64)
+
+    def __str__(self) -> str:
+        return "times"
+
+
+def _hours(word: str) -> float:
+    match = _TIME.fullmatch(word)
+    if match is None:
+        return np.nan
+    sign, hours, minutes, seconds = match.groups()
+    total = (3600 * float(hours) + 60 * int(minutes) + float(seconds or 0)) / 3600  # to the bit as of a column of times
+    return -total if sign else total
+
+
+Notation = Numbers | Dates | Times
 PLAIN = Numbers()
 
 
@@ -312,7 +365,7 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
     """
     try:
         fields = {name: str(value) for name, value in record.items() if name not in ("kind", "missing")}
-        kinds: dict[str, type[Numbers] | type[Dates]] = {"numbers": Numbers, "dates": Dates}
+        kinds: dict[str, Callable[..., Notation]] = {"numbers": Numbers, "dates": Dates, "times": Times}
         return kinds[record["kind"]](**fields, missing=tuple(map(str, record["missing"])))
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
@@ -360,6 +413,17 @@ def is_date(word: str) -> bool:
     [True, False, False]
     """
     return _ISO_DATE.fullmatch(word) is not None and bool(Dates().times([word]).notna().all())
+
+
+def is_time(word: str) -> bool:
+    """Return whether a word is a time of day or a duration as H:MM, H:MM:SS or with fractions of a second.
+
+    Examples
+    --------
+    >>> [is_time(word) for word in ("7:30", "26:10:00", "3:1", "2:75")]
+    [True, True, False, False]
+    """
+    return _TIME.fullmatch(word) is not None
 
 
 def is_plain(word: str) -> bool:

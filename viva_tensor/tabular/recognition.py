@@ -1,4 +1,4 @@
-"""Recognising what the text columns of a file hold: numbers, dates, or text."""
+"""Recognising what the text columns of a file hold: numbers, dates, times, or text."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from viva_tensor.tabular.notation import (
     Dates,
     Notation,
     Numbers,
+    Times,
     Words,
     has_offset,
     is_code,
@@ -105,6 +106,8 @@ def overruled(notation: Notation, writing: Writing) -> Notation:
     notation = replace(notation, missing=(*notation.missing, *writing.missing))
     if isinstance(notation, Dates):
         return replace(notation, format=writing.date_format or notation.format)
+    if isinstance(notation, Times):
+        return notation
     decimal, thousands = writing.separators(notation.decimal, notation.thousands)
     return replace(notation, decimal=decimal, thousands=thousands)
 
@@ -150,7 +153,7 @@ def recognise_all(
 def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
     """Return how a text column is written; `decimal` decides where two readings are possible.
 
-    A column in which at least nine of ten values are numbers or dates is one of numbers or dates.
+    A column in which at least nine of ten values are numbers, dates or times is one of these.
 
     Raises
     ------
@@ -168,11 +171,9 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     """
     words = Words(column, writing.missing)
     dates = Dates(writing.date_format or ISO)
-    share = _share(words, lambda some: dates.times(some).notna().to_numpy())
-    if share >= NEARLY_ALL:
-        return _described(name, words, dates, dates.times(words.words).notna().to_numpy())
-    if share >= MANY:
-        return Recognised(None, f"{name}: text, though {share:.0%} of its values are {dates}")
+    of_dates = _of_clock_or_calendar(name, words, dates, lambda some: dates.times(some).notna().to_numpy())
+    if found := of_dates or _of_clock_or_calendar(name, words, Times(), lambda some: ~np.isnan(Times().hours(some))):
+        return found
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
@@ -188,6 +189,16 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
     hint = _date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
+
+
+def _of_clock_or_calendar(
+    name: str, words: Words, notation: Dates | Times, fit: Callable[[Sequence[str]], BoolArray]
+) -> Recognised | None:
+    """Return what a column is recognised as if many of its values fit a notation."""
+    share = _share(words, fit)
+    if share >= NEARLY_ALL:
+        return _described(name, words, notation, fit(words.words))
+    return Recognised(None, f"{name}: text, though {share:.0%} of its values are {notation}") if share >= MANY else None
 
 
 def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
@@ -216,6 +227,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     )
     said = [*_without_affix(words, notation), *said]
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
+    said = [*["as hours"] * isinstance(notation, Times), *said]
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
     said += ["those without an offset in UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
     value, row = words.first(~words.absent)
