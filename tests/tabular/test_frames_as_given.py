@@ -51,6 +51,20 @@ def test_a_model_takes_tables_of_other_libraries_even_those_that_can_be_read_onc
         assert model.unused(kind) == model.unused(new) == ["c"]
 
 
+def test_a_file_has_percents_where_training_had_them(tmp_path):
+    path, shares = tmp_path / "t.csv", np.arange(120.0) / 120
+    pd.DataFrame({"q": [f"{100 * one:.2f} %" for one in shares], "y": shares}).to_csv(path, index=False)
+    model = tabular.fit(tabular.read(path), "y", QUICK).model
+    again = tabular.read(path, None, model.expected()).table
+    pd.testing.assert_frame_equal(model.predict(again), model.predict(pd.DataFrame({"q": (100 * shares).round(2)})))
+    for suffix in ("csv", "feather"):
+        new, q = tmp_path / f"new.{suffix}", pd.DataFrame({"q": [0, 0.731]})
+        q.to_csv(new, index=False) if suffix == "csv" else q.to_feather(new)
+        wanted = r"'q' holds numbers without '%', such as 0\.731 in row 1, and was trained on values with it; write '%'"
+        with pytest.raises(DataError, match=wanted):
+            tabular.read(new, None, model.expected())
+
+
 @pytest.mark.parametrize("gap", [False, True])
 def test_times_as_text_are_hours_however_training_read_them(tmp_path, gap):
     words = [f"{7 * i % 24:02}:{11 * i % 60:02}:00" for i in range(120)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import EPOCH, check_sequence, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.notation import (
     ISO,
     PLAIN,
@@ -24,6 +24,7 @@ from viva_tensor.tabular.notation import (
     has_offset,
     is_date,
     is_plain,
+    is_scale,
     normal,
     without_zeros,
 )
@@ -101,6 +102,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     DataError
         If a value does not fit its column.
     """
+    _check_scales(table, expected)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
     for name in filter(expected.uses, table.columns):
@@ -132,6 +134,23 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
+    """Raise if a file has plain numbers where those of training had a word beside them that scales, such as '%'.
+
+    Of a data frame the numbers may be such as were read from a file.
+    """
+    for name in filter(expected.uses, table.columns):
+        notation = expected.notations.get(name)
+        if not (name in expected.numbers and isinstance(notation, Numbers) and is_scale(notation.suffix)):
+            continue
+        if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
+            row, suffix = int(np.argmax(which)), repr(notation.suffix)
+            raise DataError(
+                f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
+                f"was trained on values with it; write {suffix} beside all of them, as text"
+            )
 
 
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
