@@ -1,5 +1,6 @@
 import datetime
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from viva_tensor.tabular.columns import CLIP
 from viva_tensor.tabular.data import DataError, target_kind
 from viva_tensor.tabular.encoding import MAX_CATEGORIES, Encoding, fit_encoding
+from viva_tensor.tabular.notation import Dates
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
 
@@ -201,3 +203,21 @@ class TestEncoding:
     def test_foreign_record(self, record):
         with pytest.raises(DataError, match="not the description of an encoding"):
             Encoding.from_dict(record)
+
+
+def test_dates_with_an_offset_where_training_had_none_are_told_and_the_other_way_round():
+    local = pd.Series(pd.date_range("2024-01-01 10:00", periods=30, freq="7h"), name="t")
+    zoned = local.dt.tz_localize("America/New_York")
+    text = Dates().parse(zoned.map(pd.Timestamp.isoformat))  # all with an offset
+    for trained in (local, zoned, text):
+        encoding = fit_encoding(trained.to_frame())
+        assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+        older = replace(encoding, columns=tuple(replace(one, offsets=None) for one in encoding.columns))
+        for new in (local, zoned, text, zoned.astype(object)):
+            lines = "".join(encoding.unfamiliar(new.to_frame()))
+            same = (trained is local) == (new is local)
+            assert ("from UTC" in lines) == (not same)
+            assert "from UTC" not in "".join(older.unfamiliar(new.to_frame()))
+    assert fit_encoding(local.to_frame()).unfamiliar(zoned[:1].to_frame()) == (
+        "t: times have an offset from UTC, those of the training rows had none; without, they count as UTC",
+    )

@@ -27,6 +27,7 @@ from viva_tensor.tabular.data import (
     Table,
     check_sequence,
     did_you_mean,
+    has_offsets,
     kind_of,
     labels_of,
     numbers_of,
@@ -387,7 +388,8 @@ def _fit_date(name: str, column: pd.Series[Any], bins: int) -> Date | str:
         "week": span > 2 * DAYS["week"] and dates > span / 4,  # of monthly dates the weekday is chance
         "day": span > 2 and len(np.unique(np.mod(present, 1.0).round(6))) > 1,
     }
-    return Date(name, origin.isoformat(), scaled, tuple(cycle for cycle, tells in cycles.items() if tells))
+    telling = tuple(cycle for cycle, tells in cycles.items() if tells)
+    return Date(name, origin.isoformat(), scaled, telling, has_offsets(column))
 
 
 def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categorical | str:

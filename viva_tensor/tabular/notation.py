@@ -252,7 +252,8 @@ def _integer(digits: str) -> int | float:
 class Dates:
     """Dates and times in ISO 8601 (YYYY-MM, YYYY-MM-DD, with a time, with an offset) or in a format of ``strptime``.
 
-    Times with an offset become UTC. `missing` and the words in MARKERS stand for missing values.
+    Times with an offset become UTC, and are marked so if all have one. `missing` and the words in MARKERS stand for
+    missing values.
 
     Examples
     --------
@@ -276,7 +277,9 @@ class Dates:
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
-        return pd.Series(values.to_numpy(), index=column.index, name=column.name)
+        parsed = pd.Series(values.to_numpy(), index=column.index, name=column.name)
+        present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+        return parsed.dt.tz_localize("UTC") if present and all(map(has_offset, present)) else parsed
 
     def times(self, words: Sequence[str]) -> pd.Series[Any]:
         """Return words as times, missing where they are not written so."""
