@@ -149,6 +149,15 @@ class TestEncoding:
     def test_repeated_text_is_no_identifier(self):
         assert fit_encoding(pd.DataFrame({"c": list("aabbccdd")})).feature_names == ("c=a", "c=b", "c=c", "c=d")
 
+    def test_a_few_words_in_a_column_that_is_mostly_empty_are_categories(self):
+        regions = [f"region {i // 100}" if i % 100 == 0 else None for i in range(400)]
+        names = [f"name {i}" if i % 4 else None for i in range(400)]
+        table = pd.DataFrame({"region": regions, "name": names, "rare": names[:90] + [None] * 310})
+        encoding = fit_encoding(table)
+        assert [len(one.categories) for one in encoding.columns] == [4]
+        told = "identifier: the text differs in nearly every row that has one"
+        assert encoding.left_out == {"name": told, "rare": told}
+
     def test_no_usable_column(self):
         with pytest.raises(DataError, match=r"no usable feature column \(one: constant\)"):
             fit_encoding(pd.DataFrame({"one": [1, 1]}))

@@ -402,7 +402,9 @@ def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categoric
         return "all values missing"
     if len(counts) == 1 and not missing:
         return "constant"
-    if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
-        return "identifier: the text differs in nearly every row"
+    # a few words in a column that is mostly empty, as merged cells are, identify nothing
+    named = counts.total() if 2 * counts.total() >= len(codes) or len(counts) > MAX_CATEGORIES else len(codes)
+    if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * named:
+        return "identifier: the text differs in nearly every row" + " that has one" * missing
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)
