@@ -65,6 +65,23 @@ def test_a_file_has_percents_where_training_had_them(tmp_path):
             tabular.read(new, None, model.expected())
 
 
+def test_errors_of_a_spreadsheet_are_missing_in_text_too(tmp_path):
+    words = ["True", "False", "#N/A", "#DIV/0!"] * 30
+    kinds = ["a", "b", "#NV", "-"] * 30
+    pd.DataFrame({"kind": kinds, "x": np.arange(120.0), "y": words}).to_csv(tmp_path / "t.csv", index=False)
+    fitted = tabular.fit(tabular.read(tmp_path / "t.csv"), "y", QUICK)
+    assert fitted.model.target.labels == ("False", "True")
+    assert "y: missing where it says '#N/A' (30), '#DIV/0!' (30)" in fitted.notes
+    assert fitted.model.encoding.columns[0].categories == ("a", "b")  # the others have no target
+    new = pd.DataFrame({"kind": ["a", "b", "#NV", "#N/A"] * 30, "x": 1.0, "y": ["True", "False"] * 60})
+    model = tabular.fit(new, "y", QUICK).model
+    assert model.encoding.columns[0].missing
+    pd.testing.assert_frame_equal(model.predict(new), model.predict(new.replace(["#NV", "#N/A"], np.nan)))
+    new.to_csv(tmp_path / "new.csv", index=False)
+    again = tabular.read(tmp_path / "new.csv", None, model.expected()).table
+    assert model.unfamiliar(again) == ()
+
+
 @pytest.mark.parametrize("gap", [False, True])
 def test_times_as_text_are_hours_however_training_read_them(tmp_path, gap):
     words = [f"{7 * i % 24:02}:{11 * i % 60:02}:00" for i in range(120)]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, labels_of, numbers_of
-from viva_tensor.tabular.notation import MARKERS, index_among, normal
+from viva_tensor.tabular.notation import ERRORS, MARKERS, index_among, normal
 
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
@@ -206,8 +206,12 @@ class Categorical:
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
         codes, labels = labels_of(column)
-        # code -1, a missing value, finds the last entry
-        return np.array([*map(index_among(self.categories), labels), len(self.categories)])[codes]
+        missing = len(self.categories)
+        indices = [*map(index_among(self.categories), labels), missing]  # code -1, a missing value, finds the last
+        for i, label in enumerate(labels):
+            if indices[i] < 0 and label in ERRORS:
+                indices[i] = missing
+        return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that are in no category, if there are any."""

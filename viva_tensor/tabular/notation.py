@@ -17,10 +17,12 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 
 ISO = "ISO8601"
-# In a column of numbers or dates these mean a missing value; in text they are words like any other.
-MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#n/a", "#na",
-                     "<na>", "(missing)", "missing", "unknown", "#value!", "#div/0!", "#ref!", "#num!", "#name?",
-                     "#null!"))  # fmt: skip
+# These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
+ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
+                    "#ZAHL!"))  # fmt: skip
+# In a column of numbers, dates or times these mean a missing value; in text they are words like any other.
+MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#na", "<na>",
+                     "(missing)", "missing", "unknown", *map(str.casefold, ERRORS)))  # fmt: skip
 INT64 = np.iinfo(np.int64)
 LONGEST = 40  # characters of a value that are shown
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.notation import (
+    ERRORS,
     ISO,
     PLAIN,
     BoolArray,
@@ -128,8 +129,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, decimals)
     for name, one in found.items():
-        notes += [one.note] if one.note else []
-        _apply(table, notations, name, one)
+        notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     notes += drop_missing(table, writing.missing, expected)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
@@ -174,11 +174,16 @@ def has_decimal_commas(found: Typed) -> bool:
     return "," in written and "." not in found.decimals
 
 
-def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found: Recognised) -> None:
-    if found.notation is None:
-        table[name] = table[name].map(_stripped)
-    else:
+def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found: Recognised) -> str:
+    """Make a column what it was found to be, and tell how many values of text are errors of a spreadsheet."""
+    if found.notation is not None:
         table[name], notations[name] = found.notation.parse(table[name]), found.notation
+        return ""
+    column = table[name].map(_stripped)
+    failed = column.isin(ERRORS)
+    table[name] = column.mask(failed) if failed.any() else column
+    counts = [f"{word!r} ({count:,})" for word, count in column[failed].value_counts().items()]
+    return f"{name}: missing where it says {', '.join(counts)}" if counts else ""
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
