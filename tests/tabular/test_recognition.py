@@ -20,7 +20,7 @@ from viva_tensor.tabular.notation import (
     notation_from_dict,
     notation_to_dict,
 )
-from viva_tensor.tabular.reading import read_table
+from viva_tensor.tabular.reading import read, read_table
 from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
 
 
@@ -100,6 +100,14 @@ class TestNumbers:
         columns |= {"c": pd.Series(["1,5", "2,5"])}
         with pytest.raises(AmbiguousNumbers):
             recognise_all(columns, Writing(), set())
+
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_hexadecimal_codes_are_text_in_every_format(self, tmp_path, suffix):
+        table = pd.DataFrame({"a": ["0x1F", "0xA0", "17"], "b": [1, 2, 3]})
+        write_table(table, tmp_path / f"t.{suffix}")
+        source = read(tmp_path / f"t.{suffix}")
+        assert source.table["a"].tolist() == ["0x1F", "0xA0", "17"]
+        assert "a: text, since values such as '0x1F' are codes" in source.notes
 
     def test_points_between_groups_of_three_follow_decimal_commas(self):
         columns = {"a": pd.Series(["1.234", "950"]), "b": pd.Series(["1,5", "2,5"]), "c": pd.Series(["7", "-"])}

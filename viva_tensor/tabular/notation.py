@@ -39,7 +39,7 @@ _SCALE = re.compile(
     rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
 )
 _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
-_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d")
+_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
 _OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
@@ -377,12 +377,12 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
 
 
 def is_code(word: str) -> bool:
-    """Return whether a word is of digits that begin with a zero, or a month before a year: it counts nothing.
+    """Return whether a word is of digits that begin with a zero, a month before a year, or hexadecimal: no count.
 
     Examples
     --------
-    >>> [is_code(word) for word in ("007", "01.2020", "01.50", "01,5", "0.5", "10.2020")]
-    [True, True, False, False, False, False]
+    >>> [is_code(word) for word in ("007", "01.2020", "0x1F", "01.50", "01,5", "0.5", "10.2020")]
+    [True, True, True, False, False, False, False]
     """
     return _CODE.fullmatch(word.strip()) is not None
 

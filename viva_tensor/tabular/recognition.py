@@ -177,9 +177,8 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
-        note = (
-            f"{name}: text, since values such as {code!r} begin with a zero; --numeric {name!r} takes them as numbers"
-        )
+        zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
+        note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
         return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
