@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
     MARKERS,
     Dates,
     Numbers,
     Times,
     is_plain,
-    normal,
     notation_from_dict,
     notation_to_dict,
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
     ERRORS,
     ISO,
@@ -26,7 +27,6 @@ from viva_tensor.tabular.notation import (
     is_date,
     is_plain,
     is_scale,
-    normal,
     without_zeros,
 )
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
