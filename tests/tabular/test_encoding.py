@@ -1,5 +1,6 @@
 import datetime
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from viva_tensor.tabular.columns import CLIP
 from viva_tensor.tabular.data import DataError, target_kind
 from viva_tensor.tabular.encoding import MAX_CATEGORIES, Encoding, fit_encoding
+from viva_tensor.tabular.notation import Dates
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
 
@@ -147,6 +149,15 @@ class TestEncoding:
     def test_repeated_text_is_no_identifier(self):
         assert fit_encoding(pd.DataFrame({"c": list("aabbccdd")})).feature_names == ("c=a", "c=b", "c=c", "c=d")
 
+    def test_a_few_words_in_a_column_that_is_mostly_empty_are_categories(self):
+        regions = [f"region {i // 100}" if i % 100 == 0 else None for i in range(400)]
+        names = [f"name {i}" if i % 4 else None for i in range(400)]
+        table = pd.DataFrame({"region": regions, "name": names, "rare": names[:90] + [None] * 310})
+        encoding = fit_encoding(table)
+        assert [len(one.categories) for one in encoding.columns] == [4]
+        told = "identifier: the text differs in nearly every row that has one"
+        assert encoding.left_out == {"name": told, "rare": told}
+
     def test_no_usable_column(self):
         with pytest.raises(DataError, match=r"no usable feature column \(one: constant\)"):
             fit_encoding(pd.DataFrame({"one": [1, 1]}))
@@ -201,3 +212,21 @@ class TestEncoding:
     def test_foreign_record(self, record):
         with pytest.raises(DataError, match="not the description of an encoding"):
             Encoding.from_dict(record)
+
+
+def test_dates_with_an_offset_where_training_had_none_are_told_and_the_other_way_round():
+    local = pd.Series(pd.date_range("2024-01-01 10:00", periods=30, freq="7h"), name="t")
+    zoned = local.dt.tz_localize("America/New_York")
+    text = Dates().parse(zoned.map(pd.Timestamp.isoformat))  # all with an offset
+    for trained in (local, zoned, text):
+        encoding = fit_encoding(trained.to_frame())
+        assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+        older = replace(encoding, columns=tuple(replace(one, offsets=None) for one in encoding.columns))
+        for new in (local, zoned, text, zoned.astype(object)):
+            lines = "".join(encoding.unfamiliar(new.to_frame()))
+            same = (trained is local) == (new is local)
+            assert ("from UTC" in lines) == (not same)
+            assert "from UTC" not in "".join(older.unfamiliar(new.to_frame()))
+    assert fit_encoding(local.to_frame()).unfamiliar(zoned[:1].to_frame()) == (
+        "t: times have an offset from UTC, those of the training rows had none; without, they count as UTC",
+    )

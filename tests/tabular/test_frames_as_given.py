@@ -51,6 +51,53 @@ def test_a_model_takes_tables_of_other_libraries_even_those_that_can_be_read_onc
         assert model.unused(kind) == model.unused(new) == ["c"]
 
 
+def test_a_file_has_percents_where_training_had_them(tmp_path):
+    path, shares = tmp_path / "t.csv", np.arange(120.0) / 120
+    pd.DataFrame({"q": [f"{100 * one:.2f} %" for one in shares], "y": shares}).to_csv(path, index=False)
+    model = tabular.fit(tabular.read(path), "y", QUICK).model
+    again = tabular.read(path, None, model.expected()).table
+    pd.testing.assert_frame_equal(model.predict(again), model.predict(pd.DataFrame({"q": (100 * shares).round(2)})))
+    for suffix in ("csv", "feather"):
+        new, q = tmp_path / f"new.{suffix}", pd.DataFrame({"q": [0, 0.731]})
+        q.to_csv(new, index=False) if suffix == "csv" else q.to_feather(new)
+        wanted = r"'q' holds numbers without '%', such as 0\.731 in row 1, and was trained on values with it; write '%'"
+        with pytest.raises(DataError, match=wanted):
+            tabular.read(new, None, model.expected())
+
+
+def test_errors_of_a_spreadsheet_are_missing_in_text_too(tmp_path):
+    words = ["True", "False", "#N/A", "#DIV/0!"] * 30
+    kinds = ["a", "b", "#NV", "-"] * 30
+    pd.DataFrame({"kind": kinds, "x": np.arange(120.0), "y": words}).to_csv(tmp_path / "t.csv", index=False)
+    fitted = tabular.fit(tabular.read(tmp_path / "t.csv"), "y", QUICK)
+    assert fitted.model.target.labels == ("False", "True")
+    assert "y: missing where it says '#N/A' (30), '#DIV/0!' (30)" in fitted.notes
+    assert fitted.model.encoding.columns[0].categories == ("a", "b")  # the others have no target
+    new = pd.DataFrame({"kind": ["a", "b", "#NV", "#N/A"] * 30, "x": 1.0, "y": ["True", "False"] * 60})
+    model = tabular.fit(new, "y", QUICK).model
+    assert model.encoding.columns[0].missing
+    pd.testing.assert_frame_equal(model.predict(new), model.predict(new.replace(["#NV", "#N/A"], np.nan)))
+    new.to_csv(tmp_path / "new.csv", index=False)
+    again = tabular.read(tmp_path / "new.csv", None, model.expected()).table
+    assert model.unfamiliar(again) == ()
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_times_as_text_are_hours_however_training_read_them(tmp_path, gap):
+    words = [f"{7 * i % 24:02}:{11 * i % 60:02}:00" for i in range(120)]
+    frame = pd.DataFrame({"t": [*words[:-1], "-" if gap else "12:30:00"], "y": np.arange(120.0)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model = tabular.fit(tabular.read(tmp_path / "t.csv"), "y", QUICK).model
+    hours = pd.DataFrame({"t": [1.5, 26.25, 7 + 4 / 60, np.nan]})
+    text = pd.DataFrame({"t": ["1:30:00", "26:15", "07:04:00", "-"]})
+    pd.testing.assert_frame_equal(model.predict(text), model.predict(hours))
+    text.to_csv(tmp_path / "new.csv", index=False)
+    read = tabular.read(tmp_path / "new.csv", None, model.expected())
+    pd.testing.assert_frame_equal(model.predict(read.table), model.predict(hours))
+    with pytest.raises(DataError, match="must hold times, not 'noon' in row 1"):
+        model.predict(pd.DataFrame({"t": ["1:30", "noon"]}))
+
+
 def test_a_single_column_is_no_table():
     frame = pd.DataFrame({"a": np.arange(60.0), "y": np.arange(60.0)})
     model = tabular.fit(frame, "y", QUICK).model

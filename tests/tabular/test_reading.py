@@ -20,7 +20,7 @@ from viva_tensor.tabular import runs
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import DataError, diamonds_path, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
-from viva_tensor.tabular.notation import normal
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.reading import Reading, read, read_table
 from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings

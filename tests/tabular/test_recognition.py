@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -9,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
     MARKERS,
     Dates,
     Numbers,
+    Times,
     is_plain,
-    normal,
     notation_from_dict,
     notation_to_dict,
 )
+from viva_tensor.tabular.reading import read, read_table
 from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
 
 
@@ -26,6 +29,16 @@ def found(words, writing=None, decimal=""):
     column = pd.Series(words)
     one = recognise("c", column, writing or Writing(), decimal)
     return one, None if one.notation is None else one.notation.parse(column).tolist()
+
+
+def write_table(table, path):
+    match path.suffix:
+        case ".csv":
+            table.to_csv(path, index=False, sep=";")
+        case ".feather":
+            table.to_feather(path)
+        case ".jsonl":
+            table.to_json(path, orient="records", lines=True)
 
 
 class TestNumbers:
@@ -88,6 +101,32 @@ class TestNumbers:
         with pytest.raises(AmbiguousNumbers):
             recognise_all(columns, Writing(), set())
 
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_hexadecimal_codes_are_text_in_every_format(self, tmp_path, suffix):
+        table = pd.DataFrame({"a": ["0x1F", "0xA0", "17"], "b": [1, 2, 3]})
+        write_table(table, tmp_path / f"t.{suffix}")
+        source = read(tmp_path / f"t.{suffix}")
+        assert source.table["a"].tolist() == ["0x1F", "0xA0", "17"]
+        assert "a: text, since values such as '0x1F' are codes" in source.notes
+
+    def test_points_between_groups_of_three_follow_decimal_commas(self):
+        columns = {"a": pd.Series(["1.234", "950"]), "b": pd.Series(["1,5", "2,5"]), "c": pd.Series(["7", "-"])}
+        of = {name: one.notation for name, one in recognise_all(columns, Writing()).items()}
+        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers()}
+        for shown in ({"d": pd.Series(["0.5", "2"])}, {"b": pd.Series(["x", "y"])}, {"b": pd.Series(["7.5", "2"])}):
+            assert recognise_all(columns | shown, Writing())["a"].notation == Numbers()
+        assert recognise_all(columns, Writing(), {"."})["a"].notation == Numbers()
+        assert recognise_all(columns | {"a": pd.Series(["1.5", "950"])}, Writing())["a"].notation == Numbers()
+
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_every_format_has_them_so(self, tmp_path, suffix):
+        table, path = (
+            pd.DataFrame({"a": ["12.645", "1.950", "430"], "b": ["1,5", "2,25", "7"]}),
+            tmp_path / f"t.{suffix}",
+        )
+        write_table(table, path)
+        assert read_table(path)["a"].tolist() == [12645, 1950, 430]
+
     @pytest.mark.parametrize(
         "words",
         [
@@ -98,7 +137,8 @@ class TestNumbers:
             ["1/2", "3/4"],
             ["1.2.3", "1.2.4"],
             ["12,34,56", "1,2,3"],
-            ["10:30", "11:00"],
+            ["3:1", "2:0"],
+            ["10:61", "11:75"],
             ["Male", "Female", "None"],
             ["NA", "n/a", "?"],
             ["5 kg", "3 lb", "7 st"],
@@ -106,6 +146,30 @@ class TestNumbers:
     )
     def test_text_stays_text(self, words):
         assert found(words)[0].notation is None
+
+    def test_a_unit_that_some_lack_is_said(self):
+        assert "with 'kg' beside them, 2 without 'kg'; " in found(["5 kg", "3", "12.5kg", "3"])[0].note
+        assert "with '$' beside them, 1 without '$', missing where" in found(["$5", "3", "?"])[0].note
+
+    @pytest.mark.parametrize(
+        ("scaled", "other"),
+        [("1.2k", "950"), ("1,2 Mio", "950000"), ("5 Tsd", "900"), ("12.5%", "0.5"), ("2 kW", "1500"), ("3 M€", "9 €")],
+    )
+    def test_numbers_of_two_scales_are_none(self, scaled, other):
+        for words in ([scaled, other], [other, scaled]):
+            one, values = found(words)
+            assert values is None
+            assert one.note.startswith("c: text, though 50% of its values are numbers; row ")
+            told = f"not '{words[1]}' in row 40; row 40 has '{words[1]}', row 0 '{words[0]}': all must be of one scale"
+            with pytest.raises(DataError, match=re.escape(told)):
+                found([words[0]] * 40 + words[1:])
+        assert found([scaled, "0", "-"])[1][1] == 0
+        with pytest.raises(DataError, match=re.escape(f"not '{other}' in row 1")):
+            found([scaled] * 2)[0].notation.parse(pd.Series([scaled, other]))
+
+    def test_one_scaled_number_among_thousands_is_refused(self):
+        with pytest.raises(DataError, match=r"but not '1\.2k' in row 3999"):
+            found([*map(str, range(3999)), "1.2k"])
 
     def test_a_sign_within_parentheses_is_refused(self):
         with pytest.raises(DataError, match=r"not '\(-5\)' in row 1"):
@@ -184,7 +248,41 @@ class TestDates:
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
 
-@pytest.mark.parametrize("notation", [Numbers(",", ".", "€", "", ("n/k",)), Dates("%d.%m.%Y"), Dates()])
+class TestTimes:
+    @pytest.mark.parametrize(
+        ("words", "hours"),
+        [
+            (["10:30", "11:00"], [10.5, 11]),
+            (["1:30:00", "24:00:00", "126:15:36"], [1.5, 24, 126.26]),
+            (["-0:30", "00:00:00.5"], [-0.5, 0.5 / 3600]),
+        ],
+    )
+    def test_hours(self, words, hours):
+        one, values = found([*words, "-"])
+        assert one.notation == Times()
+        assert one.note.startswith("c: times, as hours, missing where they say '-' (1); row 0 has ")
+        assert values[:-1] == hours
+        assert pd.isna(values[-1])
+
+    def test_other_words_are_refused_or_leave_them_text(self):
+        with pytest.raises(DataError, match="column 'c' holds times, but not '7:75' in row 20; "):
+            found(["7:30"] * 20 + ["7:75"])
+        assert found(["7:30", "8:00", "noon", "9:15"])[0] == (None, "c: text, though 75% of its values are times", "")
+        with pytest.raises(DataError, match="column 'c' must hold times, not '12' in row 1"):
+            Times().parse(pd.Series(["7:30", "12"], name="c"))
+
+    @pytest.mark.parametrize("suffix", ["csv", "feather", "jsonl"])
+    def test_every_format_has_the_same_bits(self, tmp_path, suffix):
+        words = [f"{7 * i % 24:02}:{11 * i % 60:02}:{13 * i % 60:02}" for i in range(500)]
+        write_table(pd.DataFrame({"a": words, "b": range(500)}), tmp_path / f"t.{suffix}")
+        pd.DataFrame({"a": [*words, "-"], "b": range(501)}).to_csv(tmp_path / "text.csv", index=False)
+        of_text = read_table(tmp_path / "text.csv")["a"]
+        assert read_table(tmp_path / f"t.{suffix}")["a"].tolist() == of_text.tolist()[:-1]
+
+
+@pytest.mark.parametrize(
+    "notation", [Times(("n/k",)), Numbers(",", ".", "€", "", ("n/k",)), Dates("%d.%m.%Y"), Dates()]
+)
 def test_record_gives_the_notation_again(notation):
     assert notation_from_dict(json.loads(json.dumps(notation_to_dict(notation)))) == notation
 

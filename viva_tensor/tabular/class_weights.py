@@ -10,7 +10,7 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular.data import DataError, label_of
-from viva_tensor.tabular.notation import index_among
+from viva_tensor.tabular.labels import index_among
 from viva_tensor.tabular.targets import Classes, Target
 
 BALANCED = "balanced"

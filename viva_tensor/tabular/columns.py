@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, labels_of, numbers_of
-from viva_tensor.tabular.notation import MARKERS, index_among, normal
+from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, labels_of, numbers_of
+from viva_tensor.tabular.labels import index_among, normal
+from viva_tensor.tabular.notation import ERRORS, MARKERS
 
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
@@ -119,12 +120,14 @@ class Date:
     """A date or time as days since `origin`, scaled as `days` says, and for each cycle as sine and cosine.
 
     The cycles are the "year", the "week" and the "day", each of them if the training rows tell something about it.
+    `offsets` says whether the training rows had an offset from UTC or a time zone, where that is known.
     """
 
     name: str
     origin: str
     days: Numeric
     cycles: tuple[str, ...] = ()
+    offsets: bool | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -144,7 +147,7 @@ class Date:
         return np.column_stack([self.days.scale(days), *waves])
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
-        """Describe dates beyond those of the training rows, if there are any."""
+        """Describe dates beyond those of the training rows, or with an offset from UTC where these had none."""
         ends = [
             pd.Timestamp(self.origin) + pd.Timedelta(days=day) if math.isfinite(day) else None
             for day in (self.days.low, self.days.high)
@@ -152,7 +155,17 @@ class Date:
         timed = any(end is not None and end != end.normalize() for end in ends)
         shown = len("2024-01-31 00:00:00") if timed else len("2024-01-31")
         limits = " to ".join("" if end is None else str(end)[:shown] for end in ends)
-        return self.days.beyond(numbers_of(column, self.origin), column, limits)
+        beyond = self.days.beyond(numbers_of(column, self.origin), column, limits)
+        return "; ".join(filter(None, [self._other_clock(column), beyond]))
+
+    def _other_clock(self, column: pd.Series[Any]) -> str:
+        """Tell if dates have an offset from UTC and those of training had none, or the other way round."""
+        found = has_offsets(column)
+        if self.offsets is None or found is None or found == self.offsets:
+            return ""
+        here, there = ("an offset", "none") if found else ("no offset", "one")
+        told = f"{self.name}: times have {here} from UTC, those of the training rows had {there}"
+        return f"{told}; without, they count as UTC"
 
 
 @dataclass(frozen=True)
@@ -194,8 +207,12 @@ class Categorical:
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
         codes, labels = labels_of(column)
-        # code -1, a missing value, finds the last entry
-        return np.array([*map(index_among(self.categories), labels), len(self.categories)])[codes]
+        missing = len(self.categories)
+        indices = [*map(index_among(self.categories), labels), missing]  # code -1, a missing value, finds the last
+        for i, label in enumerate(labels):
+            if indices[i] < 0 and label in ERRORS:
+                indices[i] = missing
+        return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that are in no category, if there are any."""
@@ -271,7 +288,9 @@ def column_from_dict(record: Mapping[str, Any]) -> Column:
             cycles = tuple(record["cycles"])
             if not set(cycles) <= DAYS.keys():
                 raise ValueError(f"unknown cycles of dates in {cycles}")
-            return Date(name, _time(record["origin"]), _numeric_from_dict(record["days"]), cycles)
+            offsets = record.get("offsets")  # which older models did not know
+            offsets = None if offsets is None else bool(offsets)
+            return Date(name, _time(record["origin"]), _numeric_from_dict(record["days"]), cycles, offsets)
         case "numeric":
             numeric = _numeric_from_dict(record)
             # models of version 0.1 have dates so

@@ -294,6 +294,19 @@ def _in_range(value: Any) -> Any:
     return math.inf if isinstance(value, int) and abs(value) > sys.float_info.max else value
 
 
+def has_offsets(column: pd.Series[Any]) -> bool | None:
+    """Return whether dates have an offset from UTC or a time zone, None if there are no dates.
+
+    Examples
+    --------
+    >>> days = pd.Series(pd.to_datetime([None, "2024-01-31"]))
+    >>> has_offsets(days), has_offsets(days.dt.tz_localize("Asia/Tokyo")), has_offsets(days[:1])
+    (False, True, None)
+    """
+    dates = column.dropna()
+    return None if dates.empty else getattr(dates.iloc[0], "tzinfo", None) is not None
+
+
 def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
     """Return the code of every row, -1 where missing, and the label of every code; two codes may share a label.
 

@@ -17,7 +17,7 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.columns import Categorical, Column, Effect, Numeric
 from viva_tensor.tabular.data import IndexArray, labels_of
 from viva_tensor.tabular.features import Features
-from viva_tensor.tabular.notation import normal
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 

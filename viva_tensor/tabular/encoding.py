@@ -27,6 +27,7 @@ from viva_tensor.tabular.data import (
     Table,
     check_sequence,
     did_you_mean,
+    has_offsets,
     kind_of,
     labels_of,
     numbers_of,
@@ -387,7 +388,8 @@ def _fit_date(name: str, column: pd.Series[Any], bins: int) -> Date | str:
         "week": span > 2 * DAYS["week"] and dates > span / 4,  # of monthly dates the weekday is chance
         "day": span > 2 and len(np.unique(np.mod(present, 1.0).round(6))) > 1,
     }
-    return Date(name, origin.isoformat(), scaled, tuple(cycle for cycle, tells in cycles.items() if tells))
+    telling = tuple(cycle for cycle, tells in cycles.items() if tells)
+    return Date(name, origin.isoformat(), scaled, telling, has_offsets(column))
 
 
 def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categorical | str:
@@ -400,7 +402,9 @@ def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categoric
         return "all values missing"
     if len(counts) == 1 and not missing:
         return "constant"
-    if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * counts.total():
-        return "identifier: the text differs in nearly every row"
+    # a few words in a column that is mostly empty, as merged cells are, identify nothing
+    named = counts.total() if 2 * counts.total() >= len(codes) or len(counts) > MAX_CATEGORIES else len(codes)
+    if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * named:
+        return "identifier: the text differs in nearly every row" + " that has one" * missing
     frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
     return Categorical(name, tuple(sorted(frequent)), missing)

@@ -21,7 +21,16 @@ from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kin
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.insight import Insight
-from viva_tensor.tabular.notation import PLAIN, Dates, Notation, notation_from_dict, notation_to_dict
+from viva_tensor.tabular.notation import (
+    PLAIN,
+    Dates,
+    Notation,
+    Times,
+    Words,
+    is_time,
+    notation_from_dict,
+    notation_to_dict,
+)
 from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
@@ -121,7 +130,7 @@ class Model:
         """
         words, writing = self.origin.writing.missing, Writing(missing=self.origin.writing.missing)
         measured = [one for one in self.encoding.columns if isinstance(one, Numeric | Date)]
-        usual = {one.name: overruled(Dates() if isinstance(one, Date) else PLAIN, writing) for one in measured}
+        usual = {one.name: overruled(_usual(one, table), writing) for one in measured}
         notations = usual | {name: one for name, one in self.expected().notations.items() if name in usual}
         expected = Expected(notations=notations, only=[*notations])
         table = table.copy(deep=False)
@@ -163,6 +172,16 @@ class Model:
         else:
             (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
         return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+
+
+def _usual(column: Numeric | Date, table: pd.DataFrame) -> Notation:
+    """Return how text of a column is read whose notation training did not need: a reader of files knows times, too."""
+    if isinstance(column, Date):
+        return Dates()
+    if column.name not in table or kind_of(table[column.name]) != "text":
+        return PLAIN
+    words = Words(table[column.name])
+    return Times() if any(map(is_time, words.words)) else PLAIN
 
 
 def _whole(table: Any) -> pd.DataFrame:

@@ -1,25 +1,26 @@
-"""How a column of text writes numbers and dates, and which words stand for a missing value."""
+"""How a column of text writes numbers, dates and times, and which words stand for a missing value."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 
 ISO = "ISO8601"
-# In a column of numbers or dates these mean a missing value; in text they are words like any other.
-MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#n/a", "#na",
-                     "<na>", "(missing)", "missing", "unknown", "#value!", "#div/0!", "#ref!", "#num!", "#name?",
-                     "#null!"))  # fmt: skip
+# These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
+ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
+                    "#ZAHL!"))  # fmt: skip
+# In a column of numbers, dates or times these mean a missing value; in text they are words like any other.
+MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#na", "<na>",
+                     "(missing)", "missing", "unknown", *map(str.casefold, ERRORS)))  # fmt: skip
 INT64 = np.iinfo(np.int64)
 LONGEST = 40  # characters of a value that are shown
 
@@ -30,13 +31,19 @@ _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)\s*(?P<prefix>{_CURRENCY})?\s*(?P<inner>[+-]?)(?P<body>\d[\d.,' _]*|[.,]\d+)"
     rf"(?P<power>[eE][+-]?\d+)?\s*(?P<suffix>{_UNIT})?"
 )
+# A value without such a word is another number: 950 beside 1.2k, 0.5 beside 12.5%.
+_SCALE = re.compile(
+    rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
+    rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
+)
 _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
-_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d")
+_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
 _OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
+_TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -66,6 +73,11 @@ class Words:
     def counts(self) -> IndexArray:
         """How many rows hold each word."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+
+    @property
+    def rows(self) -> IndexArray:
+        """How many rows hold each word as a value, none if it means a missing one."""
+        return np.where(self.absent, 0, self.counts)
 
     def first(self, which: BoolArray) -> tuple[str, int]:
         """Return the first of some words as a short Python string, and its row."""
@@ -134,6 +146,32 @@ def number_parts(word: str) -> re.Match[str] | None:
     return None if match is None or is_code(match["body"]) else match
 
 
+def is_scale(suffix: str) -> bool:
+    """Return whether a word beside numbers scales them, so that those without it are other numbers.
+
+    Examples
+    --------
+    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "kg", "€", "")]
+    [True, True, True, True, False, False, False]
+    """
+    return _SCALE.fullmatch(suffix) is not None
+
+
+def same_unit(parts: re.Match[str], suffix: str) -> bool:
+    """Return whether the parts of a number are in a unit: with it, or without it if that says the same.
+
+    Examples
+    --------
+    >>> [same_unit(number_parts(word), "k") for word in ("1.2k", "950", "0", "3M")]
+    [True, False, True, False]
+    >>> same_unit(number_parts("950"), "kg")
+    True
+    """
+    if parts["suffix"]:
+        return bool(parts["suffix"] == suffix)
+    return not is_scale(suffix) or not parts["body"].strip("0., ")
+
+
 def _parts(word: str) -> re.Match[str] | None:
     return _NUMBER.fullmatch(word[1:-1].strip() if word.startswith("(") and word.endswith(")") else word)
 
@@ -177,9 +215,10 @@ class Numbers:
         return pd.Series(numbers[words.codes], index=column.index, name=column.name)
 
     def value(self, word: str) -> int | float | None:
-        """Return the number that a word stands for, or None if it is not written so; the unit may be missing.
+        """Return the number that a word stands for, or None if it is not written so; a unit may be missing.
 
-        Where numbers are known to be meant, those that begin with a zero are such, too.
+        A word that scales may not, but beside zero. Where numbers are known to be meant, those that begin with a zero
+        are such, too.
 
         Examples
         --------
@@ -189,10 +228,7 @@ class Numbers:
         parts = _parts(word)
         if word.startswith("(") and parts is not None and parts["sign"] + parts["inner"]:
             return None  # whether that is negative twice, nobody knows
-        if parts is None or (parts["prefix"] or self.prefix, parts["suffix"] or self.suffix) != (
-            self.prefix,
-            self.suffix,
-        ):
+        if parts is None or (parts["prefix"] or self.prefix) != self.prefix or not same_unit(parts, self.suffix):
             return None
         convention, body = Convention(self.decimal, self.thousands), parts["body"].strip()
         if not convention.fits(body):
@@ -216,7 +252,8 @@ def _integer(digits: str) -> int | float:
 class Dates:
     """Dates and times in ISO 8601 (YYYY-MM, YYYY-MM-DD, with a time, with an offset) or in a format of ``strptime``.
 
-    Times with an offset become UTC. `missing` and the words in MARKERS stand for missing values.
+    Times with an offset become UTC, and are marked so if all have one. `missing` and the words in MARKERS stand for
+    missing values.
 
     Examples
     --------
@@ -240,7 +277,9 @@ class Dates:
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
-        return pd.Series(values.to_numpy(), index=column.index, name=column.name)
+        parsed = pd.Series(values.to_numpy(), index=column.index, name=column.name)
+        present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+        return parsed.dt.tz_localize("UTC") if present and all(map(has_offset, present)) else parsed
 
     def times(self, words: Sequence[str]) -> pd.Series[Any]:
         """Return words as times, missing where they are not written so."""
@@ -253,7 +292,58 @@ class Dates:
         return "dates" if self.format == ISO else f"dates written as {self.format}"
 
 
-Notation = Numbers | Dates
+@dataclass(frozen=True)
+class Times:
+    """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
+
+    `missing` and the words in MARKERS stand for missing values.
+
+    Examples
+    --------
+    >>> Times().parse(pd.Series(["7:30", "26:15:36", "-"])).tolist()
+    [7.5, 26.26, nan]
+    """
+
+    missing: tuple[str, ...] = ()
+
+    def parse(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return text as hours.
+
+        Raises
+        ------
+        DataError
+            If a value is not written so; the message names it and its row.
+        """
+        words = Words(column, self.missing)
+        hours = self.hours(words.words)
+        _refuse_misfits(column, words, ~np.isnan(hours), self)
+        hours = np.append(np.where(words.absent, np.nan, hours), np.nan)
+        return pd.Series(hours[words.codes], index=column.index, name=column.name)
+
+    def hours(self, words: Sequence[str]) -> Float64Array:
+        """Return words as hours, NaN where they are not written so.
+
+        Examples
+        --------
+        >>> Times().hours(["24:00", "-0:30:00", "3:1", "10:61", "930"]).tolist()
+        [24.0, -0.5, nan, nan, nan]
+        """
+        return np.array(list(map(_hours, words)), np.float64)
+
+    def __str__(self) -> str:
+        return "times"
+
+
+def _hours(word: str) -> float:
+    match = _TIME.fullmatch(word)
+    if match is None:
+        return np.nan
+    sign, hours, minutes, seconds = match.groups()
+    total = (3600 * float(hours) + 60 * int(minutes) + float(seconds or 0)) / 3600  # to the bit as of a column of times
+    return -total if sign else total
+
+
+Notation = Numbers | Dates | Times
 PLAIN = Numbers()
 
 
@@ -278,19 +368,19 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
     """
     try:
         fields = {name: str(value) for name, value in record.items() if name not in ("kind", "missing")}
-        kinds: dict[str, type[Numbers] | type[Dates]] = {"numbers": Numbers, "dates": Dates}
+        kinds: dict[str, Callable[..., Notation]] = {"numbers": Numbers, "dates": Dates, "times": Times}
         return kinds[record["kind"]](**fields, missing=tuple(map(str, record["missing"])))
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
 
 
 def is_code(word: str) -> bool:
-    """Return whether a word is of digits that begin with a zero, or a month before a year: it counts nothing.
+    """Return whether a word is of digits that begin with a zero, a month before a year, or hexadecimal: no count.
 
     Examples
     --------
-    >>> [is_code(word) for word in ("007", "01.2020", "01.50", "01,5", "0.5", "10.2020")]
-    [True, True, False, False, False, False]
+    >>> [is_code(word) for word in ("007", "01.2020", "0x1F", "01.50", "01,5", "0.5", "10.2020")]
+    [True, True, True, False, False, False, False]
     """
     return _CODE.fullmatch(word.strip()) is not None
 
@@ -328,6 +418,17 @@ def is_date(word: str) -> bool:
     return _ISO_DATE.fullmatch(word) is not None and bool(Dates().times([word]).notna().all())
 
 
+def is_time(word: str) -> bool:
+    """Return whether a word is a time of day or a duration as H:MM, H:MM:SS or with fractions of a second.
+
+    Examples
+    --------
+    >>> [is_time(word) for word in ("7:30", "26:10:00", "3:1", "2:75")]
+    [True, True, False, False]
+    """
+    return _TIME.fullmatch(word) is not None
+
+
 def is_plain(word: str) -> bool:
     """Return whether a word is a number as programs write it, without a leading zero.
 
@@ -337,33 +438,3 @@ def is_plain(word: str) -> bool:
     [True, True, False, False, False]
     """
     return _PLAIN.fullmatch(word) is not None
-
-
-def index_among(labels: Sequence[str]) -> Callable[[str], int]:
-    """Return a function that gives the index of a label: its own, or that of the only one of its form; -1 for others.
-
-    Examples
-    --------
-    >>> index = index_among(["1", "Red", "red"])
-    >>> [index(label) for label in ("1.0", "red", "RED", "2")]
-    [0, 2, -1, -1]
-    """
-    exact = {label: i for i, label in enumerate(labels)}
-    forms = Counter(map(normal, labels))
-    alike = {normal(label): i for i, label in enumerate(labels) if forms[normal(label)] == 1}
-    return lambda label: exact[label] if label in exact else alike.get(normal(label), -1)
-
-
-def normal(label: str) -> str:
-    """Return the form in which labels are one, however a program wrote them: 1 and 1.0, Red and red.
-
-    Examples
-    --------
-    >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
-    ('1.5', '0', '007', 'red')
-    """
-    word = label.strip()
-    if not is_plain(word) or len(word) > 40:
-        return word.casefold()
-    number = Decimal(word).normalize()
-    return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)

@@ -1,4 +1,4 @@
-"""Recognising what the text columns of a file hold: numbers, dates, or text."""
+"""Recognising what the text columns of a file hold: numbers, dates, times, or text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, check_sequence
+from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
@@ -22,10 +22,13 @@ from viva_tensor.tabular.notation import (
     Dates,
     Notation,
     Numbers,
+    Times,
     Words,
     has_offset,
     is_code,
+    is_scale,
     number_parts,
+    same_unit,
 )
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
@@ -103,6 +106,8 @@ def overruled(notation: Notation, writing: Writing) -> Notation:
     notation = replace(notation, missing=(*notation.missing, *writing.missing))
     if isinstance(notation, Dates):
         return replace(notation, format=writing.date_format or notation.format)
+    if isinstance(notation, Times):
+        return notation
     decimal, thousands = writing.separators(notation.decimal, notation.thousands)
     return replace(notation, decimal=decimal, thousands=thousands)
 
@@ -137,13 +142,18 @@ def recognise_all(
             found[name] = recognise(name, column, writing)
     shown = {one.decimal for one in found.values() if one.decimal} or set(decimals)
     told = next(iter(shown)) if len(shown) == 1 else ""
-    return {name: found[name] if name in found else recognise(name, columns[name], writing, told) for name in columns}
+    again = {name: recognise(name, columns[name], writing, told) for name in columns if name not in found}
+    if told == "," and "." not in decimals:  # then 1.234 is a thousand and more, in all columns that leave it open
+        numbers = [name for name, one in found.items() if isinstance(one.notation, Numbers) and not one.decimal]
+        others = {name: recognise(name, columns[name], writing, told) for name in numbers}
+        again |= {name: one for name, one in others.items() if getattr(one.notation, "thousands", "") == "."}
+    return {name: again.get(name) or found[name] for name in columns}
 
 
 def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
     """Return how a text column is written; `decimal` decides where two readings are possible.
 
-    A column in which at least nine of ten values are numbers or dates is one of numbers or dates.
+    A column in which at least nine of ten values are numbers, dates or times is one of these.
 
     Raises
     ------
@@ -161,33 +171,40 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     """
     words = Words(column, writing.missing)
     dates = Dates(writing.date_format or ISO)
-    share = _share(words, lambda some: dates.times(some).notna().to_numpy())
-    if share >= NEARLY_ALL:
-        return _described(name, words, dates, dates.times(words.words).notna().to_numpy())
-    if share >= MANY:
-        return Recognised(None, f"{name}: text, though {share:.0%} of its values are {dates}")
-    share = _share(words, _fit_numbers)
+    of_dates = _of_clock_or_calendar(name, words, dates, lambda some: dates.times(some).notna().to_numpy())
+    if found := of_dates or _of_clock_or_calendar(name, words, Times(), lambda some: ~np.isnan(Times().hours(some))):
+        return found
+    share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
-        note = (
-            f"{name}: text, since values such as {code!r} begin with a zero; --numeric {name!r} takes them as numbers"
-        )
+        zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
+        note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
         return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
-        return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers")
+        return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
     hint = _date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
+
+
+def _of_clock_or_calendar(
+    name: str, words: Words, notation: Dates | Times, fit: Callable[[Sequence[str]], BoolArray]
+) -> Recognised | None:
+    """Return what a column is recognised as if many of its values fit a notation."""
+    share = _share(words, fit)
+    if share >= NEARLY_ALL:
+        return _described(name, words, notation, fit(words.words))
+    return Recognised(None, f"{name}: text, though {share:.0%} of its values are {notation}") if share >= MANY else None
 
 
 def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
     """Return the share of the rows with a value whose word fits; 0 if the first words of many show that few do."""
     if len(words.words) > PROBE and np.mean(fit(words.words[:PROBE]) | words.absent[:PROBE]) < MANY / 2:
         return 0.0
-    counts = np.where(words.absent, 0, words.counts)
+    counts = words.rows
     return float(counts[fit(words.words)].sum() / counts.sum()) if counts.any() else 0.0
 
 
@@ -197,8 +214,8 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     if misfits.any():
         word = words.words[int(np.flatnonzero(misfits)[0])]
         raise DataError(
-            f"column {name!r} holds {notation}, but not {words.example(misfits)}; if {word!r} means missing: "
-            f"--missing {word!r}, if all are categories: --categorical {name!r}"
+            f"column {name!r} holds {notation}, but not {words.example(misfits)}{_two_scales(words)}; if {word!r} "
+            f"means missing: --missing {word!r}, if all are categories: --categorical {name!r}"
         )
     counts = words.counts
     taken = {words.words[i]: int(counts[i]) for i in np.flatnonzero(words.absent) if words.words[i]}
@@ -207,7 +224,9 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
         if taken
         else []
     )
+    said = [*_without_affix(words, notation), *said]
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
+    said = [*["as hours"] * isinstance(notation, Times), *said]
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
     said += ["those without an offset in UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
     value, row = words.first(~words.absent)
@@ -220,14 +239,39 @@ def _some_have_offsets(words: Words) -> bool:
     return len({has_offset(word) for word, absent in zip(words.words, words.absent, strict=True) if not absent}) == 2
 
 
-def _fit_numbers(words: Sequence[str]) -> BoolArray:
-    """Return which words may be numbers, without a unit or with that of most."""
+def _without_affix(words: Words, notation: Notation) -> list[str]:
+    """Return how many values lack the currency or unit that others have beside them, if some do."""
+    if not isinstance(notation, Numbers):
+        return []
+    lines = []
+    for group, affix in (("prefix", notation.prefix), ("suffix", notation.suffix)):
+        parts = [number_parts(word) if affix else None for word in words.words]
+        lacking = words.rows[np.array([match is not None and not match[group] for match in parts], bool)].sum()
+        lines += [f"{lacking:,} without {affix!r}"] if lacking else []
+    return lines
+
+
+def _two_scales(words: Words) -> str:
+    """Return examples of numbers with and without the word that scales them, if there are both."""
+    parts = [number_parts(word) for word in words.words]
+    suffix = _suffix(parts, words.rows)
+    same = np.array([match is not None and same_unit(match, suffix) for match in parts], bool)
+    scaled = [match is not None and any(map(is_scale, (match["suffix"] or "", suffix))) for match in parts]
+    others = np.array(scaled, bool) & ~same & ~words.absent
+    if not (others.any() and same.any()):
+        return ""
+    (other, row), (usual, usual_row) = words.first(others), words.first(same & ~words.absent)
+    return f"; row {row} has {other}, row {usual_row} {usual}: all must be of one scale"
+
+
+def _fit_numbers(words: Sequence[str], rows: IndexArray) -> BoolArray:
+    """Return which words may be numbers, without a unit or with that of most; `rows` begins with those of the words."""
     parts = [number_parts(word) for word in words]
-    suffix = _most_common(parts, "suffix")
+    suffix = _suffix(parts, rows)
     return np.array(
         [
             match is not None
-            and (match["suffix"] or suffix) == suffix
+            and same_unit(match, suffix)
             and any(one.fits(match["body"].strip()) for one in CONVENTIONS)
             for match in parts
         ],
@@ -240,12 +284,23 @@ def _most_common(parts: Sequence[Any], group: str) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
+def _suffix(parts: Sequence[Any], rows: IndexArray) -> str:
+    """Return the unit of most words; one that scales only if it is in as many rows as numbers without a unit."""
+    suffix = _most_common(parts, "suffix")
+    if not is_scale(suffix):
+        return suffix
+    counts: Counter[str] = Counter()
+    for match, count in zip(parts, rows.tolist(), strict=False):
+        counts[(match["suffix"] or "") if match is not None else "no number"] += count
+    return suffix if counts[suffix] >= counts[""] else ""
+
+
 def _number_notation(name: str, words: Words, writing: Writing, decimal: str) -> tuple[Numbers, str]:
     """Return the notation that most values fit, and the decimal separator that they show."""
     parts = [number_parts(word) for word in words.words]
-    affixes = _most_common(parts, "prefix"), _most_common(parts, "suffix")
+    counts = words.rows
+    affixes = _most_common(parts, "prefix"), _suffix(parts, counts)
     bodies = [match["body"].strip() if match else "" for match in parts]
-    counts = np.where(words.absent, 0, words.counts)
     rows = {
         one: int(counts[np.array([one.fits(body) for body in bodies], bool)].sum()) for one in writing.conventions()
     }

@@ -20,8 +20,9 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.model import expected_columns
-from viva_tensor.tabular.notation import is_plain, normal
+from viva_tensor.tabular.notation import is_plain
 from viva_tensor.tabular.packed import in_pieces
 from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import EPOCH, check_sequence, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
+    ERRORS,
     ISO,
     PLAIN,
     BoolArray,
@@ -24,7 +26,7 @@ from viva_tensor.tabular.notation import (
     has_offset,
     is_date,
     is_plain,
-    normal,
+    is_scale,
     without_zeros,
 )
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
@@ -101,6 +103,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     DataError
         If a value does not fit its column.
     """
+    _check_scales(table, expected)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
     for name in filter(expected.uses, table.columns):
@@ -126,12 +129,28 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, decimals)
     for name, one in found.items():
-        notes += [one.note] if one.note else []
-        _apply(table, notations, name, one)
+        notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     notes += drop_missing(table, writing.missing, expected)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
+    """Raise if a file has plain numbers where those of training had a word beside them that scales, such as '%'.
+
+    Of a data frame the numbers may be such as were read from a file.
+    """
+    for name in filter(expected.uses, table.columns):
+        notation = expected.notations.get(name)
+        if not (name in expected.numbers and isinstance(notation, Numbers) and is_scale(notation.suffix)):
+            continue
+        if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
+            row, suffix = int(np.argmax(which)), repr(notation.suffix)
+            raise DataError(
+                f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
+                f"was trained on values with it; write {suffix} beside all of them, as text"
+            )
 
 
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
@@ -155,11 +174,16 @@ def has_decimal_commas(found: Typed) -> bool:
     return "," in written and "." not in found.decimals
 
 
-def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found: Recognised) -> None:
-    if found.notation is None:
-        table[name] = table[name].map(_stripped)
-    else:
+def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found: Recognised) -> str:
+    """Make a column what it was found to be, and tell how many values of text are errors of a spreadsheet."""
+    if found.notation is not None:
         table[name], notations[name] = found.notation.parse(table[name]), found.notation
+        return ""
+    column = table[name].map(_stripped)
+    failed = column.isin(ERRORS)
+    table[name] = column.mask(failed) if failed.any() else column
+    counts = [f"{word!r} ({count:,})" for word, count in column[failed].value_counts().items()]
+    return f"{name}: missing where it says {', '.join(counts)}" if counts else ""
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:

@@ -1,0 +1,39 @@
+"""Labels of categories and classes, which are one however a program wrote them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from viva_tensor.tabular.notation import is_plain
+
+
+def index_among(labels: Sequence[str]) -> Callable[[str], int]:
+    """Return a function that gives the index of a label: its own, or that of the only one of its form; -1 for others.
+
+    Examples
+    --------
+    >>> index = index_among(["1", "Red", "red"])
+    >>> [index(label) for label in ("1.0", "red", "RED", "2")]
+    [0, 2, -1, -1]
+    """
+    exact = {label: i for i, label in enumerate(labels)}
+    forms = Counter(map(normal, labels))
+    alike = {normal(label): i for i, label in enumerate(labels) if forms[normal(label)] == 1}
+    return lambda label: exact[label] if label in exact else alike.get(normal(label), -1)
+
+
+def normal(label: str) -> str:
+    """Return the form in which labels are one, however a program wrote them: 1 and 1.0, Red and red.
+
+    Examples
+    --------
+    >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
+    ('1.5', '0', '007', 'red')
+    """
+    word = label.strip()
+    if not is_plain(word) or len(word) > 40:
+        return word.casefold()
+    number = Decimal(word).normalize()
+    return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)
