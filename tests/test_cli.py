@@ -110,6 +110,18 @@ class TestTrain:
         assert "A linear model does as well" in result.stdout
         assert "kept the linear model that it began as" in result.stdout
 
+    @pytest.mark.skipif(os.name != "posix", reason="file names are text")
+    @pytest.mark.parametrize("name", [b"M\xfcnchen.csv", "München.csv".encode()])
+    @pytest.mark.parametrize("coding", [{"PYTHONIOENCODING": "utf-8:strict"},
+                                        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])  # fmt: skip
+    def test_a_name_that_is_no_text(self, csv, tmp_path, name, coding):
+        (tmp_path / os.fsdecode(name)).write_bytes(csv.read_bytes())
+        command = [sys.executable, "-m", "viva_tensor", "train", name, "--target", "price", "--output", "run", *QUICK]
+        result = subprocess.run(command, cwd=tmp_path, env=os.environ | coding, capture_output=True, timeout=120)
+        assert (result.returncode, result.stderr) == (0, b"")
+        report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+        assert report.startswith(f"# price of {name.decode(errors='replace')}\n")
+
 
 class TestReport:
     def test_says_where_the_page_is_and_what_it_says(self, csv, tmp_path, monkeypatch):

@@ -99,6 +99,9 @@ def printing() -> Iterator[None]:
 
 
 def say(text: str, nl: bool = True) -> None:
-    """Print a text."""
+    """Print a text; what the encoding of a terminal lacks is a question mark."""
     with printing():
-        click.echo(text, nl=nl)
+        try:
+            click.echo(text, nl=nl)
+        except UnicodeEncodeError as error:
+            click.echo(text.encode(error.encoding, "replace").decode(error.encoding), nl=nl)

@@ -16,7 +16,7 @@ from typing import Any
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "check_writable", "is_stream", "json_bytes", "replace"]
+__all__ = ["as_path", "check_writable", "is_stream", "json_bytes", "readable", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 LONG = 100  # bytes of a name that is not repeated in that of the temporary file: together they might be too many
@@ -175,6 +175,17 @@ def _synchronise(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def readable(name: str) -> str:
+    """Return a name of a file, as the system gave it, as text that can be written: bytes that are no UTF-8 become �.
+
+    Examples
+    --------
+    >>> readable(b"M\\xc3\\xbcnchen.csv".decode("ascii", "surrogateescape")), readable("M\\udcfcnchen.csv")
+    ('München.csv', 'M�nchen.csv')
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:

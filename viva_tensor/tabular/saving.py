@@ -41,6 +41,10 @@ def save(
     - ``report.md``: a short report to read
     - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
     """
+    folder = Path(folder)
+    written = [] if written is None else written
+    written += run.model.save(folder)  # first: whatever befalls a text must not cost the run
+    source, command = files.readable(source), files.readable(command)
     versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
     contents = {
@@ -49,9 +53,6 @@ def save(
         "report.json": files.json_bytes(report.record(run) | {"versions": versions}),
         "report.md": report.markdown(run, source).encode(),
     }
-    folder = Path(folder)
-    written = [] if written is None else written
-    written += run.model.save(folder)
     for name, content in contents.items():
         written.append(files.replace(folder / name, content))
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
