@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 import viva_tensor as vt
+from viva_tensor import files
 from viva_tensor import train as training
 from viva_tensor.cli import cli
+from viva_tensor.tabular import runs
 
 QUICK = ["--epochs", "2", "--hidden", "8"]
 
@@ -66,12 +68,48 @@ class TestTrain:
             patched.setattr("viva_tensor.tabular.saving.save", full)
             result = invoke(*flags)
         assert result.exit_code == 2
-        assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device\n"
+        kept = f"the same command with --resume goes on from {tmp_path / 'run' / 'checkpoint.safetensors'}"
+        assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device; {kept}\n"
         assert os.listdir(tmp_path / "run") == ["checkpoint.safetensors"]
         assert invoke(*flags, "--resume").exit_code == 0
         assert "checkpoint.safetensors" not in os.listdir(tmp_path / "run")
         assert invoke(*flags).exit_code == 2
         assert invoke(*flags, "--force").exit_code == 0
+
+    def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(self, csv, tmp_path, monkeypatch):
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("viva_tensor.tabular.page.page", full)
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+        assert result.exit_code == 2
+        saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json, history.csv, predictions"
+        assert f"No space left on device; {saved}" in result.stderr
+        assert "; the same command with --resume goes on from" in result.stderr
+
+    @pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+    def test_two_in_one_folder(self, csv, tmp_path, more):
+        folder = tmp_path / "new" / "run"
+        with files.held(folder) as alone:
+            result = invoke("train", csv, "--target", "price", "--output", folder, *QUICK, *more)
+            assert os.listdir(folder) == []
+        assert alone == hasattr(os, "fork")
+        assert result.exit_code == 2
+        assert f"another training writes to {folder}; wait for it, or --output names" in result.stderr
+        assert not folder.parent.exists()
+
+    def test_a_run_that_came_meanwhile_is_not_replaced(self, csv, tmp_path, monkeypatch):
+        def come(*arguments, **named):
+            (tmp_path / "run").mkdir(exist_ok=True)
+            (tmp_path / "run" / "model.safetensors").write_bytes(b"another")
+            return run(*arguments, **named)
+
+        run = runs.run
+        monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+        assert result.exit_code == 0
+        assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
+        assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
 
     def test_options_reach_the_run(self, csv, tmp_path):
         options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
@@ -361,6 +399,7 @@ class TestErrors:
             (["none.csv"], "no such file: none.csv"),
             (["bad.csv", "--target", "price", "--output", "shop.csv"], "cannot write to shop.csv"),  # before it is read
             (["bad.csv", "--target", "price", "--output", "shop.csv/run"], "cannot write to shop.csv"),
+            (["bad.csv", "--target", "price", "--output", "n" * 999], "File name too long"),
         ],
     )
     def test_one_line_and_code_2(self, csv, tmp_path, monkeypatch, arguments, message):
@@ -420,7 +459,6 @@ class TestErrors:
         result = invoke("train", tmp_path / "t.parquet", "--target", "a", "--output", tmp_path / "run")
         assert result.exit_code == 2
         assert 'without pyarrow; pip install -U "viva-tensor[train]"' in result.stderr
-
 
 class TestProgram:
     @pytest.mark.parametrize("package", ["click", "pandas", "safetensors", "tqdm"])

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from support.launch import launch, needs_mpi, ranks
 
+from viva_tensor import files
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.distributed.agreement import raise_on_all
 from viva_tensor.distributed.ranks import job
@@ -123,6 +124,15 @@ def test_mistakes_are_said_once(parquet, tmp_path):
     assert "Traceback" not in done.stderr
     info = launch(2, "-m", "viva_tensor", "info")
     assert info.stdout.count("version ") == 1
+
+
+@needs_mpi
+def test_a_folder_that_another_training_writes_to(parquet, tmp_path):
+    with files.held(tmp_path / "run"):
+        done = train(2, parquet, tmp_path / "run")
+    assert done.returncode != 0
+    assert done.stderr.count("another training writes to") == 1
+    assert "Traceback" not in done.stderr
 
 
 @needs_mpi
