@@ -108,6 +108,7 @@ class TestTrain:
         monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
         assert result.exit_code == 0
+        assert f"Warning: {tmp_path / 'run'} has the model of another run by now; this one goes" in result.stderr
         assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
         assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
 
@@ -459,6 +460,21 @@ class TestErrors:
         result = invoke("train", tmp_path / "t.parquet", "--target", "a", "--output", tmp_path / "run")
         assert result.exit_code == 2
         assert 'without pyarrow; pip install -U "viva-tensor[train]"' in result.stderr
+
+    @pytest.mark.parametrize("arguments", [["train", "", "--target", "price"], ["train", "a.csv", "--output", ""],
+                                           ["predict", "run", "a.csv", "-o", ""], ["report", ""]])  # fmt: skip
+    def test_a_path_of_nothing(self, arguments):
+        result = invoke(*arguments)
+        assert result.exit_code == 2
+        assert result.stderr.endswith(": an empty path names no file\n")
+
+    @pytest.mark.parametrize("given", ["nan", "inf"])
+    @pytest.mark.parametrize("name", ["memory", "minutes", "interval", "quantile", "lr", "momentum", "test-fraction"])
+    def test_numbers_are_finite(self, given, name):
+        result = invoke("train", "--preset", "best", f"--{name}", given)
+        assert result.exit_code == 2
+        assert f"Invalid value for '--{name}': {given} is not " in result.stderr
+
 
 class TestProgram:
     @pytest.mark.parametrize("package", ["click", "pandas", "safetensors", "tqdm"])

@@ -25,8 +25,11 @@ from viva_tensor.endings import Unsaved, alone_in, failures, interruptions, prin
 from viva_tensor.options import (
     COUNT,
     PATH,
+    POSITIVE,
     SHARE,
     Failure,
+    NamedPath,
+    Number,
     class_weights,
     names_option,
     of_one,
@@ -124,7 +127,7 @@ def repeating(arguments: Sequence[str]) -> str:
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     help="Of training with --preset best, after which nothing new is begun.  [default: 10]",
 )
 @click.option(
@@ -154,11 +157,11 @@ def repeating(arguments: Sequence[str]) -> str:
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     help=f"Highest learning rate.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
     f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
-@click.option("--momentum", type=click.FloatRange(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
+@click.option("--momentum", type=Number(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
 @click.option(
     "--patience",
     type=COUNT,
@@ -172,7 +175,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--memory",
     metavar="GB",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Memory for the table on one process; a .csv or .parquet file that needs more is read in blocks.  [default: "
     "half of what is free]",
 )
@@ -313,7 +316,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
     "-o",
     "--output",
     metavar="FILE.csv",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(path_type=Path, dir_okay=False),
     help="Where to write the predictions.  [default: standard output]",
 )
 @click.option("--id", metavar="COLUMN", help="Column to carry over.  [default: that of the training]")
@@ -367,7 +370,7 @@ def predict(
 
 @cli.command(context_settings={"show_default": True})
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: 1, then all]")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, help="Time for each figure.")
+@click.option("--seconds", type=POSITIVE, default=0.2, help="Time for each figure.")
 @click.option("--plot", type=PATH, metavar="FILE.png", help="Draw the roofline of the last table.")
 def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
     """Measure this machine and the kernels on it, beside NumPy (and PyTorch or JAX where installed).

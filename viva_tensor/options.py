@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,29 @@ from click.core import ParameterSource
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
 
+
+class NamedPath(click.Path):
+    """A path that is not empty: of nothing, Python would make the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        return super().convert(value, parameter, context) if value != "" else self.fail("an empty path names no file")
+
+
+class Number(click.FloatRange):
+    """A finite number of a range: that range alone has nan, which is neither below nor above anything."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a number from its text."""
+        number = super().convert(value, parameter, context)
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite")
+
+
 OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
-PATH = click.Path(path_type=Path)
+PATH = NamedPath(path_type=Path)
 COUNT = click.IntRange(min=1)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = Number(0, 1, min_open=True, max_open=True)
+POSITIVE = Number(0, min_open=True)
 
 
 class Failure(click.ClickException):

@@ -88,7 +88,7 @@ def check_folder(folder: Path) -> None:
 
 
 def unused(folder: Path) -> Path:
-    """Return a folder, or the first of this name with a number that has no model.
+    """Return a folder, or the first of this name with a number that has no model, with a warning.
 
     Examples
     --------
@@ -96,7 +96,10 @@ def unused(folder: Path) -> Path:
     'no such folder'
     """
     names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
-    return next(one for one in names if not (one / WEIGHTS).exists())
+    found = next(one for one in names if not (one / WEIGHTS).exists())
+    if found != folder:
+        warnings.warn(f"{folder} has the model of another run by now; this one goes to {found}", stacklevel=2)
+    return found
 
 
 def appended(table: pd.DataFrame, predictions: pd.DataFrame, id: str | None = None) -> pd.DataFrame:
