@@ -94,9 +94,11 @@ def resuming(resume: bool) -> Iterator[None]:
             raise
         raise Failure(f"{error}; or --force in place of --resume starts anew") from error
     except InvalidValue as error:
-        if not (resume and "rows" in error.reason):
+        if not resume:
             raise
-        hint = "the same --memory, too: rows read in blocks are others; --force in place of --resume starts anew"
+        hint = "--force in place of --resume starts anew"
+        if "with other rows" in error.reason:  # and settings as they were
+            hint = f"the same --memory, too: rows read in blocks are others; {hint}"
         raise Failure(f"{error} ({hint})") from error
 
 

@@ -236,7 +236,8 @@ def test_too_few_processors_are_reported_with_a_hint():
     assert affinity_problems([Affinity(host, whole, 8, 8) for host in "ab"]) == []
     assert affinity_problems([Affinity("a", frozenset({rank}), 2, 1) for rank in range(2)]) == []
     (shared,) = affinity_problems([*[Affinity("a", whole, 8, 1)] * 2, *[Affinity("b", whole, 8, 3)] * 3])
-    assert shared == "b: 3 ranks of 9 threads in all share 8 processors; start them with --threads 2"
+    hint = "start them with OMP_NUM_THREADS=2 (or --threads 2)"
+    assert shared == f"b: 3 ranks of 9 threads in all share 8 processors; {hint}"
     (crowded,) = affinity_problems([Affinity("a", frozenset({0, 1}), 2, 1)] * 3)
     assert crowded.endswith("start no more than 2 ranks a host")
     (bound,) = affinity_problems([Affinity("a", frozenset({rank}), 8, 1) for rank in range(2)], "Open MPI v5")
