@@ -249,7 +249,10 @@ class TestResume:
         assert "the same command with --resume goes on" in result.stderr
         assert os.listdir(tmp_path / "a") == ["checkpoint.safetensors"]
 
-        assert invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume").exit_code == 2
+        result = invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume")
+        assert result.exit_code == 2
+        assert "was written with other seed=0" in result.stderr
+        assert result.stderr.endswith("(--force in place of --resume starts anew)\n")
         assert invoke(*command, "--output", tmp_path / "a", "--resume").exit_code == 0
         assert invoke(*command, "--output", tmp_path / "b").exit_code == 0
         for name in ("model.safetensors", "history.csv", "predictions.csv"):
@@ -467,6 +470,15 @@ class TestErrors:
         result = invoke(*arguments)
         assert result.exit_code == 2
         assert result.stderr.endswith(": an empty path names no file\n")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    @pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])
+    def test_a_table_from_a_pipe(self, tmp_path, arguments):
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", "/dev/fd/0"):
+            result = invoke(*arguments, path)
+            assert result.exit_code == 2
+            assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
 
     @pytest.mark.parametrize("given", ["nan", "inf"])
     @pytest.mark.parametrize("name", ["memory", "minutes", "interval", "quantile", "lr", "momentum", "test-fraction"])

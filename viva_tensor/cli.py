@@ -27,6 +27,7 @@ from viva_tensor.options import (
     PATH,
     POSITIVE,
     SHARE,
+    TABLE,
     Failure,
     NamedPath,
     Number,
@@ -85,7 +86,7 @@ def repeating(arguments: Sequence[str]) -> str:
 
 
 @cli.command(context_settings={"show_default": True})
-@click.argument("file", type=PATH, required=False)
+@click.argument("file", type=TABLE, required=False)
 @click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
 @click.option(
     "--task",
@@ -311,7 +312,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
 
 @cli.command(context_settings={"show_default": True})
 @click.argument("folder", metavar="MODEL_FOLDER", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=TABLE)
 @click.option(
     "-o",
     "--output",

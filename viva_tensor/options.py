@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 from click.core import ParameterSource
 
+from viva_tensor import files
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
 
@@ -22,6 +25,16 @@ class NamedPath(click.Path):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Return a path from its text."""
         return super().convert(value, parameter, context) if value != "" else self.fail("an empty path names no file")
+
+
+class TablePath(NamedPath):
+    """The path of a table, which is read from its beginning more than once."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        path = super().convert(value, parameter, context)
+        hint = "it can be read but once; save what it gives to a file such as table.csv first"
+        return path if not files.is_stream(path) else self.fail(f"{path} is a pipe or a device: {hint}")
 
 
 class Number(click.FloatRange):
@@ -35,6 +48,7 @@ class Number(click.FloatRange):
 
 OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
 PATH = NamedPath(path_type=Path)
+TABLE = TablePath(path_type=Path)
 COUNT = click.IntRange(min=1)
 SHARE = Number(0, 1, min_open=True, max_open=True)
 POSITIVE = Number(0, min_open=True)
@@ -79,7 +93,7 @@ def shares(context: click.Context, parameter: click.Parameter, text: str) -> tup
 
 
 def _share(text: str, parameter: click.Parameter, context: click.Context) -> float:
-    found: float = SHARE.convert(text.strip(), parameter, context)  # type: ignore[arg-type]  # it takes text, too
+    found: float = SHARE.convert(text.strip(), parameter, context)
     return found
 
 
@@ -122,9 +136,18 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def check_dates(date_format: str | None) -> None:
+    """Raise if no dates could be written so."""
+    try:
+        pd.to_datetime(pd.Series(["a date"]), format=date_format or "ISO8601", errors="coerce")
+    except (ValueError, re.error) as error:
+        raise Failure(f"--date-format takes a format such as %d.%m.%Y; got {date_format!r} ({error})") from error
+
+
 def reading_of(said: dict[str, Any]) -> Reading:
     """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
     separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
+    check_dates(said["date_format"])
     writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
     return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
 
