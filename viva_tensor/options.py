@@ -37,6 +37,21 @@ class TablePath(NamedPath):
         return path if not files.is_stream(path) else self.fail(f"{path} is a pipe or a device: {hint}")
 
 
+class PicturePath(NamedPath):
+    """The path of a picture that can be written, which is found out before what it shows is computed."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        path = super().convert(value, parameter, context)
+        if not Path(path).parent.is_dir():
+            self.fail(f"there is no folder {Path(path).parent}")
+        try:
+            files.check_writable(Path(path))
+        except OSError as error:
+            self.fail(f"cannot write to {path}: {error.strerror or error}")
+        return path
+
+
 class Number(click.FloatRange):
     """A finite number of a range: that range alone has nan, which is neither below nor above anything."""
 
@@ -48,6 +63,7 @@ class Number(click.FloatRange):
 
 OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
 PATH = NamedPath(path_type=Path)
+PICTURE = PicturePath(path_type=str, dir_okay=False)
 TABLE = TablePath(path_type=Path)
 COUNT = click.IntRange(min=1)
 SHARE = Number(0, 1, min_open=True, max_open=True)
