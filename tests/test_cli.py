@@ -3,34 +3,17 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from support.commands import QUICK, invoke, shop
 
 import viva_tensor as vt
-from viva_tensor import files
 from viva_tensor import train as training
-from viva_tensor.cli import cli
-from viva_tensor.tabular import runs
-
-QUICK = ["--epochs", "2", "--hidden", "8"]
 
 
 @pytest.fixture
 def csv(tmp_path):
-    rng = np.random.default_rng(1)
-    table = pd.DataFrame({"size": rng.uniform(1, 9, 60), "kind": rng.choice(["a", "b"], 60), "fixed": 1})
-    table["price"] = table["size"] * 10
-    table.loc[5, "price"] = np.nan
-    table["flag"] = table["size"] > 5
-    path = tmp_path / "shop.csv"
-    table.to_csv(path, index=False)
-    return path
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    return shop(tmp_path)
 
 
 def call(*arguments, cwd, code="from viva_tensor.__main__ import main; main()"):
@@ -76,42 +59,6 @@ class TestTrain:
         assert invoke(*flags).exit_code == 2
         assert invoke(*flags, "--force").exit_code == 0
 
-    def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(self, csv, tmp_path, monkeypatch):
-        def full(*arguments):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("viva_tensor.tabular.page.page", full)
-        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
-        assert result.exit_code == 2
-        saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json, history.csv, predictions"
-        assert f"No space left on device; {saved}" in result.stderr
-        assert "; the same command with --resume goes on from" in result.stderr
-
-    @pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
-    def test_two_in_one_folder(self, csv, tmp_path, more):
-        folder = tmp_path / "new" / "run"
-        with files.held(folder) as alone:
-            result = invoke("train", csv, "--target", "price", "--output", folder, *QUICK, *more)
-            assert os.listdir(folder) == []
-        assert alone == hasattr(os, "fork")
-        assert result.exit_code == 2
-        assert f"another training writes to {folder}; wait for it, or --output names" in result.stderr
-        assert not folder.parent.exists()
-
-    def test_a_run_that_came_meanwhile_is_not_replaced(self, csv, tmp_path, monkeypatch):
-        def come(*arguments, **named):
-            (tmp_path / "run").mkdir(exist_ok=True)
-            (tmp_path / "run" / "model.safetensors").write_bytes(b"another")
-            return run(*arguments, **named)
-
-        run = runs.run
-        monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
-        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
-        assert result.exit_code == 0
-        assert f"Warning: {tmp_path / 'run'} has the model of another run by now; this one goes" in result.stderr
-        assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
-        assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
-
     def test_options_reach_the_run(self, csv, tmp_path):
         options = {"hidden": "5, 3", "epochs": 3, "batch-size": 7, "lr": 0.01, "momentum": 0.5, "test-fraction": 0.4,
                    "seed": 9, "threads": 1, "patience": 3, "activation": "identity"}  # fmt: skip
@@ -148,18 +95,6 @@ class TestTrain:
         result = invoke("train", csv, *flags, "--output", tmp_path / "relu")  # begins as a linear model
         assert "A linear model does as well" in result.stdout
         assert "kept the linear model that it began as" in result.stdout
-
-    @pytest.mark.skipif(os.name != "posix", reason="file names are text")
-    @pytest.mark.parametrize("name", [b"M\xfcnchen.csv", "München.csv".encode()])
-    @pytest.mark.parametrize("coding", [{"PYTHONIOENCODING": "utf-8:strict"},
-                                        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])  # fmt: skip
-    def test_a_name_that_is_no_text(self, csv, tmp_path, name, coding):
-        (tmp_path / os.fsdecode(name)).write_bytes(csv.read_bytes())
-        command = [sys.executable, "-m", "viva_tensor", "train", name, "--target", "price", "--output", "run", *QUICK]
-        result = subprocess.run(command, cwd=tmp_path, env=os.environ | coding, capture_output=True, timeout=120)
-        assert (result.returncode, result.stderr) == (0, b"")
-        report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
-        assert report.startswith(f"# price of {name.decode(errors='replace')}\n")
 
 
 class TestReport:
@@ -463,29 +398,6 @@ class TestErrors:
         result = invoke("train", tmp_path / "t.parquet", "--target", "a", "--output", tmp_path / "run")
         assert result.exit_code == 2
         assert 'without pyarrow; pip install -U "viva-tensor[train]"' in result.stderr
-
-    @pytest.mark.parametrize("arguments", [["train", "", "--target", "price"], ["train", "a.csv", "--output", ""],
-                                           ["predict", "run", "a.csv", "-o", ""], ["report", ""]])  # fmt: skip
-    def test_a_path_of_nothing(self, arguments):
-        result = invoke(*arguments)
-        assert result.exit_code == 2
-        assert result.stderr.endswith(": an empty path names no file\n")
-
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-    @pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])
-    def test_a_table_from_a_pipe(self, tmp_path, arguments):
-        os.mkfifo(tmp_path / "pipe")
-        for path in (tmp_path / "pipe", "/dev/fd/0"):
-            result = invoke(*arguments, path)
-            assert result.exit_code == 2
-            assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
-
-    @pytest.mark.parametrize("given", ["nan", "inf"])
-    @pytest.mark.parametrize("name", ["memory", "minutes", "interval", "quantile", "lr", "momentum", "test-fraction"])
-    def test_numbers_are_finite(self, given, name):
-        result = invoke("train", "--preset", "best", f"--{name}", given)
-        assert result.exit_code == 2
-        assert f"Invalid value for '--{name}': {given} is not " in result.stderr
 
 
 class TestProgram:
