@@ -1,15 +1,17 @@
 """Commands of the command line, run in this process, and a table for them."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from viva_tensor.cli import cli
 
 QUICK = ["--epochs", "2", "--hidden", "8"]
 
 
-def shop(folder):
+def shop(folder: Path) -> Path:
     """Write a table to a folder and return its path."""
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"size": rng.uniform(1, 9, 60), "kind": rng.choice(["a", "b"], 60), "fixed": 1})
@@ -21,6 +23,6 @@ def shop(folder):
     return path
 
 
-def invoke(*arguments):
+def invoke(*arguments: object) -> Result:
     """Return the result of a command."""
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])
