@@ -3,32 +3,17 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from support.commands import QUICK, invoke, shop
 
 import viva_tensor as vt
 from viva_tensor import train as training
-from viva_tensor.cli import cli
-
-QUICK = ["--epochs", "2", "--hidden", "8"]
 
 
 @pytest.fixture
 def csv(tmp_path):
-    rng = np.random.default_rng(1)
-    table = pd.DataFrame({"size": rng.uniform(1, 9, 60), "kind": rng.choice(["a", "b"], 60), "fixed": 1})
-    table["price"] = table["size"] * 10
-    table.loc[5, "price"] = np.nan
-    table["flag"] = table["size"] > 5
-    path = tmp_path / "shop.csv"
-    table.to_csv(path, index=False)
-    return path
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    return shop(tmp_path)
 
 
 def call(*arguments, cwd, code="from viva_tensor.__main__ import main; main()"):
@@ -66,7 +51,8 @@ class TestTrain:
             patched.setattr("viva_tensor.tabular.saving.save", full)
             result = invoke(*flags)
         assert result.exit_code == 2
-        assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device\n"
+        kept = f"the same command with --resume goes on from {tmp_path / 'run' / 'checkpoint.safetensors'}"
+        assert result.stderr == f"Error: cannot write to {tmp_path / 'run'}: No space left on device; {kept}\n"
         assert os.listdir(tmp_path / "run") == ["checkpoint.safetensors"]
         assert invoke(*flags, "--resume").exit_code == 0
         assert "checkpoint.safetensors" not in os.listdir(tmp_path / "run")
@@ -198,7 +184,10 @@ class TestResume:
         assert "the same command with --resume goes on" in result.stderr
         assert os.listdir(tmp_path / "a") == ["checkpoint.safetensors"]
 
-        assert invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume").exit_code == 2
+        result = invoke(*command, "--seed", "1", "--output", tmp_path / "a", "--resume")
+        assert result.exit_code == 2
+        assert "was written with other seed=0" in result.stderr
+        assert result.stderr.endswith("(--force in place of --resume starts anew)\n")
         assert invoke(*command, "--output", tmp_path / "a", "--resume").exit_code == 0
         assert invoke(*command, "--output", tmp_path / "b").exit_code == 0
         for name in ("model.safetensors", "history.csv", "predictions.csv"):
@@ -349,6 +338,7 @@ class TestErrors:
             (["none.csv"], "no such file: none.csv"),
             (["bad.csv", "--target", "price", "--output", "shop.csv"], "cannot write to shop.csv"),  # before it is read
             (["bad.csv", "--target", "price", "--output", "shop.csv/run"], "cannot write to shop.csv"),
+            (["bad.csv", "--target", "price", "--output", "n" * 999], "File name too long"),
         ],
     )
     def test_one_line_and_code_2(self, csv, tmp_path, monkeypatch, arguments, message):

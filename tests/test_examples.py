@@ -1,6 +1,9 @@
 """The worked examples run, and find in real data what is there."""
 
+import importlib
+
 import pytest
+from click.testing import CliRunner
 
 
 def test_diamonds(capsys):
@@ -52,3 +55,28 @@ def test_uncertainty(capsys):
 
     assert uncertainty.main(rows=8000, size=3, epochs=10) < 0.05
     assert "intervals hold" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("diamonds", ["--rows", "10000000"], "10000000 is not in the range 2<=x<=53940"),
+        ("cancer", ["--folds", "1000"], "1000 is not in the range 2<=x<=159"),
+        ("burgers", ["--picture", "none/x.png"], "there is no folder none"),
+        ("molecule", ["--picture", "none/x.png"], "there is no folder none"),
+        ("uncertainty", ["--picture", "."], "is a directory"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(name, arguments, said):
+    if name == "cancer":
+        pytest.importorskip("sklearn", reason="scikit-learn, which holds the cases, is not installed")
+    command = importlib.import_module(f"viva_tensor.examples.{name}").command
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_help_shows_defaults():
+    for name, said in (("burgers", "default: 500"), ("molecule", "default: 60")):
+        command = importlib.import_module(f"viva_tensor.examples.{name}").command
+        assert said in CliRunner().invoke(command, ["--help"]).stdout

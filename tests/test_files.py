@@ -168,3 +168,43 @@ def test_whether_a_file_can_be_written_is_found_out_before(tmp_path):
             files.check_writable(wrong)
         assert caught.value.filename == str(wrong)
     assert os.listdir(path.parent) == ["model"]
+
+
+def hold(folder):
+    code = f"""if True:
+        import pathlib, sys, time
+        from viva_tensor import files
+        with files.held(pathlib.Path({os.fspath(folder)!r})) as alone:
+            print(alone, flush=True)
+            time.sleep(60)
+    """
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="folders cannot be held")
+def test_a_folder_is_held_until_its_holder_ends_even_if_it_is_killed(tmp_path):
+    with hold(tmp_path / "a" / "b") as process:
+        assert process.stdout.readline() == "True\n"
+        with files.held(tmp_path / "a" / "b") as alone:
+            assert not alone
+        process.kill()
+    with files.held(tmp_path / "a" / "b") as alone:
+        assert alone
+        (tmp_path / "a" / "b" / "model").touch()
+    assert os.listdir(tmp_path / "a" / "b") == ["model"]
+
+
+def test_where_folders_cannot_be_held_nobody_is_kept_out(tmp_path, monkeypatch):
+    class NoLocks:
+        LOCK_EX, LOCK_NB = 2, 4
+
+        @staticmethod
+        def flock(handle, how):
+            raise OSError(37, "No locks available")
+
+    for system in (NoLocks, None):
+        monkeypatch.setattr(files, "fcntl", system)
+        with files.held(tmp_path / "a") as first, files.held(tmp_path / "a") as second:
+            assert first
+            assert second
+        assert os.listdir(tmp_path) == []

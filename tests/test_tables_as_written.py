@@ -348,6 +348,8 @@ def test_words_for_missing_values_hold_for_new_rows(folder, plane):
         ("km;x\n12.500;1,799\n9.800;1,659\n", [], "which is 1799 or 1.799; say --thousands , or --decimal ,"),
         ('a,x\n"say \\"hi\\"",1\nb,2\n', [], "a quote that opens in line 2 is not closed"),
         ("x,y\n1,2\n2,3\n", ["--drop", "x"], "the column 'x' cannot be both dropped and predicted"),
+        ("x,y\n1,2\n2,3\n", ["--date-format", "%"], "--date-format takes a format such as %d.%m.%Y; got '%' (stray %"),
+        ("x,y\n1,2\n2,3\n", ["--date-format", "%d%d"], "got '%d%d' (redefinition of group"),
     ],
 )
 def test_refused(folder, content, flags, said):

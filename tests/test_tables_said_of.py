@@ -124,9 +124,15 @@ def test_columns_cannot_be_two_things(folder):
     assert "'x' cannot be both numeric and categorical" in folder.refused(
         "t.csv", "y", "--numeric", "x", "--categorical", "x"
     )
-    for flag, role in (("--id", "the name of rows"), ("--categorical", "categorical"), ("--numeric", "numeric")):
+    how = "--task or kind= says how to predict it"
+    for flag, role, hint in (
+        ("--id", "the name of rows", "name another with --id"),
+        ("--drop", "dropped", "leave it out of --drop"),
+        ("--categorical", "categorical", how),
+        ("--numeric", "numeric", how),
+    ):
         told = folder.refused("t.csv", "y", flag, "y")
-        assert f"the column 'y' cannot be both {role} and predicted; --task or kind= says how to predict it" in told
+        assert f"the column 'y' cannot be both {role} and predicted; {hint}" in told
     told = folder.refused("t.csv", "y", "--id", "kind", "--categorical", "kind")
     assert "'kind' cannot be both categorical and the name of rows" in told
     assert "the column 'kind' is to be numeric and holds text: row 0 has 'b'" in folder.refused(

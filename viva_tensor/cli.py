@@ -21,12 +21,16 @@ from viva_tensor import bench as benchmark
 from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
-from viva_tensor.endings import failures, interruptions, printing, resuming, say
+from viva_tensor.endings import Unsaved, alone_in, failures, interruptions, printing, resuming, say
 from viva_tensor.options import (
     COUNT,
     PATH,
+    POSITIVE,
     SHARE,
+    TABLE,
     Failure,
+    NamedPath,
+    Number,
     class_weights,
     names_option,
     of_one,
@@ -82,7 +86,7 @@ def repeating(arguments: Sequence[str]) -> str:
 
 
 @cli.command(context_settings={"show_default": True})
-@click.argument("file", type=PATH, required=False)
+@click.argument("file", type=TABLE, required=False)
 @click.option("--target", metavar="COLUMN", help="Column to predict.  [default: price, without FILE]")
 @click.option(
     "--task",
@@ -124,7 +128,7 @@ def repeating(arguments: Sequence[str]) -> str:
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=POSITIVE,
     help="Of training with --preset best, after which nothing new is begun.  [default: 10]",
 )
 @click.option(
@@ -154,11 +158,11 @@ def repeating(arguments: Sequence[str]) -> str:
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     help=f"Learning rate at first.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
     f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
-@click.option("--momentum", type=click.FloatRange(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
+@click.option("--momentum", type=Number(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
 @click.option(
     "--patience",
     type=COUNT,
@@ -172,7 +176,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--memory",
     metavar="GB",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Memory for the table on one process; a .csv or .parquet file that needs more is read in blocks.  [default: "
     "half of what is free]",
 )
@@ -226,13 +230,14 @@ def train(
     with failures():  # before the work, not after it
         named = presets.named(preset, of_one(click.get_current_context()))
         preset = presets.ONE if resume and preset is None else named
-        check_output(output, checkpoint, resume, force)
+        saving.check_folder(output)
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
     asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
     usual = default_threads(ranks)  # which all ranks find out together
     written: list[Path] = []
-    with failures(), interruptions(checkpoint, resume, written), resuming(resume):
+    with failures(), alone_in(output, ranks), interruptions(checkpoint, resume, written), resuming(resume):
+        check_output(output, checkpoint, resume, force)
         with vt.num_threads(threads or usual), bars(ranks.first):
             if ranks.size > 1 and memory is not None:
                 raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
@@ -255,7 +260,9 @@ def train(
                 timed=timed,
             )
         if ranks.first:
-            finish(run, output, file.name, checkpoint, written)
+            # where folders cannot be held, another run may have come
+            free = output if resume or force else saving.unused(output)
+            finish(run, free, file.name, checkpoint, written)
 
 
 def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[Path]) -> None:
@@ -264,7 +271,7 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
         saving.save(run, output, source, repeating(sys.argv[1:]), written)
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
-        raise Failure(f"cannot write to {output}: {error.strerror or error}") from error
+        raise Unsaved(f"cannot write to {output}: {error.strerror or error}") from error
     say("\n" + report.summary(run))
     if run.fit.times:
         say("\n" + report.shares(run.fit.times))
@@ -292,8 +299,7 @@ def report_command(folder: Path, shown: bool) -> None:
 
 
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
-    """Raise if a run cannot be written to a folder, or would replace another that is there."""
-    saving.check_folder(output)
+    """Raise if there is no run to resume in a folder, or one that would be replaced."""
     if resume:
         if not checkpoint.is_file():
             raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
@@ -306,12 +312,12 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
 
 @cli.command(context_settings={"show_default": True})
 @click.argument("folder", metavar="MODEL_FOLDER", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=TABLE)
 @click.option(
     "-o",
     "--output",
     metavar="FILE.csv",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(path_type=Path, dir_okay=False),
     help="Where to write the predictions.  [default: standard output]",
 )
 @click.option("--id", metavar="COLUMN", help="Column to carry over.  [default: that of the training]")
@@ -365,7 +371,7 @@ def predict(
 
 @cli.command(context_settings={"show_default": True})
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: 1, then all]")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=0.2, help="Time for each figure.")
+@click.option("--seconds", type=POSITIVE, default=0.2, help="Time for each figure.")
 @click.option("--plot", type=PATH, metavar="FILE.png", help="Draw the roofline of the last table.")
 def bench(threads: int | None, seconds: float, plot: Path | None) -> None:
     """Measure this machine and the kernels on it, beside NumPy (and PyTorch or JAX where installed).

@@ -6,11 +6,13 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import click
 
+from viva_tensor import files
+from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.options import Failure
 from viva_tensor.tabular.data import DataError
@@ -21,6 +23,10 @@ class Interrupted(click.ClickException):
     """An interruption, with the exit code of a program ended by SIGINT."""
 
     exit_code = 130
+
+
+class Unsaved(Failure):
+    """A trained network whose files cannot be written."""
 
 
 @contextmanager
@@ -44,8 +50,17 @@ def failures() -> Iterator[None]:
 
 
 @contextmanager
+def alone_in(output: Path, ranks: Ranks) -> Iterator[None]:
+    """Keep other trainings out of a folder, or raise if one is there."""
+    with files.held(output) if ranks.first else nullcontext(True) as alone:
+        if not ranks.from_first("train", lambda: alone):
+            raise Failure(f"another training writes to {output}; wait for it, or --output names another folder")
+        yield
+
+
+@contextmanager
 def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> Iterator[None]:
-    """After an interruption from the keyboard, tell which files are whole, and how to resume if there is a checkpoint.
+    """After an interruption, or files that cannot be written, tell which are whole, and how to go on if one can.
 
     Parameters
     ----------
@@ -58,12 +73,14 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Unsaved) as error:
         left = []
         if written:
             left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
             left.append(f"the same command with --resume goes on from {checkpoint}")
+        if isinstance(error, Unsaved):
+            raise Failure("; ".join([error.message, *left])) from error
         raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
 
 
@@ -77,9 +94,11 @@ def resuming(resume: bool) -> Iterator[None]:
             raise
         raise Failure(f"{error}; or --force in place of --resume starts anew") from error
     except InvalidValue as error:
-        if not (resume and "rows" in error.reason):
+        if not resume:
             raise
-        hint = "the same --memory, too: rows read in blocks are others; --force in place of --resume starts anew"
+        hint = "--force in place of --resume starts anew"
+        if "with other rows" in error.reason:  # and settings as they were
+            hint = f"the same --memory, too: rows read in blocks are others; {hint}"
         raise Failure(f"{error} ({hint})") from error
 
 
@@ -99,6 +118,9 @@ def printing() -> Iterator[None]:
 
 
 def say(text: str, nl: bool = True) -> None:
-    """Print a text."""
+    """Print a text; what the encoding of a terminal lacks is a question mark."""
     with printing():
-        click.echo(text, nl=nl)
+        try:
+            click.echo(text, nl=nl)
+        except UnicodeEncodeError as error:
+            click.echo(text.encode(error.encoding, "replace").decode(error.encoding), nl=nl)

@@ -14,9 +14,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "check_writable", "is_stream", "json_bytes", "replace"]
+__all__ = ["as_path", "check_writable", "held", "is_stream", "json_bytes", "readable", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 LONG = 100  # bytes of a name that is not repeated in that of the temporary file: together they might be too many
@@ -103,6 +108,47 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Make a folder and hold it; yield whether no other process holds it. If it stays empty, it is removed in the end.
+
+    The system forgets who holds a folder when the process ends, even if it is killed. Where folders cannot be held, as
+    on Windows and on some disks of a network, nobody is kept out.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as above:
+    ...     with held(Path(above) / "new") as first, held(Path(above) / "new") as second:
+    ...         print(first, second)
+    ...     os.listdir(above)
+    True False
+    []
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        yield handle is None or _lock(handle)
+    finally:
+        with suppress(OSError):  # not empty
+            for one in made:
+                one.rmdir()
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Return whether no other process has a lock on what is open."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # this disk has no locks
+        return True
+    return True
+
+
+@contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Name a path in errors of the system, instead of that of a temporary file."""
     try:
@@ -175,6 +221,17 @@ def _synchronise(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def readable(name: str) -> str:
+    """Return a name of a file, as the system gave it, as text that can be written: bytes that are no UTF-8 become �.
+
+    Examples
+    --------
+    >>> readable(b"M\\xc3\\xbcnchen.csv".decode("ascii", "surrogateescape")), readable("M\\udcfcnchen.csv")
+    ('München.csv', 'M�nchen.csv')
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def json_bytes(record: Mapping[str, Any]) -> bytes:

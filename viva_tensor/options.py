@@ -4,20 +4,70 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import pandas as pd
 from click.core import ParameterSource
 
+from viva_tensor import files
 from viva_tensor.tabular.reading import Reading
 from viva_tensor.tabular.recognition import Writing
 
+
+class NamedPath(click.Path):
+    """A path that is not empty: of nothing, Python would make the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        return super().convert(value, parameter, context) if value != "" else self.fail("an empty path names no file")
+
+
+class TablePath(NamedPath):
+    """The path of a table, which is read from its beginning more than once."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        path = super().convert(value, parameter, context)
+        hint = "it can be read but once; save what it gives to a file such as table.csv first"
+        return path if not files.is_stream(path) else self.fail(f"{path} is a pipe or a device: {hint}")
+
+
+class PicturePath(NamedPath):
+    """The path of a picture that can be written, which is found out before what it shows is computed."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a path from its text."""
+        path = super().convert(value, parameter, context)
+        if not Path(path).parent.is_dir():
+            self.fail(f"there is no folder {Path(path).parent}")
+        try:
+            files.check_writable(Path(path))
+        except OSError as error:
+            self.fail(f"cannot write to {path}: {error.strerror or error}")
+        return path
+
+
+class Number(click.FloatRange):
+    """A finite number of a range: that range alone has nan, which is neither below nor above anything."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return a number from its text."""
+        number = super().convert(value, parameter, context)
+        return number if math.isfinite(number) else self.fail(f"{value} is not finite")
+
+
 OF_ONE = ("hidden", "epochs", "batch_size", "activation", "optimizer", "lr", "momentum", "patience")
-PATH = click.Path(path_type=Path)
+PATH = NamedPath(path_type=Path)
+PICTURE = PicturePath(path_type=str, dir_okay=False)
+TABLE = TablePath(path_type=Path)
 COUNT = click.IntRange(min=1)
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = Number(0, 1, min_open=True, max_open=True)
+POSITIVE = Number(0, min_open=True)
 
 
 class Failure(click.ClickException):
@@ -59,7 +109,7 @@ def shares(context: click.Context, parameter: click.Parameter, text: str) -> tup
 
 
 def _share(text: str, parameter: click.Parameter, context: click.Context) -> float:
-    found: float = SHARE.convert(text.strip(), parameter, context)  # type: ignore[arg-type]  # it takes text, too
+    found: float = SHARE.convert(text.strip(), parameter, context)
     return found
 
 
@@ -102,9 +152,18 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def check_dates(date_format: str | None) -> None:
+    """Raise if no dates could be written so."""
+    try:
+        pd.to_datetime(pd.Series(["a date"]), format=date_format or "ISO8601", errors="coerce")
+    except (ValueError, re.error) as error:
+        raise Failure(f"--date-format takes a format such as %d.%m.%Y; got {date_format!r} ({error})") from error
+
+
 def reading_of(said: dict[str, Any]) -> Reading:
     """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
     separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
+    check_dates(said["date_format"])
     writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
     return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from support.launch import launch, needs_mpi, ranks
 
+from viva_tensor import files
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.distributed.agreement import raise_on_all
 from viva_tensor.distributed.ranks import job
@@ -126,6 +127,15 @@ def test_mistakes_are_said_once(parquet, tmp_path):
 
 
 @needs_mpi
+def test_a_folder_that_another_training_writes_to(parquet, tmp_path):
+    with files.held(tmp_path / "run"):
+        done = train(2, parquet, tmp_path / "run")
+    assert done.returncode != 0
+    assert done.stderr.count("another training writes to") == 1
+    assert "Traceback" not in done.stderr
+
+
+@needs_mpi
 def test_fit_takes_its_part_of_mapped_rows(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 3)).astype("f4")
@@ -226,7 +236,8 @@ def test_too_few_processors_are_reported_with_a_hint():
     assert affinity_problems([Affinity(host, whole, 8, 8) for host in "ab"]) == []
     assert affinity_problems([Affinity("a", frozenset({rank}), 2, 1) for rank in range(2)]) == []
     (shared,) = affinity_problems([*[Affinity("a", whole, 8, 1)] * 2, *[Affinity("b", whole, 8, 3)] * 3])
-    assert shared == "b: 3 ranks of 9 threads in all share 8 processors; start them with --threads 2"
+    hint = "start them with OMP_NUM_THREADS=2 (or --threads 2)"
+    assert shared == f"b: 3 ranks of 9 threads in all share 8 processors; {hint}"
     (crowded,) = affinity_problems([Affinity("a", frozenset({0, 1}), 2, 1)] * 3)
     assert crowded.endswith("start no more than 2 ranks a host")
     (bound,) = affinity_problems([Affinity("a", frozenset({rank}), 8, 1) for rank in range(2)], "Open MPI v5")

@@ -59,6 +59,7 @@ def test_a_table_is_learned_by_several_networks_that_are_saved_as_one(tmp_path):
     assert run.scores["least squares"].rmse == pytest.approx(plain.rmse, rel=0.01)  # without bins
     assert run.rows["train"] + run.rows["test"] == 1000
     assert run.rows["validation"] == 0
+    assert all(type(number) is int for number in run.fit.history["epoch"])
     tabular.save(run, tmp_path)
     found = tabular.load(tmp_path).predict(new)
     pd.testing.assert_frame_equal(found, run.model.predict(new))

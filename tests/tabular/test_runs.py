@@ -311,6 +311,20 @@ class TestLoad:
         safetensors.numpy.save_file(safetensors.numpy.load_file(path), path)
         assert load(tmp_path / "0").layers[0].w.data.shape[0] == 8
 
+    def test_a_changed_digit_in_preprocessing(self, animals, tmp_path):
+        saving.save(runs.run(animals, "weight", QUICK), tmp_path)
+        path = tmp_path / "preprocessing.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(dict(reversed(record.items()))))  # the same, laid out otherwise
+        predicted = load(tmp_path).predict(animals)["predicted"]
+        record["target"]["mean"] += 1
+        path.write_text(json.dumps(record))
+        with pytest.raises(DataError, match=r'not as it was written: .* on purpose, remove its entry "checksum"$'):
+            load(tmp_path)
+        del record["checksum"]
+        path.write_text(json.dumps(record))
+        assert np.allclose(load(tmp_path).predict(animals)["predicted"], predicted + 1)
+
     def test_weights_of_another_model(self, animals, tmp_path):
         saving.save(runs.run(animals, "weight", QUICK), tmp_path)
         other = runs.run(animals.drop(columns="kind"), "weight", QUICK)

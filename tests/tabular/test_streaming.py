@@ -1,5 +1,7 @@
 """Files in blocks: what they give is what reading them as a whole gives."""
 
+import os
+import pickle
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -240,7 +242,8 @@ class TestRun:
             "i": "it numbers the rows; --numeric keeps it"
         }
 
-    def test_a_file_that_changes_is_noticed(self, tmp_path):
+    def test_a_file_that_changes_is_noticed(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(streaming, "_version", lambda path: (0, 0, 0))  # a disk that tells nothing
         path = tmp_path / "table.csv"
         made().to_csv(path, index=False)
         drawn = stream(path)
@@ -379,3 +382,33 @@ def test_intervals_and_quantiles_are_learned_from_rows_in_blocks(asked, columns,
     assert (run.test[columns[0]] < run.test[columns[1]]).mean() > 0.9
     assert list(run.test.columns[-2:]) == columns
     assert all(0.5 < value < 1 for name, value in run.metric.items() if name == "coverage")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_stream_can_be_pickled(suffix, tmp_path):
+    path = tmp_path / f"table.{suffix}"
+    getattr(made(), "to_parquet" if suffix == "parquet" else "to_csv")(path, index=False)
+    drawn = stream(path)
+    again = pickle.loads(pickle.dumps(drawn))
+    assert again.note == drawn.note
+    pd.testing.assert_frame_equal(whole(again.frames(ANY)), whole(drawn.frames(ANY)))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(suffix, tmp_path):
+    path = tmp_path / f"table.{suffix}"
+
+    def write(table):
+        getattr(table, "to_parquet" if suffix == "parquet" else "to_csv")(path, index=False)
+
+    write(made())
+    os.utime(path, ns=(1, 1))  # long ago, so that a coarse clock does not matter
+    drawn = stream(path)
+    write(made().assign(price=made()["price"].sample(frac=1, random_state=0).to_numpy()))
+    with pytest.raises(DataError, match="was written to since its sample was drawn; it must not change"):
+        tabular.run(drawn, "price", QUICK)
+    frames = stream(path).frames(ANY)
+    next(frames)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(DataError, match="it must not change"):
+        list(frames)

@@ -51,7 +51,7 @@ def affinity_problems(every: list[Affinity], library: str = "") -> list[str]:
     Examples
     --------
     >>> affinity_problems([Affinity("a", frozenset({0, 1}), 2, threads=2)] * 2)
-    ['a: 2 ranks of 4 threads in all share 2 processors; start them with --threads 1']
+    ['a: 2 ranks of 4 threads in all share 2 processors; start them with OMP_NUM_THREADS=1 (or --threads 1)']
     >>> affinity_problems([Affinity("a", frozenset({0}), 16, threads=1)] * 2)
     ['a: rank 0 is bound to 1 of 16 processors, for 2 ranks; start them with mpiexec -bind-to hwthread:8']
     """
@@ -70,10 +70,10 @@ def affinity_problems(every: list[Affinity], library: str = "") -> list[str]:
         processors = len(frozenset[int]().union(*(one.processors for one in here.values())))
         total = sum(one.threads for one in here.values())
         if total > processors:
-            each = processors // len(here)
+            each, fewer = processors // len(here), f"no more than {processors} ranks a host"
             found.append(
                 f"{host}: {len(here)} ranks of {total} threads in all share {processors} processors; "
-                f"start {f'them with --threads {each}' if each else f'no more than {processors} ranks a host'}"
+                + (f"start them with OMP_NUM_THREADS={each} (or --threads {each})" if each else f"start {fewer}")
             )
     return found
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.options import PICTURE
 
 Array = npt.NDArray[np.float64]
 VISCOSITY = 0.01 / np.pi
@@ -145,13 +146,13 @@ def draw(path: str, layers: Any, exact: Array, x: Array, t: Array) -> None:
     pyplot.close(figure)
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.option("--steps", type=click.IntRange(min=1), default=500, help="Steps of Adam.")
 @click.option("--iterations", type=click.IntRange(min=1), default=4000, help="Iterations of L-BFGS.")
-@click.option("--picture", default="", help="Draw the solution to this file.")
-def command(steps: int, iterations: int, picture: str) -> None:
+@click.option("--picture", type=PICTURE, help="Draw the solution to this file.")
+def command(steps: int, iterations: int, picture: str | None) -> None:
     """Solve Burgers' equation with a network."""
-    main(steps, iterations, picture=picture)
+    main(steps, iterations, picture=picture or "")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from viva_tensor.sklearn import MLPClassifier
 
+FOLDS = 159  # at most: so many cases of the training are malignant, and each fold has one
+
 
 def main(max_iter: int = 500, folds: int = 5) -> float:
     """Search, print the best parameters, and return the accuracy on test cases."""
@@ -31,7 +33,7 @@ def main(max_iter: int = 500, folds: int = 5) -> float:
 
 @click.command(context_settings={"show_default": True})
 @click.option("--max-iter", type=click.IntRange(min=1), default=500, help="Epochs at most.")
-@click.option("--folds", type=click.IntRange(min=2), default=5, help="Folds of the cross-validation.")
+@click.option("--folds", type=click.IntRange(2, FOLDS), default=5, help="Folds of the cross-validation.")
 def command(max_iter: int, folds: int) -> None:
     """Search for a network that tells tumours apart."""
     main(max_iter, folds)

@@ -60,7 +60,7 @@ def main(rows: int = 20_000, epochs: int = 10) -> float:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--rows", type=click.IntRange(min=2), default=20000, help="Diamonds.")
+@click.option("--rows", type=click.IntRange(2, 53_940), default=20000, help="Diamonds.")
 @click.option("--epochs", type=click.IntRange(min=1), default=10, help="Passes over them.")
 def command(rows: int, epochs: int) -> None:
     """Learn the prices of diamonds, by hand and compiled."""

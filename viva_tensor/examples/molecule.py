@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.options import PICTURE
 
 Array = npt.NDArray[np.float64]
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -140,12 +141,12 @@ def draw(path: str, data: Geometries, without: program.Forward, both: program.Fo
     pyplot.close(figure)
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.option("--geometries", type=click.IntRange(min=1), default=60, help="Geometries to train on.")
-@click.option("--picture", default="", help="Draw the forces to this file.")
-def command(geometries: int, picture: str) -> None:
+@click.option("--picture", type=PICTURE, help="Draw the forces to this file.")
+def command(geometries: int, picture: str | None) -> None:
     """Learn a molecule's energy from energies and forces."""
-    main(geometries, picture=picture)
+    main(geometries, picture=picture or "")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.examples.diamonds import COLUMNS, standardised
+from viva_tensor.options import PICTURE
 from viva_tensor.tabular.data import diamonds_path
 from viva_tensor.tabular.reading import read_table
 
@@ -103,10 +104,10 @@ def draw(path: str, mean: Array, deviation: Array, target: Array, share: Array) 
 
 
 @click.command()
-@click.option("--picture", default="", help="Draw the calibration to this file.")
-def command(picture: str) -> None:
+@click.option("--picture", type=PICTURE, help="Draw the calibration to this file.")
+def command(picture: str | None) -> None:
     """Predict prices with intervals that hold what they say."""
-    main(picture=picture)
+    main(picture=picture or "")
 
 
 if __name__ == "__main__":

@@ -362,7 +362,7 @@ def _joined(first: Fit, second: Fit) -> Fit:
     """Return a fit that went on where another ended."""
     before = len(first.history["epoch"])
     history = {name: column + second.history[name] for name, column in first.history.items()}
-    history["epoch"] = [float(number + 1) for number in range(len(history["epoch"]))]
+    history["epoch"] = [*range(1, len(history["epoch"]) + 1)]
     best = before + second.best_epoch if second.best_epoch else first.best_epoch
     seconds = first.seconds + second.seconds
     speed = _rows(first, second) / seconds if seconds else 0.0

@@ -171,6 +171,7 @@ class Model:
             preprocessing["trees"] = hashlib.sha256((folder / TREES).read_bytes()).hexdigest()
         else:
             (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
+        preprocessing["checksum"] = _checksum(json.loads(files.json_bytes(preprocessing)))
         return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
 
 
@@ -236,9 +237,20 @@ def load(folder: str | Path) -> Model:
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
         raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
+    if "checksum" in preprocessing and preprocessing["checksum"] != _checksum(preprocessing):
+        raise DataError(
+            f"{folder / PREPROCESSING} is not as it was written: train anew, or, if it was changed on purpose, remove "
+            'its entry "checksum"'
+        )
     origin = _origin_from_dict(preprocessing.get("origin"))
     trees = _trees(folder / TREES, preprocessing["trees"], features, outputs) if "trees" in preprocessing else None
     return Model(target, encoding, layers, preprocessing["activation"], origin, trees)
+
+
+def _checksum(preprocessing: Mapping[str, Any]) -> str:
+    """Return what changes with any entry, however the file is laid out."""
+    others = {name: value for name, value in preprocessing.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:

@@ -254,7 +254,11 @@ def _check_roles(table: Table, task: Task) -> None:
     }  # fmt: skip
     for (one, columns), (other, others) in combinations(named.items(), 2):
         for name in set(columns).intersection(others):
-            hint = "; --task or kind= says how to predict it" if name == task.target else ""
+            hint = ""
+            if other == "predicted":
+                told = "--task or kind= says how to predict it"
+                left = {"dropped": "leave it out of --drop", "the name of rows": "name another with --id"}
+                hint = f"; {left.get(one, told)}"
             raise DataError(f"the column {name!r} cannot be both {one} and {other}{hint}")
     for name in roles.numeric:
         column = table[name]

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection
 from importlib import metadata
 from importlib.util import find_spec
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +18,7 @@ from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
-from viva_tensor.tabular.model import Run
+from viva_tensor.tabular.model import WEIGHTS, Run
 from viva_tensor.train import plot_losses
 
 PAGE = "report.html"
@@ -41,6 +41,10 @@ def save(
     - ``report.md``: a short report to read
     - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
     """
+    folder = Path(folder)
+    written = [] if written is None else written
+    written += run.model.save(folder)  # first: whatever befalls a text must not cost the run
+    source, command = files.readable(source), files.readable(command)
     versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
     contents = {
@@ -49,9 +53,6 @@ def save(
         "report.json": files.json_bytes(report.record(run) | {"versions": versions}),
         "report.md": report.markdown(run, source).encode(),
     }
-    folder = Path(folder)
-    written = [] if written is None else written
-    written += run.model.save(folder)
     for name, content in contents.items():
         written.append(files.replace(folder / name, content))
     pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -80,6 +81,25 @@ def check_folder(folder: Path) -> None:
         raise DataError(f"cannot write to {folder}: the working directory is no longer there") from error
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
+    try:
+        files.check_writable(folder / WEIGHTS)
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def unused(folder: Path) -> Path:
+    """Return a folder, or the first of this name with a number that has no model, with a warning.
+
+    Examples
+    --------
+    >>> unused(Path("no such folder")).name
+    'no such folder'
+    """
+    names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
+    found = next(one for one in names if not (one / WEIGHTS).exists())
+    if found != folder:
+        warnings.warn(f"{folder} has the model of another run by now; this one goes to {found}", stacklevel=2)
+    return found
 
 
 def appended(table: pd.DataFrame, predictions: pd.DataFrame, id: str | None = None) -> pd.DataFrame:

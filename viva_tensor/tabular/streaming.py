@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from viva_tensor.tabular.memory import free_memory, needed_memory
 from viva_tensor.tabular.parquet import data_frame, with_index
 from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.stored_text import parsed, recognised
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
 from viva_tensor.tabular.typed_columns import Expected, typed
@@ -85,6 +86,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
     """
     path, reading, expected = Path(path), reading or Reading(), expected or Expected()
     with reading_errors(path) as kind:
+        version = _version(path)
         if kind not in STREAMED:
             raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
         if kind == "parquet":
@@ -93,24 +95,39 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             texts = recognised(table, reading.writing, expected)
             change = partial(parsed, notations=texts.notations, missing=missing)
             source = Source(change(table), *texts)
-            return Stream(source, drawn.indices, drawn.rows, lambda _: _parquet_frames(path, change))
+            frames = _Frames(path, version, partial(_parquet_frames, path, change))
+            return Stream(source, drawn.indices, drawn.rows, frames)
         with opened(path, reading.encoding, whole=False) as content:
             separators = [reading.separator] if reading.separator else TEXT[kind]
             file = _SampledFile(path, content, separators, reading.header, reading.encoding)
             source = read_columns(file, reading, expected)
-
-        def frames(known: Expected) -> Iterator[pd.DataFrame]:
-            # each column in the type that the sample had, or labels would be written otherwise
-            written = Expected(notations=known.notations)
-            codes = [name for name in file.layout.codes if name not in expected.numbers]
-            strings = [
-                name for name in file.layout.names if name in codes or expected.as_text(name) or written.as_text(name)
-            ]
-            with reading_errors(path):
-                for frame in _numbered(file.blocks(strings, reading.writing.point)):
-                    yield typed(frame, reading.writing, known).table
-
+        frames = _Frames(path, version, partial(_text_frames, file, reading.writing, expected))
         return Stream(source, file.indices, file.rows, frames)
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """Return what another file of this name, or one that was written to, has otherwise."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """All rows of a file in blocks, as long as it is the one that the sample was drawn from."""
+
+    path: Path
+    version: tuple[int, int, int]
+    read: Frames
+
+    def __call__(self, known: Expected) -> Iterator[pd.DataFrame]:
+        with reading_errors(self.path):
+            self._check()
+            yield from self.read(known)
+            self._check()
+
+    def _check(self) -> None:
+        if _version(self.path) != self.version:
+            raise DataError(f"{self.path} was written to since its sample was drawn; it must not change")
 
 
 def read_or_stream(path: Path, reading: Reading, expected: Expected, most: float | None = None) -> Source | Stream:
@@ -189,6 +206,9 @@ class _SampledFile(TextFile):
         self.indices: IndexArray  # of the sample
         self.rows: int
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None}  # closed by then, and blocks open their own
+
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         return frame.set_axis(pd.Index(self.indices))
 
@@ -260,10 +280,20 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
             begin += len(batch)
 
 
-def _parquet_frames(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    with reading_errors(path):
-        for frame in _numbered(_parquet(path)):
-            yield change(frame)
+def _parquet_frames(
+    path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], known: Expected
+) -> Iterator[pd.DataFrame]:
+    for frame in _numbered(_parquet(path)):
+        yield change(frame)
+
+
+def _text_frames(file: _SampledFile, writing: Writing, asked: Expected, known: Expected) -> Iterator[pd.DataFrame]:
+    # each column in the type that the sample had, or labels would be written otherwise
+    written = Expected(notations=known.notations)
+    codes = [name for name in file.layout.codes if name not in asked.numbers]
+    strings = [name for name in file.layout.names if name in codes or asked.as_text(name) or written.as_text(name)]
+    for frame in _numbered(file.blocks(strings, writing.point)):
+        yield typed(frame, writing, known).table
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

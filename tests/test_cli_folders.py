@@ -1,0 +1,94 @@
+"""Names and folders that commands are given, and what becomes of a training when one is not as it should be."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.commands import QUICK, invoke, shop
+
+from viva_tensor import files
+from viva_tensor.tabular import runs
+
+
+@pytest.fixture
+def csv(tmp_path):
+    return shop(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are text")
+@pytest.mark.parametrize("name", [b"M\xfcnchen.csv", "München.csv".encode()])
+@pytest.mark.parametrize("coding", [{"PYTHONIOENCODING": "utf-8:strict"},
+                                    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])  # fmt: skip
+def test_a_name_that_is_no_text(csv, tmp_path, name, coding):
+    (tmp_path / os.fsdecode(name)).write_bytes(csv.read_bytes())
+    command = [sys.executable, "-m", "viva_tensor", "train", name, "--target", "price", "--output", "run", *QUICK]
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | coding, capture_output=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, b"")
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert report.startswith(f"# price of {name.decode(errors='replace')}\n")
+
+
+def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(csv, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("viva_tensor.tabular.page.page", full)
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+    assert result.exit_code == 2
+    saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json, history.csv, predictions"
+    assert f"No space left on device; {saved}" in result.stderr
+    assert "; the same command with --resume goes on from" in result.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_two_in_one_folder(csv, tmp_path, more):
+    folder = tmp_path / "new" / "run"
+    with files.held(folder) as alone:
+        result = invoke("train", csv, "--target", "price", "--output", folder, *QUICK, *more)
+        assert os.listdir(folder) == []
+    assert alone == hasattr(os, "fork")
+    assert result.exit_code == 2
+    assert f"another training writes to {folder}; wait for it, or --output names" in result.stderr
+    assert not folder.parent.exists()
+
+
+def test_a_run_that_came_meanwhile_is_not_replaced(csv, tmp_path, monkeypatch):
+    def come(*arguments, **named):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "model.safetensors").write_bytes(b"another")
+        return run(*arguments, **named)
+
+    run = runs.run
+    monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0
+    assert f"Warning: {tmp_path / 'run'} has the model of another run by now; this one goes" in result.stderr
+    assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("arguments", [["train", "", "--target", "price"], ["train", "a.csv", "--output", ""],
+                                       ["predict", "run", "a.csv", "-o", ""], ["report", ""]])  # fmt: skip
+def test_a_path_of_nothing(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(": an empty path names no file\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])
+def test_a_table_from_a_pipe(tmp_path, arguments):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/fd/0"):
+        result = invoke(*arguments, path)
+        assert result.exit_code == 2
+        assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
+
+
+@pytest.mark.parametrize("given", ["nan", "inf"])
+@pytest.mark.parametrize("name", ["memory", "minutes", "interval", "quantile", "lr", "momentum", "test-fraction"])
+def test_numbers_are_finite(given, name):
+    result = invoke("train", "--preset", "best", f"--{name}", given)
+    assert result.exit_code == 2
+    assert f"Invalid value for '--{name}': {given} is not " in result.stderr
