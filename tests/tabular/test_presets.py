@@ -23,17 +23,17 @@ def plane(rows):
     return table.assign(y=lambda one: one["a"] - 2 * one["b"])
 
 
-@pytest.mark.parametrize("rows", [299, 300, 100_000, 100_001])
+@pytest.mark.parametrize("rows", [149, 150, 100_000, 100_001])
 def test_several_networks_learn_tables_of_some_size(rows):
     choice = presets.choose("default", Situation(rows))
-    assert (choice.members is not None) == (300 <= rows <= 100_000)
+    assert (choice.members is not None) == (150 <= rows <= 100_000)
     assert presets.choose("", Situation(rows)).settings == tabular.settings_for(rows)
 
 
-@pytest.mark.parametrize("rows", [299, 300])
+@pytest.mark.parametrize("rows", [149, 150])
 def test_fast_is_one_network_that_is_validated_by_a_tenth_of_the_rows(rows):
     choice = presets.choose("fast", Situation(rows), {"seed": 3})
-    if rows < 300:
+    if rows < 150:
         assert choice.settings == tabular.settings_for(rows, {"seed": 3})
     else:
         assert (choice.members.count, choice.members.shares, choice.members.seed) == (1, 10, 3)
@@ -122,11 +122,11 @@ def test_shares_for_the_test_that_are_none(fraction):
 
 def test_a_run_and_its_reports_say_which_why_and_with_which_numbers(tmp_path):
     run = tabular.run(plane(100), "y", preset="fast")
-    assert run.preset == ("fast", "fewer than 300 rows", 1, 0, run.settings.epochs, 0)
+    assert run.preset == ("fast", "fewer than 150 rows", 1, 0, run.settings.epochs, 0)
     tabular.save(run, tmp_path)
-    line = f"Preset fast (fewer than 300 rows): 1 network, at most {run.settings.epochs} epochs"
+    line = f"Preset fast (fewer than 150 rows): 1 network, at most {run.settings.epochs} epochs"
     assert line in (tmp_path / "report.md").read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "fewer than 300 rows"
+    assert json.loads((tmp_path / "report.json").read_text())["preset"]["why"] == "fewer than 150 rows"
     several = tabular.run(plane(200), "y", QUICK)
     assert several.preset == ("", "settings as given", 2, 25, several.settings.epochs, 2)
 

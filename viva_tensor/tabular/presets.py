@@ -146,7 +146,7 @@ def choose(preset: str, situation: Situation, said: Mapping[str, Any] | None = N
     --------
     >>> choose("default", Situation(rows=5000)).members.count
     5
-    >>> one = choose("default", Situation(rows=250))
+    >>> one = choose("default", Situation(rows=120))
     >>> one.members, one.settings.batch_size, one.why
     (None, 16, 'fewer than 150 rows')
     """
