@@ -134,6 +134,15 @@ SUMS = {
         autograd.sum(tape, pred, axis=0), autograd.mean
     ),
     "scaled": chain(summed, lambda tape, loss: autograd.mul(tape, loss, 1 / 6)),
+    "sum of squares": lambda tape, pred, target, *_: autograd.sequence(
+        autograd.sub(tape, pred, target), autograd.sum_of_squares
+    ),
+    "product along the rows": lambda tape, pred, *_: autograd.sequence(
+        autograd.transpose(tape, pred), lambda tape, turned: autograd.matmul(tape, turned, pred), autograd.mean
+    ),
+    "transposed": lambda tape, pred, *_: autograd.sequence(
+        autograd.sum(tape, pred, axis=0, keepdims=True), autograd.transpose, autograd.mean
+    ),
     "divided": chain(summed, lambda tape, loss: autograd.div(tape, loss, 6.0)),
 }
 MEANS = {

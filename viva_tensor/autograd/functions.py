@@ -152,11 +152,11 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
-    given: Any = exponent
+    given: Any = exponent[()] if isinstance(exponent, np.ndarray) and exponent.ndim == 0 else exponent
     if isinstance(given, Variable | np.ndarray):
         got = f"exponent is a {type(given).__name__} of shape {given.shape}, wanted a number"
         raise InvalidValue(got, operation="pow", hint="aᵇ is exp(mul(b, log(a)))")
-    return record(tape, operations.POW, x, exponent=real("pow", "exponent", exponent))
+    return record(tape, operations.POW, x, exponent=real("pow", "exponent", given))
 
 
 def exp(tape: Tape, x: Variable) -> Traced[Variable]:

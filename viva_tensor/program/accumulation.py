@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 
-_LINEAR = {operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE}
+_LINEAR = {
+    operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE, operations.EXPAND_DIMS,
+    operations.TRANSPOSE,
+}  # fmt: skip
 _REDUCTIONS = {operations.SUM, operations.MEAN}
 
 
@@ -45,10 +48,10 @@ def check_loss(source: Source) -> None:
     for node in reversed(source.nodes):
         if node.output.id not in terms:
             continue
-        if node.operation not in _REDUCTIONS or not _reduces_rows(node, more):
+        if not _reduces_rows(node, more):
             terms.update(_terms(node, changing))
-        elif node.operation is operations.SUM:
-            got = f"the loss contains a sum over rows, %{node.output.id} on the tape, of which micro_batch makes parts"
+        elif node.operation is not operations.MEAN:
+            got = f"the loss contains a sum over rows, %{node.output.id} on the tape, which micro_batch would split"
             hint = "reduce it by mean, or leave micro_batch out"
             raise InvalidValue(got, operation="compile_step", hint=hint)
 
@@ -71,9 +74,17 @@ def _from_inputs(source: Source) -> set[int]:
 
 
 def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
-    """Return whether a sum or mean is over an axis that is longer for one more row."""
-    (x,) = node.inputs
-    return any(x.shape[axis] != more[x.id][axis] for axis in axes_of("sum", node.attributes["axis"], x.shape))
+    """Return whether a sum, mean or product adds up along an axis that is longer for one more row."""
+    x = node.inputs[0] if node.inputs else node.output
+    if node.operation in _REDUCTIONS:
+        axes = axes_of("sum", node.attributes["axis"], x.shape)
+    elif node.operation is operations.SUM_OF_SQUARES:
+        axes = tuple(range(len(x.shape)))
+    elif node.operation is operations.MATMUL:
+        axes = (len(x.shape) - 1,)
+    else:
+        return False
+    return any(x.shape[axis] != more[x.id][axis] for axis in axes)
 
 
 def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:

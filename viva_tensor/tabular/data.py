@@ -269,6 +269,8 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
     """
     wanted = "numbers" if origin is None else "dates"
     kind = kind_of(column)
+    if kind == "empty":  # which may be that of dates or durations
+        return np.full(len(column), np.nan)
     if kind in ({"date"} if origin is None else {"number", "duration"}):  # pandas would count nanoseconds
         raise DataError(f"column {column.name!r} must hold {wanted}, not {kind}s")
     try:

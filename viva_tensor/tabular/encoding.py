@@ -303,10 +303,15 @@ def _rest(fitted: Categorical | str, column: pd.Series[Any]) -> str:
 
 
 def _bounds(values: Float64Array) -> tuple[float, float]:
-    """Return how far values may lie from the median: so many times the distance of the quartiles, if they differ."""
+    """Return how far values may lie from the median: so many times the distance of the quartiles.
+
+    If these are equal, as where most values are 0, it is the median distance of the values that differ.
+    """
     first, median, third = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
-    reach = FAR * (third - first) or math.inf
-    return median - reach, median + reach
+    typical = third - first
+    if not typical:
+        typical = float(np.median(np.abs(values[values != median] - median))) if (values != median).any() else math.inf
+    return median - FAR * typical, median + FAR * typical
 
 
 def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
@@ -355,6 +360,8 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return "values too large or too close together for float64"
+    if not edges:  # beside bins that tell small values apart a long tail does no harm
+        return Numeric(name, median, mean, std, missing, low, high)
     with np.errstate(over="ignore"):
         scaled = (values - mean) / std
     return Numeric(name, median, mean, std, missing, low, high, edges, (-_reach(-scaled), _reach(scaled)))

@@ -15,6 +15,7 @@ USUAL = 1.0  # which is right for many rows
 PENALTIES = (float("inf"), 1e4, 1e3, 1e2, 1e1, USUAL)  # of half the square of the weights, over the number of rows
 PARTS = 5  # of the rows, each left out once
 MOST_ROWS = 2000
+MOST_WORK = 1_000_000  # rows times features times classes, beyond which it takes longer than a network
 ENOUGH = 20  # rows for each weight
 ITERATIONS = 200
 
@@ -36,9 +37,10 @@ def penalised(
 ) -> tuple[Float64Array, Float64Array] | None:
     r"""Return weights [classes, features] and biases [classes] of logistic regression with a penalty above the usual.
 
-    The mean cross-entropy with :math:`\frac{\lambda}{2 n} |W|^2` is minimised. Of several :math:`\lambda` that one is
-    taken at which rows that are left out have the least cross-entropy; if it is infinite, the biases alone tell the
-    share of each class. None if the usual penalty is the best, or the rows are so many that it hardly matters.
+    The mean cross-entropy with :math:`\frac{\lambda}{2 n} |W|^2` is minimised. Of several :math:`\lambda` the one with
+    the least cross-entropy of rows that are left out is taken; if it is infinite, the biases alone tell the share of
+    each class. None if the usual penalty is the best, or there are so many rows that it hardly matters, or so many
+    numbers that it would take long.
 
     Examples
     --------
@@ -47,7 +49,8 @@ def penalised(
     >>> float(np.abs(w).max()), np.exp(b - b.max()).round(3).tolist()
     (0.0, [1.0, 0.5])
     """
-    if len(x) < 2 * PARTS or len(x) > min(MOST_ROWS, ENOUGH * x.shape[1] * (classes - 1)):
+    few = 2 * PARTS <= len(x) <= min(MOST_ROWS, ENOUGH * x.shape[1] * (classes - 1))
+    if not few or x.size * classes > MOST_WORK:
         return None
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Rows(x.astype(np.float64), y.astype(np.int64), shares)
