@@ -67,16 +67,37 @@ class TestNumeric:
     def test_outlier_is_clipped(self):
         assert encoded([0.0, 1.0], [1e300, -1e300]) == [[CLIP], [-CLIP]]
 
-    def test_a_long_tail_is_kept(self):
+    def test_a_long_tail_is_kept_beside_bins(self):
         """Powers of two have no gap of three; a value far behind all others is absurd."""
         tail = [0.0, 0.1] * 500 + [2.0**k for k in range(8)]
-        scaled = np.ravel(encoded(tail, tail))
-        column = fit_encoding(pd.DataFrame({"c": tail})).columns[0]
-        np.testing.assert_allclose(scaled * column.std + column.mean, tail, rtol=1e-5, atol=1e-5)
-        assert encoded(tail, [1e6]) == encoded(tail, [128.0])
-        assert encoded([*tail, 1e6], [1e6]) == encoded([*tail, 1e6], [128.0])
+
+        def scaled(train, new, bins=8):
+            encoding = fit_encoding(pd.DataFrame({"c": train}), bins=bins)
+            return encoding.encode(pd.DataFrame({"c": new}))[:, 0]
+
+        column = fit_encoding(pd.DataFrame({"c": tail}), bins=8).columns[0]
+        np.testing.assert_allclose(scaled(tail, tail) * column.std + column.mean, tail, rtol=1e-5, atol=1e-5)
+        assert scaled(tail, [1e6]) == scaled(tail, [128.0])
+        assert scaled([*tail, 1e6], [1e6]) == scaled([*tail, 1e6], [128.0])
         below = [-value for value in tail]
-        np.testing.assert_allclose(np.ravel(encoded(below, below)), -scaled)
+        np.testing.assert_allclose(scaled(below, below), -scaled(tail, tail))
+        assert scaled(tail, tail, bins=0).max() == CLIP
+
+    @pytest.mark.parametrize("absurd", [1e9, -999999.0, 1e300])
+    def test_an_absurd_value_beside_many_zeros_hides_no_other(self, absurd):
+        usual = [0.0] * 850 + [*np.linspace(0.1, 10, 150)]
+        scale = fit_encoding(pd.DataFrame({"c": usual})).columns[0].std
+        found = fit_encoding(pd.DataFrame({"c": [*usual, absurd, absurd]}))
+        assert found.columns[0].std == pytest.approx(scale, rel=6)
+        assert found.notes == (f"c: 2 rows have {absurd:g}, far from most others; if it means missing: "
+                               f"--missing {absurd:g}",)  # fmt: skip
+        assert fit_encoding(pd.DataFrame({"c": [0.0] * 90 + [1e6] * 10})).notes == ()  # two values, none absurd
+
+    @pytest.mark.parametrize("nothing", [[pd.NaT] * 2, pd.to_timedelta([None, None]), pd.to_datetime([None, None])])
+    def test_missing_durations_and_dates_alone_are_missing(self, nothing):
+        encoding = fit_encoding(pd.DataFrame({"c": pd.to_timedelta([1, 2, None, 9], unit="h")}))
+        both = encoding.encode(pd.DataFrame({"c": pd.to_timedelta([None, "1h"])}))
+        assert encoding.encode(pd.DataFrame({"c": nothing})).tolist() == [both[0].tolist()] * 2
 
     def test_text_where_numbers_were(self):
         with pytest.raises(DataError, match="'c' must hold numbers"):
