@@ -349,10 +349,10 @@ def predict(
         if id is not None:
             data.check_column(table, id)
         predictions = model.predict(table)
-        lines = [*source.notes, *model.unfamiliar(table)]
+        lines = [*model.unfamiliar(table), *source.notes]
     if unused := model.unused(table):
         lines.append(f"Not used, unknown to the model: {', '.join(unused)}")
-    for line in report.first_of(lines):
+    for line in report.first_of(lines, "in Python, load(folder).unfamiliar(table) has all"):
         click.echo(line, err=True)
     if append:
         predictions = saving.appended(reading.as_written(file, said), predictions, model.origin.id)

@@ -32,7 +32,7 @@ def opening(prepared: Prepared | Run, source: str) -> str:
 
 
 def first_of(lines: Sequence[str], rest: str = "") -> list[str]:
-    """Return the first of many lines, and one that says how many more there are and what of the rest.
+    """Return the first of many lines, and one that says how many more there are and where they are.
 
     Examples
     --------
