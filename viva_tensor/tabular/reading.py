@@ -145,7 +145,7 @@ def read(
             as_stored = ParquetRows(path)
             check_names(path, as_stored.columns)
             texts = judged(as_stored, reading.writing, expected)
-            rows = ParquetRows(path, partial(parsed, notations=texts.notations, missing=reading.writing.missing))
+            rows = as_stored.changed(partial(parsed, notations=texts.notations, missing=reading.writing.missing))
             source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
         else:
             sheet = (

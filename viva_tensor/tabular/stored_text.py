@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from calendar import month_abbr
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from viva_tensor.tabular.data import kind_of
-from viva_tensor.tabular.notation import Notation, Words, is_plain
+from viva_tensor.tabular.data import DataError, kind_of
+from viva_tensor.tabular.notation import Notation, Words, is_plain, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
-from viva_tensor.tabular.recognition import Writing
+from viva_tensor.tabular.recognition import Writing, recognise
 from viva_tensor.tabular.typed_columns import Expected, typed, without_missing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLE = 2000  # rows that tell whether a whole column is worth a look
+
+MONTHS = {month.casefold()[:3] for month in month_abbr if month}
 
 
 class Stored(NamedTuple):
@@ -22,7 +31,7 @@ class Stored(NamedTuple):
 
 
 def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
-    """Return how the text columns of a file are written, by all of its rows.
+    """Return how the text columns of a file are written: by all rows of those that its first ones say more of.
 
     Raises
     ------
@@ -38,10 +47,40 @@ def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
     ...     judged(ParquetRows(path), Writing(), Expected()).notes
     ("day: dates; row 0 has '2024-01-31'",)
     """
+    expected = _with_sets(expected)
     # with a format, dates may be integers such as 20240131
-    names = [*rows.texts, *(rows.integers if writing.date_format else ())]
-    looked_at = [name for name in names if expected.uses(name) and name not in expected.text]
-    return recognised(pd.DataFrame({name: rows[name] for name in looked_at}), writing, expected)
+    integers = [*filter(expected.uses, rows.integers if writing.date_format else ())]
+    texts = [name for name in rows.texts if expected.uses(name) and name not in expected.text]
+    known = {*expected.numbers, *expected.notations}
+    first = rows.first(texts, SAMPLE)
+    whole = first.num_rows == len(rows)
+    names = [one for one in texts if one in known or _tells(first[one], writing, whole=whole)]
+    return recognised(pd.DataFrame({name: rows[name] for name in (*names, *integers)}), writing, expected)
+
+
+def _with_sets(expected: Expected) -> Expected:
+    """Return what is expected of columns, so that each of thousands is looked up at once."""
+    only = None if expected.only is None else frozenset(expected.only)
+    return replace(expected, text=frozenset(expected.text), unused=frozenset(expected.unused), only=only)
+
+
+def _tells(first: pa.ChunkedArray, writing: Writing, *, whole: bool) -> bool:
+    """Return whether by its first rows, which may be the whole, a text column may be more than labels."""
+    words = [word for word in first.unique().to_pylist() if word and not word.isspace()]
+    if not words:
+        return not whole
+    if not (writing.date_format or any(_may_be_more(word.strip(), writing) for word in words)):
+        return False
+    try:
+        return whole or recognise("", first.to_pandas(), writing) != (None, "", "")
+    except DataError:
+        return True  # all rows will say more
+
+
+def _may_be_more(word: str, writing: Writing) -> bool:
+    """Return whether a word may be a number, date, time, error of a spreadsheet or missing value."""
+    letters = word[:1].isalpha() and word[:3].casefold() not in MONTHS
+    return not letters or word in writing.missing or number_parts(word) is not None
 
 
 def recognised(table: pd.DataFrame, writing: Writing, expected: Expected) -> Stored:
@@ -61,10 +100,11 @@ def recognised(table: pd.DataFrame, writing: Writing, expected: Expected) -> Sto
     >>> recognised(table, Writing(), Expected(text=["zip"])).notes
     ("share: numbers with ',' before decimals and '%' beside them; row 0 has '12,5 %'",)
     """
+    expected = _with_sets(expected)
     known = {*expected.numbers, *expected.notations} | ({*table.columns} if writing.date_format else set())
     names = [one for one in table.columns if expected.uses(one) and one not in expected.text and one not in known]
     plain = {name: word for name in names if kind_of(table[name]) == "text" and (word := _plain(table[name]))}
-    unused = [*expected.unused, *expected.text, *plain]
+    unused = {*expected.unused, *expected.text, *plain}
     others = Expected(numbers=expected.numbers, notations=expected.notations, unused=unused, only=expected.only)
     found = typed(table.copy(deep=False), writing, others)
     notes = [
@@ -96,4 +136,6 @@ def parsed(rows: pd.DataFrame, notations: Mapping[str, Notation], missing: Seque
     >>> parsed(rows, {"share": Numbers(decimal=",", suffix="%")}, ["gone"])["share"].tolist()
     [12.5, nan]
     """
-    return typed(without_missing(rows, missing), Writing(), Expected(notations=notations, only=[*notations])).table
+    return typed(
+        without_missing(rows, missing), Writing(), Expected(notations=notations, only=frozenset(notations))
+    ).table
