@@ -159,6 +159,6 @@ def parsed(
     [12.5, nan]
     """
     table, expected = without_missing(rows, missing), expected or Expected()
-    texts = [name for name, kind in rows.dtypes.items() if pd.api.types.is_string_dtype(kind) and expected.uses(name)]
+    texts = [one for one in rows.columns if expected.uses(one) and pd.api.types.is_string_dtype(rows.dtypes[one])]
     drop_missing(table, [*ERRORS], Expected(only={*texts} - {*notations, *expected.text}))
     return typed(table, Writing(), Expected(notations=notations, only=frozenset(notations))).table
