@@ -1,5 +1,6 @@
 """What the cells of a sheet are read as: as those of a text file would be."""
 
+import math
 import zipfile
 from datetime import datetime, time
 
@@ -7,7 +8,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.data import DataError, numbers_of
 from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.typed_columns import Expected
@@ -118,3 +119,16 @@ def test_a_sheet_may_have_no_names(sheet):
     check_reading(path, Reading(header=False))
     with pytest.raises(DataError, match="says itself how it is written"):
         check_reading(path, Reading(separator=";"))
+
+
+@pytest.mark.parametrize("odd", ["n/a", None])
+@pytest.mark.parametrize("form", ["h:mm", "[h]:mm"])
+def test_durations_and_times_beyond_a_day_are_hours(tmp_path, odd, form):
+    book = openpyxl.Workbook()
+    book.active.append(["t", "y"])
+    for i in range(60):
+        book.active.append([odd if i == 4 else i / 48, i])
+        book.active.cell(i + 2, 1).number_format = form
+    book.save(tmp_path / "t.xlsx")
+    found = numbers_of(read(tmp_path / "t.xlsx").table["t"])
+    assert found.tolist() == pytest.approx([math.nan if i == 4 else i / 2 for i in range(60)], nan_ok=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +25,19 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
         del table
         return _by_columns(once)
     table = with_index(table, begin)
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    if frame.index.names != [None]:
-        frame = frame.reset_index()
-    frame.columns = frame.columns.map(str)
+    frame = _as_pandas_wrote(table)
     if frame.columns.is_unique:
         for name in set(table.column_names) & set(frame.columns):
             frame[name] = _exact(table[name], frame[name])
     return frame.reset_index(drop=True)
+
+
+def _as_pandas_wrote(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    if frame.index.names != [None]:
+        frame = frame.reset_index()
+    frame.columns = frame.columns.map(str)
+    return frame
 
 
 def with_index(table: pa.Table, begin: int) -> pa.Table:
@@ -110,7 +117,7 @@ class ParquetRows:
         self._names = frozenset(self._schema.names)
         self._stored = self._schema.pandas_metadata or {}
         self._described = {one.get("field_name", one["name"]): one for one in self._stored.get("columns", [])}
-        self.columns: pd.Index[str] = data_frame(self._schema.empty_table()).columns
+        self.columns: pd.Index[str] = _as_pandas_wrote(with_index(self._schema.empty_table(), 0)).columns
 
     @property
     def texts(self) -> list[str]:
@@ -139,6 +146,19 @@ class ParquetRows:
         # an index that is no column of the file takes its length from the first column
         columns = [name] if name in self._names else self._schema.names[:1]
         return self._change(data_frame(self._about_itself(self._file.read(columns=columns)))[[name]])[name]
+
+    def first(self, names: Sequence[str], count: int) -> pa.Table:
+        """Return the first rows of some columns as they are stored, at most `count` of them."""
+        import pyarrow as pa
+
+        batches = [*islice(self._file.iter_batches(count, columns=names), 1)] if names else []
+        return pa.Table.from_batches(batches).select(names) if batches else self._schema.empty_table().select(names)
+
+    def changed(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> ParquetRows:
+        """Return the rows of the same file, changed in another way when they are read."""
+        other = copy.copy(self)
+        other._change = change
+        return other
 
     def _about_itself(self, table: pa.Table) -> pa.Table:
         """Return a column whose metadata of pandas say nothing of the others, of which there may be thousands."""

@@ -25,7 +25,7 @@ from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
-from viva_tensor.tabular.stored_text import judged, parsed
+from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import (
     Expected,
@@ -144,8 +144,10 @@ def read(
         elif kind == "parquet":
             as_stored = ParquetRows(path)
             check_names(path, as_stored.columns)
-            texts = judged(as_stored, reading.writing, expected)
-            rows = ParquetRows(path, partial(parsed, notations=texts.notations, missing=reading.writing.missing))
+            missing, texts = reading.writing.missing, judged(as_stored, reading.writing, expected)
+            rows = as_stored.changed(
+                partial(parsed, notations=texts.notations, missing=missing, expected=with_sets(expected))
+            )
             source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
         else:
             sheet = (
@@ -360,8 +362,8 @@ def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decim
             raise
         named, count = [name for name in table.columns if not name.startswith(UNNAMED)], len(nameless)
         raise DataError(
-            f"the line {', '.join(named)!r} was taken for that of the names, and has none for "
-            f"{number_of(count, 'column')}; delete the lines above the names, or write those that lack ({error})"
+            f"the line {', '.join(named)!r} was taken for that of the names, and has no name for "
+            f"{number_of(count, 'column')}; delete the lines above the names, or add the missing names ({error})"
         ) from error
 
 

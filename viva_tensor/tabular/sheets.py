@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from viva_tensor.tabular.layout import UNNAMED, find_names
 from viva_tensor.tabular.typed_columns import Expected
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
+DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
+FIRST_DATE = datetime(1900, 3, 1)  # beside times and durations, earlier ones are such, too
 TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 
 
@@ -89,11 +91,25 @@ def _word(cell: Any) -> str:
         return ""
     if isinstance(cell, datetime):
         return cell.date().isoformat() if cell.time() == time() else cell.isoformat(sep=" ")
-    return str(cell)
+    return _duration(cell) if isinstance(cell, timedelta) else str(cell)
+
+
+def _duration(cell: timedelta) -> str:
+    """Return a duration as H:MM:SS, of any number of hours."""
+    minutes, seconds = divmod(abs(cell).total_seconds(), 60)
+    sign = "-" if cell < timedelta() else ""
+    return f"{sign}{int(minutes // 60)}:{int(minutes % 60):02}:{f'{seconds:09.6f}'.rstrip('0').rstrip('.')}"
+
+
+def _lasting(cell: Any) -> Any:
+    """Return a date before those that people have as the duration that a cell of times has beyond 24 hours."""
+    return cell - DAY_0 if isinstance(cell, datetime) and cell < FIRST_DATE else cell
 
 
 def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:
     """Return the cells of a column as what they are; as words if text is wanted, or where text stands beside others."""
+    if column.map(lambda cell: isinstance(cell, time | timedelta)).any():
+        column = column.map(_lasting)
     found = column.infer_objects()
     kind = pd.api.types.infer_dtype(found, skipna=True)
     if text:
@@ -104,11 +120,12 @@ def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:
         return found.astype("boolean")
     if found.dropna().map(lambda cell: isinstance(cell, int | float)).all():
         return pd.to_numeric(found)
-    return found.map(_word_beside_text) if found.map(lambda cell: isinstance(cell, str)).any() else found
+    lasting = kind == "mixed" and found.dropna().map(lambda cell: isinstance(cell, time | timedelta)).all()
+    return found.map(_word_beside_text) if lasting or found.map(lambda cell: isinstance(cell, str)).any() else found
 
 
 def _word_beside_text(cell: Any) -> Any:
     """Return a cell of a column that holds text, too: a boolean or date as a word, any other as it is."""
     if isinstance(cell, bool):
         return str(cell).lower()
-    return _word(cell) if isinstance(cell, date | time) else cell
+    return _word(cell) if isinstance(cell, date | time | timedelta) else cell

@@ -93,7 +93,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             drawn, missing = sample(_parquet(path), SAMPLE), reading.writing.missing
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
             texts = recognised(table, reading.writing, expected)
-            change = partial(parsed, notations=texts.notations, missing=missing)
+            change = partial(parsed, notations=texts.notations, missing=missing, expected=expected)
             source = Source(change(table), *texts)
             frames = _Frames(path, version, partial(_parquet_frames, path, change))
             return Stream(source, drawn.indices, drawn.rows, frames)

@@ -18,6 +18,7 @@ import pandas as pd
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.layout import check_quotes, find_layout, repair
 from viva_tensor.tabular.progress import bytes_counted
+from viva_tensor.tabular.sheets import OLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +44,7 @@ NO_TEXT = {  # what files begin with that are none of text, and what their names
     b"\xfd7zXZ\x00": ("xz", ".xz"),
     b"PAR1\x15": ("Parquet", ".parquet"),
     b"ARROW1\x00": ("Feather", ".feather"),
-    b"\xd0\xcf\x11\xe0": ("an old or encrypted workbook", ".xlsx, and Excel must have saved it so, without a password"),
+    OLE: ("an old or encrypted workbook", ".xlsx, and Excel must have saved it so, without a password"),
 }
 
 
