@@ -225,7 +225,7 @@ class TestDates:
     def test_of_some_times_with_an_offset_those_without_are_said_to_be_in_utc(self):
         one, values = found(["2024-03-05T07:30+02:00", "2024-03-05T07:30", "-"])
         assert values[:2] == [pd.Timestamp("2024-03-05 05:30"), pd.Timestamp("2024-03-05 07:30")]
-        assert ", those without an offset in UTC; row 0 has" in one.note
+        assert ", times without an offset are taken as UTC; row 0 has" in one.note
         assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
 
     def test_a_word_among_dates_is_refused_with_its_row(self):

@@ -165,7 +165,7 @@ class Date:
             return ""
         here, there = ("an offset", "none") if found else ("no offset", "one")
         told = f"{self.name}: times have {here} from UTC, those of the training rows had {there}"
-        return f"{told}; without, they count as UTC"
+        return f"{told}; times without an offset are taken as UTC"
 
 
 @dataclass(frozen=True)

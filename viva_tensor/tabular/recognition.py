@@ -228,7 +228,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
     said = [*["as hours"] * isinstance(notation, Times), *said]
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
-    said += ["those without an offset in UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
+    said += ["times without an offset are taken as UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)
