@@ -319,3 +319,24 @@ def test_truth_of_any_kind_is_truth():
         model = TabularClassifier(settings=QUICK).fit(X, pd.Series([False, True] * 40, dtype=dtype))
         assert model.classes_.dtype == bool
         assert model.predict(X).dtype == bool
+
+
+def write(table, path):
+    """Write a table to a file of the format that its suffix names."""
+    options = {".csv": {"index": False}, ".xlsx": {"index": False}, ".json": {"orient": "records"}}
+    writer = getattr(table, f"to_{path.suffix[1:].replace('xlsx', 'excel')}")
+    writer(path, **options.get(path.suffix, {}))
+
+
+@pytest.mark.parametrize("kind", ["csv", "feather"])
+def test_a_point_in_thousands_of_new_rows_follows_decimal_commas_of_training_in_every_format(tmp_path, kind):
+    i = np.arange(80)
+    old = pd.DataFrame({"a": (100 + i * 11).astype(str), "b": [f"{one % 9},5" for one in i], "y": i * 22.0})
+    write(old, tmp_path / f"old.{kind}")
+    model = tabular.fit(tabular.read(tmp_path / f"old.{kind}"), "y", QUICK).model
+    new = pd.DataFrame({"a": ["950", "1.234"], "b": ["1,5", "2,5"]})
+    for suffix in ("csv", "feather", "json", "xlsx", "parquet"):
+        write(new, tmp_path / f"new.{suffix}")
+        read = tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table
+        assert read["a"].tolist() == [950, 1234], suffix
+    pd.testing.assert_frame_equal(model.predict(new), model.predict(read))

@@ -112,7 +112,7 @@ class TestNumbers:
     def test_points_between_groups_of_three_follow_decimal_commas(self):
         columns = {"a": pd.Series(["1.234", "950"]), "b": pd.Series(["1,5", "2,5"]), "c": pd.Series(["7", "-"])}
         of = {name: one.notation for name, one in recognise_all(columns, Writing()).items()}
-        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers()}
+        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers(",", ".")}
         for shown in ({"d": pd.Series(["0.5", "2"])}, {"b": pd.Series(["x", "y"])}, {"b": pd.Series(["7.5", "2"])}):
             assert recognise_all(columns | shown, Writing())["a"].notation == Numbers()
         assert recognise_all(columns, Writing(), {"."})["a"].notation == Numbers()

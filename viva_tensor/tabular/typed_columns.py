@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -127,13 +127,24 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             table[name] = _labels(table[name])
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
-    found = recognise_all(open_columns, writing, decimals)
+    found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
     for name, one in found.items():
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     notes += drop_missing(table, writing.missing, expected)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def decimals_told(notations: Iterable[Notation]) -> set[str]:
+    """Return what stands before decimals by the notations that tell: those with commas before them or in thousands.
+
+    Examples
+    --------
+    >>> decimals_told([Numbers(",", suffix="€"), Numbers(suffix="kg")]), decimals_told([Numbers(".", ",")])
+    ({','}, {'.'})
+    """
+    return {one.decimal for one in notations if isinstance(one, Numbers) and "," in (one.decimal, one.thousands)}
 
 
 def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
