@@ -124,7 +124,9 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         if name in expected.notations:
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
-            table[name] = _labels(table[name])
+            column, note = _without_errors(table[name])
+            table[name] = _labels(column)
+            notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
@@ -190,11 +192,18 @@ def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found
     if found.notation is not None:
         table[name], notations[name] = found.notation.parse(table[name]), found.notation
         return ""
-    column = table[name].map(_stripped)
+    table[name], note = _without_errors(table[name])
+    return note
+
+
+def _without_errors(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return text without spaces around it and without errors of a spreadsheet, and how many of these there were."""
+    column = column.map(_stripped)
     failed = column.isin(ERRORS)
-    table[name] = column.mask(failed) if failed.any() else column
     counts = [f"{word!r} ({count:,})" for word, count in column[failed].value_counts().items()]
-    return f"{name}: missing where it says {', '.join(counts)}" if counts else ""
+    if not counts:
+        return column, ""
+    return column.mask(failed), f"{column.name}: missing where it says {', '.join(counts)}"
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
