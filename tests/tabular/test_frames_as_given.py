@@ -340,3 +340,14 @@ def test_a_point_in_thousands_of_new_rows_follows_decimal_commas_of_training_in_
         read = tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table
         assert read["a"].tolist() == [950, 1234], suffix
     pd.testing.assert_frame_equal(model.predict(new), model.predict(read))
+
+
+@pytest.mark.parametrize("word", ["k", "%"])
+@pytest.mark.parametrize("suffix", ["csv", "feather", "parquet"])
+def test_new_rows_with_a_word_that_scales_are_refused_where_training_had_plain_numbers(tmp_path, word, suffix):
+    model = tabular.fit(pd.DataFrame({"q": np.arange(80), "y": np.arange(80.0)}), "y", QUICK).model
+    write(pd.DataFrame({"q": [f"0{word}", f"1.9{word}"]}), tmp_path / f"new.{suffix}")
+    with pytest.raises(DataError, match=f"column 'q' holds numbers with '{word}', such as .* and was trained on"):
+        tabular.read(tmp_path / f"new.{suffix}", None, model.expected())
+    write(pd.DataFrame({"q": ["0 kg", "1.9 kg"]}), tmp_path / f"new.{suffix}")
+    assert tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table["q"].tolist() == [0, 1.9]

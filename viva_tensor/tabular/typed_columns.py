@@ -131,6 +131,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
     for name, one in found.items():
+        _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     notes += drop_missing(table, writing.missing, expected)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
@@ -164,6 +165,20 @@ def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
                 f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
                 f"was trained on values with it; write {suffix} beside all of them, as text"
             )
+
+
+def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
+    """Raise if a file has a word that scales, such as '%', beside numbers of which a model knows no such word."""
+    # without a model, all columns may hold anything, and those said to be numbers may have the word
+    if expected.only is None or column.name not in expected.numbers or not isinstance(found.notation, Numbers):
+        return
+    if is_scale(suffix := found.notation.suffix):
+        words = Words(column)
+        value, row = words.first(np.array([word.endswith(suffix) for word in words.words]))
+        raise DataError(
+            f"column {column.name!r} holds numbers with {suffix!r}, such as {value} in row {row}, and was trained on "
+            "values without it; write all of them as the numbers of training"
+        )
 
 
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
