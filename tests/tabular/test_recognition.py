@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.labels import index_among, normal
 from viva_tensor.tabular.notation import (
     MARKERS,
     Dates,
@@ -311,3 +312,12 @@ def test_all_forms_of_a_number_are_one_label(number):
     forms = (f"{number}", f"{number:.5f}", f" {number:+.4f} ", f"{number:e}", repr(float(number)))
     assert len(set(map(normal, forms))) == 1
     assert is_plain(forms[0])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("2024-01-31 00:00:00", "2024-01-31"), ("07:30", "7:30:00"), ("00:30", "0:30:00")]
+)
+def test_dates_and_times_are_one_label_however_a_program_wrote_them(one, other):
+    assert index_among([one])(other) == index_among([other])(one) == 0
+    effect = Effect("c", (one,), ((1.0,),))
+    assert effect.codes(pd.Series([other, one, "12:00"])).tolist() == [0, 0, -1]

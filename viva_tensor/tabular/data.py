@@ -21,6 +21,7 @@ from viva_tensor.tabular.parquet import ParquetRows, data_frame
 
 SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
+MIDNIGHT = " 00:00:00"  # which some programs write behind a date
 
 Table = pd.DataFrame | ParquetRows
 
@@ -330,7 +331,7 @@ def label_of(value: object) -> str:
     ('2024-01-31', '2024-01-31 10:30:00')
     """
     if isinstance(value, datetime):
-        return str(value).removesuffix(" 00:00:00")
+        return str(value).removesuffix(MIDNIGHT)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
