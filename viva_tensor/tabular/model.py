@@ -28,11 +28,12 @@ from viva_tensor.tabular.notation import (
     Numbers,
     Times,
     Words,
+    is_plain,
     is_time,
     notation_from_dict,
     notation_to_dict,
 )
-from viva_tensor.tabular.recognition import Writing, overruled
+from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
@@ -187,11 +188,12 @@ def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -
     if column.name not in table or kind_of(table[column.name]) != "text":
         return PLAIN
     words = Words(table[column.name])
-    if any(map(is_time, words.words)):
+    times, others = (int(words.rows[list(map(fits, words.words))].sum()) for fits in (is_time, is_plain))
+    if times and times >= NEARLY_ALL * (times + others):
         return Times()
     grouped = Numbers(",", ".")  # 1.234 is a thousand and more where others have commas before decimals
-    fits = told == {","} and all(grouped.value(word) is not None for word in np.array(words.words)[~words.absent])
-    return grouped if fits else PLAIN
+    fit = told == {","} and all(grouped.value(word) is not None for word in np.array(words.words)[~words.absent])
+    return grouped if fit else PLAIN
 
 
 def _whole(table: Any) -> pd.DataFrame:
