@@ -10,7 +10,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
-from viva_tensor.tabular import DataError, Task, Writing
+from viva_tensor.tabular import DataError, Roles, Task, Writing
 from viva_tensor.tabular.columns import Date, Numeric
 from viva_tensor.tabular.typed_columns import drop_missing
 from viva_tensor.train import Settings
@@ -358,3 +358,34 @@ def test_one_time_among_numbers_is_what_is_refused():
     assert len(model.predict(pd.DataFrame({"q": ["7:30"] * 9 + ["8:00"]}))) == 10
     with pytest.raises(DataError, match="column 'q' must hold numbers, not '7:30' in row 1"):
         model.predict(pd.DataFrame({"q": ["12.5", "7:30"]}))
+
+
+def clocks():
+    """Times of day and durations, as objects and as text."""
+    hours = 7 + np.arange(80) % 3
+    of_objects = pd.DataFrame({"t": [time(one, 30) for one in hours], "d": pd.to_timedelta(hours, unit="h")})
+    as_text = pd.DataFrame({"t": [f"{one:02}:30:00" for one in hours], "d": [f"{one}:00:00" for one in hours]})
+    return [frame.assign(y=np.arange(80.0)) for frame in (of_objects, as_text)]
+
+
+def test_times_and_durations_that_are_categories_have_the_labels_of_text(tmp_path):
+    objects, texts = clocks()
+    task = Task("y", roles=Roles(categorical=("t", "d")))
+    texts.to_csv(tmp_path / "t.csv", index=False)
+    for table in (objects, tabular.read(tmp_path / "t.csv", None, task.expected)):
+        model = tabular.fit(table, task, QUICK).model
+        assert model.unfamiliar(objects) == model.unfamiliar(texts) == ()
+        pd.testing.assert_frame_equal(model.predict(objects), model.predict(texts))
+    texts.to_csv(tmp_path / "new.csv", index=False)
+    read = tabular.read(tmp_path / "new.csv", None, model.expected()).table
+    pd.testing.assert_frame_equal(model.predict(read), model.predict(objects))
+
+
+@pytest.mark.parametrize(("word", "name"), [("07:30:00", "t"), ("7:30", "t"), ("7:00:00", "d")])
+def test_a_word_for_a_missing_time_means_it_in_columns_of_times_and_durations(word, name):
+    objects, _ = clocks()
+    fitted = tabular.fit(objects.assign(hours=7.5), Task("y", writing=Writing(missing=(word,))), QUICK)
+    assert f"{name}: missing where it says {word!r} (27)" in fitted.notes
+    assert not any(note.startswith("hours: missing") for note in fitted.notes)  # a number that is no time
+    missing = objects.assign(hours=7.5, **{name: objects[name].mask(np.arange(80) % 3 == 0)})
+    pd.testing.assert_frame_equal(fitted.model.predict(objects.assign(hours=7.5)), fitted.model.predict(missing))

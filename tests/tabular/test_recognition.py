@@ -315,7 +315,13 @@ def test_all_forms_of_a_number_are_one_label(number):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("2024-01-31 00:00:00", "2024-01-31"), ("07:30", "7:30:00"), ("00:30", "0:30:00")]
+    ("one", "other"),
+    [
+        ("2024-01-31 00:00:00", "2024-01-31"),
+        ("07:30", "7:30:00"),
+        ("00:30", "0:30:00"),
+        ("0 days 07:30:00", "7:30"),
+    ],
 )
 def test_dates_and_times_are_one_label_however_a_program_wrote_them(one, other):
     assert index_among([one])(other) == index_among([other])(one) == 0

@@ -38,8 +38,8 @@ def normal(label: str) -> str:
     word = label.strip()
     if word.endswith(MIDNIGHT) and is_date(word):
         return word.removesuffix(MIDNIGHT)
-    if is_time(word):
-        return without_zeros(word) + ":00" * (word.count(":") == 1)
+    if is_time(clock := word.removeprefix("0 days ")):  # as pandas writes durations
+        return without_zeros(clock) + ":00" * (clock.count(":") == 1)
     if not is_plain(word) or len(word) > 40:
         return word.casefold()
     number = Decimal(word).normalize()
