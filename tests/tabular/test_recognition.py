@@ -314,6 +314,14 @@ def test_all_forms_of_a_number_are_one_label(number):
     assert is_plain(forms[0])
 
 
+def test_numbers_beside_text_stay_as_they_are_where_that_has_decimal_commas():
+    cells = pd.Series([1.234, "1.234", 950, 1234.5, "2,5", None, math.nan, "-"])
+    assert Numbers(",", ".").parse(cells).tolist()[:5] == [1.234, 1234, 950, 1234.5, 2.5]
+    assert Numbers(",", ".").parse(cells).isna().sum() == 3
+    with pytest.raises(DataError, match="not 'x' in row 1"):
+        Numbers(",").parse(pd.Series([1.5, "x"], name="c"))
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
