@@ -434,3 +434,16 @@ def test_plain_numbers_that_are_text_in_a_parquet_file_stay_text_unless_they_are
     folder.train("t.parquet", "y")
     assert "x: text, as in the file, though values such as '0.0' are numbers: --numeric 'x'" in folder.said
     assert folder.train("t.parquet", "y", "--force", "--numeric", "x")["r2"] > 0.99
+
+
+@pytest.mark.parametrize("option", ["--task", "--categorical"])
+def test_an_error_of_a_spreadsheet_is_no_label_of_a_column_said_to_be_text(folder, plane, option):
+    named = [" #N/A" if i % 10 == 0 else "ab"[one > 0] for i, one in enumerate(plane["y"])]
+    folder.write("t.csv", plane.assign(c=named))
+    if option == "--task":
+        folder.train("t.csv", "c", "--task", "classification", "--drop", "y")
+        assert folder.report["rows"]["without_target"] == len(plane) / 10
+        assert set(folder.predict("t.csv")[0]["predicted"]) <= {"a", "b"}
+    else:
+        folder.train("t.csv", "y", "--categorical", "c")
+    assert f"c: missing where it says '#N/A' ({len(plane) // 10})" in folder.said

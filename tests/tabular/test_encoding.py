@@ -249,5 +249,6 @@ def test_dates_with_an_offset_where_training_had_none_are_told_and_the_other_way
             assert ("from UTC" in lines) == (not same)
             assert "from UTC" not in "".join(older.unfamiliar(new.to_frame()))
     assert fit_encoding(local.to_frame()).unfamiliar(zoned[:1].to_frame()) == (
-        "t: times have an offset from UTC, those of the training rows had none; without, they count as UTC",
+        "t: times have an offset from UTC, those of the training rows had none; "
+        "times without an offset are taken as UTC",
     )

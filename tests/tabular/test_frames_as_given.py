@@ -10,7 +10,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
-from viva_tensor.tabular import DataError, Task, Writing
+from viva_tensor.tabular import DataError, Roles, Task, Writing
 from viva_tensor.tabular.columns import Date, Numeric
 from viva_tensor.tabular.typed_columns import drop_missing
 from viva_tensor.train import Settings
@@ -319,3 +319,73 @@ def test_truth_of_any_kind_is_truth():
         model = TabularClassifier(settings=QUICK).fit(X, pd.Series([False, True] * 40, dtype=dtype))
         assert model.classes_.dtype == bool
         assert model.predict(X).dtype == bool
+
+
+def write(table, path):
+    """Write a table to a file of the format that its suffix names."""
+    options = {".csv": {"index": False}, ".xlsx": {"index": False}, ".json": {"orient": "records"}}
+    writer = getattr(table, f"to_{path.suffix[1:].replace('xlsx', 'excel')}")
+    writer(path, **options.get(path.suffix, {}))
+
+
+@pytest.mark.parametrize("kind", ["csv", "feather"])
+def test_a_point_in_thousands_of_new_rows_follows_decimal_commas_of_training_in_every_format(tmp_path, kind):
+    i = np.arange(80)
+    old = pd.DataFrame({"a": (100 + i * 11).astype(str), "b": [f"{one % 9},5" for one in i], "y": i * 22.0})
+    write(old, tmp_path / f"old.{kind}")
+    model = tabular.fit(tabular.read(tmp_path / f"old.{kind}"), "y", QUICK).model
+    new = pd.DataFrame({"a": ["950", "1.234"], "b": ["1,5", "2,5"]})
+    for suffix in ("csv", "feather", "json", "xlsx", "parquet"):
+        write(new, tmp_path / f"new.{suffix}")
+        read = tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table
+        assert read["a"].tolist() == [950, 1234], suffix
+    pd.testing.assert_frame_equal(model.predict(new), model.predict(read))
+
+
+@pytest.mark.parametrize("word", ["k", "%"])
+@pytest.mark.parametrize("suffix", ["csv", "feather", "parquet"])
+def test_new_rows_with_a_word_that_scales_are_refused_where_training_had_plain_numbers(tmp_path, word, suffix):
+    model = tabular.fit(pd.DataFrame({"q": np.arange(80), "y": np.arange(80.0)}), "y", QUICK).model
+    write(pd.DataFrame({"q": [f"0{word}", f"1.9{word}"]}), tmp_path / f"new.{suffix}")
+    with pytest.raises(DataError, match=f"column 'q' holds numbers with '{word}', such as .* and was trained on"):
+        tabular.read(tmp_path / f"new.{suffix}", None, model.expected())
+    write(pd.DataFrame({"q": ["0 kg", "1.9 kg"]}), tmp_path / f"new.{suffix}")
+    assert tabular.read(tmp_path / f"new.{suffix}", None, model.expected()).table["q"].tolist() == [0, 1.9]
+
+
+def test_one_time_among_numbers_is_what_is_refused():
+    model = tabular.fit(pd.DataFrame({"q": np.arange(80), "y": np.arange(80.0)}), "y", QUICK).model
+    assert len(model.predict(pd.DataFrame({"q": ["7:30"] * 9 + ["8:00"]}))) == 10
+    with pytest.raises(DataError, match="column 'q' must hold numbers, not '7:30' in row 1"):
+        model.predict(pd.DataFrame({"q": ["12.5", "7:30"]}))
+
+
+def clocks():
+    """Times of day and durations, as objects and as text."""
+    hours = 7 + np.arange(80) % 3
+    of_objects = pd.DataFrame({"t": [time(one, 30) for one in hours], "d": pd.to_timedelta(hours, unit="h")})
+    as_text = pd.DataFrame({"t": [f"{one:02}:30:00" for one in hours], "d": [f"{one}:00:00" for one in hours]})
+    return [frame.assign(y=np.arange(80.0)) for frame in (of_objects, as_text)]
+
+
+def test_times_and_durations_that_are_categories_have_the_labels_of_text(tmp_path):
+    objects, texts = clocks()
+    task = Task("y", roles=Roles(categorical=("t", "d")))
+    texts.to_csv(tmp_path / "t.csv", index=False)
+    for table in (objects, tabular.read(tmp_path / "t.csv", None, task.expected)):
+        model = tabular.fit(table, task, QUICK).model
+        assert model.unfamiliar(objects) == model.unfamiliar(texts) == ()
+        pd.testing.assert_frame_equal(model.predict(objects), model.predict(texts))
+    texts.to_csv(tmp_path / "new.csv", index=False)
+    read = tabular.read(tmp_path / "new.csv", None, model.expected()).table
+    pd.testing.assert_frame_equal(model.predict(read), model.predict(objects))
+
+
+@pytest.mark.parametrize(("word", "name"), [("07:30:00", "t"), ("7:30", "t"), ("7:00:00", "d")])
+def test_a_word_for_a_missing_time_means_it_in_columns_of_times_and_durations(word, name):
+    objects, _ = clocks()
+    fitted = tabular.fit(objects.assign(hours=7.5), Task("y", writing=Writing(missing=(word,))), QUICK)
+    assert f"{name}: missing where it says {word!r} (27)" in fitted.notes
+    assert not any(note.startswith("hours: missing") for note in fitted.notes)  # a number that is no time
+    missing = objects.assign(hours=7.5, **{name: objects[name].mask(np.arange(80) % 3 == 0)})
+    pd.testing.assert_frame_equal(fitted.model.predict(objects.assign(hours=7.5)), fitted.model.predict(missing))

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.labels import index_among, normal
 from viva_tensor.tabular.notation import (
     MARKERS,
     Dates,
@@ -112,7 +113,7 @@ class TestNumbers:
     def test_points_between_groups_of_three_follow_decimal_commas(self):
         columns = {"a": pd.Series(["1.234", "950"]), "b": pd.Series(["1,5", "2,5"]), "c": pd.Series(["7", "-"])}
         of = {name: one.notation for name, one in recognise_all(columns, Writing()).items()}
-        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers()}
+        assert of == {"a": Numbers(",", "."), "b": Numbers(","), "c": Numbers(",", ".")}
         for shown in ({"d": pd.Series(["0.5", "2"])}, {"b": pd.Series(["x", "y"])}, {"b": pd.Series(["7.5", "2"])}):
             assert recognise_all(columns | shown, Writing())["a"].notation == Numbers()
         assert recognise_all(columns, Writing(), {"."})["a"].notation == Numbers()
@@ -225,7 +226,7 @@ class TestDates:
     def test_of_some_times_with_an_offset_those_without_are_said_to_be_in_utc(self):
         one, values = found(["2024-03-05T07:30+02:00", "2024-03-05T07:30", "-"])
         assert values[:2] == [pd.Timestamp("2024-03-05 05:30"), pd.Timestamp("2024-03-05 07:30")]
-        assert ", those without an offset in UTC; row 0 has" in one.note
+        assert ", times without an offset are taken as UTC; row 0 has" in one.note
         assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
 
     def test_a_word_among_dates_is_refused_with_its_row(self):
@@ -311,3 +312,26 @@ def test_all_forms_of_a_number_are_one_label(number):
     forms = (f"{number}", f"{number:.5f}", f" {number:+.4f} ", f"{number:e}", repr(float(number)))
     assert len(set(map(normal, forms))) == 1
     assert is_plain(forms[0])
+
+
+def test_numbers_beside_text_stay_as_they_are_where_that_has_decimal_commas():
+    cells = pd.Series([1.234, "1.234", 950, 1234.5, "2,5", None, math.nan, "-"])
+    assert Numbers(",", ".").parse(cells).tolist()[:5] == [1.234, 1234, 950, 1234.5, 2.5]
+    assert Numbers(",", ".").parse(cells).isna().sum() == 3
+    with pytest.raises(DataError, match="not 'x' in row 1"):
+        Numbers(",").parse(pd.Series([1.5, "x"], name="c"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2024-01-31 00:00:00", "2024-01-31"),
+        ("07:30", "7:30:00"),
+        ("00:30", "0:30:00"),
+        ("0 days 07:30:00", "7:30"),
+    ],
+)
+def test_dates_and_times_are_one_label_however_a_program_wrote_them(one, other):
+    assert index_among([one])(other) == index_among([other])(one) == 0
+    effect = Effect("c", (one,), ((1.0,),))
+    assert effect.codes(pd.Series([other, one, "12:00"])).tolist() == [0, 0, -1]

@@ -165,7 +165,7 @@ class Date:
             return ""
         here, there = ("an offset", "none") if found else ("no offset", "one")
         told = f"{self.name}: times have {here} from UTC, those of the training rows had {there}"
-        return f"{told}; without, they count as UTC"
+        return f"{told}; times without an offset are taken as UTC"
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ class Effect:
     def codes(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's value, -1 where it is missing or was not in training."""
         codes, labels = labels_of(column)
-        place = {value: i for i, value in enumerate(self.values)}
+        place = {normal(value): i for i, value in enumerate(self.values)}  # of older models in other forms
         return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:

@@ -6,7 +6,7 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from viva_tensor.tabular.parquet import ParquetRows, data_frame
 
 SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
+MIDNIGHT = " 00:00:00"  # which some programs write behind a date
 
 Table = pd.DataFrame | ParquetRows
 
@@ -324,16 +325,33 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
 def label_of(value: object) -> str:
     """Return the label of a value of a column: of a date without a time, that which text files have.
 
+    Times of day and durations are H:MM:SS.
+
     Examples
     --------
     >>> label_of(1), label_of(1.0), label_of(True), label_of("1")  # a missing value turns integers into floats
     ('1', '1', 'True', '1')
     >>> label_of(pd.Timestamp("2024-01-31")), label_of(pd.Timestamp("2024-01-31 10:30"))
     ('2024-01-31', '2024-01-31 10:30:00')
+    >>> label_of(time(7, 30)), label_of(timedelta(hours=7)), label_of(pd.Timedelta(days=1, seconds=-0.5))
+    ('7:30:00', '7:00:00', '23:59:59.500000')
     """
     if isinstance(value, datetime):
-        return str(value).removesuffix(" 00:00:00")
+        return str(value).removesuffix(MIDNIGHT)
+    if isinstance(value, time):
+        return str(value).removeprefix("0")
+    if isinstance(value, timedelta):
+        return _clock(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _clock(duration: timedelta) -> str:
+    """Return a duration as H:MM:SS, with as many hours as it has."""
+    micros = abs(duration) // timedelta(microseconds=1)
+    minutes, rest = divmod(micros, 60_000_000)
+    fraction = f".{rest % 1_000_000:06}" if rest % 1_000_000 else ""
+    sign = "-" if duration < timedelta(0) else ""
+    return f"{sign}{minutes // 60}:{minutes % 60:02}:{rest // 1_000_000:02}{fraction}"
 
 
 def check_sequence(wanted: str, **given: object) -> None:

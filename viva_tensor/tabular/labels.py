@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from viva_tensor.tabular.notation import is_plain
+from viva_tensor.tabular.data import MIDNIGHT
+from viva_tensor.tabular.notation import is_date, is_plain, is_time, without_zeros
 
 
 def index_among(labels: Sequence[str]) -> Callable[[str], int]:
@@ -25,14 +26,20 @@ def index_among(labels: Sequence[str]) -> Callable[[str], int]:
 
 
 def normal(label: str) -> str:
-    """Return the form in which labels are one, however a program wrote them: 1 and 1.0, Red and red.
+    """Return the form in which labels are one, however a program wrote them: 1 and 1.0, Red and red, 7:30 and 07:30:00.
 
     Examples
     --------
     >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
     ('1.5', '0', '007', 'red')
+    >>> normal("2024-01-31 00:00:00"), normal("07:30")
+    ('2024-01-31', '7:30:00')
     """
     word = label.strip()
+    if word.endswith(MIDNIGHT) and is_date(word):
+        return word.removesuffix(MIDNIGHT)
+    if is_time(clock := word.removeprefix("0 days ")):  # as pandas writes durations
+        return without_zeros(clock) + ":00" * (clock.count(":") == 1)
     if not is_plain(word) or len(word) > 40:
         return word.casefold()
     number = Decimal(word).normalize()

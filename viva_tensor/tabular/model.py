@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,19 @@ from viva_tensor.tabular.notation import (
     PLAIN,
     Dates,
     Notation,
+    Numbers,
     Times,
     Words,
+    is_plain,
     is_time,
     notation_from_dict,
     notation_to_dict,
 )
-from viva_tensor.tabular.recognition import Writing, overruled
+from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, drop_missing, typed
+from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, typed
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
@@ -130,7 +132,8 @@ class Model:
         """
         words, writing = self.origin.writing.missing, Writing(missing=self.origin.writing.missing)
         measured = [one for one in self.encoding.columns if isinstance(one, Numeric | Date)]
-        usual = {one.name: overruled(_usual(one, table), writing) for one in measured}
+        told = decimals_told(self.origin.notations.values())
+        usual = {one.name: overruled(_usual(one, table, told), writing) for one in measured}
         notations = usual | {name: one for name, one in self.expected().notations.items() if name in usual}
         expected = Expected(notations=notations, only=[*notations])
         table = table.copy(deep=False)
@@ -175,14 +178,22 @@ class Model:
         return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
 
 
-def _usual(column: Numeric | Date, table: pd.DataFrame) -> Notation:
-    """Return how text of a column is read whose notation training did not need: a reader of files knows times, too."""
+def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -> Notation:
+    """Return how text of a column is read whose notation training did not need: as a reader of files would.
+
+    `told` are what the notations of other columns have before decimals.
+    """
     if isinstance(column, Date):
         return Dates()
     if column.name not in table or kind_of(table[column.name]) != "text":
         return PLAIN
     words = Words(table[column.name])
-    return Times() if any(map(is_time, words.words)) else PLAIN
+    times, others = (int(words.rows[list(map(fits, words.words))].sum()) for fits in (is_time, is_plain))
+    if times and times >= NEARLY_ALL * (times + others):
+        return Times()
+    grouped = Numbers(",", ".")  # 1.234 is a thousand and more where others have commas before decimals
+    fit = told == {","} and all(grouped.value(word) is not None for word in np.array(words.words)[~words.absent])
+    return grouped if fit else PLAIN
 
 
 def _whole(table: Any) -> pd.DataFrame:

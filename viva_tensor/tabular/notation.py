@@ -203,6 +203,10 @@ class Numbers:
         DataError
             If a value is not written so; the message names it and its row.
         """
+        # numbers beside text, as in a sheet, have no notation; with decimal commas their text would be another number
+        if self.decimal == "," and (numbers := column.map(_is_number).to_numpy(bool)).any():
+            texts = self.parse(column.mask(numbers)).astype(np.float64)
+            return texts.mask(numbers, pd.to_numeric(column.where(numbers)))
         words = Words(column, self.missing)
         values = [None if absent else self.value(word) for word, absent in zip(words.words, words.absent, strict=True)]
         _refuse_misfits(column, words, np.array([value is not None for value in values], bool), self)
@@ -242,6 +246,10 @@ class Numbers:
         signs += [f"{self.thousands!r} between thousands"] if self.thousands else []
         signs += [f"{affix!r} beside them" for affix in (self.prefix, self.suffix) if affix]
         return "numbers" + (f" with {' and '.join(signs)}" if signs else "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def _integer(digits: str) -> int | float:

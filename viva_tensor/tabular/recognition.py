@@ -145,9 +145,18 @@ def recognise_all(
     again = {name: recognise(name, columns[name], writing, told) for name in columns if name not in found}
     if told == "," and "." not in decimals:  # then 1.234 is a thousand and more, in all columns that leave it open
         numbers = [name for name, one in found.items() if isinstance(one.notation, Numbers) and not one.decimal]
-        others = {name: recognise(name, columns[name], writing, told) for name in numbers}
-        again |= {name: one for name, one in others.items() if getattr(one.notation, "thousands", "") == "."}
+        again |= {name: _with_commas(found[name], recognise(name, columns[name], writing, told)) for name in numbers}
     return {name: again.get(name) or found[name] for name in columns}
+
+
+def _with_commas(found: Recognised, again: Recognised) -> Recognised:
+    """Return how numbers that left it open are written where others have commas before decimals."""
+    if not isinstance(again.notation, Numbers) or again.notation.decimal != ",":
+        return found
+    if again.notation.thousands:
+        return again
+    # of digits alone, those of other files may have points between thousands
+    return found._replace(notation=replace(again.notation, thousands="."))
 
 
 def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str = "") -> Recognised:
@@ -228,7 +237,11 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
     own = tuple(word for word in taken if word.casefold() not in MARKERS)
     said = [*["as hours"] * isinstance(notation, Times), *said]
     said += ["negative in parentheses"] if any(word.startswith("(") for word in words.words) else []
-    said += ["those without an offset in UTC"] if isinstance(notation, Dates) and _some_have_offsets(words) else []
+    said += (
+        ["times without an offset are taken as UTC"]
+        if isinstance(notation, Dates) and _some_have_offsets(words)
+        else []
+    )
     value, row = words.first(~words.absent)
     note = f"{name}: {', '.join([str(notation), *said])}; row {row} has {value}"
     return Recognised(replace(notation, missing=own), note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, label_of, labels_of, numbers_of
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
     ERRORS,
@@ -22,17 +22,22 @@ from viva_tensor.tabular.notation import (
     Dates,
     Notation,
     Numbers,
+    Times,
     Words,
     has_offset,
     is_date,
     is_plain,
     is_scale,
+    is_time,
     without_zeros,
 )
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them
+
+# whether a word may be a value of a column of some kind, and which values are that
+Comparison = tuple[Callable[[str], bool], Callable[["pd.Series[Any]", str], BoolArray]]
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,11 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     _check_scales(table, expected)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    for name in filter(expected.uses, table.columns):
-        if pd.api.types.infer_dtype(table[name], skipna=True) == "time":
+    timed = [name for name in filter(expected.uses, table.columns) if _is_of_times(table[name])]
+    for name in timed:
+        if name in expected.text:
+            table[name] = table[name].map(label_of, na_action="ignore")
+        else:
             table[name] = table[name].map(_hours)
             notes.append(f"{name}: times of day, as hours")
     strings = [
@@ -124,16 +132,30 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         if name in expected.notations:
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
-            table[name] = _labels(table[name])
+            column, note = _without_errors(table[name])
+            table[name] = _labels(column)
+            notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
-    found = recognise_all(open_columns, writing, decimals)
+    found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
     for name, one in found.items():
+        _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
-    notes += drop_missing(table, writing.missing, expected)
+    notes += drop_missing(table, writing.missing, expected, timed)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def decimals_told(notations: Iterable[Notation]) -> set[str]:
+    """Return what stands before decimals by the notations that tell: those with commas before them or in thousands.
+
+    Examples
+    --------
+    >>> decimals_told([Numbers(",", suffix="€"), Numbers(suffix="kg")]), decimals_told([Numbers(".", ",")])
+    ({','}, {'.'})
+    """
+    return {one.decimal for one in notations if isinstance(one, Numbers) and "," in (one.decimal, one.thousands)}
 
 
 def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
@@ -151,6 +173,20 @@ def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
                 f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
                 f"was trained on values with it; write {suffix} beside all of them, as text"
             )
+
+
+def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
+    """Raise if a file has a word that scales, such as '%', beside numbers of which a model knows no such word."""
+    # without a model, all columns may hold anything, and those said to be numbers may have the word
+    if expected.only is None or column.name not in expected.numbers or not isinstance(found.notation, Numbers):
+        return
+    if is_scale(suffix := found.notation.suffix):
+        words = Words(column)
+        value, row = words.first(np.array([word.endswith(suffix) for word in words.words]))
+        raise DataError(
+            f"column {column.name!r} holds numbers with {suffix!r}, such as {value} in row {row}, and was trained on "
+            "values without it; write all of them as the numbers of training"
+        )
 
 
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
@@ -179,11 +215,18 @@ def _apply(table: pd.DataFrame, notations: dict[str, Notation], name: str, found
     if found.notation is not None:
         table[name], notations[name] = found.notation.parse(table[name]), found.notation
         return ""
-    column = table[name].map(_stripped)
+    table[name], note = _without_errors(table[name])
+    return note
+
+
+def _without_errors(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return text without spaces around it and without errors of a spreadsheet, and how many of these there were."""
+    column = column.map(_stripped)
     failed = column.isin(ERRORS)
-    table[name] = column.mask(failed) if failed.any() else column
     counts = [f"{word!r} ({count:,})" for word, count in column[failed].value_counts().items()]
-    return f"{name}: missing where it says {', '.join(counts)}" if counts else ""
+    if not counts:
+        return column, ""
+    return column.mask(failed), f"{column.name}: missing where it says {', '.join(counts)}"
 
 
 def digit_dates(table: pd.DataFrame, writing: Writing, expected: Expected) -> list[str]:
@@ -224,6 +267,10 @@ def _digits(column: pd.Series[Any], date_format: str) -> pd.Series[Any]:
     return words.where((words.str.len() != least) | (least == width), "0" + words)
 
 
+def _is_of_times(column: pd.Series[Any]) -> bool:
+    return pd.api.types.infer_dtype(column, skipna=True) == "time"
+
+
 def _hours(time: Any) -> float:
     return math.nan if pd.isna(time) else time.hour + time.minute / 60 + (time.second + time.microsecond / 1e6) / 3600
 
@@ -260,8 +307,10 @@ def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None) -> list[str]:
-    """Make the words for missing values missing in columns of text, numbers and dates, and tell how many there were.
+def drop_missing(
+    table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None, timed: Collection[str] = ()
+) -> list[str]:
+    """Make the words for missing values missing in columns of any kind, and tell how many there were.
 
     Parameters
     ----------
@@ -270,11 +319,13 @@ def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected
     missing : sequence of str
     expected : Expected, optional
         What is known of columns; those that are not used stay as they are.
+    timed : collection of str
+        Columns of times of day, as hours.
     """
     expected, words = expected or Expected(), [word.strip() for word in missing]
     notes = []
     for name in filter(expected.uses, table.columns if words else ()):
-        for word, which in _places(table[name], words):
+        for word, which in _places(table[name], words, name in timed):
             notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
             column = table[name]
             if pd.api.types.is_integer_dtype(column):
@@ -283,8 +334,8 @@ def drop_missing(table: pd.DataFrame, missing: Sequence[str], expected: Expected
     return notes
 
 
-def _places(column: pd.Series[Any], words: Sequence[str]) -> Iterator[tuple[str, BoolArray]]:
-    """Yield which values of a column are a word, as text or the number or date that it stands for, if some are."""
+def _places(column: pd.Series[Any], words: Sequence[str], timed: bool) -> Iterator[tuple[str, BoolArray]]:
+    """Yield which values of a column are a word, as text or the number, date or time it stands for, if some are."""
     kind = kind_of(column)
     if kind == "text":
         codes, labels = labels_of(column)
@@ -292,11 +343,21 @@ def _places(column: pd.Series[Any], words: Sequence[str]) -> Iterator[tuple[str,
         for word in words:
             if word in stripped:
                 yield word, np.array([*(label == word for label in stripped), False])[codes]
-    for word in words:
-        if (kind == "number" and is_plain(word)) or (kind == "date" and is_date(word)):
-            which = _numbers_that_are(column, word) if kind == "number" else _times_that_are(column, word)
-            if which.any():
+    comparisons: dict[str, Comparison] = {
+        "number": (is_time, _hours_that_are) if timed else (is_plain, _numbers_that_are),
+        "duration": (is_time, _hours_that_are),
+        "date": (is_date, _times_that_are),
+    }
+    if kind in comparisons:
+        stands_for_one, same = comparisons[kind]
+        for word in filter(stands_for_one, words):
+            if (which := same(column, word)).any():
                 yield word, which
+
+
+def _hours_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    found: BoolArray = numbers_of(column) == Times().hours([word])[0]
+    return found
 
 
 def _numbers_that_are(column: pd.Series[Any], word: str) -> BoolArray:
