@@ -326,11 +326,11 @@ class TestPipeline:
     def test_the_preset_decides(self, monkeypatch):
         X, y = shop(1100)
         few = Members(2, 8, (8,), steps=20, cycles=1)
-        assert fitted(TabularRegressor, X[:200], y[:200]).preset_.why == "fewer than 300 rows"
+        assert fitted(TabularRegressor, X[:140], y[:140]).preset_.why == "fewer than 150 rows"
         assert fitted(TabularRegressor, X[:200], y[:200], settings=few).preset_.networks == 2
         assert fitted(TabularRegressor, X, y, preset="fast").preset_.networks == 1
         monkeypatch.setitem(tabular.presets.KINDS, "default", Members(5, 64, (8,), steps=20, cycles=1))
-        assert fitted(TabularRegressor, X, y).preset_[:3] == ("default", "300 to 100,000 rows", 5)
+        assert fitted(TabularRegressor, X, y).preset_[:3] == ("default", "150 to 100,000 rows", 5)
 
     def test_the_share_of_rows_for_validation(self):
         X, y = shop(200)
