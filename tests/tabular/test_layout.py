@@ -354,7 +354,7 @@ def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suf
     write = table.to_csv if suffix == "csv" else table.to_excel
     write(tmp_path / f"t.{suffix}", index=False, header=False)
     with pytest.raises(
-        DataError, match=r"the line 'Report' was .*the names, and has none for 2 columns; delete the li"
+        DataError, match=r"the line 'Report' was .*the names, and has no name for 2 columns; delete the li"
     ):
         read(tmp_path / f"t.{suffix}")
 
