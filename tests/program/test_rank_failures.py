@@ -36,7 +36,7 @@ def test_whatever_happens_on_a_rank_all_stop_at_the_same_step_and_can_go_on(opti
         "MemoryError no room",
         "Unprintable",
         "InvalidValue run: the schedule gave -1.0 for step 2 (Adam: lr=-1.0",
-        "InvalidValue Adam: lr=None",
+        "InvalidValue run: the schedule gave None for step 2 (Adam: lr=None",
     ]
     wanted += ["KeyboardInterrupt ", "MemoryError no room", "RankError run: epochs is 1 on rank 0 and 2 on rank 1"]
     wanted += ["MemoryError no room"]

@@ -14,7 +14,7 @@ import pandas as pd
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, labels_of, numbers_of
 from viva_tensor.tabular.labels import index_among, normal
-from viva_tensor.tabular.notation import ERRORS, MARKERS
+from viva_tensor.tabular.words import ERRORS, MARKERS
 
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"

@@ -13,7 +13,8 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.notation import MARKERS, Convention, is_code, is_date, is_plain, number_parts
+from viva_tensor.tabular.notation import Convention, is_code, is_date, is_plain, number_parts
+from viva_tensor.tabular.words import MARKERS
 
 SEPARATORS = (",", ";", "\t", "|")
 UNNAMED = "Unnamed: "  # with the index of a column, its name where the file has none

@@ -15,21 +15,19 @@ from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
-    MARKERS,
     PLAIN,
-    BoolArray,
     Convention,
     Dates,
     Notation,
     Numbers,
     Times,
-    Words,
     has_offset,
     is_code,
     is_scale,
     number_parts,
     same_unit,
 )
+from viva_tensor.tabular.words import MARKERS, BoolArray, Words
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line

@@ -15,15 +15,12 @@ import pandas as pd
 from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, label_of, labels_of, numbers_of
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import (
-    ERRORS,
     ISO,
     PLAIN,
-    BoolArray,
     Dates,
     Notation,
     Numbers,
     Times,
-    Words,
     has_offset,
     is_date,
     is_plain,
@@ -32,6 +29,7 @@ from viva_tensor.tabular.notation import (
     without_zeros,
 )
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
+from viva_tensor.tabular.words import ERRORS, BoolArray, Words
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them

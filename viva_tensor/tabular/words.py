@@ -1,0 +1,71 @@
+"""The distinct values of a text column, and which of them stand for a missing value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from viva_tensor.tabular.data import IndexArray
+
+# These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
+ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
+                    "#ZAHL!"))  # fmt: skip
+# In a column of numbers, dates or times these mean a missing value; in text they are words like any other.
+MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#na", "<na>",
+                     "(missing)", "missing", "unknown", *map(str.casefold, ERRORS)))  # fmt: skip
+LONGEST = 40  # characters of a value that are shown
+
+SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Words:
+    """The distinct values of a text column without spaces around them, and the rows that hold each.
+
+    Attributes
+    ----------
+    written, words : list of str
+        Each value as the table has it, and without spaces around it.
+    absent : bool array [words]
+        Which words mean a missing value, if the column holds numbers or dates.
+    codes : int array [rows]
+        The index of the word in each row, -1 where the value is missing.
+    """
+
+    def __init__(self, column: pd.Series[Any], missing: Sequence[str] = ()) -> None:
+        self.codes: IndexArray
+        self.codes, values = pd.factorize(column)
+        self._index = column.index
+        self.written = [str(value) for value in values]
+        self.words = [word.translate(SPACES).strip() for word in self.written]
+        self.absent = np.array([not word or word in missing or word.casefold() in MARKERS for word in self.words], bool)
+
+    @property
+    def counts(self) -> IndexArray:
+        """How many rows hold each word."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))
+
+    @property
+    def rows(self) -> IndexArray:
+        """How many rows hold each word as a value, none if it means a missing one."""
+        return np.where(self.absent, 0, self.counts)
+
+    def first(self, which: BoolArray) -> tuple[str, int]:
+        """Return the first of some words as a short Python string, and its row."""
+        index = int(np.flatnonzero(which)[0])
+        written = self.written[index]
+        position = int(np.argmax(self.codes == index))
+        # of some rows of a file the index has their numbers in the file
+        row = int(self._index[position]) if pd.api.types.is_integer_dtype(self._index) else position
+        return repr(written if len(written) <= LONGEST else written[:LONGEST] + "..."), row
+
+    def example(self, which: BoolArray) -> str:
+        """Return the first of some words with its row, and how many rows hold one of them."""
+        rows = int(self.counts[which].sum())
+        more = f" (one of {rows:,} such rows)" if rows > 1 else ""
+        return "{} in row {}".format(*self.first(which)) + more
