@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.linear_model import RidgeCV
 from support.small_tables import KINDS, small_table
 
-from viva_tensor.tabular import linear_start, preparing, runs
+from viva_tensor.tabular import linear_start, members, preparing, runs
 from viva_tensor.tabular.baselines import least_squares
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
@@ -46,7 +46,8 @@ def worse(kind, rows, columns, seed):
 
 @pytest.mark.parametrize("rows", [60, 299])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_network_is_no_worse_than_the_better_baseline_beyond_noise(kind, rows):
+def test_the_network_is_no_worse_than_the_better_baseline_beyond_noise(kind, rows, monkeypatch):
+    monkeypatch.setattr(members, "LEAST_ROWS", 300)  # one network, which is at greater risk than several
     logs = np.array([worse(kind, rows, columns, seed) for columns in (1, 5, 20) for seed in range(3)])
     assert logs.mean() < 0.02 + 2 * logs.std(ddof=1) / math.sqrt(len(logs)), np.exp(logs).round(2)
     assert np.exp(np.median(logs)) < 1.03, np.exp(logs).round(2)
