@@ -152,7 +152,7 @@ def pow(tape: Tape, x: Variable, exponent: float) -> Traced[Variable]:
     >>> pow(tape, x, 2).value.data
     array([1., 9.], dtype=float32)
     """
-    given: Any = exponent[()] if isinstance(exponent, np.ndarray) and exponent.ndim == 0 else exponent
+    given = _plain(exponent)
     if isinstance(given, Variable | np.ndarray):
         got = f"exponent is a {type(given).__name__} of shape {given.shape}, wanted a number"
         raise InvalidValue(got, operation="pow", hint="aᵇ is exp(mul(b, log(a)))")
