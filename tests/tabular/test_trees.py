@@ -67,7 +67,7 @@ def test_as_many_are_grown_as_suit_the_rows_held_out_best():
     target = TARGETS["squared"]
     train, held_out = rows(300, target), rows(100, target, 1)
     trees = grow(train, held_out, target)
-    rounds = boosting.CHUNK * (1 + len(trees.root) // boosting.CHUNK)
+    rounds = next(stage for stage in boosting.STAGES if stage > len(trees.root))
     staged = grown_by_scikit_learn(target, train, rounds).staged_predict(held_out.x)
     losses = [np.mean((one - held_out.y[:, 0]) ** 2) for one in staged]
     assert 0 < len(trees.root) == 1 + np.argmin(losses) < rounds
@@ -76,9 +76,9 @@ def test_as_many_are_grown_as_suit_the_rows_held_out_best():
 def test_growing_ends_in_time_and_without_rounds_that_do_harm():
     target = TARGETS["squared"]
     train, held_out = rows(300, target), rows(100, target, 1)
-    assert len(grow(train, held_out, target, until=0.0).root) <= boosting.CHUNK
+    assert len(grow(train, held_out, target, until=0.0).root) <= boosting.STAGES[0]
     wrong = held_out._replace(y=-held_out.y)
-    assert len(grow(train, wrong, target).root) < boosting.CHUNK
+    assert len(grow(train, wrong, target).root) < boosting.STAGES[0]
 
 
 def test_weights_are_scikit_learns():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ from viva_tensor.tabular.trees import Trees, sum_of
 ROWS_FOR_THREADS = 10_000
 RATE = 0.06
 L2 = 5.0  # on the values of leaves: without it those of sure classes grow without bound
-CHUNK, MOST = 50, 800  # rounds that are grown before a look at the rows held out, and in all
+# Rounds after which the rows held out are looked at. scikit-learn predicts with all trees whenever it goes on, so the
+# stages grow with the trees.
+STAGES = (50, 100, 150, 225, 340, 510, 800)
 MOST_CLASSES = 20  # of which each round grows a tree
 LOSSES: dict[Any, str] = {"mse": "squared_error", "mae": "absolute_error", nn.poisson_loss: "poisson"}
 
@@ -60,16 +63,16 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
     losses: list[float] = []
     outputs = np.zeros((len(held_out.x), target.outputs))
     with tree_threads(len(train.x)):
-        for rounds in range(CHUNK, MOST + 1, CHUNK):
+        for before, rounds in pairwise((0, *STAGES)):
             model.set_params(max_iter=rounds).fit(train.x, y, sample_weight=train.weights)
-            new = list(_grown(model, rounds - CHUNK, target, features))
+            new = list(_grown(model, before, target, features))
             for trees in new if grown else [Trees.constant(_base(model, target), features), *new]:
                 grown.append(trees)
                 outputs += trees(held_out.x)
                 each = row_losses(outputs.astype(np.float32), held_out.y, target)
                 losses.append(float(np.average(each, weights=held_out.weights)))
             best = int(np.argmin(losses))
-            if best <= rounds - CHUNK or perf_counter() > until:
+            if best <= before or perf_counter() > until:
                 break
     return sum_of(grown[: best + 1])
 
