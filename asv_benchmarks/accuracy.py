@@ -45,8 +45,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from viva_tensor import sklearn as compiled
+from viva_tensor.tabular.column_choice import fit_encoding
 from viva_tensor.tabular.data import diamonds_path
-from viva_tensor.tabular.encoding import fit_encoding
 from viva_tensor.tabular.reading import read_table
 
 

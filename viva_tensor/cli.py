@@ -40,8 +40,8 @@ from viva_tensor.options import (
     shares,
 )
 from viva_tensor.tabular import data, preparing, presets, reading, report, runs, saving, streaming
+from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
-from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
 from viva_tensor.tabular.model import WEIGHTS, Run, load

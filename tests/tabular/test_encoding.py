@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viva_tensor.tabular.column_choice import MAX_CATEGORIES, fit_encoding
 from viva_tensor.tabular.columns import CLIP
 from viva_tensor.tabular.data import DataError, target_kind
-from viva_tensor.tabular.encoding import MAX_CATEGORIES, Encoding, fit_encoding
+from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import Dates
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from viva_tensor.tabular.encoding import fit_encoding
+from viva_tensor.tabular.column_choice import fit_encoding
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.packing import Packing
 from viva_tensor.train import SparseRows

@@ -18,9 +18,9 @@ from support.mangled import tables
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import features, memory, packed, streamed_rows, streaming
+from viva_tensor.tabular.column_choice import fit_encoding
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.encoding import fit_encoding
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.packing import Packing
 from viva_tensor.tabular.reading import Reading, read

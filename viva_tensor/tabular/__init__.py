@@ -22,9 +22,9 @@ with extra("train"):
     import safetensors  # noqa: F401
 
 from viva_tensor.tabular.blending import Best
+from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
-from viva_tensor.tabular.encoding import Roles
 from viva_tensor.tabular.fitting import Fitted, fit
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load

@@ -24,7 +24,7 @@ class Packed:
     Examples
     --------
     >>> import pandas as pd
-    >>> from viva_tensor.tabular.encoding import fit_encoding
+    >>> from viva_tensor.tabular.column_choice import fit_encoding
     >>> table = pd.DataFrame({"carat": [0.2, 0.3, 0.4, 0.5], "cut": ["Fair", "Ideal", "Fair", "Good"]})
     >>> encoding = fit_encoding(table)
     >>> features = Packed(Packing(encoding, (1,)), table, np.zeros((4, 1), np.float32))

@@ -15,6 +15,7 @@ from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number, shown
 from viva_tensor.tabular.class_weights import weights_of_classes
+from viva_tensor.tabular.column_choice import Roles, fit_encoding, infinite_in
 from viva_tensor.tabular.data import (
     AnyTable,
     DataError,
@@ -27,7 +28,7 @@ from viva_tensor.tabular.data import (
     split_rows,
     target_kind,
 )
-from viva_tensor.tabular.encoding import Encoding, Roles, fit_encoding, infinite_in
+from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.losses import Aim, loss_of
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source

@@ -16,9 +16,10 @@ from typing import IO, TYPE_CHECKING, Any
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
-from viva_tensor.tabular.layout import check_quotes, find_layout, repair
+from viva_tensor.tabular.layout import find_layout
 from viva_tensor.tabular.progress import bytes_counted
 from viva_tensor.tabular.sheets import OLE
+from viva_tensor.tabular.strict_rows import check_quotes, repair
 
 if TYPE_CHECKING:
     import pyarrow as pa
