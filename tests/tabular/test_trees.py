@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_info
 
-from viva_tensor import nn
+from viva_tensor import kernels, nn
 from viva_tensor.tabular import DataError, boosting
 from viva_tensor.tabular.boosting import Rows, grow
 from viva_tensor.tabular.quantiles import Quantile, between
@@ -79,6 +80,17 @@ def test_growing_ends_in_time_and_without_rounds_that_do_harm():
     assert len(grow(train, held_out, target, until=0.0).root) <= boosting.STAGES[0]
     wrong = held_out._replace(y=-held_out.y)
     assert len(grow(train, wrong, target).root) < boosting.STAGES[0]
+
+
+@pytest.mark.parametrize(("rows", "slower", "expected"), [(9_999, 1, 1), (10_000, 1, 2), (10_000, 9, 1)])
+def test_trees_have_one_thread_on_few_rows_and_where_several_wait_for_each_other(rows, slower, expected, monkeypatch):
+    monkeypatch.setattr(boosting, "_seconds", lambda threads: slower if threads > 1 else 1)
+    with kernels.num_threads(2), boosting.tree_threads(rows):
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"} == {expected}
+
+
+def test_a_look_at_how_long_small_trees_take():
+    assert 0 < boosting._seconds(1) < np.inf
 
 
 def test_weights_are_scikit_learns():

@@ -19,6 +19,7 @@ from viva_tensor.tabular.targets import Classes, Target
 from viva_tensor.tabular.trees import Trees, sum_of
 
 ROWS_FOR_THREADS = 10_000
+SLOWER = 3  # times as long as one thread: several wait for each other, as beside other programs
 RATE = 0.06
 L2 = 5.0  # on the values of leaves: without it those of sure classes grow without bound
 # Rounds after which the rows held out are looked at. scikit-learn predicts with all trees whenever it goes on, so the
@@ -78,16 +79,34 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
 
 
 def tree_threads(rows: int) -> AbstractContextManager[object]:
-    """Give scikit-learn's trees the threads of the calling thread; on few rows one, since several would mostly wait.
+    """Give scikit-learn's trees the threads of the calling thread; one where several would mostly wait.
 
-    NumPy's products keep theirs: another number would change bits of what is computed beside the trees.
+    That is on few rows, and where other programs take the processor from a thread for which others wait: beside eight
+    of them, trees of 22,000 rows took sixty times as long with two threads as with one. NumPy's products keep theirs:
+    another number would change bits of what is computed beside the trees.
     """
+    several = get_num_threads() if rows >= ROWS_FOR_THREADS else 1
+    if several > 1 and SLOWER * _seconds(1) < _seconds(several):
+        several = 1
+    return _limited(several)
+
+
+def _limited(threads: int) -> AbstractContextManager[object]:
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[object] = threadpool_limits(
-        get_num_threads() if rows >= ROWS_FOR_THREADS else 1, user_api="openmp"
-    )
+    limits: AbstractContextManager[object] = threadpool_limits(threads, user_api="openmp")
     return limits
+
+
+def _seconds(threads: int) -> float:
+    """Return how long a few small trees take with so many threads."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    x = np.random.default_rng(0).random((ROWS_FOR_THREADS, 4), np.float32)
+    with _limited(threads):
+        begin = perf_counter()
+        HistGradientBoostingRegressor(max_iter=2, early_stopping=False).fit(x, x[:, 0])
+        return perf_counter() - begin
 
 
 def _model(target: Target, seed: int) -> Any:
