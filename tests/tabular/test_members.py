@@ -15,8 +15,10 @@ from viva_tensor import autograd, kernels, nn, tabular
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members, runs, side_by_side
 from viva_tensor.tabular.joining import joined_network
+from viva_tensor.tabular.linear_start import linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.members import Members
+from viva_tensor.tabular.targets import Number
 from viva_tensor.train import parameters, predict, record_layers
 
 QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
@@ -118,6 +120,20 @@ def test_where_a_line_does_as_well_the_mean_of_lines_is_kept(rng):
     run = tabular.run(table, "y", replace(QUICK, bins=0))
     assert run.fit.best_epoch == 0
     assert run.scores["network"].rmse == pytest.approx(run.scores["least squares"].rmse, rel=0.02)
+
+
+def test_bins_do_not_count_among_the_features_of_the_linear_model(rng):
+    x = rng.normal(size=(800, 200)).astype("f4")
+    target, settings = Number("y", 0.0, 1.0), Members(hidden=(8,)).settings(800)
+    columns = np.arange(0, 2200, 11)  # one of each number's features, of which ten are bins
+    wide = np.zeros((800, 2200), "f4")
+    wide[:, columns] = x
+    y = x @ rng.normal(size=(200, 1)).astype("f4")
+    start = linear_start(wide, y, target, settings, np.arange(800), columns)
+    assert start is not None
+    layers = record_layers(autograd.new_tape(), start).value
+    np.testing.assert_allclose(predict(layers, wide, "relu"), y, atol=0.01)
+    assert linear_start(wide, y, target, settings, np.arange(800)) is None  # too many to fit
 
 
 def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in_training(monkeypatch):

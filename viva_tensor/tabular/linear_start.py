@@ -41,7 +41,8 @@ def linear_start(
     for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
     """
     features, outputs = x.shape[1], target.outputs
-    if settings.activation not in PASSED_ON or features > MOST_FEATURES:
+    learned = len(np.arange(features)[columns])  # the others, such as bins, cost nothing here
+    if settings.activation not in PASSED_ON or learned > MOST_FEATURES:
         return None
     if settings.hidden and min(settings.hidden) < 2 * outputs + 1:
         return None
