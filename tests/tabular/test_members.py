@@ -12,12 +12,17 @@ import pytest
 from support.training import in_threads
 
 from viva_tensor import autograd, kernels, nn, tabular
+from viva_tensor.distributed import Ranks
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members, runs, side_by_side
+from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.members import Members
+from viva_tensor.tabular.parts import copies_among
+from viva_tensor.tabular.preparing import Task, prepare
+from viva_tensor.tabular.presets import KINDS
 from viva_tensor.tabular.targets import Number
 from viva_tensor.train import parameters, predict, record_layers
 
@@ -270,3 +275,53 @@ def test_large_tables_of_categories_are_trained_packed(monkeypatch):
     monkeypatch.setattr(features, "DENSE", 1)
     packed = tabular.run(table, "y", QUICK)
     assert packed.scores["network"].rmse < 1.2 * dense.scores["network"].rmse
+
+
+def copied(rows, times, seed=0, noise=1.0):
+    """Return a table of rows, each so many times: eight numbers, of which the class tells a little."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 8))
+    y = np.where(x[:, 0] - x[:, 1] + noise * rng.normal(size=rows) > 0, "yes", "no")
+    return pd.DataFrame(x, columns=[f"x{i}" for i in range(8)]).assign(y=y).loc[np.repeat(range(rows), times)]
+
+
+def test_copies_of_a_row_are_in_one_part(rng):
+    rows, firsts = np.arange(600), np.repeat(np.arange(0, 600, 3), 3)
+    firsts[-30:] = 570  # a row of many copies
+    classes = (firsts % 2).astype("f4")
+    parts = members.parts_of(rows, 5, 3, classes, firsts)
+    assert sorted(np.concatenate(parts)) == list(rows)
+    assert sum(len(set(firsts[part])) for part in parts) == len(set(firsts))
+    kinds = [[len(set(firsts[part][classes[part] == one])) for part in parts] for one in (0, 1)]
+    assert np.ptp(kinds, axis=1).max() <= 1
+    alone = members.parts_of(rows, 5, 3, classes, rows)
+    assert [list(part) for part in alone] == [sorted(part) for part in members.parts_of(rows, 5, 3, classes)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_are_copies_where_their_targets_agree_and_there_are_many_kinds(packed, monkeypatch):
+    if packed:
+        monkeypatch.setattr("viva_tensor.tabular.features.DENSE", 0)
+    table = copied(200, 2).assign(word="a").reset_index(drop=True)
+    table.loc[300:, "word"] = "b"
+    other, few = table.copy(), table.assign(x0=0.0).drop(columns=[f"x{i}" for i in range(1, 8)])
+    other.loc[5, "y"] = {"yes": "no", "no": "yes"}[other.loc[5, "y"]]
+    few["y"] = few["word"]
+
+    def found(table):
+        ready = prepare(table, Task("y", test_fraction=0.0), QUICK.settings(400), bins=8)
+        with encoded(ready, None, Ranks(None), None) as features:
+            return copies_among(np.arange(len(table)), features)
+
+    assert list(found(table)) == [i - i % 2 for i in range(400)]
+    assert found(other) is None
+    assert found(table.drop_duplicates()) is None
+    assert found(few.assign(x0=few.index % 70)) is None
+
+
+@pytest.mark.parametrize("preset", ["default", "fast"])
+def test_repeated_rows_make_no_network_sure_of_noise(preset):
+    table, new = copied(200, 8), copied(500, 1, seed=1)
+    found = tabular.fit(table, "y", replace(KINDS[preset], hidden=(16,), steps=100, cycles=2), preset=None).model.predict(new)
+    losses = -np.log(np.where(new["y"] == "yes", found["y=yes"], found["y=no"]))
+    assert losses.mean() < 0.6  # of the shares of the classes 0.69

@@ -196,7 +196,7 @@ def learned(
             told = told._replace(networks=joined.networks)
             target = _calibrated(features, joined.rows, joined.outputs)
             result, trees = _tempered(features, joined, trees)
-        rows = features.prepared.rows if members is None else members.told(features.prepared.rows)
+        rows = features.prepared.rows if members is None else members.told(features.prepared.rows, len(joined.rows))
         prepared = features.prepared._replace(rows=rows, target=target)
         yield Learned(result, told, features._replace(prepared=prepared), trees)
 

@@ -23,6 +23,7 @@ from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.packed import in_blocks
+from viva_tensor.tabular.parts import all_but, copies_among, parts_of
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.tabular.targets import Classes
@@ -72,7 +73,7 @@ class Members:
     19
     >>> Members().bins_for(rows=1000, columns=11), Members().bins_for(rows=80_000, columns=11)
     (64, 25)
-    >>> Members().shares, Members(count=1, parts=10).told({"train": 900, "validation": 0})
+    >>> Members().shares, Members(count=1, parts=10).told({"train": 900, "validation": 0}, 90)
     (5, {'train': 810, 'validation': 90})
     """
 
@@ -102,10 +103,12 @@ class Members:
         fitting = min(self.bins, rows // ROWS_OF_BIN, MOST_BINNED // max(rows, 1), MOST_FEATURES // max(columns, 1))
         return fitting if fitting >= LEAST_BINS else 0
 
-    def told(self, rows: Mapping[str, int]) -> dict[str, int]:
-        """Return the numbers of rows of each kind: with several networks, all that are not for the test train some."""
-        given = rows["train"] + rows["validation"]
-        held_out = -(-given // self.shares) if self.count == 1 else 0
+    def told(self, rows: Mapping[str, int], unseen: int) -> dict[str, int]:
+        """Return the numbers of rows of each kind, with so many that a network was trained without.
+
+        With several networks, all that are not for the test train some.
+        """
+        given, held_out = rows["train"] + rows["validation"], unseen if self.count == 1 else 0
         return {**rows, "train": given - held_out, "validation": held_out}
 
     def settings(self, rows: int) -> Settings:
@@ -213,7 +216,8 @@ def train_members(
     """
     target, y = features.prepared.target, features.y
     rows = features.prepared.split.given
-    parts = parts_of(rows, members.shares, settings.seed, y if isinstance(target, Classes) else None)
+    classes = y if isinstance(target, Classes) else None
+    parts = parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, features))
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     begin, ends = perf_counter(), [0.0]
@@ -328,19 +332,6 @@ def _unseen(
     return np.concatenate(
         [in_blocks(partial(network, layers), features.x, part) for layers, part in zip(networks, parts, strict=True)]
     )
-
-
-def parts_of(rows: IndexArray, count: int, seed: int, classes: Float32Array | None) -> list[IndexArray]:
-    """Return the rows in parts of equal size at random, each with its share of each class."""
-    order = np.random.default_rng(seed).permutation(rows)
-    if classes is not None:
-        order = order[np.argsort(classes[order], kind="stable")]
-    return [order[number::count] for number in range(count)]
-
-
-def all_but(parts: Sequence[IndexArray], number: int) -> IndexArray:
-    """Return the rows of all parts but one."""
-    return np.concatenate([part for i, part in enumerate(parts) if i != number])
 
 
 def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int, sharing: Sharing) -> Fit:
