@@ -45,7 +45,8 @@ def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
     assert list(found(ready)) == ["person", "name"]
     assert "person: 150 values; the mean of y for each is a feature" in ready.notes
     assert not found(prepared(persons(people=60)))  # few enough for a feature or a bin each
-    assert not found(prepared(persons(rows=400)))  # too few rows of each
+    assert list(found(prepared(persons(rows=400)))) == ["name"]  # of numbers too few rows of each
+    assert not found(prepared(persons(rows=400, people=380)))  # and here of all
     assert not found(prepared(persons(spread=0.0)))
     half = persons().assign(person=lambda table: table["person"] + 0.5).drop(columns="name")
     assert not found(prepared(half))
@@ -141,6 +142,12 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
         assert same == [number in (own, 2) for own in range(3)]
         after = features(values, None)
         assert [np.array_equal(a, b) for a, b in zip(of_all, after, strict=True)] == [number == i for i in range(3)]
+
+
+def test_categories_of_few_rows_have_effects_too_where_these_are_beyond_chance():
+    rare = persons(rows=1000, people=250, spread=2.0).drop(columns="person")
+    assert list(found(prepared(rare))) == ["name"]
+    assert not found(prepared(rare.assign(name=rare["name"].sample(frac=1, random_state=0).to_numpy())))
 
 
 def test_of_two_networks_none_has_targets_to_make_effects_of():

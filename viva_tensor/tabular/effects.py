@@ -22,7 +22,8 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
-ROWS_OF_VALUE = 6
+ROWS_OF_VALUE = 6  # in the mean
+ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
 SIGNIFICANT = 5.0  # standard deviations of chance
@@ -102,7 +103,8 @@ def _effect(column: Column, values: pd.Series, wanted: Float64Array, shares: Flo
         return None
     codes, labels = _coded(values)
     present = codes >= 0
-    if len(labels) < LEAST_VALUES or present.sum() < ROWS_OF_VALUE * len(labels):
+    least = ROWS_OF_CATEGORY if isinstance(column, Categorical) else ROWS_OF_VALUE
+    if len(labels) < LEAST_VALUES or present.sum() < least * len(labels):
         return None
     codes, wanted, shares = codes[present], wanted[present], shares[present]
     sums = _sums(codes, wanted, shares, len(labels))
