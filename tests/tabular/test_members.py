@@ -17,13 +17,13 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members, runs, side_by_side
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.joining import joined_network
-from viva_tensor.tabular.linear_start import linear_start
+from viva_tensor.tabular.linear_start import _embedded, linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.parts import copies_among
 from viva_tensor.tabular.preparing import Task, prepare
 from viva_tensor.tabular.presets import KINDS
-from viva_tensor.tabular.targets import Number
+from viva_tensor.tabular.targets import Classes, Number
 from viva_tensor.train import parameters, predict, record_layers
 
 QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
@@ -139,6 +139,33 @@ def test_bins_do_not_count_among_the_features_of_the_linear_model(rng):
     layers = record_layers(autograd.new_tape(), start).value
     np.testing.assert_allclose(predict(layers, wide, "relu"), y, atol=0.01)
     assert linear_start(wide, y, target, settings, np.arange(800)) is None  # too many to fit
+
+
+def test_more_outputs_than_units_can_pass_on_begin_as_the_nearest_linear_model_of_such_a_rank(rng):
+    w, b, x = rng.normal(size=(70, 9)), rng.normal(size=70), rng.normal(size=(20, 9))
+    w -= w.mean(axis=0)
+
+    def found(w, hidden):
+        settings = Members(hidden=hidden).settings(1000)
+        arrays = _embedded(w, b, replace(settings, dtype="float64"))
+        return predict(record_layers(autograd.new_tape(), arrays).value, x, "relu")
+
+    for hidden in ((), (8,), (8, 30)):  # the first of which may have all of them, the others three
+        made, scales, axes = np.linalg.svd(w)
+        kept = 3 if hidden else 9
+        nearest = made[:, :kept] * scales[:kept] @ axes[:kept]
+        np.testing.assert_allclose(found(w, hidden), x @ nearest.T + b, atol=1e-10)
+    np.testing.assert_allclose(found(w, (128, 128)), x @ w.T + b, atol=1e-10)
+
+
+def test_many_classes_begin_as_a_linear_model(rng):
+    y = np.repeat(np.arange(64), 10).astype("f4")
+    x = rng.normal(size=(64, 6)).astype("f4")[y.astype(int)]
+    target = Classes("y", tuple(map(str, range(64))))
+    start = linear_start(x, y, target, Members().settings(640), np.arange(640))
+    assert start is not None
+    outputs = predict(record_layers(autograd.new_tape(), start).value, x, "relu")
+    assert (outputs.argmax(axis=1) == y).mean() > 0.9
 
 
 def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in_training(monkeypatch):
@@ -322,6 +349,8 @@ def test_rows_are_copies_where_their_targets_agree_and_there_are_many_kinds(pack
 @pytest.mark.parametrize("preset", ["default", "fast"])
 def test_repeated_rows_make_no_network_sure_of_noise(preset):
     table, new = copied(200, 8), copied(500, 1, seed=1)
-    found = tabular.fit(table, "y", replace(KINDS[preset], hidden=(16,), steps=100, cycles=2), preset=None).model.predict(new)
+    found = tabular.fit(
+        table, "y", replace(KINDS[preset], hidden=(16,), steps=100, cycles=2), preset=None
+    ).model.predict(new)
     losses = -np.log(np.where(new["y"] == "yes", found["y=yes"], found["y=no"]))
     assert losses.mean() < 0.6  # of the shares of the classes 0.69

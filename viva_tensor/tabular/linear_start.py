@@ -38,13 +38,14 @@ def linear_start(
     penalty is chosen by rows left out, of squared errors, and of classes where rows are few.
 
     Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
-    for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet.
+    for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet. Layers too narrow
+    for all outputs pass on as many numbers as they can, of which the model of this rank that is nearest is made.
     """
-    features, outputs = x.shape[1], target.outputs
+    features = x.shape[1]
     learned = len(np.arange(features)[columns])  # the others, such as bins, cost nothing here
     if settings.activation not in PASSED_ON or learned > MOST_FEATURES:
         return None
-    if settings.hidden and min(settings.hidden) < 2 * outputs + 1:
+    if settings.hidden and not _most_passed(settings):
         return None
     rows = rows[:MOST_ROWS]
     some = x[rows][:, columns]
@@ -121,23 +122,36 @@ def _ridge(x: Float32Array, y: Float64Array, weights: Float64Array | None = None
     return w[None], np.array([mean - means @ w])
 
 
+def _most_passed(settings: Settings) -> int:
+    """Return how many numbers each hidden layer can pass on, so that one of its units is left."""
+    return (min(settings.hidden) - 1) // 2
+
+
 def _embedded(w: Array, b: Array, settings: Settings) -> list[Array]:
-    """Return the arrays of a network with outputs w·x + b."""
+    """Return the arrays of a network with outputs w·x + b, or of lower rank where hidden layers are too narrow."""
     outputs, features = w.shape
     sizes = (features, *settings.hidden, outputs)
     rng = np.random.default_rng(settings.seed)
     drawn, _ = nn.mlp(autograd.new_tape(), sizes, rng=rng, activation=settings.activation, dtype=settings.dtype)
     arrays = [array.copy() for array in parameters(drawn)]
-    signs = np.concatenate([np.eye(outputs), -np.eye(outputs)])  # [2 outputs, outputs]
-    taken = w, b
+    passed, made = (w, b), None
+    if settings.hidden and outputs > _most_passed(settings):
+        made, scales, axes = np.linalg.svd(w, full_matrices=False)
+        made = made[:, : _most_passed(settings)]
+        numbers = made.shape[1]
+        passed = scales[:numbers, None] * axes[:numbers], np.zeros(numbers)
+    numbers = len(passed[1])
+    signs = np.concatenate([np.eye(numbers), -np.eye(numbers)])  # [2 numbers, numbers]
     for i, (weights, biases) in enumerate(zip(arrays[::2], arrays[1::2], strict=True)):
-        last = i == len(settings.hidden)
-        rows = outputs if last else 2 * outputs
-        own = taken[0] if last else signs @ taken[0]
-        weights[:rows] = 0.0
-        weights[:rows, : own.shape[1]] = own
-        biases[:rows] = taken[1] if last else signs @ taken[1]
-        taken = signs.T / PASSED_ON[settings.activation], np.zeros(outputs)
+        own, bias = passed
+        if i < len(settings.hidden):
+            own, bias = signs @ own, signs @ bias
+        elif made is not None:
+            own, bias = made @ own, b
+        weights[: len(own)] = 0.0
+        weights[: len(own), : own.shape[1]] = own
+        biases[: len(own)] = bias
+        passed = signs.T / PASSED_ON[settings.activation], np.zeros(numbers)
     return arrays
 
 
