@@ -150,6 +150,33 @@ def test_categories_of_few_rows_have_effects_too_where_these_are_beyond_chance()
     assert not found(prepared(rare.assign(name=rare["name"].sample(frac=1, random_state=0).to_numpy())))
 
 
+def crossed(rows=2000, seed=0):
+    """Return the effects of two kinds of ids, and a table of rows with one of each."""
+    rng = np.random.default_rng(seed)
+    own = rng.normal(size=80), rng.normal(size=100)
+    u, v = rng.integers(0, 80, rows), rng.integers(0, 100, rows)
+    y = own[0][u] + own[1][v] + 0.3 * rng.normal(size=rows)
+    return own, pd.DataFrame({"u": [f"u{i}" for i in u], "v": [f"v{i}" for i in v], "y": y})
+
+
+def test_effects_of_several_columns_are_each_of_what_the_others_leave():
+    own, table = crossed()
+    for names in (["u", "v"], ["u", "v", "again"]):  # the last of which tells nothing beside the first
+        ready = prepared(table.assign(again="a" + table["u"])[[*names, "y"]])
+        taken = found(ready)
+        assert list(taken) == names
+        for name, true in zip(names, own, strict=False):
+            learned = np.array(taken[name].means)[:, 0]
+            there = true[[int(value[1:]) for value in taken[name].values]]
+            assert np.corrcoef(learned, there)[0, 1] > 0.995  # of the means of rows 0.97
+        rows = ready.split.given
+        with encoded(ready, None, Ranks(None), None) as made:
+            x = CrossFitting(made, np.array_split(rows, 3)).without(0).x[rows]
+        of_rows = [x[:, ready.encoding.places[name][-1]] for name in names[:2]]
+        left = ready.values[rows] - np.linalg.lstsq(np.stack(of_rows, 1), ready.values[rows], rcond=None)[0] @ of_rows
+        assert left.std() < 0.6  # half of which are estimated from a third of the rows
+
+
 def test_of_two_networks_none_has_targets_to_make_effects_of():
     table = persons(900, people=80)
     fitted = tabular.fit(table, "y", Members(count=2, hidden=(8,), steps=10, cycles=1))

@@ -26,6 +26,7 @@ ROWS_OF_VALUE = 6  # in the mean
 ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
+ROUNDS = 8  # of effects of several columns beside each other
 SIGNIFICANT = 5.0  # standard deviations of chance
 ROUGH = 0.2  # the share of the variance between values that lies between neighbours; 1 where their order tells nothing
 
@@ -58,7 +59,9 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     for n rows of the value, σ² the variance within values and τ² that between them, estimated as in an analysis of
     variance. With weights, n is (Σ w)² / Σ w² (Kish, Survey sampling, 1965), as many rows as would vary as much. Only
     columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, such as
-    the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941).
+    the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941). Effects of
+    several columns are each made of what the others leave (backfitting: Buja, Hastie and Tibshirani, Linear smoothers
+    and additive models, 1989).
     """
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
@@ -73,6 +76,10 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
         if effect is not None:
             effects.append(effect)
             notes.append(f"{column.name}: {len(effect.values):,} values; {what} of {target.name} for each is a feature")
+    if len(effects) > 1:
+        codes = [one.codes(prepared.table[one.name].iloc[rows]) for one in effects]
+        means, _ = _joint([_Rows(codes, wanted, shares)], [len(one.values) for one in effects])
+        effects = [replace(one, means=_record(own)) for one, own in zip(effects, means, strict=True)]
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
@@ -111,8 +118,11 @@ def _effect(column: Column, values: pd.Series, wanted: Float64Array, shares: Flo
     estimate = _estimated(sums, wanted, shares)
     if not estimate.tells(ordered=isinstance(column, Numeric)):
         return None
-    means = _shrunk(sums, estimate)
-    return Effect(column.name, tuple(labels), tuple(map(tuple, means.tolist())))
+    return Effect(column.name, tuple(labels), _record(_shrunk(sums, estimate)))
+
+
+def _record(means: Float64Array) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, means.tolist()))
 
 
 def _whole(values: pd.Series) -> bool:
@@ -202,13 +212,47 @@ def _shrunk(sums: _Sums, estimate: _Estimate) -> Float64Array:
     return np.nan_to_num(effects, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-class _Summed(NamedTuple):
-    """The sums over each part of the rows of a column, by its index in the encoding."""
+class _Rows(NamedTuple):
+    """Some rows: their codes in each column that has effects, what these are of, and how much each row counts."""
 
-    column: int
-    codes: list[IndexArray]  # of each part's rows
-    sums: list[_Sums]  # of each part
-    estimate: _Estimate
+    codes: list[IndexArray]
+    wanted: Float64Array
+    shares: Float64Array
+
+
+def _joint(
+    parts: Sequence[_Rows], values: Sequence[int], estimates: Sequence[_Estimate] | None = None
+) -> tuple[list[Float64Array], list[_Estimate]]:
+    """Return the effects of columns of so many values, each of what the others leave, and the estimates for them.
+
+    Columns of fewer values come first, so that places explain what they can before the persons in them do.
+    """
+    effects = [np.zeros((count, parts[0].wanted.shape[1])) for count in values]
+    found = list(estimates or [_Estimate(*np.zeros((5, effects[0].shape[1])))] * len(values))
+    for column in np.argsort(values, kind="stable").tolist() * (ROUNDS if len(values) > 1 else 1):
+        left = [_left(rows, column, effects, found) for rows in parts]
+        sums = _added([_sums(*one, values[column]) for one in left])
+        if estimates is None:
+            _, wanted, shares = map(np.concatenate, zip(*left, strict=True))
+            found[column] = _estimated(sums, wanted, shares)
+        effects[column] = _shrunk(sums, found[column])
+    return effects, found
+
+
+def _left(
+    rows: _Rows, column: int, effects: Sequence[Float64Array], estimates: Sequence[_Estimate]
+) -> tuple[IndexArray, Float64Array, Float64Array]:
+    """Return the codes of a column, where these are known, with what the effects of the others leave, and shares."""
+    known, wanted = rows.codes[column] >= 0, rows.wanted
+    for codes, own, estimate in zip(rows.codes, effects, estimates, strict=True):
+        if own is not effects[column]:
+            wanted = wanted - _with_none(own * np.nan_to_num(estimate.spread))[codes]
+    return rows.codes[column][known], wanted[known], rows.shares[known]
+
+
+def _with_none(effects: Float64Array) -> Float64Array:
+    """Return effects with one of 0 at the end, which code -1 finds."""
+    return np.append(effects, np.zeros((1, effects.shape[1])), axis=0)
 
 
 class CrossFitting:
@@ -223,39 +267,27 @@ class CrossFitting:
 
     def __init__(self, features: Features, parts: Sequence[IndexArray]) -> None:
         self._features, self._parts = features, parts
-        prepared, rows = features.prepared, np.concatenate(parts)
+        prepared = features.prepared
+        self._columns = {i: one for i, one in enumerate(prepared.encoding.columns) if isinstance(one, Effect)}
+        if not self._columns:
+            return
+        rows, ends = np.concatenate(parts), np.cumsum([len(part) for part in parts])[:-1]
         shares = _shares(prepared, rows)
-        wanted = _centred(prepared.values[rows], prepared.target, shares) if self._effects else np.empty((0, 0))
-        self._columns = [self._summed(index, column, wanted, shares) for index, column in self._effects]
-
-    @property
-    def _effects(self) -> list[tuple[int, Effect]]:
-        columns = self._features.prepared.encoding.columns
-        return [(index, column) for index, column in enumerate(columns) if isinstance(column, Effect)]
-
-    def _summed(self, index: int, column: Effect, wanted: Float64Array, shares: Float64Array) -> _Summed:
-        """Return the sums over each part of the rows of a column."""
-        rows, ends = np.concatenate(self._parts), np.cumsum([len(part) for part in self._parts])[:-1]
-        codes = column.codes(self._features.prepared.table[column.name].iloc[rows])
-        known = codes >= 0
-        sums = [
-            _sums(own[here], some[here], share[here], len(column.values))
-            for own, some, share, here in zip(
-                *(np.split(one, ends) for one in (codes, wanted, shares, known)), strict=True
-            )
-        ]
-        estimate = _estimated(_added(sums), wanted[known], shares[known])
-        return _Summed(index, np.split(codes, ends), sums, estimate)
+        wanted = _centred(prepared.values[rows], prepared.target, shares)
+        codes = [np.split(one.codes(prepared.table[one.name].iloc[rows]), ends) for one in self._columns.values()]
+        given = zip(zip(*codes, strict=True), np.split(wanted, ends), np.split(shares, ends), strict=True)
+        self._rows = [_Rows(list(own), some, share) for own, some, share in given]
+        self._values = [len(one.values) for one in self._columns.values()]
+        _, self._estimates = _joint(self._rows, self._values)
 
     def without(self, held_out: int | None = None) -> Features:
         """Return features whose effects are, for each part, made of all parts but itself and one that is held out."""
         if not self._columns:
             return self._features
         features = self._features.copy()
-        for one in self._columns:
-            for number, rows in enumerate(self._parts):
-                used = [sums for i, sums in enumerate(one.sums) if i not in (number, held_out)]
-                means = _shrunk(_added(used), one.estimate)
-                means = np.append(means, np.zeros((1, means.shape[1])), axis=0)  # which code -1 finds
-                features.put(one.column, rows, means[one.codes[number]])
+        for number, rows in enumerate(self._parts):
+            used = [some for i, some in enumerate(self._rows) if i not in (number, held_out)]
+            effects, _ = _joint(used, self._values, self._estimates)
+            for column, codes, own in zip(self._columns, self._rows[number].codes, effects, strict=True):
+                features.put(column, rows, _with_none(own)[codes])
         return features
