@@ -236,6 +236,50 @@ class TestEncoding:
             Encoding.from_dict(record)
 
 
+class TestCyclesOfDates:
+    times = pd.Series(pd.date_range("2021-03-04 05:00:00.123", "2023-03-04", freq="1789min"), name="t")
+
+    def found(self, bins):
+        return fit_encoding(self.times.to_frame(), bins=bins)
+
+    @pytest.mark.parametrize(("bins", "parts"), [(64, (48, 7, 48)), (30, (24, 7, 24)), (8, (1, 7, 1)), (0, ())])
+    def test_beside_their_waves_they_have_as_many_bins_as_there_may_be(self, bins, parts):
+        encoding = self.found(bins)
+        [date] = encoding.columns
+        assert (date.cycles, date.bins) == (("year", "week", "day"), parts)
+        binned = np.flatnonzero(date.binned)
+        assert len(binned) == bins + sum(parts) - len(parts)
+        assert len(encoding.unbinned) == 1 + 2 * 3
+        assert not [encoding.feature_names[i] for i in encoding.unbinned if " from " in encoding.feature_names[i]]
+        assert Encoding.from_dict(json.loads(json.dumps(encoding.to_dict()))) == encoding
+
+    def test_each_bin_begins_at_its_time(self):
+        encoding = self.found(30)
+        texts = ["2022-05-03", "2022-05-03 22:59:59", "2022-05-03 23:00", None, "1969-12-28 23:59"]
+        features = encoding.encode(pd.DataFrame({"t": pd.to_datetime(texts, format="mixed")}))
+        names = np.array(encoding.feature_names)
+
+        def sums(cycle):
+            return features[:, [f"{cycle} from" in name for name in names]].sum(axis=1).tolist()
+
+        assert sums("day") == [0, 22, 23, 0, 23]
+        assert sums("week") == [1, 1, 1, 0, 6]  # days after Monday
+        assert sums("year") == [8, 8, 8, 0, 23]
+
+    def test_a_model_without_such_bins_stays_as_it_was(self):
+        encoding = self.found(16)
+        older = encoding.to_dict()
+        del older["columns"][0]["bins"]
+        before = Encoding.from_dict(older)
+        assert before.columns == (replace(encoding.columns[0], bins=()),)
+        kept = [" from " not in name or name.startswith("t from") for name in encoding.feature_names]
+        assert before.feature_names == tuple(np.array(encoding.feature_names)[kept])
+        assert np.array_equal(before.encode(self.times.to_frame()), encoding.encode(self.times.to_frame())[:, kept])
+        for wrong in ([3], [24, 0, 24], [24, None, 24]):
+            with pytest.raises(DataError, match="not the description of an encoding"):
+                Encoding.from_dict({**older, "columns": [{**older["columns"][0], "bins": wrong}]})
+
+
 def test_dates_with_an_offset_where_training_had_none_are_told_and_the_other_way_round():
     local = pd.Series(pd.date_range("2024-01-01 10:00", periods=30, freq="7h"), name="t")
     zoned = local.dt.tz_localize("America/New_York")

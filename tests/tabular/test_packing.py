@@ -22,6 +22,7 @@ def table(rng):
             "count": count,
             "two": count > 1,
             "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, rows), "D"),
+            "time": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.uniform(0, 900, rows), "D"),
             "colour": rng.choice([*"abcdefgh", None], rows),
             "weight": rng.standard_normal(rows),
         }

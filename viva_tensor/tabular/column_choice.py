@@ -29,6 +29,7 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.progress import counted
 
 MAX_CATEGORIES = 64
+PARTS = {"year": (48, 24, 12), "week": (7,), "day": (48, 24, 12)}  # bins of each
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
 GAP = 3.0  # times as far as the next value: what lies beyond is absurd
 FAR = 20.0  # distances of the quartiles, beyond which a value does not count for mean and deviation
@@ -75,10 +76,10 @@ def fit_encoding(
     """Choose the encoding of every column of `table` but the target from the training rows, or from all rows.
 
     Numbers, booleans, durations and dates are standardised, and with ``bins`` also have a feature for each of so many
-    bins, which hold as many rows each; dates also have their place in the year, the week and the day; the 64 most
-    frequent texts or categories are one-hot encoded. A column is left out if it is constant, all missing, of
-    another kind, a text that differs in nearly every row, or integers that number the rows. Each rank looks at some of
-    the columns.
+    bins, which hold as many rows each; dates also have their place in the year, the week and the day, with as many
+    ``bins`` also by weekdays and by parts of the day and the year as long as each other; the 64 most frequent texts or
+    categories are one-hot encoded. A column is left out if it is constant, all missing, of another kind, a text that
+    differs in nearly every row, or integers that number the rows. Each rank looks at some of the columns.
 
     Raises
     ------
@@ -258,7 +259,8 @@ def _fit_date(name: str, column: pd.Series[Any], bins: int) -> Date | str:
         "day": span > 2 and len(np.unique(np.mod(present, 1.0).round(6))) > 1,
     }
     telling = tuple(cycle for cycle, tells in cycles.items() if tells)
-    return Date(name, origin.isoformat(), scaled, telling, has_offsets(column))
+    parts = tuple(next((part for part in PARTS[cycle] if part <= bins), 1) for cycle in telling) if bins else ()
+    return Date(name, origin.isoformat(), scaled, telling, has_offsets(column), parts)
 
 
 def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categorical | str:

@@ -20,6 +20,7 @@ CLIP = 10.0  # standard deviations that count in any case; one absurd value must
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
+ROUNDING = 1e-6  # days; a time that is so little before a full hour is that hour, computed from another time
 
 
 def truths_of(column: pd.Series[Any], missing: Sequence[str] = ()) -> pd.Series[Any]:
@@ -120,7 +121,8 @@ class Date:
     """A date or time as days since `origin`, scaled as `days` says, and for each cycle as sine and cosine.
 
     The cycles are the "year", the "week" and the "day", each of them if the training rows tell something about it.
-    `offsets` says whether the training rows had an offset from UTC or a time zone, where that is known.
+    `offsets` says whether the training rows had an offset from UTC or a time zone, where that is known. Of the `bins`
+    of each cycle, if there are any, all but the first have a feature that is 1 from where they begin in the cycle.
     """
 
     name: str
@@ -128,23 +130,38 @@ class Date:
     days: Numeric
     cycles: tuple[str, ...] = ()
     offsets: bool | None = None
+    bins: tuple[int, ...] = ()
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        cycles = (f"{self.name}: {wave} of the {cycle}" for cycle in self.cycles for wave in ("sine", "cosine"))
-        return (*self.days.feature_names, *cycles)
+        names = list(self.days.feature_names)
+        for cycle, bins in self._binned_cycles:
+            names += [f"{self.name}: {wave} of the {cycle}" for wave in ("sine", "cosine")]
+            names += [f"{self.name}: {cycle} from {number} of {bins}" for number in range(1, bins)]
+        return tuple(names)
 
     @property
     def binned(self) -> tuple[bool, ...]:
         """Whether each feature is that of a bin."""
-        return (*self.days.binned, *[False] * (2 * len(self.cycles)))
+        cycles = (is_bin for _, bins in self._binned_cycles for is_bin in (False, False, *[True] * (bins - 1)))
+        return (*self.days.binned, *cycles)
+
+    @property
+    def _binned_cycles(self) -> list[tuple[str, int]]:
+        """Each cycle with the number of its bins, 1 if it has none."""
+        return [*zip(self.cycles, self.bins or (1,) * len(self.cycles), strict=True)]
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         days = numbers_of(column, self.origin)
         start = numbers_of(pd.Series([pd.Timestamp(self.origin)]), EPOCH)[0]
-        angles = [2 * np.pi * np.nan_to_num(days + start) / DAYS[cycle] for cycle in self.cycles]
-        waves = [np.where(np.isnan(days), 0, wave(angle)) for angle in angles for wave in (np.sin, np.cos)]
-        return np.column_stack([self.days.scale(days), *waves])
+        parts, known, days_of_all = [self.days.scale(days)], ~np.isnan(days), np.nan_to_num(days + start)
+        for cycle, bins in self._binned_cycles:
+            angle = 2 * np.pi * days_of_all / DAYS[cycle]
+            parts += [np.where(known, wave(angle), 0) for wave in (np.sin, np.cos)]
+            turns = (days_of_all + ROUNDING) / DAYS[cycle]
+            place = np.floor(bins * (turns - np.floor(turns)))
+            parts.append(known[:, None] & (place[:, None] >= np.arange(1, bins)))
+        return np.column_stack(parts)
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe dates beyond those of the training rows, or with an offset from UTC where these had none."""
@@ -290,7 +307,10 @@ def column_from_dict(record: Mapping[str, Any]) -> Column:
                 raise ValueError(f"unknown cycles of dates in {cycles}")
             offsets = record.get("offsets")  # which older models did not know
             offsets = None if offsets is None else bool(offsets)
-            return Date(name, _time(record["origin"]), _numeric_from_dict(record["days"]), cycles, offsets)
+            bins = tuple(map(int, record.get("bins", ())))
+            if bins and (len(bins) != len(cycles) or min(bins) < 1):
+                raise ValueError(f"the bins of column {name!r} are not a number above 0 for each cycle")
+            return Date(name, _time(record["origin"]), _numeric_from_dict(record["days"]), cycles, offsets, bins)
         case "numeric":
             numeric = _numeric_from_dict(record)
             # models of version 0.1 have dates so

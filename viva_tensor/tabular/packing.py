@@ -173,14 +173,11 @@ def _runs(features: Sequence[int], numbers: Sequence[int]) -> list[tuple[slice, 
 
 
 def _summed(features: Float64Array, binned: Sequence[bool]) -> Float64Array:
-    """Return features of a column, with the sum of its bins in their place."""
+    """Return features of a column, with the sum of each run of bins in their place."""
     if not any(binned):
         return features
-    first, count = binned.index(True), sum(binned)
+    ends = np.flatnonzero(np.diff(binned)) + 1
+    runs = np.split(features, ends, axis=1)
     return np.hstack(
-        [
-            features[:, :first],
-            features[:, first : first + count].sum(axis=1, keepdims=True),
-            features[:, first + count :],
-        ]
+        [run.sum(axis=1, keepdims=True) if binned[begin] else run for begin, run in zip([0, *ends], runs, strict=True)]
     )
