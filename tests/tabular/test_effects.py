@@ -12,7 +12,7 @@ from viva_tensor.distributed import Ranks
 from viva_tensor.tabular import Task, effects
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.effects import CrossFitting, with_effects
+from viva_tensor.tabular.effects import CrossFitting, with_effects, with_finer_bins
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.members import Members
@@ -230,3 +230,33 @@ def test_values_with_an_effect_are_familiar_though_no_category_has_them():
     assert "name: 1 of 3,000 values are missing, as none was in training, the first in row 2" in (
         ready.encoding.unfamiliar(new)
     )
+
+
+def test_numbers_get_finer_bins_where_these_tell_much_more(rng):
+    x, noise = rng.uniform(size=(2000, 2)), 0.1 * rng.normal(size=2000)
+
+    def bins(y, rows=2000, word="number"):
+        table = pd.DataFrame(x, columns=["a", "b"]).assign(y=y)[:rows]
+        ready = prepare(table, Task("y", kind=word, test_fraction=0.0), QUICK.settings(rows), bins=64)
+        made = with_finer_bins(ready)
+        assert made.encoding.columns[1] == ready.encoding.columns[1]
+        return len(made.encoding.columns[0].edges) - 1
+
+    waves = np.sin(40 * np.pi * x[:, 0])
+    assert bins(waves + noise) == 200
+    assert bins(waves > 0, word="class") == 200
+    assert bins(np.sin(8 * np.pi * x[:, 0]) + noise) == 64  # ramps are enough
+    assert bins(noise) == 64
+    assert bins(waves / 5 + 10 * noise) == 64  # beyond chance, but not worth it
+    assert bins(waves + noise, rows=1000) == 64  # too few rows
+
+
+def test_numbers_with_effects_and_full_tables_get_no_finer_bins(rng, monkeypatch):
+    table = persons(rows=4000, people=400).drop(columns="name")
+    ready = with_effects(prepare(table, Task("y"), QUICK.settings(4000), bins=64), QUICK.count)
+    assert list(found(ready)) == ["person"]
+    assert with_finer_bins(ready) == ready
+    assert with_finer_bins(ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))).encoding != ready.encoding
+    monkeypatch.setattr(effects, "MOST_FEATURES", len(ready.encoding.feature_names) + 10)
+    alone = ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))
+    assert with_finer_bins(alone).encoding == alone.encoding

@@ -216,7 +216,7 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
         median = float(np.median(values[~absent] if missing else values))
         values = np.where(absent, median, values) if missing else values
         low, high = float(values.min()), float(values.max())
-        edges = _edges(values[~absent], bins) if bins else ()
+        edges = edges_of(values[~absent], bins) if bins else ()
         near = np.clip(values, *_bounds(values))
         mean, std = float(near.mean()), 1.0 if low == high else float(near.std())
     if low == high and not missing:
@@ -237,8 +237,14 @@ def _reach(scaled: Float64Array) -> float:
     return float(far[np.argmax(gaps) if gaps.any() else -1])
 
 
-def _edges(values: Float64Array, bins: int) -> tuple[float, ...]:
-    """Return the edges of bins with as many values each, or all distinct values if they are few; none for two."""
+def edges_of(values: Float64Array, bins: int) -> tuple[float, ...]:
+    """Return the edges of bins with as many values each, or all distinct values if they are few; none for two.
+
+    Examples
+    --------
+    >>> edges_of(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 2), edges_of(np.array([1.0, 2.0, 2.0]), 2)
+    ((1.0, 3.0, 5.0), ())
+    """
     distinct = np.unique(values)
     if len(distinct) > bins + 1:
         distinct = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
+from viva_tensor.tabular.column_choice import edges_of
 from viva_tensor.tabular.columns import Categorical, Column, Effect, Numeric
-from viva_tensor.tabular.data import IndexArray, labels_of
+from viva_tensor.tabular.data import IndexArray, labels_of, numbers_of
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.linear_start import MOST_FEATURES
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 
@@ -26,6 +28,10 @@ ROWS_OF_VALUE = 6  # in the mean
 ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
+LEAST_EDGES = 32  # of bins; fewer are meant to be few, or are all values
+MOST_BINS = 256
+ROWS_OF_BIN = 10
+LEAST_GAIN = 0.1  # variance between finer bins, of that within; less is not worth so many features
 ROUNDS = 8  # of effects of several columns beside each other
 SIGNIFICANT = 5.0  # standard deviations of chance
 ROUGH = 0.2  # the share of the variance between values that lies between neighbours; 1 where their order tells nothing
@@ -82,6 +88,46 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
         effects = [replace(one, means=_record(own)) for one, own in zip(effects, means, strict=True)]
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
+
+
+def with_finer_bins(prepared: Prepared) -> Prepared:
+    """Return a prepared table with finer bins of numbers of which the target tells more than the ramps of theirs can.
+
+    That is so where the residuals of the target from a least-squares fit of these ramps differ between the finer bins
+    by much more than chance, as of a wave that turns within a bin, or steps. They have ten rows each or more. Numbers
+    whose values have effects need none.
+    """
+    encoding, target = prepared.encoding, prepared.target
+    if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
+        return prepared
+    rows = prepared.split.given
+    shares = _shares(prepared, rows)
+    wanted = _centred(prepared.values[rows], target, shares)
+    room, columns = MOST_FEATURES - len(encoding.feature_names), list(encoding.columns)
+    told = {column.name for column in columns if isinstance(column, Effect)}
+    for i, column in enumerate(columns):
+        if isinstance(column, Numeric) and len(column.edges) > LEAST_EDGES and column.name not in told:
+            finer = _finer(column, numbers_of(prepared.table[column.name].iloc[rows]), wanted, shares, room)
+            room -= len(finer.edges) - len(column.edges)
+            columns[i] = finer
+    return prepared._replace(encoding=replace(encoding, columns=tuple(columns)))
+
+
+def _finer(column: Numeric, values: Float64Array, wanted: Float64Array, shares: Float64Array, room: int) -> Numeric:
+    """Return a column with at most so many more and finer bins, or as it is if these tell no more."""
+    present = ~np.isnan(values)
+    values, wanted, shares = values[present], wanted[present], shares[present]
+    own = len(column.edges)
+    edges = edges_of(values, min(MOST_BINS, len(values) // ROWS_OF_BIN, own + room))
+    if len(edges) < 2 * own:
+        return column
+    ramps = np.column_stack([np.ones(len(values)), column.scale(values)[:, 1:own]])
+    roots = np.sqrt(shares)[:, None]
+    left = wanted - ramps @ np.linalg.lstsq(roots * ramps, roots * wanted, rcond=None)[0]
+    codes = np.searchsorted(edges[1:-1], values, side="right")
+    told = _estimated(_sums(codes, left, shares, len(edges) - 1), left, shares)
+    much = (told.significance > SIGNIFICANT) & (told.shrinkage < 1 / LEAST_GAIN)
+    return replace(column, edges=edges) if much.any() else column
 
 
 def _shares(prepared: Prepared, rows: IndexArray) -> Float64Array:
