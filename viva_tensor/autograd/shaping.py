@@ -42,7 +42,8 @@ __all__ = [
 
 _Slice = builtins.slice
 _ALL = _Slice(None)
-_WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # for any size
+# for any size
+_WHOLE = (*(_Slice(start, None, step) for start in (None, 0) for step in (None, 1)), _Slice(None, None, -1))
 
 
 def frozen(axis: Axes) -> Axes:

@@ -19,12 +19,12 @@ from viva_tensor.program.builder import Builder
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts_with_gradients
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
-from viva_tensor.program.lowering import leading, stretched
 from viva_tensor.program.planning import Plan, Plans, plan
 from viva_tensor.program.run import Run
 from viva_tensor.program.source import Part, Source
 from viva_tensor.program.step import Step
 from viva_tensor.program.store import Block, ParameterStore
+from viva_tensor.program.stretching import Stretching
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -89,7 +89,8 @@ def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
 
 def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
     """Return the shape of each variable for a batch of one more row; none if the recorded pass fits no such batch."""
-    shapes = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    stretching = Stretching(source.nodes, shapes.__getitem__)
     for variable, batched in zip(source.inputs, source.batched, strict=True):
         shape = variable.shape
         shapes[variable.id] = (shape[0] + 1, *shape[1:]) if batched else shape
@@ -97,7 +98,7 @@ def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
         for node in source.nodes:
             if node.output.id not in shapes:
                 known = [shapes[variable.id] for variable in node.inputs]
-                attributes = stretched(node, leading(node, known)) if known else {}
+                attributes = stretching.attributes(node)
                 shapes[node.output.id] = node.operation.shape(*known, **attributes) if known else node.output.shape
     except (TensorError, ValueError, IndexError):
         return {}
