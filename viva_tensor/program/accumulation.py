@@ -34,11 +34,12 @@ _LINEAR = {
     operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE, operations.EXPAND_DIMS,
     operations.TRANSPOSE,
 }  # fmt: skip
-_REDUCTIONS = {operations.SUM, operations.MEAN}
+_NO_SUMS = {operations.MAX, operations.MIN, operations.NORM}
+_REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
 
 
 def check_loss(source: Source) -> None:
-    """Raise InvalidValue if the loss surely contains a sum over the rows of a batch that no mean follows.
+    """Raise InvalidValue if the loss surely contains a sum, extreme or norm over the rows of a batch, but no mean.
 
     As gradients of parts are averaged, those of a sum would be divided by the number of parts.
     """
@@ -51,17 +52,18 @@ def check_loss(source: Source) -> None:
         if not _reduces_rows(node, more):
             terms.update(_terms(node, changing))
         elif node.operation is not operations.MEAN:
-            got = f"the loss contains a sum over rows, %{node.output.id} on the tape, which micro_batch would split"
+            what = node.operation.name if node.operation in _NO_SUMS else "sum"
+            got = f"the loss contains a {what} over rows, %{node.output.id} on the tape, which micro_batch would split"
             hint = "reduce it by mean, or leave micro_batch out"
             raise InvalidValue(got, operation="compile_step", hint=hint)
 
 
 def _terms(node: Node, changing: set[int]) -> list[int]:
-    """Return what a node is the sum of, up to factors that no input changes."""
-    terms = [variable.id for variable in node.inputs if variable.id in changing]
-    scaled = node.operation is operations.MUL and len(terms) == 1
-    divided = node.operation is operations.DIV and node.inputs[1].id not in changing
-    return terms if node.operation in _LINEAR | _REDUCTIONS or scaled or divided else []
+    """Return what a node is the sum of, or a function of one of; of quotients and products of two it says nothing."""
+    inputs = node.inputs[:1] if node.operation in (operations.CHOSEN, operations.REJECTED) else node.inputs
+    terms = [variable.id for variable in inputs if variable.id in changing]
+    of_one = len(terms) == 1 and (node.operation.keeps_axes or node.operation.broadcasts)
+    return terms if of_one or node.operation in _LINEAR | _REDUCTIONS else []
 
 
 def _from_inputs(source: Source) -> set[int]:
