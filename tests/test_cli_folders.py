@@ -68,6 +68,19 @@ def test_a_run_that_came_meanwhile_is_not_replaced(csv, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_a_link_to_a_folder_that_is_not_there(csv, tmp_path, monkeypatch, below):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("gone", "link")
+    result = invoke("train", csv, "--target", "price", "--output", f"link{below}", *QUICK)
+    link = tmp_path / "link" if below else "link"
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: cannot write to link{below}: {link} is a link to gone, which is not there; make that folder\n"
+    )
+
+
 @pytest.mark.parametrize("arguments", [["train", "", "--target", "price"], ["train", "a.csv", "--output", ""],
                                        ["predict", "run", "a.csv", "-o", ""], ["report", ""]])  # fmt: skip
 def test_a_path_of_nothing(arguments):

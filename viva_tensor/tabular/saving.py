@@ -76,9 +76,16 @@ def check_folder(folder: Path) -> None:
     DataError
     """
     try:
-        above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+        paths = [folder, *folder.absolute().parents]
     except FileNotFoundError as error:
         raise DataError(f"cannot write to {folder}: the working directory is no longer there") from error
+    for path in paths:
+        if os.path.islink(path) and not os.path.exists(path):
+            target = os.readlink(path)
+            raise DataError(
+                f"cannot write to {folder}: {path} is a link to {target}, which is not there; make that folder"
+            )
+    above = next(path for path in paths if os.path.exists(path))
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
     try:
