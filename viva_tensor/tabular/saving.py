@@ -63,8 +63,9 @@ def save(
         (folder / name).unlink(missing_ok=True)  # of a run that was there before
         try:
             written += [files.replace(folder / name, drawn())] if find_spec(package) else []
-        except ImportError as error:  # it is there, and cannot be imported
-            warnings.warn(f"{name} is left out: {one_line(error)}", stacklevel=2)
+        except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
+            reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
+            warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
     return written
 
 
