@@ -199,6 +199,11 @@ def reading_errors(path: Path) -> Iterator[str]:
         raise DataError(f'cannot read {path}{missing}; pip install -U "viva-tensor[train]"') from error
     except UNREADABLE as error:
         raise DataError(f"cannot read {path} as {kind.upper()}: {one_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ != "ArrowException":  # which has no kind where the system refuses a thread
+            raise
+        hint = "allow more processes and threads (ulimit -u), or more memory (ulimit -v)"
+        raise DataError(f"cannot read {path}: {one_line(error)}; {hint}") from error
 
 
 def _feather(path: Path) -> pa.Table:
