@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
 from collections.abc import Iterable
 from datetime import datetime, time, timedelta
+from decimal import Decimal
 from importlib import resources
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -257,10 +258,17 @@ def kind_of(column: pd.Series[Any]) -> str:
             return "date"
         case "timedelta64" | "timedelta":
             return "duration"
+        case "mixed-integer" | "mixed" if _all_numbers(column):
+            return "number"
         case "string" | "mixed-integer":
             return "text"
         case _:
             return "other"
+
+
+def _all_numbers(column: pd.Series[Any]) -> bool:
+    """Return whether objects are numbers of any kinds that have an order; booleans are 0 and 1."""
+    return bool(column.dropna().map(lambda value: isinstance(value, Real | Decimal | np.bool_)).all())
 
 
 def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Array:
@@ -279,7 +287,7 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
             if kind == "duration":
                 column = pd.to_timedelta(column) / pd.Timedelta(hours=1)
             elif column.dtype == object:
-                column = column.map(_in_range)
+                column = column.map(_as_float)
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
         else:
             start = pd.Timestamp(origin)
@@ -292,9 +300,12 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
     return values if finite.all() else np.where(finite, values, np.nan)
 
 
-def _in_range(value: Any) -> Any:
-    """Return a value, or infinity for an integer beyond float64, which pandas refuses."""
-    return math.inf if isinstance(value, int) and abs(value) > sys.float_info.max else value
+def _as_float(value: Any) -> Any:
+    """Return a number of any kind as float64, infinity beyond it, and other values as they are."""
+    try:
+        return float(value) if isinstance(value, Real | Decimal | np.bool_) else value
+    except OverflowError:
+        return math.inf
 
 
 def has_offsets(column: pd.Series[Any]) -> bool | None:

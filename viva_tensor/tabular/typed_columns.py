@@ -274,6 +274,8 @@ def _hours(time: Any) -> float:
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
+    if kind_of(column) == "number":
+        return False
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())

@@ -1,0 +1,52 @@
+"""Columns of objects of several kinds, and of Arrow's kinds, in tables of estimators."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.tabular.columns import Numeric
+from viva_tensor.tabular.data import kind_of
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
+WHOLE = 7.0 * (np.arange(80) % 4)
+
+
+def of_objects(values, rows=80):
+    """Return values again and again in a column of objects."""
+    return pd.Series([values[i % len(values)] for i in range(rows)], dtype=object)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, True, False, 1],
+        [True, 0.5, None, np.bool_(False)],
+        [Decimal("1.5"), 0, Decimal(2), None],
+        [Decimal("1.5"), 0.0, True, np.float32(2)],
+        [Fraction(1, 2), 3, None, Fraction(5, 2)],
+        [Fraction(1, 2), Fraction(3, 2), 10**400, -(10**400)],
+    ],
+)
+def test_objects_that_are_numbers_of_several_kinds_are_numbers(values):
+    X, y = pd.DataFrame({"a": of_objects(values), "b": np.arange(80.0)}), np.arange(80) % 3
+    numbers = [np.nan if one is None or len(str(one)) > 400 else float(one) for one in values]
+    plain = X.assign(a=of_objects(numbers).astype(float))
+    model = TabularRegressor(settings=QUICK).fit(X, y)
+    assert model.model_.encoding == TabularRegressor(settings=QUICK).fit(plain, y).model_.encoding
+    assert isinstance(model.model_.encoding.columns[0], Numeric)
+    np.testing.assert_array_equal(model.predict(X), model.predict(plain))
+    np.testing.assert_array_equal(model.predict(X[1:2]), model.predict(X)[1:2])
+    run = tabular.fit(X.assign(y=WHOLE), "y", QUICK).model
+    assert isinstance(run.encoding.columns[0], Numeric)
+    assert run.predict(X).equals(run.predict(plain))
+
+
+@pytest.mark.parametrize(("values", "kind"), [([1, "a", True], "text"), ([1, 1j], "text"), ([1.5, [2]], "other")])
+def test_other_objects_are_none(values, kind):
+    assert kind_of(of_objects(values)) == kind
