@@ -1,14 +1,17 @@
 """Columns of objects of several kinds, and of Arrow's kinds, in tables of estimators."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from viva_tensor import tabular
 from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.tabular import Members
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import kind_of
 from viva_tensor.train import Settings
@@ -50,3 +53,13 @@ def test_objects_that_are_numbers_of_several_kinds_are_numbers(values):
 @pytest.mark.parametrize(("values", "kind"), [([1, "a", True], "text"), ([1, 1j], "text"), ([1.5, [2]], "other")])
 def test_other_objects_are_none(values, kind):
     assert kind_of(of_objects(values)) == kind
+
+
+def test_durations_as_objects_are_those_of_pandas():
+    hours = np.arange(600) % 70
+    durations = pd.Series(pd.to_timedelta(hours, "h"), dtype=object)
+    X = pd.DataFrame({"a": durations, "b": np.arange(600.0)})
+    effects = Members(2, QUICK)  # which ask whether values are whole
+    model = TabularRegressor(settings=effects).fit(X, hours * 1.0)
+    typed = TabularRegressor(settings=effects).fit(X.assign(a=pd.to_timedelta(durations)), hours * 1.0)
+    np.testing.assert_array_equal(model.predict(X), typed.predict(X))
