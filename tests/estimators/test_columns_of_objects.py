@@ -55,6 +55,18 @@ def test_other_objects_are_none(values, kind):
     assert kind_of(of_objects(values)) == kind
 
 
+@pytest.mark.parametrize("dtype", [pa.decimal128(10, 2), pa.float16()])
+def test_numbers_of_arrow_that_pandas_cannot_convert_where_some_are_missing(dtype):
+    values = pd.Series([1.5, None, 2.5, 4.0] * 20)
+    given = [None if np.isnan(one) else Decimal(str(one)) if dtype != pa.float16() else one for one in values]
+    X = pd.DataFrame({"a": pd.Series(given, dtype=pd.ArrowDtype(dtype)), "b": np.arange(80.0)})
+    plain = X.assign(a=values)
+    model = TabularRegressor(settings=QUICK).fit(X, WHOLE)
+    np.testing.assert_array_equal(model.predict(X), model.predict(plain))
+    assert model.model_.encoding == TabularRegressor(settings=QUICK).fit(plain, WHOLE).model_.encoding
+    assert tabular.fit(X, "a", QUICK).model.predict(X).equals(tabular.fit(plain, "a", QUICK).model.predict(X))
+
+
 def test_durations_as_objects_are_those_of_pandas():
     hours = np.arange(600) % 70
     durations = pd.Series(pd.to_timedelta(hours, "h"), dtype=object)

@@ -288,6 +288,8 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
                 column = pd.to_timedelta(column) / pd.Timedelta(hours=1)
             elif column.dtype == object:
                 column = column.map(_as_float)
+            elif kind == "number" and isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind not in "iu":
+                column = column.astype("double[pyarrow]")  # of decimals and halves pandas knows no missing ones
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
         else:
             start = pd.Timestamp(origin)
