@@ -71,7 +71,22 @@ def test_durations_as_objects_are_those_of_pandas():
     hours = np.arange(600) % 70
     durations = pd.Series(pd.to_timedelta(hours, "h"), dtype=object)
     X = pd.DataFrame({"a": durations, "b": np.arange(600.0)})
-    effects = Members(2, QUICK)  # which ask whether values are whole
+    effects = Members(2, bins=4, hidden=(4,), steps=10, parts=3)  # which ask whether values are whole
     model = TabularRegressor(settings=effects).fit(X, hours * 1.0)
     typed = TabularRegressor(settings=effects).fit(X.assign(a=pd.to_timedelta(durations)), hours * 1.0)
     np.testing.assert_array_equal(model.predict(X), typed.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("odd", "word"),
+    [
+        (timedelta(hours=99), np.timedelta64(99, "h")),
+        (datetime(1900, 1, 1), np.datetime64("1900-01-01T00", "h")),
+    ],
+)
+def test_times_of_numpy_stand_for_missing_ones_like_others(odd, word):
+    X = pd.DataFrame({"a": pd.Series([odd + timedelta(hours=i % 4) for i in range(80)]), "b": np.arange(80.0)})
+    model = TabularRegressor(settings=QUICK, missing=[word]).fit(X, WHOLE)
+    same = TabularRegressor(settings=QUICK, missing=[odd]).fit(X, WHOLE)
+    assert model.model_.encoding == same.model_.encoding
+    assert any(name.endswith("=(missing)") for name in model.model_.encoding.feature_names)

@@ -348,7 +348,11 @@ def label_of(value: object) -> str:
     ('2024-01-31', '2024-01-31 10:30:00')
     >>> label_of(time(7, 30)), label_of(timedelta(hours=7)), label_of(pd.Timedelta(days=1, seconds=-0.5))
     ('7:30:00', '7:00:00', '23:59:59.500000')
+    >>> label_of(np.datetime64("2024-01-31T00:00")), label_of(np.timedelta64(99, "h"))
+    ('2024-01-31', '99:00:00')
     """
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        value = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
     if isinstance(value, datetime):
         return str(value).removesuffix(MIDNIGHT)
     if isinstance(value, time):
