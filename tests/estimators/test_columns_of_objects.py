@@ -90,3 +90,12 @@ def test_times_of_numpy_stand_for_missing_ones_like_others(odd, word):
     same = TabularRegressor(settings=QUICK, missing=[odd]).fit(X, WHOLE)
     assert model.model_.encoding == same.model_.encoding
     assert any(name.endswith("=(missing)") for name in model.model_.encoding.feature_names)
+
+
+@pytest.mark.parametrize("odd", [[1], {"a": 1}, ([1],)])
+def test_values_that_cannot_be_categories_are_refused_with_their_column(odd):
+    X = pd.DataFrame({"a": ["x", "y"] * 40, "b": np.arange(80.0)})
+    model = TabularRegressor(settings=QUICK).fit(X, WHOLE)
+    wanted = f"column 'a' must hold text, numbers or dates, not a {type(odd).__name__}; make text of them"
+    with pytest.raises(tabular.DataError, match=wanted):
+        model.predict(X.assign(a=["x", odd] * 40))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from importlib import resources
@@ -331,7 +331,12 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
     >>> labels_of(pd.Series([True, None, False, True]))
     (array([ 0, -1,  1,  0]), ['True', 'False'])
     """
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:  # lists and dicts
+        got = next((type(one).__name__ for one in column if not isinstance(one, Hashable)), "tuple")
+        hint = "make text of them, or leave the column out"
+        raise DataError(f"column {column.name!r} must hold text, numbers or dates, not a {got}; {hint}") from error
     return codes, [label_of(value) for value in values]
 
 
