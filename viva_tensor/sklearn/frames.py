@@ -66,6 +66,8 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
         if len(table) < rows or not len(table.columns):  # raises in scikit-learn's words
             check_array(np.zeros(table.shape), ensure_min_samples=rows)
         named = all(isinstance(name, str) for name in table.columns)
+        if named:
+            table = table.set_axis(list(map(str, table.columns)), axis=1)  # NumPy's would be found under no name
         given: Any = table
     else:
         given = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=rows)

@@ -93,7 +93,7 @@ def as_table(table: Any) -> Table:
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose columns have different names, all of them text."""
-    if not all(isinstance(name, str) for name in table.columns):
+    if not all(type(name) is str for name in table.columns):  # NumPy's are found under no name
         table = table.set_axis(list(map(str, table.columns)), axis=1)
     check_names("the table", table.columns)
     return in_native_order(table)

@@ -1,0 +1,36 @@
+"""Tables of other libraries, and columns of types that pandas knows little of, in estimators and in runs."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.tabular import DataError
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
+Y = 7.0 * (np.arange(80) % 4)
+PLAIN = pd.DataFrame({"a": ["x", "y", None, "y"] * 20, "b": np.arange(80.0)})
+
+
+def test_names_of_numpy_are_text():
+    names = pd.Index([np.str_(one) for one in PLAIN], dtype=object)
+    X = PLAIN.set_axis(names, axis=1)
+    model = TabularRegressor(settings=QUICK).fit(X, Y)
+    assert model.feature_names_in_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(model.predict(X), model.predict(PLAIN))
+    run = tabular.fit(X.assign(y=Y), "y", QUICK).model
+    assert run.predict(X).equals(run.predict(PLAIN))
+
+
+class Stream:
+    """A table of which nothing is known but that it has Arrow's interface."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
