@@ -34,3 +34,17 @@ class Stream:
 
     def __arrow_c_stream__(self, requested_schema=None):
         return self._table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("kind", [Stream, pa.Table.to_reader])
+def test_tables_that_only_have_the_interface_of_arrow(kind):
+    table = pa.Table.from_pandas(PLAIN)
+    model = TabularRegressor(settings=QUICK).fit(kind(table), Y)
+    np.testing.assert_array_equal(model.predict(kind(table)), model.predict(table))
+
+
+def test_a_lazy_frame_is_told_to_be_collected():
+    lazy = pl.from_pandas(PLAIN).lazy()
+    for refused in (lambda: TabularRegressor().fit(lazy, Y), lambda: tabular.run(lazy, "b", QUICK)):
+        with pytest.raises(DataError, match=r"got LazyFrame; call \.collect\(\)$"):
+            refused()

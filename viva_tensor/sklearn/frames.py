@@ -59,8 +59,8 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
         cells = X.data.astype(object)
         cells[np.ma.getmaskarray(X)] = None
         X = cells
-    two = len(getattr(X, "shape", ())) == 2
-    if two and hasattr(X, "__arrow_c_stream__"):
+    lazy = type(X).__name__ == "LazyFrame"  # which is told what to do
+    if lazy or (hasattr(X, "__arrow_c_stream__") and len(getattr(X, "shape", (0, 0))) == 2):
         table = X if isinstance(X, pd.DataFrame) else as_table(X)
         table = rows_of(table, 0, len(table))
         if len(table) < rows or not len(table.columns):  # raises in scikit-learn's words

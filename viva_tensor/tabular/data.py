@@ -81,7 +81,8 @@ def as_table(table: Any) -> Table:
         return _named(table)
     got = f"wanted a table such as a pandas or polars DataFrame, got {type(table).__name__}"
     if not hasattr(table, "__arrow_c_stream__"):
-        raise DataError(f"{got}; for arrays: train.fit(x, y)")
+        lazy = type(table).__name__ == "LazyFrame"
+        raise DataError(f"{got}; {'call .collect()' if lazy else 'for arrays: train.fit(x, y)'}")
     import pyarrow as pa
 
     try:
