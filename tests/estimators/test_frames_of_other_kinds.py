@@ -48,3 +48,10 @@ def test_a_lazy_frame_is_told_to_be_collected():
     for refused in (lambda: TabularRegressor().fit(lazy, Y), lambda: tabular.run(lazy, "b", QUICK)):
         with pytest.raises(DataError, match=r"got LazyFrame; call \.collect\(\)$"):
             refused()
+
+
+def test_a_type_that_arrow_does_not_know_is_refused_with_its_column():
+    frame = pl.from_pandas(PLAIN).with_columns(wide=pl.col("b").cast(pl.Int128))
+    for refused in (lambda: TabularRegressor().fit(frame, Y), lambda: tabular.run(frame, "b", QUICK)):
+        with pytest.raises(DataError, match="column 'wide' is of a type that Arrow does not know, Int128; cast it to"):
+            refused()

@@ -88,8 +88,21 @@ def as_table(table: Any) -> Table:
     try:
         found = pa.table(table)
     except pa.ArrowInvalid as error:  # one column has the interface, too
-        raise DataError(f"{got}: {one_line(error)}") from error
+        raise DataError(_unknown_to_arrow(table) or f"{got}: {one_line(error)}") from error
     return _named(data_frame(found))
+
+
+def _unknown_to_arrow(table: Any) -> str:
+    """Return words about the first column of a polars frame of a type that Arrow does not know, if there is one."""
+    import pyarrow as pa
+
+    for name in getattr(table, "columns", ()):
+        try:
+            pa.table(table[[name]])
+        except pa.ArrowInvalid:
+            kind = table[name].dtype
+            return f"column {name!r} is of a type that Arrow does not know, {kind}; cast it to Int64, say, or drop it"
+    return ""
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
