@@ -55,3 +55,10 @@ def test_a_type_that_arrow_does_not_know_is_refused_with_its_column():
     for refused in (lambda: TabularRegressor().fit(frame, Y), lambda: tabular.run(frame, "b", QUICK)):
         with pytest.raises(DataError, match="column 'wide' is of a type that Arrow does not know, Int128; cast it to"):
             refused()
+
+
+@pytest.mark.parametrize("kind", [pd.Series, pd.Index])
+def test_words_for_missing_values_in_any_sequence(kind):
+    model = TabularRegressor(settings=QUICK, missing=kind(["y", 7])).fit(PLAIN, Y)
+    same = TabularRegressor(settings=QUICK, missing=["y", 7]).fit(PLAIN, Y)
+    assert model.model_.encoding == same.model_.encoding

@@ -51,7 +51,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     >>> as_frame(np.zeros((2, 3))).table.columns.tolist()
     ['x0', 'x1', 'x2']
     """
-    if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | None):
+    if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | pd.Series | pd.Index | None):
         raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
     if isinstance(X, list | tuple) and any(map(np.ma.is_masked, X)):
         X = np.ma.vstack(X)
