@@ -16,6 +16,27 @@ Y = 7.0 * (np.arange(80) % 4)
 PLAIN = pd.DataFrame({"a": ["x", "y", None, "y"] * 20, "b": np.arange(80.0)})
 
 
+@pytest.mark.parametrize("dtype", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+def test_text_of_arrow_in_other_forms_is_text(dtype):
+    X = PLAIN.assign(a=pd.Series(["x", "y", None, "y"] * 20, dtype=pd.ArrowDtype(dtype)))
+    model, same = (TabularRegressor(settings=QUICK).fit(one, Y) for one in (X, PLAIN))
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(X), same.predict(PLAIN))
+    run = tabular.fit(X.assign(y=Y), "y", QUICK).model
+    assert run.predict(X).equals(run.predict(PLAIN))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [([[1], None], pa.list_view(pa.int64())), ([(1, 2, 3), None], pa.month_day_nano_interval())],
+)
+def test_columns_that_pandas_cannot_look_into_are_left_out(values, dtype):
+    X = PLAIN.assign(c=pd.Series(values * 40, dtype=pd.ArrowDtype(dtype)))
+    with pytest.warns(UserWarning, match=r"columns left out: c \(neither numbers nor text nor dates\)"):
+        model = TabularRegressor(settings=QUICK).fit(X, Y)
+    assert len(model.predict(X)) == 80
+
+
 def test_names_of_numpy_are_text():
     names = pd.Index([np.str_(one) for one in PLAIN], dtype=object)
     X = PLAIN.set_axis(names, axis=1)

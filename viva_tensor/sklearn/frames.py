@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular.data import as_table, in_native_order, label_of, rows_of
+from viva_tensor.tabular.data import as_table, label_of, readable, rows_of
 from viva_tensor.tabular.typed_columns import without_missing
 
 
@@ -81,7 +81,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidValue(f"X has two columns named {twice!r}", operation=operation, hint="rename one")
-    return Frame(without_missing(in_native_order(table), words_of(missing)), given, named)
+    return Frame(without_missing(readable(table), words_of(missing)), given, named)
 
 
 def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -110,19 +110,39 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     if not all(type(name) is str for name in table.columns):  # NumPy's are found under no name
         table = table.set_axis(list(map(str, table.columns)), axis=1)
     check_names("the table", table.columns)
-    return in_native_order(table)
+    return readable(table)
 
 
-def in_native_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of columns with different names, their bytes in the order that pandas reads: this machine's.
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of columns with different names as pandas can look into them.
+
+    Bytes are in the order of this machine, Arrow's dictionaries are categories, and what pandas knows no type for, such
+    as a ``string_view``, are objects.
 
     Examples
     --------
-    >>> in_native_order(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
+    >>> readable(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
     True
     """
     kinds = {name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
-    return table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
+    table = table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
+    stored = [str(name) for name, kind in table.dtypes.items() if isinstance(kind, pd.ArrowDtype)]
+    changed = {name: column for name in stored if (column := _out_of_arrow(table[name])) is not None}
+    return table.assign(**changed) if changed else table
+
+
+def _out_of_arrow(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return a column of Arrow's as categories or objects, None where pandas can look into it."""
+    import pyarrow as pa
+
+    kind = cast(pd.ArrowDtype, column.dtype)
+    if pa.types.is_dictionary(kind.pyarrow_dtype):
+        return column.astype(object).astype("category")
+    try:
+        kind.type  # noqa: B018  # raises where it has none
+    except NotImplementedError:
+        return pd.Series(pa.chunked_array(column).to_pylist(), column.index, dtype=object)
+    return None
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
