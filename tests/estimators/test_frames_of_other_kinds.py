@@ -1,5 +1,7 @@
 """Tables of other libraries, and columns of types that pandas knows little of, in estimators and in runs."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -7,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from viva_tensor import tabular
-from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.error import InvalidValue
+from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import DataError
 from viva_tensor.train import Settings
 
@@ -83,3 +86,17 @@ def test_words_for_missing_values_in_any_sequence(kind):
     model = TabularRegressor(settings=QUICK, missing=kind(["y", 7])).fit(PLAIN, Y)
     same = TabularRegressor(settings=QUICK, missing=["y", 7]).fit(PLAIN, Y)
     assert model.model_.encoding == same.model_.encoding
+
+
+def test_objects_that_are_dates_or_durations_are_no_targets():
+    times = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(80), "D"))
+    for y, what in (
+        (list(times), "dates"),
+        (times.astype(object), "dates"),
+        ([date(2024, 1, 1)] * 80, "dates"),
+        (list(pd.to_timedelta(np.arange(80), "h")), "durations"),
+    ):
+        with pytest.raises(InvalidValue, match=rf"fit: y holds {what} \(.*\), wanted numbers; give "):
+            TabularRegressor().fit(PLAIN[["b"]], y)
+    with pytest.raises(InvalidValue, match="fit: y holds dates"):
+        TabularRegressor().fit(PLAIN[["b"]], times, sample_weight=np.ones(80))
