@@ -100,3 +100,11 @@ def test_objects_that_are_dates_or_durations_are_no_targets():
             TabularRegressor().fit(PLAIN[["b"]], y)
     with pytest.raises(InvalidValue, match="fit: y holds dates"):
         TabularRegressor().fit(PLAIN[["b"]], times, sample_weight=np.ones(80))
+
+
+def test_a_mask_of_categories_may_be_a_series():
+    X = pd.DataFrame({"b": np.arange(80) % 4, "a": np.arange(80.0)})
+    mask = X.dtypes == "int64"
+    for given in (mask, mask.sort_index(), mask.reset_index(drop=True), mask.astype("boolean"), pd.Series(["b"])):
+        model = TabularRegressor(settings=QUICK, categorical=given).fit(X, Y)
+        assert [type(one).__name__ for one in model.model_.encoding.columns] == ["Categorical", "Numeric"]

@@ -148,12 +148,13 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _categorical(self, frame: Frame) -> tuple[str, ...]:
         """Return the names of columns that are said to be categories, by name or index."""
-        given = self.categorical
+        given, names = self.categorical, list(frame.table.columns)
         if given is None:
             return ()
-        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index):
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index | pd.Series):
             raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
-        names = list(frame.table.columns)
+        if isinstance(given, pd.Series):  # a mask may have the names of columns, in any order
+            given = (given[names] if set(given.index) == set(names) else given).tolist()
         if len(given) and all(isinstance(one, bool | np.bool_) for one in given):
             if len(given) != len(names):
                 got = f"categorical is a mask of {len(given)}, and X has {len(names)} columns"
