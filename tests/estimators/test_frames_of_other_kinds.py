@@ -88,6 +88,30 @@ def test_words_for_missing_values_in_any_sequence(kind):
     assert model.model_.encoding == same.model_.encoding
 
 
+@pytest.mark.parametrize("dtype", ["Int64", "int64[pyarrow]"])
+@pytest.mark.parametrize("weight", [None, 2.0])
+def test_labels_that_are_nullable_integers_stay_integers(dtype, weight):
+    labels = 2**60 + np.array([0, 1, 1000, 1] * 20)
+    for y in (pd.Series(labels, dtype=dtype), pd.array(labels, dtype=dtype)):
+        model = TabularClassifier(settings=QUICK).fit(PLAIN, y, weight)
+        assert model.classes_.dtype == np.int64
+        assert model.classes_.tolist() == [2**60, 2**60 + 1, 2**60 + 1000]
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", bool])
+@pytest.mark.parametrize("weight", [None, 2.0])
+def test_labels_that_are_truths_stay_such_also_in_a_frame_of_one_column(dtype, weight):
+    y = pd.Series([False, True] * 40, dtype=dtype, name="y")
+    assert TabularClassifier(settings=QUICK).fit(PLAIN, y, weight).classes_.dtype == bool
+    with pytest.warns(UserWarning, match="column-vector y"):
+        assert TabularClassifier(settings=QUICK).fit(PLAIN, y.to_frame(), weight).classes_.dtype == bool
+
+
+def test_missing_labels_of_a_nullable_kind_are_refused():
+    with pytest.raises(InvalidValue, match="Input y contains NaN"):
+        TabularClassifier(settings=QUICK).fit(PLAIN, pd.Series([1, 2, None, 2] * 20, dtype="Int64"))
+
+
 def test_objects_that_are_dates_or_durations_are_no_targets():
     times = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(80), "D"))
     for y, what in (

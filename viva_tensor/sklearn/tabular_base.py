@@ -92,7 +92,8 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
-        table, y_kept, weights = frame.table, y, None
+        y_kept = plain = without_mask(y)
+        table, weights = frame.table, None
         if sample_weight is not None:
             check_consistent_length(table, y)
             each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
@@ -101,7 +102,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            table, y_kept, weights = table[kept], np.asarray(y)[kept], weights[kept]
+            table, y_kept, weights = table[kept], np.asarray(plain)[kept], weights[kept]
         column = self._targets(y_kept)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
@@ -198,6 +199,25 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
+
+
+def without_mask(y: Any) -> Any:
+    """Return integers or booleans of pandas' or Arrow's own kinds as NumPy's, if none is missing; others as they are.
+
+    NumPy would make floats or objects of them.
+
+    Examples
+    --------
+    >>> without_mask(pd.Series([2**60, 2**60 + 1], dtype="Int64")).tolist()
+    [1152921504606846976, 1152921504606846977]
+    >>> without_mask(pd.DataFrame({"y": [True, False]}, dtype="boolean")).tolist()
+    [[True], [False]]
+    """
+    column = y.iloc[:, 0] if isinstance(y, pd.DataFrame) and y.shape[1] == 1 else y
+    kind = getattr(getattr(column, "dtype", None), "numpy_dtype", None)  # which pandas' own kinds alone have
+    if kind is None or kind.kind not in "iub" or column.isna().any():
+        return y
+    return column.to_numpy(kind).reshape(y.shape)
 
 
 def check_present(y: Any) -> None:
