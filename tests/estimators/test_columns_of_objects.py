@@ -1,6 +1,6 @@
 """Columns of objects of several kinds, and of Arrow's kinds, in tables of estimators."""
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -99,3 +99,22 @@ def test_values_that_cannot_be_categories_are_refused_with_their_column(odd):
     wanted = f"column 'a' must hold text, numbers or dates, not a {type(odd).__name__}; make text of them"
     with pytest.raises(tabular.DataError, match=wanted):
         model.predict(X.assign(a=["x", odd] * 40))
+
+
+@pytest.mark.parametrize("dtype", [object, pd.ArrowDtype(pa.time64("us"))])
+@pytest.mark.parametrize("missing", [None, ["9:30:00"]])
+def test_times_of_day_are_hours(dtype, missing):
+    hours = pd.Series(np.arange(80) % 4 + 7.5)
+    X = pd.DataFrame({"a": pd.Series([time(int(one), 30) for one in hours], dtype=dtype), "b": np.arange(80.0)})
+    plain = X.assign(a=hours)
+    if missing:
+        plain = plain.assign(a=hours.mask(hours == 9.5))
+    model, same = (
+        TabularRegressor(settings=QUICK, missing=given).fit(one, WHOLE) for one, given in ((X, missing), (plain, None))
+    )
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(X), same.predict(plain))
+    kept = TabularRegressor(settings=QUICK, missing=missing, categorical=["a"]).fit(X, WHOLE)
+    labels = ("10:30:00", "7:30:00", "8:30:00", "9:30:00")
+    assert kept.model_.encoding.columns[0].categories == labels[: 3 if missing else 4]
+    assert kept.model_.unfamiliar(X) == ()

@@ -24,6 +24,7 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.typed_columns import Expected, drop_missing, times_as_hours
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 
@@ -92,6 +93,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
+        categorical, words = self._categorical(frame), words_of(self.missing)
+        timed = times_as_hours(frame.table, Expected(text=categorical))
+        drop_missing(frame.table, words, Expected(only=timed), timed)
         y_kept = plain = without_mask(y)
         table, weights = frame.table, None
         if sample_weight is not None:
@@ -106,11 +110,10 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         column = self._targets(y_kept)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
-        categorical = self._categorical(frame)
         whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
         # what numbers the rows is a feature like others here, since the caller chose the columns
         roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
-        writing = Writing(missing=words_of(self.missing))
+        writing = Writing(missing=words)
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
