@@ -118,3 +118,13 @@ def test_times_of_day_are_hours(dtype, missing):
     labels = ("10:30:00", "7:30:00", "8:30:00", "9:30:00")
     assert kept.model_.encoding.columns[0].categories == labels[: 3 if missing else 4]
     assert kept.model_.unfamiliar(X) == ()
+
+
+def test_integers_that_float64_does_not_tell_apart_are_left_out_with_a_warning():
+    X = pd.DataFrame({"big": 2**60 + np.arange(80) % 9, "b": np.arange(80.0), "same": 1})
+    with pytest.warns(
+        UserWarning, match=r"columns left out: big \(values too large or too close together for float64\)$"
+    ):
+        TabularRegressor(settings=QUICK).fit(X, WHOLE)
+    left_out = tabular.fit(X.assign(y=WHOLE), "y", QUICK).model.encoding.left_out
+    assert left_out["same"] == "constant" != left_out["big"]
