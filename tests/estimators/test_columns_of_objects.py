@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from viva_tensor import tabular
+from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularRegressor
 from viva_tensor.tabular import Members
 from viva_tensor.tabular.columns import Numeric
@@ -128,3 +129,14 @@ def test_integers_that_float64_does_not_tell_apart_are_left_out_with_a_warning()
         TabularRegressor(settings=QUICK).fit(X, WHOLE)
     left_out = tabular.fit(X.assign(y=WHOLE), "y", QUICK).model.encoding.left_out
     assert left_out["same"] == "constant" != left_out["big"]
+
+
+def test_bytes_in_place_of_text_are_refused():
+    X = pd.DataFrame({"t": ["x", "y", "z", "y"] * 20, "b": np.arange(80.0)})
+    model = TabularRegressor(settings=QUICK).fit(X, WHOLE)
+    with pytest.raises(
+        InvalidValue, match=r"predict: column 't' holds bytes, wanted text as in fit; decode them: X\['t'"
+    ):
+        model.predict(X.assign(t=X["t"].map(str.encode)))
+    of_bytes = X.assign(t=X["t"].map(str.encode))
+    TabularRegressor(settings=QUICK, categorical=["t"]).fit(of_bytes, WHOLE).predict(of_bytes)

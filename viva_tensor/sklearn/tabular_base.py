@@ -19,6 +19,7 @@ from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
+from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
@@ -194,7 +195,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         validate_data(self, frame.given, reset=False, skip_check_array=True)
         if names is None:
             names = [f"x{i}" for i in range(frame.table.shape[1])]
-        return self.model_.predict(frame.table.set_axis(list(names), axis=1))
+        table = frame.table.set_axis(list(names), axis=1)
+        _check_no_bytes(table, self.model_.encoding.columns)
+        return self.model_.predict(table)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -247,6 +250,16 @@ def _validated(choice: Choice, fraction: float | None) -> Choice:
         got = f"validation_fraction={fraction} beside the preset {choice.preset}"
         raise InvalidValue(got, operation="fit", hint="give at most a half")
     return replace(choice, settings=replace(members, parts=min(MOST_PARTS, round(1 / fraction))))
+
+
+def _check_no_bytes(table: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Raise if bytes are where text was learned, of which they would silently be no category."""
+    for one in columns:
+        if not isinstance(one, Categorical) or pd.api.types.infer_dtype(table[one.name], skipna=True) != "bytes":
+            continue
+        if not any(label.startswith(("b'", 'b"')) for label in one.categories):
+            got = f"column {one.name!r} holds bytes, wanted text as in fit"
+            raise InvalidValue(got, operation="predict", hint=f"decode them: X[{one.name!r}].str.decode('utf-8')")
 
 
 def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
