@@ -140,3 +140,21 @@ def test_bytes_in_place_of_text_are_refused():
         model.predict(X.assign(t=X["t"].map(str.encode)))
     of_bytes = X.assign(t=X["t"].map(str.encode))
     TabularRegressor(settings=QUICK, categorical=["t"]).fit(of_bytes, WHOLE).predict(of_bytes)
+
+
+@pytest.mark.parametrize("learned", [bool, int, float, "category"])
+@pytest.mark.parametrize("given", [bool, "boolean", int, float, object, "category"])
+def test_truths_that_are_categories_are_zeros_and_ones_too(learned, given):
+    X = pd.DataFrame({"t": [True, False, False] * 20, "b": np.arange(60.0)})
+    y = np.where(X["t"], 5.0, 0.0)
+    model = TabularRegressor(settings=QUICK, categorical=["t"]).fit(X.assign(t=X["t"].astype(learned)), y)
+    new = X.assign(t=X["t"].astype(given))
+    assert model.model_.unfamiliar(new) == ()
+    np.testing.assert_array_equal(model.predict(new), model.predict(X))
+    assert model.model_.unfamiliar(X.assign(t=2)) != ()
+
+
+def test_truths_are_no_numbers_among_others():
+    X = pd.DataFrame({"t": [0, 1, 2] * 20, "b": np.arange(60.0)})
+    model = TabularRegressor(settings=QUICK, categorical=["t"]).fit(X, X["t"])
+    assert model.model_.unfamiliar(X.assign(t=X["t"] == 1)) != ()
