@@ -31,9 +31,9 @@ from viva_tensor.train import Settings
 class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     """Regression on tables as they are, with scikit-learn's interface.
 
-    Numbers, booleans, durations and dates are standardised, text and categories one-hot encoded, missing values marked
-    and filled, all fitted in ``fit``. Text is categories, also that of numbers; a column of text that differs in nearly
-    every row is left out, with a warning. What is trained is one network, or the mean of five, as
+    Numbers, booleans, durations, times of day and dates are standardised, text and categories one-hot encoded, missing
+    values marked and filled, all fitted in ``fit``. Text is categories, also that of numbers; a column of text that
+    differs in nearly every row is left out, with a warning. What is trained is one network, or the mean of five, as
     :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
 
     Parameters
