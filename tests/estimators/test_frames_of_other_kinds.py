@@ -4,7 +4,6 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -68,6 +67,7 @@ def test_tables_that_only_have_the_interface_of_arrow(kind):
 
 
 def test_a_lazy_frame_is_told_to_be_collected():
+    pl = pytest.importorskip("polars", reason="polars is not installed")
     lazy = pl.from_pandas(PLAIN).lazy()
     for refused in (lambda: TabularRegressor().fit(lazy, Y), lambda: tabular.run(lazy, "b", QUICK)):
         with pytest.raises(DataError, match=r"got LazyFrame; call \.collect\(\)$"):
@@ -75,6 +75,7 @@ def test_a_lazy_frame_is_told_to_be_collected():
 
 
 def test_a_type_that_arrow_does_not_know_is_refused_with_its_column():
+    pl = pytest.importorskip("polars", reason="polars is not installed")
     frame = pl.from_pandas(PLAIN).with_columns(wide=pl.col("b").cast(pl.Int128))
     for refused in (lambda: TabularRegressor().fit(frame, Y), lambda: tabular.run(frame, "b", QUICK)):
         with pytest.raises(DataError, match="column 'wide' is of a type that Arrow does not know, Int128; cast it to"):
