@@ -10,7 +10,8 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular.data import as_table, label_of, readable, rows_of
+from viva_tensor.tabular.data import as_table, label_of, rows_of
+from viva_tensor.tabular.parquet import readable
 from viva_tensor.tabular.typed_columns import without_missing
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import pandas as pd
 
 from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.parquet import ParquetRows, data_frame
+from viva_tensor.tabular.parquet import ParquetRows, data_frame, readable, unknown_to_arrow
 
 SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
@@ -88,21 +88,8 @@ def as_table(table: Any) -> Table:
     try:
         found = pa.table(table)
     except pa.ArrowInvalid as error:  # one column has the interface, too
-        raise DataError(_unknown_to_arrow(table) or f"{got}: {one_line(error)}") from error
+        raise DataError(unknown_to_arrow(table) or f"{got}: {one_line(error)}") from error
     return _named(data_frame(found))
-
-
-def _unknown_to_arrow(table: Any) -> str:
-    """Return words about the first column of a polars frame of a type that Arrow does not know, if there is one."""
-    import pyarrow as pa
-
-    for name in getattr(table, "columns", ()):
-        try:
-            pa.table(table[[name]])
-        except pa.ArrowInvalid:
-            kind = table[name].dtype
-            return f"column {name!r} is of a type that Arrow does not know, {kind}; cast it to Int64, say, or drop it"
-    return ""
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -111,38 +98,6 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
         table = table.set_axis(list(map(str, table.columns)), axis=1)
     check_names("the table", table.columns)
     return readable(table)
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of columns with different names as pandas can look into them.
-
-    Bytes are in the order of this machine, Arrow's dictionaries are categories, and what pandas knows no type for, such
-    as a ``string_view``, are objects.
-
-    Examples
-    --------
-    >>> readable(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
-    True
-    """
-    kinds = {name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
-    table = table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
-    stored = [str(name) for name, kind in table.dtypes.items() if isinstance(kind, pd.ArrowDtype)]
-    changed = {name: column for name in stored if (column := _out_of_arrow(table[name])) is not None}
-    return table.assign(**changed) if changed else table
-
-
-def _out_of_arrow(column: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Return a column of Arrow's as categories or objects, None where pandas can look into it."""
-    import pyarrow as pa
-
-    kind = cast(pd.ArrowDtype, column.dtype)
-    if pa.types.is_dictionary(kind.pyarrow_dtype):
-        return column.astype(object).astype("category")
-    try:
-        kind.type  # noqa: B018  # raises where it has none
-    except NotImplementedError:
-        return pd.Series(pa.chunked_array(column).to_pylist(), column.index, dtype=object)
-    return None
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
