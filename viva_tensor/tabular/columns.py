@@ -19,6 +19,7 @@ from viva_tensor.tabular.words import ERRORS, MARKERS
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
+SAME_TRUTH = {"0": "False", "1": "True", "false": "0", "true": "1"}
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 
 
@@ -207,11 +208,14 @@ class Categorical:
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
         codes, labels = labels_of(column)
-        missing = len(self.categories)
-        indices = [*map(index_among(self.categories), labels), missing]  # code -1, a missing value, finds the last
+        missing, index_of = len(self.categories), index_among(self.categories)
+        indices = [*map(index_of, labels), missing]  # code -1, a missing value, finds the last
+        truths = {*self.categories} <= {"False", "True"} or {*self.categories} <= {"0", "1"}
         for i, label in enumerate(labels):
             if indices[i] < 0 and label in ERRORS:
                 indices[i] = missing
+            elif indices[i] < 0 and truths:
+                indices[i] = index_of(SAME_TRUTH.get(normal(label), label))
         return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:

@@ -36,7 +36,7 @@ from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, typed
+from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, times_as_hours, typed
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
@@ -146,7 +146,9 @@ class Model:
             ):
                 table[one.name] = truths_of(table[one.name], words)
         parsed = typed(table, writing, expected).table
-        drop_missing(parsed, words, Expected(only={one.name for one in self.encoding.columns} - usual.keys()))
+        others = {one.name for one in self.encoding.columns} - usual.keys()
+        times_as_hours(parsed, Expected(text=others, only=others))  # which there are words for, as in training
+        drop_missing(parsed, words, Expected(only=others))
         return parsed
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -109,13 +109,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     _check_scales(table, expected)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    timed = [name for name in filter(expected.uses, table.columns) if _is_of_times(table[name])]
-    for name in timed:
-        if name in expected.text:
-            table[name] = table[name].map(label_of, na_action="ignore")
-        else:
-            table[name] = table[name].map(_hours)
-            notes.append(f"{name}: times of day, as hours")
+    timed = times_as_hours(table, expected)
+    notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
     strings = [
         name
         for name in filter(expected.uses, table.columns)
@@ -143,6 +138,25 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
+    """Make times of day hours, or text in columns that are to be text, and return the names of their columns.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> table = pd.DataFrame({"a": [time(7, 30), None], "b": 1})
+    >>> times_as_hours(table, Expected()), table["a"].tolist()
+    (['a'], [7.5, nan])
+    """
+    timed = [name for name in filter(expected.uses, table.columns) if _is_of_times(table[name])]
+    for name in timed:
+        if name in expected.text:
+            table[name] = table[name].map(label_of, na_action="ignore")
+        else:
+            table[name] = table[name].map(_hours)
+    return timed
 
 
 def decimals_told(notations: Iterable[Notation]) -> set[str]:
@@ -274,6 +288,8 @@ def _hours(time: Any) -> float:
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
+    if kind_of(column) == "number":
+        return False
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
