@@ -190,3 +190,14 @@ def test_nothing_is_left_of_a_process_that_was_killed_while_it_read_in_blocks(tm
         finally:
             process.send_signal(signal.SIGKILL)
     assert [one.name for one in (tmp_path / "run").iterdir() if "features" in one.name] == []
+
+
+def test_names_of_rows_keep_the_text_of_the_file(folder):
+    named = [" 1.1", "1.10", "1.20 ", "1e1", "16.0", "+49301234001", "1.100"]
+    table = plane().assign(name=[named[i % len(named)] for i in range(N)])
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--id", "name", "--epochs", "2")
+    tested = pd.read_csv(folder.path / "run" / "predictions.csv", dtype=str)
+    assert tested["name"].tolist() == [named[int(row) % len(named)].strip() for row in tested["row"]]
+    done = folder.call("predict", folder.path / "run", folder.path / "t.csv")
+    assert [line.split(",")[1] for line in done.stdout.splitlines()[1:8]] == [one.strip() for one in named]

@@ -105,7 +105,7 @@ class Task:
         """What the columns of a file must hold for it, to be read so."""
         named = [self.roles.id] if self.roles.id else []
         text = [*self.roles.categorical, *named, *([self.target] if self.kind == "class" else [])]
-        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
+        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop, names=named)
 
 
 def task_of(task: Task | str, **others: Any) -> Task:

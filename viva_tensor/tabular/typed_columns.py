@@ -54,6 +54,8 @@ class Expected:
         Columns that may hold anything.
     only : collection of str, optional
         The columns that are used, if all others may hold anything.
+    names : collection of str
+        Those of `text` that name rows, and keep the text of the file.
     """
 
     text: Collection[str] = ()
@@ -61,9 +63,11 @@ class Expected:
     notations: Mapping[str, Notation] = field(default_factory=dict)
     unused: Collection[str] = ()
     only: Collection[str] | None = None
+    names: Collection[str] = ()
 
     def __post_init__(self) -> None:
         check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
+        check_sequence("columns", names=self.names)
 
     def uses(self, name: str) -> bool:
         """Return whether a column is used, and so must hold what is expected."""
@@ -131,7 +135,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
             column, note = _without_errors(table[name])
-            table[name] = _labels(column)
+            table[name] = _labels(column, as_written=name in expected.names)
             notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
@@ -288,11 +292,11 @@ def _stripped(value: Any) -> Any:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
+def _labels(column: pd.Series[Any], *, as_written: bool) -> pd.Series[Any]:
     """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007."""
     words = Words(column)
     stripped = [word.strip() for word in words.written]
-    if all(is_plain(word) for word in stripped if word):
+    if not as_written and all(is_plain(word) for word in stripped if word):
         stripped = [normal(word) for word in stripped]
     labels = np.array([*(word or None for word in stripped), None], dtype=object)
     return pd.Series(labels[words.codes], index=column.index, name=column.name)
