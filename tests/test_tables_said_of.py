@@ -201,3 +201,20 @@ def test_names_of_rows_keep_the_text_of_the_file(folder):
     assert tested["name"].tolist() == [named[int(row) % len(named)].strip() for row in tested["row"]]
     done = folder.call("predict", folder.path / "run", folder.path / "t.csv")
     assert [line.split(",")[1] for line in done.stdout.splitlines()[1:8]] == [one.strip() for one in named]
+
+
+@pytest.mark.parametrize("flags", [[], ["--memory", "0"]])
+def test_versions_that_are_one_number_stay_two_categories_and_two_classes(folder, flags):
+    versions = ["1.1", "1.10", "2"]
+    table = plane().assign(ver=[versions[i % 3] for i in range(N)])
+    folder.write("t.csv", table.assign(y=np.arange(N) % 3 * 10))
+    folder.train("t.csv", "y", "--categorical", "ver", "--epochs", "40", *flags)
+    folder.write("new.csv", "x,z,ver\n0,0,1.10\n0,0,1.10\n0,0,1.1\n0,0,2.0\n")
+    predicted, said = folder.predict("new.csv")
+    assert predicted["predicted"].round(-1).tolist() == [10, 10, 0, 20]
+    folder.write("one.csv", "x,z,ver\n0,0,1.10\n")
+    assert folder.predict("one.csv")[0]["predicted"].round(-1).tolist() == [10]
+    assert "no category" not in said
+    folder.train("t.csv", "ver", "--task", "classification", "--epochs", "2", *flags)
+    assert {f"ver={one}" for one in versions} <= set(folder.predict("t.csv")[0].columns)
+    assert folder.report["rows"]["without_target"] == 0

@@ -135,7 +135,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
             column, note = _without_errors(table[name])
-            table[name] = _labels(column, as_written=name in expected.names)
+            # a model finds the category of each form itself, and may tell apart what it would make one here
+            table[name] = _labels(column, as_written=name in expected.names or expected.only is not None)
             notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
@@ -293,11 +294,15 @@ def _stripped(value: Any) -> Any:
 
 
 def _labels(column: pd.Series[Any], *, as_written: bool) -> pd.Series[Any]:
-    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007."""
+    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007.
+
+    Nor if two become one by that: they may be versions, such as 1.1 and 1.10.
+    """
     words = Words(column)
     stripped = [word.strip() for word in words.written]
     if not as_written and all(is_plain(word) for word in stripped if word):
-        stripped = [normal(word) for word in stripped]
+        forms = [normal(word) for word in stripped]
+        stripped = forms if len(set(forms)) == len(set(stripped)) else stripped
     labels = np.array([*(word or None for word in stripped), None], dtype=object)
     return pd.Series(labels[words.codes], index=column.index, name=column.name)
 
