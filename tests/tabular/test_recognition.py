@@ -241,6 +241,12 @@ class TestDates:
         both = found(["05/03/2024", "01/02/2024"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
+    def test_a_format_is_that_of_some_dates_and_others_are_those_of_iso_8601(self):
+        given = Writing(date_format="%d.%m.%Y")
+        for words in (["2024-03-05", "NULL"], ["2024/03/05", "2023/12/31"]):
+            assert found(words, given)[0].notation == Dates()
+        assert found(["05.03.2024", "NULL"], given)[0].notation == Dates("%d.%m.%Y")
+
 
 class TestTimes:
     @pytest.mark.parametrize(

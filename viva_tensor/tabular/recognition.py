@@ -14,7 +14,6 @@ import pandas as pd
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
-    ISO,
     PLAIN,
     Convention,
     Dates,
@@ -48,7 +47,7 @@ class Writing:
     decimal, thousands : str
         Characters before decimals and between thousands.
     date_format : str
-        The format of dates, as for ``strptime``; without it, dates are those of ISO 8601.
+        The format of dates, as for ``strptime``; those of ISO 8601 are known in any case.
     """
 
     missing: tuple[str, ...] = ()
@@ -177,10 +176,10 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     Recognised(notation=None, note='', decimal='')
     """
     words = Words(column, writing.missing)
-    dates = Dates(writing.date_format or ISO)
-    of_dates = _of_clock_or_calendar(name, words, dates, lambda some: dates.times(some).notna().to_numpy())
-    if found := of_dates or _of_clock_or_calendar(name, words, Times(), lambda some: ~np.isnan(Times().hours(some))):
-        return found
+    asked: list[Dates | Times] = [Dates(writing.date_format)] if writing.date_format else []
+    for one in [*asked, Dates(), Times()]:
+        if found := _of_clock_or_calendar(name, words, one):
+            return found
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
@@ -197,10 +196,13 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
 
 
-def _of_clock_or_calendar(
-    name: str, words: Words, notation: Dates | Times, fit: Callable[[Sequence[str]], BoolArray]
-) -> Recognised | None:
+def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> Recognised | None:
     """Return what a column is recognised as if many of its values fit a notation."""
+
+    def fit(some: Sequence[str]) -> BoolArray:
+        times = notation.times(some) if isinstance(notation, Dates) else notation.hours(some)
+        return np.asarray(pd.notna(times), bool)
+
     share = _share(words, fit)
     if share >= NEARLY_ALL:
         return _described(name, words, notation, fit(words.words))
