@@ -241,6 +241,22 @@ class TestDates:
         both = found(["05/03/2024", "01/02/2024"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
+    @pytest.mark.parametrize(
+        ("word", "written"),
+        [
+            ("12/31/2023 11:00:00 AM", "%m/%d/%Y %I:%M:%S %p"),
+            ("04.03.2024 10:00:00", "%d.%m.%Y %H:%M:%S"),
+            ("2024-03-04 7:05 PM", "%Y-%m-%d %I:%M %p"),
+            ("2024-03-04 7:05", "%Y-%m-%d %H:%M"),
+            ("01-Mar-2024 06:05:00", "%d-%b-%Y %H:%M:%S"),
+            ("Fri 01 Mar 2024", "%a %d %b %Y"),
+        ],
+    )
+    def test_days_with_a_clock_or_the_name_of_the_day_are_named(self, word, written):
+        assert found([word])[0].note == f"c: text; if values such as {word!r} are dates: --date-format {written!r}"
+        both = found(["3/4/2024 7:05:00"])[0].note
+        assert both.endswith("--date-format '%m/%d/%Y %H:%M:%S' or --date-format '%d/%m/%Y %H:%M:%S'")
+
     def test_a_format_is_that_of_some_dates_and_others_are_those_of_iso_8601(self):
         given = Writing(date_format="%d.%m.%Y")
         for words in (["2024-03-05", "NULL"], ["2024/03/05", "2023/12/31"]):

@@ -31,9 +31,10 @@ from viva_tensor.tabular.words import MARKERS, BoolArray, Words
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
 PROBE = 2000  # words looked at before all of a column are
-FORMATS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-           "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y",
-           "%b-%Y", "%b-%y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y")  # fmt: skip
+DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
+        "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d", "%Y/%m/%d")  # fmt: skip
+MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
+CLOCKS = {0: ("", " %I %p"), 1: (" %H:%M", " %I:%M %p"), 2: (" %H:%M:%S", " %I:%M:%S %p")}  # by their colons
 
 
 @dataclass(frozen=True)
@@ -341,8 +342,10 @@ def _date_hint(words: Words, writing: Writing) -> str:
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
         return ""
+    clocks = CLOCKS.get(some[0].count(":"), ())
+    formats = [*(MONTHS if "" in clocks else ()), *(day + clock for clock in clocks for day in DAYS)]
     fitting = [
-        one for one in FORMATS if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
+        one for one in formats if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
     ]
     options = " or ".join(f"--date-format {one!r}" for one in fitting)
     return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""

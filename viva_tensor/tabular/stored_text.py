@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calendar import month_abbr
+from calendar import day_abbr, month_abbr
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 2000  # rows that tell whether a whole column is worth a look
 
-MONTHS = {month.casefold()[:3] for month in month_abbr if month}
+NAMED = {name.casefold()[:3] for name in (*day_abbr, *month_abbr) if name}
 
 
 class Stored(NamedTuple):
@@ -92,7 +92,7 @@ def _tells(first: pa.ChunkedArray, writing: Writing, *, whole: bool) -> bool:
 
 def _may_be_more(word: str, writing: Writing) -> bool:
     """Return whether a word may be a number, date, time, error of a spreadsheet or missing value."""
-    letters = word[:1].isalpha() and word[:3].casefold() not in MONTHS
+    letters = word[:1].isalpha() and word[:3].casefold() not in NAMED
     return not letters or word in writing.missing or number_parts(word) is not None
 
 
