@@ -257,6 +257,16 @@ class TestDates:
         both = found(["3/4/2024 7:05:00"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y %H:%M:%S' or --date-format '%d/%m/%Y %H:%M:%S'")
 
+    @pytest.mark.parametrize(
+        "words", [["2008/09", "2009/10", "-"], ["1999-00", *(f"20{i:02}-{i + 1:02}" for i in range(14))]]
+    )
+    def test_seasons_are_no_months(self, words):
+        for writing in (None, Writing(date_format="%d.%m.%Y")):
+            told = f"c: text; values such as {words[0]!r} are a year and the next"
+            assert found(words, writing)[0] == (None, told, "")
+        assert found(["2008/09", "2009/11"])[0].notation == Dates()
+        assert found(["2008/09"] * 3)[0].notation == Dates()
+
     def test_a_format_is_that_of_some_dates_and_others_are_those_of_iso_8601(self):
         given = Writing(date_format="%d.%m.%Y")
         for words in (["2024-03-05", "NULL"], ["2024/03/05", "2023/12/31"]):

@@ -35,6 +35,7 @@ _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
+_SEASON = re.compile(r"(\d{4})[-/](\d{2})")
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
@@ -367,6 +368,18 @@ def is_date(word: str) -> bool:
     [True, False, False]
     """
     return _ISO_DATE.fullmatch(word) is not None and bool(Dates().times([word]).notna().all())
+
+
+def is_season(word: str) -> bool:
+    """Return whether a word is a year and the last two digits of the next, as those of seasons and fiscal years are.
+
+    Examples
+    --------
+    >>> [is_season(word) for word in ("2008/09", "1999-00", "2008/10", "2008-09-01")]
+    [True, True, False, False]
+    """
+    match = _SEASON.fullmatch(word)
+    return match is not None and (int(match[1]) + 1) % 100 == int(match[2])
 
 
 def is_time(word: str) -> bool:

@@ -23,6 +23,7 @@ from viva_tensor.tabular.notation import (
     has_offset,
     is_code,
     is_scale,
+    is_season,
     number_parts,
     same_unit,
 )
@@ -178,7 +179,8 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     """
     words = Words(column, writing.missing)
     asked: list[Dates | Times] = [Dates(writing.date_format)] if writing.date_format else []
-    for one in [*asked, Dates(), Times()]:
+    season = _season(words)
+    for one in [*asked, *([] if season else [Dates()]), Times()]:
         if found := _of_clock_or_calendar(name, words, one):
             return found
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
@@ -193,8 +195,14 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
-    hint = _date_hint(words, writing)
+    hint = f"values such as {season!r} are a year and the next" if season else _date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
+
+
+def _season(words: Words) -> str:
+    """Return the first of several words that are each a year and the next, which as months would be dates; else ""."""
+    present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+    return present[0] if len(present) > 1 and all(map(is_season, present)) else ""
 
 
 def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> Recognised | None:
