@@ -161,6 +161,17 @@ class TestNumbers:
         with pytest.raises(DataError, match=re.escape(f"not '{other}' in row 1")):
             found([scaled] * 2)[0].notation.parse(pd.Series([scaled, other]))
 
+    @pytest.mark.parametrize(
+        ("words", "side"), [(["10.50", "10.50 CR"], "CR"), (["7,5 S", "8", "9"], "S"), (["5 Cr", "3 Dr", "0"], "Cr")]
+    )
+    def test_credit_and_debit_beside_some_amounts_are_not_dropped(self, words, side):
+        one, values = found(words)
+        assert values is None
+        assert one.note.endswith(f": if {side!r} is a sign, write it as '-' or '+' before the number")
+        with pytest.raises(DataError, match=re.escape(f"if {side!r} is a sign, write it as '-' or '+' before")):
+            found([*words[:1] * 40, *words[1:2]])
+        assert found(["20.5 C", "21 C", "0"])[1] == [20.5, 21, 0]
+
     def test_one_scaled_number_among_thousands_is_refused(self):
         with pytest.raises(DataError, match=r"but not '1\.2k' in row 3999"):
             found([*map(str, range(3999)), "1.2k"])

@@ -28,6 +28,8 @@ _SCALE = re.compile(
     rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
     rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
 )
+# Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore.
+_SIDE = re.compile(r"(?i:cr|dr)|[CDHS]")
 _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
 _CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
 _OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
@@ -91,14 +93,25 @@ def number_parts(word: str) -> re.Match[str] | None:
 
 
 def is_scale(suffix: str) -> bool:
-    """Return whether a word beside numbers scales them, so that those without it are other numbers.
+    """Return whether a word beside numbers scales them or may be their sign: those without it are other numbers.
 
     Examples
     --------
-    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "kg", "€", "")]
-    [True, True, True, True, False, False, False]
+    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "CR", "kg", "€", "")]
+    [True, True, True, True, True, False, False, False]
     """
-    return _SCALE.fullmatch(suffix) is not None
+    return _SCALE.fullmatch(suffix) is not None or is_side(suffix)
+
+
+def is_side(suffix: str) -> bool:
+    """Return whether a word beside numbers may say that they are credit or debit, and so what their sign is.
+
+    Examples
+    --------
+    >>> [is_side(suffix) for suffix in ("CR", "Dr", "S", "kg", "c")]
+    [True, True, True, False, False]
+    """
+    return _SIDE.fullmatch(suffix) is not None
 
 
 def same_unit(parts: re.Match[str], suffix: str) -> bool:

@@ -24,6 +24,7 @@ from viva_tensor.tabular.notation import (
     is_code,
     is_scale,
     is_season,
+    is_side,
     number_parts,
     same_unit,
 )
@@ -283,7 +284,11 @@ def _two_scales(words: Words) -> str:
     if not (others.any() and same.any()):
         return ""
     (other, row), (usual, usual_row) = words.first(others), words.first(same & ~words.absent)
-    return f"; row {row} has {other}, row {usual_row} {usual}: all must be of one scale"
+    sides = [match["suffix"] for match in parts if match is not None and is_side(match["suffix"] or "")]
+    wanted = (
+        f"if {sides[0]!r} is a sign, write it as '-' or '+' before the number" if sides else "all must be of one scale"
+    )
+    return f"; row {row} has {other}, row {usual_row} {usual}: {wanted}"
 
 
 def _fit_numbers(words: Sequence[str], rows: IndexArray) -> BoolArray:
