@@ -172,6 +172,11 @@ class TestNumbers:
             found([*words[:1] * 40, *words[1:2]])
         assert found(["20.5 C", "21 C", "0"])[1] == [20.5, 21, 0]
 
+    def test_points_and_commas_before_decimals_in_one_column_are_refused(self):
+        told = "'1,234.5' in row 1 with a point before decimals and '1.234,5' in row 0 with a comma; write all of them"
+        with pytest.raises(DataError, match=re.escape(told)):
+            found(["1.234,5", "1,234.5", "17"])
+
     def test_one_scaled_number_among_thousands_is_refused(self):
         with pytest.raises(DataError, match=r"but not '1\.2k' in row 3999"):
             found([*map(str, range(3999)), "1.2k"])

@@ -337,6 +337,7 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     if len(decimals) == 2 and decimal:
         best = [one for one in best if one.decimal == decimal]
     elif len(decimals) == 2 and (ambiguous := [body for body in separated if "," in body or any(affixes)]):
+        _refuse_two_conventions(name, words, bodies)
         body = ambiguous[0]
         which = np.array([one == body for one in bodies], bool)
         mark = "," if "," in body else "."
@@ -346,6 +347,18 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
         raise AmbiguousNumbers(f"column {name!r} holds {words.example(which)}, which is {readings}; {hint}")
     shown = best[0].decimal if len(decimals) == 1 and any(best[0].decimal in body for body in bodies) else ""
     return Numbers(*best[0], *affixes), shown
+
+
+def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> None:
+    """Raise if some numbers can have but a point before decimals, and others but a comma."""
+    ways = [{one.decimal for one in CONVENTIONS if one.fits(body)} for body in bodies]
+    points, commas = (np.array([way == {mark} for way in ways], bool) for mark in ".,")
+    if points.any() and commas.any():
+        told = [f"{value} in row {row}" for value, row in (words.first(points), words.first(commas))]
+        raise DataError(
+            f"column {name!r} holds {told[0]} with a point before decimals and {told[1]} with a comma; write all of "
+            f"them in one way, or take them as text: --categorical {name!r}"
+        )
 
 
 def _date_hint(words: Words, writing: Writing) -> str:
