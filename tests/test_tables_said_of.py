@@ -218,3 +218,16 @@ def test_versions_that_are_one_number_stay_two_categories_and_two_classes(folder
     folder.train("t.csv", "ver", "--task", "classification", "--epochs", "2", *flags)
     assert {f"ver={one}" for one in versions} <= set(folder.predict("t.csv")[0].columns)
     assert folder.report["rows"]["without_target"] == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--memory", "0"]])
+@pytest.mark.parametrize("words", [("TRUE", "FALSE"), ("1", "0")])
+def test_words_for_missing_values_are_no_class_beside_truths_and_numbers(folder, words, flags):
+    table = plane()
+    labels = np.where(table["y"] > 0, *words).astype(object)
+    labels[::20] = "NA"
+    folder.write("t.csv", table.assign(y=labels))
+    folder.train("t.csv", "y", "--task", "classification", "--epochs", "2", *flags)
+    assert f"y: missing where it says 'NA' ({N // 20})" in folder.said
+    assert folder.report["rows"]["without_target"] == N // 20
+    assert list(folder.predict("t.csv")[0].columns) == ["row", "predicted", *(f"y={one}" for one in sorted(words))]

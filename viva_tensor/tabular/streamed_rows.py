@@ -28,8 +28,9 @@ from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Classes, values_of
+from viva_tensor.tabular.targets import Classes, markers_are_missing, values_of
 from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train import SparseRows
 
 BLOCK = 16_384  # rows read in one piece
@@ -167,4 +168,7 @@ def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counte
     index = index_among(target.labels)
     found = [float(index(label)) if is_plain(label) else exact.get(label, -1.0) for label in labels]
     values = np.array([*(np.nan if one < 0 else one for one in found), np.nan])[codes]
-    return values, Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])
+    others = Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])
+    if markers_are_missing(target.labels):
+        others = Counter({label: count for label, count in others.items() if label.casefold() not in MARKERS})
+    return values, others
