@@ -231,3 +231,16 @@ def test_words_for_missing_values_are_no_class_beside_truths_and_numbers(folder,
     assert f"y: missing where it says 'NA' ({N // 20})" in folder.said
     assert folder.report["rows"]["without_target"] == N // 20
     assert list(folder.predict("t.csv")[0].columns) == ["row", "predicted", *(f"y={one}" for one in sorted(words))]
+
+
+def test_durations_of_a_parquet_file_are_taken_from_text_as_pandas_writes_it(folder):
+    hours = np.arange(N) % 40 - 3.5
+    table = pd.DataFrame({"d": pd.to_timedelta(hours, unit="h"), "z": np.arange(N) % 7, "y": hours})
+    table.to_parquet(folder.path / "t.parquet")
+    folder.train("t.parquet", "y", "--epochs", "2")
+    expected = folder.predict("t.parquet")[0]
+    folder.write("t.csv", table)
+    assert "0 days 00:30:00" in (folder.path / "t.csv").read_text()
+    np.testing.assert_allclose(folder.predict("t.csv")[0]["predicted"], expected["predicted"], atol=1e-5)
+    frame = tabular.load(folder.path / "run").predict(table.assign(d=table["d"].astype(str)))
+    np.testing.assert_allclose(frame["predicted"], expected["predicted"], atol=1e-5)

@@ -39,6 +39,7 @@ _ISO_DATE = re.compile(
 )
 _SEASON = re.compile(r"(\d{4})[-/](\d{2})")
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+_DAYS = re.compile(r"(-?\d+) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
 class Convention(NamedTuple):
@@ -261,6 +262,8 @@ class Dates:
 class Times:
     """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
 
+    Before them there may be days, as pandas writes durations: 1 days 02:00:00.
+
     `missing` and the words in MARKERS stand for missing values.
 
     Examples
@@ -292,6 +295,8 @@ class Times:
         --------
         >>> Times().hours(["24:00", "-0:30:00", "3:1", "10:61", "930"]).tolist()
         [24.0, -0.5, nan, nan, nan]
+        >>> Times().hours(["0 days 00:30:00", "-1 days +23:30:00"]).tolist()
+        [0.5, -0.5]
         """
         return np.array(list(map(_hours, words)), np.float64)
 
@@ -300,6 +305,8 @@ class Times:
 
 
 def _hours(word: str) -> float:
+    if (dated := _DAYS.fullmatch(word)) is not None:
+        return 24 * int(dated[1]) + _hours(dated[2])
     match = _TIME.fullmatch(word)
     if match is None:
         return np.nan
@@ -403,7 +410,7 @@ def is_time(word: str) -> bool:
     >>> [is_time(word) for word in ("7:30", "26:10:00", "3:1", "2:75")]
     [True, True, False, False]
     """
-    return _TIME.fullmatch(word) is not None
+    return not np.isnan(_hours(word))
 
 
 def is_plain(word: str) -> bool:
