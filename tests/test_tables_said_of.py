@@ -244,3 +244,28 @@ def test_durations_of_a_parquet_file_are_taken_from_text_as_pandas_writes_it(fol
     np.testing.assert_allclose(folder.predict("t.csv")[0]["predicted"], expected["predicted"], atol=1e-5)
     frame = tabular.load(folder.path / "run").predict(table.assign(d=table["d"].astype(str)))
     np.testing.assert_allclose(frame["predicted"], expected["predicted"], atol=1e-5)
+    folder.write("numbers.csv", table.assign(d=hours / 24))
+    done = folder.call("predict", folder.path / "run", folder.path / "numbers.csv")
+    assert "column 'd' must hold times, not '-0.1458" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["{}:{:02}", "{:02}:{:02}:00"])
+def test_plain_numbers_are_no_times(folder, form):
+    minutes = 13 * np.arange(N) % 1440
+    clock = [form.format(one // 60, one % 60) for one in minutes.tolist()]
+    table = pd.DataFrame({"t": clock, "z": np.arange(N) % 7, "y": minutes / 60})
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--epochs", "2")
+    expected = folder.predict("t.csv")[0]
+    numbers = table.assign(t=minutes / 1440)
+    folder.write("new.csv", numbers)
+    numbers.to_json(folder.path / "new.jsonl", orient="records", lines=True)
+    for name in ("new.csv", "new.jsonl"):
+        done = folder.call("predict", folder.path / "run", folder.path / name)
+        assert done.exit_code == 2
+        assert "column 't'" in done.stderr
+        assert "H:MM or H:MM:SS" in done.stderr
+    times = (pd.Timestamp(0) + pd.to_timedelta(pd.Series(minutes), unit="min")).dt.time
+    for name in ("as.feather", "as.parquet"):
+        getattr(table.assign(t=times), f"to_{name[3:]}")(folder.path / name)
+        pd.testing.assert_frame_equal(folder.predict(name)[0], expected)

@@ -322,7 +322,8 @@ PLAIN = Numbers()
 def _refuse_misfits(column: pd.Series[Any], words: Words, fits: BoolArray, notation: Notation) -> None:
     misfits = ~fits & ~words.absent
     if misfits.any():
-        raise DataError(f"column {column.name!r} must hold {notation}, not {words.example(misfits)}")
+        hint = "; write them as H:MM or H:MM:SS" if isinstance(notation, Times) else ""
+        raise DataError(f"column {column.name!r} must hold {notation}, not {words.example(misfits)}{hint}")
 
 
 def notation_to_dict(notation: Notation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, kind_of
-from viva_tensor.tabular.notation import Notation, is_plain, number_parts
+from viva_tensor.tabular.notation import Notation, Times, is_plain, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
 from viva_tensor.tabular.typed_columns import Expected, drop_missing, typed, without_missing
@@ -62,7 +62,8 @@ def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
         plain = {name: note for name, note in notes.items() if note is not None and not _lacks(first[name], writing)}
     columns = {name: rows[name] for name in (*names, *integers) if name not in plain}
     found = recognised(pd.DataFrame(columns), writing, expected)
-    return Stored(found.notations, (*filter(None, plain.values()), *found.notes))
+    clocks = {name: Times() for name in rows.clocks if expected.uses(name) and name not in expected.text}
+    return Stored(clocks | dict(found.notations), (*filter(None, plain.values()), *found.notes))
 
 
 def with_sets(expected: Expected) -> Expected:

@@ -78,6 +78,8 @@ class Expected:
         notation = self.notations.get(name)
         if isinstance(notation, Numbers):
             return notation.decimal == ","
+        if isinstance(notation, Times):
+            return True  # else numbers that are no times would look like hours
         return name in self.text or (isinstance(notation, Dates) and notation.format != ISO)
 
 
@@ -120,6 +122,10 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         else:
             table[name] = table[name].map(_hours)
             notes.append(f"{name}: times of day, as hours")
+            notations.setdefault(name, Times())
+    for name in filter(expected.uses, table.columns):
+        if name not in expected.text and kind_of(table[name]) == "duration":
+            notations.setdefault(name, Times())
     strings = [
         name
         for name in filter(expected.uses, table.columns)
@@ -162,20 +168,25 @@ def decimals_told(notations: Iterable[Notation]) -> set[str]:
 
 
 def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
-    """Raise if a file has plain numbers where those of training had a word beside them that scales, such as '%'.
+    """Raise if a file has plain numbers where those of training were times or had a word that scales, such as '%'.
 
     Of a data frame the numbers may be such as were read from a file.
     """
     for name in filter(expected.uses, table.columns):
         notation = expected.notations.get(name)
-        if not (name in expected.numbers and isinstance(notation, Numbers) and is_scale(notation.suffix)):
+        scaled = isinstance(notation, Numbers) and is_scale(notation.suffix)
+        if name not in expected.numbers or not (scaled or isinstance(notation, Times)):
             continue
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
-            row, suffix = int(np.argmax(which)), repr(notation.suffix)
-            raise DataError(
-                f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
-                f"was trained on values with it; write {suffix} beside all of them, as text"
+            row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
+            told = (
+                f"holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and was trained on "
+                f"values with it; write {suffix} beside all of them, as text"
+                if scaled
+                else f"holds plain numbers, such as {table[name].iloc[row]} in row {row}, and was trained on times; "
+                "write them as H:MM or H:MM:SS"
             )
+            raise DataError(f"column {name!r} {told}")
 
 
 def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
