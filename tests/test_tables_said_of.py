@@ -269,3 +269,16 @@ def test_plain_numbers_are_no_times(folder, form):
     for name in ("as.feather", "as.parquet"):
         getattr(table.assign(t=times), f"to_{name[3:]}")(folder.path / name)
         pd.testing.assert_frame_equal(folder.predict(name)[0], expected)
+
+
+@pytest.mark.parametrize("words", [("t", "f"), ("Yes", "no"), ("WAHR", "FALSCH"), ("y", "n"), ("TRUE", "FALSE")])
+def test_truths_in_other_words_are_those_of_training(folder, words):
+    table = plane().assign(b=np.arange(N) % 3 == 0)
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--epochs", "2")
+    expected = folder.predict("t.csv")[0]
+    folder.write("new.csv", table.assign(b=np.where(table["b"], *words)))
+    pd.testing.assert_frame_equal(folder.predict("new.csv")[0], expected)
+    folder.write("new.csv", table.assign(b=np.where(table["b"], words[0], "perhaps")))
+    done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
+    assert "column 'b' must hold numbers, not " in done.stderr
