@@ -215,7 +215,7 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     written = {name: overruled(one, said) for name, one in origin.notations.items()}
     named = [origin.id] if origin.id else []
     only = [*(column.name for column in encoding.columns), *named]
-    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
+    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only, names=named)
 
 
 def load(folder: str | Path) -> Model:

@@ -180,6 +180,12 @@ class ParquetRows:
         """The columns of integers."""
         return self._of_type(*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
+    @property
+    def clocks(self) -> list[str]:
+        """The columns of times of day and durations."""
+        kinds = {str(one.type) for one in self._schema}
+        return self._of_type(*(kind for kind in kinds if kind.startswith(("time32", "time64", "duration"))))
+
     def _of_type(self, *types: str) -> list[str]:
         return [one.name for one in self._schema if str(one.type) in types and one.name in self.columns]
 

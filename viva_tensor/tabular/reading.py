@@ -21,7 +21,7 @@ import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
 from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
-from viva_tensor.tabular.notation import Notation
+from viva_tensor.tabular.notation import Notation, Times
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
-    "feather": lambda path, _: data_frame(_feather(path)),
+    "feather": lambda path, expected: data_frame(_feather(path, expected)),
     "json": lambda path, expected: _json_records(path, expected),
     "jsonl": lambda path, expected: _json_lines(path, expected),
 }
@@ -206,10 +206,15 @@ def reading_errors(path: Path) -> Iterator[str]:
         raise DataError(f"cannot read {path}: {one_line(error)}; {hint}") from error
 
 
-def _feather(path: Path) -> pa.Table:
+def _feather(path: Path, expected: Expected) -> pa.Table:
+    import pyarrow as pa
     import pyarrow.feather
 
-    return pyarrow.feather.read_table(path)
+    table = pyarrow.feather.read_table(path)
+    for i, one in enumerate(table.schema):
+        if pa.types.is_time(one.type) and isinstance(expected.notations.get(one.name), Times):
+            table = table.set_column(i, one.name, table[i].cast(pa.string()))  # or they would look like plain numbers
+    return table
 
 
 def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
@@ -339,7 +344,8 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     codes = [name for name in file.layout.codes if name not in expected.numbers]
     rows, notes = file.read([name for name in file.layout.names if name in codes or expected.as_text(name)], point)
     kinds = {one.name: str(one.type) for one in rows.schema}
-    notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
+    clocks = dict.fromkeys([name for name, kind in kinds.items() if kind.startswith("time3")], Times())
+    notes += tuple(f"{name}: times of day, as hours" for name in clocks)
     # what was written as to be known may not be read in another way
     doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
     once = [rows]
@@ -353,7 +359,7 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
-    return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+    return Source(found.table, clocks | found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
 
 
 def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:

@@ -54,6 +54,8 @@ class Expected:
         Columns that may hold anything.
     only : collection of str, optional
         The columns that are used, if all others may hold anything.
+    names : collection of str
+        Those of `text` that name rows, and keep the text of the file.
     """
 
     text: Collection[str] = ()
@@ -61,9 +63,11 @@ class Expected:
     notations: Mapping[str, Notation] = field(default_factory=dict)
     unused: Collection[str] = ()
     only: Collection[str] | None = None
+    names: Collection[str] = ()
 
     def __post_init__(self) -> None:
         check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
+        check_sequence("columns", names=self.names)
 
     def uses(self, name: str) -> bool:
         """Return whether a column is used, and so must hold what is expected."""
@@ -74,6 +78,8 @@ class Expected:
         notation = self.notations.get(name)
         if isinstance(notation, Numbers):
             return notation.decimal == ","
+        if isinstance(notation, Times):
+            return True  # else numbers that are no times would look like hours
         return name in self.text or (isinstance(notation, Dates) and notation.format != ISO)
 
 
@@ -111,6 +117,9 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     notations: dict[str, Notation] = dict(expected.notations)
     timed = times_as_hours(table, expected)
     notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
+    for name in filter(expected.uses, table.columns):
+        if name not in expected.text and (name in timed or kind_of(table[name]) == "duration"):
+            notations.setdefault(name, Times())
     strings = [
         name
         for name in filter(expected.uses, table.columns)
@@ -126,7 +135,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
             column, note = _without_errors(table[name])
-            table[name] = _labels(column)
+            # a model finds the category of each form itself, and may tell apart what it would make one here
+            table[name] = _labels(column, as_written=name in expected.names or expected.only is not None)
             notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
@@ -171,20 +181,25 @@ def decimals_told(notations: Iterable[Notation]) -> set[str]:
 
 
 def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
-    """Raise if a file has plain numbers where those of training had a word beside them that scales, such as '%'.
+    """Raise if a file has plain numbers where those of training were times or had a word that scales, such as '%'.
 
     Of a data frame the numbers may be such as were read from a file.
     """
     for name in filter(expected.uses, table.columns):
         notation = expected.notations.get(name)
-        if not (name in expected.numbers and isinstance(notation, Numbers) and is_scale(notation.suffix)):
+        scaled = isinstance(notation, Numbers) and is_scale(notation.suffix)
+        if name not in expected.numbers or not (scaled or isinstance(notation, Times)):
             continue
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
-            row, suffix = int(np.argmax(which)), repr(notation.suffix)
-            raise DataError(
-                f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
-                f"was trained on values with it; write {suffix} beside all of them, as text"
+            row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
+            told = (
+                f"holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and was trained on "
+                f"values with it; write {suffix} beside all of them, as text"
+                if scaled
+                else f"holds plain numbers, such as {table[name].iloc[row]} in row {row}, and was trained on times; "
+                "write them as H:MM or H:MM:SS"
             )
+            raise DataError(f"column {name!r} {told}")
 
 
 def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
@@ -304,12 +319,16 @@ def _stripped(value: Any) -> Any:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007."""
+def _labels(column: pd.Series[Any], *, as_written: bool) -> pd.Series[Any]:
+    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007.
+
+    Nor if two become one by that: they may be versions, such as 1.1 and 1.10.
+    """
     words = Words(column)
     stripped = [word.strip() for word in words.written]
-    if all(is_plain(word) for word in stripped if word):
-        stripped = [normal(word) for word in stripped]
+    if not as_written and all(is_plain(word) for word in stripped if word):
+        forms = [normal(word) for word in stripped]
+        stripped = forms if len(set(forms)) == len(set(stripped)) else stripped
     labels = np.array([*(word or None for word in stripped), None], dtype=object)
     return pd.Series(labels[words.codes], index=column.index, name=column.name)
 
