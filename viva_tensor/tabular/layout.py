@@ -37,7 +37,18 @@ class Record(NamedTuple):
 
     @property
     def blank(self) -> bool:
-        return len(self.fields) < 2 and not "".join(self.fields).strip(" \t")
+        return is_blank(self.fields)
+
+
+def is_blank(fields: Sequence[str]) -> bool:
+    """Return whether fields are those of a line without any text; a quoted field, as of a missing value, is some.
+
+    Examples
+    --------
+    >>> [is_blank(fields) for fields in csv.reader(['', '  ', '""', ','])]
+    [True, True, False, False]
+    """
+    return fields != [""] and len(fields) < 2 and not "".join(fields).strip(" \t")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.layout import INNER, Layout, long_fields
+from viva_tensor.tabular.layout import INNER, Layout, is_blank, long_fields
 
 
 class Repaired(NamedTuple):
@@ -72,7 +72,7 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
                         f"cannot read {path}: the quote that opens in line {line} closes only in line {end - 1}, and "
                         "there seem to be rows between; remove it, or double quotes within a quoted field"
                     )
-                if len(fields) > 1 or "".join(fields).strip(" \t"):
+                if not is_blank(fields):
                     yield line, fields
                 line = end
         except csv.Error as error:
