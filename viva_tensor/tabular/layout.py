@@ -120,7 +120,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         notes.append(_units(rows[0]))
         rows = rows[1:]
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
-    doubt = "" if header else next((field for field in fields if _is_value(field)), "")
+    doubt = "" if header else next((field for field in fields if is_value(field)), "")
     if rows:
         line, offset = rows[0].line, rows[0].offset
     else:
@@ -178,7 +178,7 @@ def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Nam
         notes.append(_units(below[0]))
         row = below[0].line
     cells = dict(zip(used, names.fields, strict=True))
-    doubt = "" if header else next(filter(_is_value, names.fields), "")
+    doubt = "" if header else next(filter(is_value, names.fields), "")
     return Names(tuple(cells.get(i) or f"{UNNAMED}{i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
 
 
@@ -190,8 +190,8 @@ def _names_of_sheet(records: Sequence[Record]) -> Record:
     for names in (records[_header(records)], several if titles else first):
         above, below = records[first.line - 1 : names.line - 1], records[names.line :]
         wide = [record.filled > 1 for record in below if record.filled]
-        apart = any(not record.filled for record in above) or any(_is_value(one) for row in below for one in row.fields)
-        if names.line > first.line and apart and sum(wide) >= len(wide) / 2 and not any(map(_is_value, names.fields)):
+        apart = any(not record.filled for record in above) or any(is_value(one) for row in below for one in row.fields)
+        if names.line > first.line and apart and sum(wide) >= len(wide) / 2 and not any(map(is_value, names.fields)):
             return names
     return first
 
@@ -250,7 +250,7 @@ def _fitness(records: Sequence[Record]) -> tuple[float, float]:
         return 0.5, 0.0
     of_width = [record for record in some if len(record.fields) == width]
     fields = [field for record in of_width[1:] for field in record.fields]
-    return round(len(of_width) / len(some), 2), sum(map(_is_value, fields)) / max(len(fields), 1)
+    return round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
 
 
 def _header(records: Sequence[Record]) -> int:
@@ -264,7 +264,7 @@ def _header(records: Sequence[Record]) -> int:
     for i, record in enumerate(records):
         below = records[i + 1] if i + 1 < len(records) else None
         comment = record.fields[0].startswith("#") and width > 1
-        if comment and len(record.fields) == width and below is not None and any(map(_is_value, below.fields)):
+        if comment and len(record.fields) == width and below is not None and any(map(is_value, below.fields)):
             return i
         if comment:
             continue
@@ -292,7 +292,7 @@ def _last_filled(records: Sequence[Record]) -> dict[int, int]:
 def _names_columns(fields: Sequence[str], index: int, last: Mapping[int, int]) -> bool:
     """Return whether fields have no value, and one that is filled for each column with something below."""
     gaps = any(last.get(c, -1) > index for c, field in enumerate(fields) if not field.strip())
-    return not (gaps or any(map(_is_value, fields)))
+    return not (gaps or any(map(is_value, fields)))
 
 
 def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
@@ -304,8 +304,8 @@ def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
         unit, rest = first.strip(), [field.strip() for field in others if field.strip()]
         if len(unit) > LONGEST_UNIT or (unit and (unit in rest or not name)):
             return False
-        if rest and all(_is_value(field) or field.casefold() in MARKERS for field in rest):
-            if _is_value(unit) or unit.casefold() in MARKERS:
+        if rest and all(is_value(field) or field.casefold() in MARKERS for field in rest):
+            if is_value(unit) or unit.casefold() in MARKERS:
                 return False
             units += bool(unit)
         elif unit and rest and any(character.isdigit() for character in unit):
@@ -314,8 +314,14 @@ def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
 
 
 @lru_cache(maxsize=4096)  # a few lines are looked at with every separator, and again for names and units
-def _is_value(field: str) -> bool:
-    """Return whether a field is a number or date, and so no name."""
+def is_value(field: str) -> bool:
+    """Return whether a field is a number or date, and so no name.
+
+    Examples
+    --------
+    >>> is_value(" 2,5"), is_value("2024-01-31"), is_value("m2")
+    (True, True, False)
+    """
     word = field.strip()
     return number_parts(word) is not None or is_date(word)
 

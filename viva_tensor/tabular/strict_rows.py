@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.layout import INNER, Layout, is_blank, long_fields
+from viva_tensor.tabular.layout import INNER, Layout, is_blank, is_value, long_fields
 
 
 class Repaired(NamedTuple):
@@ -83,13 +83,24 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
 
 
 def _swallowed(fields: Sequence[str], separator: str, width: int) -> bool:
-    """Return whether a field has lines within that look like rows."""
-    for field in fields:
-        inner = field.splitlines()[1:-1]
+    """Return whether a field has lines within that look like rows, below what one leaves and above what one begins."""
+    for at, field in enumerate(fields):
+        lines = [line.split(separator) for line in field.splitlines()]
+        inner = lines[1:-1]
         if (
             width > 1
             and len(inner) >= (INNER if width == 2 else 1)
-            and all(len(line.split(separator)) == width for line in inner)
+            and all(len(line) == width for line in inner)
+            # a quote too many opens and closes within rows of that width, too
+            and len(lines[0]) == width - at
+            and len(lines[-1]) == width - len(fields) + at + 1
+            and _as_beside(fields, inner, at)
         ):
             return True
     return False
+
+
+def _as_beside(fields: Sequence[str], lines: Sequence[Sequence[str]], at: int) -> bool:
+    """Return whether lines in one field have values where those beside it are values, if some are."""
+    values = [i for i, field in enumerate(fields) if i != at and is_value(field)]
+    return not values or any(is_value(line[i]) for line in lines for i in values if i < len(line))
