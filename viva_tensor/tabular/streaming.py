@@ -257,7 +257,8 @@ class _SampledFile(TextFile):
         """Let a column hold more than its first rows do, if an error of Arrow says that it must."""
         import pyarrow as pa
 
-        found = re.match(r"In CSV column #(\d+): CSV conversion error to (\w+)", error)
+        # with one thread Arrow names the row, too
+        found = re.match(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", error)
         if found is None or found[2] == "string":
             check_rows(str(self._path), self._lines(), self.layout)
             raise DataError(f"cannot read {self._path} in blocks: {error}")
