@@ -331,8 +331,11 @@ def _memory_given_back() -> Iterator[None]:
 def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source:
     """Return the rows of a text file with columns that hold what they are."""
     point = reading.writing.point
-    codes = [name for name in file.layout.codes if name not in expected.numbers]
-    rows, notes = file.read([name for name in file.layout.names if name in codes or expected.as_text(name)], point)
+    rows, notes = file.read(_strings(file, expected), point)
+    numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
+    if file.find_codes([name for name in numbers if name not in {*expected.numbers, *expected.notations}], point):
+        del rows
+        rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}
     notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
     # what was written as to be known may not be read in another way
@@ -349,6 +352,12 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+
+
+def _strings(file: TextFile, expected: Expected) -> list[str]:
+    """Return the columns of a text file that are read as text."""
+    codes = {name for name in file.layout.codes if name not in expected.numbers}
+    return [name for name in file.layout.names if name in codes or expected.as_text(name)]
 
 
 def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
