@@ -340,6 +340,25 @@ def test_units_stand_below_names(reader, tmp_path):
         reader("Report,,page\nart,a,y\n" + "x,1,2\n" * 20)
 
 
+VALUES = ["inf", "-inf", "nan", "<0.5", "\\N", "12.5-", "k.A.", "ND", "TRUE", "A12", "~3"]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_first_row_of_values_is_no_line_of_units(reader, value):
+    source = reader(f"name,result\nGus,{value}\n" + "Anna,1.5\nBob,2.5\nEva,3.5\n")
+    assert len(source.table) == 4
+    if value not in ("k.A.", "ND"):  # which could be units if there is no name beside them
+        assert len(reader(f"name,result\n,{value}\n" + "Anna,1.5\nBob,2.5\nEva,3.5\n").table) == 4
+
+
+@pytest.mark.parametrize("units", [",m2", ",km/h^2", "(text),s-1", "-,°C", ",10^6 m3", ",l/100km"])
+@pytest.mark.parametrize("names", [["Anna", "Bob", "Eva", "Gus"], ["09:30", "09:40", "09:50", "10:00"]])
+def test_units_have_exponents_and_stand_beside_brackets(reader, units, names):
+    source = reader(f"name,x\n{units}\n" + "".join(f"{name},1.5\n" for name in names))
+    assert len(source.table) == 4
+    assert len(reader("at,x\nhh:mm,°C\n" + "".join(f"{name},1\n" for name in names)).table) == 4 + ("Anna" in names)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
 def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suffix):
     table = pd.DataFrame([["Report", None, None], ["art", 2024, "y"], *([f"k{i % 3}", i, i / 4] for i in range(20))])

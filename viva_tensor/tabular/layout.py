@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ LONGEST_FIELD = (1 << 31) - 1
 INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
+OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
+NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 
 
 class Record(NamedTuple):
@@ -302,15 +305,24 @@ def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
     units = 0
     for name, first, *others in zip(names, *(row.fields for row in rows), strict=True):
         unit, rest = first.strip(), [field.strip() for field in others if field.strip()]
-        if len(unit) > LONGEST_UNIT or (unit and (unit in rest or not name)):
+        of_values = bool(rest) and all(is_value(field) or field.casefold() in MARKERS for field in rest)
+        if unit and not (name and _may_be_unit(unit, rest, of_values)):
             return False
-        if rest and all(is_value(field) or field.casefold() in MARKERS for field in rest):
-            if is_value(unit) or unit.casefold() in MARKERS:
-                return False
-            units += bool(unit)
-        elif unit and rest and any(character.isdigit() for character in unit):
-            return False
+        units += bool(unit) and of_values
     return units > 0
+
+
+def _may_be_unit(unit: str, rest: Sequence[str], of_values: bool) -> bool:
+    """Return whether a cell may be a unit, above values such as numbers, or above text."""
+    if len(unit) > LONGEST_UNIT or unit in rest:
+        return False
+    if of_values:
+        odd = is_value(unit) or unit.casefold() in MARKERS or unit.lstrip("+-").casefold() in NO_UNITS
+        return not odd and not any(map(str.isdigit, OF_UNITS.sub("", unit)))
+    words = any(map(str.isalpha, unit)) and not (unit[0] in "([" and unit[-1] in ")]")
+    # words stand above dates and times, as hh:mm does, but above other words they are one of them
+    others = any(not any(map(str.isdigit, field)) for field in rest)
+    return not rest or not (any(map(str.isdigit, unit)) or (words and others))
 
 
 @lru_cache(maxsize=4096)  # a few lines are looked at with every separator, and again for names and units
