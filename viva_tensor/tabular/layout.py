@@ -101,7 +101,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     line 1 is no row and left out: 'Sales of May'
     line 4 has units and is left out: 'EUR'
     """
-    separator, records = max(((one, _records(sample, one)) for one in separators), key=lambda pair: _fitness(pair[1]))
+    read = ((one, _records(sample, one)) for one in separators)
+    separator, records = max(read, key=lambda pair: _fitness(pair[1], header))
     notes = [] if separator == separators[0] else [f"columns are separated by {separator!r}"]
     filled = [record for record in records if not record.blank]
     if not filled:
@@ -245,15 +246,19 @@ def _width(records: Sequence[Record]) -> int:
     return max(counts, key=lambda width: (counts[width], width))
 
 
-def _fitness(records: Sequence[Record]) -> tuple[float, float]:
-    """Return how well a separator divides records: the share of equal width, and of fields that are values."""
+def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float]:
+    """Return how well a separator divides records: the names, the share of equal width, and of fields that are values.
+
+    What is within fields, such as 1;4;7, may have one width below names that have none.
+    """
     some = [record for record in records if not record.blank]
     width = _width(some) if some else 1
     if width == 1:
-        return 0.5, 0.0
+        return False, 0.5, 0.0
+    named = header is False or len(some[0 if header else _header(some)].fields) == width
     of_width = [record for record in some if len(record.fields) == width]
     fields = [field for record in of_width[1:] for field in record.fields]
-    return round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
+    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
 
 
 def _header(records: Sequence[Record]) -> int:
