@@ -1,8 +1,11 @@
 """What stands below the names of columns, or beside them, and is no row: texts of questions, names of rows."""
 
+import json
+
+import pandas as pd
 import pytest
 
-from viva_tensor.tabular.reading import read
+from viva_tensor.tabular.reading import Reading, read
 
 
 @pytest.fixture
@@ -23,3 +26,22 @@ def test_lists_within_a_column_do_not_separate_columns(reader, separator, rows, 
     table = reader(title + "a,b,seen\n" + f"1,x,{seen}\n" * rows).table
     assert table.columns.tolist() == ["a", "b", "seen"]
     assert table["seen"].tolist() == [seen] * rows
+
+
+def qualtrics(count):
+    table = pd.DataFrame({"QID1": range(20), "QID3": ["yes", "no"] * 10}).astype(object)
+    questions = ["How old?", "Really?\nSay yes, or no"]
+    identifiers = [json.dumps({"ImportId": name}) for name in table.columns]
+    return table, pd.DataFrame([table.columns, questions, identifiers][: count + 1] + table.to_numpy().tolist())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+@pytest.mark.parametrize("header", [None, True])
+def test_questions_of_qualtrics_are_no_rows(tmp_path, suffix, header):
+    table, written = qualtrics(2)
+    write = written.to_csv if suffix == "csv" else written.to_excel
+    write(tmp_path / f"t.{suffix}", index=False, header=False)
+    source = read(tmp_path / f"t.{suffix}", Reading(header=header))
+    assert source.table.to_dict("list") == table.to_dict("list")
+    below = "2 and 4" if suffix == "csv" else "2 and 3"
+    assert source.notes[0] == f"questions and identifiers of Qualtrics are left out, which begin in line {below}"

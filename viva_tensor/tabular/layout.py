@@ -120,9 +120,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields[0] = fields[0].lstrip("# ") or fields[0]
     if rows and all(len(row.fields) == len(fields) + 1 and not row.fields[-1] for row in rows):
         fields.append("")
-    if header is None and _has_units(fields, rows):
-        notes.append(_units(rows[0]))
-        rows = rows[1:]
+    rows, left_out = _without_descriptions(fields, rows, header)
+    notes += left_out
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
     doubt = "" if header else next((field for field in fields if is_value(field)), "")
     if rows:
@@ -178,9 +177,10 @@ def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Nam
     below = [record for record in filled if record.line > names.line]
     notes = [_left_out(record) for record in filled if record.line < names.line]
     row = names.line
-    if header is None and _has_units(names.fields, below):
-        notes.append(_units(below[0]))
-        row = below[0].line
+    kept, left_out = _without_descriptions(names.fields, below, header)
+    notes += left_out
+    if left_out:
+        row = below[len(below) - len(kept) - 1].line
     cells = dict(zip(used, names.fields, strict=True))
     doubt = "" if header else next(filter(is_value, names.fields), "")
     return Names(tuple(cells.get(i) or f"{UNNAMED}{i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
@@ -204,8 +204,17 @@ def _left_out(record: Record) -> str:
     return f"line {record.line} is no row and left out: {_shown(record.fields)}"
 
 
-def _units(record: Record) -> str:
-    return f"line {record.line} has units and is left out: {_shown(record.fields)}"
+def _without_descriptions(
+    names: Sequence[str], rows: Sequence[Record], header: bool | None
+) -> tuple[Sequence[Record], list[str]]:
+    """Return rows without those below the names that say what columns hold, and notes of these."""
+    for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
+        if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):
+            lines = " and ".join(str(one.line) for one in rows[:count])
+            return rows[count:], [f"questions and identifiers of Qualtrics are left out, which begin in line {lines}"]
+    if header is None and _has_units(names, rows):
+        return rows[1:], [f"line {rows[0].line} has units and is left out: {_shown(rows[0].fields)}"]
+    return rows, []
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
