@@ -122,6 +122,9 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields.append("")
     rows, left_out = _without_descriptions(fields, rows, header)
     notes += left_out
+    if _has_row_names(fields, rows):
+        notes.append(f"line {first.line} has one name less than there are columns: the first column has names of rows")
+        fields.insert(0, "")
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
     doubt = "" if header else next((field for field in fields if is_value(field)), "")
     if rows:
@@ -215,6 +218,15 @@ def _without_descriptions(
     if header is None and _has_units(names, rows):
         return rows[1:], [f"line {rows[0].line} has units and is left out: {_shown(rows[0].fields)}"]
     return rows, []
+
+
+def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
+    """Return whether rows have a name before their values, as R writes them: words or 1, 2, 3, ..., each once."""
+    if len(rows) < INNER or any(len(row.fields) != len(names) + 1 for row in rows):
+        return False
+    first = [row.fields[0].strip() for row in rows]
+    counted = [str(i + 1) for i in range(len(first))]
+    return len({*first}) == len(first) and (first == counted or not any(map(is_value, first)))
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
