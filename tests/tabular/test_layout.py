@@ -1,7 +1,6 @@
 """Where the table lies in a text file, through reading it."""
 
 import gzip
-import json
 from itertools import zip_longest
 
 import pandas as pd
@@ -221,55 +220,6 @@ def test_what_other_formats_cannot_hold_is_refused_in_words(reader, tmp_path):
         reader("a,b\n1,2\n", Reading(encoding="hex"))
 
 
-def in_json(values, name):
-    objects = [json.dumps({"a": value, "n": i}) for i, value in enumerate(values)]
-    return "[" + ",".join(objects) + "]" if name == "t.json" else "\n".join(objects)
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-@pytest.mark.parametrize(
-    ("values", "read_as"),
-    [
-        (["n/a", 1, 2], [None, 1, 2]),
-        ([1, None, "x", 2.5], [1, None, "x", 2.5]),
-        (["1.200,5", 3], [1200.5, 3]),
-        ([True, "x", 1], ["true", "x", 1]),
-        ([10**30, "x"], [10**30, "x"]),
-    ],
-)
-def test_values_of_several_kinds_in_json_are_those_of_text_files(reader, name, values, read_as):
-    source = reader(in_json(values, name), name=name)
-    assert rows(source) == [[value, i] for i, value in enumerate(read_as)]
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-@pytest.mark.parametrize(("nested", "kind"), [([1], "a list"), ({"b": 1}, "an object")])
-def test_lists_and_objects_beside_other_values_are_refused_with_their_row(reader, name, nested, kind):
-    content = in_json(["x", None, nested, 1], name)
-    with pytest.raises(DataError, match=rf"t\.json.*: column 'a' holds {kind} in row 2, .*--drop 'a'"):
-        reader(content, name=name)
-    assert reader(content, name=name, expected=Expected(unused=["a"])).table["n"].tolist() == [0, 1, 2, 3]
-
-
-def test_integers_beyond_64_bits_in_json_stay_exact(reader):
-    assert reader(in_json([10**30 + 1, 7], "t.json"), name="t.json").table["a"].tolist() == [10**30 + 1, 7]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"a": 1}\n\n{"a": \n', "line 3: Expecting value"),
-        ('{"a": 1}\n[1]\n', "line 2 is no object"),
-        ('null\n{"a": 1}\n', "line 1 is no object"),
-        ('{"a": 1}\nnull\n', "line 2 is no object"),
-        ('{"a": 1, "a": 2}\n', "line 1: a row has two values of 'a'"),
-    ],
-)
-def test_lines_of_json_are_refused_with_their_number(reader, content, message):
-    with pytest.raises(DataError, match=rf"cannot read .*t\.jsonl.*{message}"):
-        reader(content, name="t.jsonl")
-
-
 TITLE = "line {} is no row and left out: 'Sales of 2024'".format
 
 
@@ -385,12 +335,6 @@ def test_booleans_of_a_sheet_stay_such_beside_an_empty_cell(tmp_path):
     found = read(tmp_path / "t.xlsx").table
     assert found["a"].astype(object).where(found["a"].notna(), None).tolist() == [True, None, False]
     assert [str(found[name].dtype) for name in "abc"] == ["boolean", "float64", "bool"]
-
-
-def test_integers_of_json_lines_are_exact_beyond_64_bits_of_a_float(reader):
-    numbers = [2**63 + 1, 2**63 + 2, 2**64 - 1]
-    lines = "\n".join(json.dumps({"a": number, "x": 0.5}) for number in numbers)
-    assert reader(lines, name="t.jsonl").table["a"].tolist() == numbers
 
 
 def test_a_cell_of_spaces_is_empty(reader):
