@@ -91,6 +91,16 @@ def test_no_header(reader):
     assert reader("x,2019\n1,2\n", Reading(header=True)).doubt == ""
 
 
+def test_values_twice_in_a_first_line_may_be_no_names(reader):
+    content = "p,x,p\n" + "e,y,p\n" * 3
+    hint = "two columns named 'p'; rename one, or --no-header if the first line has values and no names"
+    with pytest.raises(DataError, match=hint):
+        reader(content)
+    with pytest.raises(DataError, match=r"two columns named 'p'; rename one$"):
+        reader(content, Reading(header=True))
+    assert len(reader(content, Reading(header=False)).table) == 4
+
+
 def test_options_decide(reader):
     assert rows(reader("a;b,c\n1;2,3\n", Reading(separator=";"))) == [[1, 2.3]]
     assert rows(reader("a;b\n1;1.234\n2;2.500\n", Reading(writing=Writing(decimal=",")))) == [[1, 1234], [2, 2500]]

@@ -66,7 +66,8 @@ class TextFile:
         if not sample.strip():
             raise DataError(f"{path} is empty")
         self.layout = find_layout(sample, separators, header)
-        check_names(path, pd.Index(self.layout.names))
+        no_names = "rename one, or --no-header if the first line has values and no names"
+        check_names(path, pd.Index(self.layout.names), "rename one" if header else no_names)
 
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return all rows, some columns as text, and notes about rows that are too short."""
