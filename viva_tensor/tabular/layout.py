@@ -208,8 +208,8 @@ def _left_out(record: Record) -> str:
 
 
 def _without_descriptions(
-    names: Sequence[str], rows: Sequence[Record], header: bool | None
-) -> tuple[Sequence[Record], list[str]]:
+    names: Sequence[str], rows: list[Record], header: bool | None
+) -> tuple[list[Record], list[str]]:
     """Return rows without those below the names that say what columns hold, and notes of these."""
     for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
         if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):

@@ -72,10 +72,8 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
 
 def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> list[str]:
     """Return a note if some columns without values are formulas, as programs other than spreadsheets write them."""
-    import openpyxl
-
-    with path.open("rb") as file:
-        cells = openpyxl.load_workbook(file, read_only=True)[sheet].iter_rows(min_row=row + 1, max_row=row + TITLES)
+    with _workbook(path, data_only=False) as book:
+        cells = book.book[sheet].iter_rows(min_row=row + 1, max_row=row + TITLES)
         found = {i for one in cells for i in columns if i < len(one) and one[i].data_type == "f"}
     names = ", ".join(columns[i] for i in sorted(found))
     return (
@@ -84,13 +82,13 @@ def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> l
 
 
 @contextmanager
-def _workbook(path: Path) -> Iterator[pd.ExcelFile]:
+def _workbook(path: Path, **options: bool) -> Iterator[pd.ExcelFile]:
     """Open a workbook, and turn what openpyxl raises for a damaged one into a DataError."""
     with path.open("rb") as file:
         if file.read(len(OLE)) == OLE:
             raise DataError(f"cannot read {path}: it is encrypted or an old .xls; save it as .xlsx without a password")
     try:
-        with pd.ExcelFile(path, engine="openpyxl") as book:
+        with pd.ExcelFile(path, engine="openpyxl", engine_kwargs=options) as book:
             yield book
     except (SyntaxError, AttributeError) as error:  # of XML that is cut off, and of sheets that lack a part
         raise DataError(f"cannot read {path} as XLSX, it seems to be damaged: {one_line(error)}") from error
