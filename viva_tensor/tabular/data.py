@@ -147,15 +147,15 @@ def target_kind(table: Table, target: str) -> str:
     return "number" if kind == "number" else "class"
 
 
-def check_names(table: Path | str, names: pd.Index[str]) -> None:
-    """Raise if two columns of a table, or of the file that it is in, have the same name.
+def check_names(table: Path | str, names: pd.Index[str], hint: str = "rename one") -> None:
+    """Raise if two columns of a table, or of the file that it is in, have the same name, with a hint.
 
     Raises
     ------
     DataError
     """
     if not names.is_unique:
-        raise DataError(f"{table} has two columns named {names[names.duplicated()][0]!r}; rename one")
+        raise DataError(f"{table} has two columns named {names[names.duplicated()][0]!r}; {hint}")
 
 
 def check_column(table: Table, name: str) -> None:

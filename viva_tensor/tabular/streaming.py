@@ -257,6 +257,7 @@ class _SampledFile(TextFile):
         """Let a column hold more than its first rows do, if an error of Arrow says that it must."""
         import pyarrow as pa
 
+        # with one thread Arrow names the row, too
         found = re.match(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", error)
         if found is None or found[2] == "string":
             check_rows(str(self._path), self._lines(), self.layout)
