@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.labels import index_among, normal
-from viva_tensor.tabular.notation import Dates, Numbers, Times, is_plain, notation_from_dict, notation_to_dict
+from viva_tensor.tabular.notation import Dates, Numbers, Times, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.reading import read, read_table
 from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import MARKERS
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.tabular.data import IndexArray
-from viva_tensor.tabular.notation import is_code
+from viva_tensor.tabular.word_forms import is_code
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,8 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
-from viva_tensor.tabular.notation import Convention, is_code, is_date, is_plain, number_parts
+from viva_tensor.tabular.notation import Convention, is_date, number_parts
+from viva_tensor.tabular.word_forms import is_code, is_plain
 from viva_tensor.tabular.words import MARKERS
 
 SEPARATORS = (",", ";", "\t", "|")

@@ -27,7 +27,6 @@ from viva_tensor.tabular.notation import (
     Notation,
     Numbers,
     Times,
-    is_plain,
     is_time,
     notation_from_dict,
     notation_to_dict,
@@ -37,6 +36,7 @@ from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, times_as_hours, typed
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 

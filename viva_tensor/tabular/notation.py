@@ -12,6 +12,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.word_forms import has_offset, is_code
 from viva_tensor.tabular.words import BoolArray, Words
 
 ISO = "ISO8601"
@@ -30,14 +31,10 @@ _SCALE = re.compile(
 )
 # Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore.
 _SIDE = re.compile(r"(?i:cr|dr)|[CDHS]")
-_PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
-_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
-_OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
-_SEASON = re.compile(r"(\d{4})[-/](\d{2})")
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 _DAYS = re.compile(r"(-?\d+) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
@@ -347,39 +344,6 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
         raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
 
 
-def is_code(word: str) -> bool:
-    """Return whether a word is of digits that begin with a zero, a month before a year, or hexadecimal: no count.
-
-    Examples
-    --------
-    >>> [is_code(word) for word in ("007", "01.2020", "0x1F", "01.50", "01,5", "0.5", "10.2020")]
-    [True, True, True, False, False, False, False]
-    """
-    return _CODE.fullmatch(word.strip()) is not None
-
-
-def without_zeros(word: str) -> str:
-    """Return a word without the zeros that its digits begin with.
-
-    Examples
-    --------
-    >>> without_zeros("007"), without_zeros("-00,50"), without_zeros("0")
-    ('7', '-0,50', '0')
-    """
-    return re.sub(r"^(\s*[+-]?)0+(?=\d)", r"\1", word)
-
-
-def has_offset(word: str) -> bool:
-    """Return whether a word ends with a time and its offset from UTC.
-
-    Examples
-    --------
-    >>> [has_offset(word) for word in ("2024-01-31T10:00Z", "2024-01-31 10:00:00+02:00", "2024-01-31")]
-    [True, True, False]
-    """
-    return _OFFSET.search(word) is not None
-
-
 def is_date(word: str) -> bool:
     """Return whether a word is a date in ISO 8601, with or without a time, and in the calendar.
 
@@ -391,18 +355,6 @@ def is_date(word: str) -> bool:
     return _ISO_DATE.fullmatch(word) is not None and bool(Dates().times([word]).notna().all())
 
 
-def is_season(word: str) -> bool:
-    """Return whether a word is a year and the last two digits of the next, as those of seasons and fiscal years are.
-
-    Examples
-    --------
-    >>> [is_season(word) for word in ("2008/09", "1999-00", "2008/10", "2008-09-01")]
-    [True, True, False, False]
-    """
-    match = _SEASON.fullmatch(word)
-    return match is not None and (int(match[1]) + 1) % 100 == int(match[2])
-
-
 def is_time(word: str) -> bool:
     """Return whether a word is a time of day or a duration as H:MM, H:MM:SS or with fractions of a second.
 
@@ -412,14 +364,3 @@ def is_time(word: str) -> bool:
     [True, True, False, False]
     """
     return not np.isnan(_hours(word))
-
-
-def is_plain(word: str) -> bool:
-    """Return whether a word is a number as programs write it, without a leading zero.
-
-    Examples
-    --------
-    >>> [is_plain(word) for word in ("12", "-1.5e3", "007", "1,5", ".")]
-    [True, True, False, False, False]
-    """
-    return _PLAIN.fullmatch(word) is not None

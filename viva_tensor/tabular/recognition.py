@@ -20,14 +20,12 @@ from viva_tensor.tabular.notation import (
     Notation,
     Numbers,
     Times,
-    has_offset,
-    is_code,
     is_scale,
-    is_season,
     is_side,
     number_parts,
     same_unit,
 )
+from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
 from viva_tensor.tabular.words import MARKERS, BoolArray, Words
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault

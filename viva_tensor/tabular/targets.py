@@ -15,8 +15,8 @@ import pandas as pd
 from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of
-from viva_tensor.tabular.notation import is_plain
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train.settings import Loss
 

@@ -14,21 +14,9 @@ import pandas as pd
 
 from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, label_of, labels_of, numbers_of
 from viva_tensor.tabular.labels import normal
-from viva_tensor.tabular.notation import (
-    ISO,
-    PLAIN,
-    Dates,
-    Notation,
-    Numbers,
-    Times,
-    has_offset,
-    is_date,
-    is_plain,
-    is_scale,
-    is_time,
-    without_zeros,
-)
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_date, is_scale, is_time
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
+from viva_tensor.tabular.word_forms import has_offset, is_plain, without_zeros
 from viva_tensor.tabular.words import ERRORS, BoolArray, Words
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
