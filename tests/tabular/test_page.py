@@ -193,3 +193,23 @@ def test_of_many_columns_the_last_ones_may_be_the_foremost():
     assert len(run.insight.importances) == 60
     assert [one.column for one in run.insight.dependences[:2]] == ["c129", "c70"]
     assert "Of 130 columns, those found by shuffling groups" in page.page(run, "a.csv").decode()
+
+
+def test_names_that_begin_alike_stay_apart():
+    rng = np.random.default_rng(0)
+    long = "a name of many letters that others begin with: "
+    numbers = pd.DataFrame(rng.normal(size=(300, 2)), columns=[f"{long}{one}" for one in "xy"])
+    table = numbers.assign(kind=[f"{long}{one}" for one in rng.choice(list("uvw"), 300)])
+    shift = table["kind"].str[-1].map({"u": -2.0, "v": 0.0, "w": 2.0})
+    table["y"] = [f"{long}{one}" for one in np.digitize(numbers.sum(axis=1) + shift, [-1, 1])]
+    shown = pictures(runs.run(table, "y", QUICK))
+    matrix, bars = shown["Confusion matrix"], shown["Importance of columns"]
+    by_kind = shown["Predictions by kind"]
+    for values, axis in (
+        (matrix.data[0]["x"], matrix.layout["xaxis"]),
+        (matrix.data[0]["y"], matrix.layout["yaxis"]),
+        (bars.data[0]["y"], bars.layout["yaxis"]),
+        (by_kind.data[0]["x"], by_kind.layout["xaxis"]),
+    ):
+        assert values == axis["tickvals"] == [0, 1, 2]
+        assert sum(text == f"{long[:40]}..." for text in axis["ticktext"]) >= 2

@@ -21,6 +21,7 @@ from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 POINTS = 2000  # test rows in a picture
 MOST_CLASSES = 8  # with curves of their own
 MOST_LABELS = 30  # in the confusion matrix
+MOST_TICKS = 15  # in letters of the usual size
 BINS = 10  # of a calibration curve
 INK, GREY, PALE = "#1b4d89", "#9aa5b1", "rgba(27, 77, 137, 0.2)"
 STYLE = """
@@ -223,14 +224,15 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     common = np.argsort(-np.bincount(actual, minlength=len(codes)), kind="stable")[:MOST_LABELS]
     shown = np.sort(common)
     counts = np.array([[int(((actual == i) & (predicted == j)).sum()) for j in shown] for i in shown])
-    labels = [_text(target.labels[i]) for i in shown]
+    labels = [target.labels[i] for i in shown]
     matrix = {
-        "type": "heatmap", "z": counts.tolist(), "x": labels, "y": labels, "text": counts.tolist(),
+        "type": "heatmap", "z": counts.tolist(), "x": list(range(len(shown))), "y": list(range(len(shown))),
+        "text": counts.tolist(),
         "texttemplate": "%{text}", "colorscale": "Blues", "reversescale": True, "showscale": False,
     }  # fmt: skip
     layout = {
-        "xaxis": _axis("predicted", type="category"),
-        "yaxis": _axis("actual", type="category", autorange="reversed"),
+        "xaxis": _axis("predicted", **_named(labels)),
+        "yaxis": _axis("actual", autorange="reversed", **_named(labels)),
     }
     yield Picture("Confusion matrix", "Test rows by class and prediction.", [matrix], layout)
     several = [i for i in common[:MOST_CLASSES].tolist() if 0 < (actual == i).sum() < len(actual)]
@@ -267,11 +269,12 @@ def _calibration(chances: Float64Array, right: np.ndarray[Any, Any], name: str) 
 def _importances(importances: Sequence[Importance], classes: bool, columns: int) -> Picture:
     shown = importances[:20][::-1]
     bars = {
-        "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": [_text(one.column) for one in shown],
+        "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": list(range(len(shown))),
         "error_x": {"type": "data", "array": [one.spread for one in shown], "color": GREY}, "marker": {"color": INK},
     }  # fmt: skip
+    names = _named([one.column for one in shown])
     error = "log loss" if classes else "root mean squared error"
-    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", type="category", automargin=True)}
+    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", automargin=True, **names)}
     caption = "How much worse up to 1,000 test rows are predicted when a column is shuffled, and the deviation of that."
     if len(importances) < columns:
         caption += f" Of {columns:,} columns, those found by shuffling groups of them first."
@@ -282,15 +285,15 @@ def _dependence(one: Dependence, run: Run) -> Picture:
     names = (
         [_text(label) for label in run.target.labels] if isinstance(run.target, Classes) else [_text(run.target.name)]
     )
-    named = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
-    mode = "markers" if one.column in named else "lines+markers"
-    values = [_text(value) if isinstance(value, str) else value for value in one.values]
+    categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
+    mode = "markers" if one.column in categories else "lines+markers"
+    values = list(range(len(one.values))) if mode == "markers" else one.values
     data = [
         {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": name, "mode": mode}
         for i, name in list(enumerate(names))[:MOST_CLASSES]
     ]
-    kind = {"type": "category"} if mode == "markers" else {}
-    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **kind), "yaxis": _axis("mean prediction")}
+    named = _named(one.values) if mode == "markers" else {}
+    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **named), "yaxis": _axis("mean prediction")}
     layout["showlegend"] = len(data) > 1
     caption = "The mean prediction over some test rows if all of them had this value."
     return Picture(f"Predictions by {one.column}", caption, data, layout)
@@ -298,6 +301,12 @@ def _dependence(one: Dependence, run: Run) -> Picture:
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, "gridcolor": "#e4e7eb", "zeroline": False, **more}
+
+
+def _named(names: Sequence[str]) -> dict[str, Any]:
+    """Return what shows names at the positions 0, 1, ... of an axis: names that are alike when cut stay apart."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(map(_text, names))}
+    return ticks | ({"tickfont": {"size": 9}} if len(names) > MOST_TICKS else {})
 
 
 def _marker() -> dict[str, Any]:
