@@ -213,3 +213,20 @@ def test_names_that_begin_alike_stay_apart():
     ):
         assert values == axis["tickvals"] == [0, 1, 2]
         assert sum(text == f"{long[:40]}..." for text in axis["ticktext"]) >= 2
+
+
+def test_what_of_many_classes_is_shown_is_said_and_the_most_frequent():
+    rng = np.random.default_rng(0)
+    code = np.concatenate([np.arange(40), rng.integers(20, 40, 360), np.repeat([38, 39], 100)])
+    table = pd.DataFrame({"x": code + rng.normal(size=600), "y": [f"L{one:02d}" for one in code]})
+    run = runs.run(table, "y", QUICK)
+    shown = pictures(run)
+    matrix = shown["Confusion matrix"]
+    rows = np.sum(matrix.data[0]["z"])
+    assert f"Of 40 classes the 30 most frequent, as both class and prediction: {rows} of 120 " in matrix.caption
+    common = set(run.test["actual"].value_counts().index[:3])
+    for heading in ("ROC", "Calibration", "Predictions by x"):
+        one = shown[heading]
+        assert one.caption.endswith(" Of 40 classes the 8 most frequent.")
+        assert common <= {line["name"].partition(" ")[0] for line in one.data}
+    assert not any("most frequent" in one.caption for one in pictures(trained(True)).values())

@@ -14,6 +14,7 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
+from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.insight import Dependence, Importance
 from viva_tensor.tabular.model import Run
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
@@ -221,8 +222,7 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     actual = run.test["actual"].map(codes).to_numpy()
     predicted = run.test["predicted"].map(codes).to_numpy()
     chances = run.test[[f"{target.name}={label}" for label in target.labels]].to_numpy(np.float64)
-    common = np.argsort(-np.bincount(actual, minlength=len(codes)), kind="stable")[:MOST_LABELS]
-    shown = np.sort(common)
+    shown = np.sort(_frequent(run, target, MOST_LABELS))
     counts = np.array([[int(((actual == i) & (predicted == j)).sum()) for j in shown] for i in shown])
     labels = [target.labels[i] for i in shown]
     matrix = {
@@ -234,17 +234,30 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
         "xaxis": _axis("predicted", **_named(labels)),
         "yaxis": _axis("actual", autorange="reversed", **_named(labels)),
     }
-    yield Picture("Confusion matrix", "Test rows by class and prediction.", [matrix], layout)
-    several = [i for i in common[:MOST_CLASSES].tolist() if 0 < (actual == i).sum() < len(actual)]
+    caption = "Test rows by class and prediction."
+    if len(shown) < len(codes):
+        rows = f"{counts.sum():,} of {number_of(len(actual), 'test row')}"
+        caption += f" Of {len(codes):,} classes the {len(shown)} most frequent, as both class and prediction: {rows}."
+    yield Picture("Confusion matrix", caption, [matrix], layout)
+    common = _frequent(run, target, MOST_CLASSES)
+    several = [i for i in common.tolist() if 0 < (actual == i).sum() < len(actual)]
+    few = f" Of {len(codes):,} classes the {len(common)} most frequent." if len(common) < len(codes) else ""
     several = [1] if len(codes) == 2 and several else several  # of two classes one says it all
     data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "chance", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("false positive rate"), "yaxis": _axis("true positive rate")}
-    yield Picture("ROC", "Each class against the others; AUC is the area below.", data, layout)
+    yield Picture("ROC", f"Each class against the others; AUC is the area below.{few}", data, layout)
     data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
-    yield Picture("Calibration", "The share of test rows in a class, by its predicted probability.", data, layout)
+    caption = f"The share of test rows in a class, by its predicted probability.{few}"
+    yield Picture("Calibration", caption, data, layout)
+
+
+def _frequent(run: Run, target: Classes, most: int) -> IndexArray:
+    """Return the indices of the most frequent classes of the test rows, the first of them first."""
+    counts = run.test["actual"].value_counts().reindex(target.labels, fill_value=0).to_numpy()
+    return np.argsort(-counts, kind="stable")[:most]
 
 
 def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
@@ -282,20 +295,22 @@ def _importances(importances: Sequence[Importance], classes: bool, columns: int)
 
 
 def _dependence(one: Dependence, run: Run) -> Picture:
-    names = (
-        [_text(label) for label in run.target.labels] if isinstance(run.target, Classes) else [_text(run.target.name)]
-    )
+    target, caption = run.target, "The mean prediction over some test rows if all of them had this value."
+    names = {0: target.name}
+    if isinstance(target, Classes):
+        names = {i: target.labels[i] for i in sorted(_frequent(run, target, MOST_CLASSES).tolist())}
+        if len(names) < len(target.labels):
+            caption += f" Of {len(target.labels):,} classes the {len(names)} most frequent."
     categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
     mode = "markers" if one.column in categories else "lines+markers"
     values = list(range(len(one.values))) if mode == "markers" else one.values
     data = [
-        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": name, "mode": mode}
-        for i, name in list(enumerate(names))[:MOST_CLASSES]
+        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": _text(name), "mode": mode}
+        for i, name in names.items()
     ]
     named = _named(one.values) if mode == "markers" else {}
     layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **named), "yaxis": _axis("mean prediction")}
     layout["showlegend"] = len(data) > 1
-    caption = "The mean prediction over some test rows if all of them had this value."
     return Picture(f"Predictions by {one.column}", caption, data, layout)
 
 
