@@ -1,5 +1,6 @@
 """The report as a page: in a browser where there is one, and what it may not let through."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -230,3 +231,17 @@ def test_what_of_many_classes_is_shown_is_said_and_the_most_frequent():
         assert one.caption.endswith(" Of 40 classes the 8 most frequent.")
         assert common <= {line["name"].partition(" ")[0] for line in one.data}
     assert not any("most frequent" in one.caption for one in pictures(trained(True)).values())
+
+
+def test_learning_says_whose_weights_were_kept():
+    run = spreading(300, metric="r2")
+    learning = pictures(run)["Learning"]
+    assert [line["name"] for line in learning.data] == ["train loss", "validation loss", "validation 1 - r2"]
+    assert learning.data[2]["y"] == run.fit.history["validation_metric"]
+    plotly.graph_objects.Figure({"data": learning.data, "layout": learning.layout})
+    run = dataclasses.replace(run, fit=run.fit._replace(best_epoch=3))
+    several = dataclasses.replace(run, preset=run.preset._replace(networks=5))
+    linear = dataclasses.replace(run, fit=run.fit._replace(best_epoch=0))
+    assert page._learning(run).caption == "The dotted line marks the epoch whose weights were kept, 3."
+    assert page._learning(several).caption.endswith("the dotted line marks the mean of these, 3.")
+    assert "at 0: no epoch was kept, but the linear model that" in page._learning(linear).caption

@@ -16,6 +16,7 @@ from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.insight import Dependence, Importance
+from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Run
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 
@@ -151,23 +152,33 @@ def _pictures(run: Run) -> Iterable[Picture]:
 
 
 def _learning(run: Run) -> Picture:
-    history, best = run.fit.history, run.fit.best_epoch
+    history, best, metric = run.fit.history, run.fit.best_epoch, run.settings.metric
     names = [name for name in ("train_loss", "validation_loss") if name in history]
-    data = [
+    data: list[dict[str, Any]] = [
         {"x": history["epoch"], "y": history[name], "name": name.replace("_", " "), "mode": "lines"} for name in names
     ]
     positive = all(loss > 0 for name in names for loss in history[name])
-    kept = {
-        "type": "line",
-        "x0": best,
-        "x1": best,
-        "y0": 0,
-        "y1": 1,
-        "yref": "paper",
-        "line": {"color": GREY, "dash": "dot"},
-    }
-    layout = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", type="log" if positive else "linear"), "shapes": [kept]}
-    return Picture("Learning", f"The dotted line marks the epoch whose weights were kept, {best}.", data, layout)
+    layout: dict[str, Any] = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", type="log" if positive else "linear")}
+    if "validation_metric" in history:
+        title = f"validation {metric.error}" if isinstance(metric, Metric) else "validation metric"
+        curve = {"x": history["epoch"], "y": history["validation_metric"], "name": title, "mode": "lines"}
+        data.append(curve | {"yaxis": "y2"})
+        layout["yaxis2"] = _axis(title, overlaying="y", side="right", showgrid=False, automargin=True)
+    line = {"color": GREY, "dash": "dot"}
+    layout["shapes"] = [{"type": "line", "x0": best, "x1": best, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
+    return Picture("Learning", _kept(run), data, layout)
+
+
+def _kept(run: Run) -> str:
+    """Return which weights were kept, and of several networks what the curves are."""
+    best, several = run.fit.best_epoch, run.members > 1
+    means = "Means over those of the networks that still learn. " if several else ""
+    if not best:
+        linear = "models that the networks" if several else "model that the network"
+        return f"{means}The dotted line is at 0: no epoch was kept, but the linear {linear} began as."
+    if several:
+        return f"{means}Each kept the weights of its own best epoch; the dotted line marks the mean of these, {best}."
+    return f"The dotted line marks the epoch whose weights were kept, {best}."
 
 
 def _of_numbers(run: Run) -> Iterable[Picture]:
