@@ -111,3 +111,8 @@ def test_losses_and_metrics_of_classes_and_functions_have_names_in_the_table_of_
     assert {("loss", "log-loss"), ("metric", "auc")} <= set(map(tuple, report.settings_table(run)))
     assert report.loss_in_words(nn.gamma_loss) == "gamma_loss"
     assert not any("viva_tensor." in text for text in everywhere(run)[:2])
+
+
+def test_the_share_that_a_quantile_wants_is_not_rounded(table):
+    run = tabular.run(table[["a", "b", "y"]], "y", QUICK, loss="quantile", quantile=0.9996)
+    assert report.verdict(run)[-1].endswith("; wanted are 99.96%.")

@@ -252,7 +252,7 @@ def verdict(run: Run) -> list[str]:
         loss = getattr(loss, "first", loss)
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
-        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]
+        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {percent(loss.quantile)}."]
     name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):
