@@ -102,10 +102,7 @@ def record(run: Run) -> dict[str, Any]:
         "features": len(run.encoding.feature_names),
         "left_out": dict(run.encoding.left_out),
         "notes": list(run.notes),
-        "test": {
-            name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
-            for name, scores in run.scores.items()
-        },
+        "test": {name: _finite(scores._asdict()) for name, scores in run.scores.items()},
         "settings": settings(run),
         "epochs": len(run.fit.history["epoch"]),
         "best_epoch": run.fit.best_epoch,
@@ -117,8 +114,12 @@ def record(run: Run) -> dict[str, Any]:
         "ranks": run.ranks,
         "networks": run.members,
         "preset": run.preset._asdict(),
-        "metric": dict(run.metric),
+        "metric": _finite(run.metric),
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def describe(model: Model) -> str:
