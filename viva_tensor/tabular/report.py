@@ -254,6 +254,9 @@ def verdict(run: Run) -> list[str]:
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
         return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {percent(loss.quantile)}."]
+    if run.weighted:
+        why = "the network was trained with class weights, which these scores and the baselines leave out"
+        return [*lines, f"Whether the network is better than the baselines is not said: {why}."]
     name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):

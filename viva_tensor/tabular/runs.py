@@ -161,6 +161,7 @@ def run(
         preset=result.preset,
         metric=told,
         trees=result.trees,
+        weighted=prepared.weights is not None,
     )
 
 
