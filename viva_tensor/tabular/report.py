@@ -22,6 +22,7 @@ from viva_tensor.train.settings import Loss
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
 MOST_LINES = 40  # about columns, on a terminal
+OF_CYCLES = ("epochs", "patience", "validation_fraction")  # which of several cycles are those of the last one
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
@@ -144,8 +145,10 @@ def describe(model: Model) -> str:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Return the settings of a run, with those of its optimiser, by name."""
+    """Return the settings of a run, with those of its optimiser, by name; with a preset without those of its cycles."""
     record = run.settings.plain()
+    if run.preset.parts:
+        record = {name: value for name, value in record.items() if name not in OF_CYCLES}
     optimizer = {"name": type(record["optimizer"]).__name__, **dataclasses.asdict(record.pop("optimizer"))}
     return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
