@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular import streaming
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.streaming import stream
-from viva_tensor.tabular.typed_columns import Expected
 
 ROWS = 3000  # more than are looked at for the layout
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import read
-from viva_tensor.tabular.typed_columns import Expected
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from viva_tensor.tabular import runs, streaming
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import DataError, diamonds_path, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.reading import Reading, read, read_table
-from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular.data import DataError, numbers_of
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.typed_columns import Expected
 
 
 @pytest.fixture

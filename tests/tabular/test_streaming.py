@@ -21,12 +21,12 @@ from viva_tensor.tabular import features, memory, packed, streamed_rows, streami
 from viva_tensor.tabular.column_choice import fit_encoding
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.packing import Packing
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.streaming import Stream, read_or_stream, sample, stream
-from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=2, batch_size=64)

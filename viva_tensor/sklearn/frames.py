@@ -11,8 +11,8 @@ from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
 from viva_tensor.tabular.data import as_table, label_of, rows_of
+from viva_tensor.tabular.missing_words import without_missing
 from viva_tensor.tabular.parquet import readable
-from viva_tensor.tabular.typed_columns import without_missing
 
 
 class Frame(NamedTuple):

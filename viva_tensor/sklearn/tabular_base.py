@@ -21,11 +21,13 @@ from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Source
-from viva_tensor.tabular.typed_columns import Expected, drop_missing, times_as_hours
+from viva_tensor.tabular.typed_columns import times_as_hours
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, one_line
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.parquet import data_frame
-from viva_tensor.tabular.typed_columns import Expected
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -20,7 +20,9 @@ from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
 from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.insight import Insight
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import (
     PLAIN,
     Dates,
@@ -35,7 +37,7 @@ from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, times_as_hours, typed
+from viva_tensor.tabular.typed_columns import decimals_told, times_as_hours, typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings

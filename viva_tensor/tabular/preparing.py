@@ -29,13 +29,15 @@ from viva_tensor.tabular.data import (
     target_kind,
 )
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.losses import Aim, loss_of
+from viva_tensor.tabular.missing_words import without_markers
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
-from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of, without_markers
-from viva_tensor.tabular.typed_columns import Expected, typed
+from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
+from viva_tensor.tabular.typed_columns import typed
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 

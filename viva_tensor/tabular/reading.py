@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.json_files import json_lines, json_records
 from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
 from viva_tensor.tabular.notation import Notation, Times
@@ -26,14 +27,7 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
-from viva_tensor.tabular.typed_columns import (
-    Expected,
-    Typed,
-    digit_dates,
-    has_decimal_commas,
-    typed,
-    typed_again,
-)
+from viva_tensor.tabular.typed_columns import Typed, digit_dates, has_decimal_commas, typed, typed_again
 
 if TYPE_CHECKING:
     import pyarrow as pa

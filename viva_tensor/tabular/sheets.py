@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import UNNAMED, find_names
-from viva_tensor.tabular.typed_columns import Expected
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days

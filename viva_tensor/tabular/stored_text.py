@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, kind_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.missing_words import drop_missing, without_missing
 from viva_tensor.tabular.notation import Notation, Times, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
-from viva_tensor.tabular.typed_columns import Expected, drop_missing, typed, without_missing
+from viva_tensor.tabular.typed_columns import typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import ERRORS, Words
 

@@ -20,15 +20,16 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import index_among
+from viva_tensor.tabular.missing_words import markers_are_missing
 from viva_tensor.tabular.model import expected_columns
 from viva_tensor.tabular.packed import in_pieces
 from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
-from viva_tensor.tabular.targets import Classes, markers_are_missing, values_of
-from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.tabular.targets import Classes, values_of
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train import SparseRows

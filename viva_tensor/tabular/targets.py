@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,8 +14,6 @@ from viva_tensor import nn
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, labels_of, numbers_of
 from viva_tensor.tabular.quantiles import Quantile, Several, percent
-from viva_tensor.tabular.word_forms import is_plain
-from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train.settings import Loss
 
 LARGEST = 600.0  # logarithm of a prediction
@@ -333,38 +329,6 @@ class Classes:
 
 
 Target = Number | Classes
-
-
-def markers_are_missing(labels: Collection[str]) -> bool:
-    """Return whether words for missing values are no classes beside these: truths alone, or numbers alone.
-
-    Examples
-    --------
-    >>> markers_are_missing(["TRUE", "FALSE"]), markers_are_missing(["0", "1"]), markers_are_missing(["yes", "no"])
-    (True, True, False)
-    """
-    return len(labels) > 1 and (
-        all(map(is_plain, labels)) or {label.casefold() for label in labels} == {"true", "false"}
-    )
-
-
-def without_markers(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
-    """Return a column of classes without words for missing values beside truths or numbers, and how many there were.
-
-    Examples
-    --------
-    >>> without_markers(pd.Series(["TRUE", "NA", "FALSE"], name="y"))[1]
-    "y: missing where it says 'NA' (1)"
-    """
-    codes, labels = labels_of(column)
-    marked = np.array([label.casefold() in MARKERS for label in labels] + [False], bool)
-    others = {label for label, marker in zip(labels, marked[:-1], strict=True) if not marker}
-    if not (marked.any() and markers_are_missing(others)):
-        return column, ""
-    which = marked[codes]  # code -1 finds the last entry
-    counts = Counter(labels[code] for code in codes[which])
-    told = ", ".join(f"{label!r} ({count:,})" for label, count in counts.items())
-    return column.mask(which), f"{column.name}: missing where it says {told}"
 
 
 def values_of(column: pd.Series[Any], kind: str) -> tuple[Float64Array, tuple[str, ...]]:
