@@ -128,13 +128,13 @@ class TestResume:
         assert "interrupted; nothing was written" in result.stderr
         assert not (tmp_path / "a").exists()
 
-    def stopped(self, csv, tmp_path, monkeypatch):
+    def stopped(self, csv, tmp_path, monkeypatch, *more):
         """A command whose run a full disk has stopped, so that its checkpoint is left."""
 
         def stop(*_):
             raise OSError(28, "No space left on device")
 
-        command = ["train", csv, "--target", "price", *QUICK, "--output", tmp_path / "a"]
+        command = ["train", csv, "--target", "price", *QUICK, *more, "--output", tmp_path / "a"]
         with monkeypatch.context() as patch:
             patch.setattr("viva_tensor.tabular.saving.save", stop)
             invoke(*command)
@@ -167,6 +167,19 @@ class TestResume:
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert result.stderr.endswith("; or --force in place of --resume starts anew\n")
         assert invoke(*command, "--force").exit_code == 0
+
+    @pytest.mark.parametrize("column", ["price", "size"])
+    @pytest.mark.parametrize("more", [[], ["--memory", "0"]])
+    def test_other_rows_for_the_test_are_refused(self, csv, tmp_path, monkeypatch, column, more):
+        invoke("train", csv, "--target", "price", *QUICK, *more, "--output", tmp_path / "b")
+        command = self.stopped(csv, tmp_path, monkeypatch, *more)
+        row = pd.read_csv(tmp_path / "b" / "predictions.csv")["row"][3]
+        table = pd.read_csv(csv)
+        table.loc[row, column] += 0.25
+        table.to_csv(csv, index=False)
+        result = invoke(*command, "--resume")
+        assert result.exit_code == 2
+        assert "was written with other rows for the test, or features made of them; resume with" in result.stderr
 
     def test_interrupted_run_goes_on(self, csv, tmp_path, monkeypatch):
         command = ["train", csv, "--target", "price", "--epochs", "6", "--hidden", "8", "--batch-size", "8"]

@@ -41,6 +41,35 @@ def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(csv, tmp_path, monk
     assert "; the same command with --resume goes on from" in result.stderr
 
 
+@pytest.mark.parametrize("message", ["", "Unable to allocate 8 GiB"])
+def test_memory_that_is_lacking_in_the_end_leaves_what_is_named(csv, tmp_path, monkeypatch, message):
+    def lack(*arguments):
+        raise MemoryError(message)
+
+    command = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr("viva_tensor.tabular.report.record", lack)
+        result = invoke(*command)
+    assert result.exit_code == 2
+    saved = f"whole files in {tmp_path / 'run'}: model.safetensors, preprocessing.json; the same command with --resume"
+    assert result.stderr.startswith(f"Error: not enough memory{message and f': {message}'}; {saved} goes on from")
+    assert invoke(*command, "--resume").exit_code == 0
+
+
+def test_pictures_that_memory_is_lacking_for_are_left_out(csv, tmp_path, monkeypatch):
+    def lack(*arguments):
+        raise MemoryError
+
+    for name in ("page.page", "saving.plot_losses"):
+        monkeypatch.setattr(f"viva_tensor.tabular.{name}", lack)
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
+    assert result.exit_code == 0
+    assert result.stderr == "".join(
+        f"Warning: {name} is left out: not enough memory\n" for name in ("report.html", "loss.png")
+    )
+    assert not {"report.html", "loss.png", "checkpoint.safetensors"} & {*os.listdir(tmp_path / "run")}
+
+
 @pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
 def test_two_in_one_folder(csv, tmp_path, more):
     folder = tmp_path / "new" / "run"
@@ -66,6 +95,19 @@ def test_a_run_that_came_meanwhile_is_not_replaced(csv, tmp_path, monkeypatch):
     assert f"Warning: {tmp_path / 'run'} has the model of another run by now; this one goes" in result.stderr
     assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_a_link_to_a_folder_that_is_not_there(csv, tmp_path, monkeypatch, below):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("gone", "link")
+    result = invoke("train", csv, "--target", "price", "--output", f"link{below}", *QUICK)
+    link = tmp_path / "link" if below else "link"
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: cannot write to link{below}: {link} is a link to gone, which is not there; make that folder\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["train", "", "--target", "price"], ["train", "a.csv", "--output", ""],

@@ -2,6 +2,8 @@ import ast
 import subprocess
 import sys
 
+from support.fresh import run
+
 import viva_tensor as vt
 
 
@@ -25,3 +27,13 @@ def test_import_needs_numpy_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     outside = {name.partition(".")[0] for name in ast.literal_eval(done.stdout)} - set(sys.stdlib_module_names)
     assert {name for name in outside if not name.startswith("_")} <= {"viva_tensor", "cython_runtime", "numpy"}
+
+
+def test_no_text_is_read_in_an_encoding_that_nobody_named():
+    code = """
+from viva_tensor import bench
+from viva_tensor.tabular import memory
+print(memory.free_memory() > 0, *bench.compare(1, ["viva_tensor"], seconds=0.001, rounds=1))
+"""
+    strict = {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONWARNINGS": "error::EncodingWarning"}
+    assert run(code, **strict) == "True viva_tensor"

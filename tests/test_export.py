@@ -321,7 +321,7 @@ class TestRefused:
             ),
             (by_axes(autograd.reshape, (2, 6)), "says nothing of other rows"),
             (by_axes(autograd.slice, np.s_[1:]), r"slice fits batches of 4 rows only .*some rows of \(4, 3\)"),
-            (by_axes(autograd.slice, np.s_[::-1]), "some rows of"),
+            (by_axes(autograd.slice, np.s_[::-2]), "some rows of"),
             (by_axes(autograd.slice, -1), "some rows of"),
         ],
     )

@@ -190,3 +190,95 @@ def test_nothing_is_left_of_a_process_that_was_killed_while_it_read_in_blocks(tm
         finally:
             process.send_signal(signal.SIGKILL)
     assert [one.name for one in (tmp_path / "run").iterdir() if "features" in one.name] == []
+
+
+def test_names_of_rows_keep_the_text_of_the_file(folder):
+    named = [" 1.1", "1.10", "1.20 ", "1e1", "16.0", "+49301234001", "1.100"]
+    table = plane().assign(name=[named[i % len(named)] for i in range(N)])
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--id", "name", "--epochs", "2")
+    tested = pd.read_csv(folder.path / "run" / "predictions.csv", dtype=str)
+    assert tested["name"].tolist() == [named[int(row) % len(named)].strip() for row in tested["row"]]
+    done = folder.call("predict", folder.path / "run", folder.path / "t.csv")
+    assert [line.split(",")[1] for line in done.stdout.splitlines()[1:8]] == [one.strip() for one in named]
+
+
+@pytest.mark.parametrize("flags", [[], ["--memory", "0"]])
+def test_versions_that_are_one_number_stay_two_categories_and_two_classes(folder, flags):
+    versions = ["1.1", "1.10", "2"]
+    table = plane().assign(ver=[versions[i % 3] for i in range(N)])
+    folder.write("t.csv", table.assign(y=np.arange(N) % 3 * 10))
+    folder.train("t.csv", "y", "--categorical", "ver", "--epochs", "40", *flags)
+    folder.write("new.csv", "x,z,ver\n0,0,1.10\n0,0,1.10\n0,0,1.1\n0,0,2.0\n")
+    predicted, said = folder.predict("new.csv")
+    assert predicted["predicted"].round(-1).tolist() == [10, 10, 0, 20]
+    folder.write("one.csv", "x,z,ver\n0,0,1.10\n")
+    assert folder.predict("one.csv")[0]["predicted"].round(-1).tolist() == [10]
+    assert "no category" not in said
+    folder.train("t.csv", "ver", "--task", "classification", "--epochs", "2", *flags)
+    assert {f"ver={one}" for one in versions} <= set(folder.predict("t.csv")[0].columns)
+    assert folder.report["rows"]["without_target"] == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--memory", "0"]])
+@pytest.mark.parametrize("words", [("TRUE", "FALSE"), ("1", "0")])
+def test_words_for_missing_values_are_no_class_beside_truths_and_numbers(folder, words, flags):
+    table = plane()
+    labels = np.where(table["y"] > 0, *words).astype(object)
+    labels[::20] = "NA"
+    folder.write("t.csv", table.assign(y=labels))
+    folder.train("t.csv", "y", "--task", "classification", "--epochs", "2", *flags)
+    assert f"y: missing where it says 'NA' ({N // 20})" in folder.said
+    assert folder.report["rows"]["without_target"] == N // 20
+    assert list(folder.predict("t.csv")[0].columns) == ["row", "predicted", *(f"y={one}" for one in sorted(words))]
+
+
+def test_durations_of_a_parquet_file_are_taken_from_text_as_pandas_writes_it(folder):
+    hours = np.arange(N) % 40 - 3.5
+    table = pd.DataFrame({"d": pd.to_timedelta(hours, unit="h"), "z": np.arange(N) % 7, "y": hours})
+    table.to_parquet(folder.path / "t.parquet")
+    folder.train("t.parquet", "y", "--epochs", "2")
+    expected = folder.predict("t.parquet")[0]
+    folder.write("t.csv", table)
+    assert "0 days 00:30:00" in (folder.path / "t.csv").read_text()
+    np.testing.assert_allclose(folder.predict("t.csv")[0]["predicted"], expected["predicted"], atol=1e-5)
+    frame = tabular.load(folder.path / "run").predict(table.assign(d=table["d"].astype(str)))
+    np.testing.assert_allclose(frame["predicted"], expected["predicted"], atol=1e-5)
+    folder.write("numbers.csv", table.assign(d=hours / 24))
+    done = folder.call("predict", folder.path / "run", folder.path / "numbers.csv")
+    assert "column 'd' must hold times, not '-0.1458" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["{}:{:02}", "{:02}:{:02}:00"])
+def test_plain_numbers_are_no_times(folder, form):
+    minutes = 13 * np.arange(N) % 1440
+    clock = [form.format(one // 60, one % 60) for one in minutes.tolist()]
+    table = pd.DataFrame({"t": clock, "z": np.arange(N) % 7, "y": minutes / 60})
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--epochs", "2")
+    expected = folder.predict("t.csv")[0]
+    numbers = table.assign(t=minutes / 1440)
+    folder.write("new.csv", numbers)
+    numbers.to_json(folder.path / "new.jsonl", orient="records", lines=True)
+    for name in ("new.csv", "new.jsonl"):
+        done = folder.call("predict", folder.path / "run", folder.path / name)
+        assert done.exit_code == 2
+        assert "column 't'" in done.stderr
+        assert "H:MM or H:MM:SS" in done.stderr
+    times = (pd.Timestamp(0) + pd.to_timedelta(pd.Series(minutes), unit="min")).dt.time
+    for name in ("as.feather", "as.parquet"):
+        getattr(table.assign(t=times), f"to_{name[3:]}")(folder.path / name)
+        pd.testing.assert_frame_equal(folder.predict(name)[0], expected)
+
+
+@pytest.mark.parametrize("words", [("t", "f"), ("Yes", "no"), ("WAHR", "FALSCH"), ("y", "n"), ("TRUE", "FALSE")])
+def test_truths_in_other_words_are_those_of_training(folder, words):
+    table = plane().assign(b=np.arange(N) % 3 == 0)
+    folder.write("t.csv", table)
+    folder.train("t.csv", "y", "--epochs", "2")
+    expected = folder.predict("t.csv")[0]
+    folder.write("new.csv", table.assign(b=np.where(table["b"], *words)))
+    pd.testing.assert_frame_equal(folder.predict("new.csv")[0], expected)
+    folder.write("new.csv", table.assign(b=np.where(table["b"], words[0], "perhaps")))
+    done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
+    assert "column 'b' must hold numbers, not " in done.stderr

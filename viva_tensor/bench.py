@@ -89,7 +89,7 @@ def compare(threads: int, names: Sequence[str], seconds: float = 0.1, rounds: in
     for _ in range(rounds):
         for name in names:
             command = [sys.executable, "-m", __name__, name, str(seconds / rounds)]
-            done = subprocess.run(command, env=kept | limits, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, env=kept | limits, capture_output=True, encoding="locale", check=False)
             if done.returncode:
                 raise RuntimeError(f"{name}: {(done.stderr.strip().splitlines() or ['no answer'])[-1]}")
             found[name].append(Rates(*json.loads(done.stdout.splitlines()[-1])))

@@ -205,10 +205,10 @@ def train(
 ) -> None:
     """Train a network on FILE and test it on rows kept for the test.
 
-    FILE is a table: .csv, .tsv or .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx.
-    Its columns may be numbers, booleans, dates, text and categories, with missing values. Whatever is guessed or left
-    out is said before training starts; rows are counted from 0. Without FILE, the bundled table of 53,940 diamonds is
-    used. Text, categories and booleans are predicted as classes, numbers as numbers.
+    FILE is a table: .csv, .tsv or .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl (or .ndjson)
+    or .xlsx. Its columns may be numbers, booleans, dates, text and categories, with missing values. Whatever is guessed
+    or left out is said before training starts; rows are counted from 0. Without FILE, the bundled table of 53,940
+    diamonds is used. Text, categories and booleans are predicted as classes, numbers as numbers.
 
     Under mpiexec -n N or srun, N processes share each batch and train the same network, up to rounding. All of them
     must see FILE and DIR; each reads its share of the rows of a .parquet file.

@@ -46,7 +46,11 @@ def failures() -> Iterator[None]:
             raise
         raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
     except MemoryError as error:
-        raise Failure(f"not enough memory: {error}") from error
+        raise Failure(_lacking(error)) from error
+
+
+def _lacking(error: MemoryError) -> str:
+    return f"not enough memory: {error}" if str(error) else "not enough memory"
 
 
 @contextmanager
@@ -60,7 +64,7 @@ def alone_in(output: Path, ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> Iterator[None]:
-    """After an interruption, or files that cannot be written, tell which are whole, and how to go on if one can.
+    """After an interruption, a lack of memory or files that cannot be written, tell what is whole, and how to go on.
 
     Parameters
     ----------
@@ -73,15 +77,16 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
         yield
-    except (KeyboardInterrupt, Unsaved) as error:
+    except (KeyboardInterrupt, MemoryError, Unsaved) as error:
         left = []
         if written:
             left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
             left.append(f"the same command with --resume goes on from {checkpoint}")
-        if isinstance(error, Unsaved):
-            raise Failure("; ".join([error.message, *left])) from error
-        raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
+        said = _lacking(error) if isinstance(error, MemoryError) else error.message
+        raise Failure("; ".join([said, *left])) from error
 
 
 @contextmanager

@@ -110,6 +110,8 @@ class TestShapes:
             autograd.concatenate(tape, (x, x), axis=2)
         with pytest.raises(error.DimensionError, match="nothing to join"):
             autograd.concatenate(tape, ())
+        with pytest.raises(error.DimensionError, match="stack: nothing to join"):
+            autograd.stack(tape, [])
         single, tape = new_variable(tape, np.ones((2, 3), "f4"))
         with pytest.raises(error.DtypeError):
             autograd.concatenate(tape, (x, single))

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import pytest
 
-from viva_tensor import autograd, error, kernels, nn
+from viva_tensor import autograd, error, kernels, nn, program
 
 ARRAY = np.array([3.0, 4.0], np.float32)
 
@@ -96,3 +96,27 @@ def test_two_variables_are_equal_only_if_they_are_one(x):
     assert x != twin
     assert len({x, twin, x}) == 2
     assert not isinstance(x, tuple)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("grad", r"autograd\.backward\(tape, loss\)\[a\]"),
+        ("T", r"autograd\.transpose\(tape, a\)"),
+        ("sum", "functions that take a tape"),
+    ],
+)
+def test_attributes_of_other_libraries_variables_have_hints(name, hint):
+    x, _ = autograd.new_variable(autograd.new_tape(), [1.0])
+    assert not hasattr(x, name)
+    with pytest.raises(AttributeError, match=rf"'Variable' object has no attribute '{name}'; .*{hint}"):
+        getattr(x, name)
+
+
+def test_a_comparison_names_the_function_whose_result_a_program_computes_anew():
+    x, tape = autograd.new_constant(autograd.new_tape(), [[1.0, -1.0]])
+    with pytest.raises(error.NoOperator, match=r"call autograd\.greater\(tape, a, b\)"):
+        x > 0  # noqa: B015
+    positive, tape = autograd.greater(tape, x, 0.0)
+    y, tape = autograd.where(tape, positive, x, 0.0)
+    assert program.compile_forward(tape, output=y, inputs=(x,))([[-5.0, 7.0]]).tolist() == [[0.0, 7.0]]

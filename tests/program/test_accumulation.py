@@ -144,6 +144,10 @@ SUMS = {
         autograd.sum(tape, pred, axis=0, keepdims=True), autograd.transpose, autograd.mean
     ),
     "divided": chain(summed, lambda tape, loss: autograd.div(tape, loss, 6.0)),
+    "clipped": chain(summed, lambda tape, loss: autograd.clip(tape, loss, 0.0, 1e9)),
+    "chosen": chain(summed, lambda tape, loss: autograd.where(tape, True, loss, 0.0)),
+    "logarithm": chain(lambda tape, pred, *_: autograd.exp(tape, pred), autograd.sum, autograd.log),
+    "logsumexp": lambda tape, pred, *_: autograd.logsumexp(tape, pred),
 }
 MEANS = {
     "mean": mean,
@@ -171,6 +175,18 @@ def test_a_sum_over_rows_is_refused(name):
     with pytest.raises(error.InvalidValue, match="a sum over rows"):
         program.compile_step(**both, micro_batch=4)
     assert program.compile_step(**recorded).steps == 0
+
+
+@pytest.mark.parametrize("extreme", [autograd.max, autograd.min, autograd.norm])
+def test_an_extreme_over_rows_is_refused(extreme):
+    wanted = rf"contains a {extreme.__name__} over rows, .*; reduce it by mean"
+    for loss in (chain(lambda tape, pred, *_: extreme(tape, pred)), chain(summed_columns, extreme)):
+        with pytest.raises(error.InvalidValue, match=wanted):
+            program.compile_step(**one_layer(loss), micro_batch=4)
+
+
+def summed_columns(tape, pred, *_):
+    return autograd.sum(tape, pred, axis=1)
 
 
 @pytest.mark.parametrize("loss", [*MEANS.values(), with_penalty], ids=[*MEANS, "with a penalty"])

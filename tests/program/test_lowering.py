@@ -14,7 +14,7 @@ def row_count(x):
     return x.data.shape[0]
 
 
-# operations that slice or reshape the features of each row
+# operations that slice or reshape the features of each row, or take all rows
 OF_ROWS = {
     "reshape": lambda t, x: autograd.reshape(t, x, (row_count(x), 3, 2)),
     "reshape to a vector": lambda t, x: autograd.reshape(t, x, -1),
@@ -32,6 +32,7 @@ OF_ROWS = {
         lambda t, x: autograd.transpose(t, x, (1, 0, 2)),
         lambda t, x: autograd.slice(t, x, np.s_[1, :, 1]),
     ),
+    "rows backwards": lambda t, x: autograd.slice(t, x, np.s_[::-1]),
     "rows in groups": lambda t, x: autograd.sequence(
         autograd.reshape(t, x, (-1, 2)),
         lambda t, x: autograd.record(t, operations.RESHAPE, x, shape=operations.RowGroups((row_count(x) // 3, 3, 2))),
@@ -43,7 +44,6 @@ OF_THE_BATCH = {
     "first rows": lambda t, x: autograd.slice(t, x, np.s_[:2]),
     "all rows, spelled out": lambda t, x: autograd.slice(t, x, np.s_[:4]),
     "last row": lambda t, x: autograd.slice(t, x, -1),
-    "rows backwards": lambda t, x: autograd.slice(t, x, np.s_[::-1]),
     "rows spelled out after what remains": lambda t, x: autograd.reshape(t, x, (-1, 12)),
     "rows of the transpose after what remains": lambda t, x: autograd.sequence(
         autograd.transpose(t, x), lambda t, x: autograd.reshape(t, x, (-1, 4))

@@ -43,7 +43,7 @@ def test_a_blend_is_what_its_parts_weigh_and_no_worse_than_each_on_rows_not_seen
     weights = {name: float(share) / 100 for share, name in shares}
     assert weights[TREES] > 0.1
     assert sum(weights.values()) == pytest.approx(1, abs=0.02)
-    assert run.preset.networks == 6
+    assert run.preset.networks == 3 * len(weights.keys() - {TREES})
     score = "rmse" if target == "y" else "log_loss"
     alone = tabular.run(table, target, QUICK)
     assert alone.model.trees is None
@@ -237,3 +237,17 @@ def test_estimators_take_it(kind, enough):
     model = kind(settings=enough, random_state=3).fit(table[["a", "b", "c"]], y)
     assert TREES in model.preset_.why
     assert model.score(table[["a", "b", "c"]], y) > 0.7
+
+
+def test_networks_that_count_are_those_with_a_weight_and_so_do_their_rows(enough, monkeypatch):
+    before, rows = blending.train_members, {}
+
+    def worse(*arguments):
+        found = before(*arguments)
+        rows[arguments[2].hidden] = sum(one.rows_per_second * one.seconds for one in found.networks)
+        return found._replace(outputs=found.outputs + 100) if arguments[2].hidden == (6, 5) else found
+
+    monkeypatch.setattr(blending, "train_members", worse)
+    fitted = tabular.fit(steps(200), "y", enough)
+    assert (set(rows), fitted.preset.networks, "6-5" in fitted.preset.why) == ({(8, 8), (6, 5)}, 3, False)
+    assert fitted.fit.rows_per_second * fitted.fit.seconds == pytest.approx(rows[8, 8])

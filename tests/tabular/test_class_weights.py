@@ -157,3 +157,11 @@ def test_refused(given, message):
 def test_numbers_have_no_classes():
     with pytest.raises(tabular.DataError, match="class weights are for classes"):
         weights_of_classes({"1": 2.0}, Number("y", 0.0, 1.0), np.zeros(3))
+
+
+def test_a_network_with_weights_is_not_measured_by_baselines_without():
+    run = tabular.run(rare(1000), "kind", SEVERAL, class_weight="balanced")
+    assert run.scores["network"].log_loss > 1.5 * run.scores["most frequent class"].log_loss
+    told = tabular.report.verdict(run)
+    assert "with class weights, which these scores and the baselines leave out" in told[-1]
+    assert not any("no better than a baseline" in line for line in told)

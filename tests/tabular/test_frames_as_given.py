@@ -12,7 +12,7 @@ from viva_tensor import tabular
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import DataError, Roles, Task, Writing
 from viva_tensor.tabular.columns import Date, Numeric
-from viva_tensor.tabular.typed_columns import drop_missing
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=5, batch_size=16)

@@ -1,16 +1,15 @@
 """Where the table lies in a text file, through reading it."""
 
 import gzip
-import json
 from itertools import zip_longest
 
 import pandas as pd
 import pytest
 
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.typed_columns import Expected
 
 
 @pytest.fixture
@@ -47,6 +46,8 @@ def rows(source):
         (" a , b \n 1 , x \n", ["a", "b"], [[1, "x"]], None),
         ("a,b,c\n1,2\n3,4,5\n", ["a", "b", "c"], [[1, 2, None], [3, 4, 5]], SHORT),
         ('a,b\n1,"two\nlines"\n2,"with ""quotes"""\n', ["a", "b"], [[1, "two\nlines"], [2, 'with "quotes"']], None),
+        ('x\n1\n""\n\n  \n3\n', ["x"], [[1], [None], [3]], None),
+        ('x\n""\n""\nb\n', ["x"], [[None], [None], ["b"]], None),
         ('name,with;x\n"a;b",c\n', ["name", "with;x"], [["a;b", "c"]], None),
     ],
 )  # fmt: skip
@@ -74,16 +75,6 @@ def test_refused_with_the_line(reader, content, message):
     assert message in str(error.value)
 
 
-def test_a_quote_that_swallows_most_rows_is_found(reader):
-    lines = [f"{i},{i % 7},w{i % 3}\n" for i in range(300)]
-    lines[100] = '100,2,"w1\n'
-    with pytest.raises(DataError, match="a quote that opens in line 102 is not closed"):
-        reader("a,b,c\n" + "".join(lines))
-    lines[290] = '290,3,"w2"\n'
-    with pytest.raises(DataError, match="a quote that opens in line 102 is not closed"):
-        reader("a,b,c\n" + "".join(lines))
-
-
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-32", "utf-8-sig"])
 def test_encodings(reader, encoding):
     content = "ort,n\nKöln,1\n".encode(encoding)
@@ -98,6 +89,16 @@ def test_no_header(reader):
     assert rows(source) == [[5.1, "a"], [4.9, "b"]]
     assert reader(content).doubt == "5.1"
     assert reader("x,2019\n1,2\n", Reading(header=True)).doubt == ""
+
+
+def test_values_twice_in_a_first_line_may_be_no_names(reader):
+    content = "p,x,p\n" + "e,y,p\n" * 3
+    hint = "two columns named 'p'; rename one, or --no-header if the first line has values and no names"
+    with pytest.raises(DataError, match=hint):
+        reader(content)
+    with pytest.raises(DataError, match=r"two columns named 'p'; rename one$"):
+        reader(content, Reading(header=True))
+    assert len(reader(content, Reading(header=False)).table) == 4
 
 
 def test_options_decide(reader):
@@ -229,55 +230,6 @@ def test_what_other_formats_cannot_hold_is_refused_in_words(reader, tmp_path):
         reader("a,b\n1,2\n", Reading(encoding="hex"))
 
 
-def in_json(values, name):
-    objects = [json.dumps({"a": value, "n": i}) for i, value in enumerate(values)]
-    return "[" + ",".join(objects) + "]" if name == "t.json" else "\n".join(objects)
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-@pytest.mark.parametrize(
-    ("values", "read_as"),
-    [
-        (["n/a", 1, 2], [None, 1, 2]),
-        ([1, None, "x", 2.5], [1, None, "x", 2.5]),
-        (["1.200,5", 3], [1200.5, 3]),
-        ([True, "x", 1], ["true", "x", 1]),
-        ([10**30, "x"], [10**30, "x"]),
-    ],
-)
-def test_values_of_several_kinds_in_json_are_those_of_text_files(reader, name, values, read_as):
-    source = reader(in_json(values, name), name=name)
-    assert rows(source) == [[value, i] for i, value in enumerate(read_as)]
-
-
-@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
-@pytest.mark.parametrize(("nested", "kind"), [([1], "a list"), ({"b": 1}, "an object")])
-def test_lists_and_objects_beside_other_values_are_refused_with_their_row(reader, name, nested, kind):
-    content = in_json(["x", None, nested, 1], name)
-    with pytest.raises(DataError, match=rf"t\.json.*: column 'a' holds {kind} in row 2, .*--drop 'a'"):
-        reader(content, name=name)
-    assert reader(content, name=name, expected=Expected(unused=["a"])).table["n"].tolist() == [0, 1, 2, 3]
-
-
-def test_integers_beyond_64_bits_in_json_stay_exact(reader):
-    assert reader(in_json([10**30 + 1, 7], "t.json"), name="t.json").table["a"].tolist() == [10**30 + 1, 7]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"a": 1}\n\n{"a": \n', "line 3: Expecting value"),
-        ('{"a": 1}\n[1]\n', "line 2 is no object"),
-        ('null\n{"a": 1}\n', "line 1 is no object"),
-        ('{"a": 1}\nnull\n', "line 2 is no object"),
-        ('{"a": 1, "a": 2}\n', "line 1: a row has two values of 'a'"),
-    ],
-)
-def test_lines_of_json_are_refused_with_their_number(reader, content, message):
-    with pytest.raises(DataError, match=rf"cannot read .*t\.jsonl.*{message}"):
-        reader(content, name="t.jsonl")
-
-
 TITLE = "line {} is no row and left out: 'Sales of 2024'".format
 
 
@@ -348,6 +300,25 @@ def test_units_stand_below_names(reader, tmp_path):
         reader("Report,,page\nart,a,y\n" + "x,1,2\n" * 20)
 
 
+VALUES = ["inf", "-inf", "nan", "<0.5", "\\N", "12.5-", "k.A.", "ND", "TRUE", "A12", "~3"]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_first_row_of_values_is_no_line_of_units(reader, value):
+    source = reader(f"name,result\nGus,{value}\n" + "Anna,1.5\nBob,2.5\nEva,3.5\n")
+    assert len(source.table) == 4
+    if value not in ("k.A.", "ND"):  # which could be units if there is no name beside them
+        assert len(reader(f"name,result\n,{value}\n" + "Anna,1.5\nBob,2.5\nEva,3.5\n").table) == 4
+
+
+@pytest.mark.parametrize("units", [",m2", ",km/h^2", "(text),s-1", "-,°C", ",10^6 m3", ",l/100km"])
+@pytest.mark.parametrize("names", [["Anna", "Bob", "Eva", "Gus"], ["09:30", "09:40", "09:50", "10:00"]])
+def test_units_have_exponents_and_stand_beside_brackets(reader, units, names):
+    source = reader(f"name,x\n{units}\n" + "".join(f"{name},1.5\n" for name in names))
+    assert len(source.table) == 4
+    assert len(reader("at,x\nhh:mm,°C\n" + "".join(f"{name},1\n" for name in names)).table) == 4 + ("Anna" in names)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
 def test_columns_without_names_are_told_where_a_value_does_not_fit(tmp_path, suffix):
     table = pd.DataFrame([["Report", None, None], ["art", 2024, "y"], *([f"k{i % 3}", i, i / 4] for i in range(20))])
@@ -374,12 +345,6 @@ def test_booleans_of_a_sheet_stay_such_beside_an_empty_cell(tmp_path):
     found = read(tmp_path / "t.xlsx").table
     assert found["a"].astype(object).where(found["a"].notna(), None).tolist() == [True, None, False]
     assert [str(found[name].dtype) for name in "abc"] == ["boolean", "float64", "bool"]
-
-
-def test_integers_of_json_lines_are_exact_beyond_64_bits_of_a_float(reader):
-    numbers = [2**63 + 1, 2**63 + 2, 2**64 - 1]
-    lines = "\n".join(json.dumps({"a": number, "x": 0.5}) for number in numbers)
-    assert reader(lines, name="t.jsonl").table["a"].tolist() == numbers
 
 
 def test_a_cell_of_spaces_is_empty(reader):

@@ -17,7 +17,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.tabular import members, runs, side_by_side
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.joining import joined_network
-from viva_tensor.tabular.linear_start import _embedded, linear_start
+from viva_tensor.tabular.linear_start import _embedded, is_better, linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.parts import copies_among
@@ -102,6 +102,32 @@ def test_a_class_of_two_rows_that_nothing_tells_stays_about_as_probable_as_it_is
     loss = -(share * np.log(expected) + (1 - share) * np.log1p(-expected)).mean()
     always = -(share * np.log(share) + (1 - share) * np.log1p(-share))
     assert loss < 1.3 * always  # 2.6 to 5.6 times where parts without the class chose their own epoch
+
+
+def test_a_network_that_tells_many_classes_apart_is_kept_however_few_rows_of_each_are_held_out():
+    rng = np.random.default_rng(1)
+    code = rng.integers(0, 60, 1500)
+    table = pd.DataFrame({"x": code + 0.3 * rng.normal(size=1500), "y": [f"L{one:02d}" for one in code]})
+    fitted = tabular.fit(table[200:], "y", preset="fast")
+    assert fitted.fit.best_epoch > 0
+    found = fitted.model.predict(table[:200])["predicted"].to_numpy()
+    assert (found == table["y"][:200].to_numpy()).mean() > 0.65
+
+
+def test_one_more_row_stands_for_all_classes_of_few_rows():
+    target = Classes("y", tuple(f"c{i}" for i in range(20)))
+    y = np.repeat(np.arange(20), 4).astype("f4")
+    sure = 30 * np.eye(20, dtype="f4")[y.astype(int)]
+    assert is_better(sure, np.zeros_like(sure), y, target)
+    y = np.repeat([0.0, 1.0], [78, 2]).astype("f4")  # which may be where they are by chance
+    sure, linear = 30 * np.eye(2, dtype="f4")[y.astype(int)], np.tile(np.log(np.float32([0.975, 0.025])), (80, 1))
+    assert not is_better(sure, linear, y, Classes("y", ("common", "rare")))
+
+
+def test_many_absent_classes_count_as_one_held_out_row_together():
+    classes = np.repeat(np.arange(10), [82, *[2] * 9]).astype("f4")
+    found = absent_of(classes, np.float32([0] * 20), 10).shares
+    assert found == (0.0, *[pytest.approx(0.05 / 9)] * 9)
 
 
 def test_absent_classes_count_by_the_weights_of_their_rows():

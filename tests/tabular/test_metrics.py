@@ -1,5 +1,6 @@
 """What tells which epoch is best: scikit-learn's metrics of the validation rows, and of the test rows in reports."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,8 +12,10 @@ from sklearn import metrics
 from viva_tensor import tabular
 from viva_tensor.cli import cli
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
+from viva_tensor.tabular import runs
 from viva_tensor.tabular.metrics import METRICS, OF_NUMBERS, metric_of
 from viva_tensor.tabular.targets import Classes, Count, Number
+from viva_tensor.train import Settings
 
 SEVERAL = tabular.Members(2, 8, (8,), steps=40, cycles=2)
 
@@ -101,3 +104,27 @@ def test_refused(table, target, metric, message, monkeypatch):
     monkeypatch.setattr("viva_tensor.tabular.metrics.find_spec", lambda name: None)
     with pytest.raises(tabular.DataError, match="a metric needs scikit-learn"):
         tabular.run(table, target, metric="mae" if target == "y" else "auc")
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_what_is_told_of_test_rows_far_off_is_what_the_scores_say(table, name):
+    settings = Settings(hidden=(8,), epochs=2, patience=2)
+    row = tabular.run(table[["a", "b", "y"]], "y", settings).test["row"].iloc[0]
+    far = table[["a", "b", "y"]].assign(y=table["y"].where(table.index != row, 1e12))
+    run = tabular.run(far, "y", settings, metric=name)
+    assert row in run.test["row"].to_numpy()
+    assert run.metric == {name: getattr(run.scores["network"], name)}
+
+
+def test_the_log_loss_that_is_told_is_that_of_the_scores():
+    target, sure = Classes("y", ("a", "b")), np.float32([[60, 0], [60, 0]])
+    scores = target.score(np.array([0.0, 1.0]), target.probabilities(sure))
+    told = runs._told(metric_of("log-loss", target), scores, sure, np.float32([0, 1]))
+    assert told == {"log-loss": scores.log_loss}
+    assert runs._told(metric_of("auc", target), scores, sure, np.float32([0, 1])) == {"auc": 0.5}
+
+
+def test_a_metric_that_is_nan_is_none_in_the_record(table):
+    run = tabular.run(table[["a", "y"]], "y", Settings(hidden=(8,), epochs=1))
+    run = dataclasses.replace(run, metric={"r2": np.nan})
+    assert tabular.report.record(run)["metric"] == {"r2": None}

@@ -1,5 +1,6 @@
 """The report as a page: in a browser where there is one, and what it may not let through."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -193,3 +194,54 @@ def test_of_many_columns_the_last_ones_may_be_the_foremost():
     assert len(run.insight.importances) == 60
     assert [one.column for one in run.insight.dependences[:2]] == ["c129", "c70"]
     assert "Of 130 columns, those found by shuffling groups" in page.page(run, "a.csv").decode()
+
+
+def test_names_that_begin_alike_stay_apart():
+    rng = np.random.default_rng(0)
+    long = "a name of many letters that others begin with: "
+    numbers = pd.DataFrame(rng.normal(size=(300, 2)), columns=[f"{long}{one}" for one in "xy"])
+    table = numbers.assign(kind=[f"{long}{one}" for one in rng.choice(list("uvw"), 300)])
+    shift = table["kind"].str[-1].map({"u": -2.0, "v": 0.0, "w": 2.0})
+    table["y"] = [f"{long}{one}" for one in np.digitize(numbers.sum(axis=1) + shift, [-1, 1])]
+    shown = pictures(runs.run(table, "y", QUICK))
+    matrix, bars = shown["Confusion matrix"], shown["Importance of columns"]
+    by_kind = shown["Predictions by kind"]
+    for values, axis in (
+        (matrix.data[0]["x"], matrix.layout["xaxis"]),
+        (matrix.data[0]["y"], matrix.layout["yaxis"]),
+        (bars.data[0]["y"], bars.layout["yaxis"]),
+        (by_kind.data[0]["x"], by_kind.layout["xaxis"]),
+    ):
+        assert values == axis["tickvals"] == [0, 1, 2]
+        assert sum(text == f"{long[:40]}..." for text in axis["ticktext"]) >= 2
+
+
+def test_what_of_many_classes_is_shown_is_said_and_the_most_frequent():
+    rng = np.random.default_rng(0)
+    code = np.concatenate([np.arange(40), rng.integers(20, 40, 360), np.repeat([38, 39], 100)])
+    table = pd.DataFrame({"x": code + rng.normal(size=600), "y": [f"L{one:02d}" for one in code]})
+    run = runs.run(table, "y", QUICK)
+    shown = pictures(run)
+    matrix = shown["Confusion matrix"]
+    rows = np.sum(matrix.data[0]["z"])
+    assert f"Of 40 classes the 30 most frequent, as both class and prediction: {rows} of 120 " in matrix.caption
+    common = set(run.test["actual"].value_counts().index[:3])
+    for heading in ("ROC", "Calibration", "Predictions by x"):
+        one = shown[heading]
+        assert one.caption.endswith(" Of 40 classes the 8 most frequent.")
+        assert common <= {line["name"].partition(" ")[0] for line in one.data}
+    assert not any("most frequent" in one.caption for one in pictures(trained(True)).values())
+
+
+def test_learning_says_whose_weights_were_kept():
+    run = spreading(300, metric="r2")
+    learning = pictures(run)["Learning"]
+    assert [line["name"] for line in learning.data] == ["train loss", "validation loss", "validation 1 - r2"]
+    assert learning.data[2]["y"] == run.fit.history["validation_metric"]
+    plotly.graph_objects.Figure({"data": learning.data, "layout": learning.layout})
+    run = dataclasses.replace(run, fit=run.fit._replace(best_epoch=3))
+    several = dataclasses.replace(run, preset=run.preset._replace(networks=5))
+    linear = dataclasses.replace(run, fit=run.fit._replace(best_epoch=0))
+    assert page._learning(run).caption == "The dotted line marks the epoch whose weights were kept, 3."
+    assert page._learning(several).caption.endswith("the dotted line marks the mean of these, 3.")
+    assert "at 0: no epoch was kept, but the linear model that" in page._learning(linear).caption

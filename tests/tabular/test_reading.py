@@ -16,13 +16,13 @@ from hypothesis import given
 from support.mangled import tables
 
 from viva_tensor.error import TensorError
-from viva_tensor.tabular import runs
+from viva_tensor.tabular import runs, streaming
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import DataError, diamonds_path, labels_of, numbers_of
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.reading import Reading, read, read_table
-from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
@@ -264,3 +264,16 @@ def test_memory_for_arrow_comes_from_where_it_came_before_when_a_file_has_been_r
     with pytest.raises(DataError):
         read_table(tmp_path / "wrong.csv")
     assert pa.default_memory_pool().backend_name == before
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_a_thread_that_the_system_refuses_to_arrow_is_a_matter_of_limits(tmp_path, monkeypatch, memory):
+    def refused(*_, **__):
+        raise pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable")
+
+    monkeypatch.setattr("pyarrow.csv.read_csv", refused)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(
+        DataError, match=r"t\.csv: Unknown error: .* allow more processes and threads \(ulimit -u\), or"
+    ):
+        streaming.read_or_stream(tmp_path / "t.csv", Reading(), Expected(), memory)

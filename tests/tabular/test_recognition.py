@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.labels import index_among, normal
-from viva_tensor.tabular.notation import Dates, Numbers, Times, is_plain, notation_from_dict, notation_to_dict
+from viva_tensor.tabular.notation import Dates, Numbers, Times, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.reading import read, read_table
 from viva_tensor.tabular.recognition import AmbiguousNumbers, Writing, recognise, recognise_all
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import MARKERS
 
 
@@ -161,6 +162,22 @@ class TestNumbers:
         with pytest.raises(DataError, match=re.escape(f"not '{other}' in row 1")):
             found([scaled] * 2)[0].notation.parse(pd.Series([scaled, other]))
 
+    @pytest.mark.parametrize(
+        ("words", "side"), [(["10.50", "10.50 CR"], "CR"), (["7,5 S", "8", "9"], "S"), (["5 Cr", "3 Dr", "0"], "Cr")]
+    )
+    def test_credit_and_debit_beside_some_amounts_are_not_dropped(self, words, side):
+        one, values = found(words)
+        assert values is None
+        assert one.note.endswith(f": if {side!r} is a sign, write it as '-' or '+' before the number")
+        with pytest.raises(DataError, match=re.escape(f"if {side!r} is a sign, write it as '-' or '+' before")):
+            found([*words[:1] * 40, *words[1:2]])
+        assert found(["20.5 C", "21 C", "0"])[1] == [20.5, 21, 0]
+
+    def test_points_and_commas_before_decimals_in_one_column_are_refused(self):
+        told = "'1,234.5' in row 1 with a point before decimals and '1.234,5' in row 0 with a comma; write all of them"
+        with pytest.raises(DataError, match=re.escape(told)):
+            found(["1.234,5", "1,234.5", "17"])
+
     def test_one_scaled_number_among_thousands_is_refused(self):
         with pytest.raises(DataError, match=r"but not '1\.2k' in row 3999"):
             found([*map(str, range(3999)), "1.2k"])
@@ -241,6 +258,38 @@ class TestDates:
         both = found(["05/03/2024", "01/02/2024"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y' or --date-format '%d/%m/%Y'")
 
+    @pytest.mark.parametrize(
+        ("word", "written"),
+        [
+            ("12/31/2023 11:00:00 AM", "%m/%d/%Y %I:%M:%S %p"),
+            ("04.03.2024 10:00:00", "%d.%m.%Y %H:%M:%S"),
+            ("2024-03-04 7:05 PM", "%Y-%m-%d %I:%M %p"),
+            ("2024-03-04 7:05", "%Y-%m-%d %H:%M"),
+            ("01-Mar-2024 06:05:00", "%d-%b-%Y %H:%M:%S"),
+            ("Fri 01 Mar 2024", "%a %d %b %Y"),
+        ],
+    )
+    def test_days_with_a_clock_or_the_name_of_the_day_are_named(self, word, written):
+        assert found([word])[0].note == f"c: text; if values such as {word!r} are dates: --date-format {written!r}"
+        both = found(["3/4/2024 7:05:00"])[0].note
+        assert both.endswith("--date-format '%m/%d/%Y %H:%M:%S' or --date-format '%d/%m/%Y %H:%M:%S'")
+
+    @pytest.mark.parametrize(
+        "words", [["2008/09", "2009/10", "-"], ["1999-00", *(f"20{i:02}-{i + 1:02}" for i in range(14))]]
+    )
+    def test_seasons_are_no_months(self, words):
+        for writing in (None, Writing(date_format="%d.%m.%Y")):
+            told = f"c: text; values such as {words[0]!r} are a year and the next"
+            assert found(words, writing)[0] == (None, told, "")
+        assert found(["2008/09", "2009/11"])[0].notation == Dates()
+        assert found(["2008/09"] * 3)[0].notation == Dates()
+
+    def test_a_format_is_that_of_some_dates_and_others_are_those_of_iso_8601(self):
+        given = Writing(date_format="%d.%m.%Y")
+        for words in (["2024-03-05", "NULL"], ["2024/03/05", "2023/12/31"]):
+            assert found(words, given)[0].notation == Dates()
+        assert found(["05.03.2024", "NULL"], given)[0].notation == Dates("%d.%m.%Y")
+
 
 class TestTimes:
     @pytest.mark.parametrize(
@@ -249,6 +298,7 @@ class TestTimes:
             (["10:30", "11:00"], [10.5, 11]),
             (["1:30:00", "24:00:00", "126:15:36"], [1.5, 24, 126.26]),
             (["-0:30", "00:00:00.5"], [-0.5, 0.5 / 3600]),
+            (["0 days 00:05:00", "1 days 02:00:00", "-1 days +23:30:00.000000"], [5 / 60, 26, -0.5]),
         ],
     )
     def test_hours(self, words, hours):

@@ -111,3 +111,20 @@ def test_losses_and_metrics_of_classes_and_functions_have_names_in_the_table_of_
     assert {("loss", "log-loss"), ("metric", "auc")} <= set(map(tuple, report.settings_table(run)))
     assert report.loss_in_words(nn.gamma_loss) == "gamma_loss"
     assert not any("viva_tensor." in text for text in everywhere(run)[:2])
+
+
+def test_the_share_that_a_quantile_wants_is_not_rounded(table):
+    run = tabular.run(table[["a", "b", "y"]], "y", QUICK, loss="quantile", quantile=0.9996)
+    assert report.verdict(run)[-1].endswith("; wanted are 99.96%.")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_settings_of_the_last_cycle_are_not_shown_as_those_of_all(table, count):
+    cycles = {"epochs", "patience", "validation_fraction"}
+    several = tabular.Members(count, 0, (4,), steps=5, cycles=2, parts=4)
+    run = tabular.run(table[["a", "b", "y"]], "y", several)
+    assert not cycles & report.record(run)["settings"].keys()
+    assert not cycles & {name for name, _ in report.settings_table(run)}
+    assert {"hidden", "optimizer", "batch_size", "test_fraction"} <= report.record(run)["settings"].keys()
+    one = tabular.run(table[["a", "b", "y"]], "y", QUICK)
+    assert cycles <= report.record(one)["settings"].keys()

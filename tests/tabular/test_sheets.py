@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular.data import DataError, numbers_of
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.typed_columns import Expected
 
 
 @pytest.fixture
@@ -132,3 +132,11 @@ def test_durations_and_times_beyond_a_day_are_hours(tmp_path, odd, form):
     book.save(tmp_path / "t.xlsx")
     found = numbers_of(read(tmp_path / "t.xlsx").table["t"])
     assert found.tolist() == pytest.approx([math.nan if i == 4 else i / 2 for i in range(60)], nan_ok=True)
+
+
+def test_formulas_that_no_spreadsheet_has_calculated_are_told(sheet):
+    said = "formulas without stored values; open the file once in a spreadsheet and save it"
+    source = read(sheet(a=[1, 2], b=["=A2+1", "=A3+1"], c=[None, None], d=[None, "=A3*2"]))
+    assert source.notes == (f"b, d: {said}",)
+    assert source.table["a"].tolist() == [1, 2]
+    assert read(sheet(a=[1, 2], b=[None, None])).notes == ()

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.reading import read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.stored_text import SAMPLE, judged
-from viva_tensor.tabular.typed_columns import Expected
 
 
 def test_only_columns_that_may_be_more_than_labels_are_read_whole(tmp_path, monkeypatch):

@@ -21,12 +21,12 @@ from viva_tensor.tabular import features, memory, packed, streamed_rows, streami
 from viva_tensor.tabular.column_choice import fit_encoding
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.packing import Packing
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.streaming import Stream, read_or_stream, sample, stream
-from viva_tensor.tabular.typed_columns import Expected
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=2, batch_size=64)
@@ -112,6 +112,15 @@ def test_each_row_has_the_same_chance_to_be_drawn():
     assert abs(counts - 40).max() < 5 * np.sqrt(36)  # five standard deviations
 
 
+@pytest.fixture(params=[1, 2])
+def arrow_threads(request):
+    before = pa.cpu_count()
+    pa.set_cpu_count(request.param)
+    yield
+    pa.set_cpu_count(before)
+
+
+@pytest.mark.usefixtures("arrow_threads")
 def test_a_column_may_hold_more_than_its_first_rows_do(tmp_path):
     rows = [f"{i},,{i % 5},2020-01-0{i % 9 + 1}" for i in range(ROWS)]
     rows[2000] = "2000.5,7,n/k,2020-01-01T10:00"

@@ -89,6 +89,20 @@ class TestCheckpoint:
             )
         assert (tmp_path / "c").read_bytes() == before
 
+    def test_of_a_run_with_another_test(self, tmp_path):
+        path = tmp_path / "c"
+        given = self.X, self.X, self.SETTINGS
+        train.fit(*given, checkpoint=path, test_digest="a")
+        with pytest.raises(InvalidValue, match="written with other rows for the test"):
+            train.fit(*given, checkpoint=path, test_digest="b", resume=True)
+        train.fit(*given, checkpoint=path, test_digest="a", resume=True)
+        kept = checkpoint.load(path)
+        del kept.metadata["test"]
+        checkpoint.save(path, kept)  # as an older version wrote it
+        train.fit(*given, checkpoint=path, test_digest="b", resume=True)
+        with pytest.raises(InvalidValue, match="test_digest=3"):
+            train.fit(*given, checkpoint=path, test_digest=3)
+
     def test_other_files(self, tmp_path):
         with pytest.raises(InvalidValue, match="resume without a checkpoint"):
             train.fit(self.X, self.X, QUICK, resume=True)
@@ -121,8 +135,9 @@ class TestCheckpoint:
 
     @pytest.mark.parametrize(
         "options",
-        [{"checkpoint_epochs": -3}, {"checkpoint_epochs": 3}, {"checkpoint_minutes": "a"}, {"checkpoint_minutes": 5}],
-    )
+        [{"checkpoint_epochs": -3}, {"checkpoint_epochs": 3}, {"checkpoint_minutes": "a"}, {"checkpoint_minutes": 5},
+         {"test_digest": "a"}],
+    )  # fmt: skip
     def test_intervals_of_no_checkpoint(self, options):
         (name,) = options
         with pytest.raises(InvalidValue, match=f"{name}=.* without a checkpoint"):

@@ -11,7 +11,8 @@ from typing import Any, NoReturn, TypeVar
 from viva_tensor.error import NoOperator
 
 C = TypeVar("C", bound=type)
-WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data"
+WITHOUT_GRADIENT = "it has no derivative; compute it with NumPy from .data, the values as they were recorded"
+COMPARISONS = {"lt": ("<", "less"), "le": ("<=", "less_equal"), "gt": (">", "greater"), "ge": (">=", "greater_equal")}
 Refused = dict[str, tuple[str, str]]  # {name of a method: (operator, hint)}
 
 
@@ -41,8 +42,8 @@ ARITHMETIC: Refused = {
     "__abs__": ("abs()", "call autograd.abs(tape, a)"),
 }
 ORDER: Refused = {
-    f"__{name}__": (symbol, "compare the values: a.data")
-    for name, symbol in {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items()
+    f"__{name}__": (symbol, f"call autograd.{function}(tape, a, b); of a.data a program keeps the recorded values")
+    for name, (symbol, function) in COMPARISONS.items()
 }
 INDEXING: Refused = {
     "__getitem__": ("[]", "call autograd.slice(tape, a, index), or index the values: a.data"),
@@ -62,6 +63,24 @@ VALUES: Refused = {
     "__array_function__": ("numpy", "call the function of this kind in autograd, or take the values: a.data"),
     "__array_ufunc__": ("numpy", "call the function of this kind in autograd, or take the values: a.data"),
 }
+
+
+ATTRIBUTES = {
+    "T": "call autograd.transpose(tape, a)",
+    "backward": "call autograd.backward(tape, a)",
+    "detach": "call autograd.stop_gradient(tape, a)",
+    "grad": "autograd.backward(tape, loss)[a] is its gradient",
+    "item": "take the value: float(a.data)",
+    "numpy": "take the values: a.data",
+    "size": "count the values: a.data.size",
+}
+FUNCTIONS = "operations are functions that take a tape, such as autograd.sum(tape, a)"
+
+
+def missing(variable: object, name: str) -> NoReturn:
+    """Raise AttributeError with what takes the place of an attribute or method that a variable does not have."""
+    got = f"{type(variable).__name__!r} object has no attribute {name!r}"
+    raise AttributeError(f"{got}; {ATTRIBUTES.get(name, FUNCTIONS)}", name=name, obj=variable)
 
 
 def refuses(*kinds: Refused) -> Callable[[C], C]:

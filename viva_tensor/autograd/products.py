@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from viva_tensor.autograd import operations
-from viva_tensor.autograd.functions import Operand, both
+from viva_tensor.autograd.functions import Operand, both, mul
 from viva_tensor.autograd.reductions import sum
 from viva_tensor.autograd.shaping import expand_dims, reshape, squeeze, transpose
 from viva_tensor.autograd.tape import (
@@ -58,7 +58,7 @@ def einsum(tape: Tape, subscripts: str, *operands: Variable) -> Traced[Variable]
     """Record sums of products over named axes, of one or two operands; see :func:`numpy.einsum`.
 
     Two operands become one product of batches of matrices: letters that both have and the result lacks are summed in
-    it, those that all three have are its batch.
+    it, those that all three have are its batch. Without letters to sum they are multiplied element by element.
 
     Parameters
     ----------
@@ -137,30 +137,47 @@ def _contracted(
     batch = [letter for letter in a_name if letter in b_name and letter in result]
     depth = [letter for letter in a_name if letter in b_name and letter not in result]
     rows, columns = [one for one in a_name if one not in b_name], [one for one in b_name if one not in a_name]
+    name = "".join((*batch, *rows, *columns))
+    if not depth:
+        a, tape = _ordered(tape, a, a_name, "".join(batch + rows))
+        b, tape = _ordered(tape, b, b_name, "".join(batch + columns))
+        a, tape = _widened(tape, a, len(columns), a.ndim)
+        b, tape = _widened(tape, b, len(rows), len(batch))
+        product, tape = mul(tape, a, b)
+        return name, product, tape
     sizes = dict(zip(a_name + b_name, a.shape + b.shape, strict=True))
     a, tape = _grouped(tape, a, a_name, (batch, rows, depth))
     b, tape = _grouped(tape, b, b_name, (batch, depth, columns))
     product, tape = matmul(tape, a, b)
-    shape = [sizes[letter] for letter in (*batch, *rows, *columns)]
-    if product.shape != tuple(shape):
-        product, tape = _reshaped(tape, product, shape)
-    return "".join((*batch, *rows, *columns)), product, tape
+    single = [axis for axis, group in ((-2, rows), (-1, columns)) if not group]
+    if single:
+        product, tape = squeeze(tape, product, single)
+    if max(len(rows), len(columns)) > 1:
+        product, tape = reshape(tape, product, [sizes[letter] for letter in name])
+    return name, product, tape
 
 
 def _grouped(tape: Tape, x: Variable, name: str, groups: tuple[Sequence[str], ...]) -> Traced[Variable]:
     """Record x with its axes in groups, each of them but the first joined to one axis."""
     x, tape = _ordered(tape, x, name, "".join(letter for group in groups for letter in group))
     batch, *others = groups
-    if all(len(group) == 1 for group in others):
-        return Traced(x, tape)
-    sizes = iter(x.shape)
-    shape = [next(sizes) for _ in batch] + [math.prod(next(sizes) for _ in group) for group in others]
-    return _reshaped(tape, x, shape)
+    if any(len(group) > 1 for group in others):
+        counts = [1] * len(batch) + [len(group) for group in others if group]
+        axes = iter(range(x.ndim))
+        joined = tuple(tuple(next(axes) for _ in range(count)) for count in counts)
+        shape = [math.prod(x.shape[axis] for axis in group) for group in joined]
+        x, tape = record(tape, operations.RESHAPE, x, shape=operations.JoinedAxes(shape, joined))
+    for number, group in enumerate(others):
+        if not group:
+            x, tape = expand_dims(tape, x, len(batch) + number)
+    return Traced(x, tape)
 
 
-def _reshaped(tape: Tape, x: Variable, shape: Sequence[int]) -> Traced[Variable]:
-    """Record x in another shape, whose first size a program may derive anew."""
-    return reshape(tape, x, (-1, *shape[1:]) if shape and x.data.size else shape)
+def _widened(tape: Tape, x: Variable, count: int, place: int) -> Traced[Variable]:
+    """Record x with so many new axes of size 1 at a place."""
+    for _ in range(count):
+        x, tape = expand_dims(tape, x, place)
+    return Traced(x, tape)
 
 
 def _ordered(tape: Tape, x: Variable, name: str, wanted: str) -> Traced[Variable]:

@@ -205,7 +205,7 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axes = None, keepdims: b
 def logsumexp(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record :math:`\ln \sum e^{x}` over all elements or over the given axes, without overflow.
 
-    The gradient is the softmax; where all elements are -∞, it is NaN.
+    The gradient is the softmax; where all elements are -∞, it is NaN, and where one is ∞, 0.
 
     Raises
     ------

@@ -42,7 +42,8 @@ __all__ = [
 
 _Slice = builtins.slice
 _ALL = _Slice(None)
-_WHOLE = tuple(_Slice(start, None, step) for start in (None, 0) for step in (None, 1))  # for any size
+# for any size
+_WHOLE = (*(_Slice(start, None, step) for start in (None, 0) for step in (None, 1)), _Slice(None, None, -1))
 
 
 def frozen(axis: Axes) -> Axes:
@@ -339,7 +340,10 @@ def stack(tape: Tape, variables: Iterable[Variable], axis: Whole = 0) -> Traced[
            [2., 2.]], dtype=float32)
     """
     parts = []
-    for variable in several("stack", "variables", variables):
+    variables = several("stack", "variables", variables)
+    if not variables:
+        raise DimensionError("nothing to join", operation="stack", hint="give at least one variable")
+    for variable in variables:
         part, tape = expand_dims(tape, variable, axis)
         parts.append(part)
     return concatenate(tape, parts, axis)

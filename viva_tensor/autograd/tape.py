@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ from viva_tensor.autograd import _tape, operations
 from viva_tensor.autograd._tape import Nodes, Record, leaf
 from viva_tensor.autograd._tape import new_variables as new_variables  # of which optimisers make many at once
 from viva_tensor.autograd.operations import Operation
-from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, refuses
+from viva_tensor.autograd.operators import ARITHMETIC, INDEXING, ORDER, VALUES, missing, refuses
 from viva_tensor.error import ForeignVariable, InvalidValue, NoOperator
 from viva_tensor.kernels.arrays import Array, as_array, freeze, may_change
 from viva_tensor.kernels.checks import is_iterable
@@ -74,6 +74,9 @@ class Variable(Unchanging, Record):
     @property
     def ndim(self) -> int:
         return self.data.ndim
+
+    def __getattr__(self, name: str) -> NoReturn:
+        missing(self, name)
 
     def __format__(self, spec: str) -> str:
         if spec:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from viva_tensor.autograd import Node
+from viva_tensor.autograd import Node, operations
 from viva_tensor.autograd.operations import Axis
+from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array
 
 INT64 = 7  # the number of the type in ONNX
@@ -113,9 +114,13 @@ def _mean_squared_error(graph: Graph, node: Node, pred: str, target: str) -> str
 
 
 def _reshape(graph: Graph, node: Node, x: str) -> str:
-    (before,), shape = node.inputs, node.output.shape
-    sizes = shape if graph.larger[before.id].shape == before.shape else (-1, *shape[1:])
-    return graph.add("Reshape", x, graph.integers(sizes), allowzero=int(0 in shape))
+    shape = node.output.shape
+    now = zip(shape, graph.larger[node.output.id].shape, strict=True)
+    sizes = tuple(size if size == larger else -1 for size, larger in now)
+    if sizes.count(-1) > 1:
+        hint = "export the output before it"
+        raise InvalidValue(f"{shape} grows along several axes", operation="export.onnx of reshape", hint=hint)
+    return graph.add("Reshape", x, graph.integers(sizes), allowzero=int(0 in sizes))
 
 
 def _slice(graph: Graph, node: Node, x: str) -> str:
@@ -126,6 +131,8 @@ def _slice(graph: Graph, node: Node, x: str) -> str:
     axes, starts, counts, steps = np.array(cut, np.int64).T
     ends = starts + counts * steps
     ends[ends < 0] = np.iinfo(np.int64).min  # ONNX would count them from the end
+    open_sized = [isinstance(node.attributes["spans"][axis], operations.OpenSize) for axis in axes]
+    starts = np.where(open_sized, np.iinfo(np.int64).max, starts)  # from the last of any number
     return graph.add("Slice", x, *map(graph.integers, (starts, ends, axes, steps)))
 
 

@@ -14,8 +14,8 @@ from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
-from viva_tensor.program.lowering import leading, stretched
 from viva_tensor.program.source import Source, source_of
+from viva_tensor.program.stretching import Stretching
 
 OPSET = 20
 IR_VERSION = 9  # the oldest that has this opset
@@ -120,7 +120,9 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
 
 def _with_one_more_row(source: Source) -> dict[int, Array]:
     """Return the value of each variable for a batch of one more row: the axes that grow, and proof that they can."""
-    rows, values = source.batch, {}
+    rows = source.batch
+    values: dict[int, Array] = {}
+    stretching = Stretching(source.nodes, lambda number: values[number].shape)
     for variable, batched in zip(source.inputs, source.batched, strict=True):
         data = variable.data
         values[variable.id] = np.resize(data, (rows[0] + 1, *data.shape[1:])) if batched else data
@@ -130,7 +132,7 @@ def _with_one_more_row(source: Source) -> dict[int, Array]:
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
-            values[node.output.id] = node.operation.forward(*arrays, **stretched(node, leading(node, arrays).shape))
+            values[node.output.id] = node.operation.forward(*arrays, **stretching.attributes(node))
         except (TensorError, ValueError) as error:
             raise InvalidValue(
                 f"%{node.output.id} = {node.operation.name} fits batches of {rows[0]} rows only ({error})",

@@ -133,14 +133,14 @@ def group_folders(root: Path, group: str) -> list[Path]:
 def _limit(*files: Path) -> float:
     """Return quota / period from one file (v2) or two (v1); infinite without a limit: no file, "max" or -1."""
     try:
-        quota, period = (int(number) for file in files for number in file.read_text().split())
+        quota, period = (int(number) for file in files for number in file.read_text("ascii").split())
         return quota / period if quota > 0 and period > 0 else math.inf
     except (OSError, OverflowError, ValueError):
         return math.inf
 
 
 try:
-    _quota = quota_from(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
+    _quota = quota_from(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text("utf-8"))
 except (OSError, ValueError):
     _quota = 0
 _team.set_quota(_quota)

@@ -19,12 +19,12 @@ from viva_tensor.program.builder import Builder
 from viva_tensor.program.emission import Holdings
 from viva_tensor.program.gradients import SEPARATE, complete, gradients, layouts_with_gradients
 from viva_tensor.program.instructions import Buffer, Instruction, Shapes, Symbol
-from viva_tensor.program.lowering import leading, stretched
 from viva_tensor.program.planning import Plan, Plans, plan
 from viva_tensor.program.run import Run
 from viva_tensor.program.source import Part, Source
 from viva_tensor.program.step import Step
 from viva_tensor.program.store import Block, ParameterStore
+from viva_tensor.program.stretching import Stretching
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -34,11 +34,12 @@ _LINEAR = {
     operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE, operations.EXPAND_DIMS,
     operations.TRANSPOSE,
 }  # fmt: skip
-_REDUCTIONS = {operations.SUM, operations.MEAN}
+_NO_SUMS = {operations.MAX, operations.MIN, operations.NORM}
+_REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
 
 
 def check_loss(source: Source) -> None:
-    """Raise InvalidValue if the loss surely contains a sum over the rows of a batch that no mean follows.
+    """Raise InvalidValue if the loss surely contains a sum, extreme or norm over the rows of a batch, but no mean.
 
     As gradients of parts are averaged, those of a sum would be divided by the number of parts.
     """
@@ -51,17 +52,18 @@ def check_loss(source: Source) -> None:
         if not _reduces_rows(node, more):
             terms.update(_terms(node, changing))
         elif node.operation is not operations.MEAN:
-            got = f"the loss contains a sum over rows, %{node.output.id} on the tape, which micro_batch would split"
+            what = node.operation.name if node.operation in _NO_SUMS else "sum"
+            got = f"the loss contains a {what} over rows, %{node.output.id} on the tape, which micro_batch would split"
             hint = "reduce it by mean, or leave micro_batch out"
             raise InvalidValue(got, operation="compile_step", hint=hint)
 
 
 def _terms(node: Node, changing: set[int]) -> list[int]:
-    """Return what a node is the sum of, up to factors that no input changes."""
-    terms = [variable.id for variable in node.inputs if variable.id in changing]
-    scaled = node.operation is operations.MUL and len(terms) == 1
-    divided = node.operation is operations.DIV and node.inputs[1].id not in changing
-    return terms if node.operation in _LINEAR | _REDUCTIONS or scaled or divided else []
+    """Return what a node is the sum of, or a function of one of; of quotients and products of two it says nothing."""
+    inputs = node.inputs[:1] if node.operation in (operations.CHOSEN, operations.REJECTED) else node.inputs
+    terms = [variable.id for variable in inputs if variable.id in changing]
+    of_one = len(terms) == 1 and (node.operation.keeps_axes or node.operation.broadcasts)
+    return terms if of_one or node.operation in _LINEAR | _REDUCTIONS else []
 
 
 def _from_inputs(source: Source) -> set[int]:
@@ -89,7 +91,8 @@ def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
 
 def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
     """Return the shape of each variable for a batch of one more row; none if the recorded pass fits no such batch."""
-    shapes = {}
+    shapes: dict[int, tuple[int, ...]] = {}
+    stretching = Stretching(source.nodes, shapes.__getitem__)
     for variable, batched in zip(source.inputs, source.batched, strict=True):
         shape = variable.shape
         shapes[variable.id] = (shape[0] + 1, *shape[1:]) if batched else shape
@@ -97,7 +100,7 @@ def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
         for node in source.nodes:
             if node.output.id not in shapes:
                 known = [shapes[variable.id] for variable in node.inputs]
-                attributes = stretched(node, leading(node, known)) if known else {}
+                attributes = stretching.attributes(node)
                 shapes[node.output.id] = node.operation.shape(*known, **attributes) if known else node.output.shape
     except (TensorError, ValueError, IndexError):
         return {}

@@ -51,7 +51,7 @@ def compile_step(
     params : Variable, or any tree of tuples, NamedTuples, lists and dicts of them
         What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
-        Leaves that each call replaces, at most 16. The first that has axes says how many rows a batch has; those with
+        Leaves that each call replaces, from 1 to 16. The first that has axes says how many rows a batch has; those with
         as many rows change with it.
     optimizer : SGD, Adam, AdamW, RMSprop or Lion
     factors : Factors, or a tree of them, optional
@@ -65,8 +65,8 @@ def compile_step(
     micro_batch : int, optional
         Batches are computed in parts of at most so many rows, one after another in the memory of one, and their
         gradients averaged for one update, weighted by their rows: the step of the whole batch, for a loss that is a
-        mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum
-        over rows would be divided by the number of parts, and is refused where that can be seen. Each part draws its
+        mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum,
+        an extreme or a norm over rows would be another one, and is refused where that can be seen. Each part draws its
         own dropouts. Inputs with as many rows as the first that has any are divided; others are given to each part
         whole.
     comm : mpi4py.MPI.Intracomm, optional

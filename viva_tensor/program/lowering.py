@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_major
+from viva_tensor.program.stretching import Stretching
 
 
 class Lowered(NamedTuple):
@@ -43,74 +43,6 @@ def needed(nodes: Sequence[Node], outputs: Sequence[Variable]) -> list[Node]:
             wanted.update(variable.id for variable in node.inputs)
             kept.append(node)
     return kept[::-1]
-
-
-def stretched(node: Node, shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """Return a node's attributes for a leading input of this shape, which may have more or fewer rows than recorded.
-
-    Raises
-    ------
-    InvalidShape
-        If the recorded attributes make sense only for the recorded number of rows.
-
-    Examples
-    --------
-    >>> from viva_tensor import autograd
-    >>> x, tape = autograd.new_constant(autograd.new_tape(), np.ones((4, 6)))
-    >>> y, tape = autograd.reshape(tape, x, (4, 3, 2))
-    >>> dict(stretched(tape.nodes()[y.id], (5, 6)))
-    {'shape': (5, 3, 2)}
-    """
-    attributes = node.attributes
-    recorded = leading(node, node.inputs).data.shape if node.inputs else shape
-    if recorded == shape:
-        return attributes
-    if node.operation is operations.RESHAPE:
-        return {"shape": _reshaped(attributes["shape"], recorded, shape)}
-    if node.operation in (operations.SLICE, operations.PLACE):
-        whole = zip(attributes["spans"], recorded, shape, strict=True)
-        return {"spans": tuple(_stretched_span(span, size, now, recorded, shape) for span, size, now in whole)}
-    return attributes
-
-
-def leading(node: Node, values: Sequence[Any]) -> Any:
-    """Return which of a node's inputs gives its attributes their sizes."""
-    return values[1 if node.operation is operations.PLACE else 0]
-
-
-def _stretched_span(
-    span: tuple[int, ...], size: int, now: int, recorded: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[int, ...]:
-    if size == now:
-        return span
-    if isinstance(span, operations.OpenSize):
-        return operations.OpenSize((0, now, 1))
-    raise InvalidShape(
-        f"{shape}, recorded as some rows of {recorded}",
-        operation="slice",
-        hint="give as many rows as were recorded, or take all rows with :",
-    )
-
-
-def _reshaped(wanted: tuple[int, ...], recorded: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a recorded shape for another number of rows: -1 is what remains, a multiple of the rows goes along.
-
-    What remains is other rows only if the sizes after -1 divide what comes after the axis of rows.
-    """
-    first, *others = wanted or (1,)
-    rest = math.prod(others)
-    if isinstance(wanted, operations.RowGroups):
-        return operations.RowGroups((math.prod(shape) // rest, *others))
-    rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
-    if isinstance(wanted, operations.OpenSize) and rest and math.prod(shape[rows + 1 :]) % rest == 0:
-        return operations.OpenSize((math.prod(shape) // rest, *others))
-    if recorded[0] < 2 or first % recorded[0] or recorded[1:] != shape[1:]:
-        raise InvalidShape(
-            f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows",
-            operation="reshape",
-            hint="give as many rows as were recorded, or reshape to (-1, ...)",
-        )
-    return (first // recorded[0] * shape[0], *others)
 
 
 def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None:
@@ -199,6 +131,8 @@ def lower(
     """
     build = Builder(outputs[0].data.dtype, seeds)
     symbols: dict[int, Symbol] = {}
+    attributes: dict[int, Mapping[str, Any]] = {}
+    stretching = Stretching(nodes, lambda number: symbols[number].shape)
     for index, (variable, shape) in enumerate(zip(inputs, shapes, strict=True)):
         symbols[variable.id] = _leaf(Buffer("input", 0, index, name=f"input{index}"), shape)
     parameters = []
@@ -212,7 +146,8 @@ def lower(
         if node.inputs:
             values = [symbols[variable.id] for variable in node.inputs]
             _check_before(node, values)
-            result = _lower(build, node.operation, *values, **stretched(node, leading(node, values).shape))
+            attributes[node.output.id] = stretching.attributes(node)
+            result = _lower(build, node.operation, *values, **attributes[node.output.id])
             if node.operation.broadcasts or node.operation in (operations.BROADCAST, operations.BATCH_MATMUL):
                 _check_repeats(node, values, result)
             symbols[node.output.id] = result
@@ -220,7 +155,8 @@ def lower(
             symbols[node.output.id] = _constant(node.output.data, f"c{node.output.id}")
     result, parts = _outputs(build, [symbols[output.id] for output in outputs], in_place=optimizer is None)
     if optimizer is not None:
-        known = _backward(build, nodes, outputs[0], symbols, {variable.id for variable in params}, weight)
+        wanted = {variable.id for variable in params}
+        known = _backward(build, nodes, attributes, outputs[0], symbols, wanted, weight)
         grads = []
         for variable, parameter in zip(params, parameters, strict=True):
             grad = known.get(variable.id)
@@ -265,7 +201,13 @@ def _lower(build: Builder, operation: Operation, *symbols: Symbol, **attributes:
 
 
 def _backward(
-    build: Builder, nodes: Sequence[Node], loss: Variable, symbols: dict[int, Symbol], wanted: set[int], weight: float
+    build: Builder,
+    nodes: Sequence[Node],
+    attributes: Mapping[int, Mapping[str, Any]],
+    loss: Variable,
+    symbols: Mapping[int, Symbol],
+    wanted: set[int],
+    weight: float,
 ) -> dict[int, Symbol]:
     """Return the gradients of variables, computed in the order of ``autograd.backward`` and so with its bits."""
     tracked = set(wanted)
@@ -287,11 +229,10 @@ def _backward(
         if grad is None or not node.inputs:
             continue
         arrays = [symbols[variable.id] for variable in node.inputs]
-        attributes = stretched(node, leading(node, arrays).shape)
         for variable, rule in zip(node.inputs, node.operation.gradients, strict=True):
             more = None
             if rule is not None and variable.id in tracked:
-                more = rule(do, grad, symbols[node.output.id], *arrays, **attributes)
+                more = rule(do, grad, symbols[node.output.id], *arrays, **attributes[node.output.id])
             if more is not None:
                 known = grads.get(variable.id)
                 grads[variable.id] = more if known is None else do(operations.ADD, known, more)

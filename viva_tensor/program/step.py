@@ -335,12 +335,12 @@ class Step:
         return Traced(replaced(self._tree, new.__getitem__), tape)
 
     def state(self) -> State:
-        """Return copies of all that a step changes."""
+        """Return copies of all that a step changes but the generator of dropouts, ``rng.bit_generator.state``."""
         with self._lock:
             return self._store.state(self.steps)
 
     def restore(self, state: State) -> None:
-        """Go on from a state, bit for bit.
+        """Go on from a state, bit for bit; with dropouts, if the generator is put back, too.
 
         Raises
         ------

@@ -10,8 +10,9 @@ import pandas as pd
 from sklearn.utils import check_array
 
 from viva_tensor.error import InvalidValue
-from viva_tensor.tabular.data import as_table, in_native_order, label_of, rows_of
-from viva_tensor.tabular.typed_columns import without_missing
+from viva_tensor.tabular.data import as_table, label_of, rows_of
+from viva_tensor.tabular.missing_words import without_missing
+from viva_tensor.tabular.parquet import readable
 
 
 class Frame(NamedTuple):
@@ -51,7 +52,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     >>> as_frame(np.zeros((2, 3))).table.columns.tolist()
     ['x0', 'x1', 'x2']
     """
-    if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | None):
+    if isinstance(missing, str) or not isinstance(missing, Sequence | np.ndarray | pd.Series | pd.Index | None):
         raise InvalidValue(f"missing={missing!r}, wanted a sequence of words or numbers", operation="fit")
     if isinstance(X, list | tuple) and any(map(np.ma.is_masked, X)):
         X = np.ma.vstack(X)
@@ -59,13 +60,15 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
         cells = X.data.astype(object)
         cells[np.ma.getmaskarray(X)] = None
         X = cells
-    two = len(getattr(X, "shape", ())) == 2
-    if two and hasattr(X, "__arrow_c_stream__"):
+    lazy = type(X).__name__ == "LazyFrame"  # which is told what to do
+    if lazy or (hasattr(X, "__arrow_c_stream__") and len(getattr(X, "shape", (0, 0))) == 2):
         table = X if isinstance(X, pd.DataFrame) else as_table(X)
         table = rows_of(table, 0, len(table))
         if len(table) < rows or not len(table.columns):  # raises in scikit-learn's words
             check_array(np.zeros(table.shape), ensure_min_samples=rows)
         named = all(isinstance(name, str) for name in table.columns)
+        if named:
+            table = table.set_axis(list(map(str, table.columns)), axis=1)  # NumPy's would be found under no name
         given: Any = table
     else:
         given = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=rows)
@@ -79,7 +82,7 @@ def as_frame(X: Any, missing: Sequence[Any] | None = None, rows: int = 1, operat
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise InvalidValue(f"X has two columns named {twice!r}", operation=operation, hint="rename one")
-    return Frame(without_missing(in_native_order(table), words_of(missing)), given, named)
+    return Frame(without_missing(readable(table), words_of(missing)), given, named)
 
 
 def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,9 @@ def check_no_times(y: Any) -> None:
     """
     dtype: Any = getattr(y, "dtype", None)  # also of pandas, whose dates with a time zone are objects to NumPy
     dtype = dtype if hasattr(dtype, "kind") else np.asarray(y).dtype
-    if dtype.kind in "mM":
-        what, hint = ("dates", "the days since one of them") if dtype.kind == "M" else ("durations", "them in seconds")
-        raise InvalidValue(f"y holds {what} ({dtype}), wanted numbers", operation="fit", hint=f"give {hint}, say")
+    kind, found = dtype.kind, str(dtype)
+    if kind == "O" and (objects := np.asarray(y, object).ravel()).size and isinstance(objects[0], date | timedelta):
+        kind, found = "m" if isinstance(objects[0], timedelta) else "M", type(objects[0]).__name__
+    if kind in "mM":
+        what, hint = ("dates", "the days since one of them") if kind == "M" else ("durations", "them in seconds")
+        raise InvalidValue(f"y holds {what} ({found}), wanted numbers", operation="fit", hint=f"give {hint}, say")

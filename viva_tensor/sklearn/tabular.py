@@ -31,9 +31,9 @@ from viva_tensor.train import Settings
 class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
     """Regression on tables as they are, with scikit-learn's interface.
 
-    Numbers, booleans, durations and dates are standardised, text and categories one-hot encoded, missing values marked
-    and filled, all fitted in ``fit``. Text is categories, also that of numbers; a column of text that differs in nearly
-    every row is left out, with a warning. What is trained is one network, or the mean of five, as
+    Numbers, booleans, durations, times of day and dates are standardised, text and categories one-hot encoded, missing
+    values marked and filled, all fitted in ``fit``. Text is categories, also that of numbers; a column of text that
+    differs in nearly every row is left out, with a warning. What is trained is one network, or the mean of five, as
     :func:`viva_tensor.tabular.run` decides. A part of the rows is set aside to stop training; none for a test.
 
     Parameters
@@ -166,8 +166,8 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
 
     def _targets(self, y: Any) -> pd.Series[Any]:
         check_present(y)
-        numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         check_no_times(y)
+        numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return pd.Series(column_or_1d(numbers, warn=True))
 
 
@@ -265,8 +265,6 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
 
     def _targets(self, y: Any) -> pd.Series[Any]:
         check_present(y)
-        if isinstance(y, pd.Series) and pd.api.types.is_bool_dtype(y):
-            y = np.asarray(y, dtype=bool)  # also of pandas' own kind, which would become numbers
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         _check_order(values)
         check_classification_targets(values)

@@ -19,11 +19,15 @@ from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
 from viva_tensor.sklearn.refusals import as_before_if_refused
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
+from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.typed_columns import times_as_hours
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 
@@ -92,7 +96,11 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         choice = self._choice
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
-        table, y_kept, weights = frame.table, y, None
+        categorical, words = self._categorical(frame), words_of(self.missing)
+        timed = times_as_hours(frame.table, Expected(text=categorical))
+        drop_missing(frame.table, words, Expected(only=timed), timed)
+        y_kept = plain = without_mask(y)
+        table, weights = frame.table, None
         if sample_weight is not None:
             check_consistent_length(table, y)
             each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
@@ -101,15 +109,14 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            table, y_kept, weights = table[kept], np.asarray(y)[kept], weights[kept]
+            table, y_kept, weights = table[kept], np.asarray(plain)[kept], weights[kept]
         column = self._targets(y_kept)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
-        categorical = self._categorical(frame)
         whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
         # what numbers the rows is a feature like others here, since the caller chose the columns
         roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
-        writing = Writing(missing=words_of(self.missing))
+        writing = Writing(missing=words)
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked())
@@ -148,12 +155,13 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _categorical(self, frame: Frame) -> tuple[str, ...]:
         """Return the names of columns that are said to be categories, by name or index."""
-        given = self.categorical
+        given, names = self.categorical, list(frame.table.columns)
         if given is None:
             return ()
-        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index):
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index | pd.Series):
             raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
-        names = list(frame.table.columns)
+        if isinstance(given, pd.Series):  # a mask may have the names of columns, in any order
+            given = (given[names] if set(given.index) == set(names) else given).tolist()
         if len(given) and all(isinstance(one, bool | np.bool_) for one in given):
             if len(given) != len(names):
                 got = f"categorical is a mask of {len(given)}, and X has {len(names)} columns"
@@ -189,7 +197,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         validate_data(self, frame.given, reset=False, skip_check_array=True)
         if names is None:
             names = [f"x{i}" for i in range(frame.table.shape[1])]
-        return self.model_.predict(frame.table.set_axis(list(names), axis=1))
+        table = frame.table.set_axis(list(names), axis=1)
+        _check_no_bytes(table, self.model_.encoding.columns)
+        return self.model_.predict(table)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -197,6 +207,25 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
+
+
+def without_mask(y: Any) -> Any:
+    """Return integers or booleans of pandas' or Arrow's own kinds as NumPy's, if none is missing; others as they are.
+
+    NumPy would make floats or objects of them.
+
+    Examples
+    --------
+    >>> without_mask(pd.Series([2**60, 2**60 + 1], dtype="Int64")).tolist()
+    [1152921504606846976, 1152921504606846977]
+    >>> without_mask(pd.DataFrame({"y": [True, False]}, dtype="boolean")).tolist()
+    [[True], [False]]
+    """
+    column = y.iloc[:, 0] if isinstance(y, pd.DataFrame) and y.shape[1] == 1 else y
+    kind = getattr(getattr(column, "dtype", None), "numpy_dtype", None)  # which pandas' own kinds alone have
+    if kind is None or kind.kind not in "iub" or column.isna().any():
+        return y
+    return column.to_numpy(kind).reshape(y.shape)
 
 
 def check_present(y: Any) -> None:
@@ -223,6 +252,16 @@ def _validated(choice: Choice, fraction: float | None) -> Choice:
         got = f"validation_fraction={fraction} beside the preset {choice.preset}"
         raise InvalidValue(got, operation="fit", hint="give at most a half")
     return replace(choice, settings=replace(members, parts=min(MOST_PARTS, round(1 / fraction))))
+
+
+def _check_no_bytes(table: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Raise if bytes are where text was learned, of which they would silently be no category."""
+    for one in columns:
+        if not isinstance(one, Categorical) or pd.api.types.infer_dtype(table[one.name], skipna=True) != "bytes":
+            continue
+        if not any(label.startswith(("b'", 'b"')) for label in one.categories):
+            got = f"column {one.name!r} holds bytes, wanted text as in fit"
+            raise InvalidValue(got, operation="predict", hint=f"decode them: X[{one.name!r}].str.decode('utf-8')")
 
 
 def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:

@@ -25,6 +25,7 @@ from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import settings_for
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.fitting import Fitted, fit
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.model import Model, Run, load
@@ -35,7 +36,6 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.runs import run
 from viva_tensor.tabular.saving import save
 from viva_tensor.tabular.streaming import Stream, stream
-from viva_tensor.tabular.typed_columns import Expected
 
 __all__ = [
     "PRESETS",

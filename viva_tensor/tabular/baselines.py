@@ -1,4 +1,7 @@
-"""Baselines that a network has to beat: plain models fitted on the same rows."""
+"""Baselines that a network has to beat: plain models fitted on training rows.
+
+With a preset these are all rows that are not for the test but one, whichever of them each network is trained without.
+"""
 
 from __future__ import annotations
 

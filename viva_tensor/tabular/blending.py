@@ -139,21 +139,27 @@ def fit_best(features: Features, settings: Settings, best: Best) -> Blend:
         interrupted = True
         warnings.warn(f"interrupted; blended is what was done: {', '.join(outputs)}", stacklevel=2)
     weights = _weights(outputs, features) if len(outputs) > 1 else dict.fromkeys(outputs, 1.0)
-    fit = _joined(kinds, weights)._replace(seconds=perf_counter() - begin, interrupted=interrupted)
+    fit, networks = _joined(kinds, weights)
+    seconds = perf_counter() - begin
+    speed = fit.rows_per_second * fit.seconds / seconds
+    fit = fit._replace(seconds=seconds, rows_per_second=speed, interrupted=interrupted)
     share = weights.get(TREES, 0.0)
     whole = sum_of([one.scaled(share / len(trees)) for one in trees]) if share else None
     unseen = np.sum([weight * outputs[name] for name, weight in weights.items()], axis=0, dtype=np.float32)
-    joined = Joined(fit, rows, unseen, sum(len(one.networks) for one in kinds.values()))
-    return Blend(joined, whole, weights)
+    return Blend(Joined(fit, rows, unseen, networks), whole, weights)
 
 
-def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> Fit:
-    """Return the fit of one network of all that have a weight; of the first kind, with no weight, if none has."""
+def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> tuple[Fit, int]:
+    """Return the fit of one network of all that have a weight; of the first kind, with no weight, if none has.
+
+    With it the number of these networks.
+    """
     chosen = {name: one for name, one in kinds.items() if weights.get(name)} or dict(list(kinds.items())[:1])
     networks = [one for trained in chosen.values() for one in trained.networks]
     each = [weights.get(name, 0.0) / len(one.networks) for name, one in chosen.items() for _ in one.networks]
     first = next(iter(chosen.values()))
-    return first._replace(networks=networks).with_layers(joined_network([one.layers for one in networks], each))
+    fit = first._replace(networks=networks).with_layers(joined_network([one.layers for one in networks], each))
+    return fit, len(networks)
 
 
 def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], Float64Array]:

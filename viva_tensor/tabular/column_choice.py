@@ -35,6 +35,7 @@ GAP = 3.0  # times as far as the next value: what lies beyond is absurd
 FAR = 20.0  # distances of the quartiles, beyond which a value does not count for mean and deviation
 SEVERAL = 2  # rows with one far value
 LEAST_ROWS = 20  # of an integer column that is taken for a running number
+TOO_CLOSE = "values too large or too close together for float64"
 IDENTIFIER_NAME = re.compile(
     r"(|.*[\W_])(id|Id|ID|[iI]ndex|idx|[kK]ey|[nN]r|[nN]o|[rR]ow|rownames|rowid|#)|.*[a-z]I[dD]|Unnamed: \d+"
 )
@@ -129,6 +130,8 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, b
         case "date":
             return _Fitted(_fit_date(name, selected, bins))
     scaled = _fit_numeric(name, numbers_of(selected), bins)
+    if scaled == "constant" and selected.nunique() > 1:
+        return _Fitted(TOO_CLOSE)
     if kind == "duration":
         return _Fitted(scaled, note=f"{name}: durations, in hours")
     return _Fitted(
@@ -222,7 +225,7 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
     if low == high and not missing:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
-        return "values too large or too close together for float64"
+        return TOO_CLOSE
     if not edges:  # beside bins that tell small values apart a long tail does no harm
         return Numeric(name, median, mean, std, missing, low, high)
     with np.errstate(over="ignore"):

@@ -19,6 +19,10 @@ from viva_tensor.tabular.words import ERRORS, MARKERS
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
+SAME_TRUTH = {"0": "False", "1": "True", "false": "0", "true": "1"}
+TRUTHS = dict.fromkeys(("true", "t", "yes", "y", "wahr"), True) | dict.fromkeys(
+    ("false", "f", "no", "n", "falsch"), False
+)
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 ROUNDING = 1e-6  # days; a time that is so little before a full hour is that hour, computed from another time
 
@@ -26,21 +30,24 @@ ROUNDING = 1e-6  # days; a time that is so little before a full hour is that hou
 def truths_of(column: pd.Series[Any], missing: Sequence[str] = ()) -> pd.Series[Any]:
     """Return a column of text as booleans if it holds no other words than theirs and those for missing values.
 
-    `missing` and the words in MARKERS stand for missing values.
+    They are true, t, yes, y and wahr, or false, f, no, n and falsch. `missing` and the words in MARKERS stand for
+    missing values.
 
     Examples
     --------
     >>> truths_of(pd.Series(["True", "false", "gone", "NA"]), ["gone"]).tolist()
     [True, False, <NA>, <NA>]
+    >>> truths_of(pd.Series(["t", "f", "Yes", "FALSCH"])).tolist()
+    [True, False, True, False]
     >>> truths_of(pd.Series(["True", "perhaps"])).tolist()
     ['True', 'perhaps']
     """
     codes, labels = labels_of(column)
-    indices = [*map(index_among(("False", "True")), labels)]
-    for index, word in zip(indices, map(str.strip, labels), strict=True):
-        if index < 0 and word and word not in missing and word.casefold() not in MARKERS:
+    truths = [None if word in missing else TRUTHS.get(word.casefold()) for word in map(str.strip, labels)]
+    for truth, word in zip(truths, map(str.strip, labels), strict=True):
+        if truth is None and word and word not in missing and word.casefold() not in MARKERS:
             return column
-    found = np.array([*(None if index < 0 else bool(index) for index in indices), None], dtype=object)
+    found = np.array([*truths, None], dtype=object)
     return pd.Series(found[codes], column.index, dtype="boolean", name=column.name)
 
 
@@ -224,11 +231,14 @@ class Categorical:
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
         codes, labels = labels_of(column)
-        missing = len(self.categories)
-        indices = [*map(index_among(self.categories), labels), missing]  # code -1, a missing value, finds the last
+        missing, index_of = len(self.categories), index_among(self.categories)
+        indices = [*map(index_of, labels), missing]  # code -1, a missing value, finds the last
+        truths = {*self.categories} <= {"False", "True"} or {*self.categories} <= {"0", "1"}
         for i, label in enumerate(labels):
             if indices[i] < 0 and label in ERRORS:
                 indices[i] = missing
+            elif indices[i] < 0 and truths:
+                indices[i] = index_of(SAME_TRUTH.get(normal(label), label))
         return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import datetime, time, timedelta
+from decimal import Decimal
 from importlib import resources
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.parquet import ParquetRows, data_frame
+from viva_tensor.tabular.parquet import ParquetRows, data_frame, readable, unknown_to_arrow
 
 SAMPLED = 1_000  # rows of a digest: some of all, or those that a Parquet file begins with
 EPOCH = "1969-12-29"  # a Monday, from which weeks are counted
@@ -80,34 +81,23 @@ def as_table(table: Any) -> Table:
         return _named(table)
     got = f"wanted a table such as a pandas or polars DataFrame, got {type(table).__name__}"
     if not hasattr(table, "__arrow_c_stream__"):
-        raise DataError(f"{got}; for arrays: train.fit(x, y)")
+        lazy = type(table).__name__ == "LazyFrame"
+        raise DataError(f"{got}; {'call .collect()' if lazy else 'for arrays: train.fit(x, y)'}")
     import pyarrow as pa
 
     try:
         found = pa.table(table)
     except pa.ArrowInvalid as error:  # one column has the interface, too
-        raise DataError(f"{got}: {one_line(error)}") from error
+        raise DataError(unknown_to_arrow(table) or f"{got}: {one_line(error)}") from error
     return _named(data_frame(found))
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose columns have different names, all of them text."""
-    if not all(isinstance(name, str) for name in table.columns):
+    if not all(type(name) is str for name in table.columns):  # NumPy's are found under no name
         table = table.set_axis(list(map(str, table.columns)), axis=1)
     check_names("the table", table.columns)
-    return in_native_order(table)
-
-
-def in_native_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of columns with different names, their bytes in the order that pandas reads: this machine's.
-
-    Examples
-    --------
-    >>> in_native_order(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
-    True
-    """
-    kinds = {name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
-    return table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
+    return readable(table)
 
 
 def rows_of(table: Table, start: int, stop: int) -> pd.DataFrame:
@@ -157,15 +147,15 @@ def target_kind(table: Table, target: str) -> str:
     return "number" if kind == "number" else "class"
 
 
-def check_names(table: Path | str, names: pd.Index[str]) -> None:
-    """Raise if two columns of a table, or of the file that it is in, have the same name.
+def check_names(table: Path | str, names: pd.Index[str], hint: str = "rename one") -> None:
+    """Raise if two columns of a table, or of the file that it is in, have the same name, with a hint.
 
     Raises
     ------
     DataError
     """
     if not names.is_unique:
-        raise DataError(f"{table} has two columns named {names[names.duplicated()][0]!r}; rename one")
+        raise DataError(f"{table} has two columns named {names[names.duplicated()][0]!r}; {hint}")
 
 
 def check_column(table: Table, name: str) -> None:
@@ -257,10 +247,17 @@ def kind_of(column: pd.Series[Any]) -> str:
             return "date"
         case "timedelta64" | "timedelta":
             return "duration"
+        case "mixed-integer" | "mixed" if _all_numbers(column):
+            return "number"
         case "string" | "mixed-integer":
             return "text"
         case _:
             return "other"
+
+
+def _all_numbers(column: pd.Series[Any]) -> bool:
+    """Return whether objects are numbers of any kinds that have an order; booleans are 0 and 1."""
+    return bool(column.dropna().map(lambda value: isinstance(value, Real | Decimal | np.bool_)).all())
 
 
 def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Array:
@@ -279,7 +276,9 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
             if kind == "duration":
                 column = pd.to_timedelta(column) / pd.Timedelta(hours=1)
             elif column.dtype == object:
-                column = column.map(_in_range)
+                column = column.map(_as_float)
+            elif kind == "number" and isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind not in "iu":
+                column = column.astype("double[pyarrow]")  # of decimals and halves pandas knows no missing ones
             values = pd.to_numeric(column).to_numpy(np.float64, na_value=np.nan)
         else:
             start = pd.Timestamp(origin)
@@ -292,9 +291,12 @@ def numbers_of(column: pd.Series[Any], origin: str | None = None) -> Float64Arra
     return values if finite.all() else np.where(finite, values, np.nan)
 
 
-def _in_range(value: Any) -> Any:
-    """Return a value, or infinity for an integer beyond float64, which pandas refuses."""
-    return math.inf if isinstance(value, int) and abs(value) > sys.float_info.max else value
+def _as_float(value: Any) -> Any:
+    """Return a number of any kind as float64, infinity beyond it, and other values as they are."""
+    try:
+        return float(value) if isinstance(value, Real | Decimal | np.bool_) else value
+    except OverflowError:
+        return math.inf
 
 
 def has_offsets(column: pd.Series[Any]) -> bool | None:
@@ -318,7 +320,12 @@ def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
     >>> labels_of(pd.Series([True, None, False, True]))
     (array([ 0, -1,  1,  0]), ['True', 'False'])
     """
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:  # lists and dicts
+        got = next((type(one).__name__ for one in column if not isinstance(one, Hashable)), "tuple")
+        hint = "make text of them, or leave the column out"
+        raise DataError(f"column {column.name!r} must hold text, numbers or dates, not a {got}; {hint}") from error
     return codes, [label_of(value) for value in values]
 
 
@@ -335,7 +342,11 @@ def label_of(value: object) -> str:
     ('2024-01-31', '2024-01-31 10:30:00')
     >>> label_of(time(7, 30)), label_of(timedelta(hours=7)), label_of(pd.Timedelta(days=1, seconds=-0.5))
     ('7:30:00', '7:00:00', '23:59:59.500000')
+    >>> label_of(np.datetime64("2024-01-31T00:00")), label_of(np.timedelta64(99, "h"))
+    ('2024-01-31', '99:00:00')
     """
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        value = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
     if isinstance(value, datetime):
         return str(value).removesuffix(MIDNIGHT)
     if isinstance(value, time):

@@ -174,7 +174,7 @@ def _record(means: Float64Array) -> tuple[tuple[float, ...], ...]:
 def _whole(values: pd.Series) -> bool:
     if pd.api.types.is_bool_dtype(values):
         return False
-    present = values.dropna().to_numpy(np.float64)
+    present = values.infer_objects().dropna().to_numpy(np.float64)  # objects may be durations
     return bool((present == np.floor(present)).all())  # infinity is whole, and a value like others
 
 

@@ -37,6 +37,7 @@ class Encoding:
 
     Examples
     --------
+    >>> from viva_tensor.tabular.column_choice import fit_encoding
     >>> table = pd.DataFrame({"carat": [0.2, 0.3, None, 0.4], "cut": ["Fair", "Ideal", "Fair", "Fair"], "shop": 1})
     >>> encoding = fit_encoding(table)
     >>> encoding.feature_names

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
+from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.blending import Best, fit_best
 from viva_tensor.tabular.data import AnyTable, DataError, IndexArray, digest_of
@@ -240,11 +242,20 @@ def _trained(
         start = _continued(earlier, features.prepared, settings)
     classes = target.outputs if isinstance(target, Classes) else None
     options = {**options, "classes": classes, "start": start}
+    if options.get("checkpoint") is not None:
+        options["test_digest"] = ranks.from_first("train", lambda: _test_digest(features))
     result = fit_network(**features.to_fit(), settings=settings, **options)
     if start is None:
         return result
     shares = features.weights_of(validation)
     return ranks.from_first("choose", lambda: _chosen(result, start, x[validation], y[validation], target, shares))
+
+
+def _test_digest(features: Features) -> str:
+    """Return a digest of the rows for the test."""
+    test = features.prepared.split.test
+    blocks = in_blocks(lambda rows: np.array([digest(np.ascontiguousarray(rows))]), features.x, test)
+    return digest("".join(blocks).encode(), features.prepared.values[test])
 
 
 def _chosen(

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from viva_tensor.tabular.data import MIDNIGHT
-from viva_tensor.tabular.notation import is_date, is_plain, is_time, without_zeros
+from viva_tensor.tabular.notation import is_date, is_time
+from viva_tensor.tabular.word_forms import is_plain, without_zeros
 
 
 def index_among(labels: Sequence[str]) -> Callable[[str], int]:

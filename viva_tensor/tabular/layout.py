@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
-from viva_tensor.tabular.notation import Convention, is_code, is_date, is_plain, number_parts
+from viva_tensor.tabular.notation import Convention, is_date, number_parts
+from viva_tensor.tabular.word_forms import is_code, is_plain
 from viva_tensor.tabular.words import MARKERS
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -21,6 +23,8 @@ LONGEST_FIELD = (1 << 31) - 1
 INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
+OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
+NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 
 
 class Record(NamedTuple):
@@ -37,7 +41,18 @@ class Record(NamedTuple):
 
     @property
     def blank(self) -> bool:
-        return len(self.fields) < 2 and not "".join(self.fields).strip(" \t")
+        return is_blank(self.fields)
+
+
+def is_blank(fields: Sequence[str]) -> bool:
+    """Return whether fields are those of a line without any text; a quoted field, as of a missing value, is some.
+
+    Examples
+    --------
+    >>> [is_blank(fields) for fields in csv.reader(['', '  ', '""', ','])]
+    [True, True, False, False]
+    """
+    return fields != [""] and len(fields) < 2 and not "".join(fields).strip(" \t")
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
     line 1 is no row and left out: 'Sales of May'
     line 4 has units and is left out: 'EUR'
     """
-    separator, records = max(((one, _records(sample, one)) for one in separators), key=lambda pair: _fitness(pair[1]))
+    read = ((one, _records(sample, one)) for one in separators)
+    separator, records = max(read, key=lambda pair: _fitness(pair[1], header))
     notes = [] if separator == separators[0] else [f"columns are separated by {separator!r}"]
     filled = [record for record in records if not record.blank]
     if not filled:
@@ -105,11 +121,13 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields[0] = fields[0].lstrip("# ") or fields[0]
     if rows and all(len(row.fields) == len(fields) + 1 and not row.fields[-1] for row in rows):
         fields.append("")
-    if header is None and _has_units(fields, rows):
-        notes.append(_units(rows[0]))
-        rows = rows[1:]
+    rows, left_out = _without_descriptions(fields, rows, header)
+    notes += left_out
+    if _has_row_names(fields, rows):
+        notes.append(f"line {first.line} has one name less than there are columns: the first column has names of rows")
+        fields.insert(0, "")
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
-    doubt = "" if header else next((field for field in fields if _is_value(field)), "")
+    doubt = "" if header else next((field for field in fields if is_value(field)), "")
     if rows:
         line, offset = rows[0].line, rows[0].offset
     else:
@@ -163,11 +181,12 @@ def find_names(rows: Sequence[Sequence[str]], header: bool | None = None) -> Nam
     below = [record for record in filled if record.line > names.line]
     notes = [_left_out(record) for record in filled if record.line < names.line]
     row = names.line
-    if header is None and _has_units(names.fields, below):
-        notes.append(_units(below[0]))
-        row = below[0].line
+    kept, left_out = _without_descriptions(names.fields, below, header)
+    notes += left_out
+    if left_out:
+        row = below[len(below) - len(kept) - 1].line
     cells = dict(zip(used, names.fields, strict=True))
-    doubt = "" if header else next(filter(_is_value, names.fields), "")
+    doubt = "" if header else next(filter(is_value, names.fields), "")
     return Names(tuple(cells.get(i) or f"{UNNAMED}{i}" for i in range(len(rows[0]))), row, tuple(notes), doubt)
 
 
@@ -179,8 +198,8 @@ def _names_of_sheet(records: Sequence[Record]) -> Record:
     for names in (records[_header(records)], several if titles else first):
         above, below = records[first.line - 1 : names.line - 1], records[names.line :]
         wide = [record.filled > 1 for record in below if record.filled]
-        apart = any(not record.filled for record in above) or any(_is_value(one) for row in below for one in row.fields)
-        if names.line > first.line and apart and sum(wide) >= len(wide) / 2 and not any(map(_is_value, names.fields)):
+        apart = any(not record.filled for record in above) or any(is_value(one) for row in below for one in row.fields)
+        if names.line > first.line and apart and sum(wide) >= len(wide) / 2 and not any(map(is_value, names.fields)):
             return names
     return first
 
@@ -189,8 +208,26 @@ def _left_out(record: Record) -> str:
     return f"line {record.line} is no row and left out: {_shown(record.fields)}"
 
 
-def _units(record: Record) -> str:
-    return f"line {record.line} has units and is left out: {_shown(record.fields)}"
+def _without_descriptions(
+    names: Sequence[str], rows: list[Record], header: bool | None
+) -> tuple[list[Record], list[str]]:
+    """Return rows without those below the names that say what columns hold, and notes of these."""
+    for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
+        if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):
+            lines = " and ".join(str(one.line) for one in rows[:count])
+            return rows[count:], [f"questions and identifiers of Qualtrics are left out, which begin in line {lines}"]
+    if header is None and _has_units(names, rows):
+        return rows[1:], [f"line {rows[0].line} has units and is left out: {_shown(rows[0].fields)}"]
+    return rows, []
+
+
+def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
+    """Return whether rows have a name before their values, as R writes them: words or 1, 2, 3, ..., each once."""
+    if len(rows) < INNER or any(len(row.fields) != len(names) + 1 for row in rows):
+        return False
+    first = [row.fields[0].strip() for row in rows]
+    counted = [str(i + 1) for i in range(len(first))]
+    return len({*first}) == len(first) and (first == counted or not any(map(is_value, first)))
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
@@ -231,15 +268,19 @@ def _width(records: Sequence[Record]) -> int:
     return max(counts, key=lambda width: (counts[width], width))
 
 
-def _fitness(records: Sequence[Record]) -> tuple[float, float]:
-    """Return how well a separator divides records: the share of equal width, and of fields that are values."""
+def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float]:
+    """Return how well a separator divides records: the names, the share of equal width, and of fields that are values.
+
+    What is within fields, such as 1;4;7, may have one width below names that have none.
+    """
     some = [record for record in records if not record.blank]
     width = _width(some) if some else 1
     if width == 1:
-        return 0.5, 0.0
+        return False, 0.5, 0.0
+    named = header is False or len(some[0 if header else _header(some)].fields) == width
     of_width = [record for record in some if len(record.fields) == width]
     fields = [field for record in of_width[1:] for field in record.fields]
-    return round(len(of_width) / len(some), 2), sum(map(_is_value, fields)) / max(len(fields), 1)
+    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
 
 
 def _header(records: Sequence[Record]) -> int:
@@ -253,7 +294,7 @@ def _header(records: Sequence[Record]) -> int:
     for i, record in enumerate(records):
         below = records[i + 1] if i + 1 < len(records) else None
         comment = record.fields[0].startswith("#") and width > 1
-        if comment and len(record.fields) == width and below is not None and any(map(_is_value, below.fields)):
+        if comment and len(record.fields) == width and below is not None and any(map(is_value, below.fields)):
             return i
         if comment:
             continue
@@ -281,7 +322,7 @@ def _last_filled(records: Sequence[Record]) -> dict[int, int]:
 def _names_columns(fields: Sequence[str], index: int, last: Mapping[int, int]) -> bool:
     """Return whether fields have no value, and one that is filled for each column with something below."""
     gaps = any(last.get(c, -1) > index for c, field in enumerate(fields) if not field.strip())
-    return not (gaps or any(map(_is_value, fields)))
+    return not (gaps or any(map(is_value, fields)))
 
 
 def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
@@ -291,20 +332,35 @@ def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
     units = 0
     for name, first, *others in zip(names, *(row.fields for row in rows), strict=True):
         unit, rest = first.strip(), [field.strip() for field in others if field.strip()]
-        if len(unit) > LONGEST_UNIT or (unit and (unit in rest or not name)):
+        of_values = bool(rest) and all(is_value(field) or field.casefold() in MARKERS for field in rest)
+        if unit and not (name and _may_be_unit(unit, rest, of_values)):
             return False
-        if rest and all(_is_value(field) or field.casefold() in MARKERS for field in rest):
-            if _is_value(unit) or unit.casefold() in MARKERS:
-                return False
-            units += bool(unit)
-        elif unit and rest and any(character.isdigit() for character in unit):
-            return False
+        units += bool(unit) and of_values
     return units > 0
 
 
+def _may_be_unit(unit: str, rest: Sequence[str], of_values: bool) -> bool:
+    """Return whether a cell may be a unit, above values such as numbers, or above text."""
+    if len(unit) > LONGEST_UNIT or unit in rest:
+        return False
+    if of_values:
+        odd = is_value(unit) or unit.casefold() in MARKERS or unit.lstrip("+-").casefold() in NO_UNITS
+        return not odd and not any(map(str.isdigit, OF_UNITS.sub("", unit)))
+    words = any(map(str.isalpha, unit)) and not (unit[0] in "([" and unit[-1] in ")]")
+    # words stand above dates and times, as hh:mm does, but above other words they are one of them
+    others = any(not any(map(str.isdigit, field)) for field in rest)
+    return not rest or not (any(map(str.isdigit, unit)) or (words and others))
+
+
 @lru_cache(maxsize=4096)  # a few lines are looked at with every separator, and again for names and units
-def _is_value(field: str) -> bool:
-    """Return whether a field is a number or date, and so no name."""
+def is_value(field: str) -> bool:
+    """Return whether a field is a number or date, and so no name.
+
+    Examples
+    --------
+    >>> is_value(" 2,5"), is_value("2024-01-31"), is_value("m2")
+    (True, True, False)
+    """
     word = field.strip()
     return number_parts(word) is not None or is_date(word)
 

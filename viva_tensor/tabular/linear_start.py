@@ -8,7 +8,7 @@ from viva_tensor import autograd, nn, optim
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.logistic import penalised
-from viva_tensor.tabular.losses import row_losses
+from viva_tensor.tabular.losses import LEAST_CHANCE, row_losses
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Interval, Target
 from viva_tensor.train import Settings, fit, parameters
@@ -187,14 +187,15 @@ def is_better(
 def _gain_of_rare(
     network: Float32Array, linear: Float32Array, y: Float32Array, target: Classes, weights: Float64Array | None
 ) -> Float64Array:
-    """Return what each row's gain would have more, on average, with one more row of each class that has very few.
+    """Return what each row's gain would have more, on average, with one more row of the classes that have very few.
 
-    These few may be in the right places by chance, while the class is all but impossible elsewhere.
+    These few may be in the right places by chance, while the class is all but impossible elsewhere. Of many such
+    classes the rows that there are tell that already: one row stands for all of them, as often of each as theirs.
     """
     counts = np.bincount(y.astype(int), minlength=target.outputs)
     rare = (counts > 0) & (counts < LEAST_ROWS)
-    theirs, own = (np.log(np.maximum(target.probabilities(outputs)[:, rare], 1e-300)) for outputs in (linear, network))
+    theirs, own = (np.log(np.maximum(target.probabilities(one)[:, rare], LEAST_CHANCE)) for one in (linear, network))
     total = counts if weights is None else np.bincount(y.astype(int), weights, minlength=target.outputs)
-    each = total[rare] / counts[rare] / total.sum()  # the weight of such a row, of that of all
+    each = total[rare] / counts[rare].sum() / total.sum()  # the weight of such a row, of that of all
     more: Float64Array = (own - theirs) @ each
     return more

@@ -21,6 +21,7 @@ from viva_tensor.train.settings import Loss
 SQUARED, QUANTILE, POISSON, LOG_LOSS = "squared", "quantile", "poisson", "log-loss"
 OF_NUMBERS: Mapping[str, str | Loss] = {SQUARED: "mse", "absolute": "mae", "huber": "huber", POISSON: nn.poisson_loss}
 LOSSES = (*OF_NUMBERS, QUANTILE, LOG_LOSS)
+LEAST_CHANCE = 2.0**-23  # of a class, to which smaller ones are raised: the resolution of float32
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,13 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
 class WithAbsent:
     """Cross-entropy of held-out rows as if some were of the classes that they lack, for each as many as elsewhere.
 
-    Without those the least loss is that of a probability of 0, which a few rows without a class do not tell.
+    Without those the least loss is that of a probability of 0, which a few rows without a class do not tell. Of many
+    such classes they are as one row together: a network that is rightly sure of others gives all of these little.
 
     Attributes
     ----------
     shares : tuple of float
-        Of the rows, that are of each class that the held-out rows lack; 0 for the others.
+        Of the rows, that are as if of each class that the held-out rows lack; 0 for the others.
     """
 
     shares: tuple[float, ...]
@@ -137,16 +139,21 @@ def absent_of(
     >>> absent_of(np.float32([0, 0, 1, 2]), np.float32([0, 1]), 3)
     WithAbsent(shares=(0.0, 0.0, 0.25))
     """
+    counts = np.bincount(classes.astype(int), minlength=count)
+    lacking = (np.bincount(held_out.astype(int), minlength=count) == 0) & (counts > 0)
+    if not lacking.any():
+        return None
     everywhere = np.bincount(classes.astype(int), weights, minlength=count)
-    lacking = (np.bincount(held_out.astype(int), minlength=count) == 0) & (everywhere > 0)
-    return WithAbsent(tuple((everywhere / everywhere.sum() * lacking).tolist())) if lacking.any() else None
+    one = max(len(classes) / len(held_out), counts[lacking].max())  # rows of all for one of those held out
+    factor = min(1.0, one / counts[lacking].sum())
+    return WithAbsent(tuple((everywhere / everywhere.sum() * lacking * factor).tolist()))
 
 
 def row_losses(outputs: Float32Array, y: Float32Array, target: Target) -> Float64Array:
     """Return the loss of each row, for outputs [rows, outputs] and encoded targets."""
     if isinstance(target, Classes):
         probabilities = target.probabilities(outputs)[np.arange(len(y)), y.astype(int)]
-        losses: Float64Array = -np.log(np.maximum(probabilities, 2.0**-23))
+        losses: Float64Array = -np.log(np.maximum(probabilities, LEAST_CHANCE))
         return losses
     if target.loss == "mse":
         squared: Float64Array = (outputs.astype(np.float64)[:, 0] - y[:, 0]) ** 2

@@ -141,7 +141,7 @@ class Joined(NamedTuple):
     rows : ndarray of int
     outputs : ndarray [rows, outputs]
     networks : int
-        How many were trained.
+        How many it is made of.
     """
 
     fit: Fit

@@ -17,8 +17,8 @@ def free_memory() -> int:
     import psutil
 
     try:
-        left = granted(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text())
-    except OSError:
+        left = granted(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup").read_text("utf-8"))
+    except (OSError, ValueError):
         left = []
     return min([int(psutil.virtual_memory().available), *left])
 
@@ -31,8 +31,8 @@ def granted(root: Path, groups: str) -> list[int]:
             continue
         for group in group_folders(root, line.removeprefix("0::")):
             try:
-                most, now = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-                stored = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+                most, now = (int((group / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+                stored = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
                 left.append(max(0, most - now + int(stored.get("inactive_file", 0))))  # which the system takes back
             except (OSError, ValueError):  # no limit, or none that can be read
                 continue

@@ -36,6 +36,11 @@ class Metric:
     name: str
     target: Target = field(repr=False)
 
+    @property
+    def error(self) -> str:
+        """What training makes less: the metric, or what it lacks to 1 where more is better."""
+        return self.name if self.name in ERRORS else f"1 - {self.name}"
+
     def value(self, output: Float32Array, encoded: Float32Array, weights: Float64Array | None = None) -> float:
         """Return the metric of outputs [rows, outputs] for encoded targets, in units of the target."""
         from sklearn import metrics

@@ -20,14 +20,15 @@ from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
 from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.insight import Insight
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import (
     PLAIN,
     Dates,
     Notation,
     Numbers,
     Times,
-    is_plain,
     is_time,
     notation_from_dict,
     notation_to_dict,
@@ -36,7 +37,8 @@ from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import Expected, decimals_told, drop_missing, typed
+from viva_tensor.tabular.typed_columns import decimals_told, times_as_hours, typed
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
@@ -146,7 +148,9 @@ class Model:
             ):
                 table[one.name] = truths_of(table[one.name], words)
         parsed = typed(table, writing, expected).table
-        drop_missing(parsed, words, Expected(only={one.name for one in self.encoding.columns} - usual.keys()))
+        others = {one.name for one in self.encoding.columns} - usual.keys()
+        times_as_hours(parsed, Expected(text=others, only=others))  # which there are words for, as in training
+        drop_missing(parsed, words, Expected(only=others))
         return parsed
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -213,7 +217,7 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     written = {name: overruled(one, said) for name, one in origin.notations.items()}
     named = [origin.id] if origin.id else []
     only = [*(column.name for column in encoding.columns), *named]
-    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only)
+    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only, names=named)
 
 
 def load(folder: str | Path) -> Model:
@@ -333,6 +337,7 @@ class Run:
 
     metric: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the test rows, if one was asked for
     trees: Trees | None = None
+    weighted: bool = False  # whether rows to learn from had weights, which baselines and scores have not
 
     @property
     def members(self) -> int:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.word_forms import has_offset, is_code
 from viva_tensor.tabular.words import BoolArray, Words
 
 ISO = "ISO8601"
@@ -28,14 +29,14 @@ _SCALE = re.compile(
     rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
     rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
 )
-_PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
-_CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
-_OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
+# Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore.
+_SIDE = re.compile(r"(?i:cr|dr)|[CDHS]")
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+_DAYS = re.compile(r"(-?\d+) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
 class Convention(NamedTuple):
@@ -90,14 +91,25 @@ def number_parts(word: str) -> re.Match[str] | None:
 
 
 def is_scale(suffix: str) -> bool:
-    """Return whether a word beside numbers scales them, so that those without it are other numbers.
+    """Return whether a word beside numbers scales them or may be their sign: those without it are other numbers.
 
     Examples
     --------
-    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "kg", "€", "")]
-    [True, True, True, True, False, False, False]
+    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "CR", "kg", "€", "")]
+    [True, True, True, True, True, False, False, False]
     """
-    return _SCALE.fullmatch(suffix) is not None
+    return _SCALE.fullmatch(suffix) is not None or is_side(suffix)
+
+
+def is_side(suffix: str) -> bool:
+    """Return whether a word beside numbers may say that they are credit or debit, and so what their sign is.
+
+    Examples
+    --------
+    >>> [is_side(suffix) for suffix in ("CR", "Dr", "S", "kg", "c")]
+    [True, True, True, False, False]
+    """
+    return _SIDE.fullmatch(suffix) is not None
 
 
 def same_unit(parts: re.Match[str], suffix: str) -> bool:
@@ -247,6 +259,8 @@ class Dates:
 class Times:
     """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
 
+    Before them there may be days, as pandas writes durations: 1 days 02:00:00.
+
     `missing` and the words in MARKERS stand for missing values.
 
     Examples
@@ -278,6 +292,8 @@ class Times:
         --------
         >>> Times().hours(["24:00", "-0:30:00", "3:1", "10:61", "930"]).tolist()
         [24.0, -0.5, nan, nan, nan]
+        >>> Times().hours(["0 days 00:30:00", "-1 days +23:30:00"]).tolist()
+        [0.5, -0.5]
         """
         return np.array(list(map(_hours, words)), np.float64)
 
@@ -286,6 +302,8 @@ class Times:
 
 
 def _hours(word: str) -> float:
+    if (dated := _DAYS.fullmatch(word)) is not None:
+        return 24 * int(dated[1]) + _hours(dated[2])
     match = _TIME.fullmatch(word)
     if match is None:
         return np.nan
@@ -301,7 +319,8 @@ PLAIN = Numbers()
 def _refuse_misfits(column: pd.Series[Any], words: Words, fits: BoolArray, notation: Notation) -> None:
     misfits = ~fits & ~words.absent
     if misfits.any():
-        raise DataError(f"column {column.name!r} must hold {notation}, not {words.example(misfits)}")
+        hint = "; write them as H:MM or H:MM:SS" if isinstance(notation, Times) else ""
+        raise DataError(f"column {column.name!r} must hold {notation}, not {words.example(misfits)}{hint}")
 
 
 def notation_to_dict(notation: Notation) -> dict[str, Any]:
@@ -325,39 +344,6 @@ def notation_from_dict(record: Mapping[str, Any]) -> Notation:
         raise DataError(f"not the description of how a column is written: {record!r}"[:200]) from error
 
 
-def is_code(word: str) -> bool:
-    """Return whether a word is of digits that begin with a zero, a month before a year, or hexadecimal: no count.
-
-    Examples
-    --------
-    >>> [is_code(word) for word in ("007", "01.2020", "0x1F", "01.50", "01,5", "0.5", "10.2020")]
-    [True, True, True, False, False, False, False]
-    """
-    return _CODE.fullmatch(word.strip()) is not None
-
-
-def without_zeros(word: str) -> str:
-    """Return a word without the zeros that its digits begin with.
-
-    Examples
-    --------
-    >>> without_zeros("007"), without_zeros("-00,50"), without_zeros("0")
-    ('7', '-0,50', '0')
-    """
-    return re.sub(r"^(\s*[+-]?)0+(?=\d)", r"\1", word)
-
-
-def has_offset(word: str) -> bool:
-    """Return whether a word ends with a time and its offset from UTC.
-
-    Examples
-    --------
-    >>> [has_offset(word) for word in ("2024-01-31T10:00Z", "2024-01-31 10:00:00+02:00", "2024-01-31")]
-    [True, True, False]
-    """
-    return _OFFSET.search(word) is not None
-
-
 def is_date(word: str) -> bool:
     """Return whether a word is a date in ISO 8601, with or without a time, and in the calendar.
 
@@ -377,15 +363,4 @@ def is_time(word: str) -> bool:
     >>> [is_time(word) for word in ("7:30", "26:10:00", "3:1", "2:75")]
     [True, True, False, False]
     """
-    return _TIME.fullmatch(word) is not None
-
-
-def is_plain(word: str) -> bool:
-    """Return whether a word is a number as programs write it, without a leading zero.
-
-    Examples
-    --------
-    >>> [is_plain(word) for word in ("12", "-1.5e3", "007", "1,5", ".")]
-    [True, True, False, False, False]
-    """
-    return _PLAIN.fullmatch(word) is not None
+    return not np.isnan(_hours(word))

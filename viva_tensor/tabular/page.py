@@ -14,13 +14,16 @@ import numpy as np
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
+from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.insight import Dependence, Importance
+from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Run
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 
 POINTS = 2000  # test rows in a picture
 MOST_CLASSES = 8  # with curves of their own
 MOST_LABELS = 30  # in the confusion matrix
+MOST_TICKS = 15  # in letters of the usual size
 BINS = 10  # of a calibration curve
 INK, GREY, PALE = "#1b4d89", "#9aa5b1", "rgba(27, 77, 137, 0.2)"
 STYLE = """
@@ -149,23 +152,33 @@ def _pictures(run: Run) -> Iterable[Picture]:
 
 
 def _learning(run: Run) -> Picture:
-    history, best = run.fit.history, run.fit.best_epoch
+    history, best, metric = run.fit.history, run.fit.best_epoch, run.settings.metric
     names = [name for name in ("train_loss", "validation_loss") if name in history]
-    data = [
+    data: list[dict[str, Any]] = [
         {"x": history["epoch"], "y": history[name], "name": name.replace("_", " "), "mode": "lines"} for name in names
     ]
     positive = all(loss > 0 for name in names for loss in history[name])
-    kept = {
-        "type": "line",
-        "x0": best,
-        "x1": best,
-        "y0": 0,
-        "y1": 1,
-        "yref": "paper",
-        "line": {"color": GREY, "dash": "dot"},
-    }
-    layout = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", type="log" if positive else "linear"), "shapes": [kept]}
-    return Picture("Learning", f"The dotted line marks the epoch whose weights were kept, {best}.", data, layout)
+    layout: dict[str, Any] = {"xaxis": _axis("epoch"), "yaxis": _axis("loss", type="log" if positive else "linear")}
+    if "validation_metric" in history:
+        title = f"validation {metric.error}" if isinstance(metric, Metric) else "validation metric"
+        curve = {"x": history["epoch"], "y": history["validation_metric"], "name": title, "mode": "lines"}
+        data.append(curve | {"yaxis": "y2"})
+        layout["yaxis2"] = _axis(title, overlaying="y", side="right", showgrid=False, automargin=True)
+    line = {"color": GREY, "dash": "dot"}
+    layout["shapes"] = [{"type": "line", "x0": best, "x1": best, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
+    return Picture("Learning", _kept(run), data, layout)
+
+
+def _kept(run: Run) -> str:
+    """Return which weights were kept, and of several networks what the curves are."""
+    best, several = run.fit.best_epoch, run.members > 1
+    means = "Means over those of the networks that still learn. " if several else ""
+    if not best:
+        linear = "models that the networks" if several else "model that the network"
+        return f"{means}The dotted line is at 0: no epoch was kept, but the linear {linear} began as."
+    if several:
+        return f"{means}Each kept the weights of its own best epoch; the dotted line marks the mean of these, {best}."
+    return f"The dotted line marks the epoch whose weights were kept, {best}."
 
 
 def _of_numbers(run: Run) -> Iterable[Picture]:
@@ -220,29 +233,42 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
     actual = run.test["actual"].map(codes).to_numpy()
     predicted = run.test["predicted"].map(codes).to_numpy()
     chances = run.test[[f"{target.name}={label}" for label in target.labels]].to_numpy(np.float64)
-    common = np.argsort(-np.bincount(actual, minlength=len(codes)), kind="stable")[:MOST_LABELS]
-    shown = np.sort(common)
+    shown = np.sort(_frequent(run, target, MOST_LABELS))
     counts = np.array([[int(((actual == i) & (predicted == j)).sum()) for j in shown] for i in shown])
-    labels = [_text(target.labels[i]) for i in shown]
+    labels = [target.labels[i] for i in shown]
     matrix = {
-        "type": "heatmap", "z": counts.tolist(), "x": labels, "y": labels, "text": counts.tolist(),
+        "type": "heatmap", "z": counts.tolist(), "x": list(range(len(shown))), "y": list(range(len(shown))),
+        "text": counts.tolist(),
         "texttemplate": "%{text}", "colorscale": "Blues", "reversescale": True, "showscale": False,
     }  # fmt: skip
     layout = {
-        "xaxis": _axis("predicted", type="category"),
-        "yaxis": _axis("actual", type="category", autorange="reversed"),
+        "xaxis": _axis("predicted", **_named(labels)),
+        "yaxis": _axis("actual", autorange="reversed", **_named(labels)),
     }
-    yield Picture("Confusion matrix", "Test rows by class and prediction.", [matrix], layout)
-    several = [i for i in common[:MOST_CLASSES].tolist() if 0 < (actual == i).sum() < len(actual)]
+    caption = "Test rows by class and prediction."
+    if len(shown) < len(codes):
+        rows = f"{counts.sum():,} of {number_of(len(actual), 'test row')}"
+        caption += f" Of {len(codes):,} classes the {len(shown)} most frequent, as both class and prediction: {rows}."
+    yield Picture("Confusion matrix", caption, [matrix], layout)
+    common = _frequent(run, target, MOST_CLASSES)
+    several = [i for i in common.tolist() if 0 < (actual == i).sum() < len(actual)]
+    few = f" Of {len(codes):,} classes the {len(common)} most frequent." if len(common) < len(codes) else ""
     several = [1] if len(codes) == 2 and several else several  # of two classes one says it all
     data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "chance", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("false positive rate"), "yaxis": _axis("true positive rate")}
-    yield Picture("ROC", "Each class against the others; AUC is the area below.", data, layout)
+    yield Picture("ROC", f"Each class against the others; AUC is the area below.{few}", data, layout)
     data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
-    yield Picture("Calibration", "The share of test rows in a class, by its predicted probability.", data, layout)
+    caption = f"The share of test rows in a class, by its predicted probability.{few}"
+    yield Picture("Calibration", caption, data, layout)
+
+
+def _frequent(run: Run, target: Classes, most: int) -> IndexArray:
+    """Return the indices of the most frequent classes of the test rows, the first of them first."""
+    counts = run.test["actual"].value_counts().reindex(target.labels, fill_value=0).to_numpy()
+    return np.argsort(-counts, kind="stable")[:most]
 
 
 def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
@@ -267,11 +293,12 @@ def _calibration(chances: Float64Array, right: np.ndarray[Any, Any], name: str) 
 def _importances(importances: Sequence[Importance], classes: bool, columns: int) -> Picture:
     shown = importances[:20][::-1]
     bars = {
-        "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": [_text(one.column) for one in shown],
+        "type": "bar", "orientation": "h", "x": [one.mean for one in shown], "y": list(range(len(shown))),
         "error_x": {"type": "data", "array": [one.spread for one in shown], "color": GREY}, "marker": {"color": INK},
     }  # fmt: skip
+    names = _named([one.column for one in shown])
     error = "log loss" if classes else "root mean squared error"
-    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", type="category", automargin=True)}
+    layout = {"xaxis": _axis(f"growth of the {error}"), "yaxis": _axis("", automargin=True, **names)}
     caption = "How much worse up to 1,000 test rows are predicted when a column is shuffled, and the deviation of that."
     if len(importances) < columns:
         caption += f" Of {columns:,} columns, those found by shuffling groups of them first."
@@ -279,25 +306,33 @@ def _importances(importances: Sequence[Importance], classes: bool, columns: int)
 
 
 def _dependence(one: Dependence, run: Run) -> Picture:
-    names = (
-        [_text(label) for label in run.target.labels] if isinstance(run.target, Classes) else [_text(run.target.name)]
-    )
-    named = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
-    mode = "markers" if one.column in named else "lines+markers"
-    values = [_text(value) if isinstance(value, str) else value for value in one.values]
+    target, caption = run.target, "The mean prediction over some test rows if all of them had this value."
+    names = {0: target.name}
+    if isinstance(target, Classes):
+        names = {i: target.labels[i] for i in sorted(_frequent(run, target, MOST_CLASSES).tolist())}
+        if len(names) < len(target.labels):
+            caption += f" Of {len(target.labels):,} classes the {len(names)} most frequent."
+    categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
+    mode = "markers" if one.column in categories else "lines+markers"
+    values = list(range(len(one.values))) if mode == "markers" else one.values
     data = [
-        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": name, "mode": mode}
-        for i, name in list(enumerate(names))[:MOST_CLASSES]
+        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": _text(name), "mode": mode}
+        for i, name in names.items()
     ]
-    kind = {"type": "category"} if mode == "markers" else {}
-    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **kind), "yaxis": _axis("mean prediction")}
+    named = _named(one.values) if mode == "markers" else {}
+    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **named), "yaxis": _axis("mean prediction")}
     layout["showlegend"] = len(data) > 1
-    caption = "The mean prediction over some test rows if all of them had this value."
     return Picture(f"Predictions by {one.column}", caption, data, layout)
 
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title}, "gridcolor": "#e4e7eb", "zeroline": False, **more}
+
+
+def _named(names: Sequence[str]) -> dict[str, Any]:
+    """Return what shows names at the positions 0, 1, ... of an axis: names that are alike when cut stay apart."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(map(_text, names))}
+    return ticks | ({"tickfont": {"size": 9}} if len(names) > MOST_TICKS else {})
 
 
 def _marker() -> dict[str, Any]:

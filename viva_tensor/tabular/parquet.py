@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -87,6 +87,57 @@ def _exact(stored: pa.ChunkedArray, column: pd.Series[Any]) -> pd.Series[Any]:
     return column
 
 
+def unknown_to_arrow(table: Any) -> str:
+    """Return words about the first column of a polars frame of a type that Arrow does not know, if there is one.
+
+    Examples
+    --------
+    >>> unknown_to_arrow(pd.DataFrame({"a": [1]}))
+    ''
+    """
+    import pyarrow as pa
+
+    for name in getattr(table, "columns", ()):
+        try:
+            pa.table(table[[name]])
+        except pa.ArrowInvalid:
+            kind = table[name].dtype
+            return f"column {name!r} is of a type that Arrow does not know, {kind}; cast it to Int64, say, or drop it"
+    return ""
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of columns with different names as pandas can look into them.
+
+    Bytes are in the order of this machine, Arrow's dictionaries are categories, and what pandas knows no type for, such
+    as a ``string_view``, are objects.
+
+    Examples
+    --------
+    >>> readable(pd.DataFrame({"a": np.ones(2, ">f8")}))["a"].to_numpy().dtype.isnative
+    True
+    """
+    kinds = {name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
+    table = table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
+    stored = [str(name) for name, kind in table.dtypes.items() if isinstance(kind, pd.ArrowDtype)]
+    changed = {name: column for name in stored if (column := _out_of_arrow(table[name])) is not None}
+    return table.assign(**changed) if changed else table
+
+
+def _out_of_arrow(column: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return a column of Arrow's as categories or objects, None where pandas can look into it."""
+    import pyarrow as pa
+
+    kind = cast(pd.ArrowDtype, column.dtype)
+    if pa.types.is_dictionary(kind.pyarrow_dtype):
+        return column.astype(object).astype("category")
+    try:
+        kind.type  # noqa: B018  # raises where it has none
+    except NotImplementedError:
+        return pd.Series(pa.chunked_array(column).to_pylist(), column.index, dtype=object)
+    return None
+
+
 class ParquetRows:
     """The rows of a Parquet file, which stay there until they are needed, and then are changed if that is wanted.
 
@@ -128,6 +179,12 @@ class ParquetRows:
     def integers(self) -> list[str]:
         """The columns of integers."""
         return self._of_type(*(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+
+    @property
+    def clocks(self) -> list[str]:
+        """The columns of times of day and durations."""
+        kinds = {str(one.type) for one in self._schema}
+        return self._of_type(*(kind for kind in kinds if kind.startswith(("time32", "time64", "duration"))))
 
     def _of_type(self, *types: str) -> list[str]:
         return [one.name for one in self._schema if str(one.type) in types and one.name in self.columns]

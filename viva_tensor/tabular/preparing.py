@@ -29,13 +29,15 @@ from viva_tensor.tabular.data import (
     target_kind,
 )
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.losses import Aim, loss_of
+from viva_tensor.tabular.missing_words import without_markers
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
-from viva_tensor.tabular.typed_columns import Expected, typed
+from viva_tensor.tabular.typed_columns import typed
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import shares_of
 
@@ -105,7 +107,7 @@ class Task:
         """What the columns of a file must hold for it, to be read so."""
         named = [self.roles.id] if self.roles.id else []
         text = [*self.roles.categorical, *named, *([self.target] if self.kind == "class" else [])]
-        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop)
+        return Expected(text=text, numbers=self.roles.numeric, unused=self.roles.drop, names=named)
 
 
 def task_of(task: Task | str, **others: Any) -> Task:
@@ -208,6 +210,7 @@ def prepare(
         words = column[column.map(lambda value: isinstance(value, str))]
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
+    column, lacking = without_markers(column) if "class" in (task.kind, found) else (column, "")
     values, labels = values_of(column, task.kind or found)
     loss = loss_of(task.aim, bool(labels), task.target)
     present = kept = np.flatnonzero(np.isfinite(values))
@@ -231,7 +234,7 @@ def prepare(
     encoding = fit_encoding(table, split.train, task.target, ranks, roles, bins)
     notes = [
         *source.notes,
-        *filter(None, [infinite_in(column)]),
+        *filter(None, [lacking, infinite_in(column)]),
         *encoding.notes,
         *(_rare(target, values, split) if len(split.test) else []),
     ]

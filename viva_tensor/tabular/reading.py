@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import codecs
-import json
 import lzma
 import os
 import warnings
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.json_files import json_lines, json_records
 from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
-from viva_tensor.tabular.notation import Notation
+from viva_tensor.tabular.notation import Notation, Times
 from viva_tensor.tabular.parquet import ParquetRows, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
-from viva_tensor.tabular.typed_columns import (
-    Expected,
-    Typed,
-    digit_dates,
-    has_decimal_commas,
-    typed,
-    typed_again,
-)
+from viva_tensor.tabular.typed_columns import Typed, digit_dates, has_decimal_commas, typed, typed_again
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
-    "feather": lambda path, _: data_frame(_feather(path)),
-    "json": lambda path, expected: _json_records(path, expected),
-    "jsonl": lambda path, expected: _json_lines(path, expected),
+    "feather": lambda path, expected: data_frame(_feather(path, expected)),
+    "json": json_records,
+    "jsonl": json_lines,
+    "ndjson": json_lines,
 }
-READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl or .xlsx"
+READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl, .ndjson or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
 
@@ -117,7 +111,7 @@ def read(
     ----------
     path : str or Path
         The suffix tells the format: .csv, .tsv or .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json,
-        .jsonl or .xlsx.
+        .jsonl, .ndjson or .xlsx.
     reading : Reading, optional
     expected : Expected, optional
         What is known of columns.
@@ -199,114 +193,22 @@ def reading_errors(path: Path) -> Iterator[str]:
         raise DataError(f'cannot read {path}{missing}; pip install -U "viva-tensor[train]"') from error
     except UNREADABLE as error:
         raise DataError(f"cannot read {path} as {kind.upper()}: {one_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ != "ArrowException":  # which has no kind where the system refuses a thread
+            raise
+        hint = "allow more processes and threads (ulimit -u), or more memory (ulimit -v)"
+        raise DataError(f"cannot read {path}: {one_line(error)}; {hint}") from error
 
 
-def _feather(path: Path) -> pa.Table:
+def _feather(path: Path, expected: Expected) -> pa.Table:
+    import pyarrow as pa
     import pyarrow.feather
 
-    return pyarrow.feather.read_table(path)
-
-
-def _json_lines(path: Path, expected: Expected) -> pd.DataFrame:
-    import pyarrow as pa
-
-    if _has_objects_alone(path):  # on others Arrow may crash
-        try:
-            table = _read_lines(path, expected)
-            if not any(map(_may_be_integers, table.columns)):
-                return data_frame(table)
-        except pa.ArrowInvalid:  # perhaps since a column has values of several kinds
-            pass
-    return _of_records(path, list(_records(path)), expected)
-
-
-def _read_lines(path: Path, expected: Expected) -> pa.Table:
-    """Return what Arrow reads, with times that it made of text as that where text is expected."""
-    import pyarrow as pa
-    from pyarrow.json import ParseOptions, read_json
-
-    table = read_json(path)
-    texts = [one.name for one in table.schema if pa.types.is_timestamp(one.type) and expected.as_text(one.name)]
-    if not texts:
-        return table
-    schema = pa.schema([(name, pa.string()) for name in texts])
-    return read_json(path, parse_options=ParseOptions(explicit_schema=schema)).select(table.column_names)
-
-
-def _has_objects_alone(path: Path) -> bool:
-    with path.open("rb") as lines:
-        starts = (line.removeprefix(codecs.BOM_UTF8).lstrip()[:1] for line in lines)
-        return all(start in (b"{", b"") for start in starts)
-
-
-def _may_be_integers(column: pa.ChunkedArray) -> bool:
-    """Return whether numbers that Arrow read as float64 may be integers that this does not hold."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    largest = pc.max(pc.abs(column)).as_py() if pa.types.is_floating(column.type) else None
-    return largest is not None and largest >= 2**53
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line, object_pairs_hook=_once) if line.strip() else None
-            except ValueError as error:
-                raise DataError(
-                    f"cannot read {path} as JSONL: line {number}: {getattr(error, 'msg', one_line(error))}"
-                ) from error
-            if isinstance(record, dict):
-                yield record
-            elif line.strip():
-                raise DataError(f"cannot read {path}: line {number} is no object, wanted one for each row")
-
-
-def _json_records(path: Path, expected: Expected) -> pd.DataFrame:
-    records = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
-    if not (isinstance(records, list) and all(isinstance(record, dict) for record in records)):
-        raise DataError(f"cannot read {path}: wanted a list of objects, one for each row")
-    return _of_records(path, records, expected)
-
-
-def _of_records(path: Path, records: Sequence[Mapping[str, Any]], expected: Expected) -> pd.DataFrame:
-    """Return objects as rows of a table; a column of text and numbers holds both."""
-    import pyarrow as pa
-
-    columns = {}
-    for name in dict.fromkeys(name for record in records for name in record):
-        values = [record.get(name) for record in records]
-        try:
-            columns[name] = data_frame(pa.table({name: values}))[name]
-        except (pa.ArrowException, OverflowError):  # of several kinds, or integers beyond 64 bits
-            columns[name] = pd.Series(_of_several_kinds(path, name, values, expected), dtype=object)
-    return pd.DataFrame(columns)
-
-
-def _of_several_kinds(path: Path, name: str, values: Sequence[Any], expected: Expected) -> Sequence[Any]:
-    """Return values with words in place of booleans, or raise if some of them are lists or objects."""
-    nested = [isinstance(value, list | dict) for value in values]
-    present = sum(value is not None for value in values)
-    if not any(nested):
-        "".join(value for value in values if isinstance(value, str)).encode()  # else it could not be written again
-        return [str(value).lower() if isinstance(value, bool) else value for value in values]
-    if sum(nested) < present and expected.uses(name):
-        row = nested.index(True)
-        kind = "a list" if isinstance(values[row], list) else "an object"
-        raise DataError(
-            f"cannot read {path}: column {name!r} holds {kind} in row {row}, and other values elsewhere; wanted "
-            f"numbers, text or booleans; --drop {name!r} leaves it out"
-        )
-    return values
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, or raise if it names a column twice."""
-    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"a row has two values of {twice[0]!r}")
-    return dict(pairs)
+    table = pyarrow.feather.read_table(path)
+    for i, one in enumerate(table.schema):
+        if pa.types.is_time(one.type) and isinstance(expected.notations.get(one.name), Times):
+            table = table.set_column(i, one.name, table[i].cast(pa.string()))  # or they would look like plain numbers
+    return table
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
@@ -331,10 +233,14 @@ def _memory_given_back() -> Iterator[None]:
 def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source:
     """Return the rows of a text file with columns that hold what they are."""
     point = reading.writing.point
-    codes = [name for name in file.layout.codes if name not in expected.numbers]
-    rows, notes = file.read([name for name in file.layout.names if name in codes or expected.as_text(name)], point)
+    rows, notes = file.read(_strings(file, expected), point)
+    numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
+    if file.find_codes([name for name in numbers if name not in {*expected.numbers, *expected.notations}], point):
+        del rows
+        rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}
-    notes += tuple(f"{name}: times of day, as hours" for name, kind in kinds.items() if kind.startswith("time3"))
+    clocks = dict.fromkeys([name for name, kind in kinds.items() if kind.startswith("time3")], Times())
+    notes += tuple(f"{name}: times of day, as hours" for name in clocks)
     # what was written as to be known may not be read in another way
     doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
     once = [rows]
@@ -348,7 +254,13 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
-    return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+    return Source(found.table, clocks | found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+
+
+def _strings(file: TextFile, expected: Expected) -> list[str]:
+    """Return the columns of a text file that are read as text."""
+    codes = {name for name in file.layout.codes if name not in expected.numbers}
+    return [name for name in file.layout.names if name in codes or expected.as_text(name)]
 
 
 def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:

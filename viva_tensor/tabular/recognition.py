@@ -14,27 +14,27 @@ import pandas as pd
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
-    ISO,
     PLAIN,
     Convention,
     Dates,
     Notation,
     Numbers,
     Times,
-    has_offset,
-    is_code,
     is_scale,
+    is_side,
     number_parts,
     same_unit,
 )
+from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
 from viva_tensor.tabular.words import MARKERS, BoolArray, Words
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
 PROBE = 2000  # words looked at before all of a column are
-FORMATS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-           "%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y",
-           "%b-%Y", "%b-%y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y")  # fmt: skip
+DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
+        "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d", "%Y/%m/%d")  # fmt: skip
+MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
+CLOCKS = {0: ("", " %I %p"), 1: (" %H:%M", " %I:%M %p"), 2: (" %H:%M:%S", " %I:%M:%S %p")}  # by their colons
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Writing:
     decimal, thousands : str
         Characters before decimals and between thousands.
     date_format : str
-        The format of dates, as for ``strptime``; without it, dates are those of ISO 8601.
+        The format of dates, as for ``strptime``; those of ISO 8601 are known in any case.
     """
 
     missing: tuple[str, ...] = ()
@@ -177,10 +177,11 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     Recognised(notation=None, note='', decimal='')
     """
     words = Words(column, writing.missing)
-    dates = Dates(writing.date_format or ISO)
-    of_dates = _of_clock_or_calendar(name, words, dates, lambda some: dates.times(some).notna().to_numpy())
-    if found := of_dates or _of_clock_or_calendar(name, words, Times(), lambda some: ~np.isnan(Times().hours(some))):
-        return found
+    asked: list[Dates | Times] = [Dates(writing.date_format)] if writing.date_format else []
+    season = _season(words)
+    for one in [*asked, *([] if season else [Dates()]), Times()]:
+        if found := _of_clock_or_calendar(name, words, one):
+            return found
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
@@ -193,14 +194,23 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
-    hint = _date_hint(words, writing)
+    hint = f"values such as {season!r} are a year and the next" if season else _date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
 
 
-def _of_clock_or_calendar(
-    name: str, words: Words, notation: Dates | Times, fit: Callable[[Sequence[str]], BoolArray]
-) -> Recognised | None:
+def _season(words: Words) -> str:
+    """Return the first of several words that are each a year and the next, which as months would be dates; else ""."""
+    present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+    return present[0] if len(present) > 1 and all(map(is_season, present)) else ""
+
+
+def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> Recognised | None:
     """Return what a column is recognised as if many of its values fit a notation."""
+
+    def fit(some: Sequence[str]) -> BoolArray:
+        times = notation.times(some) if isinstance(notation, Dates) else notation.hours(some)
+        return np.asarray(pd.notna(times), bool)
+
     share = _share(words, fit)
     if share >= NEARLY_ALL:
         return _described(name, words, notation, fit(words.words))
@@ -272,7 +282,11 @@ def _two_scales(words: Words) -> str:
     if not (others.any() and same.any()):
         return ""
     (other, row), (usual, usual_row) = words.first(others), words.first(same & ~words.absent)
-    return f"; row {row} has {other}, row {usual_row} {usual}: all must be of one scale"
+    sides = [match["suffix"] for match in parts if match is not None and is_side(match["suffix"] or "")]
+    wanted = (
+        f"if {sides[0]!r} is a sign, write it as '-' or '+' before the number" if sides else "all must be of one scale"
+    )
+    return f"; row {row} has {other}, row {usual_row} {usual}: {wanted}"
 
 
 def _fit_numbers(words: Sequence[str], rows: IndexArray) -> BoolArray:
@@ -321,6 +335,7 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     if len(decimals) == 2 and decimal:
         best = [one for one in best if one.decimal == decimal]
     elif len(decimals) == 2 and (ambiguous := [body for body in separated if "," in body or any(affixes)]):
+        _refuse_two_conventions(name, words, bodies)
         body = ambiguous[0]
         which = np.array([one == body for one in bodies], bool)
         mark = "," if "," in body else "."
@@ -332,6 +347,18 @@ def _number_notation(name: str, words: Words, writing: Writing, decimal: str) ->
     return Numbers(*best[0], *affixes), shown
 
 
+def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> None:
+    """Raise if some numbers can have but a point before decimals, and others but a comma."""
+    ways = [{one.decimal for one in CONVENTIONS if one.fits(body)} for body in bodies]
+    points, commas = (np.array([way == {mark} for way in ways], bool) for mark in ".,")
+    if points.any() and commas.any():
+        told = [f"{value} in row {row}" for value, row in (words.first(points), words.first(commas))]
+        raise DataError(
+            f"column {name!r} holds {told[0]} with a point before decimals and {told[1]} with a comma; write all of "
+            f"them in one way, or take them as text: --categorical {name!r}"
+        )
+
+
 def _date_hint(words: Words, writing: Writing) -> str:
     """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known."""
     if writing.date_format:
@@ -339,8 +366,10 @@ def _date_hint(words: Words, writing: Writing) -> str:
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
         return ""
+    clocks = CLOCKS.get(some[0].count(":"), ())
+    formats = [*(MONTHS if "" in clocks else ()), *(day + clock for clock in clocks for day in DAYS)]
     fitting = [
-        one for one in FORMATS if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
+        one for one in formats if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
     ]
     options = " or ".join(f"--date-format {one!r}" for one in fitting)
     return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""

@@ -22,6 +22,7 @@ from viva_tensor.train.settings import Loss
 HEADINGS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2", "accuracy": "accuracy", "log_loss": "log loss", "auc": "AUC"}
 NAMES = {loss: name for name, loss in OF_NUMBERS.items()} | {"cross_entropy": LOG_LOSS}  # of losses
 MOST_LINES = 40  # about columns, on a terminal
+OF_CYCLES = ("epochs", "patience", "validation_fraction")  # which of several cycles are those of the last one
 EXACT = ("r2", "accuracy", "log_loss")  # shown with four decimals, not four digits
 
 
@@ -102,10 +103,7 @@ def record(run: Run) -> dict[str, Any]:
         "features": len(run.encoding.feature_names),
         "left_out": dict(run.encoding.left_out),
         "notes": list(run.notes),
-        "test": {
-            name: {key: value if math.isfinite(value) else None for key, value in scores._asdict().items()}
-            for name, scores in run.scores.items()
-        },
+        "test": {name: _finite(scores._asdict()) for name, scores in run.scores.items()},
         "settings": settings(run),
         "epochs": len(run.fit.history["epoch"]),
         "best_epoch": run.fit.best_epoch,
@@ -117,8 +115,12 @@ def record(run: Run) -> dict[str, Any]:
         "ranks": run.ranks,
         "networks": run.members,
         "preset": run.preset._asdict(),
-        "metric": dict(run.metric),
+        "metric": _finite(run.metric),
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def describe(model: Model) -> str:
@@ -143,8 +145,10 @@ def describe(model: Model) -> str:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """Return the settings of a run, with those of its optimiser, by name."""
+    """Return the settings of a run, with those of its optimiser, by name; with a preset without those of its cycles."""
     record = run.settings.plain()
+    if run.preset.parts:
+        record = {name: value for name, value in record.items() if name not in OF_CYCLES}
     optimizer = {"name": type(record["optimizer"]).__name__, **dataclasses.asdict(record.pop("optimizer"))}
     return record | {"optimizer": optimizer, "test_fraction": run.test_fraction}
 
@@ -252,7 +256,10 @@ def verdict(run: Run) -> list[str]:
         loss = getattr(loss, "first", loss)
     if isinstance(loss, Quantile):
         below = float((run.test["actual"] < run.test["predicted"]).mean())
-        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {loss.quantile:.1%}."]
+        return [*lines, f"{below:.1%} of the test rows lie below the predictions; wanted are {percent(loss.quantile)}."]
+    if run.weighted:
+        why = "the network was trained with class weights, which these scores and the baselines leave out"
+        return [*lines, f"Whether the network is better than the baselines is not said: {why}."]
     name = {"cross_entropy": "log_loss", "mae": "mae", "huber": "mae"}.get(str(loss), "rmse")
     network, *baselines = (getattr(scores, name) for scores in run.scores.values())
     if network > 1.01 * min(baselines, default=math.inf):

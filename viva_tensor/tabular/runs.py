@@ -137,7 +137,7 @@ def run(
         scores = ranks.from_first("score", lambda: {**_network_scores(features, output), **baselines(features)})
         insight = _insight(result) if ranks.first else None
         watched = fitted.settings.metric
-        told = {watched.name: watched.value(output, features.y[test])} if isinstance(watched, Metric) else {}
+        told = _told(watched, scores["network"], output, features.y[test]) if isinstance(watched, Metric) else {}
     target = prepared.target
     predicted = target.decode(output)
     if isinstance(target, Ranged):
@@ -161,6 +161,7 @@ def run(
         preset=result.preset,
         metric=told,
         trees=result.trees,
+        weighted=prepared.weights is not None,
     )
 
 
@@ -196,6 +197,12 @@ def _network_scores(features: Features, output: Float32Array) -> dict[str, Score
     if isinstance(target, Number):
         return {"network": target.score(actual, target.decode(output)["predicted"].to_numpy())}
     return {"network": target.score(actual, target.probabilities(output))}
+
+
+def _told(metric: Metric, scores: Scores, output: Float32Array, encoded: Float32Array) -> dict[str, float]:
+    """Return the value of a metric for test rows: that of the scores, if it is one of them."""
+    score = metric.name.replace("-", "_")
+    return {metric.name: getattr(scores, score) if score in scores._fields else metric.value(output, encoded)}
 
 
 def _has_scikit_learn() -> bool:

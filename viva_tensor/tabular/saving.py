@@ -63,8 +63,9 @@ def save(
         (folder / name).unlink(missing_ok=True)  # of a run that was there before
         try:
             written += [files.replace(folder / name, drawn())] if find_spec(package) else []
-        except ImportError as error:  # it is there, and cannot be imported
-            warnings.warn(f"{name} is left out: {one_line(error)}", stacklevel=2)
+        except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
+            reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
+            warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
     return written
 
 
@@ -76,9 +77,16 @@ def check_folder(folder: Path) -> None:
     DataError
     """
     try:
-        above = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+        paths = [folder, *folder.absolute().parents]
     except FileNotFoundError as error:
         raise DataError(f"cannot write to {folder}: the working directory is no longer there") from error
+    for path in paths:
+        if os.path.islink(path) and not os.path.exists(path):
+            target = os.readlink(path)
+            raise DataError(
+                f"cannot write to {folder}: {path} is a link to {target}, which is not there; make that folder"
+            )
+    above = next(path for path in paths if os.path.exists(path))
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
     try:

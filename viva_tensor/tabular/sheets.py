@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import UNNAMED, find_names
-from viva_tensor.tabular.typed_columns import Expected
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
@@ -61,21 +61,34 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
     columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
+    empty = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().all()}
+    formulas = _formulas(path, first, empty, found.row) if empty else []
     table = pd.DataFrame(
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
     which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
-    return Sheet(table, (*which, *found.notes), found.doubt)
+    return Sheet(table, (*which, *found.notes, *formulas), found.doubt)
+
+
+def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> list[str]:
+    """Return a note if some columns without values are formulas, as programs other than spreadsheets write them."""
+    with _workbook(path, data_only=False) as book:
+        cells = book.book[sheet].iter_rows(min_row=row + 1, max_row=row + TITLES)
+        found = {i for one in cells for i in columns if i < len(one) and one[i].data_type == "f"}
+    names = ", ".join(columns[i] for i in sorted(found))
+    return (
+        [f"{names}: formulas without stored values; open the file once in a spreadsheet and save it"] if names else []
+    )
 
 
 @contextmanager
-def _workbook(path: Path) -> Iterator[pd.ExcelFile]:
+def _workbook(path: Path, **options: bool) -> Iterator[pd.ExcelFile]:
     """Open a workbook, and turn what openpyxl raises for a damaged one into a DataError."""
     with path.open("rb") as file:
         if file.read(len(OLE)) == OLE:
             raise DataError(f"cannot read {path}: it is encrypted or an old .xls; save it as .xlsx without a password")
     try:
-        with pd.ExcelFile(path, engine="openpyxl") as book:
+        with pd.ExcelFile(path, engine="openpyxl", engine_kwargs=options) as book:
             yield book
     except (SyntaxError, AttributeError) as error:  # of XML that is cut off, and of sheets that lack a part
         raise DataError(f"cannot read {path} as XLSX, it seems to be damaged: {one_line(error)}") from error

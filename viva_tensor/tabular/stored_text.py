@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calendar import month_abbr
+from calendar import day_abbr, month_abbr
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, kind_of
-from viva_tensor.tabular.notation import Notation, is_plain, number_parts
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.missing_words import drop_missing, without_missing
+from viva_tensor.tabular.notation import Notation, Times, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
-from viva_tensor.tabular.typed_columns import Expected, drop_missing, typed, without_missing
+from viva_tensor.tabular.typed_columns import typed
+from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import ERRORS, Words
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 2000  # rows that tell whether a whole column is worth a look
 
-MONTHS = {month.casefold()[:3] for month in month_abbr if month}
+NAMED = {name.casefold()[:3] for name in (*day_abbr, *month_abbr) if name}
 
 
 class Stored(NamedTuple):
@@ -62,7 +65,8 @@ def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
         plain = {name: note for name, note in notes.items() if note is not None and not _lacks(first[name], writing)}
     columns = {name: rows[name] for name in (*names, *integers) if name not in plain}
     found = recognised(pd.DataFrame(columns), writing, expected)
-    return Stored(found.notations, (*filter(None, plain.values()), *found.notes))
+    clocks = {name: Times() for name in rows.clocks if expected.uses(name) and name not in expected.text}
+    return Stored(clocks | dict(found.notations), (*filter(None, plain.values()), *found.notes))
 
 
 def with_sets(expected: Expected) -> Expected:
@@ -92,7 +96,7 @@ def _tells(first: pa.ChunkedArray, writing: Writing, *, whole: bool) -> bool:
 
 def _may_be_more(word: str, writing: Writing) -> bool:
     """Return whether a word may be a number, date, time, error of a spreadsheet or missing value."""
-    letters = word[:1].isalpha() and word[:3].casefold() not in MONTHS
+    letters = word[:1].isalpha() and word[:3].casefold() not in NAMED
     return not letters or word in writing.missing or number_parts(word) is not None
 
 

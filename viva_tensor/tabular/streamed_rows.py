@@ -20,16 +20,18 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
-from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.labels import index_among
+from viva_tensor.tabular.missing_words import markers_are_missing
 from viva_tensor.tabular.model import expected_columns
-from viva_tensor.tabular.notation import is_plain
 from viva_tensor.tabular.packed import in_pieces
 from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, values_of
-from viva_tensor.tabular.typed_columns import Expected
+from viva_tensor.tabular.word_forms import is_plain
+from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train import SparseRows
 
 BLOCK = 16_384  # rows read in one piece
@@ -163,8 +165,11 @@ def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counte
         return values_of(column, "number")[0], Counter()
     codes, labels = labels_of(column)
     exact = {label: float(i) for i, label in enumerate(target.labels)}
-    # a block of numbers alone has them in one form, another with a word among them as they are written
-    numbers = {normal(label): i for label, i in exact.items() if is_plain(label)}
-    found = [exact.get(label, numbers.get(normal(label), np.nan) if is_plain(label) else np.nan) for label in labels]
-    values = np.array([*found, np.nan])[codes]
-    return values, Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])
+    # the sample may have numbers in one form, and blocks have them as they are written
+    index = index_among(target.labels)
+    found = [float(index(label)) if is_plain(label) else exact.get(label, -1.0) for label in labels]
+    values = np.array([*(np.nan if one < 0 else one for one in found), np.nan])[codes]
+    others = Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])
+    if markers_are_missing(target.labels):
+        others = Counter({label: count for label, count in others.items() if label.casefold() not in MARKERS})
+    return values, others

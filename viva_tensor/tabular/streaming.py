@@ -15,6 +15,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.memory import free_memory, needed_memory
 from viva_tensor.tabular.parquet import data_frame, with_index
 from viva_tensor.tabular.progress import counted
@@ -23,7 +24,7 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.stored_text import parsed, recognised
 from viva_tensor.tabular.strict_rows import check_quotes, check_rows
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
-from viva_tensor.tabular.typed_columns import Expected, typed
+from viva_tensor.tabular.typed_columns import typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -257,7 +258,8 @@ class _SampledFile(TextFile):
         """Let a column hold more than its first rows do, if an error of Arrow says that it must."""
         import pyarrow as pa
 
-        found = re.match(r"In CSV column #(\d+): CSV conversion error to (\w+)", error)
+        # with one thread Arrow names the row, too
+        found = re.match(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error to (\w+)", error)
         if found is None or found[2] == "string":
             check_rows(str(self._path), self._lines(), self.layout)
             raise DataError(f"cannot read {self._path} in blocks: {error}")

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.layout import INNER, Layout, long_fields
+from viva_tensor.tabular.layout import INNER, Layout, is_blank, is_value, long_fields
+
+SPACES = "; --sep ' ' if columns are separated by spaces"
 
 
 class Repaired(NamedTuple):
@@ -72,24 +74,35 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
                         f"cannot read {path}: the quote that opens in line {line} closes only in line {end - 1}, and "
                         "there seem to be rows between; remove it, or double quotes within a quoted field"
                     )
-                if len(fields) > 1 or "".join(fields).strip(" \t"):
+                if not is_blank(fields):
                     yield line, fields
                 line = end
         except csv.Error as error:
             raise DataError(
                 f"cannot read {path}: a quote that opens in line {line} is not closed where its field ends ({error}); "
-                "remove it, or double quotes within a quoted field"
+                "remove it, or double quotes within a quoted field" + ("" if width > 1 else SPACES)
             ) from error
 
 
 def _swallowed(fields: Sequence[str], separator: str, width: int) -> bool:
-    """Return whether a field has lines within that look like rows."""
-    for field in fields:
-        inner = field.splitlines()[1:-1]
+    """Return whether a field has lines within that look like rows, below what one leaves and above what one begins."""
+    for at, field in enumerate(fields):
+        lines = [line.split(separator) for line in field.splitlines()]
+        inner = lines[1:-1]
         if (
             width > 1
             and len(inner) >= (INNER if width == 2 else 1)
-            and all(len(line.split(separator)) == width for line in inner)
+            and all(len(line) == width for line in inner)
+            # a quote too many opens and closes within rows of that width, too
+            and len(lines[0]) == width - at
+            and len(lines[-1]) == width - len(fields) + at + 1
+            and _as_beside(fields, inner, at)
         ):
             return True
     return False
+
+
+def _as_beside(fields: Sequence[str], lines: Sequence[Sequence[str]], at: int) -> bool:
+    """Return whether lines in one field have values where those beside it are values, if some are."""
+    values = [i for i, field in enumerate(fields) if i != at and is_value(field)]
+    return not values or any(is_value(line[i]) for line in lines for i in values if i < len(line))

@@ -10,11 +10,13 @@ import lzma
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
+from viva_tensor.tabular.codes import hold_codes, suspects
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.layout import find_layout
 from viva_tensor.tabular.progress import bytes_counted
@@ -64,7 +66,8 @@ class TextFile:
         if not sample.strip():
             raise DataError(f"{path} is empty")
         self.layout = find_layout(sample, separators, header)
-        check_names(path, pd.Index(self.layout.names))
+        no_names = "rename one, or --no-header if the first line has values and no names"
+        check_names(path, pd.Index(self.layout.names), "rename one" if header else no_names)
 
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return all rows, some columns as text, and notes about rows that are too short."""
@@ -99,6 +102,20 @@ class TextFile:
                 )
         return table, ()
 
+    def blocks(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:
+        """Yield all rows, some columns as text."""
+        yield self.read(strings, point)[0]
+
+    def find_codes(self, numbers: Sequence[str], point: str) -> bool:
+        """Add to the codes of the layout the columns of numbers that hold one in any row; return whether there are."""
+        columns = {self.layout.names.index(name) for name in numbers}
+        held: set[str] = set()
+        if some := [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]:
+            for table in self.blocks(some, point):
+                held |= hold_codes(table, some)
+        self.layout = replace(self.layout, codes=(*self.layout.codes, *filter(held.__contains__, some)))
+        return bool(held)
+
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return what was read, with the numbers of the rows in the file as index."""
         return frame
@@ -127,6 +144,11 @@ class TextFile:
     def _rewound(self) -> IO[bytes]:
         self._file.seek(self._start + self.layout.offset)
         return self._file
+
+    def _pieces(self) -> Iterator[bytes]:
+        file = self._rewound()
+        while piece := file.read(PIECE):
+            yield piece + file.readline()
 
     def _lines(self) -> Iterator[str]:
         return iter(io.TextIOWrapper(io.BufferedReader(_Open(self._rewound())), "utf-8", newline=""))

@@ -4,77 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import EPOCH, DataError, check_sequence, kind_of, label_of, labels_of, numbers_of
+from viva_tensor.tabular.data import DataError, kind_of, label_of, numbers_of
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
-from viva_tensor.tabular.notation import (
-    ISO,
-    PLAIN,
-    Dates,
-    Notation,
-    Numbers,
-    Times,
-    has_offset,
-    is_date,
-    is_plain,
-    is_scale,
-    is_time,
-    without_zeros,
-)
+from viva_tensor.tabular.missing_words import drop_missing
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
-from viva_tensor.tabular.words import ERRORS, BoolArray, Words
+from viva_tensor.tabular.word_forms import is_plain, without_zeros
+from viva_tensor.tabular.words import ERRORS, Words
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them
-
-# whether a word may be a value of a column of some kind, and which values are that
-Comparison = tuple[Callable[[str], bool], Callable[["pd.Series[Any]", str], BoolArray]]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is known of columns before their file is read.
-
-    Attributes
-    ----------
-    text : collection of str
-        Columns to read as text, even if every value looks like a number.
-    numbers : collection of str
-        Columns of numbers, even if some begin with a zero.
-    notations : mapping
-        How columns are written; a value that is written otherwise is an error.
-    unused : collection of str
-        Columns that may hold anything.
-    only : collection of str, optional
-        The columns that are used, if all others may hold anything.
-    """
-
-    text: Collection[str] = ()
-    numbers: Collection[str] = ()
-    notations: Mapping[str, Notation] = field(default_factory=dict)
-    unused: Collection[str] = ()
-    only: Collection[str] | None = None
-
-    def __post_init__(self) -> None:
-        check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
-
-    def uses(self, name: str) -> bool:
-        """Return whether a column is used, and so must hold what is expected."""
-        return name not in self.unused and (self.only is None or name in self.only)
-
-    def as_text(self, name: str) -> bool:
-        """Return whether a column must be read as text, since a reader of numbers would read it otherwise."""
-        notation = self.notations.get(name)
-        if isinstance(notation, Numbers):
-            return notation.decimal == ","
-        return name in self.text or (isinstance(notation, Dates) and notation.format != ISO)
 
 
 class Typed(NamedTuple):
@@ -109,13 +55,11 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     _check_scales(table, expected)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    timed = [name for name in filter(expected.uses, table.columns) if _is_of_times(table[name])]
-    for name in timed:
-        if name in expected.text:
-            table[name] = table[name].map(label_of, na_action="ignore")
-        else:
-            table[name] = table[name].map(_hours)
-            notes.append(f"{name}: times of day, as hours")
+    timed = times_as_hours(table, expected)
+    notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
+    for name in filter(expected.uses, table.columns):
+        if name not in expected.text and (name in timed or kind_of(table[name]) == "duration"):
+            notations.setdefault(name, Times())
     strings = [
         name
         for name in filter(expected.uses, table.columns)
@@ -131,7 +75,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
             table[name] = expected.notations[name].parse(table[name])
         elif name in expected.text:
             column, note = _without_errors(table[name])
-            table[name] = _labels(column)
+            # a model finds the category of each form itself, and may tell apart what it would make one here
+            table[name] = _labels(column, as_written=name in expected.names or expected.only is not None)
             notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
@@ -143,6 +88,25 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
+    """Make times of day hours, or text in columns that are to be text, and return the names of their columns.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> table = pd.DataFrame({"a": [time(7, 30), None], "b": 1})
+    >>> times_as_hours(table, Expected()), table["a"].tolist()
+    (['a'], [7.5, nan])
+    """
+    timed = [name for name in filter(expected.uses, table.columns) if _is_of_times(table[name])]
+    for name in timed:
+        if name in expected.text:
+            table[name] = table[name].map(label_of, na_action="ignore")
+        else:
+            table[name] = table[name].map(_hours)
+    return timed
 
 
 def decimals_told(notations: Iterable[Notation]) -> set[str]:
@@ -157,20 +121,25 @@ def decimals_told(notations: Iterable[Notation]) -> set[str]:
 
 
 def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
-    """Raise if a file has plain numbers where those of training had a word beside them that scales, such as '%'.
+    """Raise if a file has plain numbers where those of training were times or had a word that scales, such as '%'.
 
     Of a data frame the numbers may be such as were read from a file.
     """
     for name in filter(expected.uses, table.columns):
         notation = expected.notations.get(name)
-        if not (name in expected.numbers and isinstance(notation, Numbers) and is_scale(notation.suffix)):
+        scaled = isinstance(notation, Numbers) and is_scale(notation.suffix)
+        if name not in expected.numbers or not (scaled or isinstance(notation, Times)):
             continue
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
-            row, suffix = int(np.argmax(which)), repr(notation.suffix)
-            raise DataError(
-                f"column {name!r} holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and "
-                f"was trained on values with it; write {suffix} beside all of them, as text"
+            row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
+            told = (
+                f"holds numbers without {suffix}, such as {table[name].iloc[row]} in row {row}, and was trained on "
+                f"values with it; write {suffix} beside all of them, as text"
+                if scaled
+                else f"holds plain numbers, such as {table[name].iloc[row]} in row {row}, and was trained on times; "
+                "write them as H:MM or H:MM:SS"
             )
+            raise DataError(f"column {name!r} {told}")
 
 
 def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
@@ -274,6 +243,8 @@ def _hours(time: Any) -> float:
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
+    if kind_of(column) == "number":
+        return False
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
@@ -288,91 +259,15 @@ def _stripped(value: Any) -> Any:
     return value.strip() or None if isinstance(value, str) else value
 
 
-def _labels(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007."""
+def _labels(column: pd.Series[Any], *, as_written: bool) -> pd.Series[Any]:
+    """Return a text column without spaces around its values; numbers in one form, unless one is a code such as 007.
+
+    Nor if two become one by that: they may be versions, such as 1.1 and 1.10.
+    """
     words = Words(column)
     stripped = [word.strip() for word in words.written]
-    if all(is_plain(word) for word in stripped if word):
-        stripped = [normal(word) for word in stripped]
+    if not as_written and all(is_plain(word) for word in stripped if word):
+        forms = [normal(word) for word in stripped]
+        stripped = forms if len(set(forms)) == len(set(stripped)) else stripped
     labels = np.array([*(word or None for word in stripped), None], dtype=object)
     return pd.Series(labels[words.codes], index=column.index, name=column.name)
-
-
-def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
-    """Return a table in which words that stand for missing values are missing."""
-    table = table.copy(deep=False)
-    drop_missing(table, words)
-    return table
-
-
-def drop_missing(
-    table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None, timed: Collection[str] = ()
-) -> list[str]:
-    """Make the words for missing values missing in columns of any kind, and tell how many there were.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Is changed.
-    missing : sequence of str
-    expected : Expected, optional
-        What is known of columns; those that are not used stay as they are.
-    timed : collection of str
-        Columns of times of day, as hours.
-    """
-    expected, words = expected or Expected(), [word.strip() for word in missing]
-    notes = []
-    for name in filter(expected.uses, table.columns if words else ()):
-        for word, which in _places(table[name], words, name in timed):
-            notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
-            column = table[name]
-            if pd.api.types.is_integer_dtype(column):
-                column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
-            table[name] = column.mask(which)
-    return notes
-
-
-def _places(column: pd.Series[Any], words: Sequence[str], timed: bool) -> Iterator[tuple[str, BoolArray]]:
-    """Yield which values of a column are a word, as text or the number, date or time it stands for, if some are."""
-    kind = kind_of(column)
-    if kind == "text":
-        codes, labels = labels_of(column)
-        stripped = [label.strip() for label in labels]
-        for word in words:
-            if word in stripped:
-                yield word, np.array([*(label == word for label in stripped), False])[codes]
-    comparisons: dict[str, Comparison] = {
-        "number": (is_time, _hours_that_are) if timed else (is_plain, _numbers_that_are),
-        "duration": (is_time, _hours_that_are),
-        "date": (is_date, _times_that_are),
-    }
-    if kind in comparisons:
-        stands_for_one, same = comparisons[kind]
-        for word in filter(stands_for_one, words):
-            if (which := same(column, word)).any():
-                yield word, which
-
-
-def _hours_that_are(column: pd.Series[Any], word: str) -> BoolArray:
-    found: BoolArray = numbers_of(column) == Times().hours([word])[0]
-    return found
-
-
-def _numbers_that_are(column: pd.Series[Any], word: str) -> BoolArray:
-    exact = Decimal(word)
-    if pd.api.types.is_integer_dtype(column):
-        same = column == int(exact) if exact == int(exact) else pd.Series(False, column.index)
-    elif pd.api.types.is_float_dtype(column):
-        with np.errstate(over="ignore"):
-            same = column == np.float64(word).astype(column.to_numpy().dtype)  # as it is where it stands
-    else:
-        same = (column == exact) | (column == float(word))  # decimals, or numbers of several kinds
-    found: BoolArray = same.fillna(False).to_numpy(bool)
-    return found
-
-
-def _times_that_are(column: pd.Series[Any], word: str) -> BoolArray:
-    if isinstance(column.dtype, pd.DatetimeTZDtype) and not has_offset(word):
-        column = column.dt.tz_localize(None)  # by the clock on the wall
-    found: BoolArray = numbers_of(column, EPOCH) == numbers_of(Dates().times([word]), EPOCH)[0]
-    return found

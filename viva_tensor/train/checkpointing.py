@@ -26,6 +26,10 @@ from viva_tensor.train.sparse import SparseRows
 from viva_tensor.train.training import Reached, Training
 
 DIGESTED = 65536  # rows in one digest
+WORDS = {  # for what is known by its digest alone
+    "rows": "rows, or weights of them or features made of them",
+    "test": "rows for the test, or features made of them",
+}
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,16 @@ class Kept:
     path: Path
     epochs: int | None
     minutes: float
+    test_digest: str = ""  # of rows that the run is tested on
 
     def __post_init__(self) -> None:
         if self.epochs is not None:
             check_count("fit", "checkpoint_epochs", self.epochs)
         if not (isinstance(self.minutes, float) and self.minutes == math.inf):
             positive("fit", "checkpoint_minutes", self.minutes)
+        if not isinstance(self.test_digest, str):
+            hint = "give it text, such as the hexdigest of a SHA-256 of the rows, or leave it out"
+            raise InvalidValue(f"test_digest={self.test_digest!r:.100}", operation="fit", hint=hint)
 
     def from_written(self, settings: Sequence[Settings], ranks: Ranks) -> list[Settings]:
         """Return the settings with which a run that is begun again and again wrote the file, and those after them."""
@@ -53,7 +61,7 @@ class Checkpointer:
     """The checkpoint of a run, in a file that rank 0 writes."""
 
     def __init__(self, training: Training, kept: Kept) -> None:
-        self._training, self._path, self._epochs = training, kept.path, kept.epochs
+        self._training, self._path, self._epochs, self._test = training, kept.path, kept.epochs, kept.test_digest
         self._seconds = 60 * kept.minutes
         self._written = perf_counter()
         self._latest: checkpoints.Checkpoint | None = None  # not in the file yet
@@ -90,6 +98,7 @@ class Checkpointer:
             metadata={
                 "settings": self._settings(),
                 "rows": self._rows,
+                "test": self._test,
                 "best": parameters(reached.best),
                 "best_loss": reached.best_loss,
                 "best_epoch": reached.best_epoch,
@@ -120,14 +129,15 @@ class Checkpointer:
         training, kept = self._training, self._ranks.from_first("fit", lambda: checkpoints.load(self._path))
         try:
             known = DEFAULTS.plain() | kept.metadata["settings"]  # of an older version some are absent
-            current = self._settings() | {"optimizer": training.settings.optimizer, "rows": self._rows}
+            current = self._settings() | {"optimizer": training.settings.optimizer}
+            current |= {"rows": self._rows, "test": self._test}
             known |= {"optimizer": kept.optimizer, "rows": kept.metadata["rows"]}
+            known["test"] = kept.metadata.get("test", self._test)
             for name in ("loss", "metric"):  # a function, of which an older version kept the bare name
                 current[name] = known[name] if known[name] == str(current[name]).split("(")[0] else current[name]
             other = [name for name in current if known.get(name) != current[name]]
             if other:
-                what = "rows, or weights of them or features made of them"
-                was = ", ".join(what if name == "rows" else f"{name}={known.get(name)}" for name in other)
+                was = ", ".join(WORDS.get(name) or f"{name}={known.get(name)}" for name in other)
                 raise InvalidValue(
                     f"{self._path} was written with other {was}",
                     operation="fit",

@@ -53,6 +53,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_epochs: int | None = None,
     checkpoint_minutes: float = MINUTES,
+    test_digest: str = "",
     resume: bool = False,
     rows: npt.ArrayLike | None = None,
     comm: Intracomm | None = None,
@@ -94,6 +95,8 @@ def fit(
         A file for the state of the run, written every ``checkpoint_epochs`` epochs or, by default, every
         ``checkpoint_minutes``, at the end, and on an interruption from the keyboard. Needs
         ``pip install "viva-tensor[train]"``.
+    test_digest : str
+        A digest of rows that the network is tested on later. A checkpoint keeps it, and goes on with the same alone.
     resume : bool
         Continue from ``checkpoint``, with the bits of a run that was never interrupted. Rows and settings must be the
         same, except ``patience``, and ``epochs`` if the schedule is constant.
@@ -147,7 +150,7 @@ def fit(
         for name, value in (("progress", progress), ("resume", resume), ("timed", timed)):
             flag("fit", name, value)
         _check(x, settings, validation, classes, callback)
-        _check_checkpoint(checkpoint, checkpoint_epochs, checkpoint_minutes, resume)
+        _check_checkpoint(checkpoint, checkpoint_epochs, checkpoint_minutes, test_digest, resume)
         if is_source(x):
             _check_source(y, rows, weights, validation, ranks)
         if weights is not None and ranks.size > 1:
@@ -172,7 +175,7 @@ def fit(
             ranks.require_equal("fit", there | found)
             warn_of_affinity(ranks)
     chosen, held_out, outputs = _rows(x, y, weights, settings, validation, classes, rows, ranks)
-    kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes)
+    kept = None if checkpoint is None else Kept(Path(checkpoint), checkpoint_epochs, checkpoint_minutes, test_digest)
     calmer = _ever_calmer(settings)
     if kept is not None and resume:
         calmer = kept.from_written(calmer, ranks)
@@ -274,7 +277,7 @@ def _check(
         _refuse(f"callback={callback!r:.100}, wanted a function of the values of an epoch")
 
 
-def _check_checkpoint(checkpoint: object, epochs: object, minutes: object, resume: bool) -> None:
+def _check_checkpoint(checkpoint: object, epochs: object, minutes: object, test: object, resume: bool) -> None:
     """Raise if the checkpoint is a folder, or there is none that another option is for."""
     if checkpoint is not None:
         if as_path("fit", checkpoint).is_dir():
@@ -282,7 +285,8 @@ def _check_checkpoint(checkpoint: object, epochs: object, minutes: object, resum
         return
     if resume:
         _refuse("resume without a checkpoint", "name the file to resume from")
-    for name, value, usual in (("checkpoint_epochs", epochs, None), ("checkpoint_minutes", minutes, MINUTES)):
+    given = {"checkpoint_epochs": (epochs, None), "checkpoint_minutes": (minutes, MINUTES), "test_digest": (test, "")}
+    for name, (value, usual) in given.items():
         if value != usual:
             _refuse(f"{name}={shown(value)} without a checkpoint", "name the file to write to")
 

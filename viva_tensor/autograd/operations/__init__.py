@@ -13,6 +13,7 @@ from viva_tensor.autograd.operations.arithmetic import *
 from viva_tensor.autograd.operations.base import (
     Axis,
     Counted,
+    JoinedAxes,
     OpenSize,
     Operation,
     RowGroups,
@@ -29,7 +30,7 @@ from viva_tensor.autograd.operations.reductions import *
 from viva_tensor.autograd.operations.shapes import *
 from viva_tensor.autograd.operations.shapes import concatenation
 
-__all__ = ["Axis", "Counted", "OpenSize", "Operation", "RowGroups", "Shape", "Span", "Value"]
+__all__ = ["Axis", "Counted", "JoinedAxes", "OpenSize", "Operation", "RowGroups", "Shape", "Span", "Value"]
 
 for _operation in [_value for _value in vars().values() if isinstance(_value, Operation)]:
     remember(_operation)

@@ -42,6 +42,28 @@ class RowGroups(OpenSize):
     """
 
 
+class JoinedAxes(tuple[int, ...]):
+    """A shape each of whose sizes is the product of those of some axes, one after another.
+
+    Attributes
+    ----------
+    groups : tuple of tuple of int
+        The axes that each size is the product of.
+
+    Examples
+    --------
+    >>> JoinedAxes((4, 15), ((0,), (1, 2))) == (4, 15)
+    True
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+
+    def __new__(cls, shape: Iterable[int], groups: tuple[tuple[int, ...], ...] = ()) -> Self:
+        made = super().__new__(cls, shape)
+        made.groups = groups
+        return made
+
+
 class Counted(tuple[int, ...]):
     """Axes to reduce along which an operation needs at least so many elements, in a program's batches, too.
 
@@ -141,6 +163,11 @@ class Operation:
     def broadcasts(self) -> bool:
         """Whether inputs are combined element by element, repeating axes of size 1."""
         return self.shape is broadcast
+
+    @property
+    def keeps_axes(self) -> bool:
+        """Whether the output has the shape of the first input, axis by axis."""
+        return self.shape is same
 
     def tangent(self, index: int, do: Do, tangent: Value, output: Value, *inputs: Value, **attributes: Any) -> Any:
         """Return what the tangent of the input of this index adds to that of the output; None if nothing."""

@@ -1,0 +1,143 @@
+"""Axes that were joined, parted or reversed, in programs and ONNX models for other numbers of rows than recorded."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from viva_tensor import autograd, error, export, nn, program
+
+RECORDED = [1, 2, 4, 5]  # rows; 5 is another size, too
+ROWS = [1, 3, 4]
+EINSUMS = [
+    "bi,bi->i", "bi,i->bi", "bi,bi->", "bi,bj->", "b,bi->i", "b,b->", "bij,bij->", "bij,b->ij", "bij,cij->bc",
+    "bi,cj->bcij", "b,c->bc", "bi,bj->ij", "bij,bjk->bik", "bij,bij->j", "bij,dj->bid", "bij,jkd->bikd", "bij,ijk->bk",
+    "bijk,bkd->bijd", "bij,cjk->bick", "kj,bik->jbi", "bij->ji", "bij->b", "bij->jbi",
+]  # fmt: skip
+SIZES = {"i": 3, "j": 5, "c": 2, "k": 4, "d": 2}
+
+
+def arrays_of(subscripts, rows, rng):
+    """Return an array for each operand; the axis b has so many rows."""
+    names = subscripts.partition("->")[0].split(",")
+    return [rng.standard_normal([{**SIZES, "b": rows}[one] for one in name], np.float32) for name in names]
+
+
+@pytest.mark.parametrize("recorded_rows", RECORDED)
+@pytest.mark.parametrize("subscripts", EINSUMS)
+def test_einsum_of_other_rows_is_numpys(subscripts, recorded_rows, rng, tmp_path):
+    tape, operands, inputs = autograd.new_tape(), [], []
+    fixed = arrays_of(subscripts, recorded_rows, rng)
+    for name, array in zip(subscripts.partition("->")[0].split(","), fixed, strict=True):
+        operand, tape = autograd.new_constant(tape, array)
+        operands.append(operand)
+        inputs += [operand] if "b" in name else []
+    y, tape = autograd.einsum(tape, subscripts, *operands)
+    session = _session(tmp_path / "model", tape, y, inputs)
+    predict = program.compile_forward(tape, output=y, inputs=inputs)
+    for rows in ROWS:
+        new = arrays_of(subscripts, rows, rng)
+        given = [new[i] if one in inputs else fixed[i] for i, one in enumerate(operands)]
+        fed = [new[i] for i, one in enumerate(operands) if one in inputs]
+        wanted = np.einsum(subscripts, *given)
+        for found in (predict(*fed), _ran(session, fed)):
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5, strict=True)
+
+
+def _session(path, tape, output, inputs):
+    return onnxruntime.InferenceSession(export.onnx(path, tape, output=output, inputs=inputs))
+
+
+def _ran(session, arrays):
+    return session.run(None, {f"input{i}": array for i, array in enumerate(arrays)})[0]
+
+
+def test_a_step_learns_from_an_einsum_over_other_rows(rng):
+    def loss_of(tape, x, w):
+        h, tape = autograd.mul(tape, x, w)
+        squares, tape = autograd.einsum(tape, "bi,bi->i", h, h)
+        off, tape = autograd.sub(tape, squares, 1.0)
+        return autograd.sequence(autograd.mul(tape, off, off), autograd.mean)
+
+    X, W = rng.standard_normal((4, 3)), np.ones(3)
+    tape = autograd.new_tape()
+    x, tape = autograd.new_constant(tape, X[:1])
+    w, tape = autograd.new_variable(tape, W)
+    loss, tape = loss_of(tape, x, w)
+    objective = program.compile_objective(tape, loss=loss, params=w, inputs=(x,))
+    found, gradient = objective(W, X)
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    w, tape = autograd.new_variable(tape, W)
+    loss, tape = loss_of(tape, x, w)
+    assert found == float(loss.data)
+    np.testing.assert_array_equal(gradient, autograd.backward(tape, loss)[w])
+
+
+def parted(rows, tape, x, w):
+    """A layer for each of 5 times of each row."""
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 8)), lambda t, x: autograd.matmul(t, x, w), nn.tanh)
+    return autograd.reshape(tape, h, (-1, 5, 7))
+
+
+def spelled_out(rows, tape, x, w):
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 8)), lambda t, x: autograd.matmul(t, x, w))
+    h, tape = autograd.add(tape, h, h)
+    return autograd.reshape(tape, h, (rows, 5, 7))
+
+
+def times_first(rows, tape, x, w):
+    x, tape = autograd.transpose(tape, x, (1, 0, 2))
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 8)), lambda t, x: autograd.matmul(t, x, w))
+    return autograd.reshape(tape, h, (5, rows, 7))
+
+
+def heads(rows, tape, x, w):
+    def swapped(tape, x):
+        return autograd.transpose(tape, x, (0, 2, 1, 3))
+
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 5, 2, 4)), swapped)
+    h, tape = autograd.sequence(autograd.reshape(tape, h, (-1, 5, 4)), nn.softmax)
+    h, tape = autograd.sequence(autograd.reshape(tape, h, (-1, 2, 5, 4)), swapped)
+    return autograd.reshape(tape, h, (-1, 5, 8))
+
+
+def backwards(rows, tape, x, w):
+    return autograd.flip(tape, x, axis=0)
+
+
+def sums_from_the_end(rows, tape, x, w):
+    """As in a partial likelihood."""
+
+    def flipped(tape, x):
+        return autograd.flip(tape, x, axis=0)
+
+    return autograd.sequence(flipped(tape, x), autograd.cumsum, flipped)
+
+
+@pytest.mark.parametrize("recorded_rows", RECORDED)
+@pytest.mark.parametrize("build", [parted, spelled_out, times_first, heads, backwards, sums_from_the_end])
+def test_what_was_joined_is_parted_again_for_other_rows(build, recorded_rows, rng, tmp_path):
+    W = rng.standard_normal((8, 7), np.float32)
+
+    def recorded(rows):
+        x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((rows, 5, 8), np.float32))
+        w, tape = autograd.new_variable(tape, W)
+        return x, *build(rows, tape, x, w)
+
+    x, y, tape = recorded(recorded_rows)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    session = _session(tmp_path / "model", tape, y, (x,))
+    for rows in (1, 3, 4, 7):
+        other, wanted, _ = recorded(rows)
+        np.testing.assert_array_equal(predict(other.data), wanted.data, strict=True)
+        np.testing.assert_allclose(_ran(session, [other.data]), wanted.data, rtol=1e-5, atol=1e-5, strict=True)
+
+
+def test_what_remains_beside_the_rows_says_nothing_of_others(rng):
+    """By the -1 there would be 5 · n / 4 times of 4 rows, by the axes that were joined 5 of n."""
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 5, 8)))
+    h, tape = autograd.sequence(autograd.transpose(tape, x, (1, 0, 2)), lambda t, x: autograd.reshape(t, x, (-1, 8)))
+    y, tape = autograd.reshape(tape, h, (-1, 4, 8))
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    np.testing.assert_array_equal(predict(x.data), y.data)
+    with pytest.raises(error.InvalidShape, match=r"which says nothing of other rows.*an axis of their own"):
+        predict(rng.standard_normal((8, 5, 8)))

@@ -1,0 +1,70 @@
+"""Codes such as 007 anywhere in a text file, which are text, and read as numbers would lose their zeros."""
+
+import pandas as pd
+import pytest
+
+from viva_tensor.tabular import streaming
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.streaming import stream
+
+ROWS = 3000  # more than are looked at for the layout
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "t.csv"
+
+
+@pytest.fixture(params=["whole", "in blocks"])
+def reader(request, monkeypatch):
+    monkeypatch.setattr(streaming, "FIRST", 4096)
+    monkeypatch.setattr(streaming, "BYTES", 4096)
+    return read if request.param == "whole" else lambda *given: stream(*given).source
+
+
+def sorted_zips(text="x"):
+    zips = [*range(99_999, 99_999 - ROWS + 2, -1), 2139, 1067]
+    return pd.DataFrame({"n": range(ROWS), "text": text, "zip": [f"{one:05}" for one in zips], "y": 0.5})
+
+
+@pytest.mark.parametrize("quoting", [0, 1, 2])
+@pytest.mark.parametrize("text", ["x", "one, two", "one, 007, two", "St 3, 1\nTown, 007", 'an "x", 1', None])
+def test_codes_below_many_rows_of_plain_numbers(reader, path, text, quoting):
+    table = sorted_zips(text)
+    table.to_csv(path, index=False, quoting=quoting)
+    found = reader(path)
+    assert found.table["zip"].tolist() == table["zip"].tolist()
+    assert found.table[["n", "y"]].equals(table[["n", "y"]])
+    assert any(note.startswith("zip: text, since values such as '02139' begin with a zero") for note in found.notes)
+
+
+def test_codes_that_are_known_as_numbers_or_stand_in_text_change_nothing(reader, path):
+    table = sorted_zips("1, 007")
+    table.to_csv(path, index=False)
+    known = Expected(numbers=["zip"])
+    assert reader(path, Reading(), known).table["zip"].tolist() == table["zip"].astype(int).tolist()
+    table.drop(columns="zip").to_csv(path, index=False)
+    assert reader(path).table["n"].tolist() == table["n"].tolist()
+
+
+def test_rows_in_blocks_have_the_codes_that_their_sample_has(path, monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE", 100)
+    table = sorted_zips()
+    table.to_csv(path, index=False)
+    zips = [one for frame in stream(path).frames(Expected()) for one in frame["zip"]]
+    assert zips == table["zip"].tolist()
+
+
+@pytest.mark.parametrize(("last", "read_as"), [("11.2020", "10.2020"), ("12.3456", 10.202)])
+def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, read_as):
+    months = ["10.2020"] * ROWS + ["01.2021", last]
+    pd.DataFrame({"m": months, "y": range(len(months))}).to_csv(path, index=False)
+    assert reader(path).table["m"][0] == read_as
+
+
+def test_codes_below_rows_that_are_too_short(path):
+    table = sorted_zips()
+    text = table.to_csv(index=False).replace("7,x,99992,0.5\n", "7,x,99992\n", 1)
+    path.write_text(text)
+    assert read(path).table["zip"].tolist() == table["zip"].tolist()

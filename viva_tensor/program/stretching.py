@@ -1,0 +1,187 @@
+"""What was recorded for some number of rows, for another: the attributes of nodes that name sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from viva_tensor.autograd import Node, Variable, operations
+from viva_tensor.autograd.operations import Shape
+from viva_tensor.error import InvalidShape
+
+T = TypeVar("T")
+
+
+def leading(node: Node, values: Sequence[T]) -> T:
+    """Return which of a node's inputs gives its attributes their sizes."""
+    return values[1 if node.operation is operations.PLACE else 0]
+
+
+class Factor(NamedTuple):
+    """A size that an axis, or a part of one, was recorded with, and the size it has now."""
+
+    recorded: int
+    now: int
+
+
+class Stretching:
+    """The attributes of recorded nodes for inputs that may have more or fewer rows than recorded.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        In their order.
+    shape_of : callable
+        Returns the shape that a variable has now; those before a node are known when its attributes are asked for.
+
+    Examples
+    --------
+    >>> from viva_tensor import autograd
+    >>> x, tape = autograd.new_constant(autograd.new_tape(), [[0.0] * 6] * 4)
+    >>> y, tape = autograd.reshape(tape, x, (4, 3, 2))
+    >>> dict(Stretching(tape.nodes(), {x.id: (5, 6)}.__getitem__).attributes(tape.nodes()[-1]))
+    {'shape': (5, 3, 2)}
+    """
+
+    def __init__(self, nodes: Sequence[Node], shape_of: Callable[[int], Shape]) -> None:
+        self._makers = {node.output.id: node for node in nodes}
+        self._shape_of = shape_of
+
+    def attributes(self, node: Node) -> Mapping[str, Any]:
+        """Return a node's attributes.
+
+        Raises
+        ------
+        InvalidShape
+            If what was recorded makes sense only for the recorded number of rows.
+        """
+        attributes = node.attributes
+        if not node.inputs:
+            return attributes
+        first = leading(node, node.inputs)
+        recorded, shape = first.shape, self._shape_of(first.id)
+        if recorded == shape:
+            return attributes
+        if node.operation is operations.RESHAPE:
+            return {"shape": self._reshaped(attributes["shape"], first)}
+        if node.operation in (operations.SLICE, operations.PLACE):
+            whole = zip(attributes["spans"], recorded, shape, strict=True)
+            return {"spans": tuple(_span(span, size, now, recorded, shape) for span, size, now in whole)}
+        return attributes
+
+    def _reshaped(self, wanted: Shape, x: Variable) -> Shape:
+        """Return a recorded shape for another number of rows.
+
+        -1 is what remains, other rows only if the sizes after it divide what comes after the axis of rows; a multiple
+        of the rows goes along; and axes that were joined before are parted as they were, if -1 says nothing else.
+        """
+        recorded, shape = x.shape, self._shape_of(x.id)
+        if isinstance(wanted, operations.JoinedAxes):
+            sizes = [math.prod(shape[axis] for axis in group) for group in wanted.groups]
+            return operations.JoinedAxes(sizes, wanted.groups)
+        first, *others = wanted or (1,)
+        rest = math.prod(others)
+        if isinstance(wanted, operations.RowGroups):
+            return operations.RowGroups((math.prod(shape) // rest, *others))
+        remaining = isinstance(wanted, operations.OpenSize) and rest
+        factors = [factor for axis in range(len(shape)) for factor in self._factors(x, axis)]
+        were_joined = len(factors) > len(shape)
+        parted = _parted(factors, wanted) if were_joined else None
+        if parted is not None and (not remaining or parted[1:] == tuple(others)):
+            return parted
+        rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
+        if parted is None and remaining and math.prod(shape[rows + 1 :]) % rest == 0:
+            return operations.OpenSize((math.prod(shape) // rest, *others))
+        if not were_joined and recorded[0] > 1 and first % recorded[0] == 0 and recorded[1:] == shape[1:]:
+            return (first // recorded[0] * shape[0], *others)
+        got = f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows"
+        hint = "give as many rows as were recorded, or keep the rows on an axis of their own, the first one or -1"
+        raise InvalidShape(got, operation="reshape", hint=hint)
+
+    def _factors(self, x: Variable, axis: int) -> Iterator[Factor]:
+        """Yield the sizes of which an axis was joined, the outermost first; its own size if it never was."""
+        whole = Factor(x.shape[axis], self._shape_of(x.id)[axis])
+        node = self._makers.get(x.id)
+        while node is not None and node.inputs:
+            if node.operation is operations.RESHAPE:
+                yield from self._joined(node, axis, whole)
+                return
+            origins = ((node.inputs[index], from_axis) for index, from_axis in _origins(node, axis))
+            same = ((one, at) for one, at in origins if (one.shape[at], self._shape_of(one.id)[at]) == whole)
+            origin, axis = next(same, (None, axis))
+            node = None if origin is None else self._makers.get(origin.id)
+        yield whole
+
+    def _joined(self, node: Node, axis: int, whole: Factor) -> list[Factor]:
+        """Return the sizes that a reshape joined to one, which has these sizes; that alone if it is not clear which."""
+        (x,), shape = node.inputs, node.attributes["shape"]
+        if isinstance(shape, operations.JoinedAxes):
+            return [factor for part in shape.groups[axis] for factor in self._factors(x, part)]
+        begin, end = math.prod(shape[:axis]), math.prod(shape[: axis + 1])
+        factors: list[Factor] = []
+        for part, size in enumerate(x.shape):
+            before = math.prod(x.shape[:part])
+            if begin <= before < end or (before == end and size == 1):
+                factors += self._factors(x, part)
+                if (math.prod(one.recorded for one in factors), math.prod(one.now for one in factors)) == whole:
+                    return factors
+        return [whole]
+
+
+def _span(span: tuple[int, ...], size: int, now: int, recorded: Shape, shape: Shape) -> tuple[int, ...]:
+    if size == now:
+        return span
+    if isinstance(span, operations.OpenSize):
+        backwards = span[2] < 0
+        return operations.OpenSize((max(now - 1, 0), now, -1) if backwards else (0, now, 1))
+    raise InvalidShape(
+        f"{shape}, recorded as some rows of {recorded}",
+        operation="slice",
+        hint="give as many rows as were recorded, or take all rows with :",
+    )
+
+
+def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
+    """Return sizes that are products of factors, one after another, as the recorded ones are; None if they are not."""
+    left, sizes = list(factors), []
+    for wanted_size in wanted:
+        recorded, size = 1, 1
+        if wanted_size == 1 and left and left[0].recorded == 1:
+            size = left.pop(0).now
+        while left and recorded < wanted_size:
+            factor = left.pop(0)
+            if factor.recorded == factor.now and factor.recorded * recorded > wanted_size:  # any part of it
+                inner = recorded * factor.recorded // wanted_size
+                left.insert(0, Factor(inner, inner))
+                factor = Factor(*[factor.recorded // inner] * 2)
+            elif factor.recorded == 1 != factor.now:
+                return None
+            recorded, size = recorded * factor.recorded, size * factor.now
+        if recorded != wanted_size:
+            return None
+        sizes.append(size)
+    return tuple(sizes) if all(factor == (1, 1) for factor in left) else None
+
+
+def _origins(node: Node, axis: int) -> Iterator[tuple[int, int]]:
+    """Yield the inputs, by index, and axes along which a result may have the same rows as along an axis of its own."""
+    ndim = len(node.output.shape)
+    if node.operation in (operations.MATMUL, operations.BATCH_MATMUL) and axis >= ndim - 2:
+        side = axis - (ndim - 2)
+        yield side, len(node.inputs[side].shape) - 2 + side
+    elif node.operation is operations.LINEAR:
+        yield axis, 0  # rows of x, and rows of the weights
+    elif node.operation is operations.TRANSPOSE:
+        axes = node.attributes["axes"] or range(ndim)[::-1]
+        yield 0, axes[axis]
+    elif node.operation is operations.EXPAND_DIMS:
+        if axis != node.attributes["axis"]:
+            yield 0, axis - (axis > node.attributes["axis"])
+    elif node.operation is operations.SQUEEZE:
+        kept = [i for i in range(len(node.inputs[0].shape)) if i not in node.attributes["axes"]]
+        yield 0, kept[axis]
+    elif node.operation.broadcasts or node.operation.keeps_axes or node.operation is operations.BATCH_MATMUL:
+        for index, variable in enumerate(node.inputs):
+            if len(variable.shape) > (from_axis := axis - ndim + len(variable.shape)) >= 0:
+                yield index, from_axis

@@ -1,0 +1,88 @@
+"""Codes such as 007 below the rows of a text file that its layout was found in: there they would be read as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.word_forms import is_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) -> set[int]:
+    """Return which columns of numbers seem to hold a code; behind a quote in a line, any of them may.
+
+    Parameters
+    ----------
+    pieces : iterable of bytes
+        Whole lines of a text.
+    separator : str
+    columns : collection of int
+        The indices of columns that were read as numbers.
+
+    Examples
+    --------
+    >>> sorted(suspects([b"1,2,a\\n3,4,05\\n", b"5,06,b\\n"], ",", {0, 1}))
+    [1]
+    >>> sorted(suspects([b'"a, 05",07\\n'], ",", {1, 2}))
+    [1, 2]
+    """
+    found: set[int] = set()
+    for piece in pieces:
+        for column in _suspects(b"\n" + piece, separator, columns):
+            found |= {column} if column >= 0 else set(columns)
+        if len(found) == len(columns):
+            break
+    return found
+
+
+def _suspects(text: bytes, separator: str, columns: Collection[int]) -> Iterator[int]:
+    """Yield the columns of words that may be codes, and -1 if quotes before one in its line may hold separators."""
+    edge = re.escape(separator).encode() + rb'\s"'
+    code = rb"[0-9]+|[1-9]\.(?:19|20)[0-9]{2}|[xX][0-9a-fA-F]+"
+    # that it begins with a zero is looked at first, since that finds places fast
+    words = re.finditer(rb"0(?<=[%s]0)(?:%s)(?=[%s]|$)" % (edge, code, edge), text)
+    at = np.fromiter((word.start() for word in words), np.int64)
+    if at.size:
+        content = np.frombuffer(text, np.uint8)
+        breaks = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
+        start = breaks[np.searchsorted(breaks, at) - 1]
+        column = _count(content, separator, start, at)
+        column[_count(content, '"', start, at - 1) > 0] = -1  # but one right before a word begins it
+        yield from np.intersect1d(column, [-1, *columns]).tolist()
+
+
+def _count(content: npt.NDArray[np.uint8], character: str, start: IndexArray, end: IndexArray) -> IndexArray:
+    """Return how often a character stands between some positions and others."""
+    places = np.flatnonzero(content == ord(character))
+    return np.searchsorted(places, end) - np.searchsorted(places, start)
+
+
+def hold_codes(table: pa.Table, names: Sequence[str]) -> set[str]:
+    """Return which text columns of a table hold a code; a month before a year is one where all values are such.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> table = pa.table({"zip": ["80331", "01067"], "m": ["10.2020", "01.2021"], "x": ["02.1999", "02.2999"]})
+    >>> sorted(hold_codes(table, ["zip", "m", "x"]))
+    ['m', 'zip']
+    """
+    import pyarrow.compute as pc
+
+    found = set()
+    for name in names:
+        column = table[name]
+        begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
+        codes = list(filter(is_code, pc.unique(begun).to_pylist()))
+        months = pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$"))
+        if any("." not in code for code in codes) or (codes and months.as_py()):
+            found.add(name)
+    return found

@@ -1,0 +1,132 @@
+"""Words that stand for missing values in columns of any kind: those that a person names, and markers among classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from viva_tensor.tabular.data import EPOCH, kind_of, labels_of, numbers_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.notation import Dates, Times, is_date, is_time
+from viva_tensor.tabular.word_forms import has_offset, is_plain
+from viva_tensor.tabular.words import MARKERS, BoolArray
+
+# whether a word may be a value of a column of some kind, and which values are that
+Comparison = tuple[Callable[[str], bool], Callable[["pd.Series[Any]", str], BoolArray]]
+
+
+def markers_are_missing(labels: Collection[str]) -> bool:
+    """Return whether words for missing values are no classes beside these: truths alone, or numbers alone.
+
+    Examples
+    --------
+    >>> markers_are_missing(["TRUE", "FALSE"]), markers_are_missing(["0", "1"]), markers_are_missing(["yes", "no"])
+    (True, True, False)
+    """
+    return len(labels) > 1 and (
+        all(map(is_plain, labels)) or {label.casefold() for label in labels} == {"true", "false"}
+    )
+
+
+def without_markers(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return a column of classes without words for missing values beside truths or numbers, and how many there were.
+
+    Examples
+    --------
+    >>> without_markers(pd.Series(["TRUE", "NA", "FALSE"], name="y"))[1]
+    "y: missing where it says 'NA' (1)"
+    """
+    codes, labels = labels_of(column)
+    marked = np.array([label.casefold() in MARKERS for label in labels] + [False], bool)
+    others = {label for label, marker in zip(labels, marked[:-1], strict=True) if not marker}
+    if not (marked.any() and markers_are_missing(others)):
+        return column, ""
+    which = marked[codes]  # code -1 finds the last entry
+    counts = Counter(labels[code] for code in codes[which])
+    told = ", ".join(f"{label!r} ({count:,})" for label, count in counts.items())
+    return column.mask(which), f"{column.name}: missing where it says {told}"
+
+
+def without_missing(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
+    """Return a table in which words that stand for missing values are missing."""
+    table = table.copy(deep=False)
+    drop_missing(table, words)
+    return table
+
+
+def drop_missing(
+    table: pd.DataFrame, missing: Sequence[str], expected: Expected | None = None, timed: Collection[str] = ()
+) -> list[str]:
+    """Make the words for missing values missing in columns of any kind, and tell how many there were.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Is changed.
+    missing : sequence of str
+    expected : Expected, optional
+        What is known of columns; those that are not used stay as they are.
+    timed : collection of str
+        Columns of times of day, as hours.
+    """
+    expected, words = expected or Expected(), [word.strip() for word in missing]
+    notes = []
+    for name in filter(expected.uses, table.columns if words else ()):
+        for word, which in _places(table[name], words, name in timed):
+            notes.append(f"{name}: missing where it says {word!r} ({which.sum():,})")
+            column = table[name]
+            if pd.api.types.is_integer_dtype(column):
+                column = column.astype("UInt64" if pd.api.types.is_unsigned_integer_dtype(column) else "Int64")
+            table[name] = column.mask(which)
+    return notes
+
+
+def _places(column: pd.Series[Any], words: Sequence[str], timed: bool) -> Iterator[tuple[str, BoolArray]]:
+    """Yield which values of a column are a word, as text or the number, date or time it stands for, if some are."""
+    kind = kind_of(column)
+    if kind == "text":
+        codes, labels = labels_of(column)
+        stripped = [label.strip() for label in labels]
+        for word in words:
+            if word in stripped:
+                yield word, np.array([*(label == word for label in stripped), False])[codes]
+    comparisons: dict[str, Comparison] = {
+        "number": (is_time, _hours_that_are) if timed else (is_plain, _numbers_that_are),
+        "duration": (is_time, _hours_that_are),
+        "date": (is_date, _times_that_are),
+    }
+    if kind in comparisons:
+        stands_for_one, same = comparisons[kind]
+        for word in filter(stands_for_one, words):
+            if (which := same(column, word)).any():
+                yield word, which
+
+
+def _hours_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    found: BoolArray = numbers_of(column) == Times().hours([word])[0]
+    return found
+
+
+def _numbers_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    exact = Decimal(word)
+    if pd.api.types.is_integer_dtype(column):
+        same = column == int(exact) if exact == int(exact) else pd.Series(False, column.index)
+    elif pd.api.types.is_float_dtype(column):
+        with np.errstate(over="ignore"):
+            same = column == np.float64(word).astype(column.to_numpy().dtype)  # as it is where it stands
+    else:
+        same = (column == exact) | (column == float(word))  # decimals, or numbers of several kinds
+    found: BoolArray = same.fillna(False).to_numpy(bool)
+    return found
+
+
+def _times_that_are(column: pd.Series[Any], word: str) -> BoolArray:
+    if isinstance(column.dtype, pd.DatetimeTZDtype) and not has_offset(word):
+        column = column.dt.tz_localize(None)  # by the clock on the wall
+    found: BoolArray = numbers_of(column, EPOCH) == numbers_of(Dates().times([word]), EPOCH)[0]
+    return found
