@@ -130,6 +130,8 @@ def test_objects_that_are_dates_or_durations_are_no_targets():
 def test_a_mask_of_categories_may_be_a_series():
     X = pd.DataFrame({"b": np.arange(80) % 4, "a": np.arange(80.0)})
     mask = X.dtypes == "int64"
+    with pytest.raises(InvalidValue, match=r"categorical=\[True, <NA>\] has missing values"):
+        TabularRegressor(settings=QUICK, categorical=pd.Series([True, None], dtype="boolean")).fit(X, Y)
     for given in (mask, mask.sort_index(), mask.reset_index(drop=True), mask.astype("boolean"), pd.Series(["b"])):
         model = TabularRegressor(settings=QUICK, categorical=given).fit(X, Y)
         assert [type(one).__name__ for one in model.model_.encoding.columns] == ["Categorical", "Numeric"]

@@ -159,6 +159,18 @@ MEANS = {
 }
 
 
+def beside_a_norm_without_gradient(tape, pred, *_):
+    mean, tape = autograd.mean(tape, pred)
+    norm, tape = autograd.sequence(autograd.norm(tape, pred), autograd.stop_gradient)
+    return autograd.add(tape, mean, norm)
+
+
+def beside_an_extreme_that_cancels(tape, pred, *_):
+    top, tape = autograd.max(tape, pred)
+    off, tape = autograd.sequence(autograd.sub(tape, pred, top), autograd.mean)
+    return autograd.add(tape, off, top)
+
+
 def with_penalty(tape, pred, target, weights, layer):
     loss, tape = nn.mse_loss(tape, pred, target)
     squares, tape = autograd.square(tape, layer.w)
@@ -189,7 +201,9 @@ def summed_columns(tape, pred, *_):
     return autograd.sum(tape, pred, axis=1)
 
 
-@pytest.mark.parametrize("loss", [*MEANS.values(), with_penalty], ids=[*MEANS, "with a penalty"])
+@pytest.mark.parametrize(
+    "loss", [*MEANS.values(), with_penalty, beside_a_norm_without_gradient, beside_an_extreme_that_cancels]
+)
 def test_a_mean_over_rows_is_taken_in_parts(loss):
     recorded = one_layer(loss)
     parts, whole = program.compile_step(**recorded, micro_batch=4), program.compile_step(**recorded)

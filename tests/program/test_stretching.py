@@ -113,8 +113,31 @@ def sums_from_the_end(rows, tape, x, w):
     return autograd.sequence(flipped(tape, x), autograd.cumsum, flipped)
 
 
+def between(*functions):
+    """Return a function that does something to 5 times of each row, between joining and parting them."""
+
+    def build(rows, tape, x, w):
+        joined, tape = autograd.reshape(tape, x, (rows * 5, 8) if rows > 1 else (-1, 8))
+        h, tape = autograd.sequence(functions[0](tape, joined), *functions[1:])
+        return autograd.reshape(tape, h, (rows, 5, -1))
+
+    return build
+
+
+JOINED = {
+    "sums": between(lambda t, x: autograd.sum(t, x, axis=1)),
+    "sums kept": between(lambda t, x: autograd.sum(t, x, axis=-1, keepdims=True)),
+    "slices": between(lambda t, x: autograd.slice(t, x, np.s_[:, 1:7:2])),
+    "joins": between(lambda t, x: autograd.concatenate(t, (x, x), axis=1)),
+    "new axes": between(lambda t, x: autograd.expand_dims(t, x, 1), lambda t, x: autograd.squeeze(t, x, 1)),
+    "means": between(lambda t, x: autograd.mean(t, x, axis=1), nn.tanh),
+}
+
+
 @pytest.mark.parametrize("recorded_rows", RECORDED)
-@pytest.mark.parametrize("build", [parted, spelled_out, times_first, heads, backwards, sums_from_the_end])
+@pytest.mark.parametrize(
+    "build", [parted, spelled_out, times_first, heads, backwards, sums_from_the_end, *JOINED.values()]
+)
 def test_what_was_joined_is_parted_again_for_other_rows(build, recorded_rows, rng, tmp_path):
     W = rng.standard_normal((8, 7), np.float32)
 
@@ -139,5 +162,25 @@ def test_what_remains_beside_the_rows_says_nothing_of_others(rng):
     y, tape = autograd.reshape(tape, h, (-1, 4, 8))
     predict = program.compile_forward(tape, output=y, inputs=(x,))
     np.testing.assert_array_equal(predict(x.data), y.data)
-    with pytest.raises(error.InvalidShape, match=r"which says nothing of other rows.*an axis of their own"):
+    with pytest.raises(error.InvalidShape, match=r"which says nothing of other rows.*on the first axis"):
         predict(rng.standard_normal((8, 5, 8)))
+
+
+def test_fixed_sizes_are_parted_elsewhere_than_they_were_joined(rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 3, 2, 3)))
+    y, tape = autograd.sequence(
+        autograd.reshape(tape, x, (12, 2, 3)), lambda t, x: autograd.reshape(t, x, (36, 2)), nn.tanh
+    )
+    X = rng.standard_normal((7, 3, 2, 3))
+    found = program.compile_forward(tape, output=y, inputs=(x,))(X)
+    np.testing.assert_allclose(found, np.tanh(X.reshape(63, 2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 6), (1, 1, 2, 3)])
+def test_one_row_that_may_have_become_any_of_several_axes_is_refused(shape, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((1, 6)))
+    y, tape = autograd.sequence(autograd.reshape(tape, x, (-1,)), lambda t, x: autograd.reshape(t, x, shape))
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    np.testing.assert_array_equal(predict(x.data), y.data)
+    with pytest.raises(error.InvalidShape, match="says nothing of other rows"):
+        predict(rng.standard_normal((7, 6)))

@@ -89,8 +89,11 @@ def test_trees_have_one_thread_on_few_rows_and_where_several_wait_for_each_other
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"} == {expected}
 
 
-def test_a_look_at_how_long_small_trees_take():
+def test_a_look_at_how_long_small_trees_take_changes_nothing_that_others_see():
+    pools, drawn = threadpool_info(), np.random.get_state()[1].copy()
     assert 0 < boosting._seconds(1) < np.inf
+    assert threadpool_info() == pools
+    assert np.array_equal(np.random.get_state()[1], drawn)
 
 
 def test_weights_are_scikit_learns():

@@ -118,7 +118,7 @@ def _reshape(graph: Graph, node: Node, x: str) -> str:
     now = zip(shape, graph.larger[node.output.id].shape, strict=True)
     sizes = tuple(size if size == larger else -1 for size, larger in now)
     if sizes.count(-1) > 1:
-        hint = "export the output before it"
+        hint = "one axis of a model may have the rows; an einsum of two inputs with rows has more"
         raise InvalidValue(f"{shape} grows along several axes", operation="export.onnx of reshape", hint=hint)
     return graph.add("Reshape", x, graph.integers(sizes), allowzero=int(0 in sizes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +40,17 @@ _REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
 
 
 def check_loss(source: Source) -> None:
-    """Raise InvalidValue if the loss surely contains a sum, extreme or norm over the rows of a batch, but no mean.
+    """Raise InvalidValue if the loss surely contains a sum, extreme or norm over the rows of a batch without a mean.
 
-    As gradients of parts are averaged, those of a sum would be divided by the number of parts.
+    As gradients of parts are averaged, those of a sum would be divided by the number of parts. An extreme that is used
+    twice may cancel out.
     """
     more = _shapes_of_one_more_row(source)
     changing = _from_inputs(source)
     terms = {source.outputs[0].id} if more else set()
+    uses = Counter(variable.id for node in source.nodes for variable in node.inputs)
     for node in reversed(source.nodes):
-        if node.output.id not in terms:
+        if node.output.id not in terms or (node.operation in _NO_SUMS and uses[node.output.id] > 1):
             continue
         if not _reduces_rows(node, more):
             terms.update(_terms(node, changing))
@@ -62,7 +65,8 @@ def _terms(node: Node, changing: set[int]) -> list[int]:
     """Return what a node is the sum of, or a function of one of; of quotients and products of two it says nothing."""
     inputs = node.inputs[:1] if node.operation in (operations.CHOSEN, operations.REJECTED) else node.inputs
     terms = [variable.id for variable in inputs if variable.id in changing]
-    of_one = len(terms) == 1 and (node.operation.keeps_axes or node.operation.broadcasts)
+    passed_on = node.operation.keeps_axes or node.operation.broadcasts
+    of_one = len(terms) == 1 and passed_on and node.operation is not operations.STOP_GRADIENT
     return terms if of_one or node.operation in _LINEAR | _REDUCTIONS else []
 
 
@@ -76,7 +80,7 @@ def _from_inputs(source: Source) -> set[int]:
 
 
 def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
-    """Return whether a sum, mean or product adds up along an axis that is longer for one more row."""
+    """Return whether a reduction or product is along an axis that is longer for one more row."""
     x = node.inputs[0] if node.inputs else node.output
     if node.operation in _REDUCTIONS:
         axes = axes_of("sum", node.attributes["axis"], x.shape)

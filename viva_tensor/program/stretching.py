@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from viva_tensor.autograd import Node, Variable, operations
 from viva_tensor.autograd.operations import Shape
 from viva_tensor.error import InvalidShape
+from viva_tensor.kernels.arrays import axes_of
 
 T = TypeVar("T")
 
@@ -96,7 +98,7 @@ class Stretching:
         if not were_joined and recorded[0] > 1 and first % recorded[0] == 0 and recorded[1:] == shape[1:]:
             return (first // recorded[0] * shape[0], *others)
         got = f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows"
-        hint = "give as many rows as were recorded, or keep the rows on an axis of their own, the first one or -1"
+        hint = "give as many rows as were recorded, or keep the rows on the first axis, with -1 for its size"
         raise InvalidShape(got, operation="reshape", hint=hint)
 
     def _factors(self, x: Variable, axis: int) -> Iterator[Factor]:
@@ -143,11 +145,17 @@ def _span(span: tuple[int, ...], size: int, now: int, recorded: Shape, shape: Sh
 
 
 def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
-    """Return sizes that are products of factors, one after another, as the recorded ones are; None if they are not."""
-    left, sizes = list(factors), []
-    for wanted_size in wanted:
+    """Return sizes that are products of factors, one after another, as the recorded ones are; None if they are not.
+
+    One row may have become any of several axes of size 1: that is not clear, either.
+    """
+    left, sizes = _merged(factors), []
+    for place, wanted_size in enumerate(wanted):
         recorded, size = 1, 1
         if wanted_size == 1 and left and left[0].recorded == 1:
+            ones = len([*takewhile(lambda one: one.recorded == 1, left)])
+            if len([*takewhile(lambda one: one == 1, wanted[place:])]) > ones:
+                return None
             size = left.pop(0).now
         while left and recorded < wanted_size:
             factor = left.pop(0)
@@ -164,24 +172,53 @@ def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
     return tuple(sizes) if all(factor == (1, 1) for factor in left) else None
 
 
+def _merged(factors: Sequence[Factor]) -> list[Factor]:
+    """Return factors with those one after another that no number of rows changes as one, of which any part may be."""
+    merged: list[Factor] = []
+    for factor in factors:
+        if merged and factor.recorded == factor.now > 1 and merged[-1].recorded == merged[-1].now > 1:
+            size = merged.pop().now * factor.now
+            factor = Factor(size, size)
+        merged.append(factor)
+    return merged
+
+
 def _origins(node: Node, axis: int) -> Iterator[tuple[int, int]]:
     """Yield the inputs, by index, and axes along which a result may have the same rows as along an axis of its own."""
-    ndim = len(node.output.shape)
-    if node.operation in (operations.MATMUL, operations.BATCH_MATMUL) and axis >= ndim - 2:
+    ndim, operation = len(node.output.shape), node.operation
+    moved = _moved(node)
+    if moved is not None:
+        if (from_axis := moved[axis]) is not None:
+            yield 0, from_axis
+    elif operation in (operations.MATMUL, operations.BATCH_MATMUL) and axis >= ndim - 2:
         side = axis - (ndim - 2)
         yield side, len(node.inputs[side].shape) - 2 + side
-    elif node.operation is operations.LINEAR:
+    elif operation is operations.LINEAR:
         yield axis, 0  # rows of x, and rows of the weights
-    elif node.operation is operations.TRANSPOSE:
-        axes = node.attributes["axes"] or range(ndim)[::-1]
-        yield 0, axes[axis]
-    elif node.operation is operations.EXPAND_DIMS:
+    elif operation.name == "concatenate":
         if axis != node.attributes["axis"]:
-            yield 0, axis - (axis > node.attributes["axis"])
-    elif node.operation is operations.SQUEEZE:
-        kept = [i for i in range(len(node.inputs[0].shape)) if i not in node.attributes["axes"]]
-        yield 0, kept[axis]
-    elif node.operation.broadcasts or node.operation.keeps_axes or node.operation is operations.BATCH_MATMUL:
+            yield from ((index, axis) for index in range(len(node.inputs)))
+    elif operation.broadcasts or operation.keeps_axes or operation is operations.BATCH_MATMUL:
         for index, variable in enumerate(node.inputs):
             if len(variable.shape) > (from_axis := axis - ndim + len(variable.shape)) >= 0:
                 yield index, from_axis
+
+
+def _moved(node: Node) -> list[int | None] | None:
+    """Return for each axis of a result the axis of the only input that it was, if the operation moves or drops axes."""
+    axes: list[int | None] = [*range(len(node.inputs[0].shape))]
+    if node.operation is operations.TRANSPOSE:
+        return [axes[axis] for axis in node.attributes["axes"] or range(len(axes))[::-1]]
+    if node.operation is operations.EXPAND_DIMS:
+        axes.insert(node.attributes["axis"], None)
+    elif node.operation is operations.SQUEEZE:
+        axes = [axis for axis in axes if axis not in node.attributes["axes"]]
+    elif "keepdims" in node.attributes and len(node.inputs) == 1:  # a reduction
+        reduced = axes_of(node.operation.name, node.attributes["axis"], node.inputs[0].shape)
+        if node.attributes["keepdims"]:
+            axes = [None if axis in reduced else axis for axis in axes]
+        else:
+            axes = [axis for axis in axes if axis not in reduced]
+    elif node.operation is not operations.SLICE:
+        return None
+    return axes

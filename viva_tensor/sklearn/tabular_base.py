@@ -99,7 +99,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         categorical, words = self._categorical(frame), words_of(self.missing)
         timed = times_as_hours(frame.table, Expected(text=categorical))
         drop_missing(frame.table, words, Expected(only=timed), timed)
-        y_kept = plain = without_mask(y)
+        y_kept = without_mask(y)
         table, weights = frame.table, None
         if sample_weight is not None:
             check_consistent_length(table, y)
@@ -109,7 +109,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            table, y_kept, weights = table[kept], np.asarray(plain)[kept], weights[kept]
+            table, y_kept, weights = table[kept], np.asarray(y_kept)[kept], weights[kept]
         column = self._targets(y_kept)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
@@ -161,6 +161,8 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray | pd.Index | pd.Series):
             raise InvalidValue(f"categorical={given!r}, wanted a sequence of columns", operation="fit")
         if isinstance(given, pd.Series):  # a mask may have the names of columns, in any order
+            if given.isna().any():
+                raise InvalidValue(f"categorical={given.tolist()!r:.100} has missing values", operation="fit")
             given = (given[names] if set(given.index) == set(names) else given).tolist()
         if len(given) and all(isinstance(one, bool | np.bool_) for one in given):
             if len(given) != len(names):

@@ -55,8 +55,8 @@ def grow(train: Rows, held_out: Rows, target: Target, seed: int = 0, until: floa
     """Return boosted trees of scikit-learn, as many as make the loss of the rows held out least.
 
     There must be some of these, and targets to grow on that :func:`can_learn` accepts. The outputs of the trees are on
-    the scale of a network's: numbers as they are encoded, logarithms of counts, logits of classes. No more are grown
-    when `perf_counter` is beyond `until`.
+    the scale of a network's: numbers as they are encoded, logarithms of counts, logits of classes. No more stages
+    are begun when `perf_counter` is beyond `until`.
     """
     y = train.y.astype(int) if isinstance(target, Classes) else train.y[:, 0].astype(np.float64)
     model, features = _model(target, seed), train.x.shape[1]
@@ -105,7 +105,7 @@ def _seconds(threads: int) -> float:
     x = np.random.default_rng(0).random((ROWS_FOR_THREADS, 4), np.float32)
     with _limited(threads):
         begin = perf_counter()
-        HistGradientBoostingRegressor(max_iter=2, early_stopping=False).fit(x, x[:, 0])
+        HistGradientBoostingRegressor(max_iter=2, early_stopping=False, random_state=0).fit(x, x[:, 0])
         return perf_counter() - begin
 
 

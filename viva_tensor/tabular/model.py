@@ -337,7 +337,7 @@ class Run:
 
     metric: Mapping[str, float] = field(default_factory=dict, hash=False)  # of the test rows, if one was asked for
     trees: Trees | None = None
-    weighted: bool = False  # whether rows to learn from had weights, which baselines and scores have not
+    weighted: bool = False  # whether classes had weights, which baselines and scores have not
 
     @property
     def members(self) -> int:

@@ -161,7 +161,7 @@ def run(
         preset=result.preset,
         metric=told,
         trees=result.trees,
-        weighted=prepared.weights is not None,
+        weighted=task.class_weight is not None,
     )
 
 
