@@ -21,6 +21,7 @@ SEPARATORS = (",", ";", "\t", "|")
 UNNAMED = "Unnamed: "  # with the index of a column, its name where the file has none
 LONGEST_FIELD = (1 << 31) - 1
 INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
+FEWEST = 3  # rows that tell whether they have names of their own, or units above them
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
@@ -223,7 +224,7 @@ def _without_descriptions(
 
 def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether rows have a name before their values, as R writes them: words or 1, 2, 3, ..., each once."""
-    if len(rows) < INNER or any(len(row.fields) != len(names) + 1 for row in rows):
+    if len(rows) < FEWEST or any(len(row.fields) != len(names) + 1 for row in rows):
         return False
     first = [row.fields[0].strip() for row in rows]
     counted = [str(i + 1) for i in range(len(first))]
@@ -327,7 +328,7 @@ def _names_columns(fields: Sequence[str], index: int, last: Mapping[int, int]) -
 
 def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether the first row has units: no value where all others have one, and nothing that others have too."""
-    if len(rows) < 1 + INNER or any(len(row.fields) != len(names) for row in rows):
+    if len(rows) < 1 + FEWEST or any(len(row.fields) != len(names) for row in rows):
         return False
     units = 0
     for name, first, *others in zip(names, *(row.fields for row in rows), strict=True):
