@@ -29,31 +29,29 @@ NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 
 
 class Record(NamedTuple):
-    """A row of a text file, the line that it begins on, counted from 1, and the characters before it."""
+    """A row of a text file, its first line, counted from 1, the characters before it, and whether it has no text."""
 
     fields: list[str]
     line: int
     offset: int
+    blank: bool = False
 
     @property
     def filled(self) -> int:
         """How many fields are not empty."""
         return sum(map(bool, map(str.strip, self.fields)))
 
-    @property
-    def blank(self) -> bool:
-        return is_blank(self.fields)
 
-
-def is_blank(fields: Sequence[str]) -> bool:
-    """Return whether fields are those of a line without any text; a quoted field, as of a missing value, is some.
+def is_blank(line: str, fields: Sequence[str]) -> bool:
+    """Return whether a line, the last of its fields, has no text; a quote, as of a missing value, is some.
 
     Examples
     --------
-    >>> [is_blank(fields) for fields in csv.reader(['', '  ', '""', ','])]
-    [True, True, False, False]
+    >>> lines = ["", "  ", '""', '" "', ","]
+    >>> [is_blank(line, fields) for line, fields in zip(lines, csv.reader(lines), strict=True)]
+    [True, True, False, False, False]
     """
-    return fields != [""] and len(fields) < 2 and not "".join(fields).strip(" \t")
+    return len(fields) < 2 and not line.strip(" \t\r\n")
 
 
 @dataclass(frozen=True)
@@ -256,7 +254,7 @@ def _records(sample: str, separator: str) -> list[Record]:
         reader = csv.reader(lines(), delimiter=separator)
         line, offset = 1, 0
         for fields in reader:
-            records.append(Record(fields, line, offset))
+            records.append(Record(fields, line, offset, is_blank(sample[offset:consumed], fields)))
             line, offset = reader.line_num + 1, consumed
             if len(records) == RECORDS:
                 break
