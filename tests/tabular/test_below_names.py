@@ -58,10 +58,17 @@ def test_rows_of_r_have_names(reader, names, quote):
     assert source.notes[0] == "line 1 has one name less than there are columns: the first column has names of rows"
 
 
-@pytest.mark.parametrize("rows", ["1,5,2\n2,5,3\n4,5,4\n", "a,5,2\na,5,3\nb,5,4\n"])
+DECIMALS = ["1,2,50\n2,3,75\n3,4,20\n4,4,10\n", "Anna,1,50\nBob,-2,75\nEva,3,20\n"]
+
+
+@pytest.mark.parametrize("rows", ["1,5,2\n2,5,3\n4,5,4\n", "a,5,2\na,5,3\nb,5,4\n", *DECIMALS])
 def test_values_that_are_no_names_of_rows_are_refused(reader, rows):
     with pytest.raises(DataError, match="line 2 has 3 fields, the header has 2"):
         reader("x,y\n" + rows)
+
+
+def test_quotes_tell_names_of_rows_from_decimals_behind_a_comma(reader):
+    assert reader('"x","y"\n"1",2,50\n"2",3,75\n"3",4,20\n').table["y"].tolist() == [50, 75, 20]
 
 
 def test_columns_of_r_may_be_separated_by_spaces(reader):

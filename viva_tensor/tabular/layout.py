@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.notation import Convention, is_date, number_parts
@@ -122,7 +122,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields.append("")
     rows, left_out = _without_descriptions(fields, rows, header)
     notes += left_out
-    if _has_row_names(fields, rows):
+    quoted = all(sample.startswith('"', row.offset) for row in rows)
+    if _has_row_names(fields, rows) and (quoted or separator != "," or not _has_decimal_commas(rows)):
         notes.append(f"line {first.line} has one name less than there are columns: the first column has names of rows")
         fields.insert(0, "")
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
@@ -227,6 +228,15 @@ def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
     first = [row.fields[0].strip() for row in rows]
     counted = [str(i + 1) for i in range(len(first))]
     return len({*first}) == len(first) and (first == counted or not any(map(is_value, first)))
+
+
+def _has_decimal_commas(rows: Sequence[Record]) -> bool:
+    """Return whether commas between columns may stand before decimals, those after the names of rows left aside."""
+    columns = [[field.strip() for field in fields] for fields in zip(*(row.fields[1:] for row in rows), strict=True)]
+    return any(
+        all(one.lstrip("+-").isdecimal() and two.isdecimal() for one, two in zip(before, after, strict=True))
+        for before, after in pairwise(columns)
+    )
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
