@@ -29,6 +29,27 @@ def test_lists_within_a_column_do_not_separate_columns(reader, separator, rows, 
     assert table["seen"].tolist() == [seen] * rows
 
 
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("id;place;remark\n1;Rome, IT\n2;Bonn, DE\n3;Ulm, DE\n", ["id", "place", "remark"]),
+        ("id;place;remark\nA;Rome, IT\nB;Bonn, DE\nC;Ulm, DE\n", ["id", "place", "remark"]),
+        ("name;value;\nA, 1;2\nB, 2;3\nC, 3;4\n", ["name", "value", "Unnamed: 2"]),
+        ("time\tvalue\tnote\n10:00, Mon\t1\n11:00, Tue\t2\n12:00, Wed\t3\n", ["time", "value", "note"]),
+        ("Of May, 2024\n\nname;wert\nA, x;1\nB, y;2\n", ["name", "wert"]),
+    ],
+)
+def test_a_comma_in_each_row_does_not_separate_columns_that_have_other_names(reader, content, names):
+    assert reader(content).table.columns.tolist() == names
+
+
+def test_names_below_a_title_of_several_cells_are_no_row_that_has_a_name(reader):
+    with pytest.raises(DataError, match="line 2 has 3 fields, the header has 2"):
+        reader("Bericht, Mai;x\nname;wert;z\nA;1,5;3\nB;2,5;4\nC;3,5;5\n")
+    for missing in ("NA", ""):
+        assert reader(f"x,y\nann,{missing},u\nbob,2,v\neva,3,w\n").table.columns.tolist() == ["Unnamed: 0", "x", "y"]
+
+
 def qualtrics(count):
     table = pd.DataFrame({"QID1": range(20), "QID3": ["yes", "no"] * 10}).astype(object)
     questions = ["How old?", "Really?\nSay yes, or no"]

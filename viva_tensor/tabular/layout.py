@@ -225,18 +225,24 @@ def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether rows have a name before their values, as R writes them: words or 1, 2, 3, ..., each once."""
     if len(rows) < FEWEST or any(len(row.fields) != len(names) + 1 for row in rows):
         return False
-    first = [row.fields[0].strip() for row in rows]
+    first, *columns = _columns(rows)
+    words = [top != "" and not is_value(top) and top.casefold() not in MARKERS for top, *_ in columns]
+    if any(word and all(map(is_value, rest)) for word, (_, *rest) in zip(words, columns, strict=True)):
+        return False  # the first row has the names, below a title
     counted = [str(i + 1) for i in range(len(first))]
     return len({*first}) == len(first) and (first == counted or not any(map(is_value, first)))
 
 
 def _has_decimal_commas(rows: Sequence[Record]) -> bool:
     """Return whether commas between columns may stand before decimals, those after the names of rows left aside."""
-    columns = [[field.strip() for field in fields] for fields in zip(*(row.fields[1:] for row in rows), strict=True)]
     return any(
         all(one.lstrip("+-").isdecimal() and two.isdecimal() for one, two in zip(before, after, strict=True))
-        for before, after in pairwise(columns)
+        for before, after in pairwise(_columns(rows)[1:])
     )
+
+
+def _columns(rows: Sequence[Record]) -> list[list[str]]:
+    return [[field.strip() for field in fields] for fields in zip(*(row.fields for row in rows), strict=True)]
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
@@ -277,19 +283,21 @@ def _width(records: Sequence[Record]) -> int:
     return max(counts, key=lambda width: (counts[width], width))
 
 
-def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float]:
+def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float, int]:
     """Return how well a separator divides records: the names, the share of equal width, and of fields that are values.
 
-    What is within fields, such as 1;4;7, may have one width below names that have none.
+    What is within fields, such as 1;4;7, may have one width below names that have none. Of separators that are alike in
+    all that, the one whose names stand first is better.
     """
     some = [record for record in records if not record.blank]
     width = _width(some) if some else 1
     if width == 1:
-        return False, 0.5, 0.0
-    named = header is False or len(some[0 if header else _header(some)].fields) == width
+        return False, 0.5, 0.0, 0
+    at = 0 if header is not None else _header(some)
+    named = header is False or len(some[at].fields) > 1
     of_width = [record for record in some if len(record.fields) == width]
     fields = [field for record in of_width[1:] for field in record.fields]
-    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
+    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1), -at
 
 
 def _header(records: Sequence[Record]) -> int:
