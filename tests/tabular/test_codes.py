@@ -56,6 +56,19 @@ def test_rows_in_blocks_have_the_codes_that_their_sample_has(path, monkeypatch):
     assert zips == table["zip"].tolist()
 
 
+def test_rows_in_blocks_have_codes_that_their_sample_lacks(path, monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE", 200)
+    monkeypatch.setattr(streaming, "BYTES", 4096)
+    zips = [*map(str, range(10_000, 15_000)), "02139", *map(str, range(20_000, 21_000))]
+    pd.DataFrame({"zip": zips, "y": range(len(zips))}).to_csv(path, index=False)
+    found = stream(path)
+    assert "02139" not in found.source.table["zip"].tolist()
+    assert found.source.notes[0].startswith("zip: text, since values of other rows begin with a zero")
+    for known in (Expected(notations=found.source.notations), Expected()):
+        assert [one for frame in found.frames(known) for one in frame["zip"]] == zips
+    assert stream(path, expected=Expected(numbers=["zip"])).source.table["zip"].dtype == "int64"
+
+
 @pytest.mark.parametrize(("last", "read_as"), [("11.2020", "10.2020"), ("12.3456", 10.202)])
 def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, read_as):
     months = ["10.2020"] * ROWS + ["01.2021", last]
