@@ -65,24 +65,29 @@ def _count(content: npt.NDArray[np.uint8], character: str, start: IndexArray, en
     return np.searchsorted(places, end) - np.searchsorted(places, start)
 
 
-def hold_codes(table: pa.Table, names: Sequence[str]) -> set[str]:
-    """Return which text columns of a table hold a code; a month before a year is one where all values are such.
+def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> set[str]:
+    """Return which text columns hold a code in any of the tables; a month before a year is one where all are such.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> table = pa.table({"zip": ["80331", "01067"], "m": ["10.2020", "01.2021"], "x": ["02.1999", "02.2999"]})
-    >>> sorted(hold_codes(table, ["zip", "m", "x"]))
+    >>> sorted(hold_codes([table], ["zip", "m", "x"]))
     ['m', 'zip']
+    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["1"], "m": ["1.5"]})], ["zip", "m"]))
+    ['zip']
     """
     import pyarrow.compute as pc
 
-    found = set()
-    for name in names:
+    found: set[str] = set()
+    months: set[str] = set()
+    others: set[str] = set()
+    for table, name in ((table, name) for table in tables for name in names):
         column = table[name]
         begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
-        codes = list(filter(is_code, pc.unique(begun).to_pylist()))
-        months = pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$"))
-        if any("." not in code for code in codes) or (codes and months.as_py()):
-            found.add(name)
-    return found
+        for code in filter(is_code, pc.unique(begun).to_pylist()):
+            (months if "." in code else found).add(name)
+        # of no values at all, Arrow says neither
+        if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
+            others.add(name)
+    return found | (months - others)

@@ -109,11 +109,9 @@ class TextFile:
     def find_codes(self, numbers: Sequence[str], point: str) -> tuple[str, ...]:
         """Return the columns of numbers that hold a code in any row."""
         columns = {self.layout.names.index(name) for name in numbers}
-        held: set[str] = set()
-        if some := [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]:
-            for table in self.blocks(some, point):
-                held |= hold_codes(table, some)
-        return tuple(filter(held.__contains__, some))
+        some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
+        held = hold_codes(self.blocks(some, point), some) if some else ()
+        return tuple(name for name in some if name in held)
 
     def codes(self, expected: Expected) -> set[str]:
         """Return the columns of codes, less those that are said to be numbers."""
