@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular import streaming
+from viva_tensor.tabular.codes import suspects
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.streaming import stream
@@ -37,6 +38,18 @@ def test_codes_below_many_rows_of_plain_numbers(reader, path, text, quoting):
     assert found.table["zip"].tolist() == table["zip"].tolist()
     assert found.table[["n", "y"]].equals(table[["n", "y"]])
     assert any(note.startswith("zip: text, since values such as '02139' begin with a zero") for note in found.notes)
+
+
+@pytest.mark.parametrize("text", ["x", "one, two", 'an "x", 1', "St 3, 1\nTown"])
+def test_only_columns_with_codes_are_suspected_of_them_in_a_file_of_quotes(text):
+    lines = sorted_zips(text).to_csv(index=False, header=False, quoting=1, columns=["n", "text", "y", "zip"])
+    found = suspects([lines.encode()], ",", {0, 2, 3})
+    assert found == ({0, 2, 3} if "\n" in text else {3})  # below a break within quotes it is not known
+
+
+@pytest.mark.parametrize("line", ['5" disk, 3" disk,1,02139', 'Town",1,02139', 'an ""x"", y",02139', 'a, "b, c",02139'])
+def test_quotes_that_begin_no_field_hide_no_separators(line):
+    assert suspects([f"{line}\n".encode()], ",", {0, 1, 2, 3}) == {0, 1, 2, 3}
 
 
 def test_codes_that_are_known_as_numbers_or_stand_in_text_change_nothing(reader, path):
