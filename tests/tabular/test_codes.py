@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor.tabular import streaming
+from viva_tensor.tabular.codes import suspects
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.streaming import stream
@@ -39,6 +40,18 @@ def test_codes_below_many_rows_of_plain_numbers(reader, path, text, quoting):
     assert any(note.startswith("zip: text, since values such as '02139' begin with a zero") for note in found.notes)
 
 
+@pytest.mark.parametrize("text", ["x", "one, two", 'an "x", 1', "St 3, 1\nTown"])
+def test_only_columns_with_codes_are_suspected_of_them_in_a_file_of_quotes(text):
+    lines = sorted_zips(text).to_csv(index=False, header=False, quoting=1, columns=["n", "text", "y", "zip"])
+    found = suspects([lines.encode()], ",", {0, 2, 3})
+    assert found == ({0, 2, 3} if "\n" in text else {3})  # below a break within quotes it is not known
+
+
+@pytest.mark.parametrize("line", ['5" disk, 3" disk,1,02139', 'Town",1,02139', 'an ""x"", y",02139', 'a, "b, c",02139'])
+def test_quotes_that_begin_no_field_hide_no_separators(line):
+    assert suspects([f"{line}\n".encode()], ",", {0, 1, 2, 3}) == {0, 1, 2, 3}
+
+
 def test_codes_that_are_known_as_numbers_or_stand_in_text_change_nothing(reader, path):
     table = sorted_zips("1, 007")
     table.to_csv(path, index=False)
@@ -56,9 +69,22 @@ def test_rows_in_blocks_have_the_codes_that_their_sample_has(path, monkeypatch):
     assert zips == table["zip"].tolist()
 
 
+def test_rows_in_blocks_have_codes_that_their_sample_lacks(path, monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE", 200)
+    monkeypatch.setattr(streaming, "BYTES", 4096)
+    zips = [*map(str, range(10_000, 15_000)), "02139", *map(str, range(20_000, 21_000))]
+    pd.DataFrame({"zip": zips, "y": range(len(zips))}).to_csv(path, index=False)
+    found = stream(path)
+    assert "02139" not in found.source.table["zip"].tolist()
+    assert found.source.notes[0].startswith("zip: text, since values of other rows begin with a zero")
+    for known in (Expected(notations=found.source.notations), Expected()):
+        assert [one for frame in found.frames(known) for one in frame["zip"]] == zips
+    assert stream(path, expected=Expected(numbers=["zip"])).source.table["zip"].dtype == "int64"
+
+
 @pytest.mark.parametrize(("last", "read_as"), [("11.2020", "10.2020"), ("12.3456", 10.202)])
 def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, read_as):
-    months = ["10.2020"] * ROWS + ["01.2021", last]
+    months = [*["10.2020"] * ROWS, "01.2021", *["10.2020"] * ROWS, last]  # those that tell are in blocks far apart
     pd.DataFrame({"m": months, "y": range(len(months))}).to_csv(path, index=False)
     assert reader(path).table["m"][0] == read_as
 

@@ -47,6 +47,7 @@ def rows(source):
         ("a,b,c\n1,2\n3,4,5\n", ["a", "b", "c"], [[1, 2, None], [3, 4, 5]], SHORT),
         ('a,b\n1,"two\nlines"\n2,"with ""quotes"""\n', ["a", "b"], [[1, "two\nlines"], [2, 'with "quotes"']], None),
         ('x\n1\n""\n\n  \n3\n', ["x"], [[1], [None], [3]], None),
+        ('x\n"a"\n" "\n"b"\n \n""\n', ["x"], [["a"], [None], ["b"], [None]], None),
         ('x\n""\n""\nb\n', ["x"], [[None], [None], ["b"]], None),
         ('name,with;x\n"a;b",c\n', ["name", "with;x"], [["a;b", "c"]], None),
     ],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) -> set[int]:
-    """Return which columns of numbers seem to hold a code; behind a quote in a line, any of them may.
+    """Return which columns of numbers seem to hold a code; where it may stand within quotes, any of them may.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) 
     --------
     >>> sorted(suspects([b"1,2,a\\n3,4,05\\n", b"5,06,b\\n"], ",", {0, 1}))
     [1]
-    >>> sorted(suspects([b'"a, 05",07\\n'], ",", {1, 2}))
-    [1, 2]
+    >>> sorted(suspects([b'"a, b","1","07"\\n'], ",", {1, 2})), sorted(suspects([b'"a, 05",1,7\\n'], ",", {1, 2}))
+    ([2], [1, 2])
     """
     found: set[int] = set()
     for piece in pieces:
@@ -44,7 +44,7 @@ def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) 
 
 
 def _suspects(text: bytes, separator: str, columns: Collection[int]) -> Iterator[int]:
-    """Yield the columns of words that may be codes, and -1 if quotes before one in its line may hold separators."""
+    """Yield the columns of words that may be codes, and -1 if one may stand within quotes."""
     edge = re.escape(separator).encode() + rb'\s"'
     code = rb"[0-9]+|[1-9]\.(?:19|20)[0-9]{2}|[xX][0-9a-fA-F]+"
     # that it begins with a zero is looked at first, since that finds places fast
@@ -54,35 +54,57 @@ def _suspects(text: bytes, separator: str, columns: Collection[int]) -> Iterator
         content = np.frombuffer(text, np.uint8)
         breaks = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
         start = breaks[np.searchsorted(breaks, at) - 1]
-        column = _count(content, separator, start, at)
-        column[_count(content, '"', start, at - 1) > 0] = -1  # but one right before a word begins it
+        separators, quotes = (np.flatnonzero(content == ord(one)) for one in (separator, '"'))
+        opening, closing, odd = _quotes(content, quotes, breaks, separator)
+        within = np.searchsorted(opening, separators) > np.searchsorted(closing, separators)
+        column = _count(separators[~within], start, at)
+        # the quote right before a word begins it; below a break within quotes, too, others are of an odd number
+        column[(_count(quotes, start, at - 1) % 2 == 1) | (_count(odd, start, at) > 0)] = -1
         yield from np.intersect1d(column, [-1, *columns]).tolist()
 
 
-def _count(content: npt.NDArray[np.uint8], character: str, start: IndexArray, end: IndexArray) -> IndexArray:
-    """Return how often a character stands between some positions and others."""
-    places = np.flatnonzero(content == ord(character))
+def _quotes(
+    content: npt.NDArray[np.uint8], quotes: IndexArray, breaks: IndexArray, separator: str
+) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """Return the quotes that open and close, two by two in each line, and those that open where no field begins."""
+    first = np.searchsorted(quotes, breaks)
+    counts = np.diff(first, append=len(quotes))
+    closes = np.arange(len(quotes)) % 2 != np.repeat(first % 2, counts)
+    paired = ~closes
+    paired[(first + counts - 1)[counts % 2 == 1]] = False
+    before = content[quotes - 1]
+    begins = np.isin(before, np.array([ord(one) for one in (separator, "\n", "\r", '"')]))
+    return quotes[paired], quotes[closes], quotes[~closes & ~begins]
+
+
+def _count(places: IndexArray, start: IndexArray, end: IndexArray) -> IndexArray:
+    """Return how many of some places lie between positions and others."""
     return np.searchsorted(places, end) - np.searchsorted(places, start)
 
 
-def hold_codes(table: pa.Table, names: Sequence[str]) -> set[str]:
-    """Return which text columns of a table hold a code; a month before a year is one where all values are such.
+def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> set[str]:
+    """Return which text columns hold a code in any of the tables; a month before a year is one where all are such.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> table = pa.table({"zip": ["80331", "01067"], "m": ["10.2020", "01.2021"], "x": ["02.1999", "02.2999"]})
-    >>> sorted(hold_codes(table, ["zip", "m", "x"]))
+    >>> sorted(hold_codes([table], ["zip", "m", "x"]))
     ['m', 'zip']
+    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["1"], "m": ["1.5"]})], ["zip", "m"]))
+    ['zip']
     """
     import pyarrow.compute as pc
 
-    found = set()
-    for name in names:
+    found: set[str] = set()
+    months: set[str] = set()
+    others: set[str] = set()
+    for table, name in ((table, name) for table in tables for name in names):
         column = table[name]
         begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
-        codes = list(filter(is_code, pc.unique(begun).to_pylist()))
-        months = pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$"))
-        if any("." not in code for code in codes) or (codes and months.as_py()):
-            found.add(name)
-    return found
+        for code in filter(is_code, pc.unique(begun).to_pylist()):
+            (months if "." in code else found).add(name)
+        # of no values at all, Arrow says neither
+        if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
+            others.add(name)
+    return found | (months - others)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from viva_tensor.tabular.notation import Convention, is_date, number_parts
@@ -21,6 +21,7 @@ SEPARATORS = (",", ";", "\t", "|")
 UNNAMED = "Unnamed: "  # with the index of a column, its name where the file has none
 LONGEST_FIELD = (1 << 31) - 1
 INNER = 3  # lines within a quoted field that look like rows, if there are two columns; with more one is enough
+FEWEST = 3  # rows that tell whether they have names of their own, or units above them
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
@@ -28,31 +29,29 @@ NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 
 
 class Record(NamedTuple):
-    """A row of a text file, the line that it begins on, counted from 1, and the characters before it."""
+    """A row of a text file, its first line, counted from 1, the characters before it, and whether it has no text."""
 
     fields: list[str]
     line: int
     offset: int
+    blank: bool = False
 
     @property
     def filled(self) -> int:
         """How many fields are not empty."""
         return sum(map(bool, map(str.strip, self.fields)))
 
-    @property
-    def blank(self) -> bool:
-        return is_blank(self.fields)
 
-
-def is_blank(fields: Sequence[str]) -> bool:
-    """Return whether fields are those of a line without any text; a quoted field, as of a missing value, is some.
+def is_blank(line: str, fields: Sequence[str]) -> bool:
+    """Return whether a line, the last of its fields, has no text; a quote, as of a missing value, is some.
 
     Examples
     --------
-    >>> [is_blank(fields) for fields in csv.reader(['', '  ', '""', ','])]
-    [True, True, False, False]
+    >>> lines = ["", "  ", '""', '" "', ","]
+    >>> [is_blank(line, fields) for line, fields in zip(lines, csv.reader(lines), strict=True)]
+    [True, True, False, False, False]
     """
-    return fields != [""] and len(fields) < 2 and not "".join(fields).strip(" \t")
+    return len(fields) < 2 and not line.strip(" \t\r\n")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,8 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields.append("")
     rows, left_out = _without_descriptions(fields, rows, header)
     notes += left_out
-    if _has_row_names(fields, rows):
+    quoted = all(sample.startswith('"', row.offset) for row in rows)
+    if _has_row_names(fields, rows) and (quoted or separator != "," or not _has_decimal_commas(rows)):
         notes.append(f"line {first.line} has one name less than there are columns: the first column has names of rows")
         fields.insert(0, "")
     names = tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(fields))
@@ -223,11 +223,26 @@ def _without_descriptions(
 
 def _has_row_names(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether rows have a name before their values, as R writes them: words or 1, 2, 3, ..., each once."""
-    if len(rows) < INNER or any(len(row.fields) != len(names) + 1 for row in rows):
+    if len(rows) < FEWEST or any(len(row.fields) != len(names) + 1 for row in rows):
         return False
-    first = [row.fields[0].strip() for row in rows]
+    first, *columns = _columns(rows)
+    words = [top != "" and not is_value(top) and top.casefold() not in MARKERS for top, *_ in columns]
+    if any(word and all(map(is_value, rest)) for word, (_, *rest) in zip(words, columns, strict=True)):
+        return False  # the first row has the names, below a title
     counted = [str(i + 1) for i in range(len(first))]
     return len({*first}) == len(first) and (first == counted or not any(map(is_value, first)))
+
+
+def _has_decimal_commas(rows: Sequence[Record]) -> bool:
+    """Return whether commas between columns may stand before decimals, those after the names of rows left aside."""
+    return any(
+        all(one.lstrip("+-").isdecimal() and two.isdecimal() for one, two in zip(before, after, strict=True))
+        for before, after in pairwise(_columns(rows)[1:])
+    )
+
+
+def _columns(rows: Sequence[Record]) -> list[list[str]]:
+    return [[field.strip() for field in fields] for fields in zip(*(row.fields for row in rows), strict=True)]
 
 
 def _pointed(rows: Sequence[Record]) -> bool:
@@ -255,7 +270,7 @@ def _records(sample: str, separator: str) -> list[Record]:
         reader = csv.reader(lines(), delimiter=separator)
         line, offset = 1, 0
         for fields in reader:
-            records.append(Record(fields, line, offset))
+            records.append(Record(fields, line, offset, is_blank(sample[offset:consumed], fields)))
             line, offset = reader.line_num + 1, consumed
             if len(records) == RECORDS:
                 break
@@ -268,19 +283,21 @@ def _width(records: Sequence[Record]) -> int:
     return max(counts, key=lambda width: (counts[width], width))
 
 
-def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float]:
+def _fitness(records: Sequence[Record], header: bool | None) -> tuple[bool, float, float, int]:
     """Return how well a separator divides records: the names, the share of equal width, and of fields that are values.
 
-    What is within fields, such as 1;4;7, may have one width below names that have none.
+    What is within fields, such as 1;4;7, may have one width below names that have none. Of separators that are alike in
+    all that, the one whose names stand first is better.
     """
     some = [record for record in records if not record.blank]
     width = _width(some) if some else 1
     if width == 1:
-        return False, 0.5, 0.0
-    named = header is False or len(some[0 if header else _header(some)].fields) == width
+        return False, 0.5, 0.0, 0
+    at = 0 if header is not None else _header(some)
+    named = header is False or len(some[at].fields) > 1
     of_width = [record for record in some if len(record.fields) == width]
     fields = [field for record in of_width[1:] for field in record.fields]
-    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1)
+    return named, round(len(of_width) / len(some), 2), sum(map(is_value, fields)) / max(len(fields), 1), -at
 
 
 def _header(records: Sequence[Record]) -> int:
@@ -327,7 +344,7 @@ def _names_columns(fields: Sequence[str], index: int, last: Mapping[int, int]) -
 
 def _has_units(names: Sequence[str], rows: Sequence[Record]) -> bool:
     """Return whether the first row has units: no value where all others have one, and nothing that others have too."""
-    if len(rows) < 1 + INNER or any(len(row.fields) != len(names) for row in rows):
+    if len(rows) < 1 + FEWEST or any(len(row.fields) != len(names) for row in rows):
         return False
     units = 0
     for name, first, *others in zip(names, *(row.fields for row in rows), strict=True):

@@ -235,7 +235,9 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     point = reading.writing.point
     rows, notes = file.read(_strings(file, expected), point)
     numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
-    if file.find_codes([name for name in numbers if name not in {*expected.numbers, *expected.notations}], point):
+    numbers = [name for name in numbers if name not in {*expected.numbers, *expected.notations}]
+    if codes := file.find_codes(numbers, point):
+        file.layout = replace(file.layout, codes=(*file.layout.codes, *codes))
         del rows
         rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}
@@ -250,7 +252,8 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
-    found = _recognised(table, reading.writing, expected, {"."} if doubles and file.layout.pointed else ())
+    decimals = {"."} if doubles and file.layout.pointed else ()
+    found = _recognised(table, reading.writing, expected, decimals, file.codes(expected))
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
@@ -259,16 +262,22 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
 
 def _strings(file: TextFile, expected: Expected) -> list[str]:
     """Return the columns of a text file that are read as text."""
-    codes = {name for name in file.layout.codes if name not in expected.numbers}
+    codes = file.codes(expected)
     return [name for name in file.layout.names if name in codes or expected.as_text(name)]
 
 
-def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+def _recognised(
+    table: pd.DataFrame,
+    writing: Writing,
+    expected: Expected,
+    decimals: Collection[str] = (),
+    codes: Collection[str] = (),
+) -> Typed:
     """Return a table as :func:`typed` does, or raise with what may be the cause if columns have no names."""
     # a first column without a name is an index; text files may end each line with a separator
     nameless = [name for name in table.columns[1:] if name.startswith(UNNAMED) and table[name].notna().any()]
     try:
-        return typed(table, writing, expected, decimals)
+        return typed(table, writing, expected, decimals, codes)
     except DataError as error:
         if not nameless:
             raise

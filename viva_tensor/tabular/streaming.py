@@ -292,10 +292,10 @@ def _parquet_frames(
 def _text_frames(file: _SampledFile, writing: Writing, asked: Expected, known: Expected) -> Iterator[pd.DataFrame]:
     # each column in the type that the sample had, or labels would be written otherwise
     written = Expected(notations=known.notations)
-    codes = [name for name in file.layout.codes if name not in asked.numbers]
+    codes = file.codes(asked)
     strings = [name for name in file.layout.names if name in codes or asked.as_text(name) or written.as_text(name)]
     for frame in _numbered(file.blocks(strings, writing.point)):
-        yield typed(frame, writing, known).table
+        yield typed(frame, writing, known, codes=codes).table
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

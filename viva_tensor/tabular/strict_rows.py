@@ -62,9 +62,16 @@ def check_rows(path: str, lines: Iterator[str], layout: Layout) -> None:
 
 def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Yield each row with the line it begins on."""
-    width = len(layout.names)
+    width, last = len(layout.names), ""
+
+    def seen() -> Iterator[str]:
+        nonlocal last
+        for line in lines:
+            last = line
+            yield line
+
     with long_fields():
-        reader = csv.reader(lines, delimiter=layout.separator, strict=True)
+        reader = csv.reader(seen(), delimiter=layout.separator, strict=True)
         line = layout.line
         try:
             for fields in reader:
@@ -74,7 +81,7 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
                         f"cannot read {path}: the quote that opens in line {line} closes only in line {end - 1}, and "
                         "there seem to be rows between; remove it, or double quotes within a quoted field"
                     )
-                if not is_blank(fields):
+                if not is_blank(last, fields):
                     yield line, fields
                 line = end
         except csv.Error as error:

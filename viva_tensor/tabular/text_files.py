@@ -10,7 +10,6 @@ import lzma
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import pandas as pd
 
 from viva_tensor.tabular.codes import hold_codes, suspects
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import find_layout
 from viva_tensor.tabular.progress import bytes_counted
 from viva_tensor.tabular.sheets import OLE
@@ -106,15 +106,16 @@ class TextFile:
         """Yield all rows, some columns as text."""
         yield self.read(strings, point)[0]
 
-    def find_codes(self, numbers: Sequence[str], point: str) -> bool:
-        """Add to the codes of the layout the columns of numbers that hold one in any row; return whether there are."""
+    def find_codes(self, numbers: Sequence[str], point: str) -> tuple[str, ...]:
+        """Return the columns of numbers that hold a code in any row."""
         columns = {self.layout.names.index(name) for name in numbers}
-        held: set[str] = set()
-        if some := [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]:
-            for table in self.blocks(some, point):
-                held |= hold_codes(table, some)
-        self.layout = replace(self.layout, codes=(*self.layout.codes, *filter(held.__contains__, some)))
-        return bool(held)
+        some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
+        held = hold_codes(self.blocks(some, point), some) if some else ()
+        return tuple(name for name in some if name in held)
+
+    def codes(self, expected: Expected) -> set[str]:
+        """Return the columns of codes, less those that are said to be numbers."""
+        return {name for name in self.layout.codes if name not in expected.numbers}
 
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return what was read, with the numbers of the rows in the file as index."""

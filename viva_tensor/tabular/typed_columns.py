@@ -21,6 +21,7 @@ from viva_tensor.tabular.words import ERRORS, Words
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them
+BELOW = "since values of other rows begin with a zero or are codes"
 
 
 class Typed(NamedTuple):
@@ -35,7 +36,13 @@ class Typed(NamedTuple):
     decimals: set[str]
 
 
-def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+def typed(
+    table: pd.DataFrame,
+    writing: Writing,
+    expected: Expected,
+    decimals: Collection[str] = (),
+    codes: Collection[str] = (),
+) -> Typed:
     """Return a table whose text columns of numbers and dates are such.
 
     Parameters
@@ -46,6 +53,8 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     expected : Expected
     decimals : collection of str
         What other columns of the file show to stand before decimals.
+    codes : collection of str
+        Columns that have codes such as 007 in other rows, and so no numbers.
 
     Raises
     ------
@@ -81,7 +90,10 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
+    coded = {*codes} - {*expected.numbers}
     for name, one in found.items():
+        if name in coded and isinstance(one.notation, Numbers):
+            found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     notes += drop_missing(table, writing.missing, expected, timed)
