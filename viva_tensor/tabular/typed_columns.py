@@ -14,7 +14,7 @@ from viva_tensor.tabular.data import DataError, kind_of, label_of, numbers_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
-from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
 from viva_tensor.tabular.words import ERRORS, Words
@@ -147,7 +147,7 @@ def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expecte
     # without a model, all columns may hold anything, and those said to be numbers may have the word
     if expected.only is None or column.name not in expected.numbers or not isinstance(found.notation, Numbers):
         return
-    if is_scale(suffix := found.notation.suffix):
+    if is_scale(suffix := found.notation.suffix) or is_side(suffix):
         words = Words(column)
         value, row = words.first(np.array([word.endswith(suffix) for word in words.words]))
         raise DataError(
