@@ -286,7 +286,8 @@ class Times:
         words = Words(column, self.missing)
         hours = self.hours(words.words)
         _refuse_misfits(column, words, ~np.isnan(hours), self)
-        hours = np.append(np.where(words.absent, np.nan, hours), np.nan)
+        absent = words.absent | np.isin(hours, self.hours(self.missing))  # 00:00 is 0:00:00
+        hours = np.append(np.where(absent, np.nan, hours), np.nan)
         return pd.Series(hours[words.codes], index=column.index, name=column.name)
 
     def hours(self, words: Sequence[str]) -> Float64Array:

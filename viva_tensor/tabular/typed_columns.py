@@ -35,7 +35,13 @@ class Typed(NamedTuple):
     decimals: set[str]
 
 
-def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: Collection[str] = ()) -> Typed:
+def typed(
+    table: pd.DataFrame,
+    writing: Writing,
+    expected: Expected,
+    decimals: Collection[str] = (),
+    clocks: Collection[str] = (),
+) -> Typed:
     """Return a table whose text columns of numbers and dates are such.
 
     Parameters
@@ -46,16 +52,19 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     expected : Expected
     decimals : collection of str
         What other columns of the file show to stand before decimals.
+    clocks : collection of str
+        Columns of times of day that are hours already.
 
     Raises
     ------
     DataError
         If a value does not fit its column.
     """
-    _check_scales(table, expected)
+    check_scales(table, expected, clocks)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    timed = times_as_hours(table, expected)
+    hours = [name for name in table.columns if name in clocks and expected.uses(name)]
+    timed = [*times_as_hours(table, expected), *(name for name in hours if kind_of(table[name]) == "number")]
     notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
     for name in filter(expected.uses, table.columns):
         if name not in expected.text and (name in timed or kind_of(table[name]) == "duration"):
@@ -84,6 +93,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, decimals: C
     for name, one in found.items():
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
+    timed = [name for name, one in notations.items() if isinstance(one, Times)]
     notes += drop_missing(table, writing.missing, expected, timed)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
@@ -120,15 +130,23 @@ def decimals_told(notations: Iterable[Notation]) -> set[str]:
     return {one.decimal for one in notations if isinstance(one, Numbers) and "," in (one.decimal, one.thousands)}
 
 
-def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
+def check_scales(table: pd.DataFrame, expected: Expected, clocks: Collection[str] = ()) -> None:
     """Raise if a file has plain numbers where those of training were times or had a word that scales, such as '%'.
 
-    Of a data frame the numbers may be such as were read from a file.
+    Of a data frame the numbers may be such as were read from a file; `clocks` are columns of times that are hours.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> check_scales(pd.DataFrame({"t": [7.5]}), Expected(numbers=["t"], notations={"t": Times()}), clocks=["t"])
     """
     for name in filter(expected.uses, table.columns):
         notation = expected.notations.get(name)
         scaled = isinstance(notation, Numbers) and is_scale(notation.suffix)
-        if name not in expected.numbers or not (scaled or isinstance(notation, Times)):
+        if name in clocks or name not in expected.numbers or not (scaled or isinstance(notation, Times)):
             continue
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
             row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
