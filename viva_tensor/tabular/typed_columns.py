@@ -115,7 +115,7 @@ def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
         if name in expected.text:
             table[name] = table[name].map(label_of, na_action="ignore")
         else:
-            table[name] = table[name].map(_hours)
+            table[name] = table[name].map(_hours_since_midnight)
     return timed
 
 
@@ -256,7 +256,7 @@ def _is_of_times(column: pd.Series[Any]) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "time"
 
 
-def _hours(time: Any) -> float:
+def _hours_since_midnight(time: Any) -> float:
     return math.nan if pd.isna(time) else time.hour + time.minute / 60 + (time.second + time.microsecond / 1e6) / 3600
 
 
