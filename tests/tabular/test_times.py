@@ -8,8 +8,9 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.tabular import Task
-from viva_tensor.tabular.data import DataError, rows_of
+from viva_tensor.tabular.data import DataError, label_of, rows_of
 from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import Numbers, Times
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing, overruled
@@ -67,6 +68,17 @@ def test_plain_numbers_are_refused_where_times_or_a_scale_were_learned(tmp_path,
         read(path, expected=Expected(numbers=["t"], notations=notations), whole=False)
     with pytest.raises(DataError, match=r"column 't' holds numbers without '%', such as 7\.5 in row 1"):
         read(path, expected=Expected(numbers=["t"], notations={"t": Numbers(suffix="%")}), whole=False)
+
+
+def test_durations_have_one_label_however_their_days_are_written():
+    for hours in (0.5, 7, 26, 99.25):
+        label = label_of(pd.Timedelta(hours=hours))
+        words = [label, str(pd.Timedelta(hours=hours)), label.removesuffix(":00"), label.rjust(8, "0")]
+        assert {normal(word) for word in words} == {label}
+    assert normal("1 day 2:00") == normal("1 days +02:00:00") == normal("1 days 2:00") == "26:00:00"
+    assert normal("-1 days +23:30:00") == "-1 days +23:30:00"
+    assert normal("-07:30") == "-7:30:00"
+    assert normal(f"{'9' * 400} days 2:00") == f"{'9' * 400} days 2:00"
 
 
 @pytest.mark.parametrize("times", [CLOCKS, [pd.Timedelta(hours=1)] * 3])

@@ -36,7 +36,7 @@ _ISO_DATE = re.compile(
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
-_DAYS = re.compile(r"(-?\d+) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
+_DAYS = re.compile(r"(-?\d{1,9}) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
 class Convention(NamedTuple):
