@@ -142,7 +142,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
             click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
             names_option("--missing", "WORD", "Words for a missing value."),
-            click.option("--date-format", metavar="FORMAT", help="Of dates, such as %d.%m.%Y.  [default: ISO 8601]"),
+            click.option("--date-format", metavar="FORMAT", help="Of dates that are not ISO 8601, such as %d.%m.%Y."),
             click.option(
                 "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
             ),

@@ -12,7 +12,7 @@ from viva_tensor import tabular
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import DataError, Roles, Task, Writing
 from viva_tensor.tabular.columns import Date, Numeric
-from viva_tensor.tabular.missing_words import drop_missing
+from viva_tensor.tabular.missing_words import drop_missing, without_marks
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=5, batch_size=16)
@@ -189,6 +189,24 @@ def test_a_word_means_the_values_that_it_stands_for_and_no_others(values, word, 
     notes = drop_missing(table, [word])
     assert table["a"].isna().sum() == odd
     assert len(notes) == odd
+
+
+@pytest.mark.parametrize(
+    ("labels", "marks"),
+    [
+        (["none", "1", "2", "3", "none"], 0),
+        (["unknown", "true", "false", "NA"], 0),
+        (["0", "1", "#N/A", "NaN", "null", "nil"], 0),
+        (["0", "1", "#N/A", "NaN", "null", "."], 4),
+        (["TRUE", "true", "NA"], 0),
+        (["1", "1.0", "NA"], 0),
+        (["TRUE", "true ", "False", " NA"], 1),
+    ],
+)
+def test_marks_of_missing_values_are_no_classes_but_words_are(labels, marks):
+    column, note = without_marks(pd.Series(labels, name="y"))
+    assert column.isna().sum() == marks
+    assert bool(note) == bool(marks)
 
 
 def test_columns_that_are_left_out_are_warned_of_but_not_constant_ones():

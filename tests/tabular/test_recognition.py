@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import index_among, normal
 from viva_tensor.tabular.notation import Dates, Numbers, Times, notation_from_dict, notation_to_dict
 from viva_tensor.tabular.reading import read, read_table
@@ -163,7 +164,8 @@ class TestNumbers:
             found([scaled] * 2)[0].notation.parse(pd.Series([scaled, other]))
 
     @pytest.mark.parametrize(
-        ("words", "side"), [(["10.50", "10.50 CR"], "CR"), (["7,5 S", "8", "9"], "S"), (["5 Cr", "3 Dr", "0"], "Cr")]
+        ("words", "side"),
+        [(["10.50", "10.50 CR"], "CR"), (["7,5 S", "8 H", "9 S"], "S"), (["5 Cr", "3 Dr", "0"], "Cr")],
     )
     def test_credit_and_debit_beside_some_amounts_are_not_dropped(self, words, side):
         one, values = found(words)
@@ -171,7 +173,21 @@ class TestNumbers:
         assert one.note.endswith(f": if {side!r} is a sign, write it as '-' or '+' before the number")
         with pytest.raises(DataError, match=re.escape(f"if {side!r} is a sign, write it as '-' or '+' before")):
             found([*words[:1] * 40, *words[1:2]])
-        assert found(["20.5 C", "21 C", "0"])[1] == [20.5, 21, 0]
+        with pytest.raises(DataError, match=r"but not '7' in row 40; row 40 has '7', row 0 '5 CR': if 'CR' is a sign"):
+            found([*["5 CR"] * 40, "7"])
+
+    @pytest.mark.parametrize("unit", ["C", "D", "H", "S"])
+    def test_one_letter_beside_numbers_is_a_unit_where_the_other_side_is_not_there(self, unit):
+        assert found([f"20.5 {unit}", "21", "0", f"-3{unit}"])[1] == [20.5, 21, 0, -3]
+
+    @pytest.mark.parametrize("suffix", ["C", "S", "CR"])
+    def test_a_recorded_notation_takes_what_it_took(self, tmp_path, suffix):
+        recorded = notation_from_dict({**notation_to_dict(Numbers()), "suffix": suffix})
+        assert recorded.parse(pd.Series([f"20 {suffix}", "22", "n/a"])).tolist()[:2] == [20, 22]
+        expected = Expected(numbers=["t"], notations={"t": recorded}, only=["t"])
+        for name, lines in {"some.csv": [f"20 {suffix}", "22"], "none.csv": ["20", "22"]}.items():
+            (tmp_path / name).write_text("\n".join(["t,n", *(f"{line},1" for line in lines)]))
+            assert read(tmp_path / name, expected=expected).table["t"].tolist() == [20, 22]
 
     def test_points_and_commas_before_decimals_in_one_column_are_refused(self):
         told = "'1,234.5' in row 1 with a point before decimals and '1.234,5' in row 0 with a comma; write all of them"

@@ -26,7 +26,7 @@ class Expected:
     only : collection of str, optional
         The columns that are used, if all others may hold anything.
     names : collection of str
-        Those of `text` that name rows, and keep the text of the file.
+        Those of `text` that name rows, and keep the text of the file but for spaces around it.
     """
 
     text: Collection[str] = ()

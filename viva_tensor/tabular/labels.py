@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -33,15 +34,25 @@ def normal(label: str) -> str:
     --------
     >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
     ('1.5', '0', '007', 'red')
-    >>> normal("2024-01-31 00:00:00"), normal("07:30")
-    ('2024-01-31', '7:30:00')
+    >>> normal("2024-01-31 00:00:00"), normal("07:30"), normal("1 days 02:00:00")
+    ('2024-01-31', '7:30:00', '26:00:00')
     """
     word = label.strip()
     if word.endswith(MIDNIGHT) and is_date(word):
         return word.removesuffix(MIDNIGHT)
-    if is_time(clock := word.removeprefix("0 days ")):  # as pandas writes durations
-        return without_zeros(clock) + ":00" * (clock.count(":") == 1)
+    if is_time(word):
+        return _clock(word)
     if not is_plain(word) or len(word) > 40:
         return word.casefold()
     number = Decimal(word).normalize()
     return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)
+
+
+def _clock(word: str) -> str:
+    """Return a time of day or duration as H:MM:SS; with days less than none before it, as it is."""
+    days, between, clock = re.sub(r" days? \+?", " days ", word).rpartition(" days ")
+    if days.startswith("-"):
+        return word
+    hours, minutes = without_zeros(clock).split(":", 1)
+    hours = str(24 * int(days) + int(hours)) if between else hours
+    return f"{hours}:{minutes}" + ":00" * (":" not in minutes)

@@ -1,4 +1,4 @@
-"""Words that stand for missing values in columns of any kind: those that a person names, and markers among classes."""
+"""Words that stand for missing values in columns of any kind: those that a person names, and marks among classes."""
 
 from __future__ import annotations
 
@@ -12,39 +12,50 @@ import pandas as pd
 
 from viva_tensor.tabular.data import EPOCH, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import Dates, Times, is_date, is_time
 from viva_tensor.tabular.word_forms import has_offset, is_plain
-from viva_tensor.tabular.words import MARKERS, BoolArray
+from viva_tensor.tabular.words import MARKS, BoolArray
 
 # whether a word may be a value of a column of some kind, and which values are that
 Comparison = tuple[Callable[[str], bool], Callable[["pd.Series[Any]", str], BoolArray]]
 
 
-def markers_are_missing(labels: Collection[str]) -> bool:
-    """Return whether words for missing values are no classes beside these: truths alone, or numbers alone.
+def is_mark(label: str) -> bool:
+    """Return whether a label of a class is a mark of a missing value, and no word, which may be a class.
 
     Examples
     --------
-    >>> markers_are_missing(["TRUE", "FALSE"]), markers_are_missing(["0", "1"]), markers_are_missing(["yes", "no"])
-    (True, True, False)
+    >>> [is_mark(label) for label in ("NA", " n/a", "?", "none", "unknown")]
+    [True, True, True, False, False]
     """
-    return len(labels) > 1 and (
-        all(map(is_plain, labels)) or {label.casefold() for label in labels} == {"true", "false"}
-    )
+    return label.strip().casefold() in MARKS
 
 
-def without_markers(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
-    """Return a column of classes without words for missing values beside truths or numbers, and how many there were.
+def marks_are_missing(labels: Collection[str]) -> bool:
+    """Return whether marks of missing values are no classes beside these: truths alone, or numbers alone.
 
     Examples
     --------
-    >>> without_markers(pd.Series(["TRUE", "NA", "FALSE"], name="y"))[1]
+    >>> [marks_are_missing(labels) for labels in (["TRUE", "FALSE"], ["0", "1"], ["0", "none"], ["1", "1.0"])]
+    [True, True, False, False]
+    """
+    forms = set(map(normal, labels))
+    return len(forms) > 1 and (all(map(is_plain, forms)) or forms == {"true", "false"})
+
+
+def without_marks(column: pd.Series[Any]) -> tuple[pd.Series[Any], str]:
+    """Return a column of classes without marks of missing values beside truths or numbers, and how many there were.
+
+    Examples
+    --------
+    >>> without_marks(pd.Series(["TRUE", "NA", "FALSE"], name="y"))[1]
     "y: missing where it says 'NA' (1)"
     """
     codes, labels = labels_of(column)
-    marked = np.array([label.casefold() in MARKERS for label in labels] + [False], bool)
-    others = {label for label, marker in zip(labels, marked[:-1], strict=True) if not marker}
-    if not (marked.any() and markers_are_missing(others)):
+    marked = np.array([*map(is_mark, labels), False], bool)
+    others = {label for label, mark in zip(labels, marked[:-1], strict=True) if not mark}
+    if not (marked.any() and marks_are_missing(others)):
         return column, ""
     which = marked[codes]  # code -1 finds the last entry
     counts = Counter(labels[code] for code in codes[which])

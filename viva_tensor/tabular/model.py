@@ -54,7 +54,7 @@ class Origin:
     Attributes
     ----------
     notations : mapping
-        How columns that are numbers or dates were written in the file.
+        How columns that are numbers or dates were written in the file, also of times that were no text there.
     writing : Writing
         What the user said about how values are written.
     id : str, optional

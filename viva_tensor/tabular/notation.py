@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -29,14 +29,14 @@ _SCALE = re.compile(
     rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
     rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
 )
-# Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore.
-_SIDE = re.compile(r"(?i:cr|dr)|[CDHS]")
+# Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore; one letter alone is a unit.
+_SIDES = {"C": "D", "D": "C", "S": "H", "H": "S"}
 _ISO_DATE = re.compile(
     r"\d{4}([-/])(0[1-9]|1[0-2])(\1(0[1-9]|[12]\d|3[01])"
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
-_DAYS = re.compile(r"(-?\d+) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
+_DAYS = re.compile(r"(-?\d{1,9}) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
 class Convention(NamedTuple):
@@ -91,40 +91,44 @@ def number_parts(word: str) -> re.Match[str] | None:
 
 
 def is_scale(suffix: str) -> bool:
-    """Return whether a word beside numbers scales them or may be their sign: those without it are other numbers.
+    """Return whether a word beside numbers scales them, so that those without it are other numbers.
 
     Examples
     --------
-    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "CR", "kg", "€", "")]
-    [True, True, True, True, True, False, False, False]
+    >>> [is_scale(suffix) for suffix in ("k", "Mio", "T€", "%", "kg", "€", "")]
+    [True, True, True, True, False, False, False]
     """
-    return _SCALE.fullmatch(suffix) is not None or is_side(suffix)
+    return _SCALE.fullmatch(suffix) is not None
 
 
-def is_side(suffix: str) -> bool:
-    """Return whether a word beside numbers may say that they are credit or debit, and so what their sign is.
+def is_side(suffix: str, others: Collection[str] = ()) -> bool:
+    """Return whether a word beside numbers, others with `others`, may say credit or debit, and so what their sign is.
 
     Examples
     --------
-    >>> [is_side(suffix) for suffix in ("CR", "Dr", "S", "kg", "c")]
-    [True, True, True, False, False]
+    >>> [is_side(suffix) for suffix in ("CR", "Dr", "C", "kg")]
+    [True, True, False, False]
+    >>> is_side("C", ["D"]), is_side("S", ["C", "H"]), is_side("C", ["F"])
+    (True, True, False)
     """
-    return _SIDE.fullmatch(suffix) is not None
+    return suffix.casefold() in ("cr", "dr") or _SIDES.get(suffix) in others
 
 
-def same_unit(parts: re.Match[str], suffix: str) -> bool:
+def same_unit(parts: re.Match[str], suffix: str, *, side: bool = False) -> bool:
     """Return whether the parts of a number are in a unit: with it, or without it if that says the same.
+
+    It does not if the unit scales, or is a `side` of an account.
 
     Examples
     --------
     >>> [same_unit(number_parts(word), "k") for word in ("1.2k", "950", "0", "3M")]
     [True, False, True, False]
-    >>> same_unit(number_parts("950"), "kg")
-    True
+    >>> same_unit(number_parts("950"), "kg"), same_unit(number_parts("950"), "CR", side=True)
+    (True, False)
     """
     if parts["suffix"]:
         return bool(parts["suffix"] == suffix)
-    return not is_scale(suffix) or not parts["body"].strip("0., ")
+    return not (side or is_scale(suffix)) or not parts["body"].strip("0., ")
 
 
 def _parts(word: str) -> re.Match[str] | None:
@@ -282,7 +286,8 @@ class Times:
         words = Words(column, self.missing)
         hours = self.hours(words.words)
         _refuse_misfits(column, words, ~np.isnan(hours), self)
-        hours = np.append(np.where(words.absent, np.nan, hours), np.nan)
+        absent = words.absent | np.isin(hours, self.hours(self.missing))  # 00:00 is 0:00:00
+        hours = np.append(np.where(absent, np.nan, hours), np.nan)
         return pd.Series(hours[words.codes], index=column.index, name=column.name)
 
     def hours(self, words: Sequence[str]) -> Float64Array:

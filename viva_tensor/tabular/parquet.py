@@ -87,6 +87,18 @@ def _exact(stored: pa.ChunkedArray, column: pd.Series[Any]) -> pd.Series[Any]:
     return column
 
 
+def clocks_of(schema: pa.Schema) -> list[str]:
+    """Return the columns of times of day, which become hours, and durations.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> clocks_of(pa.schema({"a": pa.time32("s"), "b": pa.duration("s"), "c": pa.timestamp("s")}))
+    ['a', 'b']
+    """
+    return [one.name for one in schema if str(one.type).startswith(("time32", "time64", "duration"))]
+
+
 def unknown_to_arrow(table: Any) -> str:
     """Return words about the first column of a polars frame of a type that Arrow does not know, if there is one.
 
@@ -183,8 +195,7 @@ class ParquetRows:
     @property
     def clocks(self) -> list[str]:
         """The columns of times of day and durations."""
-        kinds = {str(one.type) for one in self._schema}
-        return self._of_type(*(kind for kind in kinds if kind.startswith(("time32", "time64", "duration"))))
+        return [name for name in clocks_of(self._schema) if name in self.columns]
 
     def _of_type(self, *types: str) -> list[str]:
         return [one.name for one in self._schema if str(one.type) in types and one.name in self.columns]

@@ -31,7 +31,7 @@ from viva_tensor.tabular.data import (
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.losses import Aim, loss_of
-from viva_tensor.tabular.missing_words import without_markers
+from viva_tensor.tabular.missing_words import without_marks
 from viva_tensor.tabular.model import Origin
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.recognition import Writing
@@ -210,7 +210,7 @@ def prepare(
         words = column[column.map(lambda value: isinstance(value, str))]
         example = f", such as {words.iloc[0]!r} in row {words.index[0]}" if len(words) else ""
         raise DataError(f"column {task.target!r} does not hold numbers{example}; it can only be predicted as classes")
-    column, lacking = without_markers(column) if "class" in (task.kind, found) else (column, "")
+    column, lacking = without_marks(column) if "class" in (task.kind, found) else (column, "")
     values, labels = values_of(column, task.kind or found)
     loss = loss_of(task.aim, bool(labels), task.target)
     present = kept = np.flatnonzero(np.isfinite(values))

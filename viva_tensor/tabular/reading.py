@@ -8,12 +8,12 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -21,24 +21,16 @@ from viva_tensor.tabular.data import DataError, Table, check_names, number_of, o
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.json_files import json_lines, json_records
 from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
-from viva_tensor.tabular.notation import Notation, Times
-from viva_tensor.tabular.parquet import ParquetRows, data_frame
+from viva_tensor.tabular.notation import Notation
+from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import Typed, digit_dates, has_decimal_commas, typed, typed_again
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
-TYPED: dict[str, Callable[[Path, Expected], pd.DataFrame]] = {  # formats that know what their columns hold
-    "feather": lambda path, expected: data_frame(_feather(path, expected)),
-    "json": json_records,
-    "jsonl": json_lines,
-    "ndjson": json_lines,
-}
+JSON = {"json": json_records, "jsonl": json_lines, "ndjson": json_lines}
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl, .ndjson or .xlsx"
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
@@ -79,7 +71,7 @@ class Source(NamedTuple):
     ----------
     table : DataFrame or ParquetRows
     notations : dict
-        The notation of each column that was text in the file and is numbers or dates in the table.
+        The notation of each column that was text in the file and is numbers or dates in the table, or held times.
     notes : tuple of str
     doubt : str
         A name that looks like a value, if the file may lack a header.
@@ -144,11 +136,9 @@ def read(
             )
             source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
         else:
-            sheet = (
-                first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(TYPED[kind](path, expected))
-            )
+            sheet = _sheet(path, kind, reading, expected)
             check_names(path, sheet.table.columns)
-            found = _recognised(sheet.table, reading.writing, expected)
+            found = _recognised(sheet.table, reading.writing, expected, clocks=sheet.clocks)
             source = Source(found.table, found.notations, (*sheet.notes, *found.notes), sheet.doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
@@ -170,7 +160,7 @@ def check_file(path: Path) -> str:
         raise DataError(f"no such file: {path}")
     *_, before, last = ["", "", *path.name.lower().split(".")]
     if (kind := before if last in COMPRESSED else last) in TEXT or (
-        kind == last and kind in {*TYPED, "parquet", "xlsx"}
+        kind == last and kind in {*JSON, "feather", "parquet", "xlsx"}
     ):
         return kind
     raise DataError(f"cannot tell the format of {path}; name a file {READABLE}")
@@ -200,15 +190,14 @@ def reading_errors(path: Path) -> Iterator[str]:
         raise DataError(f"cannot read {path}: {one_line(error)}; {hint}") from error
 
 
-def _feather(path: Path, expected: Expected) -> pa.Table:
-    import pyarrow as pa
+def _sheet(path: Path, kind: str, reading: Reading, expected: Expected) -> Sheet:
+    """Return the table of a file that knows what its columns hold."""
+    if kind != "feather":
+        return first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(JSON[kind](path, expected))
     import pyarrow.feather
 
     table = pyarrow.feather.read_table(path)
-    for i, one in enumerate(table.schema):
-        if pa.types.is_time(one.type) and isinstance(expected.notations.get(one.name), Times):
-            table = table.set_column(i, one.name, table[i].cast(pa.string()))  # or they would look like plain numbers
-    return table
+    return Sheet(data_frame(table), clocks=clocks_of(table.schema))
 
 
 def _read_text(path: Path, separators: Sequence[str], reading: Reading, expected: Expected) -> Source:
@@ -241,8 +230,7 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         del rows
         rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}
-    clocks = dict.fromkeys([name for name, kind in kinds.items() if kind.startswith("time3")], Times())
-    notes += tuple(f"{name}: times of day, as hours" for name in clocks)
+    clocks = clocks_of(rows.schema)
     # what was written as to be known may not be read in another way
     doubles = [name for name, kind in kinds.items() if kind == "double" and name not in expected.notations]
     once = [rows]
@@ -253,11 +241,11 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
     decimals = {"."} if doubles and file.layout.pointed else ()
-    found = _recognised(table, reading.writing, expected, decimals, file.codes(expected))
+    found = _recognised(table, reading.writing, expected, decimals, file.codes(expected), clocks)
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
-    return Source(found.table, clocks | found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+    return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
 
 
 def _strings(file: TextFile, expected: Expected) -> list[str]:
@@ -272,12 +260,13 @@ def _recognised(
     expected: Expected,
     decimals: Collection[str] = (),
     codes: Collection[str] = (),
+    clocks: Collection[str] = (),
 ) -> Typed:
     """Return a table as :func:`typed` does, or raise with what may be the cause if columns have no names."""
     # a first column without a name is an index; text files may end each line with a separator
     nameless = [name for name in table.columns[1:] if name.startswith(UNNAMED) and table[name].notna().any()]
     try:
-        return typed(table, writing, expected, decimals, codes)
+        return typed(table, writing, expected, decimals, codes, clocks)
     except DataError as error:
         if not nameless:
             raise

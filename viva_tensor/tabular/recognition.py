@@ -191,6 +191,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
+        fits &= _in_unit([number_parts(word) for word in words.words], notation.suffix)
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
@@ -276,13 +277,17 @@ def _two_scales(words: Words) -> str:
     """Return examples of numbers with and without the word that scales them, if there are both."""
     parts = [number_parts(word) for word in words.words]
     suffix = _suffix(parts, words.rows)
-    same = np.array([match is not None and same_unit(match, suffix) for match in parts], bool)
-    scaled = [match is not None and any(map(is_scale, (match["suffix"] or "", suffix))) for match in parts]
+    same = _in_unit(parts, suffix) & np.array([match is not None for match in parts], bool)
+    signs = _sides(parts)
+    scaled = [
+        match is not None and any(is_scale(one) or one in signs for one in (match["suffix"] or "", suffix))
+        for match in parts
+    ]
     others = np.array(scaled, bool) & ~same & ~words.absent
     if not (others.any() and same.any()):
         return ""
     (other, row), (usual, usual_row) = words.first(others), words.first(same & ~words.absent)
-    sides = [match["suffix"] for match in parts if match is not None and is_side(match["suffix"] or "")]
+    sides = [match["suffix"] for match in parts if match is not None and match["suffix"] in signs]
     wanted = (
         f"if {sides[0]!r} is a sign, write it as '-' or '+' before the number" if sides else "all must be of one scale"
     )
@@ -292,16 +297,20 @@ def _two_scales(words: Words) -> str:
 def _fit_numbers(words: Sequence[str], rows: IndexArray) -> BoolArray:
     """Return which words may be numbers, without a unit or with that of most; `rows` begins with those of the words."""
     parts = [number_parts(word) for word in words]
-    suffix = _suffix(parts, rows)
-    return np.array(
-        [
-            match is not None
-            and same_unit(match, suffix)
-            and any(one.fits(match["body"].strip()) for one in CONVENTIONS)
-            for match in parts
-        ],
-        bool,
-    )
+    written = [match is not None and any(one.fits(match["body"].strip()) for one in CONVENTIONS) for match in parts]
+    return np.array(written, bool) & _in_unit(parts, _suffix(parts, rows))
+
+
+def _in_unit(parts: Sequence[Any], suffix: str) -> BoolArray:
+    """Return which numbers are in a unit, or say the same without it; what is no number may be."""
+    side = suffix in _sides(parts)
+    return np.array([match is None or same_unit(match, suffix, side=side) for match in parts], bool)
+
+
+def _sides(parts: Sequence[Any]) -> set[str]:
+    """Return the words beside numbers that may be their sign."""
+    suffixes = {match["suffix"] for match in parts if match is not None and match["suffix"]}
+    return {one for one in suffixes if is_side(one, suffixes)}
 
 
 def _most_common(parts: Sequence[Any], group: str) -> str:
@@ -310,9 +319,9 @@ def _most_common(parts: Sequence[Any], group: str) -> str:
 
 
 def _suffix(parts: Sequence[Any], rows: IndexArray) -> str:
-    """Return the unit of most words; one that scales only if it is in as many rows as numbers without a unit."""
+    """Return the unit of most words; one that scales, or a sign, only if as many rows have it as have none."""
     suffix = _most_common(parts, "suffix")
-    if not is_scale(suffix):
+    if not is_scale(suffix) and suffix not in _sides(parts):
         return suffix
     counts: Counter[str] = Counter()
     for match, count in zip(parts, rows.tolist(), strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -28,11 +28,14 @@ class Sheet(NamedTuple):
     table : DataFrame
     notes : tuple of str
     doubt : str
+    clocks : list of str
+        Columns of times of day that are hours in the table.
     """
 
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
     doubt: str = ""
+    clocks: Sequence[str] = ()
 
 
 def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> Sheet:
@@ -50,7 +53,7 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     ...     pd.DataFrame(rows).to_excel(path, index=False, header=False)
     ...     first_sheet(path, Expected())
     Sheet(table=   day    zip
-    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='')
+    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='', clocks=())
     """
     with _workbook(path) as book:
         sheets = book.book.worksheets  # without those of a chart alone

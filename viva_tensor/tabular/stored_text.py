@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calendar import day_abbr, month_abbr
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,11 +11,11 @@ import pandas as pd
 
 from viva_tensor.tabular.data import DataError, kind_of
 from viva_tensor.tabular.expected import Expected
-from viva_tensor.tabular.missing_words import drop_missing, without_missing
+from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import Notation, Times, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
-from viva_tensor.tabular.typed_columns import typed
+from viva_tensor.tabular.typed_columns import check_scales, typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import ERRORS, Words
 
@@ -63,6 +63,9 @@ def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
     if not (whole or writing.date_format):
         notes = {name: _plain_note(name, first[name].to_pandas(), writing) for name in names if name not in known}
         plain = {name: note for name, note in notes.items() if note is not None and not _lacks(first[name], writing)}
+    measured = [name for name in expected.notations if name in rows.columns and name not in (*texts, *rows.clocks)]
+    for name in filter(expected.uses, measured):
+        check_scales(rows[name].to_frame(), expected)
     columns = {name: rows[name] for name in (*names, *integers) if name not in plain}
     found = recognised(pd.DataFrame(columns), writing, expected)
     clocks = {name: Times() for name in rows.clocks if expected.uses(name) and name not in expected.text}
@@ -100,8 +103,10 @@ def _may_be_more(word: str, writing: Writing) -> bool:
     return not letters or word in writing.missing or number_parts(word) is not None
 
 
-def recognised(table: pd.DataFrame, writing: Writing, expected: Expected) -> Stored:
+def recognised(table: pd.DataFrame, writing: Writing, expected: Expected, clocks: Collection[str] = ()) -> Stored:
     """Return how the text columns of a table are written; those that are expected as text are not looked at.
+
+    `clocks` are columns of times of day that are hours already.
 
     A file that could hold numbers as such, and has them as text, may use them as names, so plain digits stay text.
 
@@ -123,7 +128,7 @@ def recognised(table: pd.DataFrame, writing: Writing, expected: Expected) -> Sto
     plain = [name for name, note in notes.items() if note is not None]
     unused = {*expected.unused, *expected.text, *plain}
     others = Expected(numbers=expected.numbers, notations=expected.notations, unused=unused, only=expected.only)
-    found = typed(table.copy(deep=False), writing, others)
+    found = typed(table.copy(deep=False), writing, others, clocks=clocks)
     lacking = drop_missing(table[plain], [*writing.missing, *sorted(ERRORS)])
     return Stored(found.notations, (*filter(None, notes.values()), *lacking, *found.notes))
 
@@ -163,7 +168,8 @@ def parsed(
     >>> parsed(rows, {"share": Numbers(decimal=",", suffix="%")}, ["gone"])["share"].tolist()
     [12.5, nan]
     """
-    table, expected = without_missing(rows, missing), expected or Expected()
+    table, expected = rows.copy(deep=False), expected or Expected()
+    drop_missing(table, missing, timed=[name for name, one in notations.items() if isinstance(one, Times)])
     texts = [one for one in rows.columns if expected.uses(one) and pd.api.types.is_string_dtype(rows.dtypes[one])]
     drop_missing(table, [*ERRORS], Expected(only={*texts} - {*notations, *expected.text}))
-    return typed(table, Writing(), Expected(notations=notations, only=frozenset(notations))).table
+    return typed(table, Writing(missing=tuple(missing)), Expected(notations=notations, only=frozenset(notations))).table

@@ -22,7 +22,7 @@ from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import index_among
-from viva_tensor.tabular.missing_words import markers_are_missing
+from viva_tensor.tabular.missing_words import is_mark, marks_are_missing
 from viva_tensor.tabular.model import expected_columns
 from viva_tensor.tabular.packed import in_pieces
 from viva_tensor.tabular.packing import Packing, Records
@@ -31,7 +31,6 @@ from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, values_of
 from viva_tensor.tabular.word_forms import is_plain
-from viva_tensor.tabular.words import MARKERS
 from viva_tensor.train import SparseRows
 
 BLOCK = 16_384  # rows read in one piece
@@ -170,6 +169,6 @@ def _values(prepared: Prepared, column: pd.Series) -> tuple[Float64Array, Counte
     found = [float(index(label)) if is_plain(label) else exact.get(label, -1.0) for label in labels]
     values = np.array([*(np.nan if one < 0 else one for one in found), np.nan])[codes]
     others = Counter(labels[code] for code in codes[np.isnan(values) & (codes >= 0)])
-    if markers_are_missing(target.labels):
-        others = Counter({label: count for label, count in others.items() if label.casefold() not in MARKERS})
+    if marks_are_missing(target.labels):
+        others = Counter({label: count for label, count in others.items() if not is_mark(label)})
     return values, others

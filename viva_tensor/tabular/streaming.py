@@ -17,7 +17,7 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.memory import free_memory, needed_memory
-from viva_tensor.tabular.parquet import data_frame, with_index
+from viva_tensor.tabular.parquet import clocks_of, data_frame, with_index
 from viva_tensor.tabular.progress import counted
 from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
 from viva_tensor.tabular.recognition import Writing
@@ -93,7 +93,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         if kind == "parquet":
             drawn, missing = sample(_parquet(path), SAMPLE), reading.writing.missing
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
-            texts = recognised(table, reading.writing, expected)
+            texts = recognised(table, reading.writing, expected, clocks_of(drawn.table.schema))
             change = partial(parsed, notations=texts.notations, missing=missing, expected=expected)
             source = Source(change(table), *texts)
             frames = _Frames(path, version, partial(_parquet_frames, path, change))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.layout import INNER, Layout, is_blank, is_value, long_fields
 
-SPACES = "; --sep ' ' if columns are separated by spaces"
+BY_SPACES = "; --sep ' ' if columns are separated by spaces"
 
 
 class Repaired(NamedTuple):
@@ -87,7 +87,7 @@ def _strict(path: str, lines: Iterator[str], layout: Layout) -> Iterator[tuple[i
         except csv.Error as error:
             raise DataError(
                 f"cannot read {path}: a quote that opens in line {line} is not closed where its field ends ({error}); "
-                "remove it, or double quotes within a quoted field" + ("" if width > 1 else SPACES)
+                "remove it, or double quotes within a quoted field" + ("" if width > 1 else BY_SPACES)
             ) from error
 
 

@@ -14,7 +14,7 @@ from viva_tensor.tabular.data import DataError, kind_of, label_of, numbers_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
-from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale
+from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
 from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
 from viva_tensor.tabular.words import ERRORS, Words
@@ -42,6 +42,7 @@ def typed(
     expected: Expected,
     decimals: Collection[str] = (),
     codes: Collection[str] = (),
+    clocks: Collection[str] = (),
 ) -> Typed:
     """Return a table whose text columns of numbers and dates are such.
 
@@ -55,16 +56,19 @@ def typed(
         What other columns of the file show to stand before decimals.
     codes : collection of str
         Columns that have codes such as 007 in other rows, and so no numbers.
+    clocks : collection of str
+        Columns of times of day that are hours already.
 
     Raises
     ------
     DataError
         If a value does not fit its column.
     """
-    _check_scales(table, expected)
+    check_scales(table, expected, clocks)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    timed = times_as_hours(table, expected)
+    hours = [name for name in table.columns if name in clocks and expected.uses(name)]
+    timed = [*times_as_hours(table, expected), *(name for name in hours if kind_of(table[name]) == "number")]
     notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
     for name in filter(expected.uses, table.columns):
         if name not in expected.text and (name in timed or kind_of(table[name]) == "duration"):
@@ -96,6 +100,7 @@ def typed(
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
+    timed = [name for name, one in notations.items() if isinstance(one, Times)]
     notes += drop_missing(table, writing.missing, expected, timed)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
@@ -117,7 +122,7 @@ def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
         if name in expected.text:
             table[name] = table[name].map(label_of, na_action="ignore")
         else:
-            table[name] = table[name].map(_hours)
+            table[name] = table[name].map(_hours_since_midnight)
     return timed
 
 
@@ -132,15 +137,23 @@ def decimals_told(notations: Iterable[Notation]) -> set[str]:
     return {one.decimal for one in notations if isinstance(one, Numbers) and "," in (one.decimal, one.thousands)}
 
 
-def _check_scales(table: pd.DataFrame, expected: Expected) -> None:
+def check_scales(table: pd.DataFrame, expected: Expected, clocks: Collection[str] = ()) -> None:
     """Raise if a file has plain numbers where those of training were times or had a word that scales, such as '%'.
 
-    Of a data frame the numbers may be such as were read from a file.
+    Of a data frame the numbers may be such as were read from a file; `clocks` are columns of times that are hours.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> check_scales(pd.DataFrame({"t": [7.5]}), Expected(numbers=["t"], notations={"t": Times()}), clocks=["t"])
     """
     for name in filter(expected.uses, table.columns):
         notation = expected.notations.get(name)
         scaled = isinstance(notation, Numbers) and is_scale(notation.suffix)
-        if name not in expected.numbers or not (scaled or isinstance(notation, Times)):
+        if name in clocks or name not in expected.numbers or not (scaled or isinstance(notation, Times)):
             continue
         if kind_of(table[name]) == "number" and (which := np.nan_to_num(numbers_of(table[name])) != 0).any():
             row, suffix = int(np.argmax(which)), repr(getattr(notation, "suffix", ""))
@@ -159,7 +172,7 @@ def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expecte
     # without a model, all columns may hold anything, and those said to be numbers may have the word
     if expected.only is None or column.name not in expected.numbers or not isinstance(found.notation, Numbers):
         return
-    if is_scale(suffix := found.notation.suffix):
+    if is_scale(suffix := found.notation.suffix) or is_side(suffix):
         words = Words(column)
         value, row = words.first(np.array([word.endswith(suffix) for word in words.words]))
         raise DataError(
@@ -250,7 +263,7 @@ def _is_of_times(column: pd.Series[Any]) -> bool:
     return pd.api.types.infer_dtype(column, skipna=True) == "time"
 
 
-def _hours(time: Any) -> float:
+def _hours_since_midnight(time: Any) -> float:
     return math.nan if pd.isna(time) else time.hour + time.minute / 60 + (time.second + time.microsecond / 1e6) / 3600
 
 

@@ -14,9 +14,11 @@ from viva_tensor.tabular.data import IndexArray
 # These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
 ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
                     "#ZAHL!"))  # fmt: skip
-# In a column of numbers, dates or times these mean a missing value; in text they are words like any other.
-MARKERS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "none", "nil", "#na", "<na>",
-                     "(missing)", "missing", "unknown", *map(str.casefold, ERRORS)))  # fmt: skip
+# Among classes that are truths or numbers these mean a missing value.
+MARKS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "#na", "<na>",
+                   *map(str.casefold, ERRORS)))  # fmt: skip
+# In a column of numbers, dates or times these mean a missing value, too; in text they are words like any other.
+MARKERS = MARKS | {"none", "nil", "(missing)", "missing", "unknown"}
 LONGEST = 40  # characters of a value that are shown
 
 SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})

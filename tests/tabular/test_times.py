@@ -1,0 +1,90 @@
+"""Times of day in files of every kind: words that stand for missing ones, and numbers that are no times."""
+
+from datetime import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from viva_tensor import tabular
+from viva_tensor.tabular import Task
+from viva_tensor.tabular.data import DataError, label_of, rows_of
+from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.notation import Numbers, Times
+from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.recognition import Writing, overruled
+from viva_tensor.tabular.streaming import stream
+from viva_tensor.train import Settings
+
+QUICK = Settings(hidden=(8,), epochs=2, batch_size=16)
+CLOCKS = [time(7, 30), time(0), time(8, 15)] * 20
+HOURS = [7.5, np.nan, 8.25] * 20
+
+
+def write(path, times):
+    table = pd.DataFrame({"t": times, "y": range(len(times))})
+    getattr(table, f"to_{path.suffix[1:]}")(path, **({"index": False} if path.suffix == ".csv" else {}))
+    return path
+
+
+@pytest.mark.parametrize("word", ["00:00", "0:00:00"])
+@pytest.mark.parametrize("form", ["{}", "{:%H:%M}", "{0.hour}:{0:%M}", None])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
+def test_a_word_for_a_missing_time_means_it_in_every_file_and_however_it_is_read(tmp_path, suffix, form, word):
+    path = write(tmp_path / f"t.{suffix}", [form.format(one) for one in CLOCKS] if form else CLOCKS)
+    reading = Reading(writing=Writing(missing=(word,)))
+    source = read(path, reading)
+    known = {name: overruled(one, reading.writing) for name, one in source.notations.items()}
+    expected = Expected(numbers=["t"], notations=known, only=["t"])
+    assert isinstance(known["t"], Times)
+    found = [source.table, read(path, reading, expected).table]
+    later = read(path, reading, expected, whole=False).table
+    found.append(rows_of(later, 0, len(later)))
+    if suffix != "feather":
+        drawn = stream(path, reading)
+        assert drawn.source.notations["t"] == source.notations["t"]
+        found += [drawn.source.table, pd.concat(drawn.frames(expected))]
+    for table in found:
+        np.testing.assert_array_equal(table["t"], HOURS)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
+def test_a_model_misses_the_times_that_training_missed(tmp_path, suffix):
+    path, writing = write(tmp_path / f"t.{suffix}", CLOCKS), Writing(missing=("00:00",))
+    model = tabular.fit(read(path, Reading(writing=writing)), Task("y", writing=writing), QUICK).model
+    expected = model.predict(pd.DataFrame({"t": HOURS}))
+    for reading in (Reading(), Reading(writing=writing)):
+        table = read(path, reading, model.expected(), whole=False).table
+        pd.testing.assert_frame_equal(model.predict(table), expected)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "feather"])
+def test_plain_numbers_are_refused_where_times_or_a_scale_were_learned(tmp_path, suffix):
+    notations = read(write(tmp_path / "clocks.feather", CLOCKS)).notations
+    assert notations == {"t": Times()}
+    path = write(tmp_path / f"plain.{suffix}", [0, 7.5, 8.25])
+    with pytest.raises(DataError, match=r"column 't' holds plain numbers, such as 7\.5 in row 1|not '0\.0' in row 0"):
+        read(path, expected=Expected(numbers=["t"], notations=notations), whole=False)
+    with pytest.raises(DataError, match=r"column 't' holds numbers without '%', such as 7\.5 in row 1"):
+        read(path, expected=Expected(numbers=["t"], notations={"t": Numbers(suffix="%")}), whole=False)
+
+
+def test_durations_have_one_label_however_their_days_are_written():
+    for hours in (0.5, 7, 26, 99.25):
+        label = label_of(pd.Timedelta(hours=hours))
+        words = [label, str(pd.Timedelta(hours=hours)), label.removesuffix(":00"), label.rjust(8, "0")]
+        assert {normal(word) for word in words} == {label}
+    assert normal("1 day 2:00") == normal("1 days +02:00:00") == normal("1 days 2:00") == "26:00:00"
+    assert normal("-1 days +23:30:00") == "-1 days +23:30:00"
+    assert normal("-07:30") == "-7:30:00"
+    assert normal(f"{'9' * 400} days 2:00") == f"{'9' * 400} days 2:00"
+
+
+@pytest.mark.parametrize("times", [CLOCKS, [pd.Timedelta(hours=1)] * 3])
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_times_and_durations_are_no_plain_numbers(tmp_path, suffix, times):
+    path = write(tmp_path / f"t.{suffix}", times)
+    plain = read(path)
+    found = read(path, expected=Expected(numbers=["t"], notations=plain.notations, only=["t"]))
+    pd.testing.assert_frame_equal(found.table, plain.table)
