@@ -260,3 +260,22 @@ def test_numbers_with_effects_and_full_tables_get_no_finer_bins(rng, monkeypatch
     monkeypatch.setattr(effects, "MOST_FEATURES", len(ready.encoding.feature_names) + 10)
     alone = ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))
     assert with_finer_bins(alone).encoding == alone.encoding
+    monkeypatch.setattr(effects, "MOST_FEATURES", 10)  # as of many columns of categories, which no limit leaves out
+    assert with_finer_bins(alone).encoding == alone.encoding
+
+
+def test_finer_bins_stay_within_the_limits_of_features_and_of_memory(rng, monkeypatch):
+    x = rng.uniform(size=2000)
+    table = pd.DataFrame({"x": x, "y": np.sin(40 * np.pi * x)})
+    ready = prepare(table, Task("y", test_fraction=0.0), QUICK.settings(2000), bins=64)
+
+    def features():
+        return len(with_finer_bins(ready).encoding.feature_names)
+
+    assert features() == 1 + 200
+    monkeypatch.setattr(effects, "MOST_FEATURES", 150)
+    assert features() == 150
+    monkeypatch.setattr(effects, "MOST_BINNED", 2000 * 140)
+    assert features() == 1 + 140
+    monkeypatch.setattr(effects, "MOST_BINNED", 2000 * 100)
+    assert features() == 1 + 64  # a hundred are not much finer

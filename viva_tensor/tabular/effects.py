@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.column_choice import edges_of
+from viva_tensor.tabular.column_choice import MOST_BINNED, edges_of
 from viva_tensor.tabular.columns import Categorical, Column, Effect, Numeric
 from viva_tensor.tabular.data import IndexArray, labels_of, numbers_of
 from viva_tensor.tabular.features import Features
@@ -94,8 +94,8 @@ def with_finer_bins(prepared: Prepared) -> Prepared:
     """Return a prepared table with finer bins of numbers of which the target tells more than the ramps of theirs can.
 
     That is so where the residuals of the target from a least-squares fit of these ramps differ between the finer bins
-    by much more than chance, as of a wave that turns within a bin, or steps. They have ten rows each or more. Numbers
-    whose values have effects need none.
+    by much more than chance, as of a wave that turns within a bin, or steps. They have ten rows each or more in the
+    mean, and stay within the limits of the other features of a table. Numbers whose values have effects need none.
     """
     encoding, target = prepared.encoding, prepared.target
     if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
@@ -118,7 +118,8 @@ def _finer(column: Numeric, values: Float64Array, wanted: Float64Array, shares: 
     present = ~np.isnan(values)
     values, wanted, shares = values[present], wanted[present], shares[present]
     own = len(column.edges)
-    edges = edges_of(values, min(MOST_BINS, len(values) // ROWS_OF_BIN, own + room))
+    most = min(MOST_BINS, len(values) // ROWS_OF_BIN, MOST_BINNED // max(len(values), 1), own - 1 + room)
+    edges = edges_of(values, most) if most > own else ()  # room is negative in tables that are full as they are
     if len(edges) < 2 * own:
         return column
     ramps = np.column_stack([np.ones(len(values)), column.scale(values)[:, 1:own]])
