@@ -133,6 +133,7 @@ def test_many_absent_classes_count_as_one_held_out_row_together():
 def test_absent_classes_count_by_the_weights_of_their_rows():
     classes, weights = np.float32([0, 0, 1, 2]), np.array([1.0, 1.0, 1.0, 3.0])
     assert absent_of(classes, np.float32([0, 1]), 3, weights).shares == (0.0, 0.0, 0.5)
+    assert absent_of(classes, np.float32([0, 1]), 3, np.array([1.0, 1.0, 1.0, 0.0])) is None
 
 
 def test_absent_classes_count_in_held_out_rows_as_often_as_elsewhere(rng):
