@@ -177,6 +177,19 @@ def test_effects_of_several_columns_are_each_of_what_the_others_leave():
         assert left.std() < 0.6  # half of which are estimated from a third of the rows
 
 
+def test_twice_the_columns_of_effects_are_twice_the_work(rng, monkeypatch):
+    looked_up, own = [], effects._with_none
+    monkeypatch.setattr(effects, "_with_none", lambda given: looked_up.append(1) or own(given))
+
+    def work(columns):
+        looked_up.clear()
+        codes = [rng.integers(0, 70, 300) for _ in range(columns)]
+        effects._joint([effects._Rows(codes, rng.normal(size=(300, 1)), np.ones(300))], [70] * columns)
+        return len(looked_up)
+
+    assert work(6) == 2 * work(3)
+
+
 def test_of_two_networks_none_has_targets_to_make_effects_of():
     table = persons(900, people=80)
     fitted = tabular.fit(table, "y", Members(count=2, hidden=(8,), steps=10, cycles=1))

@@ -276,25 +276,29 @@ def _joint(
     """
     effects = [np.zeros((count, parts[0].wanted.shape[1])) for count in values]
     found = list(estimates or [_Estimate(*np.zeros((5, effects[0].shape[1])))] * len(values))
+    left = [rows.wanted for rows in parts]  # by the effects of all columns
+
+    def explained(rows: _Rows, column: int) -> Float64Array:
+        return _with_none(effects[column] * np.nan_to_num(found[column].spread))[rows.codes[column]]
+
     for column in np.argsort(values, kind="stable").tolist() * (ROUNDS if len(values) > 1 else 1):
-        left = [_left(rows, column, effects, found) for rows in parts]
-        sums = _added([_sums(*one, values[column]) for one in left])
+        left = [one + explained(rows, column) for one, rows in zip(left, parts, strict=True)]
+        known = [_known(rows.codes[column], one, rows.shares) for one, rows in zip(left, parts, strict=True)]
+        sums = _added([_sums(*one, values[column]) for one in known])
         if estimates is None:
-            _, wanted, shares = map(np.concatenate, zip(*left, strict=True))
+            _, wanted, shares = map(np.concatenate, zip(*known, strict=True))
             found[column] = _estimated(sums, wanted, shares)
         effects[column] = _shrunk(sums, found[column])
+        left = [one - explained(rows, column) for one, rows in zip(left, parts, strict=True)]
     return effects, found
 
 
-def _left(
-    rows: _Rows, column: int, effects: Sequence[Float64Array], estimates: Sequence[_Estimate]
+def _known(
+    codes: IndexArray, wanted: Float64Array, shares: Float64Array
 ) -> tuple[IndexArray, Float64Array, Float64Array]:
-    """Return the codes of a column, where these are known, with what the effects of the others leave, and shares."""
-    known, wanted = rows.codes[column] >= 0, rows.wanted
-    for codes, own, estimate in zip(rows.codes, effects, estimates, strict=True):
-        if own is not effects[column]:
-            wanted = wanted - _with_none(own * np.nan_to_num(estimate.spread))[codes]
-    return rows.codes[column][known], wanted[known], rows.shares[known]
+    """Return the codes of a column, what its effects are of, and shares, of rows whose code is known."""
+    known = codes >= 0
+    return codes[known], wanted[known], shares[known]
 
 
 def _with_none(effects: Float64Array) -> Float64Array:
