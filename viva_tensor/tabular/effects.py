@@ -67,7 +67,7 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, such as
     the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941). Effects of
     several columns are each made of what the others leave (backfitting: Buja, Hastie and Tibshirani, Linear smoothers
-    and additive models, 1989).
+    and additive models, 1989), and there are none of columns that tell nothing beside the others.
     """
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
@@ -76,16 +76,17 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
     what = "the share of each class" if isinstance(target, Classes) else "the mean"
-    effects, notes = [], []
+    effects, codes, ordered = [], [], []
     for column in encoding.columns:
-        effect = _effect(column, prepared.table[column.name].iloc[rows], wanted, shares)
+        values = prepared.table[column.name].iloc[rows]
+        effect = _effect(column, values, wanted, shares)
         if effect is not None:
             effects.append(effect)
-            notes.append(f"{column.name}: {len(effect.values):,} values; {what} of {target.name} for each is a feature")
-    if len(effects) > 1:
-        codes = [one.codes(prepared.table[one.name].iloc[rows]) for one in effects]
-        means, _ = _joint([_Rows(codes, wanted, shares)], [len(one.values) for one in effects])
-        effects = [replace(one, means=_record(own)) for one, own in zip(effects, means, strict=True)]
+            codes.append(effect.codes(values))
+            ordered.append(isinstance(column, Numeric))
+    effects = _beside_each_other(effects, _Rows(codes, wanted, shares), ordered)
+    told = f"{what} of {target.name} for each is a feature"
+    notes = [f"{one.name}: {len(one.values):,} values; {told}" for one in effects]
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
@@ -304,6 +305,19 @@ def _known(
 def _with_none(effects: Float64Array) -> Float64Array:
     """Return effects with one of 0 at the end, which code -1 finds."""
     return np.append(effects, np.zeros((1, effects.shape[1])), axis=0)
+
+
+def _beside_each_other(effects: list[Effect], rows: _Rows, ordered: Sequence[bool]) -> list[Effect]:
+    """Return effects as they are beside each other, without those that tell nothing then."""
+    left = [*range(len(effects))]
+    while len(left) > 1:
+        codes = [rows.codes[i] for i in left]
+        means, found = _joint([rows._replace(codes=codes)], [len(effects[i].values) for i in left])
+        telling = [i for i, one in zip(left, found, strict=True) if one.tells(ordered[i])]
+        if telling == left:
+            return [replace(effects[i], means=_record(own)) for i, own in zip(left, means, strict=True)]
+        left = telling
+    return [effects[i] for i in left]
 
 
 class CrossFitting:
