@@ -22,13 +22,15 @@ from viva_tensor.train import Settings
 QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
 
 
-def persons(rows=3000, people=150, seed=0, spread=1.0):
-    """Numbers and names of persons, who differ; a number whose order tells, and one that tells nothing."""
+def persons(rows=3000, people=150, seed=0, spread=1.0, others=1.0):
+    """Numbers of persons and names of others, who differ; a number whose order tells, and one that tells nothing."""
     rng = np.random.default_rng(seed)
     own = spread * np.random.default_rng(99).normal(size=people)
     person, age, noise = rng.integers(0, people, rows), rng.integers(18, 95, rows), rng.integers(0, 200, rows)
     y = own[person] + np.sin(age / 12) + 0.5 * rng.normal(size=rows)
-    return pd.DataFrame({"person": person, "age": age, "noise": noise, "name": [f"p{i}" for i in person], "y": y})
+    other = rng.integers(0, people, rows)
+    y += others * own[::-1][other]
+    return pd.DataFrame({"person": person, "age": age, "noise": noise, "name": [f"p{i}" for i in other], "y": y})
 
 
 def prepared(table, **options):
@@ -164,7 +166,9 @@ def test_effects_of_several_columns_are_each_of_what_the_others_leave():
     for names in (["u", "v"], ["u", "v", "again"]):  # the last of which tells nothing beside the first
         ready = prepared(table.assign(again="a" + table["u"])[[*names, "y"]])
         taken = found(ready)
-        assert list(taken) == names
+        assert list(taken) == ["u", "v"]
+        told = [note for note in ready.notes if note.endswith("the mean of y for each is a feature")]
+        assert [note[0] for note in told] == ["u", "v"]
         for name, true in zip(names, own, strict=False):
             learned = np.array(taken[name].means)[:, 0]
             there = true[[int(value[1:]) for value in taken[name].values]]
@@ -172,9 +176,22 @@ def test_effects_of_several_columns_are_each_of_what_the_others_leave():
         rows = ready.split.given
         with encoded(ready, None, Ranks(None), None) as made:
             x = CrossFitting(made, np.array_split(rows, 3)).without(0).x[rows]
-        of_rows = [x[:, ready.encoding.places[name][-1]] for name in names[:2]]
+        of_rows = [x[:, ready.encoding.places[name][-1]] for name in taken]
         left = ready.values[rows] - np.linalg.lstsq(np.stack(of_rows, 1), ready.values[rows], rcond=None)[0] @ of_rows
         assert left.std() < 0.6  # half of which are estimated from a third of the rows
+
+
+def test_twice_the_columns_of_effects_are_twice_the_work(rng, monkeypatch):
+    looked_up, own = [], effects._with_none
+    monkeypatch.setattr(effects, "_with_none", lambda given: looked_up.append(1) or own(given))
+
+    def work(columns):
+        looked_up.clear()
+        codes = [rng.integers(0, 70, 300) for _ in range(columns)]
+        effects._joint([effects._Rows(codes, rng.normal(size=(300, 1)), np.ones(300))], [70] * columns)
+        return len(looked_up)
+
+    assert work(6) == 2 * work(3)
 
 
 def test_of_two_networks_none_has_targets_to_make_effects_of():
@@ -185,7 +202,7 @@ def test_of_two_networks_none_has_targets_to_make_effects_of():
 
 
 def test_a_run_learns_what_persons_are_like_and_the_model_keeps_it(tmp_path):
-    table, new = persons(), persons(seed=1)
+    table, new = persons(others=0.0), persons(seed=1, others=0.0)
     new.loc[0, "person"] = 9999
     run = tabular.run(table, "y", QUICK)
     alone = tabular.run(table, "y", Settings(hidden=(16,), epochs=10))
@@ -260,3 +277,22 @@ def test_numbers_with_effects_and_full_tables_get_no_finer_bins(rng, monkeypatch
     monkeypatch.setattr(effects, "MOST_FEATURES", len(ready.encoding.feature_names) + 10)
     alone = ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))
     assert with_finer_bins(alone).encoding == alone.encoding
+    monkeypatch.setattr(effects, "MOST_FEATURES", 10)  # as of many columns of categories, which no limit leaves out
+    assert with_finer_bins(alone).encoding == alone.encoding
+
+
+def test_finer_bins_stay_within_the_limits_of_features_and_of_memory(rng, monkeypatch):
+    x = rng.uniform(size=2000)
+    table = pd.DataFrame({"x": x, "y": np.sin(40 * np.pi * x)})
+    ready = prepare(table, Task("y", test_fraction=0.0), QUICK.settings(2000), bins=64)
+
+    def features():
+        return len(with_finer_bins(ready).encoding.feature_names)
+
+    assert features() == 1 + 200
+    monkeypatch.setattr(effects, "MOST_FEATURES", 150)
+    assert features() == 150
+    monkeypatch.setattr(effects, "MOST_FINER", 2000 * 140)
+    assert features() == 1 + 140
+    monkeypatch.setattr(effects, "MOST_FINER", 2000 * 100)
+    assert features() == 1 + 64  # a hundred are not much finer

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viva_tensor.tabular.column_choice import MAX_CATEGORIES, fit_encoding
-from viva_tensor.tabular.columns import CLIP
+from viva_tensor.tabular.columns import CLIP, Categorical
 from viva_tensor.tabular.data import DataError, target_kind
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import Dates
@@ -136,6 +136,16 @@ class TestCategorical:
 
     def test_integer_labels_survive_a_missing_value(self):
         assert encoded(pd.Categorical([1, 2, 1, 2]), [2.0, np.nan]) == [[0, 1], [0, 0]]
+
+    @pytest.mark.parametrize("pair", [("False", "True"), ("0", "1"), ("f", "t"), ("No", "Yes"), ("falsch", "wahr")])
+    def test_truths_are_one_in_all_words_for_them(self, pair):
+        false, true = [1, 0, 0], [0, 1, 0]
+        column = Categorical("a", pair, missing=True)
+        for words in (["f", "t"], ["no", "YES"], ["n", "y"], ["FALSCH", "wahr"], ["False", "true"], [0, 1], [0.0, 1.0]):
+            assert column.encode(pd.Series(words)).tolist() == [false, true], words
+        assert column.encode(pd.Series(["2", "perhaps"])).tolist() == [[0, 0, 0]] * 2
+        others = Categorical("a", (*pair, "a"))
+        assert not others.encode(pd.Series(sorted({"1", "yes"} - {pair[1].casefold()}))).any()
 
 
 class TestEncoding:

@@ -133,6 +133,7 @@ def test_many_absent_classes_count_as_one_held_out_row_together():
 def test_absent_classes_count_by_the_weights_of_their_rows():
     classes, weights = np.float32([0, 0, 1, 2]), np.array([1.0, 1.0, 1.0, 3.0])
     assert absent_of(classes, np.float32([0, 1]), 3, weights).shares == (0.0, 0.0, 0.5)
+    assert absent_of(classes, np.float32([0, 1]), 3, np.array([1.0, 1.0, 1.0, 0.0])) is None
 
 
 def test_absent_classes_count_in_held_out_rows_as_often_as_elsewhere(rng):
@@ -345,10 +346,25 @@ def test_copies_of_a_row_are_in_one_part(rng):
     parts = members.parts_of(rows, 5, 3, classes, firsts)
     assert sorted(np.concatenate(parts)) == list(rows)
     assert sum(len(set(firsts[part])) for part in parts) == len(set(firsts))
-    kinds = [[len(set(firsts[part][classes[part] == one])) for part in parts] for one in (0, 1)]
-    assert np.ptp(kinds, axis=1).max() <= 1
+    sizes = np.array([[(classes[part] == one).sum() for part in parts] for one in (0, 1)])
+    assert np.ptp(sizes, axis=1).max() <= 3  # a row of three copies more or less
+    assert np.ptp(sizes.sum(axis=0)) <= 3
     alone = members.parts_of(rows, 5, 3, classes, rows)
     assert [list(part) for part in alone] == [sorted(part) for part in members.parts_of(rows, 5, 3, classes)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_are_as_equal_as_copies_leave_them(seed):
+    rows = np.arange(1000)
+    many = np.where(rows < 400, 0, rows)  # copies that no part has room for
+    for several in (many, np.where(rows < 100, 0, rows), rows // 7 * 7):
+        sizes = [len(part) for part in members.parts_of(rows, 5, seed, None, several)]
+        assert sum(sizes) == 1000
+        assert max(sizes) - min(sizes) <= 7, sizes
+    parts = members.parts_of(rows, 5, seed, None, np.where(rows < 100, 0, rows))
+    assert sorted((part < 100).sum() for part in parts) == [0, 0, 0, 0, 100]
+    few = members.parts_of(rows, 200, seed, None, rows // 7 * 7)  # 143 kinds
+    assert [list(part) for part in few] == [list(part) for part in members.parts_of(rows, 200, seed, None)]
 
 
 @pytest.mark.parametrize("packed", [False, True])

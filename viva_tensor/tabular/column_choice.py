@@ -29,6 +29,7 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.progress import counted
 
 MAX_CATEGORIES = 64
+MOST_BINNED = 2_000_000  # rows times bins of a column
 PARTS = {"year": (48, 24, 12), "week": (7,), "day": (48, 24, 12)}  # bins of each
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
 GAP = 3.0  # times as far as the next value: what lies beyond is absurd

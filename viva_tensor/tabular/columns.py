@@ -19,10 +19,9 @@ from viva_tensor.tabular.words import ERRORS, MARKERS
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
 MISSING = "(missing)"
 NEWLY_MISSING = "are missing, as none was in training"
-SAME_TRUTH = {"0": "False", "1": "True", "false": "0", "true": "1"}
-TRUTHS = dict.fromkeys(("true", "t", "yes", "y", "wahr"), True) | dict.fromkeys(
-    ("false", "f", "no", "n", "falsch"), False
-)
+WORDS_OF_TRUTH = (("true", "false"), ("t", "f"), ("yes", "no"), ("y", "n"), ("wahr", "falsch"))
+TRUTHS = {word: truth for words in WORDS_OF_TRUTH for word, truth in zip(words, (True, False), strict=True)}
+PAIRS = (*WORDS_OF_TRUTH, ("1", "0"))  # which categories may be, and new rows of these have as another of them
 DAYS = {"year": 365.2425, "week": 7.0, "day": 1.0}
 ROUNDING = 1e-6  # days; a time that is so little before a full hour is that hour, computed from another time
 
@@ -196,7 +195,8 @@ class Date:
 class Categorical:
     """A text or category as one feature per category: 1 for the category of the row, 0 elsewhere.
 
-    A value outside `categories` is 0 everywhere, unless it is one of them but for letter case or the form of a number.
+    A value outside `categories` is 0 everywhere, unless it is one of them but for letter case, the form of a number or
+    the words for true and false.
     If `missing`, a last feature is 1 where the value is missing.
     """
 
@@ -233,12 +233,14 @@ class Categorical:
         codes, labels = labels_of(column)
         missing, index_of = len(self.categories), index_among(self.categories)
         indices = [*map(index_of, labels), missing]  # code -1, a missing value, finds the last
-        truths = {*self.categories} <= {"False", "True"} or {*self.categories} <= {"0", "1"}
+        forms = {*map(normal, self.categories)}
+        pair = next((words for words in PAIRS if forms <= {*words}), None)
+        same = {word: pair[place] for words in PAIRS for place, word in enumerate(words)} if pair else {}
         for i, label in enumerate(labels):
             if indices[i] < 0 and label in ERRORS:
                 indices[i] = missing
-            elif indices[i] < 0 and truths:
-                indices[i] = index_of(SAME_TRUTH.get(normal(label), label))
+            elif indices[i] < 0 and normal(label) in same:
+                indices[i] = index_of(same[normal(label)])
         return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:

@@ -30,6 +30,7 @@ LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
 LEAST_EDGES = 32  # of bins; fewer are meant to be few, or are all values
 MOST_BINS = 256
+MOST_FINER = 16_000_000  # rows times bins of a column, of those few that tell much more
 ROWS_OF_BIN = 10
 LEAST_GAIN = 0.1  # variance between finer bins, of that within; less is not worth so many features
 ROUNDS = 8  # of effects of several columns beside each other
@@ -67,7 +68,7 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     columns are taken whose values differ by more than chance; and of numbers only those whose neighbours do, such as
     the numbers that persons or places are known by (von Neumann's ratio of successive differences, 1941). Effects of
     several columns are each made of what the others leave (backfitting: Buja, Hastie and Tibshirani, Linear smoothers
-    and additive models, 1989).
+    and additive models, 1989), and there are none of columns that tell nothing beside the others.
     """
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
@@ -76,16 +77,17 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
     what = "the share of each class" if isinstance(target, Classes) else "the mean"
-    effects, notes = [], []
+    effects, codes, ordered = [], [], []
     for column in encoding.columns:
-        effect = _effect(column, prepared.table[column.name].iloc[rows], wanted, shares)
+        values = prepared.table[column.name].iloc[rows]
+        effect = _effect(column, values, wanted, shares)
         if effect is not None:
             effects.append(effect)
-            notes.append(f"{column.name}: {len(effect.values):,} values; {what} of {target.name} for each is a feature")
-    if len(effects) > 1:
-        codes = [one.codes(prepared.table[one.name].iloc[rows]) for one in effects]
-        means, _ = _joint([_Rows(codes, wanted, shares)], [len(one.values) for one in effects])
-        effects = [replace(one, means=_record(own)) for one, own in zip(effects, means, strict=True)]
+            codes.append(effect.codes(values))
+            ordered.append(isinstance(column, Numeric))
+    effects = _beside_each_other(effects, _Rows(codes, wanted, shares), ordered)
+    told = f"{what} of {target.name} for each is a feature"
+    notes = [f"{one.name}: {len(one.values):,} values; {told}" for one in effects]
     made = replace(encoding, columns=(*encoding.columns, *effects))
     return prepared._replace(encoding=made, notes=(*prepared.notes, *notes))
 
@@ -94,8 +96,8 @@ def with_finer_bins(prepared: Prepared) -> Prepared:
     """Return a prepared table with finer bins of numbers of which the target tells more than the ramps of theirs can.
 
     That is so where the residuals of the target from a least-squares fit of these ramps differ between the finer bins
-    by much more than chance, as of a wave that turns within a bin, or steps. They have ten rows each or more. Numbers
-    whose values have effects need none.
+    by much more than chance, as of a wave that turns within a bin, or steps. They have ten rows each or more in the
+    mean, and stay within the limits of the other features of a table. Numbers whose values have effects need none.
     """
     encoding, target = prepared.encoding, prepared.target
     if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
@@ -118,7 +120,8 @@ def _finer(column: Numeric, values: Float64Array, wanted: Float64Array, shares: 
     present = ~np.isnan(values)
     values, wanted, shares = values[present], wanted[present], shares[present]
     own = len(column.edges)
-    edges = edges_of(values, min(MOST_BINS, len(values) // ROWS_OF_BIN, own + room))
+    most = min(MOST_BINS, len(values) // ROWS_OF_BIN, MOST_FINER // max(len(values), 1), own - 1 + room)
+    edges = edges_of(values, most) if most > own else ()  # room is negative in tables that are full as they are
     if len(edges) < 2 * own:
         return column
     ramps = np.column_stack([np.ones(len(values)), column.scale(values)[:, 1:own]])
@@ -275,30 +278,47 @@ def _joint(
     """
     effects = [np.zeros((count, parts[0].wanted.shape[1])) for count in values]
     found = list(estimates or [_Estimate(*np.zeros((5, effects[0].shape[1])))] * len(values))
+    left = [rows.wanted for rows in parts]  # by the effects of all columns
+
+    def explained(rows: _Rows, column: int) -> Float64Array:
+        return _with_none(effects[column] * np.nan_to_num(found[column].spread))[rows.codes[column]]
+
     for column in np.argsort(values, kind="stable").tolist() * (ROUNDS if len(values) > 1 else 1):
-        left = [_left(rows, column, effects, found) for rows in parts]
-        sums = _added([_sums(*one, values[column]) for one in left])
+        left = [one + explained(rows, column) for one, rows in zip(left, parts, strict=True)]
+        known = [_known(rows.codes[column], one, rows.shares) for one, rows in zip(left, parts, strict=True)]
+        sums = _added([_sums(*one, values[column]) for one in known])
         if estimates is None:
-            _, wanted, shares = map(np.concatenate, zip(*left, strict=True))
+            _, wanted, shares = map(np.concatenate, zip(*known, strict=True))
             found[column] = _estimated(sums, wanted, shares)
         effects[column] = _shrunk(sums, found[column])
+        left = [one - explained(rows, column) for one, rows in zip(left, parts, strict=True)]
     return effects, found
 
 
-def _left(
-    rows: _Rows, column: int, effects: Sequence[Float64Array], estimates: Sequence[_Estimate]
+def _known(
+    codes: IndexArray, wanted: Float64Array, shares: Float64Array
 ) -> tuple[IndexArray, Float64Array, Float64Array]:
-    """Return the codes of a column, where these are known, with what the effects of the others leave, and shares."""
-    known, wanted = rows.codes[column] >= 0, rows.wanted
-    for codes, own, estimate in zip(rows.codes, effects, estimates, strict=True):
-        if own is not effects[column]:
-            wanted = wanted - _with_none(own * np.nan_to_num(estimate.spread))[codes]
-    return rows.codes[column][known], wanted[known], rows.shares[known]
+    """Return the codes of a column, what its effects are of, and shares, of rows whose code is known."""
+    known = codes >= 0
+    return codes[known], wanted[known], shares[known]
 
 
 def _with_none(effects: Float64Array) -> Float64Array:
     """Return effects with one of 0 at the end, which code -1 finds."""
     return np.append(effects, np.zeros((1, effects.shape[1])), axis=0)
+
+
+def _beside_each_other(effects: list[Effect], rows: _Rows, ordered: Sequence[bool]) -> list[Effect]:
+    """Return effects as they are beside each other, without those that tell nothing then."""
+    left = [*range(len(effects))]
+    while len(left) > 1:
+        codes = [rows.codes[i] for i in left]
+        means, found = _joint([rows._replace(codes=codes)], [len(effects[i].values) for i in left])
+        telling = [i for i, one in zip(left, found, strict=True) if one.tells(ordered[i])]
+        if telling == left:
+            return [replace(effects[i], means=_record(own)) for i, own in zip(left, means, strict=True)]
+        left = telling
+    return [effects[i] for i in left]
 
 
 class CrossFitting:

@@ -140,10 +140,10 @@ def absent_of(
     WithAbsent(shares=(0.0, 0.0, 0.25))
     """
     counts = np.bincount(classes.astype(int), minlength=count)
-    lacking = (np.bincount(held_out.astype(int), minlength=count) == 0) & (counts > 0)
+    everywhere = np.bincount(classes.astype(int), weights, minlength=count)
+    lacking = (np.bincount(held_out.astype(int), minlength=count) == 0) & (everywhere > 0)
     if not lacking.any():
         return None
-    everywhere = np.bincount(classes.astype(int), weights, minlength=count)
     one = max(len(classes) / len(held_out), counts[lacking].max())  # rows of all for one of those held out
     factor = min(1.0, one / counts[lacking].sum())
     return WithAbsent(tuple((everywhere / everywhere.sum() * lacking * factor).tolist()))

@@ -16,6 +16,7 @@ from viva_tensor import autograd, optim
 from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.kernels.checks import check_count
 from viva_tensor.kernels.threads import get_num_threads
+from viva_tensor.tabular.column_choice import MOST_BINNED
 from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
@@ -36,7 +37,6 @@ BATCHES = ((600, 32), (1500, 64), (8000, 128), (30_000, 256))  # up to so many r
 FIRST_EPOCHS = 20  # of the first cycle, at most
 LARGEST_BATCH = 512
 LEAST_BINS = 4
-MOST_BINNED = 2_000_000  # rows times bins of a column
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heapreplace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.packed import in_blocks
 
-LEAST_KINDS = 150  # of rows; of fewer some part would have none, or tell too little
+LEAST_KINDS = 150  # of rows; of fewer a part would tell too little
+KINDS_OF_PART = 5  # at least, in the mean
 
 
 def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
@@ -53,24 +55,55 @@ def parts_of(
     """Return the rows in parts of equal size at random, each with its share of each class.
 
     Rows that are copies, which have the same one in `firsts`, are in one part: else networks would be judged by rows
-    that they know. Parts also have their shares of rows with as many copies.
+    that they know. Parts are then as equal as these leave them. Rows of more copies than half a part has are in all
+    parts, and so are all copies if there are fewer than five kinds of rows for each part.
 
     Examples
     --------
     >>> sorted(map(len, parts_of(np.arange(7), 3, seed=0, classes=None)))
     [2, 2, 3]
-    >>> parts = parts_of(np.arange(4), 2, seed=0, classes=None, firsts=np.array([0, 1, 1, 0]))
-    >>> sorted(part.tolist() for part in parts)
-    [[0, 3], [1, 2]]
+    >>> firsts = np.arange(30) // 3 * 3
+    >>> one, other = parts_of(np.arange(30), 2, seed=0, classes=None, firsts=firsts)
+    >>> len(one), len(other), np.intersect1d(firsts[one], firsts[other]).size
+    (15, 15, 0)
     """
-    alone, counts = (rows, None) if firsts is None else np.unique(firsts, return_counts=True)
+    together = None if firsts is None else _together(rows, firsts, count)
+    alone, sizes = (rows, None) if together is None else np.unique(together, return_counts=True)
     order = np.random.default_rng(seed).permutation(len(alone))
-    if counts is not None:
-        order = order[np.argsort(counts[order], kind="stable")]
+    if sizes is not None:
+        order = order[np.argsort(-sizes[order], kind="stable")]
     if classes is not None:
         order = order[np.argsort(classes[alone[order]], kind="stable")]
-    parts = [alone[order[number::count]] for number in range(count)]
-    return parts if firsts is None else [rows[np.isin(firsts, part)] for part in parts]
+    if together is None or sizes is None:
+        return [alone[order[number::count]] for number in range(count)]
+    ends = np.flatnonzero(np.diff(np.zeros(len(order)) if classes is None else classes[alone[order]])) + 1
+    dealt = _dealt(np.split(sizes[order], ends), count)
+    return [rows[np.isin(together, alone[order[dealt == number]])] for number in range(count)]
+
+
+def _together(rows: IndexArray, firsts: IndexArray, count: int) -> IndexArray | None:
+    """Return the first row of those that each row is to be in one part with, or None if that suits no such parts."""
+    kinds, kind, sizes = np.unique(firsts, return_inverse=True, return_counts=True)
+    if len(kinds) < KINDS_OF_PART * count:
+        return None
+    return np.where(sizes[kind] > len(rows) / (2 * count), rows, firsts)
+
+
+def _dealt(classes: Sequence[IndexArray], count: int) -> IndexArray:
+    """Return the part of each kind of rows, of each class by falling size: that which has fewest of the class so far.
+
+    Of several that with the fewest rows; so kinds of one size are dealt in turn.
+    """
+    rows, dealt = [0] * count, []
+    for sizes in classes:
+        smallest = sorted((0, own, number) for number, own in enumerate(rows))  # which is a heap
+        for size in sizes.tolist():
+            of_class, own, number = smallest[0]
+            heapreplace(smallest, (of_class + size, own + size, number))
+            dealt.append(number)
+        for _, own, number in smallest:
+            rows[number] = own
+    return np.array(dealt)
 
 
 def all_but(parts: Sequence[IndexArray], number: int) -> IndexArray:
