@@ -61,6 +61,14 @@ def test_codes_that_are_known_as_numbers_or_stand_in_text_change_nothing(reader,
     assert reader(path).table["n"].tolist() == table["n"].tolist()
 
 
+@pytest.mark.parametrize("slip", ["05", "00", "0"])
+def test_a_zero_before_one_of_many_numbers_is_a_slip(reader, path, slip):
+    numbers = [str(10 + one % 490) for one in range(ROWS)]
+    numbers[2700] = slip
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    assert reader(path).table["x"].tolist() == [int(one) for one in numbers]
+
+
 def test_rows_in_blocks_have_the_codes_that_their_sample_has(path, monkeypatch):
     monkeypatch.setattr(streaming, "SAMPLE", 100)
     table = sorted_zips()

@@ -40,6 +40,12 @@ def rows(source):
         ("# made by us\n# 2024\na,b\n1,2\n", ["a", "b"], [[1, 2]], "line 2 is no row and left out: '# 2024'"),
         ("# a,b\n1,2\n", ["a", "b"], [[1, 2]], None),
         ("#,name\n1,x\n2,y\n", ["#", "name"], [[1, "x"], [2, "y"]], None),
+        (
+            "name,load\ntext,kW\na,0.5\nb,2.5\nc,5.5\n",
+            ["name", "load"],
+            [["a", 0.5], ["b", 2.5], ["c", 5.5]],
+            "line 2 has units and is left out: 'text, kW'",
+        ),
         ("l,t\nm,s\n1,2\n2,3\n3,4\n", ["l", "t"], [[1, 2], [2, 3], [3, 4]], "line 2 has units and is left out: 'm, s'"),
         ("l,t\n?,n/a\n1,2\n2,3\n3,4\n", ["l", "t"], [[None, None], [1, 2], [2, 3], [3, 4]], None),
         ("a,b,\n1,2,\n3,4,\n", ["a", "b", "Unnamed: 2"], [[1, 2, None], [3, 4, None]], None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from viva_tensor.tabular.word_forms import is_code
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+OF_ONE_LENGTH = 0.95  # of the values of a column of codes
 
 
 def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) -> set[int]:
@@ -85,26 +88,44 @@ def _count(places: IndexArray, start: IndexArray, end: IndexArray) -> IndexArray
 def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> set[str]:
     """Return which text columns hold a code in any of the tables; a month before a year is one where all are such.
 
+    Digits that begin with a zero are codes where nearly all values are as long as they, as zip codes are: elsewhere a
+    05 among numbers is a slip.
+
     Examples
     --------
     >>> import pyarrow as pa
     >>> table = pa.table({"zip": ["80331", "01067"], "m": ["10.2020", "01.2021"], "x": ["02.1999", "02.2999"]})
     >>> sorted(hold_codes([table], ["zip", "m", "x"]))
     ['m', 'zip']
-    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["1"], "m": ["1.5"]})], ["zip", "m"]))
+    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["80333"], "m": ["1.5"]})], ["zip", "m"]))
     ['zip']
+    >>> hold_codes([pa.table({"x": ["12", "05", "107", "260"]})], ["x"])
+    set()
     """
     import pyarrow.compute as pc
 
     found: set[str] = set()
     months: set[str] = set()
     others: set[str] = set()
+    digits: dict[str, set[int]] = {name: set() for name in names}  # how many those have that begin with a zero
+    lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
     for table, name in ((table, name) for table in tables for name in names):
         column = table[name]
         begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
         for code in filter(is_code, pc.unique(begun).to_pylist()):
-            (months if "." in code else found).add(name)
+            word = code.strip()
+            if word.isdigit():
+                digits[name].add(len(word))
+            else:
+                (months if "." in word else found).add(name)
+        whole = column.filter(pc.match_substring_regex(column, r"^\s*\d+\s*$"))
+        for one in pc.value_counts(pc.utf8_length(pc.utf8_trim_whitespace(whole))).to_pylist():
+            lengths[name][one["values"]] += one["counts"]
         # of no values at all, Arrow says neither
         if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
             others.add(name)
+    for name, counts in lengths.items():
+        length, count = max(counts.items(), key=lambda one: one[1], default=(0, 0))
+        if length in digits[name] and count >= OF_ONE_LENGTH * counts.total():
+            found.add(name)
     return found | (months - others)

@@ -26,6 +26,8 @@ RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
 NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
+# of columns beside those with units
+DESCRIPTIONS = frozenset(("text", "string", "name", "label", "category", "id", "code"))
 
 
 class Record(NamedTuple):
@@ -363,7 +365,8 @@ def _may_be_unit(unit: str, rest: Sequence[str], of_values: bool) -> bool:
     if of_values:
         odd = is_value(unit) or unit.casefold() in MARKERS or unit.lstrip("+-").casefold() in NO_UNITS
         return not odd and not any(map(str.isdigit, OF_UNITS.sub("", unit)))
-    words = any(map(str.isalpha, unit)) and not (unit[0] in "([" and unit[-1] in ")]")
+    described = unit.casefold() in DESCRIPTIONS or (unit[0] in "([" and unit[-1] in ")]")
+    words = any(map(str.isalpha, unit)) and not described
     # words stand above dates and times, as hh:mm does, but above other words they are one of them
     others = any(not any(map(str.isdigit, field)) for field in rest)
     return not rest or not (any(map(str.isdigit, unit)) or (words and others))
