@@ -100,7 +100,7 @@ def typed(
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
-    timed = [name for name, one in notations.items() if isinstance(one, Times)]
+    timed += [name for name, one in notations.items() if isinstance(one, Times)]
     notes += drop_missing(table, writing.missing, expected, timed)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
