@@ -27,7 +27,7 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
-from viva_tensor.tabular.typed_columns import Typed, digit_dates, has_decimal_commas, typed, typed_again
+from viva_tensor.tabular.typed_columns import Shown, Typed, digit_dates, has_decimal_commas, typed, typed_again
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 JSON = {"json": json_records, "jsonl": json_lines, "ndjson": json_lines}
@@ -138,7 +138,7 @@ def read(
         else:
             sheet = _sheet(path, kind, reading, expected)
             check_names(path, sheet.table.columns)
-            found = _recognised(sheet.table, reading.writing, expected, clocks=sheet.clocks)
+            found = _recognised(sheet.table, reading.writing, expected, Shown(clocks=sheet.clocks))
             source = Source(found.table, found.notations, (*sheet.notes, *found.notes), sheet.doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
@@ -240,8 +240,8 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
-    decimals = {"."} if doubles and file.layout.pointed else ()
-    found = _recognised(table, reading.writing, expected, decimals, file.codes(expected), clocks)
+    shown = Shown({"."} if doubles and file.layout.pointed else (), file.codes(expected), clocks)
+    found = _recognised(table, reading.writing, expected, shown)
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
@@ -254,19 +254,12 @@ def _strings(file: TextFile, expected: Expected) -> list[str]:
     return [name for name in file.layout.names if name in codes or expected.as_text(name)]
 
 
-def _recognised(
-    table: pd.DataFrame,
-    writing: Writing,
-    expected: Expected,
-    decimals: Collection[str] = (),
-    codes: Collection[str] = (),
-    clocks: Collection[str] = (),
-) -> Typed:
+def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Shown) -> Typed:
     """Return a table as :func:`typed` does, or raise with what may be the cause if columns have no names."""
     # a first column without a name is an index; text files may end each line with a separator
     nameless = [name for name in table.columns[1:] if name.startswith(UNNAMED) and table[name].notna().any()]
     try:
-        return typed(table, writing, expected, decimals, codes, clocks)
+        return typed(table, writing, expected, shown)
     except DataError as error:
         if not nameless:
             raise

@@ -15,7 +15,7 @@ from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import Notation, Times, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
-from viva_tensor.tabular.typed_columns import check_scales, typed
+from viva_tensor.tabular.typed_columns import Shown, check_scales, typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import ERRORS, Words
 
@@ -128,7 +128,7 @@ def recognised(table: pd.DataFrame, writing: Writing, expected: Expected, clocks
     plain = [name for name, note in notes.items() if note is not None]
     unused = {*expected.unused, *expected.text, *plain}
     others = Expected(numbers=expected.numbers, notations=expected.notations, unused=unused, only=expected.only)
-    found = typed(table.copy(deep=False), writing, others, clocks=clocks)
+    found = typed(table.copy(deep=False), writing, others, Shown(clocks=clocks))
     lacking = drop_missing(table[plain], [*writing.missing, *sorted(ERRORS)])
     return Stored(found.notations, (*filter(None, notes.values()), *lacking, *found.notes))
 

@@ -24,7 +24,7 @@ from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.stored_text import parsed, recognised
 from viva_tensor.tabular.strict_rows import check_quotes, check_rows
 from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
-from viva_tensor.tabular.typed_columns import typed
+from viva_tensor.tabular.typed_columns import Shown, typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -295,7 +295,7 @@ def _text_frames(file: _SampledFile, writing: Writing, asked: Expected, known: E
     codes = file.codes(asked)
     strings = [name for name in file.layout.names if name in codes or asked.as_text(name) or written.as_text(name)]
     for frame in _numbered(file.blocks(strings, writing.point)):
-        yield typed(frame, writing, known, codes=codes).table
+        yield typed(frame, writing, known, Shown(codes=codes)).table
 
 
 def _numbered(tables: Iterable[pa.Table]) -> Iterator[pd.DataFrame]:

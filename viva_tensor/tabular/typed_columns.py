@@ -36,14 +36,28 @@ class Typed(NamedTuple):
     decimals: set[str]
 
 
-def typed(
-    table: pd.DataFrame,
-    writing: Writing,
-    expected: Expected,
-    decimals: Collection[str] = (),
-    codes: Collection[str] = (),
-    clocks: Collection[str] = (),
-) -> Typed:
+class Shown(NamedTuple):
+    """What a file shows of its columns beside the values that were read.
+
+    Attributes
+    ----------
+    decimals : collection of str
+        What other columns show to stand before decimals.
+    codes : collection of str
+        Columns that have codes such as 007 in other rows, and so no numbers.
+    clocks : collection of str
+        Columns of times of day that are hours already.
+    """
+
+    decimals: Collection[str] = ()
+    codes: Collection[str] = ()
+    clocks: Collection[str] = ()
+
+
+NOTHING_SHOWN = Shown()
+
+
+def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Shown = NOTHING_SHOWN) -> Typed:
     """Return a table whose text columns of numbers and dates are such.
 
     Parameters
@@ -52,22 +66,17 @@ def typed(
         Is changed.
     writing : Writing
     expected : Expected
-    decimals : collection of str
-        What other columns of the file show to stand before decimals.
-    codes : collection of str
-        Columns that have codes such as 007 in other rows, and so no numbers.
-    clocks : collection of str
-        Columns of times of day that are hours already.
+    shown : Shown
 
     Raises
     ------
     DataError
         If a value does not fit its column.
     """
-    check_scales(table, expected, clocks)
+    check_scales(table, expected, shown.clocks)
     notes: list[str] = []
     notations: dict[str, Notation] = dict(expected.notations)
-    hours = [name for name in table.columns if name in clocks and expected.uses(name)]
+    hours = [name for name in table.columns if name in shown.clocks and expected.uses(name)]
     timed = [*times_as_hours(table, expected), *(name for name in hours if kind_of(table[name]) == "number")]
     notes += [f"{name}: times of day, as hours" for name in timed if name not in expected.text]
     for name in filter(expected.uses, table.columns):
@@ -93,8 +102,8 @@ def typed(
             notes += [note] if note else []
         else:
             open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
-    found = recognise_all(open_columns, writing, {*decimals, *decimals_told(expected.notations.values())})
-    coded = {*codes} - {*expected.numbers}
+    found = recognise_all(open_columns, writing, {*shown.decimals, *decimals_told(expected.notations.values())})
+    coded = {*shown.codes} - {*expected.numbers}
     for name, one in found.items():
         if name in coded and isinstance(one.notation, Numbers):
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
