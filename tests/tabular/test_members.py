@@ -385,6 +385,9 @@ def test_rows_are_copies_where_their_targets_agree_and_there_are_many_kinds(pack
     assert list(found(table)) == [i - i % 2 for i in range(400)]
     assert found(other) is None
     assert found(table.drop_duplicates()) is None
+    kinds = table.drop_duplicates()
+    assert found(pd.concat([kinds, kinds[:1]], ignore_index=True)) is None  # one copy of 200 rows tells nothing
+    assert found(pd.concat([kinds, kinds[:3]], ignore_index=True)) is not None
     assert found(few.assign(x0=few.index % 70)) is None
 
 

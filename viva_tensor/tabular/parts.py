@@ -15,13 +15,14 @@ from viva_tensor.tabular.packed import in_blocks
 
 LEAST_KINDS = 150  # of rows; of fewer a part would tell too little
 KINDS_OF_PART = 5  # at least, in the mean
+FEW_COPIES = 0.01  # of the rows; of fewer, what networks are judged by says the same with them or without
 
 
 def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
     """Return for each of some rows the first among them with the same features, or None if no rows are copies.
 
     Rows that are alike are no copies if any two of them differ in their targets, nor where there are few kinds of rows,
-    as in tables of few categories: such rows will come again.
+    as in tables of few categories: such rows will come again. Nor are fewer than one row in a hundred.
 
     Examples
     --------
@@ -31,9 +32,9 @@ def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
     >>> from viva_tensor.tabular.features import encoded
     >>> from viva_tensor.tabular.preparing import prepare
     >>> from viva_tensor.train import Settings
-    >>> table = pd.DataFrame({"x": [*range(200), 7], "y": [*range(200), 7]})
+    >>> table = pd.DataFrame({"x": [*range(200), 7, 8, 9], "y": [*range(200), 7, 8, 9]})
     >>> with encoded(prepare(table, Task("y", test_fraction=0), Settings()), None, Ranks(None), None) as features:
-    ...     copies_among(np.arange(201), features)[[7, 8, 200]].tolist()
+    ...     copies_among(np.arange(203), features)[[7, 8, 200]].tolist()
     [7, 8, 7]
     """
     unbinned = features.prepared.encoding.unbinned
@@ -46,7 +47,7 @@ def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
     _, first, kind = np.unique(in_blocks(hashed, features.x, rows), return_index=True, return_inverse=True)
     firsts = rows[first[kind]]
     alike = bool((features.y[rows] == features.y[firsts]).all())
-    return firsts if LEAST_KINDS <= len(first) < len(rows) and alike else None
+    return firsts if LEAST_KINDS <= len(first) <= (1 - FEW_COPIES) * len(rows) and alike else None
 
 
 def parts_of(
