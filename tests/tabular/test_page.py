@@ -230,6 +230,9 @@ def test_what_of_many_classes_is_shown_is_said_and_the_most_frequent():
         one = shown[heading]
         assert one.caption.endswith(" Of 40 classes the 8 most frequent.")
         assert common <= {line["name"].partition(" ")[0] for line in one.data}
+    lines = [line for heading in ("ROC", "Calibration", "Predictions by x") for line in shown[heading].data]
+    colors = {(line["name"].partition(" ")[0], line["line"]["color"]) for line in lines if "dash" not in line["line"]}
+    assert len(colors) == len(dict(colors)) == len(set(dict(colors).values())) == 8  # one of each class everywhere
     assert not any("most frequent" in one.caption for one in pictures(trained(True)).values())
 
 

@@ -108,7 +108,11 @@ def test_a_loss_goes_by_the_name_that_users_give_it(aim, words):
 
 def test_losses_and_metrics_of_classes_and_functions_have_names_in_the_table_of_settings(table):
     run = tabular.run(table[["a", "b", "two"]], "two", QUICK, metric="auc")
-    assert {("loss", "log-loss"), ("metric", "auc")} <= set(map(tuple, report.settings_table(run)))
+    shown = dict(report.settings_table(run))
+    assert {("loss", "log-loss"), ("metric", "auc")} <= set(shown.items())
+    assert shown["hidden"] == ", ".join(map(str, run.settings.hidden))
+    assert shown["optimizer"].startswith(f"{type(run.settings.optimizer).__name__}(lr=")
+    assert dict(report.settings_table(tabular.run(table[["a", "y"]], "y", QUICK)))["metric"] == "the loss"
     assert report.loss_in_words(nn.gamma_loss) == "gamma_loss"
     assert not any("viva_tensor." in text for text in everywhere(run)[:2])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -15,24 +15,35 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular import report
 from viva_tensor.tabular.columns import Categorical
 from viva_tensor.tabular.data import IndexArray, number_of
-from viva_tensor.tabular.insight import Dependence, Importance
+from viva_tensor.tabular.insight import CURVE_ROWS, Dependence, Importance
 from viva_tensor.tabular.metrics import Metric
 from viva_tensor.tabular.model import Run
 from viva_tensor.tabular.targets import Classes, Interval, Quantiles
 
 POINTS = 2000  # test rows in a picture
-MOST_CLASSES = 8  # with curves of their own
 MOST_LABELS = 30  # in the confusion matrix
 MOST_TICKS = 15  # in letters of the usual size
 BINS = 10  # of a calibration curve
 INK, GREY, PALE = "#1b4d89", "#9aa5b1", "rgba(27, 77, 137, 0.2)"
+# of classes with curves of their own
+COLORS = (
+    "#1b4d89",
+    "#e8710a",
+    "#2a9d4f",
+    "#c62f3d",
+    "#7d4fb5",
+    "#8a5a44",
+    "#d45fa8",
+    "#5b7083",
+)  # of classes with curves of their own
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto; max-width: 60rem; padding: 1rem; }
 h1 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100%; }
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e7eb; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-li, td, p { overflow-wrap: anywhere; } figure { margin: 1rem 0; } figcaption { color: #52606d; }
+li, p { overflow-wrap: anywhere; } td { overflow-wrap: break-word; } figure { margin: 1rem 0; } figcaption { color: #52606d; margin-top: .5rem; }
+table + table { margin-top: 1.5rem; }
 .plot { width: 100%; height: 22rem; } pre { overflow-x: auto; background: #f5f7fa; padding: .75rem; }
 """
 
@@ -60,7 +71,7 @@ def page(run: Run, source: str, command: str = "") -> bytes:
     SubElement(body, "h1").text = f"{run.target.name} of {source}"
     SubElement(body, "p").text = report.overview(run, source) + "."
     heading, *rows = report.score_table(run)
-    _table(body, heading, rows, numbers=True)
+    _table(body, heading, rows, numbers=1)
     for line in (*report.remarks(run), report.speed(run) + ".", report.preset(run) + "."):
         SubElement(body, "p").text = line
     pictures = list(_pictures(run))
@@ -80,19 +91,19 @@ def page(run: Run, source: str, command: str = "") -> bytes:
     return b"<!doctype html>\n" + content
 
 
-def _table(parent: Element, heading: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> None:
+def _table(parent: Element, heading: Sequence[str], rows: Iterable[Sequence[str]], numbers: int | None = None) -> None:
+    """Append a table, with numbers in the columns from one on."""
     table = SubElement(parent, "table")
     for i, cells in enumerate((heading, *rows)):
         row = SubElement(table, "tr")
         for j, cell in enumerate(cells):
-            SubElement(row, "td" if i else "th", {"class": "number"} if j and numbers else {}).text = cell
+            number = {"class": "number"} if numbers is not None and j >= numbers else {}
+            SubElement(row, "td" if i else "th", number).text = cell
 
 
 def _findings(body: Element, run: Run) -> None:
     SubElement(body, "h2").text = "What was read"
-    _table(
-        body, ["rows", ""], [[name.replace("_", " "), f"{count:,}"] for name, count in run.rows.items()], numbers=True
-    )
+    _table(body, ["rows", ""], [[name.replace("_", " "), f"{count:,}"] for name, count in run.rows.items()], numbers=1)
     lines = report.findings(run)
     if lines:
         SubElement(body, "p").text = "Guessed or left out; rows are counted from 0:"
@@ -102,7 +113,7 @@ def _findings(body: Element, run: Run) -> None:
     columns = [
         [column.name, type(column).__name__.lower(), str(len(column.feature_names))] for column in run.encoding.columns
     ]
-    _table(body, ["column", "kind", "features"], columns)
+    _table(body, ["column", "kind", "features"], columns, numbers=2)
 
 
 def _script(pictures: Sequence[Picture]) -> str:
@@ -111,7 +122,7 @@ def _script(pictures: Sequence[Picture]) -> str:
         "margin": {"l": 60, "r": 15, "t": 15, "b": 50},
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "y": 1.1},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
     }
@@ -250,15 +261,15 @@ def _of_classes(run: Run, target: Classes) -> Iterable[Picture]:
         rows = f"{counts.sum():,} of {number_of(len(actual), 'test row')}"
         caption += f" Of {len(codes):,} classes the {len(shown)} most frequent, as both class and prediction: {rows}."
     yield Picture("Confusion matrix", caption, [matrix], layout)
-    common = _frequent(run, target, MOST_CLASSES)
-    several = [i for i in common.tolist() if 0 < (actual == i).sum() < len(actual)]
-    few = f" Of {len(codes):,} classes the {len(common)} most frequent." if len(common) < len(codes) else ""
+    common = _colored(run, target)
+    several = [i for i in common if 0 < (actual == i).sum() < len(actual)]
     several = [1] if len(codes) == 2 and several else several  # of two classes one says it all
-    data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
+    few = _few(target, common)
+    data = [_roc(chances[:, i], actual == i, _text(target.labels[i])) | common[i] for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "chance", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("false positive rate"), "yaxis": _axis("true positive rate")}
     yield Picture("ROC", f"Each class against the others; AUC is the area below.{few}", data, layout)
-    data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) for i in several]
+    data = [_calibration(chances[:, i], actual == i, _text(target.labels[i])) | common[i] for i in several]
     data.append({"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "exact", "line": {"color": GREY, "dash": "dot"}})
     layout = {"xaxis": _axis("predicted probability"), "yaxis": _axis("share of test rows")}
     caption = f"The share of test rows in a class, by its predicted probability.{few}"
@@ -269,6 +280,22 @@ def _frequent(run: Run, target: Classes, most: int) -> IndexArray:
     """Return the indices of the most frequent classes of the test rows, the first of them first."""
     counts = run.test["actual"].value_counts().reindex(target.labels, fill_value=0).to_numpy()
     return np.argsort(-counts, kind="stable")[:most]
+
+
+def _colored(run: Run, target: Classes) -> dict[int, dict[str, Any]]:
+    """Return the indices of the most frequent classes in their order, each with its colour in all pictures."""
+    indices = sorted(_frequent(run, target, len(COLORS)).tolist())
+    return {i: _color(color) for i, color in zip(indices, COLORS, strict=False)}
+
+
+def _color(color: str) -> dict[str, Any]:
+    return {"line": {"color": color}, "marker": {"color": color}}
+
+
+def _few(target: Classes, shown: Collection[int]) -> str:
+    """Return a sentence that says how many classes are shown, if not all."""
+    count = len(target.labels)
+    return f" Of {count:,} classes the {len(shown)} most frequent." if len(shown) < count else ""
 
 
 def _roc(chances: Float64Array, right: np.ndarray[Any, Any], name: str) -> dict[str, Any]:
@@ -306,21 +333,21 @@ def _importances(importances: Sequence[Importance], classes: bool, columns: int)
 
 
 def _dependence(one: Dependence, run: Run) -> Picture:
-    target, caption = run.target, "The mean prediction over some test rows if all of them had this value."
-    names = {0: target.name}
+    target, title, few = run.target, "mean prediction", ""
+    names, colors = {0: target.name}, {0: _color(INK)}
     if isinstance(target, Classes):
-        names = {i: target.labels[i] for i in sorted(_frequent(run, target, MOST_CLASSES).tolist())}
-        if len(names) < len(target.labels):
-            caption += f" Of {len(target.labels):,} classes the {len(names)} most frequent."
+        title, colors = "mean probability", _colored(run, target)
+        names, few = {i: target.labels[i] for i in colors}, _few(target, colors)
+    caption = f"The {title} over up to {CURVE_ROWS} test rows if all of them had this value.{few}"
     categories = {column.name for column in run.encoding.columns if isinstance(column, Categorical)}
     mode = "markers" if one.column in categories else "lines+markers"
     values = list(range(len(one.values))) if mode == "markers" else one.values
     data = [
-        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": _text(name), "mode": mode}
+        {"x": values, "y": [outputs[i] for outputs in one.predicted], "name": _text(name), "mode": mode} | colors[i]
         for i, name in names.items()
     ]
     named = _named(one.values) if mode == "markers" else {}
-    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **named), "yaxis": _axis("mean prediction")}
+    layout: dict[str, Any] = {"xaxis": _axis(_text(one.column), **named), "yaxis": _axis(title)}
     layout["showlegend"] = len(data) > 1
     return Picture(f"Predictions by {one.column}", caption, data, layout)
 

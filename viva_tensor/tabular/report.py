@@ -155,9 +155,13 @@ def settings(run: Run) -> dict[str, Any]:
 
 def settings_table(run: Run) -> list[list[str]]:
     """Return the name and value of each setting, for a person."""
-    words = {"loss": loss_in_words(run.settings.loss)}
-    if isinstance(run.settings.metric, Metric):
-        words["metric"] = run.settings.metric.name
+    metric = run.settings.metric
+    words = {
+        "loss": loss_in_words(run.settings.loss),
+        "hidden": ", ".join(map(str, run.settings.hidden)),
+        "optimizer": repr(run.settings.optimizer),
+        "metric": metric.name if isinstance(metric, Metric) else "the loss" if metric is None else str(metric),
+    }
     return [[name, words.get(name, str(value))] for name, value in settings(run).items()]
 
 
