@@ -28,7 +28,7 @@ from viva_tensor.sklearn.estimators import MLPClassifier, MLPRegressor
 if sys.modules.get("skl2onnx") is not None:
     import_module("viva_tensor.sklearn.onnx")  # which tells it how the networks are converted
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or "pdoc" in sys.modules:  # which shows what a module has, not what it would import
     from viva_tensor.sklearn.tabular import TabularClassifier, TabularRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor", "TabularClassifier", "TabularRegressor"]
