@@ -35,10 +35,11 @@ from viva_tensor.sklearn.refusals import check_no_times
 class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     r"""A multilayer perceptron for regression, with scikit-learn's interface.
 
-    Minimises :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2
-    \right)` over batches of n rows; for counts half the Poisson deviance in place of half the squared error. With
-    weights of rows, the sum is weighted and n is the sum of the weights. If X is float32, all is computed in float32,
-    else in float64.
+    Minimises
+    :math:`\frac{1}{2n} \left( \sum_i \lVert f(x_i) - y_i \rVert^2 + \alpha \sum_W \lVert W \rVert^2 \right)`
+    over batches of n rows; for counts half the Poisson deviance in place of half the squared error. With weights of
+    rows, the sum is weighted and n is the sum of the weights. If X is float32, all is computed in float32, else in
+    float64.
 
     Parameters
     ----------
@@ -46,9 +47,9 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         With "poisson" the outputs are logarithms of the predictions, and y is at least 0.
     hidden_layer_sizes : int or sequence of int
         Units of the hidden layers.
-    activation : {"relu", "tanh", "logistic", "identity", "leaky_relu", "gelu", "silu", "elu", "selu", "mish", \
-"softplus"}
-        The activation after each hidden layer.
+    activation : str
+        The activation after each hidden layer: "relu", "tanh", "logistic", "identity", "leaky_relu", "gelu", "silu",
+        "elu", "selu", "mish" or "softplus".
     solver : {"adam", "sgd", "lbfgs"} or optim.Optimizer
         :class:`viva_tensor.optim.Adam`, but with ε added to √s before its correction, or
         :class:`viva_tensor.optim.SGD` on batches, or :func:`viva_tensor.optim.lbfgs` on all rows, which computes in
