@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from viva_tensor.sklearn import TabularClassifier
+from viva_tensor.tabular.linear_start import linear_start
 from viva_tensor.tabular.logistic import MOST_ROWS, PENALTIES, penalised
+from viva_tensor.tabular.targets import Classes
+from viva_tensor.train import Settings
 
 
 def classes_of(x, rng, noise):
@@ -31,12 +34,32 @@ def test_it_is_scikit_learns(rng, weighed):
     raise AssertionError("no penalty of those gives these weights")
 
 
-def test_many_rows_and_clear_ones_have_the_usual_penalty(rng):
-    x = rng.normal(size=(MOST_ROWS + 1, 4)).astype(np.float32)
-    assert penalised(x, classes_of(x, rng, 1.0), classes=3, seed=0) is None
-    assert penalised(x[:1000], classes_of(x[:1000], rng, 1.0), classes=3, seed=0) is None  # for four columns
-    assert penalised(x[:80], classes_of(x[:80], rng, 0.0), classes=3, seed=0) is None
+def test_of_too_few_rows_and_of_many_numbers_there_is_none(rng):
+    x = rng.normal(size=(MOST_ROWS + 1, 34)).astype(np.float32)
     assert penalised(x[:9], classes_of(x[:9], rng, 0.0), classes=3, seed=0) is None
+    assert penalised(x, classes_of(x, rng, 1.0), classes=3, seed=0) is None  # of work that pays for few rows alone
+    assert penalised(x[:, :4], classes_of(x, rng, 1.0), classes=3, seed=0) is not None
+
+
+def test_classes_that_a_plane_parts_have_hardly_a_penalty(rng):
+    x = rng.normal(size=(400, 8)).astype(np.float32)
+    y = classes_of(x, rng, noise=0.0)
+    w, b = penalised(x[:300], y[:300], classes=3, seed=0)
+    logits = x[300:] @ w.T + b
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert -np.log(chances[np.arange(100), y[300:].astype(int)]).mean() < 0.12  # with the penalty 1 it is above 0.2
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_penalty_of_weights_makes_rare_classes_no_more_frequent(rng, weighed):
+    x = rng.normal(size=(30_000, 8)).astype(np.float32)
+    y = (x[:, 0] + rng.normal(size=len(x)) > 4.5).astype(np.float32)
+    weights = rng.uniform(0.5, 2, size=len(x)) if weighed else None
+    assert penalised(x, y, classes=2, seed=0, weights=weights) is None
+    arrays = linear_start(x, y, Classes("y", ("a", "b")), Settings(hidden=()), np.arange(len(x)), weights=weights)
+    logits = x @ arrays[0].T + arrays[1]
+    chances = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    assert np.average(chances, weights=weights) == pytest.approx(np.average(y, weights=weights), rel=1e-3)
 
 
 def test_a_class_that_is_in_one_part_alone(rng):

@@ -1,8 +1,9 @@
-"""Logistic regression of few rows, with the penalty at which rows that are left out are predicted best."""
+"""Logistic regression with the penalty at which rows that are left out are predicted best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ from viva_tensor import optim
 from viva_tensor.kernels.arrays import Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
 
-USUAL = 1.0  # which is right for many rows
-PENALTIES = (float("inf"), 1e4, 1e3, 1e2, 1e1, USUAL)  # of half the square of the weights, over the number of rows
+PENALTIES = (float("inf"), 1e4, 1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3)  # of half |W|², over the number of rows
 PARTS = 5  # of the rows, each left out once
 MOST_ROWS = 2000
 MOST_WORK = 1_000_000  # rows times features times classes, beyond which it takes longer than a network
 ENOUGH = 20  # rows for each weight
+LITTLE_WORK = 200_000  # which is done where there are enough rows, too
 ITERATIONS = 200
 
 
@@ -35,12 +36,11 @@ class Rows(NamedTuple):
 def penalised(
     x: Float32Array, y: Float32Array, classes: int, seed: int, weights: Float64Array | None = None
 ) -> tuple[Float64Array, Float64Array] | None:
-    r"""Return weights [classes, features] and biases [classes] of logistic regression with a penalty above the usual.
+    r"""Return weights [classes, features] and biases [classes] of logistic regression with a suited penalty.
 
     The mean cross-entropy with :math:`\frac{\lambda}{2 n} |W|^2` is minimised. Of several :math:`\lambda` the one with
     the least cross-entropy of rows that are left out is taken; if it is infinite, the biases alone tell the share of
-    each class. None if the usual penalty is the best, or there are so many rows that it hardly matters, or so many
-    numbers that it would take long.
+    each class. None if there are too few rows to leave some out, or so many that it would take long.
 
     Examples
     --------
@@ -49,35 +49,59 @@ def penalised(
     >>> float(np.abs(w).max()), np.exp(b - b.max()).round(3).tolist()
     (0.0, [1.0, 0.5])
     """
-    few = 2 * PARTS <= len(x) <= min(MOST_ROWS, ENOUGH * x.shape[1] * (classes - 1))
-    if not few or x.size * classes > MOST_WORK:
+    few = len(x) <= min(MOST_ROWS, ENOUGH * x.shape[1] * (classes - 1))
+    if len(x) < 2 * PARTS or x.size * classes > (MOST_WORK if few else LITTLE_WORK):
         return None
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Rows(x.astype(np.float64), y.astype(np.int64), shares)
     order = np.random.default_rng(seed).permutation(len(x))
     order = order[np.argsort(rows.y[order], kind="stable")]  # so that each part has its share of each class
-    left_out = np.zeros(len(PENALTIES))
-    for part in range(PARTS):
-        held_out = rows.take(order[part::PARTS])
-        fits = _path(rows.take(np.delete(order, np.s_[part::PARTS])), classes)
-        left_out += [float(held_out.shares @ _losses(w, b, held_out)[0]) for w, b in fits]
-    best = int(np.argmin(left_out))
-    return None if PENALTIES[best] == USUAL else _path(rows, classes, best + 1)[best]
+    held_out = [rows.take(order[part::PARTS]) for part in range(PARTS)]
+    paths = [_path(rows.take(np.delete(order, np.s_[part::PARTS])), classes) for part in range(PARTS)]
+    left_out: list[float] = []
+    for fits in zip(*paths, strict=True):
+        losses = [one.shares @ _losses(w, b, one)[0] for (w, b), one in zip(fits, held_out, strict=True)]
+        left_out.append(float(np.sum(losses)))
+        if PENALTIES[len(left_out) - 1] < 1 and left_out[-1] > min(left_out):
+            break  # weaker ones take longest
+    return next(islice(_path(rows, classes), int(np.argmin(left_out)), None))
 
 
-def _path(rows: Rows, classes: int, count: int = len(PENALTIES)) -> list[tuple[Float64Array, Float64Array]]:
-    """Return weights and biases at the first penalties, each found from those of the one before."""
+def _path(rows: Rows, classes: int) -> Iterator[tuple[Float64Array, Float64Array]]:
+    """Yield weights and biases at each penalty, found from those of the one before."""
     means = np.average(rows.x, axis=0, weights=rows.shares)
     centred = rows._replace(x=rows.x - means)
     counts = np.bincount(rows.y, rows.shares, minlength=classes)
     w, b = np.zeros((classes, rows.x.shape[1])), np.log((counts + 1e-3) / counts.sum())  # a class may be missing
-    found = [(w, b)]
-    for penalty in PENALTIES[1:count]:
+    yield w, b
+    for penalty in PENALTIES[1:]:
         start = np.concatenate([w.ravel(), b])
         solved = optim.lbfgs(_objective(centred, classes, penalty), start, max_iterations=ITERATIONS).x
         w, b = solved[:-classes].reshape(classes, -1), solved[-classes:]
-        found.append((w, b - w @ means))
-    return found
+        yield w, b - w @ means
+
+
+def with_free_biases(
+    w: Float64Array, b: Float64Array, x: Float32Array, y: Float32Array, weights: Float64Array | None = None
+) -> Float64Array:
+    """Return the biases [classes] that suit some weights best: with a penalty they would make rare classes frequent.
+
+    Examples
+    --------
+    >>> y = (np.arange(1000) < 4).astype(np.float32)
+    >>> b = with_free_biases(np.zeros((2, 1)), np.zeros(2), np.zeros((1000, 1), np.float32), y)
+    >>> float(np.exp(b[1] - b[0]).round(5))  # 4 to 996
+    0.00402
+    """
+    shares = np.ones(len(x)) if weights is None else weights / weights.mean()
+    logits, codes, total = x @ w.T, y.astype(np.int64), shares.sum()
+
+    def objective(biases: Float64Array) -> tuple[float, Float64Array]:
+        losses, slopes = _cross_entropy(logits + biases, codes)
+        return float(shares @ losses / total), (shares / total) @ slopes
+
+    start, exact = b.astype(np.float64), 1e-3 / len(y)  # for a class of one row, too
+    return optim.lbfgs(objective, start, max_iterations=ITERATIONS, gradient_tolerance=exact, value_tolerance=0).x
 
 
 def _objective(rows: Rows, classes: int, penalty: float) -> Callable[[Float64Array], tuple[float, Float64Array]]:
@@ -97,12 +121,15 @@ def _objective(rows: Rows, classes: int, penalty: float) -> Callable[[Float64Arr
 
 def _losses(w: Float64Array, b: Float64Array, rows: Rows) -> tuple[Float64Array, Float64Array]:
     """Return the cross-entropy of each row, and its gradient with respect to the row's logits [rows, classes]."""
-    logits = rows.x @ w.T + b
-    logits -= logits.max(axis=1, keepdims=True)
+    return _cross_entropy(rows.x @ w.T + b, rows.y)
+
+
+def _cross_entropy(logits: Float64Array, y: IndexArray) -> tuple[Float64Array, Float64Array]:
+    logits = logits - logits.max(axis=1, keepdims=True)
     slopes = np.exp(logits)
     sums = slopes.sum(axis=1)
-    each = np.arange(len(rows.y))
-    losses = np.log(sums) - logits[each, rows.y]
+    each = np.arange(len(y))
+    losses = np.log(sums) - logits[each, y]
     slopes /= sums[:, None]
-    slopes[each, rows.y] -= 1.0
+    slopes[each, y] -= 1.0
     return losses, slopes
