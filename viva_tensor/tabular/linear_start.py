@@ -7,7 +7,7 @@ import numpy as np
 from viva_tensor import autograd, nn, optim
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
 from viva_tensor.tabular.data import IndexArray
-from viva_tensor.tabular.logistic import penalised
+from viva_tensor.tabular.logistic import penalised, with_free_biases
 from viva_tensor.tabular.losses import LEAST_CHANCE, row_losses
 from viva_tensor.tabular.packed import Packed
 from viva_tensor.tabular.targets import Classes, Interval, Target
@@ -21,6 +21,7 @@ LEAST_ROWS = 5  # for validation, to tell two models apart
 MOST_ROWS = 50_000  # to fit the linear model on
 PENALTIES = (0.0, *np.logspace(-6, 3, 19).tolist())  # times the mean variance of a feature
 STEPS = 600  # of logistic regression
+OF_OTHERS = 0.1  # times the usual weights of features that the linear model is not of
 
 
 def linear_start(
@@ -35,11 +36,13 @@ def linear_start(
     """Return the arrays of a network that computes a linear model fitted on some rows, or None where there is no way.
 
     The linear model is one of some columns of the features, and minimises a weighted mean if rows have weights. Its
-    penalty is chosen by rows left out, of squared errors, and of classes where rows are few.
+    penalty is chosen by rows left out, of squared errors, and of classes unless that would take long.
 
     Of each hidden layer, two units for each output pass the linear model on, since act(z) - act(-z) is a multiple of z
     for relu and its kin; the other units are drawn as usual, and have no weight in the outputs yet. Layers too narrow
-    for all outputs pass on as many numbers as they can, of which the model of this rank that is nearest is made.
+    for all outputs pass on as many numbers as they can, of which the model of this rank that is nearest is made. The
+    weights of the features that the linear model is not of, such as bins, are a tenth of the usual, so that these are
+    taken up as far as they help; at the full size their many features hide what others tell together.
     """
     features = x.shape[1]
     learned = len(np.arange(features)[columns])  # the others, such as bins, cost nothing here
@@ -57,12 +60,17 @@ def linear_start(
         w, b = few
     elif not squared or point is not target:
         w, b = _descended(some, y[rows], target, settings.seed, shares)
+        if isinstance(target, Classes):
+            b = with_free_biases(w, b, some, y[rows], shares)
     if squared:
         exact = _ridge(some, y[rows, 0].astype(np.float64), shares)
         w, b = exact if point is target else tuple(map(np.concatenate, zip(exact, (w[1:], b[1:]), strict=True)))
     wide = np.zeros((len(w), features), w.dtype)
     wide[:, columns] = w
-    return _embedded(wide, b, settings)
+    arrays = _embedded(wide, b, settings)
+    if settings.hidden:
+        arrays[0][:, np.delete(np.arange(features), columns)] *= OF_OTHERS
+    return arrays
 
 
 def _descended(
