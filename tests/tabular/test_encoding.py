@@ -84,6 +84,16 @@ class TestNumeric:
         np.testing.assert_allclose(scaled(below, below), -scaled(tail, tail))
         assert scaled(tail, tail, bins=0).max() == CLIP
 
+    @pytest.mark.parametrize("gaps", [0, 2000])
+    def test_values_beside_many_zeros_may_lie_thrice_as_far_as_any_of_few_training_rows(self, gaps):
+        few = [0.0] * 5000 + [*np.linspace(1, 20, 60)]
+        column = fit_encoding(pd.DataFrame({"c": few + [np.nan] * gaps}), bins=8).columns[0]
+        new = pd.Series([20.0, 40.0, 59.0, 70.0, 1e9])
+        wanted = [20.0, 40.0, 59.0, 60.0, 60.0]
+        np.testing.assert_allclose(column.encode(new)[:, 0] * column.std + column.mean, wanted, atol=1.0)
+        usual = fit_encoding(pd.DataFrame({"c": [*range(960)] + [np.nan] * 1200}), bins=8).columns[0]
+        assert usual.limits == (-CLIP, CLIP)
+
     @pytest.mark.parametrize("absurd", [1e9, -999999.0, 1e300])
     def test_an_absurd_value_beside_many_zeros_hides_no_other(self, absurd):
         usual = [0.0] * 850 + [*np.linspace(0.1, 10, 150)]

@@ -227,11 +227,15 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
         return "constant"
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return TOO_CLOSE
-    if not edges:  # beside bins that tell small values apart a long tail does no harm
+    first, third = np.quantile(values[~absent], [0.25, 0.75])
+    sparse = bool(first == third) and len(np.unique(values)) > 2
+    if not edges and not (bins and sparse):  # beside bins that tell small values apart a long tail does no harm
         return Numeric(name, median, mean, std, missing, low, high)
     with np.errstate(over="ignore"):
         scaled = (values - mean) / std
-    return Numeric(name, median, mean, std, missing, low, high, edges, (-_reach(-scaled), _reach(scaled)))
+    further = GAP if sparse else 1.0  # where most values are alike, few rows tell how far others reach
+    reach = -_reach(-scaled) * further, _reach(scaled) * further
+    return Numeric(name, median, mean, std, missing, low, high, edges, reach)
 
 
 def _reach(scaled: Float64Array) -> float:

@@ -59,7 +59,8 @@ def _told(name: str, which: npt.NDArray[np.bool_], what: str) -> str:
 class Numeric:
     """A number or boolean as ``(value - mean) / std``, clipped to `limits`, with `median` for a missing value.
 
-    The limits are ±10, or as far as the values of the training rows reach without a gap, if that is further.
+    The limits are ±10, or as far as the values of the training rows reach without a gap, if that is further, and three
+    times that where most values are alike.
     Between `edges`, if there are any, lie bins, each with a feature that rises from 0 to 1 within it (Gorishniy et al.,
     On embeddings for numerical features in tabular deep learning, NeurIPS 2022, arXiv:2203.05556). If `missing`, a last
     feature is 1 where the value is missing. Training rows had values from `low` to `high`.
