@@ -268,6 +268,27 @@ def test_numbers_get_finer_bins_where_these_tell_much_more(rng):
     assert bins(waves + noise, rows=1000) == 64  # too few rows
 
 
+def test_copies_of_rows_tell_no_more_than_the_rows(rng):
+    table = pd.DataFrame(rng.normal(size=(600, 2)), columns=["a", "b"])
+    table["y"] = 2 * table["a"] + rng.normal(size=600)
+    four = table.loc[np.repeat(np.arange(600), 4)].reset_index(drop=True)
+
+    def bins(table):
+        return with_finer_bins(prepare(table, Task("y", test_fraction=0.0), QUICK.settings(len(table)), bins=64))
+
+    assert len(bins(four).encoding.feature_names) == len(bins(table).encoding.feature_names) == 2 + 2 * 64
+    rows, shares = effects._distinct(bins(four))
+    np.testing.assert_array_equal(np.sort(rows // 4), np.arange(600))
+    np.testing.assert_array_equal(shares, 1.0)
+    weighed = bins(table.loc[[*range(600), *range(10)]].reset_index(drop=True))
+    rows, shares = effects._distinct(weighed._replace(weights=np.arange(1.0, 611.0)))
+    of = dict(zip(rows % 600, shares, strict=True))
+    assert of.keys() == set(range(600))
+    np.testing.assert_allclose([of[0] / of[10], of[599] / of[10]], [(1 + 601) / 11, 600 / 11])
+    other = four.assign(y=rng.normal(size=2400))
+    assert len(effects._distinct(bins(other))[0]) == 2400  # rows whose targets differ are no copies
+
+
 def test_numbers_with_effects_and_full_tables_get_no_finer_bins(rng, monkeypatch):
     table = persons(rows=4000, people=400).drop(columns="name")
     ready = with_effects(prepare(table, Task("y"), QUICK.settings(4000), bins=64), QUICK.count)

@@ -20,6 +20,7 @@ from viva_tensor.tabular.data import IndexArray, labels_of, numbers_of
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.linear_start import MOST_FEATURES
+from viva_tensor.tabular.parts import firsts_among
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 
@@ -73,8 +74,7 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
         return prepared
-    rows = prepared.split.given
-    shares = _shares(prepared, rows)
+    rows, shares = _distinct(prepared)
     wanted = _centred(prepared.values[rows], target, shares)
     what = "the share of each class" if isinstance(target, Classes) else "the mean"
     effects, codes, ordered = [], [], []
@@ -102,8 +102,7 @@ def with_finer_bins(prepared: Prepared) -> Prepared:
     encoding, target = prepared.encoding, prepared.target
     if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
         return prepared
-    rows = prepared.split.given
-    shares = _shares(prepared, rows)
+    rows, shares = _distinct(prepared)
     wanted = _centred(prepared.values[rows], target, shares)
     room, columns = MOST_FEATURES - len(encoding.feature_names), list(encoding.columns)
     told = {column.name for column in columns if isinstance(column, Effect)}
@@ -131,6 +130,24 @@ def _finer(column: Numeric, values: Float64Array, wanted: Float64Array, shares: 
     told = _estimated(_sums(codes, left, shares, len(edges) - 1), left, shares)
     much = (told.significance > SIGNIFICANT) & (told.shrinkage < 1 / LEAST_GAIN)
     return replace(column, edges=edges) if much.any() else column
+
+
+def _distinct(prepared: Prepared) -> tuple[IndexArray, Float64Array]:
+    """Return the rows that were given and how much each counts, copies as one that counts for all of them.
+
+    They are no evidence of their own: what chance did to one of them it did to all.
+    """
+    rows = prepared.split.given
+    shares = _shares(prepared, rows)
+    names = dict.fromkeys(column.name for column in prepared.encoding.columns)
+    some = pd.DataFrame({name: prepared.table[name].iloc[rows] for name in names})
+    kinds = pd.util.hash_pandas_object(some, index=False).to_numpy().astype(np.uint64)
+    firsts = firsts_among(rows, kinds, prepared.values)
+    if firsts is None:
+        return rows, shares
+    counted = np.bincount(firsts, shares, minlength=len(prepared.values))
+    rows = rows[firsts == rows]
+    return rows, counted[rows] / counted[rows].mean()
 
 
 def _shares(prepared: Prepared, rows: IndexArray) -> Float64Array:

@@ -42,7 +42,8 @@ h1 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; display: block; overflow-x: auto; max-width: 100%; }
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px solid #e4e7eb; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-li, p { overflow-wrap: anywhere; } td { overflow-wrap: break-word; } figure { margin: 1rem 0; } figcaption { color: #52606d; margin-top: .5rem; }
+li, p { overflow-wrap: anywhere; } td { overflow-wrap: break-word; }
+figure { margin: 1rem 0; } figcaption { color: #52606d; margin-top: .5rem; }
 table + table { margin-top: 1.5rem; }
 .plot { width: 100%; height: 22rem; } pre { overflow-x: auto; background: #f5f7fa; padding: .75rem; }
 """

@@ -44,9 +44,25 @@ def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
         hashes: npt.NDArray[np.uint64] = x[:, unbinned].view(np.uint32) @ factors
         return hashes
 
-    _, first, kind = np.unique(in_blocks(hashed, features.x, rows), return_index=True, return_inverse=True)
+    return firsts_among(rows, in_blocks(hashed, features.x, rows), features.y)
+
+
+def firsts_among(
+    rows: IndexArray, kinds: npt.NDArray[np.uint64], targets: npt.NDArray[np.floating]
+) -> IndexArray | None:
+    """Return for each of some rows the first among them of its kind, or None if they are no copies.
+
+    See :func:`copies_among`; `targets` are those of all rows.
+
+    Examples
+    --------
+    >>> kinds = np.append(np.arange(200), [7, 8, 9]).astype(np.uint64)
+    >>> firsts_among(np.arange(203), kinds, kinds.astype(float))[[7, 8, 200]].tolist()
+    [7, 8, 7]
+    """
+    _, first, kind = np.unique(kinds, return_index=True, return_inverse=True)
     firsts = rows[first[kind]]
-    alike = bool((features.y[rows] == features.y[firsts]).all())
+    alike = bool((targets[rows] == targets[firsts]).all())
     return firsts if LEAST_KINDS <= len(first) <= (1 - FEW_COPIES) * len(rows) and alike else None
 
 
