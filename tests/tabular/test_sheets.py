@@ -87,6 +87,26 @@ def test_the_first_sheet_that_is_shown_is_read(tmp_path):
     assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes'",)
 
 
+def test_blank_sheets_are_passed_over(tmp_path):
+    book = openpyxl.Workbook()
+    for name, state, cells in (("old", "hidden", ["a", 1]), ("styled", "visible", []), ("sales", "visible", ["b", 2])):
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = state
+        sheet["B9"].number_format = "0.00"
+        for cell in cells:
+            sheet.append([cell])
+    book.save(tmp_path / "t.xlsx")
+    source = read(tmp_path / "t.xlsx")
+    assert source.table["b"].tolist() == [2]
+    assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled'",)
+    del book["sales"]
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(
+        DataError, match=r"t\.xlsx: it has no value in a sheet that is shown \('Sheet', 'styled'\); unhide"
+    ):
+        read(tmp_path / "t.xlsx")
+
+
 def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
     path = sheet(a=[1, 2])
     with zipfile.ZipFile(path) as book:

@@ -39,7 +39,7 @@ class Sheet(NamedTuple):
 
 
 def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> Sheet:
-    """Return the first sheet of a workbook that is shown, with notes that name the other sheets and rows left out.
+    """Return the first sheet of a workbook that is shown and not blank, with notes of other sheets and rows left out.
 
     Without `header`, it is found out whether and where a row has the names of the columns. A column with a cell of
     text holds its cells as they are, so that it is recognised as those of text files are.
@@ -57,9 +57,9 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     """
     with _workbook(path) as book:
         sheets = book.book.worksheets  # without those of a chart alone
-        first = next((sheet.title for sheet in sheets if sheet.sheet_state == "visible"), sheets[0].title)
+        shown = [sheet.title for sheet in sheets if sheet.sheet_state == "visible"] or [sheets[0].title]
+        first, cells = _first_with_cells(book, shown)
         others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
-        cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
     found = find_names(_words(cells[:TITLES]), header)
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
@@ -71,6 +71,18 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     )
     which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
     return Sheet(table, (*which, *found.notes, *formulas), found.doubt)
+
+
+def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, pd.DataFrame]:
+    """Return the title and cells of the first of some sheets in which a cell has a value."""
+    for title in titles:
+        cells = pd.read_excel(book, sheet_name=title, header=None, dtype=object, keep_default_na=False, na_values=[""])
+        if cells.notna().any(axis=None):
+            return title, cells
+    shown = ", ".join(map(repr, titles))
+    raise DataError(
+        f"it has no value in a sheet that is shown ({shown}); unhide the sheet that has the table, or fill one"
+    )
 
 
 def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> list[str]:
