@@ -157,6 +157,23 @@ def test_durations_and_times_beyond_a_day_are_hours(tmp_path, odd, form):
 def test_formulas_that_no_spreadsheet_has_calculated_are_told(sheet):
     said = "formulas without stored values; open the file once in a spreadsheet and save it"
     source = read(sheet(a=[1, 2], b=["=A2+1", "=A3+1"], c=[None, None], d=[None, "=A3*2"]))
-    assert source.notes == (f"b, d: {said}",)
+    assert source.notes == (f"b (2, the first in row 0), d (1, the first in row 1): {said}",)
     assert source.table["a"].tolist() == [1, 2]
     assert read(sheet(a=[1, 2], b=[None, None])).notes == ()
+
+
+def test_formulas_without_a_value_in_any_row_are_told(sheet):
+    cells = [f"=B{i}*2" if i % 200 == 199 else i for i in range(1000)]
+    source = read(sheet(a=cells, b=[None, *range(999)]))
+    assert source.notes[0].startswith("a (5, the first in row 199): formulas without stored values; ")
+    assert source.table["a"].isna().sum() == 5
+
+
+def test_formulas_whose_value_is_an_empty_text_have_one(sheet):
+    path = sheet(a=[1, 2, 3], b=['=IF(A2>1,A2,"")', 2, "=A4*2"])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:  # as spreadsheets store it
+        for name, part in parts.items():
+            book.writestr(name, part.replace(b'<c r="B2">', b'<c r="B2" t="str">'))
+    assert read(path).notes[0].startswith("b (1, the first in row 2): formulas without stored values; ")

@@ -8,11 +8,13 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, check_names, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import UNNAMED, find_names
+from viva_tensor.tabular.words import BoolArray
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
@@ -64,8 +66,8 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
     columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
-    empty = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().all()}
-    formulas = _formulas(path, first, empty, found.row) if empty else []
+    gaps = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().any()}
+    formulas = _formulas(path, first, gaps, rows, found.row) if gaps else []
     table = pd.DataFrame(
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
@@ -85,15 +87,33 @@ def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, p
     )
 
 
-def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> list[str]:
-    """Return a note if some columns without values are formulas, as programs other than spreadsheets write them."""
-    with _workbook(path, data_only=False) as book:
-        cells = book.book[sheet].iter_rows(min_row=row + 1, max_row=row + TITLES)
-        found = {i for one in cells for i in columns if i < len(one) and one[i].data_type == "f"}
-    names = ", ".join(columns[i] for i in sorted(found))
-    return (
-        [f"{names}: formulas without stored values; open the file once in a spreadsheet and save it"] if names else []
-    )
+def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataFrame, before: int) -> list[str]:
+    """Return a note if cells of columns lack the values of formulas, as programs other than spreadsheets write them."""
+    lacking = rows[[*columns]].isna().to_numpy()
+    place = (path, sheet, [*columns], before, len(rows))
+    found = lacking & _of_type("f", *place, data_only=False)
+    if found.any():
+        found &= ~_of_type("str", *place, data_only=True)  # of empty texts, which are values
+    counts = [
+        f"{name} ({which.sum():,}, the first in row {which.argmax()})"
+        for name, which in zip(columns.values(), found.T, strict=True)
+        if which.any()
+    ]
+    hint = "formulas without stored values; open the file once in a spreadsheet and save it"
+    return [f"{', '.join(counts)}: {hint}"] if counts else []
+
+
+def _of_type(
+    kind: str, path: Path, sheet: str, columns: Sequence[int], before: int, count: int, *, data_only: bool
+) -> BoolArray:
+    """Return which cells of some columns are of a kind of openpyxl's, in `count` rows that follow those before."""
+    found = np.zeros((count, len(columns)), bool)
+    with _workbook(path, data_only=data_only) as book:
+        book.book[sheet].reset_dimensions()  # which may be written wrong
+        cells = book.book[sheet].iter_rows(min_row=before + 1, max_row=before + count)
+        for which, row in zip(found, cells, strict=False):
+            which[:] = [i < len(row) and row[i].data_type == kind for i in columns]
+    return found
 
 
 @contextmanager
