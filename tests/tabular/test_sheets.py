@@ -177,3 +177,31 @@ def test_formulas_whose_value_is_an_empty_text_have_one(sheet):
         for name, part in parts.items():
             book.writestr(name, part.replace(b'<c r="B2">', b'<c r="B2" t="str">'))
     assert read(path).notes[0].startswith("b (1, the first in row 2): formulas without stored values; ")
+
+
+def dates_and(path, *others):
+    """Write dates above other cells, of a number and its format, and what Excel shows as an early date."""
+    book = openpyxl.Workbook()
+    book.active.append(["d", "n"])
+    for i, (cell, form) in enumerate([*[(day, "yyyy-mm-dd") for day in DAYS * 2], *others, (15, "yyyy-mm-dd")]):
+        book.active.append([cell, i])
+        book.active.cell(i + 2, 1).number_format = form
+    book.save(path)
+    return path
+
+
+def test_the_date_0_of_excel_is_missing_among_dates(tmp_path):
+    path = dates_and(tmp_path / "t.xlsx", (0, "yyyy-mm-dd"), (0, "dd.mm.yyyy"))
+    source = read(path)
+    assert source.table["d"].astype(object).where(source.table["d"].notna(), None).tolist() == [
+        *map(pd.Timestamp, DAYS * 2), None, None, pd.Timestamp("1900-01-15")]  # fmt: skip
+    assert source.notes == ("d: missing where the date is 0, Excel's 1900-01-00 (2, the first in row 4)",)
+    assert read(path, expected=Expected(text=["d"])).table["d"][4] == "00:00:00"
+
+
+@pytest.mark.parametrize(("cell", "form", "said"), [(0.3, "h:mm", "7:12:00"), (1.5, "[h]:mm", "36:00:00")])
+def test_times_among_dates_are_refused_with_their_row(tmp_path, cell, form, said):
+    path = dates_and(tmp_path / "t.xlsx", (0, "yyyy-mm-dd"), (cell, form))
+    with pytest.raises(DataError, match=f"column 'd' holds dates, but not '{said}' in row 5; mend the cell"):
+        read(path)
+    assert read(path, expected=Expected(unused=["d"])).table["n"].tolist() == list(range(7))

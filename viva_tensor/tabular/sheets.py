@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.data import DataError, check_names, label_of, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import UNNAMED, find_names
 from viva_tensor.tabular.words import BoolArray
@@ -68,11 +68,12 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
     gaps = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().any()}
     formulas = _formulas(path, first, gaps, rows, found.row) if gaps else []
+    zeros = _drop_date_0(columns, expected)
     table = pd.DataFrame(
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
     which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
-    return Sheet(table, (*which, *found.notes, *formulas), found.doubt)
+    return Sheet(table, (*which, *found.notes, *formulas, *zeros), found.doubt)
 
 
 def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, pd.DataFrame]:
@@ -152,6 +153,32 @@ def _duration(cell: timedelta) -> str:
 def _lasting(cell: Any) -> Any:
     """Return a date before those that people have as the duration that a cell of times has beyond 24 hours."""
     return cell - DAY_0 if isinstance(cell, datetime) and cell < FIRST_DATE else cell
+
+
+def _drop_date_0(columns: dict[str, pd.Series[Any]], expected: Expected) -> list[str]:
+    """Make Excel's date 0, which openpyxl has as a time of 0:00, missing among dates, and tell how many there were.
+
+    Raises
+    ------
+    DataError
+        If other times stand among dates.
+    """
+    notes = []
+    for name in [name for name in columns if expected.uses(name) and name not in expected.text]:
+        column = columns[name]
+        dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE)
+        times = column.map(lambda cell: isinstance(cell, time | timedelta)).astype(bool)
+        if not times.any() or 2 * dates.sum() <= column.notna().sum():
+            continue
+        zero = column == time()
+        if len(others := column.index[times & ~zero]):
+            got = f"{label_of(column[others[0]])!r} in row {others[0]}"
+            hint = f"mend the cell or leave it empty, if all are categories: --categorical {name!r}"
+            raise DataError(f"column {name!r} holds dates, but not {got}; {hint}")
+        columns[name] = column.mask(zero)
+        place = f"({zero.sum():,}, the first in row {zero.argmax()})"
+        notes.append(f"{name}: missing where the date is 0, Excel's 1900-01-00 {place}")
+    return notes
 
 
 def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:
