@@ -277,3 +277,37 @@ def test_a_thread_that_the_system_refuses_to_arrow_is_a_matter_of_limits(tmp_pat
         DataError, match=r"t\.csv: Unknown error: .* allow more processes and threads \(ulimit -u\), or"
     ):
         streaming.read_or_stream(tmp_path / "t.csv", Reading(), Expected(), memory)
+
+
+@pytest.mark.parametrize(
+    ("last", "word"),
+    [
+        ("Total;;198;66", "Total"),
+        ("\n Grand Total ;-;198;66", "Grand Total"),
+        ("SUMME:;n/a;198", "SUMME:"),
+        ("east;x;198;66", None),
+        ("Total;x;198;66", None),
+        ("north;;198;66", None),
+        (";;198;66", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.csv", "t.xlsx"])
+def test_a_total_below_the_rows_is_told_and_kept(tmp_path, name, last, word):
+    lines = [f"{'north' if i % 2 else 'south'};x;{i};{i / 2}" for i in range(10)]
+    (tmp_path / "t.csv").write_text("\n".join(["region;kind;n;y", *lines, last, ""]))
+    if name == "t.xlsx":
+        read(tmp_path / "t.csv").table.to_excel(tmp_path / name, index=False)
+    source = read(tmp_path / name)
+    told = [note for note in source.notes if "seems to be a total" in note]
+    seems = (
+        f"row 10, the last, seems to be a total ({word!r} in region) and is used as any other; remove it from the table"
+    )
+    assert told == ([seems] if word else [])
+    assert source.table["n"].tolist() == [*range(10), 198]
+
+
+def test_a_word_for_totals_in_other_rows_is_none(tmp_path):
+    (tmp_path / "t.csv").write_text("how,n\nsum,1\nmean,2\nsum,3\n")
+    assert read(tmp_path / "t.csv").notes == ()
+    (tmp_path / "t.csv").write_text("how,n\nsum,1\n")
+    assert read(tmp_path / "t.csv").notes == ()

@@ -87,6 +87,26 @@ def test_the_first_sheet_that_is_shown_is_read(tmp_path):
     assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes'",)
 
 
+def test_blank_sheets_are_passed_over(tmp_path):
+    book = openpyxl.Workbook()
+    for name, state, cells in (("old", "hidden", ["a", 1]), ("styled", "visible", []), ("sales", "visible", ["b", 2])):
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = state
+        sheet["B9"].number_format = "0.00"
+        for cell in cells:
+            sheet.append([cell])
+    book.save(tmp_path / "t.xlsx")
+    source = read(tmp_path / "t.xlsx")
+    assert source.table["b"].tolist() == [2]
+    assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled'",)
+    del book["sales"]
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(
+        DataError, match=r"t\.xlsx: it has no value in a sheet that is shown \('Sheet', 'styled'\); unhide"
+    ):
+        read(tmp_path / "t.xlsx")
+
+
 def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
     path = sheet(a=[1, 2])
     with zipfile.ZipFile(path) as book:
@@ -137,6 +157,51 @@ def test_durations_and_times_beyond_a_day_are_hours(tmp_path, odd, form):
 def test_formulas_that_no_spreadsheet_has_calculated_are_told(sheet):
     said = "formulas without stored values; open the file once in a spreadsheet and save it"
     source = read(sheet(a=[1, 2], b=["=A2+1", "=A3+1"], c=[None, None], d=[None, "=A3*2"]))
-    assert source.notes == (f"b, d: {said}",)
+    assert source.notes == (f"b (2, the first in row 0), d (1, the first in row 1): {said}",)
     assert source.table["a"].tolist() == [1, 2]
     assert read(sheet(a=[1, 2], b=[None, None])).notes == ()
+
+
+def test_formulas_without_a_value_in_any_row_are_told(sheet):
+    cells = [f"=B{i}*2" if i % 200 == 199 else i for i in range(1000)]
+    source = read(sheet(a=cells, b=[None, *range(999)]))
+    assert source.notes[0].startswith("a (5, the first in row 199): formulas without stored values; ")
+    assert source.table["a"].isna().sum() == 5
+
+
+def test_formulas_whose_value_is_an_empty_text_have_one(sheet):
+    path = sheet(a=[1, 2, 3], b=['=IF(A2>1,A2,"")', 2, "=A4*2"])
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w") as book:  # as spreadsheets store it
+        for name, part in parts.items():
+            book.writestr(name, part.replace(b'<c r="B2">', b'<c r="B2" t="str">'))
+    assert read(path).notes[0].startswith("b (1, the first in row 2): formulas without stored values; ")
+
+
+def dates_and(path, *others):
+    """Write dates above other cells, of a number and its format, and what Excel shows as an early date."""
+    book = openpyxl.Workbook()
+    book.active.append(["d", "n"])
+    for i, (cell, form) in enumerate([*[(day, "yyyy-mm-dd") for day in DAYS * 2], *others, (15, "yyyy-mm-dd")]):
+        book.active.append([cell, i])
+        book.active.cell(i + 2, 1).number_format = form
+    book.save(path)
+    return path
+
+
+def test_the_date_0_of_excel_is_missing_among_dates(tmp_path):
+    path = dates_and(tmp_path / "t.xlsx", (0, "yyyy-mm-dd"), (0, "dd.mm.yyyy"))
+    source = read(path)
+    assert source.table["d"].astype(object).where(source.table["d"].notna(), None).tolist() == [
+        *map(pd.Timestamp, DAYS * 2), None, None, pd.Timestamp("1900-01-15")]  # fmt: skip
+    assert source.notes == ("d: missing where the date is 0, Excel's 1900-01-00 (2, the first in row 4)",)
+    assert read(path, expected=Expected(text=["d"])).table["d"][4] == "00:00:00"
+
+
+@pytest.mark.parametrize(("cell", "form", "said"), [(0.3, "h:mm", "7:12:00"), (1.5, "[h]:mm", "36:00:00")])
+def test_times_among_dates_are_refused_with_their_row(tmp_path, cell, form, said):
+    path = dates_and(tmp_path / "t.xlsx", (0, "yyyy-mm-dd"), (cell, form))
+    with pytest.raises(DataError, match=f"column 'd' holds dates, but not '{said}' in row 5; mend the cell"):
+        read(path)
+    assert read(path, expected=Expected(unused=["d"])).table["n"].tolist() == list(range(7))

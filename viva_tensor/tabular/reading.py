@@ -20,7 +20,7 @@ import pandas as pd
 from viva_tensor.tabular.data import DataError, Table, check_names, number_of, one_line, rows_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.json_files import json_lines, json_records
-from viva_tensor.tabular.layout import SEPARATORS, UNNAMED
+from viva_tensor.tabular.layout import SEPARATORS, UNNAMED, is_value
 from viva_tensor.tabular.notation import Notation
 from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame
 from viva_tensor.tabular.recognition import Writing
@@ -28,10 +28,15 @@ from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import Shown, Typed, digit_dates, has_decimal_commas, typed, typed_again
+from viva_tensor.tabular.words import MARKERS
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 JSON = {"json": json_records, "jsonl": json_lines, "ndjson": json_lines}
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl, .ndjson or .xlsx"
+# what people write beside the sums below a table, without letter case
+TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis",
+                    "insgesamt", "somme", "total général", "totale", "totale generale", "suma", "total general",
+                    "totaal", "totalt", "summa", "razem", "celkem", "toplam", "итого", "всего"))  # fmt: skip
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
 
@@ -143,7 +148,26 @@ def read(
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
-    return source
+    below = totals(source.table) if isinstance(source.table, pd.DataFrame) else []
+    return source._replace(notes=(*source.notes, *below))
+
+
+def totals(table: pd.DataFrame) -> list[str]:
+    """Return a note if the last row seems to be a total: its one text is a word for that, and in no other row.
+
+    Examples
+    --------
+    >>> totals(pd.DataFrame({"region": ["north", "south", "Total"], "sales": [2, 3, 5]}))
+    ["row 2, the last, seems to be a total ('Total' in region) and is used as any other; remove it from the table"]
+    """
+    cells = {name: cell for name, cell in table.iloc[-1].items() if isinstance(cell, str)}
+    texts = [name for name, cell in cells.items() if not is_value(cell) and cell.strip().casefold() not in MARKERS]
+    if len(texts) != 1 or (word := cells[name := texts[0]]).strip(" :").casefold() not in TOTALS:
+        return []
+    if len(table) == 1 or (table[name] == word).sum() > 1:
+        return []
+    told = f"row {len(table) - 1}, the last, seems to be a total ({word!r} in {name})"
+    return [f"{told} and is used as any other; remove it from the table"]
 
 
 def check_file(path: Path) -> str:

@@ -135,11 +135,24 @@ def _unlike(name: str, others: Collection[str]) -> str:
 
 
 def write_csv(table: pd.DataFrame, to: Path | TextIO) -> None:
-    """Write a table as CSV; a file is written whole or not at all."""
+    """Write a table as CSV in UTF-8; a file is written whole or not at all.
+
+    Examples
+    --------
+    >>> from io import BytesIO, TextIOWrapper
+    >>> stream = TextIOWrapper(BytesIO(), encoding="ascii")
+    >>> write_csv(pd.DataFrame({"Größe": [1]}), stream)
+    >>> stream.buffer.getvalue().decode()
+    'Größe\\n1\\n'
+    """
+    content = _csv(table)
     if isinstance(to, Path):
-        files.replace(to, _csv(table))
+        files.replace(to, content)
+    elif hasattr(to, "buffer"):  # whose bytes are those of a file, whatever the encoding of the stream is
+        to.flush()
+        to.buffer.write(content)
     else:
-        to.write(_csv(table).decode())
+        to.write(content.decode())
 
 
 def _csv(table: pd.DataFrame) -> bytes:

@@ -8,11 +8,13 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from viva_tensor.tabular.data import DataError, check_names, one_line
+from viva_tensor.tabular.data import DataError, check_names, label_of, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import UNNAMED, find_names
+from viva_tensor.tabular.words import BoolArray
 
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
@@ -39,7 +41,7 @@ class Sheet(NamedTuple):
 
 
 def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> Sheet:
-    """Return the first sheet of a workbook that is shown, with notes that name the other sheets and rows left out.
+    """Return the first sheet of a workbook that is shown and not blank, with notes of other sheets and rows left out.
 
     Without `header`, it is found out whether and where a row has the names of the columns. A column with a cell of
     text holds its cells as they are, so that it is recognised as those of text files are.
@@ -57,31 +59,62 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     """
     with _workbook(path) as book:
         sheets = book.book.worksheets  # without those of a chart alone
-        first = next((sheet.title for sheet in sheets if sheet.sheet_state == "visible"), sheets[0].title)
+        shown = [sheet.title for sheet in sheets if sheet.sheet_state == "visible"] or [sheets[0].title]
+        first, cells = _first_with_cells(book, shown)
         others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
-        cells = pd.read_excel(book, sheet_name=first, header=None, dtype=object, keep_default_na=False, na_values=[""])
     found = find_names(_words(cells[:TITLES]), header)
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
     columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
-    empty = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().all()}
-    formulas = _formulas(path, first, empty, found.row) if empty else []
+    gaps = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().any()}
+    formulas = _formulas(path, first, gaps, rows, found.row) if gaps else []
+    zeros = _drop_date_0(columns, expected)
     table = pd.DataFrame(
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
     which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
-    return Sheet(table, (*which, *found.notes, *formulas), found.doubt)
+    return Sheet(table, (*which, *found.notes, *formulas, *zeros), found.doubt)
 
 
-def _formulas(path: Path, sheet: str, columns: Mapping[int, str], row: int) -> list[str]:
-    """Return a note if some columns without values are formulas, as programs other than spreadsheets write them."""
-    with _workbook(path, data_only=False) as book:
-        cells = book.book[sheet].iter_rows(min_row=row + 1, max_row=row + TITLES)
-        found = {i for one in cells for i in columns if i < len(one) and one[i].data_type == "f"}
-    names = ", ".join(columns[i] for i in sorted(found))
-    return (
-        [f"{names}: formulas without stored values; open the file once in a spreadsheet and save it"] if names else []
+def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, pd.DataFrame]:
+    """Return the title and cells of the first of some sheets in which a cell has a value."""
+    for title in titles:
+        cells = pd.read_excel(book, sheet_name=title, header=None, dtype=object, keep_default_na=False, na_values=[""])
+        if cells.notna().any(axis=None):
+            return title, cells
+    shown = ", ".join(map(repr, titles))
+    raise DataError(
+        f"it has no value in a sheet that is shown ({shown}); unhide the sheet that has the table, or fill one"
     )
+
+
+def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataFrame, before: int) -> list[str]:
+    """Return a note if cells of columns lack the values of formulas, as programs other than spreadsheets write them."""
+    lacking = rows[[*columns]].isna().to_numpy()
+    place = (path, sheet, [*columns], before, len(rows))
+    found = lacking & _of_type("f", *place, data_only=False)
+    if found.any():
+        found &= ~_of_type("str", *place, data_only=True)  # of empty texts, which are values
+    counts = [
+        f"{name} ({which.sum():,}, the first in row {which.argmax()})"
+        for name, which in zip(columns.values(), found.T, strict=True)
+        if which.any()
+    ]
+    hint = "formulas without stored values; open the file once in a spreadsheet and save it"
+    return [f"{', '.join(counts)}: {hint}"] if counts else []
+
+
+def _of_type(
+    kind: str, path: Path, sheet: str, columns: Sequence[int], before: int, count: int, *, data_only: bool
+) -> BoolArray:
+    """Return which cells of some columns are of a kind of openpyxl's, in `count` rows that follow those before."""
+    found = np.zeros((count, len(columns)), bool)
+    with _workbook(path, data_only=data_only) as book:
+        book.book[sheet].reset_dimensions()  # which may be written wrong
+        cells = book.book[sheet].iter_rows(min_row=before + 1, max_row=before + count)
+        for which, row in zip(found, cells, strict=False):
+            which[:] = [i < len(row) and row[i].data_type == kind for i in columns]
+    return found
 
 
 @contextmanager
@@ -120,6 +153,32 @@ def _duration(cell: timedelta) -> str:
 def _lasting(cell: Any) -> Any:
     """Return a date before those that people have as the duration that a cell of times has beyond 24 hours."""
     return cell - DAY_0 if isinstance(cell, datetime) and cell < FIRST_DATE else cell
+
+
+def _drop_date_0(columns: dict[str, pd.Series[Any]], expected: Expected) -> list[str]:
+    """Make Excel's date 0, which openpyxl has as a time of 0:00, missing among dates, and tell how many there were.
+
+    Raises
+    ------
+    DataError
+        If other times stand among dates.
+    """
+    notes = []
+    for name in [name for name in columns if expected.uses(name) and name not in expected.text]:
+        column = columns[name]
+        dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE)
+        times = column.map(lambda cell: isinstance(cell, time | timedelta)).astype(bool)
+        if not times.any() or 2 * dates.sum() <= column.notna().sum():
+            continue
+        zero = column == time()
+        if len(others := column.index[times & ~zero]):
+            got = f"{label_of(column[others[0]])!r} in row {others[0]}"
+            hint = f"mend the cell or leave it empty, if all are categories: --categorical {name!r}"
+            raise DataError(f"column {name!r} holds dates, but not {got}; {hint}")
+        columns[name] = column.mask(zero)
+        place = f"({zero.sum():,}, the first in row {zero.argmax()})"
+        notes.append(f"{name}: missing where the date is 0, Excel's 1900-01-00 {place}")
+    return notes
 
 
 def _held(column: pd.Series[Any], *, text: bool) -> pd.Series[Any]:

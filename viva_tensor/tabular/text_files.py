@@ -7,9 +7,12 @@ import codecs
 import gzip
 import io
 import lzma
+import math
+import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 
 SAMPLE = 1 << 20  # bytes of a text file in which its layout is looked for
 PIECE = 2 << 20
+# what psql and other programs of databases write below rows
+FOOTER = re.compile(rb"(?<=[\r\n])[ \t]*\(\d+ rows?(?: affected)?\)\s*\Z")
+TAIL = 256  # bytes in which it is looked for
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
     "bz2": bz2.open,
@@ -61,11 +67,13 @@ class TextFile:
 
     def __init__(self, path: Path, file: IO[bytes], separators: Sequence[str], header: bool | None) -> None:
         self._path, self._file, self._start = path, file, file.tell()
-        self._check_bytes()
+        self._end, footer = self._check_bytes()
+        self._cut = bool(footer)
         sample = self._sample()
         if not sample.strip():
             raise DataError(f"{path} is empty")
-        self.layout = find_layout(sample, separators, header)
+        layout = find_layout(sample, separators, header)
+        self.layout = replace(layout, notes=(*layout.notes, footer)) if footer else layout
         no_names = "rename one, or --no-header if the first line has values and no names"
         check_names(path, pd.Index(self.layout.names), "rename one" if header else no_names)
 
@@ -143,8 +151,9 @@ class TextFile:
         return self._rewound().read() if whole else content
 
     def _rewound(self) -> IO[bytes]:
-        self._file.seek(self._start + self.layout.offset)
-        return self._file
+        begin = self._start + self.layout.offset
+        self._file.seek(begin)
+        return io.BufferedReader(_Open(self._file, self._end - begin)) if self._cut else self._file
 
     def _pieces(self) -> Iterator[bytes]:
         file = self._rewound()
@@ -154,10 +163,10 @@ class TextFile:
     def _lines(self) -> Iterator[str]:
         return iter(io.TextIOWrapper(io.BufferedReader(_Open(self._rewound())), "utf-8", newline=""))
 
-    def _check_bytes(self) -> None:
-        """Raise if the file holds bytes that are no UTF-8 text."""
+    def _check_bytes(self) -> tuple[int, str]:
+        """Return where rows end, and a note of what is below them; raise if the file has bytes that are no UTF-8."""
         decoder = codecs.getincrementaldecoder("utf-8")()
-        offset, lines = self._start, 1
+        offset, lines, tail = self._start, 1, b""
         while True:
             piece = self._file.read(PIECE)
             if (found := piece.find(0)) >= 0:
@@ -176,28 +185,33 @@ class TextFile:
                 ) from None
             if not piece:
                 break
-            offset, lines = offset + len(piece), lines + piece.count(b"\n")
+            offset, lines, tail = offset + len(piece), lines + piece.count(b"\n"), (tail + piece[-TAIL:])[-TAIL:]
+        if (below := FOOTER.search(tail)) is None:
+            return offset, ""
+        line = lines - below[0].count(b"\n")
+        return offset - len(below[0]), f"line {line} is no row and left out: {below[0].decode().strip()!r}"
 
     def _sample(self) -> str:
         """Return the whole lines at the beginning of the file."""
         self._file.seek(self._start)
-        content = self._file.read(SAMPLE)
+        content = self._file.read(min(SAMPLE, self._end - self._start))
         if len(content) == SAMPLE:
             content = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1] or content
         return codecs.getincrementaldecoder("utf-8")().decode(content)
 
 
 class _Open(io.RawIOBase):
-    """A file that stays open when what reads it is gone."""
+    """A file, or so many bytes of it, that stays open when what reads it is gone."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], most: float = math.inf) -> None:
+        self._file, self._left = file, most
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        piece = self._file.read(len(buffer))
+        piece = self._file.read(int(min(len(buffer), self._left)))
+        self._left -= len(piece)
         buffer[: len(piece)] = piece
         return len(piece)
 
