@@ -22,6 +22,7 @@ from viva_tensor.tabular.data import DataError, diamonds_path, labels_of, number
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
+from viva_tensor.tabular.preparing import Task, source_of
 from viva_tensor.tabular.reading import Reading, read, read_table
 from viva_tensor.train import Settings
 
@@ -304,6 +305,7 @@ def test_a_total_below_the_rows_is_told_and_kept(tmp_path, name, last, word):
     )
     assert told == ([seems] if word else [])
     assert source.table["n"].tolist() == [*range(10), 198]
+    assert source_of(source.table, Task("y")).notes == tuple(told)
 
 
 def test_a_word_for_totals_in_other_rows_is_none(tmp_path):

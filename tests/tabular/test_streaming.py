@@ -1,5 +1,6 @@
 """Files in blocks: what they give is what reading them as a whole gives."""
 
+import gzip
 import os
 import pickle
 import tempfile
@@ -69,6 +70,16 @@ def test_blocks_and_sample_are_the_rows_of_the_file(suffix, tmp_path):
     assert len(frames) > 5
     pd.testing.assert_frame_equal(whole(frames), expected)
     assert [frame.index[0] for frame in frames] == np.cumsum([0, *map(len, frames)])[:-1].tolist()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_how_many_rows_there_are_is_no_row_of_a_file_in_blocks(suffix, tmp_path):
+    path = tmp_path / f"table.{suffix}"
+    text = made().to_csv(index=False) + f"({ROWS} rows)\n"
+    path.write_bytes(gzip.compress(text.encode()) if suffix == "csv.gz" else text.encode())
+    drawn = stream(path)
+    assert drawn.rows == ROWS
+    pd.testing.assert_frame_equal(whole(drawn.frames(Expected(notations=drawn.source.notations))), read(path).table)
 
 
 @given(tables())

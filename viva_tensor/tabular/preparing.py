@@ -33,7 +33,7 @@ from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.losses import Aim, loss_of
 from viva_tensor.tabular.missing_words import without_marks
 from viva_tensor.tabular.model import Origin
-from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.reading import Source, totals
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions
 from viva_tensor.tabular.targets import Classes, Target, fit_target, values_of
@@ -169,7 +169,7 @@ def source_of(source: Source | AnyTable, task: Task) -> Source:
         if "--" not in str(error):
             raise
         raise DataError(f"{error} (of a data frame: Task(writing=Writing(...), roles=Roles(...)))") from error
-    return Source(found.table, found.notations, tuple(found.notes))
+    return Source(found.table, found.notations, (*found.notes, *totals(found.table)))
 
 
 def prepare(

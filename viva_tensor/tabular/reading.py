@@ -160,11 +160,13 @@ def totals(table: pd.DataFrame) -> list[str]:
     >>> totals(pd.DataFrame({"region": ["north", "south", "Total"], "sales": [2, 3, 5]}))
     ["row 2, the last, seems to be a total ('Total' in region) and is used as any other; remove it from the table"]
     """
+    if len(table) < 2:
+        return []
     cells = {name: cell for name, cell in table.iloc[-1].items() if isinstance(cell, str)}
     texts = [name for name, cell in cells.items() if not is_value(cell) and cell.strip().casefold() not in MARKERS]
     if len(texts) != 1 or (word := cells[name := texts[0]]).strip(" :").casefold() not in TOTALS:
         return []
-    if len(table) == 1 or (table[name] == word).sum() > 1:
+    if (table[name] == word).sum() > 1:
         return []
     told = f"row {len(table) - 1}, the last, seems to be a total ({word!r} in {name})"
     return [f"{told} and is used as any other; remove it from the table"]

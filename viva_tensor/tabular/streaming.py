@@ -241,8 +241,7 @@ class _SampledFile(TextFile):
         options["read_options"].block_size = BYTES
         # opened anew each time: the thread of a reader that was given up may still read ahead
         with opened(self._path, self._encoding, whole=False) as content:
-            content.seek(self._start + self.layout.offset)
-            for batch in csv.open_csv(content, **options):
+            for batch in csv.open_csv(self._rewound(content), **options):
                 yield pa.Table.from_batches([batch])
 
     def _watched(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:

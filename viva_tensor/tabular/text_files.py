@@ -150,10 +150,11 @@ class TextFile:
             return content[:end]
         return self._rewound().read() if whole else content
 
-    def _rewound(self) -> IO[bytes]:
-        begin = self._start + self.layout.offset
-        self._file.seek(begin)
-        return io.BufferedReader(_Open(self._file, self._end - begin)) if self._cut else self._file
+    def _rewound(self, file: IO[bytes] | None = None) -> IO[bytes]:
+        """Return this file, or another that has been opened for it, at its first row, and up to its last."""
+        file, begin = file or self._file, self._start + self.layout.offset
+        file.seek(begin)
+        return io.BufferedReader(_Open(file, self._end - begin)) if self._cut else file
 
     def _pieces(self) -> Iterator[bytes]:
         file = self._rewound()
