@@ -1,14 +1,14 @@
 """The page of operations in docs: every function on a tape, with what has been tested of it.
 
-python -m support.operations_table > docs/OPERATIONS.md    (with tests on the path)
+python -m support.operations_table    (in tests) writes it to docs/OPERATIONS.md.
 """
 
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +31,7 @@ from viva_tensor.nn import (
     tabm,
 )
 
+PAGE = Path(__file__).parents[2] / "docs" / "OPERATIONS.md"
 Function = Callable[..., Any]
 cases: dict[str, tuple[Any, Any]] = CASES
 GROUPS: dict[str, tuple[Any, Any]] = {
@@ -134,4 +135,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    text = page()  # before the file is opened, which empties it
+    PAGE.write_text(text, encoding="utf-8")
