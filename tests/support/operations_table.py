@@ -47,9 +47,10 @@ GROUPS: dict[str, tuple[Any, Any]] = {
 }
 HEAD = """# Operations
 
-Every function that records on a tape. Each is tested, eager and compiled, in float32 and float64: its value against
-NumPy, its gradient against central differences, its second derivatives in reverse and in forward mode against each
-other and against differences of gradients, and programs against eager code, bit for bit. A function without a slope has
+Every function that records on a tape. Each is tested, eager and compiled, in float32 and float64: its gradient against
+central differences, its second derivatives in reverse and in forward mode against each other and against differences of
+gradients, and programs against eager code, bit for bit. The values of the operations that it records are held against
+NumPy; that several together are the function's formula is left to tests of its own. A function without a slope has
 derivatives of 0. ONNX: whether a model that uses it can be exported; the runtime's results are within rounding.
 
 `argmax` and sorting have no slope and work on arrays: `np.argmax(x.data, axis=1)`.
