@@ -82,6 +82,15 @@ class Worker:
         self._process.wait()
 
 
+def hash_of(commit: str) -> str:
+    """Return the hash of a commit by any name of it."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"no commit {commit!r}; name one that git log shows")
+    return done.stdout.strip()
+
+
 def built(commit: str, folder: Path) -> Version:
     """Build a commit in a folder."""
     subprocess.run(["git", "clone", "-q", "--no-checkout", HERE.parent, folder], check=True)
@@ -176,6 +185,7 @@ def report(slower: Mapping[str, float], others: Mapping[str, float]) -> int:
 
 
 def main(base: str, head: str = "HEAD") -> int:
+    base, head = hash_of(base), hash_of(head)
     with tempfile.TemporaryDirectory() as folder:
         old, new = (built(commit, Path(folder, name).resolve()) for name, commit in (("base", base), ("head", head)))
         first = ratios(cases(), old, new)

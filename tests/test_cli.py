@@ -396,7 +396,7 @@ class TestErrors:
         flags = ["--optimizer", "adam", "--momentum", "0.5", "--output", tmp_path / "run"]
         result = invoke("train", csv, "--target", "price", *flags)
         assert result.exit_code == 2
-        assert "momentum=0.5 beside optimizer='adam'" in result.stderr
+        assert "momentum (0.5) is for the optimizer 'sgd' only, and this is 'adam'" in result.stderr
 
     def test_file_that_breaks_off_as_a_program(self, tmp_path):
         (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00 broken")

@@ -47,3 +47,14 @@ def test_every_function_that_a_room_offers_has_an_example(name):
         if inspect.isfunction(getattr(room, attribute)) and ">>>" not in (getattr(room, attribute).__doc__ or "")
     ]
     assert not silent
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_source_is_cited(name):
+    uncited = [
+        f"[{number}] of {attribute}"  # which API pages leave out
+        for attribute, value in public(name)
+        for number in re.findall(r"\.\. \[(\d+)\]", value.__doc__ or "")
+        if f"[{number}]_" not in value.__doc__
+    ]
+    assert not uncited

@@ -97,26 +97,35 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--loss", type=click.Choice(LOSSES), help="What is minimised.  [default: squared; of classes always log-loss]"
 )
-@click.option("--metric", type=click.Choice(METRICS), help="Tells which epoch is best.  [default: the loss]")
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    help="Validation score by which the best epoch is chosen.  [default: the loss]",
+)
 @click.option(
     "--quantile",
     metavar="SHARE,...",
     default="0.5",
     callback=shares,
-    help="Of the rows, below predictions with --loss quantile; of several that nearest to 0.5 is the prediction.",
+    help="Share of rows that should lie below the prediction, with --loss quantile. If several are given, the one "
+    "nearest 0.5 is the prediction.",
 )
-@click.option("--interval", type=SHARE, help="Of the rows, between the columns lower and upper of predictions.")
+@click.option(
+    "--interval",
+    type=SHARE,
+    help="Share of rows whose value should lie between the columns lower and upper, which are added to predictions.",
+)
 @click.option(
     "--class-weight",
     metavar="LABEL=NUMBER",
     multiple=True,
     callback=class_weights,
-    help="How much rows of a class count, or balanced: all classes alike.  [default: 1]",
+    help="Weight of each row of a class, or balanced to give all classes the same total weight.  [default: 1]",
 )
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @names_option("--drop", "COLUMN", "Columns to leave out; a name with a comma in quotes: '\"size, cm\"'.")
 @names_option("--categorical", "COLUMN", "Columns whose numbers are categories.")
-@names_option("--numeric", "COLUMN", "Columns to keep that only number the rows.")
+@names_option("--numeric", "COLUMN", "Numeric columns to keep as features although they look like row numbers.")
 @reading_options
 @click.option(
     "--preset",
@@ -129,7 +138,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option(
     "--minutes",
     type=POSITIVE,
-    help="Of training with --preset best, after which nothing new is begun.  [default: 10]",
+    help="Training time for --preset best; nothing new is begun after it.  [default: 10]",
 )
 @click.option(
     "--hidden",
@@ -162,14 +171,19 @@ def repeating(arguments: Sequence[str]) -> str:
     help=f"Learning rate at first.  [default: {', '.join(f'{name} {lr:g}' for name, (_, lr) in OPTIMIZERS.items())}; "
     f"sgd on tables below {SMALL:,} rows {GENTLE:g}]",
 )
-@click.option("--momentum", type=Number(0, 1), help=f"Of sgd alone.  [default: {MOMENTUM:g}]")
+@click.option("--momentum", type=Number(0, 1), help=f"Momentum, for --optimizer sgd only.  [default: {MOMENTUM:g}]")
 @click.option(
     "--patience",
     type=COUNT,
     help="Stop after this many epochs without a better validation loss, and keep the best.  [default: on tables below "
     "20,000 rows 20, or a quarter of the epochs if that is more]",
 )
-@click.option("--test-fraction", type=SHARE, default=preparing.TEST_FRACTION, help="Of the rows, kept for the test.")
+@click.option(
+    "--test-fraction",
+    type=SHARE,
+    default=preparing.TEST_FRACTION,
+    help="Fraction of the rows held out for the test.",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), default=DEFAULTS.seed, help="Seed of the split, the weights and the order."
 )
@@ -206,8 +220,8 @@ def train(
     """Train a network on FILE and test it on rows kept for the test.
 
     FILE is a table: .csv, .tsv or .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl (or .ndjson)
-    or .xlsx. Its columns may be numbers, booleans, dates, text and categories, with missing values. Whatever is guessed
-    or left out is said before training starts; rows are counted from 0. Without FILE, the bundled table of 53,940
+    or .xlsx. Its columns may be numbers, booleans, dates, text and categories, with missing values. Everything guessed
+    or left out is reported before training starts; rows are counted from 0. Without FILE, the bundled table of 53,940
     diamonds is used. Text, categories and booleans are predicted as classes, numbers as numbers.
 
     Under mpiexec -n N or srun, N processes share each batch and train the same network, up to rounding. All of them
@@ -321,7 +335,11 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
     help="Where to write the predictions.  [default: standard output]",
 )
 @click.option("--id", metavar="COLUMN", help="Column to carry over.  [default: that of the training]")
-@click.option("--append", is_flag=True, help="Write the columns of FILE before the predictions.")
+@click.option(
+    "--append",
+    is_flag=True,
+    help="Write the columns of FILE before the predictions, in place of the index and the name of the row.",
+)
 @reading_options
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 def predict(
@@ -330,8 +348,9 @@ def predict(
     """Predict the rows of FILE with the model that viva-tensor train saved in MODEL_FOLDER.
 
     FILE needs the columns that the model was trained on, by name, in any order, written as in training. The predictions
-    are written as CSV: the index of the row, from 0, its name if it has one, the prediction, and for classes the
-    probability of each. Values unlike those of the training rows are counted on stderr.
+    are written as CSV: the index of the row, from 0, its name if it has one, the prediction, and what else the model
+    gives: the probability of each class, the ends of the interval (lower, upper), or each quantile. Values unlike those
+    of the training rows are counted on stderr.
     """
     if output is None and sys.stdout is None:
         raise Failure("there is no standard output to write to; name a file with --output")

@@ -137,12 +137,14 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a file is written."""
     for option in reversed(
         (
-            click.option("--sep", metavar="CHAR", help="Between columns.  [default: the one that fits]"),
-            click.option("--encoding", metavar="NAME", help="Of a text file.  [default: utf-8]"),
-            click.option("--decimal", metavar="CHAR", help="Before decimals: . or ,  [default: the one that fits]"),
-            click.option("--thousands", metavar="CHAR", help="Between thousands.  [default: the one that fits]"),
-            names_option("--missing", "WORD", "Words for a missing value."),
-            click.option("--date-format", metavar="FORMAT", help="Of dates that are not ISO 8601, such as %d.%m.%Y."),
+            click.option("--sep", metavar="CHAR", help="Column separator.  [default: the one that fits]"),
+            click.option("--encoding", metavar="NAME", help="Encoding of a text file.  [default: utf-8]"),
+            click.option("--decimal", metavar="CHAR", help="Decimal mark: . or ,  [default: the one that fits]"),
+            click.option("--thousands", metavar="CHAR", help="Thousands separator.  [default: the one that fits]"),
+            names_option("--missing", "WORD", "Words to be read as missing values."),
+            click.option(
+                "--date-format", metavar="FORMAT", help="Format of dates that are not ISO 8601, such as %d.%m.%Y."
+            ),
             click.option(
                 "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
             ),

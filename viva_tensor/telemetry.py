@@ -1,7 +1,8 @@
-"""Counts and latencies of operations, always recorded; a record takes less than a microsecond.
+"""Counts and latencies of ``nn.linear_forward`` and ``autograd.backward``, always recorded, and what you record.
 
-Counts, totals and maxima are exact; percentiles are computed from the latest 4,096 records, so that memory stays
-constant however long a process runs. :meth:`viva_tensor.program.Step.profile` breaks down a compiled step.
+A record takes less than a microsecond. Counts, totals and maxima are exact; percentiles are computed from the latest
+4,096 records, so that memory stays constant however long a process runs. :meth:`viva_tensor.program.Step.profile`
+breaks down a compiled step.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.played_programs import TRIED
 from support.random_programs import Programs
+from support.reference import NAMES
 from support.tapes import recorded
 
 from viva_tensor import autograd, optim, program
@@ -29,6 +30,21 @@ def test_programs_have_the_bits_of_the_tape_and_the_values_of_numpy():
     assert TRIED["values and gradients held against NumPy"]
     assert TRIED["operation gradient"]
     assert TRIED["operation jvp"]
+
+
+class Recorded(Programs):
+    train = predict = None  # which take long
+
+
+def test_random_programs_hold_every_operation():
+    chosen = settings(max_examples=50, stateful_step_count=50, deadline=None, database=None, phases=[Phase.generate])
+    TRIED.clear()
+    for number in range(20):
+        run_state_machine_as_test(seed(number)(Recorded), settings=chosen)
+        missing = {name for name in NAMES if not TRIED[f"recorded {name}"]}
+        if not missing:
+            return
+    assert not missing, f"no rule of support.random_operations records {', '.join(sorted(missing))}; add one"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0])

@@ -1,14 +1,14 @@
 """The page of operations in docs: every function on a tape, with what has been tested of it.
 
-python -m support.operations_table > docs/OPERATIONS.md    (with tests on the path)
+python -m support.operations_table    (in tests) writes it to docs/OPERATIONS.md.
 """
 
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -31,6 +31,7 @@ from viva_tensor.nn import (
     tabm,
 )
 
+PAGE = Path(__file__).parents[2] / "docs" / "OPERATIONS.md"
 Function = Callable[..., Any]
 cases: dict[str, tuple[Any, Any]] = CASES
 GROUPS: dict[str, tuple[Any, Any]] = {
@@ -46,9 +47,10 @@ GROUPS: dict[str, tuple[Any, Any]] = {
 }
 HEAD = """# Operations
 
-Every function that records on a tape. Each is tested, eager and compiled, in float32 and float64: its value against
-NumPy, its gradient against central differences, its second derivatives in reverse and in forward mode against each
-other and against differences of gradients, and programs against eager code, bit for bit. A function without a slope has
+Every function that records on a tape. Each is tested, eager and compiled, in float32 and float64: its gradient against
+central differences, its second derivatives in reverse and in forward mode against each other and against differences of
+gradients, and programs against eager code, bit for bit. The values of the operations that it records are held against
+NumPy; that several together are the function's formula is left to tests of its own. A function without a slope has
 derivatives of 0. ONNX: whether a model that uses it can be exported; the runtime's results are within rounding.
 
 `argmax` and sorting have no slope and work on arrays: `np.argmax(x.data, axis=1)`.
@@ -134,4 +136,5 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    text = page()  # before the file is opened, which empties it
+    PAGE.write_text(text, encoding="utf-8")

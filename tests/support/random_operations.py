@@ -82,6 +82,7 @@ class Operations(RuleBasedStateMachine):
         big = not (np.abs(traced.value.data) < 1e6).all()
         if (big and not self.wild) or traced.value.data.size > 50_000:
             return None
+        TRIED.update(f"recorded {node.operation.name}" for node in traced.tape.nodes()[len(self.tape) :])
         self.tape = traced.tape
         self.steps.append(Call(name, inputs, function))
         self.made.append(traced.value)
@@ -117,7 +118,10 @@ class Operations(RuleBasedStateMachine):
             shape = tuple(data.draw(st.lists(st.one_of(size, st.just(self.rows)), max_size=3)))
         self.leaf(kind, shape)
 
-    @rule(name=st.sampled_from(["add", "sub", "mul", "div", "maximum", "minimum", "less", "equal"]), data=st.data())
+    @rule(
+        name=st.sampled_from(["add", "sub", "mul", "div", "maximum", "minimum", "less", "less_equal", "equal"]),
+        data=st.data(),
+    )
     def of_two(self, name, data):
         a = self.any(data)
         b = self.any(data, lambda shape: fits(shape, self.shape(a)))
@@ -164,6 +168,7 @@ class Operations(RuleBasedStateMachine):
                 ("NORMALIZE", {"epsilon": 1e-5}),
                 ("NORMALIZE", {"epsilon": 1.0}),
                 ("SCALE", {"factor": -0.3}),
+                ("EXPAND_DIMS", {"axis": 0}),
                 ("POW", {"exponent": 2}),
                 ("POW", {"exponent": 3.0}),
                 ("POW", {"exponent": 1}),

@@ -82,7 +82,7 @@ class Programs(Operations):
         chosen = data.draw(st.lists(st.sampled_from(calls[::-1]), min_size=1, max_size=2, unique=True))
         return chosen if calls[-1] in chosen else [*chosen, calls[-1]]
 
-    def reduced(self, steps, place, square):
+    def mean_of(self, steps, place, square):
         """The mean of the elements or of their squares, as more steps; the number of the last."""
         if square:
             steps.append(Call("", (place, place), lambda tape, rng, x, y: autograd.mul(tape, x, y)))
@@ -118,7 +118,7 @@ class Programs(Operations):
         square = data.draw(st.sampled_from([True, True, False]))
         total = None
         for place in self.ends(data):
-            end = self.reduced(steps, place, square)
+            end = self.mean_of(steps, place, square)
             if total is not None:
                 steps.append(Call("", (end, total), lambda tape, rng, x, y: autograd.add(tape, x, y)))
             total = len(steps) - 1

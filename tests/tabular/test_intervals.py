@@ -44,7 +44,7 @@ def test_intervals_hold_their_share_of_new_rows_and_are_wider_where_the_noise_is
     tabular.save(run, tmp_path)
     pd.testing.assert_frame_equal(tabular.load(tmp_path).predict(new), found)
     told = (tmp_path / "report.md").read_text()
-    assert "within their intervals, which are to hold 80%; the mean width is " in tabular.report.summary(run)
+    assert "within their intervals (target: 80%); the mean width is " in tabular.report.summary(run)
     assert "| loss | squared, with quantiles 10% and 90% |" in told
     assert json.loads((tmp_path / "report.json").read_text())["metric"] == run.metric
 
@@ -227,7 +227,7 @@ def test_the_command_line_has_them(tmp_path):
     flags = ["train", str(tmp_path / "t.csv"), "--target", "y", "--output", str(tmp_path / "run"), "--force"]
     result = CliRunner().invoke(cli, [*flags, "--interval", "0.9"])
     assert result.exit_code == 0, result.output
-    assert " of the test rows lie within their intervals, which are to hold 90%" in result.stdout
+    assert " of the test rows lie within their intervals (target: 90%)" in result.stdout
     spreading(20, 1).to_csv(tmp_path / "new.csv", index=False)
     out = tmp_path / "out.csv"
     result = CliRunner().invoke(cli, ["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "-o", str(out)])

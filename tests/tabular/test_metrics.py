@@ -94,8 +94,8 @@ def test_estimators_and_the_command_line_have_them(table, tmp_path):
     ("target", "metric", "message"),
     [
         ("y", "rsme", r"no metric 'rsme'\. The metrics are: rmse, mae"),
-        ("y", "auc", "the metric auc is for classes, and 'y' is learned as a number: rmse, mae, r2"),
-        ("two", "r2", "the metric r2 is for numbers, and 'two' is learned as classes: accuracy"),
+        ("y", "auc", "the metric auc is for classes, and 'y' is learned as a number; choose one of rmse, mae, r2"),
+        ("two", "r2", "the metric r2 is for numbers, and 'two' is learned as classes; choose one of accuracy"),
     ],
 )
 def test_refused(table, target, metric, message, monkeypatch):

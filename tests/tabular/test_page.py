@@ -134,7 +134,7 @@ def test_a_band_lies_between_the_ends_and_its_caption_tells_what_they_hold(headi
     assert one.data[3]["mode"] == "markers"
     if heading == "Intervals":
         within = ((lower <= run.test["actual"]) & (run.test["actual"] <= upper)).mean()
-        assert f"{within:.1%} of the test rows lie within their intervals, which are to hold 80%" in one.caption
+        assert f"{within:.1%} of the test rows lie within their intervals (target: 80%)" in one.caption
         assert f"the mean width is {(upper - lower).mean():.4g}." in one.caption
     else:
         below = [f"{(run.test['actual'] < run.test[name]).mean():.1%}" for name in ends]

@@ -120,7 +120,7 @@ def test_the_command_line_has_them(skewed, tmp_path):
     assert (result.exit_code, result.stderr) == (2, "Error: --quantile 0.8 is for --loss quantile\n")
     result = CliRunner().invoke(cli, [*flags, "--loss", "log-loss", "--force"])
     assert result.exit_code == 2
-    assert "the loss log-loss is for classes, and 'y' is learned as a number: squared" in result.stderr
+    assert "the loss log-loss is for classes, and 'y' is learned as a number; choose one of squared" in result.stderr
 
 
 @pytest.mark.parametrize(

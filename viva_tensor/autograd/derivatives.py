@@ -130,7 +130,7 @@ def jvp(tape: Tape, outputs: Variables, inputs: Variables, tangents: Values | Se
 
     .. math:: t_y = \sum_i \frac{\partial y}{\partial x_i} t_i
 
-    Forward mode: one walk over the tape from the inputs on, whatever the number of outputs.
+    Forward mode [1]_: one walk over the tape from the inputs on, whatever the number of outputs.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def check_gradients(
 
     .. math:: d_j = \frac{f(x + h e_j) - f(x - h e_j)}{2h}, \qquad h = \varepsilon^{1/3} \max(c, |x_j|),
 
-    in float64, whose unit of rounding is :math:`\varepsilon`, with the scale c.
+    in float64, whose unit of rounding is :math:`\varepsilon`, with the scale c; h is the best step [1]_.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def check_gradients(
 
     References
     ----------
-    .. [1] W. H. Press et al., Numerical Recipes, 3rd ed., 2007, 5.7: the best step of a difference.
+    .. [1] W. H. Press et al., Numerical Recipes, 3rd ed., 2007, 5.7.
 
     Examples
     --------

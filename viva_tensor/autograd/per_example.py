@@ -23,7 +23,7 @@ def per_example_gradients(tape: Tape, losses: Variable, inputs: Variables) -> Tr
     r"""Record the gradient of each example's loss, :math:`\partial \ell_i / \partial x` for all i.
 
     That is the Jacobian of the losses, for the price of about one gradient: where an input meets the batch, such as a
-    weight in a layer, its gradient is not summed over the rows.
+    weight in a layer, its gradient is not summed over the rows [1]_.
 
     Parameters
     ----------

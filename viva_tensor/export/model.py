@@ -23,7 +23,7 @@ MOST_BYTES = 2**31 - 2**20  # a protobuf message stays below 2 GiB; the rest is 
 
 
 def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: Sequence[Variable]) -> Path:
-    """Write a recorded forward pass as an ONNX model, and return the path.
+    """Write a recorded forward pass as an ONNX model [1]_, and return the path.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ _GELU = {"none": ("gelu", "gelu_backward"), "tanh": ("gelu_tanh", "gelu_tanh_bac
 
 
 def relu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Apply the rectified linear unit, :math:`\max(x, 0)`; NaN stays NaN.
+    r"""Apply the rectified linear unit [1]_, :math:`\max(x, 0)`; NaN stays NaN.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 
 def leaky_relu(x: ArrayLike, slope: float = 0.01, out: Array | None = None) -> Array:
-    """Apply the leaky rectified linear unit, :math:`x` for :math:`x > 0`, else :math:`s x`.
+    """Apply the leaky rectified linear unit [1]_, :math:`x` for :math:`x > 0`, else :math:`s x`.
 
     References
     ----------
@@ -118,7 +118,7 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, slope: float = 0.01, out:
 
 
 def elu(x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
-    r"""Apply the exponential linear unit, :math:`x` for :math:`x \ge 0`, else :math:`\alpha (e^x - 1)`.
+    r"""Apply the exponential linear unit [1]_, :math:`x` for :math:`x \ge 0`, else :math:`\alpha (e^x - 1)`.
 
     References
     ----------
@@ -196,7 +196,7 @@ def tanh_backward(grad: ArrayLike, y: ArrayLike, out: Array | None = None) -> Ar
 
 
 def softplus(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Apply the smooth relu, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
+    r"""Apply the smooth relu [1]_, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
 
     References
     ----------
@@ -222,7 +222,7 @@ def softplus_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -
 
 
 def silu(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Apply the sigmoid linear unit or Swish, :math:`x \cdot \sigma(x)`; its limit at :math:`-\infty` is -0.
+    r"""Apply the sigmoid linear unit [1]_ or Swish, :math:`x \cdot \sigma(x)`; its limit at :math:`-\infty` is -0.
 
     References
     ----------
@@ -249,7 +249,7 @@ def silu_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 
 def mish(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Apply :math:`x \tanh(\ln(1 + e^x)) = x \, \frac{n^2 + 2n}{n^2 + 2n + 2}`, n = eˣ; its limit at -∞ is -0.
+    r"""Apply :math:`x \tanh(\ln(1 + e^x)) = x \, \frac{n^2 + 2n}{n^2 + 2n + 2}`, n = eˣ [1]_; the limit at -∞ is -0.
 
     References
     ----------
@@ -275,7 +275,7 @@ def mish_backward(grad: ArrayLike, x: ArrayLike, out: Array | None = None) -> Ar
 
 
 def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
-    r"""Apply the Gaussian error linear unit, :math:`x \cdot \Phi(x) = \frac{x}{2} (1 + \mathrm{erf}(x / \sqrt 2))`.
+    r"""Apply the Gaussian error linear unit [1]_: :math:`x \cdot \Phi(x) = \frac{x}{2} (1 + \mathrm{erf}(x / \sqrt2))`.
 
     At :math:`-\infty` the result is the limit, -0.
 

@@ -383,7 +383,9 @@ def pow_backward(grad: ArrayLike, x: ArrayLike, exponent: float) -> Array:
 
 
 def erf(x: ArrayLike, out: Array | None = None) -> Array:
-    r"""Return the error function, :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`, within 4 units in the last place.
+    r"""Return the error function [1]_, :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`.
+
+    The result is within 4 units in the last place.
 
     References
     ----------

@@ -88,7 +88,7 @@ def _pair(operation: str, pred: ArrayLike, target: ArrayLike) -> tuple[Array, Ar
 
 
 def huber(difference: ArrayLike, delta: float = 1.0) -> Array:
-    r"""Return Huber's loss, :math:`d^2 / 2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \delta / 2)`.
+    r"""Return Huber's loss [1]_, :math:`d^2 / 2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \delta / 2)`.
 
     Parameters
     ----------

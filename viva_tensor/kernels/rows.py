@@ -26,7 +26,9 @@ __all__ = [
 
 
 def softmax(x: ArrayLike) -> Array:
-    r"""Return the softmax along the last axis, :math:`e^{x_i - m} / \sum_j e^{x_j - m}` with :math:`m = \max_j x_j`.
+    r"""Return the softmax along the last axis [1]_, :math:`e^{x_i - m} / \sum_j e^{x_j - m}`.
+
+    In it, :math:`m = \max_j x_j`.
 
     References
     ----------
@@ -76,7 +78,9 @@ def log_softmax_backward(grad: ArrayLike, y: ArrayLike) -> Array:
 
 
 def normalize(x: ArrayLike, epsilon: float = 1e-5) -> Array:
-    r"""Scale rows to mean 0 and variance 1, :math:`(x_i - \mu) / \sqrt{\sigma^2 + \varepsilon}`; σ² has the divisor n.
+    r"""Scale rows to mean 0 and variance 1 [1]_, :math:`(x_i - \mu) / \sqrt{\sigma^2 + \varepsilon}`.
+
+    σ² has the divisor n.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> tuple[Array, Array | None]:
-    r"""Make one step of stochastic gradient descent: :math:`v' = \mu v + g`, :math:`w' = w - \eta v'`.
+    r"""Make one step of stochastic gradient descent [1]_: :math:`v' = \mu v + g`, :math:`w' = w - \eta v'`.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def adam(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> tuple[Array, Array, Array]:
-    r"""Make one step of Adam.
+    r"""Make one step of Adam [1]_.
 
     .. math::
 
@@ -102,7 +102,7 @@ def adam(
     lr, betas, eps : float, (float, float), float
         η, (β₁, β₂) and ε.
     decoupled : bool
-        As in AdamW: weight decay starts the step from (1 - η·λ)·w instead.
+        As in AdamW [2]_: weight decay starts the step from (1 - η·λ)·w instead.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def rmsprop(
     *,
     weight_decay: float = 0.0,
 ) -> tuple[Array, Array, Array | None]:
-    r"""Make one step of RMSprop.
+    r"""Make one step of RMSprop [1]_.
 
     .. math::
 
@@ -200,7 +200,7 @@ def lion(
     *,
     weight_decay: float = 0.0,
 ) -> tuple[Array, Array]:
-    r"""Make one step of Lion.
+    r"""Make one step of Lion [1]_.
 
     .. math::
 

@@ -208,7 +208,8 @@ def mlp(
     activation : str
         The activation that :func:`mlp_forward` will apply between the layers.
     init : str, optional
-        For all layers; by default "he" before relu and its variants, and "xavier" otherwise and for the last layer.
+        For all layers; by default "he" before relu, leaky_relu, gelu, silu and softplus, and "xavier" before others
+        and for the last layer.
     dtype : {"float32", "float64"}
 
     Raises

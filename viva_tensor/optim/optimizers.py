@@ -41,9 +41,9 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True)
 class SGD(Optimizer):
-    r"""Stochastic gradient descent: :math:`v \leftarrow \mu v + g`, :math:`w \leftarrow w - \eta v`.
+    r"""Stochastic gradient descent [1]_: :math:`v \leftarrow \mu v + g`, :math:`w \leftarrow w - \eta v`.
 
-    With ``nesterov`` the step looks ahead: :math:`w \leftarrow w - \eta (g + \mu v)`. Weight decay adds λ·w to g.
+    With ``nesterov`` the step looks ahead [2]_: :math:`w \leftarrow w - \eta (g + \mu v)`. Weight decay adds λ·w to g.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, slots=True)
 class Adam(Optimizer):
-    r"""Adam: steps in proportion to the mean gradient divided by its root mean square.
+    r"""Adam [1]_: steps in proportion to the mean gradient divided by its root mean square.
 
     .. math::
 
@@ -168,7 +168,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, slots=True)
 class AdamW(Adam):
-    r"""Adam with decoupled weight decay: :math:`w \leftarrow (1 - \eta \lambda) w` before Adam's step.
+    r"""Adam with decoupled weight decay [1]_: :math:`w \leftarrow (1 - \eta \lambda) w` before Adam's step.
 
     Parameters and errors are those of :class:`Adam`; λ is ``weight_decay``. Every parameter given to a step decays,
     even if the loss does not depend on it: its gradient is zeros. (In PyTorch it is None, and the parameter stays as it
@@ -189,7 +189,7 @@ class AdamW(Adam):
 
 @dataclass(frozen=True, slots=True)
 class RMSprop(Optimizer):
-    r"""RMSprop: gradients divided by a running root mean square.
+    r"""RMSprop [1]_: gradients divided by a running root mean square.
 
     .. math::
 
@@ -247,7 +247,7 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True, slots=True)
 class Lion(Optimizer):
-    r"""Lion: steps of one length, in the direction of the sign of a mean gradient.
+    r"""Lion [1]_: steps of one length, in the direction of the sign of a mean gradient.
 
     .. math::
 

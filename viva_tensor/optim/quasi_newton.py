@@ -60,10 +60,10 @@ def lbfgs(
 
     .. math:: x_{k+1} = x_k - t_k H_k \nabla f(x_k)
 
-    with :math:`H_k` the inverse of the Hessian as the last steps show it, in its compact form [3]_. Defaults, stopping
-    rules and steps are those of SciPy's ``minimize(method="L-BFGS-B")`` without bounds. It stops when the largest
-    element of the gradient is at most ``gradient_tolerance``, or when a step decreases the value by no more than
-    ``value_tolerance`` times the larger of both values and 1.
+    with :math:`H_k` the inverse of the Hessian as the last steps show it, in its compact form [3]_. Stopping rules,
+    steps and, to two digits, defaults are those of SciPy's ``minimize(method="L-BFGS-B")``, without bounds. It stops
+    when the largest element of the gradient is at most ``gradient_tolerance``, or when a step decreases the value by no
+    more than ``value_tolerance`` times the larger of both values and 1.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def step_decay(lr: float, every: int, factor: float) -> Schedule:
 
 
 def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
-    r"""Fall along half a cosine: :math:`\eta_n = \eta' + \frac{\eta - \eta'}{2} (1 + \cos \pi \frac{n - 1}{N})`.
+    r"""Fall along half a cosine [1]_: :math:`\eta_n = \eta' + \frac{\eta - \eta'}{2} (1 + \cos \pi \frac{n - 1}{N})`.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def cosine(lr: float, steps: int, final: float = 0.0) -> Schedule:
 def one_cycle(
     lr: float, steps: int, rise: float = 0.3, start_factor: float = 0.04, final_factor: float = 4e-6
 ) -> Schedule:
-    r"""Rise to a rate and fall again, both along half a cosine, in one cycle of N steps.
+    r"""Rise to a rate and fall again, both along half a cosine, in one cycle of N steps [1]_.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def one_cycle(
 
 
 def warm_up(schedule: Callable[[int], R], steps: int) -> Callable[[int], R]:
-    r"""Let another schedule s first rise from zero: :math:`\eta_n = s(n) \min(1, n / N)`.
+    r"""Let another schedule s first rise from zero [1]_: :math:`\eta_n = s(n) \min(1, n / N)`.
 
     Parameters
     ----------

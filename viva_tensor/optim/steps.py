@@ -186,7 +186,7 @@ def _foreign_state(slots: tuple[str, ...], state: State, params: Any) -> Invalid
 
 
 def clip_by_norm(grads: Mapping[int, Array], max_norm: float) -> Mapping[int, Array]:
-    r"""Scale gradients by :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`, with the 2-norm over all of them.
+    r"""Scale gradients [1]_ by :math:`\min(1, c / (\lVert g \rVert + 10^{-6}))`, with the 2-norm over all of them.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def weights_of_classes(
     rows of a class count as Fair 3, Ideal 1: probabilities are those of a table with so many
     """
     if not isinstance(target, Classes):
-        hint = "to learn classes: --task classification, Task(kind='class')"
+        hint = "to predict classes, give --task classification (in Python, kind='class')"
         raise DataError(f"class weights are for classes, and {target.name!r} is learned as a number; {hint}")
     if not isinstance(given, Mapping):
         if not (isinstance(given, str) and given == BALANCED):

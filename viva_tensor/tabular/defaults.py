@@ -66,7 +66,7 @@ def _optimizer(name: str, rows: int, lr: float | None, momentum: float | None) -
     if name == "sgd":
         return sgd(rows, lr, momentum)
     if momentum is not None:
-        raise DataError(f"momentum={shown(momentum)} beside optimizer={name!r}; it is for 'sgd' alone")
+        raise DataError(f"momentum ({shown(momentum)}) is for the optimizer 'sgd' only, and this is {name!r}")
     kind, usual = OPTIMIZERS[name]
     return kind(lr=usual if lr is None else lr)
 

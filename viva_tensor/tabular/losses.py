@@ -73,10 +73,10 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
     --------
     >>> loss_of(Aim("absolute"), classes=False, target="price"), loss_of(Aim(), classes=True, target="cut")
     ('mae', 'cross_entropy')
-    >>> loss_of(Aim("absolute"), classes=True, target="cut")
+    >>> loss_of(Aim("absolute"), classes=True, target="y")
     Traceback (most recent call last):
     ...
-    viva_tensor.tabular.data.DataError: the loss absolute is for numbers, and 'cut' is learned as classes: log-loss
+    viva_tensor.tabular.data.DataError: the loss absolute is for numbers, and 'y' is learned as classes; choose log-loss
     """
     name, levels, interval = aim.loss, aim.levels, aim.interval
     if name is not None and name not in LOSSES:
@@ -87,14 +87,14 @@ def loss_of(aim: Aim, classes: bool, target: str) -> str | Loss:
         raise DataError(f"quantile={aim.quantile!r} is for the loss {QUANTILE}, and this is {name or 'the usual one'}")
     if classes:
         if name not in (None, LOG_LOSS):
-            raise DataError(f"the loss {name} is for numbers, and {target!r} is learned as classes: {LOG_LOSS}")
+            raise DataError(f"the loss {name} is for numbers, and {target!r} is learned as classes; choose {LOG_LOSS}")
         if interval is not None:
             raise DataError(f"an interval is for a number, and {target!r} is learned as classes, with probabilities")
         return "cross_entropy"
     if name == LOG_LOSS:
         others = ", ".join(one for one in LOSSES if one != LOG_LOSS)
-        hint = "to learn classes: --task classification, Task(kind='class')"
-        raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number: {others}; {hint}")
+        hint = f"choose one of {others}; to predict classes, give --task classification (in Python, kind='class')"
+        raise DataError(f"the loss {name} is for classes, and {target!r} is learned as a number; {hint}")
     loss = at(levels) if name == QUANTILE else OF_NUMBERS[name or SQUARED]
     if interval is None:
         return loss

@@ -86,7 +86,8 @@ def metric_of(name: str, target: Target) -> Metric:
     if name not in (OF_CLASSES if classes else OF_NUMBERS):
         kinds = ("numbers", "classes") if classes else ("classes", "a number")
         others = ", ".join(OF_CLASSES if classes else OF_NUMBERS)
-        raise DataError(f"the metric {name} is for {kinds[0]}, and {target.name!r} is learned as {kinds[1]}: {others}")
+        hint = f"choose one of {others}"
+        raise DataError(f"the metric {name} is for {kinds[0]}, and {target.name!r} is learned as {kinds[1]}; {hint}")
     if not find_spec("sklearn"):
         raise DataError('a metric needs scikit-learn; pip install "viva-tensor[sklearn]"')
     return Metric(name, target)

@@ -230,7 +230,7 @@ def held(metric: Mapping[str, float], target: Interval | Quantiles, outermost: b
     Examples
     --------
     >>> held({"coverage": 0.875, "width": 2.5}, Interval("price", mean=0.0, std=1.0))
-    '87.5% of the test rows lie within their intervals, which are to hold 90%; the mean width is 2.5.'
+    '87.5% of the test rows lie within their intervals (target: 90%); the mean width is 2.5.'
     >>> shares = {"below 10%": 0.125, "below 50%": 0.5, "below 90%": 0.875}
     >>> held(shares, Quantiles("price", mean=0.0, std=1.0, levels=(0.1, 0.9), level=0.5), outermost=True)
     'Of the test rows, 12.5% lie below the quantile 10% and 87.5% below 90%.'
@@ -238,7 +238,7 @@ def held(metric: Mapping[str, float], target: Interval | Quantiles, outermost: b
     if isinstance(target, Interval):
         wanted, width = percent(target.coverage), _quantity("width", metric["width"])
         within = f"{metric['coverage']:.1%} of the test rows lie within their intervals"
-        return f"{within}, which are to hold {wanted}; the mean width is {width}."
+        return f"{within} (target: {wanted}); the mean width is {width}."
     first, *others = [target.names[0], target.names[-1]] if outermost else target.names
     shares = [f"{metric[f'below {first}']:.1%} lie below the quantile {first}"]
     shares += [f"{metric[f'below {name}']:.1%} below {name}" for name in others]

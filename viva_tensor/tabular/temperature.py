@@ -17,7 +17,7 @@ def sureness(outputs: Float32Array, y: Float32Array, target: Classes, weights: F
     r"""Return the factor of logits [rows, classes] with the least cross-entropy, from 0.1 to 1: one over a temperature.
 
     The logits are those of networks for rows that they did not learn from. A network that tells apart all rows that it
-    learned from is far too sure of others; the most probable class stays the same.
+    learned from is far too sure of others [1]_; the most probable class stays the same.
 
     References
     ----------
