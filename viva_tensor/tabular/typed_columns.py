@@ -193,15 +193,24 @@ def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expecte
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
     """Return a table with columns of numbers read once more, from text, where others have commas before decimals.
 
-    There 1.234 may be a thousand and more; a column that holds 1.5, too, cannot be meant so.
+    There 1.234 may be a thousand and more; a column that holds 1.5, too, cannot be meant so, and shows that in this
+    file points stand before decimals.
     """
-    for name in texts.columns:
-        found = recognise(name, texts[name], writing, ",")
-        notation = found.notation if isinstance(found.notation, Numbers) else PLAIN
+    found = {name: recognise(name, texts[name], writing, ",") for name in texts.columns}
+    pointed = next((name for name, one in found.items() if one.decimal == "."), "")
+    for name, one in found.items():
+        notation = one.notation if isinstance(one.notation, Numbers) else PLAIN
+        if notation.decimal == "," and pointed:
+            words = Words(texts[name])
+            value, row = words.first(np.array(["." in word for word in words.words]))
+            before.notes.append(
+                f"{name}: '.' is taken to stand before decimals, as in {pointed}; row {row} has {value}"
+            )
+            notation = PLAIN
         before.notations[name] = notation
         if notation.decimal == ",":
             before.table[name] = notation.parse(texts[name])
-            before.notes.append(found.note)
+            before.notes.append(one.note)
     return before
 
 
