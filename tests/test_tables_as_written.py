@@ -105,6 +105,10 @@ def test_other_dates_by_their_format(folder):
     assert folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")["r2"] > 0.99
     folder.write("new.csv", "day,n\n31.01.2021,2\n")
     assert folder.predict("new.csv")[0]["predicted"][0] == pytest.approx(30, abs=10)
+    same = [folder.predict("new.csv")[0]]
+    folder.write("new.csv", "day,n\n2021-01-31,2\n")
+    same.append(folder.predict("new.csv")[0])
+    pd.testing.assert_frame_equal(*same)
 
 
 def test_an_open_quote_is_refused_with_its_line(folder):

@@ -219,13 +219,13 @@ def _integer(digits: str) -> int | float:
 class Dates:
     """Dates and times in ISO 8601 (YYYY-MM, YYYY-MM-DD, with a time, with an offset) or in a format of ``strptime``.
 
-    Times with an offset become UTC, and are marked so if all have one. `missing` and the words in MARKERS stand for
-    missing values.
+    Beside a format, those in ISO 8601 are read, too. Times with an offset become UTC, and are marked so if all have
+    one. `missing` and the words in MARKERS stand for missing values.
 
     Examples
     --------
-    >>> Dates("%d.%m.%Y").parse(pd.Series(["31.12.2024", "?"])).dt.year.tolist()
-    [2024.0, nan]
+    >>> Dates("%d.%m.%Y").parse(pd.Series(["31.12.2024", "2023-12-31", "?"])).dt.year.tolist()
+    [2024.0, 2023.0, nan]
     """
 
     format: str = ISO
@@ -241,6 +241,8 @@ class Dates:
         """
         words = Words(column, self.missing)
         times = self.times(words.words)
+        if self.format != ISO:
+            times = times.fillna(Dates().times(words.words))
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
