@@ -330,6 +330,8 @@ def test_new_rows_write_dates_as_training_did_or_are_refused(folder):
         done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
         assert done.exit_code == 2
         assert f"column 'day' must hold dates, not {word!r} in row 0" in done.stderr
+        if word[2:3] == ".":
+            assert "; if values such as '01.02.2024' are dates: --date-format '%d.%m.%Y'" in done.stderr
     folder.write("new.csv", "day\n?\n")
     assert "day: 1 of 1 values are missing, as none was in training" in folder.predict("new.csv")[1]
 

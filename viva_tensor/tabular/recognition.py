@@ -187,7 +187,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
         zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
-        return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
+        return Recognised(None, "; ".join(filter(None, [note, date_hint(words, writing)])))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
@@ -195,7 +195,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
-    hint = f"values such as {season!r} are a year and the next" if season else _date_hint(words, writing)
+    hint = f"values such as {season!r} are a year and the next" if season else date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
 
 
@@ -368,8 +368,14 @@ def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> N
         )
 
 
-def _date_hint(words: Words, writing: Writing) -> str:
-    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known."""
+def date_hint(words: Words, writing: Writing) -> str:
+    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known.
+
+    Examples
+    --------
+    >>> date_hint(Words(pd.Series(["31.12.2024"])), Writing())
+    "if values such as '31.12.2024' are dates: --date-format '%d.%m.%Y'"
+    """
     if writing.date_format:
         return ""
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
@@ -384,4 +390,4 @@ def _date_hint(words: Words, writing: Writing) -> str:
     return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""
 
 
-__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]
+__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "date_hint", "recognise", "recognise_all"]

@@ -15,7 +15,7 @@ from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
-from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
+from viva_tensor.tabular.recognition import Recognised, Writing, date_hint, recognise, recognise_all
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
 from viva_tensor.tabular.words import ERRORS, Words
 
@@ -94,7 +94,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     open_columns = {}
     for name in strings:
         if name in expected.notations:
-            table[name] = expected.notations[name].parse(table[name])
+            table[name] = _as_known(table[name], expected.notations[name], writing)
         elif name in expected.text:
             column, note = _without_errors(table[name])
             # a model finds the category of each form itself, and may tell apart what it would make one here
@@ -114,6 +114,17 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
+    """Return text parsed in its notation; where dates are written otherwise the error tells the format to name."""
+    try:
+        return notation.parse(column)
+    except DataError as error:
+        hint = date_hint(Words(column, notation.missing), writing) if isinstance(notation, Dates) else ""
+        if not hint:
+            raise
+        raise DataError(f"{error}; {hint}") from error
 
 
 def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
