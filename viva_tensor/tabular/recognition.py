@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
@@ -26,7 +27,7 @@ from viva_tensor.tabular.notation import (
     same_unit,
 )
 from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
-from viva_tensor.tabular.words import MARKERS, BoolArray, Words
+from viva_tensor.tabular.words import MARKERS, BoolArray, Words, without_zeros_in
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
@@ -185,6 +186,11 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
+        rows = words.rows
+        if slipped := slips(zip(words.words, rows.tolist(), strict=True)):
+            again = recognise(name, without_zeros_in(column), writing, decimal)
+            note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
+            return again._replace(note=note) if again.notation is not None else again
         zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
         return Recognised(None, "; ".join(filter(None, [note, date_hint(words, writing)])))

@@ -16,8 +16,8 @@ from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
 from viva_tensor.tabular.recognition import Recognised, Writing, date_hint, recognise, recognise_all
-from viva_tensor.tabular.word_forms import is_plain, without_zeros
-from viva_tensor.tabular.words import ERRORS, Words
+from viva_tensor.tabular.word_forms import is_code, is_plain
+from viva_tensor.tabular.words import ERRORS, Words, without_zeros_in
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them
@@ -101,11 +101,12 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
             table[name] = _labels(column, as_written=name in expected.names or expected.only is not None)
             notes += [note] if note else []
         else:
-            open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
+            open_columns[name] = without_zeros_in(table[name]) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, {*shown.decimals, *decimals_told(expected.notations.values())})
     coded = {*shown.codes} - {*expected.numbers}
     for name, one in found.items():
-        if name in coded and isinstance(one.notation, Numbers):
+        # with some of its own at hand, it was judged by them
+        if name in coded and isinstance(one.notation, Numbers) and not any(map(is_code, Words(table[name]).words)):
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
@@ -303,10 +304,6 @@ def _is_text(column: pd.Series[Any]) -> bool:
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
     return kind in {"string", "mixed-integer"}
-
-
-def _without_zeros(value: Any) -> Any:
-    return without_zeros(value) if isinstance(value, str) else value
 
 
 def _stripped(value: Any) -> Any:
