@@ -52,6 +52,8 @@ class Convention(NamedTuple):
         --------
         >>> Convention(",", ".").fits("1.234,5"), Convention(".", ",").fits("1.234,5")
         (True, False)
+        >>> [Convention(".", ",").fits(body) for body in ("1,00,000.5", "12,34,56,789", "100,00,000", "1,00,00")]
+        [True, True, False, False]
         """
         whole, _, decimals = body.partition(self.decimal)
         if (decimals and not decimals.isdigit()) or not (whole or decimals):
@@ -59,8 +61,13 @@ class Convention(NamedTuple):
         if not whole or whole.isdigit():
             return True
         first, *groups = whole.split(self.thousands) if self.thousands else [whole]
-        grouped = bool(groups) and 1 <= len(first) <= 3 and not first.startswith("0")
-        return grouped and all(map(str.isdigit, (first, *groups))) and all(len(group) == 3 for group in groups)
+        if not groups or first.startswith("0") or not all(map(str.isdigit, (first, *groups))):
+            return False
+        *inner, last = map(len, groups)
+        of_three = len(first) <= 3 and all(size == 3 for size in inner)
+        # lakhs and crores: groups of two before the last
+        of_two = self.thousands == "," and inner != [] and len(first) <= 2 and all(size == 2 for size in inner)
+        return last == 3 and (of_three or of_two)
 
     def plain(self, body: str) -> str:
         """Return digits and separators as Python writes the number.
