@@ -317,6 +317,8 @@ class TestTimes:
             (["10:30", "11:00"], [10.5, 11]),
             (["1:30:00", "24:00:00", "126:15:36"], [1.5, 24, 126.26]),
             (["-0:30", "00:00:00.5"], [-0.5, 0.5 / 3600]),
+            (["9:15 AM", "12:30 pm", "12:00 AM", "12:00:00\u202fPM", "11:30 p.m."], [9.25, 12.5, 0, 12, 23.5]),
+            (["08:30", "9:15 PM"], [8.5, 21.25]),
             (["0 days 00:05:00", "1 days 02:00:00", "-1 days +23:30:00.000000"], [5 / 60, 26, -0.5]),
         ],
     )
@@ -331,6 +333,9 @@ class TestTimes:
         with pytest.raises(DataError, match="column 'c' holds times, but not '7:75' in row 20; "):
             found(["7:30"] * 20 + ["7:75"])
         assert found(["7:30", "8:00", "noon", "9:15"])[0] == (None, "c: text, though 75% of its values are times", "")
+        with pytest.raises(DataError, match="column 'c' holds times, but not '13:05 PM' in row 20; "):
+            found(["7:30"] * 20 + ["13:05 PM"])
+        assert normal("9:05 AM") == "9:05 am"
         with pytest.raises(DataError, match="column 'c' must hold times, not '12' in row 1"):
             Times().parse(pd.Series(["7:30", "12"], name="c"))
 

@@ -36,6 +36,7 @@ _ISO_DATE = re.compile(
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+_OF_TWELVE = re.compile(r"(0?[1-9]|1[0-2])(:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)\s?([AaPp])\.?[Mm]\.?")
 _DAYS = re.compile(r"(-?\d{1,9}) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
@@ -272,7 +273,8 @@ class Dates:
 class Times:
     """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
 
-    Before them there may be days, as pandas writes durations: 1 days 02:00:00.
+    Before them there may be days, as pandas writes durations: 1 days 02:00:00. Behind a time of day there may be AM or
+    PM.
 
     `missing` and the words in MARKERS stand for missing values.
 
@@ -308,11 +310,21 @@ class Times:
         [24.0, -0.5, nan, nan, nan]
         >>> Times().hours(["0 days 00:30:00", "-1 days +23:30:00"]).tolist()
         [0.5, -0.5]
+        >>> Times().hours(["12:00 AM", "12:30 pm", "9:15 p.m.", "13:00 PM"]).tolist()
+        [0.0, 12.5, 21.25, nan]
         """
-        return np.array(list(map(_hours, words)), np.float64)
+        return np.array([_hours(_of_day(word)) for word in words], np.float64)
 
     def __str__(self) -> str:
         return "times"
+
+
+def _of_day(word: str) -> str:
+    """Return a clock of twelve hours as one of 24, and other words as they are."""
+    match = _OF_TWELVE.fullmatch(word)
+    if match is None:
+        return word
+    return f"{int(match[1]) % 12 + 12 * (match[3] in 'Pp')}{match[2]}"
 
 
 def _hours(word: str) -> float:
@@ -371,6 +383,8 @@ def is_date(word: str) -> bool:
 
 def is_time(word: str) -> bool:
     """Return whether a word is a time of day or a duration as H:MM, H:MM:SS or with fractions of a second.
+
+    One with AM or PM is none here: the labels of models have those as they were written.
 
     Examples
     --------
