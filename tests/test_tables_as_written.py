@@ -105,6 +105,10 @@ def test_other_dates_by_their_format(folder):
     assert folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")["r2"] > 0.99
     folder.write("new.csv", "day,n\n31.01.2021,2\n")
     assert folder.predict("new.csv")[0]["predicted"][0] == pytest.approx(30, abs=10)
+    same = [folder.predict("new.csv")[0]]
+    folder.write("new.csv", "day,n\n2021-01-31,2\n")
+    same.append(folder.predict("new.csv")[0])
+    pd.testing.assert_frame_equal(*same)
 
 
 def test_an_open_quote_is_refused_with_its_line(folder):
@@ -326,6 +330,8 @@ def test_new_rows_write_dates_as_training_did_or_are_refused(folder):
         done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
         assert done.exit_code == 2
         assert f"column 'day' must hold dates, not {word!r} in row 0" in done.stderr
+        if word[2:3] == ".":
+            assert "; if values such as '01.02.2024' are dates: --date-format '%d.%m.%Y'" in done.stderr
     folder.write("new.csv", "day\n?\n")
     assert "day: 1 of 1 values are missing, as none was in training" in folder.predict("new.csv")[1]
 

@@ -69,6 +69,56 @@ def test_a_zero_before_one_of_many_numbers_is_a_slip(reader, path, slip):
     assert reader(path).table["x"].tolist() == [int(one) for one in numbers]
 
 
+@pytest.mark.parametrize("at", [0, 1500, 2700])
+@pytest.mark.parametrize("marker", ["", "?"])  # beside which Arrow reads text
+def test_a_slip_is_one_wherever_it_stands_and_is_told(reader, path, at, marker):
+    numbers = [str(10 + one % 490) for one in range(ROWS)]
+    numbers[at], numbers[20] = "007", marker
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    source = reader(path)
+    assert source.table["x"].dropna().tolist() == [int(one) for one in numbers if one != marker]
+    told = "1 of 2,999 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart"
+    assert [note for note in source.notes if note.startswith("x: ") and note.endswith(told)]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "feather", "csv"])
+def test_other_files_tell_slips_from_codes_in_the_same_way(tmp_path, suffix):
+    table = pd.DataFrame({"x": ["12", "007", "1500", "260"] * 5, "zip": ["80331", "01067", "80333", "80335"] * 5})
+    path = tmp_path / f"t.{suffix}"
+    match suffix:
+        case "jsonl":
+            table.to_json(path, orient="records", lines=True)
+        case "feather":
+            table.to_feather(path)
+        case _:
+            table.to_csv(path, index=False)
+    source = read(path)
+    assert source.table["x"].tolist() == [12, 7, 1500, 260] * 5
+    assert source.table["zip"].tolist() == table["zip"].tolist()
+    assert sum("5 of 20 values begin with a zero" in note for note in source.notes) == 1
+    assert read(path, expected=Expected(text=["x"])).table["x"].tolist() == table["x"].tolist()
+
+
+def test_numbers_with_decimals_beside_a_slip_are_numbers(reader, path):
+    path.write_text("\n".join(["x,y", *(f"{i}.5,{i}" for i in range(ROWS)), "007,1"]))
+    assert reader(path).table["x"].dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    "words", [["012", "7", "0145"], ["05", "7a", "7b", "12"], ["0x1F", "12", "007"], ["007", "odd"]]
+)
+def test_codes_of_several_lengths_or_beside_other_words_are_kept(reader, path, words):
+    table = pd.DataFrame({"x": words * 3, "y": range(3 * len(words))})
+    table.to_csv(path, index=False)
+    assert reader(path).table["x"].tolist() == table["x"].tolist()
+
+
+def test_first_rows_of_codes_among_many_numbers_are_no_codes(path):
+    numbers = [*(f"{i:04}" for i in range(2500)), *map(str, range(10_000, 30_000))]
+    pd.DataFrame({"x": numbers, "y": range(len(numbers))}).to_csv(path, index=False)
+    assert read(path).table["x"].tolist() == [int(one) for one in numbers]
+
+
 def test_rows_in_blocks_have_the_codes_that_their_sample_has(path, monkeypatch):
     monkeypatch.setattr(streaming, "SAMPLE", 100)
     table = sorted_zips()

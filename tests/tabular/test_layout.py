@@ -8,6 +8,7 @@ import pytest
 
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.expected import Expected
+from viva_tensor.tabular.notation import Numbers
 from viva_tensor.tabular.reading import Reading, read
 from viva_tensor.tabular.recognition import Writing
 
@@ -169,11 +170,20 @@ def test_integers_of_four_digits_are_no_years(reader):
 
 
 def test_a_point_is_between_thousands_where_commas_are_before_decimals(reader):
-    source = reader("a;b;c\n1,5;1.234;0.5\n2,5;12.500;1.5\n")
-    assert rows(source) == [[1.5, 1234, 0.5], [2.5, 12500, 1.5]]
+    source = reader("a;b;c\n1,5;1.234;5\n2,5;12.500;15\n")
+    assert rows(source) == [[1.5, 1234, 5], [2.5, 12500, 15]]
     assert any(
         note.startswith("b: numbers with ',' before decimals and '.' between thousands") for note in source.notes
     )
+
+
+@pytest.mark.parametrize("shown", [("47.1223", "47.7876"), ("0.5", "1.5")])
+def test_a_point_is_before_decimals_where_another_column_shows_it(reader, shown):
+    one, two = shown
+    source = reader(f"a;b;c\n1,5;1.234;{one}\n2,5;12.500;{two}\n")
+    assert rows(source) == [[1.5, 1.234, float(one)], [2.5, 12.5, float(two)]]
+    assert "b: '.' is taken to stand before decimals, as in c; row 0 has '1.234'" in source.notes
+    assert source.notations["b"] == source.notations["c"] == Numbers()
 
 
 def test_words_of_text_are_what_they_are(reader):

@@ -1,22 +1,79 @@
-"""Codes such as 007 below the rows of a text file that its layout was found in: there they would be read as numbers."""
+"""Codes such as 007: which digits that begin with a zero are such, and where a text file has them among numbers."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.notation import number_parts
 from viva_tensor.tabular.word_forms import is_code
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 OF_ONE_LENGTH = 0.95  # of the values of a column of codes
+
+
+class Held(NamedTuple):
+    """The columns that hold codes, and notes of those where digits that begin with a zero are numbers."""
+
+    codes: set[str]
+    notes: tuple[str, ...]
+
+
+def slips(words: Iterable[tuple[str, int]]) -> int:
+    """Return how many values of a column of numbers begin with a zero by a slip; 0 if they are codes.
+
+    They are codes where nearly all values are as long as they, as zip codes are, where half begin so, or beside codes
+    of another form or words that are no numbers: elsewhere a 05 among numbers is a slip.
+
+    Parameters
+    ----------
+    words : iterable of tuple of str and int
+        Words and how many rows hold each as a value.
+
+    Examples
+    --------
+    >>> slips([("12", 3), ("05", 1), ("107", 9)]), slips([("80331", 30), ("01067", 1)]), slips([("05", 1), ("7a", 9)])
+    (1, 0, 0)
+    """
+    zeros: Counter[int] = Counter()
+    lengths: Counter[int] = Counter()
+    for word, count in ((word.strip(), count) for word, count in words if count and word.strip()):
+        digits, code = word.isdecimal(), is_code(word)
+        parts = None if code else number_parts(word)
+        # with a letter behind it, as of house numbers, it may be a code, too
+        if (code and not digits) or not (code or (parts and not parts["suffix"])):
+            return 0
+        lengths[len(word) if digits else 0] += count
+        zeros[len(word)] += count if code else 0
+    return 0 if _are_codes(zeros, lengths) else zeros.total()
+
+
+def slips_note(name: str, count: int, total: int) -> str:
+    """Return what a person should know of values that begin with a zero and are numbers, for a note of the column.
+
+    Examples
+    --------
+    >>> slips_note("x", 3, 3000)
+    "3 of 3,000 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart"
+    """
+    few = f"{count:,} of {total:,} values begin with a zero and are taken as numbers"
+    return f"{few}; --categorical {name!r} keeps them apart"
+
+
+def _are_codes(zeros: Counter[int], lengths: Mapping[int, int]) -> bool:
+    """Return whether digits that begin with a zero are codes; of them and of all values there are so many by length."""
+    total = sum(lengths.values())
+    length = max(lengths, key=lambda one: lengths[one], default=0)
+    of_one_length = zeros[length] > 0 and lengths[length] >= OF_ONE_LENGTH * total
+    return of_one_length or 0 < total <= 2 * zeros.total()
 
 
 def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) -> set[int]:
@@ -85,47 +142,46 @@ def _count(places: IndexArray, start: IndexArray, end: IndexArray) -> IndexArray
     return np.searchsorted(places, end) - np.searchsorted(places, start)
 
 
-def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> set[str]:
-    """Return which text columns hold a code in any of the tables; a month before a year is one where all are such.
+def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
+    """Return which columns of numbers, read as text, hold a code in any table; a month before a year if all are such.
 
-    Digits that begin with a zero are codes where nearly all values are as long as they, as zip codes are: elsewhere a
-    05 among numbers is a slip.
+    Digits that begin with a zero are codes or slips as by :func:`slips`.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> table = pa.table({"zip": ["80331", "01067"], "m": ["10.2020", "01.2021"], "x": ["02.1999", "02.2999"]})
-    >>> sorted(hold_codes([table], ["zip", "m", "x"]))
+    >>> sorted(hold_codes([table], ["zip", "m", "x"]).codes)
     ['m', 'zip']
-    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["80333"], "m": ["1.5"]})], ["zip", "m"]))
+    >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["80333"], "m": ["1.5"]})], ["zip", "m"]).codes)
     ['zip']
-    >>> hold_codes([pa.table({"x": ["12", "05", "107", "260"]})], ["x"])
-    set()
+    >>> hold_codes([pa.table({"x": ["12", "05", "107", "260"]})], ["x"]).notes
+    ("x: 1 of 4 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart",)
     """
     import pyarrow.compute as pc
 
     found: set[str] = set()
     months: set[str] = set()
     others: set[str] = set()
-    digits: dict[str, set[int]] = {name: set() for name in names}  # how many those have that begin with a zero
+    zeros: dict[str, Counter[int]] = {name: Counter() for name in names}  # by their length
     lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
     for table, name in ((table, name) for table in tables for name in names):
         column = table[name]
         begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
-        for code in filter(is_code, pc.unique(begun).to_pylist()):
-            word = code.strip()
-            if word.isdigit():
-                digits[name].add(len(word))
-            else:
+        for one in pc.value_counts(begun).to_pylist():
+            word = one["values"].strip()
+            if is_code(word) and word.isdecimal():
+                zeros[name][len(word)] += one["counts"]
+            elif is_code(word):
                 (months if "." in word else found).add(name)
         whole = column.filter(pc.match_substring_regex(column, r"^\s*\d+\s*$"))
         for one in pc.value_counts(pc.utf8_length(pc.utf8_trim_whitespace(whole))).to_pylist():
             lengths[name][one["values"]] += one["counts"]
+        lengths[name][0] += len(column) - column.null_count - len(whole)
         # of no values at all, Arrow says neither
         if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
             others.add(name)
-    for name, counts in lengths.items():
-        length, count = max(counts.items(), key=lambda one: one[1], default=(0, 0))
-        if length in digits[name] and count >= OF_ONE_LENGTH * counts.total():
-            found.add(name)
-    return found | (months - others)
+    found |= (months - others) | {name for name in names if _are_codes(zeros[name], lengths[name])}
+    slipped = [name for name in names if zeros[name] and name not in found]
+    notes = [f"{one}: {slips_note(one, zeros[one].total(), lengths[one].total())}" for one in slipped]
+    return Held(found, tuple(notes))

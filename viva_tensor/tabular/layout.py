@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
+from viva_tensor.tabular.codes import slips
 from viva_tensor.tabular.notation import Convention, is_date, number_parts
 from viva_tensor.tabular.word_forms import is_code, is_plain
 from viva_tensor.tabular.words import MARKERS
@@ -255,7 +256,9 @@ def _pointed(rows: Sequence[Record]) -> bool:
 
 def _codes(names: Sequence[str], rows: Sequence[Record]) -> tuple[str, ...]:
     columns = zip_longest(*(row.fields for row in rows), fillvalue="")
-    return tuple(name for name, fields in zip(names, columns, strict=False) if any(map(is_code, fields)))
+    named = [(name, fields) for name, fields in zip(names, columns, strict=False) if any(map(is_code, fields))]
+    # slips are read as numbers until all rows are looked at
+    return tuple(name for name, fields in named if not slips(Counter(fields).items()))
 
 
 def _records(sample: str, separator: str) -> list[Record]:

@@ -36,6 +36,7 @@ _ISO_DATE = re.compile(
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
+_OF_TWELVE = re.compile(r"(0?[1-9]|1[0-2])(:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)\s?([AaPp])\.?[Mm]\.?")
 _DAYS = re.compile(r"(-?\d{1,9}) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
@@ -52,6 +53,8 @@ class Convention(NamedTuple):
         --------
         >>> Convention(",", ".").fits("1.234,5"), Convention(".", ",").fits("1.234,5")
         (True, False)
+        >>> [Convention(".", ",").fits(body) for body in ("1,00,000.5", "12,34,56,789", "100,00,000", "1,00,00")]
+        [True, True, False, False]
         """
         whole, _, decimals = body.partition(self.decimal)
         if (decimals and not decimals.isdigit()) or not (whole or decimals):
@@ -59,8 +62,13 @@ class Convention(NamedTuple):
         if not whole or whole.isdigit():
             return True
         first, *groups = whole.split(self.thousands) if self.thousands else [whole]
-        grouped = bool(groups) and 1 <= len(first) <= 3 and not first.startswith("0")
-        return grouped and all(map(str.isdigit, (first, *groups))) and all(len(group) == 3 for group in groups)
+        if not groups or first.startswith("0") or not all(map(str.isdigit, (first, *groups))):
+            return False
+        *inner, last = map(len, groups)
+        of_three = len(first) <= 3 and all(size == 3 for size in inner)
+        # lakhs and crores: groups of two before the last
+        of_two = self.thousands == "," and inner != [] and len(first) <= 2 and all(size == 2 for size in inner)
+        return last == 3 and (of_three or of_two)
 
     def plain(self, body: str) -> str:
         """Return digits and separators as Python writes the number.
@@ -219,13 +227,13 @@ def _integer(digits: str) -> int | float:
 class Dates:
     """Dates and times in ISO 8601 (YYYY-MM, YYYY-MM-DD, with a time, with an offset) or in a format of ``strptime``.
 
-    Times with an offset become UTC, and are marked so if all have one. `missing` and the words in MARKERS stand for
-    missing values.
+    Beside a format, those in ISO 8601 are read, too. Times with an offset become UTC, and are marked so if all have
+    one. `missing` and the words in MARKERS stand for missing values.
 
     Examples
     --------
-    >>> Dates("%d.%m.%Y").parse(pd.Series(["31.12.2024", "?"])).dt.year.tolist()
-    [2024.0, nan]
+    >>> Dates("%d.%m.%Y").parse(pd.Series(["31.12.2024", "2023-12-31", "?"])).dt.year.tolist()
+    [2024.0, 2023.0, nan]
     """
 
     format: str = ISO
@@ -241,6 +249,8 @@ class Dates:
         """
         words = Words(column, self.missing)
         times = self.times(words.words)
+        if self.format != ISO:
+            times = times.fillna(Dates().times(words.words))
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
@@ -263,7 +273,8 @@ class Dates:
 class Times:
     """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
 
-    Before them there may be days, as pandas writes durations: 1 days 02:00:00.
+    Before them there may be days, as pandas writes durations: 1 days 02:00:00. Behind a time of day there may be AM or
+    PM.
 
     `missing` and the words in MARKERS stand for missing values.
 
@@ -299,11 +310,21 @@ class Times:
         [24.0, -0.5, nan, nan, nan]
         >>> Times().hours(["0 days 00:30:00", "-1 days +23:30:00"]).tolist()
         [0.5, -0.5]
+        >>> Times().hours(["12:00 AM", "12:30 pm", "9:15 p.m.", "13:00 PM"]).tolist()
+        [0.0, 12.5, 21.25, nan]
         """
-        return np.array(list(map(_hours, words)), np.float64)
+        return np.array([_hours(_of_day(word)) for word in words], np.float64)
 
     def __str__(self) -> str:
         return "times"
+
+
+def _of_day(word: str) -> str:
+    """Return a clock of twelve hours as one of 24, and other words as they are."""
+    match = _OF_TWELVE.fullmatch(word)
+    if match is None:
+        return word
+    return f"{int(match[1]) % 12 + 12 * (match[3] in 'Pp')}{match[2]}"
 
 
 def _hours(word: str) -> float:
@@ -362,6 +383,8 @@ def is_date(word: str) -> bool:
 
 def is_time(word: str) -> bool:
     """Return whether a word is a time of day or a duration as H:MM, H:MM:SS or with fractions of a second.
+
+    One with AM or PM is none here: the labels of models have those as they were written.
 
     Examples
     --------

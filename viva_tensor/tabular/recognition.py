@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
@@ -26,7 +27,7 @@ from viva_tensor.tabular.notation import (
     same_unit,
 )
 from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
-from viva_tensor.tabular.words import MARKERS, BoolArray, Words
+from viva_tensor.tabular.words import MARKERS, BoolArray, Words, without_zeros_in
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
@@ -185,9 +186,14 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     share = _share(words, lambda some: _fit_numbers(some, words.rows))
     code = next(filter(is_code, words.words), "")
     if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
+        rows = words.rows
+        if slipped := slips(zip(words.words, rows.tolist(), strict=True)):
+            again = recognise(name, without_zeros_in(column), writing, decimal)
+            note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
+            return again._replace(note=note) if again.notation is not None else again
         zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
-        return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
+        return Recognised(None, "; ".join(filter(None, [note, date_hint(words, writing)])))
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
@@ -195,7 +201,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
-    hint = f"values such as {season!r} are a year and the next" if season else _date_hint(words, writing)
+    hint = f"values such as {season!r} are a year and the next" if season else date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
 
 
@@ -368,8 +374,14 @@ def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> N
         )
 
 
-def _date_hint(words: Words, writing: Writing) -> str:
-    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known."""
+def date_hint(words: Words, writing: Writing) -> str:
+    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known.
+
+    Examples
+    --------
+    >>> date_hint(Words(pd.Series(["31.12.2024"])), Writing())
+    "if values such as '31.12.2024' are dates: --date-format '%d.%m.%Y'"
+    """
     if writing.date_format:
         return ""
     some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
@@ -384,4 +396,4 @@ def _date_hint(words: Words, writing: Writing) -> str:
     return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""
 
 
-__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]
+__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "date_hint", "recognise", "recognise_all"]

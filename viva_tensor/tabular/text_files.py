@@ -115,11 +115,14 @@ class TextFile:
         yield self.read(strings, point)[0]
 
     def find_codes(self, numbers: Sequence[str], point: str) -> tuple[str, ...]:
-        """Return the columns of numbers that hold a code in any row."""
+        """Return the columns of numbers that hold a code in any row, and note those where such values are numbers."""
         columns = {self.layout.names.index(name) for name in numbers}
         some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
-        held = hold_codes(self.blocks(some, point), some) if some else ()
-        return tuple(name for name in some if name in held)
+        if not some:
+            return ()
+        held = hold_codes(self.blocks(some, point), some)
+        self.layout = replace(self.layout, notes=(*self.layout.notes, *held.notes))
+        return tuple(name for name in some if name in held.codes)
 
     def codes(self, expected: Expected) -> set[str]:
         """Return the columns of codes, less those that are said to be numbers."""

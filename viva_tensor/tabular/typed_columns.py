@@ -15,9 +15,9 @@ from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
-from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
-from viva_tensor.tabular.word_forms import is_plain, without_zeros
-from viva_tensor.tabular.words import ERRORS, Words
+from viva_tensor.tabular.recognition import Recognised, Writing, date_hint, recognise, recognise_all
+from viva_tensor.tabular.word_forms import is_code, is_plain
+from viva_tensor.tabular.words import ERRORS, Words, without_zeros_in
 
 SOME = 0.3  # of integers that are dates, if those that begin with a zero look like none
 PROBE = 1000  # of them
@@ -94,18 +94,19 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     open_columns = {}
     for name in strings:
         if name in expected.notations:
-            table[name] = expected.notations[name].parse(table[name])
+            table[name] = _as_known(table[name], expected.notations[name], writing)
         elif name in expected.text:
             column, note = _without_errors(table[name])
             # a model finds the category of each form itself, and may tell apart what it would make one here
             table[name] = _labels(column, as_written=name in expected.names or expected.only is not None)
             notes += [note] if note else []
         else:
-            open_columns[name] = table[name].map(_without_zeros) if name in expected.numbers else table[name]
+            open_columns[name] = without_zeros_in(table[name]) if name in expected.numbers else table[name]
     found = recognise_all(open_columns, writing, {*shown.decimals, *decimals_told(expected.notations.values())})
     coded = {*shown.codes} - {*expected.numbers}
     for name, one in found.items():
-        if name in coded and isinstance(one.notation, Numbers):
+        # with some of its own at hand, it was judged by them
+        if name in coded and isinstance(one.notation, Numbers) and not any(map(is_code, Words(table[name]).words)):
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
@@ -114,6 +115,17 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
+    """Return text parsed in its notation; where dates are written otherwise the error tells the format to name."""
+    try:
+        return notation.parse(column)
+    except DataError as error:
+        hint = date_hint(Words(column, notation.missing), writing) if isinstance(notation, Dates) else ""
+        if not hint:
+            raise
+        raise DataError(f"{error}; {hint}") from error
 
 
 def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
@@ -193,15 +205,24 @@ def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expecte
 def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
     """Return a table with columns of numbers read once more, from text, where others have commas before decimals.
 
-    There 1.234 may be a thousand and more; a column that holds 1.5, too, cannot be meant so.
+    There 1.234 may be a thousand and more; a column that holds 1.5, too, cannot be meant so, and shows that in this
+    file points stand before decimals.
     """
-    for name in texts.columns:
-        found = recognise(name, texts[name], writing, ",")
-        notation = found.notation if isinstance(found.notation, Numbers) else PLAIN
+    found = {name: recognise(name, texts[name], writing, ",") for name in texts.columns}
+    pointed = next((name for name, one in found.items() if one.decimal == "."), "")
+    for name, one in found.items():
+        notation = one.notation if isinstance(one.notation, Numbers) else PLAIN
+        if notation.decimal == "," and pointed:
+            words = Words(texts[name])
+            value, row = words.first(np.array(["." in word for word in words.words]))
+            before.notes.append(
+                f"{name}: '.' is taken to stand before decimals, as in {pointed}; row {row} has {value}"
+            )
+            notation = PLAIN
         before.notations[name] = notation
         if notation.decimal == ",":
             before.table[name] = notation.parse(texts[name])
-            before.notes.append(found.note)
+            before.notes.append(one.note)
     return before
 
 
@@ -283,10 +304,6 @@ def _is_text(column: pd.Series[Any]) -> bool:
     if kind == "mixed":
         return bool(column.dropna().map(lambda value: isinstance(value, str | int | float)).all())
     return kind in {"string", "mixed-integer"}
-
-
-def _without_zeros(value: Any) -> Any:
-    return without_zeros(value) if isinstance(value, str) else value
 
 
 def _stripped(value: Any) -> Any:

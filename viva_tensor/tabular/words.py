@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.word_forms import without_zeros
 
 # These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
 ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
@@ -71,3 +72,14 @@ class Words:
         rows = int(self.counts[which].sum())
         more = f" (one of {rows:,} such rows)" if rows > 1 else ""
         return "{} in row {}".format(*self.first(which)) + more
+
+
+def without_zeros_in(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column whose texts lack the zeros that their digits begin with.
+
+    Examples
+    --------
+    >>> without_zeros_in(pd.Series(["007", "12", 5])).tolist()
+    ['7', '12', 5]
+    """
+    return column.map(lambda value: without_zeros(value) if isinstance(value, str) else value)
