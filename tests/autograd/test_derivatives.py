@@ -202,8 +202,12 @@ def test_mistakes_are_named():
         gradient(tape, y, other, [1.0, 1.0])
     with pytest.raises(error.InvalidValue, match="gradient: no inputs"):
         gradient(tape, y, ())
-    with pytest.raises(error.InvalidValue, match="got 1 values for 2 variables"):
+    with pytest.raises(error.InvalidValue, match="gradient: got 1 seed for 2 outputs; give one seed for each output"):
         gradient(tape, (y, y), x, [[1.0, 1.0]])
+    with pytest.raises(error.InvalidValue, match="jvp: got 2 tangents for 1 input; give one tangent for each input"):
+        jvp(tape, y, (x,), [[1.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(error.InvalidValue, match="gradient: got a float for 2 outputs"):
+        gradient(tape, (y, y), x, 1.0)
     with pytest.raises(error.InvalidValue, match="jvp: an input has no tangent"):
         jvp(tape, y, x, None)
     with pytest.raises(error.InvalidValue, match="gradient: got list where a tape belongs"):

@@ -318,11 +318,13 @@ def _given(operation: str, variables: Sequence[Variable], given: Variables, valu
         return [None] * len(variables)
     if isinstance(given, Variable):
         return [values]
+    name, whose = ("seed", "output") if operation == "gradient" else ("tangent", "input")
     single = isinstance(values, (Variable, np.ndarray, dict, str)) or not is_iterable(values)
     found = [] if single else list(values)
     if single or len(found) != len(variables):
-        got = type(values).__name__ if single else f"{len(found)} values"
-        raise InvalidValue(f"got {got} for {len(variables)} variables", operation=operation, hint="give one for each")
+        got = f"a {type(values).__name__}" if single else f"{len(found)} {name}{'s' * (len(found) != 1)}"
+        wanted = f"{len(variables)} {whose}{'s' * (len(variables) != 1)}"
+        raise InvalidValue(f"got {got} for {wanted}", operation=operation, hint=f"give one {name} for each {whose}")
     return found
 
 
