@@ -188,6 +188,18 @@ def test_constants_and_intermediate_results_may_be_inputs():
     assert jvp(tape, y, y, np.ones(2)).value.data.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("row", "gradients", "tangents"),
+    [([-np.inf, -np.inf], [np.nan, np.nan], [0, 0]), ([np.inf, 1.0], [0, 0], [np.nan, 0])],
+)
+def test_logsumexp_of_infinite_elements_is_as_documented_in_both_modes(row, gradients, tangents):
+    x, tape = new_variable(new_tape(), row)
+    y, tape = autograd.logsumexp(tape, x)
+    assert np.array_equal(gradient(tape, y, x).value.data, gradients, equal_nan=True)
+    found = [jvp(tape, y, x, unit).value.data for unit in np.eye(2, dtype="f4")]
+    assert np.array_equal(found, tangents, equal_nan=True)
+
+
 def test_mistakes_are_named():
     x, tape = new_variable(new_tape(), [1.0, 2.0])
     y, tape = autograd.mul(tape, x, x)
