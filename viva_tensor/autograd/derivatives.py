@@ -367,7 +367,8 @@ def _returned(recorder: Recorder, given: Variables, found: tuple[Variable, ...])
 def _of_shape(tape: Tape, array: np.ndarray[Any, Any], variable: Variable) -> Traced[Variable]:
     """Record an array of the shape of a variable, which programs refuse if the variable has another shape there."""
     constant, tape = new_constant(tape, array)
-    return record(tape, operations.BROADCAST, constant, variable, exact=True)
+    exact = "jacobian", "give as many rows as were recorded"
+    return record(tape, operations.BROADCAST, constant, variable, exact=exact)
 
 
 def _units(variable: Variable) -> Iterator[np.ndarray[Any, Any]]:
