@@ -188,6 +188,18 @@ def test_constants_and_intermediate_results_may_be_inputs():
     assert jvp(tape, y, y, np.ones(2)).value.data.tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("row", "gradients", "tangents"),
+    [([-np.inf, -np.inf], [np.nan, np.nan], [0, 0]), ([np.inf, 1.0], [0, 0], [np.nan, 0])],
+)
+def test_logsumexp_of_infinite_elements_is_as_documented_in_both_modes(row, gradients, tangents):
+    x, tape = new_variable(new_tape(), row)
+    y, tape = autograd.logsumexp(tape, x)
+    assert np.array_equal(gradient(tape, y, x).value.data, gradients, equal_nan=True)
+    found = [jvp(tape, y, x, unit).value.data for unit in np.eye(2, dtype="f4")]
+    assert np.array_equal(found, tangents, equal_nan=True)
+
+
 def test_mistakes_are_named():
     x, tape = new_variable(new_tape(), [1.0, 2.0])
     y, tape = autograd.mul(tape, x, x)
@@ -202,8 +214,12 @@ def test_mistakes_are_named():
         gradient(tape, y, other, [1.0, 1.0])
     with pytest.raises(error.InvalidValue, match="gradient: no inputs"):
         gradient(tape, y, ())
-    with pytest.raises(error.InvalidValue, match="got 1 values for 2 variables"):
+    with pytest.raises(error.InvalidValue, match="gradient: got 1 seed for 2 outputs; give one seed for each output"):
         gradient(tape, (y, y), x, [[1.0, 1.0]])
+    with pytest.raises(error.InvalidValue, match="jvp: got 2 tangents for 1 input; give one tangent for each input"):
+        jvp(tape, y, (x,), [[1.0, 1.0], [1.0, 1.0]])
+    with pytest.raises(error.InvalidValue, match="gradient: got a float for 2 outputs"):
+        gradient(tape, (y, y), x, 1.0)
     with pytest.raises(error.InvalidValue, match="jvp: an input has no tangent"):
         jvp(tape, y, x, None)
     with pytest.raises(error.InvalidValue, match="gradient: got list where a tape belongs"):

@@ -162,8 +162,64 @@ def test_indices_may_be_an_input():
         wanted = np.zeros((3, 3, 2))
         wanted[np.arange(3), places] = 1
         assert np.array_equal(forward(np.array(places, float)), wanted)
-    with pytest.raises(error.TensorError):
-        forward(np.array([0.0, 1.0]))
+    assert np.array_equal(forward(np.array([0.0, 1.0])), [[[1, 1], [0, 0], [0, 0]], [[0, 0], [1, 1], [0, 0]]])
+
+
+def taken(tape, table, ids, weights):
+    rows, tape = autograd.take(tape, table, ids)
+    weighted, tape = autograd.mul(tape, rows, weights)
+    return autograd.sum(tape, weighted, axis=1)
+
+
+def joined_and_taken(tape, table, ids, weights):
+    flat, tape = autograd.reshape(tape, ids, (-1,))
+    rows, tape = autograd.sequence(autograd.take(tape, table, flat), nn.tanh)
+    return autograd.sum(tape, rows, axis=1)
+
+
+def bagged(tape, table, ids, weights):
+    sums, tape = autograd.sequence(autograd.embedding_bag(tape, table, ids, weights), nn.tanh)
+    return autograd.sum(tape, sums, axis=1)
+
+
+@pytest.mark.parametrize("recorded_rows", [0, 1, 2, 5])
+@pytest.mark.parametrize(
+    ("function", "shape"), [(taken, (4,)), (joined_and_taken, (4, 2)), (bagged, (4, 2))], ids=["take", "joined", "bag"]
+)
+def test_gradients_of_tables_follow_other_batches(function, shape, recorded_rows, rng):
+    table = rng.standard_normal(shape)
+
+    def gradients(rows):
+        ids, weights = rng.integers(-4 if function is not bagged else 0, 4, (rows, 3)), rng.standard_normal((rows, 3))
+        i, w, t, tape = recorded(ids.astype(float), weights, table, constants=2)
+        losses, tape = function(tape, t, i, w)
+        return (i, w), *autograd.per_example_gradients(tape, losses, t)
+
+    inputs, found, tape = gradients(recorded_rows)
+    forward = program.compile_forward(tape, output=found, inputs=inputs[: 1 + (function is not joined_and_taken)])
+    for rows in (0, 1, 2, 7):
+        inputs, wanted, _ = gradients(rows)
+        given = [one.data for one in inputs][: 1 + (function is not joined_and_taken)]
+        np.testing.assert_array_equal(forward(*given), wanted.data, strict=True)
+
+
+@pytest.mark.parametrize("function", ["take", "matmul"])
+def test_a_recorded_row_that_other_batches_would_repeat_is_refused(function, rng):
+    ids, x, w, tape = recorded(np.array([[1.0, 0.0]]), np.ones((1, 2)), rng.standard_normal((2, 2)), constants=2)
+    if function == "take":
+        rows, tape = autograd.take(tape, w, ids)
+        h, tape = autograd.sum(tape, rows, axis=1)
+    else:
+        h, tape = autograd.matmul(tape, ids, w)
+    both, tape = autograd.mul(tape, h, x)
+    losses, tape = autograd.sum(tape, both, axis=1)
+    found, tape = autograd.per_example_gradients(tape, losses, w)
+    forward = program.compile_forward(tape, output=found, inputs=(x,))
+    assert np.array_equal(forward(x.data), found.data)
+    with pytest.raises(
+        error.InvalidShape, match=r"^per_example_gradients: \(1, 2\) for \(3, 2\).*make inputs of what has that many"
+    ):
+        forward(np.ones((3, 2)))
 
 
 def test_many_parts_are_joined(rng):

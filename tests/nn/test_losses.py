@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from support.tapes import recorded
 
 from viva_tensor import error, nn
 from viva_tensor.autograd import backward, new_constant, new_tape, new_variable
+from viva_tensor.program import compile_forward
 
 LOSSES = {
     "mse": (nn.mse_loss, lambda p, t: (p - t) ** 2),
@@ -50,6 +52,32 @@ def test_reductions_and_weights(name, shape, rng):
     assert masked[0] == pytest.approx(without[0], rel=1e-13)
     assert np.allclose(masked[1][rest], without[1], rtol=1e-13)
     assert not masked[1][2].any()
+
+
+OF_TWO = [
+    nn.mse_loss, nn.mae_loss, nn.huber_loss, nn.log_cosh_loss, nn.quantile_loss, nn.binary_cross_entropy,
+    nn.cross_entropy, nn.kl_divergence, nn.focal_loss, nn.poisson_loss, nn.gamma_loss,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded_rows", [1, 2])
+@pytest.mark.parametrize("loss", OF_TWO)
+def test_programs_refuse_other_rows_than_those_of_recorded_weights(loss, recorded_rows, rng):
+    """The sum of the weights would not be that of the rows, if the weight of a single one were repeated."""
+    arrays = (
+        rng.standard_normal((recorded_rows, 3)),
+        rng.dirichlet(np.ones(3), recorded_rows),
+        rng.random(recorded_rows),
+    )
+    *both, weights, tape = recorded(*arrays, constants=3)
+    mean, tape = loss(tape, *both, sample_weight=weights)
+    more = [np.repeat(array[:1], 8, axis=0) for array in arrays]
+    found = compile_forward(tape, output=mean, inputs=(*both, weights))(*more)
+    assert found == pytest.approx(value(loss, *more)[0], rel=1e-13)
+    forward = compile_forward(tape, output=mean, inputs=both)
+    assert forward(*arrays[:2]) == mean.data
+    with pytest.raises(error.InvalidShape, match=rf"{loss.__name__}: .*into inputs, also sample_weight"):
+        forward(*more[:2])
 
 
 def test_cross_entropy_with_weights(rng):

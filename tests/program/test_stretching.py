@@ -1,5 +1,8 @@
 """Axes that were joined, parted or reversed, in programs and ONNX models for other numbers of rows than recorded."""
 
+import copy
+import pickle
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -164,6 +167,44 @@ def test_what_remains_beside_the_rows_says_nothing_of_others(rng):
     np.testing.assert_array_equal(predict(x.data), y.data)
     with pytest.raises(error.InvalidShape, match=r"which says nothing of other rows.*on the first axis"):
         predict(rng.standard_normal((8, 5, 8)))
+
+
+def test_a_size_beside_an_open_one_follows_the_rows_if_it_is_as_many(rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 6)))
+    y, tape = autograd.reshape(tape, x, (4, 3, -1))
+    X = rng.standard_normal((7, 6))
+    found = program.compile_forward(tape, output=y, inputs=(x,))(X)
+    np.testing.assert_array_equal(found, X.reshape(7, 3, 2), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shapes"),
+    [
+        ((2, 4), [(4, -1)]),  # NumPy makes four rows of any number
+        ((3, 4), [(4, -1)]),
+        ((2, 6), [(-1,), (4, -1)]),
+        ((1, 6), [(-1,), (1, -1)]),
+        ((1, 6, 2), [(-1, 2), (1, -1, 2)]),
+    ],
+)
+def test_a_size_beside_an_open_one_is_not_guessed_to_follow_the_rows(recorded, shapes, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal(recorded))
+    y = x
+    for shape in shapes:
+        y, tape = autograd.reshape(tape, y, shape)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    np.testing.assert_array_equal(predict(x.data), y.data)
+    with pytest.raises(error.InvalidShape, match="which says nothing of other rows"):
+        predict(rng.standard_normal((8, *recorded[1:])))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies_of_programs_know_which_size_was_open(copied, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((2, 4)))
+    y, tape = autograd.reshape(tape, x, (4, -1))
+    predict = copied(program.compile_forward(tape, output=y, inputs=(x,)))
+    with pytest.raises(error.InvalidShape, match="which says nothing of other rows"):
+        predict(rng.standard_normal((8, 4)))
 
 
 def test_fixed_sizes_are_parted_elsewhere_than_they_were_joined(rng):

@@ -118,8 +118,8 @@ def test_the_same_bits_on_any_number_of_threads(rows, rng):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        (([[0, 3]], [[1.0, 2.0]], 3), InvalidValue, r"indices\[0, 1\] is 3.0, wanted a whole number from 0 to 2"),
-        (([[0, -1]], [[1.0, 2.0]], 3), InvalidValue, r"indices\[0, 1\] is -1.0"),
+        (([[0, 3]], [[1.0, 2.0]], 3), IndexOutOfBounds, r"^SparseRows: index 3 is out of bounds for size 3; .* 0 to 2"),
+        (([[0, -1]], [[1.0, 2.0]], 3), IndexOutOfBounds, r"index -1 is out of bounds .*indices\[0, 1\]"),
         (([[0.5]], [[1.0]], 3), InvalidValue, r"indices\[0, 0\] is 0.5"),
         (([[np.nan]], [[1.0]], 3), InvalidValue, r"indices\[0, 0\] is nan"),
         (([[0]], [[1.0, 2.0]], 3), InvalidShape, r"indices have shape \(1, 1\), values \(1, 2\)"),

@@ -318,11 +318,13 @@ def _given(operation: str, variables: Sequence[Variable], given: Variables, valu
         return [None] * len(variables)
     if isinstance(given, Variable):
         return [values]
+    name, whose = ("seed", "output") if operation == "gradient" else ("tangent", "input")
     single = isinstance(values, (Variable, np.ndarray, dict, str)) or not is_iterable(values)
     found = [] if single else list(values)
     if single or len(found) != len(variables):
-        got = type(values).__name__ if single else f"{len(found)} values"
-        raise InvalidValue(f"got {got} for {len(variables)} variables", operation=operation, hint="give one for each")
+        got = f"a {type(values).__name__}" if single else f"{len(found)} {name}{'s' * (len(found) != 1)}"
+        wanted = f"{len(variables)} {whose}{'s' * (len(variables) != 1)}"
+        raise InvalidValue(f"got {got} for {wanted}", operation=operation, hint=f"give one {name} for each {whose}")
     return found
 
 
@@ -365,7 +367,8 @@ def _returned(recorder: Recorder, given: Variables, found: tuple[Variable, ...])
 def _of_shape(tape: Tape, array: np.ndarray[Any, Any], variable: Variable) -> Traced[Variable]:
     """Record an array of the shape of a variable, which programs refuse if the variable has another shape there."""
     constant, tape = new_constant(tape, array)
-    return record(tape, operations.BROADCAST, constant, variable, exact=True)
+    exact = "jacobian", "give as many rows as were recorded"
+    return record(tape, operations.BROADCAST, constant, variable, exact=exact)
 
 
 def _units(variable: Variable) -> Iterator[np.ndarray[Any, Any]]:

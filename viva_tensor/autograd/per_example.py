@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.derivatives import Recorder, between, named
 from viva_tensor.autograd.operations import Operation
@@ -23,7 +21,8 @@ def per_example_gradients(tape: Tape, losses: Variable, inputs: Variables) -> Tr
     r"""Record the gradient of each example's loss, :math:`\partial \ell_i / \partial x` for all i.
 
     That is the Jacobian of the losses, for the price of about one gradient: where an input meets the batch, such as a
-    weight in a layer, its gradient is not summed over the rows [1]_.
+    weight in a layer, its gradient is not summed over the rows [1]_. Programs take other numbers of rows than were
+    recorded, with inputs for all that has the rows.
 
     Parameters
     ----------
@@ -101,9 +100,18 @@ class _Walk:
         """Return the gradients of an input, zeros if there are none."""
         if variable.id in self._by_example:
             return self._by_example[variable.id]
-        do = self.recorder.do  # of the losses and the input, so that programs know how many rows there are
-        column = do(operations.RESHAPE, self._losses, shape=operations.OpenSize((self._count, *[1] * variable.ndim)))
+        return self._zeros(variable, variable.ndim + 1)
+
+    def _zeros(self, variable: Variable, dimensions: int) -> Variable:
+        """Return zeros with a row for each loss, to the shape of which the variable would be repeated."""
+        do = self.recorder.do  # of the losses and the variable, so that programs know how many rows there are
+        column = self._column(self._losses, dimensions)
         return do(operations.ADD, do(operations.BROADCAST, 0.0, column), do(operations.BROADCAST, 0.0, variable))
+
+    def _column(self, vector: Variable, dimensions: int) -> Variable:
+        """Return one number for each loss with axes of size 1 behind."""
+        shape = operations.OpenSize((self._count, *[1] * (dimensions - 1)))
+        return self.recorder.do(operations.RESHAPE, vector, shape=shape)
 
     def back(self, node: Node) -> None:
         """Pass the gradient of a node's output on to its operands."""
@@ -116,6 +124,9 @@ class _Walk:
         grad = self._found.get(output.id)
         if grad is None:
             return
+        if self._count == 1:  # in programs, what stays a single row would have the sum over all of them
+            exact = "per_example_gradients", "give as many rows as were recorded, or make inputs of what has that many"
+            grad = self.recorder.do(operations.BROADCAST, grad, self._zeros(grad, grad.ndim), exact=exact)
         for index, (one, rule) in enumerate(zip(node.inputs, node.operation.gradients, strict=True)):
             if rule is None:
                 continue
@@ -183,16 +194,20 @@ class _Walk:
         table, indices, *weights = node.inputs
         if not (indices.ndim and indices.shape[0] == self._count):
             raise _mixed(node, f"takes rows at indices of shape {indices.shape}")
-        do, size = self.recorder.do, table.shape[0]
-        first = np.arange(self._count, dtype=np.float64).reshape(-1, *[1] * (indices.ndim - 1)) * size
-        wrapped = do(operations.SCALE, do(operations.LESS, indices, 0.0), factor=float(size))
-        places = do(operations.ADD, do(operations.ADD, indices, wrapped), self.recorder.constant(first))
-        tables = self.recorder.constant(np.zeros((self._count * size, *table.shape[1:])))
+        do, size = self.recorder.do, float(table.shape[0])
+        ends = do(operations.CUMSUM, do(operations.BROADCAST, size, self._losses), axis=0, starts=())
+        first = self._column(do(operations.SUB, ends, size), indices.ndim)
+        wrapped = do(operations.SCALE, do(operations.LESS, indices, 0.0), factor=size)
+        places = do(operations.ADD, do(operations.ADD, indices, wrapped), first)
+        tables = self._zeros(table, table.ndim + 1)
+        joined = [(0, 1), *((axis,) for axis in range(2, tables.ndim))]
+        shape = operations.JoinedAxes((self._count * table.shape[0], *table.shape[1:]), tuple(joined))
+        whole = do(operations.RESHAPE, tables, shape=shape)
         if weights:
-            added = do(operations.EMBEDDING_BAG_BACKWARD, grad, tables, places, *weights)
+            added = do(operations.EMBEDDING_BAG_BACKWARD, grad, whole, places, *weights)
         else:
-            added = do(operations.TAKE_BACKWARD, grad, tables, places, axis=0)
-        return do(operations.RESHAPE, added, shape=(self._count, *table.shape))
+            added = do(operations.TAKE_BACKWARD, grad, whole, places, axis=0)
+        return do(operations.RESHAPE_BACKWARD, added, tables)
 
     def _through_shared(self, node: Node, grad: Variable) -> None:
         """Pass gradients on through an operation on what all examples share."""

@@ -205,7 +205,9 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axes = None, keepdims: b
 def logsumexp(tape: Tape, x: Variable, axis: Axes = None, keepdims: bool = False) -> Traced[Variable]:
     r"""Record :math:`\ln \sum e^{x}` over all elements or over the given axes, without overflow.
 
-    The gradient is the softmax; where all elements are -∞, it is NaN, and where one is ∞, 0.
+    The gradient is the softmax; where all elements are -∞, it is NaN, and where one is ∞, 0. In forward mode, as of
+    :func:`jvp` and where :func:`jacobian` uses it, the tangent is 0 where all elements are -∞, and NaN where one that
+    moves is ∞.
 
     Raises
     ------

@@ -67,6 +67,10 @@ def frozen(axis: Axes) -> Axes:
 def reshape(tape: Tape, x: Variable, shape: Whole | Sequence[Whole] | IntegerArray) -> Traced[Variable]:
     """Record the elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
 
+    Programs take other numbers of rows if -1 is the first size, or if the first size is as many as were recorded, more
+    than one: it then has the rows. Without a -1, a multiple of them follows, too. Axes that were joined before are
+    parted as they were, beside a -1 only where each size that follows the rows is as many. Other shapes are refused.
+
     Raises
     ------
     InvalidShape
@@ -88,8 +92,10 @@ def reshape(tape: Tape, x: Variable, shape: Whole | Sequence[Whole] | IntegerArr
     except (OverflowError, ValueError, TypeError) as reason:
         hint = "one axis may be -1"
         raise InvalidShape(f"{data.shape} to {shown(shape)}: {reason}", operation="reshape", hint=hint) from None
-    free = sizes[:1] == (-1,)
-    return record(tape, operations.RESHAPE, x, shape=operations.OpenSize(wanted) if free else wanted)
+    if -1 in sizes:
+        place = sizes.index(-1)
+        wanted = operations.OpenLater(wanted, place) if place else operations.OpenSize(wanted)
+    return record(tape, operations.RESHAPE, x, shape=wanted)
 
 
 def slice(tape: Tape, x: Variable, index: Any) -> Traced[Variable]:

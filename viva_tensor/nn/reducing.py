@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from viva_tensor import autograd
-from viva_tensor.autograd import Tape, Traced, Variable
+from viva_tensor.autograd import Tape, Traced, Variable, operations, record
 from viva_tensor.autograd.tape import node_of
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Array, same_shape
@@ -54,6 +54,12 @@ def reduced(
     if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
+    if reduction == "mean":  # the sum of one weight would not be that of the rows for which it is repeated
+        exact = (
+            operation,
+            "give as many rows as recorded, or put all that has rows into inputs, also sample_weight",
+        )
+        sample_weight, tape = record(tape, operations.BROADCAST, sample_weight, losses, exact=exact)
     weighted, tape = autograd.mul(tape, losses, sample_weight)
     total, tape = autograd.sum(tape, weighted)
     if reduction == "sum":

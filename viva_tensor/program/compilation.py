@@ -52,7 +52,7 @@ def compile_step(
         What the optimiser changes. Everything else that is not an input stays as recorded.
     inputs : sequence of Variable
         Leaves that each call replaces, from 1 to 16. The first that has axes says how many rows a batch has; those with
-        as many rows change with it.
+        as many rows change with it. :func:`viva_tensor.autograd.reshape` says which of its sizes do.
     optimizer : SGD, Adam, AdamW, RMSprop or Lion
     factors : Factors, or a tree of them, optional
         Factors of rate and decay for some parameters: a tree like ``params``, in which one record may stand for a

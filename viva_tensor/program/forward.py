@@ -152,7 +152,8 @@ def compile_forward(tape: Tape, *, output: Variable | Sequence[Variable], inputs
         recorded are outputs like any other.
     inputs : sequence of Variable
         Leaves that each call replaces, at most 16; everything else stays as recorded. The first that has axes says how
-        many rows a batch has; those with as many rows change with it.
+        many rows a batch has; those with as many rows change with it. :func:`viva_tensor.autograd.reshape` says which
+        of its sizes do.
 
     Returns
     -------

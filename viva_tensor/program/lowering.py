@@ -86,12 +86,9 @@ def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
     given, recorded = (variable.data.shape for variable in node.inputs)
     if given != recorded or seed.shape == whole.shape:
         return
-    if node.attributes.get("exact"):
-        raise InvalidShape(
-            f"{whole.shape}, recorded as {recorded}, element by element",
-            operation="jacobian",
-            hint="give as many rows as were recorded",
-        )
+    if exact := node.attributes.get("exact"):
+        got, (operation, hint) = f"{seed.shape} for {whole.shape}, both recorded as {recorded}", exact
+        raise InvalidShape(got, operation=operation, hint=hint)
     fits = all(size in (1, now) for size, now in zip(seed.shape, whole.shape, strict=True))
     if seed.buffer.kind == "constant" and not fits:
         raise InvalidShape(

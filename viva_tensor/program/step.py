@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -297,6 +298,10 @@ class Step:
         """Set all rates, or the learning rate that a schedule gave beside the others, for the next step."""
         self._rule.lr, self._rule.decay, factor = numbers_of(given, self._optimizer, self._rates, step)
         self._dropout_factor[...] = factor
+
+    def __copy__(self) -> Self:
+        shared = {id(one): one for one in (self._source, self._tree)}  # no step changes them, but it does its generator
+        return deepcopy(self, shared)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (type(self), self._made(), self.state(), self._rates)

@@ -76,7 +76,8 @@ class Stretching:
         """Return a recorded shape for another number of rows.
 
         -1 is what remains, other rows only if the sizes after it divide what comes after the axis of rows; a multiple
-        of the rows goes along; and axes that were joined before are parted as they were, if -1 says nothing else.
+        of the rows goes along, beside a -1 only their number; and axes that were joined before are parted as they were,
+        if -1 says nothing else.
         """
         recorded, shape = x.shape, self._shape_of(x.id)
         if isinstance(wanted, operations.JoinedAxes):
@@ -89,13 +90,17 @@ class Stretching:
         remaining = isinstance(wanted, operations.OpenSize) and rest
         factors = [factor for axis in range(len(shape)) for factor in self._factors(x, axis)]
         were_joined = len(factors) > len(shape)
+        rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
         parted = _parted(factors, wanted) if were_joined else None
+        later = wanted if isinstance(wanted, operations.OpenLater) else None
+        if later is not None and parted is not None and not _follows(factors, later, parted, recorded[rows + 1 :]):
+            parted = None
         if parted is not None and (not remaining or parted[1:] == tuple(others)):
             return parted
-        rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
         if parted is None and remaining and math.prod(shape[rows + 1 :]) % rest == 0:
             return operations.OpenSize((math.prod(shape) // rest, *others))
-        if not were_joined and recorded[0] > 1 and first % recorded[0] == 0 and recorded[1:] == shape[1:]:
+        as_many = recorded[0] > 1 and (first % recorded[0] == 0 if later is None else first == recorded[0])
+        if not were_joined and as_many and recorded[1:] == shape[1:]:
             return (first // recorded[0] * shape[0], *others)
         got = f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows"
         hint = "give as many rows as were recorded, or keep the rows on the first axis, with -1 for its size"
@@ -170,6 +175,18 @@ def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
             return None
         sizes.append(size)
     return tuple(sizes) if all(factor == (1, 1) for factor in left) else None
+
+
+def _follows(factors: Sequence[Factor], wanted: operations.OpenLater, parted: Shape, after: Shape) -> bool:
+    """Return whether each size beside a -1 that follows the rows is as many as were recorded.
+
+    A single row is as many as any 1: then -1 has to be of the axes after that of the rows.
+    """
+    rows = {factor.recorded for factor in factors if factor.recorded != factor.now}
+    sizes = enumerate(zip(wanted, parted, strict=True))
+    following = {size for axis, (size, now) in sizes if size != now and axis != wanted.place}
+    open_part = math.prod(wanted[wanted.place :]) or 1
+    return following <= rows and (1 not in following or math.prod(after) % open_part == 0)
 
 
 def _merged(factors: Sequence[Factor]) -> list[Factor]:

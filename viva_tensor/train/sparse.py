@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from viva_tensor import autograd, nn
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.error import DtypeError, InvalidShape, InvalidValue
+from viva_tensor.error import DtypeError, IndexOutOfBounds, InvalidShape, InvalidValue
 from viva_tensor.kernels.along import as_starts
 from viva_tensor.kernels.arrays import Array, as_numbers, float_dtype
 from viva_tensor.kernels.checks import check_count
@@ -50,7 +50,8 @@ class SparseRows:
     Raises
     ------
     DtypeError, InvalidShape, InvalidValue, IndexOutOfBounds
-        If indices and values are no matrices of one shape, or an index or a start is not that of a feature.
+        If indices and values are no matrices of one shape, an index or a start is no whole number, or it is not that of
+        a feature.
 
     Examples
     --------
@@ -80,7 +81,11 @@ class SparseRows:
         wrong = ~((indices >= 0) & (indices < features) & (indices == np.floor(indices)))
         if wrong.any():
             row, place = np.argwhere(wrong)[0]
-            got = f"indices[{row}, {place}] is {indices[row, place]}, wanted a whole number from 0 to {features - 1}"
+            index = float(indices[row, place])
+            if index.is_integer():
+                hint = f"features run from 0 to {features - 1}, and indices[{row}, {place}] is none of them"
+                raise IndexOutOfBounds(int(index), features, operation=name, hint=hint)
+            got = f"indices[{row}, {place}] is {index:g}, wanted a whole number from 0 to {features - 1}"
             raise InvalidValue(got, operation=name)
         starts = None if self.starts is None else as_starts(name, self.starts, features)
         for attribute, value in (("values", values), ("indices", indices), ("features", features), ("starts", starts)):

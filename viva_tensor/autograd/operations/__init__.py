@@ -14,6 +14,7 @@ from viva_tensor.autograd.operations.base import (
     Axis,
     Counted,
     JoinedAxes,
+    OpenLater,
     OpenSize,
     Operation,
     RowGroups,
@@ -30,7 +31,7 @@ from viva_tensor.autograd.operations.reductions import *
 from viva_tensor.autograd.operations.shapes import *
 from viva_tensor.autograd.operations.shapes import concatenation
 
-__all__ = ["Axis", "Counted", "JoinedAxes", "OpenSize", "Operation", "RowGroups", "Shape", "Span", "Value"]
+__all__ = ["Axis", "Counted", "JoinedAxes", "OpenLater", "OpenSize", "Operation", "RowGroups", "Shape", "Span", "Value"]
 
 for _operation in [_value for _value in vars().values() if isinstance(_value, Operation)]:
     remember(_operation)

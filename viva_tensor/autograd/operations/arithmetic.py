@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -84,13 +85,13 @@ def _lower_unbroadcast(build: Any, grad: Value, operand: Value) -> Any:
     return build.reshape(build.sum(grad, (*range(lead), *repeated)), shape)
 
 
-def _repeated(x: Array, other: Array, exact: bool = False) -> Array:
+def _repeated(x: Array, other: Array, exact: Sequence[str] = ()) -> Array:
     """Return x repeated to the shape of another array."""
     x = as_arrays("broadcast", x, other)[0]
     return x if x.shape == other.shape else np.broadcast_to(x, other.shape).copy()
 
 
-def _lower_broadcast(build: Any, x: Value, other: Value, exact: bool = False) -> Any:
+def _lower_broadcast(build: Any, x: Value, other: Value, exact: Sequence[str] = ()) -> Any:
     return x if x.shape == other.shape else build.scaled(x, 1.0, other.shape)
 
 
@@ -108,12 +109,13 @@ UNBROADCAST: Operation = Operation(
     _lower_unbroadcast,
     ("linear", None),
 )
-# With exact=True, programs refuse to repeat what has the shape already, such as the single row of a recorded batch.
+# With exact, programs refuse to repeat what has the shape already, such as the single row of a recorded batch: the
+# operation that the error names, and its hint.
 BROADCAST: Operation = Operation(
     "broadcast",
     like,
     _repeated,
-    (lambda do, grad, out, x, other, exact=False: do(UNBROADCAST, grad, x), None),
+    (lambda do, grad, out, x, other, exact=(): do(UNBROADCAST, grad, x), None),
     _lower_broadcast,
     ("linear", None),
 )

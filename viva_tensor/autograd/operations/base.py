@@ -42,6 +42,28 @@ class RowGroups(OpenSize):
     """
 
 
+class OpenLater(tuple[int, ...]):
+    """A shape of which a size that is not the first was left open: -1, which may be what has the rows.
+
+    Attributes
+    ----------
+    place : int
+        The axis of that size.
+
+    Examples
+    --------
+    >>> OpenLater((4, 15), 1) == (4, 15)
+    True
+    """
+
+    place: int
+
+    def __new__(cls, shape: Iterable[int], place: int = 1) -> Self:
+        made = super().__new__(cls, shape)
+        made.place = place
+        return made
+
+
 class JoinedAxes(tuple[int, ...]):
     """A shape each of whose sizes is the product of those of some axes, one after another.
 
