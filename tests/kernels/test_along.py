@@ -124,7 +124,7 @@ def test_running_sums_begin_anew(axis, starts, rng):
 @pytest.mark.parametrize(
     ("starts", "kind", "words"),
     [
-        ((2, 1), error.InvalidValue, "the start 1 after 2"),
+        ((2, 1), error.InvalidValue, "the start 1 follows 2"),
         ((-1,), error.InvalidValue, "the start -1"),
         ((0.5,), error.InvalidValue, "the start 0.5"),
         (3, error.InvalidValue, "starts=3"),

@@ -127,7 +127,7 @@ def test_the_same_bits_on_any_number_of_threads(rows, rng):
         (([[0]], [[1.0]], 0), InvalidValue, "features=0"),
         (([[0]], [[1.0]], 1 << 25), InvalidValue, "wanted at most 16777216"),
         (([[]], [[]], 3), InvalidShape, r"some of value 0"),
-        (([[0]], [[1.0]], 3, (2, 1)), InvalidValue, "SparseRows: the start 1 after 2"),
+        (([[0]], [[1.0]], 3, (2, 1)), InvalidValue, "SparseRows: the start 1 follows 2"),
         (([[0]], [[1.0]], 3, (3,)), IndexOutOfBounds, "SparseRows: index 3 is out of bounds for size 3"),
         (([[0]], [[1.0]], 3, (0.5,)), InvalidValue, "SparseRows: the start 0.5"),
         (([[0]], [[1.0]], 3, 0), InvalidValue, "SparseRows: starts=0"),

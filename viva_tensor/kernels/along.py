@@ -110,8 +110,9 @@ def as_starts(operation: str, starts: Sequence[int], size: int) -> tuple[int, ..
     numbers = tuple(starts)
     for last, one in itertools.pairwise((-1, *numbers)):
         if not is_whole(one) or one <= last:
-            hint = "starts are whole numbers in ascending order"
-            raise InvalidValue(f"the start {shown(one)} after {shown(last)}", operation=operation, hint=hint)
+            hint = "starts must be whole numbers from 0 that ascend strictly"
+            before = f" follows {shown(last)}" if last >= 0 else ""
+            raise InvalidValue(f"the start {shown(one)}{before}", operation=operation, hint=hint)
         if one >= size:
             hint = "sums begin anew at elements that there are"
             raise IndexOutOfBounds(int(one), size, operation=operation, hint=hint)
