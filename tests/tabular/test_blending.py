@@ -1,5 +1,6 @@
 """The preset "best": networks of several kinds and boosted trees, blended by rows that each has not seen."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,33 @@ def test_a_class_of_one_row_leaves_no_trees(enough):
 def test_without_scikit_learn_networks_alone_are_blended(enough, monkeypatch):
     monkeypatch.setattr(blending, "find_spec", lambda _: None)
     assert TREES not in tabular.fit(steps(200), "y", enough).preset.why
+
+
+@pytest.mark.parametrize("first", [KeyboardInterrupt, NameError])
+def test_trees_and_baselines_are_left_out_if_scikit_learn_cannot_be_imported(first, enough, monkeypatch):
+    raised = []
+
+    class Broken:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "sklearn.ensemble":
+                raised.append(NameError if raised else first)
+                raise raised[-1]("name '_api' is not defined")
+
+    monkeypatch.delitem(sys.modules, "sklearn.ensemble")
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    other = {KeyboardInterrupt: "interrupted; blended is what", NameError: "boosted trees of scikit-learn are left"}[
+        first
+    ]
+    with (
+        pytest.warns(UserWarning, match=other),
+        pytest.warns(UserWarning, match="baselines of scikit-learn are left out: name '_api' is not defined"),
+    ):
+        run = tabular.run(steps(200), "y", enough)
+    assert run.fit.interrupted == (first is KeyboardInterrupt)
+    assert TREES not in run.scores
+    assert TREES not in run.preset.why
+    assert np.isfinite(run.test["predicted"]).all()
 
 
 def test_the_same_bits_on_any_number_of_threads(enough):

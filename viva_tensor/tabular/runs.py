@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,8 +20,9 @@ from viva_tensor.tabular.baselines import (
     least_squares,
     logistic_regression,
 )
+from viva_tensor.tabular.blending import imports_scikit_learn
 from viva_tensor.tabular.boosting import MOST_CLASSES
-from viva_tensor.tabular.data import AnyTable, DataError, one_line
+from viva_tensor.tabular.data import AnyTable, DataError
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import Insight, examine
@@ -207,15 +207,7 @@ def _told(metric: Metric, scores: Scores, output: Float32Array, encoded: Float32
 
 def _has_scikit_learn() -> bool:
     """Return whether scikit-learn can be imported; warn if it is there and cannot be."""
-    if not find_spec("sklearn"):
-        return False
-    try:
-        import sklearn.ensemble
-        import sklearn.linear_model  # noqa: F401
-    except ImportError as error:
-        warnings.warn(f"baselines of scikit-learn are left out: {one_line(error)}", stacklevel=2)
-        return False
-    return True
+    return find_spec("sklearn") is not None and imports_scikit_learn("baselines")
 
 
 def _baseline_scores(features: Features) -> dict[str, Scores]:
