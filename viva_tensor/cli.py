@@ -269,6 +269,7 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
     """Write the files of a run, of which a list is kept, and show what it reached."""
     try:
         saving.save(run, output, source, repeating(sys.argv[1:]), written)
+        files.remove_abandoned(checkpoint, any_age=True)  # nobody else writes to a folder that is held
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Unsaved(f"cannot write to {output}: {error.strerror or error}") from error
