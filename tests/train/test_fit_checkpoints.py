@@ -58,6 +58,12 @@ class TestCheckpoint:
         resumed = train.fit(self.X, self.X, settings, checkpoint=tmp_path / "c", resume=True)
         assert same_bits(resumed, train.fit(self.X, self.X, settings))
 
+    def test_fewer_epochs_than_are_done_are_refused(self, tmp_path):
+        settings = dataclasses.replace(self.SETTINGS, schedule="constant", patience=None)
+        train.fit(self.X, self.X, settings, checkpoint=tmp_path / "c")
+        with pytest.raises(InvalidValue, match=r"c holds 6 epochs, more than epochs=4; resume with at least as many"):
+            train.fit(self.X, self.X, dataclasses.replace(settings, epochs=4), checkpoint=tmp_path / "c", resume=True)
+
     @pytest.mark.parametrize("before", [True, False])
     def test_a_run_that_its_callback_stopped_stays_so(self, tmp_path, before):
         path, seen = tmp_path / "c", []
