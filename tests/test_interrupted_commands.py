@@ -71,6 +71,21 @@ def test_networks_that_are_done_are_kept(number, tmp_path):
     assert invoke("predict", tmp_path / "run", tmp_path / "t.csv").exit_code == 0
 
 
+@pytest.mark.parametrize("module", ["click", "pandas", "viva_tensor.tabular.runs"])
+def test_during_the_imports_there_is_nothing_to_tell_but_that(module, tmp_path):
+    hook = f"""
+import sys
+class Press:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "{module}":
+            os.kill(os.getpid(), SIGNAL)
+sys.meta_path.insert(0, Press)
+"""
+    done = command(hook, signal.SIGINT, "train", tmp_path / "t.csv", "--target", "y")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Error: interrupted; nothing was written\n")
+
+
 def test_the_handler_before_comes_back(tmp_path):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert invoke("train", shop(tmp_path), "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
