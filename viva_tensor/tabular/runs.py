@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,8 @@ def run(
     The network begins as a linear model where its activation allows that. If it becomes no better than that on the
     validation rows, beyond chance, the linear model is kept.
 
+    On an interruption from the keyboard what was reached is kept, with a warning, unless a checkpoint keeps it.
+
     By default several networks are trained, as :class:`viva_tensor.tabular.Members` says, each without a part of the
     rows by which it is validated; the result is one network whose outputs are the mean of theirs.
 
@@ -134,8 +137,16 @@ def run(
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
-        scores = ranks.from_first("score", lambda: {**_network_scores(features, output), **baselines(features)})
-        insight = _insight(result) if ranks.first else None
+        scores = ranks.from_first("score", lambda: _network_scores(features, output))
+        insight = None
+        try:
+            scores = {**scores, **ranks.from_first("score", lambda: baselines(features))}
+            insight = _insight(result) if ranks.first else None
+        except KeyboardInterrupt:  # which must not cost a network that nothing else keeps
+            if checkpoint is not None or ranks.size > 1:
+                raise
+            fitted = fitted._replace(interrupted=True)
+            warnings.warn("interrupted; kept: the network, without all that is found beside it", stacklevel=2)
         watched = fitted.settings.metric
         told = _told(watched, scores["network"], output, features.y[test]) if isinstance(watched, Metric) else {}
     target = prepared.target
