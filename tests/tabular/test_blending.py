@@ -12,7 +12,7 @@ from viva_tensor import num_threads, tabular
 from viva_tensor.cli import cli
 from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
-from viva_tensor.tabular import blending, boosting
+from viva_tensor.tabular import blending, boosting, runs
 from viva_tensor.tabular.blending import TREES, Best
 from viva_tensor.tabular.data import Split
 from viva_tensor.train import Settings
@@ -190,6 +190,18 @@ def test_an_interruption_before_anything_of_a_kind_is_done_ends_training_and_kee
         fitted = tabular.fit(steps(200), "y", enough)
     assert (fitted.preset.networks, fitted.fit.interrupted) == (3, True)
     assert (TREES in fitted.preset.why) == (during == "train_members")
+
+
+def test_an_interruption_that_became_another_error_while_trees_grow_is_one(enough, monkeypatch):
+    def press(*_):
+        raise ValueError("no valid PEP 3118 buffer format string") from KeyboardInterrupt()
+
+    monkeypatch.setattr(boosting, "grow", press)
+    with pytest.warns(UserWarning, match="interrupted; blended is what was done: networks of 8-8 units$"):
+        assert tabular.fit(steps(200), "y", enough).fit.interrupted
+    monkeypatch.setattr(runs, "boosted_trees", press)
+    with pytest.warns(UserWarning, match="interrupted; kept: the network, without all that"):
+        assert tabular.run(steps(200), "y", QUICK).fit.interrupted
 
 
 def test_an_interruption_of_the_first_networks_keeps_those_that_are_done(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from time import perf_counter
@@ -162,6 +163,28 @@ def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> tuple
     return fit, len(networks)
 
 
+@contextmanager
+def interrupts_as_such() -> Iterator[None]:
+    """Raise KeyboardInterrupt in place of an error that C code made of it, as NumPy does where trees are grown.
+
+    Examples
+    --------
+    >>> try:
+    ...     with interrupts_as_such():
+    ...         raise ValueError("no valid buffer") from KeyboardInterrupt()
+    ... except KeyboardInterrupt:
+    ...     print("interrupted")
+    interrupted
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+
+
+@interrupts_as_such()
 def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], Float64Array]:
     """Return trees grown without each part of the rows, and their outputs for that part, of all rows in their order.
 

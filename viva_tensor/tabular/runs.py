@@ -21,7 +21,7 @@ from viva_tensor.tabular.baselines import (
     least_squares,
     logistic_regression,
 )
-from viva_tensor.tabular.blending import imports_scikit_learn
+from viva_tensor.tabular.blending import imports_scikit_learn, interrupts_as_such
 from viva_tensor.tabular.boosting import MOST_CLASSES
 from viva_tensor.tabular.data import AnyTable, DataError
 from viva_tensor.tabular.features import Features
@@ -221,6 +221,7 @@ def _has_scikit_learn() -> bool:
     return find_spec("sklearn") is not None and imports_scikit_learn("baselines")
 
 
+@interrupts_as_such()
 def _baseline_scores(features: Features) -> dict[str, Scores]:
     """Return the scores for test rows of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split
