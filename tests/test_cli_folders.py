@@ -41,6 +41,14 @@ def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(csv, tmp_path, monk
     assert "; the same command with --resume goes on from" in result.stderr
 
 
+def test_a_checkpoint_that_a_kill_left_half_written_goes_with_the_whole_one(csv, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in (".checkpoint.safetensors.1.1.tmp", ".other.1.1.tmp"):
+        (tmp_path / "run" / name).touch()
+    assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
+    assert [name for name in os.listdir(tmp_path / "run") if name.startswith(".")] == [".other.1.1.tmp"]
+
+
 @pytest.mark.parametrize("message", ["", "Unable to allocate 8 GiB"])
 def test_memory_that_is_lacking_in_the_end_leaves_what_is_named(csv, tmp_path, monkeypatch, message):
     def lack(*arguments):

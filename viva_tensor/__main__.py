@@ -14,6 +14,9 @@ def main() -> None:
             raise
         print(f'Error: the command line needs {package}; pip install "viva-tensor[train]"', file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("Error: interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
     try:
         comm = world()
     except ImportError as error:

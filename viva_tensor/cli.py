@@ -21,7 +21,7 @@ from viva_tensor import bench as benchmark
 from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
-from viva_tensor.endings import Unsaved, alone_in, failures, interruptions, printing, resuming, say
+from viva_tensor.endings import Interrupted, Unsaved, alone_in, failures, interruptions, printing, resuming, say
 from viva_tensor.options import (
     COUNT,
     PATH,
@@ -283,6 +283,7 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
     """Write the files of a run, of which a list is kept, and show what it reached."""
     try:
         saving.save(run, output, source, repeating(sys.argv[1:]), written)
+        files.remove_abandoned(checkpoint, any_age=True)  # nobody else writes to a folder that is held
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Unsaved(f"cannot write to {output}: {error.strerror or error}") from error
@@ -290,6 +291,8 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
     if run.fit.times:
         say("\n" + report.shares(run.fit.times))
     say("Wrote " + "\n      ".join(map(str, written)))
+    if run.fit.interrupted:
+        raise Interrupted(f"interrupted; the model in {output} is that of what was done by then")
 
 
 @cli.command(name="report")

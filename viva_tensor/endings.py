@@ -13,6 +13,7 @@ import click
 
 from viva_tensor import files
 from viva_tensor.distributed import Ranks
+from viva_tensor.distributed.interrupts import terminations
 from viva_tensor.error import InvalidFile, InvalidValue, TensorError
 from viva_tensor.options import Failure
 from viva_tensor.tabular.data import DataError
@@ -20,7 +21,7 @@ from viva_tensor.train import DivergenceError
 
 
 class Interrupted(click.ClickException):
-    """An interruption, with the exit code of a program ended by SIGINT."""
+    """An interruption by Ctrl-C or SIGTERM, with the exit code of a program ended by SIGINT."""
 
     exit_code = 130
 
@@ -66,6 +67,8 @@ def alone_in(output: Path, ranks: Ranks) -> Iterator[None]:
 def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> Iterator[None]:
     """After an interruption, a lack of memory or files that cannot be written, tell what is whole, and how to go on.
 
+    SIGTERM is an interruption, too.
+
     Parameters
     ----------
     checkpoint : Path
@@ -76,7 +79,8 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
     """
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() and not resume else None
     try:
-        yield
+        with terminations():
+            yield
     except (KeyboardInterrupt, MemoryError, Unsaved) as error:
         left = []
         if written:

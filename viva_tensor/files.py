@@ -21,7 +21,7 @@ except ImportError:  # Windows
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "check_writable", "held", "is_stream", "json_bytes", "readable", "replace"]
+__all__ = ["as_path", "check_writable", "held", "is_stream", "json_bytes", "readable", "remove_abandoned", "replace"]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 LONG = 100  # bytes of a name that is not repeated in that of the temporary file: together they might be too many
@@ -194,7 +194,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    _remove_abandoned(path)
+    remove_abandoned(path)
     with _temporary(path) as temporary:
         with open(temporary, "wb") as file:
             if path.exists():
@@ -206,10 +206,25 @@ def _replace_file(path: Path, content: bytes) -> None:
     _synchronise(path.parent)
 
 
-def _remove_abandoned(path: Path) -> None:
+def remove_abandoned(path: Path, any_age: bool = False) -> None:
+    """Remove temporary files that killed processes left beside a file: those of an hour, or all if nobody writes it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (Path(folder) / ".note.1.1.tmp").touch()
+    ...     remove_abandoned(Path(folder) / "note")
+    ...     print(os.listdir(folder))
+    ...     remove_abandoned(Path(folder) / "note", any_age=True)
+    ...     print(os.listdir(folder))
+    ['.note.1.1.tmp']
+    []
+    """
+    path = Path(os.path.realpath(path))
     for left in path.parent.glob(f".{glob.escape(_stem(path))}.*.tmp"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
+            if any_age or time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import sys
 from contextlib import suppress
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from support.launch import launch, needs_mpi, ranks
 from viva_tensor import files
 from viva_tensor.distributed import Affinity, Ranks, affinity_problems, world
 from viva_tensor.distributed.agreement import raise_on_all
+from viva_tensor.distributed.interrupts import Interrupts
 from viva_tensor.distributed.ranks import job
 from viva_tensor.error import RankError
 from viva_tensor.tabular import runs
@@ -89,9 +91,12 @@ def test_the_network_of_ranks_is_that_of_one(parquet, tmp_path, target):
 @needs_mpi
 def test_a_rank_that_stops_ends_the_job_and_any_number_goes_on(parquet, tmp_path):
     assert train(2, parquet, tmp_path / "whole").returncode == 0
-    for how, count in (("interrupt", 2), ("error", 3), ("kill", 1)):
+    for how, count in (("interrupt", 2), ("terminate", 2), ("error", 3), ("kill", 1)):
         done = train(2, parquet, tmp_path / "run", "--force", stopping=how)
         assert done.returncode != 0, how
+        assert ("Error: interrupted; the same command with --resume" in done.stderr) == (
+            how in ("interrupt", "terminate")
+        )
         if how == "error":
             assert "ValueError: of this rank alone" in done.stderr
             assert "rank 1 of 2 ends the job" in done.stderr
@@ -264,3 +269,21 @@ def test_an_interruption_elsewhere_is_told_by_its_name():
     second = SimpleNamespace(allgather=lambda message: [*messages, message])
     with pytest.raises(RankError, match=r"rank 0 failed with KeyboardInterrupt$"):
         raise_on_all(second, "state", None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_while_ranks_depend_on_each_other(number):
+    interrupts, before = Interrupts(), signal.signal(number, signal.default_int_handler)
+    try:
+        with interrupts:
+            signal.raise_signal(number)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+            interrupts.check()
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.interruptible(signal.raise_signal, number)
+        with pytest.raises(KeyboardInterrupt), interrupts:
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)

@@ -1,5 +1,6 @@
 """The preset "best": networks of several kinds and boosted trees, blended by rows that each has not seen."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from viva_tensor import num_threads, tabular
 from viva_tensor.cli import cli
 from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
-from viva_tensor.tabular import blending, boosting
+from viva_tensor.tabular import blending, boosting, runs
 from viva_tensor.tabular.blending import TREES, Best
 from viva_tensor.tabular.data import Split
 from viva_tensor.train import Settings
@@ -123,6 +124,33 @@ def test_without_scikit_learn_networks_alone_are_blended(enough, monkeypatch):
     assert TREES not in tabular.fit(steps(200), "y", enough).preset.why
 
 
+@pytest.mark.parametrize("first", [KeyboardInterrupt, NameError])
+def test_trees_and_baselines_are_left_out_if_scikit_learn_cannot_be_imported(first, enough, monkeypatch):
+    raised = []
+
+    class Broken:
+        @staticmethod
+        def find_spec(name, *_):
+            if name == "sklearn.ensemble":
+                raised.append(NameError if raised else first)
+                raise raised[-1]("name '_api' is not defined")
+
+    monkeypatch.delitem(sys.modules, "sklearn.ensemble")
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    other = {KeyboardInterrupt: "interrupted; blended is what", NameError: "boosted trees of scikit-learn are left"}[
+        first
+    ]
+    with (
+        pytest.warns(UserWarning, match=other),
+        pytest.warns(UserWarning, match="baselines of scikit-learn are left out: name '_api' is not defined"),
+    ):
+        run = tabular.run(steps(200), "y", enough)
+    assert run.fit.interrupted == (first is KeyboardInterrupt)
+    assert TREES not in run.scores
+    assert TREES not in run.preset.why
+    assert np.isfinite(run.test["predicted"]).all()
+
+
 def test_the_same_bits_on_any_number_of_threads(enough):
     outputs = []
     for threads in (1, 2):
@@ -162,6 +190,18 @@ def test_an_interruption_before_anything_of_a_kind_is_done_ends_training_and_kee
         fitted = tabular.fit(steps(200), "y", enough)
     assert (fitted.preset.networks, fitted.fit.interrupted) == (3, True)
     assert (TREES in fitted.preset.why) == (during == "train_members")
+
+
+def test_an_interruption_that_became_another_error_while_trees_grow_is_one(enough, monkeypatch):
+    def press(*_):
+        raise ValueError("no valid PEP 3118 buffer format string") from KeyboardInterrupt()
+
+    monkeypatch.setattr(boosting, "grow", press)
+    with pytest.warns(UserWarning, match="interrupted; blended is what was done: networks of 8-8 units$"):
+        assert tabular.fit(steps(200), "y", enough).fit.interrupted
+    monkeypatch.setattr(runs, "boosted_trees", press)
+    with pytest.warns(UserWarning, match="interrupted; kept: the network, without all that"):
+        assert tabular.run(steps(200), "y", QUICK).fit.interrupted
 
 
 def test_an_interruption_of_the_first_networks_keeps_those_that_are_done(monkeypatch):

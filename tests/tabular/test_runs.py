@@ -350,6 +350,24 @@ def test_tables_of_other_libraries(animals):
             runs.run(foreign, "kind")
 
 
+@pytest.mark.parametrize("during", ["_baseline_scores", "_insight"])
+def test_an_interruption_after_training_keeps_the_network(during, tmp_path, monkeypatch):
+    def press(*_):
+        raise KeyboardInterrupt
+
+    table = pd.DataFrame({"x": np.arange(60.0), "y": np.arange(60.0)})
+    monkeypatch.setattr(runs, during, press)
+    with pytest.warns(UserWarning, match="interrupted; kept: the network, without all that is found beside it"):
+        run = tabular.run(table, "y", QUICK)
+    assert (run.fit.interrupted, run.insight) == (True, None)
+    assert ("least squares" in run.scores) == (during == "_insight")
+    tabular.save(run, tmp_path / "a")
+    assert len(tabular.load(tmp_path / "a").predict(table)) == 60
+    with pytest.raises(KeyboardInterrupt):
+        tabular.run(table, "y", QUICK, checkpoint=tmp_path / "c")
+    assert (tmp_path / "c").exists()
+
+
 def test_pictures_and_baselines_that_cannot_be_imported_are_left_out_and_the_rest_is_kept(tmp_path, monkeypatch):
     def broken(*arguments):
         raise ImportError("numpy.core.multiarray failed to import")

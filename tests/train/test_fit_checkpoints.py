@@ -1,6 +1,7 @@
 """Fits that write checkpoints and go on from them."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -56,6 +57,40 @@ class TestCheckpoint:
         train.fit(self.X, self.X, dataclasses.replace(settings, epochs=2), checkpoint=tmp_path / "c")
         resumed = train.fit(self.X, self.X, settings, checkpoint=tmp_path / "c", resume=True)
         assert same_bits(resumed, train.fit(self.X, self.X, settings))
+
+    def test_fewer_epochs_than_are_done_are_refused(self, tmp_path):
+        settings = dataclasses.replace(self.SETTINGS, schedule="constant", patience=None)
+        train.fit(self.X, self.X, settings, checkpoint=tmp_path / "c")
+        with pytest.raises(InvalidValue, match=r"c holds 6 epochs, more than epochs=4; resume with at least as many"):
+            train.fit(self.X, self.X, dataclasses.replace(settings, epochs=4), checkpoint=tmp_path / "c", resume=True)
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_a_run_that_its_callback_stopped_stays_so(self, tmp_path, before):
+        path, seen = tmp_path / "c", []
+
+        def third(values):
+            seen.append(values["epoch"])
+            if seen == [1, 2, 3] and not before:
+                raise ZeroDivisionError  # as if killed between the checkpoint and the callback
+            return values["epoch"] == 3
+
+        given = {"callback": third, "checkpoint": path, "checkpoint_epochs": 1}
+        with nullcontext() if before else pytest.raises(ZeroDivisionError):
+            train.fit(self.X, abs(self.X), self.SETTINGS, **given)
+        written = path.read_bytes()
+        again = train.fit(self.X, abs(self.X), self.SETTINGS, **given, resume=True)
+        assert (seen, again.history["epoch"]) == ([1, 2, 3, 3], [1, 2, 3])
+        assert path.read_bytes() == written
+        assert same_bits(again, train.fit(self.X, abs(self.X), self.SETTINGS, callback=lambda one: one["epoch"] == 3))
+
+    def test_a_callback_of_a_resumed_run_sees_its_last_epoch_again(self, monkeypatch, tmp_path):
+        self.interrupted(monkeypatch, tmp_path / "c")
+        seen = []
+        given = {"callback": lambda values: seen.append(values["epoch"]), "checkpoint": tmp_path / "c", "resume": True}
+        for wanted in ([4, 5, 6], []):  # of a run at its end nothing is asked
+            seen.clear()
+            train.fit(self.X, abs(self.X), self.SETTINGS, **given)
+            assert seen == wanted
 
     @pytest.mark.parametrize(("every", "written"), [(1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (None, [6])])
     def test_written_every_so_many_epochs_and_at_the_end(self, monkeypatch, tmp_path, every, written):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from time import perf_counter
@@ -16,7 +17,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular import boosting
-from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.data import IndexArray, one_line
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.losses import row_losses
@@ -162,11 +163,33 @@ def _joined(kinds: Mapping[str, Trained], weights: Mapping[str, float]) -> tuple
     return fit, len(networks)
 
 
+@contextmanager
+def interrupts_as_such() -> Iterator[None]:
+    """Raise KeyboardInterrupt in place of an error that C code made of it, as NumPy does where trees are grown.
+
+    Examples
+    --------
+    >>> try:
+    ...     with interrupts_as_such():
+    ...         raise ValueError("no valid buffer") from KeyboardInterrupt()
+    ... except KeyboardInterrupt:
+    ...     print("interrupted")
+    interrupted
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+
+
+@interrupts_as_such()
 def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], Float64Array]:
     """Return trees grown without each part of the rows, and their outputs for that part, of all rows in their order.
 
-    There are none if scikit-learn is missing or has no such loss, or what they would be grown on lacks a class, or has
-    no counts but 0.
+    There are none if scikit-learn is missing or broken or has no such loss, or what they would be grown on lacks a
+    class, or has no counts but 0.
     On an interruption from the keyboard KeyboardInterrupt is raised.
     """
     prepared, y = features.prepared, features.y
@@ -176,7 +199,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     if not (find_spec("sklearn") and boosting.can_grow(target)):
         return none
     others = [all_but(parts, number) for number in range(len(parts))]
-    if not all(boosting.can_learn(target, y[some]) for some in others):
+    if not (all(boosting.can_learn(target, y[some]) for some in others) and imports_scikit_learn(TREES)):
         return none
     plain = np.arange(features.x.shape[1])[prepared.encoding.plain]
 
@@ -192,6 +215,23 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
         grown.append(trees.of_columns(plain, features.x.shape[1]))
         unseen.append(trees(held_out.x))
     return grown, np.concatenate(unseen)[np.argsort(np.concatenate(parts))]
+
+
+def imports_scikit_learn(use: str) -> bool:
+    """Return whether scikit-learn can be imported, or warn of the error with which that fails; of its use in words.
+
+    Examples
+    --------
+    >>> imports_scikit_learn("baselines")
+    True
+    """
+    try:
+        import sklearn.ensemble
+        import sklearn.linear_model  # noqa: F401
+    except Exception as error:  # NameError and the like of an import that Ctrl-C had broken off
+        warnings.warn(f"{use} of scikit-learn are left out: {one_line(error)}", stacklevel=2)
+        return False
+    return True
 
 
 def _weights(outputs: Mapping[str, Float64Array], features: Features) -> dict[str, float]:

@@ -21,8 +21,9 @@ from viva_tensor.tabular.baselines import (
     least_squares,
     logistic_regression,
 )
+from viva_tensor.tabular.blending import imports_scikit_learn, interrupts_as_such
 from viva_tensor.tabular.boosting import MOST_CLASSES
-from viva_tensor.tabular.data import AnyTable, DataError, one_line
+from viva_tensor.tabular.data import AnyTable, DataError
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.fitting import Learned, learned
 from viva_tensor.tabular.insight import Insight, examine
@@ -68,6 +69,8 @@ def run(
 
     The network begins as a linear model where its activation allows that. If it becomes no better than that on the
     validation rows, beyond chance, the linear model is kept.
+
+    On an interruption from the keyboard what was reached is kept, with a warning, unless a checkpoint keeps it.
 
     By default several networks are trained, as :class:`viva_tensor.tabular.Members` says, each without a part of the
     rows by which it is validated; the result is one network whose outputs are the mean of theirs.
@@ -134,8 +137,16 @@ def run(
         output = np.concatenate(ranks.all(local))
         if not np.isfinite(output).all():
             raise DivergenceError("a prediction for the test rows is infinite", hint="try a smaller learning rate")
-        scores = ranks.from_first("score", lambda: {**_network_scores(features, output), **baselines(features)})
-        insight = _insight(result) if ranks.first else None
+        scores = ranks.from_first("score", lambda: _network_scores(features, output))
+        insight = None
+        try:
+            scores = {**scores, **ranks.from_first("score", lambda: baselines(features))}
+            insight = _insight(result) if ranks.first else None
+        except KeyboardInterrupt:  # which must not cost a network that nothing else keeps
+            if checkpoint is not None or ranks.size > 1:
+                raise
+            fitted = fitted._replace(interrupted=True)
+            warnings.warn("interrupted; kept: the network, without all that is found beside it", stacklevel=2)
         watched = fitted.settings.metric
         told = _told(watched, scores["network"], output, features.y[test]) if isinstance(watched, Metric) else {}
     target = prepared.target
@@ -207,17 +218,10 @@ def _told(metric: Metric, scores: Scores, output: Float32Array, encoded: Float32
 
 def _has_scikit_learn() -> bool:
     """Return whether scikit-learn can be imported; warn if it is there and cannot be."""
-    if not find_spec("sklearn"):
-        return False
-    try:
-        import sklearn.ensemble
-        import sklearn.linear_model  # noqa: F401
-    except ImportError as error:
-        warnings.warn(f"baselines of scikit-learn are left out: {one_line(error)}", stacklevel=2)
-        return False
-    return True
+    return find_spec("sklearn") is not None and imports_scikit_learn("baselines")
 
 
+@interrupts_as_such()
 def _baseline_scores(features: Features) -> dict[str, Scores]:
     """Return the scores for test rows of baselines fitted on training rows."""
     target, values, split = features.prepared.target, features.prepared.values, features.prepared.split

@@ -147,10 +147,17 @@ class Checkpointer:
             shapes = [np.shape(array) for array in best]
             if shapes != [array.shape for array in parameters(training.reached.layers)]:
                 raise ValueError(f"best weights of shapes {shapes}")
+            done, wanted = len(kept.history["epoch"]), training.settings.epochs
+            if done > wanted:
+                raise InvalidValue(
+                    f"{self._path} holds {done} epochs, more than epochs={wanted}",
+                    operation="fit",
+                    hint="resume with at least as many, or start anew",
+                )
             reached = Reached(
                 training.reached.layers,
                 {name: list(kept.history[name]) for name in training.reached.columns},
-                len(kept.history["epoch"]),
+                done,
                 record_layers(autograd.new_tape(), best).value,
                 float(kept.metadata["best_loss"]),
                 kept.metadata["best_epoch"],

@@ -117,6 +117,8 @@ def fit(
         Layers to train on from, as those of an earlier fit, instead of random ones.
     callback : callable, optional
         Called after each epoch with the last value of each column of the history; if it returns True, training stops.
+        With ``resume`` it is called once more with those of the last epoch done, before the next one, so that a run
+        that it stopped stays so: a callback that counts or prints sees this epoch twice, by the same number.
 
     Returns
     -------
@@ -206,13 +208,14 @@ def _train(
         checkpointer.resume()
     with Bar(training, progress) as bar, checkpointer or nullcontext():
         try:
-            while not training.ended:
+            # of a resumed run it is not known whether the callback has seen the last epoch, and stopped it
+            stopped = training.epoch > 0 and not training.ended and _stops(callback, training)
+            while not (stopped or training.ended):
                 training.advance(bar.step)
                 bar.epoch()
                 if checkpointer is not None:
                     checkpointer.epoch()
-                if callback is not None and _stops(callback, training):
-                    break
+                stopped = _stops(callback, training)
         except KeyboardInterrupt:
             if checkpointer is not None or training.ranks.size > 1 or not training.epoch:
                 raise
@@ -224,9 +227,9 @@ def _train(
     return training.fitted()
 
 
-def _stops(callback: Callable[[Mapping[str, float]], object], training: Training) -> bool:
-    """Return whether a callback on any rank wants training to stop."""
-    return any(training.ranks.all(is_true(callback(training.reached.latest))))
+def _stops(callback: Callable[[Mapping[str, float]], object] | None, training: Training) -> bool:
+    """Return whether there is a callback that wants training to stop, on any rank."""
+    return callback is not None and any(training.ranks.all(is_true(callback(training.reached.latest))))
 
 
 def _ever_calmer(settings: Settings) -> list[Settings]:

@@ -23,7 +23,7 @@ def stop(how: str) -> None:
         raise KeyboardInterrupt
     if how == "error":
         raise ValueError("of this rank alone")
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGTERM if how == "terminate" else signal.SIGKILL)
 
 
 if __name__ == "__main__":
