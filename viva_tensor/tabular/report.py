@@ -215,7 +215,7 @@ def remarks(run: Run) -> list[str]:
     """Return a line for each thing to know beside the scores: an interruption, what was asked for, the verdict."""
     lines = []
     if run.fit.interrupted:
-        lines.append("Training was interrupted from the keyboard; this is what it had reached by then.")
+        lines.append("Training was interrupted; this is what it had reached by then.")
     for name, value in run.metric.items():
         if name in METRICS:
             lines.append(f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}")
