@@ -125,7 +125,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option("--id", metavar="COLUMN", help="Column that names rows: no feature, but carried to predictions.")
 @names_option("--drop", "COLUMN", "Columns to leave out; a name with a comma in quotes: '\"size, cm\"'.")
 @names_option("--categorical", "COLUMN", "Columns whose numbers are categories.")
-@names_option("--numeric", "COLUMN", "Numeric columns to keep as features although they look like row numbers.")
+@names_option("--numeric", "COLUMN", "Columns to keep as numbers, although they look like codes or row numbers.")
 @reading_options
 @click.option(
     "--preset",

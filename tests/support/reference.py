@@ -73,7 +73,14 @@ def check(tape, loss):
     return checked
 
 
-OF_RULES = {"broadcast", "chain_div", "chain_mul", "greater", "place", "unbroadcast"}  # what gradient rules alone call
+OF_RULES = {
+    "broadcast",
+    "chain_div",
+    "chain_mul",
+    "greater",
+    "place",
+    "unbroadcast",
+}  # recorded by others alone
 NAMES = {
     value.name
     for value in vars(operations).values()
@@ -85,5 +92,5 @@ NAMES = {
 for formulas, place in ((FORWARD, "reference_values.FORWARD"), (BACKWARD, "reference_gradients.BACKWARD")):
     assert set(formulas) == NAMES, (
         f"support.{place} and the operations of the tape differ in {sorted(set(formulas) ^ NAMES)}: add a formula of "
-        "NumPy for each operation with gradients, or its name to OF_RULES if gradient rules alone record it"
+        "NumPy for each operation with gradients, or its name to OF_RULES if only other operations record it"
     )

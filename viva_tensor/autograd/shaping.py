@@ -67,9 +67,9 @@ def frozen(axis: Axes) -> Axes:
 def reshape(tape: Tape, x: Variable, shape: Whole | Sequence[Whole] | IntegerArray) -> Traced[Variable]:
     """Record the elements of x in row-major order in another shape; the size of one axis may be -1, to be derived.
 
-    Programs take other numbers of rows if -1 is the first size, or if the first size is as many as were recorded, more
-    than one: it then has the rows. Without a -1, a multiple of them follows, too. Axes that were joined before are
-    parted as they were, beside a -1 only where each size that follows the rows is as many. Other shapes are refused.
+    Programs take other numbers of rows where it is plain which size has the rows: of four recorded rows in shapes such
+    as ``(-1, 6)``, ``(4, 3, 2)``, ``(4, -1)`` and ``(8, 3)``, two for each row; not in ``(2, -1)`` or ``(8, -1)``, nor
+    of one recorded row in ``(1, -1)``. Axes that were joined before are parted as they were. Other shapes are refused.
 
     Raises
     ------

@@ -110,7 +110,7 @@ def as_starts(operation: str, starts: Sequence[int], size: int) -> tuple[int, ..
     numbers = tuple(starts)
     for last, one in itertools.pairwise((-1, *numbers)):
         if not is_whole(one) or one <= last:
-            hint = "starts must be whole numbers from 0 that ascend strictly"
+            hint = "give strictly ascending whole numbers from 0 on"
             before = f" follows {shown(last)}" if last >= 0 else ""
             raise InvalidValue(f"the start {shown(one)}{before}", operation=operation, hint=hint)
         if one >= size:

@@ -55,11 +55,8 @@ def reduced(
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
     if reduction == "mean":  # the sum of one weight would not be that of the rows for which it is repeated
-        exact = (
-            operation,
-            "give as many rows as recorded, or put all that has rows into inputs, also sample_weight",
-        )
-        sample_weight, tape = record(tape, operations.BROADCAST, sample_weight, losses, exact=exact)
+        hint = "give as many rows as were recorded, or make everything that has rows an input, sample_weight included"
+        sample_weight, tape = record(tape, operations.BROADCAST, sample_weight, losses, exact=(operation, hint))
     weighted, tape = autograd.mul(tape, losses, sample_weight)
     total, tape = autograd.sum(tape, weighted)
     if reduction == "sum":

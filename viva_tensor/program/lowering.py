@@ -87,7 +87,8 @@ def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
     if given != recorded or seed.shape == whole.shape:
         return
     if exact := node.attributes.get("exact"):
-        got, (operation, hint) = f"{seed.shape} for {whole.shape}, both recorded as {recorded}", exact
+        operation, hint = exact
+        got = f"{seed.shape} for {whole.shape}, both recorded as {recorded}"
         raise InvalidShape(got, operation=operation, hint=hint)
     fits = all(size in (1, now) for size, now in zip(seed.shape, whole.shape, strict=True))
     if seed.buffer.kind == "constant" and not fits:

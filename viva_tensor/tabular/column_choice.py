@@ -33,6 +33,7 @@ MOST_BINNED = 2_000_000  # rows times bins of a column
 PARTS = {"year": (48, 24, 12), "week": (7,), "day": (48, 24, 12)}  # bins of each
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
 GAP = 3.0  # times as far as the next value: what lies beyond is absurd
+SPARE = 3.0  # times as far as any value of few
 FAR = 20.0  # distances of the quartiles, beyond which a value does not count for mean and deviation
 SEVERAL = 2  # rows with one far value
 LEAST_ROWS = 20  # of an integer column that is taken for a running number
@@ -228,12 +229,12 @@ def _fit_numeric(name: str, values: Float64Array, bins: int) -> Numeric | str:
     if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
         return TOO_CLOSE
     first, third = np.quantile(values[~absent], [0.25, 0.75])
-    sparse = bool(first == third) and len(np.unique(values)) > 2
-    if not edges and not (bins and sparse):  # beside bins that tell small values apart a long tail does no harm
+    sparse = bins > 0 and bool(first == third) and len(np.unique(values)) > 2
+    if not (edges or sparse):  # beside bins that tell small values apart a long tail does no harm
         return Numeric(name, median, mean, std, missing, low, high)
     with np.errstate(over="ignore"):
         scaled = (values - mean) / std
-    further = GAP if sparse else 1.0  # where most values are alike, few rows tell how far others reach
+    further = SPARE if sparse else 1.0  # where most values are alike, few rows tell how far others reach
     reach = -_reach(-scaled) * further, _reach(scaled) * further
     return Numeric(name, median, mean, std, missing, low, high, edges, reach)
 

@@ -135,7 +135,8 @@ def _finer(column: Numeric, values: Float64Array, wanted: Float64Array, shares: 
 def _distinct(prepared: Prepared) -> tuple[IndexArray, Float64Array]:
     """Return the rows that were given and how much each counts, copies as one that counts for all of them.
 
-    They are no evidence of their own: what chance did to one of them it did to all.
+    They are no evidence of their own: what chance did to one of them it did to all. Here rows are alike in their cells,
+    since features are not made yet.
     """
     rows = prepared.split.given
     shares = _shares(prepared, rows)
@@ -147,7 +148,7 @@ def _distinct(prepared: Prepared) -> tuple[IndexArray, Float64Array]:
         return rows, shares
     counted = np.bincount(firsts, shares, minlength=len(prepared.values))
     rows = rows[firsts == rows]
-    return rows, counted[rows] / counted[rows].mean()
+    return rows, counted[rows] / max(float(counted[rows].mean()), 1e-300)
 
 
 def _shares(prepared: Prepared, rows: IndexArray) -> Float64Array:

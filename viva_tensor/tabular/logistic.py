@@ -19,6 +19,8 @@ MOST_WORK = 1_000_000  # rows times features times classes, beyond which it take
 ENOUGH = 20  # rows for each weight
 LITTLE_WORK = 200_000  # which is done where there are enough rows, too
 ITERATIONS = 200
+CLOSE = 0.01  # of the rows of a class, more or fewer than there are
+LONGEST = 2.0  # step of a bias
 
 
 class Rows(NamedTuple):
@@ -52,8 +54,7 @@ def penalised(
     few = len(x) <= min(MOST_ROWS, ENOUGH * x.shape[1] * (classes - 1))
     if len(x) < 2 * PARTS or x.size * classes > (MOST_WORK if few else LITTLE_WORK):
         return None
-    shares = np.ones(len(x)) if weights is None else weights / weights.mean()
-    rows = Rows(x.astype(np.float64), y.astype(np.int64), shares)
+    rows = Rows(x.astype(np.float64), y.astype(np.int64), _shares(weights, len(x)))
     order = np.random.default_rng(seed).permutation(len(x))
     order = order[np.argsort(rows.y[order], kind="stable")]  # so that each part has its share of each class
     held_out = [rows.take(order[part::PARTS]) for part in range(PARTS)]
@@ -62,7 +63,8 @@ def penalised(
     for fits in zip(*paths, strict=True):
         losses = [one.shares @ _losses(w, b, one)[0] for (w, b), one in zip(fits, held_out, strict=True)]
         left_out.append(float(np.sum(losses)))
-        if PENALTIES[len(left_out) - 1] < 1 and left_out[-1] > min(left_out):
+        least, weak = min(left_out), PENALTIES[len(left_out) - 1] < 1
+        if left_out[-1] > least and (weak or left_out[-2] > least):
             break  # weaker ones take longest
     return next(islice(_path(rows, classes), int(np.argmin(left_out)), None))
 
@@ -86,6 +88,8 @@ def with_free_biases(
 ) -> Float64Array:
     """Return the biases [classes] that suit some weights best: with a penalty they would make rare classes frequent.
 
+    They are found by Newton's method. A class without rows counts as half a row.
+
     Examples
     --------
     >>> y = (np.arange(1000) < 4).astype(np.float32)
@@ -93,15 +97,25 @@ def with_free_biases(
     >>> float(np.exp(b[1] - b[0]).round(5))  # 4 to 996
     0.00402
     """
-    shares = np.ones(len(x)) if weights is None else weights / weights.mean()
-    logits, codes, total = x @ w.T, y.astype(np.int64), shares.sum()
+    shares, logits, b = _shares(weights, len(x)), x @ w.T, b.astype(np.float64)
+    wanted = np.bincount(y.astype(np.int64), shares, minlength=len(b))
+    wanted[wanted == 0] = 0.5
+    wanted *= shares.sum() / wanted.sum()
+    for _ in range(ITERATIONS):
+        chances = np.exp(_log_softmax(logits + b))
+        weighed = chances * shares[:, None]
+        slopes = weighed.sum(axis=0) - wanted
+        if (np.abs(slopes) <= CLOSE * wanted).all():
+            break
+        curvature = np.diag(weighed.sum(axis=0)) - weighed.T @ chances
+        step = np.linalg.lstsq(curvature, slopes, rcond=1e-9)[0]  # the same for all classes would change nothing
+        b = b - np.clip(step, -LONGEST, LONGEST)
+    return b
 
-    def objective(biases: Float64Array) -> tuple[float, Float64Array]:
-        losses, slopes = _cross_entropy(logits + biases, codes)
-        return float(shares @ losses / total), (shares / total) @ slopes
 
-    start, exact = b.astype(np.float64), 1e-3 / len(y)  # for a class of one row, too
-    return optim.lbfgs(objective, start, max_iterations=ITERATIONS, gradient_tolerance=exact, value_tolerance=0).x
+def _shares(weights: Float64Array | None, rows: int) -> Float64Array:
+    """Return how much each row counts: 1 in the mean."""
+    return np.ones(rows) if weights is None else weights / weights.mean()
 
 
 def _objective(rows: Rows, classes: int, penalty: float) -> Callable[[Float64Array], tuple[float, Float64Array]]:
@@ -121,15 +135,13 @@ def _objective(rows: Rows, classes: int, penalty: float) -> Callable[[Float64Arr
 
 def _losses(w: Float64Array, b: Float64Array, rows: Rows) -> tuple[Float64Array, Float64Array]:
     """Return the cross-entropy of each row, and its gradient with respect to the row's logits [rows, classes]."""
-    return _cross_entropy(rows.x @ w.T + b, rows.y)
+    logs, each = _log_softmax(rows.x @ w.T + b), np.arange(len(rows.y))
+    slopes = np.exp(logs)
+    slopes[each, rows.y] -= 1.0
+    return -logs[each, rows.y], slopes
 
 
-def _cross_entropy(logits: Float64Array, y: IndexArray) -> tuple[Float64Array, Float64Array]:
+def _log_softmax(logits: Float64Array) -> Float64Array:
     logits = logits - logits.max(axis=1, keepdims=True)
-    slopes = np.exp(logits)
-    sums = slopes.sum(axis=1)
-    each = np.arange(len(y))
-    losses = np.log(sums) - logits[each, y]
-    slopes /= sums[:, None]
-    slopes[each, y] -= 1.0
-    return losses, slopes
+    logs: Float64Array = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logs

@@ -26,16 +26,7 @@ MOST_TICKS = 15  # in letters of the usual size
 BINS = 10  # of a calibration curve
 INK, GREY, PALE = "#1b4d89", "#9aa5b1", "rgba(27, 77, 137, 0.2)"
 # of classes with curves of their own
-COLORS = (
-    "#1b4d89",
-    "#e8710a",
-    "#2a9d4f",
-    "#c62f3d",
-    "#7d4fb5",
-    "#8a5a44",
-    "#d45fa8",
-    "#5b7083",
-)  # of classes with curves of their own
+COLORS = "#1b4d89", "#e8710a", "#2a9d4f", "#c62f3d", "#7d4fb5", "#8a5a44", "#d45fa8", "#5b7083"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto; max-width: 60rem; padding: 1rem; }
 h1 { line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
