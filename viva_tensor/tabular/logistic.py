@@ -21,6 +21,7 @@ LITTLE_WORK = 200_000  # which is done where there are enough rows, too
 ITERATIONS = 200
 CLOSE = 0.01  # of the rows of a class, more or fewer than there are
 LONGEST = 2.0  # step of a bias
+MOST_CHANCES = 1_000_000  # rows times classes
 
 
 class Rows(NamedTuple):
@@ -88,7 +89,8 @@ def with_free_biases(
 ) -> Float64Array:
     """Return the biases [classes] that suit some weights best: with a penalty they would make rare classes frequent.
 
-    They are found by Newton's method. A class without rows counts as half a row.
+    They are found by Newton's method. A class without rows counts as half a row. Where that would take long, as of many
+    classes and rows, the biases stay as they are.
 
     Examples
     --------
@@ -97,6 +99,8 @@ def with_free_biases(
     >>> float(np.exp(b[1] - b[0]).round(5))  # 4 to 996
     0.00402
     """
+    if len(x) * len(b) > MOST_CHANCES:
+        return b
     shares, logits, b = _shares(weights, len(x)), x @ w.T, b.astype(np.float64)
     wanted = np.bincount(y.astype(np.int64), shares, minlength=len(b))
     wanted[wanted == 0] = 0.5
