@@ -268,6 +268,15 @@ def test_numbers_get_finer_bins_where_these_tell_much_more(rng):
     assert bins(waves + noise, rows=1000) == 64  # too few rows
 
 
+@pytest.mark.parametrize(("rows", "repeats"), [(480, 4), (320, 1)])
+def test_numbers_of_three_rows_each_have_effects_also_where_rows_repeat(rows, repeats):
+    rng = np.random.default_rng(0)
+    ids, other = rng.integers(0, 90, rows), rng.normal(size=rows)
+    table = pd.DataFrame({"id": ids, "x": other, "y": rng.normal(size=90)[ids] + 0.3 * other})
+    again = table.loc[np.repeat(np.arange(rows), repeats)].reset_index(drop=True)
+    assert list(found(prepared(again, test_fraction=0.0))) == ["id"]
+
+
 def test_copies_of_rows_tell_no_more_than_the_rows(rng):
     table = pd.DataFrame(rng.normal(size=(600, 2)), columns=["a", "b"])
     table["y"] = 2 * table["a"] + rng.normal(size=600)

@@ -25,7 +25,7 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes, Target
 
 LEAST_VALUES = 65  # fewer are told apart by bins or by a feature for each category
-ROWS_OF_VALUE = 6  # in the mean
+ROWS_OF_VALUE = 3  # in the mean
 ROWS_OF_CATEGORY = 2  # which has no other feature, unless it is among the most frequent
 LEAST_PARTS = 3  # of the rows
 MOST_CLASSES = 10
@@ -74,7 +74,8 @@ def with_effects(prepared: Prepared, parts: int) -> Prepared:
     encoding, target = prepared.encoding, prepared.target
     if parts < LEAST_PARTS or (isinstance(target, Classes) and target.outputs > MOST_CLASSES):
         return prepared
-    rows, shares = _distinct(prepared)
+    rows = prepared.split.given
+    shares = _shares(prepared, rows)
     wanted = _centred(prepared.values[rows], target, shares)
     what = "the share of each class" if isinstance(target, Classes) else "the mean"
     effects, codes, ordered = [], [], []
