@@ -225,3 +225,20 @@ def test_one_row_that_may_have_become_any_of_several_axes_is_refused(shape, rng)
     np.testing.assert_array_equal(predict(x.data), y.data)
     with pytest.raises(error.InvalidShape, match="says nothing of other rows"):
         predict(rng.standard_normal((7, 6)))
+
+
+def test_of_one_recorded_row_a_size_of_1_after_joined_axes_may_be_that_of_the_rows():
+    def chain(rows, last):
+        x, tape = autograd.new_constant(autograd.new_tape(), np.arange(4.0 * rows).reshape(rows, 4))
+        y, tape = autograd.reshape(tape, x, (-1, 2))
+        y, tape = autograd.reshape(tape, y, (rows * 4,))
+        y, tape = autograd.reshape(tape, y, (rows, *last))
+        return x, y, tape
+
+    for last in ((4,), (2, 2)):
+        x, y, tape = chain(1, last)
+        with pytest.raises(error.InvalidShape, match="says nothing of other rows"):
+            program.compile_forward(tape, output=y, inputs=(x,))(np.ones((3, 4)))
+        x, y, tape = chain(2, last)
+        got = program.compile_forward(tape, output=y, inputs=(x,))(np.arange(12.0).reshape(3, 4))
+        np.testing.assert_array_equal(got, chain(3, last)[1].data)

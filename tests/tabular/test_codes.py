@@ -7,6 +7,7 @@ from viva_tensor.tabular import streaming
 from viva_tensor.tabular.codes import suspects
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.recognition import Writing, recognise
 from viva_tensor.tabular.streaming import stream
 
 ROWS = 3000  # more than are looked at for the layout
@@ -69,6 +70,32 @@ def test_a_zero_before_one_of_many_numbers_is_a_slip(reader, path, slip):
     assert reader(path).table["x"].tolist() == [int(one) for one in numbers]
 
 
+@pytest.mark.parametrize("slips", [["05", "-05"], ["-05", "-0", "00"]])
+def test_behind_a_sign_a_zero_says_nothing(path, reader, slips):
+    numbers = [*slips, *(str(one - 50) for one in range(400))]
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    assert reader(path).table["x"].tolist() == list(map(int, numbers))
+
+
+@pytest.mark.parametrize("at", [0, 2700])
+def test_a_word_for_missing_values_may_look_like_a_code(path, at):
+    numbers = [str(10 + one % 490) for one in range(ROWS)]
+    numbers[at] = "00"
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    source = read(path, Reading(writing=Writing(missing=("00",))))
+    assert source.table.index[source.table["x"].isna()].tolist() == [at]
+    assert source.table["x"].dropna().tolist() == [int(one) for one in numbers if one != "00"]
+
+
+@pytest.mark.parametrize("first", ["codes", "numbers"])
+def test_the_order_of_many_rows_decides_nothing(first):
+    codes, numbers = [f"0{one}" for one in range(1, 2600)], [str(7 * one + 1) for one in range(10_000)]
+    column = pd.Series([*codes, *numbers] if first == "codes" else [*numbers, *codes])
+    found = recognise("x", column, Writing())
+    assert found.notation is not None
+    assert "(2,599 of 12,599)" in found.note
+
+
 @pytest.mark.parametrize("at", [0, 1500, 2700])
 @pytest.mark.parametrize("marker", ["", "?"])  # beside which Arrow reads text
 def test_a_slip_is_one_wherever_it_stands_and_is_told(reader, path, at, marker):
@@ -77,7 +104,7 @@ def test_a_slip_is_one_wherever_it_stands_and_is_told(reader, path, at, marker):
     path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
     source = reader(path)
     assert source.table["x"].dropna().tolist() == [int(one) for one in numbers if one != marker]
-    told = "1 of 2,999 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart"
+    told = "values that begin with a zero are read as numbers (1 of 2,999); --categorical 'x' reads all as categories"
     assert [note for note in source.notes if note.startswith("x: ") and note.endswith(told)]
 
 
@@ -95,7 +122,7 @@ def test_other_files_tell_slips_from_codes_in_the_same_way(tmp_path, suffix):
     source = read(path)
     assert source.table["x"].tolist() == [12, 7, 1500, 260] * 5
     assert source.table["zip"].tolist() == table["zip"].tolist()
-    assert sum("5 of 20 values begin with a zero" in note for note in source.notes) == 1
+    assert sum("begin with a zero are read as numbers (5 of 20)" in note for note in source.notes) == 1
     assert read(path, expected=Expected(text=["x"])).table["x"].tolist() == table["x"].tolist()
 
 

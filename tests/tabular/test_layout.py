@@ -182,7 +182,7 @@ def test_a_point_is_before_decimals_where_another_column_shows_it(reader, shown)
     one, two = shown
     source = reader(f"a;b;c\n1,5;1.234;{one}\n2,5;12.500;{two}\n")
     assert rows(source) == [[1.5, 1.234, float(one)], [2.5, 12.5, float(two)]]
-    assert "b: '.' is taken to stand before decimals, as in c; row 0 has '1.234'" in source.notes
+    assert "b: '.' is read as the decimal mark, as in c; row 0 has '1.234'" in source.notes
     assert source.notations["b"] == source.notations["c"] == Numbers()
 
 

@@ -300,10 +300,8 @@ def test_a_total_below_the_rows_is_told_and_kept(tmp_path, name, last, word):
         read(tmp_path / "t.csv").table.to_excel(tmp_path / name, index=False)
     source = read(tmp_path / name)
     told = [note for note in source.notes if "seems to be a total" in note]
-    seems = (
-        f"row 10, the last, seems to be a total ({word!r} in region) and is used as any other; remove it from the table"
-    )
-    assert told == ([seems] if word else [])
+    seems = f"row 10, the last, seems to be a total ({word!r} in region) and is used like any other; if it is one, "
+    assert told == ([seems + "remove it"] if word else [])
     assert source.table["n"].tolist() == [*range(10), 198]
     assert source_of(source.table, Task("y")).notes == tuple(told)
 
@@ -313,3 +311,8 @@ def test_a_word_for_totals_in_other_rows_is_none(tmp_path):
     assert read(tmp_path / "t.csv").notes == ()
     (tmp_path / "t.csv").write_text("how,n\nsum,1\n")
     assert read(tmp_path / "t.csv").notes == ()
+
+
+def test_numbers_without_a_point_are_read_whatever_stands_before_decimals(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b;c\n1,5;1e3;0.5\n2,5;2e3;1.5\n")
+    assert read(tmp_path / "t.csv").table.to_numpy().tolist() == [[1.5, 1000, 0.5], [2.5, 2000, 1.5]]

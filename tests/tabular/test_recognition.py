@@ -402,3 +402,34 @@ def test_dates_and_times_are_one_label_however_a_program_wrote_them(one, other):
     assert index_among([one])(other) == index_among([other])(one) == 0
     effect = Effect("c", (one,), ((1.0,),))
     assert effect.codes(pd.Series([other, one, "12:00"])).tolist() == [0, 0, -1]
+
+
+def test_commas_of_lakhs_are_not_those_of_lists():
+    lists = pd.Series(["10,20,300", "5,15,200", "1,30,100"])
+    found = recognise("x", lists, Writing())
+    assert found.notation is None
+    assert "may be lists" in found.note
+    assert recognise("x", lists, Writing(thousands=",")).notation is not None
+    for other in ("45,000", "12,34,567.89", "300", "₹1,00,000"):
+        assert (
+            recognise("x", pd.Series([*lists, other] if other[0] != "₹" else [other]), Writing()).notation is not None
+        )
+
+
+def test_a_misfit_in_the_last_row_may_be_a_total():
+    days = [f"2024-01-{one:02}" for one in range(1, 29)]
+    with pytest.raises(DataError, match="'Total' in row 28; the last row seems to be a total: remove it"):
+        recognise("day", pd.Series([*days, "Total"]), Writing())
+    with pytest.raises(DataError, match="if 'Total' means missing: --missing 'Total'"):
+        recognise("day", pd.Series(["Total", *days]), Writing())
+
+
+def test_hours_alone_may_have_am_and_pm():
+    found = recognise("t", pd.Series(["12 AM", "9am", "3 p.m.", "12:30 PM"]), Writing())
+    assert found.notation.parse(pd.Series(["12 AM", "9am", "3 p.m.", "12:30 PM"])).tolist() == [0.0, 9.0, 15.0, 12.5]
+
+
+def test_a_word_that_is_two_dates_is_not_read_both_ways():
+    with pytest.raises(DataError, match="'2020-12-31' in row 1"):
+        Dates("%Y-%d-%m").parse(pd.Series(["2020-02-03", "2020-12-31"]))
+    assert Dates("%Y-%d-%m").parse(pd.Series(["2020-31-12", "2020-12-31"])).dt.month.tolist() == [12, 12]

@@ -101,9 +101,7 @@ def test_blank_sheets_are_passed_over(tmp_path):
     assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled'",)
     del book["sales"]
     book.save(tmp_path / "t.xlsx")
-    with pytest.raises(
-        DataError, match=r"t\.xlsx: it has no value in a sheet that is shown \('Sheet', 'styled'\); unhide"
-    ):
+    with pytest.raises(DataError, match=r"t\.xlsx: its visible sheets are empty \('Sheet', 'styled'\); unhide"):
         read(tmp_path / "t.xlsx")
 
 
@@ -199,9 +197,14 @@ def test_the_date_0_of_excel_is_missing_among_dates(tmp_path):
     assert read(path, expected=Expected(text=["d"])).table["d"][4] == "00:00:00"
 
 
+def test_any_number_of_dates_0_beside_a_date_is_missing(tmp_path):
+    source = read(dates_and(tmp_path / "t.xlsx", *[(0, "yyyy-mm-dd")] * 20))
+    assert source.table["d"].notna().tolist() == [True] * 4 + [False] * 20 + [True]
+
+
 @pytest.mark.parametrize(("cell", "form", "said"), [(0.3, "h:mm", "7:12:00"), (1.5, "[h]:mm", "36:00:00")])
 def test_times_among_dates_are_refused_with_their_row(tmp_path, cell, form, said):
     path = dates_and(tmp_path / "t.xlsx", (0, "yyyy-mm-dd"), (cell, form))
-    with pytest.raises(DataError, match=f"column 'd' holds dates, but not '{said}' in row 5; mend the cell"):
+    with pytest.raises(DataError, match=f"column 'd' holds dates, but not '{said}' in row 5; correct the cell"):
         read(path)
     assert read(path, expected=Expected(unused=["d"])).table["n"].tolist() == list(range(7))

@@ -91,7 +91,7 @@ class Stretching:
         factors = [factor for axis in range(len(shape)) for factor in self._factors(x, axis)]
         were_joined = len(factors) > len(shape)
         rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
-        parted = _parted(factors, wanted) if were_joined else None
+        parted = _parted(factors, wanted, one_row=self._of_one_row(x)) if were_joined else None
         later = wanted if isinstance(wanted, operations.OpenLater) else None
         if later is not None and parted is not None and not _follows(factors, later, parted, recorded[rows + 1 :]):
             parted = None
@@ -105,6 +105,19 @@ class Stretching:
         got = f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows"
         hint = "give as many rows as were recorded, or keep the rows on the first axis, with -1 for its size"
         raise InvalidShape(got, operation="reshape", hint=hint)
+
+    def _of_one_row(self, x: Variable) -> bool:
+        """Return whether a variable was made of one that was recorded with one row, and has other rows now."""
+        left, seen = [x], {x.id}
+        while left:
+            one = left.pop()
+            if one.shape[:1] == (1,) != self._shape_of(one.id)[:1]:
+                return True
+            made = self._makers.get(one.id)
+            new = [source for source in (made.inputs if made else ()) if source.id not in seen]
+            seen |= {source.id for source in new}
+            left += new
+        return False
 
     def _factors(self, x: Variable, axis: int) -> Iterator[Factor]:
         """Yield the sizes of which an axis was joined, the outermost first; its own size if it never was."""
@@ -149,7 +162,7 @@ def _span(span: tuple[int, ...], size: int, now: int, recorded: Shape, shape: Sh
     )
 
 
-def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
+def _parted(factors: Sequence[Factor], wanted: Shape, *, one_row: bool) -> Shape | None:
     """Return sizes that are products of factors, one after another, as the recorded ones are; None if they are not.
 
     One row may have become any of several axes of size 1: that is not clear, either.
@@ -162,6 +175,8 @@ def _parted(factors: Sequence[Factor], wanted: Shape) -> Shape | None:
             if len([*takewhile(lambda one: one == 1, wanted[place:])]) > ones:
                 return None
             size = left.pop(0).now
+        elif wanted_size == 1 and one_row and left and left[0].recorded != left[0].now:
+            return None
         while left and recorded < wanted_size:
             factor = left.pop(0)
             if factor.recorded == factor.now and factor.recorded * recorded > wanted_size:  # any part of it

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.notation import number_parts
-from viva_tensor.tabular.word_forms import is_code
+from viva_tensor.tabular.word_forms import is_code, without_zeros
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ def slips(words: Iterable[tuple[str, int]]) -> int:
     lengths: Counter[int] = Counter()
     for word, count in ((word.strip(), count) for word, count in words if count and word.strip()):
         digits, code = word.isdecimal(), is_code(word)
-        parts = None if code else number_parts(word)
+        parts = None if code else number_parts(without_zeros(word))  # behind a sign they say nothing
         # with a letter behind it, as of house numbers, it may be a code, too
         if (code and not digits) or not (code or (parts and not parts["suffix"])):
             return 0
@@ -62,10 +62,10 @@ def slips_note(name: str, count: int, total: int) -> str:
     Examples
     --------
     >>> slips_note("x", 3, 3000)
-    "3 of 3,000 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart"
+    "values that begin with a zero are read as numbers (3 of 3,000); --categorical 'x' reads all as categories"
     """
-    few = f"{count:,} of {total:,} values begin with a zero and are taken as numbers"
-    return f"{few}; --categorical {name!r} keeps them apart"
+    few = f"values that begin with a zero are read as numbers ({count:,} of {total:,})"
+    return f"{few}; --categorical {name!r} reads all as categories"
 
 
 def _are_codes(zeros: Counter[int], lengths: Mapping[int, int]) -> bool:
@@ -156,7 +156,7 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
     >>> sorted(hold_codes([table, table.slice(0, 1), pa.table({"zip": ["80333"], "m": ["1.5"]})], ["zip", "m"]).codes)
     ['zip']
     >>> hold_codes([pa.table({"x": ["12", "05", "107", "260"]})], ["x"]).notes
-    ("x: 1 of 4 values begin with a zero and are taken as numbers; --categorical 'x' keeps them apart",)
+    ("x: values that begin with a zero are read as numbers (1 of 4); --categorical 'x' reads all as categories",)
     """
     import pyarrow.compute as pc
 

@@ -36,7 +36,7 @@ _ISO_DATE = re.compile(
     r"([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})?)?)?"
 )
 _TIME = re.compile(r"(-?)(\d+):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
-_OF_TWELVE = re.compile(r"(0?[1-9]|1[0-2])(:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)\s?([AaPp])\.?[Mm]\.?")
+_OF_TWELVE = re.compile(r"(0?[1-9]|1[0-2])(:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?)?\s?([AaPp])\.?[Mm]\.?")
 _DAYS = re.compile(r"(-?\d{1,9}) days? \+?(\d[\d:.]*)")  # before a clock, as pandas writes durations
 
 
@@ -250,7 +250,9 @@ class Dates:
         words = Words(column, self.missing)
         times = self.times(words.words)
         if self.format != ISO:
-            times = times.fillna(Dates().times(words.words))
+            iso = Dates().times(words.words)
+            if not (times.notna() & iso.notna() & (times != iso)).any():  # a word that is two dates makes all doubtful
+                times = times.fillna(iso)
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
@@ -274,7 +276,7 @@ class Times:
     """Times of day and durations as H:MM, H:MM:SS or H:MM:SS.S, of any number of hours; they become hours.
 
     Before them there may be days, as pandas writes durations: 1 days 02:00:00. Behind a time of day there may be AM or
-    PM.
+    PM, and then minutes may lack.
 
     `missing` and the words in MARKERS stand for missing values.
 
@@ -310,8 +312,8 @@ class Times:
         [24.0, -0.5, nan, nan, nan]
         >>> Times().hours(["0 days 00:30:00", "-1 days +23:30:00"]).tolist()
         [0.5, -0.5]
-        >>> Times().hours(["12:00 AM", "12:30 pm", "9:15 p.m.", "13:00 PM"]).tolist()
-        [0.0, 12.5, 21.25, nan]
+        >>> Times().hours(["12:00 AM", "12:30 pm", "9:15 p.m.", "13:00 PM", "12 AM"]).tolist()
+        [0.0, 12.5, 21.25, nan, 0.0]
         """
         return np.array([_hours(_of_day(word)) for word in words], np.float64)
 
@@ -324,7 +326,7 @@ def _of_day(word: str) -> str:
     match = _OF_TWELVE.fullmatch(word)
     if match is None:
         return word
-    return f"{int(match[1]) % 12 + 12 * (match[3] in 'Pp')}{match[2]}"
+    return f"{int(match[1]) % 12 + 12 * (match[3] in 'Pp')}{match[2] or ':00'}"
 
 
 def _hours(word: str) -> float:

@@ -28,15 +28,11 @@ from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
 from viva_tensor.tabular.typed_columns import Shown, Typed, digit_dates, has_decimal_commas, typed, typed_again
-from viva_tensor.tabular.words import MARKERS
+from viva_tensor.tabular.words import MARKERS, is_total
 
 TEXT = {"csv": SEPARATORS, "tsv": ("\t", ",", ";", "|"), "txt": ("\t", ",", ";", "|")}
 JSON = {"json": json_records, "jsonl": json_lines, "ndjson": json_lines}
 READABLE = ".csv, .tsv, .txt (also as .gz, .bz2, .xz or .zip), .parquet, .feather, .json, .jsonl, .ndjson or .xlsx"
-# what people write beside the sums below a table, without letter case
-TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis",
-                    "insgesamt", "somme", "total général", "totale", "totale generale", "suma", "total general",
-                    "totaal", "totalt", "summa", "razem", "celkem", "toplam", "итого", "всего"))  # fmt: skip
 UNREADABLE = (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError,
               NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)  # fmt: skip
 
@@ -158,18 +154,18 @@ def totals(table: pd.DataFrame) -> list[str]:
     Examples
     --------
     >>> totals(pd.DataFrame({"region": ["north", "south", "Total"], "sales": [2, 3, 5]}))
-    ["row 2, the last, seems to be a total ('Total' in region) and is used as any other; remove it from the table"]
+    ["row 2, the last, seems to be a total ('Total' in region) and is used like any other; if it is one, remove it"]
     """
     if len(table) < 2:
         return []
     cells = {name: cell for name, cell in table.iloc[-1].items() if isinstance(cell, str)}
     texts = [name for name, cell in cells.items() if not is_value(cell) and cell.strip().casefold() not in MARKERS]
-    if len(texts) != 1 or (word := cells[name := texts[0]]).strip(" :").casefold() not in TOTALS:
+    if len(texts) != 1 or not is_total(word := cells[name := texts[0]]):
         return []
     if (table[name] == word).sum() > 1:
         return []
     told = f"row {len(table) - 1}, the last, seems to be a total ({word!r} in {name})"
-    return [f"{told} and is used as any other; remove it from the table"]
+    return [f"{told} and is used like any other; if it is one, remove it"]
 
 
 def check_file(path: Path) -> str:
@@ -251,7 +247,7 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     rows, notes = file.read(_strings(file, expected), point)
     numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
     numbers = [name for name in numbers if name not in {*expected.numbers, *expected.notations}]
-    if codes := file.find_codes(numbers, point):
+    if codes := file.find_codes(numbers, reading.writing):
         file.layout = replace(file.layout, codes=(*file.layout.codes, *codes))
         del rows
         rows, notes = file.read(_strings(file, expected), point)

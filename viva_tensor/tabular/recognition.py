@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -27,10 +28,11 @@ from viva_tensor.tabular.notation import (
     same_unit,
 )
 from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
-from viva_tensor.tabular.words import MARKERS, BoolArray, Words, without_zeros_in
+from viva_tensor.tabular.words import MARKERS, BoolArray, Words, is_total, without_zeros_in
 
 NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
+OF_LAKHS = re.compile(r"\d{1,2},\d\d,\d{3}")  # or three numbers in a list
 PROBE = 2000  # words looked at before all of a column are
 DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
         "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d", "%Y/%m/%d")  # fmt: skip
@@ -183,10 +185,10 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     for one in [*asked, *([] if season else [Dates()]), Times()]:
         if found := _of_clock_or_calendar(name, words, one):
             return found
-    share = _share(words, lambda some: _fit_numbers(some, words.rows))
-    code = next(filter(is_code, words.words), "")
-    if code and share + _share(words, lambda some: np.array(list(map(is_code, some)), bool)) >= MANY:
-        rows = words.rows
+    rows = words.rows
+    share = _share(words, _fit_numbers)
+    code = next((word for word, count in zip(words.words, rows, strict=True) if count and is_code(word)), "")
+    if code and share + _share(words, lambda some, _: np.array(list(map(is_code, some)), bool)) >= MANY:
         if slipped := slips(zip(words.words, rows.tolist(), strict=True)):
             again = recognise(name, without_zeros_in(column), writing, decimal)
             note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
@@ -194,6 +196,9 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
         return Recognised(None, "; ".join(filter(None, [note, date_hint(words, writing)])))
+    if share >= MANY and not writing.thousands and (example := _may_be_lists(words)):
+        hint = f"values such as {example!r} may be lists; with --thousands , they are numbers"
+        return Recognised(None, f"{name}: text, since {hint}")
     if share >= NEARLY_ALL:
         notation, shown = _number_notation(name, words, writing, decimal)
         fits = np.array([notation.value(word) is not None for word in words.words], bool)
@@ -203,6 +208,12 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
     hint = f"values such as {season!r} are a year and the next" if season else date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
+
+
+def _may_be_lists(words: Words) -> str:
+    """Return the first of several words if each has commas as numbers of lakhs have, and lists may have; else ""."""
+    present = [word for word, count in zip(words.words, words.rows, strict=True) if count]
+    return present[0] if present and all(map(OF_LAKHS.fullmatch, present)) else ""
 
 
 def _season(words: Words) -> str:
@@ -218,28 +229,31 @@ def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> R
         times = notation.times(some) if isinstance(notation, Dates) else notation.hours(some)
         return np.asarray(pd.notna(times), bool)
 
-    share = _share(words, fit)
+    share = _share(words, lambda some, _: fit(some))
     if share >= NEARLY_ALL:
         return _described(name, words, notation, fit(words.words))
     return Recognised(None, f"{name}: text, though {share:.0%} of its values are {notation}") if share >= MANY else None
 
 
-def _share(words: Words, fit: Callable[[Sequence[str]], BoolArray]) -> float:
-    """Return the share of the rows with a value whose word fits; 0 if the first words of many show that few do."""
-    if len(words.words) > PROBE and np.mean(fit(words.words[:PROBE]) | words.absent[:PROBE]) < MANY / 2:
+def _share(words: Words, fit: Callable[[Sequence[str], IndexArray], BoolArray]) -> float:
+    """Return the share of the rows with a value whose word fits; 0 if some of many words show that few do."""
+    counts, step = words.rows, len(words.words) // PROBE
+    if step > 1 and np.mean(fit(words.words[::step], counts[::step]) | words.absent[::step]) < MANY / 2:
         return 0.0
-    counts = words.rows
-    return float(counts[fit(words.words)].sum() / counts.sum()) if counts.any() else 0.0
+    return float(counts[fit(words.words, counts)].sum() / counts.sum()) if counts.any() else 0.0
 
 
 def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> Recognised:
     """Return a notation with the words that mean missing, or raise if another word does not fit."""
     misfits = ~fits & ~words.absent
     if misfits.any():
-        word = words.words[int(np.flatnonzero(misfits)[0])]
+        first = int(np.flatnonzero(misfits)[0])
+        word = words.words[first]
+        hint = f"if {word!r} means missing: --missing {word!r}, if all are categories: --categorical {name!r}"
+        if is_total(word) and misfits.sum() == 1 == words.counts[first] and words.codes[-1] == first:
+            hint = "the last row seems to be a total: remove it from the table"
         raise DataError(
-            f"column {name!r} holds {notation}, but not {words.example(misfits)}{_two_scales(words)}; if {word!r} "
-            f"means missing: --missing {word!r}, if all are categories: --categorical {name!r}"
+            f"column {name!r} holds {notation}, but not {words.example(misfits)}{_two_scales(words)}; {hint}"
         )
     counts = words.counts
     taken = {words.words[i]: int(counts[i]) for i in np.flatnonzero(words.absent) if words.words[i]}
@@ -301,7 +315,7 @@ def _two_scales(words: Words) -> str:
 
 
 def _fit_numbers(words: Sequence[str], rows: IndexArray) -> BoolArray:
-    """Return which words may be numbers, without a unit or with that of most; `rows` begins with those of the words."""
+    """Return which words, each of so many rows, may be numbers, without a unit or with that of most."""
     parts = [number_parts(word) for word in words]
     written = [match is not None and any(one.fits(match["body"].strip()) for one in CONVENTIONS) for match in parts]
     return np.array(written, bool) & _in_unit(parts, _suffix(parts, rows))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
@@ -19,6 +21,8 @@ from viva_tensor.tabular.words import BoolArray
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
 FIRST_DATE = datetime(1900, 3, 1)  # beside times and durations, earlier ones are such, too
+FORMULA = re.compile(rb"[<:]f[ >/]")  # in the XML of a sheet
+PIECE = 1 << 20  # bytes
 TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 
 
@@ -83,13 +87,13 @@ def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, p
         if cells.notna().any(axis=None):
             return title, cells
     shown = ", ".join(map(repr, titles))
-    raise DataError(
-        f"it has no value in a sheet that is shown ({shown}); unhide the sheet that has the table, or fill one"
-    )
+    raise DataError(f"its visible sheets are empty ({shown}); unhide the one with the table")
 
 
 def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataFrame, before: int) -> list[str]:
     """Return a note if cells of columns lack the values of formulas, as programs other than spreadsheets write them."""
+    if not _has_formulas(path):
+        return []
     lacking = rows[[*columns]].isna().to_numpy()
     place = (path, sheet, [*columns], before, len(rows))
     found = lacking & _of_type("f", *place, data_only=False)
@@ -102,6 +106,19 @@ def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataF
     ]
     hint = "formulas without stored values; open the file once in a spreadsheet and save it"
     return [f"{', '.join(counts)}: {hint}"] if counts else []
+
+
+def _has_formulas(path: Path) -> bool:
+    """Return whether any sheet has a formula, by its bytes: reading cells once more takes long."""
+    with zipfile.ZipFile(path) as book:
+        for name in book.namelist():
+            if name.startswith("xl/worksheets/"):
+                with book.open(name) as file:
+                    piece = b""
+                    while more := file.read(PIECE):
+                        if FORMULA.search(piece := piece[-2:] + more):
+                            return True
+    return False
 
 
 def _of_type(
@@ -168,12 +185,13 @@ def _drop_date_0(columns: dict[str, pd.Series[Any]], expected: Expected) -> list
         column = columns[name]
         dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE)
         times = column.map(lambda cell: isinstance(cell, time | timedelta)).astype(bool)
-        if not times.any() or 2 * dates.sum() <= column.notna().sum():
-            continue
         zero = column == time()
-        if len(others := column.index[times & ~zero]):
+        others = column.index[times & ~zero]
+        if not times.any() or 2 * dates.sum() <= (0 if not len(others) else column.notna().sum()):
+            continue
+        if len(others):
             got = f"{label_of(column[others[0]])!r} in row {others[0]}"
-            hint = f"mend the cell or leave it empty, if all are categories: --categorical {name!r}"
+            hint = f"correct the cell or empty it; if all values are categories: --categorical {name!r}"
             raise DataError(f"column {name!r} holds dates, but not {got}; {hint}")
         columns[name] = column.mask(zero)
         place = f"({zero.sum():,}, the first in row {zero.argmax()})"

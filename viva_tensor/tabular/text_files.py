@@ -23,8 +23,10 @@ from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import find_layout
 from viva_tensor.tabular.progress import bytes_counted
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import OLE
 from viva_tensor.tabular.strict_rows import check_quotes, repair
+from viva_tensor.tabular.word_forms import is_code
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 SAMPLE = 1 << 20  # bytes of a text file in which its layout is looked for
 PIECE = 2 << 20
 # what psql and other programs of databases write below rows
-FOOTER = re.compile(rb"(?<=[\r\n])[ \t]*\(\d+ rows?(?: affected)?\)\s*\Z")
+_ROWS = rb"\(\d+ row(?:s|\(s\))?(?: affected)?\)"
+FOOTER = re.compile(
+    rb'(?<=[\r\n])[ \t]*(?:"%(rows)b"|%(rows)b)[,;|\t ]*\s*(?:Time: [\d.,]+ ms\s*)?\Z' % {b"rows": _ROWS}
+)
 TAIL = 256  # bytes in which it is looked for
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
@@ -114,13 +119,18 @@ class TextFile:
         """Yield all rows, some columns as text."""
         yield self.read(strings, point)[0]
 
-    def find_codes(self, numbers: Sequence[str], point: str) -> tuple[str, ...]:
-        """Return the columns of numbers that hold a code in any row, and note those where such values are numbers."""
+    def find_codes(self, numbers: Sequence[str], writing: Writing) -> tuple[str, ...]:
+        """Return the columns of numbers that hold a code in any row, and note those where such values are numbers.
+
+        A code may also be a word for a missing value, which is lost in numbers.
+        """
         columns = {self.layout.names.index(name) for name in numbers}
         some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
         if not some:
             return ()
-        held = hold_codes(self.blocks(some, point), some)
+        if any(map(is_code, writing.missing)):
+            return tuple(some)  # to be judged by their words
+        held = hold_codes(self.blocks(some, writing.point), some)
         self.layout = replace(self.layout, notes=(*self.layout.notes, *held.notes))
         return tuple(name for name in some if name in held.codes)
 

@@ -212,12 +212,11 @@ def typed_again(before: Typed, texts: pd.DataFrame, writing: Writing) -> Typed:
     pointed = next((name for name, one in found.items() if one.decimal == "."), "")
     for name, one in found.items():
         notation = one.notation if isinstance(one.notation, Numbers) else PLAIN
-        if notation.decimal == "," and pointed:
-            words = Words(texts[name])
-            value, row = words.first(np.array(["." in word for word in words.words]))
-            before.notes.append(
-                f"{name}: '.' is taken to stand before decimals, as in {pointed}; row {row} has {value}"
-            )
+        words = Words(texts[name])
+        points = np.array(["." in word for word in words.words], bool)
+        if notation.decimal == "," and pointed and points.any():
+            value, row = words.first(points)
+            before.notes.append(f"{name}: '.' is read as the decimal mark, as in {pointed}; row {row} has {value}")
             notation = PLAIN
         before.notations[name] = notation
         if notation.decimal == ",":

@@ -12,6 +12,11 @@ import pandas as pd
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.word_forms import without_zeros
 
+# what people write beside the sums below a table, without letter case
+TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis",
+                    "insgesamt", "somme", "total général", "totale", "totale generale", "suma", "total general",
+                    "totaal", "totalt", "summa", "razem", "celkem", "toplam", "subtotal", "合计", "итого",
+                    "всего"))  # fmt: skip
 # These are what spreadsheets, the German ones, too, have in a cell that failed, and mean a missing value in any column.
 ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!", "#NV", "#WERT!", "#BEZUG!",
                     "#ZAHL!"))  # fmt: skip
@@ -72,6 +77,17 @@ class Words:
         rows = int(self.counts[which].sum())
         more = f" (one of {rows:,} such rows)" if rows > 1 else ""
         return "{} in row {}".format(*self.first(which)) + more
+
+
+def is_total(word: str) -> bool:
+    """Return whether a word is one that people write beside the sums below a table.
+
+    Examples
+    --------
+    >>> is_total("Grand total:"), is_total("Totalis")
+    (True, False)
+    """
+    return word.strip(" :").casefold() in TOTALS
 
 
 def without_zeros_in(column: pd.Series[Any]) -> pd.Series[Any]:
