@@ -63,7 +63,7 @@ OF_TWO = [
 @pytest.mark.parametrize("recorded_rows", [1, 2])
 @pytest.mark.parametrize("loss", OF_TWO)
 def test_programs_refuse_other_rows_than_those_of_recorded_weights(loss, recorded_rows, rng):
-    """The sum of the weights would not be that of the rows, if the weight of a single one were repeated."""
+    """The weight of a single one would be repeated for all rows, and its sum would not be theirs."""
     arrays = (
         rng.standard_normal((recorded_rows, 3)),
         rng.dirichlet(np.ones(3), recorded_rows),
@@ -76,8 +76,10 @@ def test_programs_refuse_other_rows_than_those_of_recorded_weights(loss, recorde
     assert found == pytest.approx(value(loss, *more)[0], rel=1e-13)
     forward = compile_forward(tape, output=mean, inputs=both)
     assert forward(*arrays[:2]) == mean.data
-    with pytest.raises(error.InvalidShape, match=rf"{loss.__name__}: .*an input, sample_weight included"):
-        forward(*more[:2])
+    total, tape = loss(tape, *both, sample_weight=weights, reduction="sum")
+    for one in (forward, compile_forward(tape, output=total, inputs=both)):
+        with pytest.raises(error.InvalidShape, match=rf"{loss.__name__}: .*an input, sample_weight included"):
+            one(*more[:2])
 
 
 def test_cross_entropy_with_weights(rng):

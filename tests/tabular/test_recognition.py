@@ -410,10 +410,9 @@ def test_commas_of_lakhs_are_not_those_of_lists():
     assert found.notation is None
     assert "may be lists" in found.note
     assert recognise("x", lists, Writing(thousands=",")).notation is not None
-    for other in ("45,000", "12,34,567.89", "300", "₹1,00,000"):
-        assert (
-            recognise("x", pd.Series([*lists, other] if other[0] != "₹" else [other]), Writing()).notation is not None
-        )
+    for other in ("45,000", "12,34,567.89", "300"):
+        assert recognise("x", pd.Series([*lists, other]), Writing()).notation is not None
+    assert recognise("x", "₹" + lists, Writing()).notation is not None
 
 
 def test_a_misfit_in_the_last_row_may_be_a_total():

@@ -48,16 +48,18 @@ def reduced(
         row = int(np.argmin(weights >= 0))
         hint = 'weights are at least 0; for others, mul what reduction="none" gives'
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint=hint)
-    if reduction == "none":
+    if reduction == "none" and len(shape) > 1:
         columns, tape = autograd.reshape(tape, sample_weight, (-1, *[1] * (len(shape) - 1)))
         return autograd.mul(tape, losses, columns)
     if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
-    if reduction == "mean":  # the sum of one weight would not be that of the rows for which it is repeated
-        hint = "give as many rows as were recorded, or make everything that has rows an input, sample_weight included"
-        sample_weight, tape = record(tape, operations.BROADCAST, sample_weight, losses, exact=(operation, hint))
+    hint = "give as many rows as were recorded, or make everything that has rows an input, sample_weight included"
+    # the weight of one recorded row is not that of others
+    sample_weight, tape = record(tape, operations.BROADCAST, sample_weight, losses, exact=(operation, hint))
     weighted, tape = autograd.mul(tape, losses, sample_weight)
+    if reduction == "none":
+        return Traced(weighted, tape)
     total, tape = autograd.sum(tape, weighted)
     if reduction == "sum":
         return Traced(total, tape)
