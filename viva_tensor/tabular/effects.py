@@ -103,15 +103,21 @@ def with_finer_bins(prepared: Prepared) -> Prepared:
     encoding, target = prepared.encoding, prepared.target
     if isinstance(target, Classes) and target.outputs > MOST_CLASSES:
         return prepared
-    rows, shares = _distinct(prepared)
-    wanted = _centred(prepared.values[rows], target, shares)
     room, columns = MOST_FEATURES - len(encoding.feature_names), list(encoding.columns)
     told = {column.name for column in columns if isinstance(column, Effect)}
-    for i, column in enumerate(columns):
-        if isinstance(column, Numeric) and len(column.edges) > LEAST_EDGES and column.name not in told:
-            finer = _finer(column, numbers_of(prepared.table[column.name].iloc[rows]), wanted, shares, room)
-            room -= len(finer.edges) - len(column.edges)
-            columns[i] = finer
+    binned = {
+        i: column
+        for i, column in enumerate(columns)
+        if isinstance(column, Numeric) and len(column.edges) > LEAST_EDGES and column.name not in told
+    }
+    if not binned:
+        return prepared
+    rows, shares = _distinct(prepared)
+    wanted = _centred(prepared.values[rows], target, shares)
+    for i, column in binned.items():
+        finer = _finer(column, numbers_of(prepared.table[column.name].iloc[rows]), wanted, shares, room)
+        room -= len(finer.edges) - len(column.edges)
+        columns[i] = finer
     return prepared._replace(encoding=replace(encoding, columns=tuple(columns)))
 
 
