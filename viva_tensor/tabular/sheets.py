@@ -183,11 +183,13 @@ def _drop_date_0(columns: dict[str, pd.Series[Any]], expected: Expected) -> list
     notes = []
     for name in [name for name in columns if expected.uses(name) and name not in expected.text]:
         column = columns[name]
-        dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE)
         times = column.map(lambda cell: isinstance(cell, time | timedelta)).astype(bool)
+        if not times.any():
+            continue
+        dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE).sum()
         zero = column == time()
         others = column.index[times & ~zero]
-        if not times.any() or 2 * dates.sum() <= (0 if not len(others) else column.notna().sum()):
+        if not dates or (len(others) and 2 * dates <= column.notna().sum()):  # a column of times, or of neither
             continue
         if len(others):
             got = f"{label_of(column[others[0]])!r} in row {others[0]}"
