@@ -44,11 +44,28 @@ def classes(tape, params, x, y):
     return nn.cross_entropy(tape, logits, weights, reduction="none")
 
 
+def chances(function, weighted):
+    def losses(tape, params, x, y):
+        target, tape = nn.sigmoid(tape, y)
+        logits, tape = autograd.matmul(tape, x, params[0])
+        if logits.ndim == 1:
+            target, tape = autograd.slice(tape, target, np.s_[:, 0])
+        weights, tape = autograd.sequence(autograd.square(tape, x), lambda t, x: autograd.sum(t, x, axis=1))
+        weights = weights if weighted else None
+        losses, tape = function(tape, logits, target, reduction="none", sample_weight=weights)
+        return autograd.sum(tape, losses, axis=1) if losses.ndim > 1 else (losses, tape)
+
+    return losses
+
+
 CASES = {
     "network": (network, [(7, 4), (7,), (3, 7), (3,)]),
     "normalised": (normalised, [(3, 4), (3,), (3,)]),
     "embedded": (embedded, [(4, 5), (5, 3)]),
     "classes": (classes, [(3, 4), (3,)]),
+    "binary": (chances(nn.binary_cross_entropy, False), [(4,)]),
+    "binary of columns": (chances(nn.binary_cross_entropy, True), [(4, 3)]),
+    "focal": (chances(nn.focal_loss, True), [(4,)]),
 }
 
 

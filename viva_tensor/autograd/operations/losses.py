@@ -74,6 +74,7 @@ BINARY_CROSS_ENTROPY = Operation(
     ),
     lambda build, x, target: build.elementwise("binary_cross_entropy", *build.alike(x, target)),
     ("symmetric", "symmetric"),
+    pointwise=True,
 )
 
 
