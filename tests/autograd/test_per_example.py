@@ -50,7 +50,9 @@ def chances(function, weighted):
         logits, tape = autograd.matmul(tape, x, params[0])
         if logits.ndim == 1:
             target, tape = autograd.slice(tape, target, np.s_[:, 0])
-        weights, tape = autograd.sequence(autograd.square(tape, x), lambda t, x: autograd.sum(t, x, axis=1))
+        weights, tape = autograd.square(tape, logits)
+        if weights.ndim > 1:
+            weights, tape = autograd.sum(tape, weights, axis=1)
         weights = weights if weighted else None
         losses, tape = function(tape, logits, target, reduction="none", sample_weight=weights)
         return autograd.sum(tape, losses, axis=1) if losses.ndim > 1 else (losses, tape)

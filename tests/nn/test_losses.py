@@ -77,9 +77,26 @@ def test_programs_refuse_other_rows_than_those_of_recorded_weights(loss, recorde
     forward = compile_forward(tape, output=mean, inputs=both)
     assert forward(*arrays[:2]) == mean.data
     total, tape = loss(tape, *both, sample_weight=weights, reduction="sum")
-    for one in (forward, compile_forward(tape, output=total, inputs=both)):
+    each, tape = loss(tape, *both, sample_weight=weights, reduction="none")
+    for one in (forward, *[compile_forward(tape, output=output, inputs=both) for output in (total, each)]):
         with pytest.raises(error.InvalidShape, match=rf"{loss.__name__}: .*an input, sample_weight included"):
             one(*more[:2])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+@pytest.mark.parametrize("recorded_rows", [1, 2])
+def test_each_weighted_loss_of_other_rows_is_right_or_refused(recorded_rows, shape, rng):
+    def each(rows):
+        arrays = (*rng.standard_normal((2, rows, *shape)), rng.random(rows))
+        *both, weights, tape = recorded(*arrays, constants=3)
+        return arrays, (*both, weights), *nn.mse_loss(tape, *both, reduction="none", sample_weight=weights)
+
+    _, inputs, losses, tape = each(recorded_rows)
+    arrays, _, wanted, _ = each(5)
+    assert np.array_equal(compile_forward(tape, output=losses, inputs=inputs)(*arrays), wanted.data)
+    for part in (slice(2), slice(2, 3)):  # the weights were recorded, or what they are for
+        with pytest.raises(error.InvalidShape, match=r"mse_loss: .*an input, sample_weight included"):
+            compile_forward(tape, output=losses, inputs=inputs[part])(*arrays[part])
 
 
 def test_cross_entropy_with_weights(rng):

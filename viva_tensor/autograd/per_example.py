@@ -265,6 +265,7 @@ _KEEPS_ROWS: dict[Operation, Test] = {
     operations.CUMSUM: _along_others,
     operations.TAKE: _along_others,
     operations.EMBEDDING_BAG: lambda node, index: index > 0,  # which row of the table is no matter of rows
+    operations.BROADCAST: lambda node, index: node.inputs[index].ndim == node.output.ndim,
     operations.SLICE: _whole_first,
     operations.RESHAPE: _ALWAYS,  # the number of rows stays, and so what is in each
     operations.SQUEEZE: _ALWAYS,

@@ -2,8 +2,8 @@
 
 Each takes ``reduction="mean"``, ``"sum"`` or ``"none"``, and ``sample_weight``, a variable with one weight of at least
 0 for each row: the weighted losses are summed, and for the mean divided by the sum of the weights; with ``"none"`` they
-are returned. Weights are checked when they are recorded, but not when a compiled program reads new ones. A program of a
-weighted mean takes other numbers of rows only if the weights are among its inputs.
+are returned. Weights are checked when they are recorded, but not when a compiled program reads new ones. A program of
+weighted losses takes other numbers of rows only if the weights are among its inputs.
 """
 
 from __future__ import annotations

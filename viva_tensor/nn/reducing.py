@@ -49,9 +49,8 @@ def reduced(
         hint = 'weights are at least 0; for others, mul what reduction="none" gives'
         raise InvalidValue(f"weight {weights[row]} of row {row}", operation=operation, hint=hint)
     if reduction == "none" and len(shape) > 1:
-        columns, tape = autograd.reshape(tape, sample_weight, (-1, *[1] * (len(shape) - 1)))
-        return autograd.mul(tape, losses, columns)
-    if len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
+        sample_weight, tape = autograd.reshape(tape, sample_weight, (-1, *[1] * (len(shape) - 1)))
+    elif len(shape) > 1:  # reduce each row first: an attribute with a size would not fit other batches
         along = autograd.mean if reduction == "mean" else autograd.sum
         losses, tape = along(tape, losses, axis=tuple(range(1, len(shape))))
     hint = "give as many rows as were recorded, or make everything that has rows an input, sample_weight included"

@@ -84,12 +84,14 @@ def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
     One for a single row is repeated for all of them, but not the units of a Jacobian, which are for single elements.
     """
     given, recorded = (variable.data.shape for variable in node.inputs)
+    if exact := node.attributes.get("exact"):
+        sizes = zip(given, recorded, seed.shape, whole.shape, strict=True)
+        if any(one == other and now != wanted for one, other, now, wanted in sizes):
+            operation, hint = exact
+            got = f"{seed.shape} for {whole.shape}, recorded as {given} for {recorded}"
+            raise InvalidShape(got, operation=operation, hint=hint)
     if given != recorded or seed.shape == whole.shape:
         return
-    if exact := node.attributes.get("exact"):
-        operation, hint = exact
-        got = f"{seed.shape} for {whole.shape}, both recorded as {recorded}"
-        raise InvalidShape(got, operation=operation, hint=hint)
     fits = all(size in (1, now) for size, now in zip(seed.shape, whole.shape, strict=True))
     if seed.buffer.kind == "constant" and not fits:
         raise InvalidShape(

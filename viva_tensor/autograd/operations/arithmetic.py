@@ -109,8 +109,8 @@ UNBROADCAST: Operation = Operation(
     _lower_unbroadcast,
     ("linear", None),
 )
-# With exact, programs refuse to repeat what has the shape already, such as the single row of a recorded batch: the
-# operation that the error names, and its hint.
+# With exact, programs refuse to repeat along an axis that has the size already, such as the single row of a recorded
+# batch: the operation that the error names, and its hint.
 BROADCAST: Operation = Operation(
     "broadcast",
     like,
