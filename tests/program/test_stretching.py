@@ -103,6 +103,29 @@ def heads(rows, tape, x, w):
     return autograd.reshape(tape, h, (-1, 5, 8))
 
 
+def halves(rows, tape, x, w):
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 4)), nn.softmax)
+    return autograd.reshape(tape, h, (-1, 5, 8))
+
+
+def halves_spelled_out(rows, tape, x, w):
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (rows * 10 if rows > 1 else -1, 4)), nn.softmax)
+    return autograd.reshape(tape, h, (rows if rows > 1 else -1, 5, 8))
+
+
+def patches(rows, tape, x, w):
+    """Pairs of features at all times, and quarters of what they become."""
+
+    def swapped(tape, x):
+        return autograd.transpose(tape, x, (0, 2, 1, 3))
+
+    h, tape = autograd.sequence(autograd.reshape(tape, x, (-1, 5, 4, 2)), swapped)
+    h, tape = autograd.sequence(autograd.reshape(tape, h, (-1, 20)), nn.softmax)
+    h, tape = autograd.sequence(autograd.reshape(tape, h, (-1, 4, 5, 2)), swapped)
+    h, tape = autograd.sequence(autograd.reshape(tape, h, (-1, 2)), nn.tanh)
+    return autograd.reshape(tape, h, (-1, 40))
+
+
 def backwards(rows, tape, x, w):
     return autograd.flip(tape, x, axis=0)
 
@@ -139,7 +162,19 @@ JOINED = {
 
 @pytest.mark.parametrize("recorded_rows", RECORDED)
 @pytest.mark.parametrize(
-    "build", [parted, spelled_out, times_first, heads, backwards, sums_from_the_end, *JOINED.values()]
+    "build",
+    [
+        parted,
+        spelled_out,
+        times_first,
+        heads,
+        halves,
+        halves_spelled_out,
+        patches,
+        backwards,
+        sums_from_the_end,
+        *JOINED.values(),
+    ],
 )
 def test_what_was_joined_is_parted_again_for_other_rows(build, recorded_rows, rng, tmp_path):
     W = rng.standard_normal((8, 7), np.float32)
@@ -239,3 +274,36 @@ def test_of_one_recorded_row_a_size_of_1_after_joined_axes_may_be_that_of_the_ro
         x, y, tape = chain(1, last)
         with pytest.raises(error.InvalidShape, match="says nothing of other rows"):
             program.compile_forward(tape, output=y, inputs=(x,))(np.ones((3, 4)))
+
+
+def random_sizes(rng, count):
+    """Sizes with this product, at random."""
+    sizes = []
+    while count > 1 and rng.random() < 0.8:
+        sizes.append(int(rng.choice([size for size in range(1, count + 1) if count % size == 0])))
+        count //= sizes[-1]
+    return [*sizes, count]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_chains_of_reshapes_are_right_for_other_rows_or_refused(seed):
+    """Of five rows: no other size has this factor, so it is plain which sizes have the rows."""
+    rng = np.random.default_rng(seed)
+    sizes = random_sizes(rng, 48)
+    shapes = [(times := int(rng.choice([1, 2, 4, 6, 12])), random_sizes(rng, 48 // times)) for _ in range(3)]
+    shapes.append((1, random_sizes(rng, 48)))
+    is_open = rng.random(4) < 0.5
+
+    def chain(rows):
+        x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((rows, *sizes)))
+        y = x
+        for (times, others), open_first in zip(shapes, is_open, strict=True):
+            reshaped = autograd.reshape(tape, y, (-1 if open_first else rows * times, *others))
+            y, tape = autograd.sequence(reshaped, nn.relu)
+        return x, y, tape
+
+    x, y, tape = chain(5)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    for rows in (1, 3, 7):
+        other, wanted, _ = chain(rows)
+        np.testing.assert_array_equal(predict(other.data), wanted.data, strict=True)

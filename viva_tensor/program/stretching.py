@@ -49,6 +49,7 @@ class Stretching:
     def __init__(self, nodes: Sequence[Node], shape_of: Callable[[int], Shape]) -> None:
         self._makers = {node.output.id: node for node in nodes}
         self._shape_of = shape_of
+        self._cut: dict[int, list[Factor]] = {}  # of each variable, as each axis of what is made of it asks
 
     def attributes(self, node: Node) -> Mapping[str, Any]:
         """Return a node's attributes.
@@ -77,7 +78,7 @@ class Stretching:
 
         -1 is what remains, other rows only if the sizes after it divide what comes after the axis of rows; a multiple
         of the rows goes along, beside a -1 only their number; and axes that were joined before are parted as they were,
-        if -1 says nothing else.
+        if -1 says nothing else; axes that were cut and joined only if the rows stay first.
         """
         recorded, shape = x.shape, self._shape_of(x.id)
         if isinstance(wanted, operations.JoinedAxes):
@@ -91,20 +92,32 @@ class Stretching:
         factors = [factor for axis in range(len(shape)) for factor in self._factors(x, axis)]
         were_joined = len(factors) > len(shape)
         rows = max(axis for axis, (size, now) in enumerate(zip(recorded, shape, strict=True)) if size != now)
-        parted = _parted(factors, wanted, one_row=self._of_one_row(x)) if were_joined else None
-        later = wanted if isinstance(wanted, operations.OpenLater) else None
-        if later is not None and parted is not None and not _follows(factors, later, parted, recorded[rows + 1 :]):
-            parted = None
+        parted = self._parted(factors, wanted, x, rows) if were_joined else None
+        later = isinstance(wanted, operations.OpenLater)
         if parted is not None and (not remaining or parted[1:] == tuple(others)):
             return parted
         if parted is None and remaining and math.prod(shape[rows + 1 :]) % rest == 0:
             return operations.OpenSize((math.prod(shape) // rest, *others))
-        as_many = recorded[0] > 1 and (first % recorded[0] == 0 if later is None else first == recorded[0])
+        as_many = recorded[0] > 1 and (first == recorded[0] if later else first % recorded[0] == 0)
         if not were_joined and as_many and recorded[1:] == shape[1:]:
             return (first // recorded[0] * shape[0], *others)
+        if parted is None and (remaining or not self._of_one_row(x)):
+            cut = self._cut_factors(x)
+            axes = set(zip(recorded, shape, strict=True))
+            known = were_joined or any(one.recorded != one.now and one not in axes for one in cut)
+            parted = self._parted(cut, wanted, x, rows) if known else None
+            if parted is not None and parted[1:] == tuple(others):
+                return parted
         got = f"{shape}, recorded as {recorded} to {tuple(wanted)}, which says nothing of other rows"
         hint = "give as many rows as were recorded, or keep the rows on the first axis, with -1 for its size"
         raise InvalidShape(got, operation="reshape", hint=hint)
+
+    def _parted(self, factors: Sequence[Factor], wanted: Shape, x: Variable, rows: int) -> Shape | None:
+        """Return sizes that are products of factors, as the recorded ones are; None if -1 may mean something else."""
+        parted = _parted(factors, wanted, one_row=self._of_one_row(x))
+        if parted is None or not isinstance(wanted, operations.OpenLater):
+            return parted
+        return parted if _follows(factors, wanted, parted, x.shape[rows + 1 :]) else None
 
     def _of_one_row(self, x: Variable) -> bool:
         """Return whether a variable was made of one that was recorded with one row, and has other rows now."""
@@ -119,13 +132,20 @@ class Stretching:
             left += new
         return False
 
-    def _factors(self, x: Variable, axis: int) -> Iterator[Factor]:
+    def _cut_factors(self, x: Variable) -> list[Factor]:
+        """Return the sizes of which the axes, or parts of them, were joined, without sizes of 1."""
+        if x.id not in self._cut:
+            factors = [factor for axis in range(len(x.shape)) for factor in self._factors(x, axis, cut=True)]
+            self._cut[x.id] = _merged([factor for factor in factors if factor != (1, 1)])
+        return self._cut[x.id]
+
+    def _factors(self, x: Variable, axis: int, cut: bool = False) -> Iterator[Factor]:
         """Yield the sizes of which an axis was joined, the outermost first; its own size if it never was."""
         whole = Factor(x.shape[axis], self._shape_of(x.id)[axis])
         node = self._makers.get(x.id)
         while node is not None and node.inputs:
             if node.operation is operations.RESHAPE:
-                yield from self._joined(node, axis, whole)
+                yield from self._joined(node, axis, whole, cut)
                 return
             origins = ((node.inputs[index], from_axis) for index, from_axis in _origins(node, axis))
             same = ((one, at) for one, at in origins if (one.shape[at], self._shape_of(one.id)[at]) == whole)
@@ -133,11 +153,15 @@ class Stretching:
             node = None if origin is None else self._makers.get(origin.id)
         yield whole
 
-    def _joined(self, node: Node, axis: int, whole: Factor) -> list[Factor]:
+    def _joined(self, node: Node, axis: int, whole: Factor, cut: bool) -> list[Factor]:
         """Return the sizes that a reshape joined to one, which has these sizes; that alone if it is not clear which."""
         (x,), shape = node.inputs, node.attributes["shape"]
         if isinstance(shape, operations.JoinedAxes):
-            return [factor for part in shape.groups[axis] for factor in self._factors(x, part)]
+            return [factor for part in shape.groups[axis] for factor in self._factors(x, part, cut)]
+        if cut:
+            outer = Factor(math.prod(shape[:axis]), math.prod(self._shape_of(node.output.id)[:axis]))
+            _, left = _cut(self._cut_factors(x), outer)
+            return _cut(left, whole)[0] or [whole]
         begin, end = math.prod(shape[:axis]), math.prod(shape[: axis + 1])
         factors: list[Factor] = []
         for part, size in enumerate(x.shape):
@@ -147,6 +171,24 @@ class Stretching:
                 if (math.prod(one.recorded for one in factors), math.prod(one.now for one in factors)) == whole:
                     return factors
         return [whole]
+
+
+def _cut(factors: Sequence[Factor], product: Factor) -> tuple[list[Factor], list[Factor]]:
+    """Return the first factors, which have this product, and those that are left; none and none if no first ones have.
+
+    A factor that no number of rows changes is cut in two if a part of it is needed.
+    """
+    taken, left, (recorded, now) = [], [*factors], (1, 1)
+    while (recorded, now) != product:
+        if not left or not recorded:
+            return [], []
+        factor, part = left.pop(0), product.recorded // recorded
+        if factor.recorded == factor.now > part > 1 and factor.recorded % part == 0:
+            left.insert(0, Factor(*[factor.recorded // part] * 2))
+            factor = Factor(part, part)
+        taken.append(factor)
+        recorded, now = recorded * factor.recorded, now * factor.now
+    return taken, left
 
 
 def _span(span: tuple[int, ...], size: int, now: int, recorded: Shape, shape: Shape) -> tuple[int, ...]:
