@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from viva_tensor import autograd, error, export, nn, program
+from viva_tensor import autograd, error, export, nn, optim, program
 
 RECORDED = [1, 2, 4, 5]  # rows; 5 is another size, too
 ROWS = [1, 3, 4]
@@ -307,3 +307,42 @@ def test_chains_of_reshapes_are_right_for_other_rows_or_refused(seed):
     for rows in (1, 3, 7):
         other, wanted, _ = chain(rows)
         np.testing.assert_array_equal(predict(other.data), wanted.data, strict=True)
+
+
+def repeated(rows, target, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((rows, 2)))
+    w, tape = autograd.new_variable(tape, np.array([1.0, 2.0]))
+    h, tape = autograd.mul(tape, x, w)
+    return (x, w), *autograd.broadcast_to(tape, h, target)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4])
+@pytest.mark.parametrize("lead", [(), (5,), (3, 2)])
+def test_what_is_repeated_has_as_many_rows_as_there_are(lead, rows, rng):
+    (x, w), y, tape = repeated(3, (*lead, 3, 2), rng)
+    (other, same), wanted, longer = repeated(rows, (*lead, rows, 2), rng)
+    found = program.compile_forward(tape, output=y, inputs=(x,))(other.data)
+    np.testing.assert_array_equal(found, wanted.data, strict=True)
+    loss, tape = autograd.sequence(autograd.square(tape, y), autograd.sum)
+    wanted, longer = autograd.sequence(autograd.square(longer, wanted), autograd.sum)
+    objective = program.compile_objective(tape, loss=loss, params=w, inputs=(x,))
+    found, slope = objective(w.data, other.data)
+    assert found == float(wanted.data)
+    np.testing.assert_array_equal(slope, autograd.backward(longer, wanted)[same])
+
+
+@pytest.mark.parametrize("target", [(5, 3, 2), (1, 2)])
+def test_one_recorded_row_that_was_repeated_to_some_is_refused_for_others(target, rng):
+    (x, _), y, tape = repeated(1, target, rng)
+    with pytest.raises(error.InvalidShape, match=r"\(4, 2\), recorded as \(1, 2\), would be repeated to .*as were"):
+        program.compile_forward(tape, output=y, inputs=(x,))(np.ones((4, 2)))
+
+
+def test_a_sum_over_rows_that_were_repeated_is_not_split():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.ones((3, 2)))
+    w, tape = autograd.new_variable(tape, np.array([1.0, 2.0]))
+    h, tape = autograd.mul(tape, x, w)
+    h, tape = autograd.broadcast_to(tape, h, (5, 3, 2))
+    loss, tape = autograd.sequence(autograd.sum(tape, h, axis=1), autograd.mean)
+    with pytest.raises(error.InvalidValue, match=r"the loss contains a sum over rows, %5"):
+        program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD(lr=0.1), micro_batch=2)

@@ -281,6 +281,8 @@ def expand_dims(tape: Tape, x: Variable, axis: Whole) -> Traced[Variable]:
 def broadcast_to(tape: Tape, x: Variable, shape: int | Sequence[int]) -> Traced[Variable]:
     """Record x repeated to a shape, by NumPy's rules of broadcasting.
 
+    Programs with other rows of x take sizes above 1 that x has itself for its own, and keep the others.
+
     Raises
     ------
     BroadcastError, InvalidShape

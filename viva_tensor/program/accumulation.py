@@ -103,7 +103,7 @@ def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
     try:
         for node in source.nodes:
             if node.output.id not in shapes:
-                known = [shapes[variable.id] for variable in node.inputs]
+                known = stretching.inputs(node)
                 attributes = stretching.attributes(node)
                 shapes[node.output.id] = node.operation.shape(*known, **attributes) if known else node.output.shape
     except (TensorError, ValueError, IndexError):

@@ -53,11 +53,15 @@ def _check_repeats(node: Node, values: Sequence[Symbol], result: Symbol) -> None
         shapes = [shape[: len(shape) - kept] for shape in whole_shapes]
         axes = zip(*map(reversed, shapes), strict=False)
         if any(recorded == whole != 1 and now == 1 != wanted for recorded, now, whole, wanted in axes):
-            raise InvalidShape(
-                f"{value.shape}, recorded as {variable.data.shape}, would be repeated to {result.shape}",
-                operation=node.operation.name,
-                hint="give as many rows as were recorded, or make an input of what has that many",
-            )
+            raise _repeated(node, variable, value.shape, result.shape)
+
+
+def _repeated(node: Node, variable: Variable, now: tuple[int, ...], wanted: tuple[int, ...]) -> InvalidShape:
+    return InvalidShape(
+        f"{now}, recorded as {variable.data.shape}, would be repeated to {wanted}",
+        operation=node.operation.name,
+        hint="give as many rows as were recorded, or make an input of what has that many",
+    )
 
 
 def _check_taken(node: Node, x: Symbol, indices: Symbol) -> None:
@@ -90,15 +94,16 @@ def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
             operation, hint = exact
             got = f"{seed.shape} for {whole.shape}, recorded as {given} for {recorded}"
             raise InvalidShape(got, operation=operation, hint=hint)
-    if given != recorded or seed.shape == whole.shape:
+    pairs = zip(reversed(seed.shape), reversed(whole.shape), strict=False)
+    if all(size in (1, now) for size, now in pairs):
         return
-    fits = all(size in (1, now) for size, now in zip(seed.shape, whole.shape, strict=True))
-    if seed.buffer.kind == "constant" and not fits:
-        raise InvalidShape(
-            f"{whole.shape}, recorded with a seed or tangent of {recorded}",
-            operation="gradient or jvp",
-            hint="give as many rows as were recorded, or make the seed an input",
-        )
+    if given != recorded or seed.buffer.kind != "constant":
+        raise _repeated(node, node.inputs[0], seed.shape, whole.shape)
+    raise InvalidShape(
+        f"{whole.shape}, recorded with a seed or tangent of {recorded}",
+        operation="gradient or jvp",
+        hint="give as many rows as were recorded, or make the seed an input",
+    )
 
 
 def _check_before(node: Node, values: Sequence[Symbol]) -> None:
@@ -144,7 +149,8 @@ def lower(
         if node.output.id in symbols:
             continue
         if node.inputs:
-            values = [symbols[variable.id] for variable in node.inputs]
+            given = zip(node.inputs, stretching.inputs(node), strict=True)
+            values = [_of_shape(symbols[variable.id], shape) for variable, shape in given]
             _check_before(node, values)
             attributes[node.output.id] = stretching.attributes(node)
             result = _lower(build, node.operation, *values, **attributes[node.output.id])
@@ -177,6 +183,11 @@ def _outputs(build: Builder, symbols: Sequence[Symbol], in_place: bool) -> tuple
             result = build.scaled(result, 1.0, result.shape)
         return result, (result,)
     return build.joined(symbols, in_place)
+
+
+def _of_shape(symbol: Symbol, shape: tuple[int, ...]) -> Symbol:
+    """Return a symbol, or, of another shape, one that has this shape and no elements that count."""
+    return symbol if symbol.shape == shape else Symbol(shape, (0,) * len(shape), symbol.buffer)
 
 
 def _leaf(buffer: Buffer, shape: tuple[int, ...]) -> Symbol:

@@ -51,6 +51,19 @@ class Stretching:
         self._shape_of = shape_of
         self._cut: dict[int, list[Factor]] = {}  # of each variable, as each axis of what is made of it asks
 
+    def inputs(self, node: Node) -> list[Shape]:
+        """Return the shapes of a node's inputs; of one that only says a shape to repeat to, what fits the other."""
+        shapes = [self._shape_of(one.id) for one in node.inputs]
+        if node.operation is not operations.BROADCAST:
+            return shapes
+        recorded, wanted = (one.shape for one in node.inputs)
+        maker = self._makers.get(node.inputs[1].id)
+        if maker is not None and maker.operation is operations.CONSTANT and shapes[1] == wanted:
+            lead = len(wanted) - len(recorded)
+            axes = zip(recorded, shapes[0], wanted[lead:], strict=True)
+            shapes[1] = (*wanted[:lead], *(now if size == whole > 1 else whole for size, now, whole in axes))
+        return shapes
+
     def attributes(self, node: Node) -> Mapping[str, Any]:
         """Return a node's attributes.
 
