@@ -214,6 +214,81 @@ def test_a_mean_over_rows_is_taken_in_parts(loss):
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
+def of_rows(function):
+    """A loss whose predictions a function turns, rows among rows, before their squares are averaged."""
+    return chain(lambda tape, pred, *_: function(tape, pred), autograd.square, autograd.mean)
+
+
+def turned(function):
+    return lambda tape, pred: autograd.sequence(autograd.transpose(tape, pred), function, autograd.transpose)
+
+
+def centred(tape, pred):
+    middle, tape = autograd.mean(tape, pred, axis=0)
+    return autograd.sub(tape, pred, middle)
+
+
+def normalized(tape, pred):
+    deviation, tape = autograd.sequence(autograd.std(tape, pred, axis=0), lambda t, x: autograd.add(t, x, 0.1))
+    return autograd.div(tape, pred, deviation)
+
+
+NOT_LINEAR = {
+    "sqrt of a mean": chain(mean, autograd.sqrt),
+    "log of a mean": chain(mean, lambda tape, loss: autograd.mul(tape, loss, 2.0), autograd.log),
+    "exp of a mean": chain(lambda tape, pred, *_: autograd.mean(tape, pred, axis=0), autograd.exp, autograd.sum),
+    "mul of a mean": chain(lambda tape, pred, *_: autograd.mean(tape, pred), autograd.square),
+    "div of a mean": chain(mean, lambda tape, loss: autograd.div(tape, 1.0, loss)),
+    "mul of a mean, of variances": lambda tape, pred, *_: autograd.var(tape, pred),
+    "a sum over rows, of variances": lambda tape, pred, *_: autograd.var(tape, pred, ddof=1),
+    "mul of a mean, of rows": of_rows(centred),
+    "a norm over rows, of deviations": of_rows(normalized),
+    "softmax along the rows": of_rows(turned(nn.softmax)),
+    "cumsum along the rows": of_rows(autograd.cumsum),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_functions_of_all_rows_that_are_not_linear_are_refused(name):
+    with pytest.raises(error.InvalidValue, match=rf"the loss contains {name.partition(',')[0]}.*leave micro_batch out"):
+        program.compile_step(**one_layer(NOT_LINEAR[name]), micro_batch=4)
+
+
+OF_ROWS = [
+    nn.tanh, nn.softmax, autograd.square, lambda t, x: autograd.mean(t, x, axis=1, keepdims=True), centred, normalized,
+    turned(nn.softmax), autograd.cumsum, lambda t, x: autograd.norm(t, x, axis=1, keepdims=True),
+]  # fmt: skip
+TO_A_LOSS = [
+    autograd.mean, autograd.sum, autograd.var, lambda t, x: autograd.mean(t, x, axis=0),
+    lambda t, x: autograd.sequence(autograd.sum(t, x, axis=1), autograd.mean),
+]  # fmt: skip
+OF_LOSSES = [
+    autograd.exp, autograd.square, nn.tanh, lambda t, x: autograd.mul(t, x, -2.0), lambda t, x: autograd.add(t, x, 1.0),
+    lambda t, x: autograd.div(t, x, 3.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_losses_are_those_of_the_whole_batch_or_refused(seed):
+    rng = np.random.default_rng(seed)
+    X, W = rng.standard_normal((10, 4)), rng.standard_normal((4, 3))
+    functions = [OF_ROWS[i] for i in rng.integers(len(OF_ROWS), size=rng.integers(3))]
+    functions += [TO_A_LOSS[rng.integers(len(TO_A_LOSS))]]
+    functions += [OF_LOSSES[i] for i in rng.integers(len(OF_LOSSES), size=rng.integers(3))]
+    x, tape = autograd.new_constant(autograd.new_tape(), X)
+    w, tape = autograd.new_variable(tape, W)
+    loss, tape = autograd.sequence(autograd.matmul(tape, x, w), *functions, autograd.sum)
+    given = {"tape": tape, "loss": loss, "params": w, "inputs": (x,), "optimizer": optim.SGD(lr=0.1)}
+    whole = program.compile_step(**given)
+    try:
+        parts = program.compile_step(**given, micro_batch=4)
+    except error.InvalidValue:
+        return
+    assert parts(X) == pytest.approx(whole(X), rel=1e-12)
+    found, wanted = (step.params(autograd.new_tape()).value.data for step in (parts, whole))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))])
 def test_a_copy_goes_on_alike(again):
     X, Y, _, step = compiled(OPTIMIZERS["AdamW"], micro_batch=16, average=optim.Averaging(0.9))

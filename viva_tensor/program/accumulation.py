@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,64 +33,106 @@ if TYPE_CHECKING:
 
 _LINEAR = {
     operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE, operations.EXPAND_DIMS,
-    operations.TRANSPOSE,
+    operations.TRANSPOSE, operations.PAD,
 }  # fmt: skip
+_QUOTIENTS = {operations.DIV, operations.CHAIN_DIV}
 _NO_SUMS = {operations.MAX, operations.MIN, operations.NORM}
 _REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
+_MEANS = {operations.MEAN, operations.MEAN_SQUARED_ERROR}
+_OF_WHOLE_ROWS = {operations.SOFTMAX, operations.LOG_SOFTMAX, operations.NORMALIZE, operations.CROSS_ENTROPY}
+
+
+class _Reach(NamedTuple):
+    """How the loss reaches a variable: through a reduction of rows, and through a function that is not linear."""
+
+    reduced: bool
+    bent: str = ""
 
 
 def check_loss(source: Source) -> None:
-    """Raise InvalidValue if the loss surely contains a sum, extreme or norm over the rows of a batch without a mean.
+    """Raise InvalidValue if the loss surely is more than means over a batch's rows, and sums and multiples of them.
 
-    As gradients of parts are averaged, those of a sum would be divided by the number of parts. An extreme that is used
-    twice may cancel out.
+    As gradients of parts are averaged, those of a sum would be divided by the number of parts; and each part has a mean
+    of its own, which functions of it and of single rows would be given. An extreme that is used twice may cancel out.
     """
     more = _shapes_of_one_more_row(source)
+    if not more:
+        return
     changing = _from_inputs(source)
-    terms = {source.outputs[0].id} if more else set()
+    reached = {source.outputs[0].id: _Reach(False)}
     uses = Counter(variable.id for node in source.nodes for variable in node.inputs)
     for node in reversed(source.nodes):
-        if node.output.id not in terms or (node.operation in _NO_SUMS and uses[node.output.id] > 1):
+        reach = reached.get(node.output.id)
+        reduces = _reduces_rows(node, more)
+        if reach is None or (reduces and node.operation in _NO_SUMS and uses[node.output.id] > 1):
             continue
-        if not _reduces_rows(node, more):
-            terms.update(_terms(node, changing))
-        elif node.operation is not operations.MEAN:
+        if _along_rows(node, more):
+            raise _split(node, f"{node.operation.name} along the rows", "leave micro_batch out")
+        if reduces and node.operation not in _MEANS:
             what = node.operation.name if node.operation in _NO_SUMS else "sum"
-            got = f"the loss contains a {what} over rows, %{node.output.id} on the tape, which micro_batch would split"
-            hint = "reduce it by mean, or leave micro_batch out"
-            raise InvalidValue(got, operation="compile_step", hint=hint)
+            raise _split(node, f"a {what} over rows", "reduce it by mean, or leave micro_batch out")
+        if reduces and reach.bent:
+            hint = "make only sums and multiples of means over rows, or leave micro_batch out"
+            raise _split(node, f"{reach.bent} of a mean over rows", hint)
+        of_rows = reach.reduced or reduces
+        for one, bent in _terms(node, changing, of_rows):
+            known = reached.get(one, _Reach(False))
+            reached[one] = _Reach(known.reduced or of_rows, known.bent or reach.bent or bent)
 
 
-def _terms(node: Node, changing: set[int]) -> list[int]:
-    """Return what a node is the sum of, or a function of one of; of quotients and products of two it says nothing."""
-    inputs = node.inputs[:1] if node.operation in (operations.CHOSEN, operations.REJECTED) else node.inputs
-    terms = [variable.id for variable in inputs if variable.id in changing]
-    passed_on = node.operation.keeps_axes or node.operation.broadcasts
-    of_one = len(terms) == 1 and passed_on and node.operation is not operations.STOP_GRADIENT
-    return terms if of_one or node.operation in _LINEAR | _REDUCTIONS else []
+def _split(node: Node, what: str, hint: str) -> InvalidValue:
+    got = f"the loss contains {what}, %{node.output.id} on the tape, which micro_batch would split"
+    return InvalidValue(got, operation="compile_step", hint=hint)
+
+
+def _terms(node: Node, changing: set[int], of_rows: bool) -> list[tuple[int, str]]:
+    """Return the variables that a node is a function of, each with the node's name if it is not linear in it.
+
+    Of quotients and products of two, such as a weighted mean, it says nothing, unless they are of rows.
+    """
+    operation, inputs = node.operation, [one.id for one in node.inputs]
+    moving = [i for i, one in enumerate(inputs) if one in changing and operation.gradients[i] is not None]
+    sums = operation in _LINEAR or operation.name == "concatenate"
+    if len(moving) > 1 and not (sums or of_rows or len(set(inputs)) == 1):
+        return []
+    alone = sum(one in changing for one in inputs) == 1
+    terms = []
+    for index in moving:
+        scaled = operation.tangents[index] == "linear" or (operation in _QUOTIENTS and index == 0)
+        terms.append((inputs[index], "" if sums or (alone and scaled) else operation.name))
+    return terms
 
 
 def _from_inputs(source: Source) -> set[int]:
-    """Return the variables that depend on inputs."""
+    """Return the variables whose elements depend on inputs."""
     found = {variable.id for variable in source.inputs}
     for node in source.nodes:
-        if any(variable.id in found for variable in node.inputs):
+        read = node.inputs[:1] if node.operation is operations.BROADCAST else node.inputs
+        if any(variable.id in found for variable in read):
             found.add(node.output.id)
     return found
 
 
 def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
-    """Return whether a reduction or product is along an axis that is longer for one more row."""
+    """Return whether a reduction or product is over an axis that is longer for one more row."""
     x = node.inputs[0] if node.inputs else node.output
     if node.operation in _REDUCTIONS:
         axes = axes_of("sum", node.attributes["axis"], x.shape)
-    elif node.operation is operations.SUM_OF_SQUARES:
+    elif node.operation in (operations.SUM_OF_SQUARES, operations.MEAN_SQUARED_ERROR):
         axes = tuple(range(len(x.shape)))
     elif node.operation is operations.MATMUL:
         axes = (len(x.shape) - 1,)
     else:
         return False
     return any(x.shape[axis] != more[x.id][axis] for axis in axes)
+
+
+def _along_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
+    """Return whether an operation on rows or running sum is along an axis that is longer for one more row."""
+    if node.operation not in {operations.CUMSUM, *_OF_WHOLE_ROWS}:
+        return False
+    x, axis = node.inputs[0], node.attributes.get("axis", -1)
+    return bool(x.shape[axis] != more[x.id][axis])
 
 
 def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:

@@ -66,9 +66,10 @@ def compile_step(
         Batches are computed in parts of at most so many rows, one after another in the memory of one, and their
         gradients averaged for one update, weighted by their rows: the step of the whole batch, for a loss that is a
         mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum,
-        an extreme or a norm over rows would be another one, and is refused where that can be seen. Each part draws its
-        own dropouts. Inputs with as many rows as the first that has any are divided; others are given to each part
-        whole.
+        an extreme or a norm over rows would be another one, as would functions of a mean over rows that are not linear,
+        such as its root or a variance, and softmax or running sums along the rows: they are refused where that can be
+        seen. Each part draws its own dropouts. Inputs with as many rows as the first that has any are divided; others
+        are given to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
         for a loss that is a mean over rows; one with weights of rows is weighted within each rank alone, and dropouts
@@ -97,7 +98,8 @@ def compile_step(
         If a variable is not on this tape.
     DimensionError, InvalidValue, DtypeError
         If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is not one
-        of these; if ``overlap`` or ``shard_state`` is given without ``comm``; if ``micro_batch`` makes parts of a sum.
+        of these; if ``overlap`` or ``shard_state`` is given without ``comm``; if ``micro_batch`` makes parts of a sum
+        or the like.
     TensorError
         If an operation has no compiled form.
     RankError
