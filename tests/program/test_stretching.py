@@ -346,3 +346,12 @@ def test_a_sum_over_rows_that_were_repeated_is_not_split():
     loss, tape = autograd.sequence(autograd.sum(tape, h, axis=1), autograd.mean)
     with pytest.raises(error.InvalidValue, match=r"the loss contains a sum over rows, %5"):
         program.compile_step(tape, loss=loss, params=w, inputs=(x,), optimizer=optim.SGD(lr=0.1), micro_batch=2)
+
+
+def test_a_chain_of_reshapes_may_be_longer_than_pythons_stack():
+    x, tape = autograd.new_constant(autograd.new_tape(), np.arange(160.0).reshape(5, 8, 4))
+    y = x
+    for shape in [(5, 32), (5, 8, 4)] * 130 + [(-1, 8), (-1, 8, 4)]:
+        y, tape = autograd.reshape(tape, y, shape)
+    predict = program.compile_forward(tape, output=y, inputs=(x,))
+    np.testing.assert_array_equal(predict(x.data[:3]), x.data[:3])

@@ -115,6 +115,9 @@ class Stretching:
         if not were_joined and as_many and recorded[1:] == shape[1:]:
             return (first // recorded[0] * shape[0], *others)
         if parted is None and (remaining or not self._of_one_row(x)):
+            for node in self._makers.values():  # from the first on: Python has no stack for a long chain
+                if node.operation is operations.RESHAPE and node.inputs[0].id < x.id:
+                    self._cut_factors(node.inputs[0])
             cut = self._cut_factors(x)
             axes = set(zip(recorded, shape, strict=True))
             known = were_joined or any(one.recorded != one.now and one not in axes for one in cut)
