@@ -417,8 +417,9 @@ def test_commas_of_lakhs_are_not_those_of_lists():
 
 def test_a_misfit_in_the_last_row_may_be_a_total():
     days = [f"2024-01-{one:02}" for one in range(1, 29)]
-    with pytest.raises(DataError, match="'Total' in row 28; the last row seems to be a total: remove it"):
-        recognise("day", pd.Series([*days, "Total"]), Writing())
+    for below in ([], [None]):
+        with pytest.raises(DataError, match="'Total' in row 28; the last row seems to be a total: remove it"):
+            recognise("day", pd.Series([*days, "Total", *below]), Writing())
     with pytest.raises(DataError, match="if 'Total' means missing: --missing 'Total'"):
         recognise("day", pd.Series(["Total", *days]), Writing())
 

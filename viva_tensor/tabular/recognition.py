@@ -250,7 +250,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
         first = int(np.flatnonzero(misfits)[0])
         word = words.words[first]
         hint = f"if {word!r} means missing: --missing {word!r}, if all are categories: --categorical {name!r}"
-        if is_total(word) and misfits.sum() == 1 == words.counts[first] and words.codes[-1] == first:
+        if is_total(word) and misfits.sum() == 1 == words.counts[first] and words.codes[words.codes >= 0][-1] == first:
             hint = "the last row seems to be a total: remove it from the table"
         raise DataError(
             f"column {name!r} holds {notation}, but not {words.example(misfits)}{_two_scales(words)}; {hint}"

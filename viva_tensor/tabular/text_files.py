@@ -39,6 +39,7 @@ FOOTER = re.compile(
     rb'(?<=[\r\n])[ \t]*(?:"%(rows)b"|%(rows)b)[,;|\t ]*\s*(?:Time: [\d.,]+ ms\s*)?\Z' % {b"rows": _ROWS}
 )
 TAIL = 256  # bytes in which it is looked for
+LAST = 10  # rows, of which those at the end may be of separators alone
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
     "bz2": bz2.open,
@@ -141,6 +142,10 @@ class TextFile:
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return what was read, with the numbers of the rows in the file as index."""
         return frame
+
+    def last(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the last rows of the file, of which a frame with some or all of its rows was read."""
+        return last_rows(frame)
 
     def _require_rows(self) -> None:
         if not self._rewound().read(1):
@@ -259,6 +264,19 @@ def has_quotes_or_breaks(table: pa.Table) -> bool:
 
     texts = [column for column in table.columns if pa.types.is_string(column.type)]
     return any(pc.any(pc.match_substring_regex(column, '[\r\n"]')).as_py() for column in texts)
+
+
+def last_rows(table: pd.DataFrame, begin: int = 0) -> pd.DataFrame:
+    """Return the last rows of a table that begins at some row of a file, with their numbers in it as index.
+
+    Examples
+    --------
+    >>> last_rows(pd.DataFrame({"a": [1, 2]}), 7).index.tolist()
+    [7, 8]
+    """
+    some = table.iloc[-LAST:]
+    end = begin + len(table)
+    return some.set_axis(pd.RangeIndex(end - len(some), end))
 
 
 @contextmanager
