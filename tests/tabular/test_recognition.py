@@ -258,6 +258,11 @@ class TestDates:
         assert ", times without an offset are taken as UTC; row 0 has" in one.note
         assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
 
+    @pytest.mark.parametrize("word", ["now", "today"])
+    def test_a_word_for_the_present_is_no_date(self, word):
+        with pytest.raises(DataError, match=f"dates written as %d.%m.%Y, but not '{word}' in row 30"):
+            found([*(f"{day:02}.01.2024" for day in range(1, 31)), word], Writing(date_format="%d.%m.%Y"))
+
     def test_a_word_among_dates_is_refused_with_its_row(self):
         words = [f"2024-01-{day:02}" for day in range(1, 29)]
         with pytest.raises(DataError, match=r"column 'c' holds dates, but not '2024-02-30' in row 28; "):

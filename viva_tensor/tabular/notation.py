@@ -264,6 +264,7 @@ class Dates:
         """Return words as times, missing where they are not written so."""
         if self.format == ISO:
             words = [word.replace("/", "-") if _ISO_DATE.fullmatch(word) else "" for word in words]
+        words = ["" if word in ("now", "today") else word for word in words]  # which pandas takes for the present
         times = pd.to_datetime(pd.Series(words, dtype=object), format=self.format, errors="coerce", utc=True)
         return times.dt.tz_localize(None)
 
