@@ -28,6 +28,19 @@ def test_how_many_rows_there_were_is_no_row(tmp_path, below, line, footer, packe
     assert source.notes == (f"line {line} is no row and left out: {footer!r}",)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("piece", [6, 8, 1 << 20])
+def test_lines_end_with_cr_lf_or_both(tmp_path, monkeypatch, end, piece):
+    monkeypatch.setattr(text_files, "PIECE", piece)
+    path = tmp_path / "t.csv"
+    lines = ["qty,y", "7,1.5", "8,2.5", "(2 rows)", "Time: 5,2 ms", ""]
+    path.write_bytes(end.join(lines).encode())
+    assert "line 4 is no row and left out: '(2 rows)" in read(path).notes[0]
+    path.write_bytes(end.join([*lines[:3], "9,\xff", ""]).encode("latin-1"))
+    with pytest.raises(DataError, match="line 4 is no text in UTF-8"):
+        read(path)
+
+
 @pytest.mark.parametrize("size", [100, 1 << 20])
 def test_the_number_of_rows_is_left_out_of_every_way_to_read(tmp_path, monkeypatch, size):
     monkeypatch.setattr(text_files, "SAMPLE", size)  # the codes, short row and quote stand below it, or within

@@ -195,7 +195,7 @@ class TextFile:
             try:
                 decoder.decode(piece, final=not piece)
             except UnicodeDecodeError as error:
-                line = lines + error.object[: error.start].count(b"\n")
+                line = lines + _breaks(tail, error.object[: error.start])
                 context = error.object[max(0, error.start - 10) : error.start + 10].decode("cp1252", "replace")
                 context = " ".join(context.split())
                 raise DataError(
@@ -204,10 +204,11 @@ class TextFile:
                 ) from None
             if not piece:
                 break
-            offset, lines, tail = offset + len(piece), lines + piece.count(b"\n"), (tail + piece[-TAIL:])[-TAIL:]
+            offset, lines = offset + len(piece), lines + _breaks(tail, piece)
+            tail = (tail + piece[-TAIL:])[-TAIL:]
         if (below := FOOTER.search(tail)) is None:
             return offset, ""
-        line = lines - below[0].count(b"\n")
+        line = lines - _breaks(b"", below[0])
         return offset - len(below[0]), f"line {line} is no row and left out: {below[0].decode().strip()!r}"
 
     def _sample(self) -> str:
@@ -217,6 +218,12 @@ class TextFile:
         if len(content) == SAMPLE:
             content = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1] or content
         return codecs.getincrementaldecoder("utf-8")().decode(content)
+
+
+def _breaks(before: bytes, text: bytes) -> int:
+    """Return how many lines end in a text that follows another; one ends with CR, LF or both."""
+    both = text.count(b"\r\n") + (before.endswith(b"\r") and text.startswith(b"\n"))
+    return text.count(b"\n") + text.count(b"\r") - both
 
 
 class _Open(io.RawIOBase):
