@@ -174,6 +174,18 @@ def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, r
     assert reader(path).table["m"][0] == read_as
 
 
+@pytest.mark.parametrize("at", [0, 2700])
+@pytest.mark.parametrize("marker", ["", "?"])  # beside which Arrow reads text
+def test_a_month_before_a_year_among_decimals_is_a_slip_and_told(reader, path, at, marker):
+    numbers = [f"{3 + one / 1000:.3f}" for one in range(ROWS)]
+    numbers[at], numbers[20] = "01.2020", marker
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    source = reader(path)
+    assert source.table["x"].dropna().tolist() == [float(one) for one in numbers if one != marker]
+    told = "values that begin with a zero are read as numbers (1 of 2,999); --categorical 'x' reads all as categories"
+    assert [note for note in source.notes if note.startswith("x: ") and note.endswith(told)]
+
+
 def test_codes_below_rows_that_are_too_short(path):
     table = sorted_zips()
     text = table.to_csv(index=False).replace("7,x,99992,0.5\n", "7,x,99992\n", 1)

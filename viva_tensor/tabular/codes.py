@@ -17,6 +17,7 @@ from viva_tensor.tabular.word_forms import is_code, without_zeros
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MONTH = re.compile(r"(0[1-9]|1[0-2])\.(19|20)\d\d")
 OF_ONE_LENGTH = 0.95  # of the values of a column of codes
 
 
@@ -27,11 +28,12 @@ class Held(NamedTuple):
     notes: tuple[str, ...]
 
 
-def slips(words: Iterable[tuple[str, int]]) -> int:
-    """Return how many values of a column of numbers begin with a zero by a slip; 0 if they are codes.
+def slips(words: Iterable[tuple[str, int]]) -> int | None:
+    """Return how many values of a column of numbers begin with a zero by a slip, or None if they are codes.
 
     They are codes where nearly all values are as long as they, as zip codes are, where half begin so, or beside codes
-    of another form or words that are no numbers: elsewhere a 05 among numbers is a slip.
+    of another form or words that are no numbers: elsewhere a 05 among numbers is a slip. A month before a year is a
+    code if all values are such.
 
     Parameters
     ----------
@@ -41,19 +43,26 @@ def slips(words: Iterable[tuple[str, int]]) -> int:
     Examples
     --------
     >>> slips([("12", 3), ("05", 1), ("107", 9)]), slips([("80331", 30), ("01067", 1)]), slips([("05", 1), ("7a", 9)])
-    (1, 0, 0)
+    (1, None, None)
+    >>> slips([("01.2020", 1), ("10.2020", 8)]), slips([("01.2020", 1), ("12.5", 8)])
+    (None, 1)
     """
+    months = others = 0
     zeros: Counter[int] = Counter()
     lengths: Counter[int] = Counter()
     for word, count in ((word.strip(), count) for word, count in words if count and word.strip()):
         digits, code = word.isdecimal(), is_code(word)
         parts = None if code else number_parts(without_zeros(word))  # behind a sign they say nothing
         # with a letter behind it, as of house numbers, it may be a code, too
-        if (code and not digits) or not (code or (parts and not parts["suffix"])):
-            return 0
+        month = MONTH.fullmatch(word) is not None
+        if (code and not (digits or month)) or not (code or (parts and not parts["suffix"])):
+            return None
         lengths[len(word) if digits else 0] += count
-        zeros[len(word)] += count if code else 0
-    return 0 if _are_codes(zeros, lengths) else zeros.total()
+        zeros[len(word)] += count if code and digits else 0
+        months, others = months + count * (code and month), others + count * (not month)
+    if (months and not others) or _are_codes(zeros, lengths):
+        return None
+    return zeros.total() + months
 
 
 def slips_note(name: str, count: int, total: int) -> str:
@@ -161,7 +170,7 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
     import pyarrow.compute as pc
 
     found: set[str] = set()
-    months: set[str] = set()
+    months: Counter[str] = Counter()  # that begin with a zero
     others: set[str] = set()
     zeros: dict[str, Counter[int]] = {name: Counter() for name in names}  # by their length
     lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
@@ -172,16 +181,18 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
             word = one["values"].strip()
             if is_code(word) and word.isdecimal():
                 zeros[name][len(word)] += one["counts"]
+            elif MONTH.fullmatch(word):
+                months[name] += one["counts"]
             elif is_code(word):
-                (months if "." in word else found).add(name)
+                found.add(name)
         whole = column.filter(pc.match_substring_regex(column, r"^\s*\d+\s*$"))
         for one in pc.value_counts(pc.utf8_length(pc.utf8_trim_whitespace(whole))).to_pylist():
             lengths[name][one["values"]] += one["counts"]
         lengths[name][0] += len(column) - column.null_count - len(whole)
         # of no values at all, Arrow says neither
-        if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
+        if pc.all(pc.match_substring_regex(column, rf"^\s*{MONTH.pattern}\s*$")).as_py() is False:
             others.add(name)
-    found |= (months - others) | {name for name in names if _are_codes(zeros[name], lengths[name])}
-    slipped = [name for name in names if zeros[name] and name not in found]
-    notes = [f"{one}: {slips_note(one, zeros[one].total(), lengths[one].total())}" for one in slipped]
+    found |= (months.keys() - others) | {name for name in names if _are_codes(zeros[name], lengths[name])}
+    slipped = {name: zeros[name].total() + months[name] for name in names if name not in found}
+    notes = [f"{one}: {slips_note(one, count, lengths[one].total())}" for one, count in slipped.items() if count]
     return Held(found, tuple(notes))

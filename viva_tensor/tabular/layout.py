@@ -258,7 +258,7 @@ def _codes(names: Sequence[str], rows: Sequence[Record]) -> tuple[str, ...]:
     columns = zip_longest(*(row.fields for row in rows), fillvalue="")
     named = [(name, fields) for name, fields in zip(names, columns, strict=False) if any(map(is_code, fields))]
     # slips are read as numbers until all rows are looked at
-    return tuple(name for name, fields in named if not slips(Counter(fields).items()))
+    return tuple(name for name, fields in named if slips(Counter(fields).items()) is None)
 
 
 def _records(sample: str, separator: str) -> list[Record]:

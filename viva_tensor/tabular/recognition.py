@@ -189,7 +189,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     share = _share(words, _fit_numbers)
     code = next((word for word, count in zip(words.words, rows, strict=True) if count and is_code(word)), "")
     if code and share + _share(words, lambda some, _: np.array(list(map(is_code, some)), bool)) >= MANY:
-        if slipped := slips(zip(words.words, rows.tolist(), strict=True)):
+        if (slipped := slips(zip(words.words, rows.tolist(), strict=True))) is not None:
             again = recognise(name, without_zeros_in(column), writing, decimal)
             note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
             return again._replace(note=note) if again.notation is not None else again
