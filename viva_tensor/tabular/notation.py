@@ -257,7 +257,7 @@ class Dates:
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
         parsed = pd.Series(values.to_numpy(), index=column.index, name=column.name)
-        present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+        present = words.present
         return parsed.dt.tz_localize("UTC") if present and all(map(has_offset, present)) else parsed
 
     def times(self, words: Sequence[str]) -> pd.Series[Any]:

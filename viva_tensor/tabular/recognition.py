@@ -187,7 +187,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
             return found
     rows = words.rows
     share = _share(words, _fit_numbers)
-    code = next((word for word, count in zip(words.words, rows, strict=True) if count and is_code(word)), "")
+    code = next(filter(is_code, words.present), "")
     if code and share + _share(words, lambda some, _: np.array(list(map(is_code, some)), bool)) >= MANY:
         if (slipped := slips(zip(words.words, rows.tolist(), strict=True))) is not None:
             again = recognise(name, without_zeros_in(column), writing, decimal)
@@ -212,13 +212,13 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
 
 def _may_be_lists(words: Words) -> str:
     """Return the first of several words if each has commas as numbers of lakhs have, and lists may have; else ""."""
-    present = [word for word, count in zip(words.words, words.rows, strict=True) if count]
+    present = words.present
     return present[0] if present and all(map(OF_LAKHS.fullmatch, present)) else ""
 
 
 def _season(words: Words) -> str:
     """Return the first of several words that are each a year and the next, which as months would be dates; else ""."""
-    present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+    present = words.present
     return present[0] if len(present) > 1 and all(map(is_season, present)) else ""
 
 
@@ -278,7 +278,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
 
 def _some_have_offsets(words: Words) -> bool:
     """Return whether some words have an offset from UTC, and others none."""
-    return len({has_offset(word) for word, absent in zip(words.words, words.absent, strict=True) if not absent}) == 2
+    return len(set(map(has_offset, words.present))) == 2
 
 
 def _without_affix(words: Words, notation: Notation) -> list[str]:
@@ -398,7 +398,7 @@ def date_hint(words: Words, writing: Writing) -> str:
     """
     if writing.date_format:
         return ""
-    some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
+    some = words.present[:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
         return ""
     clocks = CLOCKS.get(some[0].count(":"), ())
