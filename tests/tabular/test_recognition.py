@@ -258,6 +258,20 @@ class TestDates:
         assert ", times without an offset are taken as UTC; row 0 has" in one.note
         assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
 
+    @pytest.mark.parametrize("count", [1, 10, 19])
+    def test_beside_a_format_those_in_iso_8601_are_read_in_training_as_later(self, count):
+        words = [*["31.12.2023"] * count, *["2024-02-03"] * (20 - count)]
+        one, values = found(words, Writing(date_format="%d.%m.%Y"))
+        assert one.notation == Dates("%d.%m.%Y")
+        assert values == [*[pd.Timestamp("2023-12-31")] * count, *[pd.Timestamp("2024-02-03")] * (20 - count)]
+        assert found(["2024-02-03", "-"], Writing(date_format="%d.%m.%Y"))[0].notation == Dates()
+
+    def test_where_a_word_is_two_dates_the_format_alone_is_read(self):
+        swapped = Writing(date_format="%Y-%d-%m")
+        assert [day.month for day in found(["2023-31-12", "2023-12-30"], swapped)[1]] == [12, 12]
+        with pytest.raises(DataError, match="dates written as %Y-%d-%m, but not '2023-12-30' in row 20"):
+            found([*["2023-31-12"] * 19, "2024-02-03", "2023-12-30"], swapped)
+
     @pytest.mark.parametrize("word", ["now", "today"])
     def test_a_word_for_the_present_is_no_date(self, word):
         with pytest.raises(DataError, match=f"dates written as %d.%m.%Y, but not '{word}' in row 30"):

@@ -16,6 +16,7 @@ from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
+    ISO,
     PLAIN,
     Convention,
     Dates,
@@ -226,9 +227,12 @@ def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> R
     """Return what a column is recognised as if many of its values fit a notation."""
 
     def fit(some: Sequence[str]) -> BoolArray:
-        times = notation.times(some) if isinstance(notation, Dates) else notation.hours(some)
+        times = notation.read(some) if isinstance(notation, Dates) else notation.hours(some)
         return np.asarray(pd.notna(times), bool)
 
+    # those in ISO 8601 alone have no format
+    if isinstance(notation, Dates) and notation.format != ISO and not notation.times(words.present).notna().any():
+        return None
     share = _share(words, lambda some, _: fit(some))
     if share >= NEARLY_ALL:
         return _described(name, words, notation, fit(words.words))
