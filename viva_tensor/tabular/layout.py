@@ -26,6 +26,7 @@ FEWEST = 3  # rows that tell whether they have names of their own, or units abov
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
+RULE = re.compile(r"-+(\+-+)+")  # below the names that psql writes
 NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 # of columns beside those with units
 DESCRIPTIONS = frozenset(("text", "string", "name", "label", "category", "id", "code"))
@@ -215,6 +216,8 @@ def _without_descriptions(
     names: Sequence[str], rows: list[Record], header: bool | None
 ) -> tuple[list[Record], list[str]]:
     """Return rows without those below the names that say what columns hold, and notes of these."""
+    if rows and RULE.fullmatch("".join(rows[0].fields).strip()):
+        return rows[1:], [f"line {rows[0].line} is ruled and is left out: {_shown(rows[0].fields)}"]
     for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
         if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):
             lines = " and ".join(str(one.line) for one in rows[:count])
