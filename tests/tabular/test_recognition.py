@@ -305,6 +305,13 @@ class TestDates:
             ("2024-03-04 7:05", "%Y-%m-%d %H:%M"),
             ("01-Mar-2024 06:05:00", "%d-%b-%Y %H:%M:%S"),
             ("Fri 01 Mar 2024", "%a %d %b %Y"),
+            ("December 31, 2023", "%B %d, %Y"),
+            ("31 December 2023 07:05", "%d %B %Y %H:%M"),
+            ("31/12/2023 21:05:10.123", "%d/%m/%Y %H:%M:%S.%f"),
+            ("2023.12.31", "%Y.%m.%d"),
+            ("12/31/2023 9:05PM", "%m/%d/%Y %I:%M%p"),
+            ("12/31/2023 9:05:10PM", "%m/%d/%Y %I:%M:%S%p"),
+            ("12/31/2023 9PM", "%m/%d/%Y %I%p"),
         ],
     )
     def test_days_with_a_clock_or_the_name_of_the_day_are_named(self, word, written):

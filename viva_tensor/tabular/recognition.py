@@ -36,9 +36,14 @@ MANY = 0.5  # with this share of numbers, that a column is read as text is worth
 OF_LAKHS = re.compile(r"\d{1,2},\d\d,\d{3}")  # or three numbers in a list
 PROBE = 2000  # words looked at before all of a column are
 DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-        "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d", "%Y/%m/%d")  # fmt: skip
+        "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d",
+        "%Y/%m/%d", "%Y.%m.%d")  # fmt: skip
 MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
-CLOCKS = {0: ("", " %I %p"), 1: (" %H:%M", " %I:%M %p"), 2: (" %H:%M:%S", " %I:%M:%S %p")}  # by their colons
+CLOCKS = {  # by their colons
+    0: ("", " %I %p", " %I%p"),
+    1: (" %H:%M", " %I:%M %p", " %I:%M%p"),
+    2: (" %H:%M:%S", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M:%S%p"),
+}
 
 
 @dataclass(frozen=True)
