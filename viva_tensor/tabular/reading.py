@@ -116,7 +116,8 @@ def read(
     Source
         With rows numbered from 0, in the order of the file. Of a text file blank lines are skipped, spaces around
         names and values are dropped, and a row that is too short lacks its last values, which is noted. A text is
-        missing only where it is empty, or is a word that ``reading.writing.missing`` names.
+        missing only where it is empty, or is a word that ``reading.writing.missing`` names. Plain numbers that a
+        Parquet file holds as text may be names and stay text, which is noted; those of other formats become numbers.
 
     Raises
     ------

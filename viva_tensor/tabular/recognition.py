@@ -57,7 +57,7 @@ class Writing:
     decimal, thousands : str
         Characters before decimals and between thousands.
     date_format : str
-        The format of dates, as for ``strptime``; those of ISO 8601 are known in any case.
+        The format of dates, as for ``strptime``, in all columns of them; those of ISO 8601 are known in any case.
     """
 
     missing: tuple[str, ...] = ()
