@@ -260,8 +260,10 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     rows, notes = file.read(_strings(file, expected), point)
     numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
     numbers = [name for name in numbers if name not in {*expected.numbers, *expected.notations}]
-    if codes := file.find_codes(numbers, reading.writing):
-        file.layout = replace(file.layout, codes=(*file.layout.codes, *codes))
+    held = file.find_codes(numbers, reading.writing)
+    layout = file.layout
+    file.layout = replace(layout, codes=(*layout.codes, *sorted(held.codes)), notes=(*layout.notes, *held.notes))
+    if held.codes:
         del rows
         rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}

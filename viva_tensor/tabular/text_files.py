@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
-from viva_tensor.tabular.codes import hold_codes, suspects
+from viva_tensor.tabular.codes import Held, hold_codes, suspects
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import find_layout
@@ -120,20 +120,16 @@ class TextFile:
         """Yield all rows, some columns as text."""
         yield self.read(strings, point)[0]
 
-    def find_codes(self, numbers: Sequence[str], writing: Writing) -> tuple[str, ...]:
-        """Return the columns of numbers that hold a code in any row, and note those where such values are numbers.
+    def find_codes(self, numbers: Sequence[str], writing: Writing) -> Held:
+        """Return the columns of numbers that hold a code in any row, and notes of those where such values are numbers.
 
         A code may also be a word for a missing value, which is lost in numbers.
         """
         columns = {self.layout.names.index(name) for name in numbers}
         some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
-        if not some:
-            return ()
-        if any(map(is_code, writing.missing)):
-            return tuple(some)  # to be judged by their words
-        held = hold_codes(self.blocks(some, writing.point), some)
-        self.layout = replace(self.layout, notes=(*self.layout.notes, *held.notes))
-        return tuple(name for name in some if name in held.codes)
+        if not some or any(map(is_code, writing.missing)):
+            return Held({*some}, ())  # to be judged by their words
+        return hold_codes(self.blocks(some, writing.point), some)
 
     def codes(self, expected: Expected) -> set[str]:
         """Return the columns of codes, less those that are said to be numbers."""
