@@ -322,6 +322,23 @@ def test_a_total_is_told_however_a_file_is_read(tmp_path, name, below, way):
         assert [note for note in source.notes if "seems to be" in note] == [seems + "it"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_words_for_missing_values_beside_a_total_are_no_texts(tmp_path, suffix):
+    table = pd.DataFrame({"r": ["a", "b", "Total"], "k": ["u", "v", "gone"], "n": [1, 2, 3]})
+    path = tmp_path / f"t.{suffix}"
+    match suffix:
+        case "csv":
+            table.to_csv(path, index=False)
+        case "jsonl":
+            table.to_json(path, orient="records", lines=True)
+        case _:
+            pq.write_table(pa.Table.from_pandas(table), path, row_group_size=2)
+    way, seems = Reading(writing=Writing(missing=("gone",))), "row 2, the last, seems to be a total ('Total' in r)"
+    assert seems in str(read(path, way).notes)
+    assert seems not in str(read(path).notes)
+    assert seems in str(source_of(table, Task("n", writing=way.writing)).notes)
+
+
 def test_of_a_sample_the_last_row_of_the_file_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "SAMPLE", 5)
     (tmp_path / "t.csv").write_text("region;n\n" + "north;1\nTotal;1\n" * 50)

@@ -26,7 +26,7 @@ FEWEST = 3  # rows that tell whether they have names of their own, or units abov
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
-RULE = re.compile(r"-+(\+-+)+")  # below the names that psql writes
+RULE = re.compile(r"-{3,}(\+-{3,})+")  # below the names that psql writes
 NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 # of columns beside those with units
 DESCRIPTIONS = frozenset(("text", "string", "name", "label", "category", "id", "code"))

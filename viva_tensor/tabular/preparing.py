@@ -163,7 +163,7 @@ def source_of(source: Source | AnyTable, task: Task) -> Source:
     table = as_table(source)
     if not isinstance(table, pd.DataFrame):
         return Source(table)
-    below = totals(table)
+    below = totals(table, task.writing.missing)
     try:
         found = typed(table.copy(deep=False), task.writing, task.expected)
     except DataError as error:

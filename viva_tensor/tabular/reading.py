@@ -136,12 +136,12 @@ def read(
             rows = as_stored.changed(
                 partial(parsed, notations=texts.notations, missing=missing, expected=with_sets(expected))
             )
-            notes = (*texts.notes, *totals(as_stored))
+            notes = (*texts.notes, *totals(as_stored, missing))
             source = Source(rows.rows(0, len(rows)) if whole else rows, texts.notations, notes)
         else:
             sheet = _sheet(path, kind, reading, expected)
             check_names(path, sheet.table.columns)
-            below = totals(sheet.table)
+            below = totals(sheet.table, reading.writing.missing)
             found = _recognised(sheet.table, reading.writing, expected, Shown(clocks=sheet.clocks))
             source = Source(found.table, found.notations, (*sheet.notes, *found.notes, *below), sheet.doubt)
     check_names(path, source.table.columns)
@@ -150,24 +150,26 @@ def read(
     return source
 
 
-def totals(table: Table, last: pd.DataFrame | None = None) -> list[str]:
+def totals(table: Table, missing: Collection[str] = (), last: pd.DataFrame | None = None) -> list[str]:
     """Return a note if the last row seems to be a total: its one text is a word for that, and in no other row.
 
-    Rows without values below it are none. It is looked for in what a file has, before words for missing values go.
-    `last` are the last rows by their numbers, if the table is a sample.
+    Rows without values below it are none. It is looked for in what a file has, where words for `missing` values are no
+    texts, unless one is that word. `last` are the last rows by their numbers, if the table is a sample.
 
     Examples
     --------
     >>> totals(pd.DataFrame({"region": ["north", "south", "Total"], "sales": [2, 3, 5]}))
     ["row 2, the last, seems to be a total ('Total' in region) and is used like any other; if it is one, remove it"]
     """
+    if len(table) < 2:
+        return []
     if last is None:
         last = table.last_texts() if isinstance(table, ParquetRows) else last_rows(table)
     filled = last.dropna(how="all")
-    if len(table) < 2 or filled.empty:
+    if filled.empty:
         return []
     cells = {str(name): cell.strip() for name, cell in filled.iloc[-1].items() if isinstance(cell, str)}
-    texts = [name for name, cell in cells.items() if cell.casefold() not in MARKERS and not _is_value(cell)]
+    texts = [name for name, cell in cells.items() if is_total(cell) or not _says_nothing(cell, missing)]
     if len(texts) != 1 or not is_total(word := cells[name := texts[0]]):
         return []
     if table[name].map(lambda cell: isinstance(cell, str) and cell.strip() == word).sum() > 1:
@@ -177,8 +179,9 @@ def totals(table: Table, last: pd.DataFrame | None = None) -> list[str]:
     return [f"{told} and is used like any other; if it is one, remove it"]
 
 
-def _is_value(cell: str) -> bool:
-    return is_value(cell) or is_time(cell)
+def _says_nothing(cell: str, missing: Collection[str]) -> bool:
+    """Return whether a cell is a value or a word for a missing one."""
+    return cell in missing or cell.casefold() in MARKERS or is_value(cell) or is_time(cell)
 
 
 def check_file(path: Path) -> str:
@@ -278,7 +281,7 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
     shown = Shown({"."} if doubles and file.layout.pointed else (), file.codes(expected), clocks)
-    below = totals(table, file.last(table))
+    below = totals(table, reading.writing.missing, file.last(table))
     found = _recognised(table, reading.writing, expected, shown)
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)

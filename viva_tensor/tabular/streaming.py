@@ -95,7 +95,7 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
             texts = recognised(table, reading.writing, expected, clocks_of(drawn.table.schema))
             change = partial(parsed, notations=texts.notations, missing=missing, expected=expected)
-            notes = (*texts.notes, *totals(ParquetRows(path)))
+            notes = (*texts.notes, *totals(ParquetRows(path), missing))
             source = Source(change(table), texts.notations, notes)
             frames = _Frames(path, version, partial(_parquet_frames, path, change))
             return Stream(source, drawn.indices, drawn.rows, frames)
