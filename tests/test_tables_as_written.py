@@ -336,6 +336,18 @@ def test_new_rows_write_dates_as_training_did_or_are_refused(folder):
     assert "day: 1 of 1 values are missing, as none was in training" in folder.predict("new.csv")[1]
 
 
+def test_beside_a_format_of_training_that_of_new_rows_is_named(folder):
+    days = pd.date_range("2020-01-01", periods=2001).strftime("%d.%m.%Y")
+    folder.write("t.csv", pd.DataFrame({"day": days[:N], "y": np.arange(N)}))
+    folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")
+    must = "column 'day' must hold dates written as %d.%m.%Y, not"
+    hint = "; if values such as '13/02/2024' are dates: --date-format '%d/%m/%Y'"
+    for rows, said in ((["13/02/2024"], f"'13/02/2024' in row 0{hint}"), ([*days, "late"], "'late' in row 2001")):
+        folder.write("new.csv", pd.DataFrame({"day": rows}))
+        done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
+        assert done.stderr.endswith(f"{must} {said}\n")
+
+
 def test_words_for_missing_values_hold_for_new_rows(folder, plane):
     folder.write("t.csv", plane)
     folder.train("t.csv", "y", "--missing", "tbd")

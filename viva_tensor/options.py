@@ -143,7 +143,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--thousands", metavar="CHAR", help="Thousands separator.  [default: the one that fits]"),
             names_option("--missing", "WORD", "Words to be read as missing values."),
             click.option(
-                "--date-format", metavar="FORMAT", help="Format of dates that are not ISO 8601, such as %d.%m.%Y."
+                "--date-format", metavar="FORMAT", help="Format of all dates that are not ISO 8601, such as %d.%m.%Y."
             ),
             click.option(
                 "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"

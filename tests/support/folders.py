@@ -55,7 +55,7 @@ class Folder:
 
 def quick(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> Folder:
     """Spare the time of scikit-learn's baselines, and of several networks where one tells as much."""
-    monkeypatch.setattr(runs, "find_spec", lambda name: None)
+    monkeypatch.setattr(runs, "imports_scikit_learn", lambda use: False)
     monkeypatch.setattr(members, "LEAST_ROWS", 10 * N)
     return folder
 

@@ -108,6 +108,23 @@ def test_a_slip_is_one_wherever_it_stands_and_is_told(reader, path, at, marker):
     assert [note for note in source.notes if note.startswith("x: ") and note.endswith(told)]
 
 
+@pytest.mark.parametrize("filler", ["0", "-1"])
+@pytest.mark.parametrize("share", [0.1, 0.6])
+@pytest.mark.parametrize("marker", ["", "?"])  # beside which Arrow reads text
+def test_fillers_say_nothing_beside_zip_codes(reader, path, filler, share, marker):
+    zips = [filler if one < share * ROWS else str(10_000 + 7 * one) for one in range(ROWS)]
+    zips[1], zips[2700] = marker, "01067"
+    path.write_text("\n".join(["zip,y", *(f"{one},{i}" for i, one in enumerate(zips))]))
+    found = reader(path).table["zip"]
+    assert (found[0], found[2700], found[2701]) == (filler, "01067", "28907")
+    numbers = [one[1:] if len(one) > 2 else one for one in zips]
+    numbers[2700] = "067"  # beside a 0, numbers of three digits may be a count
+    path.write_text("\n".join(["n,y", *(f"{one[-3:]},{i}" for i, one in enumerate(numbers))]))
+    source = reader(path)
+    assert source.table["n"][2700] == 67
+    assert any("begin with a zero are read as numbers" in note for note in source.notes)
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "feather", "csv"])
 def test_other_files_tell_slips_from_codes_in_the_same_way(tmp_path, suffix):
     table = pd.DataFrame({"x": ["12", "007", "1500", "260"] * 5, "zip": ["80331", "01067", "80333", "80335"] * 5})
@@ -172,6 +189,18 @@ def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, r
     months = [*["10.2020"] * ROWS, "01.2021", *["10.2020"] * ROWS, last]  # those that tell are in blocks far apart
     pd.DataFrame({"m": months, "y": range(len(months))}).to_csv(path, index=False)
     assert reader(path).table["m"][0] == read_as
+
+
+@pytest.mark.parametrize("at", [0, 2700])
+@pytest.mark.parametrize("marker", ["", "?"])  # beside which Arrow reads text
+def test_a_month_before_a_year_among_decimals_is_a_slip_and_told(reader, path, at, marker):
+    numbers = [f"{3 + one / 1000:.3f}" for one in range(ROWS)]
+    numbers[at], numbers[20] = "01.2020", marker
+    path.write_text("\n".join(["x,y", *(f"{one},{i}" for i, one in enumerate(numbers))]))
+    source = reader(path)
+    assert source.table["x"].dropna().tolist() == [float(one) for one in numbers if one != marker]
+    told = "values that begin with a zero are read as numbers (1 of 2,999); --categorical 'x' reads all as categories"
+    assert [note for note in source.notes if note.startswith("x: ") and note.endswith(told)]
 
 
 def test_codes_below_rows_that_are_too_short(path):

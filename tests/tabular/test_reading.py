@@ -24,6 +24,7 @@ from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.preparing import Task, source_of
 from viva_tensor.tabular.reading import Reading, read, read_table
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "kind": ["a", None, "b", "a"], "price": [10, 20, 30, 40]})
@@ -304,6 +305,47 @@ def test_a_total_below_the_rows_is_told_and_kept(tmp_path, name, last, word):
     assert told == ([seems + "remove it"] if word else [])
     assert source.table["n"].tolist() == [*range(10), 198]
     assert source_of(source.table, Task("y")).notes == tuple(told)
+
+
+@pytest.mark.parametrize("way", [Reading(), Reading(writing=Writing(missing=("Total",)))], ids=["", "missing"])
+@pytest.mark.parametrize("below", ["", ";;\n;;\n"])
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_total_is_told_however_a_file_is_read(tmp_path, name, below, way):
+    lines = [f"{'north' if i % 2 else 'south'};{i}:30;{i / 2}" for i in range(10)]
+    (tmp_path / "t.csv").write_text("\n".join(["region;n;y", *lines, "Total;50:00;22.5", below]))
+    if name == "t.parquet":
+        table = read(tmp_path / "t.csv", expected=Expected(text=["n"])).table[:11]
+        table.astype({"region": "category"} if below else {}).to_parquet(tmp_path / name)
+    last = "the last" if name == "t.parquet" or not below else "the last with a value"
+    seems = f"row 10, {last}, seems to be a total ('Total' in region) and is used like any other; if it is one, remove "
+    for source in (read(tmp_path / name, way, whole=False), streaming.stream(tmp_path / name, way).source):
+        assert [note for note in source.notes if "seems to be" in note] == [seems + "it"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_words_for_missing_values_beside_a_total_are_no_texts(tmp_path, suffix):
+    table = pd.DataFrame({"r": ["a", "b", "Total"], "k": ["u", "v", "gone"], "n": [1, 2, 3]})
+    path = tmp_path / f"t.{suffix}"
+    match suffix:
+        case "csv":
+            table.to_csv(path, index=False)
+        case "jsonl":
+            table.to_json(path, orient="records", lines=True)
+        case _:
+            pq.write_table(pa.Table.from_pandas(table), path, row_group_size=2)
+    way, seems = Reading(writing=Writing(missing=("gone",))), "row 2, the last, seems to be a total ('Total' in r)"
+    assert seems in str(read(path, way).notes)
+    assert seems not in str(read(path).notes)
+    assert seems in str(source_of(table, Task("n", writing=way.writing)).notes)
+
+
+def test_of_a_sample_the_last_row_of_the_file_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "SAMPLE", 5)
+    (tmp_path / "t.csv").write_text("region;n\n" + "north;1\nTotal;1\n" * 50)
+    assert "total" not in str(streaming.stream(tmp_path / "t.csv").source.notes)
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("Sum;100\n")
+    assert "row 100, the last, seems to be a total" in str(streaming.stream(tmp_path / "t.csv").source.notes)
 
 
 def test_a_word_for_totals_in_other_rows_is_none(tmp_path):

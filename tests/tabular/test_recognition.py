@@ -258,6 +258,25 @@ class TestDates:
         assert ", times without an offset are taken as UTC; row 0 has" in one.note
         assert "offset" not in found(["2024-03-05T07:30Z", "2024-03-06T07:30+01:00", "-"])[0].note
 
+    @pytest.mark.parametrize("count", [1, 10, 19])
+    def test_beside_a_format_those_in_iso_8601_are_read_in_training_as_later(self, count):
+        words = [*["31.12.2023"] * count, *["2024-02-03"] * (20 - count)]
+        one, values = found(words, Writing(date_format="%d.%m.%Y"))
+        assert one.notation == Dates("%d.%m.%Y")
+        assert values == [*[pd.Timestamp("2023-12-31")] * count, *[pd.Timestamp("2024-02-03")] * (20 - count)]
+        assert found(["2024-02-03", "-"], Writing(date_format="%d.%m.%Y"))[0].notation == Dates()
+
+    def test_where_a_word_is_two_dates_the_format_alone_is_read(self):
+        swapped = Writing(date_format="%Y-%d-%m")
+        assert [day.month for day in found(["2023-31-12", "2023-12-30"], swapped)[1]] == [12, 12]
+        with pytest.raises(DataError, match="dates written as %Y-%d-%m, but not '2023-12-30' in row 20"):
+            found([*["2023-31-12"] * 19, "2024-02-03", "2023-12-30"], swapped)
+
+    @pytest.mark.parametrize("word", ["now", "today"])
+    def test_a_word_for_the_present_is_no_date(self, word):
+        with pytest.raises(DataError, match=f"dates written as %d.%m.%Y, but not '{word}' in row 30"):
+            found([*(f"{day:02}.01.2024" for day in range(1, 31)), word], Writing(date_format="%d.%m.%Y"))
+
     def test_a_word_among_dates_is_refused_with_its_row(self):
         words = [f"2024-01-{day:02}" for day in range(1, 29)]
         with pytest.raises(DataError, match=r"column 'c' holds dates, but not '2024-02-30' in row 28; "):
@@ -286,6 +305,13 @@ class TestDates:
             ("2024-03-04 7:05", "%Y-%m-%d %H:%M"),
             ("01-Mar-2024 06:05:00", "%d-%b-%Y %H:%M:%S"),
             ("Fri 01 Mar 2024", "%a %d %b %Y"),
+            ("December 31, 2023", "%B %d, %Y"),
+            ("31 December 2023 07:05", "%d %B %Y %H:%M"),
+            ("31/12/2023 21:05:10.123", "%d/%m/%Y %H:%M:%S.%f"),
+            ("2023.12.31", "%Y.%m.%d"),
+            ("12/31/2023 9:05PM", "%m/%d/%Y %I:%M%p"),
+            ("12/31/2023 9:05:10PM", "%m/%d/%Y %I:%M:%S%p"),
+            ("12/31/2023 9PM", "%m/%d/%Y %I%p"),
         ],
     )
     def test_days_with_a_clock_or_the_name_of_the_day_are_named(self, word, written):
@@ -417,8 +443,9 @@ def test_commas_of_lakhs_are_not_those_of_lists():
 
 def test_a_misfit_in_the_last_row_may_be_a_total():
     days = [f"2024-01-{one:02}" for one in range(1, 29)]
-    with pytest.raises(DataError, match="'Total' in row 28; the last row seems to be a total: remove it"):
-        recognise("day", pd.Series([*days, "Total"]), Writing())
+    for below in ([], [None]):
+        with pytest.raises(DataError, match="'Total' in row 28; the last row seems to be a total: remove it"):
+            recognise("day", pd.Series([*days, "Total", *below]), Writing())
     with pytest.raises(DataError, match="if 'Total' means missing: --missing 'Total'"):
         recognise("day", pd.Series(["Total", *days]), Writing())
 

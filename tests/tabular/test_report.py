@@ -51,6 +51,15 @@ def test_what_was_asked_for_is_in_each_report_once(table, target, asked):
         assert sum(line.endswith(f" of the test rows: {run.metric[name]:.4g}") for line in lines) == 1
 
 
+@pytest.mark.parametrize("classes", [20, 21])
+def test_of_many_classes_each_report_says_which_baselines_are_left_out(classes):
+    many = pd.DataFrame({"a": np.arange(420.0) % classes, "kind": [f"k{i % classes}" for i in range(420)]})
+    run = tabular.run(many, "kind", QUICK)
+    said = "Of 21 classes, boosted trees and logistic regression are not fitted as baselines; they are of up to 20, "
+    assert [said in text for text in everywhere(run)] == [classes > 20] * 3
+    assert ("boosted trees" in run.scores) == (classes <= 20)
+
+
 @pytest.mark.parametrize(("kept", "remark"), [(0, "A linear model does as well"), (1, "no better than a baseline")])
 def test_a_network_that_is_no_better_is_called_so_in_each_report(table, kept, remark):
     run = tabular.run(table[["a", "b", "y"]], "y", QUICK)

@@ -13,7 +13,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from viva_tensor import checkpoint, optim, tabular
-from viva_tensor.tabular import baselines, preparing, runs, saving
+from viva_tensor.tabular import baselines, blending, preparing, runs, saving
 from viva_tensor.tabular.data import DataError, split_rows
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.model import load
@@ -246,7 +246,7 @@ class TestClasses:
         assert run.scores["most frequent class"].log_loss == pytest.approx(-np.log(shares[actual]).mean())
 
     def test_without_scikit_learn_no_logistic_regression(self, animals, monkeypatch):
-        monkeypatch.setattr(runs, "find_spec", lambda name: None)
+        monkeypatch.setattr(blending, "find_spec", lambda name: None)
         assert list(runs.run(animals, "kind", QUICK).scores) == ["network", "most frequent class"]
 
     def test_booleans_are_classes_and_numbers_can_be(self, animals):

@@ -8,10 +8,12 @@ import openpyxl
 import pandas as pd
 import pytest
 
+from viva_tensor import tabular
 from viva_tensor.tabular.data import DataError, numbers_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.reading import Reading, as_written, check_reading, read
 from viva_tensor.tabular.recognition import Writing
+from viva_tensor.train import Settings
 
 
 @pytest.fixture
@@ -200,6 +202,16 @@ def test_the_date_0_of_excel_is_missing_among_dates(tmp_path):
 def test_any_number_of_dates_0_beside_a_date_is_missing(tmp_path):
     source = read(dates_and(tmp_path / "t.xlsx", *[(0, "yyyy-mm-dd")] * 20))
     assert source.table["d"].notna().tolist() == [True] * 4 + [False] * 20 + [True]
+
+
+def test_a_date_0_alone_is_missing_in_new_rows_of_a_column_of_dates(sheet):
+    day = pd.DataFrame({"d": pd.date_range("2024-01-01", periods=40), "y": range(40)})
+    model = tabular.fit(day, "y", Settings(hidden=(4,), epochs=1)).model
+    path = sheet(d=[time()])
+    source = read(path, expected=model.expected())
+    assert source.notes == ("d: missing where the date is 0, Excel's 1900-01-00 (1, the first in row 0)",)
+    assert len(model.predict(source.table)) == 1
+    assert read(path).table["d"].tolist() == [0]
 
 
 @pytest.mark.parametrize(("cell", "form", "said"), [(0.3, "h:mm", "7:12:00"), (1.5, "[h]:mm", "36:00:00")])

@@ -25,7 +25,7 @@ SHARE = 0.01  # of the target's standard deviation, below which errors do not di
 @pytest.fixture(autouse=True)
 def without_boosted_trees(monkeypatch):
     """Spare the time of a baseline that is not asked about."""
-    monkeypatch.setattr(runs, "find_spec", lambda name: None)
+    monkeypatch.setattr(runs, "imports_scikit_learn", lambda use: False)
 
 
 def worse(kind, rows, columns, seed):

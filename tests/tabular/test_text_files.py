@@ -6,7 +6,7 @@ import pytest
 
 from viva_tensor.tabular import text_files
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.reading import read
+from viva_tensor.tabular.reading import Reading, read
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,32 @@ def test_how_many_rows_there_were_is_no_row(tmp_path, below, line, footer, packe
     source = read(path)
     assert source.table.to_numpy().tolist() == [[7, 1.5], [8, 2.5]]
     assert source.notes == (f"line {line} is no row and left out: {footer!r}",)
+
+
+@pytest.mark.parametrize("header", [None, True])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_the_ruled_line_below_the_names_of_psql_is_left_out(tmp_path, header, rows):
+    path = tmp_path / "t.txt"
+    lines = [f"  {i} | {'north' if i % 2 else ''} | {i + 0.5}" for i in range(rows)]
+    path.write_text("\n".join([" id | region |  x", "----+--------+-----", *lines, f"({rows} rows)", ""]))
+    source = read(path, Reading(header=header))
+    assert source.table["id"].tolist() == list(range(rows))
+    assert source.table["x"].tolist() == [i + 0.5 for i in range(rows)]
+    assert source.table["region"].dropna().tolist() == ["north"] * (rows // 2)
+    assert "line 2 is ruled and is left out: '----+--------+-----'" in source.notes
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("piece", [6, 8, 1 << 20])
+def test_lines_end_with_cr_lf_or_both(tmp_path, monkeypatch, end, piece):
+    monkeypatch.setattr(text_files, "PIECE", piece)
+    path = tmp_path / "t.csv"
+    lines = ["qty,y", "7,1.5", "8,2.5", "(2 rows)", "Time: 5,2 ms", ""]
+    path.write_bytes(end.join(lines).encode())
+    assert "line 4 is no row and left out: '(2 rows)" in read(path).notes[0]
+    path.write_bytes(end.join([*lines[:3], "9,\xff", ""]).encode("latin-1"))
+    with pytest.raises(DataError, match="line 4 is no text in UTF-8"):
+        read(path)
 
 
 @pytest.mark.parametrize("size", [100, 1 << 20])

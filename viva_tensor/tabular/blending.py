@@ -196,7 +196,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     target, none = prepared.target, (list[Trees](), np.zeros(0))
     rows, classes = prepared.split.given, y if isinstance(target, Classes) else None
     parts = parts_of(rows, best.shares, best.seed, classes, copies_among(rows, features))
-    if not (find_spec("sklearn") and boosting.can_grow(target)):
+    if not boosting.can_grow(target):
         return none
     others = [all_but(parts, number) for number in range(len(parts))]
     if not (all(boosting.can_learn(target, y[some]) for some in others) and imports_scikit_learn(TREES)):
@@ -218,13 +218,15 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
 
 
 def imports_scikit_learn(use: str) -> bool:
-    """Return whether scikit-learn can be imported, or warn of the error with which that fails; of its use in words.
+    """Return whether scikit-learn can be imported; warn if it is there and fails, with its use in words.
 
     Examples
     --------
     >>> imports_scikit_learn("baselines")
     True
     """
+    if find_spec("sklearn") is None:
+        return False
     try:
         import sklearn.ensemble
         import sklearn.linear_model  # noqa: F401

@@ -17,7 +17,10 @@ from viva_tensor.tabular.word_forms import is_code, without_zeros
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MONTH = re.compile(r"(0[1-9]|1[0-2])\.(19|20)\d\d")
 OF_ONE_LENGTH = 0.95  # of the values of a column of codes
+FILLERS = ("0", "-1")  # which people write where there is no code
+LONG = 4  # digits of codes beside which fillers say nothing; beside shorter ones they may be numbers
 
 
 class Held(NamedTuple):
@@ -27,11 +30,12 @@ class Held(NamedTuple):
     notes: tuple[str, ...]
 
 
-def slips(words: Iterable[tuple[str, int]]) -> int:
-    """Return how many values of a column of numbers begin with a zero by a slip; 0 if they are codes.
+def slips(words: Iterable[tuple[str, int]]) -> int | None:
+    """Return how many values of a column of numbers begin with a zero by a slip, or None if they are codes.
 
     They are codes where nearly all values are as long as they, as zip codes are, where half begin so, or beside codes
-    of another form or words that are no numbers: elsewhere a 05 among numbers is a slip.
+    of another form or words that are no numbers: elsewhere a 05 among numbers is a slip. A month before a year is a
+    code if all values are such. Beside digits as long as those of zip codes, 0 and -1 say nothing.
 
     Parameters
     ----------
@@ -41,19 +45,27 @@ def slips(words: Iterable[tuple[str, int]]) -> int:
     Examples
     --------
     >>> slips([("12", 3), ("05", 1), ("107", 9)]), slips([("80331", 30), ("01067", 1)]), slips([("05", 1), ("7a", 9)])
-    (1, 0, 0)
+    (1, None, None)
+    >>> slips([("01.2020", 1), ("10.2020", 8)]), slips([("01.2020", 1), ("12.5", 8)])
+    (None, 1)
     """
+    months = others = fillers = 0
     zeros: Counter[int] = Counter()
     lengths: Counter[int] = Counter()
     for word, count in ((word.strip(), count) for word, count in words if count and word.strip()):
         digits, code = word.isdecimal(), is_code(word)
         parts = None if code else number_parts(without_zeros(word))  # behind a sign they say nothing
         # with a letter behind it, as of house numbers, it may be a code, too
-        if (code and not digits) or not (code or (parts and not parts["suffix"])):
-            return 0
-        lengths[len(word) if digits else 0] += count
-        zeros[len(word)] += count if code else 0
-    return 0 if _are_codes(zeros, lengths) else zeros.total()
+        month = MONTH.fullmatch(word) is not None
+        if (code and not (digits or month)) or not (code or (parts and not parts["suffix"])):
+            return None
+        fillers += count if word in FILLERS else 0
+        lengths[len(word) if digits else 0] += count if word not in FILLERS else 0
+        zeros[len(word)] += count if code and digits else 0
+        months, others = months + count * (code and month), others + count * (not month)
+    if (months and not others) or _are_codes(zeros, lengths, fillers):
+        return None
+    return zeros.total() + months
 
 
 def slips_note(name: str, count: int, total: int) -> str:
@@ -68,12 +80,13 @@ def slips_note(name: str, count: int, total: int) -> str:
     return f"{few}; --categorical {name!r} reads all as categories"
 
 
-def _are_codes(zeros: Counter[int], lengths: Mapping[int, int]) -> bool:
-    """Return whether digits that begin with a zero are codes; of them and of all values there are so many by length."""
+def _are_codes(zeros: Counter[int], lengths: Mapping[int, int], fillers: int) -> bool:
+    """Return whether digits that begin with a zero are codes; of them and of all but fillers so many have a length."""
     total = sum(lengths.values())
     length = max(lengths, key=lambda one: lengths[one], default=0)
-    of_one_length = zeros[length] > 0 and lengths[length] >= OF_ONE_LENGTH * total
-    return of_one_length or 0 < total <= 2 * zeros.total()
+    among = total if length >= LONG else total + fillers
+    of_one_length = zeros[length] > 0 and lengths[length] >= OF_ONE_LENGTH * among
+    return of_one_length or 0 < total + fillers <= 2 * zeros.total()
 
 
 def suspects(pieces: Iterable[bytes], separator: str, columns: Collection[int]) -> set[int]:
@@ -161,10 +174,11 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
     import pyarrow.compute as pc
 
     found: set[str] = set()
-    months: set[str] = set()
+    months: Counter[str] = Counter()  # that begin with a zero
     others: set[str] = set()
     zeros: dict[str, Counter[int]] = {name: Counter() for name in names}  # by their length
     lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
+    fillers: Counter[str] = Counter()
     for table, name in ((table, name) for table in tables for name in names):
         column = table[name]
         begun = column.filter(pc.match_substring_regex(column, r"^\s*0[\dxX]"))
@@ -172,16 +186,26 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
             word = one["values"].strip()
             if is_code(word) and word.isdecimal():
                 zeros[name][len(word)] += one["counts"]
+            elif MONTH.fullmatch(word):
+                months[name] += one["counts"]
             elif is_code(word):
-                (months if "." in word else found).add(name)
+                found.add(name)
         whole = column.filter(pc.match_substring_regex(column, r"^\s*\d+\s*$"))
         for one in pc.value_counts(pc.utf8_length(pc.utf8_trim_whitespace(whole))).to_pylist():
             lengths[name][one["values"]] += one["counts"]
         lengths[name][0] += len(column) - column.null_count - len(whole)
+        words = pc.utf8_trim_whitespace(column)
+        for one, length in zip(FILLERS, (1, 0), strict=True):
+            count = pc.sum(pc.equal(words, one)).as_py() or 0
+            lengths[name][length] -= count
+            fillers[name] += count
         # of no values at all, Arrow says neither
-        if pc.all(pc.match_substring_regex(column, r"^\s*(0[1-9]|1[0-2])\.(19|20)\d\d\s*$")).as_py() is False:
+        if pc.all(pc.match_substring_regex(column, rf"^\s*{MONTH.pattern}\s*$")).as_py() is False:
             others.add(name)
-    found |= (months - others) | {name for name in names if _are_codes(zeros[name], lengths[name])}
-    slipped = [name for name in names if zeros[name] and name not in found]
-    notes = [f"{one}: {slips_note(one, zeros[one].total(), lengths[one].total())}" for one in slipped]
+    found |= (months.keys() - others) | {
+        name for name in names if _are_codes(zeros[name], lengths[name], fillers[name])
+    }
+    slipped = {name: zeros[name].total() + months[name] for name in names if name not in found}
+    totals = {name: lengths[name].total() + fillers[name] for name in names}
+    notes = [f"{one}: {slips_note(one, count, totals[one])}" for one, count in slipped.items() if count]
     return Held(found, tuple(notes))

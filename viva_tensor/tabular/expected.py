@@ -27,6 +27,8 @@ class Expected:
         The columns that are used, if all others may hold anything.
     names : collection of str
         Those of `text` that name rows, and keep the text of the file but for spaces around it.
+    dates : collection of str
+        Columns of dates.
     """
 
     text: Collection[str] = ()
@@ -35,10 +37,11 @@ class Expected:
     unused: Collection[str] = ()
     only: Collection[str] | None = None
     names: Collection[str] = ()
+    dates: Collection[str] = ()
 
     def __post_init__(self) -> None:
         check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
-        check_sequence("columns", names=self.names)
+        check_sequence("columns", names=self.names, dates=self.dates)
 
     def uses(self, name: str) -> bool:
         """Return whether a column is used, and so must hold what is expected."""

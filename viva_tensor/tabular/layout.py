@@ -26,6 +26,7 @@ FEWEST = 3  # rows that tell whether they have names of their own, or units abov
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
+RULE = re.compile(r"-{3,}(\+-{3,})+")  # below the names that psql writes
 NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 # of columns beside those with units
 DESCRIPTIONS = frozenset(("text", "string", "name", "label", "category", "id", "code"))
@@ -215,6 +216,8 @@ def _without_descriptions(
     names: Sequence[str], rows: list[Record], header: bool | None
 ) -> tuple[list[Record], list[str]]:
     """Return rows without those below the names that say what columns hold, and notes of these."""
+    if rows and RULE.fullmatch("".join(rows[0].fields).strip()):
+        return rows[1:], [f"line {rows[0].line} is ruled and is left out: {_shown(rows[0].fields)}"]
     for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
         if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):
             lines = " and ".join(str(one.line) for one in rows[:count])
@@ -258,7 +261,7 @@ def _codes(names: Sequence[str], rows: Sequence[Record]) -> tuple[str, ...]:
     columns = zip_longest(*(row.fields for row in rows), fillvalue="")
     named = [(name, fields) for name, fields in zip(names, columns, strict=False) if any(map(is_code, fields))]
     # slips are read as numbers until all rows are looked at
-    return tuple(name for name, fields in named if not slips(Counter(fields).items()))
+    return tuple(name for name, fields in named if slips(Counter(fields).items()) is None)
 
 
 def _records(sample: str, separator: str) -> list[Record]:

@@ -213,11 +213,12 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     """
     text = [column.name for column in encoding.columns if isinstance(column, Categorical)]
     numbers = [column.name for column in encoding.columns if isinstance(column, Numeric)]
+    dates = [column.name for column in encoding.columns if isinstance(column, Date)]
     said = (writing or Writing()).or_else(Writing(missing=origin.writing.missing))
     written = {name: overruled(one, said) for name, one in origin.notations.items()}
     named = [origin.id] if origin.id else []
     only = [*(column.name for column in encoding.columns), *named]
-    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only, names=named)
+    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only, names=named, dates=dates)
 
 
 def load(folder: str | Path) -> Model:

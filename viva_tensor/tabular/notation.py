@@ -248,22 +248,36 @@ class Dates:
             If a value is not written so; the message names it and its row.
         """
         words = Words(column, self.missing)
-        times = self.times(words.words)
-        if self.format != ISO:
-            iso = Dates().times(words.words)
-            if not (times.notna() & iso.notna() & (times != iso)).any():  # a word that is two dates makes all doubtful
-                times = times.fillna(iso)
+        times = self.read(words.words)
         _refuse_misfits(column, words, times.notna().to_numpy(), self)
         times = times.mask(words.absent)
         values = times.reindex(words.codes)  # code -1 is no label, and so missing
         parsed = pd.Series(values.to_numpy(), index=column.index, name=column.name)
-        present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+        present = words.present
         return parsed.dt.tz_localize("UTC") if present and all(map(has_offset, present)) else parsed
+
+    def read(self, words: Sequence[str]) -> pd.Series[Any]:
+        """Return all words of a column as times; those in ISO 8601, too, if none in the format is another date there.
+
+        Examples
+        --------
+        >>> Dates("%Y-%d-%m").read(["2024-31-12", "2023-12-30"]).dt.month.tolist()
+        [12, 12]
+        >>> Dates("%Y-%d-%m").read(["2024-31-12", "2023-12-30", "2024-02-03"]).dt.month.tolist()
+        [12.0, nan, 3.0]
+        """
+        times = self.times(words)
+        if self.format == ISO:
+            return times
+        iso = Dates().times(words)
+        doubtful = (times.notna() & iso.notna() & (times != iso)).any()
+        return times if doubtful else times.fillna(iso)
 
     def times(self, words: Sequence[str]) -> pd.Series[Any]:
         """Return words as times, missing where they are not written so."""
         if self.format == ISO:
             words = [word.replace("/", "-") if _ISO_DATE.fullmatch(word) else "" for word in words]
+        words = ["" if word in ("now", "today") else word for word in words]  # which pandas takes for the present
         times = pd.to_datetime(pd.Series(words, dtype=object), format=self.format, errors="coerce", utc=True)
         return times.dt.tz_localize(None)
 

@@ -222,6 +222,19 @@ class ParquetRows:
         batches = [*islice(self._file.iter_batches(count, columns=names), 1)] if names else []
         return pa.Table.from_batches(batches).select(names) if batches else self._schema.empty_table().select(names)
 
+    def last_texts(self) -> pd.DataFrame:
+        """Return the last row as it is stored, less columns that hold no text, with its number as index."""
+        kinds = {one.name: str(one.type) for one in self._schema if one.name in self.columns}
+        of_labels = tuple(f"dictionary<values={kind}" for kind in ("string", "large_string", "string_view"))
+        labels = [name for name, kind in kinds.items() if kind.startswith(of_labels)]
+        groups = [i for i in range(self._file.num_row_groups) if self._file.metadata.row_group(i).num_rows]
+        cells: dict[str, list[Any]] = {}
+        if names := [*self.texts, *labels]:
+            # in batches, of which one is in memory
+            for batch in self._file.iter_batches(row_groups=groups[-1:], columns=names):
+                cells = {name: batch[name][-1:].to_pylist() for name in names} if len(batch) else cells
+        return pd.DataFrame(cells, index=[len(self) - 1], dtype=object)
+
     def changed(self, change: Callable[[pd.DataFrame], pd.DataFrame]) -> ParquetRows:
         """Return the rows of the same file, changed in another way when they are read."""
         other = copy.copy(self)

@@ -163,13 +163,14 @@ def source_of(source: Source | AnyTable, task: Task) -> Source:
     table = as_table(source)
     if not isinstance(table, pd.DataFrame):
         return Source(table)
+    below = totals(table, task.writing.missing)
     try:
         found = typed(table.copy(deep=False), task.writing, task.expected)
     except DataError as error:
         if "--" not in str(error):
             raise
         raise DataError(f"{error} (of a data frame: Task(writing=Writing(...), roles=Roles(...)))") from error
-    return Source(found.table, found.notations, (*found.notes, *totals(found.table)))
+    return Source(found.table, found.notations, (*found.notes, *below))
 
 
 def prepare(

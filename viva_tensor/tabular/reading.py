@@ -21,12 +21,12 @@ from viva_tensor.tabular.data import DataError, Table, check_names, number_of, o
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.json_files import json_lines, json_records
 from viva_tensor.tabular.layout import SEPARATORS, UNNAMED, is_value
-from viva_tensor.tabular.notation import Notation
+from viva_tensor.tabular.notation import Notation, is_time
 from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.sheets import Sheet, first_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
-from viva_tensor.tabular.text_files import COMPRESSED, TextFile, opened
+from viva_tensor.tabular.text_files import COMPRESSED, TextFile, last_rows, opened
 from viva_tensor.tabular.typed_columns import Shown, Typed, digit_dates, has_decimal_commas, typed, typed_again
 from viva_tensor.tabular.words import MARKERS, is_total
 
@@ -116,7 +116,8 @@ def read(
     Source
         With rows numbered from 0, in the order of the file. Of a text file blank lines are skipped, spaces around
         names and values are dropped, and a row that is too short lacks its last values, which is noted. A text is
-        missing only where it is empty, or is a word that ``reading.writing.missing`` names.
+        missing only where it is empty, or is a word that ``reading.writing.missing`` names. Plain numbers that a
+        Parquet file holds as text may be names and stay text, which is noted; those of other formats become numbers.
 
     Raises
     ------
@@ -135,21 +136,25 @@ def read(
             rows = as_stored.changed(
                 partial(parsed, notations=texts.notations, missing=missing, expected=with_sets(expected))
             )
-            source = Source(rows.rows(0, len(rows)) if whole else rows, *texts)
+            notes = (*texts.notes, *totals(as_stored, missing))
+            source = Source(rows.rows(0, len(rows)) if whole else rows, texts.notations, notes)
         else:
             sheet = _sheet(path, kind, reading, expected)
             check_names(path, sheet.table.columns)
+            below = totals(sheet.table, reading.writing.missing)
             found = _recognised(sheet.table, reading.writing, expected, Shown(clocks=sheet.clocks))
-            source = Source(found.table, found.notations, (*sheet.notes, *found.notes), sheet.doubt)
+            source = Source(found.table, found.notations, (*sheet.notes, *found.notes, *below), sheet.doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
-    below = totals(source.table) if isinstance(source.table, pd.DataFrame) else []
-    return source._replace(notes=(*source.notes, *below))
+    return source
 
 
-def totals(table: pd.DataFrame) -> list[str]:
+def totals(table: Table, missing: Collection[str] = (), last: pd.DataFrame | None = None) -> list[str]:
     """Return a note if the last row seems to be a total: its one text is a word for that, and in no other row.
+
+    Rows without values below it are none. It is looked for in what a file has, where words for `missing` values are no
+    texts, unless one is that word. `last` are the last rows by their numbers, if the table is a sample.
 
     Examples
     --------
@@ -158,14 +163,25 @@ def totals(table: pd.DataFrame) -> list[str]:
     """
     if len(table) < 2:
         return []
-    cells = {name: cell for name, cell in table.iloc[-1].items() if isinstance(cell, str)}
-    texts = [name for name, cell in cells.items() if not is_value(cell) and cell.strip().casefold() not in MARKERS]
+    if last is None:
+        last = table.last_texts() if isinstance(table, ParquetRows) else last_rows(table)
+    filled = last.dropna(how="all")
+    if filled.empty:
+        return []
+    cells = {str(name): cell.strip() for name, cell in filled.iloc[-1].items() if isinstance(cell, str)}
+    texts = [name for name, cell in cells.items() if is_total(cell) or not _says_nothing(cell, missing)]
     if len(texts) != 1 or not is_total(word := cells[name := texts[0]]):
         return []
-    if (table[name] == word).sum() > 1:
+    if table[name].map(lambda cell: isinstance(cell, str) and cell.strip() == word).sum() > 1:
         return []
-    told = f"row {len(table) - 1}, the last, seems to be a total ({word!r} in {name})"
+    which = "the last" if filled.index[-1] == last.index[-1] else "the last with a value"
+    told = f"row {filled.index[-1]}, {which}, seems to be a total ({word!r} in {name})"
     return [f"{told} and is used like any other; if it is one, remove it"]
+
+
+def _says_nothing(cell: str, missing: Collection[str]) -> bool:
+    """Return whether a cell is a value or a word for a missing one."""
+    return cell in missing or cell.casefold() in MARKERS or is_value(cell) or is_time(cell)
 
 
 def check_file(path: Path) -> str:
@@ -247,8 +263,10 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     rows, notes = file.read(_strings(file, expected), point)
     numbers = [one.name for one in rows.schema if str(one.type) in ("int64", "double") and expected.uses(one.name)]
     numbers = [name for name in numbers if name not in {*expected.numbers, *expected.notations}]
-    if codes := file.find_codes(numbers, reading.writing):
-        file.layout = replace(file.layout, codes=(*file.layout.codes, *codes))
+    held = file.find_codes(numbers, reading.writing)
+    layout = file.layout
+    file.layout = replace(layout, codes=(*layout.codes, *sorted(held.codes)), notes=(*layout.notes, *held.notes))
+    if held.codes:
         del rows
         rows, notes = file.read(_strings(file, expected), point)
     kinds = {one.name: str(one.type) for one in rows.schema}
@@ -263,11 +281,13 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(digits, point)
         table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
     shown = Shown({"."} if doubles and file.layout.pointed else (), file.codes(expected), clocks)
+    below = totals(table, reading.writing.missing, file.last(table))
     found = _recognised(table, reading.writing, expected, shown)
     if doubles and point == "." and has_decimal_commas(found):
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
-    return Source(found.table, found.notations, (*file.layout.notes, *notes, *found.notes), file.layout.doubt)
+    notes = (*file.layout.notes, *notes, *found.notes, *below)
+    return Source(found.table, found.notations, notes, file.layout.doubt)
 
 
 def _strings(file: TextFile, expected: Expected) -> list[str]:

@@ -16,6 +16,7 @@ from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
+    ISO,
     PLAIN,
     Convention,
     Dates,
@@ -35,9 +36,14 @@ MANY = 0.5  # with this share of numbers, that a column is read as text is worth
 OF_LAKHS = re.compile(r"\d{1,2},\d\d,\d{3}")  # or three numbers in a list
 PROBE = 2000  # words looked at before all of a column are
 DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-        "%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d", "%Y/%m/%d")  # fmt: skip
+        "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d",
+        "%Y/%m/%d", "%Y.%m.%d")  # fmt: skip
 MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
-CLOCKS = {0: ("", " %I %p"), 1: (" %H:%M", " %I:%M %p"), 2: (" %H:%M:%S", " %I:%M:%S %p")}  # by their colons
+CLOCKS = {  # by their colons
+    0: ("", " %I %p", " %I%p"),
+    1: (" %H:%M", " %I:%M %p", " %I:%M%p"),
+    2: (" %H:%M:%S", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M:%S%p"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Writing:
     decimal, thousands : str
         Characters before decimals and between thousands.
     date_format : str
-        The format of dates, as for ``strptime``; those of ISO 8601 are known in any case.
+        The format of dates, as for ``strptime``, in all columns of them; those of ISO 8601 are known in any case.
     """
 
     missing: tuple[str, ...] = ()
@@ -187,9 +193,9 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
             return found
     rows = words.rows
     share = _share(words, _fit_numbers)
-    code = next((word for word, count in zip(words.words, rows, strict=True) if count and is_code(word)), "")
+    code = next(filter(is_code, words.present), "")
     if code and share + _share(words, lambda some, _: np.array(list(map(is_code, some)), bool)) >= MANY:
-        if slipped := slips(zip(words.words, rows.tolist(), strict=True)):
+        if (slipped := slips(zip(words.words, rows.tolist(), strict=True))) is not None:
             again = recognise(name, without_zeros_in(column), writing, decimal)
             note = f"{again.note}; {slips_note(name, slipped, rows.sum())}"
             return again._replace(note=note) if again.notation is not None else again
@@ -212,13 +218,13 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
 
 def _may_be_lists(words: Words) -> str:
     """Return the first of several words if each has commas as numbers of lakhs have, and lists may have; else ""."""
-    present = [word for word, count in zip(words.words, words.rows, strict=True) if count]
+    present = words.present
     return present[0] if present and all(map(OF_LAKHS.fullmatch, present)) else ""
 
 
 def _season(words: Words) -> str:
     """Return the first of several words that are each a year and the next, which as months would be dates; else ""."""
-    present = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent]
+    present = words.present
     return present[0] if len(present) > 1 and all(map(is_season, present)) else ""
 
 
@@ -226,9 +232,12 @@ def _of_clock_or_calendar(name: str, words: Words, notation: Dates | Times) -> R
     """Return what a column is recognised as if many of its values fit a notation."""
 
     def fit(some: Sequence[str]) -> BoolArray:
-        times = notation.times(some) if isinstance(notation, Dates) else notation.hours(some)
+        times = notation.read(some) if isinstance(notation, Dates) else notation.hours(some)
         return np.asarray(pd.notna(times), bool)
 
+    # those in ISO 8601 alone have no format
+    if isinstance(notation, Dates) and notation.format != ISO and not notation.times(words.present).notna().any():
+        return None
     share = _share(words, lambda some, _: fit(some))
     if share >= NEARLY_ALL:
         return _described(name, words, notation, fit(words.words))
@@ -250,7 +259,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
         first = int(np.flatnonzero(misfits)[0])
         word = words.words[first]
         hint = f"if {word!r} means missing: --missing {word!r}, if all are categories: --categorical {name!r}"
-        if is_total(word) and misfits.sum() == 1 == words.counts[first] and words.codes[-1] == first:
+        if is_total(word) and misfits.sum() == 1 == words.counts[first] and words.codes[words.codes >= 0][-1] == first:
             hint = "the last row seems to be a total: remove it from the table"
         raise DataError(
             f"column {name!r} holds {notation}, but not {words.example(misfits)}{_two_scales(words)}; {hint}"
@@ -278,7 +287,7 @@ def _described(name: str, words: Words, notation: Notation, fits: BoolArray) -> 
 
 def _some_have_offsets(words: Words) -> bool:
     """Return whether some words have an offset from UTC, and others none."""
-    return len({has_offset(word) for word, absent in zip(words.words, words.absent, strict=True) if not absent}) == 2
+    return len(set(map(has_offset, words.present))) == 2
 
 
 def _without_affix(words: Words, notation: Notation) -> list[str]:
@@ -398,7 +407,7 @@ def date_hint(words: Words, writing: Writing) -> str:
     """
     if writing.date_format:
         return ""
-    some = [word for word, absent in zip(words.words, words.absent, strict=True) if not absent][:PROBE]
+    some = words.present[:PROBE]
     if not some or not any(map(str.isdigit, some[0])):
         return ""
     clocks = CLOCKS.get(some[0].count(":"), ())

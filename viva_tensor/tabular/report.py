@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from viva_tensor.distributed.clock import Times
+from viva_tensor.tabular.boosting import MOST_CLASSES
 from viva_tensor.tabular.data import number_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.losses import LOG_LOSS, OF_NUMBERS
@@ -221,6 +222,11 @@ def remarks(run: Run) -> list[str]:
             lines.append(f"{HEADINGS.get(name, name)} of the test rows: {value:.4g}")
     if isinstance(run.target, Interval | Quantiles):
         lines.append(held(run.metric, run.target))
+    if run.target.outputs > MOST_CLASSES and isinstance(run.target, Classes):
+        lines.append(
+            f"Of {run.target.outputs} classes, boosted trees and logistic regression are not fitted as baselines; they "
+            f"are of up to {MOST_CLASSES}, beyond which they take long."
+        )
     return [*lines, *verdict(run)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -216,11 +215,6 @@ def _told(metric: Metric, scores: Scores, output: Float32Array, encoded: Float32
     return {metric.name: getattr(scores, score) if score in scores._fields else metric.value(output, encoded)}
 
 
-def _has_scikit_learn() -> bool:
-    """Return whether scikit-learn can be imported; warn if it is there and cannot be."""
-    return find_spec("sklearn") is not None and imports_scikit_learn("baselines")
-
-
 @interrupts_as_such()
 def _baseline_scores(features: Features) -> dict[str, Scores]:
     """Return the scores for test rows of baselines fitted on training rows."""
@@ -234,14 +228,14 @@ def _baseline_scores(features: Features) -> dict[str, Scores]:
 
     if isinstance(target, Number):
         numbers = {}
-        if _has_scikit_learn():
+        if imports_scikit_learn("baselines"):
             numbers["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y)))
         numbers["least squares"] = target.score(actual, predicted(least_squares(x, y)))
         numbers["training mean"] = target.score(actual, np.full_like(actual, target.mean))
         return {**numbers}
     shares = np.bincount(y.astype(int), minlength=target.outputs) / len(y)
     scores: dict[str, Scores] = {}
-    if target.outputs <= MOST_CLASSES and _has_scikit_learn():
+    if target.outputs <= MOST_CLASSES and imports_scikit_learn("baselines"):
         scores["boosted trees"] = target.score(actual, predicted(boosted_trees(x, y, target.outputs)))
         scores["logistic regression"] = target.score(actual, predicted(logistic_regression(x, y, target.outputs)))
     scores["most frequent class"] = target.score(actual, np.tile(shares, (len(actual), 1)))

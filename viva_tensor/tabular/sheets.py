@@ -189,7 +189,8 @@ def _drop_date_0(columns: dict[str, pd.Series[Any]], expected: Expected) -> list
         dates = column.map(lambda cell: isinstance(cell, datetime) and cell >= FIRST_DATE).sum()
         zero = column == time()
         others = column.index[times & ~zero]
-        if not dates or (len(others) and 2 * dates <= column.notna().sum()):  # a column of times, or of neither
+        of_dates = dates or name in expected.dates
+        if not of_dates or (len(others) and 2 * dates <= column.notna().sum()):  # a column of times, or of neither
             continue
         if len(others):
             got = f"{label_of(column[others[0]])!r} in row {others[0]}"

@@ -139,7 +139,7 @@ def _plain_note(name: str, column: pd.Series[Any], writing: Writing) -> str | No
     numbers = [word for word in words.words if is_plain(word)]
     if not numbers or 2 * len(numbers) < len(words.words):
         return None
-    if not all(absent or is_plain(word) for word, absent in zip(words.words, words.absent, strict=True)):
+    if not all(map(is_plain, words.present)):
         return ""
     return f"{name}: text, as in the file, though values such as {numbers[0]!r} are numbers: --numeric {name!r}"
 

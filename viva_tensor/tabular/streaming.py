@@ -17,13 +17,13 @@ from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError, IndexArray
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.memory import free_memory, needed_memory
-from viva_tensor.tabular.parquet import clocks_of, data_frame, with_index
+from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame, with_index
 from viva_tensor.tabular.progress import counted
-from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors
+from viva_tensor.tabular.reading import TEXT, Reading, Source, read, read_columns, reading_errors, totals
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.stored_text import parsed, recognised
 from viva_tensor.tabular.strict_rows import check_quotes, check_rows
-from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, opened, read_rows
+from viva_tensor.tabular.text_files import TextFile, csv_options, has_quotes_or_breaks, last_rows, opened, read_rows
 from viva_tensor.tabular.typed_columns import Shown, typed
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
             texts = recognised(table, reading.writing, expected, clocks_of(drawn.table.schema))
             change = partial(parsed, notations=texts.notations, missing=missing, expected=expected)
-            source = Source(change(table), *texts)
+            notes = (*texts.notes, *totals(ParquetRows(path), missing))
+            source = Source(change(table), texts.notations, notes)
             frames = _Frames(path, version, partial(_parquet_frames, path, change))
             return Stream(source, drawn.indices, drawn.rows, frames)
         with opened(path, reading.encoding, whole=False) as content:
@@ -206,12 +207,16 @@ class _SampledFile(TextFile):
         self._types: dict[str, pa.DataType] = {}
         self.indices: IndexArray  # of the sample
         self.rows: int
+        self._last: pd.DataFrame
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}  # closed by then, and blocks open their own
 
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         return frame.set_axis(pd.Index(self.indices))
+
+    def last(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return self._last
 
     def read(self, strings: Collection[str], point: str) -> tuple[pa.Table, tuple[str, ...]]:
         """Return a sample of the rows, some columns as text; the same rows whenever it is called."""
@@ -246,10 +251,12 @@ class _SampledFile(TextFile):
 
     def _watched(self, strings: Collection[str], point: str) -> Iterator[pa.Table]:
         """Yield all rows, and look whether quotes swallow some."""
-        suspicious = False
+        suspicious, rows, block = False, 0, None
         for block in self.blocks(strings, point):
-            suspicious = suspicious or has_quotes_or_breaks(block)
+            suspicious, rows = suspicious or has_quotes_or_breaks(block), rows + len(block)
             yield block
+        if block is not None:
+            self._last = last_rows(data_frame(block), rows - len(block))
         if suspicious:
             check_quotes(str(self._path), self._lines(), self.layout)
 

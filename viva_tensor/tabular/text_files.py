@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
-from viva_tensor.tabular.codes import hold_codes, suspects
+from viva_tensor.tabular.codes import Held, hold_codes, suspects
 from viva_tensor.tabular.data import DataError, check_names, number_of, one_line
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.layout import find_layout
@@ -39,6 +39,7 @@ FOOTER = re.compile(
     rb'(?<=[\r\n])[ \t]*(?:"%(rows)b"|%(rows)b)[,;|\t ]*\s*(?:Time: [\d.,]+ ms\s*)?\Z' % {b"rows": _ROWS}
 )
 TAIL = 256  # bytes in which it is looked for
+LAST = 10  # rows, of which those at the end may be of separators alone
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     "gz": gzip.open,
     "bz2": bz2.open,
@@ -119,20 +120,16 @@ class TextFile:
         """Yield all rows, some columns as text."""
         yield self.read(strings, point)[0]
 
-    def find_codes(self, numbers: Sequence[str], writing: Writing) -> tuple[str, ...]:
-        """Return the columns of numbers that hold a code in any row, and note those where such values are numbers.
+    def find_codes(self, numbers: Sequence[str], writing: Writing) -> Held:
+        """Return the columns of numbers that hold a code in any row, and notes of those where such values are numbers.
 
         A code may also be a word for a missing value, which is lost in numbers.
         """
         columns = {self.layout.names.index(name) for name in numbers}
         some = [self.layout.names[i] for i in sorted(suspects(self._pieces(), self.layout.separator, columns))]
-        if not some:
-            return ()
-        if any(map(is_code, writing.missing)):
-            return tuple(some)  # to be judged by their words
-        held = hold_codes(self.blocks(some, writing.point), some)
-        self.layout = replace(self.layout, notes=(*self.layout.notes, *held.notes))
-        return tuple(name for name in some if name in held.codes)
+        if not some or any(map(is_code, writing.missing)):
+            return Held({*some}, ())  # to be judged by their words
+        return hold_codes(self.blocks(some, writing.point), some)
 
     def codes(self, expected: Expected) -> set[str]:
         """Return the columns of codes, less those that are said to be numbers."""
@@ -141,6 +138,10 @@ class TextFile:
     def numbered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return what was read, with the numbers of the rows in the file as index."""
         return frame
+
+    def last(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the last rows of the file, of which a frame with some or all of its rows was read."""
+        return last_rows(frame)
 
     def _require_rows(self) -> None:
         if not self._rewound().read(1):
@@ -190,7 +191,7 @@ class TextFile:
             try:
                 decoder.decode(piece, final=not piece)
             except UnicodeDecodeError as error:
-                line = lines + error.object[: error.start].count(b"\n")
+                line = lines + _breaks(tail, error.object[: error.start])
                 context = error.object[max(0, error.start - 10) : error.start + 10].decode("cp1252", "replace")
                 context = " ".join(context.split())
                 raise DataError(
@@ -199,10 +200,11 @@ class TextFile:
                 ) from None
             if not piece:
                 break
-            offset, lines, tail = offset + len(piece), lines + piece.count(b"\n"), (tail + piece[-TAIL:])[-TAIL:]
+            offset, lines = offset + len(piece), lines + _breaks(tail, piece)
+            tail = (tail + piece[-TAIL:])[-TAIL:]
         if (below := FOOTER.search(tail)) is None:
             return offset, ""
-        line = lines - below[0].count(b"\n")
+        line = lines - _breaks(b"", below[0])
         return offset - len(below[0]), f"line {line} is no row and left out: {below[0].decode().strip()!r}"
 
     def _sample(self) -> str:
@@ -212,6 +214,12 @@ class TextFile:
         if len(content) == SAMPLE:
             content = content[: max(content.rfind(b"\n"), content.rfind(b"\r")) + 1] or content
         return codecs.getincrementaldecoder("utf-8")().decode(content)
+
+
+def _breaks(before: bytes, text: bytes) -> int:
+    """Return how many lines end in a text that follows another; one ends with CR, LF or both."""
+    both = text.count(b"\r\n") + (before.endswith(b"\r") and text.startswith(b"\n"))
+    return text.count(b"\n") + text.count(b"\r") - both
 
 
 class _Open(io.RawIOBase):
@@ -259,6 +267,19 @@ def has_quotes_or_breaks(table: pa.Table) -> bool:
 
     texts = [column for column in table.columns if pa.types.is_string(column.type)]
     return any(pc.any(pc.match_substring_regex(column, '[\r\n"]')).as_py() for column in texts)
+
+
+def last_rows(table: pd.DataFrame, begin: int = 0) -> pd.DataFrame:
+    """Return the last rows of a table that begins at some row of a file, with their numbers in it as index.
+
+    Examples
+    --------
+    >>> last_rows(pd.DataFrame({"a": [1, 2]}), 7).index.tolist()
+    [7, 8]
+    """
+    some = table.iloc[-LAST:]
+    end = begin + len(table)
+    return some.set_axis(pd.RangeIndex(end - len(some), end))
 
 
 @contextmanager

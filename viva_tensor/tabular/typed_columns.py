@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,8 +123,11 @@ def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> p
     try:
         return notation.parse(column)
     except DataError as error:
-        hint = date_hint(Words(column, notation.missing), writing) if isinstance(notation, Dates) else ""
-        if not hint:
+        if not isinstance(notation, Dates):
+            raise
+        # the format that was said is that of the error
+        hint = date_hint(Words(column, notation.missing), replace(writing, date_format=""))
+        if not hint or repr(notation.format) in hint:
             raise
         raise DataError(f"{error}; {hint}") from error
 

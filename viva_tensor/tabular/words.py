@@ -54,6 +54,11 @@ class Words:
         self.absent = np.array([not word or word in missing or word.casefold() in MARKERS for word in self.words], bool)
 
     @property
+    def present(self) -> list[str]:
+        """The words that some row holds as a value, those for a missing one left out."""
+        return [word for word, absent in zip(self.words, self.absent, strict=True) if not absent]
+
+    @property
     def counts(self) -> IndexArray:
         """How many rows hold each word."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.words))

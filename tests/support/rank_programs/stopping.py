@@ -28,7 +28,7 @@ def stop(how: str) -> None:
 
 if __name__ == "__main__":
     how = sys.argv.pop(1)
-    runs.find_spec = lambda name: None  # type: ignore[attr-defined, assignment, misc]
+    runs.imports_scikit_learn = lambda use: False  # type: ignore[attr-defined]
     advance = training.Training.advance
 
     def stopping(self: training.Training, *arguments: Any) -> None:
