@@ -9,10 +9,10 @@ from scipy.stats import f_oneway
 
 from viva_tensor import tabular
 from viva_tensor.distributed import Ranks
-from viva_tensor.tabular import Task, effects
+from viva_tensor.tabular import Task, effects, estimates
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.effects import CrossFitting, with_effects, with_finer_bins
+from viva_tensor.tabular.effects import CrossFitting, with_effects
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.members import Members
@@ -54,7 +54,7 @@ def test_columns_of_many_values_that_tell_by_more_than_their_order_are_taken():
     assert not found(prepared(half))
 
 
-@pytest.mark.parametrize(("labels", "outputs"), [(2, 1), (3, 3), (effects.MOST_CLASSES + 1, 0)])
+@pytest.mark.parametrize(("labels", "outputs"), [(2, 1), (3, 3), (estimates.MOST_CLASSES + 1, 0)])
 def test_classes_have_an_effect_each_two_have_one(labels, outputs):
     table = persons()
     table["y"] = pd.qcut(table["y"], labels, labels=[f"c{i}" for i in range(labels)]).astype(str)
@@ -70,14 +70,14 @@ def test_the_estimates_are_those_of_an_analysis_of_variance(rng):
     wanted -= wanted.mean()
     counts = np.array([len(group) for group in groups], float)
     codes, shares = np.repeat(np.arange(80), counts.astype(int)), np.ones(len(wanted))
-    sums = effects._sums(codes, wanted[:, None], shares, 80)
-    estimate = effects._estimated(sums, wanted[:, None], shares)
+    sums = estimates.sums_of(codes, wanted[:, None], shares, 80)
+    estimate = estimates.estimated(sums, wanted[:, None], shares)
     ratio = f_oneway(*groups).statistic
     assert estimate.significance[0] == pytest.approx((ratio - 1) * 79 / np.sqrt(2 * 79))
     typical = (counts.sum() - (counts**2).sum() / counts.sum()) / 79
     assert estimate.shrinkage[0] == pytest.approx(typical / (ratio - 1))  # σ² / τ²
     assert estimate.roughness[0] == pytest.approx(1.0, abs=0.5)  # values in no order
-    made, totals = effects._shrunk(sums, estimate)[:, 0], [wanted[codes == i].sum() for i in range(2)]
+    made, totals = estimates.shrunk(sums, estimate)[:, 0], [wanted[codes == i].sum() for i in range(2)]
     np.testing.assert_allclose(np.average(made**2, weights=counts), 1.0)
     ratio_of_two = totals[0] / (counts[0] + estimate.shrinkage[0]) * (counts[1] + estimate.shrinkage[0]) / totals[1]
     assert made[0] / made[1] == pytest.approx(ratio_of_two)
@@ -102,7 +102,7 @@ def test_rows_with_weights_tell_as_much_as_fewer_rows(rng):
 
     def estimate(wanted):
         wanted = (wanted - np.average(wanted, weights=shares))[:, None]
-        return effects._estimated(effects._sums(codes, wanted, shares, 3000), wanted, shares)
+        return estimates.estimated(estimates.sums_of(codes, wanted, shares, 3000), wanted, shares)
 
     nothing = estimate(noise)
     assert abs(nothing.significance[0]) < 3
@@ -114,7 +114,7 @@ def test_values_whose_order_tells_all_are_not_rough(rng):
     value = rng.integers(0, 100, 5000)
     wanted = np.sin(value / 15) + 0.3 * rng.normal(size=5000)
     wanted, shares = wanted[:, None] - wanted.mean(), np.ones(5000)
-    estimate = effects._estimated(effects._sums(value, wanted, shares, 100), wanted, shares)
+    estimate = estimates.estimated(estimates.sums_of(value, wanted, shares, 100), wanted, shares)
     assert estimate.tells(ordered=False)
     assert not estimate.tells(ordered=True)
     assert estimate.roughness[0] < 0.02
@@ -127,8 +127,8 @@ def test_no_row_knows_its_own_target_nor_that_of_a_part_held_out(packed, monkeyp
     ready = prepared(persons())
     parts = np.array_split(np.concatenate(ready.split[:2]), 3)
     place = ready.encoding.places["person"][-1]
-    fixed = effects._Estimate(*np.ones((5, 1)))  # which all targets go into
-    monkeypatch.setattr(effects, "_estimated", lambda *given: fixed)
+    fixed = estimates.Estimate(*np.ones((5, 1)))  # which all targets go into
+    monkeypatch.setattr(effects, "estimated", lambda *given: fixed)
 
     def features(values, held_out):
         with encoded(ready._replace(values=values), None, Ranks(None), None) as made:
@@ -249,25 +249,6 @@ def test_values_with_an_effect_are_familiar_though_no_category_has_them():
     )
 
 
-def test_numbers_get_finer_bins_where_these_tell_much_more(rng):
-    x, noise = rng.uniform(size=(2000, 2)), 0.1 * rng.normal(size=2000)
-
-    def bins(y, rows=2000, word="number"):
-        table = pd.DataFrame(x, columns=["a", "b"]).assign(y=y)[:rows]
-        ready = prepare(table, Task("y", kind=word, test_fraction=0.0), QUICK.settings(rows), bins=64)
-        made = with_finer_bins(ready)
-        assert made.encoding.columns[1] == ready.encoding.columns[1]
-        return len(made.encoding.columns[0].edges) - 1
-
-    waves = np.sin(40 * np.pi * x[:, 0])
-    assert bins(waves + noise) == 200
-    assert bins(waves > 0, word="class") == 200
-    assert bins(np.sin(8 * np.pi * x[:, 0]) + noise) == 64  # ramps are enough
-    assert bins(noise) == 64
-    assert bins(waves / 5 + 10 * noise) == 64  # beyond chance, but not worth it
-    assert bins(waves + noise, rows=1000) == 64  # too few rows
-
-
 @pytest.mark.parametrize(("rows", "repeats"), [(480, 4), (320, 1)])
 def test_numbers_of_three_rows_each_have_effects_also_where_rows_repeat(rows, repeats):
     rng = np.random.default_rng(0)
@@ -275,54 +256,3 @@ def test_numbers_of_three_rows_each_have_effects_also_where_rows_repeat(rows, re
     table = pd.DataFrame({"id": ids, "x": other, "y": rng.normal(size=90)[ids] + 0.3 * other})
     again = table.loc[np.repeat(np.arange(rows), repeats)].reset_index(drop=True)
     assert list(found(prepared(again, test_fraction=0.0))) == ["id"]
-
-
-def test_copies_of_rows_tell_no_more_than_the_rows(rng):
-    table = pd.DataFrame(rng.normal(size=(600, 2)), columns=["a", "b"])
-    table["y"] = 2 * table["a"] + rng.normal(size=600)
-    four = table.loc[np.repeat(np.arange(600), 4)].reset_index(drop=True)
-
-    def bins(table):
-        return with_finer_bins(prepare(table, Task("y", test_fraction=0.0), QUICK.settings(len(table)), bins=64))
-
-    assert len(bins(four).encoding.feature_names) == len(bins(table).encoding.feature_names) == 2 + 2 * 64
-    rows, shares = effects._distinct(bins(four))
-    np.testing.assert_array_equal(np.sort(rows // 4), np.arange(600))
-    np.testing.assert_array_equal(shares, 1.0)
-    weighed = bins(table.loc[[*range(600), *range(10)]].reset_index(drop=True))
-    rows, shares = effects._distinct(weighed._replace(weights=np.arange(1.0, 611.0)))
-    of = dict(zip(rows % 600, shares, strict=True))
-    assert of.keys() == set(range(600))
-    np.testing.assert_allclose([of[0] / of[10], of[599] / of[10]], [(1 + 601) / 11, 600 / 11])
-    other = four.assign(y=rng.normal(size=2400))
-    assert len(effects._distinct(bins(other))[0]) == 2400  # rows whose targets differ are no copies
-
-
-def test_numbers_with_effects_and_full_tables_get_no_finer_bins(rng, monkeypatch):
-    table = persons(rows=4000, people=400).drop(columns="name")
-    ready = with_effects(prepare(table, Task("y"), QUICK.settings(4000), bins=64), QUICK.count)
-    assert list(found(ready)) == ["person"]
-    assert with_finer_bins(ready) == ready
-    assert with_finer_bins(ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))).encoding != ready.encoding
-    monkeypatch.setattr(effects, "MOST_FEATURES", len(ready.encoding.feature_names) + 10)
-    alone = ready._replace(encoding=Encoding(ready.encoding.columns[:-1]))
-    assert with_finer_bins(alone).encoding == alone.encoding
-    monkeypatch.setattr(effects, "MOST_FEATURES", 10)  # as of many columns of categories, which no limit leaves out
-    assert with_finer_bins(alone).encoding == alone.encoding
-
-
-def test_finer_bins_stay_within_the_limits_of_features_and_of_memory(rng, monkeypatch):
-    x = rng.uniform(size=2000)
-    table = pd.DataFrame({"x": x, "y": np.sin(40 * np.pi * x)})
-    ready = prepare(table, Task("y", test_fraction=0.0), QUICK.settings(2000), bins=64)
-
-    def features():
-        return len(with_finer_bins(ready).encoding.feature_names)
-
-    assert features() == 1 + 200
-    monkeypatch.setattr(effects, "MOST_FEATURES", 150)
-    assert features() == 150
-    monkeypatch.setattr(effects, "MOST_FINER", 2000 * 140)
-    assert features() == 1 + 140
-    monkeypatch.setattr(effects, "MOST_FINER", 2000 * 100)
-    assert features() == 1 + 64  # a hundred are not much finer

@@ -15,10 +15,11 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
+from viva_tensor.tabular.bins import with_suiting_bins
 from viva_tensor.tabular.blending import Best, fit_best
 from viva_tensor.tabular.data import AnyTable, DataError, IndexArray, digest_of
 from viva_tensor.tabular.defaults import Preset
-from viva_tensor.tabular.effects import with_effects, with_finer_bins
+from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.linear_start import is_better, linear_start
 from viva_tensor.tabular.members import Joined, Members, fit_members
@@ -172,7 +173,7 @@ def learned(
         raise DataError("an interval needs rows that were not learned from; give a validation fraction above 0")
     prepared = prepare(source, task, own, ranks, bins, weights)
     if members is not None:
-        prepared = with_finer_bins(with_effects(prepared, members.shares))
+        prepared = with_suiting_bins(with_effects(prepared, members.shares), members, own)
     with encoded(prepared, stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)

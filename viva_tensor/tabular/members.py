@@ -264,6 +264,43 @@ def train_members(
     return Trained(networks, rows, outputs, seconds, results.interrupted)
 
 
+def first_cycles(
+    candidates: Sequence[Features], settings: Settings, members: Members
+) -> tuple[list[Float32Array], IndexArray]:
+    """Train the first of several networks for one cycle on each of some features of the same rows.
+
+    Returns
+    -------
+    outputs : list of ndarray [rows, outputs]
+        Of each candidate, of the rows that the network was trained without.
+    rows : ndarray of int
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On an interruption from the keyboard.
+    """
+    first = candidates[0]
+    target, rows = first.prepared.target, first.prepared.split.given
+    classes = first.y if isinstance(target, Classes) else None
+    parts = parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, first))
+    with bar_of("comparing bins", len(candidates) * settings.epochs) as bar:
+
+        def job(features: Features) -> Callable[[Sharing], Float32Array]:
+            def train(sharing: Sharing) -> Float32Array:
+                given = CrossFitting(features, parts).without(0)
+                watch = _Watch(sharing, _Shown(bar, settings.epochs, 0, members))
+                one = _member(given, settings, all_but(parts, 0), parts[0], 1, watch)
+                return _unseen([one.fit.layers], settings.activation, given, [parts[0]])
+
+            return train
+
+        results = side_by_side([job(features) for features in candidates])
+    if results.interrupted:
+        raise KeyboardInterrupt
+    return list(results), parts[0]
+
+
 class _Member(NamedTuple):
     """A trained network, the linear model that it began as if it did, and the rows that it was trained without."""
 
