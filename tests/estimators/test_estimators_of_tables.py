@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -289,11 +290,24 @@ class TestWeights:
         whole = model.fit(X, actual).predict(X)
         np.testing.assert_array_equal(model.fit(X, actual, sample_weight=[1] * len(X)).predict(X), whole)
 
-    def test_a_class_without_weight_is_none(self):
+    @pytest.mark.filterwarnings("error")
+    def test_a_class_without_weight_is_known_and_never_predicted(self):
         X, y = shop()
         labels = classes_of(y)
-        model = TabularClassifier("fast", random_state=0).fit(X, labels, sample_weight=labels != "dear")
-        assert model.classes_.tolist() == ["cheap", "fair"]
+        kept = labels != "cheap"
+        some = TabularClassifier("fast", random_state=0, class_weight={"fair": 2.0}).fit(X[kept], labels[kept])
+        model = TabularClassifier("fast", random_state=0, class_weight={"cheap": 1.0, "fair": 2.0})
+        model.fit(X, labels, sample_weight=kept)
+        assert model.classes_.tolist() == ["cheap", "dear", "fair"]
+        np.testing.assert_array_equal(model.predict_proba(X)[:, 1:], some.predict_proba(X))
+        assert not model.predict_proba(X)[:, 0].any()
+        plain = TabularClassifier("fast", random_state=0)
+        voting = VotingClassifier([("plain", plain)], voting="soft").fit(X, labels, sample_weight=kept)
+        np.testing.assert_array_equal(voting.predict(X), plain.fit(X[kept], labels[kept]).predict(X))
+        absent = np.where(kept, labels, None)
+        assert plain.fit(X, absent, sample_weight=kept).classes_.tolist() == ["dear", "fair"]
+        with pytest.raises(InvalidValue, match="y holds one class in rows with a weight, 'fair', wanted at least two"):
+            plain.fit(X, labels, sample_weight=labels == "fair")
 
     @pytest.mark.parametrize("preset", ["fast", Members(2, 8, (16,), steps=60, cycles=2)])
     def test_heavy_rows_have_their_way(self, preset):

@@ -63,12 +63,12 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self.random_state = random_state
         self.verbose = verbose
 
-    def _targets(self, y: Any) -> pd.Series[Any]:
-        """Return checked targets as a column without a name."""
+    def _targets(self, y: Any, others: Any = ()) -> pd.Series[Any]:
+        """Return checked targets as a column without a name; `others` are those of rows that do not count."""
         raise NotImplementedError
 
-    def _asked(self) -> dict[str, Any]:
-        """Return what is asked of a task of this kind alone."""
+    def _asked(self, targets: pd.Series[Any]) -> dict[str, Any]:
+        """Return what is asked of a task of this kind alone, with such targets."""
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
@@ -80,7 +80,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         y : array_like
         sample_weight : array_like [rows] or float, optional
             How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
-            good as none.
+            good as none, but that its class is known, with the probability 0 if no other row has it.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         timed = times_as_hours(frame.table, Expected(text=categorical))
         drop_missing(frame.table, words, Expected(only=timed), timed)
         y_kept = without_mask(y)
-        table, weights = frame.table, None
+        table, weights, others = frame.table, None, np.array([])
         if sample_weight is not None:
             check_consistent_length(table, y)
             each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
@@ -109,8 +109,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            table, y_kept, weights = table[kept], np.asarray(y_kept)[kept], weights[kept]
-        column = self._targets(y_kept)
+            y_all = np.asarray(y_kept)
+            table, weights, y_kept, others = table[kept], weights[kept], y_all[kept], y_all[~kept]
+        column = self._targets(y_kept, others)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
         whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
@@ -119,7 +120,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         writing = Writing(missing=words)
         table = table.assign(**{target: column.to_numpy()})
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
-        task = replace(task, **self._asked())
+        task = replace(task, **self._asked(column))
         shown = bool(self.verbose)
         with bars(shown):
             source = Source(table)  # its columns hold what their dtypes say
