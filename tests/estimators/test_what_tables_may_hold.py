@@ -57,6 +57,15 @@ def test_labels_without_an_order_are_refused(labels):
         TabularClassifier(settings=QUICK).fit(X, np.array(labels * 20, dtype=object))
 
 
+@pytest.mark.parametrize("labels", [["0", "1", "NA"], ["n/a", "True", "False"]])
+def test_labels_that_would_be_missing_are_refused(labels):
+    X, _ = table()
+    with pytest.raises(InvalidValue, match=r"fit: y has the label '(NA|n/a)', a missing value beside .*; leave these"):
+        TabularClassifier(settings=QUICK).fit(X, labels * 20)
+    model = TabularClassifier(settings=QUICK).fit(X, [*labels[:2], "other"] * 20)
+    assert set(model.predict(X)) <= {*labels[:2], "other"}
+
+
 def test_lists_of_numbers_and_text():
     """NumPy would make text of all cells, and categories these would be."""
     rows = [[i % 30, "uv"[i % 2], i % 3 == 0] for i in range(120)]

@@ -25,6 +25,7 @@ from viva_tensor.sklearn.tabular_base import TabularBase, check_present
 from viva_tensor.tabular import Members
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.losses import LOG_LOSS
+from viva_tensor.tabular.missing_words import without_marks
 from viva_tensor.train import Settings
 
 
@@ -279,7 +280,13 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
         if len(found) < 2:
             got = f"y holds one class{' in rows with a weight' * (len(self.classes_) > 1)}, {found[0]!r}"
             raise InvalidValue(f"{got}, wanted at least two classes", operation="fit", hint="give rows of others")
-        return pd.Series(np.array(self._labels(), dtype=object)[codes])
+        column = pd.Series(np.array(self._labels(), dtype=object)[codes])
+        absent = column[without_marks(column)[0].isna()]
+        if len(absent):
+            got = f"y has the label {absent.iloc[0]!r}, a missing value beside numbers or words of truth"
+            hint = "leave these rows out, or name the class otherwise"
+            raise InvalidValue(got, operation="fit", hint=hint)
+        return column
 
 
 def _check_order(labels: Array) -> None:
