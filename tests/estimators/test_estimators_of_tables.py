@@ -290,7 +290,6 @@ class TestWeights:
         whole = model.fit(X, actual).predict(X)
         np.testing.assert_array_equal(model.fit(X, actual, sample_weight=[1] * len(X)).predict(X), whole)
 
-    @pytest.mark.filterwarnings("error")
     def test_a_class_without_weight_is_known_and_never_predicted(self):
         X, y = shop()
         labels = classes_of(y)

@@ -118,7 +118,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         # what numbers the rows is a feature like others here, since the caller chose the columns
         roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
         writing = Writing(missing=words)
-        table = table.assign(**{target: column.to_numpy()})
+        table = pd.concat([table, column.set_axis(table.index).rename(target)], axis=1)
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
         task = replace(task, **self._asked(column))
         shown = bool(self.verbose)
