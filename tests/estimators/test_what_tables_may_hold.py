@@ -108,6 +108,20 @@ def test_durations_are_features():
     np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took)))
 
 
+@BOTH
+def test_dates_of_another_clock_are_told(kind):
+    X, y = table()
+    plain = X.assign(day=pd.date_range("2024-01-01 06:30", periods=len(X), freq="7h"))
+    zoned = plain.assign(day=plain["day"].dt.tz_localize("Asia/Tokyo"))
+    for known, other, words in ((plain, zoned, "an offset from UTC"), (zoned, plain, "no offset from UTC")):
+        model = kind(settings=QUICK).fit(known, y)
+        for given in (other, other.assign(day=other["day"].astype(str)), other.assign(day=other["day"].astype(object))):
+            with pytest.warns(UserWarning, match=f"predict: day: times have {words}, .*are taken as UTC"):
+                model.predict(given)
+        same = model.predict(known)  # of which nothing is told
+        np.testing.assert_array_equal(model.predict(known.assign(day=known["day"].astype(str))), same)
+
+
 def test_words_for_what_is_refused():
     X, y = table()
     with pytest.raises(InvalidValue, match="fit: loss='log-loss' is for classes; use TabularClassifier"):

@@ -202,7 +202,10 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             names = [f"x{i}" for i in range(frame.table.shape[1])]
         table = frame.table.set_axis(list(names), axis=1)
         _check_no_bytes(table, self.model_.encoding.columns)
-        return self.model_.predict(table)
+        predicted = self.model_.predict(table)
+        for told in self.model_.other_clocks(table):
+            warnings.warn(f"predict: {told}", stacklevel=3)
+        return predicted
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
