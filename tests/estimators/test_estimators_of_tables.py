@@ -211,7 +211,14 @@ class TestTargets:
             again = tabular.load(tmp_path).predict(X)["predicted"]
             np.testing.assert_array_equal(again, model.predict(X))
         assert fitted(TabularRegressor, X, y, settings=QUICK).model_.target.name == "price"
-        assert TabularRegressor(settings=QUICK).fit(X, y.rename("size")).model_.target.name == "size_"
+
+    def test_one_with_the_name_of_a_column_has_another(self):
+        X, y = shop(60)
+        for names, found in (({}, "y"), ({"size": "y"}, "target"), ({"size": "y", "kind": "target"}, "target_")):
+            table = X.rename(columns=names)
+            with pytest.raises(tabular.DataError, match=f"the target '{found}' is constant"):
+                TabularRegressor(settings=QUICK).fit(table, 0 * y.rename("note"))
+            assert TabularRegressor(settings=QUICK).fit(table, y.rename("note")).model_.target.name == found
 
 
 class TestHabits:

@@ -281,9 +281,8 @@ def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:
-    """Return a name for the target that no column of the table has: its own, if it has one."""
-    name = getattr(y, "name", None)
-    name = name if isinstance(name, str) and name else "y"
-    while name in table.columns:
-        name += "_"
-    return name
+    """Return a name for the target that no column of the table has: its own, if it has one, or else what it is."""
+    own = getattr(y, "name", None)
+    own = own if isinstance(own, str) and own else "y"
+    names = (own, "y", *(f"target{'_' * more}" for more in range(table.shape[1] + 1)))
+    return next(name for name in names if name not in table.columns)
