@@ -97,6 +97,14 @@ def test_words_for_missing_values_in_any_sequence(kind):
     assert model.model_.encoding == same.model_.encoding
 
 
+@pytest.mark.parametrize("missing", [[["y"]], [-1, ("y", 7)], np.array([["y"]]), [{"a": "y"}]])
+def test_words_for_missing_values_within_others_are_refused(missing):
+    with pytest.raises(
+        InvalidValue, match=r"fit: missing has .*y.*, wanted words or numbers; give them in one sequence"
+    ):
+        TabularRegressor(settings=QUICK, missing=missing).fit(PLAIN, Y)
+
+
 @pytest.mark.parametrize("dtype", ["Int64", "int64[pyarrow]"])
 @pytest.mark.parametrize("weight", [None, 2.0])
 def test_labels_that_are_nullable_integers_stay_integers(dtype, weight):
