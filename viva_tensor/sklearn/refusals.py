@@ -36,6 +36,25 @@ def as_before_if_refused(estimator: Any) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def surrogates_told(operation: str) -> Iterator[None]:
+    """Say what is wrong with text that no encoding has, which pandas cannot hold in its columns.
+
+    Examples
+    --------
+    >>> with surrogates_told("fit"):
+    ...     "a\\udcff".encode()
+    Traceback (most recent call last):
+    ...
+    viva_tensor.error.InvalidValue: fit: text has a lone surrogate, 'a\\udcff'; decode it with errors='replace', say
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        got = f"text has a lone surrogate, {error.object!r:.100}"
+        raise InvalidValue(got, operation=operation, hint="decode it with errors='replace', say") from error
+
+
 def check_no_times(y: Any) -> None:
     """Raise if targets that are to be numbers are dates or durations: they would be learned in units of their memory.
 

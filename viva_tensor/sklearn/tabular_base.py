@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
-from viva_tensor.sklearn.refusals import as_before_if_refused
+from viva_tensor.sklearn.refusals import as_before_if_refused, surrogates_told
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
@@ -88,7 +88,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
             range. The estimator is then as before.
         """
-        with as_before_if_refused(self):
+        with as_before_if_refused(self), surrogates_told("fit"):
             self._fit(X, y, sample_weight)
         return self
 
@@ -185,7 +185,8 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
-        frame = as_frame(X, operation="predict")  # the model knows the words for missing values
+        with surrogates_told("predict"):
+            frame = as_frame(X, operation="predict")  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
         if names is not None and frame.named:
             lacking = [name for name in names if name not in frame.table.columns]
