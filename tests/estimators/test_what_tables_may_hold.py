@@ -6,7 +6,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
+from viva_tensor.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, refusals
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
@@ -151,3 +151,33 @@ def test_one_weight_for_all_rows(kind):
         np.testing.assert_array_equal(alike, kind(settings=QUICK).fit(X, y).predict(X))
     with pytest.raises(ValueError, match="weight of row 0 is -1"):
         kind(settings=QUICK).fit(X, y, sample_weight=-1)
+
+
+class Foreign:
+    """An array of another library, which scikit-learn would leave as it is if it is told to."""
+
+    device = "cpu"
+
+    def __init__(self, values):
+        self._values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._values
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier, MLPRegressor, MLPClassifier])
+def test_arrays_of_other_libraries_that_stay_such_are_refused(kind, monkeypatch):
+    X, y = table()
+    values, short = X.to_numpy(), {"settings": QUICK} if "Tabular" in kind.__name__ else {"max_iter": 300, "tol": 1.0}
+    model = kind(**short).fit(Foreign(values), Foreign(y))  # which are converted
+    same = model.predict(Foreign(values))
+    monkeypatch.setattr(refusals, "get_config", lambda: {"array_api_dispatch": True})
+    told = r"is a .*\.Foreign under array_api_dispatch=True, wanted an array of NumPy; set it to False"
+    for refused, call in (
+        ("fit: X", lambda: model.fit(Foreign(values), y)),
+        ("fit: y", lambda: model.fit(values, Foreign(y))),
+        ("predict: X", lambda: model.predict(Foreign(values))),
+    ):
+        with pytest.raises(InvalidValue, match=f"{refused} {told}"):
+            call()
+    np.testing.assert_array_equal(model.predict(values), same)

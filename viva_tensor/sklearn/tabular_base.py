@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
-from viva_tensor.sklearn.refusals import as_before_if_refused, surrogates_told
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_of_numpy, surrogates_told
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
@@ -94,6 +94,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
         choice = self._choice
+        check_of_numpy("fit", X=X, y=y)
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
         categorical, words = self._categorical(frame), words_of(self.missing)
@@ -185,6 +186,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
+        check_of_numpy("predict", X=X)
         with surrogates_told("predict"):
             frame = as_frame(X, operation="predict")  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
