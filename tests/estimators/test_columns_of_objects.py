@@ -11,7 +11,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.sklearn import TabularRegressor
+from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import Members
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import kind_of
@@ -158,3 +158,16 @@ def test_truths_are_no_numbers_among_others():
     X = pd.DataFrame({"t": [0, 1, 2] * 20, "b": np.arange(60.0)})
     model = TabularRegressor(settings=QUICK, categorical=["t"]).fit(X, X["t"])
     assert model.model_.unfamiliar(X.assign(t=X["t"] == 1)) != ()
+
+
+@pytest.mark.skipif(pd.Series(["a"]).dtype == object, reason="this pandas keeps text as objects, which may be anything")
+def test_text_that_no_encoding_has_is_told():
+    text = of_objects(["a\udcff", "b"]).to_numpy()
+    plain = np.column_stack([of_objects(["a", "b"]), np.arange(80)])
+    told = r"text has a lone surrogate, 'a\\udcff'; decode it with errors='replace'"
+    with pytest.raises(InvalidValue, match=f"fit: {told}"):
+        TabularClassifier(settings=QUICK).fit(plain, text)
+    with pytest.raises(InvalidValue, match=f"fit: {told}"):
+        TabularRegressor(settings=QUICK).fit(np.column_stack([text, plain]), WHOLE)
+    with pytest.raises(InvalidValue, match=f"predict: {told}"):
+        TabularRegressor(settings=QUICK).fit(plain, WHOLE).predict(np.column_stack([text, plain[:, 1]]))

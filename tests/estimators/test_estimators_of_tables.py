@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -210,7 +211,14 @@ class TestTargets:
             again = tabular.load(tmp_path).predict(X)["predicted"]
             np.testing.assert_array_equal(again, model.predict(X))
         assert fitted(TabularRegressor, X, y, settings=QUICK).model_.target.name == "price"
-        assert TabularRegressor(settings=QUICK).fit(X, y.rename("size")).model_.target.name == "size_"
+
+    def test_one_with_the_name_of_a_column_has_another(self):
+        X, y = shop(60)
+        for names, found in (({}, "y"), ({"size": "y"}, "target"), ({"size": "y", "kind": "target"}, "target_")):
+            table = X.rename(columns=names)
+            with pytest.raises(tabular.DataError, match=f"the target '{found}' is constant"):
+                TabularRegressor(settings=QUICK).fit(table, 0 * y.rename("note"))
+            assert TabularRegressor(settings=QUICK).fit(table, y.rename("note")).model_.target.name == found
 
 
 class TestHabits:
@@ -289,11 +297,23 @@ class TestWeights:
         whole = model.fit(X, actual).predict(X)
         np.testing.assert_array_equal(model.fit(X, actual, sample_weight=[1] * len(X)).predict(X), whole)
 
-    def test_a_class_without_weight_is_none(self):
+    def test_a_class_without_weight_is_known_and_never_predicted(self):
         X, y = shop()
         labels = classes_of(y)
-        model = TabularClassifier("fast", random_state=0).fit(X, labels, sample_weight=labels != "dear")
-        assert model.classes_.tolist() == ["cheap", "fair"]
+        kept = labels != "cheap"
+        some = TabularClassifier("fast", random_state=0, class_weight={"fair": 2.0}).fit(X[kept], labels[kept])
+        model = TabularClassifier("fast", random_state=0, class_weight={"cheap": 1.0, "fair": 2.0})
+        model.fit(X, labels, sample_weight=kept)
+        assert model.classes_.tolist() == ["cheap", "dear", "fair"]
+        np.testing.assert_array_equal(model.predict_proba(X)[:, 1:], some.predict_proba(X))
+        assert not model.predict_proba(X)[:, 0].any()
+        plain = TabularClassifier("fast", random_state=0)
+        voting = VotingClassifier([("plain", plain)], voting="soft").fit(X, labels, sample_weight=kept)
+        np.testing.assert_array_equal(voting.predict(X), plain.fit(X[kept], labels[kept]).predict(X))
+        absent = np.where(kept, labels, None)
+        assert plain.fit(X, absent, sample_weight=kept).classes_.tolist() == ["dear", "fair"]
+        with pytest.raises(InvalidValue, match="y holds one class in rows with a weight, 'fair', wanted at least two"):
+            plain.fit(X, labels, sample_weight=labels == "fair")
 
     @pytest.mark.parametrize("preset", ["fast", Members(2, 8, (16,), steps=60, cycles=2)])
     def test_heavy_rows_have_their_way(self, preset):

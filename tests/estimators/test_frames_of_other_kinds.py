@@ -18,14 +18,22 @@ Y = 7.0 * (np.arange(80) % 4)
 PLAIN = pd.DataFrame({"a": ["x", "y", None, "y"] * 20, "b": np.arange(80.0)})
 
 
+@pytest.mark.parametrize("name", ["a", "self"])
 @pytest.mark.parametrize("dtype", [pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
-def test_text_of_arrow_in_other_forms_is_text(dtype):
+def test_text_of_arrow_in_other_forms_is_text(dtype, name):
     X = PLAIN.assign(a=pd.Series(["x", "y", None, "y"] * 20, dtype=pd.ArrowDtype(dtype)))
-    model, same = (TabularRegressor(settings=QUICK).fit(one, Y) for one in (X, PLAIN))
+    X, plain = (one.rename(columns={"a": name}) for one in (X, PLAIN))
+    model, same = (TabularRegressor(settings=QUICK).fit(one, Y) for one in (X, plain))
     assert model.model_.encoding == same.model_.encoding
-    np.testing.assert_array_equal(model.predict(X), same.predict(PLAIN))
+    np.testing.assert_array_equal(model.predict(X), same.predict(plain))
     run = tabular.fit(X.assign(y=Y), "y", QUICK).model
-    assert run.predict(X).equals(run.predict(PLAIN))
+    assert run.predict(X).equals(run.predict(plain))
+
+
+def test_a_target_named_self_beside_many_columns():
+    """Of which pandas would say that they lie in too many blocks."""
+    wide = pd.concat([(PLAIN["b"] % (2 + i)).rename(f"c{i}") for i in range(120)], axis=1)
+    assert len(TabularRegressor(settings=QUICK).fit(wide, pd.Series(Y, name="self")).predict(wide)) == 80
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,14 @@ def test_words_for_missing_values_in_any_sequence(kind):
     model = TabularRegressor(settings=QUICK, missing=kind(["y", 7])).fit(PLAIN, Y)
     same = TabularRegressor(settings=QUICK, missing=["y", 7]).fit(PLAIN, Y)
     assert model.model_.encoding == same.model_.encoding
+
+
+@pytest.mark.parametrize("missing", [[["y"]], [-1, ("y", 7)], np.array([["y"]]), [{"a": "y"}]])
+def test_words_for_missing_values_within_others_are_refused(missing):
+    with pytest.raises(
+        InvalidValue, match=r"fit: missing has .*y.*, wanted words or numbers; give them in one sequence"
+    ):
+        TabularRegressor(settings=QUICK, missing=missing).fit(PLAIN, Y)
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "int64[pyarrow]"])

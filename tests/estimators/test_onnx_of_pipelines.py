@@ -14,14 +14,16 @@ from viva_tensor.sklearn import MLPClassifier, MLPRegressor
 from viva_tensor.sklearn.parameters import ACTIVATIONS
 
 skl2onnx = pytest.importorskip("skl2onnx", reason="skl2onnx is not installed")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("viva_tensor.sklearn.onnx")
 
 
 def run(model, X, **options):
     """What onnxruntime makes of rows."""
-    written = skl2onnx.to_onnx(model, X[:1], **options).SerializeToString()
-    session = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"])
+    written = skl2onnx.to_onnx(model, X[:1], **options)
+    onnx.checker.check_model(written, full_check=True)  # shapes, too
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: X})
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
-from viva_tensor.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor
+from viva_tensor.sklearn import MLPClassifier, MLPRegressor, TabularClassifier, TabularRegressor, refusals
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
@@ -57,6 +57,15 @@ def test_labels_without_an_order_are_refused(labels):
         TabularClassifier(settings=QUICK).fit(X, np.array(labels * 20, dtype=object))
 
 
+@pytest.mark.parametrize("labels", [["0", "1", "NA"], ["n/a", "True", "False"]])
+def test_labels_that_would_be_missing_are_refused(labels):
+    X, _ = table()
+    with pytest.raises(InvalidValue, match=r"fit: y has the label '(NA|n/a)', a missing value beside .*; leave these"):
+        TabularClassifier(settings=QUICK).fit(X, labels * 20)
+    model = TabularClassifier(settings=QUICK).fit(X, [*labels[:2], "other"] * 20)
+    assert set(model.predict(X)) <= {*labels[:2], "other"}
+
+
 def test_lists_of_numbers_and_text():
     """NumPy would make text of all cells, and categories these would be."""
     rows = [[i % 30, "uv"[i % 2], i % 3 == 0] for i in range(120)]
@@ -99,6 +108,20 @@ def test_durations_are_features():
     np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took)))
 
 
+@BOTH
+def test_dates_of_another_clock_are_told(kind):
+    X, y = table()
+    plain = X.assign(day=pd.date_range("2024-01-01 06:30", periods=len(X), freq="7h"))
+    zoned = plain.assign(day=plain["day"].dt.tz_localize("Asia/Tokyo"))
+    for known, other, words in ((plain, zoned, "an offset from UTC"), (zoned, plain, "no offset from UTC")):
+        model = kind(settings=QUICK).fit(known, y)
+        for given in (other, other.assign(day=other["day"].astype(str)), other.assign(day=other["day"].astype(object))):
+            with pytest.warns(UserWarning, match=f"predict: day: times have {words}, .*are taken as UTC"):
+                model.predict(given)
+        same = model.predict(known)  # of which nothing is told
+        np.testing.assert_array_equal(model.predict(known.assign(day=known["day"].astype(str))), same)
+
+
 def test_words_for_what_is_refused():
     X, y = table()
     with pytest.raises(InvalidValue, match="fit: loss='log-loss' is for classes; use TabularClassifier"):
@@ -128,3 +151,33 @@ def test_one_weight_for_all_rows(kind):
         np.testing.assert_array_equal(alike, kind(settings=QUICK).fit(X, y).predict(X))
     with pytest.raises(ValueError, match="weight of row 0 is -1"):
         kind(settings=QUICK).fit(X, y, sample_weight=-1)
+
+
+class Foreign:
+    """An array of another library, which scikit-learn would leave as it is if it is told to."""
+
+    device = "cpu"
+
+    def __init__(self, values):
+        self._values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._values
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, TabularClassifier, MLPRegressor, MLPClassifier])
+def test_arrays_of_other_libraries_that_stay_such_are_refused(kind, monkeypatch):
+    X, y = table()
+    values, short = X.to_numpy(), {"settings": QUICK} if "Tabular" in kind.__name__ else {"max_iter": 300, "tol": 1.0}
+    model = kind(**short).fit(Foreign(values), Foreign(y))  # which are converted
+    same = model.predict(Foreign(values))
+    monkeypatch.setattr(refusals, "get_config", lambda: {"array_api_dispatch": True})
+    told = r"is a .*\.Foreign under array_api_dispatch=True, wanted an array of NumPy; set it to False"
+    for refused, call in (
+        ("fit: X", lambda: model.fit(Foreign(values), y)),
+        ("fit: y", lambda: model.fit(values, Foreign(y))),
+        ("predict: X", lambda: model.predict(Foreign(values))),
+    ):
+        with pytest.raises(InvalidValue, match=f"{refused} {told}"):
+            call()
+    np.testing.assert_array_equal(model.predict(values), same)

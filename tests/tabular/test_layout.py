@@ -154,6 +154,11 @@ def test_integers_of_a_year_and_a_month_are_dates_if_asked_for(reader, name, con
     assert table["n"].tolist() == [12345, 12346]  # too short for a year of four digits and a month of two
 
 
+def test_a_column_of_dates_in_digits_may_be_named_self(reader):
+    table = reader("self,n\n202001,12345\n202012,12346\n", written("%Y%m")).table
+    assert table["self"].tolist() == [pd.Timestamp("2020-01-01"), pd.Timestamp("2020-12-01")]
+
+
 @pytest.mark.parametrize("suffix", ["json", "xlsx"])
 def test_dates_of_digits_get_the_zero_back_that_numbers_have_lost(tmp_path, suffix):
     days = pd.date_range("2024-01-28", periods=40)

@@ -25,7 +25,7 @@ from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_call
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
 from viva_tensor.sklearn.quasi_newton import fit_lbfgs, lent_objective
-from viva_tensor.sklearn.refusals import as_before_if_refused
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_of_numpy
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, prepare_stochastic
 
@@ -155,6 +155,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         """Check everything that is given, draw weights if there are none to go on from, and return what trains."""
         incremental = operation == "partial_fit"
         check_parameters(self, operation)
+        check_of_numpy(operation, X=X, y=y)
         hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
             reason = "partial_fit does not support early_stopping=True"
@@ -210,6 +211,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             got = f"validation_data is a {type(given).__name__}, wanted (X, y) or (X, y, sample_weight)"
             raise InvalidValue(got, operation="fit", hint="give a tuple")
         X, y, *weight = given
+        check_of_numpy("fit", X=X, y=y)
         numeric = not isinstance(self, ClassifierMixin)
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=False
@@ -265,6 +267,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
                 if np.isfinite(X.sum()):
                     return X
         check_is_fitted(self)
+        check_of_numpy("predict", X=X)
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def __sklearn_tags__(self) -> Any:

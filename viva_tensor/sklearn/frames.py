@@ -93,4 +93,8 @@ def words_of(missing: Sequence[Any] | None) -> tuple[str, ...]:
     >>> words_of(["?", -1, 2.0, np.nan, None])
     ('?', '-1', '2')
     """
+    nested = [one for one in (() if missing is None else missing) if not pd.api.types.is_scalar(one)]
+    if nested:
+        got, hint = f"missing has {nested[0]!r}, wanted words or numbers", "give them in one sequence, as ['?', -1]"
+        raise InvalidValue(got, operation="fit", hint=hint)
     return tuple(label_of(one) for one in (() if missing is None else missing) if not pd.isna(one))

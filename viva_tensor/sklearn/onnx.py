@@ -110,6 +110,13 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     nodes.add("Reshape", found, nodes.constant([-1], INT64), result=labels)
 
 
+def _regressor_shapes(operator: Any) -> None:
+    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes
+
+    calculate_linear_regressor_output_shapes(operator)
+    operator.outputs[0].type.shape[1] = operator.raw_operator.n_outputs_
+
+
 def _classifier_shapes(operator: Any) -> None:
     from skl2onnx.common.data_types import Int64TensorType
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
@@ -139,14 +146,8 @@ def register() -> None:
     >>> model = to_onnx(pipeline, X[:1].astype(np.float32))  # doctest: +SKIP
     """
     from skl2onnx import update_registered_converter
-    from skl2onnx.common import shape_calculator
 
-    update_registered_converter(
-        MLPRegressor,
-        "VivaTensorMLPRegressor",
-        shape_calculator.calculate_linear_regressor_output_shapes,
-        _convert_regressor,
-    )
+    update_registered_converter(MLPRegressor, "VivaTensorMLPRegressor", _regressor_shapes, _convert_regressor)
     update_registered_converter(
         MLPClassifier,
         "VivaTensorMLPClassifier",

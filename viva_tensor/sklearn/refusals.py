@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 
 from viva_tensor.error import InvalidValue
 
@@ -34,6 +35,41 @@ def as_before_if_refused(estimator: Any) -> Iterator[None]:
     except BaseException:
         estimator.__dict__ = before
         raise
+
+
+@contextmanager
+def surrogates_told(operation: str) -> Iterator[None]:
+    """Say what is wrong with text that no encoding has, which pandas cannot hold in its columns.
+
+    Examples
+    --------
+    >>> with surrogates_told("fit"):
+    ...     "a\\udcff".encode()
+    Traceback (most recent call last):
+    ...
+    viva_tensor.error.InvalidValue: fit: text has a lone surrogate, 'a\\udcff'; decode it with errors='replace', say
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        got = f"text has a lone surrogate, {error.object!r:.100}"
+        raise InvalidValue(got, operation=operation, hint="decode it with errors='replace', say") from error
+
+
+def check_of_numpy(operation: str, **given: Any) -> None:
+    """Raise if scikit-learn's array_api_dispatch leaves arrays of another library as they are, such as torch's.
+
+    Examples
+    --------
+    >>> check_of_numpy("fit", X=np.ones(2), y=[1, 2])
+    """
+    if not get_config()["array_api_dispatch"]:
+        return
+    for name, array in given.items():
+        if hasattr(array, "device") and not isinstance(array, np.ndarray):
+            got = f"{name} is a {type(array).__module__}.{type(array).__name__} under array_api_dispatch=True"
+            hint = "set it to False, with which arrays are converted, or give np.asarray of them"
+            raise InvalidValue(f"{got}, wanted an array of NumPy", operation=operation, hint=hint)
 
 
 def check_no_times(y: Any) -> None:

@@ -25,6 +25,7 @@ from viva_tensor.sklearn.tabular_base import TabularBase, check_present
 from viva_tensor.tabular import Members
 from viva_tensor.tabular.data import labels_of
 from viva_tensor.tabular.losses import LOG_LOSS
+from viva_tensor.tabular.missing_words import without_marks
 from viva_tensor.train import Settings
 
 
@@ -56,7 +57,8 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
         of 1/2, 1/3, ... Settings have their own.
     random_state : int, RandomState or None
         Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
-        an int, at any number of threads.
+        an int, at any number of threads, but with "best" or :class:`viva_tensor.tabular.Best`: what these train depends
+        on the time that it takes.
     verbose : bool or int
         Print what the columns are taken for, and show a bar while training.
     quantile : float or sequence of float
@@ -159,12 +161,12 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
             raise InvalidValue("fitted without several quantiles", operation="predict_quantiles", hint=hint)
         return predicted[columns].to_numpy(np.float64)
 
-    def _asked(self) -> dict[str, Any]:
+    def _asked(self, targets: pd.Series[Any]) -> dict[str, Any]:
         if self.loss == LOG_LOSS:
             raise InvalidValue(f"loss={self.loss!r} is for classes", operation="fit", hint="use TabularClassifier")
         return {"quantile": self.quantile, "interval": self.interval}
 
-    def _targets(self, y: Any) -> pd.Series[Any]:
+    def _targets(self, y: Any, others: Any = ()) -> pd.Series[Any]:
         check_present(y)
         check_no_times(y)
         numbers = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -186,7 +188,7 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : ndarray
-        The distinct values of y, sorted.
+        The distinct values of y, sorted. Those whose rows all have weight 0 have the probability 0.
 
     Examples
     --------
@@ -243,40 +245,49 @@ class TabularClassifier(ClassifierMixin, TabularBase):  # type: ignore[misc]
         predicted = self._predicted(X)
         target = self.model_.target
         columns = [f"{target.name}={label}" for label in self._labels()]
-        return predicted[columns].to_numpy(np.float64)
+        return predicted.reindex(columns=columns, fill_value=0.0).to_numpy(np.float64)  # of classes without weight
 
     def predict_log_proba(self, X: Any) -> Float64Array:
         """Return logarithms of :meth:`predict_proba`."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def _asked(self) -> dict[str, Any]:
-        """Return the weights of classes, by the name of each in the model."""
+    def _asked(self, targets: pd.Series[Any]) -> dict[str, Any]:
+        """Return the weights of the classes that are learned, by the name of each in the model."""
         given = self.class_weight
         if not isinstance(given, Mapping):
             return {"class_weight": given}
         known = known_weights(given, self.classes_, "fit", stacklevel=4)
-        named = zip(self.classes_, self._labels(), strict=True)
-        return {"class_weight": {label: known[one] for one, label in named if one in known} or None}
+        named, learned = zip(self.classes_, self._labels(), strict=True), set(targets)
+        weights = {label: known[one] for one, label in named if one in known and label in learned}
+        return {"class_weight": weights or None}
 
     def _labels(self) -> list[str]:
         """Return the name of each class in the model."""
         return labels_of(pd.Series(self.classes_))[1]
 
-    def _targets(self, y: Any) -> pd.Series[Any]:
+    def _targets(self, y: Any, others: Any = ()) -> pd.Series[Any]:
         check_present(y)
+        if len(others):  # which may lack a class
+            others = others[~pd.isna(others).any(axis=tuple(range(1, others.ndim)))]
+            y = np.concatenate([y, others])
         values: Array = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
         _check_order(values)
         check_classification_targets(values)
         values = values.astype(values.dtype.newbyteorder("="), copy=False)  # for pandas
         self.classes_, codes = np.unique(values, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InvalidValue(
-                f"y holds one class, {self.classes_.tolist()[0]!r}, wanted at least two classes",
-                operation="fit",
-                hint="give rows of others",
-            )
-        return pd.Series(np.array(self._labels(), dtype=object)[codes])
+        codes = codes[: len(codes) - len(others)]
+        found = self.classes_[np.unique(codes)].tolist()
+        if len(found) < 2:
+            got = f"y holds one class{' in rows with a weight' * (len(self.classes_) > 1)}, {found[0]!r}"
+            raise InvalidValue(f"{got}, wanted at least two classes", operation="fit", hint="give rows of others")
+        column = pd.Series(np.array(self._labels(), dtype=object)[codes])
+        absent = column[without_marks(column)[0].isna()]
+        if len(absent):
+            got = f"y has the label {absent.iloc[0]!r}, a missing value beside numbers or words of truth"
+            hint = "leave these rows out, or name the class otherwise"
+            raise InvalidValue(got, operation="fit", hint=hint)
+        return column
 
 
 def _check_order(labels: Array) -> None:

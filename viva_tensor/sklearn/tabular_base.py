@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.sklearn.frames import Frame, as_frame, words_of
-from viva_tensor.sklearn.refusals import as_before_if_refused
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_of_numpy, surrogates_told
 from viva_tensor.tabular import Members, Roles, Task, Writing, fit, report
 from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
@@ -63,12 +63,12 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self.random_state = random_state
         self.verbose = verbose
 
-    def _targets(self, y: Any) -> pd.Series[Any]:
-        """Return checked targets as a column without a name."""
+    def _targets(self, y: Any, others: Any = ()) -> pd.Series[Any]:
+        """Return checked targets as a column without a name; `others` are those of rows that do not count."""
         raise NotImplementedError
 
-    def _asked(self) -> dict[str, Any]:
-        """Return what is asked of a task of this kind alone."""
+    def _asked(self, targets: pd.Series[Any]) -> dict[str, Any]:
+        """Return what is asked of a task of this kind alone, with such targets."""
         raise NotImplementedError
 
     def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Self:
@@ -80,7 +80,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         y : array_like
         sample_weight : array_like [rows] or float, optional
             How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
-            good as none.
+            good as none, but that its class is known, with the probability 0 if no other row has it.
 
         Raises
         ------
@@ -88,19 +88,20 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             If X, y or weights cannot be learned from, they differ in their number of rows, or a parameter is out of its
             range. The estimator is then as before.
         """
-        with as_before_if_refused(self):
+        with as_before_if_refused(self), surrogates_told("fit"):
             self._fit(X, y, sample_weight)
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None) -> None:
         choice = self._choice
+        check_of_numpy("fit", X=X, y=y)
         frame = as_frame(X, self.missing, rows=2)
         validate_data(self, frame.given, y, skip_check_array=True)
         categorical, words = self._categorical(frame), words_of(self.missing)
         timed = times_as_hours(frame.table, Expected(text=categorical))
         drop_missing(frame.table, words, Expected(only=timed), timed)
         y_kept = without_mask(y)
-        table, weights = frame.table, None
+        table, weights, others = frame.table, None, np.array([])
         if sample_weight is not None:
             check_consistent_length(table, y)
             each = np.full(len(table), sample_weight) if is_number(sample_weight) else sample_weight
@@ -109,17 +110,18 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            table, y_kept, weights = table[kept], np.asarray(y_kept)[kept], weights[kept]
-        column = self._targets(y_kept)
+            y_all = np.asarray(y_kept)
+            table, weights, y_kept, others = table[kept], weights[kept], y_all[kept], y_all[~kept]
+        column = self._targets(y_kept, others)
         check_consistent_length(table, column)
         target = _name_of(y, frame.table)
         whole = [name for name in map(str, frame.table.columns) if pd.api.types.is_integer_dtype(frame.table[name])]
         # what numbers the rows is a feature like others here, since the caller chose the columns
         roles = Roles(categorical=categorical, numeric=tuple(name for name in whole if name not in categorical))
         writing = Writing(missing=words)
-        table = table.assign(**{target: column.to_numpy()})
+        table = pd.concat([table, column.set_axis(table.index).rename(target)], axis=1)
         task = Task(target, self._kind, roles=roles, writing=writing, loss=self.loss, metric=self.metric)
-        task = replace(task, **self._asked())
+        task = replace(task, **self._asked(column))
         shown = bool(self.verbose)
         with bars(shown):
             source = Source(table)  # its columns hold what their dtypes say
@@ -184,7 +186,9 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def _predicted(self, X: Any) -> pd.DataFrame:
         """Return the predictions of the model for a table with the columns of the training, in any order."""
         check_is_fitted(self)
-        frame = as_frame(X, operation="predict")  # the model knows the words for missing values
+        check_of_numpy("predict", X=X)
+        with surrogates_told("predict"):
+            frame = as_frame(X, operation="predict")  # the model knows the words for missing values
         names = getattr(self, "feature_names_in_", None)
         if names is not None and frame.named:
             lacking = [name for name in names if name not in frame.table.columns]
@@ -201,7 +205,10 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             names = [f"x{i}" for i in range(frame.table.shape[1])]
         table = frame.table.set_axis(list(names), axis=1)
         _check_no_bytes(table, self.model_.encoding.columns)
-        return self.model_.predict(table)
+        predicted = self.model_.predict(table)
+        for told in self.model_.other_clocks(table):
+            warnings.warn(f"predict: {told}", stacklevel=3)
+        return predicted
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -277,9 +284,8 @@ def _warn_of(left_out: Mapping[str, str], table: pd.DataFrame) -> None:
 
 
 def _name_of(y: Any, table: pd.DataFrame) -> str:
-    """Return a name for the target that no column of the table has: its own, if it has one."""
-    name = getattr(y, "name", None)
-    name = name if isinstance(name, str) and name else "y"
-    while name in table.columns:
-        name += "_"
-    return name
+    """Return a name for the target that no column of the table has: its own, if it has one, or else what it is."""
+    own = getattr(y, "name", None)
+    own = own if isinstance(own, str) and own else "y"
+    names = (own, "y", *(f"target{'_' * more}" for more in range(table.shape[1] + 1)))
+    return next(name for name in names if name not in table.columns)

@@ -180,10 +180,17 @@ class Date:
         shown = len("2024-01-31 00:00:00") if timed else len("2024-01-31")
         limits = " to ".join("" if end is None else str(end)[:shown] for end in ends)
         beyond = self.days.beyond(numbers_of(column, self.origin), column, limits)
-        return "; ".join(filter(None, [self._other_clock(column), beyond]))
+        return "; ".join(filter(None, [self.other_clock(column), beyond]))
 
-    def _other_clock(self, column: pd.Series[Any]) -> str:
-        """Tell if dates have an offset from UTC and those of training had none, or the other way round."""
+    def other_clock(self, column: pd.Series[Any]) -> str:
+        """Tell if dates have an offset from UTC and those of training had none, or the other way round.
+
+        Examples
+        --------
+        >>> date = Date("day", "2024-01-01T00:00:00", Numeric("day", 0.0, 0.0, 1.0), offsets=True)
+        >>> date.other_clock(pd.Series(pd.to_datetime(["2024-01-31 10:30"])))[:70]
+        'day: times have no offset from UTC, those of the training rows had one'
+        """
         found = has_offsets(column)
         if self.offsets is None or found is None or found == self.offsets:
             return ""

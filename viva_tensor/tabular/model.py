@@ -123,6 +123,14 @@ class Model:
         """Describe values unlike those of the training rows, a line for each column that has some."""
         return self.encoding.unfamiliar(self._parsed(_whole(table)))
 
+    def other_clocks(self, table: Any) -> tuple[str, ...]:
+        """Describe dates that have an offset from UTC where those of the training rows had none, or the other way."""
+        dates = [one for one in self.encoding.columns if isinstance(one, Date)]
+        if not dates:
+            return ()
+        parsed = self._parsed(_whole(table)[[one.name for one in dates]])
+        return tuple(filter(None, (one.other_clock(parsed[one.name]) for one in dates)))
+
     def unused(self, table: Any) -> list[str]:
         """Return the columns of a table that the model does not know."""
         return [name for name in as_table(table).columns if name not in self.known_columns]

@@ -133,7 +133,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     table = table.astype({name: kind.newbyteorder("=") for name, kind in kinds.items()}) if kinds else table
     stored = [str(name) for name, kind in table.dtypes.items() if isinstance(kind, pd.ArrowDtype)]
     changed = {name: column for name in stored if (column := _out_of_arrow(table[name])) is not None}
-    return table.assign(**changed) if changed else table
+    table = table.copy(deep=False) if changed else table
+    for name, column in changed.items():  # assign would not take a column named self
+        table[name] = column
+    return table
 
 
 def _out_of_arrow(column: pd.Series[Any]) -> pd.Series[Any] | None:

@@ -279,7 +279,8 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
     # as numbers, dates such as 01022024 have lost a zero
     if digits := digit_dates(table, reading.writing, expected):
         again, _ = file.read(digits, point)
-        table = table.assign(**{name: file.numbered(data_frame(again.select([name])))[name] for name in digits})
+        for name in digits:
+            table[name] = file.numbered(data_frame(again.select([name])))[name]
     shown = Shown({"."} if doubles and file.layout.pointed else (), file.codes(expected), clocks)
     below = totals(table, reading.writing.missing, file.last(table))
     found = _recognised(table, reading.writing, expected, shown)
