@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.labels import index_among, normal
+from viva_tensor.tabular.notation import is_time
 from viva_tensor.tabular.words import ERRORS, MARKERS
 
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
@@ -285,9 +286,19 @@ class Effect:
 
     def codes(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's value, -1 where it is missing or was not in training."""
-        codes, labels = labels_of(column)
+        codes, labels = labels_of(self._as_labelled(column))
         place = {normal(value): i for i, value in enumerate(self.values)}  # of older models in other forms
         return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
+
+    def _as_labelled(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return durations as hours, or hours as durations, where the labels of training are of the other kind."""
+        timed, kind = all(map(is_time, self.values)), kind_of(column)
+        if kind == "duration" and not timed:
+            return pd.Series(numbers_of(column), column.index)
+        if kind == "number" and timed:  # which text and times of day become; labels are to the microsecond
+            durations = pd.to_timedelta(numbers_of(column), unit="h", errors="coerce")
+            return pd.Series(durations.round("us"), column.index)
+        return column
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that were not in training, if there are any."""
