@@ -1,6 +1,6 @@
 """Columns of objects of several kinds, and of Arrow's kinds, in tables of estimators."""
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ import pytest
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularRegressor
-from viva_tensor.tabular import Members
+from viva_tensor.tabular import Members, Task, Writing
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import kind_of
 from viva_tensor.train import Settings
@@ -91,6 +91,34 @@ def test_times_of_numpy_stand_for_missing_ones_like_others(odd, word):
     same = TabularRegressor(settings=QUICK, missing=[odd]).fit(X, WHOLE)
     assert model.model_.encoding == same.model_.encoding
     assert any(name.endswith("=(missing)") for name in model.model_.encoding.feature_names)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.5, 1.5, -1.0],
+        [True, False, np.bool_(False)],
+        [Decimal("0.5"), Decimal(2)],
+        [np.float32(0.5), np.float32(2)],
+        [date(2024, 1, 31), date(2024, 2, 29)],
+        [pd.Timestamp("2024-01-31", tz="UTC"), pd.Timestamp("2024-02-29 07:30", tz="UTC")],
+        [timedelta(hours=7), timedelta(hours=30)],
+        [time(7, 30), time(8)],
+    ],
+)
+def test_words_for_missing_values_are_found_beside_objects_of_any_kind(values):
+    b, missing = np.arange(80.0), ["?", -1]
+    X = pd.DataFrame({"a": of_objects([*values, "?"]), "b": b})
+    without = pd.DataFrame({"a": of_objects([*(None if one == -1 else one for one in values), None]), "b": b})
+    model = TabularRegressor(settings=QUICK, missing=missing).fit(X, WHOLE)
+    same = TabularRegressor(settings=QUICK, missing=missing).fit(without, WHOLE)
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(X), model.predict(without))
+    task = Task("y", writing=Writing(missing=("?", "-1")))
+    tables = X.assign(y=WHOLE), without.assign(y=WHOLE)
+    run, again = (tabular.fit(table, task, QUICK).model for table in tables)
+    assert run.encoding == again.encoding
+    pd.testing.assert_frame_equal(run.predict(X), again.predict(X))
 
 
 @pytest.mark.parametrize("odd", [[1], {"a": 1}, ([1],)])

@@ -75,7 +75,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
         If a value does not fit its column.
     """
     check_scales(table, expected, shown.clocks)
-    notes: list[str] = []
+    notes = drop_missing(table, writing.missing, Expected(only=_mixed_columns(table, expected)))
     notations: dict[str, Notation] = dict(expected.notations)
     hours = [name for name in table.columns if name in shown.clocks and expected.uses(name)]
     timed = [*times_as_hours(table, expected), *(name for name in hours if kind_of(table[name]) == "number")]
@@ -116,6 +116,20 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _mixed_columns(table: pd.DataFrame, expected: Expected) -> list[str]:
+    """Return the columns of objects of several kinds, such as times beside words, that are not read as text is.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> _mixed_columns(pd.DataFrame({"t": [time(7), "?"], "x": [1.5, "?"], "b": [True, "?"]}), Expected())
+    ['t', 'b']
+    """
+    objects = [name for name in filter(expected.uses, table.columns) if table[name].dtype == object]
+    mixed = [name for name in objects if kind_of(table[name]) == "other"]
+    return [name for name in mixed if not table[name].dropna().map(lambda value: isinstance(value, str | float)).all()]
 
 
 def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
