@@ -96,7 +96,9 @@ def test_durations_are_features():
     took = pd.to_timedelta(X["a"] * 24, "h")
     model = TabularRegressor(settings=QUICK).fit(X.assign(a=took), y)
     hours = TabularRegressor(settings=QUICK).fit(X.assign(a=took / pd.Timedelta(hours=1)), y)
-    np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took)))
+    np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took / pd.Timedelta("1h"))))
+    with pytest.raises(ValueError, match="column 'a' holds durations or times of day, and was trained on plain numb"):
+        hours.predict(X.assign(a=took))
 
 
 def test_words_for_what_is_refused():

@@ -64,7 +64,8 @@ class Numeric:
     times that where most values are alike.
     Between `edges`, if there are any, lie bins, each with a feature that rises from 0 to 1 within it (Gorishniy et al.,
     On embeddings for numerical features in tabular deep learning, NeurIPS 2022, arXiv:2203.05556). If `missing`, a last
-    feature is 1 where the value is missing. Training rows had values from `low` to `high`.
+    feature is 1 where the value is missing. Training rows had values from `low` to `high`; `durations` says whether
+    these were durations, in hours, where that is known.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Numeric:
     high: float = math.inf
     edges: tuple[float, ...] = ()
     limits: tuple[float, float] = (-CLIP, CLIP)
+    durations: bool | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -91,6 +93,11 @@ class Numeric:
     def may_be_boolean(self) -> bool:
         """Whether the training rows may have held booleans."""
         return (self.low >= 0 and self.high <= 1) or not math.isfinite(self.low)
+
+    @property
+    def may_be_times(self) -> bool:
+        """Whether the training rows may have held durations or times of day, as hours."""
+        return self.durations is not False or (self.low >= 0 and self.high < 24)
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         if pd.api.types.is_bool_dtype(column) and not self.may_be_boolean:
@@ -367,4 +374,7 @@ def _numeric_from_dict(record: Mapping[str, Any]) -> Numeric:
     least, most = map(float, record.get("limits", (-CLIP, CLIP)))
     if not (np.isfinite([least, most]).all() and least < most):
         raise ValueError(f"the limits of column {record['name']!r} are not two finite numbers that rise")
-    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high, edges, (least, most))
+    durations = record.get("durations")  # which older models did not know
+    durations = None if durations is None else bool(durations)
+    name, missing, limits = str(record["name"]), bool(record["missing"]), (least, most)
+    return Numeric(name, median, mean, std, missing, low, high, edges, limits, durations)
