@@ -149,6 +149,22 @@ def test_times_of_day_are_hours(dtype, missing):
     assert kept.model_.unfamiliar(X) == ()
 
 
+@pytest.mark.parametrize("count", [3, 70])  # the latter with effects
+@pytest.mark.parametrize("learned", ["float32", "float64"])
+def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count):
+    place = np.random.default_rng(0).integers(0, count, 1400)
+    values = pd.Series([round(0.1 + one / 50, 2) for one in place.tolist()])
+    y = np.random.default_rng(1).normal(size=count)[place]
+    members = Members(3, hidden=(8,), steps=40)
+    kinds = ["float32", "float64", "Float32", "float[pyarrow]", object, str]
+    model = TabularRegressor(settings=members, categorical=["c"]).fit(pd.DataFrame({"c": values.astype(learned)}), y)
+    assert len(model.model_.encoding.columns) == 1 + (count == 70)
+    for kind in kinds:
+        frame = pd.DataFrame({"c": values.astype(kind)})
+        np.testing.assert_array_equal(model.predict(frame), model.predict(pd.DataFrame({"c": values})))
+        assert model.model_.unfamiliar(frame) == ()
+
+
 def test_integers_that_float64_does_not_tell_apart_are_left_out_with_a_warning():
     X = pd.DataFrame({"big": 2**60 + np.arange(80) % 9, "b": np.arange(80.0), "same": 1})
     with pytest.warns(
