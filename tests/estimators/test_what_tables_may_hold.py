@@ -101,6 +101,15 @@ def test_durations_are_features():
         hours.predict(X.assign(a=took))
 
 
+def test_dates_written_otherwise_are_refused_with_what_makes_dates_of_a_frame():
+    X, y = table()
+    day = pd.Series(pd.date_range("2024-01-13", periods=len(X)))
+    model = TabularRegressor(settings=QUICK).fit(X.assign(day=day), y)
+    hint = r"are dates: --date-format '%d\.%m\.%Y' \(of a data frame: pandas\.to_datetime\(column, format=\.\.\.\)\)"
+    with pytest.raises(ValueError, match=hint):
+        model.predict(X.assign(day=day.dt.strftime("%d.%m.%Y")))
+
+
 def test_words_for_what_is_refused():
     X, y = table()
     with pytest.raises(InvalidValue, match="fit: loss='log-loss' is for classes; use TabularClassifier"):

@@ -195,7 +195,7 @@ def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
     if not len(distinct) or counts.max() < SEVERAL:
         return ""
     value = distinct[counts.argmax()]
-    hint = f"if it means missing: --missing {value:g}"
+    hint = f"if it means missing: --missing {value:g} (of an estimator: missing=[{value:g}])"
     return f"{fitted.name}: {counts.max():,} rows have {value:g}, far from most others; {hint}"
 
 

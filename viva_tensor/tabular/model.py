@@ -148,7 +148,12 @@ class Model:
                 and kind_of(table[one.name]) == "text"
             ):
                 table[one.name] = truths_of(table[one.name], words)
-        parsed = typed(table, writing, expected).table
+        try:
+            parsed = typed(table, writing, expected).table
+        except DataError as error:
+            if "--date-format" not in str(error):
+                raise
+            raise DataError(f"{error} (of a data frame: pandas.to_datetime(column, format=...))") from error
         others = {one.name for one in self.encoding.columns} - usual.keys()
         times_as_hours(parsed, Expected(text=others, only=others))  # which there are words for, as in training
         drop_missing(parsed, words, Expected(only=others))
