@@ -353,3 +353,13 @@ def test_durations_have_their_effects_in_every_form(tmp_path, minutes, as_text):
 def test_hours_beyond_all_durations_have_no_effect():
     effect = Effect("took", ("1:05:00", "-0:30:00"), ((0.5,), (-1.25,)))
     assert effect.codes(pd.Series([65 / 60, -0.5, 1e300, np.nan, 2])).tolist() == [0, 1, -1, -1, -1]
+
+
+def test_values_that_tell_all_of_the_target_tell_however_sums_are_rounded():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        codes, shares = rng.integers(0, 90, 1200), np.ones(1200)
+        wanted = rng.normal(size=(90, 1))[codes]
+        wanted -= wanted.mean()
+        sums = effects._sums(codes, wanted, shares, 90)
+        assert effects._estimated(sums, wanted, shares).tells(ordered=False)
