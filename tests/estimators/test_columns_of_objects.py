@@ -1,6 +1,6 @@
 """Columns of objects of several kinds, and of Arrow's kinds, in tables of estimators."""
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ import pytest
 from viva_tensor import tabular
 from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
-from viva_tensor.tabular import Members
+from viva_tensor.tabular import Members, Task, Writing
 from viva_tensor.tabular.columns import Numeric
 from viva_tensor.tabular.data import kind_of
 from viva_tensor.train import Settings
@@ -93,6 +93,34 @@ def test_times_of_numpy_stand_for_missing_ones_like_others(odd, word):
     assert any(name.endswith("=(missing)") for name in model.model_.encoding.feature_names)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.5, 1.5, -1.0],
+        [True, False, np.bool_(False)],
+        [Decimal("0.5"), Decimal(2)],
+        [np.float32(0.5), np.float32(2)],
+        [date(2024, 1, 31), date(2024, 2, 29)],
+        [pd.Timestamp("2024-01-31", tz="UTC"), pd.Timestamp("2024-02-29 07:30", tz="UTC")],
+        [timedelta(hours=7), timedelta(hours=30)],
+        [time(7, 30), time(8)],
+    ],
+)
+def test_words_for_missing_values_are_found_beside_objects_of_any_kind(values):
+    b, missing = np.arange(80.0), ["?", -1]
+    X = pd.DataFrame({"a": of_objects([*values, "?"]), "b": b})
+    without = pd.DataFrame({"a": of_objects([*(None if one == -1 else one for one in values), None]), "b": b})
+    model = TabularRegressor(settings=QUICK, missing=missing).fit(X, WHOLE)
+    same = TabularRegressor(settings=QUICK, missing=missing).fit(without, WHOLE)
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(X), model.predict(without))
+    task = Task("y", writing=Writing(missing=("?", "-1")))
+    tables = X.assign(y=WHOLE), without.assign(y=WHOLE)
+    run, again = (tabular.fit(table, task, QUICK).model for table in tables)
+    assert run.encoding == again.encoding
+    pd.testing.assert_frame_equal(run.predict(X), again.predict(X))
+
+
 @pytest.mark.parametrize("odd", [[1], {"a": 1}, ([1],)])
 def test_values_that_cannot_be_categories_are_refused_with_their_column(odd):
     X = pd.DataFrame({"a": ["x", "y"] * 40, "b": np.arange(80.0)})
@@ -119,6 +147,22 @@ def test_times_of_day_are_hours(dtype, missing):
     labels = ("10:30:00", "7:30:00", "8:30:00", "9:30:00")
     assert kept.model_.encoding.columns[0].categories == labels[: 3 if missing else 4]
     assert kept.model_.unfamiliar(X) == ()
+
+
+@pytest.mark.parametrize("count", [3, 70])  # the latter with effects
+@pytest.mark.parametrize("learned", ["float32", "float64"])
+def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count):
+    place = np.random.default_rng(0).integers(0, count, 1400)
+    values = pd.Series([round(0.1 + one / 50, 2) for one in place.tolist()])
+    y = np.random.default_rng(1).normal(size=count)[place]
+    members = Members(3, hidden=(8,), steps=40)
+    kinds = ["float32", "float64", "Float32", "float[pyarrow]", object, str]
+    model = TabularRegressor(settings=members, categorical=["c"]).fit(pd.DataFrame({"c": values.astype(learned)}), y)
+    assert len(model.model_.encoding.columns) == 1 + (count == 70)
+    for kind in kinds:
+        frame = pd.DataFrame({"c": values.astype(kind)})
+        np.testing.assert_array_equal(model.predict(frame), model.predict(pd.DataFrame({"c": values})))
+        assert model.model_.unfamiliar(frame) == ()
 
 
 def test_integers_that_float64_does_not_tell_apart_are_left_out_with_a_warning():

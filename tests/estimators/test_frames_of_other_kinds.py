@@ -47,6 +47,29 @@ def test_columns_that_pandas_cannot_look_into_are_left_out(values, dtype):
     assert len(model.predict(X)) == 80
 
 
+@pytest.mark.parametrize("metadata", [True, False])
+def test_dictionaries_of_arrow_are_categories_whatever_they_hold(metadata, tmp_path):
+    dictionary = pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))
+    X = PLAIN.assign(a=PLAIN["a"].astype(dictionary), cut=pd.cut(PLAIN["b"], 4))
+    X.loc[7, "cut"] = None
+    table = pa.Table.from_pandas(X)
+    table = table if metadata else table.replace_schema_metadata(None)
+    model, same = (TabularRegressor(settings=QUICK).fit(one, Y) for one in (table, X))
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(table), same.predict(X))
+    np.testing.assert_array_equal(model.predict(X), model.predict(table))
+    X[["a", "b"]].to_parquet(tmp_path / "t.parquet")
+    assert tabular.read(tmp_path / "t.parquet").table["a"].tolist()[:2] == ["x", "y"]
+
+
+def test_dictionaries_of_records_are_left_out():
+    records = pa.DictionaryArray.from_arrays([0, 1, None, 1] * 20, pa.array([{"x": 1}, {"x": 2}]))
+    table = pa.table({"c": records, "b": np.arange(80.0)})
+    with pytest.warns(UserWarning, match=r"columns left out: c \(neither numbers nor text nor dates\)"):
+        model = TabularRegressor(settings=QUICK).fit(table, Y)
+    assert len(model.predict(table)) == 80
+
+
 def test_names_of_numpy_are_text():
     names = pd.Index([np.str_(one) for one in PLAIN], dtype=object)
     X = PLAIN.set_axis(names, axis=1)

@@ -105,7 +105,18 @@ def test_durations_are_features():
     took = pd.to_timedelta(X["a"] * 24, "h")
     model = TabularRegressor(settings=QUICK).fit(X.assign(a=took), y)
     hours = TabularRegressor(settings=QUICK).fit(X.assign(a=took / pd.Timedelta(hours=1)), y)
-    np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took)))
+    np.testing.assert_array_equal(model.predict(X.assign(a=took)), hours.predict(X.assign(a=took / pd.Timedelta("1h"))))
+    with pytest.raises(ValueError, match="column 'a' holds durations or times of day, and was trained on plain numb"):
+        hours.predict(X.assign(a=took))
+
+
+def test_dates_written_otherwise_are_refused_with_what_makes_dates_of_a_frame():
+    X, y = table()
+    day = pd.Series(pd.date_range("2024-01-13", periods=len(X)))
+    model = TabularRegressor(settings=QUICK).fit(X.assign(day=day), y)
+    hint = r"are dates: --date-format '%d\.%m\.%Y' \(of a data frame: pandas\.to_datetime\(column, format=\.\.\.\)\)"
+    with pytest.raises(ValueError, match=hint):
+        model.predict(X.assign(day=day.dt.strftime("%d.%m.%Y")))
 
 
 @BOTH

@@ -256,3 +256,40 @@ def test_numbers_of_three_rows_each_have_effects_also_where_rows_repeat(rows, re
     table = pd.DataFrame({"id": ids, "x": other, "y": rng.normal(size=90)[ids] + 0.3 * other})
     again = table.loc[np.repeat(np.arange(rows), repeats)].reset_index(drop=True)
     assert list(found(prepared(again, test_fraction=0.0))) == ["id"]
+
+
+@pytest.mark.parametrize("minutes", [5, 60])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_durations_have_their_effects_in_every_form(tmp_path, minutes, as_text):
+    table = persons(people=120, others=0.0)[["person", "y"]].rename(columns={"person": "took"})
+    count = table["took"] * minutes
+    of_pandas = table.assign(took=pd.to_timedelta(count, unit="min"))
+    written = table.assign(took=[f"{one // 60}:{one % 60:02}" for one in count])
+    trained = written if as_text else of_pandas
+    ready = prepared(trained)
+    assert list(found(ready)) == ["took"] * (minutes == 60 or not as_text)  # of numbers whole ones have effects
+    model = tabular.fit(trained, "y", QUICK).model
+    expected = model.predict(trained)
+    as_numbers = table.assign(took=count / 60)
+    of_objects = of_pandas.assign(took=of_pandas["took"].astype(object))
+    for given in (of_pandas, written, as_numbers, of_objects, of_pandas.astype({"took": str})):
+        pd.testing.assert_frame_equal(model.predict(given), expected)
+    of_pandas.to_csv(tmp_path / "new.csv", index=False)
+    read = tabular.read(tmp_path / "new.csv", None, model.expected()).table
+    pd.testing.assert_frame_equal(model.predict(read), expected)
+    assert model.unfamiliar(read) == model.unfamiliar(of_pandas) == ()
+
+
+def test_hours_beyond_all_durations_have_no_effect():
+    effect = Effect("took", ("1:05:00", "-0:30:00"), ((0.5,), (-1.25,)))
+    assert effect.codes(pd.Series([65 / 60, -0.5, 1e300, np.nan, 2])).tolist() == [0, 1, -1, -1, -1]
+
+
+def test_values_that_tell_all_of_the_target_tell_however_sums_are_rounded():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        codes, shares = rng.integers(0, 90, 1200), np.ones(1200)
+        wanted = rng.normal(size=(90, 1))[codes]
+        wanted -= wanted.mean()
+        sums = estimates.sums_of(codes, wanted, shares, 90)
+        assert estimates.estimated(sums, wanted, shares).tells(ordered=False)

@@ -101,7 +101,7 @@ class TestNumeric:
         found = fit_encoding(pd.DataFrame({"c": [*usual, absurd, absurd]}))
         assert found.columns[0].std == pytest.approx(scale, rel=6)
         assert found.notes == (f"c: 2 rows have {absurd:g}, far from most others; if it means missing: "
-                               f"--missing {absurd:g}",)  # fmt: skip
+                               f"--missing {absurd:g} (of an estimator: missing=[{absurd:g}])",)  # fmt: skip
         assert fit_encoding(pd.DataFrame({"c": [0.0] * 90 + [1e6] * 10})).notes == ()  # two values, none absurd
 
     @pytest.mark.parametrize("nothing", [[pd.NaT] * 2, pd.to_timedelta([None, None]), pd.to_datetime([None, None])])

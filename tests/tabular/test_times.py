@@ -1,5 +1,6 @@
 """Times of day in files of every kind: words that stand for missing ones, and numbers that are no times."""
 
+from dataclasses import replace
 from datetime import time
 
 import numpy as np
@@ -8,13 +9,15 @@ import pytest
 
 from viva_tensor import tabular
 from viva_tensor.tabular import Task
-from viva_tensor.tabular.data import DataError, label_of, rows_of
+from viva_tensor.tabular.data import DataError, kind_of, label_of, rows_of
+from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.notation import Numbers, Times
-from viva_tensor.tabular.reading import Reading, read
+from viva_tensor.tabular.reading import Reading, Source, read
 from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.streaming import stream
+from viva_tensor.tabular.typed_columns import check_scales
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(8,), epochs=2, batch_size=16)
@@ -68,6 +71,68 @@ def test_plain_numbers_are_refused_where_times_or_a_scale_were_learned(tmp_path,
         read(path, expected=Expected(numbers=["t"], notations=notations), whole=False)
     with pytest.raises(DataError, match=r"column 't' holds numbers without '%', such as 7\.5 in row 1"):
         read(path, expected=Expected(numbers=["t"], notations={"t": Numbers(suffix="%")}), whole=False)
+
+
+def durations():
+    """Minutes as numbers, durations, times of day, text, and objects of which one is a word for a missing value."""
+    minutes = 11 * np.arange(60)
+    took = pd.to_timedelta(minutes, unit="min")
+    return {
+        "numbers": minutes,
+        "durations": took,
+        "times": [time(one // 60, one % 60) for one in minutes],
+        "text": [f"{one // 60}:{one % 60:02}" for one in minutes],
+        "mixed": pd.Series(["?", *took[1:]], dtype=object),
+    }
+
+
+def learned(given):
+    """Return a model of one of these columns, for which '?' is missing; of durations as estimators give them."""
+    table = pd.DataFrame({"t": given, "y": np.arange(60.0)})
+    source = Source(table) if kind_of(table["t"]) == "duration" else table
+    return tabular.fit(source, Task("y", writing=Writing(missing=("?",))), QUICK).model
+
+
+def test_durations_in_any_form_are_refused_where_other_numbers_were_learned(tmp_path):
+    forms = durations()
+    model = learned(forms.pop("numbers"))
+    model.save(tmp_path)
+    loaded = tabular.load(tmp_path)
+    assert loaded.encoding == model.encoding
+    told = r"column 't' (holds durations or times.* plain numbers|must hold numbers, not)"
+    for name, given in forms.items():
+        for one in (model, loaded):
+            with pytest.raises(DataError, match=told):
+                one.predict(pd.DataFrame({"t": given}))
+        for suffix in ("csv", "parquet", "feather") if name != "mixed" else ():
+            path = write(tmp_path / f"t.{suffix}", given)
+            with pytest.raises(DataError, match="column 't' holds durations or times of day, and was trained on plain"):
+                read(path, expected=model.expected())
+
+
+@pytest.mark.parametrize("form", ["durations", "times", "text"])
+def test_files_with_other_numbers_are_refused_where_durations_were_learned(tmp_path, form):
+    forms = durations()
+    model = learned(forms[form])
+    expected = model.predict(pd.DataFrame({"t": forms["durations"]}))
+    for name in ("durations", "times", "text"):
+        pd.testing.assert_frame_equal(model.predict(pd.DataFrame({"t": forms[name]})), expected)
+        path = write(tmp_path / "t.csv", forms[name])
+        pd.testing.assert_frame_equal(model.predict(read(path, expected=model.expected()).table), expected)
+    with pytest.raises(DataError, match="plain numbers, such as 11 in row 1, and was trained on times"):
+        check_scales(pd.DataFrame({"t": forms["numbers"]}), model.expected())
+    with pytest.raises(DataError, match=r"column 't' must hold times, not '0' in row 0"):
+        read(write(tmp_path / "t.csv", forms["numbers"]), expected=model.expected())
+
+
+def test_models_that_do_not_know_whether_numbers_were_durations_take_both():
+    forms = durations()
+    model = learned(forms["numbers"])
+    record = model.encoding.to_dict()
+    assert record["columns"][0].pop("durations") is False
+    older = replace(model, encoding=Encoding.from_dict(record))
+    hours = pd.DataFrame({"t": forms["numbers"] / 60})
+    pd.testing.assert_frame_equal(older.predict(pd.DataFrame({"t": forms["durations"]})), older.predict(hours))
 
 
 def test_durations_have_one_label_however_their_days_are_written():

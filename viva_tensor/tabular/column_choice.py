@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,6 +134,7 @@ def _fit_column(column: pd.Series[Any], rows: IndexArray | None, roles: Roles, b
     scaled = _fit_numeric(name, numbers_of(selected), bins)
     if scaled == "constant" and selected.nunique() > 1:
         return _Fitted(TOO_CLOSE)
+    scaled = replace(scaled, durations=kind == "duration") if isinstance(scaled, Numeric) else scaled
     if kind == "duration":
         return _Fitted(scaled, note=f"{name}: durations, in hours")
     return _Fitted(
@@ -194,7 +195,7 @@ def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
     if not len(distinct) or counts.max() < SEVERAL:
         return ""
     value = distinct[counts.argmax()]
-    hint = f"if it means missing: --missing {value:g}"
+    hint = f"if it means missing: --missing {value:g} (of an estimator: missing=[{value:g}])"
     return f"{fitted.name}: {counts.max():,} rows have {value:g}, far from most others; {hint}"
 
 

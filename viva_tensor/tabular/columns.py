@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, labels_of, numbers_of
+from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, kind_of, labels_of, numbers_of
 from viva_tensor.tabular.labels import index_among, normal
+from viva_tensor.tabular.notation import is_time
 from viva_tensor.tabular.words import ERRORS, MARKERS
 
 CLIP = 10.0  # standard deviations that count in any case; one absurd value must not outweigh all others
@@ -63,7 +64,8 @@ class Numeric:
     times that where most values are alike.
     Between `edges`, if there are any, lie bins, each with a feature that rises from 0 to 1 within it (Gorishniy et al.,
     On embeddings for numerical features in tabular deep learning, NeurIPS 2022, arXiv:2203.05556). If `missing`, a last
-    feature is 1 where the value is missing. Training rows had values from `low` to `high`.
+    feature is 1 where the value is missing. Training rows had values from `low` to `high`; `durations` says whether
+    these were durations, in hours, where that is known.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Numeric:
     high: float = math.inf
     edges: tuple[float, ...] = ()
     limits: tuple[float, float] = (-CLIP, CLIP)
+    durations: bool | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -90,6 +93,11 @@ class Numeric:
     def may_be_boolean(self) -> bool:
         """Whether the training rows may have held booleans."""
         return (self.low >= 0 and self.high <= 1) or not math.isfinite(self.low)
+
+    @property
+    def may_be_times(self) -> bool:
+        """Whether the training rows may have held durations or times of day, as hours."""
+        return self.durations is not False or (self.low >= 0 and self.high < 24)
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         if pd.api.types.is_bool_dtype(column) and not self.may_be_boolean:
@@ -292,9 +300,19 @@ class Effect:
 
     def codes(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's value, -1 where it is missing or was not in training."""
-        codes, labels = labels_of(column)
+        codes, labels = labels_of(self._as_labelled(column))
         place = {normal(value): i for i, value in enumerate(self.values)}  # of older models in other forms
         return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
+
+    def _as_labelled(self, column: pd.Series[Any]) -> pd.Series[Any]:
+        """Return durations as hours, or hours as durations, where the labels of training are of the other kind."""
+        timed, kind = all(map(is_time, self.values)), kind_of(column)
+        if kind == "duration" and not timed:
+            return pd.Series(numbers_of(column), column.index)
+        if kind == "number" and timed:  # which text and times of day become; labels are to the microsecond
+            durations = pd.to_timedelta(numbers_of(column), unit="h", errors="coerce")
+            return pd.Series(durations.round("us"), column.index)
+        return column
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that were not in training, if there are any."""
@@ -363,4 +381,7 @@ def _numeric_from_dict(record: Mapping[str, Any]) -> Numeric:
     least, most = map(float, record.get("limits", (-CLIP, CLIP)))
     if not (np.isfinite([least, most]).all() and least < most):
         raise ValueError(f"the limits of column {record['name']!r} are not two finite numbers that rise")
-    return Numeric(str(record["name"]), median, mean, std, bool(record["missing"]), low, high, edges, (least, most))
+    durations = record.get("durations")  # which older models did not know
+    durations = None if durations is None else bool(durations)
+    name, missing, limits = str(record["name"]), bool(record["missing"]), (least, most)
+    return Numeric(name, median, mean, std, missing, low, high, edges, limits, durations)

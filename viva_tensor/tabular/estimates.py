@@ -89,6 +89,7 @@ def estimated(sums: Sums, wanted: Float64Array, shares: Float64Array) -> Estimat
     between = (counts * means**2).sum(axis=0) - sums.wanted.sum(axis=0) ** 2 / rows
     within = ((shares[:, None] * wanted**2).sum(axis=0) - (counts * means**2).sum(axis=0)) / max(rows - chance.sum(), 1)
     common = sums.squares.sum() / rows
+    within = np.maximum(within, 0)  # which rounding may miss where values tell all of the target
     freedom = chance.sum() - common  # the mean of between by within, where only chance tells values apart
     spread = (chance**2).sum() - 2 * (counts * chance**2).sum() / rows + common**2  # and half its variance
     apart = 1 / (chance[1:] / counts[1:] + chance[:-1] / counts[:-1])  # rows that a difference of neighbours counts for

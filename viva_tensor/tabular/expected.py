@@ -29,6 +29,8 @@ class Expected:
         Those of `text` that name rows, and keep the text of the file but for spaces around it.
     dates : collection of str
         Columns of dates.
+    timeless : collection of str
+        Columns of numbers that are neither durations nor times of day.
     """
 
     text: Collection[str] = ()
@@ -38,10 +40,11 @@ class Expected:
     only: Collection[str] | None = None
     names: Collection[str] = ()
     dates: Collection[str] = ()
+    timeless: Collection[str] = ()
 
     def __post_init__(self) -> None:
         check_sequence("columns", text=self.text, numbers=self.numbers, unused=self.unused, only=self.only)
-        check_sequence("columns", names=self.names, dates=self.dates)
+        check_sequence("columns", names=self.names, dates=self.dates, timeless=self.timeless)
 
     def uses(self, name: str) -> bool:
         """Return whether a column is used, and so must hold what is expected."""

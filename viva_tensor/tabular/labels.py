@@ -7,9 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+import numpy as np
+
 from viva_tensor.tabular.data import MIDNIGHT
 from viva_tensor.tabular.notation import is_date, is_time
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
+
+DIGITS = 9  # that tell all numbers of float32 apart
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def index_among(labels: Sequence[str]) -> Callable[[str], int]:
@@ -34,6 +39,8 @@ def normal(label: str) -> str:
     --------
     >>> normal("1.50"), normal("-0.0"), normal("007"), normal(" Red")
     ('1.5', '0', '007', 'red')
+    >>> normal("0.10000000149011612")  # the nearest of float32 to 0.1
+    '0.1'
     >>> normal("2024-01-31 00:00:00"), normal("07:30"), normal("1 days 02:00:00")
     ('2024-01-31', '7:30:00', '26:00:00')
     """
@@ -44,8 +51,16 @@ def normal(label: str) -> str:
         return _clock(word)
     if not is_plain(word) or len(word) > 40:
         return word.casefold()
-    number = Decimal(word).normalize()
+    number = Decimal(_of_float32(word)).normalize()
     return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)
+
+
+def _of_float32(word: str) -> str:
+    """Return a number with a fraction in the digits that float32 needs, if it has more of them and is one of these."""
+    if len(word) <= DIGITS or (number := float(word)).is_integer() or abs(number) > LARGEST:
+        return word
+    single = np.float32(number)
+    return str(single) if float(single) == number else word
 
 
 def _clock(word: str) -> str:

@@ -106,6 +106,13 @@ def _places(column: pd.Series[Any], words: Sequence[str], timed: bool) -> Iterat
         for word in words:
             if word in stripped:
                 yield word, np.array([*(label == word for label in stripped), False])[codes]
+    elif kind == "other" and column.dtype == object:  # such as dates beside a word
+        texts = column.map(lambda value: value.strip() if isinstance(value, str) else None)
+        for word in words:
+            if (which := (texts == word).to_numpy(bool)).any():
+                yield word, which
+        column = column.mask(texts.isin(words))
+        kind = kind_of(column)
     comparisons: dict[str, Comparison] = {
         "number": (is_time, _hours_that_are) if timed else (is_plain, _numbers_that_are),
         "duration": (is_time, _hours_that_are),

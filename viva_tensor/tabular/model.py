@@ -143,9 +143,10 @@ class Model:
         words, writing = self.origin.writing.missing, Writing(missing=self.origin.writing.missing)
         measured = [one for one in self.encoding.columns if isinstance(one, Numeric | Date)]
         told = decimals_told(self.origin.notations.values())
+        known = self.expected()
         usual = {one.name: overruled(_usual(one, table, told), writing) for one in measured}
-        notations = usual | {name: one for name, one in self.expected().notations.items() if name in usual}
-        expected = Expected(notations=notations, only=[*notations])
+        notations = usual | {name: one for name, one in known.notations.items() if name in usual}
+        expected = Expected(notations=notations, only=[*notations], timeless=known.timeless)
         table = table.copy(deep=False)
         for one in measured:
             if (
@@ -155,7 +156,12 @@ class Model:
                 and kind_of(table[one.name]) == "text"
             ):
                 table[one.name] = truths_of(table[one.name], words)
-        parsed = typed(table, writing, expected).table
+        try:
+            parsed = typed(table, writing, expected).table
+        except DataError as error:
+            if "--date-format" not in str(error):
+                raise
+            raise DataError(f"{error} (of a data frame: pandas.to_datetime(column, format=...))") from error
         others = {one.name for one in self.encoding.columns} - usual.keys()
         times_as_hours(parsed, Expected(text=others, only=others))  # which there are words for, as in training
         drop_missing(parsed, words, Expected(only=others))
@@ -201,7 +207,7 @@ def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -
         return PLAIN
     words = Words(table[column.name])
     times, others = (int(words.rows[list(map(fits, words.words))].sum()) for fits in (is_time, is_plain))
-    if times and times >= NEARLY_ALL * (times + others):
+    if times and times >= NEARLY_ALL * (times + others) and column.may_be_times:
         return Times()
     grouped = Numbers(",", ".")  # 1.234 is a thousand and more where others have commas before decimals
     fit = told == {","} and all(grouped.value(word) is not None for word in np.array(words.words)[~words.absent])
@@ -220,13 +226,23 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     Only the columns that are encoded, and that which names rows, must hold what they held there.
     """
     text = [column.name for column in encoding.columns if isinstance(column, Categorical)]
-    numbers = [column.name for column in encoding.columns if isinstance(column, Numeric)]
     dates = [column.name for column in encoding.columns if isinstance(column, Date)]
     said = (writing or Writing()).or_else(Writing(missing=origin.writing.missing))
-    written = {name: overruled(one, said) for name, one in origin.notations.items()}
+    of_numbers = [column for column in encoding.columns if isinstance(column, Numeric)]
+    durations = {column.name: Times() for column in of_numbers if column.durations}  # of frames, which have no notation
+    written = {name: overruled(one, said) for name, one in (durations | {**origin.notations}).items()}
+    timeless = [one.name for one in of_numbers if not (one.may_be_times or isinstance(written.get(one.name), Times))]
     named = [origin.id] if origin.id else []
     only = [*(column.name for column in encoding.columns), *named]
-    return Expected(text=[*text, *named], numbers=numbers, notations=written, only=only, names=named, dates=dates)
+    return Expected(
+        text=[*text, *named],
+        numbers=[column.name for column in of_numbers],
+        notations=written,
+        only=only,
+        names=named,
+        dates=dates,
+        timeless=timeless,
+    )
 
 
 def load(folder: str | Path) -> Model:

@@ -19,7 +19,15 @@ LARGE = 64 << 20  # bytes of a table, whose memory is given back as early as can
 
 
 def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
-    """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column."""
+    """Return a table that begins at some row of a file as pandas wrote it, with a named index as a column.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> data_frame(pa.table({"size": pa.array(pd.cut([1.0, 2.0], [0, 1, 2]))}))["size"].tolist()
+    ['(0, 1]', '(1, 2]']
+    """
+    table = _hashable(table)
     if not table.schema.pandas_metadata and len(set(table.column_names)) == table.num_columns:
         once = [table]
         del table
@@ -32,8 +40,38 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def _hashable(table: pa.Table) -> pa.Table:
+    """Return a table without dictionaries of which pandas makes no categories: of intervals, say, or of records."""
+    import pyarrow as pa
+
+    for i, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else pa.null()
+        if isinstance(kind, pa.BaseExtensionType):  # whose labels are text
+            words = [pa.array(one.dictionary.to_pandas().astype(str)) for one in table.column(i).chunks]
+            indices = [one.indices for one in table.column(i).chunks]
+            parts = [pa.DictionaryArray.from_arrays(*pair) for pair in zip(indices, words, strict=True)]
+        elif pa.types.is_nested(kind):
+            parts = [one.dictionary.take(one.indices) for one in table.column(i).chunks]
+        else:
+            continue
+        table = table.set_column(i, field.name, pa.chunked_array(parts)) if parts else table
+    return table
+
+
+def _with_known_types(table: pa.Table) -> pa.Table:
+    """Return a table that does not say of dictionaries which type they had in pandas, which cannot read its name."""
+    stored = table.schema.pandas_metadata or {}
+    columns = stored.get("columns", [])
+    unread = [str(one["numpy_type"]).startswith("dictionary<") for one in columns]
+    if not any(unread):
+        return table
+    known = [{**one, "numpy_type": "object"} if odd else one for one, odd in zip(columns, unread, strict=True)]
+    pandas = json.dumps({**stored, "columns": known}).encode()
+    return table.replace_schema_metadata({**table.schema.metadata, b"pandas": pandas})
+
+
 def _as_pandas_wrote(table: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    frame: pd.DataFrame = _with_known_types(table).to_pandas(date_as_object=False)
     if frame.index.names != [None]:
         frame = frame.reset_index()
     frame.columns = frame.columns.map(str)

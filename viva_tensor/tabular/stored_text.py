@@ -15,7 +15,7 @@ from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import Notation, Times, number_parts
 from viva_tensor.tabular.parquet import ParquetRows
 from viva_tensor.tabular.recognition import Writing, recognise
-from viva_tensor.tabular.typed_columns import Shown, check_scales, typed
+from viva_tensor.tabular.typed_columns import Shown, check_scales, check_timeless, typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import ERRORS, Words
 
@@ -66,6 +66,7 @@ def judged(rows: ParquetRows, writing: Writing, expected: Expected) -> Stored:
     measured = [name for name in expected.notations if name in rows.columns and name not in (*texts, *rows.clocks)]
     for name in filter(expected.uses, measured):
         check_scales(rows[name].to_frame(), expected)
+    check_timeless(rows.clocks, expected)
     columns = {name: rows[name] for name in (*names, *integers) if name not in plain}
     found = recognised(pd.DataFrame(columns), writing, expected)
     clocks = {name: Times() for name in rows.clocks if expected.uses(name) and name not in expected.text}
@@ -127,7 +128,7 @@ def recognised(table: pd.DataFrame, writing: Writing, expected: Expected, clocks
     notes = {name: _plain_note(name, table[name], writing) for name in names if kind_of(table[name]) == "text"}
     plain = [name for name, note in notes.items() if note is not None]
     unused = {*expected.unused, *expected.text, *plain}
-    others = Expected(numbers=expected.numbers, notations=expected.notations, unused=unused, only=expected.only)
+    others = replace(expected, text=(), unused=unused)
     found = typed(table.copy(deep=False), writing, others, Shown(clocks=clocks))
     lacking = drop_missing(table[plain], [*writing.missing, *sorted(ERRORS)])
     return Stored(found.notations, (*filter(None, notes.values()), *lacking, *found.notes))

@@ -75,7 +75,9 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
         If a value does not fit its column.
     """
     check_scales(table, expected, shown.clocks)
-    notes: list[str] = []
+    notes = drop_missing(table, writing.missing, Expected(only=_mixed_columns(table, expected)))
+    of_times = [name for name in table.columns if kind_of(table[name]) == "duration" or _is_of_times(table[name])]
+    check_timeless([*of_times, *shown.clocks], expected)
     notations: dict[str, Notation] = dict(expected.notations)
     hours = [name for name in table.columns if name in shown.clocks and expected.uses(name)]
     timed = [*times_as_hours(table, expected), *(name for name in hours if kind_of(table[name]) == "number")]
@@ -110,12 +112,27 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
         if name in coded and isinstance(one.notation, Numbers) and not any(map(is_code, Words(table[name]).words)):
             found[name] = one = Recognised(None, f"{name}: text, {BELOW}; --numeric {name!r} takes them as numbers")
         _check_unscaled(table[name], one, expected)
+        check_timeless([name] * isinstance(one.notation, Times), expected)
         notes += [*filter(None, [one.note, _apply(table, notations, name, one)])]
     timed += [name for name, one in notations.items() if isinstance(one, Times)]
     notes += drop_missing(table, writing.missing, expected, timed)
     if writing.date_format and not any(writing.date_format == getattr(one, "format", "") for one in notations.values()):
         notes.append(f"no column was taken for dates written as {writing.date_format}")
     return Typed(table, notations, notes, {one.decimal for one in found.values()})
+
+
+def _mixed_columns(table: pd.DataFrame, expected: Expected) -> list[str]:
+    """Return the columns of objects of several kinds, such as times beside words, that are not read as text is.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> _mixed_columns(pd.DataFrame({"t": [time(7), "?"], "x": [1.5, "?"], "b": [True, "?"]}), Expected())
+    ['t', 'b']
+    """
+    objects = [name for name in filter(expected.uses, table.columns) if table[name].dtype == object]
+    mixed = [name for name in objects if kind_of(table[name]) == "other"]
+    return [name for name in mixed if not table[name].dropna().map(lambda value: isinstance(value, str | float)).all()]
 
 
 def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
@@ -190,6 +207,28 @@ def check_scales(table: pd.DataFrame, expected: Expected, clocks: Collection[str
                 "write them as H:MM or H:MM:SS"
             )
             raise DataError(f"column {name!r} {told}")
+
+
+def check_timeless(timed: Iterable[str], expected: Expected) -> None:
+    """Raise if one of the columns of durations or times of day is used where a model knows other numbers.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> check_timeless(["t"], Expected(timeless=["t"]))
+    Traceback (most recent call last):
+    viva_tensor.tabular.data.DataError: column 't' holds durations or times of day, and was trained on plain numbers; \
+    give numbers in the unit of these, such as the column / pd.Timedelta(minutes=1)
+    """
+    for name in filter(expected.uses, timed):
+        if name in expected.timeless:
+            raise DataError(
+                f"column {name!r} holds durations or times of day, and was trained on plain numbers; give numbers "
+                "in the unit of these, such as the column / pd.Timedelta(minutes=1)"
+            )
 
 
 def _check_unscaled(column: pd.Series[Any], found: Recognised, expected: Expected) -> None:
