@@ -42,7 +42,7 @@ from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
-PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
+MODEL = PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
 
 Scores = NumberScores | ClassScores
 
@@ -164,6 +164,7 @@ class Model:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        had_trees = _has_trees(folder)
         weights = checkpoints.save_weights(folder / WEIGHTS, self.layers)
         preprocessing = {
             "target": target_to_dict(self.target),
@@ -176,10 +177,18 @@ class Model:
         if self.trees is not None:
             written.append(files.replace(folder / TREES, safetensors.numpy.save(self.trees.arrays())))
             preprocessing["trees"] = hashlib.sha256((folder / TREES).read_bytes()).hexdigest()
-        else:
-            (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
+        elif had_trees:
+            (folder / TREES).unlink(missing_ok=True)  # of the model that was there before
         preprocessing["checksum"] = _checksum(json.loads(files.json_bytes(preprocessing)))
         return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+
+
+def _has_trees(folder: Path) -> bool:
+    """Return whether there is a model in a folder that has trees: without it, a file of their name is another's."""
+    try:
+        return "trees" in json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -> Notation:
