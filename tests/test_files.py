@@ -170,6 +170,36 @@ def test_whether_a_file_can_be_written_is_found_out_before(tmp_path):
     assert os.listdir(path.parent) == ["model"]
 
 
+def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    old, removed, new = (tmp_path / name for name in ("old", "removed", "new"))
+    old.write_bytes(b"old")
+    removed.touch()
+
+    def full(handle):
+        done.append("file")
+        if done == ["file", "file"]:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    def replaced(source, target):
+        done.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "replace", replaced)
+    contents = {old: b"new", removed: None, new: b"new"}
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.replace_all(contents)
+    assert caught.value.filename == str(new)
+    assert sorted(os.listdir(tmp_path)) == ["old", "removed"]
+    assert old.read_bytes() == b"old"
+    assert files.replace_all(contents) == [old, new]
+    assert done[:6] == ["file", "file", "file", "file", "old", "new"]
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+
+
 def hold(folder):
     code = f"""if True:
         import pathlib, sys, time

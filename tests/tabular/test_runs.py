@@ -181,22 +181,6 @@ class TestSave:
         assert (target["kind"], target["name"]) == ("number", "price")
         np.testing.assert_allclose(z[:, 0] * target["std"] + target["mean"], predictions["predicted"], rtol=1e-5)
 
-    def test_files_of_no_run_are_replaced_with_force_alone(self, run, tmp_path):
-        (tmp_path / "history.csv").write_text("mine")
-        with pytest.raises(DataError, match=r"it holds history\.csv, and no model that it is of; name another folder"):
-            saving.save(run, tmp_path)
-        assert os.listdir(tmp_path) == ["history.csv"]
-        assert (tmp_path / "history.csv").read_text() == "mine"
-        names = {path.name for path in saving.save(run, tmp_path, force=True)}
-        assert names == {*saving.NAMES} - {"trees.safetensors"}
-        saving.save(run, tmp_path)  # of a run
-
-    def test_trees_of_another_are_left(self, run, tmp_path):
-        (tmp_path / "trees.safetensors").write_text("mine")
-        for _ in range(2):
-            run.model.save(tmp_path)
-        assert (tmp_path / "trees.safetensors").read_text() == "mine"
-
     def test_history_and_report(self, run, tmp_path):
         saving.save(run, tmp_path)
         history = pd.read_csv(tmp_path / "history.csv")

@@ -34,7 +34,7 @@ def save(
     written: list[Path] | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Write a run to `folder`, each file whole or not at all, and return their paths, added to a list as they come.
+    """Write a run to `folder`, all of its files or none, and return their paths, which are added to a list.
 
     - ``model.safetensors`` and ``preprocessing.json``: the model, as :meth:`Model.save` writes it
     - ``history.csv``: losses after every epoch
@@ -57,30 +57,46 @@ def save(
         hint = "name another folder, or replace it with force=True"
         raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
     written = [] if written is None else written
-    written += run.model.save(folder)  # first: whatever befalls a text must not cost the run
     source, command = files.readable(source), files.readable(command)
+    # what is not made now is removed: it is of a run that was there before
+    contents: dict[str, bytes | None] = dict.fromkeys((*TEXTS, *PICTURES))
+    try:
+        contents |= _texts(run, source)
+        pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
+            PAGE: ("plotly", lambda: page.page(run, source, command)),
+            CURVES: ("matplotlib", lambda: plot_losses(run.fit.history)),
+        }
+        for name, (package, drawn) in pictures.items():
+            try:
+                contents[name] = drawn() if find_spec(package) else None
+            except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
+                reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
+                warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
+    finally:  # whatever befalls a text must not cost the run
+        _write(run, folder, contents, written)
+    return written
+
+
+def _texts(run: Run, source: str) -> dict[str, bytes]:
     versions = {"python": platform.python_version(), "viva_tensor": __version__}
     versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
-    contents = {
+    return {
         HISTORY: _csv(pd.DataFrame(run.fit.history)),
         PREDICTIONS: _csv(run.test),
         RECORD: files.json_bytes(report.record(run) | {"versions": versions}),
         SHORT: report.markdown(run, source).encode(),
     }
-    for name, content in contents.items():
-        written.append(files.replace(folder / name, content))
-    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
-        PAGE: ("plotly", lambda: page.page(run, source, command)),
-        CURVES: ("matplotlib", lambda: plot_losses(run.fit.history)),
-    }
-    for name, (package, drawn) in pictures.items():
-        (folder / name).unlink(missing_ok=True)  # of a run that was there before
-        try:
-            written += [files.replace(folder / name, drawn())] if find_spec(package) else []
-        except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
-            reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
-            warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
-    return written
+
+
+def _write(run: Run, folder: Path, contents: dict[str, bytes | None], written: list[Path]) -> None:
+    """Write a model and what is beside it, all or none: but none must not cost a model that replaces nothing."""
+    try:
+        found = run.model.save(folder, contents)
+    except OSError:
+        if not (folder / PREPROCESSING).exists():
+            written += run.model.save(folder)  # alone, it may find room
+        raise
+    written += sorted(found, key=lambda path: NAMES.index(path.name))
 
 
 def check_folder(folder: Path) -> None:
