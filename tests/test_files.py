@@ -170,6 +170,18 @@ def test_whether_a_file_can_be_written_is_found_out_before(tmp_path):
     assert os.listdir(path.parent) == ["model"]
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="Windows cannot open a folder")
+def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
+    def refuse(path, flags, *arguments, **options):
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *arguments, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    assert files.replace(tmp_path / "model", b"new").read_bytes() == b"new"
+
+
 def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace

@@ -280,7 +280,10 @@ def remove_abandoned(path: Path, any_age: bool = False) -> None:
 def _synchronise(folder: Path) -> None:
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # it may be written to, but not read; the file has its name by now
+        return
     try:
         os.fsync(handle)
     finally:
