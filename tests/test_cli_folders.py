@@ -138,6 +138,21 @@ def test_a_table_is_never_replaced_by_its_run(csv, tmp_path, name, link):
     assert csv.read_bytes() == content
 
 
+def test_files_that_are_protected_are_told_before_the_work(csv, tmp_path, monkeypatch):
+    command = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
+    assert invoke(*command).exit_code == 0
+    protected = tmp_path / "run" / "report.md"
+
+    def access(path, mode):  # root may write to all
+        return mode != os.W_OK or os.path.basename(path) != "report.md"
+
+    monkeypatch.setattr(os, "access", access)
+    for arguments in ([*command, "--force"], ["predict", tmp_path / "run", "none.csv", "-o", protected]):
+        result = invoke(*arguments)
+        assert (result.exit_code, result.stderr) == (2, f"Error: cannot write to {protected}: Permission denied\n")
+    assert invoke("predict", tmp_path / "run", csv, "-o", tmp_path / "run" / "new.csv").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "preprocessing.json"])
 def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
     assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0

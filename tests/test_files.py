@@ -182,6 +182,23 @@ def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
     assert files.replace(tmp_path / "model", b"new").read_bytes() == b"new"
 
 
+def test_a_file_that_is_protected_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "access", lambda one, mode: os.path.basename(one) != "model")  # root may write to all
+    for write in (
+        lambda: files.replace(path, b"new"),
+        lambda: files.replace_all({tmp_path / "other": b"new", path: b"new"}),
+        lambda: files.replace_all({tmp_path / "other": b"new", path: None}),
+        lambda: files.check_writable(path),
+    ):
+        with pytest.raises(PermissionError) as caught:
+            write()
+        assert caught.value.filename == str(path)
+        assert os.listdir(tmp_path) == ["model"]
+        assert path.read_bytes() == b"old"
+
+
 def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace

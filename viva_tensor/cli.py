@@ -363,7 +363,7 @@ def predict(
         raise Failure("there is no standard output to write to; name a file with --output")
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         if output is not None and not files.is_stream(output):
-            saving.check_folder(output.parent)
+            saving.check_folder(output.parent, [output.name])
             saving.check_apart([folder / name for name in MODEL], [output])
         model = load(folder)
         if id is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -65,7 +66,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     The content is written to a temporary file in the same folder and to the disk (``fsync``); then the file is renamed,
     and the folder is synchronised, so that the new name survives a power cut. A temporary file of this name that a
     killed process left behind is removed once it is an hour old. A link stays, and the file that it leads to is
-    replaced, which keeps its permissions. What is there and no file, such as a pipe, is written to.
+    replaced, which keeps its permissions; one that must not be written to is not. What is there and no file, such as a
+    pipe, is written to.
 
     Raises
     ------
@@ -104,6 +106,9 @@ def replace_all(contents: Mapping[Path, bytes | None]) -> list[Path]:
     ...     os.listdir(folder), written == [new]
     (['new'], True)
     """
+    for path in contents:
+        with _named(path):
+            _check_unprotected(path)
     with ExitStack() as stack:
         ready = {path: stack.enter_context(_ready(path, content)) for path, content in contents.items()}
         for path, put_in_place in ready.items():
@@ -134,6 +139,7 @@ def check_writable(path: Path) -> None:
     with _named(path):
         with suppress(FileNotFoundError):
             path.stat()  # a name that is too long
+        _check_unprotected(path)
         if is_stream(path):
             return
         whole = Path(os.path.realpath(path))
@@ -169,6 +175,12 @@ def held(folder: Path) -> Iterator[bool]:
                 one.rmdir()
         if handle is not None:
             os.close(handle)
+
+
+def _check_unprotected(path: Path) -> None:
+    """Raise if a file must not be written to: a folder that may be would let it be replaced all the same."""
+    if not is_stream(path) and path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _lock(handle: int) -> bool:

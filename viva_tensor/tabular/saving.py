@@ -99,8 +99,8 @@ def _write(run: Run, folder: Path, contents: dict[str, bytes | None], written: l
     written += sorted(found, key=lambda path: NAMES.index(path.name))
 
 
-def check_folder(folder: Path) -> None:
-    """Raise if a folder can neither be written to nor made.
+def check_folder(folder: Path, names: Iterable[str] = NAMES) -> None:
+    """Raise if a folder can neither be written to nor made, or files of these names in it cannot.
 
     Raises
     ------
@@ -119,10 +119,11 @@ def check_folder(folder: Path) -> None:
     above = next(path for path in paths if os.path.exists(path))
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
-    try:
-        files.check_writable(folder / WEIGHTS)
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
+    for name in names:
+        try:
+            files.check_writable(folder / name)
+        except OSError as error:
+            raise DataError(f"cannot write to {folder / name}: {error.strerror or error}") from error
 
 
 def check_apart(read: Iterable[Path], written: Iterable[Path]) -> None:
