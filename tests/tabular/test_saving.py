@@ -1,4 +1,5 @@
 import io
+import json
 import os
 
 import numpy as np
@@ -127,3 +128,20 @@ def test_a_model_is_replaced_while_it_is_read(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "load_weights", replaced)
     assert np.array_equal(load(tmp_path).layers[0].w.data, second.layers[0].w.data)
     assert left == []
+
+
+def test_a_model_of_a_newer_version_is_refused_and_one_of_an_older_version_is_taken(run, tmp_path):
+    run.model.save(tmp_path)
+    path = tmp_path / "preprocessing.json"
+    record = json.loads(path.read_text())
+    assert record.pop("format") == 1
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"preprocessing\.json is not as it was written"):  # with its format
+        load(tmp_path)
+    del record["checksum"]
+    path.write_text(json.dumps(record))
+    assert load(tmp_path).target == run.target
+    path.write_text(json.dumps({"format": 2, "all else": "is other"}))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="has format 2, wanted 1: written by a newer version of viva_tensor; update it"):
+        load(tmp_path)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 MODEL = WEIGHTS, TREES, PREPROCESSING = "model.safetensors", "trees.safetensors", "preprocessing.json"
+FORMAT = 1  # of these files, to be raised when an older version would read them wrongly
 AGAIN, PAUSE = 4, 0.05  # how often files are read again that are not of one run, and the seconds before that
 
 Scores = NumberScores | ClassScores
@@ -161,7 +162,8 @@ class Model:
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
-        - ``preprocessing.json``: how columns become features, and what the outputs mean
+        - ``preprocessing.json``: how columns become features, and what the outputs mean; its entry ``format`` is 1, and
+          another number where :func:`load` of this version would read it wrongly, and refuses to
         - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
           outputs are to be added to those of the network
 
@@ -185,6 +187,7 @@ class Model:
         """Return the content of each file by its name, last of that which says what the others are."""
         contents = {WEIGHTS: checkpoints.weights_bytes(self.layers)}
         preprocessing = {
+            "format": FORMAT,
             "target": target_to_dict(self.target),
             "activation": self.activation,
             "features": self.encoding.to_dict(),
@@ -265,16 +268,15 @@ def load(folder: str | Path) -> Model:
 
 
 def _load(folder: Path) -> Model:
-    try:
+    with _reading(folder):
         preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+    written = preprocessing.get("format", FORMAT) if isinstance(preprocessing, dict) else FORMAT  # older ones have none
+    if written != FORMAT:
+        hint = "written by a newer version of viva_tensor; update it"
+        raise DataError(f"{folder / PREPROCESSING} has format {written!r:.100}, wanted {FORMAT}: {hint}")
+    with _reading(folder):
         layers = checkpoints.load_weights(folder / WEIGHTS).value
         checksum = checkpoints.checksum(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
-    except NotADirectoryError as error:
-        raise DataError(f"{folder} is not the folder of a run") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
     if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in list(nn.ACTIVATIONS):
         raise DataError(f"{folder / PREPROCESSING} names no known activation")
     target = target_from_dict(preprocessing.get("target") or {})
@@ -296,6 +298,19 @@ def _load(folder: Path) -> Model:
     origin = _origin_from_dict(preprocessing.get("origin"))
     trees = _trees(folder / TREES, preprocessing["trees"], features, outputs) if "trees" in preprocessing else None
     return Model(target, encoding, layers, preprocessing["activation"], origin, trees)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raise errors of reading the files of a model as such of a folder."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is not the folder of a run") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
 
 
 def _checksum(preprocessing: Mapping[str, Any]) -> str:
