@@ -294,7 +294,8 @@ class TestStandardOutput:
         return tmp_path
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize("arguments", ["info", "info run", "report run", "predict run shop.csv"])
+    @pytest.mark.parametrize("arguments", ["info", "info run", "report run", "predict run shop.csv", "--help",
+                                           "--version", "train --help"])  # fmt: skip
     def test_one_that_is_full(self, folder, arguments):
         result = self.shell(f"viva-tensor {arguments} > /dev/full", folder)
         assert result.stderr.endswith("Error: cannot write to standard output: No space left on device\n")

@@ -21,7 +21,7 @@ from viva_tensor import bench as benchmark
 from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
-from viva_tensor.endings import Interrupted, Unsaved, alone_in, failures, interruptions, printing, resuming, say
+from viva_tensor.endings import Group, Interrupted, Unsaved, alone_in, failures, interruptions, printing, resuming, say
 from viva_tensor.options import (
     COUNT,
     PATH,
@@ -55,7 +55,7 @@ CHECKPOINT = "checkpoint.safetensors"
 OF_TASK = ("test_fraction", "loss", "quantile", "metric", "interval", "class_weight")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vt.__version__, prog_name="viva-tensor")
 @click.pass_context
 def cli(context: click.Context) -> None:

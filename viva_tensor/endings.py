@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -124,6 +125,21 @@ def printing() -> Iterator[None]:
         with suppress(OSError):  # or the rest would be written at the end of the process, and fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Failure(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+class Command(click.Command):
+    """A command whose help may find no room on standard output."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Return a context, unless an option such as --help prints something and ends it."""
+        with printing():
+            return super().make_context(*arguments, **options)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
 
 
 def say(text: str, nl: bool = True) -> None:
