@@ -125,7 +125,7 @@ class TestResume:
         monkeypatch.setattr("viva_tensor.tabular.runs.run", press)
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "a")
         assert result.exit_code == 130
-        assert "interrupted; nothing was written" in result.stderr
+        assert result.stderr == "Error: interrupted; nothing was written by then\n"
         assert not (tmp_path / "a").exists()
 
     def stopped(self, csv, tmp_path, monkeypatch, *more):

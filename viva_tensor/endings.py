@@ -83,13 +83,13 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
         with terminations():
             yield
     except (KeyboardInterrupt, MemoryError, Unsaved) as error:
-        left = []
+        left = []  # as far as this rank knows: the first one of a job writes a checkpoint when it hears of it
         if written:
             left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
             left.append(f"the same command with --resume goes on from {checkpoint}")
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
+            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written by then"])])) from None
         said = _lacking(error) if isinstance(error, MemoryError) else error.message
         raise Failure("; ".join([said, *left])) from error
 
