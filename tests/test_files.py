@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -197,6 +198,15 @@ def test_a_file_that_is_protected_is_not_replaced(tmp_path, monkeypatch):
         assert caught.value.filename == str(path)
         assert os.listdir(tmp_path) == ["model"]
         assert path.read_bytes() == b"old"
+
+
+def test_a_file_that_is_mounted_is_said_to_be(tmp_path, monkeypatch):
+    def busy(*paths):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(OSError, match=r"busy \(a file that is mounted cannot be replaced; mount its folder\): '/"):
+        files.replace(tmp_path / "model", b"new")
 
 
 def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):

@@ -202,7 +202,8 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        hint = " (a file that is mounted cannot be replaced; mount its folder)" if error.errno == errno.EBUSY else ""
+        raise OSError(error.errno, f"{error.strerror}{hint}", os.fspath(path)) from error
 
 
 @contextmanager
