@@ -125,7 +125,7 @@ class TestResume:
         monkeypatch.setattr("viva_tensor.tabular.runs.run", press)
         result = invoke("train", csv, "--target", "price", "--output", tmp_path / "a")
         assert result.exit_code == 130
-        assert "interrupted; nothing was written" in result.stderr
+        assert result.stderr == "Error: interrupted; nothing was written by then\n"
         assert not (tmp_path / "a").exists()
 
     def stopped(self, csv, tmp_path, monkeypatch, *more):
@@ -294,7 +294,8 @@ class TestStandardOutput:
         return tmp_path
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize("arguments", ["info", "info run", "report run", "predict run shop.csv"])
+    @pytest.mark.parametrize("arguments", ["info", "info run", "report run", "predict run shop.csv", "--help",
+                                           "--version", "train --help"])  # fmt: skip
     def test_one_that_is_full(self, folder, arguments):
         result = self.shell(f"viva-tensor {arguments} > /dev/full", folder)
         assert result.stderr.endswith("Error: cannot write to standard output: No space left on device\n")

@@ -100,9 +100,67 @@ def test_a_run_that_came_meanwhile_is_not_replaced(csv, tmp_path, monkeypatch):
     monkeypatch.setattr("viva_tensor.tabular.runs.run", come)
     result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK)
     assert result.exit_code == 0
-    assert f"Warning: {tmp_path / 'run'} has the model of another run by now; this one goes" in result.stderr
+    assert f"Warning: {tmp_path / 'run'} has files of another run by now; this one goes" in result.stderr
     assert f"Wrote {tmp_path / 'run-2' / 'model.safetensors'}" in result.stdout
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == b"another"
+
+
+OTHERS = ["trees.safetensors", "history.csv", "predictions.csv", "report.json", "report.md", "report.html", "loss.png"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_files_of_a_folder_that_is_no_run_are_kept_without_force(csv, tmp_path, name):
+    (tmp_path / name).write_bytes(b"mine")
+    before = sorted(os.listdir(tmp_path))
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path, *QUICK)
+    assert result.exit_code == 2
+    assert f"{tmp_path} has a file {name}, whose name a file of the run would have; --force replaces" in result.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / name).read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
+@pytest.mark.parametrize("name", [*OTHERS, "model.safetensors", "preprocessing.json", "checkpoint.safetensors"])
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+def test_a_table_is_never_replaced_by_its_run(csv, tmp_path, name, link):
+    (tmp_path / "run").mkdir()
+    if link is not None:
+        link(csv, tmp_path / "run" / name)
+    elif name.endswith((".csv", ".json")):
+        csv = csv.rename(tmp_path / "run" / name)
+    else:
+        pytest.skip("the name is not that of a table")
+    content = csv.read_bytes()
+    for more in ([], ["--force"], ["--resume"]):
+        result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK, *more)
+        assert result.exit_code == 2
+        assert f"{csv}, which is read, is the same file; --output names another place\n" in result.stderr
+    assert csv.read_bytes() == content
+
+
+def test_files_that_are_protected_are_told_before_the_work(csv, tmp_path, monkeypatch):
+    command = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
+    assert invoke(*command).exit_code == 0
+    protected = tmp_path / "run" / "report.md"
+
+    def access(path, mode):  # root may write to all
+        return mode != os.W_OK or os.path.basename(path) != "report.md"
+
+    monkeypatch.setattr(os, "access", access)
+    for arguments in ([*command, "--force"], ["predict", tmp_path / "run", "none.csv", "-o", protected]):
+        result = invoke(*arguments)
+        assert (result.exit_code, result.stderr) == (2, f"Error: cannot write to {protected}: Permission denied\n")
+    assert invoke("predict", tmp_path / "run", csv, "-o", tmp_path / "run" / "new.csv").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "preprocessing.json"])
+def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
+    assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
+    path = tmp_path / "run" / name
+    content = path.read_bytes()
+    result = invoke("predict", tmp_path / "run", csv, "-o", path)
+    assert (result.exit_code, result.stderr.startswith(f"Error: cannot write to {path}: ")) == (2, True)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights")

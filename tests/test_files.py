@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -168,6 +169,74 @@ def test_whether_a_file_can_be_written_is_found_out_before(tmp_path):
             files.check_writable(wrong)
         assert caught.value.filename == str(wrong)
     assert os.listdir(path.parent) == ["model"]
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="Windows cannot open a folder")
+def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
+    def refuse(path, flags, *arguments, **options):
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, flags, *arguments, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    assert files.replace(tmp_path / "model", b"new").read_bytes() == b"new"
+
+
+def test_a_file_that_is_protected_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "access", lambda one, mode: os.path.basename(one) != "model")  # root may write to all
+    for write in (
+        lambda: files.replace(path, b"new"),
+        lambda: files.replace_all({tmp_path / "other": b"new", path: b"new"}),
+        lambda: files.replace_all({tmp_path / "other": b"new", path: None}),
+        lambda: files.check_writable(path),
+    ):
+        with pytest.raises(PermissionError) as caught:
+            write()
+        assert caught.value.filename == str(path)
+        assert os.listdir(tmp_path) == ["model"]
+        assert path.read_bytes() == b"old"
+
+
+def test_a_file_that_is_mounted_is_said_to_be(tmp_path, monkeypatch):
+    def busy(*paths):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(OSError, match=r"busy \(a file that is mounted cannot be replaced; mount its folder\): '/"):
+        files.replace(tmp_path / "model", b"new")
+
+
+def test_of_several_files_none_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+    old, removed, new = (tmp_path / name for name in ("old", "removed", "new"))
+    old.write_bytes(b"old")
+    removed.touch()
+
+    def full(handle):
+        done.append("file")
+        if done == ["file", "file"]:
+            raise OSError(28, "No space left on device")
+        fsync(handle)
+
+    def replaced(source, target):
+        done.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "replace", replaced)
+    contents = {old: b"new", removed: None, new: b"new"}
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        files.replace_all(contents)
+    assert caught.value.filename == str(new)
+    assert sorted(os.listdir(tmp_path)) == ["old", "removed"]
+    assert old.read_bytes() == b"old"
+    assert files.replace_all(contents) == [old, new]
+    assert done[:6] == ["file", "file", "file", "file", "old", "new"]
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
 
 
 def hold(folder):

@@ -21,7 +21,7 @@ from viva_tensor import bench as benchmark
 from viva_tensor import files, nn
 from viva_tensor import train as training
 from viva_tensor.distributed import Ranks, default_threads
-from viva_tensor.endings import Interrupted, Unsaved, alone_in, failures, interruptions, printing, resuming, say
+from viva_tensor.endings import Group, Interrupted, Unsaved, alone_in, failures, interruptions, printing, resuming, say
 from viva_tensor.options import (
     COUNT,
     PATH,
@@ -44,7 +44,7 @@ from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
-from viva_tensor.tabular.model import WEIGHTS, Run, load
+from viva_tensor.tabular.model import MODEL, WEIGHTS, Run, load
 from viva_tensor.tabular.progress import bars
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ CHECKPOINT = "checkpoint.safetensors"
 OF_TASK = ("test_fraction", "loss", "quantile", "metric", "interval", "class_weight")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(vt.__version__, prog_name="viva-tensor")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -245,6 +245,7 @@ def train(
         named = presets.named(preset, of_one(click.get_current_context()))
         preset = presets.ONE if resume and preset is None else named
         saving.check_folder(output)
+        saving.check_apart([file], [output / name for name in (*saving.NAMES, CHECKPOINT)])
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
     asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
@@ -282,7 +283,7 @@ def train(
 def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[Path]) -> None:
     """Write the files of a run, of which a list is kept, and show what it reached."""
     try:
-        saving.save(run, output, source, repeating(sys.argv[1:]), written)
+        saving.save(run, output, source, repeating(sys.argv[1:]), written, True)  # as was found out before
         files.remove_abandoned(checkpoint, any_age=True)  # nobody else writes to a folder that is held
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
@@ -300,7 +301,7 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
 @click.option("--open", "shown", is_flag=True, help="Open it in a browser.")
 def report_command(folder: Path, shown: bool) -> None:
     """Show where the report of the run in FOLDER is, and what it says in short."""
-    page, short = folder / saving.PAGE, folder / "report.md"
+    page, short = folder / saving.PAGE, folder / saving.SHORT
     with failures():
         if not short.is_file():
             raise data.DataError(f"{folder} holds no report; it is not the folder of a run")
@@ -316,7 +317,7 @@ def report_command(folder: Path, shown: bool) -> None:
 
 
 def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> None:
-    """Raise if there is no run to resume in a folder, or one that would be replaced."""
+    """Raise if there is no run to resume in a folder, or anything that would be replaced."""
     if resume:
         if not checkpoint.is_file():
             raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
@@ -325,6 +326,9 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
             raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")
         if (output / WEIGHTS).exists():
             raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
+        if found := saving.taken(output):
+            hint = "--force replaces it, --output names another folder"
+            raise Failure(f"{output} has a file {found.name}, whose name a file of the run would have; {hint}")
 
 
 @cli.command(context_settings={"show_default": True})
@@ -359,7 +363,8 @@ def predict(
         raise Failure("there is no standard output to write to; name a file with --output")
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         if output is not None and not files.is_stream(output):
-            saving.check_folder(output.parent)
+            saving.check_folder(output.parent, [output.name])
+            saving.check_apart([folder / name for name in MODEL], [output])
         model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))

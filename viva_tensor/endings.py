@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -82,13 +83,13 @@ def interruptions(checkpoint: Path, resume: bool, written: Sequence[Path]) -> It
         with terminations():
             yield
     except (KeyboardInterrupt, MemoryError, Unsaved) as error:
-        left = []
+        left = []  # as far as this rank knows: the first one of a job writes a checkpoint when it hears of it
         if written:
             left.append(f"whole files in {written[0].parent}: {', '.join(path.name for path in written)}")
         if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
             left.append(f"the same command with --resume goes on from {checkpoint}")
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written"])])) from None
+            raise Interrupted("; ".join(["interrupted", *(left or ["nothing was written by then"])])) from None
         said = _lacking(error) if isinstance(error, MemoryError) else error.message
         raise Failure("; ".join([said, *left])) from error
 
@@ -124,6 +125,21 @@ def printing() -> Iterator[None]:
         with suppress(OSError):  # or the rest would be written at the end of the process, and fail again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Failure(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+class Command(click.Command):
+    """A command whose help may find no room on standard output."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Return a context, unless an option such as --help prints something and ends it."""
+        with printing():
+            return super().make_context(*arguments, **options)
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
 
 
 def say(text: str, nl: bool = True) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,17 @@ except ImportError:  # Windows
 
 from viva_tensor.error import InvalidValue
 
-__all__ = ["as_path", "check_writable", "held", "is_stream", "json_bytes", "readable", "remove_abandoned", "replace"]
+__all__ = [
+    "as_path",
+    "check_writable",
+    "held",
+    "is_stream",
+    "json_bytes",
+    "readable",
+    "remove_abandoned",
+    "replace",
+    "replace_all",
+]
 
 ABANDONED = 3600  # seconds since a temporary file was last written to
 LONG = 100  # bytes of a name that is not repeated in that of the temporary file: together they might be too many
@@ -54,7 +66,8 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     The content is written to a temporary file in the same folder and to the disk (``fsync``); then the file is renamed,
     and the folder is synchronised, so that the new name survives a power cut. A temporary file of this name that a
     killed process left behind is removed once it is an hour old. A link stays, and the file that it leads to is
-    replaced, which keeps its permissions. What is there and no file, such as a pipe, is written to.
+    replaced, which keeps its permissions; one that must not be written to is not. What is there and no file, such as a
+    pipe, is written to.
 
     Raises
     ------
@@ -70,15 +83,41 @@ def replace(path: str | os.PathLike[str], content: bytes) -> Path:
     ...     replace(Path(folder) / "note", b"whole").read_bytes()
     b'whole'
     """
-    path = as_path("write", path)
-    with _named(path):
-        if is_stream(path):
-            descriptor = _descriptor(path)
-            with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as stream:
-                stream.write(content)
-        else:
-            _replace_file(Path(os.path.realpath(path)), content)
+    (path,) = replace_all({as_path("write", path): content})
     return path
+
+
+def replace_all(contents: Mapping[Path, bytes | None]) -> list[Path]:
+    """Write, replace or remove (None) files, as :func:`replace` does, once all is on the disk; return those written.
+
+    They are renamed and removed in the order given, one directly after the other, which others may see.
+
+    Raises
+    ------
+    OSError
+        If one of them cannot be written; it names the file. All old files remain, unless it is the renaming that fails.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     old, new = replace(Path(folder) / "old", b""), Path(folder) / "new"
+    ...     written = replace_all({old: None, new: b"whole"})
+    ...     os.listdir(folder), written == [new]
+    (['new'], True)
+    """
+    for path in contents:
+        with _named(path):
+            _check_unprotected(path)
+    with ExitStack() as stack:
+        ready = {path: stack.enter_context(_ready(path, content)) for path, content in contents.items()}
+        for path, put_in_place in ready.items():
+            with _named(path):
+                put_in_place()
+    for folder in dict.fromkeys(Path(os.path.realpath(path)).parent for path in contents if not is_stream(path)):
+        with _named(folder):
+            _synchronise(folder)
+    return [path for path, content in contents.items() if content is not None]
 
 
 def check_writable(path: Path) -> None:
@@ -100,6 +139,7 @@ def check_writable(path: Path) -> None:
     with _named(path):
         with suppress(FileNotFoundError):
             path.stat()  # a name that is too long
+        _check_unprotected(path)
         if is_stream(path):
             return
         whole = Path(os.path.realpath(path))
@@ -137,6 +177,12 @@ def held(folder: Path) -> Iterator[bool]:
             os.close(handle)
 
 
+def _check_unprotected(path: Path) -> None:
+    """Raise if a file must not be written to: a folder that may be would let it be replaced all the same."""
+    if not is_stream(path) and path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _lock(handle: int) -> bool:
     """Return whether no other process has a lock on what is open."""
     try:
@@ -156,7 +202,8 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        hint = " (a file that is mounted cannot be replaced; mount its folder)" if error.errno == errno.EBUSY else ""
+        raise OSError(error.errno, f"{error.strerror}{hint}", os.fspath(path)) from error
 
 
 @contextmanager
@@ -193,17 +240,32 @@ def _descriptor(path: Path) -> int | None:
     return int(number) if folder in ("/dev/fd", "/proc/self/fd") and number.isdecimal() else None
 
 
-def _replace_file(path: Path, content: bytes) -> None:
-    remove_abandoned(path)
-    with _temporary(path) as temporary:
-        with open(temporary, "wb") as file:
-            if path.exists():
-                os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    _synchronise(path.parent)
+@contextmanager
+def _ready(path: Path, content: bytes | None) -> Iterator[Callable[[], None]]:
+    """Write the content of a file to the disk, beside it; yield what puts it in its place."""
+    if content is None:
+        yield partial(path.unlink, missing_ok=True)
+        return
+    if is_stream(path):
+        yield partial(_write_stream, path, content)
+        return
+    whole = Path(os.path.realpath(path))
+    with _temporary(whole) as temporary:
+        with _named(path):
+            remove_abandoned(whole)
+            with open(temporary, "wb") as file:
+                if whole.exists():
+                    os.chmod(temporary, stat.S_IMODE(whole.stat().st_mode))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        yield partial(os.replace, temporary, whole)
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    descriptor = _descriptor(path)
+    with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as stream:
+        stream.write(content)
 
 
 def remove_abandoned(path: Path, any_age: bool = False) -> None:
@@ -231,7 +293,10 @@ def remove_abandoned(path: Path, any_age: bool = False) -> None:
 def _synchronise(folder: Path) -> None:
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # it may be written to, but not read; the file has its name by now
+        return
     try:
         os.fsync(handle)
     finally:

@@ -1,9 +1,17 @@
 import io
+import json
+import os
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from viva_tensor import checkpoint, files
+from viva_tensor.tabular import runs, saving
+from viva_tensor.tabular.data import DataError
+from viva_tensor.tabular.model import load
 from viva_tensor.tabular.saving import write_csv
+from viva_tensor.train import Settings
 
 TABLE = pd.DataFrame({"Größe": ["5 Ω", "7"]})
 
@@ -22,3 +30,118 @@ def test_a_stream_without_bytes_gets_text():
     stream = io.StringIO()
     write_csv(TABLE, stream)
     assert stream.getvalue() == "Größe\n5 Ω\n7\n"
+
+
+def of_seed(seed):
+    x = np.arange(60.0) % 17
+    return runs.run(pd.DataFrame({"x": x, "y": 2 * x}), "y", Settings(hidden=(4,), epochs=1, seed=seed))
+
+
+@pytest.fixture
+def run():
+    return of_seed(0)
+
+
+def test_files_of_no_run_are_replaced_with_force_alone(run, tmp_path):
+    (tmp_path / "history.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"it holds history\.csv, and no model that it is of; name another folder"):
+        saving.save(run, tmp_path)
+    assert os.listdir(tmp_path) == ["history.csv"]
+    assert (tmp_path / "history.csv").read_text() == "mine"
+    names = {path.name for path in saving.save(run, tmp_path, force=True)}
+    assert names == {*saving.NAMES} - {"trees.safetensors"}
+    saving.save(run, tmp_path)  # of a run
+
+
+def test_trees_of_another_are_left(run, tmp_path):
+    (tmp_path / "trees.safetensors").write_text("mine")
+    for _ in range(2):
+        run.model.save(tmp_path)
+    assert (tmp_path / "trees.safetensors").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_run_that_is_there(run, tmp_path, monkeypatch):
+    def contents():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(handle):
+        counted.append(handle)
+        if len(counted) == 8:  # the last of the files
+            raise OSError(28, "No space left on device")
+
+    saving.save(run, tmp_path)
+    before, counted = contents(), []
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        saving.save(of_seed(1), tmp_path)
+    assert contents() == before
+
+
+def test_a_model_for_which_alone_there_is_room_is_not_lost(run, tmp_path, monkeypatch):
+    def full(contents):
+        if any(path.name == "report.html" for path in contents):
+            raise OSError(28, "No space left on device")
+        return replace_all(contents)
+
+    replace_all, written = files.replace_all, []
+    monkeypatch.setattr(files, "replace_all", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        saving.save(run, tmp_path, written=written)
+    assert [path.name for path in written] == ["model.safetensors", "preprocessing.json"]
+    assert load(tmp_path)
+
+
+def test_the_model_comes_last_of_all_files(run, tmp_path, monkeypatch):
+    names, replace = [], os.replace
+
+    def replaced(source, target):
+        names.append(os.path.basename(target))
+        assert len(list(tmp_path.glob(".*.tmp"))) == 9 - len(names)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    written = saving.save(run, tmp_path)
+    assert len(names) == 8
+    assert names[-2:] == ["model.safetensors", "preprocessing.json"]
+    assert [path.name for path in written[:3]] == ["model.safetensors", "preprocessing.json", "history.csv"]
+
+
+def test_reports_of_the_run_before_do_not_stay(run, tmp_path, monkeypatch):
+    saving.save(run, tmp_path)
+    monkeypatch.delattr("viva_tensor.tabular.report.record")
+    with pytest.raises(AttributeError):
+        saving.save(run, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "preprocessing.json"]
+
+
+def test_a_model_is_replaced_while_it_is_read(run, tmp_path, monkeypatch):
+    first, second = run.model, of_seed(1).model
+    first.save(tmp_path)
+    read, left = checkpoint.load_weights, [second, first]
+
+    def replaced(path):
+        if left:
+            left.pop().save(tmp_path)
+            left.pop().save(tmp_path)
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "load_weights", replaced)
+    assert np.array_equal(load(tmp_path).layers[0].w.data, second.layers[0].w.data)
+    assert left == []
+
+
+def test_a_model_of_a_newer_version_is_refused_and_one_of_an_older_version_is_taken(run, tmp_path):
+    run.model.save(tmp_path)
+    path = tmp_path / "preprocessing.json"
+    record = json.loads(path.read_text())
+    assert record.pop("format") == 1
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"preprocessing\.json is not as it was written"):  # with its format
+        load(tmp_path)
+    del record["checksum"]
+    path.write_text(json.dumps(record))
+    assert load(tmp_path).target == run.target
+    path.write_text(json.dumps({"format": 2, "all else": "is other"}))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="has format 2, wanted 1: written by a newer version of viva_tensor; update it"):
+        load(tmp_path)

@@ -26,8 +26,8 @@ DTYPES = FLOATS | {"BOOL": "bool", "F16": "float16"}
 DTYPES |= {f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 
 
-def checksum(path: str | os.PathLike[str]) -> str | None:
-    """Return the checksum stored in a file, or None in a file of another library.
+def checksum(file: str | os.PathLike[str] | bytes) -> str | None:
+    """Return the checksum stored in a file, or in its content, or None in a file of another library.
 
     Raises
     ------
@@ -47,8 +47,12 @@ def checksum(path: str | os.PathLike[str]) -> str | None:
     ...     len(checksum(save_weights(Path(folder) / "model.safetensors", [layer])))
     64
     """
-    with opened("checksum", path) as file:
-        found: str | None = (file.metadata() or {}).get(CHECKSUM)
+    if isinstance(file, bytes):
+        metadata = _header(file)[0].get("__metadata__")
+    else:
+        with opened("checksum", file) as stored:
+            metadata = stored.metadata()
+    found: str | None = (metadata or {}).get(CHECKSUM)
     return found
 
 
@@ -61,10 +65,16 @@ def packed(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     plain = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in tensors.items()}
     written = safetensors.numpy.save(plain, {**metadata, CHECKSUM: digest(metadata, plain)})
     # the library writes the metadata in random order; the same content must give the same file
-    end = 8 + int.from_bytes(written[:8], "little")
-    header = json.dumps(json.loads(written[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    described, end = _header(written)
+    header = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return b"".join((len(header).to_bytes(8, "little"), header, memoryview(written)[end:]))
+
+
+def _header(content: bytes) -> tuple[dict[str, Any], int]:
+    """Return the header of a file's content, and where it ends."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), end
 
 
 def digest(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:

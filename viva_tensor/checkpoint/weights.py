@@ -50,6 +50,26 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
     >>> np.array_equal(again.w.data, layer.w.data)
     True
     """
+    return files.replace(path, weights_bytes(layers))
+
+
+def weights_bytes(layers: Sequence[nn.Linear]) -> bytes:
+    """Return the content of the file that :func:`save_weights` writes.
+
+    Raises
+    ------
+    InvalidValue
+        If these are not layers as it wants them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(Path(folder) / "model.safetensors", [layer]).read_bytes() == weights_bytes([layer])
+    True
+    """
     tensors = {}
     hint = "give a sequence of linear layers"
     if not is_iterable(layers):
@@ -62,7 +82,7 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
         tensors[f"{2 * i}.bias"] = layer.b.data
     if fault := _fault(tensors):
         raise InvalidValue(fault, operation="save_weights", hint="give the layers of one network, in order")
-    return files.replace(path, packed(tensors, {"viva_tensor": WEIGHTS}))
+    return packed(tensors, {"viva_tensor": WEIGHTS})
 
 
 def load_weights(path: str | os.PathLike[str], tape: Tape | None = None) -> Traced[tuple[nn.Linear, ...]]:

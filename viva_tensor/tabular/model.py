@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,9 @@ from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
-PREPROCESSING, WEIGHTS, TREES = "preprocessing.json", "model.safetensors", "trees.safetensors"
+MODEL = WEIGHTS, TREES, PREPROCESSING = "model.safetensors", "trees.safetensors", "preprocessing.json"
+FORMAT = 1  # of these files, to be raised when an older version would read them wrongly
+AGAIN, PAUSE = 4, 0.05  # how often files are read again that are not of one run, and the seconds before that
 
 Scores = NumberScores | ClassScores
 
@@ -167,33 +171,56 @@ class Model:
         drop_missing(parsed, words, Expected(only=others))
         return parsed
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write the model to a folder, each file whole or not at all, and return their paths.
+    def save(self, folder: str | Path, others: Mapping[str, bytes | None] | None = None) -> list[Path]:
+        """Write the model to a folder, all of its files or none, and return their paths.
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
-        - ``preprocessing.json``: how columns become features, and what the outputs mean
+        - ``preprocessing.json``: how columns become features, and what the outputs mean; its entry ``format`` is 1, and
+          another number where :func:`load` of this version would read it wrongly, and refuses to
         - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
           outputs are to be added to those of the network
+
+        A model that is there is replaced: its files stay as they are until all of the new ones are on the disk.
+
+        Parameters
+        ----------
+        folder : str or Path
+        others : mapping of str to bytes or None, optional
+            Other files to be written together with it, by name; those that are None are removed.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = checkpoints.save_weights(folder / WEIGHTS, self.layers)
+        # the model comes last: a report of the run before is never beside it, even if the process is killed in between
+        contents = {**(others or {}), **self._contents()}
+        if self.trees is None and _has_trees(folder):
+            contents[TREES] = None  # after the file that named them
+        return files.replace_all({folder / name: content for name, content in contents.items()})
+
+    def _contents(self) -> dict[str, bytes]:
+        """Return the content of each file by its name, last of that which says what the others are."""
+        contents = {WEIGHTS: checkpoints.weights_bytes(self.layers)}
         preprocessing = {
+            "format": FORMAT,
             "target": target_to_dict(self.target),
             "activation": self.activation,
             "features": self.encoding.to_dict(),
             "origin": _origin_to_dict(self.origin),
-            "weights": checkpoints.checksum(weights),  # shows whether both files are of one run
+            "weights": checkpoints.checksum(contents[WEIGHTS]),  # shows whether both files are of one run
         }
-        written = [weights]
         if self.trees is not None:
-            written.append(files.replace(folder / TREES, safetensors.numpy.save(self.trees.arrays())))
-            preprocessing["trees"] = hashlib.sha256((folder / TREES).read_bytes()).hexdigest()
-        else:
-            (folder / TREES).unlink(missing_ok=True)  # of a run that was there before
+            contents[TREES] = safetensors.numpy.save(self.trees.arrays())
+            preprocessing["trees"] = hashlib.sha256(contents[TREES]).hexdigest()
         preprocessing["checksum"] = _checksum(json.loads(files.json_bytes(preprocessing)))
-        return [*written, files.replace(folder / PREPROCESSING, files.json_bytes(preprocessing))]
+        return contents | {PREPROCESSING: files.json_bytes(preprocessing)}
+
+
+def _has_trees(folder: Path) -> bool:
+    """Return whether there is a model in a folder that has trees: without it, a file of their name is another's."""
+    try:
+        return "trees" in json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -> Notation:
@@ -245,25 +272,35 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     )
 
 
+class MixedRuns(DataError):
+    """Files of a folder that are not of one run, as for a moment while a model is replaced."""
+
+
 def load(folder: str | Path) -> Model:
-    """Return the model in a folder that :meth:`Model.save` wrote.
+    """Return the model in a folder that :meth:`Model.save` wrote, also while another one is put in its place.
 
     Raises
     ------
     DataError
         If a file is missing, or was not written by it.
     """
-    folder = Path(folder)
-    try:
+    for _ in range(AGAIN):
+        with suppress(MixedRuns):
+            return _load(Path(folder))
+        time.sleep(PAUSE)
+    return _load(Path(folder))
+
+
+def _load(folder: Path) -> Model:
+    with _reading(folder):
         preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+    written = preprocessing.get("format", FORMAT) if isinstance(preprocessing, dict) else FORMAT  # older ones have none
+    if written != FORMAT:
+        hint = "written by a newer version of viva_tensor; update it"
+        raise DataError(f"{folder / PREPROCESSING} has format {written!r:.100}, wanted {FORMAT}: {hint}")
+    with _reading(folder):
         layers = checkpoints.load_weights(folder / WEIGHTS).value
         checksum = checkpoints.checksum(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
-    except NotADirectoryError as error:
-        raise DataError(f"{folder} is not the folder of a run") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
     if not isinstance(preprocessing, dict) or preprocessing.get("activation") not in list(nn.ACTIVATIONS):
         raise DataError(f"{folder / PREPROCESSING} names no known activation")
     target = target_from_dict(preprocessing.get("target") or {})
@@ -271,12 +308,12 @@ def load(folder: str | Path) -> Model:
     takes, gives = layers[0].w.shape[1], layers[-1].w.shape[0]
     features, outputs = len(encoding.feature_names), target.outputs
     if (takes, gives) != (features, outputs):
-        raise DataError(
+        raise MixedRuns(
             f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs; {PREPROCESSING} wants {features} "
             f"and {outputs}"
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
-        raise DataError(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
+        raise MixedRuns(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
     if "checksum" in preprocessing and preprocessing["checksum"] != _checksum(preprocessing):
         raise DataError(
             f"{folder / PREPROCESSING} is not as it was written: train anew, or, if it was changed on purpose, remove "
@@ -285,6 +322,19 @@ def load(folder: str | Path) -> Model:
     origin = _origin_from_dict(preprocessing.get("origin"))
     trees = _trees(folder / TREES, preprocessing["trees"], features, outputs) if "trees" in preprocessing else None
     return Model(target, encoding, layers, preprocessing["activation"], origin, trees)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raise errors of reading the files of a model as such of a folder."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+    except NotADirectoryError as error:
+        raise DataError(f"{folder} is not the folder of a run") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the model in {folder}: {one_line(error)}") from error
 
 
 def _checksum(preprocessing: Mapping[str, Any]) -> str:
@@ -298,12 +348,12 @@ def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != checksum:
-            raise DataError(f"{path} is of another run than {PREPROCESSING}; train anew")
+            raise MixedRuns(f"{path} is of another run than {PREPROCESSING}; train anew")
         trees = trees_of(safetensors.numpy.load(content))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise DataError(f"cannot read the trees in {path}: {one_line(error)}") from error
+        raise MixedRuns(f"cannot read the trees in {path}: {one_line(error)}") from error
     if (trees.features, len(trees.base)) != (features, outputs):
-        raise DataError(
+        raise MixedRuns(
             f"{path} takes {trees.features} features and gives {len(trees.base)} outputs; {PREPROCESSING} "
             f"wants {features} and {outputs}"
         )

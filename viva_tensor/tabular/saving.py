@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from importlib import metadata
 from importlib.util import find_spec
-from itertools import chain, count
+from itertools import chain, count, product
 from pathlib import Path
 from typing import TextIO
 
@@ -18,10 +18,12 @@ from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
-from viva_tensor.tabular.model import WEIGHTS, Run
+from viva_tensor.tabular.model import MODEL, PREPROCESSING, WEIGHTS, Run
 from viva_tensor.train import plot_losses
 
-PAGE = "report.html"
+TEXTS = HISTORY, PREDICTIONS, RECORD, SHORT = "history.csv", "predictions.csv", "report.json", "report.md"
+PICTURES = PAGE, CURVES = "report.html", "loss.png"
+NAMES = (*MODEL, *TEXTS, *PICTURES)  # of all files of a run
 
 
 def save(
@@ -30,8 +32,9 @@ def save(
     source: str = "the table",
     command: str = "",
     written: list[Path] | None = None,
+    force: bool = False,
 ) -> list[Path]:
-    """Write a run to `folder`, each file whole or not at all, and return their paths, added to a list as they come.
+    """Write a run to `folder`, all of its files or none, and return their paths, which are added to a list.
 
     - ``model.safetensors`` and ``preprocessing.json``: the model, as :meth:`Model.save` writes it
     - ``history.csv``: losses after every epoch
@@ -40,37 +43,64 @@ def save(
     - ``report.json``: scores, baselines, settings, versions, speed
     - ``report.md``: a short report to read
     - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
+
+    A run that is there is replaced. Files of these names beside no model, which may be anyone's, are so with `force`.
+
+    Raises
+    ------
+    DataError
+        If there are such files. Nothing is written then.
     """
     folder = Path(folder)
+    of_run = force or any((folder / name).exists() for name in (WEIGHTS, PREPROCESSING))
+    if not of_run and (found := taken(folder)):
+        hint = "name another folder, or replace it with force=True"
+        raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
     written = [] if written is None else written
-    written += run.model.save(folder)  # first: whatever befalls a text must not cost the run
     source, command = files.readable(source), files.readable(command)
-    versions = {"python": platform.python_version(), "viva_tensor": __version__}
-    versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
-    contents = {
-        "history.csv": _csv(pd.DataFrame(run.fit.history)),
-        "predictions.csv": _csv(run.test),
-        "report.json": files.json_bytes(report.record(run) | {"versions": versions}),
-        "report.md": report.markdown(run, source).encode(),
-    }
-    for name, content in contents.items():
-        written.append(files.replace(folder / name, content))
-    pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
-        PAGE: ("plotly", lambda: page.page(run, source, command)),
-        "loss.png": ("matplotlib", lambda: plot_losses(run.fit.history)),
-    }
-    for name, (package, drawn) in pictures.items():
-        (folder / name).unlink(missing_ok=True)  # of a run that was there before
-        try:
-            written += [files.replace(folder / name, drawn())] if find_spec(package) else []
-        except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
-            reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
-            warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
+    # what is not made now is removed: it is of a run that was there before
+    contents: dict[str, bytes | None] = dict.fromkeys((*TEXTS, *PICTURES))
+    try:
+        contents |= _texts(run, source)
+        pictures: dict[str, tuple[str, Callable[[], bytes]]] = {
+            PAGE: ("plotly", lambda: page.page(run, source, command)),
+            CURVES: ("matplotlib", lambda: plot_losses(run.fit.history)),
+        }
+        for name, (package, drawn) in pictures.items():
+            try:
+                contents[name] = drawn() if find_spec(package) else None
+            except (ImportError, MemoryError) as error:  # it is there, and cannot be imported or used
+                reason = "not enough memory" if isinstance(error, MemoryError) else one_line(error)
+                warnings.warn(f"{name} is left out: {reason}", stacklevel=2)
+    finally:  # whatever befalls a text must not cost the run
+        _write(run, folder, contents, written)
     return written
 
 
-def check_folder(folder: Path) -> None:
-    """Raise if a folder can neither be written to nor made.
+def _texts(run: Run, source: str) -> dict[str, bytes]:
+    versions = {"python": platform.python_version(), "viva_tensor": __version__}
+    versions |= {name: metadata.version(name) for name in ("numpy", "pandas", "safetensors")}
+    return {
+        HISTORY: _csv(pd.DataFrame(run.fit.history)),
+        PREDICTIONS: _csv(run.test),
+        RECORD: files.json_bytes(report.record(run) | {"versions": versions}),
+        SHORT: report.markdown(run, source).encode(),
+    }
+
+
+def _write(run: Run, folder: Path, contents: dict[str, bytes | None], written: list[Path]) -> None:
+    """Write a model and what is beside it, all or none: but none must not cost a model that replaces nothing."""
+    try:
+        found = run.model.save(folder, contents)
+    except OSError:
+        if not (folder / PREPROCESSING).exists():
+            written += run.model.save(folder)  # alone, it may find room
+        raise
+    written += sorted(found, key=lambda path: NAMES.index(path.name))
+
+
+def check_folder(folder: Path, names: Iterable[str] = NAMES) -> None:
+    """Raise if a folder can neither be written to nor made, or files of these names in it cannot.
 
     Raises
     ------
@@ -89,14 +119,45 @@ def check_folder(folder: Path) -> None:
     above = next(path for path in paths if os.path.exists(path))
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
-    try:
-        files.check_writable(folder / WEIGHTS)
-    except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror or error}") from error
+    for name in names:
+        try:
+            files.check_writable(folder / name)
+        except OSError as error:
+            raise DataError(f"cannot write to {folder / name}: {error.strerror or error}") from error
+
+
+def check_apart(read: Iterable[Path], written: Iterable[Path]) -> None:
+    """Raise if a file to be written is one of those that are read, also by a link.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> check_apart([Path(__file__)], [Path("predictions.csv"), Path(__file__).parent / "saving.py"])
+    Traceback (most recent call last):
+    viva_tensor.tabular.data.DataError: cannot write to ...saving.py, which is read, is the same file; ...
+    """
+    for one, source in product(written, read):
+        if os.path.exists(one) and os.path.exists(source) and os.path.samefile(one, source):
+            hint = "--output names another place"
+            raise DataError(f"cannot write to {one}: {source}, which is read, is the same file; {hint}")
+
+
+def taken(folder: Path) -> Path | None:
+    """Return the first file in a folder that a run would replace, if there is one.
+
+    Examples
+    --------
+    >>> taken(Path("no such folder")) is None
+    True
+    """
+    return next((folder / name for name in NAMES if os.path.lexists(folder / name)), None)
 
 
 def unused(folder: Path) -> Path:
-    """Return a folder, or the first of this name with a number that has no model, with a warning.
+    """Return a folder, or the first of this name with a number that has no files of a run, with a warning.
 
     Examples
     --------
@@ -104,9 +165,9 @@ def unused(folder: Path) -> Path:
     'no such folder'
     """
     names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
-    found = next(one for one in names if not (one / WEIGHTS).exists())
+    found = next(one for one in names if not taken(one))
     if found != folder:
-        warnings.warn(f"{folder} has the model of another run by now; this one goes to {found}", stacklevel=2)
+        warnings.warn(f"{folder} has files of another run by now; this one goes to {found}", stacklevel=2)
     return found
 
 
