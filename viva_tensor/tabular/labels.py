@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from zlib import crc32
 
 from viva_tensor.tabular.data import MIDNIGHT
 from viva_tensor.tabular.notation import is_date, is_time
@@ -46,6 +47,17 @@ def normal(label: str) -> str:
         return word.casefold()
     number = Decimal(word).normalize()
     return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)
+
+
+def mark_of(label: str) -> int:
+    """Return a number of 32 bits that labels of one form share, to recognise many in little memory.
+
+    Examples
+    --------
+    >>> mark_of("1.0") == mark_of("1"), mark_of("Red") == mark_of("blue")
+    (True, False)
+    """
+    return crc32(normal(label).encode(errors="surrogatepass"))
 
 
 def _clock(word: str) -> str:
