@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.distributed.agreement import digest
+from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows, data_frame, readable, unknown_to_arrow
 
@@ -83,7 +84,8 @@ def as_table(table: Any) -> Table:
     if not hasattr(table, "__arrow_c_stream__"):
         lazy = type(table).__name__ == "LazyFrame"
         raise DataError(f"{got}; {'call .collect()' if lazy else 'for arrays: train.fit(x, y)'}")
-    import pyarrow as pa
+    with extra("train"):
+        import pyarrow as pa
 
     try:
         found = pa.table(table)
