@@ -302,6 +302,17 @@ class TestRefused:
         with pytest.raises(error.InvalidValue, match="fits batches of 4 rows only"):
             export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
 
+    def test_the_weight_of_one_recorded_row_for_others(self, tape, tmp_path):
+        x, tape = autograd.new_constant(autograd.new_tape(), np.ones((1, 3), np.float32))
+        weight, tape = autograd.new_constant(tape, np.ones(1, np.float32))
+        y, tape = nn.mse_loss(tape, x, x, sample_weight=weight)
+        export.onnx(tmp_path / "model", tape, output=y, inputs=(x, weight))
+        with pytest.raises(
+            error.InvalidValue, match=r"of 1 rows only \(mse_loss: \(1,\) for \(2,\), recorded as \(1,\) for \(1,\)"
+        ):
+            export.onnx(tmp_path / "other", tape, output=y, inputs=(x,))
+        assert os.listdir(tmp_path) == ["model"]
+
     def test_a_pass_for_one_batch_size_only(self, tape, tmp_path):
         x, tape = tape
         per_row, tape = autograd.new_variable(tape, np.ones((4, 1), np.float32))

@@ -15,7 +15,7 @@ from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.source import Source, source_of
-from viva_tensor.program.stretching import Stretching
+from viva_tensor.program.stretching import Stretching, check_exact
 
 OPSET = 20
 IR_VERSION = 9  # the oldest that has this opset
@@ -132,6 +132,7 @@ def _with_one_more_row(source: Source) -> dict[int, Array]:
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
+            check_exact(node, [array.shape for array in arrays])
             values[node.output.id] = node.operation.forward(*arrays, **stretching.attributes(node))
         except (TensorError, ValueError) as error:
             raise InvalidValue(
