@@ -186,6 +186,8 @@ NOT_IN_ONNXRUNTIME = {
     "mish",
     "softplus",
 }  # float64; the evaluator of the package onnx has them
+if tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 29):
+    NOT_IN_ONNXRUNTIME.add("cosine")  # which later ones have
 POSITIVE = {"log", "sqrt", "power of a fraction"}
 
 
@@ -216,12 +218,20 @@ def test_an_operation_within_rounding(rng, dtype, tmp_path, name):
         if name in NOT_IN_ONNXRUNTIME and dtype == np.float64:
             feeds = {f"input{i}": array for i, array in enumerate(arrays)}
             (found,) = ReferenceEvaluator(str(path)).run(None, feeds)
-            if name not in ("mish", "softplus"):  # its erf is float32
+            if name not in ("cosine", "mish", "softplus"):  # its erf is float32
                 limit = np.finfo(np.float32).eps / np.finfo(dtype).eps
         else:
             found = run(path, *arrays)
         assert found.shape == wanted.shape
         assert (abs(found - wanted) <= limit * np.finfo(dtype).eps * np.maximum(1, abs(wanted))).all()
+
+
+@pytest.mark.parametrize("name", ["log softmax", "silu"])
+def test_what_is_not_finite_in_float64(tmp_path, name):
+    array = np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 1, 2], [-np.inf] * 3, [np.inf, -np.inf, np.nan]])
+    x, tape = autograd.new_constant(autograd.new_tape(), array)
+    y, tape = CASES[name][0](tape, x)
+    np.testing.assert_allclose(run(export.onnx(tmp_path / "model", tape, output=y, inputs=(x,)), array), y.data, 1e-14)
 
 
 def test_every_form_is_tested():
@@ -301,6 +311,17 @@ class TestRefused:
         y, tape = autograd.broadcast_to(tape, x, (2, 4, 3))
         with pytest.raises(error.InvalidValue, match="fits batches of 4 rows only"):
             export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
+
+    def test_the_weight_of_one_recorded_row_for_others(self, tape, tmp_path):
+        x, tape = autograd.new_constant(autograd.new_tape(), np.ones((1, 3), np.float32))
+        weight, tape = autograd.new_constant(tape, np.ones(1, np.float32))
+        y, tape = nn.mse_loss(tape, x, x, sample_weight=weight)
+        export.onnx(tmp_path / "model", tape, output=y, inputs=(x, weight))
+        with pytest.raises(
+            error.InvalidValue, match=r"of 1 rows only \(mse_loss: \(1,\) for \(2,\), recorded as \(1,\) for \(1,\)"
+        ):
+            export.onnx(tmp_path / "other", tape, output=y, inputs=(x,))
+        assert os.listdir(tmp_path) == ["model"]
 
     def test_a_pass_for_one_batch_size_only(self, tape, tmp_path):
         x, tape = tape

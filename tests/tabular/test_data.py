@@ -57,7 +57,17 @@ class TestSplitRows:
         assert not np.array_equal(split_rows(50, seed=1).test, split_rows(50, seed=2).test)
         assert split_rows(50).test.tolist() != list(range(10))
 
-    @pytest.mark.parametrize(("n_rows", "fraction"), [(0, 0.2), (1, 0.2), (3, 0.2), (10, 0.9)])
+    @pytest.mark.parametrize(("n_rows", "fraction"), [(0, 0.2), (1, 0.2), (3, 0.2), (10, 0.9), (10, 0.999)])
     def test_too_few_rows(self, n_rows, fraction):
-        with pytest.raises(DataError, match=f"^{n_rows} rows? with a target are too few to split"):
+        with pytest.raises(DataError, match=f"^{n_rows} rows? with a target (is|are) too few to split") as caught:
             split_rows(n_rows, fraction)
+        wanted = int(str(caught.value).split("wanted ")[1].split()[0].replace(",", ""))
+        assert len(split_rows(wanted, fraction).train) == 2
+        with pytest.raises(DataError, match=f"wanted {wanted:,} or more"):
+            split_rows(wanted - 1, fraction)
+
+    def test_one_row_is_too_few(self):
+        with pytest.raises(DataError, match=r"^1 row with a target is too few to split into training, .* wanted 4 or"):
+            split_rows(1)
+        with pytest.raises(DataError, match=r"^2 rows with a target are too few .* validation rows; wanted 3 or more"):
+            split_rows(2, 0)

@@ -138,6 +138,28 @@ class TestCategorical:
         encoding = fit_encoding(pd.DataFrame({"c": names + names[6:]}))
         assert encoding.columns[0].categories == tuple(names[6:])
 
+    def test_rarer_values_of_training_are_told_from_new_ones(self):
+        table = pd.DataFrame({"shop": [f"S{i % 100}" for i in range(400)]})
+        encoding = fit_encoding(table)
+        encoding = Encoding.from_dict(json.loads(json.dumps(encoding.to_dict())))
+        assert len(encoding.columns[0].feature_names) == MAX_CATEGORIES
+        new = pd.DataFrame({"shop": ["S99", "s98", None, "S100", "S1"]})
+        assert encoding.unfamiliar(table) == ()
+        told = "shop: 1 of 5 values are missing, as none was in training, the first in row 2"
+        assert encoding.unfamiliar(new) == (told,)
+        new.loc[2, "shop"] = "S97"
+        told = "shop: 1 of 5 values are in no category that was learned, the first in row 3: 'S100'"
+        assert encoding.unfamiliar(new) == (told,)
+
+    def test_rarer_values_that_no_model_knows_are_rare_or_new(self, monkeypatch):
+        table = pd.DataFrame({"shop": [f"S{i % 100}" for i in range(400)]})
+        older = fit_encoding(table).to_dict()
+        del older["columns"][0]["others"]
+        monkeypatch.setattr("viva_tensor.tabular.column_choice.MOST_OTHERS", 100 - MAX_CATEGORIES - 1)
+        for encoding in (Encoding.from_dict(older), fit_encoding(table)):
+            [told] = encoding.unfamiliar(table)
+            assert "144 of 400 values are in no category that is told apart: rare in training, or new, the" in told
+
     def test_constant_but_for_missing_values(self):
         assert encoded(["a", None, "a"], ["a", None]) == [[1, 0], [0, 1]]
 

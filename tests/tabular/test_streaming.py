@@ -196,6 +196,17 @@ def test_what_cannot_be_read_in_blocks_is_refused(tmp_path):
             stream(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_two_columns_of_a_parquet_file_with_one_name_are_named(name, tmp_path):
+    table = pa.Table.from_arrays(
+        [pa.array(["a", "b"] * 20), pa.array(range(40)), pa.array(range(40))], ["x", "y", name]
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "table.parquet")
+    for reader in (read, stream):
+        with pytest.raises(DataError, match=rf"table\.parquet has two columns named '{name}'; rename one$"):
+            reader(tmp_path / "table.parquet")
+
+
 def test_a_value_unlike_the_sample_is_refused_with_its_row(tmp_path):
     path = tmp_path / "table.csv"
     rows = [f"${i % 50},{i % 7}" for i in range(ROWS)]

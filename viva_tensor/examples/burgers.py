@@ -17,13 +17,17 @@ with is an integral [2]_, computed by quadrature.
 
 from typing import Any
 
-import click
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.options import PICTURE
+from viva_tensor.extras import extra
+
+with extra("train"):
+    import click
+
+    from viva_tensor.options import PICTURE
 
 Array = npt.NDArray[np.float64]
 VISCOSITY = 0.01 / np.pi
@@ -130,7 +134,8 @@ def main(steps: int = 500, iterations: int = 4000, inside: int = 2000, picture: 
 
 def draw(path: str, layers: Any, exact: Array, x: Array, t: Array) -> None:
     """Draw the network's solution over x and t, and three of its profiles beside the exact ones."""
-    from matplotlib import pyplot
+    with extra("plot"):
+        from matplotlib import pyplot
 
     found = predictor(layers)(np.stack([x.ravel(), t.ravel()], 1)).reshape(x.shape)
     figure, (whole, lines) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")

@@ -6,14 +6,18 @@ breast tumor diagnosis, IS&T/SPIE 1993).
     python -m viva_tensor.examples.cancer
 """
 
-import click
-from sklearn.datasets import load_breast_cancer
-from sklearn.metrics import classification_report
-from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from viva_tensor.extras import extra
 
-from viva_tensor.sklearn import MLPClassifier
+with extra("train"):
+    import click
+with extra("sklearn"):
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.metrics import classification_report
+    from sklearn.model_selection import GridSearchCV, train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from viva_tensor.sklearn import MLPClassifier
 
 FOLDS = 159  # at most: so many cases of the training are malignant, and each fold has one
 

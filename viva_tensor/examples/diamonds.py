@@ -6,14 +6,18 @@ steps of gradient descent are plain Python, which shows all that training is; th
     python -m viva_tensor.examples.diamonds
 """
 
-import click
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from viva_tensor import autograd, nn, optim, program
-from viva_tensor.tabular.data import diamonds_path
-from viva_tensor.tabular.reading import read_table
+from viva_tensor.extras import extra
+
+with extra("train"):
+    import click
+    import pandas as pd
+
+    from viva_tensor.tabular.data import diamonds_path
+    from viva_tensor.tabular.reading import read_table
 
 COLUMNS = ["carat", "x", "y", "z"]
 

@@ -9,13 +9,17 @@ digits, UCI Machine Learning Repository, 1998).
 import tempfile
 from pathlib import Path
 
-import click
 import numpy as np
 import numpy.typing as npt
-from sklearn.datasets import load_digits
 
 from viva_tensor import autograd, checkpoint, nn, optim, program
+from viva_tensor.extras import extra
 from viva_tensor.train import Layers
+
+with extra("train"):
+    import click
+with extra("sklearn"):
+    from sklearn.datasets import load_digits
 
 SIZES = (64, 128, 64, 10)
 BATCH = 64

@@ -16,13 +16,17 @@ same few geometries with the energies alone and with both [2]_.
 
 from typing import Any, NamedTuple
 
-import click
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.autograd import Tape, Traced, Variable
-from viva_tensor.options import PICTURE
+from viva_tensor.extras import extra
+
+with extra("train"):
+    import click
+
+    from viva_tensor.options import PICTURE
 
 Array = npt.NDArray[np.float64]
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -129,7 +133,8 @@ def main(geometries: int = 60, iterations: int = 500, picture: str = "") -> tupl
 
 def draw(path: str, data: Geometries, without: program.Forward, both: program.Forward) -> None:
     """Draw the forces of both networks over those of the potential."""
-    from matplotlib import pyplot
+    with extra("plot"):
+        from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")
     for ax, predict, title in zip(axes, (without, both), ("energies alone", "energies and forces"), strict=True):

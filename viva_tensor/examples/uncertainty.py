@@ -16,15 +16,19 @@ It is calibrated if as many prices lie within each interval as it says.
 
 from statistics import NormalDist
 
-import click
 import numpy as np
 import numpy.typing as npt
 
 from viva_tensor import autograd, nn, optim, program
 from viva_tensor.examples.diamonds import COLUMNS, standardised
-from viva_tensor.options import PICTURE
-from viva_tensor.tabular.data import diamonds_path
-from viva_tensor.tabular.reading import read_table
+from viva_tensor.extras import extra
+
+with extra("train"):
+    import click
+
+    from viva_tensor.options import PICTURE
+    from viva_tensor.tabular.data import diamonds_path
+    from viva_tensor.tabular.reading import read_table
 
 Array = npt.NDArray[np.float32]
 SIZES = (len(COLUMNS), 32, 32, 2)
@@ -89,7 +93,8 @@ def main(rows: int = 20_000, size: int = 5, epochs: int = 15, picture: str = "")
 
 def draw(path: str, mean: Array, deviation: Array, target: Array, share: Array) -> None:
     """Draw the coverage over its level, and errors over the predicted deviation."""
-    from matplotlib import pyplot
+    with extra("plot"):
+        from matplotlib import pyplot
 
     figure, (levels, errors) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained")
     levels.plot(LEVELS, share, "o-")

@@ -97,6 +97,22 @@ def _gelu_tanh(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Mul", half, graph.add("Add", tanh, graph.number(1, node)))
 
 
+def _silu(graph: Graph, node: Node, x: str) -> str:
+    gate = graph.add("Sigmoid", x)
+    if node.output.dtype == np.float64:
+        # of x itself onnxruntime before 1.31 makes an operation that it has in float32 only; and -inf times 0 is NaN
+        x = graph.add("Max", x, graph.number(np.finfo(np.float64).min, node))
+    return graph.add("Mul", x, gate)
+
+
+def _log_softmax(graph: Graph, node: Node, x: str) -> str:
+    if node.output.dtype == np.float32:
+        return graph.add("LogSoftmax", x, axis=-1)
+    last = graph.integers([-1])  # onnxruntime's own has numbers for some of a row with NaN or infinity
+    shifted = graph.add("Sub", x, graph.add("ReduceMax", x, last))
+    return graph.add("Sub", shifted, graph.add("Log", graph.add("ReduceSum", graph.add("Exp", shifted), last)))
+
+
 def _normalize(graph: Graph, node: Node, x: str) -> str:
     data, epsilon = node.output.data, node.attributes["epsilon"]
     if data.dtype == np.float32:
@@ -216,7 +232,7 @@ FORMS: dict[str, Form] = {
     "linear": lambda graph, node, x, w, b: graph.add("Gemm", x, w, b, transB=1),
     "log": _plain("Log"),
     "log_cosh": _log_cosh,
-    "log_softmax": lambda graph, node, x: graph.add("LogSoftmax", x, axis=-1),
+    "log_softmax": _log_softmax,
     "matmul": _plain("MatMul"),
     "max": _reduced("ReduceMax"),
     "maximum": _plain("Max"),
@@ -236,7 +252,7 @@ FORMS: dict[str, Form] = {
     "scale": lambda graph, node, x: graph.add("Mul", x, graph.number(node.attributes["factor"], node)),
     "sigmoid": _plain("Sigmoid"),
     "sign": _plain("Sign"),
-    "silu": lambda graph, node, x: graph.add("Mul", x, graph.add("Sigmoid", x)),
+    "silu": _silu,
     "sin": _plain("Sin"),
     "slice": _slice,
     "softmax": lambda graph, node, x: graph.add("Softmax", x, axis=-1),

@@ -15,7 +15,7 @@ from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Array
 from viva_tensor.program.source import Source, source_of
-from viva_tensor.program.stretching import Stretching
+from viva_tensor.program.stretching import Stretching, check_exact
 
 OPSET = 20
 IR_VERSION = 9  # the oldest that has this opset
@@ -50,9 +50,11 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
 
     Notes
     -----
-    The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; its results differ from this library's by the
-    rounding of sums and exponentials. Not every runtime has every operation in float64: onnxruntime lacks exact GELU,
-    erf, ELU (and so SELU), Mish and softplus there.
+    The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; of finite numbers, where nothing overflows, its
+    results differ from this library's by the rounding of sums and exponentials. In onnxruntime the largest and smallest
+    along an axis may be a number where an element is NaN, which is NaN here; GELU, Mish and in float32 SiLU of -inf are
+    NaN, here -0; and zeros may have the other sign. Not every runtime has every operation in float64: onnxruntime lacks
+    exact GELU, erf, ELU (and so SELU), Mish and softplus there, and before 1.29 cos.
 
     References
     ----------
@@ -132,6 +134,7 @@ def _with_one_more_row(source: Source) -> dict[int, Array]:
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
+            check_exact(node, [array.shape for array in arrays])
             values[node.output.id] = node.operation.forward(*arrays, **stretching.attributes(node))
         except (TensorError, ValueError) as error:
             raise InvalidValue(

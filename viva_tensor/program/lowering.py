@@ -13,7 +13,7 @@ from viva_tensor.error import InvalidShape, ShapeMismatch, TensorError
 from viva_tensor.optim import Optimizer
 from viva_tensor.program.builder import Builder
 from viva_tensor.program.instructions import Buffer, Instruction, Symbol, row_major
-from viva_tensor.program.stretching import Stretching
+from viva_tensor.program.stretching import Stretching, check_exact
 
 
 class Lowered(NamedTuple):
@@ -88,12 +88,7 @@ def _check_seed(node: Node, seed: Symbol, whole: Symbol) -> None:
     One for a single row is repeated for all of them, but not the units of a Jacobian, which are for single elements.
     """
     given, recorded = (variable.data.shape for variable in node.inputs)
-    if exact := node.attributes.get("exact"):
-        sizes = zip(given, recorded, seed.shape, whole.shape, strict=True)
-        if any(one == other and now != wanted for one, other, now, wanted in sizes):
-            operation, hint = exact
-            got = f"{seed.shape} for {whole.shape}, recorded as {given} for {recorded}"
-            raise InvalidShape(got, operation=operation, hint=hint)
+    check_exact(node, (seed.shape, whole.shape))
     pairs = zip(reversed(seed.shape), reversed(whole.shape), strict=False)
     if all(size in (1, now) for size, now in pairs):
         return

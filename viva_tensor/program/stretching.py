@@ -20,6 +20,17 @@ def leading(node: Node, values: Sequence[T]) -> T:
     return values[1 if node.operation is operations.PLACE else 0]
 
 
+def check_exact(node: Node, shapes: Sequence[Shape]) -> None:
+    """Raise InvalidShape if inputs of these shapes are to be repeated as they were not when recorded, and may not."""
+    if exact := node.attributes.get("exact"):
+        (given, wanted), (one, whole) = shapes, (variable.shape for variable in node.inputs)
+        sizes = zip(one, whole, given, wanted, strict=True)
+        if any(before == after and now != then for before, after, now, then in sizes):
+            operation, hint = exact
+            got = f"{given} for {wanted}, recorded as {one} for {whole}"
+            raise InvalidShape(got, operation=operation, hint=hint)
+
+
 class Factor(NamedTuple):
     """A size that an axis, or a part of one, was recorded with, and the size it has now."""
 

@@ -20,6 +20,7 @@ from viva_tensor.extras import extra
 with extra("train"):
     import pandas  # noqa: F401  # if missing, the error says what to install
     import safetensors  # noqa: F401
+    import tqdm  # noqa: F401
 
 from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.column_choice import Roles

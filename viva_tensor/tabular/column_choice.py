@@ -26,9 +26,11 @@ from viva_tensor.tabular.data import (
     numbers_of,
 )
 from viva_tensor.tabular.encoding import Encoding
+from viva_tensor.tabular.labels import mark_of
 from viva_tensor.tabular.progress import counted
 
 MAX_CATEGORIES = 64
+MOST_OTHERS = 10_000  # rarer categories that are marked as known; a model has a number for each
 MOST_BINNED = 2_000_000  # rows times bins of a column
 PARTS = {"year": (48, 24, 12), "week": (7,), "day": (48, 24, 12)}  # bins of each
 IDENTIFIER_SHARE = 0.9  # a text column with this share of distinct values identifies its rows
@@ -293,5 +295,7 @@ def _fit_categorical(name: str, column: pd.Series[Any], keep: bool) -> Categoric
     named = counts.total() if 2 * counts.total() >= len(codes) or len(counts) > MAX_CATEGORIES else len(codes)
     if not keep and len(counts) > 1 and len(counts) >= IDENTIFIER_SHARE * named:
         return "identifier: the text differs in nearly every row" + " that has one" * missing
-    frequent = sorted(counts, key=lambda label: (-counts[label], label))[:MAX_CATEGORIES]
-    return Categorical(name, tuple(sorted(frequent)), missing)
+    ordered = sorted(counts, key=lambda label: (-counts[label], label))
+    frequent, rare = ordered[:MAX_CATEGORIES], ordered[MAX_CATEGORIES:]
+    others = tuple(sorted({*map(mark_of, rare)})) if len(rare) <= MOST_OTHERS else None
+    return Categorical(name, tuple(sorted(frequent)), missing, others)

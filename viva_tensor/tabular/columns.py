@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import EPOCH, DataError, IndexArray, has_offsets, kind_of, labels_of, numbers_of
-from viva_tensor.tabular.labels import index_among, normal
+from viva_tensor.tabular.labels import index_among, mark_of, normal
 from viva_tensor.tabular.notation import is_time
 from viva_tensor.tabular.words import ERRORS, MARKERS
 
@@ -213,12 +213,14 @@ class Categorical:
 
     A value outside `categories` is 0 everywhere, unless it is one of them but for letter case, the form of a number or
     the words for true and false.
-    If `missing`, a last feature is 1 where the value is missing.
+    If `missing`, a last feature is 1 where the value is missing. `others` are the marks of rarer values that training
+    had, None where these are not known.
     """
 
     name: str
     categories: tuple[str, ...]
     missing: bool = False
+    others: tuple[int, ...] | None = field(default=None, repr=False)  # may be thousands
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -260,16 +262,23 @@ class Categorical:
         return np.array(indices)[codes]
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
-        """Describe values that are in no category, if there are any."""
+        """Describe values that training did not have, as far as that is known, if there are any."""
         indices = self._indices(column)
-        unseen = indices < 0
+        unseen = (indices < 0) & ~self._among_others(column)
         absent = indices == len(self.categories)
         if absent.any() and not self.missing:
             return _told(self.name, absent, NEWLY_MISSING)
         if not unseen.any():
             return ""
-        what = "are in no category that was learned"
+        known = "are in no category that was learned"
+        what = known if self.others is not None else "are in no category that is told apart: rare in training, or new"
         return f"{_told(self.name, unseen, what)}: {str(column[unseen].iloc[0])!r}"
+
+    def _among_others(self, column: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+        """Return which rows have a value that is marked as one of the rarer ones of training."""
+        codes, labels = labels_of(column)
+        marks = {*(self.others or ())}
+        return np.array([*(bool(marks) and mark_of(label) in marks for label in labels), False])[codes]
 
 
 @dataclass(frozen=True)
@@ -336,7 +345,9 @@ def column_from_dict(record: Mapping[str, Any]) -> Column:
     name = str(record["name"])
     match record["kind"]:
         case "categorical":
-            return Categorical(name, tuple(map(str, record["categories"])), bool(record["missing"]))
+            others = record.get("others")  # which older models did not know
+            others = None if others is None else tuple(map(int, others))
+            return Categorical(name, tuple(map(str, record["categories"])), bool(record["missing"]), others)
         case "effect":
             return _effect_from_dict(name, record)
         case "date":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from viva_tensor.distributed.agreement import digest
+from viva_tensor.extras import extra
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.parquet import ParquetRows, data_frame, readable, unknown_to_arrow
 
@@ -83,7 +85,8 @@ def as_table(table: Any) -> Table:
     if not hasattr(table, "__arrow_c_stream__"):
         lazy = type(table).__name__ == "LazyFrame"
         raise DataError(f"{got}; {'call .collect()' if lazy else 'for arrays: train.fit(x, y)'}")
-    import pyarrow as pa
+    with extra("train"):
+        import pyarrow as pa
 
     try:
         found = pa.table(table)
@@ -208,12 +211,19 @@ def split_rows(
     >>> [len(part) for part in split_rows(100)]
     [72, 8, 20]
     """
-    n_test = max(1, round(n_rows * test_fraction)) if test_fraction else 0
-    n_validation = max(1, round((n_rows - n_test) * validation_fraction))
-    if n_rows - n_test - n_validation < 2:
+
+    def sizes(n_rows: int) -> tuple[int, int, int]:
+        n_test = max(1, round(n_rows * test_fraction)) if test_fraction else 0
+        n_validation = max(1, round((n_rows - n_test) * validation_fraction))
+        return n_test, n_validation, n_rows - n_test - n_validation
+
+    n_test, n_validation, n_train = sizes(n_rows)
+    if n_train < 2:
         parts = "training, validation and test rows" if n_test else "training and validation rows"
         share = f" with a test fraction of {test_fraction:g}" if n_test else ""
-        raise DataError(f"{number_of(n_rows, 'row')} with a target are too few to split into {parts}{share}")
+        few = f"{number_of(n_rows, 'row')} with a target {'is' if n_rows == 1 else 'are'} too few"
+        wanted = bisect_left(range(2**40), 2, key=lambda rows: sizes(rows)[2])
+        raise DataError(f"{few} to split into {parts}{share}; wanted {wanted:,} or more")
     rng = np.random.default_rng(seed)
     order = rng.permutation(n_rows)
     if classes is not None:

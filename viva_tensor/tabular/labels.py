@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from zlib import crc32
 
 import numpy as np
 
@@ -61,6 +62,17 @@ def _of_float32(word: str) -> str:
         return word
     single = np.float32(number)
     return str(single) if float(single) == number else word
+
+
+def mark_of(label: str) -> int:
+    """Return a number of 32 bits that labels of one form share, to recognise many in little memory.
+
+    Examples
+    --------
+    >>> mark_of("1.0") == mark_of("1"), mark_of("Red") == mark_of("blue")
+    (True, False)
+    """
+    return crc32(normal(label).encode(errors="surrogatepass"))
 
 
 def _clock(word: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
-from viva_tensor.tabular.data import DataError, IndexArray
+from viva_tensor.tabular.data import DataError, IndexArray, check_names
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.memory import free_memory, needed_memory
 from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame, with_index
@@ -91,11 +91,13 @@ def stream(path: str | Path, reading: Reading | None = None, expected: Expected 
         if kind not in STREAMED:
             raise DataError(f"{path} cannot be read in blocks; a .csv or .parquet file can")
         if kind == "parquet":
+            as_stored = ParquetRows(path)
+            check_names(path, as_stored.columns)
             drawn, missing = sample(_parquet(path), SAMPLE), reading.writing.missing
             table = data_frame(drawn.table).set_axis(pd.Index(drawn.indices))
             texts = recognised(table, reading.writing, expected, clocks_of(drawn.table.schema))
             change = partial(parsed, notations=texts.notations, missing=missing, expected=expected)
-            notes = (*texts.notes, *totals(ParquetRows(path), missing))
+            notes = (*texts.notes, *totals(as_stored, missing))
             source = Source(change(table), texts.notations, notes)
             frames = _Frames(path, version, partial(_parquet_frames, path, change))
             return Stream(source, drawn.indices, drawn.rows, frames)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
+from viva_tensor.extras import extra
+
 
 def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
     """Draw the losses of a history as a PNG picture; needs ``pip install "viva-tensor[plot]"``.
@@ -14,7 +16,8 @@ def plot_losses(history: Mapping[str, Sequence[float]]) -> bytes:
     >>> plot_losses({"epoch": [1, 2], "train_loss": [1.0, 0.1]})[1:4]
     b'PNG'
     """
-    import matplotlib.figure
+    with extra("plot"):
+        import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(8, 5))
     axes = figure.add_axes((0.13, 0.1, 0.85, 0.87))  # a computed layout takes a third of the time
