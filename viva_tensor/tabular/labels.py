@@ -64,7 +64,7 @@ def _of_float32(word: str) -> str:
     if len(word) <= DIGITS or (number := float(word)).is_integer() or abs(number) > LARGEST:
         return word
     single = np.float32(number)
-    return str(single) if float(single) == number else word
+    return str(single) if abs(float(single) - number) <= 1e-15 * abs(number) else word  # workbooks have 16 digits
 
 
 def _clock(word: str) -> str:
