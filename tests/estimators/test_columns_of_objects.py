@@ -151,7 +151,7 @@ def test_times_of_day_are_hours(dtype, missing):
 
 @pytest.mark.parametrize("count", [3, 70])  # the latter with effects
 @pytest.mark.parametrize("learned", ["float32", "float64"])
-def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count):
+def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count, tmp_path):
     place = np.random.default_rng(0).integers(0, count, 1400)
     values = pd.Series([round(0.1 + one / 50, 2) for one in place.tolist()])
     y = np.random.default_rng(1).normal(size=count)[place]
@@ -163,6 +163,8 @@ def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(lea
         frame = pd.DataFrame({"c": values.astype(kind)})
         np.testing.assert_array_equal(model.predict(frame), model.predict(pd.DataFrame({"c": values})))
         assert model.model_.unfamiliar(frame) == ()
+    pd.DataFrame({"c": values.astype("float32")}).to_excel(tmp_path / "t.xlsx", index=False)
+    assert model.model_.unfamiliar(tabular.read(tmp_path / "t.xlsx").table) == ()
 
 
 def test_integers_that_float64_does_not_tell_apart_are_left_out_with_a_warning():

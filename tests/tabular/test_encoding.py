@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viva_tensor.tabular.column_choice import MAX_CATEGORIES, fit_encoding
-from viva_tensor.tabular.columns import CLIP, Categorical
-from viva_tensor.tabular.data import DataError, target_kind
+from viva_tensor.tabular.columns import CLIP, Categorical, Effect
+from viva_tensor.tabular.data import DataError, label_of, target_kind
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.notation import Dates
 
@@ -178,6 +178,16 @@ class TestCategorical:
         assert column.encode(pd.Series(["2", "perhaps"])).tolist() == [[0, 0, 0]] * 2
         others = Categorical("a", (*pair, "a"))
         assert not others.encode(pd.Series(sorted({"1", "yes"} - {pair[1].casefold()}))).any()
+
+    @pytest.mark.parametrize("step", ["1D", "90min", "250ms"])
+    def test_moments_are_one_in_all_forms_of_iso_8601(self, step):
+        moments = pd.Series(pd.date_range("2024-01-31", periods=80, freq=step))
+        forms = [moments, moments.astype(str), moments.map(pd.Timestamp.isoformat)]
+        forms += [moments.dt.strftime(form) for form in ("%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f000")]
+        labels = tuple(map(label_of, moments))
+        column, effect = Categorical("c", labels), Effect("c", labels, ((0.0,),) * 80)
+        for form in forms:
+            assert column.codes(form).tolist() == effect.codes(form).tolist() == [*range(80)]
 
 
 class TestEncoding:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor import tabular
-from viva_tensor.tabular import Task
+from viva_tensor.tabular import Members, Roles, Task
 from viva_tensor.tabular.data import DataError, kind_of, label_of, rows_of
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
@@ -123,6 +123,22 @@ def test_files_with_other_numbers_are_refused_where_durations_were_learned(tmp_p
         check_scales(pd.DataFrame({"t": forms["numbers"]}), model.expected())
     with pytest.raises(DataError, match=r"column 't' must hold times, not '0' in row 0"):
         read(write(tmp_path / "t.csv", forms["numbers"]), expected=model.expected())
+
+
+@pytest.mark.parametrize("count", [60, 1200])  # of the latter with effects
+def test_times_that_are_categories_are_found_in_files_that_know_them_as_times(tmp_path, count):
+    rng = np.random.default_rng(0)
+    minutes = 17 * (rng.permutation(count) % (80 if count > 60 else 5))
+    table = pd.DataFrame({"t": [time(one // 60, one % 60) for one in minutes.tolist()], "y": np.sin(minutes)})
+    members = Members(3, hidden=(8,), steps=20)
+    model = tabular.fit(table, Task("y", roles=Roles(categorical=("t",))), members).model
+    assert len(model.encoding.columns) == 1 + (count > 60)
+    expected = model.predict(table)
+    for suffix in ("csv", "parquet", "feather"):
+        path = write(tmp_path / f"t.{suffix}", table["t"])
+        found = read(path, expected=model.expected()).table
+        pd.testing.assert_frame_equal(model.predict(found), expected)
+        assert model.unfamiliar(found) == ()
 
 
 def test_models_that_do_not_know_whether_numbers_were_durations_take_both():

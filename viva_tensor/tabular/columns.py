@@ -56,6 +56,14 @@ def _told(name: str, which: npt.NDArray[np.bool_], what: str) -> str:
     return f"{name}: {which.sum():,} of {len(which):,} values {what}, the first in row {int(np.argmax(which))}"
 
 
+def _as_labelled(column: pd.Series[Any], labels: Sequence[str]) -> pd.Series[Any]:
+    """Return hours, which times become in files that know them as such, as durations if all labels are of these."""
+    if kind_of(column) != "number" or not all(map(is_time, labels)):
+        return column
+    durations = pd.to_timedelta(numbers_of(column), unit="h", errors="coerce")
+    return pd.Series(durations.round("us"), column.index)  # as labels are
+
+
 @dataclass(frozen=True)
 class Numeric:
     """A number or boolean as ``(value - mean) / std``, clipped to `limits`, with `median` for a missing value.
@@ -248,7 +256,7 @@ class Categorical:
 
     def _indices(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's category, -1 for a category that training did not have."""
-        codes, labels = labels_of(column)
+        codes, labels = labels_of(_as_labelled(column, self.categories))
         missing, index_of = len(self.categories), index_among(self.categories)
         indices = [*map(index_of, labels), missing]  # code -1, a missing value, finds the last
         forms = {*map(normal, self.categories)}
@@ -309,19 +317,11 @@ class Effect:
 
     def codes(self, column: pd.Series[Any]) -> IndexArray:
         """Return the index of each row's value, -1 where it is missing or was not in training."""
-        codes, labels = labels_of(self._as_labelled(column))
+        hours = kind_of(column) == "duration" and not all(map(is_time, self.values))
+        given = pd.Series(numbers_of(column), column.index) if hours else _as_labelled(column, self.values)
+        codes, labels = labels_of(given)
         place = {normal(value): i for i, value in enumerate(self.values)}  # of older models in other forms
         return np.array([*(place.get(normal(label), -1) for label in labels), -1])[codes]
-
-    def _as_labelled(self, column: pd.Series[Any]) -> pd.Series[Any]:
-        """Return durations as hours, or hours as durations, where the labels of training are of the other kind."""
-        timed, kind = all(map(is_time, self.values)), kind_of(column)
-        if kind == "duration" and not timed:
-            return pd.Series(numbers_of(column), column.index)
-        if kind == "number" and timed:  # which text and times of day become; labels are to the microsecond
-            durations = pd.to_timedelta(numbers_of(column), unit="h", errors="coerce")
-            return pd.Series(durations.round("us"), column.index)
-        return column
 
     def unfamiliar(self, column: pd.Series[Any]) -> str:
         """Describe values that were not in training, if there are any."""

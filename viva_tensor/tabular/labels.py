@@ -15,6 +15,7 @@ from viva_tensor.tabular.notation import is_date, is_time
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
 
 DIGITS = 9  # that tell all numbers of float32 apart
+MOMENT = re.compile(r"([\d/-]+)[ Tt](\d{2}:\d{2})(:\d{2})?(\.\d+)?")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -44,10 +45,13 @@ def normal(label: str) -> str:
     '0.1'
     >>> normal("2024-01-31 00:00:00"), normal("07:30"), normal("1 days 02:00:00")
     ('2024-01-31', '7:30:00', '26:00:00')
+    >>> normal("2024-01-31T10:30"), normal("2024-01-31T00:00:00.000")
+    ('2024-01-31 10:30:00', '2024-01-31')
     """
     word = label.strip()
-    if word.endswith(MIDNIGHT) and is_date(word):
-        return word.removesuffix(MIDNIGHT)
+    if (moment := MOMENT.fullmatch(word)) is not None and is_date(word.upper()):  # effects have it in small letters
+        date, clock, seconds, fraction = moment.groups(default="")
+        return f"{date} {clock}{seconds or ':00'}{fraction.rstrip('0').rstrip('.')}".removesuffix(MIDNIGHT)
     if is_time(word):
         return _clock(word)
     if not is_plain(word) or len(word) > 40:
@@ -61,7 +65,7 @@ def _of_float32(word: str) -> str:
     if len(word) <= DIGITS or (number := float(word)).is_integer() or abs(number) > LARGEST:
         return word
     single = np.float32(number)
-    return str(single) if float(single) == number else word
+    return str(single) if abs(float(single) - number) <= 1e-15 * abs(number) else word  # workbooks have 16 digits
 
 
 def mark_of(label: str) -> int:
