@@ -14,7 +14,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.sklearn import TabularClassifier, TabularRegressor
 from viva_tensor.tabular import Members, Task, Writing
 from viva_tensor.tabular.columns import Numeric
-from viva_tensor.tabular.data import kind_of
+from viva_tensor.tabular.data import DataError, kind_of
 from viva_tensor.train import Settings
 
 QUICK = Settings(hidden=(4,), epochs=3, batch_size=16, seed=0)
@@ -217,3 +217,14 @@ def test_text_that_no_encoding_has_is_told():
         TabularRegressor(settings=QUICK).fit(np.column_stack([text, plain]), WHOLE)
     with pytest.raises(InvalidValue, match=f"predict: {told}"):
         TabularRegressor(settings=QUICK).fit(plain, WHOLE).predict(np.column_stack([text, plain[:, 1]]))
+
+
+def test_plain_numbers_are_refused_where_durations_were_learned(rng):
+    minutes = rng.integers(1, 600, 200)
+    waits = pd.DataFrame({"wait": pd.to_timedelta(minutes, unit="min")})
+    model = TabularRegressor("fast", random_state=0).fit(waits, minutes / 10)
+    told = "column 'wait' holds plain numbers, such as 60 in row 1, and was trained on times"
+    with pytest.raises(DataError, match=told):
+        model.predict(pd.DataFrame({"wait": [0, 60]}))
+    text, hour = pd.DataFrame({"wait": ["1:00"]}), pd.DataFrame({"wait": [pd.Timedelta("1h")]})
+    np.testing.assert_array_equal(model.predict(text), model.predict(hour))

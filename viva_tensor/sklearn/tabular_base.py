@@ -27,7 +27,7 @@ from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
 from viva_tensor.tabular.reading import Source
-from viva_tensor.tabular.typed_columns import times_as_hours
+from viva_tensor.tabular.typed_columns import check_scales, times_as_hours
 from viva_tensor.train import Settings
 from viva_tensor.train.rows import check_weights
 
@@ -205,6 +205,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             names = [f"x{i}" for i in range(frame.table.shape[1])]
         table = frame.table.set_axis(list(names), axis=1)
         _check_no_bytes(table, self.model_.encoding.columns)
+        check_scales(table, self.model_.expected())  # a table of a file may hold the hours of its times, a frame not
         predicted = self.model_.predict(table)
         for told in self.model_.other_clocks(table):
             warnings.warn(f"predict: {told}", stacklevel=3)
