@@ -55,7 +55,7 @@ def test_what_was_asked_for_is_in_each_report_once(table, target, asked):
 def test_of_many_classes_each_report_says_which_baselines_are_left_out(classes):
     many = pd.DataFrame({"a": np.arange(420.0) % classes, "kind": [f"k{i % classes}" for i in range(420)]})
     run = tabular.run(many, "kind", QUICK)
-    said = "Of 21 classes, boosted trees and logistic regression are not fitted as baselines; they are of up to 20, "
+    said = "Of 21 classes, boosted trees and logistic regression are not fitted as baselines: of more than 20 they "
     assert [said in text for text in everywhere(run)] == [classes > 20] * 3
     assert ("boosted trees" in run.scores) == (classes <= 20)
 

@@ -80,7 +80,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         y : array_like
         sample_weight : array_like [rows] or float, optional
             How much each row counts, from 0, in training and in the choice of the best weights. A row of weight 0 is as
-            good as none, but that its class is known, with the probability 0 if no other row has it.
+            good as none, except that its class is known, with the probability 0 if no other row has it.
 
         Raises
         ------

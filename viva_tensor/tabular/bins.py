@@ -29,8 +29,7 @@ MOST_BINS = 256
 MOST_FINER = 16_000_000  # rows times bins of a column, of those few that tell much more
 ROWS_OF_BIN = 10
 FEW = 12  # bins
-LEAST_MANY = 24  # edges of more bins than few
-MOST_EDGES = 65  # of bins that are not finer than usual
+LEAST_MANY = 2 * FEW  # edges; of fewer there is little to save
 LEAST_BETTER = 0.05  # of the loss after a cycle of training, for few bins
 LIKELY = 2.0  # standard deviations of chance
 LEAST_GAIN = 0.1  # variance between finer bins, of that within; less is not worth so many features
@@ -52,9 +51,9 @@ def with_finer_bins(prepared: Prepared) -> Prepared:
 
 
 def with_few_bins(prepared: Prepared) -> Prepared:
-    """Return a prepared table with few bins of numbers of which the target alone tells no more than the ramps of these.
+    """Return a prepared table with few bins of the numbers whose own tell no more of the target than ramps of few do.
 
-    Networks learn smooth functions better from them, and rough ones of several columns worse. Numbers whose bins are
+    Networks learn smooth functions better from few, and rough ones of several columns worse. Numbers whose bins are
     their values keep them.
     """
     columns = list(prepared.encoding.columns)
@@ -138,7 +137,7 @@ def _finer(one: _Binned, room: int) -> Numeric:
 def _coarser(one: _Binned) -> Numeric:
     """Return a column with few bins, or as it is if its own tell more or are its values."""
     edges = one.column.edges
-    if len(edges) > MOST_EDGES or len(np.unique(one.values)) <= len(edges):
+    if len(np.unique(one.values)) <= len(edges):
         return one.column
     few = replace(one.column, edges=edges_of(one.values, FEW))
     return few if few.edges and not (one.told(edges, few).significance > LIKELY).any() else one.column

@@ -224,8 +224,8 @@ def remarks(run: Run) -> list[str]:
         lines.append(held(run.metric, run.target))
     if run.target.outputs > MOST_CLASSES and isinstance(run.target, Classes):
         lines.append(
-            f"Of {run.target.outputs} classes, boosted trees and logistic regression are not fitted as baselines; they "
-            f"are of up to {MOST_CLASSES}, beyond which they take long."
+            f"Of {run.target.outputs} classes, boosted trees and logistic regression are not fitted as baselines: of "
+            f"more than {MOST_CLASSES} they take long."
         )
     return [*lines, *verdict(run)]
 
