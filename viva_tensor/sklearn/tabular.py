@@ -57,8 +57,8 @@ class TabularRegressor(RegressorMixin, TabularBase):  # type: ignore[misc]
         of 1/2, 1/3, ... Settings have their own.
     random_state : int, RandomState or None
         Determines the rows for validation, the weights and the order of the rows. The bits of a model are the same for
-        an int, at any number of threads, except with "best" or :class:`viva_tensor.tabular.Best`: what these train depends
-        on the time that it takes.
+        an int, at any number of threads, except with "best" or :class:`viva_tensor.tabular.Best`: what these train
+        depends on the time that it takes.
     verbose : bool or int
         Print what the columns are taken for, and show a bar while training.
     quantile : float or sequence of float
