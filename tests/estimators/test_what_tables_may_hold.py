@@ -119,6 +119,14 @@ def test_dates_written_otherwise_are_refused_with_what_makes_dates_of_a_frame():
         model.predict(X.assign(day=day.dt.strftime("%d.%m.%Y")))
 
 
+def test_dates_of_both_clocks_are_not_told_of_one(recwarn):
+    days = pd.date_range("2024-01-01", periods=200, freq="h")
+    mixed = pd.Series([day.tz_localize("UTC") if i % 2 else day for i, day in enumerate(days)], dtype=object)
+    model = TabularRegressor(settings=QUICK).fit(pd.DataFrame({"t": mixed}), np.asarray(days.hour, float))
+    model.predict(pd.DataFrame({"t": mixed}))
+    assert not [one for one in recwarn if "offset" in str(one.message)]
+
+
 @BOTH
 def test_dates_of_another_clock_are_told(kind):
     X, y = table()

@@ -184,7 +184,9 @@ def test_rows_in_blocks_have_codes_that_their_sample_lacks(path, monkeypatch):
     assert stream(path, expected=Expected(numbers=["zip"])).source.table["zip"].dtype == "int64"
 
 
-@pytest.mark.parametrize(("last", "read_as"), [("11.2020", "10.2020"), ("12.3456", 10.202)])
+@pytest.mark.parametrize(
+    ("last", "read_as"), [("11.2020", "10.2020"), ("0", "10.2020"), ("-1", "10.2020"), ("12.3456", 10.202)]
+)
 def test_a_month_before_a_year_is_a_code_if_all_values_are(reader, path, last, read_as):
     months = [*["10.2020"] * ROWS, "01.2021", *["10.2020"] * ROWS, last]  # those that tell are in blocks far apart
     pd.DataFrame({"m": months, "y": range(len(months))}).to_csv(path, index=False)

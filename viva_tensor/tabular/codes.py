@@ -35,7 +35,7 @@ def slips(words: Iterable[tuple[str, int]]) -> int | None:
 
     They are codes where nearly all values are as long as they, as zip codes are, where half begin so, or beside codes
     of another form or words that are no numbers: elsewhere a 05 among numbers is a slip. A month before a year is a
-    code if all values are such. Beside digits as long as those of zip codes, 0 and -1 say nothing.
+    code if all values are such. Beside these, and digits as long as those of zip codes, 0 and -1 say nothing.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def slips(words: Iterable[tuple[str, int]]) -> int | None:
     --------
     >>> slips([("12", 3), ("05", 1), ("107", 9)]), slips([("80331", 30), ("01067", 1)]), slips([("05", 1), ("7a", 9)])
     (1, None, None)
-    >>> slips([("01.2020", 1), ("10.2020", 8)]), slips([("01.2020", 1), ("12.5", 8)])
+    >>> slips([("01.2020", 1), ("10.2020", 8), ("0", 1)]), slips([("01.2020", 1), ("12.5", 8)])
     (None, 1)
     """
     months = others = fillers = 0
@@ -63,7 +63,7 @@ def slips(words: Iterable[tuple[str, int]]) -> int | None:
         lengths[len(word) if digits else 0] += count if word not in FILLERS else 0
         zeros[len(word)] += count if code and digits else 0
         months, others = months + count * (code and month), others + count * (not month)
-    if (months and not others) or _are_codes(zeros, lengths, fillers):
+    if (months and others == fillers) or _are_codes(zeros, lengths, fillers):
         return None
     return zeros.total() + months
 
@@ -175,7 +175,7 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
 
     found: set[str] = set()
     months: Counter[str] = Counter()  # that begin with a zero
-    others: set[str] = set()
+    others: Counter[str] = Counter()  # values that are no months
     zeros: dict[str, Counter[int]] = {name: Counter() for name in names}  # by their length
     lengths: dict[str, Counter[int]] = {name: Counter() for name in names}
     fillers: Counter[str] = Counter()
@@ -199,12 +199,10 @@ def hold_codes(tables: Iterable[pa.Table], names: Sequence[str]) -> Held:
             count = pc.sum(pc.equal(words, one)).as_py() or 0
             lengths[name][length] -= count
             fillers[name] += count
-        # of no values at all, Arrow says neither
-        if pc.all(pc.match_substring_regex(column, rf"^\s*{MONTH.pattern}\s*$")).as_py() is False:
-            others.add(name)
-    found |= (months.keys() - others) | {
-        name for name in names if _are_codes(zeros[name], lengths[name], fillers[name])
-    }
+        of_month = pc.match_substring_regex(column, rf"^\s*{MONTH.pattern}\s*$")
+        others[name] += pc.sum(pc.invert(of_month)).as_py() or 0  # of no values at all, Arrow says neither
+    found |= {name for name in months if others[name] == fillers[name]}
+    found |= {name for name in names if _are_codes(zeros[name], lengths[name], fillers[name])}
     slipped = {name: zeros[name].total() + months[name] for name in names if name not in found}
     totals = {name: lengths[name].total() + fillers[name] for name in names}
     notes = [f"{one}: {slips_note(one, count, totals[one])}" for one, count in slipped.items() if count]

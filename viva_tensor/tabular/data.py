@@ -310,7 +310,7 @@ def _as_float(value: Any) -> Any:
 
 
 def has_offsets(column: pd.Series[Any]) -> bool | None:
-    """Return whether dates have an offset from UTC or a time zone, None if there are no dates.
+    """Return whether dates have an offset from UTC or a time zone, None if there are no dates or some have one.
 
     Examples
     --------
@@ -319,7 +319,9 @@ def has_offsets(column: pd.Series[Any]) -> bool | None:
     (False, True, None)
     """
     dates = column.dropna()
-    return None if dates.empty else getattr(dates.iloc[0], "tzinfo", None) is not None
+    some = dates if dates.dtype == object else dates[:1]
+    found = {getattr(one, "tzinfo", None) is not None for one in some}
+    return found.pop() if len(found) == 1 else None
 
 
 def labels_of(column: pd.Series[Any]) -> tuple[npt.NDArray[np.intp], list[str]]:
