@@ -164,6 +164,20 @@ def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights")
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+@pytest.mark.parametrize("more", [[], ["--append"]])
+def test_a_table_is_not_replaced_by_its_predictions(csv, tmp_path, link, more):
+    path, content = csv, csv.read_bytes()
+    if link is not None:
+        path = tmp_path / "new.csv"
+        link(csv, path)
+    result = invoke("predict", tmp_path / "run", csv, "-o", path, *more)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: cannot write to {path}: {csv}, which is read, is the same file; ")
+    assert csv.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
 @pytest.mark.parametrize("below", ["", "/run"])
 def test_a_link_to_a_folder_that_is_not_there(csv, tmp_path, monkeypatch, below):
     monkeypatch.chdir(tmp_path)

@@ -364,7 +364,7 @@ def predict(
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         if output is not None and not files.is_stream(output):
             saving.check_folder(output.parent, [output.name])
-            saving.check_apart([folder / name for name in MODEL], [output])
+            saving.check_apart([file, *(folder / name for name in MODEL)], [output])
         model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))
