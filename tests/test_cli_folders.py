@@ -208,6 +208,22 @@ def test_a_table_from_a_pipe(tmp_path, arguments):
         assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])
+def test_a_table_that_cannot_be_reached(arguments, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "is_stream", refuse)
+        result = invoke(*arguments, "closed/t.csv")
+    assert result.exit_code == 2
+    assert result.stderr.endswith(": cannot read closed/t.csv: Permission denied\n")
+    result = invoke(*arguments, "n" * 1000)  # which some versions of Python take for a file that is not there
+    assert result.exit_code == 2
+    assert "n" * 1000 in result.stderr
+    assert "standard output" not in result.stderr
+
+
 @pytest.mark.parametrize("given", ["nan", "inf"])
 @pytest.mark.parametrize("name", ["memory", "minutes", "interval", "quantile", "lr", "momentum", "test-fraction"])
 def test_numbers_are_finite(given, name):
