@@ -89,12 +89,11 @@ def _texts(run: Run, source: str) -> dict[str, bytes]:
 
 
 def _write(run: Run, folder: Path, contents: dict[str, bytes | None], written: list[Path]) -> None:
-    """Write a model and what is beside it, all or none: but none must not cost a model that replaces nothing."""
+    """Write a model and what is beside it; if that fails, the model alone, beside a run that is there."""
     try:
         found = run.model.save(folder, contents)
     except OSError:
-        if not (folder / PREPROCESSING).exists():
-            written += run.model.save(folder)  # alone, it may find room
+        written += run.model.save(unused(folder))  # alone, it may find room
         raise
     written += sorted(found, key=lambda path: NAMES.index(path.name))
 
