@@ -153,6 +153,16 @@ def test_files_that_are_protected_are_told_before_the_work(csv, tmp_path, monkey
     assert invoke("predict", tmp_path / "run", csv, "-o", tmp_path / "run" / "new.csv").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["report.md", "checkpoint.safetensors"])
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_folders_with_names_of_files_are_told_before_the_work(csv, tmp_path, name, more):
+    path = tmp_path / "run" / name
+    path.mkdir(parents=True)
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK, *more)
+    assert (result.exit_code, result.stderr) == (2, f"Error: cannot write to {path}: Is a directory\n")
+    assert os.listdir(tmp_path / "run") == [name]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "preprocessing.json"])
 def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
     assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
