@@ -153,6 +153,16 @@ def test_files_that_are_protected_are_told_before_the_work(csv, tmp_path, monkey
     assert invoke("predict", tmp_path / "run", csv, "-o", tmp_path / "run" / "new.csv").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["report.md", "checkpoint.safetensors"])
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_folders_with_names_of_files_are_told_before_the_work(csv, tmp_path, name, more):
+    path = tmp_path / "run" / name
+    path.mkdir(parents=True)
+    result = invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK, *more)
+    assert (result.exit_code, result.stderr) == (2, f"Error: cannot write to {path}: Is a directory\n")
+    assert os.listdir(tmp_path / "run") == [name]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "preprocessing.json"])
 def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
     assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
@@ -161,6 +171,20 @@ def test_a_model_is_not_replaced_by_its_predictions(csv, tmp_path, name):
     result = invoke("predict", tmp_path / "run", csv, "-o", path)
     assert (result.exit_code, result.stderr.startswith(f"Error: cannot write to {path}: ")) == (2, True)
     assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+@pytest.mark.parametrize("more", [[], ["--append"]])
+def test_a_table_is_not_replaced_by_its_predictions(csv, tmp_path, link, more):
+    path, content = csv, csv.read_bytes()
+    if link is not None:
+        path = tmp_path / "new.csv"
+        link(csv, path)
+    result = invoke("predict", tmp_path / "run", csv, "-o", path, *more)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: cannot write to {path}: {csv}, which is read, is the same file; ")
+    assert csv.read_bytes() == content
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights")
@@ -192,6 +216,22 @@ def test_a_table_from_a_pipe(tmp_path, arguments):
         result = invoke(*arguments, path)
         assert result.exit_code == 2
         assert f"{path} is a pipe or a device: it can be read but once; save what it gives" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["train", "--target", "y"], ["predict", "run"]])
+def test_a_table_that_cannot_be_reached(arguments, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "is_stream", refuse)
+        result = invoke(*arguments, "closed/t.csv")
+    assert result.exit_code == 2
+    assert result.stderr.endswith(": cannot read closed/t.csv: Permission denied\n")
+    result = invoke(*arguments, "n" * 1000)  # which some versions of Python take for a file that is not there
+    assert result.exit_code == 2
+    assert "n" * 1000 in result.stderr
+    assert "standard output" not in result.stderr
 
 
 @pytest.mark.parametrize("given", ["nan", "inf"])

@@ -200,6 +200,18 @@ def test_a_file_that_is_protected_is_not_replaced(tmp_path, monkeypatch):
         assert path.read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("content", [b"new", None])
+def test_a_folder_of_the_name_is_found_before_any_file_is_replaced(tmp_path, content):
+    path = tmp_path / "model"
+    path.mkdir()
+    for write in (lambda: files.replace_all({tmp_path / "other": b"new", path: content}),
+                  lambda: files.check_writable(path)):  # fmt: skip
+        with pytest.raises(IsADirectoryError) as caught:
+            write()
+        assert caught.value.filename == str(path)
+        assert os.listdir(tmp_path) == ["model"]
+
+
 def test_a_file_that_is_mounted_is_said_to_be(tmp_path, monkeypatch):
     def busy(*paths):
         raise OSError(errno.EBUSY, "Device or resource busy")

@@ -244,8 +244,9 @@ def train(
     with failures():  # before the work, not after it
         named = presets.named(preset, of_one(click.get_current_context()))
         preset = presets.ONE if resume and preset is None else named
-        saving.check_folder(output)
-        saving.check_apart([file], [output / name for name in (*saving.NAMES, CHECKPOINT)])
+        names = (*saving.NAMES, CHECKPOINT)
+        saving.check_folder(output, names)
+        saving.check_apart([file], [output / name for name in names])
     kind = {"regression": "number", "classification": "class", None: None}[task_name]
     asked = {name: options.pop(name) for name in OF_TASK}
     task = preparing.Task(target, kind, roles=roles, writing=way.writing, **asked)
@@ -364,7 +365,7 @@ def predict(
     with failures(), vt.num_threads(threads) if threads else nullcontext():
         if output is not None and not files.is_stream(output):
             saving.check_folder(output.parent, [output.name])
-            saving.check_apart([folder / name for name in MODEL], [output])
+            saving.check_apart([file, *(folder / name for name in MODEL)], [output])
         model = load(folder)
         if id is not None:
             model = dataclasses.replace(model, origin=dataclasses.replace(model.origin, id=id))

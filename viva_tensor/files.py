@@ -178,7 +178,12 @@ def held(folder: Path) -> Iterator[bool]:
 
 
 def _check_unprotected(path: Path) -> None:
-    """Raise if a file must not be written to: a folder that may be would let it be replaced all the same."""
+    """Raise if a file must not be written to: a folder that may be would let it be replaced all the same.
+
+    Or if it is a folder, which would be found only when it is to be replaced.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not is_stream(path) and path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 

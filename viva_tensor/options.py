@@ -33,8 +33,12 @@ class TablePath(NamedPath):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Return a path from its text."""
         path = super().convert(value, parameter, context)
+        try:
+            stream = files.is_stream(path)
+        except OSError as error:  # such as a folder that may not be entered
+            self.fail(f"cannot read {path}: {error.strerror or error}")
         hint = "it can be read but once; save what it gives to a file such as table.csv first"
-        return path if not files.is_stream(path) else self.fail(f"{path} is a pipe or a device: {hint}")
+        return path if not stream else self.fail(f"{path} is a pipe or a device: {hint}")
 
 
 class PicturePath(NamedPath):
@@ -43,9 +47,9 @@ class PicturePath(NamedPath):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Return a path from its text."""
         path = super().convert(value, parameter, context)
-        if not Path(path).parent.is_dir():
-            self.fail(f"there is no folder {Path(path).parent}")
         try:
+            if not Path(path).parent.is_dir():
+                self.fail(f"there is no folder {Path(path).parent}")
             files.check_writable(Path(path))
         except OSError as error:
             self.fail(f"cannot write to {path}: {error.strerror or error}")

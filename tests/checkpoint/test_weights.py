@@ -9,6 +9,8 @@ from support.checkpoints import SIZES, arrays, same
 from support.networks import network
 
 from viva_tensor import autograd, checkpoint, error, nn
+from viva_tensor.checkpoint.storage import packed_checksum
+from viva_tensor.checkpoint.weights import packed_weights
 
 
 class TestWeights:
@@ -172,3 +174,14 @@ class TestWeights:
             with pytest.raises(error.InvalidValue, match=fault):
                 checkpoint.save_weights(tmp_path / "model", layers)
         assert os.listdir(tmp_path) == []
+
+    def test_a_checksum_is_asked_of_a_path_alone(self, rng, tmp_path):
+        path = checkpoint.save_weights(tmp_path / "model", network(rng, "float32", SIZES)[0])
+        assert packed_checksum(path.read_bytes()) == checkpoint.checksum(path)
+        for content in (b"nonsense", path.read_bytes()):
+            with pytest.raises(error.InvalidValue, match="checksum: the path is b'"):
+                checkpoint.checksum(content)
+
+    def test_what_asks_for_the_content_is_named(self, rng):
+        with pytest.raises(error.InvalidValue, match=r"^save: there are no layers"):
+            packed_weights("save", [])

@@ -60,21 +60,27 @@ def test_trees_of_another_are_left(run, tmp_path):
     assert (tmp_path / "trees.safetensors").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_the_run_that_is_there(run, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_run_that_is_there_and_the_new_model_beside_it(run, tmp_path, monkeypatch):
     def contents():
-        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full(handle):
         counted.append(handle)
         if len(counted) == 8:  # the last of the files
             raise OSError(28, "No space left on device")
 
-    saving.save(run, tmp_path)
+    folder, other, written = tmp_path / "run", of_seed(1), []
+    saving.save(run, folder)
     before, counted = contents(), []
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        saving.save(of_seed(1), tmp_path)
+    with (
+        pytest.raises(OSError, match="No space left on device"),
+        pytest.warns(UserWarning, match=r"has files of another run by now; this one goes to .*run-2"),
+    ):
+        saving.save(other, folder, written=written)
     assert contents() == before
+    assert written == [tmp_path / "run-2" / name for name in ("model.safetensors", "preprocessing.json")]
+    assert np.array_equal(load(tmp_path / "run-2").layers[0].w.data, other.model.layers[0].w.data)
 
 
 def test_a_model_for_which_alone_there_is_room_is_not_lost(run, tmp_path, monkeypatch):

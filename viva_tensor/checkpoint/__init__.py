@@ -10,6 +10,6 @@ Users call `weights.py` and `states.py`; `codec.py` encodes values as JSON, `sto
 
 from viva_tensor.checkpoint.states import Checkpoint, latest, load, save
 from viva_tensor.checkpoint.storage import checksum
-from viva_tensor.checkpoint.weights import load_weights, save_weights, weights_bytes
+from viva_tensor.checkpoint.weights import load_weights, save_weights
 
-__all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights", "weights_bytes"]
+__all__ = ["Checkpoint", "checksum", "latest", "load", "load_weights", "save", "save_weights"]

@@ -26,8 +26,8 @@ DTYPES = FLOATS | {"BOOL": "bool", "F16": "float16"}
 DTYPES |= {f"{kind[0].upper()}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 
 
-def checksum(file: str | os.PathLike[str] | bytes) -> str | None:
-    """Return the checksum stored in a file, or in its content, or None in a file of another library.
+def checksum(path: str | os.PathLike[str]) -> str | None:
+    """Return the checksum stored in a file, or None in a file of another library.
 
     Raises
     ------
@@ -47,12 +47,8 @@ def checksum(file: str | os.PathLike[str] | bytes) -> str | None:
     ...     len(checksum(save_weights(Path(folder) / "model.safetensors", [layer])))
     64
     """
-    if isinstance(file, bytes):
-        metadata = _header(file)[0].get("__metadata__")
-    else:
-        with opened("checksum", file) as stored:
-            metadata = stored.metadata()
-    found: str | None = (metadata or {}).get(CHECKSUM)
+    with opened("checksum", path) as file:
+        found: str | None = (file.metadata() or {}).get(CHECKSUM)
     return found
 
 
@@ -69,6 +65,18 @@ def packed(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
     header = json.dumps(described, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return b"".join((len(header).to_bytes(8, "little"), header, memoryview(written)[end:]))
+
+
+def packed_checksum(content: bytes) -> str:
+    """Return the checksum in what :func:`packed` returned.
+
+    Examples
+    --------
+    >>> len(packed_checksum(packed({"a": np.ones(2)}, {})))
+    64
+    """
+    found: str = _header(content)[0]["__metadata__"][CHECKSUM]
+    return found
 
 
 def _header(content: bytes) -> tuple[dict[str, Any], int]:

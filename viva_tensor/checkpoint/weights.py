@@ -50,16 +50,16 @@ def save_weights(path: str | os.PathLike[str], layers: Sequence[nn.Linear]) -> P
     >>> np.array_equal(again.w.data, layer.w.data)
     True
     """
-    return files.replace(path, weights_bytes(layers))
+    return files.replace(path, packed_weights("save_weights", layers))
 
 
-def weights_bytes(layers: Sequence[nn.Linear]) -> bytes:
-    """Return the content of the file that :func:`save_weights` writes.
+def packed_weights(operation: str, layers: Sequence[nn.Linear]) -> bytes:
+    """Return the content of the file that :func:`save_weights` writes; errors name the operation.
 
     Raises
     ------
     InvalidValue
-        If these are not layers as it wants them.
+        If these are no sequence of linear layers of one network.
 
     Examples
     --------
@@ -67,21 +67,22 @@ def weights_bytes(layers: Sequence[nn.Linear]) -> bytes:
     >>> import tempfile
     >>> layer, tape = nn.linear(autograd.new_tape(), 3, 2, rng=np.random.default_rng(0))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(Path(folder) / "model.safetensors", [layer]).read_bytes() == weights_bytes([layer])
+    ...     written = save_weights(Path(folder) / "model.safetensors", [layer]).read_bytes()
+    >>> written == packed_weights("example", [layer])
     True
     """
     tensors = {}
     hint = "give a sequence of linear layers"
     if not is_iterable(layers):
-        raise InvalidValue(f"layers are a {type(layers).__name__}", operation="save_weights", hint=hint)
+        raise InvalidValue(f"layers are a {type(layers).__name__}", operation=operation, hint=hint)
     for i, layer in enumerate(layers):
         if not is_linear(layer):
             got = f"found {type(layer).__name__} among the layers, wanted Linear of variables"
-            raise InvalidValue(got, operation="save_weights", hint=hint)
+            raise InvalidValue(got, operation=operation, hint=hint)
         tensors[f"{2 * i}.weight"] = layer.w.data
         tensors[f"{2 * i}.bias"] = layer.b.data
     if fault := _fault(tensors):
-        raise InvalidValue(fault, operation="save_weights", hint="give the layers of one network, in order")
+        raise InvalidValue(fault, operation=operation, hint="give the layers of one network, in order")
     return packed(tensors, {"viva_tensor": WEIGHTS})
 
 

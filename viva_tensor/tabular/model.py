@@ -17,6 +17,8 @@ import safetensors.numpy
 
 from viva_tensor import checkpoint as checkpoints
 from viva_tensor import files, nn
+from viva_tensor.checkpoint.storage import packed_checksum
+from viva_tensor.checkpoint.weights import packed_weights
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
 from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
@@ -171,7 +173,7 @@ class Model:
         drop_missing(parsed, words, Expected(only=others))
         return parsed
 
-    def save(self, folder: str | Path, others: Mapping[str, bytes | None] | None = None) -> list[Path]:
+    def save(self, folder: str | Path) -> list[Path]:
         """Write the model to a folder, all of its files or none, and return their paths.
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
@@ -182,37 +184,40 @@ class Model:
           outputs are to be added to those of the network
 
         A model that is there is replaced: its files stay as they are until all of the new ones are on the disk.
-
-        Parameters
-        ----------
-        folder : str or Path
-        others : mapping of str to bytes or None, optional
-            Other files to be written together with it, by name; those that are None are removed.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # the model comes last: a report of the run before is never beside it, even if the process is killed in between
-        contents = {**(others or {}), **self._contents()}
-        if self.trees is None and _has_trees(folder):
-            contents[TREES] = None  # after the file that named them
-        return files.replace_all({folder / name: content for name, content in contents.items()})
+        return files.replace_all({folder / name: content for name, content in contents_in(folder, self).items()})
 
     def _contents(self) -> dict[str, bytes]:
         """Return the content of each file by its name, last of that which says what the others are."""
-        contents = {WEIGHTS: checkpoints.weights_bytes(self.layers)}
+        contents = {WEIGHTS: packed_weights("save", self.layers)}
         preprocessing = {
             "format": FORMAT,
             "target": target_to_dict(self.target),
             "activation": self.activation,
             "features": self.encoding.to_dict(),
             "origin": _origin_to_dict(self.origin),
-            "weights": checkpoints.checksum(contents[WEIGHTS]),  # shows whether both files are of one run
+            "weights": packed_checksum(contents[WEIGHTS]),  # shows whether both files are of one run
         }
         if self.trees is not None:
             contents[TREES] = safetensors.numpy.save(self.trees.arrays())
             preprocessing["trees"] = hashlib.sha256(contents[TREES]).hexdigest()
         preprocessing["checksum"] = _checksum(json.loads(files.json_bytes(preprocessing)))
         return contents | {PREPROCESSING: files.json_bytes(preprocessing)}
+
+
+def contents_in(folder: Path, model: Model) -> dict[str, bytes | None]:
+    """Return what becomes of each file of a model in a folder, by its name: None is to be removed.
+
+    Examples
+    --------
+    See :meth:`Model.save`, which writes them.
+    """
+    contents: dict[str, bytes | None] = {**model._contents()}
+    if model.trees is None and _has_trees(folder):
+        contents[TREES] = None  # after the file that named them
+    return contents
 
 
 def _has_trees(folder: Path) -> bool:
@@ -272,7 +277,7 @@ def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None
     )
 
 
-class MixedRuns(DataError):
+class _MixedRuns(DataError):
     """Files of a folder that are not of one run, as for a moment while a model is replaced."""
 
 
@@ -285,7 +290,7 @@ def load(folder: str | Path) -> Model:
         If a file is missing, or was not written by it.
     """
     for _ in range(AGAIN):
-        with suppress(MixedRuns):
+        with suppress(_MixedRuns):
             return _load(Path(folder))
         time.sleep(PAUSE)
     return _load(Path(folder))
@@ -308,12 +313,12 @@ def _load(folder: Path) -> Model:
     takes, gives = layers[0].w.shape[1], layers[-1].w.shape[0]
     features, outputs = len(encoding.feature_names), target.outputs
     if (takes, gives) != (features, outputs):
-        raise MixedRuns(
+        raise _MixedRuns(
             f"{folder / WEIGHTS} takes {takes} features and gives {gives} outputs; {PREPROCESSING} wants {features} "
             f"and {outputs}"
         )
     if checksum is not None and preprocessing.get("weights", checksum) != checksum:
-        raise MixedRuns(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
+        raise _MixedRuns(f"{folder} holds {WEIGHTS} of one run and {PREPROCESSING} of another; train anew")
     if "checksum" in preprocessing and preprocessing["checksum"] != _checksum(preprocessing):
         raise DataError(
             f"{folder / PREPROCESSING} is not as it was written: train anew, or, if it was changed on purpose, remove "
@@ -348,12 +353,12 @@ def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != checksum:
-            raise MixedRuns(f"{path} is of another run than {PREPROCESSING}; train anew")
+            raise _MixedRuns(f"{path} is of another run than {PREPROCESSING}; train anew")
         trees = trees_of(safetensors.numpy.load(content))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise MixedRuns(f"cannot read the trees in {path}: {one_line(error)}") from error
+        raise _MixedRuns(f"cannot read the trees in {path}: {one_line(error)}") from error
     if (trees.features, len(trees.base)) != (features, outputs):
-        raise MixedRuns(
+        raise _MixedRuns(
             f"{path} takes {trees.features} features and gives {len(trees.base)} outputs; {PREPROCESSING} "
             f"wants {features} and {outputs}"
         )

@@ -18,7 +18,7 @@ from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
-from viva_tensor.tabular.model import MODEL, PREPROCESSING, WEIGHTS, Run
+from viva_tensor.tabular.model import MODEL, PREPROCESSING, WEIGHTS, Run, contents_in
 from viva_tensor.train import plot_losses
 
 TEXTS = HISTORY, PREDICTIONS, RECORD, SHORT = "history.csv", "predictions.csv", "report.json", "report.md"
@@ -89,12 +89,14 @@ def _texts(run: Run, source: str) -> dict[str, bytes]:
 
 
 def _write(run: Run, folder: Path, contents: dict[str, bytes | None], written: list[Path]) -> None:
-    """Write a model and what is beside it, all or none: but none must not cost a model that replaces nothing."""
+    """Write a model and what is beside it; if that fails, the model alone, beside a run that is there."""
     try:
-        found = run.model.save(folder, contents)
+        folder.mkdir(parents=True, exist_ok=True)
+        # the model comes last: a report of the run before is never beside it, even if the process is killed in between
+        whole = {**contents, **contents_in(folder, run.model)}
+        found = files.replace_all({folder / name: content for name, content in whole.items()})
     except OSError:
-        if not (folder / PREPROCESSING).exists():
-            written += run.model.save(folder)  # alone, it may find room
+        written += run.model.save(unused(folder))  # alone, it may find room
         raise
     written += sorted(found, key=lambda path: NAMES.index(path.name))
 
