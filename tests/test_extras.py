@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 
 import numpy as np
 import pandas as pd
@@ -67,3 +69,14 @@ def test_tables_of_other_libraries(monkeypatch):
 def test_a_package_that_is_there_and_broken_says_so_itself():
     with pytest.raises(ImportError, match=r"^failed to import$"), extra("plot"):
         raise ImportError("failed to import")
+
+
+def test_a_library_that_does_not_load_and_a_name_that_is_not_there_say_so_themselves(tmp_path, monkeypatch):
+    (tmp_path / f"a_broken_library{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+    (tmp_path / "a_package_without_names.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="a_broken_library") as raised, extra("plot"):
+        import_module("a_broken_library")
+    assert "pip install" not in str(raised.value)
+    with pytest.raises(ImportError, match=r"^cannot import name 'missing'"), extra("plot"):
+        from a_package_without_names import missing  # noqa: F401

@@ -27,6 +27,6 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        if error.name is None:  # it is there, and says itself what is broken
+        if not isinstance(error, ModuleNotFoundError):  # it is there, and says itself what is broken
             raise
         raise ImportError(f'this needs {error.name}; pip install "viva-tensor[{name}]"', name=error.name) from error

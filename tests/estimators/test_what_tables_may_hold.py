@@ -200,3 +200,12 @@ def test_arrays_of_other_libraries_that_stay_such_are_refused(kind, monkeypatch)
         with pytest.raises(InvalidValue, match=f"{refused} {told}"):
             call()
     np.testing.assert_array_equal(model.predict(values), same)
+
+
+@pytest.mark.parametrize("kind", [TabularRegressor, MLPRegressor])
+def test_a_column_named_device_makes_a_frame_no_array_of_another_library(kind, monkeypatch):
+    monkeypatch.setattr(refusals, "get_config", lambda: {"array_api_dispatch": True})
+    X, y = table()
+    short = {"settings": QUICK} if kind is TabularRegressor else {"max_iter": 300, "tol": 1.0}
+    X = X.set_axis(["device", *X.columns[1:]], axis=1)
+    assert len(kind(**short).fit(X, y).predict(X)) == len(X)

@@ -233,6 +233,11 @@ def normalized(tape, pred):
     return autograd.div(tape, pred, deviation)
 
 
+def paired(tape, pred, function):
+    turned, tape = autograd.transpose(tape, pred)
+    return function(tape, pred, turned)
+
+
 NOT_LINEAR = {
     "sqrt of a mean": chain(mean, autograd.sqrt),
     "log of a mean": chain(mean, lambda tape, loss: autograd.mul(tape, loss, 2.0), autograd.log),
@@ -245,6 +250,13 @@ NOT_LINEAR = {
     "a norm over rows, of deviations": of_rows(normalized),
     "softmax along the rows": of_rows(turned(nn.softmax)),
     "cumsum along the rows": of_rows(autograd.cumsum),
+    "flip along the rows": lambda tape, pred, *_: autograd.sequence(
+        autograd.flip(tape, pred, 0), lambda t, x: autograd.mul(t, x, pred), autograd.mean
+    ),
+    "take along the rows": of_rows(lambda t, x: autograd.take(t, x, np.array([5, 0, 1]), axis=0)),
+    "pad along the rows": of_rows(lambda t, x: autograd.pad(t, x, ((1, 1), (0, 0)))),
+    "pairs of rows, in products": of_rows(lambda t, x: paired(t, x, autograd.matmul)),
+    "pairs of rows, in differences": of_rows(lambda t, x: paired(t, x, autograd.sub)),
 }
 
 
@@ -252,6 +264,49 @@ NOT_LINEAR = {
 def test_functions_of_all_rows_that_are_not_linear_are_refused(name):
     with pytest.raises(error.InvalidValue, match=rf"the loss contains {name.partition(',')[0]}.*leave micro_batch out"):
         program.compile_step(**one_layer(NOT_LINEAR[name]), micro_batch=4)
+
+
+def attention(tape, x):
+    queries, tape = autograd.expand_dims(tape, x, 2)
+    keys, tape = autograd.expand_dims(tape, x, 1)
+    weights, tape = autograd.sequence(autograd.matmul(tape, queries, keys), nn.softmax)
+    return autograd.matmul(tape, weights, queries)
+
+
+def differences(tape, x):
+    column, tape = autograd.expand_dims(tape, x, 2)
+    row, tape = autograd.expand_dims(tape, x, 1)
+    return autograd.sub(tape, column, row)
+
+
+def normed(tape, x):
+    layer, tape = nn.layer_norm(tape, 3)
+    return nn.layer_norm_forward(tape, layer, x)
+
+
+WITHIN_ROWS = {
+    "attention": attention,
+    "differences": differences,
+    "layer norm": normed,
+    "product": lambda t, x: autograd.matmul(t, x, np.ones((3, 2), "f4")),
+    "flip": lambda t, x: autograd.flip(t, x, 1),
+    "take": lambda t, x: autograd.take(t, x, np.array([2, 0]), axis=1),
+    "pad": lambda t, x: autograd.pad(t, x, ((0, 0), (1, 1))),
+    "cumsum": lambda t, x: autograd.cumsum(t, x, axis=1),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN_ROWS)
+def test_what_is_within_each_row_is_taken_in_parts(name):
+    rng = np.random.default_rng(3)
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((10, 3), np.float32))
+    w, tape = autograd.new_variable(tape, np.arange(1.0, 4.0, dtype="f4"))
+    loss, tape = autograd.sequence(autograd.mul(tape, x, w), WITHIN_ROWS[name], autograd.square, autograd.mean)
+    given = {"tape": tape, "loss": loss, "params": w, "inputs": (x,), "optimizer": optim.SGD(lr=0.1)}
+    parts, whole = program.compile_step(**given, micro_batch=4), program.compile_step(**given)
+    assert parts(x.data) == pytest.approx(whole(x.data), rel=1e-5)
+    found, wanted = (step.params(autograd.new_tape()).value.data for step in (parts, whole))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 OF_ROWS = [

@@ -338,6 +338,21 @@ def test_one_recorded_row_that_was_repeated_to_some_is_refused_for_others(target
         program.compile_forward(tape, output=y, inputs=(x,))(np.ones((4, 2)))
 
 
+@pytest.mark.parametrize("size", [4, 2])
+def test_an_axis_repeated_as_often_as_there_were_rows_may_be_of_rows(size, rng):
+    x, tape = autograd.new_constant(autograd.new_tape(), rng.standard_normal((4, 3)))
+    y, tape = autograd.sequence(
+        autograd.expand_dims(tape, x, 1), lambda t, x: autograd.broadcast_to(t, x, (4, size, 3)), nn.tanh
+    )
+    predict, X = program.compile_forward(tape, output=y, inputs=(x,)), rng.standard_normal((7, 3))
+    np.testing.assert_array_equal(predict(x.data), y.data)
+    if size == 2:
+        np.testing.assert_allclose(predict(X), np.tanh(np.stack([X, X], 1)), rtol=1e-12)
+        return
+    with pytest.raises(error.InvalidShape, match=r"broadcast_to: .*two sizes may be those of the rows; give as many"):
+        predict(X)
+
+
 def test_a_sum_over_rows_that_were_repeated_is_not_split():
     x, tape = autograd.new_constant(autograd.new_tape(), np.ones((3, 2)))
     w, tape = autograd.new_variable(tape, np.array([1.0, 2.0]))

@@ -104,6 +104,13 @@ class TestNumeric:
                                f"--missing {absurd:g} (of an estimator: missing=[{absurd:g}])",)  # fmt: skip
         assert fit_encoding(pd.DataFrame({"c": [0.0] * 90 + [1e6] * 10})).notes == ()  # two values, none absurd
 
+    @pytest.mark.parametrize("value", ["9999999", "123456.75", "1e+09"])
+    def test_an_absurd_value_is_named_with_all_of_its_digits(self, value):
+        usual = [0.0] * 850 + [*np.linspace(0.1, 10, 150)]
+        (note,) = fit_encoding(pd.DataFrame({"c": [*usual, float(value), float(value)]})).notes
+        assert note.startswith(f"c: 2 rows have {value}, far from")
+        assert note.endswith(f": --missing {value} (of an estimator: missing=[{value}])")
+
     @pytest.mark.parametrize("nothing", [[pd.NaT] * 2, pd.to_timedelta([None, None]), pd.to_datetime([None, None])])
     def test_missing_durations_and_dates_alone_are_missing(self, nothing):
         encoding = fit_encoding(pd.DataFrame({"c": pd.to_timedelta([1, 2, None, 9], unit="h")}))

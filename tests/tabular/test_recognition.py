@@ -459,3 +459,9 @@ def test_a_word_that_is_two_dates_is_not_read_both_ways():
     with pytest.raises(DataError, match="'2020-12-31' in row 1"):
         Dates("%Y-%d-%m").parse(pd.Series(["2020-02-03", "2020-12-31"]))
     assert Dates("%Y-%d-%m").parse(pd.Series(["2020-31-12", "2020-12-31"])).dt.month.tolist() == [12, 12]
+
+
+@pytest.mark.parametrize(("one", "other"), [("1234567.25", "1234567.2"), ("200000.015625", "200000.02")])
+def test_numbers_that_differ_have_labels_of_their_own_though_float32_has_both(one, other):
+    assert normal(one) == one
+    assert index_among([other])(one) == -1

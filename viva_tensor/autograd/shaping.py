@@ -281,7 +281,8 @@ def expand_dims(tape: Tape, x: Variable, axis: Whole) -> Traced[Variable]:
 def broadcast_to(tape: Tape, x: Variable, shape: int | Sequence[int]) -> Traced[Variable]:
     """Record x repeated to a shape, by NumPy's rules of broadcasting.
 
-    Programs with other rows of x take sizes above 1 that x has itself for its own, and keep the others.
+    Programs with other rows of x take sizes above 1 that x has itself for its own, and keep the others; they refuse as
+    many as the recorded rows along an axis of size 1, of which they cannot know whether it has the rows.
 
     Raises
     ------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import and_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor import kernels
-from viva_tensor.autograd import Node, operations
+from viva_tensor.autograd import Node, Variable, operations
 from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.kernels.arrays import Array, axes_of
 from viva_tensor.kernels.threads import get_num_threads
@@ -39,7 +40,10 @@ _QUOTIENTS = {operations.DIV, operations.CHAIN_DIV}
 _NO_SUMS = {operations.MAX, operations.MIN, operations.NORM}
 _REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
 _MEANS = {operations.MEAN, operations.MEAN_SQUARED_ERROR}
-_OF_WHOLE_ROWS = {operations.SOFTMAX, operations.LOG_SOFTMAX, operations.NORMALIZE, operations.CROSS_ENTROPY}
+_ALONG = {
+    operations.SOFTMAX, operations.LOG_SOFTMAX, operations.NORMALIZE, operations.CROSS_ENTROPY, operations.CUMSUM,
+    operations.TAKE,
+}  # fmt: skip
 
 
 class _Reach(NamedTuple):
@@ -66,8 +70,8 @@ def check_loss(source: Source) -> None:
         reduces = _reduces_rows(node, more)
         if reach is None or (reduces and node.operation in _NO_SUMS and uses[node.output.id] > 1):
             continue
-        if _along_rows(node, more):
-            raise _split(node, f"{node.operation.name} along the rows", "leave micro_batch out")
+        if mixed := _mixed_rows(node, more):
+            raise _split(node, mixed, "leave micro_batch out")
         if reduces and node.operation not in _MEANS:
             what = node.operation.name if node.operation in _NO_SUMS else "sum"
             raise _split(node, f"a {what} over rows", "reduce it by mean, or leave micro_batch out")
@@ -124,15 +128,30 @@ def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
         axes = (len(x.shape) - 1,)
     else:
         return False
-    return any(x.shape[axis] != more[x.id][axis] for axis in axes)
+    return any(_longer(x, more)[axis] for axis in axes)
 
 
-def _along_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
-    """Return whether an operation on rows or running sum is along an axis that is longer for one more row."""
-    if node.operation not in {operations.CUMSUM, *_OF_WHOLE_ROWS}:
-        return False
-    x, axis = node.inputs[0], node.attributes.get("axis", -1)
-    return bool(x.shape[axis] != more[x.id][axis])
+def _mixed_rows(node: Node, more: dict[int, tuple[int, ...]]) -> str:
+    """Return words for what a node makes of several rows: pairs of them, or what it does along them; else none."""
+    if sum(_longer(node.output, more)) > 1:
+        return "pairs of rows"
+    operation, given = node.operation, node.attributes
+    if operation is operations.SLICE:
+        along = [span[2] < 0 for span in given["spans"]]
+    elif operation is operations.PAD:
+        along = [any(widths) for widths in given["widths"]]
+    elif operation in _ALONG:
+        along = [False] * len(node.inputs[0].shape)
+        along[given.get("axis", -1)] = True
+    else:
+        return ""
+    name = "flip" if operation is operations.SLICE else operation.name
+    return f"{name} along the rows" if any(map(and_, along, _longer(node.inputs[0], more))) else ""
+
+
+def _longer(variable: Variable, more: dict[int, tuple[int, ...]]) -> list[bool]:
+    """Return for each axis whether it is longer for one more row."""
+    return [size != now for size, now in zip(variable.shape, more[variable.id], strict=True)]
 
 
 def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:

@@ -67,9 +67,10 @@ def compile_step(
         gradients averaged for one update, weighted by their rows: the step of the whole batch, for a loss that is a
         mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum,
         an extreme or a norm over rows would be another one, as would functions of a mean over rows that are not linear,
-        such as its root or a variance, and softmax or running sums along the rows: they are refused where that can be
-        seen. Each part draws its own dropouts. Inputs with as many rows as the first that has any are divided; others
-        are given to each part whole.
+        such as its root or a variance, softmax, running sums or reversals along the rows, and pairs of rows: they are
+        refused where that can be seen. Products and quotients of two means over rows are not seen, as in a covariance
+        or a share of explained variance: each part would have means of its own. Each part draws its own dropouts.
+        Inputs with as many rows as the first that has any are divided; others are given to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
         for a loss that is a mean over rows; one with weights of rows is weighted within each rank alone, and dropouts

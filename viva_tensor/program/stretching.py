@@ -63,7 +63,13 @@ class Stretching:
         self._cut: dict[int, list[Factor]] = {}  # of each variable, as each axis of what is made of it asks
 
     def inputs(self, node: Node) -> list[Shape]:
-        """Return the shapes of a node's inputs; of one that only says a shape to repeat to, what fits the other."""
+        """Return the shapes of a node's inputs; of one that only says a shape to repeat to, what fits the other.
+
+        Raises
+        ------
+        InvalidShape
+            If an axis of size 1 was repeated to as many as the rows, which are others now.
+        """
         shapes = [self._shape_of(one.id) for one in node.inputs]
         if node.operation is not operations.BROADCAST:
             return shapes
@@ -71,7 +77,12 @@ class Stretching:
         maker = self._makers.get(node.inputs[1].id)
         if maker is not None and maker.operation is operations.CONSTANT and shapes[1] == wanted:
             lead = len(wanted) - len(recorded)
-            axes = zip(recorded, shapes[0], wanted[lead:], strict=True)
+            axes = [*zip(recorded, shapes[0], wanted[lead:], strict=True)]
+            rows = {size for size, now, _ in axes if size != now}
+            if any(size == 1 < whole in rows for size, _, whole in axes):
+                got = f"{shapes[0]}, recorded as {recorded} to {wanted}, in which two sizes may be those of the rows"
+                hint = "give as many rows as were recorded, or record another number of them"
+                raise InvalidShape(got, operation="broadcast_to", hint=hint)
             shapes[1] = (*wanted[:lead], *(now if size == whole > 1 else whole for size, now, whole in axes))
         return shapes
 

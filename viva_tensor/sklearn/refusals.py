@@ -66,7 +66,7 @@ def check_of_numpy(operation: str, **given: Any) -> None:
     if not get_config()["array_api_dispatch"]:
         return
     for name, array in given.items():
-        if hasattr(array, "device") and not isinstance(array, np.ndarray):
+        if hasattr(type(array), "device") and not isinstance(array, np.ndarray):  # of a frame it may be a column
             got = f"{name} is a {type(array).__module__}.{type(array).__name__} under array_api_dispatch=True"
             hint = "set it to False, with which arrays are converted, or give np.asarray of them"
             raise InvalidValue(f"{got}, wanted an array of NumPy", operation=operation, hint=hint)

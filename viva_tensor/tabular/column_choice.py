@@ -22,6 +22,7 @@ from viva_tensor.tabular.data import (
     check_sequence,
     has_offsets,
     kind_of,
+    label_of,
     labels_of,
     numbers_of,
 )
@@ -196,9 +197,10 @@ def _far(fitted: Numeric | str, column: pd.Series[Any]) -> str:
     distinct, counts = np.unique(values[far], return_counts=True)
     if not len(distinct) or counts.max() < SEVERAL:
         return ""
-    value = distinct[counts.argmax()]
-    hint = f"if it means missing: --missing {value:g} (of an estimator: missing=[{value:g}])"
-    return f"{fitted.name}: {counts.max():,} rows have {value:g}, far from most others; {hint}"
+    number = distinct[counts.argmax()]
+    value = next(form for form in (f"{number:g}", label_of(number)) if float(form) == number)  # the shorter if exact
+    hint = f"if it means missing: --missing {value} (of an estimator: missing=[{value}])"
+    return f"{fitted.name}: {counts.max():,} rows have {value}, far from most others; {hint}"
 
 
 def infinite_in(column: pd.Series[Any]) -> str:

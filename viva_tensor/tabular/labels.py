@@ -14,7 +14,7 @@ from viva_tensor.tabular.data import MIDNIGHT
 from viva_tensor.tabular.notation import is_date, is_time
 from viva_tensor.tabular.word_forms import is_plain, without_zeros
 
-DIGITS = 9  # that tell all numbers of float32 apart
+WIDENED = 16  # characters or more that a number of float32 mostly has where it is written as one of float64
 MOMENT = re.compile(r"([\d/-]+)[ Tt](\d{2}:\d{2})(:\d{2})?(\.\d+)?")
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -61,8 +61,8 @@ def normal(label: str) -> str:
 
 
 def _of_float32(word: str) -> str:
-    """Return a number with a fraction in the digits that float32 needs, if it has more of them and is one of these."""
-    if len(word) <= DIGITS or (number := float(word)).is_integer() or abs(number) > LARGEST:
+    """Return a number with a fraction in the digits that float32 needs, if it has as many as a widened one of these."""
+    if len(word.lstrip("-")) < WIDENED or (number := float(word)).is_integer() or abs(number) > LARGEST:
         return word
     single = np.float32(number)
     return str(single) if abs(float(single) - number) <= 1e-15 * abs(number) else word  # workbooks have 16 digits
