@@ -151,9 +151,10 @@ def test_times_of_day_are_hours(dtype, missing):
 
 @pytest.mark.parametrize("count", [3, 70])  # the latter with effects
 @pytest.mark.parametrize("learned", ["float32", "float64"])
-def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count, tmp_path):
+@pytest.mark.parametrize("part", ["fiftieths", "thirds"])
+def test_fractions_that_are_categories_have_one_label_in_every_kind_of_float(learned, count, part, tmp_path):
     place = np.random.default_rng(0).integers(0, count, 1400)
-    values = pd.Series([round(0.1 + one / 50, 2) for one in place.tolist()])
+    values = pd.Series([round(0.1 + one / 50, 2) if part == "fiftieths" else (one + 1) / 3 for one in place.tolist()])
     y = np.random.default_rng(1).normal(size=count)[place]
     members = Members(3, hidden=(8,), steps=40)
     kinds = ["float32", "float64", "Float32", "float[pyarrow]", object, str]

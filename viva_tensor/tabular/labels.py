@@ -61,11 +61,10 @@ def normal(label: str) -> str:
 
 
 def _of_float32(word: str) -> str:
-    """Return a number with a fraction in the digits that float32 needs, if it has as many as a widened one of these."""
+    """Return a number with a fraction and as many digits as one of float32 widened, or thirds, in those of float32."""
     if len(word.lstrip("-")) < WIDENED or (number := float(word)).is_integer() or abs(number) > LARGEST:
         return word
-    single = np.float32(number)
-    return str(single) if abs(float(single) - number) <= 1e-15 * abs(number) else word  # workbooks have 16 digits
+    return str(np.float32(number))
 
 
 def mark_of(label: str) -> int:
