@@ -53,6 +53,25 @@ def test_files_of_no_run_are_replaced_with_force_alone(run, tmp_path):
     saving.save(run, tmp_path)  # of a run
 
 
+FOREIGN = [("model.safetensors", "mine"), *(("preprocessing.json", text) for text in ("{}", "[1]", "mine", "[" * 9999))]
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN, ids=["weights", "empty", "list", "text", "deep"])
+def test_names_alone_do_not_make_a_run(run, tmp_path, name, content):
+    def contents():
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    for one in (name, "history.csv", "loss.png"):
+        (tmp_path / one).write_text(content)
+    before = contents()
+    for save in (lambda: saving.save(run, tmp_path), lambda: run.model.save(tmp_path)):
+        with pytest.raises(DataError, match=rf"it holds {name}, and no model that it is of; name another folder"):
+            save()
+        assert contents() == before
+    saving.save(run, tmp_path, force=True)
+    assert load(tmp_path)
+
+
 def test_trees_of_another_are_left(run, tmp_path):
     (tmp_path / "trees.safetensors").write_text("mine")
     for _ in range(2):

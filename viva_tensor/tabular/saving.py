@@ -18,7 +18,7 @@ from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
-from viva_tensor.tabular.model import MODEL, PREPROCESSING, WEIGHTS, Run, contents_in
+from viva_tensor.tabular.model import MODEL, Run, check_own, contents_in, taken
 from viva_tensor.train import plot_losses
 
 TEXTS = HISTORY, PREDICTIONS, RECORD, SHORT = "history.csv", "predictions.csv", "report.json", "report.md"
@@ -52,10 +52,8 @@ def save(
         If there are such files. Nothing is written then.
     """
     folder = Path(folder)
-    of_run = force or any((folder / name).exists() for name in (WEIGHTS, PREPROCESSING))
-    if not of_run and (found := taken(folder)):
-        hint = "name another folder, or replace it with force=True"
-        raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
+    if not force:
+        check_own(folder, NAMES, "name another folder, or replace it with force=True")
     written = [] if written is None else written
     source, command = files.readable(source), files.readable(command)
     # what is not made now is removed: it is of a run that was there before
@@ -147,17 +145,6 @@ def check_apart(read: Iterable[Path], written: Iterable[Path]) -> None:
             raise DataError(f"cannot write to {one}: {source}, which is read, is the same file; {hint}")
 
 
-def taken(folder: Path) -> Path | None:
-    """Return the first file in a folder that a run would replace, if there is one.
-
-    Examples
-    --------
-    >>> taken(Path("no such folder")) is None
-    True
-    """
-    return next((folder / name for name in NAMES if os.path.lexists(folder / name)), None)
-
-
 def unused(folder: Path) -> Path:
     """Return a folder, or the first of this name with a number that has no files of a run, with a warning.
 
@@ -167,7 +154,7 @@ def unused(folder: Path) -> Path:
     'no such folder'
     """
     names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
-    found = next(one for one in names if not taken(one))
+    found = next(one for one in names if not taken(one, NAMES))
     if found != folder:
         warnings.warn(f"{folder} has files of another run by now; this one goes to {found}", stacklevel=2)
     return found
