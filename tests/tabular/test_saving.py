@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -169,4 +170,11 @@ def test_a_model_of_a_newer_version_is_refused_and_one_of_an_older_version_is_ta
     path.write_text(json.dumps({"format": 2, "all else": "is other"}))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(DataError, match="has format 2, wanted 1: written by a newer version of viva_tensor; update it"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("found", [0, -1, 1.5, 2.5, "x", None, [2]])
+def test_a_format_that_no_version_has_is_not_said_to_be_newer(tmp_path, found):
+    (tmp_path / "preprocessing.json").write_text(json.dumps({"format": found}))
+    with pytest.raises(DataError, match=rf"has format {re.escape(repr(found))}, wanted 1: not written by viva_tensor"):
         load(tmp_path)

@@ -338,7 +338,8 @@ def _load(folder: Path) -> Model:
         preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
     written = preprocessing.get("format", FORMAT) if isinstance(preprocessing, dict) else FORMAT  # older ones have none
     if written != FORMAT:
-        hint = "written by a newer version of viva_tensor; update it"
+        newer = type(written) is int and written > FORMAT
+        hint = "written by a newer version of viva_tensor; update it" if newer else "not written by viva_tensor"
         raise DataError(f"{folder / PREPROCESSING} has format {written!r:.100}, wanted {FORMAT}: {hint}")
     with _reading(folder):
         layers = checkpoints.load_weights(folder / WEIGHTS).value
