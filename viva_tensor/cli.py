@@ -197,7 +197,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
-@click.option("--force", is_flag=True, help="Replace the run in the folder, or its checkpoint.")
+@click.option("--force", is_flag=True, help="Replace a run, its checkpoint, or files of the same names.")
 @click.option(
     "--report", "timed", is_flag=True, help="Under mpiexec: show how long each process computes, waits and sums."
 )
