@@ -132,6 +132,25 @@ def test_the_model_comes_last_of_all_files(run, tmp_path, monkeypatch):
     assert [path.name for path in written[:3]] == ["model.safetensors", "preprocessing.json", "history.csv"]
 
 
+@pytest.mark.parametrize("last", ["report.md", "model.safetensors", "preprocessing.json"])
+def test_a_kill_between_the_files_leaves_the_old_model_or_parts_that_are_refused(run, tmp_path, monkeypatch, last):
+    def replaced(source, target):
+        if os.path.basename(target) == last:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    saving.save(run, tmp_path)
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(KeyboardInterrupt):
+        saving.save(of_seed(1), tmp_path)
+    if last == "preprocessing.json":
+        with pytest.raises(DataError, match=r"holds model\.safetensors of one run and preprocessing\.json of another"):
+            load(tmp_path)
+    else:
+        assert np.array_equal(load(tmp_path).layers[0].w.data, run.model.layers[0].w.data)
+
+
 def test_reports_of_the_run_before_do_not_stay(run, tmp_path, monkeypatch):
     saving.save(run, tmp_path)
     monkeypatch.delattr("viva_tensor.tabular.report.record")

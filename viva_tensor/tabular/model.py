@@ -175,7 +175,7 @@ class Model:
         return parsed
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the model to a folder, all of its files or none, and return their paths.
+        """Write the model to a folder, and return the paths of its files.
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
@@ -184,7 +184,8 @@ class Model:
         - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
           outputs are to be added to those of the network
 
-        A model that is there is replaced: its files stay as they are until all of the new ones are on the disk.
+        A model that is there is replaced: its files stay as they are until all of the new ones are on the disk. A
+        process that is killed while they are renamed leaves parts of two models, which :func:`load` refuses.
 
         Raises
         ------

@@ -34,7 +34,7 @@ def save(
     written: list[Path] | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Write a run to `folder`, all of its files or none, and return their paths, which are added to a list.
+    """Write a run to `folder`, and return the paths of its files, which are added to a list.
 
     - ``model.safetensors`` and ``preprocessing.json``: the model, as :meth:`Model.save` writes it
     - ``history.csv``: losses after every epoch
@@ -44,12 +44,18 @@ def save(
     - ``report.md``: a short report to read
     - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
 
-    A run that is there is replaced. Files of these names beside no model, which may be anyone's, are so with `force`.
+    A run that is there is replaced, but only once all of the new files are on the disk. Then they are renamed one after
+    the other, the model last: a process that is killed in between leaves new reports beside the old model, or parts of
+    two models, which :func:`load` refuses. Files of these names beside no model, which may be anyone's, are replaced
+    with `force` alone.
 
     Raises
     ------
     DataError
         If there are such files. Nothing is written then.
+    OSError
+        If a file cannot be written. The model alone is written then, if it can be: where no run is, or to a folder
+        beside it with a number, which a warning names.
     """
     folder = Path(folder)
     if not force:
