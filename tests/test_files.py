@@ -183,6 +183,20 @@ def test_a_folder_that_cannot_be_read_is_written_to(tmp_path, monkeypatch):
     assert files.replace(tmp_path / "model", b"new").read_bytes() == b"new"
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECTORY"), reason="Windows cannot open a folder")
+def test_a_folder_that_cannot_be_synchronised_is_told(tmp_path, monkeypatch):
+    def refuse(path, flags, *arguments, **options):
+        if flags & os.O_DIRECTORY:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return opened(path, flags, *arguments, **options)
+
+    opened = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        files.replace(tmp_path / "model", b"new")
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_a_file_that_is_protected_is_not_replaced(tmp_path, monkeypatch):
     path = tmp_path / "model"
     path.write_bytes(b"old")

@@ -44,7 +44,7 @@ from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
-from viva_tensor.tabular.model import MODEL, WEIGHTS, Run, load
+from viva_tensor.tabular.model import MODEL, WEIGHTS, Run, load, taken
 from viva_tensor.tabular.progress import bars
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def repeating(arguments: Sequence[str]) -> str:
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
-@click.option("--force", is_flag=True, help="Replace the run in the folder, or its checkpoint.")
+@click.option("--force", is_flag=True, help="Replace a run, its checkpoint, or files of the same names.")
 @click.option(
     "--report", "timed", is_flag=True, help="Under mpiexec: show how long each process computes, waits and sums."
 )
@@ -327,7 +327,7 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
             raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")
         if (output / WEIGHTS).exists():
             raise Failure(f"{output} has the model of another run; --force replaces it, --output names another folder")
-        if found := saving.taken(output):
+        if found := taken(output, saving.NAMES):
             hint = "--force replaces it, --output names another folder"
             raise Failure(f"{output} has a file {found.name}, whose name a file of the run would have; {hint}")
 

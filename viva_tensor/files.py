@@ -300,7 +300,7 @@ def _synchronise(folder: Path) -> None:
         return
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # it may be written to, but not read; the file has its name by now
+    except PermissionError:  # it may be written to, but not read; the file has its name by now
         return
     try:
         os.fsync(handle)

@@ -339,6 +339,14 @@ def test_words_for_missing_values_beside_a_total_are_no_texts(tmp_path, suffix):
     assert seems in str(source_of(table, Task("n", writing=way.writing)).notes)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_a_total_in_a_column_of_categories_is_told(tmp_path, suffix):
+    table = pd.DataFrame({"r": pd.Categorical(["north"] * 3 + ["Total"]), "n": [1, 2, 3, 6]})
+    getattr(table, f"to_{suffix}")(tmp_path / f"t.{suffix}")
+    for notes in (source_of(table, Task("n")).notes, read(tmp_path / f"t.{suffix}").notes):
+        assert "row 3, the last, seems to be a total ('Total' in r)" in str(notes)
+
+
 def test_of_a_sample_the_last_row_of_the_file_is_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "SAMPLE", 5)
     (tmp_path / "t.csv").write_text("region;n\n" + "north;1\nTotal;1\n" * 50)

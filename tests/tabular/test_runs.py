@@ -198,16 +198,18 @@ class TestSave:
         assert report["test"]["network"]["r2"] is None
 
     def test_failed_write_leaves_the_old_file(self, run, tmp_path, monkeypatch):
-        (tmp_path / "model.safetensors").write_text("old")
+        folder = tmp_path / "run"
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("old")
 
         def fail(source, target):
             raise OSError("disk is gone")
 
         monkeypatch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="disk is gone"):
-            saving.save(run, tmp_path)
-        assert os.listdir(tmp_path) == ["model.safetensors"]
-        assert (tmp_path / "model.safetensors").read_text() == "old"
+        with pytest.raises(OSError, match="disk is gone"), pytest.warns(UserWarning, match="this one goes to .*run-2"):
+            saving.save(run, folder, force=True)
+        assert os.listdir(folder) == ["model.safetensors"]
+        assert (folder / "model.safetensors").read_text() == "old"
 
 
 @pytest.fixture

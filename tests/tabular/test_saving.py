@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,25 @@ def test_files_of_no_run_are_replaced_with_force_alone(run, tmp_path):
     names = {path.name for path in saving.save(run, tmp_path, force=True)}
     assert names == {*saving.NAMES} - {"trees.safetensors"}
     saving.save(run, tmp_path)  # of a run
+
+
+FOREIGN = [("model.safetensors", "mine"), *(("preprocessing.json", text) for text in ("{}", "[1]", "mine", "[" * 9999))]
+
+
+@pytest.mark.parametrize(("name", "content"), FOREIGN, ids=["weights", "empty", "list", "text", "deep"])
+def test_names_alone_do_not_make_a_run(run, tmp_path, name, content):
+    def contents():
+        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    for one in (name, "history.csv", "loss.png"):
+        (tmp_path / one).write_text(content)
+    before = contents()
+    for save in (lambda: saving.save(run, tmp_path), lambda: run.model.save(tmp_path)):
+        with pytest.raises(DataError, match=rf"it holds {name}, and no model that it is of; name another folder"):
+            save()
+        assert contents() == before
+    saving.save(run, tmp_path, force=True)
+    assert load(tmp_path)
 
 
 def test_trees_of_another_are_left(run, tmp_path):
@@ -112,6 +132,25 @@ def test_the_model_comes_last_of_all_files(run, tmp_path, monkeypatch):
     assert [path.name for path in written[:3]] == ["model.safetensors", "preprocessing.json", "history.csv"]
 
 
+@pytest.mark.parametrize("last", ["report.md", "model.safetensors", "preprocessing.json"])
+def test_a_kill_between_the_files_leaves_the_old_model_or_parts_that_are_refused(run, tmp_path, monkeypatch, last):
+    def replaced(source, target):
+        if os.path.basename(target) == last:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    saving.save(run, tmp_path)
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(KeyboardInterrupt):
+        saving.save(of_seed(1), tmp_path)
+    if last == "preprocessing.json":
+        with pytest.raises(DataError, match=r"holds model\.safetensors of one run and preprocessing\.json of another"):
+            load(tmp_path)
+    else:
+        assert np.array_equal(load(tmp_path).layers[0].w.data, run.model.layers[0].w.data)
+
+
 def test_reports_of_the_run_before_do_not_stay(run, tmp_path, monkeypatch):
     saving.save(run, tmp_path)
     monkeypatch.delattr("viva_tensor.tabular.report.record")
@@ -150,4 +189,11 @@ def test_a_model_of_a_newer_version_is_refused_and_one_of_an_older_version_is_ta
     path.write_text(json.dumps({"format": 2, "all else": "is other"}))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(DataError, match="has format 2, wanted 1: written by a newer version of viva_tensor; update it"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("found", [0, -1, 1.5, 2.5, "x", None, [2]])
+def test_a_format_that_no_version_has_is_not_said_to_be_newer(tmp_path, found):
+    (tmp_path / "preprocessing.json").write_text(json.dumps({"format": found}))
+    with pytest.raises(DataError, match=rf"has format {re.escape(repr(found))}, wanted 1: not written by viva_tensor"):
         load(tmp_path)

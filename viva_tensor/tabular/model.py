@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -174,7 +175,7 @@ class Model:
         return parsed
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the model to a folder, all of its files or none, and return their paths.
+        """Write the model to a folder, and return the paths of its files.
 
         - ``model.safetensors``: weights [out, in] and biases [out], named as in a PyTorch ``nn.Sequential`` of
           ``Linear`` and activations: 0.weight, 0.bias, 2.weight, ...
@@ -183,11 +184,19 @@ class Model:
         - ``trees.safetensors``: the arrays of :class:`viva_tensor.tabular.trees.Trees`, if there are trees, whose
           outputs are to be added to those of the network
 
-        A model that is there is replaced: its files stay as they are until all of the new ones are on the disk.
+        A model that is there is replaced: its files stay as they are until all of the new ones are on the disk. A
+        process that is killed while they are renamed leaves parts of two models, which :func:`load` refuses.
+
+        Raises
+        ------
+        DataError
+            If there are files of these names and no model that they are of. Nothing is written then.
         """
         folder = Path(folder)
+        contents = contents_in(folder, self)
+        check_own(folder, contents, "name another folder, or remove that file")
         folder.mkdir(parents=True, exist_ok=True)
-        return files.replace_all({folder / name: content for name, content in contents_in(folder, self).items()})
+        return files.replace_all({folder / name: content for name, content in contents.items()})
 
     def _contents(self) -> dict[str, bytes]:
         """Return the content of each file by its name, last of that which says what the others are."""
@@ -215,17 +224,46 @@ def contents_in(folder: Path, model: Model) -> dict[str, bytes | None]:
     See :meth:`Model.save`, which writes them.
     """
     contents: dict[str, bytes | None] = {**model._contents()}
-    if model.trees is None and _has_trees(folder):
+    if model.trees is None and "trees" in _record_in(folder):
         contents[TREES] = None  # after the file that named them
     return contents
 
 
-def _has_trees(folder: Path) -> bool:
-    """Return whether there is a model in a folder that has trees: without it, a file of their name is another's."""
+def _record_in(folder: Path) -> dict[str, Any]:
+    """Return what is written of the model in a folder, or nothing: other files there may be anyone's."""
     try:
-        return "trees" in json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
-    except (OSError, TypeError, ValueError):
-        return False
+        found = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"features", "target"} <= found.keys() else {}
+
+
+def taken(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the first of the names that is in a folder, if there is one.
+
+    Examples
+    --------
+    >>> taken(Path("no such folder"), MODEL) is None
+    True
+    """
+    return next((folder / name for name in names if os.path.lexists(folder / name)), None)
+
+
+def check_own(folder: Path, names: Iterable[str], hint: str) -> None:
+    """Raise if one of the names is in a folder that has no model, and so may be anyone's.
+
+    Raises
+    ------
+    DataError
+
+    Examples
+    --------
+    >>> check_own(Path(__file__).parent, ["model.py"], "name another folder")
+    Traceback (most recent call last):
+    viva_tensor.tabular.data.DataError: cannot save to ...: it holds model.py, and no model that it is of; name ...
+    """
+    if not _record_in(folder) and (found := taken(folder, names)):
+        raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
 
 
 def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -> Notation:
@@ -301,7 +339,8 @@ def _load(folder: Path) -> Model:
         preprocessing = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
     written = preprocessing.get("format", FORMAT) if isinstance(preprocessing, dict) else FORMAT  # older ones have none
     if written != FORMAT:
-        hint = "written by a newer version of viva_tensor; update it"
+        newer = type(written) is int and written > FORMAT
+        hint = "written by a newer version of viva_tensor; update it" if newer else "not written by viva_tensor"
         raise DataError(f"{folder / PREPROCESSING} has format {written!r:.100}, wanted {FORMAT}: {hint}")
     with _reading(folder):
         layers = checkpoints.load_weights(folder / WEIGHTS).value

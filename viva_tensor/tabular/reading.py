@@ -172,7 +172,7 @@ def totals(table: Table, missing: Collection[str] = (), last: pd.DataFrame | Non
     texts = [name for name, cell in cells.items() if is_total(cell) or not _says_nothing(cell, missing)]
     if len(texts) != 1 or not is_total(word := cells[name := texts[0]]):
         return []
-    if table[name].map(lambda cell: isinstance(cell, str) and cell.strip() == word).sum() > 1:
+    if sum(isinstance(cell, str) and cell.strip() == word for cell in table[name]) > 1:
         return []
     which = "the last" if filled.index[-1] == last.index[-1] else "the last with a value"
     told = f"row {filled.index[-1]}, {which}, seems to be a total ({word!r} in {name})"

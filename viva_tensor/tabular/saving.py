@@ -18,7 +18,7 @@ from viva_tensor import files
 from viva_tensor._version import __version__
 from viva_tensor.tabular import page, report
 from viva_tensor.tabular.data import DataError, one_line
-from viva_tensor.tabular.model import MODEL, PREPROCESSING, WEIGHTS, Run, contents_in
+from viva_tensor.tabular.model import MODEL, Run, check_own, contents_in, taken
 from viva_tensor.train import plot_losses
 
 TEXTS = HISTORY, PREDICTIONS, RECORD, SHORT = "history.csv", "predictions.csv", "report.json", "report.md"
@@ -34,7 +34,7 @@ def save(
     written: list[Path] | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Write a run to `folder`, all of its files or none, and return their paths, which are added to a list.
+    """Write a run to `folder`, and return the paths of its files, which are added to a list.
 
     - ``model.safetensors`` and ``preprocessing.json``: the model, as :meth:`Model.save` writes it
     - ``history.csv``: losses after every epoch
@@ -44,18 +44,22 @@ def save(
     - ``report.md``: a short report to read
     - ``report.html``: a report with pictures, if plotly is installed; `command` is what repeats the run
 
-    A run that is there is replaced. Files of these names beside no model, which may be anyone's, are so with `force`.
+    A run that is there is replaced, but only once all of the new files are on the disk. Then they are renamed one after
+    the other, the model last: a process that is killed in between leaves new reports beside the old model, or parts of
+    two models, which :func:`load` refuses. Files of these names beside no model, which may be anyone's, are replaced
+    with `force` alone.
 
     Raises
     ------
     DataError
         If there are such files. Nothing is written then.
+    OSError
+        If a file cannot be written. The model alone is written then, if it can be: where no run is, or to a folder
+        beside it with a number, which a warning names.
     """
     folder = Path(folder)
-    of_run = force or any((folder / name).exists() for name in (WEIGHTS, PREPROCESSING))
-    if not of_run and (found := taken(folder)):
-        hint = "name another folder, or replace it with force=True"
-        raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
+    if not force:
+        check_own(folder, NAMES, "name another folder, or replace it with force=True")
     written = [] if written is None else written
     source, command = files.readable(source), files.readable(command)
     # what is not made now is removed: it is of a run that was there before
@@ -147,17 +151,6 @@ def check_apart(read: Iterable[Path], written: Iterable[Path]) -> None:
             raise DataError(f"cannot write to {one}: {source}, which is read, is the same file; {hint}")
 
 
-def taken(folder: Path) -> Path | None:
-    """Return the first file in a folder that a run would replace, if there is one.
-
-    Examples
-    --------
-    >>> taken(Path("no such folder")) is None
-    True
-    """
-    return next((folder / name for name in NAMES if os.path.lexists(folder / name)), None)
-
-
 def unused(folder: Path) -> Path:
     """Return a folder, or the first of this name with a number that has no files of a run, with a warning.
 
@@ -167,7 +160,7 @@ def unused(folder: Path) -> Path:
     'no such folder'
     """
     names = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
-    found = next(one for one in names if not taken(one))
+    found = next(one for one in names if not taken(one, NAMES))
     if found != folder:
         warnings.warn(f"{folder} has files of another run by now; this one goes to {found}", stacklevel=2)
     return found
