@@ -62,6 +62,20 @@ def test_dictionaries_of_arrow_are_categories_whatever_they_hold(metadata, tmp_p
     assert tabular.read(tmp_path / "t.parquet").table["a"].tolist()[:2] == ["x", "y"]
 
 
+INTERVALS = pd.arrays.IntervalArray.from_tuples([(0, 1), (1, 2), None])
+
+
+@pytest.mark.parametrize("words", [["x", "y", None], [1.5, 2.5, np.nan], INTERVALS])
+def test_what_is_missing_in_a_dictionary_is_missing(words):
+    places = np.array([0, 1, 2, 1] * 20)
+    first, second = (pa.DictionaryArray.from_arrays(one, pa.array(words)) for one in (places[:40], places[40:]))
+    table = pa.table({"a": pa.chunked_array([first, second]), "b": np.arange(80.0)})
+    plain = PLAIN.assign(a=pd.Series(words)[places].astype(str).where(places != 2).to_numpy())
+    model, same = (TabularRegressor(settings=QUICK, categorical=["a"]).fit(one, Y) for one in (table, plain))
+    assert model.model_.encoding == same.model_.encoding
+    np.testing.assert_array_equal(model.predict(table), same.predict(plain))
+
+
 def test_dictionaries_of_records_are_left_out():
     records = pa.DictionaryArray.from_arrays([0, 1, None, 1] * 20, pa.array([{"x": 1}, {"x": 2}]))
     table = pa.table({"c": records, "b": np.arange(80.0)})

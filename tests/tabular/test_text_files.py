@@ -41,6 +41,18 @@ def test_the_ruled_line_below_the_names_of_psql_is_left_out(tmp_path, header, ro
     assert "line 2 is ruled and is left out: '----+--------+-----'" in source.notes
 
 
+@pytest.mark.parametrize("header", [None, True])
+@pytest.mark.parametrize(("name", "rule"), [("id", "----"), ("x", "---")])
+def test_the_ruled_line_of_one_column_is_left_out_above_the_number_of_rows(tmp_path, header, name, rule):
+    path = tmp_path / "t.txt"
+    path.write_text("\n".join([f" {name} ", rule, "  1", "  2", "(2 rows)", ""]))
+    source = read(path, Reading(header=header))
+    assert source.table[name].tolist() == [1, 2]
+    assert f"line 2 is ruled and is left out: {rule!r}" in source.notes
+    path.write_text("\n".join([name, rule, "a", "b", ""]))
+    assert read(path, Reading(header=True)).table[name].tolist() == [rule, "a", "b"]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 @pytest.mark.parametrize("piece", [6, 8, 1 << 20])
 def test_lines_end_with_cr_lf_or_both(tmp_path, monkeypatch, end, piece):

@@ -26,7 +26,7 @@ FEWEST = 3  # rows that tell whether they have names of their own, or units abov
 RECORDS = 2000  # looked at
 LONGEST_UNIT = 12  # characters
 OF_UNITS = re.compile(r"(?<=[^\W\d_])\^?-?[1-9](?!\d)|10\^\d+|/10+")  # digits, as in km/h^2, 10^6 m3 and l/100km
-RULE = re.compile(r"-{3,}(\+-{3,})+")  # below the names that psql writes
+RULE = re.compile(r"-{3,}(\+-{3,})*")  # below the names that psql writes; without a + it may be a word
 NO_UNITS = frozenset(("inf", "infinity", "\\n", "true", "false"))
 # of columns beside those with units
 DESCRIPTIONS = frozenset(("text", "string", "name", "label", "category", "id", "code"))
@@ -88,12 +88,13 @@ class Layout:
     pointed: bool = False
 
 
-def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> Layout:
+def find_layout(sample: str, separators: Sequence[str], header: bool | None, *, footed: bool = False) -> Layout:
     """Return the layout of a file that begins with `sample`; of separators that fit equally well the first is taken.
 
     Without `header`, the first line with as many fields as most has the names, and lines before it that are blank,
     begin with # or have one field alone are left out; so is a line of units below it. If `header` is true, the first
-    line has the names, whatever it looks like; if it is false, the columns are called column1, column2, ...
+    line has the names, whatever it looks like; if it is false, the columns are called column1, column2, ... Of a file
+    that is `footed`, below whose rows their number stands as psql writes it, one column may be ruled, too.
 
     Examples
     --------
@@ -124,7 +125,7 @@ def find_layout(sample: str, separators: Sequence[str], header: bool | None) -> 
         fields[0] = fields[0].lstrip("# ") or fields[0]
     if rows and all(len(row.fields) == len(fields) + 1 and not row.fields[-1] for row in rows):
         fields.append("")
-    rows, left_out = _without_descriptions(fields, rows, header)
+    rows, left_out = _without_descriptions(fields, rows, header, footed=footed)
     notes += left_out
     quoted = all(sample.startswith('"', row.offset) for row in rows)
     if _has_row_names(fields, rows) and (quoted or separator != "," or not _has_decimal_commas(rows)):
@@ -213,10 +214,11 @@ def _left_out(record: Record) -> str:
 
 
 def _without_descriptions(
-    names: Sequence[str], rows: list[Record], header: bool | None
+    names: Sequence[str], rows: list[Record], header: bool | None, *, footed: bool = False
 ) -> tuple[list[Record], list[str]]:
     """Return rows without those below the names that say what columns hold, and notes of these."""
-    if rows and RULE.fullmatch("".join(rows[0].fields).strip()):
+    line = "".join(rows[0].fields).strip() if rows else ""
+    if RULE.fullmatch(line) and (footed or "+" in line):
         return rows[1:], [f"line {rows[0].line} is ruled and is left out: {_shown(rows[0].fields)}"]
     for count, row in enumerate(rows[:2], 1):  # of Qualtrics a line of questions and one of their identifiers
         if row.filled and all(field.strip().startswith('{"ImportId"') for field in row.fields if field.strip()):

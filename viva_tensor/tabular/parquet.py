@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from itertools import islice
+from operator import is_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,21 +42,37 @@ def data_frame(table: pa.Table, begin: int = 0) -> pd.DataFrame:
 
 
 def _hashable(table: pa.Table) -> pa.Table:
-    """Return a table without dictionaries of which pandas makes no categories: of intervals, say, or of records."""
+    """Return a table without dictionaries of which pandas makes no categories: of intervals, say, or with a null."""
     import pyarrow as pa
 
     for i, field in enumerate(table.schema):
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else pa.null()
+        if not pa.types.is_dictionary(field.type):
+            continue
+        kind, stored = field.type.value_type, table.column(i).chunks
+        parts = [_without_nulls(one) for one in stored]
         if isinstance(kind, pa.BaseExtensionType):  # whose labels are text
-            words = [pa.array(one.dictionary.to_pandas().astype(str)) for one in table.column(i).chunks]
-            indices = [one.indices for one in table.column(i).chunks]
+            words = [pa.array(one.dictionary.to_pandas().astype(str)) for one in parts]
+            indices = [one.indices for one in parts]
             parts = [pa.DictionaryArray.from_arrays(*pair) for pair in zip(indices, words, strict=True)]
         elif pa.types.is_nested(kind):
-            parts = [one.dictionary.take(one.indices) for one in table.column(i).chunks]
-        else:
+            parts = [one.dictionary.take(one.indices) for one in parts]
+        elif all(map(is_, parts, stored)):
             continue
         table = table.set_column(i, field.name, pa.chunked_array(parts)) if parts else table
     return table
+
+
+def _without_nulls(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Return a column whose dictionary has nothing that is missing: what pointed to that is missing itself."""
+    import pyarrow as pa
+
+    words = column.dictionary
+    present = ~words.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if present.all():
+        return column
+    places = pa.array(np.cumsum(present) - 1, mask=~present)
+    kept = words.take(pa.array(np.flatnonzero(present)))
+    return pa.DictionaryArray.from_arrays(places.take(column.indices), kept, ordered=column.type.ordered)
 
 
 def _with_known_types(table: pa.Table) -> pa.Table:

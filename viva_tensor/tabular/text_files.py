@@ -78,7 +78,7 @@ class TextFile:
         sample = self._sample()
         if not sample.strip():
             raise DataError(f"{path} is empty")
-        layout = find_layout(sample, separators, header)
+        layout = find_layout(sample, separators, header, footed=bool(footer))
         self.layout = replace(layout, notes=(*layout.notes, footer)) if footer else layout
         no_names = "rename one, or --no-header if the first line has values and no names"
         check_names(path, pd.Index(self.layout.names), "rename one" if header else no_names)
