@@ -215,9 +215,7 @@ def train_members(
     that are trained are returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
-    rows = features.prepared.split.given
-    classes = y if isinstance(target, Classes) else None
-    parts = parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, features))
+    parts = _parts(features, settings, members)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     begin, ends = perf_counter(), [0.0]
@@ -280,10 +278,7 @@ def first_cycles(
     KeyboardInterrupt
         On an interruption from the keyboard.
     """
-    first = candidates[0]
-    target, rows = first.prepared.target, first.prepared.split.given
-    classes = first.y if isinstance(target, Classes) else None
-    parts = parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, first))
+    parts = _parts(candidates[0], settings, members)
     with bar_of("comparing bins", len(candidates) * settings.epochs) as bar:
 
         def job(features: Features) -> Callable[[Sharing], Float32Array]:
@@ -299,6 +294,13 @@ def first_cycles(
     if results.interrupted:
         raise KeyboardInterrupt
     return list(results), parts[0]
+
+
+def _parts(features: Features, settings: Settings, members: Members) -> list[IndexArray]:
+    """Return the parts of the rows of a table, of which each network is trained without one."""
+    rows = features.prepared.split.given
+    classes = features.y if isinstance(features.prepared.target, Classes) else None
+    return parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, features))
 
 
 class _Member(NamedTuple):
