@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,17 @@ from viva_tensor import files, nn
 from viva_tensor.checkpoint.storage import packed_checksum
 from viva_tensor.checkpoint.weights import packed_weights
 from viva_tensor.kernels.arrays import Float32Array
-from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
-from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, kind_of, one_line, rows_of
+from viva_tensor.tabular.columns import Date
+from viva_tensor.tabular.data import DataError, IndexArray, Table, as_table, one_line, rows_of
 from viva_tensor.tabular.defaults import Preset
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.insight import Insight
-from viva_tensor.tabular.missing_words import drop_missing
-from viva_tensor.tabular.notation import (
-    PLAIN,
-    Dates,
-    Notation,
-    Numbers,
-    Times,
-    is_time,
-    notation_from_dict,
-    notation_to_dict,
-)
-from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
+from viva_tensor.tabular.origin import Origin
+from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
-from viva_tensor.tabular.typed_columns import decimals_told, times_as_hours, typed
-from viva_tensor.tabular.word_forms import is_plain
-from viva_tensor.tabular.words import Words
 from viva_tensor.train import Fit, Layers, Network, Settings
 
 MODEL = WEIGHTS, TREES, PREPROCESSING = "model.safetensors", "trees.safetensors", "preprocessing.json"
@@ -55,25 +42,6 @@ Scores = NumberScores | ClassScores
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What is kept of the table that a model was trained on, to read other tables like it.
-
-    Attributes
-    ----------
-    notations : mapping
-        How columns that are numbers or dates were written in the file, also of times that were no text there.
-    writing : Writing
-        What the user said about how values are written.
-    id : str, optional
-        The column that names the rows.
-    """
-
-    notations: Mapping[str, Notation] = field(default_factory=dict, hash=False)
-    writing: Writing = Writing()  # noqa: RUF009  # frozen
-    id: str | None = None
-
-
-@dataclass(frozen=True)
 class Model:
     """A trained network with everything needed to use it on new rows."""
 
@@ -81,7 +49,7 @@ class Model:
     encoding: Encoding
     layers: Layers
     activation: str
-    origin: Origin = Origin()
+    origin: Origin = Origin()  # noqa: RUF009  # frozen
     trees: Trees | None = None  # whose outputs are added to those of the network
 
     def forward(self) -> Callable[[Float32Array], Float32Array]:
@@ -99,8 +67,8 @@ class Model:
         return self.forward()(features)
 
     def expected(self, writing: Writing | None = None) -> Expected:
-        """Return what is known of the columns of other files; see :func:`expected_columns`."""
-        return expected_columns(self.encoding, self.origin, writing)
+        """Return what is known of the columns of other files; see :meth:`Origin.expected`."""
+        return self.origin.expected(self.encoding, writing)
 
     @property
     def known_columns(self) -> set[str]:
@@ -122,57 +90,28 @@ class Model:
             If the columns are not those of the training rows, or a value does not fit its column.
         """
         table = _whole(table)
-        encoded = self.encoding.encode(self._parsed(table))
+        encoded = self.encoding.encode(self._read(table))
         decoded = self.target.decode(self.outputs(encoded))
         return name_rows(decoded, np.arange(len(table)), table, self.origin.id)
 
     def unfamiliar(self, table: Any) -> tuple[str, ...]:
         """Describe values unlike those of the training rows, a line for each column that has some."""
-        return self.encoding.unfamiliar(self._parsed(_whole(table)))
+        return self.encoding.unfamiliar(self._read(_whole(table)))
 
     def other_clocks(self, table: Any) -> tuple[str, ...]:
         """Describe dates that have an offset from UTC where those of the training rows had none, or the other way."""
         dates = [one for one in self.encoding.columns if isinstance(one, Date)]
         if not dates:
             return ()
-        parsed = self._parsed(_whole(table)[[one.name for one in dates]])
+        parsed = self._read(_whole(table)[[one.name for one in dates]])
         return tuple(filter(None, (one.other_clock(parsed[one.name]) for one in dates)))
 
     def unused(self, table: Any) -> list[str]:
         """Return the columns of a table that the model does not know."""
         return [name for name in as_table(table).columns if name not in self.known_columns]
 
-    def _parsed(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table whose columns of text are numbers, booleans and dates where the model wants them.
-
-        Words that meant a missing value in training do here, too; categories are found by their labels as they are.
-        """
-        words, writing = self.origin.writing.missing, Writing(missing=self.origin.writing.missing)
-        measured = [one for one in self.encoding.columns if isinstance(one, Numeric | Date)]
-        told = decimals_told(self.origin.notations.values())
-        known = self.expected()
-        usual = {one.name: overruled(_usual(one, table, told), writing) for one in measured}
-        notations = usual | {name: one for name, one in known.notations.items() if name in usual}
-        expected = Expected(notations=notations, only=[*notations], timeless=known.timeless)
-        table = table.copy(deep=False)
-        for one in measured:
-            if (
-                isinstance(one, Numeric)
-                and one.may_be_boolean
-                and one.name in table
-                and kind_of(table[one.name]) == "text"
-            ):
-                table[one.name] = truths_of(table[one.name], words)
-        try:
-            parsed = typed(table, writing, expected).table
-        except DataError as error:
-            if "--date-format" not in str(error):
-                raise
-            raise DataError(f"{error} (of a data frame: pandas.to_datetime(column, format=...))") from error
-        others = {one.name for one in self.encoding.columns} - usual.keys()
-        times_as_hours(parsed, Expected(text=others, only=others))  # which there are words for, as in training
-        drop_missing(parsed, words, Expected(only=others))
-        return parsed
+    def _read(self, table: pd.DataFrame) -> pd.DataFrame:
+        return self.origin.read(self.encoding, table)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write the model to a folder, and return the paths of its files.
@@ -206,7 +145,7 @@ class Model:
             "target": target_to_dict(self.target),
             "activation": self.activation,
             "features": self.encoding.to_dict(),
-            "origin": _origin_to_dict(self.origin),
+            "origin": self.origin.to_dict(),
             "weights": packed_checksum(contents[WEIGHTS]),  # shows whether both files are of one run
         }
         if self.trees is not None:
@@ -266,53 +205,10 @@ def check_own(folder: Path, names: Iterable[str], hint: str) -> None:
         raise DataError(f"cannot save to {folder}: it holds {found.name}, and no model that it is of; {hint}")
 
 
-def _usual(column: Numeric | Date, table: pd.DataFrame, told: Collection[str]) -> Notation:
-    """Return how text of a column is read whose notation training did not need: as a reader of files would.
-
-    `told` are what the notations of other columns have before decimals.
-    """
-    if isinstance(column, Date):
-        return Dates()
-    if column.name not in table or kind_of(table[column.name]) != "text":
-        return PLAIN
-    words = Words(table[column.name])
-    times, others = (int(words.rows[list(map(fits, words.words))].sum()) for fits in (is_time, is_plain))
-    if times and times >= NEARLY_ALL * (times + others) and column.may_be_times:
-        return Times()
-    grouped = Numbers(",", ".")  # 1.234 is a thousand and more where others have commas before decimals
-    fit = told == {","} and all(grouped.value(word) is not None for word in np.array(words.words)[~words.absent])
-    return grouped if fit else PLAIN
-
-
 def _whole(table: Any) -> pd.DataFrame:
     """Return all rows of a table; a reader can be asked for them once, and not for their number."""
     found = as_table(table)
     return rows_of(found, 0, len(found))
-
-
-def expected_columns(encoding: Encoding, origin: Origin, writing: Writing | None = None) -> Expected:
-    """Return what is known of the columns of other files; `writing` overrules how values were written in training.
-
-    Only the columns that are encoded, and that which names rows, must hold what they held there.
-    """
-    text = [column.name for column in encoding.columns if isinstance(column, Categorical)]
-    dates = [column.name for column in encoding.columns if isinstance(column, Date)]
-    said = (writing or Writing()).or_else(Writing(missing=origin.writing.missing))
-    of_numbers = [column for column in encoding.columns if isinstance(column, Numeric)]
-    durations = {column.name: Times() for column in of_numbers if column.durations}  # of frames, which have no notation
-    written = {name: overruled(one, said) for name, one in (durations | {**origin.notations}).items()}
-    timeless = [one.name for one in of_numbers if not (one.may_be_times or isinstance(written.get(one.name), Times))]
-    named = [origin.id] if origin.id else []
-    only = [*(column.name for column in encoding.columns), *named]
-    return Expected(
-        text=[*text, *named],
-        numbers=[column.name for column in of_numbers],
-        notations=written,
-        only=only,
-        names=named,
-        dates=dates,
-        timeless=timeless,
-    )
 
 
 class _MixedRuns(DataError):
@@ -363,7 +259,7 @@ def _load(folder: Path) -> Model:
             f"{folder / PREPROCESSING} is not as it was written: train anew, or, if it was changed on purpose, remove "
             'its entry "checksum"'
         )
-    origin = _origin_from_dict(preprocessing.get("origin"))
+    origin = Origin.from_dict(preprocessing.get("origin"))
     trees = _trees(folder / TREES, preprocessing["trees"], features, outputs) if "trees" in preprocessing else None
     return Model(target, encoding, layers, preprocessing["activation"], origin, trees)
 
@@ -402,24 +298,6 @@ def _trees(path: Path, checksum: Any, features: int, outputs: int) -> Trees:
             f"wants {features} and {outputs}"
         )
     return trees
-
-
-def _origin_to_dict(origin: Origin) -> dict[str, Any]:
-    notations = {name: notation_to_dict(notation) for name, notation in origin.notations.items()}
-    return {"notations": notations, "writing": asdict(origin.writing), "id": origin.id}
-
-
-def _origin_from_dict(record: Any) -> Origin:
-    if record is None:  # a model of a version that kept nothing of it
-        return Origin()
-    try:
-        notations = {str(name): notation_from_dict(one) for name, one in record["notations"].items()}
-        writing = record["writing"]
-        missing = tuple(map(str, writing["missing"]))
-        said = {name: str(writing[name]) for name in ("decimal", "thousands", "date_format")}
-        return Origin(notations, Writing(missing, **said), None if record["id"] is None else str(record["id"]))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise DataError(f"not the description of a table: {one_line(error)}") from error
 
 
 def name_rows(predicted: pd.DataFrame, rows: IndexArray, table: Table, id: str | None) -> pd.DataFrame:

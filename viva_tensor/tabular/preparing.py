@@ -32,7 +32,7 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.losses import Aim, loss_of
 from viva_tensor.tabular.missing_words import without_marks
-from viva_tensor.tabular.model import Origin
+from viva_tensor.tabular.origin import Origin
 from viva_tensor.tabular.reading import Source, totals
 from viva_tensor.tabular.recognition import Writing
 from viva_tensor.tabular.suggestions import suggestions

@@ -23,7 +23,6 @@ from viva_tensor.tabular.data import DataError, IndexArray, labels_of, number_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import index_among
 from viva_tensor.tabular.missing_words import is_mark, marks_are_missing
-from viva_tensor.tabular.model import expected_columns
 from viva_tensor.tabular.packed import in_pieces
 from viva_tensor.tabular.packing import Packing, Records
 from viva_tensor.tabular.preparing import Prepared
@@ -146,7 +145,7 @@ def _append(file: BufferedRandom, content: npt.NDArray[np.uint8], folder: str | 
 def _expected(prepared: Prepared) -> Expected:
     """Return what other rows of the same file must hold."""
     target = prepared.target
-    known = expected_columns(prepared.encoding, prepared.origin)
+    known = prepared.origin.expected(prepared.encoding)
     text = [target.name] if isinstance(target, Classes) else []
     numbers = [] if isinstance(target, Classes) else [target.name]
     return Expected(

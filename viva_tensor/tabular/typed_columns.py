@@ -135,6 +135,10 @@ def _mixed_columns(table: pd.DataFrame, expected: Expected) -> list[str]:
     return [name for name in mixed if not table[name].dropna().map(lambda value: isinstance(value, str | float)).all()]
 
 
+class OtherDates(DataError):
+    """Dates that are not written as expected; the message says by which option of the command line they are read."""
+
+
 def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
     """Return text parsed in its notation; where dates are written otherwise the error tells the format to name."""
     try:
@@ -146,7 +150,7 @@ def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> p
         hint = date_hint(Words(column, notation.missing), replace(writing, date_format=""))
         if not hint or repr(notation.format) in hint:
             raise
-        raise DataError(f"{error}; {hint}") from error
+        raise OtherDates(f"{error}; {hint}") from error
 
 
 def times_as_hours(table: pd.DataFrame, expected: Expected) -> list[str]:
