@@ -23,9 +23,8 @@ from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.losses import row_losses
 from viva_tensor.tabular.members import Joined, Members, Trained, train_members
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.parts import all_but, copies_among, parts_of
+from viva_tensor.tabular.parts import all_but, parts_of_table
 from viva_tensor.tabular.progress import counted
-from viva_tensor.tabular.targets import Classes
 from viva_tensor.tabular.trees import Trees, sum_of
 from viva_tensor.train import Fit, Settings
 
@@ -194,8 +193,7 @@ def _grown(features: Features, best: Best, until: float) -> tuple[list[Trees], F
     """
     prepared, y = features.prepared, features.y
     target, none = prepared.target, (list[Trees](), np.zeros(0))
-    rows, classes = prepared.split.given, y if isinstance(target, Classes) else None
-    parts = parts_of(rows, best.shares, best.seed, classes, copies_among(rows, features))
+    parts = parts_of_table(features, best.shares, best.seed)
     if not boosting.can_grow(target):
         return none
     others = [all_but(parts, number) for number in range(len(parts))]

@@ -24,7 +24,7 @@ from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
 from viva_tensor.tabular.losses import absent_of
 from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.parts import all_but, copies_among, parts_of
+from viva_tensor.tabular.parts import all_but, parts_of_table
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
 from viva_tensor.tabular.targets import Classes
@@ -215,7 +215,7 @@ def train_members(
     that are trained are returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
-    parts = _parts(features, settings, members)
+    parts = parts_of_table(features, members.shares, settings.seed)
     effects = CrossFitting(features, parts)
     epochs = settings.epochs * (2**members.cycles - 1)  # of one network, at most
     begin, ends = perf_counter(), [0.0]
@@ -278,7 +278,7 @@ def first_cycles(
     KeyboardInterrupt
         On an interruption from the keyboard.
     """
-    parts = _parts(candidates[0], settings, members)
+    parts = parts_of_table(candidates[0], members.shares, settings.seed)
     with bar_of("comparing bins", len(candidates) * settings.epochs) as bar:
 
         def job(features: Features) -> Callable[[Sharing], Float32Array]:
@@ -294,13 +294,6 @@ def first_cycles(
     if results.interrupted:
         raise KeyboardInterrupt
     return list(results), parts[0]
-
-
-def _parts(features: Features, settings: Settings, members: Members) -> list[IndexArray]:
-    """Return the parts of the rows of a table, of which each network is trained without one."""
-    rows = features.prepared.split.given
-    classes = features.y if isinstance(features.prepared.target, Classes) else None
-    return parts_of(rows, members.shares, settings.seed, classes, copies_among(rows, features))
 
 
 class _Member(NamedTuple):

@@ -12,10 +12,23 @@ from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.packed import in_blocks
+from viva_tensor.tabular.targets import Classes
 
 LEAST_KINDS = 150  # of rows; of fewer a part would tell too little
 KINDS_OF_PART = 5  # at least, in the mean
 FEW_COPIES = 0.01  # of the rows; of fewer, what networks are judged by says the same with them or without
+
+
+def parts_of_table(features: Features, count: int, seed: int) -> list[IndexArray]:
+    """Return the training and validation rows of a table in parts, as :func:`parts_of` does, copies together.
+
+    Examples
+    --------
+    See :class:`viva_tensor.tabular.members.Members`, each network of which is trained without one of them.
+    """
+    rows = features.prepared.split.given
+    classes = features.y if isinstance(features.prepared.target, Classes) else None
+    return parts_of(rows, count, seed, classes, copies_among(rows, features))
 
 
 def copies_among(rows: IndexArray, features: Features) -> IndexArray | None:
