@@ -167,9 +167,10 @@ def test_masked_cells_are_missing_ones():
     np.testing.assert_array_equal(masked.predict(values), absent.predict(values))
 
 
-def test_masked_targets_are_refused():
+@pytest.mark.parametrize("weights", [None, np.ones(9)])
+def test_masked_targets_are_refused(weights):
     with pytest.raises(ValueError, match="y is masked; leave rows without a target out"):
-        TabularRegressor(settings=QUICK).fit(np.ones((9, 1)), np.ma.masked_less(np.arange(9), 3))
+        TabularRegressor(settings=QUICK).fit(np.ones((9, 1)), np.ma.masked_less(np.arange(9), 3), weights)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from viva_tensor.sklearn.callbacks import CallbackSupportMixin, Watch, with_call
 from viva_tensor.sklearn.forward import outputs
 from viva_tensor.sklearn.parameters import CONSTRAINTS, check_parameters, hidden_widths, is_stochastic
 from viva_tensor.sklearn.quasi_newton import fit_lbfgs, lent_objective
-from viva_tensor.sklearn.refusals import as_before_if_refused, check_of_numpy
+from viva_tensor.sklearn.refusals import as_before_if_refused, check_no_mask, check_of_numpy
 from viva_tensor.sklearn.rows import Rows
 from viva_tensor.sklearn.stochastic import begin_stochastic, prepare_stochastic
 
@@ -156,6 +156,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
         incremental = operation == "partial_fit"
         check_parameters(self, operation)
         check_of_numpy(operation, X=X, y=y)
+        check_no_mask(operation, X=X, y=y, sample_weight=sample_weight)
         hidden = hidden_widths(self, operation)
         if incremental and self.early_stopping:
             reason = "partial_fit does not support early_stopping=True"
@@ -212,6 +213,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
             raise InvalidValue(got, operation="fit", hint="give a tuple")
         X, y, *weight = given
         check_of_numpy("fit", X=X, y=y)
+        check_no_mask("fit", X=X, y=y, sample_weight=weight[0] if weight else None)
         numeric = not isinstance(self, ClassifierMixin)
         X, y = validate_data(
             self, X, y, accept_sparse="csr", dtype=FLOATS, order="C", multi_output=True, y_numeric=numeric, reset=False
@@ -268,6 +270,7 @@ class MLP(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]  # scikit-
                     return X
         check_is_fitted(self)
         check_of_numpy("predict", X=X)
+        check_no_mask("predict", X=X)
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def __sklearn_tags__(self) -> Any:

@@ -72,6 +72,22 @@ def check_of_numpy(operation: str, **given: Any) -> None:
             raise InvalidValue(f"{got}, wanted an array of NumPy", operation=operation, hint=hint)
 
 
+def check_no_mask(operation: str, **given: Any) -> None:
+    """Raise if values are masked, which scikit-learn's checks would take for those below the mask.
+
+    Examples
+    --------
+    >>> check_no_mask("fit", X=np.ma.masked_array([1.0, 2.0], mask=False))
+    >>> check_no_mask("fit", X=np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+    Traceback (most recent call last):
+    viva_tensor.error.InvalidValue: fit: X is masked, and its mask would be lost; leave these rows out, or fill it ...
+    """
+    for name, array in given.items():
+        if np.ma.is_masked(array):
+            hint = "leave these rows out, or fill it with .filled()"
+            raise InvalidValue(f"{name} is masked, and its mask would be lost", operation=operation, hint=hint)
+
+
 def check_no_times(y: Any) -> None:
     """Raise if targets that are to be numbers are dates or durations: they would be learned in units of their memory.
 

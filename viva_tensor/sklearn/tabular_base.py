@@ -110,7 +110,7 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             if not kept.any():
                 hint = "Sample weights must contain at least one non-zero number"
                 raise InvalidValue("sample_weight is zero in all rows", operation="fit", hint=hint)
-            y_all = np.asarray(y_kept)
+            y_all = np.asanyarray(y_kept)  # a mask is kept, to be refused where it counts
             table, weights, y_kept, others = table[kept], weights[kept], y_all[kept], y_all[~kept]
         column = self._targets(y_kept, others)
         check_consistent_length(table, column)
