@@ -134,15 +134,16 @@ def test_not_fitted(wine):
 def test_masks_are_not_lost(name, operation, rng):
     given = {"X": rng.normal(size=(20, 2)), "y": rng.normal(size=20), "sample_weight": np.ones(20)}
     masked = {**given, name: np.ma.masked_where(np.ones_like(given[name]) > 0, given[name])}
-    model = MLPRegressor(**SHORT | {"early_stopping": operation == "validation_data"})
-    told = f"{'fit' if operation == 'validation_data' else operation}: {name} is masked, and its mask would be lost"
-    with pytest.raises(InvalidValue, match=told):
-        if operation == "validation_data":
-            model.fit(given["X"], given["y"], validation_data=tuple(masked.values()))
-        elif operation == "partial_fit":
-            model.partial_fit(masked["X"], masked["y"], masked["sample_weight"])
-        else:
-            model.fit(**masked)
-    if name == "X":
-        with pytest.raises(InvalidValue, match="predict: X is masked"):
-            MLPRegressor(max_iter=1, tol=0).partial_fit(given["X"], given["y"]).predict(masked["X"])
+    model = MLPRegressor(**SHORT)
+    if operation == "validation_data":
+        model.set_params(early_stopping=True)
+        operation, masked = "fit", {**given, "validation_data": tuple(masked.values())}
+    with pytest.raises(InvalidValue, match=f"{operation}: {name} is masked, and its mask would be lost"):
+        getattr(model, operation)(**masked)
+
+
+def test_masks_are_not_lost_in_predictions(rng):
+    x = rng.normal(size=(20, 2))
+    model = MLPRegressor(max_iter=1, tol=0).partial_fit(x, x[:, 0])
+    with pytest.raises(InvalidValue, match="predict: X is masked"):
+        model.predict(np.ma.masked_less(x, 0))
