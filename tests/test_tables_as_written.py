@@ -227,9 +227,14 @@ def test_comments_units_and_another_encoding(folder, plane):
 def test_xlsx(folder, plane, tmp_path):
     plane = plane.astype({"x": object})
     plane.loc[4, "x"] = "n/a"
-    plane.to_excel(tmp_path / "t.xlsx", index=False)
-    assert folder.train("t.xlsx", "y")["r2"] > 0.98
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        pd.DataFrame({"said": ["of May"]}).to_excel(book, sheet_name="notes", index=False)
+        plane.to_excel(book, sheet_name="sales", index=False)
+    said = "columns are: said; read: the sheet 'notes'; not 'sales' (--sheet names another)"
+    assert said in folder.refused("t.xlsx", "y")
+    assert folder.train("t.xlsx", "y", "--sheet", "sales")["r2"] > 0.98
     assert "x: numbers, missing where they say 'n/a' (1)" in folder.said
+    assert len(folder.predict("t.xlsx", "--sheet", "sales")[0]) == len(plane)
 
 
 def test_codes_that_begin_with_a_zero_are_text_and_kept(folder, plane):
@@ -284,6 +289,7 @@ def test_options_for_text_are_refused_for_files_that_say_themselves(folder, plan
     plane.to_parquet(tmp_path / "t.parquet")
     for flags in (["--encoding", "latin-1"], ["--sep", ";"], ["--no-header"]):
         assert "says itself how it is written" in folder.refused("t.parquet", "y", *flags)
+    assert "t.parquet has no sheets; the option --sheet is for .xlsx" in folder.refused("t.parquet", "y", "--sheet", 1)
 
 
 def test_infinite_values_are_counted_and_shown(folder, plane):

@@ -195,7 +195,9 @@ def repeating(arguments: Sequence[str]) -> str:
     "half of what is free]",
 )
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
-@click.option("--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results.")
+@click.option(
+    "-o", "--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results."
+)
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
 @click.option("--force", is_flag=True, help="Replace a run, its checkpoint, or files of the same names.")
 @click.option(

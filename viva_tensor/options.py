@@ -152,6 +152,11 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--header/--no-header", default=None, help="Whether the first line has names.  [default: found]"
             ),
+            click.option(
+                "--sheet",
+                metavar="TITLE",
+                help="Sheet of a workbook.  [default: first that is shown, not empty]",
+            ),
         )
     ):
         command = option(command)
@@ -169,9 +174,10 @@ def check_dates(date_format: str | None) -> None:
 def reading_of(said: dict[str, Any]) -> Reading:
     """Return how to read a file from the options of `reading_options`, which are taken out of all options."""
     separator, encoding, header = said.pop("sep"), said.pop("encoding"), said.pop("header")
+    sheet = said.pop("sheet") or ""
     check_dates(said["date_format"])
     writing = Writing(**{name: said.pop(name) or usual for name, usual in dataclasses.asdict(Writing()).items()})
-    return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing)
+    return Reading({"\\t": "\t", "tab": "\t"}.get(separator, separator) or "", encoding or "", header, writing, sheet)
 
 
 def of_one(context: click.Context) -> list[str]:

@@ -95,7 +95,7 @@ def test_no_header(reader):
     source = reader(content, Reading(header=False))
     assert list(source.table.columns) == ["column1", "column2"]
     assert rows(source) == [[5.1, "a"], [4.9, "b"]]
-    assert reader(content).doubt == "5.1"
+    assert reader(content).doubt == "'5.1' looks like a value: if there is no line of names, --no-header"
     assert reader("x,2019\n1,2\n", Reading(header=True)).doubt == ""
 
 

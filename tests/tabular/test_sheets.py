@@ -86,7 +86,14 @@ def test_the_first_sheet_that_is_shown_is_read(tmp_path):
     book.save(tmp_path / "t.xlsx")
     source = read(tmp_path / "t.xlsx")
     assert source.table["a"].tolist() == ["sales", "sales"]
-    assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes'",)
+    assert source.notes == ("read: the sheet 'sales'; not 'old', 'notes' (--sheet names another)",)
+    for name in ("old", "notes"):
+        source = read(tmp_path / "t.xlsx", Reading(sheet=name))
+        assert (source.table["a"].tolist(), source.notes, source.doubt) == ([name, name], (), "")
+    with pytest.raises(DataError, match=r"t\.xlsx has no sheet 'Notes'; its sheets are 'old', 'sales', 'notes'$"):
+        read(tmp_path / "t.xlsx", Reading(sheet="Notes"))
+    with pytest.raises(DataError, match=r"columns are: a; read: the sheet 'sales'; not 'old', 'notes' \(--sheet names"):
+        tabular.fit(read(tmp_path / "t.xlsx"), "b", Settings())
 
 
 def test_blank_sheets_are_passed_over(tmp_path):
@@ -100,11 +107,26 @@ def test_blank_sheets_are_passed_over(tmp_path):
     book.save(tmp_path / "t.xlsx")
     source = read(tmp_path / "t.xlsx")
     assert source.table["b"].tolist() == [2]
-    assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled'",)
+    assert source.notes == ("read: the sheet 'sales'; not 'Sheet', 'old', 'styled' (--sheet names another)",)
     del book["sales"]
     book.save(tmp_path / "t.xlsx")
-    with pytest.raises(DataError, match=r"t\.xlsx: its visible sheets are empty \('Sheet', 'styled'\); unhide"):
+    with pytest.raises(DataError, match=r"t\.xlsx: no cell has a value in what was read \('Sheet', 'styled'\); name"):
         read(tmp_path / "t.xlsx")
+
+
+def test_merged_cells_have_their_value_in_each_row(tmp_path):
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["Sales"], [], ["region", "n", "x"], ["north", 1, "a"], [None, 2], [None, 3, "b"], ["south", 4, None]):
+        sheet.append(row)
+    for place in ("A1:C2", "A4:A6", "B7:C7", "C4:C5", "A9:A12", "E4:E5"):  # titles, a region, some without rows
+        sheet.merge_cells(place)
+    book.save(tmp_path / "t.xlsx")
+    source = read(tmp_path / "t.xlsx")
+    assert source.table["region"].tolist() == ["north"] * 3 + ["south"]
+    assert source.table["n"].tolist() == [1, 2, 3, 4]
+    assert source.table["x"].astype(object).where(source.table["x"].notna(), None).tolist() == ["a", "a", "b", None]
+    assert source.notes[-1] == "region (2), x (1): cells below the first of merged ones have its value"
 
 
 def test_workbooks_that_cannot_be_read_are_refused_in_words(sheet, tmp_path):
@@ -131,7 +153,7 @@ def test_a_sheet_may_have_no_names(sheet):
     book = openpyxl.load_workbook(path)
     book.active["A1"] = 5.1
     book.save(path)
-    assert read(path).doubt == "5.1"
+    assert read(path).doubt == "'5.1' looks like a value: if there is no line of names, --no-header"
     assert read(path, Reading(header=True)).doubt == ""
     source = read(path, Reading(header=False))
     assert list(source.table.columns) == ["column1", "column2"]

@@ -201,9 +201,7 @@ def prepare(
     except DataError as error:
         if not source.doubt:
             raise
-        raise DataError(
-            f"{error}; {source.doubt!r} looks like a value: if there is no line of names, --no-header"
-        ) from None
+        raise DataError(f"{error}; {source.doubt}") from None
     _check_roles(table, task)
     column = table[task.target]
     found = target_kind(table, task.target)

@@ -24,7 +24,7 @@ from viva_tensor.tabular.layout import SEPARATORS, UNNAMED, is_value
 from viva_tensor.tabular.notation import Notation, is_time
 from viva_tensor.tabular.parquet import ParquetRows, clocks_of, data_frame
 from viva_tensor.tabular.recognition import Writing
-from viva_tensor.tabular.sheets import Sheet, first_sheet
+from viva_tensor.tabular.sheets import Sheet, read_sheet
 from viva_tensor.tabular.stored_text import judged, parsed, with_sets
 from viva_tensor.tabular.text_files import COMPRESSED, TextFile, last_rows, opened
 from viva_tensor.tabular.typed_columns import Shown, Typed, digit_dates, has_decimal_commas, typed, typed_again
@@ -49,12 +49,15 @@ class Reading:
         Whether the first line of a text file or sheet has the names of the columns.
     writing : Writing
         How values are written.
+    sheet : str
+        Title of the sheet of a workbook; without it, the first that is shown and not blank.
     """
 
     separator: str = ""
     encoding: str = ""
     header: bool | None = None
     writing: Writing = field(default_factory=Writing)
+    sheet: str = ""
 
     def __post_init__(self) -> None:
         if len(self.separator) > 1 or self.separator in ('"', "\n", "\r"):
@@ -75,7 +78,7 @@ class Source(NamedTuple):
         The notation of each column that was text in the file and is numbers or dates in the table, or held times.
     notes : tuple of str
     doubt : str
-        A name that looks like a value, if the file may lack a header.
+        Why a column may not be found, if the file may lack a line of names or has other sheets, and what to say then.
     """
 
     table: Table
@@ -143,7 +146,8 @@ def read(
             check_names(path, sheet.table.columns)
             below = totals(sheet.table, reading.writing.missing)
             found = _recognised(sheet.table, reading.writing, expected, Shown(clocks=sheet.clocks))
-            source = Source(found.table, found.notations, (*sheet.notes, *found.notes, *below), sheet.doubt)
+            doubt = sheet.others or _doubt(sheet.doubt)
+            source = Source(found.table, found.notations, (*sheet.notes, *found.notes, *below), doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
         raise DataError(f"{path} has no rows")
@@ -231,7 +235,9 @@ def reading_errors(path: Path) -> Iterator[str]:
 def _sheet(path: Path, kind: str, reading: Reading, expected: Expected) -> Sheet:
     """Return the table of a file that knows what its columns hold."""
     if kind != "feather":
-        return first_sheet(path, expected, reading.header) if kind == "xlsx" else Sheet(JSON[kind](path, expected))
+        if kind == "xlsx":
+            return read_sheet(path, expected, reading.sheet, reading.header)
+        return Sheet(JSON[kind](path, expected))
     import pyarrow.feather
 
     table = pyarrow.feather.read_table(path)
@@ -288,7 +294,7 @@ def read_columns(file: TextFile, reading: Reading, expected: Expected) -> Source
         again, _ = file.read(doubles, point)
         found = typed_again(found, file.numbered(data_frame(again.select(doubles))), reading.writing)
     notes = (*file.layout.notes, *notes, *found.notes, *below)
-    return Source(found.table, found.notations, notes, file.layout.doubt)
+    return Source(found.table, found.notations, notes, _doubt(file.layout.doubt))
 
 
 def _strings(file: TextFile, expected: Expected) -> list[str]:
@@ -313,6 +319,10 @@ def _recognised(table: pd.DataFrame, writing: Writing, expected: Expected, shown
         ) from error
 
 
+def _doubt(name: str) -> str:
+    return f"{name!r} looks like a value: if there is no line of names, --no-header" if name else ""
+
+
 def check_reading(path: Path, way: Reading) -> None:
     """Raise if something is said about how a file is written that says so itself.
 
@@ -321,7 +331,9 @@ def check_reading(path: Path, way: Reading) -> None:
     DataError
     """
     kind = check_file(path)
-    text = replace(way, writing=Writing(), header=None if kind == "xlsx" else way.header)
+    if way.sheet and kind != "xlsx":
+        raise DataError(f"{path} has no sheets; the option --sheet is for .xlsx")
+    text = replace(way, writing=Writing(), sheet="", header=None if kind == "xlsx" else way.header)
     if kind not in TEXT and text != Reading():
         raise DataError(
             f"{path} says itself how it is written; options such as --sep and --encoding are for text files"

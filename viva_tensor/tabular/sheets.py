@@ -21,8 +21,8 @@ from viva_tensor.tabular.words import BoolArray
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # what files of old Office programs and encrypted ones begin with
 DAY_0 = datetime(1899, 12, 31)  # as which openpyxl has 0 days
 FIRST_DATE = datetime(1900, 3, 1)  # beside times and durations, earlier ones are such, too
-FORMULA = re.compile(rb"[<:]f[ >/]")  # in the XML of a sheet
-PIECE = 1 << 20  # bytes
+FORMULA, MERGED = re.compile(rb"[<:]f[ >/]"), re.compile(rb"[<:]mergeCell[ /]")  # in the XML of a sheet
+PIECE, LONGEST = 1 << 20, 12  # bytes read at once, and of a mark at most
 TITLES = 100  # rows of a sheet among which the names of its columns are looked for
 
 
@@ -34,6 +34,8 @@ class Sheet(NamedTuple):
     table : DataFrame
     notes : tuple of str
     doubt : str
+    others : str
+        Which sheet was read, and which not, if that was not said.
     clocks : list of str
         Columns of times of day that are hours in the table.
     """
@@ -41,14 +43,21 @@ class Sheet(NamedTuple):
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
     doubt: str = ""
+    others: str = ""
     clocks: Sequence[str] = ()
 
 
-def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> Sheet:
-    """Return the first sheet of a workbook that is shown and not blank, with notes of other sheets and rows left out.
+def read_sheet(path: Path, expected: Expected, title: str = "", header: bool | None = None) -> Sheet:
+    """Return the sheet of a workbook with a title, or the first that is shown and not blank.
 
-    Without `header`, it is found out whether and where a row has the names of the columns. A column with a cell of
-    text holds its cells as they are, so that it is recognised as those of text files are.
+    With it come notes of other sheets, of rows left out, and of cells below the first of merged ones, which have its
+    value in each row. Without `header`, it is found out whether and where a row has the names of the columns. A column
+    with a cell of text holds its cells as they are, so that it is recognised as those of text files are.
+
+    Raises
+    ------
+    DataError
+        If there is no such sheet, or none with values.
 
     Examples
     --------
@@ -57,18 +66,23 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     ...     path = Path(folder) / "table.xlsx"
     ...     rows = [["Sales of May", None], ["day", "zip"], [1, "01067"]]
     ...     pd.DataFrame(rows).to_excel(path, index=False, header=False)
-    ...     first_sheet(path, Expected())
+    ...     read_sheet(path, Expected())
     Sheet(table=   day    zip
-    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='', clocks=())
+    0    1  01067, notes=("line 1 is no row and left out: 'Sales of May'",), doubt='', others='', clocks=())
     """
     with _workbook(path) as book:
         sheets = book.book.worksheets  # without those of a chart alone
-        shown = [sheet.title for sheet in sheets if sheet.sheet_state == "visible"] or [sheets[0].title]
+        titles = [sheet.title for sheet in sheets]
+        if title and title not in titles:
+            raise DataError(f"{path} has no sheet {title!r}; its sheets are {', '.join(map(repr, titles))}")
+        shown = [title] if title else [one.title for one in sheets if one.sheet_state == "visible"] or titles[:1]
         first, cells = _first_with_cells(book, shown)
-        others = [repr(sheet.title) for sheet in sheets if sheet.title != first]
+    left = [] if title else [repr(one) for one in titles if one != first]
+    others = f"read: the sheet {first!r}; not {', '.join(left)} (--sheet names another)" if left else ""
     found = find_names(_words(cells[:TITLES]), header)
     check_names(path, pd.Index(found.names))
     rows = cells[found.row :].reset_index(drop=True)
+    filled = _fill_merged(path, first, rows, found.row)
     columns = {name: rows[i] for i, name in enumerate(found.names) if name != f"{UNNAMED}{i}" or rows[i].notna().any()}
     gaps = {i: name for i, name in enumerate(found.names) if name in columns and rows[i].isna().any()}
     formulas = _formulas(path, first, gaps, rows, found.row) if gaps else []
@@ -76,8 +90,10 @@ def first_sheet(path: Path, expected: Expected, header: bool | None = None) -> S
     table = pd.DataFrame(
         {name: _held(column, text=name in expected.text) for name, column in columns.items()}, index=rows.index
     )
-    which = [f"read: the sheet {first!r}; not {', '.join(others)}"] if others else []
-    return Sheet(table, (*which, *found.notes, *formulas, *zeros), found.doubt)
+    merged = [f"{name} ({filled[i]:,})" for i, name in enumerate(found.names) if filled[i]]
+    merges = [f"{', '.join(merged)}: cells below the first of merged ones have its value"] if merged else []
+    which = [others] if others else []
+    return Sheet(table, (*which, *found.notes, *merges, *formulas, *zeros), found.doubt, others)
 
 
 def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, pd.DataFrame]:
@@ -87,12 +103,29 @@ def _first_with_cells(book: pd.ExcelFile, titles: Sequence[str]) -> tuple[str, p
         if cells.notna().any(axis=None):
             return title, cells
     shown = ", ".join(map(repr, titles))
-    raise DataError(f"its visible sheets are empty ({shown}); unhide the one with the table")
+    raise DataError(f"no cell has a value in what was read ({shown}); name the sheet with the table: --sheet TITLE")
+
+
+def _fill_merged(path: Path, sheet: str, rows: pd.DataFrame, before: int) -> list[int]:
+    """Give cells that were merged over several rows the value of the first, and return how many of each column."""
+    counts = [0] * rows.shape[1]
+    if not _has(MERGED, path):
+        return counts
+    with _workbook(path, read_only=False) as book:  # which alone tells them
+        merged = [one.bounds for one in book.book[sheet].merged_cells.ranges]
+    for column, first, _, last in merged:
+        inside = before < first <= before + len(rows) and column <= rows.shape[1]  # counted from 1
+        if inside and last > first:
+            place = slice(first - before - 1, last - before)
+            below = rows.iloc[place, column - 1]
+            counts[column - 1] += int(below.isna().sum()) if pd.notna(below.iloc[0]) else 0
+            rows.iloc[place, column - 1] = below.iloc[0]
+    return counts
 
 
 def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataFrame, before: int) -> list[str]:
     """Return a note if cells of columns lack the values of formulas, as programs other than spreadsheets write them."""
-    if not _has_formulas(path):
+    if not _has(FORMULA, path):
         return []
     lacking = rows[[*columns]].isna().to_numpy()
     place = (path, sheet, [*columns], before, len(rows))
@@ -108,15 +141,15 @@ def _formulas(path: Path, sheet: str, columns: Mapping[int, str], rows: pd.DataF
     return [f"{', '.join(counts)}: {hint}"] if counts else []
 
 
-def _has_formulas(path: Path) -> bool:
-    """Return whether any sheet has a formula, by its bytes: reading cells once more takes long."""
+def _has(mark: re.Pattern[bytes], path: Path) -> bool:
+    """Return whether any sheet has what is marked so, by its bytes: reading cells once more takes long."""
     with zipfile.ZipFile(path) as book:
         for name in book.namelist():
             if name.startswith("xl/worksheets/"):
                 with book.open(name) as file:
                     piece = b""
                     while more := file.read(PIECE):
-                        if FORMULA.search(piece := piece[-2:] + more):
+                        if mark.search(piece := piece[-LONGEST:] + more):
                             return True
     return False
 
