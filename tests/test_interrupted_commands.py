@@ -24,16 +24,16 @@ Training.advance = press
 """
 AFTER_TWO_NETWORKS = """
 import time
-from viva_tensor.tabular import members
-cycles, done = members._cycles, []
+from viva_tensor.tabular import cycles
+trained, done = cycles._cycles, []
 def press(*arguments):
     if len(done) == 2:
         os.kill(os.getpid(), SIGNAL)
         while not arguments[-1].stopped:
             time.sleep(0.001)
-    done.append(cycles(*arguments))
+    done.append(trained(*arguments))
     return done[-1]
-members._cycles = press
+cycles._cycles = press
 """
 
 

@@ -1,22 +1,16 @@
-"""How many bins numbers have: finer and few, by what the target tells and by how one network learns from both."""
-
-from dataclasses import replace
+"""How many bins numbers have: finer and few, by what the target tells."""
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from viva_tensor import tabular
 from viva_tensor.tabular import Task, bins
-from viva_tensor.tabular import members as members_module
-from viva_tensor.tabular.bins import with_few_bins, with_finer_bins, with_suiting_bins
+from viva_tensor.tabular.bins import with_few_bins, with_finer_bins
 from viva_tensor.tabular.column_choice import edges_of
 from viva_tensor.tabular.columns import Effect
 from viva_tensor.tabular.effects import with_effects
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.preparing import prepare
-from viva_tensor.tabular.side_by_side import Results
 
 LEARNING = Members(count=3, hidden=(64, 64), steps=150)
 QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
@@ -115,46 +109,3 @@ def test_few_bins_are_for_numbers_of_which_the_target_alone_tells_no_more(rng):
     classes = ready_for(table.assign(y=pd.cut(table["y"], 3, labels=["a", "b", "c"]).astype(str)))
     assert edges(with_few_bins(classes)) == [12, 64, 59]
     assert edges(with_few_bins(ready_for(table[:160]))) == [20, 20, 20]  # not many
-
-
-def smooth(rows=900, seed=0):
-    x = np.random.default_rng(seed).uniform(size=(rows, 4))
-    return pd.DataFrame(x, columns=list("abcd")).assign(y=np.exp(3 * x[:, 0] + 2 * x[:, 1] * x[:, 2]))
-
-
-def suited(table, members=None):
-    members = members or LEARNING
-    ready = ready_for(table, members)
-    return ready, with_suiting_bins(ready, members, members.settings(len(table)))
-
-
-def test_a_smooth_function_without_noise_gets_few_bins(rng):
-    ready, made = suited(smooth())
-    assert edges(ready) == [64, 64, 64, 64]
-    assert edges(made) == [12, 12, 12, 12]
-    assert made.notes == (*ready.notes, "a, b, c, d: networks learn more from 12 bins")
-    ready, made = suited(smooth(), replace(LEARNING, count=1, parts=3))  # there is no time for it
-    assert made == ready
-    noisy = smooth().assign(y=lambda table: table["y"] + 100 * rng.normal(size=900))
-    ready, made = suited(noisy)
-    assert made == ready
-    run = tabular.run(smooth(), "y", replace(LEARNING, cycles=1))
-    assert edges(run) == [12, 12, 12, 12]
-    assert "a, b, c, d: networks learn more from 12 bins" in run.notes
-
-
-def test_many_bins_are_kept_where_a_network_learns_more_from_them(rng):
-    x = rng.uniform(size=(900, 2))
-    rough = (np.floor(6 * x[:, 0]) + np.floor(6 * x[:, 1])) % 2  # of which neither number alone tells anything
-    table = pd.DataFrame(x, columns=["a", "b"]).assign(y=rough)
-    ready, made = suited(table)
-    assert edges(with_few_bins(ready)) == [12, 12]
-    assert made == ready
-
-
-def test_bins_are_not_compared_to_the_end_after_an_interruption(monkeypatch):
-    interrupted = Results()
-    interrupted.interrupted = True
-    monkeypatch.setattr(members_module, "side_by_side", lambda jobs: interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        suited(smooth())

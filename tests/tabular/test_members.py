@@ -13,6 +13,7 @@ from support.training import in_threads
 
 from viva_tensor import autograd, kernels, nn, tabular
 from viva_tensor.error import InvalidValue
+from viva_tensor.tabular import cycles as one_of_several
 from viva_tensor.tabular import members, runs, side_by_side
 from viva_tensor.tabular.joining import joined_network
 from viva_tensor.tabular.linear_start import _embedded, is_better, linear_start
@@ -191,7 +192,7 @@ def test_many_classes_begin_as_a_linear_model(rng):
 
 
 def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in_training(monkeypatch):
-    trained, epochs = members._cycles, []
+    trained, epochs = one_of_several._cycles, []
 
     def stopping(*arguments):
         sharing = arguments[-1]
@@ -199,11 +200,11 @@ def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             while not sharing.stopped:
                 sleep(0.001)
-        fit = trained(*arguments)
+        fit, ended = trained(*arguments)
         epochs.append(len(fit.history["epoch"]))
-        return fit
+        return fit, ended
 
-    monkeypatch.setattr(members, "_cycles", stopping)
+    monkeypatch.setattr(one_of_several, "_cycles", stopping)
     with kernels.num_threads(1), pytest.warns(UserWarning, match="interrupted; kept: 3 networks of 5"):
         run = tabular.run(waves(100), "y", replace(QUICK, count=5))
     assert run.fit.interrupted
@@ -214,7 +215,7 @@ def test_an_interruption_keeps_the_networks_that_are_trained_and_ends_the_one_in
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_baselines_are_fitted_beside_the_first_networks_or_on_one_thread_after_the_last(threads, monkeypatch):
-    begun, baselines, cycles = [], runs.least_squares, members._cycles
+    begun, baselines, cycles = [], runs.least_squares, one_of_several._cycles
     fitted = threading.Event()
 
     def noted(*arguments):
@@ -229,7 +230,7 @@ def test_baselines_are_fitted_beside_the_first_networks_or_on_one_thread_after_t
         return cycles(*arguments)
 
     monkeypatch.setattr(runs, "least_squares", noted)
-    monkeypatch.setattr(members, "_cycles", waiting)
+    monkeypatch.setattr(one_of_several, "_cycles", waiting)
     with kernels.num_threads(threads):
         tabular.run(waves(100), "y", replace(QUICK, count=2))
     assert 1 in begun
@@ -268,7 +269,7 @@ def test_an_error_in_a_network_ends_the_others(wrong, monkeypatch):
         begun.append(arguments)
         raise wrong
 
-    monkeypatch.setattr(members, "_cycles", failing)
+    monkeypatch.setattr(one_of_several, "_cycles", failing)
     with kernels.num_threads(1), pytest.raises(wrong):
         tabular.run(waves(100), "y", QUICK)
     assert len(begun) == 1

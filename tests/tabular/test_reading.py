@@ -247,7 +247,7 @@ def test_sheets_that_are_not_read_are_named(tmp_path):
     with pd.ExcelWriter(path) as book:
         for name in ("sales", "notes", "old"):
             pd.DataFrame({"a": [1, 2]}).to_excel(book, sheet_name=name, index=False)
-    assert read(path).notes == ("read: the sheet 'sales'; not 'notes', 'old'",)
+    assert read(path).notes == ("read: the sheet 'sales'; not 'notes', 'old' (--sheet names another)",)
 
 
 def test_booleans_are_no_numbers_for_a_model_of_numbers():

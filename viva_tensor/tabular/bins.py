@@ -1,4 +1,4 @@
-"""How many bins numbers have: more where the target tells more than their ramps can, fewer where that is better."""
+"""How many bins numbers have: more where the target tells more than their ramps can, and few where it does not."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viva_tensor.distributed import ALONE
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.column_choice import edges_of
 from viva_tensor.tabular.columns import Effect, Numeric
 from viva_tensor.tabular.data import IndexArray, numbers_of
 from viva_tensor.tabular.estimates import MOST_CLASSES, SIGNIFICANT, Estimate, centred, estimated, shares_of, sums_of
-from viva_tensor.tabular.features import encoded
-from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better
-from viva_tensor.tabular.losses import row_losses
-from viva_tensor.tabular.members import Members, first_cycles
+from viva_tensor.tabular.linear_start import MOST_FEATURES
 from viva_tensor.tabular.parts import firsts_among
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.targets import Classes
-from viva_tensor.train import Settings
 
 LEAST_EDGES = 32  # of bins; fewer are meant to be few, or are all values
 MOST_BINS = 256
@@ -30,7 +25,6 @@ MOST_FINER = 16_000_000  # rows times bins of a column, of those few that tell m
 ROWS_OF_BIN = 10
 FEW = 12  # bins
 LEAST_MANY = 2 * FEW  # edges; of fewer there is little to save
-LEAST_BETTER = 0.05  # of the loss after a cycle of training, for few bins
 LIKELY = 2.0  # standard deviations of chance
 LEAST_GAIN = 0.1  # variance between finer bins, of that within; less is not worth so many features
 
@@ -60,27 +54,6 @@ def with_few_bins(prepared: Prepared) -> Prepared:
     for i, one in _binned(prepared, LEAST_MANY):
         columns[i] = _coarser(one)
     return prepared._replace(encoding=replace(prepared.encoding, columns=tuple(columns)))
-
-
-def with_suiting_bins(prepared: Prepared, members: Members, settings: Settings) -> Prepared:
-    """Return a prepared table with finer bins, :func:`with_finer_bins`, and with few where networks learn better so.
-
-    Of several networks the first is trained for one cycle with few bins, :func:`with_few_bins`, and with many. A smooth
-    function without much noise asks for few, while noise hides the difference; then there are many.
-    """
-    prepared = with_finer_bins(prepared)
-    few = with_few_bins(prepared)
-    if members.count < 2 or few.encoding == prepared.encoding:
-        return prepared
-    target = prepared.target
-    with encoded(prepared, None, ALONE, None) as many, encoded(few, None, ALONE, None) as fewer:
-        both, rows = first_cycles([many, fewer], replace(settings, loss=target.loss), members)
-        y, weights = many.y[rows], many.weights_of(rows)
-    usual, other = (float(np.average(row_losses(one, y, target), weights=weights)) for one in both)
-    if other > usual - LEAST_BETTER * abs(usual) or not is_better(both[1], both[0], y, target, weights):
-        return prepared
-    changed = [new.name for old, new in zip(prepared.encoding.columns, few.encoding.columns, strict=True) if new != old]
-    return few._replace(notes=(*prepared.notes, f"{', '.join(changed)}: networks learn more from {FEW} bins"))
 
 
 class _Binned(NamedTuple):

@@ -17,6 +17,7 @@ from viva_tensor.error import InvalidValue
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.kernels.checks import is_number
 from viva_tensor.tabular import boosting
+from viva_tensor.tabular.cycles import Member
 from viva_tensor.tabular.data import IndexArray, one_line
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
@@ -104,7 +105,7 @@ class Blend(NamedTuple):
         return ", ".join(f"{weight:.0%} {name}" for name, weight in self.weights.items())
 
 
-def fit_best(features: Features, settings: Settings, best: Best) -> Blend:
+def fit_best(features: Features, settings: Settings, best: Best, begun: Member | None = None) -> Blend:
     """Train networks and trees on the training and validation rows of a table, and return their blend.
 
     On an interruption from the keyboard, what was trained whole is blended, with a warning; the first networks alone
@@ -122,7 +123,7 @@ def fit_best(features: Features, settings: Settings, best: Best) -> Blend:
             if kinds and started + longest > until:
                 break
             own = replace(settings, hidden=members.hidden, optimizer=members.optimizer, seed=members.seed)
-            trained = train_members(features, own, members)
+            trained = train_members(features, own, members, None if kinds else begun)
             if trained.interrupted and kinds:
                 raise KeyboardInterrupt
             order = np.argsort(trained.rows)

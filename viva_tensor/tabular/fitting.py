@@ -15,7 +15,6 @@ from viva_tensor import autograd
 from viva_tensor.distributed import ALONE, Ranks
 from viva_tensor.distributed.agreement import digest
 from viva_tensor.kernels.arrays import Array, Float32Array, Float64Array
-from viva_tensor.tabular.bins import with_suiting_bins
 from viva_tensor.tabular.blending import Best, fit_best
 from viva_tensor.tabular.data import AnyTable, DataError, IndexArray, digest_of
 from viva_tensor.tabular.defaults import Preset
@@ -29,6 +28,7 @@ from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.preparing import Prepared, Task, prepare, source_of, task_of
 from viva_tensor.tabular.presets import Choice, Situation, chosen
 from viva_tensor.tabular.reading import Source
+from viva_tensor.tabular.smoothness import suited
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.tabular.targets import Classes, Interval, Target
 from viva_tensor.tabular.temperature import scaled, sureness
@@ -172,30 +172,31 @@ def learned(
     if task.interval is not None and members is None and not own.validation_fraction:
         raise DataError("an interval needs rows that were not learned from; give a validation fraction above 0")
     prepared = prepare(source, task, own, ranks, bins, weights)
+    target = prepared.target
+    own = dataclasses.replace(own, loss=target.loss)
+    if task.metric is not None:
+        metric = metric_of(task.metric, target)
+        own = dataclasses.replace(own, metric=metric, patience=own.patience or own.epochs)
+    begun = None
     if members is not None:
-        prepared = with_suiting_bins(with_effects(prepared, members.shares), members, own)
+        prepared, own, begun = suited(with_effects(prepared, members.shares), members, own)
     with encoded(prepared, stream, ranks, shared_folder) as features:
         if started is not None and ranks.first:
             started(features.prepared)
-        target = features.prepared.target
-        suited = dataclasses.replace(own, loss=target.loss)
-        if task.metric is not None:
-            metric = metric_of(task.metric, target)
-            suited = dataclasses.replace(suited, metric=metric, patience=own.patience or own.epochs)
         trees, told = None, choice.told(own, bins)
         if members is None:
-            result = _trained(features, suited, ranks, options, start)
+            result = _trained(features, own, ranks, options, start)
             held_out = features.prepared.split.validation
             if isinstance(target, Interval):
                 unseen = partial(in_blocks, result.predict, features.x, held_out)
                 target = ranks.from_first("calibrate", lambda: _calibrated(features, held_out, unseen()))
         else:
             if isinstance(members, Best):
-                blend = fit_best(features, suited, members)
+                blend = fit_best(features, own, members, begun)
                 joined, trees = blend.joined, blend.trees
                 told = told._replace(why=f"{told.why}; {blend.shares}")
             else:
-                joined = fit_members(features, suited, members, None if beside is None else partial(beside, features))
+                joined = fit_members(features, own, members, begun, beside and partial(beside, features))
             told = told._replace(networks=joined.networks)
             target = _calibrated(features, joined.rows, joined.outputs)
             result, trees = _tempered(features, joined, trees)

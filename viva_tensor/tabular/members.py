@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,18 +17,16 @@ from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.kernels.checks import check_count
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.tabular.column_choice import MOST_BINNED
+from viva_tensor.tabular.cycles import Member, Shown, Watch, rows_of_epochs, train_member, unseen_by
 from viva_tensor.tabular.data import IndexArray, number_of
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.joining import joined_network
-from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better, linear_start
-from viva_tensor.tabular.losses import absent_of
-from viva_tensor.tabular.packed import in_blocks
-from viva_tensor.tabular.parts import all_but, parts_of_table
+from viva_tensor.tabular.linear_start import MOST_FEATURES, is_better
+from viva_tensor.tabular.parts import parts_of_table
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
-from viva_tensor.tabular.targets import Classes
-from viva_tensor.train import Fit, Layers, Network, Settings, fit, record_layers
+from viva_tensor.train import Fit, Settings, record_layers
 
 LEAST_ROWS = 150  # of a table, below which parts of it tell too little
 MOST_ROWS = 100_000  # beyond which one learns as well in less time and memory
@@ -151,13 +149,17 @@ class Joined(NamedTuple):
 
 
 def fit_members(
-    features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
+    features: Features,
+    settings: Settings,
+    members: Members,
+    begun: Member | None = None,
+    beside: Callable[[], object] | None = None,
 ) -> Joined:
     """Train networks as :func:`train_members` does, and return one network, which is their mean.
 
     On an interruption from the keyboard it is that of the networks that are trained, with a warning.
     """
-    trained = train_members(features, settings, members, beside)
+    trained = train_members(features, settings, members, begun, beside)
     networks = [one.layers for one in trained.networks]
     if trained.interrupted:
         kept = number_of(len(networks), "network")
@@ -200,19 +202,24 @@ class Trained(NamedTuple):
             history=history,
             best_epoch=round(float(np.mean([one.best_epoch for one in self.networks]))),
             seconds=self.seconds,
-            rows_per_second=_rows(*self.networks) / self.seconds,
+            rows_per_second=rows_of_epochs(*self.networks) / self.seconds,
             interrupted=self.interrupted,
         )
 
 
 def train_members(
-    features: Features, settings: Settings, members: Members, beside: Callable[[], object] | None = None
+    features: Features,
+    settings: Settings,
+    members: Members,
+    begun: Member | None = None,
+    beside: Callable[[], object] | None = None,
 ) -> Trained:
     """Train networks on the training and validation rows of a table, each without another part of them.
 
-    If several are trained, `beside` is called too, as one more job. If they are no better than linear models on the
-    rows that each has not seen, beyond chance, these are returned. On an interruption from the keyboard the networks
-    that are trained are returned; if there are none, KeyboardInterrupt is raised.
+    The first goes on from where it was `begun` on these rows with these settings, if it was. If several are trained,
+    `beside` is called too, as one more job. If they are no better than linear models on the rows that each has not
+    seen, beyond chance, these are returned. On an interruption from the keyboard the networks that are trained are
+    returned; if there are none, KeyboardInterrupt is raised.
     """
     target, y = features.prepared.target, features.y
     parts = parts_of_table(features, members.shares, settings.seed)
@@ -221,22 +228,21 @@ def train_members(
     begin, ends = perf_counter(), [0.0]
     with bar_of("training", members.count * epochs) as bar:
 
-        def job(number: int) -> Callable[[Sharing], _Member]:
+        def job(number: int) -> Callable[[Sharing], Member]:
             own = replace(settings, seed=settings.seed + number)
-            shown = _Shown(bar, epochs, number, members)
+            shown = Shown(bar, epochs, f"{number + 1} of {members.count}")
+            earlier = None if number else begun
 
-            def train(sharing: Sharing) -> _Member:
+            def train(sharing: Sharing) -> Member:
                 given = effects.without(number)
-                member = _member(
-                    given, own, all_but(parts, number), parts[number], members.cycles, _Watch(sharing, shown)
-                )
+                member = train_member(given, own, parts, number, members.cycles, Watch(sharing, shown), earlier)
                 shown.end()
                 ends.append(perf_counter())
                 return member
 
             return train
 
-        jobs: list[Callable[[Sharing], _Member | None]] = [job(number) for number in range(members.count)]
+        jobs: list[Callable[[Sharing], Member | None]] = [job(number) for number in range(members.count)]
         if beside is not None and members.count > 1:
 
             def other(sharing: Sharing) -> None:
@@ -248,10 +254,10 @@ def train_members(
         trained = [one for one in results if one is not None]
     if not trained:
         raise KeyboardInterrupt
-    seconds = max(ends) - begin
+    seconds = max(ends) - begin + (0.0 if begun is None else begun.fit.seconds)
     networks = [one.fit for one in trained]
     seen, given = [one.held_out for one in trained], effects.without()
-    unseen = partial(_unseen, activation=settings.activation, features=given, parts=seen)
+    unseen = partial(unseen_by, activation=settings.activation, features=given, parts=seen)
     outputs, rows = unseen([one.layers for one in networks]), np.concatenate(seen)
     linear = [one.start for one in trained if one.start is not None]
     if linear:
@@ -260,138 +266,3 @@ def train_members(
             outputs = theirs
             networks = [one._replace(layers=start, best_epoch=0) for one, start in zip(networks, linear, strict=True)]
     return Trained(networks, rows, outputs, seconds, results.interrupted)
-
-
-def first_cycles(
-    candidates: Sequence[Features], settings: Settings, members: Members
-) -> tuple[list[Float32Array], IndexArray]:
-    """Train the first of several networks for one cycle on each of some features of the same rows.
-
-    Returns
-    -------
-    outputs : list of ndarray [rows, outputs]
-        Of each candidate, of the rows that the network was trained without.
-    rows : ndarray of int
-
-    Raises
-    ------
-    KeyboardInterrupt
-        On an interruption from the keyboard.
-    """
-    parts = parts_of_table(candidates[0], members.shares, settings.seed)
-    with bar_of("comparing bins", len(candidates) * settings.epochs) as bar:
-
-        def job(features: Features) -> Callable[[Sharing], Float32Array]:
-            def train(sharing: Sharing) -> Float32Array:
-                given = CrossFitting(features, parts).without(0)
-                watch = _Watch(sharing, _Shown(bar, settings.epochs, 0, members))
-                one = _member(given, settings, all_but(parts, 0), parts[0], 1, watch)
-                return _unseen([one.fit.layers], settings.activation, given, [parts[0]])
-
-            return train
-
-        results = side_by_side([job(features) for features in candidates])
-    if results.interrupted:
-        raise KeyboardInterrupt
-    return list(results), parts[0]
-
-
-class _Member(NamedTuple):
-    """A trained network, the linear model that it began as if it did, and the rows that it was trained without."""
-
-    fit: Fit
-    start: Layers | None
-    held_out: IndexArray
-
-
-class _Shown:
-    """The losses of a network's epochs on the bar of all networks."""
-
-    def __init__(self, bar: Any, epochs: int, number: int, members: Members) -> None:
-        self._bar, self._left, self._name = bar, epochs, f"{number + 1} of {members.count}"
-
-    def epoch(self, values: Mapping[str, float]) -> None:
-        """Show the losses of an epoch."""
-        losses = {name: f"{values[name]:.4g}" for name in ("train_loss", "validation_loss")}
-        self._bar.set_postfix({"network": self._name, **losses}, refresh=False)
-        self._bar.update()
-        self._left -= 1
-
-    def end(self) -> None:
-        """Count the epochs that were not needed."""
-        self._bar.update(self._left)
-
-
-class _Watch(NamedTuple):
-    """What looks at the training of a network: the jobs beside it, and the bar."""
-
-    sharing: Sharing
-    shown: _Shown
-
-    def epoch(self, values: Mapping[str, float]) -> bool:
-        """Show the losses of an epoch; return whether training is to stop."""
-        self.shown.epoch(values)
-        return self.sharing.stopped
-
-
-def _member(
-    features: Features, settings: Settings, rows: IndexArray, held_out: IndexArray, cycles: int, watch: _Watch
-) -> _Member:
-    """Train a network on some rows, validated on those held out."""
-    prepared = features.prepared
-    with watch.sharing.share():
-        columns, weights = prepared.encoding.unbinned, prepared.weights
-        arrays = linear_start(features.x, features.y, prepared.target, settings, rows, columns, weights)
-    start = None if arrays is None else record_layers(autograd.new_tape(), arrays).value
-    classes, absent = None, None
-    if isinstance(prepared.target, Classes):
-        classes, y = prepared.target.outputs, features.y
-        every = np.concatenate([rows, held_out])
-        absent = absent_of(y[every], y[held_out], classes, None if weights is None else weights[every])
-    given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}
-    if absent is None or settings.metric is not None:
-        return _Member(_cycles(given, settings, start, cycles, watch.sharing), start, held_out)
-    whole = _cycles(given, replace(settings, metric=absent), start, cycles, watch.sharing)
-    history = {name: column for name, column in whole.history.items() if name != "validation_metric"}
-    return _Member(whole._replace(settings=replace(whole.settings, metric=None), history=history), start, held_out)
-
-
-def _unseen(
-    networks: Sequence[Layers], activation: str, features: Features, parts: Sequence[IndexArray]
-) -> Float32Array:
-    """Return the outputs of each network for the rows that it was trained without."""
-    network = Network(activation)
-    return np.concatenate(
-        [in_blocks(partial(network, layers), features.x, part) for layers, part in zip(networks, parts, strict=True)]
-    )
-
-
-def _cycles(rows: dict[str, Any], settings: Settings, start: Layers | None, most: int, sharing: Sharing) -> Fit:
-    """Train in cycles of the learning rate, each twice as long as the one before, while they make a network better."""
-    whole: Fit | None = None
-    for cycle in range(most):
-        epochs = settings.epochs << cycle
-        with sharing.share():
-            one = fit(**rows, settings=replace(settings, epochs=epochs, patience=epochs), start=start)
-        whole = one if whole is None else _joined(whole, one)
-        if sharing.stopped or (cycle and not one.best_epoch):
-            break
-        start = one.layers
-    assert whole is not None
-    return whole
-
-
-def _joined(first: Fit, second: Fit) -> Fit:
-    """Return a fit that went on where another ended."""
-    before = len(first.history["epoch"])
-    history = {name: column + second.history[name] for name, column in first.history.items()}
-    history["epoch"] = [*range(1, len(history["epoch"]) + 1)]
-    best = before + second.best_epoch if second.best_epoch else first.best_epoch
-    seconds = first.seconds + second.seconds
-    speed = _rows(first, second) / seconds if seconds else 0.0
-    return second._replace(history=history, best_epoch=best, seconds=seconds, rows_per_second=speed)
-
-
-def _rows(*fits: Fit) -> float:
-    """Return how many rows were trained on in all epochs of fits."""
-    return sum(one.rows_per_second * one.seconds for one in fits)
