@@ -11,12 +11,13 @@ from viva_tensor.distributed import ALONE
 from viva_tensor.tabular import Task, smoothness
 from viva_tensor.tabular.bins import with_few_bins
 from viva_tensor.tabular.blending import Best, fit_best
+from viva_tensor.tabular.cycles import train_member
 from viva_tensor.tabular.features import encoded
 from viva_tensor.tabular.members import Members, fit_members
 from viva_tensor.tabular.preparing import prepare
 from viva_tensor.tabular.side_by_side import Results
 from viva_tensor.tabular.smoothness import suited
-from viva_tensor.train import parameters
+from viva_tensor.train import DivergenceError, parameters
 
 LEARNING = Members(count=3, hidden=(64, 64), steps=150)
 FEW = "a, b, c, d: networks learn more from 12 bins, with the activation silu"
@@ -85,6 +86,19 @@ def test_a_network_that_was_begun_goes_on_to_the_same_bits(classes, kind):
     assert one.history == other.history
     for some, same in zip(parameters(one.layers), parameters(other.layers), strict=True):
         np.testing.assert_array_equal(some, same)
+
+
+@pytest.mark.parametrize("bad", ["relu", "silu"])
+def test_a_way_that_diverges_is_not_taken(bad, monkeypatch):
+    def diverging(features, settings, *arguments):
+        if settings.activation == bad:
+            raise DivergenceError("loss nan", operation="fit")
+        return train_member(features, settings, *arguments)
+
+    monkeypatch.setattr(smoothness, "train_member", diverging)
+    ready, settings, made = suit(smooth())
+    assert (made.prepared, made.settings) == (ready, settings)
+    assert (made.begun is None) == (bad == "relu")
 
 
 def test_ways_are_not_compared_to_the_end_after_an_interruption(monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from viva_tensor.distributed import ALONE
-from viva_tensor.kernels.arrays import Float32Array, Float64Array
+from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.bins import FEW, with_few_bins, with_finer_bins
 from viva_tensor.tabular.cycles import Member, Shown, Watch, train_member, unseen_by
 from viva_tensor.tabular.effects import CrossFitting
@@ -21,7 +21,7 @@ from viva_tensor.tabular.parts import parts_of_table
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.progress import bar_of
 from viva_tensor.tabular.side_by_side import Sharing, side_by_side
-from viva_tensor.train import Settings
+from viva_tensor.train import DivergenceError, Settings
 
 SMOOTH = "silu"  # which passes on what is linear, as relu does
 CYCLES = 2  # of training, after which ways are compared; a smooth activation learns slowly at first
@@ -52,7 +52,7 @@ def suited(prepared: Prepared, members: Members, settings: Settings) -> Suited:
         usual = _Way(many, settings, members)
         smooth = _Way(fewer, replace(settings, activation=SMOOTH), members)
         _follow([usual, smooth], 1)
-        if usual.loss() > MOST_NOISE * usual.loss(constant=True):
+        if smooth.member is None or usual.is_noisy():
             return Suited(prepared, settings, usual.member)
         _follow([usual, smooth], min(CYCLES, members.cycles))
         if not smooth.is_better(usual):
@@ -63,7 +63,7 @@ def suited(prepared: Prepared, members: Members, settings: Settings) -> Suited:
 
 
 class _Way:
-    """A way of training the first of several networks, as far as it was followed."""
+    """A way of training the first of several networks, as far as it was followed; it has no member if that diverged."""
 
     def __init__(self, features: Features, settings: Settings, members: Members) -> None:
         self.settings = settings
@@ -79,29 +79,41 @@ class _Way:
             if self._given is None:
                 self._given = CrossFitting(self._features, self._parts).without(0)
             watch = Watch(sharing, Shown(bar, 0, self.settings.activation))
-            self.member = train_member(self._given, self.settings, self._parts, 0, cycles, watch, self.member)
+            try:
+                self.member = train_member(self._given, self.settings, self._parts, 0, cycles, watch, self.member)
+            except DivergenceError:  # of the usual way it is raised again when that is trained
+                self.member = None
 
         return train
 
-    def loss(self, constant: bool = False) -> float:
-        """Return the mean loss of the rows that the network has not seen, of it or of the mean of its outputs."""
-        outputs, y, weights = self._unseen()
-        given = np.broadcast_to(outputs.mean(axis=0), outputs.shape) if constant else outputs
-        return float(np.average(row_losses(given, y, self._features.prepared.target), weights=weights))
+    def is_noisy(self) -> bool:
+        """Return whether the network leaves much of the loss that the mean of its outputs has, or diverged."""
+        if self.member is None:
+            return True
+        outputs = self._unseen(self.member)
+        constant = np.broadcast_to(outputs.mean(axis=0), outputs.shape)
+        return self._loss(self.member, outputs) > MOST_NOISE * self._loss(self.member, constant)
 
     def is_better(self, other: _Way) -> bool:
         """Return whether its loss is lower by a twentieth, and beyond chance."""
-        usual, (outputs, y, weights) = other.loss(), self._unseen()
-        much = self.loss() <= usual - LEAST_BETTER * abs(usual)
-        return much and is_better(outputs, other._unseen()[0], y, self._features.prepared.target, weights)
+        if self.member is None or other.member is None:
+            return False
+        ours, theirs = self._unseen(self.member), other._unseen(other.member)
+        usual, rows, features = other._loss(other.member, theirs), self.member.held_out, self._features
+        if self._loss(self.member, ours) > usual - LEAST_BETTER * abs(usual):
+            return False
+        return is_better(ours, theirs, features.y[rows], features.prepared.target, features.weights_of(rows))
 
-    def _unseen(self) -> tuple[Float32Array, Float32Array, Float64Array | None]:
-        """Return outputs for the rows that the network has not seen, their targets, and how much each counts."""
-        assert self.member is not None
+    def _unseen(self, member: Member) -> Float32Array:
+        """Return outputs for the rows that the network has not seen."""
         assert self._given is not None
-        rows = self.member.held_out
-        outputs = unseen_by([self.member.fit.layers], self.settings.activation, self._given, [rows])
-        return outputs, self._features.y[rows], self._features.weights_of(rows)
+        return unseen_by([member.fit.layers], self.settings.activation, self._given, [member.held_out])
+
+    def _loss(self, member: Member, outputs: Float32Array) -> float:
+        """Return the mean loss of outputs for these rows."""
+        rows, features = member.held_out, self._features
+        losses = row_losses(outputs, features.y[rows], features.prepared.target)
+        return float(np.average(losses, weights=features.weights_of(rows)))
 
 
 def _follow(ways: Sequence[_Way], cycles: int) -> None:
