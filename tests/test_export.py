@@ -385,3 +385,14 @@ class TestRefused:
         monkeypatch.setitem(sys.modules, "onnx", None)
         with pytest.raises(ImportError, match=r'pip install "viva-tensor\[onnx\]"'):
             export.onnx(tmp_path / "model", tape, output=x, inputs=(x,))
+
+
+@pytest.mark.parametrize("operation", [autograd.norm, autograd.transpose])
+def test_operations_on_a_single_number(operation, tmp_path):
+    x, tape = autograd.new_constant(autograd.new_tape(), np.arange(3.0, dtype="f4"))
+    number, tape = autograd.new_variable(tape, np.float32(-2.0))
+    number, tape = operation(tape, number)
+    y, tape = autograd.add(tape, number, x)
+    export.onnx(tmp_path / "number.onnx", tape, output=y, inputs=(x,))
+    (found,) = onnxruntime.InferenceSession(tmp_path / "number.onnx").run(None, {"input0": x.data})
+    np.testing.assert_array_equal(found, y.data)

@@ -238,6 +238,11 @@ def paired(tape, pred, function):
     return function(tape, pred, turned)
 
 
+def products_of_columns(tape, pred):
+    cubes, tape = autograd.reshape(tape, pred, (-1, 1, pred.shape[1]))
+    return autograd.einsum(tape, "bij,bik->ijk", cubes, cubes)
+
+
 NOT_LINEAR = {
     "sqrt of a mean": chain(mean, autograd.sqrt),
     "log of a mean": chain(mean, lambda tape, loss: autograd.mul(tape, loss, 2.0), autograd.log),
@@ -256,6 +261,7 @@ NOT_LINEAR = {
     "take along the rows": of_rows(lambda t, x: autograd.take(t, x, np.array([5, 0, 1]), axis=0)),
     "pad along the rows": of_rows(lambda t, x: autograd.pad(t, x, ((1, 1), (0, 0)))),
     "pairs of rows, in products": of_rows(lambda t, x: paired(t, x, autograd.matmul)),
+    "a sum over rows, in products of batches": of_rows(products_of_columns),
     "pairs of rows, in differences": of_rows(lambda t, x: paired(t, x, autograd.sub)),
 }
 

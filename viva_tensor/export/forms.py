@@ -62,7 +62,15 @@ def _plain(kind: str) -> Form:
 
 def _transpose(graph: Graph, node: Node, x: str) -> str:
     axes = node.attributes["axes"]
+    if not node.output.ndim:  # onnx makes no attribute of an empty list
+        return graph.add("Identity", x)
     return graph.add("Transpose", x, perm=list(reversed(range(node.output.ndim)) if axes is None else axes))
+
+
+def _has_axes(node: Node) -> bool:
+    """Return whether a reduction is over any axis."""
+    axis: Axis = node.attributes["axis"]
+    return axis != () and (axis is not None or node.inputs[0].ndim > 0)
 
 
 def _reduced(kind: str) -> Form:
@@ -242,7 +250,7 @@ FORMS: dict[str, Form] = {
     "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),
     "mul": _plain("Mul"),
-    "norm": lambda graph, node, x: graph.add("Abs", x) if node.attributes["axis"] == () else _norm(graph, node, x),
+    "norm": lambda graph, node, x: (_norm if _has_axes(node) else _plain("Abs"))(graph, node, x),
     "normalize": _normalize,
     "pad": _pad,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),

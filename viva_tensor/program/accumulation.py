@@ -124,7 +124,7 @@ def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
         axes = axes_of("sum", node.attributes["axis"], x.shape)
     elif node.operation in (operations.SUM_OF_SQUARES, operations.MEAN_SQUARED_ERROR):
         axes = tuple(range(len(x.shape)))
-    elif node.operation is operations.MATMUL:
+    elif node.operation in (operations.MATMUL, operations.BATCH_MATMUL):
         axes = (len(x.shape) - 1,)
     else:
         return False
