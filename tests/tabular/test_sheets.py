@@ -158,6 +158,13 @@ def test_a_sheet_may_have_no_names(sheet):
     source = read(path, Reading(header=False))
     assert list(source.table.columns) == ["column1", "column2"]
     assert source.table.to_numpy().tolist() == [[5.1, "a"], [4.9, "b"], [5.0, "c"]]
+    book.create_sheet("notes")
+    book.save(path)
+    told = (
+        r"not 'notes' \(--sheet names another\); '5\.1' looks like a value: if there is no line of names, --no-header$"
+    )
+    with pytest.raises(DataError, match=told):
+        tabular.fit(read(path), "y", Settings())
     check_reading(path, Reading(header=False))
     with pytest.raises(DataError, match="says itself how it is written"):
         check_reading(path, Reading(separator=";"))

@@ -146,7 +146,7 @@ def read(
             check_names(path, sheet.table.columns)
             below = totals(sheet.table, reading.writing.missing)
             found = _recognised(sheet.table, reading.writing, expected, Shown(clocks=sheet.clocks))
-            doubt = sheet.others or _doubt(sheet.doubt)
+            doubt = "; ".join(filter(None, [sheet.others, _doubt(sheet.doubt)]))
             source = Source(found.table, found.notations, (*sheet.notes, *found.notes, *below), doubt)
     check_names(path, source.table.columns)
     if not (len(source.table) and len(source.table.columns)):
