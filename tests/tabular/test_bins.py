@@ -12,7 +12,6 @@ from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.members import Members
 from viva_tensor.tabular.preparing import prepare
 
-LEARNING = Members(count=3, hidden=(64, 64), steps=150)
 QUICK = Members(count=3, hidden=(16,), steps=60, cycles=2)
 
 

@@ -107,12 +107,12 @@ def train_member(
         every = np.concatenate([rows, held_out])
         absent = absent_of(y[every], y[held_out], classes, None if weights is None else weights[every])
     given = {**features.rows_to_fit(rows, held_out), "classes": classes, "callback": watch.epoch}
-    if absent is None or settings.metric is not None:
-        whole, ended = _cycles(given, settings, start, begun, cycles, watch.sharing)
-        return Member(whole, start, held_out, cycles, ended)
-    whole, ended = _cycles(given, replace(settings, metric=absent), start, begun, cycles, watch.sharing)
-    history = {name: column for name, column in whole.history.items() if name != "validation_metric"}
-    whole = whole._replace(settings=replace(whole.settings, metric=None), history=history)
+    judged = absent is not None and settings.metric is None  # by a metric that nobody asked for
+    own = replace(settings, metric=absent) if judged else settings
+    whole, ended = _cycles(given, own, start, begun, cycles, watch.sharing)
+    if judged:
+        history = {name: column for name, column in whole.history.items() if name != "validation_metric"}
+        whole = whole._replace(settings=replace(whole.settings, metric=None), history=history)
     return Member(whole, start, held_out, cycles, ended)
 
 

@@ -12,6 +12,7 @@ from viva_tensor.distributed import ALONE
 from viva_tensor.kernels.arrays import Float32Array
 from viva_tensor.tabular.bins import FEW, with_few_bins, with_finer_bins
 from viva_tensor.tabular.cycles import Member, Shown, Watch, train_member, unseen_by
+from viva_tensor.tabular.data import IndexArray
 from viva_tensor.tabular.effects import CrossFitting
 from viva_tensor.tabular.features import Features, encoded
 from viva_tensor.tabular.linear_start import is_better
@@ -49,8 +50,8 @@ def suited(prepared: Prepared, members: Members, settings: Settings) -> Suited:
     if members.count < 2 or few.encoding == prepared.encoding:
         return Suited(prepared, settings)
     with encoded(prepared, None, ALONE, None) as many, encoded(few, None, ALONE, None) as fewer:
-        usual = _Way(many, settings, members)
-        smooth = _Way(fewer, replace(settings, activation=SMOOTH), members)
+        parts = parts_of_table(many, members.shares, settings.seed)
+        usual, smooth = _Way(many, settings, parts), _Way(fewer, replace(settings, activation=SMOOTH), parts)
         _follow([usual, smooth], 1)
         if smooth.member is None or usual.is_noisy():
             return Suited(prepared, settings, usual.member)
@@ -65,11 +66,10 @@ def suited(prepared: Prepared, members: Members, settings: Settings) -> Suited:
 class _Way:
     """A way of training the first of several networks, as far as it was followed; it has no member if that diverged."""
 
-    def __init__(self, features: Features, settings: Settings, members: Members) -> None:
+    def __init__(self, features: Features, settings: Settings, parts: Sequence[IndexArray]) -> None:
         self.settings = settings
         self.member: Member | None = None
-        self._features = features
-        self._parts = parts_of_table(features, members.shares, settings.seed)
+        self._features, self._parts = features, parts
         self._given: Features | None = None
 
     def follow(self, cycles: int, bar: Any) -> Callable[[Sharing], None]:
