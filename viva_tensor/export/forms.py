@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from viva_tensor.autograd import Node, operations
@@ -67,16 +68,15 @@ def _transpose(graph: Graph, node: Node, x: str) -> str:
     return graph.add("Transpose", x, perm=list(reversed(range(node.output.ndim)) if axes is None else axes))
 
 
-def _has_axes(node: Node) -> bool:
-    """Return whether a reduction is over any axis."""
+def _axes(node: Node) -> npt.NDArray[np.int64]:
+    """Return the axes that a reduction is over."""
     axis: Axis = node.attributes["axis"]
-    return axis != () and (axis is not None or node.inputs[0].ndim > 0)
+    return np.arange(node.inputs[0].ndim) if axis is None else np.atleast_1d(np.array(axis, np.int64))
 
 
 def _reduced(kind: str) -> Form:
     def form(graph: Graph, node: Node, x: str) -> str:
-        axis: Axis = node.attributes["axis"]
-        axes = np.arange(node.inputs[0].ndim) if axis is None else np.atleast_1d(np.array(axis, np.int64))
+        axes = _axes(node)
         if not axes.size:  # ONNX would reduce all of them
             return graph.add("Identity", x)
         return graph.add(kind, x, graph.integers(axes), keepdims=int(node.attributes["keepdims"]))
@@ -250,7 +250,7 @@ FORMS: dict[str, Form] = {
     "min": _reduced("ReduceMin"),
     "minimum": _plain("Min"),
     "mul": _plain("Mul"),
-    "norm": lambda graph, node, x: (_norm if _has_axes(node) else _plain("Abs"))(graph, node, x),
+    "norm": lambda graph, node, x: _norm(graph, node, x) if _axes(node).size else graph.add("Abs", x),
     "normalize": _normalize,
     "pad": _pad,
     "pow": lambda graph, node, x: graph.add("Pow", x, graph.number(node.attributes["exponent"], node)),
