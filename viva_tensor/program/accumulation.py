@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from operator import and_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from viva_tensor import kernels
-from viva_tensor.autograd import Node, Variable, operations
-from viva_tensor.error import InvalidValue, TensorError
-from viva_tensor.kernels.arrays import Array, axes_of
+from viva_tensor.error import InvalidValue
+from viva_tensor.kernels.arrays import Array
 from viva_tensor.kernels.threads import get_num_threads
 from viva_tensor.optim import Averaging, Optimizer
 from viva_tensor.program._executor import Executor
@@ -26,150 +23,9 @@ from viva_tensor.program.run import Run
 from viva_tensor.program.source import Part, Source
 from viva_tensor.program.step import Step
 from viva_tensor.program.store import Block, ParameterStore
-from viva_tensor.program.stretching import Stretching
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
-
-
-_LINEAR = {
-    operations.ADD, operations.SUB, operations.SCALE, operations.RESHAPE, operations.SQUEEZE, operations.EXPAND_DIMS,
-    operations.TRANSPOSE, operations.PAD,
-}  # fmt: skip
-_QUOTIENTS = {operations.DIV, operations.CHAIN_DIV}
-_NO_SUMS = {operations.MAX, operations.MIN, operations.NORM}
-_REDUCTIONS = {operations.SUM, operations.MEAN, *_NO_SUMS}
-_MEANS = {operations.MEAN, operations.MEAN_SQUARED_ERROR}
-_ALONG = {
-    operations.SOFTMAX, operations.LOG_SOFTMAX, operations.NORMALIZE, operations.CROSS_ENTROPY, operations.CUMSUM,
-    operations.TAKE,
-}  # fmt: skip
-
-
-class _Reach(NamedTuple):
-    """How the loss reaches a variable: through a reduction of rows, and through a function that is not linear."""
-
-    reduced: bool
-    bent: str = ""
-
-
-def check_loss(source: Source) -> None:
-    """Raise InvalidValue if the loss surely is more than means over a batch's rows, and sums and multiples of them.
-
-    As gradients of parts are averaged, those of a sum would be divided by the number of parts; and each part has a mean
-    of its own, which functions of it and of single rows would be given. An extreme that is used twice may cancel out.
-    """
-    more = _shapes_of_one_more_row(source)
-    if not more:
-        return
-    changing = _from_inputs(source)
-    reached = {source.outputs[0].id: _Reach(False)}
-    uses = Counter(variable.id for node in source.nodes for variable in node.inputs)
-    for node in reversed(source.nodes):
-        reach = reached.get(node.output.id)
-        reduces = _reduces_rows(node, more)
-        if reach is None or (reduces and node.operation in _NO_SUMS and uses[node.output.id] > 1):
-            continue
-        if mixed := _mixed_rows(node, more):
-            raise _split(node, mixed, "leave micro_batch out")
-        if reduces and node.operation not in _MEANS:
-            what = node.operation.name if node.operation in _NO_SUMS else "sum"
-            raise _split(node, f"a {what} over rows", "reduce it by mean, or leave micro_batch out")
-        if reduces and reach.bent:
-            hint = "make only sums and multiples of means over rows, or leave micro_batch out"
-            raise _split(node, f"{reach.bent} of a mean over rows", hint)
-        of_rows = reach.reduced or reduces
-        for one, bent in _terms(node, changing, of_rows):
-            known = reached.get(one, _Reach(False))
-            reached[one] = _Reach(known.reduced or of_rows, known.bent or reach.bent or bent)
-
-
-def _split(node: Node, what: str, hint: str) -> InvalidValue:
-    got = f"the loss contains {what}, %{node.output.id} on the tape, which micro_batch would split"
-    return InvalidValue(got, operation="compile_step", hint=hint)
-
-
-def _terms(node: Node, changing: set[int], of_rows: bool) -> list[tuple[int, str]]:
-    """Return the variables that a node is a function of, each with the node's name if it is not linear in it.
-
-    Of quotients and products of two, such as a weighted mean, it says nothing, unless they are of rows.
-    """
-    operation, inputs = node.operation, [one.id for one in node.inputs]
-    moving = [i for i, one in enumerate(inputs) if one in changing and operation.gradients[i] is not None]
-    sums = operation in _LINEAR or operation.name == "concatenate"
-    if len(moving) > 1 and not (sums or of_rows or len(set(inputs)) == 1):
-        return []
-    alone = sum(one in changing for one in inputs) == 1
-    terms = []
-    for index in moving:
-        scaled = operation.tangents[index] == "linear" or (operation in _QUOTIENTS and index == 0)
-        terms.append((inputs[index], "" if sums or (alone and scaled) else operation.name))
-    return terms
-
-
-def _from_inputs(source: Source) -> set[int]:
-    """Return the variables whose elements depend on inputs."""
-    found = {variable.id for variable in source.inputs}
-    for node in source.nodes:
-        read = node.inputs[:1] if node.operation is operations.BROADCAST else node.inputs
-        if any(variable.id in found for variable in read):
-            found.add(node.output.id)
-    return found
-
-
-def _reduces_rows(node: Node, more: dict[int, tuple[int, ...]]) -> bool:
-    """Return whether a reduction or product is over an axis that is longer for one more row."""
-    x = node.inputs[0] if node.inputs else node.output
-    if node.operation in _REDUCTIONS:
-        axes = axes_of("sum", node.attributes["axis"], x.shape)
-    elif node.operation in (operations.SUM_OF_SQUARES, operations.MEAN_SQUARED_ERROR):
-        axes = tuple(range(len(x.shape)))
-    elif node.operation in (operations.MATMUL, operations.BATCH_MATMUL):
-        axes = (len(x.shape) - 1,)
-    else:
-        return False
-    return any(_longer(x, more)[axis] for axis in axes)
-
-
-def _mixed_rows(node: Node, more: dict[int, tuple[int, ...]]) -> str:
-    """Return words for what a node makes of several rows: pairs of them, or what it does along them; else none."""
-    if sum(_longer(node.output, more)) > 1:
-        return "pairs of rows"
-    operation, given = node.operation, node.attributes
-    if operation is operations.SLICE:
-        along = [span[2] < 0 for span in given["spans"]]
-    elif operation is operations.PAD:
-        along = [any(widths) for widths in given["widths"]]
-    elif operation in _ALONG:
-        along = [False] * len(node.inputs[0].shape)
-        along[given.get("axis", -1)] = True
-    else:
-        return ""
-    name = "flip" if operation is operations.SLICE else operation.name
-    return f"{name} along the rows" if any(map(and_, along, _longer(node.inputs[0], more))) else ""
-
-
-def _longer(variable: Variable, more: dict[int, tuple[int, ...]]) -> list[bool]:
-    """Return for each axis whether it is longer for one more row."""
-    return [size != now for size, now in zip(variable.shape, more[variable.id], strict=True)]
-
-
-def _shapes_of_one_more_row(source: Source) -> dict[int, tuple[int, ...]]:
-    """Return the shape of each variable for a batch of one more row; none if the recorded pass fits no such batch."""
-    shapes: dict[int, tuple[int, ...]] = {}
-    stretching = Stretching(source.nodes, shapes.__getitem__)
-    for variable, batched in zip(source.inputs, source.batched, strict=True):
-        shape = variable.shape
-        shapes[variable.id] = (shape[0] + 1, *shape[1:]) if batched else shape
-    try:
-        for node in source.nodes:
-            if node.output.id not in shapes:
-                known = stretching.inputs(node)
-                attributes = stretching.attributes(node)
-                shapes[node.output.id] = node.operation.shape(*known, **attributes) if known else node.output.shape
-    except (TensorError, ValueError, IndexError):
-        return {}
-    return shapes
 
 
 class AccumulatingStep(Step):

@@ -16,8 +16,9 @@ from viva_tensor.kernels.checks import check_count, flag
 from viva_tensor.optim import Averaging, Optimizer, leaves
 from viva_tensor.optim.factors import factors_of
 from viva_tensor.optim.optimizers import check_optimizer
-from viva_tensor.program.accumulation import AccumulatingStep, check_loss
+from viva_tensor.program.accumulation import AccumulatingStep
 from viva_tensor.program.ranks import RankStep
+from viva_tensor.program.row_means import check_loss
 from viva_tensor.program.source import source_of
 from viva_tensor.program.step import Step
 
@@ -67,9 +68,9 @@ def compile_step(
         gradients averaged for one update, weighted by their rows: the step of the whole batch, for a loss that is a
         mean over rows, up to rounding; of a weighted mean, weights count within their part alone. A loss that is a sum,
         an extreme or a norm over rows would be another one, as would functions of a mean over rows that are not linear,
-        such as its root or a variance, softmax, running sums or reversals along the rows, and pairs of rows: they are
-        refused where that can be seen. Products and quotients of two means over rows are not seen, as in a covariance
-        or a share of explained variance: each part would have means of its own. Each part draws its own dropouts.
+        such as its root, a variance or a covariance, softmax, running sums or reversals along the rows, and pairs of
+        rows: they are refused, also where no gradient passes. A quotient of two means over rows is taken, as in a
+        weighted mean: each part has means of its own. Each part draws its own dropouts.
         Inputs with as many rows as the first that has any are divided; others are given to each part whole.
     comm : mpi4py.MPI.Intracomm, optional
         The ranks that train together, each on its own rows: gradients and loss are averaged over the rows of all ranks,
@@ -100,7 +101,7 @@ def compile_step(
     DimensionError, InvalidValue, DtypeError
         If the loss is not a scalar, an input or a parameter is no leaf, dtypes are mixed, or the optimiser is not one
         of these; if ``overlap`` or ``shard_state`` is given without ``comm``; if ``micro_batch`` makes parts of a sum
-        or the like.
+        or the like, or the tape takes no other number of rows.
     TensorError
         If an operation has no compiled form.
     RankError
