@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from viva_tensor import tabular
+from viva_tensor.sklearn import TabularRegressor
 from viva_tensor.tabular import Members, Roles, Task
 from viva_tensor.tabular.data import DataError, kind_of, label_of, rows_of
 from viva_tensor.tabular.encoding import Encoding
@@ -93,9 +94,10 @@ def learned(given):
     return tabular.fit(source, Task("y", writing=Writing(missing=("?",))), QUICK).model
 
 
-def test_durations_in_any_form_are_refused_where_other_numbers_were_learned(tmp_path):
+@pytest.mark.parametrize("factor", [1, 0.01])  # of the latter all could be hours of a day
+def test_durations_in_any_form_are_refused_where_other_numbers_were_learned(tmp_path, factor):
     forms = durations()
-    model = learned(forms.pop("numbers"))
+    model = learned(forms.pop("numbers") * factor)
     model.save(tmp_path)
     loaded = tabular.load(tmp_path)
     assert loaded.encoding == model.encoding
@@ -123,6 +125,16 @@ def test_files_with_other_numbers_are_refused_where_durations_were_learned(tmp_p
         check_scales(pd.DataFrame({"t": forms["numbers"]}), model.expected())
     with pytest.raises(DataError, match=r"column 't' must hold times, not '0' in row 0"):
         read(write(tmp_path / "t.csv", forms["numbers"]), expected=model.expected())
+
+
+def test_estimators_know_times_of_day_again_and_refuse_numbers_for_them():
+    hours = np.arange(60) % 24
+    table = pd.DataFrame({"t": [time(hour) for hour in hours], "x": np.arange(60) % 7})
+    fitted = TabularRegressor(settings=QUICK).fit(table, hours * 2.0)
+    again = fitted.predict(table.assign(t=pd.to_timedelta(hours, unit="h")))
+    np.testing.assert_array_equal(again, fitted.predict(table))
+    with pytest.raises(DataError, match="plain numbers, such as 1 in row 1, and was trained on times"):
+        fitted.predict(table.assign(t=hours))
 
 
 @pytest.mark.parametrize("count", [60, 1200])  # of the latter with effects

@@ -23,6 +23,7 @@ from viva_tensor.tabular.columns import Categorical, Column
 from viva_tensor.tabular.data import kind_of
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.missing_words import drop_missing
+from viva_tensor.tabular.notation import Times
 from viva_tensor.tabular.preparing import Prepared
 from viva_tensor.tabular.presets import DEFAULT, Choice, Situation, choose
 from viva_tensor.tabular.progress import bars
@@ -124,7 +125,8 @@ class TabularBase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         task = replace(task, **self._asked(column))
         shown = bool(self.verbose)
         with bars(shown):
-            source = Source(table)  # its columns hold what their dtypes say
+            # its columns hold what their dtypes say, and hours were times of day
+            source = Source(table, {name: Times() for name in timed if name not in categorical})
             fitted = fit(source, task, choice(len(table)), weights=weights, progress=shown, started=self._tell)
         self.model_ = fitted.model
         _warn_of(fitted.model.encoding.left_out, table)

@@ -105,7 +105,7 @@ class Numeric:
     @property
     def may_be_times(self) -> bool:
         """Whether the training rows may have held durations or times of day, as hours."""
-        return self.durations is not False or (self.low >= 0 and self.high < 24)
+        return self.durations is not False
 
     def encode(self, column: pd.Series[Any]) -> Float64Array:
         if pd.api.types.is_bool_dtype(column) and not self.may_be_boolean:
