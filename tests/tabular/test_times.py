@@ -137,6 +137,15 @@ def test_estimators_know_times_of_day_again_and_refuse_numbers_for_them():
         fitted.predict(table.assign(t=hours))
 
 
+def test_a_moment_with_an_offset_has_one_form_however_it_is_written():
+    moment = pd.Timestamp("2024-01-31 10:30", tz="UTC")
+    words = ["2024-01-31T10:30Z", "2024-01-31 10:30:00.000+0000", "2024/01/31 12:30:00+02:00", label_of(moment)]
+    words.append(label_of(moment.tz_convert("Asia/Kolkata")))
+    assert {normal(word) for word in words} == {"2024-01-31 10:30:00+00:00"}
+    assert normal("2024-01-31 10:30") == "2024-01-31 10:30:00"  # which may be any of these
+    assert normal("0001-01-01T00:00+02:00") == "0001-01-01 00:00:00+02:00"
+
+
 @pytest.mark.parametrize("count", [60, 1200])  # of the latter with effects
 def test_times_that_are_categories_are_found_in_files_that_know_them_as_times(tmp_path, count):
     rng = np.random.default_rng(0)
@@ -169,7 +178,10 @@ def test_durations_have_one_label_however_their_days_are_written():
         words = [label, str(pd.Timedelta(hours=hours)), label.removesuffix(":00"), label.rjust(8, "0")]
         assert {normal(word) for word in words} == {label}
     assert normal("1 day 2:00") == normal("1 days +02:00:00") == normal("1 days 2:00") == "26:00:00"
-    assert normal("-1 days +23:30:00") == "-1 days +23:30:00"
+    assert normal("-1 days +23:30:00") == normal(label_of(pd.Timedelta(minutes=-30))) == "-0:30:00"
+    assert normal("0 days 01:00:00.000000") == normal("1:00") == "1:00:00"
+    assert normal("00:00:00.250000000") == normal("0:00:00.25") == "0:00:00.25"
+    assert normal("-1 days +23:59:59.500000") == normal(label_of(pd.Timedelta(seconds=-0.5))) == "-0:00:00.5"
     assert normal("-07:30") == "-7:30:00"
     assert normal(f"{'9' * 400} days 2:00") == f"{'9' * 400} days 2:00"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from zlib import crc32
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from viva_tensor.tabular.data import MIDNIGHT
 from viva_tensor.tabular.notation import is_date, is_time
-from viva_tensor.tabular.word_forms import is_plain, without_zeros
+from viva_tensor.tabular.word_forms import is_plain
 
 WIDENED = 16  # characters or more that a number of float32 mostly has where it is written as one of float64
-MOMENT = re.compile(r"([\d/-]+)[ Tt](\d{2}:\d{2})(:\d{2})?(\.\d+)?")
+LONGEST = 40  # characters of a number or a clock
+MOMENT = re.compile(r"([\d/-]+)[ Tt](\d{2}:\d{2})(:\d{2})?(\.\d+)?(?: ?([Zz]|[+-]\d{2}:?\d{2}))?")
+CLOCK = re.compile(r"(?:(-?\d+) days? \+?)?(-?)(\d+):(\d{2})(?::(\d{2}))?(?:\.(\d+))?")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -45,19 +48,19 @@ def normal(label: str) -> str:
     '0.1'
     >>> normal("2024-01-31 00:00:00"), normal("07:30"), normal("1 days 02:00:00")
     ('2024-01-31', '7:30:00', '26:00:00')
-    >>> normal("2024-01-31T10:30"), normal("2024-01-31T00:00:00.000")
-    ('2024-01-31 10:30:00', '2024-01-31')
+    >>> normal("2024-01-31T10:30"), normal("2024-01-31T00:00:00.000"), normal("2024-01-31T10:30+0200")
+    ('2024-01-31 10:30:00', '2024-01-31', '2024-01-31 08:30:00+00:00')
     """
     word = label.strip()
     if (moment := MOMENT.fullmatch(word)) is not None and is_date(word.upper()):  # effects have it in small letters
-        date, clock, seconds, fraction = moment.groups(default="")
-        return f"{date} {clock}{seconds or ':00'}{fraction.rstrip('0').rstrip('.')}".removesuffix(MIDNIGHT)
-    if is_time(word):
-        return _clock(word)
-    if not is_plain(word) or len(word) > 40:
+        return _moment(*moment.groups(default=""))
+    short = len(word) <= LONGEST
+    if short and is_time(word) and (clock := CLOCK.fullmatch(word)) is not None:
+        return _clock(*clock.groups(default=""))
+    if not (short and is_plain(word)):
         return word.casefold()
     number = Decimal(_of_float32(word)).normalize()
-    return "0" if not number else f"{number:f}" if abs(number.adjusted()) < 40 else str(number)
+    return "0" if not number else f"{number:f}" if abs(number.adjusted()) < LONGEST else str(number)
 
 
 def _of_float32(word: str) -> str:
@@ -78,11 +81,25 @@ def mark_of(label: str) -> int:
     return crc32(normal(label).encode(errors="surrogatepass"))
 
 
-def _clock(word: str) -> str:
-    """Return a time of day or duration as H:MM:SS; with days less than none before it, as it is."""
-    days, between, clock = re.sub(r" days? \+?", " days ", word).rpartition(" days ")
-    if days.startswith("-"):
-        return word
-    hours, minutes = without_zeros(clock).split(":", 1)
-    hours = str(24 * int(days) + int(hours)) if between else hours
-    return f"{hours}:{minutes}" + ":00" * (":" not in minutes)
+def _moment(date: str, clock: str, seconds: str, fraction: str, offset: str) -> str:
+    """Return a date with a time of day in ISO 8601: the date alone at midnight, in UTC where it says its offset."""
+    fraction = fraction.rstrip("0").rstrip(".")
+    if not offset:
+        return f"{date} {clock}{seconds or ':00'}{fraction}".removesuffix(MIDNIGHT)
+    zone = offset.upper().replace("Z", "+00:00")
+    try:
+        moment = datetime.fromisoformat(f"{date.replace('/', '-')} {clock}{seconds}{zone}").astimezone(UTC)
+    except OverflowError:  # before the year 1 or after 9999 in UTC
+        return f"{date} {clock}{seconds or ':00'}{fraction}{zone}"
+    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction}+00:00"
+
+
+def _clock(days: str, sign: str, hours: str, minutes: str, seconds: str, fraction: str) -> str:
+    """Return a time of day or duration as H:MM:SS with as many hours as it has, and a sign below none."""
+    whole = ((24 * int(days or 0) + int(hours)) * 60 + int(minutes)) * 60 + int(seconds or 0)
+    parts = 10 ** len(fraction)
+    total = whole * parts + int(fraction or 0)
+    whole, rest = divmod(abs(total), parts)
+    sign = "-" if total < 0 else sign * (total > 0)
+    after = f".{rest:0{len(fraction)}}".rstrip("0") if rest else ""
+    return f"{sign}{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}{after}"
