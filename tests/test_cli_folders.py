@@ -43,7 +43,7 @@ def test_a_disk_that_is_full_in_the_end_leaves_what_is_named(csv, tmp_path, monk
 
 def test_a_checkpoint_that_a_kill_left_half_written_goes_with_the_whole_one(csv, tmp_path):
     (tmp_path / "run").mkdir()
-    for name in (".checkpoint.safetensors.1.1.tmp", ".other.1.1.tmp"):
+    for name in (".checkpoint.safetensors.1.1.tmp", ".history.csv.1.1.tmp", ".other.1.1.tmp"):
         (tmp_path / "run" / name).touch()
     assert invoke("train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK).exit_code == 0
     assert [name for name in os.listdir(tmp_path / "run") if name.startswith(".")] == [".other.1.1.tmp"]
@@ -119,6 +119,23 @@ def test_files_of_a_folder_that_is_no_run_are_kept_without_force(csv, tmp_path, 
     assert (tmp_path / name).read_bytes() == b"mine"
 
 
+def test_what_came_into_the_folder_of_an_interrupted_run_is_kept_without_force(csv, tmp_path, monkeypatch):
+    def lack(*arguments):
+        raise MemoryError
+
+    command = ["train", csv, "--target", "price", "--output", tmp_path / "run", *QUICK]
+    with monkeypatch.context() as patch:
+        patch.setattr("viva_tensor.tabular.saving.save", lack)
+        assert invoke(*command).exit_code == 2
+    mine = tmp_path / "run" / "report.json"
+    mine.write_bytes(b"mine")
+    result = invoke(*command, "--resume")
+    wanted = f"cannot save to {tmp_path / 'run'}: it holds report.json, and no model that it is of; --resume --force re"
+    assert (result.exit_code, wanted in result.stderr, mine.read_bytes()) == (2, True, b"mine")
+    assert invoke(*command, "--resume", "--force").exit_code == 0
+    assert mine.read_bytes() != b"mine"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links need rights")
 @pytest.mark.parametrize("name", [*OTHERS, "model.safetensors", "preprocessing.json", "checkpoint.safetensors"])
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
@@ -185,6 +202,32 @@ def test_a_table_is_not_replaced_by_its_predictions(csv, tmp_path, link, more):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: cannot write to {path}: {csv}, which is read, is the same file; ")
     assert csv.read_bytes() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights")
+def test_predictions_through_a_link_into_a_folder_that_is_not_there(csv, tmp_path):
+    os.symlink(tmp_path / "gone" / "a.csv", tmp_path / "link.csv")
+    result = invoke("predict", tmp_path / "run", csv, "-o", tmp_path / "link.csv")
+    told = f"{tmp_path / 'link.csv'}: it is a link to {tmp_path / 'gone' / 'a.csv'}, whose folder is not there; make"
+    assert (result.exit_code, f"Error: cannot write to {told}" in result.stderr) == (2, True)
+
+
+def test_a_folder_that_may_not_be_listed_is_trained_into(csv, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    opened = os.open
+
+    def unlisted(path, flags, *more, **named):  # root may list all
+        if os.fspath(path) == os.fspath(folder) and not flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *more, **named)
+
+    access = os.access
+    monkeypatch.setattr(os, "open", unlisted)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: access(path, mode) and not (path == folder and mode == os.R_OK)
+    )
+    assert invoke("train", csv, "--target", "price", "--output", folder, *QUICK).exit_code == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights")

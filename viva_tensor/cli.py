@@ -44,7 +44,7 @@ from viva_tensor.tabular.column_choice import Roles
 from viva_tensor.tabular.defaults import GENTLE, MOMENTUM, OPTIMIZERS, SMALL
 from viva_tensor.tabular.losses import LOSSES, QUANTILE
 from viva_tensor.tabular.metrics import METRICS
-from viva_tensor.tabular.model import MODEL, WEIGHTS, Run, load, taken
+from viva_tensor.tabular.model import MODEL, WEIGHTS, Run, check_own, load, taken
 from viva_tensor.tabular.progress import bars
 
 if TYPE_CHECKING:
@@ -196,7 +196,12 @@ def repeating(arguments: Sequence[str]) -> str:
 )
 @click.option("--threads", type=COUNT, help="Threads to compute with.  [default: see viva-tensor info]")
 @click.option(
-    "-o", "--output", metavar="DIR", type=PATH, default=Path("viva-tensor-run"), help="Folder for the results."
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=NamedPath(path_type=Path, readable=False),
+    default=Path("viva-tensor-run"),
+    help="Folder for the results.",
 )
 @click.option("--resume", is_flag=True, help="Resume an interrupted run from its folder.")
 @click.option("--force", is_flag=True, help="Replace a run, its checkpoint, or files of the same names.")
@@ -287,7 +292,8 @@ def finish(run: Run, output: Path, source: str, checkpoint: Path, written: list[
     """Write the files of a run, of which a list is kept, and show what it reached."""
     try:
         saving.save(run, output, source, repeating(sys.argv[1:]), written, True)  # as was found out before
-        files.remove_abandoned(checkpoint, any_age=True)  # nobody else writes to a folder that is held
+        for path in (checkpoint, *(output / name for name in saving.NAMES)):
+            files.remove_abandoned(path, any_age=True)  # nobody else writes to a folder that is held
         checkpoint.unlink(missing_ok=True)  # last: a full disk must not cost the run
     except OSError as error:
         raise Unsaved(f"cannot write to {output}: {error.strerror or error}") from error
@@ -324,6 +330,8 @@ def check_output(output: Path, checkpoint: Path, resume: bool, force: bool) -> N
     if resume:
         if not checkpoint.is_file():
             raise Failure(f"nothing to resume in {output}: there is no {CHECKPOINT}")
+        if not force:
+            check_own(output, saving.NAMES, "--resume --force replaces it")
     elif not force:
         if checkpoint.exists():
             raise Failure(f"{output} has the checkpoint of a run; --resume goes on with it, --force starts anew")

@@ -152,7 +152,7 @@ def held(folder: Path) -> Iterator[bool]:
     """Make a folder and hold it; yield whether no other process holds it. If it stays empty, it is removed in the end.
 
     The system forgets who holds a folder when the process ends, even if it is killed. Where folders cannot be held, as
-    on Windows and on some disks of a network, nobody is kept out.
+    on Windows, on some disks of a network, and where one may not be listed, nobody is kept out.
 
     Examples
     --------
@@ -166,7 +166,9 @@ def held(folder: Path) -> Iterator[bool]:
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY) if fcntl else None
+    handle = None
+    with suppress(PermissionError):  # it may be written to, but not read
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
         yield handle is None or _lock(handle)
     finally:

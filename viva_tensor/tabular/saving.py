@@ -126,6 +126,11 @@ def check_folder(folder: Path, names: Iterable[str] = NAMES) -> None:
     if not (os.path.isdir(above) and os.access(above, os.W_OK)):
         raise DataError(f"cannot write to {folder}: {above} is not a folder to write in")
     for name in names:
+        real = os.path.realpath(folder / name)
+        if os.path.islink(folder / name) and not os.path.exists(os.path.dirname(real)):
+            raise DataError(
+                f"cannot write to {folder / name}: it is a link to {real}, whose folder is not there; make that folder"
+            )
         try:
             files.check_writable(folder / name)
         except OSError as error:
