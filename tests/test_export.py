@@ -293,6 +293,17 @@ def test_inputs_that_are_outputs_and_outputs_that_are_constants(tmp_path):
     assert run(tmp_path / "constant", np.float32([[3, 4]])).tolist() == [[5]]
 
 
+@pytest.mark.parametrize(("shape", "repeated"), [((4, 3), (2, 4, 3)), ((4, 1), (4, 3)), ((4, 1, 3), (5, 4, 2, 3))])
+def test_the_rows_stay_open_where_others_are_repeated(rng, tmp_path, shape, repeated):
+    x, tape = autograd.new_constant(autograd.new_tape(), np.zeros(shape, np.float32))
+    y, tape = autograd.broadcast_to(tape, x, repeated)
+    export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
+    batch = rng.standard_normal((7, *shape[1:]), np.float32)
+    found = run(tmp_path / "model", batch)
+    np.testing.assert_array_equal(found, program.compile_forward(tape, output=y, inputs=(x,))(batch))
+    assert found.shape == tuple(7 if size == 4 else size for size in repeated)
+
+
 class TestRefused:
     @pytest.fixture
     def tape(self):
@@ -307,9 +318,15 @@ class TestRefused:
         assert os.listdir(tmp_path) == []
 
     def test_a_shape_that_the_batch_cannot_be_broadcast_to(self, tape, tmp_path):
-        x, tape = tape
-        y, tape = autograd.broadcast_to(tape, x, (2, 4, 3))
-        with pytest.raises(error.InvalidValue, match="fits batches of 4 rows only"):
+        x, tape = autograd.new_constant(tape[1], np.ones((1, 3), np.float32))
+        y, tape = autograd.broadcast_to(tape, x, (4, 3))
+        with pytest.raises(error.InvalidValue, match="%3 = broadcast fits batches of 1 rows only"):
+            export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
+
+    def test_an_open_size_beside_one_of_no_elements(self, tape, tmp_path):
+        x, tape = autograd.new_constant(tape[1], np.ones((4, 0), np.float32))
+        y, tape = autograd.reshape(tape, x, (4, 0, 2))
+        with pytest.raises(error.InvalidValue, match=r"export.onnx of reshape: \(4, 0, 2\) has no elements; leave out"):
             export.onnx(tmp_path / "model", tape, output=y, inputs=(x,))
 
     def test_the_weight_of_one_recorded_row_for_others(self, tape, tmp_path):

@@ -266,7 +266,7 @@ def train(
                 raise Failure("--memory is for one process; of several each reads its share of a .parquet file")
             memory = math.inf if ranks.size > 1 else memory
             source = streaming.read_or_stream(file, way, task.expected, None if memory is None else 1e9 * memory)
-            situation = presets.Situation.of(source, ranks=ranks.size)
+            situation = presets.Situation.of(source, target, ranks=ranks.size)
             choice = presets.choose(preset, situation, options)
             if resume and choice.members is not None:
                 raise Failure(f"nothing to resume: the preset {preset} keeps no checkpoint of tables of {choice.why}")

@@ -13,6 +13,7 @@ from viva_tensor import error, optim, tabular
 from viva_tensor.cli import cli
 from viva_tensor.tabular import presets
 from viva_tensor.tabular.presets import Situation
+from viva_tensor.tabular.reading import Source
 
 QUICK = tabular.Members(count=2, hidden=(8,), steps=20, cycles=1)
 
@@ -62,6 +63,26 @@ def test_where_several_cannot_be_trained_it_is_one(why, situation):
     assert choice.settings == tabular.settings_for(5000)
     with pytest.raises(tabular.DataError, match=f"several networks cannot be trained where {why}"):
         presets.chosen(QUICK, None, Situation(5000, **situation))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("known", [3, 149, 150])
+def test_rows_that_cannot_be_learned_from_do_not_count(known, weighted):
+    table, weights = plane(400), np.ones(400)
+    if weighted:
+        weights[known:] = 0
+    else:
+        table.loc[known:, "y"] = np.nan
+    situation = Situation.of(Source(table), "y", weights if weighted else None)
+    assert situation.rows == known
+    if known == 3:
+        fitted = tabular.fit(table, "y", weights=weights)
+        assert (fitted.preset.networks, fitted.preset.why) == (1, "fewer than 150 rows")
+
+
+def test_more_parts_than_rows_are_refused():
+    with pytest.raises(tabular.DataError, match="4 rows cannot be in 5 parts; give Settings for one network, or fewer"):
+        tabular.fit(plane(4), "y", tabular.Members())
 
 
 def test_what_is_said_of_one_network_reaches_it_and_the_seed_both():

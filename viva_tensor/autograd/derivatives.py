@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from viva_tensor.autograd import operations
 from viva_tensor.autograd.custom import check_rules
 from viva_tensor.autograd.operations import Operation
-from viva_tensor.autograd.shaping import concatenate, reshape, transpose
+from viva_tensor.autograd.shaping import concatenate, expand_dims, reshape, squeeze
 from viva_tensor.autograd.tape import Node, Tape, Traced, Variable, new_constant, node_of, record, several
 from viva_tensor.error import DimensionError, InvalidValue, TensorError
 from viva_tensor.kernels.arrays import as_arrays, same_shape
@@ -230,7 +230,7 @@ def jacobian(tape: Tape, output: Variable, variable: Variable) -> Traced[Variabl
 
     Row by row in reverse mode if the output has fewer elements than the variable, else column by column in forward
     mode. One row or column is recorded for each element, so programs take no other number of rows where these are
-    elements of the batch.
+    elements of the batch, as in a Jacobian of few rows for many parameters.
 
     Returns
     -------
@@ -255,23 +255,23 @@ def jacobian(tape: Tape, output: Variable, variable: Variable) -> Traced[Variabl
         node_of(tape, one, "jacobian")
     by_rows = output.data.size < variable.data.size
     whose = output if by_rows else variable
-    parts = []
+    parts, axis = [], 0 if by_rows else len(output.shape)
     for array in _units(whose):
         unit, tape = _of_shape(tape, array, whose)
         if by_rows:
             part, tape = gradient(tape, output, variable, unit)
         else:
             part, tape = jvp(tape, output, variable, unit)
-        part, tape = reshape(tape, part, (1, part.data.size))
+        part, tape = expand_dims(tape, part, axis)
         parts.append(part)
     shape = output.shape + variable.shape
     if not parts:
         nothing, tape = _of_shape(tape, np.zeros(whose.shape, whose.dtype), whose)
         return reshape(tape, nothing, shape)
-    whole, tape = concatenate(tape, parts)
-    if not by_rows:
-        whole, tape = transpose(tape, whole)
-    return reshape(tape, whole, shape)
+    whole, tape = concatenate(tape, parts, axis)
+    if not whose.shape:
+        return squeeze(tape, whole, axis)
+    return Traced(whole, tape) if len(whose.shape) == 1 else reshape(tape, whole, shape)
 
 
 def hessian(tape: Tape, loss: Variable, variable: Variable) -> Traced[Variable]:

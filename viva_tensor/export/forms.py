@@ -137,6 +137,16 @@ def _mean_squared_error(graph: Graph, node: Node, pred: str, target: str) -> str
     return graph.add("ReduceMean", graph.add("Mul", difference, difference), keepdims=0)
 
 
+def _broadcast(graph: Graph, node: Node, x: str, other: str) -> str:
+    """Repeat x to the shape of the other: along rows by what that is, and else to sizes that keep the rows of x."""
+    own, whole = (graph.larger[variable.id].shape for variable in (node.inputs[0], node.output))
+    own = (0,) * (len(whole) - len(own)) + own
+    sizes = [1 if size == more else size for size, more in zip(whole, own, strict=True)]
+    along = zip(node.output.shape, whole, sizes, strict=True)
+    open_sized = any(recorded != now and size != 1 for recorded, now, size in along)
+    return graph.add("Expand", x, graph.add("Shape", other) if open_sized else graph.integers(sizes))
+
+
 def _reshape(graph: Graph, node: Node, x: str) -> str:
     shape = node.output.shape
     now = zip(shape, graph.larger[node.output.id].shape, strict=True)
@@ -144,6 +154,9 @@ def _reshape(graph: Graph, node: Node, x: str) -> str:
     if sizes.count(-1) > 1:
         hint = "one axis of a model may have the rows; an einsum of two inputs with rows has more"
         raise InvalidValue(f"{shape} grows along several axes", operation="export.onnx of reshape", hint=hint)
+    if 0 in sizes and -1 in sizes:
+        hint = "leave out what has no elements; ONNX has no open size beside one of 0"
+        raise InvalidValue(f"{shape} has no elements", operation="export.onnx of reshape", hint=hint)
     return graph.add("Reshape", x, graph.integers(sizes), allowzero=int(0 in sizes))
 
 
@@ -220,7 +233,7 @@ FORMS: dict[str, Form] = {
     "at_least": lambda graph, node, x: graph.add("Max", x, graph.number(node.attributes["bound"], node)),
     "at_most": lambda graph, node, x: graph.add("Min", x, graph.number(node.attributes["bound"], node)),
     "batch_matmul": _plain("MatMul"),
-    "broadcast": lambda graph, node, x, other: graph.add("Expand", x, graph.add("Shape", other)),
+    "broadcast": _broadcast,
     "chosen": _let_through(where_zero=False),
     "concatenate": lambda graph, node, *inputs: graph.add("Concat", *inputs, axis=node.attributes["axis"]),
     "cos": _plain("Cos"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from viva_tensor import files
-from viva_tensor.autograd import Tape, Variable
+from viva_tensor.autograd import Tape, Variable, operations
 from viva_tensor.error import InvalidValue, TensorError
 from viva_tensor.export.forms import FORMS, Graph
 from viva_tensor.extras import extra
@@ -53,7 +53,7 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; of finite numbers, where nothing overflows, its
     results differ from this library's by the rounding of sums and exponentials. In onnxruntime the largest and smallest
     along an axis may be a number where an element is NaN, which is NaN here; GELU, Mish and in float32 SiLU of -inf are
-    NaN, here -0; and zeros may have the other sign. Not every runtime has every operation in float64: onnxruntime lacks
+    NaN, here -0; zeros may have the other sign; and the mean of no elements is NaN here, 0 there. Not every runtime has every operation in float64: onnxruntime lacks
     exact GELU, erf, ELU (and so SELU), Mish and softplus there, and before 1.29 cos.
 
     References
@@ -134,7 +134,10 @@ def _with_one_more_row(source: Source) -> dict[int, Array]:
             continue
         arrays = [values[one.id] for one in node.inputs]
         try:
-            check_exact(node, [array.shape for array in arrays])
+            shapes = stretching.inputs(node)
+            check_exact(node, shapes)
+            if node.operation is operations.BROADCAST:  # of the other its shape is asked
+                arrays[1] = np.broadcast_to(arrays[1].dtype.type(0), shapes[1])
             values[node.output.id] = node.operation.forward(*arrays, **stretching.attributes(node))
         except (TensorError, ValueError) as error:
             raise InvalidValue(

@@ -160,7 +160,8 @@ def learned(
         source = source_of(source, task)
     checkpoint = options.get("checkpoint") is not None
     _require_one_table(source, task, ranks)
-    situation = Situation.of(source, ranks=ranks.size, checkpoint=checkpoint, start=start is not None)
+    others = {"ranks": ranks.size, "checkpoint": checkpoint, "start": start is not None}
+    situation = Situation.of(source, task.target, weights, **others)
     stream, source = (source, source.source) if isinstance(source, Stream) else (None, source)
     if stream is not None and ranks.size > 1:
         raise DataError("one process alone can train in blocks; ranks read their shares of a .parquet file as it is")

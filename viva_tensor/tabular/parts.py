@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viva_tensor.kernels.arrays import Float32Array
-from viva_tensor.tabular.data import IndexArray
+from viva_tensor.tabular.data import DataError, IndexArray
 from viva_tensor.tabular.features import Features
 from viva_tensor.tabular.packed import in_blocks
 from viva_tensor.tabular.targets import Classes
@@ -22,11 +22,18 @@ FEW_COPIES = 0.01  # of the rows; of fewer, what networks are judged by says the
 def parts_of_table(features: Features, count: int, seed: int) -> list[IndexArray]:
     """Return the training and validation rows of a table in parts, as :func:`parts_of` does, copies together.
 
+    Raises
+    ------
+    DataError
+        If there are fewer rows than parts.
+
     Examples
     --------
     See :class:`viva_tensor.tabular.members.Members`, each network of which is trained without one of them.
     """
     rows = features.prepared.split.given
+    if len(rows) < count:
+        raise DataError(f"{len(rows)} rows cannot be in {count} parts; give Settings for one network, or fewer parts")
     classes = features.y if isinstance(features.prepared.target, Classes) else None
     return parts_of(rows, count, seed, classes, copies_among(rows, features))
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from viva_tensor.tabular.blending import Best
 from viva_tensor.tabular.data import DataError
 from viva_tensor.tabular.defaults import Preset, settings_for
@@ -14,6 +18,7 @@ from viva_tensor.tabular.members import LEAST_ROWS, MOST_ROWS, Members, suits
 from viva_tensor.tabular.reading import Source
 from viva_tensor.tabular.streaming import Stream
 from viva_tensor.train import Settings
+from viva_tensor.train.rows import shares_of
 
 FAST, DEFAULT, BEST = "fast", "default", "best"
 PRESETS = (FAST, DEFAULT, BEST)
@@ -28,6 +33,7 @@ class Situation:
     Attributes
     ----------
     rows : int
+        That can be learned from.
     streamed : bool
         Whether the table is read in blocks.
     ranks : int
@@ -43,10 +49,21 @@ class Situation:
     start: bool = False
 
     @classmethod
-    def of(cls, source: Source | Stream, **others: Any) -> Situation:
-        """Return the situation of a table that was read, or is read in blocks."""
-        streamed = isinstance(source, Stream)
-        return cls(source.rows if isinstance(source, Stream) else len(source.table), streamed, **others)
+    def of(cls, source: Source | Stream, target: str, weights: npt.ArrayLike | None = None, **others: Any) -> Situation:
+        """Return the situation of a table that was read, or is read in blocks.
+
+        Of a table in memory only rows that have a target, and no weight of 0, count.
+        """
+        if isinstance(source, Stream):
+            return cls(source.rows, True, **others)
+        table = source.table
+        rows = len(table)
+        if isinstance(table, pd.DataFrame) and target in table.columns:
+            present = np.flatnonzero(table[target].notna())
+            if weights is not None and len(present):
+                present = present[shares_of("fit", weights, rows, present)[present] > 0]
+            rows = len(present)
+        return cls(rows, **others)
 
     @property
     def obstacle(self) -> str:
