@@ -148,6 +148,19 @@ def test_axes_that_are_no_whole_numbers_are_refused(function, axis):
         function(tape, x, axis)
 
 
+OF_AN_AXIS = ["sum", "mean", "max", "min", "var", "std", "norm", "logsumexp", "cumsum", "squeeze", "flip",
+              "expand_dims"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_AN_AXIS)
+def test_an_axis_that_is_not_there_is_told_of_the_function_that_was_called(name):
+    x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])
+    with pytest.raises(error.IndexOutOfBounds, match=rf"^{name}: index 7 is out of bounds"):
+        getattr(autograd, name)(tape, x, axis=7)
+    with pytest.raises(error.IndexOutOfBounds, match=r"^stack: index 7 is out of bounds for size 3"):
+        autograd.stack(tape, (x, x), 7)
+
+
 @pytest.mark.parametrize("axis", [None, (0, 1), 1.0, True])
 def test_concatenation_wants_one_axis(axis):
     x, tape = autograd.new_variable(autograd.new_tape(), [[1.0, 2.0]])

@@ -52,7 +52,7 @@ def test_cross_entropy_of_extreme_logits(dtype):
         ([[0.5, 0.6, 0], [1, 0, 0]], error.InvalidValue, "row 0 sum to 1.1"),
         ([[1, 0, 0], [1.5, -0.5, 0]], error.InvalidValue, "row 1 .* the least is -0.5"),
         ([[[1.0, 0, 0], [1, 0, 0]]], error.DimensionError, "logits are"),
-        ("cat", error.DtypeError, "wanted float32"),
+        ("cat", error.DtypeError, "dtype <U3 of shape .*wanted float64"),
     ],
 )
 def test_targets_that_are_no_classes_are_refused(target, kind, words):

@@ -183,6 +183,8 @@ def test_nothing_that_does_not_fit_changes_anything():
         step(X[:4], Y)
     with pytest.raises(error.DtypeError, match="float64"):
         step(X.astype("f8"), Y)
+    with pytest.raises(error.DtypeError, match=r"dtype int64 of shape \(8, 5\), wanted float32; .*astype\(np.float32"):
+        step(X.astype(int), Y)
     with pytest.raises(error.DimensionError, match="got 1 inputs"):
         step(X)
     with pytest.raises(error.InvalidValue, match="batch_size=0"):

@@ -341,6 +341,12 @@ class TestLoad:
             load(tmp_path / path)
 
 
+def test_a_model_is_shown_in_short():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 8)), columns=[*"abcdefgy"])
+    fitted = tabular.fit(table, "y", Settings(hidden=(8,), epochs=1))
+    assert repr(fitted.model) == "Model('y' from 'a', 'b', 'c', 'd', 'e', and 2 more, by a network of 7-8-1)"
+
+
 def test_tables_of_other_libraries(animals):
     run = runs.run(animals, "kind", QUICK)
     arrow = pa.Table.from_pandas(animals, preserve_index=False)

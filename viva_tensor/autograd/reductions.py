@@ -186,16 +186,17 @@ def norm(tape: Tape, x: Variable, ord: float = 2, axis: Axes = None, keepdims: b
     p = real("norm", "ord", ord)
     if not p >= 1:
         raise InvalidValue(f"ord={shown(ord)}", operation="norm", hint="give a number from 1 on, or math.inf")
+    shape, keepdims = node_of(tape, x, "norm").output.data.shape, flag("norm", "keepdims", keepdims)
+    along = axes_of("norm", axis, shape)
     if p == 2:
-        return record(tape, operations.NORM, x, axis=frozen(axis), keepdims=flag("norm", "keepdims", keepdims))
+        return record(tape, operations.NORM, x, axis=frozen(axis), keepdims=keepdims)
     sizes, tape = abs(tape, x)
     if p == 1:
         return sum(tape, sizes, axis, keepdims)
     if math.isinf(p):
-        shape = sizes.data.shape
-        axes = Counted(axes_of("norm", axis, shape), "norm", 1, "give at least one element along each axis")
+        axes = Counted(along, "norm", 1, "give at least one element along each axis")
         axes.check(shape)
-        return record(tape, operations.MAX, sizes, axis=axes, keepdims=flag("norm", "keepdims", keepdims))
+        return record(tape, operations.MAX, sizes, axis=axes, keepdims=keepdims)
     powers, tape = pow(tape, sizes, p)
     total, tape = sum(tape, powers, axis, keepdims)
     root, tape = pow(tape, total, 1 / p)

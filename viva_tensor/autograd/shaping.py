@@ -352,10 +352,11 @@ def stack(tape: Tape, variables: Iterable[Variable], axis: Whole = 0) -> Traced[
     variables = several("stack", "variables", variables)
     if not variables:
         raise DimensionError("nothing to join", operation="stack", hint="give at least one variable")
+    place = _axis("stack", axis, (*node_of(tape, variables[0], "stack").output.data.shape, 1))
     for variable in variables:
-        part, tape = expand_dims(tape, variable, axis)
+        part, tape = expand_dims(tape, variable, place)
         parts.append(part)
-    return concatenate(tape, parts, axis)
+    return concatenate(tape, parts, place)
 
 
 def split(

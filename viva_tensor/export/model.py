@@ -53,8 +53,9 @@ def onnx(path: str | os.PathLike[str], tape: Tape, *, output: Variable, inputs: 
     The model needs opset 20 (ONNX 1.15). A layer becomes one Gemm; of finite numbers, where nothing overflows, its
     results differ from this library's by the rounding of sums and exponentials. In onnxruntime the largest and smallest
     along an axis may be a number where an element is NaN, which is NaN here; GELU, Mish and in float32 SiLU of -inf are
-    NaN, here -0; zeros may have the other sign; and the mean of no elements is NaN here, 0 there. Not every runtime has every operation in float64: onnxruntime lacks
-    exact GELU, erf, ELU (and so SELU), Mish and softplus there, and before 1.29 cos.
+    NaN, here -0; zeros may have the other sign; and the mean of no elements is NaN here, 0 there. Not every runtime has
+    every operation in float64: onnxruntime lacks exact GELU, erf, ELU (and so SELU), Mish and softplus there, and
+    before 1.29 cos.
 
     References
     ----------

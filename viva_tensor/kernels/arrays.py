@@ -94,8 +94,9 @@ def as_array(operation: str, value: ArrayLike, dtype: DTypeLike | None = None) -
         array = _narrowed(operation, array, np.dtype(dtype or FLOAT32))
     native = array.dtype.newbyteorder("=")
     if native not in (FLOAT32, FLOAT64):
+        wanted = "float32 or float64" if dtype is None else np.dtype(dtype)
         got = f"dtype {array.dtype} of shape {array.shape}"
-        raise DtypeError(f"{got}, wanted float32 or float64", operation=operation, hint=_cast(value))
+        raise DtypeError(f"{got}, wanted {wanted}", operation=operation, hint=_cast(value, dtype))
     plain = FLOAT32 if native == FLOAT32 else FLOAT64
     if array.dtype != native or not array.flags.aligned:
         array = array.astype(plain)
@@ -176,8 +177,11 @@ def _hint(value: Any) -> str:
     return _cast(value)
 
 
-def _cast(value: Any) -> str:
-    return "cast it explicitly, for example with .float()" if hasattr(value, "float") else CAST
+def _cast(value: Any, dtype: DTypeLike | None = None) -> str:
+    if hasattr(value, "float"):
+        wide = dtype is not None and np.dtype(dtype) == FLOAT64
+        return f"cast it explicitly, for example with .{'double' if wide else 'float'}()"
+    return CAST if dtype is None else f"cast it with .astype(np.{np.dtype(dtype)})"
 
 
 def as_arrays(operation: str, *values: ArrayLike) -> tuple[Array, ...]:

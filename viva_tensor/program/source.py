@@ -71,7 +71,12 @@ class Source:
 
     def arrays(self, operation: str, inputs: Sequence[ArrayLike]) -> tuple[Array, ...]:
         """Return inputs as contiguous arrays; those without a dtype get that of the program."""
-        given = (as_array(operation, one, None if hasattr(one, "dtype") else self.dtype) for one in inputs)
+        try:
+            given = [as_array(operation, one, None if hasattr(one, "dtype") else self.dtype) for one in inputs]
+        except DtypeError:
+            for one in inputs:
+                as_array(operation, one, self.dtype)  # whose error names the dtype
+            raise
         return tuple(np.asarray(array, order="C") for array in given)
 
     def shapes(self, operation: str, arrays: Sequence[Array]) -> Shapes:

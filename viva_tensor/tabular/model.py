@@ -33,6 +33,7 @@ from viva_tensor.tabular.target_records import target_from_dict, target_to_dict
 from viva_tensor.tabular.targets import ClassScores, NumberScores, Target
 from viva_tensor.tabular.trees import Trees, trees_of
 from viva_tensor.train import Fit, Layers, Network, Settings
+from viva_tensor.train.network import sizes_of
 
 MODEL = WEIGHTS, TREES, PREPROCESSING = "model.safetensors", "trees.safetensors", "preprocessing.json"
 FORMAT = 1  # of these files, to be raised when an older version would read them wrongly
@@ -51,6 +52,13 @@ class Model:
     activation: str
     origin: Origin = Origin()  # noqa: RUF009  # frozen
     trees: Trees | None = None  # whose outputs are added to those of the network
+
+    def __repr__(self) -> str:
+        """Return what is predicted from what, in short."""
+        names = [*dict.fromkeys(column.name for column in self.encoding.columns)]
+        columns = ", ".join(map(repr, names[:5])) + f", and {len(names) - 5} more" * (len(names) > 5)
+        trees = "" if self.trees is None else " and trees"
+        return f"Model({self.target.name!r} from {columns}, by a network of {sizes_of(self.layers)}{trees})"
 
     def forward(self) -> Callable[[Float32Array], Float32Array]:
         """Return a function of features that gives :meth:`outputs`, compiled once for each number of rows."""

@@ -25,6 +25,11 @@ def parameters(layers: Layers) -> list[Array]:
     return [variable.data for layer in layers for variable in layer]
 
 
+def sizes_of(layers: Layers) -> str:
+    """Return the numbers of a network's inputs, of the units of each layer, and of its outputs, as in 784-256-10."""
+    return "-".join(map(str, [layers[0].w.shape[1], *(layer.w.shape[0] for layer in layers)]))
+
+
 def record_layers(
     tape: Tape, arrays: Iterable[Array], leaf: Callable[[Tape, Array], Traced[Variable]] = autograd.new_variable
 ) -> Traced[Layers]:

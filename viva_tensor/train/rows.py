@@ -82,7 +82,8 @@ def checked_rows(
         wanted = (len(features), *target.shape[1:])
         raise ShapeMismatch(wanted, target.shape, operation=operation, hint="give one target for each row")
     if 0 in features.shape or 0 in target.shape:
-        raise InvalidShape(shapes, operation=operation, hint="give some rows")
+        hint = "give some rows" if 0 in (len(features), len(target)) else "give some columns"
+        raise InvalidShape(shapes, operation=operation, hint=hint)
     chosen = np.arange(len(features)) if indices is None else chosen_rows(operation, indices, len(features))
     with ranks.fail_together(operation):
         local = chosen[ranks.local_slice(len(chosen))]
@@ -163,7 +164,7 @@ def _check_labels(operation: str, targets: Float32Array, chosen: IntArray, loss:
         most = (MOST_CLASSES if classes is None else classes) - 1
         bad = np.flatnonzero((target < 0) | (target > most) | (target != np.floor(target)))
         wanted = f"class numbers from 0 to {most}"
-        hint = "" if classes is None else "if the rows to train on lack the last classes, give classes="
+        hint = "" if classes is None else "classes= says how many there are, where the rows to train on lack the last"
     elif loss == "cross_entropy":
         bad = np.flatnonzero((target < 0).any(axis=1) | (abs(target.sum(axis=1, dtype=np.float64) - 1) > 1e-3))
         wanted = "probabilities that sum to 1"

@@ -75,7 +75,8 @@ class SourcedRows:
             raise InvalidValue(f"the shape of the source is {shape!r}", operation="fit", hint=hint)
         count, features = map(int, shape)
         if count < 1 or features < 1:
-            raise InvalidShape(f"the source has shape {source.shape}", operation="fit", hint="give some rows")
+            hint = "give some rows" if count < 1 else "give some columns"
+            raise InvalidShape(f"the source has shape {source.shape}", operation="fit", hint=hint)
         self.count, self.features = count, features
         self.digest = getattr(source, "digest", None)
         if not (self.digest is None or isinstance(self.digest, str)):

@@ -19,7 +19,7 @@ from viva_tensor.kernels.arrays import Array, Float32Array
 from viva_tensor.nn.layers import is_linear
 from viva_tensor.program.ranks import RankStep
 from viva_tensor.train.labels import Labels
-from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers
+from viva_tensor.train.network import Layers, Network, parameters, predict, record_layers, sizes_of
 from viva_tensor.train.rows import CLASSIFYING, Rows
 from viva_tensor.train.settings import DEFAULTS, Settings, rates, recorded
 from viva_tensor.train.sources import SourcedRows
@@ -65,6 +65,24 @@ class Fit(NamedTuple):
     settings: Settings = DEFAULTS
     interrupted: bool = False
     labels: Labels = ()
+
+    def __repr__(self) -> str:
+        """Return the sizes of the layers and the course in short.
+
+        Examples
+        --------
+        >>> from viva_tensor import train
+        >>> x = np.linspace(0, 1, 40)[:, None]
+        >>> train.fit(x, x, train.Settings(hidden=(8,), epochs=2))  # doctest: +ELLIPSIS
+        Fit(1-8-1, best_epoch=2, train_loss=0..., validation_loss=0..., seconds=0...)
+        """
+        losses = [
+            f"{name}={self.history[name][-1]:.4g}"
+            for name in ("train_loss", "validation_loss")
+            if self.history.get(name)
+        ]
+        course = [f"best_epoch={self.best_epoch}", *losses, f"seconds={self.seconds:.3g}"]
+        return f"Fit({sizes_of(self.layers)}, {', '.join(course + ['interrupted'] * self.interrupted)})"
 
     def predict(self, x: npt.ArrayLike | SparseRows) -> Array:
         """Return the network's outputs for x [rows, features], with the activation that it was trained with.
