@@ -64,6 +64,22 @@ def test_every_module_is_in_a_room():
     assert {name.partition(".")[0] for name in modules()} - set(ABOVE_ALL) == listed
 
 
+def test_each_file_of_a_room_is_named_and_no_other():
+    inside = CONTRIBUTING.read_text(encoding="utf-8").partition("### Inside the rooms")[2].partition("###")[0]
+    _, *texts = re.split(r"^(`\w+/`.*)\n\n\|", inside, flags=re.MULTILINE)
+    named = {
+        (room, file)
+        for title, text in zip(texts[::2], texts[1::2], strict=True)
+        for room in re.findall(r"\w+", title)
+        for file in re.findall(r"`(\w+\.pyx?)`", text)
+    }
+    found = [(name.split(".")[0], file) for name, files in modules().items() for file in files if "." in name]
+    own = [one for one in found if one[0] != "examples" and one[1].parent.name != "core"]
+    there = {(room, file.name) for room, file in own if file.suffix != ".pxd" and file.name != "__init__.py"}
+    assert there - named == set()
+    assert {file for _, file in named - there} <= {file for _, file in there}  # rooms of one table share it
+
+
 def test_no_import_runs_up_or_sideways():
     order = {name: place for place, name in enumerate(rooms())}
     wrong = []
