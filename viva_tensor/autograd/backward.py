@@ -32,7 +32,7 @@ class Gradients(Unchanging, Mapping[int, Array]):
 
     def __getitem__(self, key: int | Variable) -> Array:
         index = key.id if isinstance(key, Variable) else key
-        variable = self._variables.get(index) if isinstance(index, Hashable) else None
+        variable = self._variables.get(index) if type(index) is int or isinstance(index, Hashable) else None
         if variable is None:
             raise NoGradient(
                 f"{f'variable {index}' if isinstance(index, Integral) else type(key).__name__} has no gradient",
