@@ -101,8 +101,16 @@ def test_other_dates_by_their_format(folder):
     days = pd.date_range("2021-01-01", periods=N)
     folder.write("t.csv", pd.DataFrame({"day": days.strftime("%d.%m.%Y"), "n": np.arange(N) % 7, "y": np.arange(N)}))
     folder.train("t.csv", "y")
-    assert "day: text; if values such as '01.01.2021' are dates: --date-format '%d.%m.%Y'" in folder.said
+    assert "day: dates written as %d.%m.%Y; row 0 has '01.01.2021'" in folder.said
     assert folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")["r2"] > 0.99
+    months = ["Jan.", "Feb.", "März", "Apr.", "Mai", "Juni", "Juli", "Aug.", "Sept.", "Okt.", "Nov.", "Dez."]
+    folder.write("new.csv", "day,n\n31.01.2021,2\n")
+    same = folder.predict("new.csv")[0]
+    german = [f"{day.day}. {months[day.month - 1]} {day.year}" for day in days]
+    folder.write("new.csv", pd.DataFrame({"day": german, "n": 2}))
+    assert folder.predict("new.csv")[0]["predicted"][30] == same["predicted"][0]
+    folder.write("german.csv", pd.DataFrame({"day": german, "n": np.arange(N) % 7, "y": np.arange(N)}))
+    assert folder.train("german.csv", "y")["r2"] > 0.99
     folder.write("new.csv", "day,n\n31.01.2021,2\n")
     assert folder.predict("new.csv")[0]["predicted"][0] == pytest.approx(30, abs=10)
     same = [folder.predict("new.csv")[0]]
@@ -327,17 +335,22 @@ def test_names_of_rows_may_not_be_called_like_predictions(folder, plane, name):
     assert f"the column {name!r} that names rows has the name" in folder.refused("t.csv", "y", "--id", name)
 
 
-def test_new_rows_write_dates_as_training_did_or_are_refused(folder):
+def test_new_rows_write_dates_so_that_they_are_but_one_or_are_refused(folder):
     days = pd.date_range("2023-01-01", periods=N)
     folder.write("t.csv", pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "y": np.arange(N)}))
     folder.train("t.csv", "y")
-    for word in ("01.02.2024", "13/02/2024", "today"):
+    for word in ("01/02/2024", "01.02.24", "today"):
         folder.write("new.csv", f"day\n{word}\n")
         done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
         assert done.exit_code == 2
         assert f"column 'day' must hold dates, not {word!r} in row 0" in done.stderr
         if word[2:3] == ".":
-            assert "; if values such as '01.02.2024' are dates: --date-format '%d.%m.%Y'" in done.stderr
+            assert "; if values such as '01.02.24' are dates: --date-format '%d.%m.%y'" in done.stderr
+    folder.write("new.csv", "day\n2024-02-13\n")
+    same = folder.predict("new.csv")[0]
+    for word in ("13.02.2024", "13/02/2024", "February 13, 2024"):
+        folder.write("new.csv", f"day\n{word}\n".replace(word, f'"{word}"'))
+        assert folder.predict("new.csv")[0].equals(same)
     folder.write("new.csv", "day\n?\n")
     assert "day: 1 of 1 values are missing, as none was in training" in folder.predict("new.csv")[1]
 
@@ -347,11 +360,16 @@ def test_beside_a_format_of_training_that_of_new_rows_is_named(folder):
     folder.write("t.csv", pd.DataFrame({"day": days[:N], "y": np.arange(N)}))
     folder.train("t.csv", "y", "--date-format", "%d.%m.%Y")
     must = "column 'day' must hold dates written as %d.%m.%Y, not"
-    hint = "; if values such as '13/02/2024' are dates: --date-format '%d/%m/%Y'"
-    for rows, said in ((["13/02/2024"], f"'13/02/2024' in row 0{hint}"), ([*days, "late"], "'late' in row 2001")):
+    hint = "; if values such as '13/02/24' are dates: --date-format '%d/%m/%y'"
+    for rows, said in ((["13/02/24"], f"'13/02/24' in row 0{hint}"), ([*days, "late"], "'late' in row 2001")):
         folder.write("new.csv", pd.DataFrame({"day": rows}))
         done = folder.call("predict", folder.path / "run", folder.path / "new.csv")
         assert done.stderr.endswith(f"{must} {said}\n")
+    same = []
+    for word in ("13.02.2024", "13/02/2024"):
+        folder.write("new.csv", f"day\n{word}\n")
+        same.append(folder.predict("new.csv")[0])
+    assert same[0].equals(same[1])
 
 
 def test_words_for_missing_values_hold_for_new_rows(folder, plane):

@@ -110,13 +110,15 @@ def test_durations_are_features():
         hours.predict(X.assign(a=took))
 
 
-def test_dates_written_otherwise_are_refused_with_what_makes_dates_of_a_frame():
+def test_dates_written_otherwise_are_read_where_that_is_clear_or_refused_with_what_makes_dates_of_a_frame():
     X, y = table()
     day = pd.Series(pd.date_range("2024-01-13", periods=len(X)))
     model = TabularRegressor(settings=QUICK).fit(X.assign(day=day), y)
-    hint = r"are dates: --date-format '%d\.%m\.%Y' \(of a data frame: pandas\.to_datetime\(column, format=\.\.\.\)\)"
+    same = model.predict(X.assign(day=day))
+    np.testing.assert_array_equal(model.predict(X.assign(day=day.dt.strftime("%d.%m.%Y"))), same)
+    hint = r"are dates: --date-format '%d\.%m\.%y' \(of a data frame: pandas\.to_datetime\(column, format=\.\.\.\)\)"
     with pytest.raises(ValueError, match=hint):
-        model.predict(X.assign(day=day.dt.strftime("%d.%m.%Y")))
+        model.predict(X.assign(day=day.dt.strftime("%d.%m.%y")))
 
 
 def test_dates_of_both_clocks_are_not_told_of_one(recwarn):

@@ -282,15 +282,47 @@ class TestDates:
         with pytest.raises(DataError, match=r"column 'c' holds dates, but not '2024-02-30' in row 28; "):
             found([*words, "2024-02-30"])
 
-    def test_other_formats_are_named_and_read_when_asked_for(self):
-        words = ["05.03.2024", "31.12.2023"]
-        assert found(words)[0] == (
-            None,
-            "c: text; if values such as '05.03.2024' are dates: --date-format '%d.%m.%Y'",
-            "",
-        )
-        values = found(words, Writing(date_format="%d.%m.%Y"))[1]
-        assert values == [pd.Timestamp("2024-03-05"), pd.Timestamp("2023-12-31")]
+    @pytest.mark.parametrize(
+        ("words", "written"),
+        [
+            (["05.03.2024", "31.12.2023"], "%d.%m.%Y"),
+            (["3/5/2024", "12/31/2023"], "%m/%d/%Y"),
+            (["05-03-2024", "31-12-2023"], "%d-%m-%Y"),
+            (["5. März 2024", "31. Dezember 2023"], "%d %b %Y"),
+            (["5. März 2024", "1. April 2023", "31. Dez. 2023"][:2], "%d %B %Y"),
+            (["5 mars 2024", "1er févr. 2023", "31 déc. 2023"], "%d %b %Y"),
+            (["5 de marzo de 2024", "31 de diciembre de 2023"], "%d %b %Y"),
+            (["5 marzo 2024", "31 dicembre 2023"], "%d %b %Y"),
+            (["5 de março de 2024", "31 de dezembro de 2023"], "%d %b %Y"),
+            (["5 mrt 2024", "31 okt. 2023"], "%d %b %Y"),
+            (["March 5th, 2024", "December 31st, 2023"], "%B %d, %Y"),
+            (["2024年3月5日", "2023年12月31日"], "%Y年%m月%d日"),
+            (["3/5/2024, 2:30 PM", "12/31/2023, 11:00 AM"], "%m/%d/%Y, %I:%M %p"),
+            (["3/5/24", "12/31/23"], "%m/%d/%y"),
+        ],
+    )
+    def test_dates_that_can_be_but_in_one_format_are_read(self, words, written):
+        (notation, note, _), values = found(words)
+        assert notation == Dates(written)
+        assert note == f"c: dates written as {written}; row 0 has {words[0]!r}"
+        assert values[0].normalize() == pd.Timestamp("2024-03-05")
+        assert values == found(words, Writing(date_format=written))[1]
+
+    @pytest.mark.parametrize(
+        "words",
+        [["05.03.24", "31.12.23"], ["24/08/29", "23/12/01"], ["1.2.3"], ["03/04/2024", "05/06/2023"], ["12.2024"]],
+    )
+    def test_what_may_be_no_dates_or_others_stays_text(self, words):
+        assert not isinstance(found(words)[0].notation, Dates)
+
+    def test_a_day_that_no_format_has_is_refused_among_dates(self):
+        words = [*(f"{day:02}.01.2024" for day in range(1, 31)), "late"]
+        with pytest.raises(DataError, match=r"written as %d.%m.%Y, but not 'late' in row 30; if 'late' means miss"):
+            found(words)
+        mostly_below = [f"{day:02}/{day % 12 + 1:02}/2024" for day in [*range(1, 12)] * 3] + ["13/01/2024"]
+        assert found(mostly_below)[0].notation == Dates("%d/%m/%Y")  # which alone fits them all
+
+    def test_other_formats_are_named(self):
         for word, written in {"03/2024": "%m/%Y", "3-2024": "%m-%Y", "Mar-24": "%b-%y", "March 2024": "%B %Y"}.items():
             assert found([word])[0].note == f"c: text; if values such as {word!r} are dates: --date-format {written!r}"
         both = found(["05/03/2024", "01/02/2024"])[0].note
@@ -314,8 +346,8 @@ class TestDates:
             ("12/31/2023 9PM", "%m/%d/%Y %I%p"),
         ],
     )
-    def test_days_with_a_clock_or_the_name_of_the_day_are_named(self, word, written):
-        assert found([word])[0].note == f"c: text; if values such as {word!r} are dates: --date-format {written!r}"
+    def test_days_with_a_clock_or_the_name_of_the_day_are_read(self, word, written):
+        assert found([word])[0] == (Dates(written), f"c: dates written as {written}; row 0 has {word!r}", "")
         both = found(["3/4/2024 7:05:00"])[0].note
         assert both.endswith("--date-format '%m/%d/%Y %H:%M:%S' or --date-format '%d/%m/%Y %H:%M:%S'")
 
@@ -465,3 +497,28 @@ def test_a_word_that_is_two_dates_is_not_read_both_ways():
 def test_numbers_that_differ_have_labels_of_their_own_though_float32_has_both(one, other):
     assert normal(one) == one
     assert index_among([other])(one) == -1
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "suffix"),
+    [
+        (["٦٣٧٫٤", "١٬٠٣٣٫٥", "٨"], [637.4, 1033.5, 8], ""),
+        (["１２．５", "３，０００．２５", "－７"], [12.5, 3000.25, -7], ""),
+        (["14.5万", "3万"], [14.5, 3], "万"),
+        (["3 Stück", "12 Stück"], [3, 12], "Stück"),
+        (["10 тыс", "2,5 тыс"], [10, 2.5], "тыс"),
+        (["24세", "7세"], [24, 7], "세"),
+    ],
+)
+def test_numbers_of_other_scripts_and_units_in_any_letters(words, values, suffix):
+    (notation, _, _), parsed = found(words, Writing(decimal="," if "2,5 тыс" in words else ""))
+    assert notation.suffix == suffix
+    assert parsed == values
+
+
+@pytest.mark.parametrize("word", ["k.A.", "keine Angabe", "s/d", "N.D.", "нет данных", "不明", "Not available"])
+def test_words_of_other_languages_for_missing_values(word):
+    _, values = found([*map(str, range(1, 12)), word])
+    assert values[:3] == [1, 2, 3]
+    assert pd.isna(values[-1])
+    assert found(["red", "green", word])[0].notation is None

@@ -12,14 +12,14 @@ import pandas as pd
 
 from viva_tensor.kernels.arrays import Float64Array
 from viva_tensor.tabular.data import DataError
-from viva_tensor.tabular.word_forms import has_offset, is_code
+from viva_tensor.tabular.word_forms import date_in_english, has_offset, is_code
 from viva_tensor.tabular.words import BoolArray, Words
 
 ISO = "ISO8601"
 INT64 = np.iinfo(np.int64)
 
 _CURRENCY = r"[$€£¥₹]|USD|EUR|GBP|CHF|JPY"
-_UNIT = r"[%‰°€$£¥₹A-Za-zµ²³/·]{1,12}"
+_UNIT = r"(?:[%‰°€$£¥₹²³/·]|[^\W\d_]){1,12}"
 _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)\s*(?P<prefix>{_CURRENCY})?\s*(?P<inner>[+-]?)(?P<body>\d[\d.,' _]*|[.,]\d+)"
     rf"(?P<power>[eE][+-]?\d+)?\s*(?P<suffix>{_UNIT})?"
@@ -27,7 +27,7 @@ _NUMBER = re.compile(
 # A value without such a word is another number: 950 beside 1.2k, 0.5 beside 12.5%.
 _SCALE = re.compile(
     rf"[%‰]|([kKMGTB]|(?i:tsd|tausend|thousand|mn|mln|mio|million(s|en)?|bn|mrd|billion(s|en)?|milliarden?|milliards?"
-    rf"|trillion(s|en)?|lakh|crore))({_CURRENCY})?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
+    rf"|trillion(s|en)?|lakh|crore|тыс|млн|млрд)|[十百千]?[万萬億亿])({_CURRENCY}|元|円)?|[kKMGT]i?(W|Wh|B|Hz)|(?i:pct|percent|prozent)"
 )
 # Credit and debit (in German H and S) beside amounts are their sign, and Cr may be crore; one letter alone is a unit.
 _SIDES = {"C": "D", "D": "C", "S": "H", "H": "S"}
@@ -277,6 +277,8 @@ class Dates:
         """Return words as times, missing where they are not written so."""
         if self.format == ISO:
             words = [word.replace("/", "-") if _ISO_DATE.fullmatch(word) else "" for word in words]
+        elif "%b" in self.format or "%B" in self.format:
+            words = [date_in_english(word, self.format) for word in words]
         words = ["" if word in ("now", "today") else word for word in words]  # which pandas takes for the present
         times = pd.to_datetime(pd.Series(words, dtype=object), format=self.format, errors="coerce", utc=True)
         return times.dt.tz_localize(None)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from viva_tensor.tabular.columns import Categorical, Date, Numeric, truths_of
 from viva_tensor.tabular.data import DataError, kind_of, one_line
+from viva_tensor.tabular.date_formats import NEARLY_ALL
 from viva_tensor.tabular.encoding import Encoding
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.missing_words import drop_missing
@@ -24,7 +25,7 @@ from viva_tensor.tabular.notation import (
     notation_from_dict,
     notation_to_dict,
 )
-from viva_tensor.tabular.recognition import NEARLY_ALL, Writing, overruled
+from viva_tensor.tabular.recognition import Writing, overruled
 from viva_tensor.tabular.typed_columns import OtherDates, decimals_told, times_as_hours, typed
 from viva_tensor.tabular.word_forms import is_plain
 from viva_tensor.tabular.words import Words

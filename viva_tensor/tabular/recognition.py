@@ -14,6 +14,7 @@ import pandas as pd
 
 from viva_tensor.tabular.codes import slips, slips_note
 from viva_tensor.tabular.data import DataError, IndexArray, check_sequence
+from viva_tensor.tabular.date_formats import NEARLY_ALL, PROBE, clear_formats, date_hint
 from viva_tensor.tabular.notation import (
     CONVENTIONS,
     ISO,
@@ -31,19 +32,8 @@ from viva_tensor.tabular.notation import (
 from viva_tensor.tabular.word_forms import has_offset, is_code, is_season
 from viva_tensor.tabular.words import MARKERS, BoolArray, Words, is_total, without_zeros_in
 
-NEARLY_ALL = 0.9  # a column with this share of numbers is one of numbers, and what does not fit is a fault
 MANY = 0.5  # with this share of numbers, that a column is read as text is worth a line
 OF_LAKHS = re.compile(r"\d{1,2},\d\d,\d{3}")  # or three numbers in a list
-PROBE = 2000  # words looked at before all of a column are
-DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
-        "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d",
-        "%Y/%m/%d", "%Y.%m.%d")  # fmt: skip
-MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
-CLOCKS = {  # by their colons
-    0: ("", " %I %p", " %I%p"),
-    1: (" %H:%M", " %I:%M %p", " %I:%M%p"),
-    2: (" %H:%M:%S", " %H:%M:%S.%f", " %I:%M:%S %p", " %I:%M:%S%p"),
-}
 
 
 @dataclass(frozen=True)
@@ -186,9 +176,11 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
     Recognised(notation=None, note='', decimal='')
     """
     words = Words(column, writing.missing)
-    asked: list[Dates | Times] = [Dates(writing.date_format)] if writing.date_format else []
     season = _season(words)
-    for one in [*asked, *([] if season else [Dates()]), Times()]:
+    asked = [writing.date_format] if writing.date_format else []
+    usual = [] if season else [ISO, *([] if asked else clear_formats(words))]
+    notations: list[Dates | Times] = [*map(Dates, [*asked, *usual]), Times()]
+    for one in notations:
         if found := _of_clock_or_calendar(name, words, one):
             return found
     rows = words.rows
@@ -201,7 +193,7 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
             return again._replace(note=note) if again.notation is not None else again
         zeros = f"begin with a zero; --numeric {name!r} takes them as numbers"
         note = f"{name}: text, since values such as {code!r} {zeros if code.isdigit() or '.' in code else 'are codes'}"
-        return Recognised(None, "; ".join(filter(None, [note, date_hint(words, writing)])))
+        return Recognised(None, "; ".join(filter(None, [note, _date_hint(words, writing)])))
     if share >= MANY and not writing.thousands and (example := _may_be_lists(words)):
         hint = f"values such as {example!r} may be lists; with --thousands , they are numbers"
         return Recognised(None, f"{name}: text, since {hint}")
@@ -212,8 +204,13 @@ def recognise(name: str, column: pd.Series[Any], writing: Writing, decimal: str 
         return _described(name, words, notation, fits)._replace(decimal=shown)
     if share >= MANY:
         return Recognised(None, f"{name}: text, though {share:.0%} of its values are numbers{_two_scales(words)}")
-    hint = f"values such as {season!r} are a year and the next" if season else date_hint(words, writing)
+    hint = f"values such as {season!r} are a year and the next" if season else _date_hint(words, writing)
     return Recognised(None, f"{name}: text; {hint}" if hint else "")
+
+
+def _date_hint(words: Words, writing: Writing) -> str:
+    """Return how to say that text is dates, if it may be and no format was said."""
+    return "" if writing.date_format else date_hint(words)
 
 
 def _may_be_lists(words: Words) -> str:
@@ -397,26 +394,4 @@ def _refuse_two_conventions(name: str, words: Words, bodies: Sequence[str]) -> N
         )
 
 
-def date_hint(words: Words, writing: Writing) -> str:
-    """Return how to say that text is dates, if it may be and no format was given; those of ISO 8601 are known.
-
-    Examples
-    --------
-    >>> date_hint(Words(pd.Series(["31.12.2024"])), Writing())
-    "if values such as '31.12.2024' are dates: --date-format '%d.%m.%Y'"
-    """
-    if writing.date_format:
-        return ""
-    some = words.present[:PROBE]
-    if not some or not any(map(str.isdigit, some[0])):
-        return ""
-    clocks = CLOCKS.get(some[0].count(":"), ())
-    formats = [*(MONTHS if "" in clocks else ()), *(day + clock for clock in clocks for day in DAYS)]
-    fitting = [
-        one for one in formats if Dates(one).times(some[:20]).notna().all() and Dates(one).times(some).notna().all()
-    ]
-    options = " or ".join(f"--date-format {one!r}" for one in fitting)
-    return f"if values such as {some[0]!r} are dates: {options}" if fitting else ""
-
-
-__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "date_hint", "recognise", "recognise_all"]
+__all__ = ["PLAIN", "AmbiguousNumbers", "Recognised", "Writing", "recognise", "recognise_all"]

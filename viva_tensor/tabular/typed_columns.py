@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from viva_tensor.tabular.data import DataError, kind_of, label_of, numbers_of
+from viva_tensor.tabular.date_formats import clear_formats, date_hint
 from viva_tensor.tabular.expected import Expected
 from viva_tensor.tabular.labels import normal
 from viva_tensor.tabular.missing_words import drop_missing
 from viva_tensor.tabular.notation import ISO, PLAIN, Dates, Notation, Numbers, Times, is_scale, is_side
-from viva_tensor.tabular.recognition import Recognised, Writing, date_hint, recognise, recognise_all
+from viva_tensor.tabular.recognition import Recognised, Writing, recognise, recognise_all
 from viva_tensor.tabular.word_forms import is_code, is_plain
 from viva_tensor.tabular.words import ERRORS, Words, without_zeros_in
 
@@ -97,7 +98,7 @@ def typed(table: pd.DataFrame, writing: Writing, expected: Expected, shown: Show
     open_columns = {}
     for name in strings:
         if name in expected.notations:
-            table[name] = _as_known(table[name], expected.notations[name], writing)
+            table[name] = _as_known(table[name], expected.notations[name])
         elif name in expected.text:
             column, note = _without_errors(table[name])
             # a model finds the category of each form itself, and may tell apart what it would make one here
@@ -139,15 +140,17 @@ class OtherDates(DataError):
     """Dates that are not written as expected; the message says by which option of the command line they are read."""
 
 
-def _as_known(column: pd.Series[Any], notation: Notation, writing: Writing) -> pd.Series[Any]:
-    """Return text parsed in its notation; where dates are written otherwise the error tells the format to name."""
+def _as_known(column: pd.Series[Any], notation: Notation) -> pd.Series[Any]:
+    """Return text parsed in its notation; dates also in another format, if it is clear, which else the error names."""
     try:
         return notation.parse(column)
     except DataError as error:
         if not isinstance(notation, Dates):
             raise
-        # the format that was said is that of the error
-        hint = date_hint(Words(column, notation.missing), replace(writing, date_format=""))
+        words = Words(column, notation.missing)
+        for clear in clear_formats(words):
+            return replace(notation, format=clear).parse(column)
+        hint = date_hint(words)  # the format that was said is that of the error
         if not hint or repr(notation.format) in hint:
             raise
         raise OtherDates(f"{error}; {hint}") from error

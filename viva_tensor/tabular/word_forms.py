@@ -1,4 +1,4 @@
-"""What a word of text looks like: a code, a number as programs write it, a season, or a time with its offset."""
+"""What a word of text looks like: a code, a number as programs write it, a season, a date or a time with its offset."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ _PLAIN = re.compile(r"[+-]?(?=\.?\d)(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?")
 _CODE = re.compile(r"0\d+|0[1-9]\.(19|20)\d\d|0[xX][0-9a-fA-F]+")
 _OFFSET = re.compile(r"\d{2}:\d{2}(:\d{2}(\.\d+)?)?\s?(Z|[+-]\d{2}:?\d{2})$")
 _SEASON = re.compile(r"(\d{4})[-/](\d{2})")
+_MONTHS = """
+January jan januar januari janvier janv enero ene gennaio gen janeiro jänner jän
+February feb februar februari février fevrier févr fevr fév febrero febbraio fevereiro fev
+March mar märz maerz mär mrz mars marzo março marco maart mrt
+April apr avril avr abril abr aprile
+May mai mayo maggio mag maio mei
+June jun juni juin junio giugno giu junho
+July jul juli juillet juil julio luglio lug julho
+August aug août aout agosto ago augustus
+September sep sept septembre septiembre setiembre set settembre setembro
+October oct oktober okt octobre octubre ottobre ott outubro out
+November nov novembre noviembre novembro
+December dec dezember dez décembre decembre déc diciembre dic dicembre dezembro
+"""  # in English, and as Germans, French, Spaniards, Italians, Portuguese and Dutch write them
+_MONTH_OF = {name: line.split()[0] for line in _MONTHS.strip().splitlines() for name in line.casefold().split()}
+_NAME = re.compile(r"([^\W\d_]{3,})\.?")
+_ORDINAL = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th|er|º|\.(?= ))")
+_OF = re.compile(r"\bdel? ", re.IGNORECASE)
 
 
 def is_code(word: str) -> bool:
@@ -64,3 +82,25 @@ def is_plain(word: str) -> bool:
     [True, True, False, False, False]
     """
     return _PLAIN.fullmatch(word) is not None
+
+
+def date_in_english(word: str, form: str) -> str:
+    """Return a date with the name of its month in English, long for a format with %B and short for others.
+
+    The day has no point or ending behind it, and "de" is left out, unless the format has these.
+
+    Examples
+    --------
+    >>> date_in_english("11. März 2025", "%d %B %Y"), date_in_english("1er févr. 2024", "%d %b %Y")
+    ('11 March 2025', '1 Feb 2024')
+    >>> date_in_english("22 de enero de 2024", "%d %b %Y"), date_in_english("Sept. 3rd, 2024", "%b %d, %Y")
+    ('22 Jan 2024', 'Sep 3, 2024')
+    """
+
+    def named(match: re.Match[str]) -> str:
+        month = _MONTH_OF.get(match[1].casefold(), "")
+        in_english = match[1].casefold() in (month.casefold(), month[:3].casefold())
+        return match[1] if in_english or not month else month if "%B" in form else month[:3]
+
+    word = word if ". " in form else _ORDINAL.sub(r"\1", word)
+    return _NAME.sub(named, word if "de " in form else _OF.sub("", word))

@@ -24,10 +24,16 @@ ERRORS = frozenset(("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#
 MARKS = frozenset(("?", "-", "--", "---", ".", "..", "n/a", "na", "n.a.", "nan", "null", "#na", "<na>",
                    *map(str.casefold, ERRORS)))  # fmt: skip
 # In a column of numbers, dates or times these mean a missing value, too; in text they are words like any other.
-MARKERS = MARKS | {"none", "nil", "(missing)", "missing", "unknown"}
+MARKERS = MARKS | {"none", "nil", "(missing)", "missing", "unknown", "not available", "not applicable", "no data",
+                   "n/d", "n.d.", "s/d", "k.a.", "k. a.", "keine angabe", "unbekannt", "non disponible", "inconnu",
+                   "sin datos", "desconocido", "non disponibile", "sconosciuto", "sem dados", "desconhecido",
+                   "onbekend", "brak danych", "нет данных", "不明", "未知"}  # fmt: skip
 LONGEST = 40  # characters of a value that are shown
 
-SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2212": "-", "\u2019": "'"})
+# Spaces, signs and separators of other scripts as those of ASCII; digits of any script are known as such.
+PLAINER = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u3000": " ", "\u2212": "-", "\uff0d": "-",
+                         "\u2019": "'", "\u066b": ".", "\uff0e": ".", "\u066c": ",", "\uff0c": ",", "\uff05": "%",
+                         "\u066a": "%", "\uffe5": "¥"})  # fmt: skip
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -50,7 +56,7 @@ class Words:
         self.codes, values = pd.factorize(column)
         self._index = column.index
         self.written = [str(value) for value in values]
-        self.words = [word.translate(SPACES).strip() for word in self.written]
+        self.words = [word.translate(PLAINER).strip() for word in self.written]
         self.absent = np.array([not word or word in missing or word.casefold() in MARKERS for word in self.words], bool)
 
     @property

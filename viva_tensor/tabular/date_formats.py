@@ -1,0 +1,65 @@
+"""The formats in which text may be dates, and that in which it can be nothing else."""
+
+from __future__ import annotations
+
+import re
+
+from viva_tensor.tabular.notation import Dates
+from viva_tensor.tabular.words import Words
+
+NEARLY_ALL = 0.9  # a column with this share of dates or numbers is one of these, and what does not fit is a fault
+MAY_BE = re.compile(r"\d[./ -]+\d+[./ -]+\d|\d[./-]\d{4}|\d.*[^\W\d_]{3}|[^\W\d_]{3}.*\d|\d年")
+PROBE = 2000  # words looked at before all of a column are
+DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y",
+        "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%a %d %b %Y", "%Y-%m-%d",
+        "%Y/%m/%d", "%Y.%m.%d", "%Y年%m月%d日")  # fmt: skip
+MONTHS = ("%m.%Y", "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y")
+CLOCKS = {  # by their colons
+    0: ("", " %I %p", " %I%p"),
+    1: (" %H:%M", ", %H:%M", " %I:%M %p", ", %I:%M %p", " %I:%M%p"),
+    2: (" %H:%M:%S", ", %H:%M:%S", " %H:%M:%S.%f", " %I:%M:%S %p", ", %I:%M:%S %p", " %I:%M:%S%p"),
+}
+
+
+def clear_formats(words: Words) -> list[str]:
+    """Return the only format in which words can be dates, if there is but one: of days, with years of four digits.
+
+    Years of two digits might be days, but not where months come first and some day is beyond 12.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> [clear_formats(Words(pd.Series([word]))) for word in ("31.12.2024", "1/2/2024", "31.12.24", "12/31/24")]
+    [['%d.%m.%Y'], [], [], ['%m/%d/%y']]
+    """
+    fitting = _fitting(words)
+    clear = [one for one in fitting if ("%d" in one and "%Y" in one) or one.startswith("%m/%d/%y")]
+    return clear if len(fitting) == 1 else []
+
+
+def date_hint(words: Words) -> str:
+    """Return how to say that text is dates, if it may be.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> date_hint(Words(pd.Series(["31.12.24"])))
+    "if values such as '31.12.24' are dates: --date-format '%d.%m.%y'"
+    """
+    fitting = _fitting(words)
+    options = " or ".join(f"--date-format {one!r}" for one in fitting)
+    return f"if values such as {words.present[0]!r} are dates: {options}" if fitting else ""
+
+
+def _fitting(words: Words) -> list[str]:
+    """Return the formats that all words fit, or else nearly all; without those of ISO 8601, which are known."""
+    some = words.present[:PROBE]
+    first = list(filter(MAY_BE.search, some[:20]))
+    if not first or len(first) < NEARLY_ALL * len(some[:20]):
+        return []
+    clocks = CLOCKS.get(first[0].count(":"), ())
+    formats = [*(MONTHS if "" in clocks else ()), *(day + clock for clock in clocks for day in DAYS)]
+    shares = {one: Dates(one).times(some).notna().mean() for one in formats if Dates(one).times(first).notna().any()}
+    best = max(shares.values(), default=0.0)
+    fitting = [one for one, share in shares.items() if share == best >= NEARLY_ALL]
+    return [one for one in fitting if "%B" not in one or one.replace("%B", "%b") not in fitting]
